@@ -1,0 +1,75 @@
+"""What a run says: log lines and progress on the main process only, and user faults as plain lines with an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from library.errors import UserError
+
+log = logging.getLogger("sd")
+
+EXIT_FAULT = 2  # the user's input has to change
+EXIT_INTERRUPTED = 130  # Ctrl-C
+
+
+class _Lines(logging.Formatter):
+    """Information as it is; warnings and errors with their level in front."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
+
+
+class _ThroughTqdm(logging.StreamHandler):
+    """Writes above a running progress bar instead of into it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm = sys.modules.get("tqdm")
+        if tqdm is None:
+            super().emit(record)
+        else:
+            tqdm.tqdm.write(self.format(record), file=sys.stderr)
+
+
+def is_main_process() -> bool:
+    """Whether this is the first of the processes started by `accelerate launch` or `torchrun` (known before torch is imported)."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def setup() -> None:
+    """Send log lines to standard error; processes other than the first speak only from errors on."""
+    for stream in (sys.stdout, sys.stderr):  # file names in any script must print on a Windows console
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    handler = _ThroughTqdm()
+    handler.setFormatter(_Lines("%(message)s"))
+    log.handlers[:] = [handler]
+    log.propagate = False
+    log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
+
+
+def progress(items: Iterable[Any] | None = None, *, total: int | None = None, initial: int = 0, label: str = "", unit: str = "it") -> Any:
+    """A tqdm bar that only the main process shows."""
+    from tqdm import tqdm
+
+    return tqdm(items, total=total, initial=initial, desc=label, unit=unit, smoothing=0.1, dynamic_ncols=True, disable=not is_main_process())
+
+
+def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
+    """Run `main(argv)` and turn its outcome into an exit code; a UserError becomes its lines on standard error."""
+    setup()
+    try:
+        main(sys.argv[1:] if argv is None else argv)
+    except UserError as fault:
+        if is_main_process():
+            for problem in fault.problems:
+                print(f"error: {problem}", file=sys.stderr)
+        return EXIT_FAULT
+    except KeyboardInterrupt:
+        log.warning("stopped by Ctrl-C")
+        return EXIT_INTERRUPTED
+    return 0
