@@ -1,0 +1,242 @@
+"""Finds what cannot work before anything heavy is loaded: missing paths, contradictions, options not built yet. Writes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from library.console import log
+from library.errors import UserError
+from library.options.declare import Script, options_of, values_of
+from library.options.not_yet import refusal
+from library.options.suggest import missing_path
+
+Rule = Callable[["Given"], Iterator[str]]
+
+
+class Given:
+    """The values of a script's options; an option that the script does not have reads as not given."""
+
+    def __init__(self, options: Script) -> None:
+        self.options = options
+        self._values = values_of(options)
+
+    def __getattr__(self, field: str) -> Any:
+        return self._values.get(field)
+
+    def at(self, field: str) -> str:
+        """How an error line about the option begins: where its value stood."""
+        return self.options.origin(field)
+
+
+def check(options: Script) -> None:
+    """Raise UserError with all that is wrong with the options together; log what works but is probably not meant."""
+    given = Given(options)
+    problems = [problem for rule in (_not_built, _required, *RULES, _paths) for problem in rule(given)]
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+    for remark in _remarks(given):
+        log.warning("%s", remark)
+
+
+def _not_built(given: Given) -> Iterator[str]:
+    for option in options_of(type(given.options)):
+        reason = refusal(option.field, getattr(given, option.field), option.default)
+        if reason:
+            yield f"{given.at(option.field)}: {reason}"
+
+
+def _required(given: Given) -> Iterator[str]:
+    for option in options_of(type(given.options)):
+        if option.field in type(given.options).required and not getattr(given, option.field):
+            yield f"--{option.field} is missing: {option.help}"
+
+
+def _data_source(given: Given) -> Iterator[str]:
+    old = [field for field in ("train_data_dir", "reg_data_dir", "in_json") if getattr(given, field) is not None]
+    if given.dataset_config is not None:
+        for field in old:
+            yield f"{given.at(field)}: cannot be used together with --dataset_config, which names the images itself; leave one of them out"
+    elif given.train_data_dir is None:
+        reason = f"; {given.at(old[0])} alone is not enough" if old else ""
+        yield f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}"
+    elif given.reg_data_dir is not None and given.in_json is not None:
+        yield f"{given.at('reg_data_dir')}: regularization images cannot be used together with --in_json; leave one of them out"
+    if given.dataset_config is None and given.train_data_dir is not None and given.in_json is None and given.resolution is None:
+        yield "--resolution is missing: --train_data_dir needs the size to train at, such as --resolution 512"
+
+
+def _resolution(given: Given) -> Iterator[str]:
+    if given.resolution is None:
+        return
+    try:
+        sides = [int(side) for side in given.resolution.replace("x", ",").split(",")]
+    except ValueError:
+        sides = []
+    if not 1 <= len(sides) <= 2 or min(sides) < 1 or "x" in given.resolution:
+        yield f"{given.at('resolution')}: expected pixels as 512 or width,height as 512,768, not {given.resolution!r}"
+    elif given.train_data_dir is not None and not given.enable_bucket and any(side % 8 for side in sides):
+        nearest = ",".join(str(max(8, round(side / 8) * 8)) for side in sides)
+        yield f"{given.at('resolution')}: each side must be a multiple of 8 pixels, not {given.resolution}; the nearest is {nearest}"
+
+
+def _buckets(given: Given) -> Iterator[str]:
+    if given.min_bucket_reso > given.max_bucket_reso:
+        yield (
+            f"{given.at('min_bucket_reso')}: {given.min_bucket_reso} is more than --max_bucket_reso {given.max_bucket_reso}; "
+            "the smallest side cannot exceed the largest"
+        )
+    if given.bucket_reso_steps % 8:
+        steps = given.bucket_reso_steps
+        yield f"{given.at('bucket_reso_steps')}: must be a multiple of 8 pixels, not {steps}; the nearest is {max(8, round(steps / 8) * 8)}"
+
+
+def _augmentation(given: Given) -> Iterator[str]:
+    for cache in ("cache_latents", "cache_latents_to_disk"):
+        for field in ("color_aug", "random_crop", "face_crop_aug_range"):
+            if getattr(given, cache) and getattr(given, field):
+                yield f"{given.at(field)}: changes the images in each epoch and cannot be used with --{cache}; leave one of them out"
+    if given.face_crop_aug_range is not None:
+        try:
+            low, high = (float(part) for part in given.face_crop_aug_range.split(","))
+            fits = 1 <= low <= high
+        except ValueError:
+            fits = False
+        if not fits:
+            found = given.face_crop_aug_range
+            yield f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {found!r}"
+
+
+def _noise(given: Given) -> Iterator[str]:
+    if given.adaptive_noise_scale is not None and given.noise_offset is None:
+        yield f"{given.at('adaptive_noise_scale')}: changes the noise offset, and none is given; add --noise_offset 0.1 or leave it out"
+    if given.scale_v_pred_loss_like_noise_pred and not given.v_parameterization:
+        yield f"{given.at('scale_v_pred_loss_like_noise_pred')}: is for models trained with --v_parameterization only; leave it out"
+
+
+def _optimizer(given: Given) -> Iterator[str]:
+    older = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}
+    if given.use_8bit_adam and given.use_lion_optimizer:
+        yield f"{given.at('use_8bit_adam')}: cannot be used together with --use_lion_optimizer; choose one optimizer"
+    for field, meant in older.items():
+        if getattr(given, field) and given.optimizer_type and given.optimizer_type.lower() != meant.lower():
+            yield f"{given.at(field)}: means {meant}, but --optimizer_type says {given.optimizer_type}; leave one of them out"
+    if given.max_train_epochs is None and given.lr_warmup_steps > given.max_train_steps:
+        yield (
+            f"{given.at('lr_warmup_steps')}: {given.lr_warmup_steps} is more than --max_train_steps {given.max_train_steps}; "
+            "the learning rate would never reach its value"
+        )
+    for field in ("optimizer_args", "lr_scheduler_args", "network_args"):
+        for part in getattr(given, field) or ():
+            if not part.partition("=")[0].strip() or "=" not in part:
+                yield f"{given.at(field)}: expected key=value, not {part!r} (no spaces around the equals sign)"
+
+
+def _attention(given: Given) -> Iterator[str]:
+    chosen = [field for field in ("xformers", "mem_eff_attn", "sdpa") if getattr(given, field)]
+    if len(chosen) > 1:
+        yield f"{given.at(chosen[0])}: cannot be used together with {' and '.join('--' + field for field in chosen[1:])}; choose one"
+    if given.full_fp16 and given.mixed_precision != "fp16":
+        yield f"{given.at('full_fp16')}: needs --mixed_precision fp16 (it is {given.mixed_precision})"
+
+
+def _network(given: Given) -> Iterator[str]:
+    if given.network_train_unet_only and given.network_train_text_encoder_only:
+        yield f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained"
+    if given.dim_from_weights and given.network_weights is None:
+        yield f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing"
+    weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
+    if len(factors) > len(weights):
+        yield f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights; give one for each file"
+
+
+def _saving(given: Given) -> Iterator[str]:
+    if given.output_dir is not None:
+        yield from _writable(given, "output_dir")
+    if given.logging_dir is not None:
+        yield from _writable(given, "logging_dir")
+    name = given.output_name or ""
+    bad = sorted(set(name) & set("/\\" + ('<>:"|?*' if os.name == "nt" else "")))
+    if bad:
+        yield f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir"
+
+
+def _sampling(given: Given) -> Iterator[str]:
+    for field in ("sample_every_n_steps", "sample_every_n_epochs"):
+        if getattr(given, field) is not None and given.sample_prompts is None:
+            yield f"{given.at(field)}: needs --sample_prompts, the file with the prompts of the samples"
+
+
+def _logging(given: Given) -> Iterator[str]:
+    if given.log_with is not None and given.log_with != "wandb" and given.logging_dir is None:
+        yield f"{given.at('log_with')}: {given.log_with} needs --logging_dir, the folder of the log"
+
+
+RULES: tuple[Rule, ...] = (
+    _data_source, _resolution, _buckets, _augmentation, _noise, _optimizer, _attention, _network, _saving, _sampling, _logging,
+)  # fmt: skip
+
+
+def _paths(given: Given) -> Iterator[str]:
+    """Everything that must already be there is there, and is what it should be: a file or a folder."""
+    for field in ("train_data_dir", "reg_data_dir"):
+        value = getattr(given, field)
+        if value is not None and Path(value).is_file():
+            yield f"{given.at(field)}: {value} is a file; give the folder"
+        elif value is not None and not Path(value).is_dir():
+            yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=True)}"
+    for field in ("dataset_config", "in_json", "network_weights", "sample_prompts"):
+        value = getattr(given, field)
+        if value is not None:
+            yield from _file(given, field, Path(value))
+    for value in given.base_weights or ():
+        yield from _file(given, "base_weights", Path(value))
+    for field in ("pretrained_model_name_or_path", "vae"):
+        value = getattr(given, field)
+        if value is not None and not Path(value).exists() and _is_path(value):
+            yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=not Path(value).suffix)}"
+
+
+def _file(given: Given, field: str, path: Path) -> Iterator[str]:
+    if path.is_dir():
+        yield f"{given.at(field)}: {path} is a folder; give the file itself"
+    elif not path.exists():
+        yield f"{given.at(field)}: {path}: {missing_path(path)}"
+
+
+def _is_path(name: str) -> bool:
+    """Whether a model's name can only be a path, not a Hugging Face id such as owner/model."""
+    ending = Path(name).suffix.lower() in (".ckpt", ".safetensors", ".pt", ".pth", ".bin")
+    return ending or "\\" in name or name.startswith((".", "/", "~")) or name.count("/") > 1 or name[1:2] == ":" or name.endswith("/")
+
+
+def _writable(given: Given, field: str) -> Iterator[str]:
+    folder = Path(getattr(given, field))
+    standing = next((part for part in (folder, *folder.absolute().parents) if part.exists()), None)
+    if standing is None:
+        yield f"{given.at(field)}: {folder}: there is no such drive; give a folder that can be made"
+    elif not standing.is_dir():
+        yield f"{given.at(field)}: {folder}: {standing} is a file, not a folder; give another folder"
+    elif not os.access(standing, os.W_OK | os.X_OK):
+        yield f"{given.at(field)}: {folder}: no right to write in {standing}; give another folder"
+
+
+def _remarks(given: Given) -> Iterator[str]:
+    """What is accepted as it always was, but hardly meant so."""
+    if given.v2 and given.clip_skip is not None:
+        yield f"{given.at('clip_skip')}: should not be used with --v2, whose models always use the layer before the last"
+    if given.sample_prompts is not None and given.sample_every_n_steps is None and given.sample_every_n_epochs is None:
+        yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
+    if given.base_weights_multiplier and len(given.base_weights_multiplier) < len(given.base_weights):
+        yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"
+    if given.save_last_n_epochs is not None and given.save_every_n_epochs is None and given.save_n_epoch_ratio is None:
+        yield f"{given.at('save_last_n_epochs')}: has no effect without --save_every_n_epochs"
+    if given.save_last_n_steps is not None and given.save_every_n_steps is None:
+        yield f"{given.at('save_last_n_steps')}: has no effect without --save_every_n_steps"
+    if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
+        yield f"{given.at('output_name')}: give it without the ending, which is added"
+    for field in ("log_prefix", "log_tracker_name"):
+        if getattr(given, field) is not None and given.logging_dir is None:
+            yield f"{given.at(field)}: has no effect without --logging_dir"

@@ -1,0 +1,149 @@
+"""Reads options from a --config_file and writes one for --output_config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from library.options.declare import Option, Script, groups_of, options_of, title_of, values_of
+from library.options.suggest import closest, missing_path
+from library.options.values import expected, from_toml
+
+_NOT_IN_A_FILE = ("config_file", "output_config")
+_LINES = "each line is name = value; text stands in quotation marks (Windows paths in 'single' ones), true and false are written small"
+
+
+def locate(name: str) -> Path:
+    """The file that `--config_file name` means: the ending .toml may be left out."""
+    path = Path(name)
+    with_ending = path.with_name(path.name + ".toml")
+    return path if path.suffix == ".toml" or (path.is_file() and not with_ending.is_file()) else with_ending
+
+
+def read(options: Sequence[Option], name: str) -> tuple[dict[str, Any], dict[str, str], list[str]]:
+    """Values by field, where each stood (`--config_file x.toml, key [training] seed`), and the problems found, all of them."""
+    path = locate(name)
+    place = f"--config_file {path}"
+    try:
+        table = _load(path)
+    except ValueError as reason:
+        return {}, {}, [f"{place}: {reason}"]
+    known = {name: option for option in options for name in option.names}
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems: list[str] = []
+    for keys, value in _leaves(table):
+        where = f"{place}, key {_spelled(keys)}"
+        option = known.get(keys[-1])
+        problem = _refusal(keys, value, option, known)
+        if problem is None:
+            assert option is not None
+            try:
+                read_value = from_toml(option, value)
+            except ValueError as reason:
+                problem = str(reason)
+            else:
+                if option.field in values and values[option.field] != read_value:
+                    other = origins[option.field].rpartition(", key ")[2]
+                    problem = f"given twice with different values, also as {other}; keep one of them"
+                values[option.field] = read_value
+                origins[option.field] = where
+        if problem is not None:
+            problems.append(f"{where}: {problem}")
+    return values, origins, problems
+
+
+def text_of(options: Script) -> str:
+    """The options as TOML: values other than the default as they are, the rest as remarks, secrets never."""
+    spec = type(options)
+    values = values_of(options)
+    lines = [f"# Options of {spec.name}. Take away the '# ' in front of a line to change its value; use this file with --config_file."]
+    for group, kind in groups_of(spec).items():
+        mine = [option for option in options_of(spec) if option.group == group and option.field not in _NOT_IN_A_FILE]
+        if mine:
+            lines += ["", "", f"[{group}]  # {title_of(kind)}"]
+        for option in mine:
+            lines += ["", f"# {option.help}", _entry(option, values[option.field])]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(option: Option, value: Any) -> str:
+    if option.secret:
+        return f"# {option.field}: never written to a file; give it on the command line"
+    if value is None:
+        return f"# {option.field} =  # not set; {expected(option)}"
+    entry = f"{option.field} = {_toml(value)}"
+    return entry if value != option.default else f"# {entry}"
+
+
+def _toml(value: Any) -> str:
+    import json
+
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml(part) for part in value) + "]"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    text = str(value)
+    literal = "\\" in text and "'" not in text and text.isprintable()
+    return f"'{text}'" if literal else json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _load(path: Path) -> dict[str, Any]:
+    """The file's content; ValueError says in words why it cannot be read. What stands in the file is not repeated: it may be secret."""
+    import toml
+
+    if path.is_dir():
+        raise ValueError("this is a folder; give the .toml file itself")
+    if path.suffix.lower() in (".json", ".yaml", ".yml"):
+        raise ValueError("options are read from TOML files (name = value lines) only")
+    if not path.exists():
+        raise ValueError(missing_path(path))
+    try:
+        return toml.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text; save it as UTF-8 in your editor") from None
+    except OSError as reason:
+        raise ValueError(f"cannot be read ({reason.strerror})") from None
+    except toml.TomlDecodeError as reason:
+        raise ValueError(f"line {reason.lineno} is not valid TOML: {_syntax(reason)}") from None
+    except (IndexError, TypeError, AttributeError, KeyError, ValueError):  # the parser's own slips on broken text
+        raise ValueError(f"not valid TOML: {_LINES}") from None
+
+
+def _syntax(reason: Any) -> str:
+    words = reason.msg.lower()
+    if "homogeneous" in words:
+        return "numbers in one list must all be written with a point, or all without ([1.0, 0.5])"
+    if "escape" in words or "backslash" in words:
+        return "a backslash in \"double\" quotation marks; put Windows paths in 'single' ones"
+    if "duplicate" in words or "already exists" in words or "what?" in words:
+        return "a key or section that stands twice; keep one"
+    return _LINES
+
+
+def _leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every key with its value; sections, also nested ones, only say where it stood."""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, (*above, key))
+        else:
+            yield (*above, key), value
+
+
+def _refusal(keys: tuple[str, ...], value: Any, option: Option | None, known: dict[str, Option]) -> str | None:
+    """Why this key cannot be used at all, or None."""
+    if keys[0] == "datasets" and isinstance(value, list):
+        return "this is a dataset description; give the file with --dataset_config instead"
+    if keys[-1] in _NOT_IN_A_FILE:
+        return "belongs on the command line, not in the file"
+    if option is not None:
+        return None
+    near = closest(keys[-1], known)
+    return "unknown option" + (f"; did you mean {near}?" if near else "; --help lists all options")
+
+
+def _spelled(keys: tuple[str, ...]) -> str:
+    return f"[{'.'.join(keys[:-1])}] {keys[-1]}" if len(keys) > 1 else keys[0]

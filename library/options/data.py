@@ -1,0 +1,128 @@
+"""Options that say which images and captions are trained on, and how they are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.options.declare import opt
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Images and captions"""
+
+    dataset_config: Path | None = opt(  # noqa: RUF009 (a declaration, not a shared object)
+        None,
+        "A .toml or .json file that describes the datasets (docs/dataset_config.md). The usual way to name your images.",
+    )
+    train_data_dir: str | None = opt(
+        None,
+        "Without --dataset_config: the folder that holds the image folders, each named <repeats>_<identifier> <class>, such as "
+        "'10_shs dog'. "
+        "It is the parent, not the folder with the images. With --in_json: the folder with the images.",
+    )
+    resolution: str | None = opt(
+        None,
+        "Size to train at in pixels: one number for a square (512) or width,height (512,768). 512 suits 1.x models, 768 the 2.x 768 ones.",
+        also_numbers=True,
+    )
+    train_batch_size: int = opt(
+        1,
+        "Images in one training step. More is faster and steadier and needs more GPU memory.",
+        at_least=1,
+    )
+    enable_bucket: bool = opt(
+        False,
+        "Train each image at a size that fits its own shape (aspect ratio buckets), so that hardly anything is cropped. Recommended.",
+    )
+    min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8)
+    max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8)
+    bucket_reso_steps: int = opt(64, "Sides of buckets are multiples of this many pixels; itself a multiple of 8.", at_least=8)
+    bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are trained in a bucket of their own size.")
+    caption_extension: str = opt(
+        ".caption",
+        "Ending of the caption files beside the images. Give .txt if yours end so.",
+        aliases=("caption_extention",),
+    )
+    shuffle_caption: bool = opt(False, "Put the comma-separated parts of a caption in a new random order each time.")
+    keep_tokens: int = opt(
+        0,
+        "With --shuffle_caption and tag dropout: so many parts at the start of a caption stay where they are.",
+        at_least=0,
+    )
+    token_warmup_min: int = opt(
+        1,
+        "Caption warm-up starts with so many comma-separated parts and adds more as training goes on.",
+        at_least=0,
+    )
+    token_warmup_step: float = opt(
+        0.0,
+        "Step at which caption warm-up ends and whole captions are used; below 1 a share of all steps (0.2 = a fifth). 0 = no warm-up.",
+        at_least=0,
+    )
+    color_aug: bool = opt(False, "Change the colours of images slightly and at random. Not together with --cache_latents.")
+    flip_aug: bool = opt(False, "Mirror images left to right at random. Not for subjects of which left and right differ.")
+    face_crop_aug_range: str | None = opt(
+        None,
+        "Crop around the face, at 1/a to 1/b of the image, given as a,b such as 2.0,4.0. For images whose file names hold the "
+        "face position.",
+    )
+    random_crop: bool = opt(False, "Crop at a random place instead of the centre. Not together with --cache_latents.")
+    cache_latents: bool = opt(
+        False,
+        "Turn all images into latents once, before training, and keep them in main memory: faster, and needs less GPU memory. Recommended.",
+    )
+    cache_latents_to_disk: bool = opt(False, "Like --cache_latents, with the latents kept in files beside the images for the next run.")
+    vae_batch_size: int = opt(1, "Images that are turned into latents at once while caching.", at_least=1)
+    debug_dataset: bool = opt(False, "Show the images and captions as they would be trained, and train nothing.")
+    max_data_loader_n_workers: int = opt(
+        8,
+        "Processes that read images, at most CPU threads - 1. Fewer need less main memory; 0 reads in the main process.",
+        at_least=0,
+    )
+    persistent_data_loader_workers: bool = opt(False, "Keep those processes between epochs: shorter pauses, on Windows above all.")
+    dataset_class: str | None = opt(None, "A dataset class of your own, as module.Class.")
+
+
+@dataclass(frozen=True)
+class RegularizationOptions:
+    """Regularization images (train_db.py, train_network.py, textual inversion)"""
+
+    reg_data_dir: str | None = opt(
+        None,
+        "The folder that holds the folders of regularization images, each named <repeats>_<class>, such as '1_dog'.",
+    )
+    prior_loss_weight: float = opt(1.0, "How much regularization images count compared with training images; 1 = the same.", at_least=0)
+
+
+@dataclass(frozen=True)
+class MetadataOptions:
+    """Captions from a metadata file (fine_tune.py, train_network.py, textual inversion)"""
+
+    in_json: str | None = opt(None, "Metadata file with the captions and tags of the images in --train_data_dir (the fine-tuning way).")
+    dataset_repeats: int = opt(1, "How many times an epoch uses each image of --in_json.", at_least=1)
+
+
+@dataclass(frozen=True)
+class CaptionDropoutOptions:
+    """Captions left out at random (not for textual inversion)"""
+
+    caption_dropout_rate: float = opt(0.0, "Share of draws that use an empty caption, 0 to 1.", at_least=0, at_most=1)
+    caption_dropout_every_n_epochs: int = opt(0, "Every N-th epoch uses empty captions only. 0 = never.", at_least=0)
+    caption_tag_dropout_rate: float = opt(
+        0.0,
+        "Chance that a comma-separated part of a caption is left out, 0 to 1.",
+        at_least=0,
+        at_most=1,
+    )
+
+
+@dataclass(frozen=True)
+class WeightedCaptionOptions:
+    """Weights in captions (not for textual inversion)"""
+
+    weighted_captions: bool = opt(
+        False,
+        "Read (word), [word] and (word:1.2) in captions as weights, as in the Web UI. No commas inside brackets.",
+    )

@@ -1,0 +1,135 @@
+"""An option is one line in a frozen dataclass; flag, TOML key, type check, help and documentation all follow from that line."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Option:
+    """What the rest of the package knows about one option; `field` is its name in Python and in a TOML file."""
+
+    group: str
+    field: str
+    type: type  # bool, int, float, str or Path
+    is_list: bool
+    optional: bool  # None is allowed and means "not given"
+    choices: tuple[Any, ...]
+    default: Any
+    help: str
+    aliases: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    secret: bool = False
+    also_numbers: bool = False  # a text whose TOML form may be a number or a list of numbers (resolution)
+
+    @property
+    def flag(self) -> str:
+        """The name on the command line."""
+        return f"--{self.field}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every accepted name, the official one first."""
+        return (self.field, *self.aliases)
+
+
+class Script:
+    """Base of the per-script dataclasses in `scripts`: one attribute a group, and a memory of where each value came from."""
+
+    name: typing.ClassVar[str]  # the file that users start
+    required: typing.ClassVar[tuple[str, ...]]  # options that have no default and must be given
+    _origins: dict[str, str]
+
+    def origin(self, field: str) -> str:
+        """Where the value stood, to begin an error line with: `--seed` or `--config_file x.toml, key [training] seed`."""
+        return self._origins.get(field, f"--{field}")
+
+    def given(self, field: str) -> bool:
+        """Whether the user gave the option, on the command line or in the file."""
+        return field in self._origins
+
+
+def opt(
+    default: Any,
+    help: str,
+    *,
+    choices: tuple[Any, ...] = (),
+    aliases: tuple[str, ...] = (),
+    at_least: float | None = None,
+    at_most: float | None = None,
+    secret: bool = False,
+    also_numbers: bool = False,
+) -> Any:
+    """Declare an option as the default of a dataclass field; its type is the field's annotation.
+
+    `at_least` and `at_most` bound each number (inclusive). A `secret` value is never shown, logged or written.
+    """
+    facts = dict(help=help, choices=choices, aliases=aliases, at_least=at_least, at_most=at_most, secret=secret, also_numbers=also_numbers)
+    return dataclasses.field(default=default, repr=not secret, metadata=facts)
+
+
+@functools.cache
+def groups_of(spec: type[Script]) -> dict[str, type]:
+    """The groups of a script: attribute name -> dataclass of its options."""
+    hints = typing.get_type_hints(spec)
+    return {field.name: hints[field.name] for field in dataclasses.fields(spec)}
+
+
+def title_of(group: type) -> str:
+    """The heading of a group: the first line of its docstring."""
+    return (group.__doc__ or "").strip().splitlines()[0]
+
+
+@functools.cache
+def options_of(spec: type[Script]) -> tuple[Option, ...]:
+    """All options of a script in the order of their declaration; a name declared twice is our own mistake."""
+    found = [option for group, kind in groups_of(spec).items() for option in _options_of_group(group, kind)]
+    names = [name for option in found for name in option.names]
+    assert len(names) == len(set(names)), f"declared twice: {sorted({name for name in names if names.count(name) > 1})}"
+    return tuple(found)
+
+
+def values_of(options: Script) -> dict[str, Any]:
+    """All values of a script's options object by field name."""
+    return {option.field: getattr(getattr(options, option.group), option.field) for option in options_of(type(options))}
+
+
+def build(spec: type[Script], values: dict[str, Any], origins: dict[str, str]) -> Script:
+    """The options object with `values` where given and defaults elsewhere; `origins` tells where each given value came from."""
+    groups = {}
+    for group, kind in groups_of(spec).items():
+        mine = {field.name for field in dataclasses.fields(kind)}
+        groups[group] = kind(**{name: value for name, value in values.items() if name in mine})
+    made = spec(**groups)
+    object.__setattr__(made, "_origins", dict(origins))
+    return made
+
+
+def _options_of_group(group: str, kind: type) -> list[Option]:
+    hints = typing.get_type_hints(kind)
+    found = []
+    for field in dataclasses.fields(kind):
+        inner, is_list, optional = _unfold(hints[field.name])
+        found.append(
+            Option(group=group, field=field.name, type=inner, is_list=is_list, optional=optional, default=field.default, **field.metadata)
+        )
+    return found
+
+
+def _unfold(hint: Any) -> tuple[type, bool, bool]:
+    """`int | None` -> (int, False, True); `tuple[str, ...]` -> (str, True, False)."""
+    optional = False
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        (hint,) = [part for part in typing.get_args(hint) if part is not type(None)]
+        optional = True
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True, optional
+    assert hint in (bool, int, float, str, Path), f"no option can have the type {hint}"
+    return hint, False, optional

@@ -1,0 +1,61 @@
+"""Writes docs/options.md from the declarations: `python -m library.options.docs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from library.options.declare import Option, Script, groups_of, options_of, title_of
+from library.options.help_text import shown_default
+from library.options.not_yet import NOT_YET
+from library.options.scripts import SCRIPTS
+from library.options.values import expected
+
+PAGE = Path(__file__).parents[2] / "docs" / "options.md"
+
+_INTRODUCTION = """\
+# Options
+
+<!-- Made by `python -m library.options.docs` from library/options/. Change it there. -->
+
+Options are given on the command line (`--seed 42`) or in a TOML file named with `--config_file` (`seed = 42`); the command line
+wins over the file. In the file `[sections]` are for your own order only, switches are `true` or `false`, and options that take
+several values are lists. `--output_config --config_file settings.toml` writes a file with all of them to start from. A name or
+value that is not known stops the run before it begins. *Not built yet* marks options that are known but still refused.
+"""
+
+
+def page() -> str:
+    """The whole of docs/options.md."""
+    return _INTRODUCTION + "".join(_script(spec) for spec in SCRIPTS)
+
+
+def _script(spec: type[Script]) -> str:
+    lines = ["", f"## {spec.name}", "", (spec.__doc__ or "").strip()]
+    for group, kind in groups_of(spec).items():
+        lines += ["", f"### {title_of(kind)}", "", "| Option | Takes | Default | What it does |", "|---|---|---|---|"]
+        lines += [_row(option) for option in options_of(spec) if option.group == group]
+    return "\n".join(lines) + "\n"
+
+
+def _row(option: Option) -> str:
+    takes = "switch" if option.type is bool else expected(option) + (", several" if option.is_list else "")
+    default = shown_default(option)
+    told = option.help
+    if option.aliases:
+        told += " Also written " + ", ".join(f"`--{name}`" for name in option.aliases) + "."
+    entry = NOT_YET.get(option.field)
+    if entry is not None:
+        which = "Not built yet" if entry.values is None else "Not built yet: " + ", ".join(map(str, entry.values))
+        told += f" *{which} ({entry.row}); meanwhile {entry.meanwhile}.*"
+    cells = (f"`{option.flag}`", takes, f"`{default}`" if default is not None else "", told)
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.parent.mkdir(exist_ok=True)
+    PAGE.write_text(page(), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    main()

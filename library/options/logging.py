@@ -1,0 +1,26 @@
+"""Options of the training log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+
+
+@dataclass(frozen=True)
+class LoggingOptions:
+    """Training log"""
+
+    logging_dir: str | None = opt(
+        None,
+        "Write a log of losses and learning rates to this folder; `tensorboard --logdir <folder>` shows it.",
+    )
+    log_with: str | None = opt(
+        None,
+        "Where the log goes; tensorboard when left out.",
+        choices=("tensorboard", "wandb", "all"),
+    )
+    log_prefix: str | None = opt(None, "Text in front of the date in the name of the log folder, to tell runs apart.")
+    log_tracker_name: str | None = opt(None, "Name of the run (tensorboard) or project (wandb) in the log.")
+    log_tracker_config: str | None = opt(None, "A .toml file with settings for the log's tracker.")
+    wandb_api_key: str | None = opt(None, "Your Weights & Biases key. Never shown, logged or stored.", secret=True)

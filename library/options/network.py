@@ -1,0 +1,53 @@
+"""Options of the network (LoRA) that train_network.py trains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The network that is trained"""
+
+    network_module: str | None = opt(
+        None,
+        "Kind of network: networks.lora, or a module of another package such as lycoris.kohya. Always needed.",
+    )
+    network_dim: int | None = opt(
+        None,
+        "Rank of the LoRA: 4 to 128. More can learn more and makes a larger file. Left out: the module's own (4).",
+        at_least=1,
+    )
+    network_alpha: float = opt(
+        1.0,
+        "Scales the LoRA by alpha / dim. With alpha = dim the learning rate means what it says; 1 damps it.",
+        at_least=0,
+    )
+    network_dropout: float | None = opt(
+        None,
+        "Share of the LoRA's inner values that is dropped in each step, 0 to 1; 0.1 against overfitting.",
+        at_least=0,
+        at_most=1,
+    )
+    network_args: tuple[str, ...] = opt(
+        (),
+        "More settings of the network as key=value, several after one another: conv_dim=4 conv_alpha=1",
+    )
+    network_weights: str | None = opt(None, "Go on from this trained network file.")
+    dim_from_weights: bool = opt(False, "Take rank and alpha from --network_weights instead of --network_dim and --network_alpha.")
+    network_train_unet_only: bool = opt(False, "Train the U-Net part only.")
+    network_train_text_encoder_only: bool = opt(False, "Train the text encoder part only.")
+    unet_lr: float | None = opt(None, "Learning rate of the U-Net part, when it should differ from --learning_rate.", at_least=0)
+    text_encoder_lr: float | None = opt(None, "Learning rate of the text encoder part; often half of the U-Net's.", at_least=0)
+    scale_weight_norms: float | None = opt(
+        None,
+        "Keep the weights of each module below this size, against overfitting; 1 is a good start.",
+        at_least=0,
+    )
+    base_weights: tuple[str, ...] = opt((), "Network files that are merged into the model before training.")
+    base_weights_multiplier: tuple[float, ...] = opt(
+        (),
+        "How strongly each of --base_weights is merged, in their order; 1 where none is given.",
+    )

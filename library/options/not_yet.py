@@ -1,0 +1,51 @@
+"""Options that are accepted by name but not built yet: using one stops the run and says so; none is ever silently ignored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """`row` is the requirement it waits for; `values` the only values that are missing, or None when the whole option is."""
+
+    row: str
+    meanwhile: str
+    values: tuple[Any, ...] | None = None
+
+
+_UPLOAD = "upload the files of --output_dir by hand, with `hf upload`"
+_FROM_FILE = "save often (--save_every_n_steps) and go on from a file with --network_weights"
+
+NOT_YET: dict[str, NotYet] = {
+    "huggingface_repo_id": NotYet("R4", _UPLOAD),
+    "huggingface_repo_type": NotYet("R4", _UPLOAD),
+    "huggingface_path_in_repo": NotYet("R4", _UPLOAD),
+    "huggingface_token": NotYet("R4", "sign in with `hf auth login` to use private models"),
+    "huggingface_repo_visibility": NotYet("R4", _UPLOAD),
+    "save_state_to_huggingface": NotYet("R4", _UPLOAD),
+    "resume_from_huggingface": NotYet("R4", _FROM_FILE),
+    "async_upload": NotYet("R4", _UPLOAD),
+    "save_state": NotYet("R3", _FROM_FILE),
+    "resume": NotYet("R3", _FROM_FILE),
+    "save_last_n_epochs_state": NotYet("R3", "leave it out: no states are saved"),
+    "save_last_n_steps_state": NotYet("R3", "leave it out: no states are saved"),
+    "cache_latents_to_disk": NotYet("D17", "use --cache_latents, which keeps them in memory"),
+    "debug_dataset": NotYet("D15", "read the plan that is printed before the first step: images, buckets and batches"),
+    "dataset_class": NotYet("D5", "describe the images with --dataset_config"),
+    "log_with": NotYet("R5", "use tensorboard: --logging_dir logs", values=("wandb", "all")),
+    "wandb_api_key": NotYet("R5", "use tensorboard: --logging_dir logs"),
+    "log_tracker_config": NotYet("R5", "leave it out: tensorboard needs no settings"),
+    "full_fp16": NotYet("M8", "use --mixed_precision fp16 with --gradient_checkpointing to save memory"),
+    "lowram": NotYet("M8", "leave it out, and save memory with --mixed_precision and --gradient_checkpointing"),
+}
+
+
+def refusal(field: str, value: Any, default: Any) -> str | None:
+    """What to tell the user who gave `value`, or None when it may be used."""
+    entry = NOT_YET.get(field)
+    if entry is None or value == default or (entry.values is not None and value not in entry.values):
+        return None
+    which = "" if entry.values is None else f"{value} "
+    return f"{which}is not built yet (requirement {entry.row}); meanwhile {entry.meanwhile}"

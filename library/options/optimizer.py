@@ -1,0 +1,43 @@
+"""Options of the optimizer and of the learning rate over time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """Optimizer and learning rate"""
+
+    optimizer_type: str = opt(
+        "",
+        "AdamW (when left out), AdamW8bit, PagedAdamW8bit, Lion, Lion8bit, PagedLion8bit, SGDNesterov, SGDNesterov8bit, "
+        "DAdaptation (= DAdaptAdamPreprint), DAdaptAdam, DAdaptAdaGrad, DAdaptAdan, DAdaptAdanIP, DAdaptLion, DAdaptSGD, "
+        "Prodigy, AdaFactor, "
+        "a class of torch.optim, or module.Class. Any letter case for the listed ones.",
+    )
+    use_8bit_adam: bool = opt(False, "Older way to write --optimizer_type AdamW8bit.")
+    use_lion_optimizer: bool = opt(False, "Older way to write --optimizer_type Lion.")
+    learning_rate: float = opt(
+        2e-6,
+        "How far each step moves the weights. LoRA is usually trained at 1e-4; D-Adaptation and Prodigy expect 1.0, a factor "
+        "on the rate they find.",
+        at_least=0,
+    )
+    max_grad_norm: float = opt(1.0, "Steeper gradients are cut to this length. 0 = never cut.", at_least=0)
+    optimizer_args: tuple[str, ...] = opt(
+        (),
+        "More settings of the optimizer as key=value, several after one another: weight_decay=0.01 betas=.9,.999",
+    )
+    lr_scheduler: str = opt(
+        "constant",
+        "How the learning rate changes during training: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, "
+        "polynomial, adafactor.",
+    )
+    lr_scheduler_type: str = opt("", "A scheduler class of your own instead: a class of torch.optim.lr_scheduler, or module.Class.")
+    lr_scheduler_args: tuple[str, ...] = opt((), "Settings for --lr_scheduler_type as key=value.", aliases=("scheduler_args",))
+    lr_warmup_steps: int = opt(0, "Steps over which the learning rate rises from 0 to its full value.", at_least=0)
+    lr_scheduler_num_cycles: int = opt(1, "How many times cosine_with_restarts starts over.", at_least=1)
+    lr_scheduler_power: float = opt(1.0, "Power of the polynomial scheduler; 1 = a straight line.", at_least=0)

@@ -1,0 +1,61 @@
+"""From a command line to the options object of a script: command line over --config_file over default, all faults told together."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from library.console import log
+from library.errors import UserError
+from library.options import command_line, config_file
+from library.options.declare import Script, build, options_of
+
+S = TypeVar("S", bound=Script)
+
+
+def parse(spec: type[S], argv: Sequence[str]) -> S:
+    """The options of `argv` (without the script's name); raises UserError with every fault of the command line and the file.
+
+    `--help` prints the help and `--output_config` writes the options to the --config_file; both end with SystemExit(0).
+    """
+    options = options_of(spec)
+    line = command_line.read(options, argv)
+    if line.wants_help:
+        from library.options.help_text import help_of
+
+        sys.stdout.write(help_of(spec))
+        raise SystemExit(0)
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    problems = list(line.problems)
+    file = line.values.get("config_file")
+    if file is not None and not line.values.get("output_config"):
+        values, origins, more = config_file.read(options, file)
+        problems += more
+    if problems:
+        raise UserError(*problems)
+    for field in dict.fromkeys(line.repeated):
+        log.warning("--%s is given more than once; the last value counts", field)
+    values.update(line.values)
+    origins.update({field: f"--{field}" for field in line.values})
+    made = build(spec, values, origins)
+    if line.values.get("output_config"):
+        _write(made, file)
+        raise SystemExit(0)
+    return made
+
+
+def _write(options: Script, name: str | None) -> None:
+    if name is None:
+        raise UserError("--output_config: name the file to write with --config_file, such as --config_file settings.toml")
+    path = Path(name) if name.endswith(".toml") else Path(name + ".toml")
+    if path.exists():
+        raise UserError(f"--output_config: {path} exists and is not overwritten; give another name with --config_file, or delete it")
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(config_file.text_of(options))
+    except OSError as reason:
+        raise UserError(f"--output_config: cannot write {path} ({reason.strerror}); give a folder that exists with --config_file") from None
+    log.info("options written to %s", path)

@@ -1,0 +1,26 @@
+"""Options of the sample images that are made during training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+
+SAMPLERS = (
+    "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver", "dpmsolver++", "dpmsingle",
+    "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Sample images during training"""
+
+    sample_every_n_steps: int | None = opt(None, "Make sample images every N steps.", at_least=1)
+    sample_every_n_epochs: int | None = opt(None, "Make sample images every N epochs. Wins over --sample_every_n_steps.", at_least=1)
+    sample_prompts: str | None = opt(
+        None,
+        "File with the prompts of the samples (.txt, .toml or .json). In a .txt file one a line, '#' begins a remark, and "
+        "--n negative --w width --h height --d seed --l guidance --s steps may follow a prompt.",
+    )
+    sample_sampler: str = opt("ddim", "How samples are drawn.", choices=SAMPLERS)

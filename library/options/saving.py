@@ -1,0 +1,42 @@
+"""Options that say where, when and in which form results are kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+
+
+@dataclass(frozen=True)
+class SavingOptions:
+    """Saving results"""
+
+    output_dir: str | None = opt(None, "Folder for the results; made when it is not there. Always needed.")
+    output_name: str | None = opt(None, "Name of the result files without ending; 'last' when left out.")
+    save_precision: str | None = opt(
+        None,
+        "Number format of the saved file: float (32 bits), fp16 or bf16 (half the size). Left out = as trained.",
+        choices=("float", "fp16", "bf16"),
+    )
+    save_every_n_epochs: int | None = opt(None, "Also save every N epochs, as <name>-000002.", at_least=1)
+    save_every_n_steps: int | None = opt(None, "Also save every N steps, as <name>-step00000100.", at_least=1)
+    save_n_epoch_ratio: int | None = opt(None, "Also save so often that there are at least N saves over the run.", at_least=1)
+    save_last_n_epochs: int | None = opt(None, "Of the saves by epoch keep those of the last N epochs and delete older ones.", at_least=1)
+    save_last_n_epochs_state: int | None = opt(None, "The same for saved states, when it should differ.", at_least=1)
+    save_last_n_steps: int | None = opt(None, "Of the saves by step keep those of the last N steps and delete older ones.", at_least=1)
+    save_last_n_steps_state: int | None = opt(None, "The same for saved states, when it should differ.", at_least=1)
+    save_state: bool = opt(False, "With each save also keep all that is needed to go on training exactly from there (a folder, large).")
+    resume: str | None = opt(None, "Go on from this saved state: the folder <name>-...-state, not the output folder around it.")
+
+
+@dataclass(frozen=True)
+class NetworkSavingOptions(SavingOptions):
+    """Saving results"""
+
+    save_model_as: str = opt(
+        "safetensors",
+        "File format of the result. safetensors unless an old program needs another.",
+        choices=("ckpt", "pt", "safetensors"),
+    )
+    no_metadata: bool = opt(False, "Do not write the settings of the training into the file.")
+    training_comment: str | None = opt(None, "A remark that is kept in the file's metadata, such as a trigger word.")

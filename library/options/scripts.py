@@ -1,0 +1,47 @@
+"""Which groups of options each script has: one frozen dataclass a script."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from library.options.config import ConfigOptions
+from library.options.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
+from library.options.declare import Script
+from library.options.diffusion import DiffusionOptions
+from library.options.hub import HubOptions
+from library.options.logging import LoggingOptions
+from library.options.model import ModelOptions
+from library.options.network import NetworkOptions
+from library.options.optimizer import OptimizerOptions
+from library.options.sampling import SamplingOptions
+from library.options.saving import NetworkSavingOptions
+from library.options.training import TrainingOptions
+
+
+@dataclass(frozen=True)
+class NetworkDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, RegularizationOptions, DataOptions):
+    """Images and captions"""
+
+
+@dataclass(frozen=True)
+class TrainNetwork(Script):
+    """Train a LoRA (or another network) for Stable Diffusion 1.x or 2.x."""
+
+    name: ClassVar[str] = "train_network.py"
+    required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir", "network_module")
+
+    model: ModelOptions
+    data: NetworkDataOptions
+    network: NetworkOptions
+    training: TrainingOptions
+    optimizer: OptimizerOptions
+    diffusion: DiffusionOptions
+    saving: NetworkSavingOptions
+    sampling: SamplingOptions
+    logging: LoggingOptions
+    hub: HubOptions
+    config: ConfigOptions
+
+
+SCRIPTS: tuple[type[Script], ...] = (TrainNetwork,)

@@ -1,0 +1,57 @@
+"""Guesses at what a user meant: the nearest known name, and the nearest existing file or folder."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name nearest to `name`, or None when none is near; letter case, hyphens and abbreviations are forgiven.
+
+    >>> closest("lerning-rate", ["learning_rate", "seed"]), closest("max_train_e", ["max_train_steps", "max_train_epochs"])
+    ('learning_rate', 'max_train_epochs')
+    """
+    from difflib import get_close_matches
+
+    known = list(known)
+    wanted = name.lower().replace("-", "_")
+    plain = {entry.lower().replace("-", "_"): entry for entry in known}
+    if wanted in plain:
+        return plain[wanted]
+    begins = [entry for entry in plain if len(wanted) > 3 and entry.startswith(wanted)]
+    if len(begins) == 1:
+        return plain[begins[0]]
+    near = get_close_matches(wanted, plain, n=1, cutoff=0.7)
+    return plain[near[0]] if near else None
+
+
+def missing_path(path: Path, folder: bool = False) -> str:
+    """Words for a path that does not exist: where it stops existing, and what stands there instead.
+
+    >>> missing_path(Path("/no/such.toml"))
+    'no such file (there is no folder /no)'
+    """
+    what = "no such folder" if folder else "no such file"
+    path = Path(path)
+    for part in (path, *path.parents):
+        if part.parent.is_dir():
+            break
+        part = part.parent
+    beside = _names(part.parent)
+    near = closest(part.name, beside)
+    if near is None:
+        stem = [name for name in beside if Path(name).stem.lower() == part.stem.lower()]
+        near = stem[0] if stem else None
+    where = f" (there is no folder {part})" if part != path else ""
+    return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else "")
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in itertools.islice(entries, 5000))
+    except OSError:
+        return []

@@ -1,0 +1,37 @@
+"""Options of the run itself: how long, in which precision, with how much memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Length, precision and memory"""
+
+    max_train_steps: int = opt(1600, "How many steps to train.", at_least=1)
+    max_train_epochs: int | None = opt(None, "How many epochs (passes over all images) to train. Wins over --max_train_steps.", at_least=1)
+    seed: int | None = opt(
+        None,
+        "A whole number from which all chance is drawn: the same command with the same seed gives the same result.",
+        at_least=0,
+        at_most=2**32 - 1,
+    )
+    gradient_accumulation_steps: int = opt(
+        1,
+        "Batches that are added up before the weights move once: acts like a larger batch without its memory.",
+        at_least=1,
+    )
+    gradient_checkpointing: bool = opt(False, "Needs far less GPU memory and about a third more time. The result stays the same.")
+    mixed_precision: str = opt(
+        "no",
+        "Compute in 16 bits: about half the GPU memory and faster. bf16 on GPUs from the RTX 30 series on, fp16 on older ones.",
+        choices=("no", "fp16", "bf16"),
+    )
+    full_fp16: bool = opt(False, "Experimental: weights and gradients in 16 bits too, with --mixed_precision fp16.")
+    xformers: bool = opt(False, "Use xformers for attention: less GPU memory. Needs the xformers package and a GPU.")
+    mem_eff_attn: bool = opt(False, "Attention in small pieces: least memory, slower, works everywhere.")
+    sdpa: bool = opt(False, "Use PyTorch's own fast attention. It is also what runs when none of the three is given.")
+    lowram: bool = opt(False, "Load the model straight to the GPU, for machines with little main memory (free Colab).")
