@@ -1,0 +1,117 @@
+"""The noise and the timestep of each image, drawn from the image's own seed so that neither depends on the batch around it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional
+
+from library.diffusion.schedule import NoiseSchedule
+from library.errors import UserError
+from library.seeds import fold, python_rng
+
+
+@dataclass(frozen=True)
+class NoiseSettings:
+    """How noise differs from plain Gaussian noise; the defaults leave it plain.
+
+    Raises UserError for values that contradict each other or are out of range.
+    """
+
+    offset: float = 0.0
+    adaptive_scale: float = 0.0
+    multires_iterations: int = 0
+    multires_discount: float = 0.3
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.offset < 0:
+            problems.append(f"--noise_offset {self.offset:g}: cannot be negative; values around 0.1 are usual")
+        if self.adaptive_scale and not self.offset:
+            problems.append(f"--adaptive_noise_scale {self.adaptive_scale:g}: adapts the noise offset: add --noise_offset too (e.g. 0.1)")
+        if self.multires_iterations < 0:
+            problems.append(f"--multires_noise_iterations {self.multires_iterations}: cannot be negative; 6 to 10 are usual")
+        if self.multires_iterations and not 0 < self.multires_discount <= 1:
+            problems.append(f"--multires_noise_discount {self.multires_discount:g}: must be over 0 and at most 1 (e.g. 0.3)")
+        if self.offset and self.multires_iterations:
+            problems.append("--noise_offset and --multires_noise_iterations serve the same purpose and exclude each other: leave one out")
+        if problems:
+            raise UserError(*problems)
+
+
+def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: NoiseSettings) -> Tensor:
+    """Noise for `latents` [B,C,h,w], in their type and on their device; an image's noise depends on its own seed and latents only.
+
+    Drawn in float32 on the CPU, so that every device trains with the same noise. `seeds` [B] are best kept on the CPU.
+    """
+    seeds = _numbers(seeds)
+    noise = _buffer(latents.shape, latents.device)
+    for row, seed in zip(noise, seeds, strict=True):
+        row.normal_(generator=_generator(seed, "noise"))
+        if settings.multires_iterations:
+            _add_pyramid(row, seed, settings.multires_iterations, settings.multires_discount)
+    noise = noise.to(latents.device, non_blocking=True)
+    if settings.offset:
+        noise += _offsets(latents, seeds, settings)
+    return noise.to(latents.dtype)
+
+
+def sample_timesteps(seeds: Tensor | Sequence[int], schedule: NoiseSchedule) -> Tensor:
+    """One timestep an image, int64 [B] on the schedule's device, uniform over the schedule.
+
+    `fold` is uniform over 2⁶³ values, so the remainder's bias is under 10⁻¹⁵.
+    """
+    drawn = [fold(seed, "timestep") % len(schedule) for seed in _numbers(seeds)]
+    return torch.tensor(drawn, dtype=torch.int64).to(schedule.alphas_cumprod.device)
+
+
+def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tensor:
+    """Shifts of whole channels, offset · N(0, 1), float32 [B,C,1,1]: the model learns brightness too.
+
+    Guttenberg 2023, "Diffusion with offset noise". The adaptive offset is offset + scale·|mean of the latents over
+    h, w|, per image and channel, never under 0.
+    """
+    shifts = _buffer((*latents.shape[:2], 1, 1), latents.device)
+    for row, seed in zip(shifts, seeds, strict=True):
+        row.normal_(generator=_generator(seed, "noise offset"))
+    shifts = shifts.to(latents.device, non_blocking=True)
+    if not settings.adaptive_scale:
+        return settings.offset * shifts
+    means = latents.float().mean(dim=(2, 3), keepdim=True).abs()
+    return (settings.offset + settings.adaptive_scale * means).clamp(min=0) * shifts
+
+
+def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> None:
+    """Add coarser and coarser noise to `noise` [C,h,w] in place and bring it to unit deviation (Whitaker 2023, "Multi-resolution noise").
+
+    Level i is drawn at 1/rⁱ of the size of the level before, r uniform in 2 … 4, enlarged bilinearly and weighted with discountⁱ.
+    Level 0 has full size and weight 1, and noise plus noise is √2 noise. The level that is one cell wide or high is the last.
+    """
+    generator, ratios = _generator(seed, "pyramid"), python_rng(seed, "pyramid ratio")
+    channels, *full = noise.shape
+    height, width = full
+    noise.mul_(2**0.5)
+    for level in range(1, iterations):
+        shrink = ratios.uniform(2, 4) ** level
+        height, width = max(1, int(height / shrink)), max(1, int(width / shrink))
+        coarse = torch.randn(1, channels, height, width, generator=generator)
+        noise.add_(functional.interpolate(coarse, size=full, mode="bilinear")[0], alpha=discount**level)
+        if 1 in (height, width):
+            break
+    noise.div_(noise.std())
+
+
+def _generator(seed: int, purpose: str) -> Generator:
+    return Generator().manual_seed(fold(seed, purpose))
+
+
+def _buffer(shape: Sequence[int], device: torch.device) -> Tensor:
+    """CPU memory from which a CUDA device copies without making the CPU wait."""
+    return torch.empty(tuple(shape), dtype=torch.float32, pin_memory=device.type == "cuda")
+
+
+def _numbers(seeds: Tensor | Sequence[int]) -> list[int]:
+    return seeds.tolist() if isinstance(seeds, Tensor) else list(seeds)

@@ -1,0 +1,63 @@
+"""The forward process of Stable Diffusion: how much of the image and how much noise stand in a latent at each timestep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Prediction = Literal["epsilon", "v_prediction"]
+
+TIMESTEPS = 1000
+BETA_START, BETA_END = 0.00085, 0.012
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseSchedule:
+    """ā per timestep (Ho et al. 2020, eq. 4); `alphas_cumprod` is float32 [T], timesteps are int64 [B] in 0 … T−1 on its device.
+
+    Coefficients are computed in float32 whatever the latents' type; the results have the latents' type.
+    """
+
+    alphas_cumprod: Tensor
+
+    @classmethod
+    def stable_diffusion(cls) -> NoiseSchedule:
+        """The schedule that every SD v1 and v2 model was trained with: √β runs evenly from √0.00085 to √0.012 over 1000 steps."""
+        betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float32) ** 2
+        return cls(torch.cumprod(1.0 - betas, dim=0))
+
+    def __len__(self) -> int:
+        return len(self.alphas_cumprod)
+
+    def to(self, device: torch.device | str) -> NoiseSchedule:
+        """The same schedule on `device`."""
+        return NoiseSchedule(self.alphas_cumprod.to(device))
+
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t = √ā·x₀ + √(1−ā)·ε (Ho et al. 2020, eq. 4); all [B,4,h,w]."""
+        signal, spread = self._coefficients(timesteps)
+        return (signal * latents + spread * noise).to(latents.dtype)
+
+    def velocity(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """v = √ā·ε − √(1−ā)·x₀ (Salimans & Ho 2022, app. D); all [B,4,h,w]."""
+        signal, spread = self._coefficients(timesteps)
+        return (signal * noise - spread * latents).to(latents.dtype)
+
+    def target(self, prediction: Prediction, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """What a model of that `prediction` has to answer for x_t: the noise itself, or the velocity."""
+        if prediction == "epsilon":
+            return noise
+        assert prediction == "v_prediction", prediction
+        return self.velocity(latents, noise, timesteps)
+
+    def snr(self, timesteps: Tensor | None = None) -> Tensor:
+        """Signal-to-noise ratio ā / (1−ā), float32 [B]; of every timestep [T] when none are given."""
+        alphas = self.alphas_cumprod if timesteps is None else self.alphas_cumprod[timesteps]
+        return alphas / (1.0 - alphas)
+
+    def _coefficients(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        alphas = self.alphas_cumprod[timesteps].view(-1, 1, 1, 1)
+        return alphas.sqrt(), (1.0 - alphas).sqrt()

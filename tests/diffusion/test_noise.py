@@ -1,0 +1,155 @@
+"""Noise and timesteps: each image's own, with the statistics that the settings promise."""
+
+import pytest
+import torch
+
+from library.diffusion.noise import NoiseSettings, sample_noise, sample_timesteps
+from library.diffusion.schedule import NoiseSchedule
+from library.errors import UserError
+
+EVERY_KIND = [
+    NoiseSettings(),
+    NoiseSettings(offset=0.1),
+    NoiseSettings(offset=0.1, adaptive_scale=0.05),
+    NoiseSettings(multires_iterations=6, multires_discount=0.3),
+]
+KINDS = pytest.mark.parametrize("settings", EVERY_KIND, ids=["plain", "offset", "adaptive", "multires"])
+
+
+def some_latents(count: int, height: int = 16, width: int = 12) -> torch.Tensor:
+    means = torch.tensor([0.0, 1.0, -2.0, 0.5]).view(1, 4, 1, 1)
+    return torch.randn(count, 4, height, width, generator=torch.Generator().manual_seed(5)) + means
+
+
+@KINDS
+def test_an_image_gets_the_same_noise_in_any_batch(settings):
+    latents, seeds = some_latents(5), [3, 2**63 - 1, 0, 17, 18]
+    together = sample_noise(latents, torch.tensor(seeds), settings)
+    for place in range(5):
+        alone = sample_noise(latents[place : place + 1], seeds[place : place + 1], settings)
+        assert torch.equal(alone[0], together[place])
+    assert torch.equal(sample_noise(latents.flip(0), seeds[::-1], settings), together.flip(0))
+
+
+@KINDS
+def test_other_seeds_give_other_noise_and_the_same_seed_the_same(settings):
+    latents = some_latents(1).repeat(3, 1, 1, 1)
+    first, second, third = sample_noise(latents, [1, 2, 1], settings)
+    assert torch.equal(first, third)
+    assert not torch.allclose(first, second)
+
+
+@KINDS
+def test_drawing_leaves_the_global_random_state_alone(settings):
+    before = torch.get_rng_state()
+    sample_noise(some_latents(2), [1, 2], settings)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_noise_has_the_type_of_the_latents_and_is_drawn_in_float32():
+    latents = some_latents(2)
+    half = sample_noise(latents.half(), [1, 2], NoiseSettings())
+    assert half.dtype == torch.float16
+    assert torch.equal(half, sample_noise(latents, [1, 2], NoiseSettings()).half())
+
+
+def test_plain_noise_is_standard_normal():
+    noise = sample_noise(torch.zeros(64, 4, 32, 32), range(64), NoiseSettings())
+    # 262,144 values: the mean's standard error is 0.002, the deviation's 0.0014
+    assert abs(noise.mean().item()) < 0.01
+    assert noise.std().item() == pytest.approx(1, abs=0.007)
+    assert abs((noise[1:] * noise[:-1]).mean().item()) < 0.01
+
+
+def test_offset_shifts_whole_channels_with_its_deviation():
+    latents, seeds = torch.zeros(500, 4, 4, 4), range(500)
+    shift = sample_noise(latents, seeds, NoiseSettings(offset=0.3)) - sample_noise(latents, seeds, NoiseSettings())
+    assert shift.std(dim=(2, 3)).max() < 1e-5
+    assert shift[:, :, 0, 0].std().item() == pytest.approx(0.3, rel=0.07)
+    assert abs(shift.mean().item()) < 0.03
+
+
+@pytest.mark.parametrize("scale", [0.05, -0.08])
+def test_adaptive_offset_follows_the_guides_formula_per_channel(scale):
+    latents, seeds = some_latents(40), range(40)
+    plain = sample_noise(latents, seeds, NoiseSettings())
+    units = (sample_noise(latents, seeds, NoiseSettings(offset=1.0)) - plain)[:, :, 0, 0]
+    adaptive = (sample_noise(latents, seeds, NoiseSettings(offset=0.1, adaptive_scale=scale)) - plain)[:, :, 0, 0]
+    strength = (0.1 + scale * latents.mean(dim=(2, 3)).abs()).clamp(min=0)
+    torch.testing.assert_close(adaptive, strength * units, atol=1e-5, rtol=1e-4)
+    if scale < 0:
+        assert (strength[:, 2] == 0).all()
+
+
+def test_multires_noise_has_unit_deviation_and_more_coarse_structure_than_plain_noise():
+    latents, seeds = torch.zeros(100, 4, 32, 32), range(100)
+
+    def coarse_deviation(noise: torch.Tensor) -> float:
+        return torch.nn.functional.avg_pool2d(noise, 8).std().item()
+
+    plain = coarse_deviation(sample_noise(latents, seeds, NoiseSettings()))
+    assert plain == pytest.approx(1 / 8, rel=0.1)
+    for discount, at_least in ((0.3, 1.2), (0.8, 2.2)):
+        noise = sample_noise(latents, seeds, NoiseSettings(multires_iterations=6, multires_discount=discount))
+        torch.testing.assert_close(noise.std(dim=(1, 2, 3)), torch.ones(100))
+        assert coarse_deviation(noise) > at_least * plain
+
+
+def test_one_iteration_of_multires_noise_is_plain_noise_again():
+    noise = sample_noise(torch.zeros(32, 4, 32, 32), range(32), NoiseSettings(multires_iterations=1))
+    assert torch.nn.functional.avg_pool2d(noise, 8).std().item() == pytest.approx(1 / 8, rel=0.15)
+
+
+def test_multires_noise_has_the_spectrum_of_the_articles_recipe():
+    """The recipe written out again, over many draws: deviations of the means of 16×16, 8×8 and 4×4 cells."""
+
+    def recipe() -> torch.Tensor:
+        noise, size = torch.randn(1, 4, 32, 32), 32
+        for level in range(6):
+            size = max(1, int(size / (2 + 2 * torch.rand(()).item()) ** level))
+            enlarge = torch.nn.Upsample(size=(32, 32), mode="bilinear")
+            noise = noise + enlarge(torch.randn(1, 4, size, size)) * 0.6**level
+            if size == 1:
+                break
+        return noise[0] / noise.std()
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        theirs = torch.stack([recipe() for _ in range(400)])
+    ours = sample_noise(torch.zeros(400, 4, 32, 32), range(400), NoiseSettings(multires_iterations=6, multires_discount=0.6))
+    for cell in (4, 8, 16):
+        deviations = [torch.nn.functional.avg_pool2d(noise, cell).std().item() for noise in (ours, theirs)]
+        assert deviations[0] == pytest.approx(deviations[1], rel=0.06)
+
+
+def test_multires_noise_takes_narrow_latents():
+    noise = sample_noise(torch.zeros(1, 4, 1, 40), [4], NoiseSettings(multires_iterations=10, multires_discount=0.8))
+    assert noise.isfinite().all()
+
+
+def test_timesteps_are_each_images_own_and_uniform():
+    schedule = NoiseSchedule.stable_diffusion()
+    drawn = sample_timesteps(range(20000), schedule)
+    assert drawn.dtype == torch.int64
+    assert (drawn.min().item(), drawn.max().item()) == (0, 999)
+    # chi-square over 10 bins of 2000: 27.9 is passed by 99.9 % of uniform draws
+    counts = torch.bincount(drawn // 100, minlength=10).double()
+    assert ((counts - 2000) ** 2 / 2000).sum() < 27.9
+    assert torch.equal(sample_timesteps(torch.tensor([19, 5, 77]), schedule), drawn[[19, 5, 77]])
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"offset": -0.1}, "--noise_offset -0.1"),
+        ({"adaptive_scale": 0.1}, "--adaptive_noise_scale 0.1"),
+        ({"multires_iterations": -1}, "--multires_noise_iterations -1"),
+        ({"multires_iterations": 6, "multires_discount": 0.0}, "--multires_noise_discount 0"),
+        ({"offset": 0.1, "multires_iterations": 6}, "exclude each other"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_option(values, named):
+    with pytest.raises(UserError) as fault:
+        NoiseSettings(**values)
+    assert len(fault.value.problems) == 1
+    assert named in fault.value.problems[0]
