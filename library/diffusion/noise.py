@@ -59,6 +59,14 @@ def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: Noise
     return noise.to(latents.dtype)
 
 
+def gaussian(shape: Sequence[int], seeds: Tensor | Sequence[int], purpose: str, device: torch.device) -> Tensor:
+    """N(0, 1), float32 `shape` [B,…] on `device`; row i is a function of (seeds[i], purpose), whatever the batch and the device."""
+    drawn = _buffer(shape, device)
+    for row, seed in zip(drawn, _numbers(seeds), strict=True):
+        row.normal_(generator=_generator(seed, purpose))
+    return drawn.to(device, non_blocking=True)
+
+
 def sample_timesteps(seeds: Tensor | Sequence[int], schedule: NoiseSchedule) -> Tensor:
     """One timestep an image, int64 [B] on the schedule's device, uniform over the schedule.
 
@@ -74,10 +82,7 @@ def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tens
     Guttenberg 2023, "Diffusion with offset noise". The adaptive offset is offset + scale·|mean of the latents over
     h, w|, per image and channel, never under 0.
     """
-    shifts = _buffer((*latents.shape[:2], 1, 1), latents.device)
-    for row, seed in zip(shifts, seeds, strict=True):
-        row.normal_(generator=_generator(seed, "noise offset"))
-    shifts = shifts.to(latents.device, non_blocking=True)
+    shifts = gaussian((*latents.shape[:2], 1, 1), seeds, "noise offset", latents.device)
     if not settings.adaptive_scale:
         return settings.offset * shifts
     means = latents.float().mean(dim=(2, 3), keepdim=True).abs()
