@@ -51,7 +51,7 @@ def _not_built(given: Given) -> Iterator[str]:
 def _required(given: Given) -> Iterator[str]:
     for option in options_of(type(given.options)):
         if option.field in type(given.options).required and not getattr(given, option.field):
-            yield f"--{option.field} is missing: {option.help}"
+            yield f"--{option.field} is missing: {option.help.removesuffix(' Always needed.')}"
 
 
 def _data_source(given: Given) -> Iterator[str]:

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ class Script:
 
     name: typing.ClassVar[str]  # the file that users start
     required: typing.ClassVar[tuple[str, ...]]  # options that have no default and must be given
-    _origins: dict[str, str]
+    _origins: Mapping[str, str] = types.MappingProxyType({})  # field -> where its value stood
 
     def origin(self, field: str) -> str:
         """Where the value stood, to begin an error line with: `--seed` or `--config_file x.toml, key [training] seed`."""

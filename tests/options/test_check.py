@@ -1,0 +1,175 @@
+"""What cannot work is found before anything heavy is loaded, all of it at once, and nothing is written meanwhile."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from library.console import log
+from library.errors import UserError
+from library.options.check import check
+from library.options.declare import options_of
+from library.options.not_yet import NOT_YET
+from library.options.parse import parse
+from library.options.scripts import TrainNetwork
+
+
+@pytest.fixture
+def good(tmp_path: Path, monkeypatch) -> list[str]:
+    """A command line that passes; the working folder holds what it names."""
+    monkeypatch.chdir(tmp_path)
+    Path("model.safetensors").write_bytes(b"")
+    Path("data.toml").write_text("", encoding="utf-8")
+    Path("prompts.txt").write_text("a cat\n", encoding="utf-8")
+    Path("images").mkdir()
+    names = ("--pretrained_model_name_or_path", "model.safetensors", "--output_dir", "out", "--network_module", "networks.lora")
+    return [*names, "--dataset_config", "data.toml"]
+
+
+def problems(*argv: str) -> tuple[str, ...]:
+    with pytest.raises(UserError) as fault:
+        check(parse(TrainNetwork, argv))
+    return fault.value.problems
+
+
+@pytest.fixture
+def warnings(caplog, monkeypatch):
+    """A function from a command line that passes to what was said about it."""
+    monkeypatch.setattr(log, "propagate", True)
+
+    def said(*argv: str) -> str:
+        check(parse(TrainNetwork, argv))
+        return caplog.text
+
+    return said
+
+
+def test_a_good_command_line_passes_and_leaves_the_folder_as_it_was(good, tmp_path: Path, warnings) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    assert warnings(*good) == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_old_command_line_form_passes(good) -> None:
+    check(parse(TrainNetwork, [*good[:-2], "--train_data_dir", "images", "--resolution", "512,768", "--enable_bucket"]))
+
+
+@pytest.mark.parametrize("model", ["stable-diffusion-v1-5/stable-diffusion-v1-5", "gpt2", "images"])
+def test_hub_ids_and_folders_are_left_to_the_loader(good, model: str) -> None:
+    check(parse(TrainNetwork, [*good, "--pretrained_model_name_or_path", model]))
+
+
+def test_everything_that_must_be_given_is_told_at_once() -> None:
+    found = problems()
+    assert [line.partition(" is missing:")[0] for line in found] == [
+        "--pretrained_model_name_or_path",
+        "--network_module",
+        "--output_dir",
+        "--dataset_config or --train_data_dir",
+    ]
+
+
+CONTRADICTIONS = [
+    ("--train_data_dir images", "--train_data_dir: cannot be used together with --dataset_config"),
+    ("--in_json data.toml", "--in_json: cannot be used together with --dataset_config"),
+    ("--cache_latents --color_aug", "--color_aug: changes the images in each epoch and cannot be used with --cache_latents"),
+    ("--cache_latents --random_crop", "--random_crop: changes the images in each epoch"),
+    ("--cache_latents --face_crop_aug_range 2.0,4.0", "--face_crop_aug_range: changes the images in each epoch"),
+    ("--face_crop_aug_range 4.0,2.0", "--face_crop_aug_range: expected two numbers a,b"),
+    ("--network_train_unet_only --network_train_text_encoder_only", "--network_train_unet_only: cannot be used with"),
+    ("--adaptive_noise_scale 0.1", "--adaptive_noise_scale: changes the noise offset, and none is given"),
+    ("--scale_v_pred_loss_like_noise_pred", "--scale_v_pred_loss_like_noise_pred: is for models trained with --v_parameterization"),
+    ("--dim_from_weights", "--dim_from_weights: takes the rank from --network_weights, which is missing"),
+    ("--base_weights model.safetensors --base_weights_multiplier 1 2", "--base_weights_multiplier: 2 multipliers for 1 --base_weights"),
+    ("--use_8bit_adam --use_lion_optimizer", "--use_8bit_adam: cannot be used together with --use_lion_optimizer"),
+    ("--use_8bit_adam --optimizer_type Lion", "--use_8bit_adam: means AdamW8bit, but --optimizer_type says Lion"),
+    ("--optimizer_args weight_decay", "--optimizer_args: expected key=value, not 'weight_decay'"),
+    ("--network_args conv_dim = 4", "--network_args: expected key=value, not 'conv_dim'"),
+    ("--sample_every_n_steps 5", "--sample_every_n_steps: needs --sample_prompts"),
+    ("--sample_every_n_epochs 5 --sample_prompts promts.txt", "--sample_prompts: promts.txt: no such file; did you mean prompts.txt?"),
+    ("--lr_warmup_steps 20 --max_train_steps 10", "--lr_warmup_steps: 20 is more than --max_train_steps 10"),
+    ("--min_bucket_reso 1088", "--min_bucket_reso: 1088 is more than --max_bucket_reso 1024"),
+    ("--bucket_reso_steps 50", "--bucket_reso_steps: must be a multiple of 8 pixels, not 50; the nearest is 48"),
+    ("--resolution 512x512", "--resolution: expected pixels as 512 or width,height as 512,768, not '512x512'"),
+    ("--resolution 0", "--resolution: expected pixels"),
+    ("--xformers --sdpa", "--xformers: cannot be used together with --sdpa; choose one"),
+    ("--output_name a/b", "--output_name: 'a/b' cannot be a file name"),
+    ("--output_name a\\b", "--output_name: 'a\\\\b' cannot be a file name"),
+    ("--output_dir data.toml", "data.toml is a file, not a folder"),
+    ("--output_dir data.toml/deeper", "data.toml is a file, not a folder"),
+    ("--logging_dir data.toml", "data.toml is a file, not a folder"),
+    ("--log_with tensorboard", "--log_with: tensorboard needs --logging_dir"),
+    ("--dataset_config dta.toml", "--dataset_config: dta.toml: no such file; did you mean data.toml?"),
+    ("--dataset_config images", "--dataset_config: images is a folder; give the file itself"),
+    ("--network_weights lora.safetensors", "--network_weights: lora.safetensors: no such file"),
+    ("--base_weights model.safetensors nope.pt", "--base_weights: nope.pt: no such file"),
+    ("--pretrained_model_name_or_path modl.safetensors", "modl.safetensors: no such file; did you mean model.safetensors?"),
+    ("--pretrained_model_name_or_path ./no/where", "./no/where: no such folder (there is no folder no)"),
+    ("--vae vae.pt", "--vae: vae.pt: no such file"),
+]
+
+
+@pytest.mark.parametrize(("more", "words"), CONTRADICTIONS, ids=[more for more, _ in CONTRADICTIONS])
+def test_what_cannot_work_is_told_in_a_line(good, more: str, words: str) -> None:
+    found = problems(*good, *more.split())
+    assert any(words in line for line in found), found
+    assert all("\n" not in line for line in found)
+
+
+OLD_FORM = [
+    ("--train_data_dir imags --resolution 512", "--train_data_dir: imags: no such folder; did you mean images?"),
+    ("--train_data_dir data.toml --resolution 512", "--train_data_dir: data.toml is a file; give the folder"),
+    ("--train_data_dir images", "--resolution is missing"),
+    ("--train_data_dir images --resolution 500", "each side must be a multiple of 8 pixels, not 500; the nearest is 496"),
+    ("--reg_data_dir images", "--dataset_config or --train_data_dir is missing"),
+    ("--train_data_dir images --reg_data_dir images --in_json data.toml", "cannot be used together with --in_json"),
+]
+
+
+@pytest.mark.parametrize(("more", "words"), OLD_FORM, ids=[more for more, _ in OLD_FORM])
+def test_what_cannot_work_without_a_dataset_config_is_told(good, more: str, words: str) -> None:
+    found = problems(*good[:-2], *more.split())
+    assert any(words in line for line in found), found
+
+
+def test_all_that_cannot_work_is_told_together(good) -> None:
+    assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--xformers", "--sdpa", "--save_state")) == 4
+
+
+def test_the_line_names_the_file_when_the_value_stood_there(good) -> None:
+    Path("cfg.toml").write_text("[x]\nvae = 'nope.pt'\n", encoding="utf-8")
+    assert problems(*good, "--config_file", "cfg")[0].startswith("--config_file cfg.toml, key [x] vae: nope.pt: no such file")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="rights on folders work otherwise")
+def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
+    assert "no right to write" in problems(*good)[0]
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("--v2 --clip_skip 2", "--clip_skip: should not be used with --v2"),
+        ("--sample_prompts prompts.txt", "no samples are made"),
+        ("--base_weights model.safetensors model.safetensors --base_weights_multiplier 1", "merged at strength 1"),
+        ("--save_last_n_epochs 2", "has no effect without --save_every_n_epochs"),
+        ("--output_name a.safetensors", "give it without the ending"),
+    ],
+)
+def test_what_is_hardly_meant_so_is_remarked_on(good, warnings, more: str, words: str) -> None:
+    assert words in warnings(*good, *more.split())
+
+
+@pytest.mark.parametrize("field", sorted(NOT_YET))
+def test_an_option_that_is_not_built_yet_is_refused_with_what_to_do_meanwhile(good, field: str) -> None:
+    option = next(option for option in options_of(TrainNetwork) if option.field == field)
+    entry = NOT_YET[field]
+    value = str(entry.values[0]) if entry.values else {str: "SECRET", int: "1"}.get(option.type, "")
+    found = problems(*good, f"--{field}", *([value] if option.type is not bool else []))
+    (line,) = [line for line in found if line.startswith(f"--{field}: ") and "not built yet" in line]
+    assert entry.row in line and entry.meanwhile in line and "SECRET" not in line
+
+
+def test_a_built_value_of_an_option_that_is_partly_built_is_accepted(good) -> None:
+    check(parse(TrainNetwork, [*good, "--log_with", "tensorboard", "--logging_dir", "logs"]))

@@ -1,0 +1,88 @@
+"""The declarations say what users of the well-known suite already type, and what they need to know about it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from library.options.declare import build, options_of, values_of
+from library.options.not_yet import NOT_YET
+from library.options.scripts import SCRIPTS, TrainNetwork
+
+ROOT = Path(__file__).parents[2]
+FLAGS = json.loads(Path(__file__).with_name("train_network_flags.json").read_text(encoding="utf-8"))
+OPTIONS = {name: option for option in options_of(TrainNetwork) for name in option.names}
+BEYOND_THE_LIST = {"sdpa", "log_tracker_config", "scheduler_args"}  # named by the requirements or the users' guide only
+
+
+def test_the_stored_list_of_flags_is_that_of_the_specification() -> None:
+    specification = ROOT.parent / "shared" / "spec" / "options.json"
+    if not specification.is_file():
+        pytest.skip("the specification is not beside this checkout")
+    rows = json.loads(specification.read_text(encoding="utf-8"))["train_network.py"]
+    kept = ("type", "default", "choices", "nargs")
+    assert [{"flag": row["flags"][0], **{key: row[key] for key in kept if key in row}} for row in rows] == FLAGS
+
+
+@pytest.mark.parametrize("row", FLAGS, ids=lambda row: row["flag"])
+def test_a_flag_of_the_list_has_its_type_default_and_choices(row: dict) -> None:
+    name = row["flag"].removeprefix("--")
+    option = OPTIONS[name]
+    if name in option.aliases:
+        return  # another spelling has no default of its own
+    assert option.type.__name__ == ("bool" if row.get("nargs") == 0 else row["type"])
+    assert option.is_list == (row.get("nargs") == "*")
+    assert option.default == row.get("default", () if option.is_list else None)
+    choices = {choice for choice in row.get("choices", ()) if choice is not None}
+    assert set(option.choices) == (choices | {75} if name == "max_token_length" else choices)  # 75 is what the guide calls the default
+
+
+def test_no_flag_is_there_that_neither_the_list_nor_the_guide_has() -> None:
+    assert set(OPTIONS) - {row["flag"].removeprefix("--") for row in FLAGS} == BEYOND_THE_LIST
+
+
+@pytest.mark.parametrize("spec", SCRIPTS)
+def test_every_option_has_a_line_of_help_in_plain_characters(spec: type) -> None:
+    for option in options_of(spec):
+        assert len(option.help) > 20 and option.help[0].isupper() and option.help.isascii(), option.field
+
+
+def test_every_option_not_built_yet_is_a_declared_one() -> None:
+    assert set(NOT_YET) <= {option.field for option in options_of(TrainNetwork)}
+
+
+def test_defaults_lie_within_their_own_bounds_and_choices() -> None:
+    for option in OPTIONS.values():
+        if option.default is None or option.is_list:
+            continue
+        assert not option.choices or option.default in option.choices
+        assert option.at_least is None or option.default >= option.at_least
+        assert option.at_most is None or option.default <= option.at_most
+
+
+def test_values_are_reached_by_group_and_name_and_cannot_be_changed() -> None:
+    options = build(TrainNetwork, {"seed": 3, "network_dim": 8}, {"seed": "--seed"})
+    assert options.training.seed == 3 and options.network.network_dim == 8 and options.data.train_batch_size == 1
+    assert values_of(options)["seed"] == 3
+    assert options.given("seed") and not options.given("network_dim")
+    with pytest.raises(AttributeError):
+        options.training.seed = 4
+
+
+def test_a_printed_options_object_does_not_show_secrets() -> None:
+    options = build(TrainNetwork, {"huggingface_token": "hf_secret", "wandb_api_key": "wk_secret"}, {})
+    assert "secret" not in repr(options)
+
+
+def test_declaring_parsing_and_checking_import_no_torch_and_little_else() -> None:
+    code = (
+        "import sys; from library.options.scripts import TrainNetwork; from library.options.parse import parse; "
+        "from library.options.check import check; from library.options.help_text import help_of; help_of(TrainNetwork); "
+        "options = parse(TrainNetwork, ['--config_file', sys.argv[1]]); "
+        "print([name for name in ('torch', 'numpy', 'diffusers', 'transformers', 'accelerate', 'tqdm') if name in sys.modules])"
+    )
+    empty = Path(__file__).with_name("empty.toml")
+    done = subprocess.run([sys.executable, "-c", code, str(empty)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
