@@ -17,7 +17,7 @@ class HubOptions:
     huggingface_token: str | None = opt(None, "Your access token. Never shown, logged or stored; `hf auth login` is safer.", secret=True)
     huggingface_repo_visibility: str | None = opt(
         None,
-        "public makes a new repository visible to all; anything else, or nothing, keeps it private.",
+        "Whether a new repository is public (visible to all); anything else than public, or nothing, makes it private.",
     )
     save_state_to_huggingface: bool = opt(False, "With --save_state: upload states too.")
     resume_from_huggingface: bool = opt(
