@@ -1,0 +1,198 @@
+"""The keys of a dataset config as one table: where each may stand, its default, what it accepts and what it means to a reader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+DATASET = "dataset"  # [general], [[datasets]]
+SUBSET = "subset"  # [general], [[datasets]], [[datasets.subsets]]
+SUBSET_ONLY = "subset only"  # [[datasets.subsets]]
+
+
+class NotAccepted(Exception):
+    """A value that a key does not take; the text says what the key expects."""
+
+
+Check = Callable[[object], object]  # the value as the suite uses it, or NotAccepted
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key: `level` is DATASET, SUBSET or SUBSET_ONLY; `check` converts a value or raises NotAccepted."""
+
+    name: str
+    level: str
+    default: object
+    check: Check
+    expected: str
+
+
+def _whole(at_least: int, example: str) -> tuple[Check, str]:
+    expected = f"a whole number of at least {at_least}, e.g. {example}"
+
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise NotAccepted(expected + _unquote(value))
+        return value
+
+    return check, expected
+
+
+def _number(low: float, high: float | None, example: str) -> tuple[Check, str]:
+    bounds = f"a number of at least {low:g}" if high is None else f"a number from {low:g} to {high:g}"
+    expected = f"{bounds}, e.g. {example}"
+
+    def check(value: object) -> float:
+        # `not (low <= …)` refuses nan too
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= (float("inf") if high is None else high):
+            raise NotAccepted(expected + _unquote(value))
+        return float(value)
+
+    return check, expected
+
+
+def _truth(example: str) -> tuple[Check, str]:
+    expected = f"true or false, e.g. {example}"
+
+    def check(value: object) -> bool:
+        if not isinstance(value, bool):
+            hint = " (without quotes)" if isinstance(value, str) and value.lower() in ("true", "false") else ""
+            raise NotAccepted(expected + hint)
+        return value
+
+    return check, expected
+
+
+def _text(example: str) -> tuple[Check, str]:
+    expected = f"text in quotes, e.g. {example}"
+
+    def check(value: object) -> str:
+        if not isinstance(value, str):
+            raise NotAccepted(expected)
+        return value
+
+    return check, expected
+
+
+def _path(example: str) -> tuple[Check, str]:
+    expected = f"a path in single quotes, e.g. {example}"
+
+    def check(value: object) -> Path:
+        if not isinstance(value, str | Path) or not str(value).strip():
+            raise NotAccepted(expected)
+        if any(ord(letter) < 32 for letter in str(value)):
+            raise NotAccepted(f"{expected}; between double quotes a backslash starts a special sign (\\t is a tab, \\n a new line)")
+        return Path(value).expanduser()
+
+    return check, expected
+
+
+def _extension(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise NotAccepted('a file ending in quotes, e.g. caption_extension = ".txt"')
+    if value.isalnum():
+        raise NotAccepted(f'a file ending with its dot: caption_extension = ".{value}"')
+    return value
+
+
+def resolution(value: object) -> tuple[int, int]:
+    """(width, height) in pixels from 512, [512, 768], "512" or "512,768"; NotAccepted otherwise."""
+    parts: list[object] = []
+    if isinstance(value, str):
+        parts = [int(part) if part.strip().isdigit() else part for part in value.split(",")]
+    elif isinstance(value, list | tuple):
+        parts = list(value)
+    elif isinstance(value, int):
+        parts = [value]
+    if len(parts) == 1:
+        parts *= 2
+    if len(parts) != 2 or any(isinstance(part, bool) or not isinstance(part, int) or part < 1 for part in parts):
+        raise NotAccepted("pixels as one whole number or [width, height], e.g. resolution = 512 or resolution = [512, 768]")
+    return parts[0], parts[1]  # type: ignore[return-value]
+
+
+def _face_range(value: object) -> tuple[float, float]:
+    expected = "two numbers, the smaller one first, both at least 1, e.g. face_crop_aug_range = [2.0, 4.0]"
+    if isinstance(value, str):
+        try:
+            value = [float(part) for part in value.split(",")]
+        except ValueError:
+            raise NotAccepted(expected) from None
+    if not isinstance(value, list | tuple) or len(value) != 2 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in value):
+        raise NotAccepted(expected)
+    low, high = float(value[0]), float(value[1])
+    if not 1 <= low <= high < float("inf"):
+        raise NotAccepted(expected)
+    return low, high
+
+
+def _unquote(value: object) -> str:
+    if isinstance(value, str) and value.strip().replace(".", "", 1).lstrip("-").isdigit():
+        return " (without quotes)"
+    return ""
+
+
+_RESOLUTION = "pixels: one whole number for a square, or [width, height]"
+
+KEYS: Mapping[str, Key] = MappingProxyType(
+    {
+        key.name: key
+        for key in (
+            Key("resolution", DATASET, None, resolution, _RESOLUTION),
+            Key("batch_size", DATASET, 1, *_whole(1, "batch_size = 2")),
+            Key("enable_bucket", DATASET, False, *_truth("enable_bucket = true")),
+            Key("min_bucket_reso", DATASET, 256, *_whole(8, "min_bucket_reso = 256")),
+            Key("max_bucket_reso", DATASET, 1024, *_whole(8, "max_bucket_reso = 1024")),
+            Key("bucket_reso_steps", DATASET, 64, *_whole(8, "bucket_reso_steps = 64")),
+            Key("bucket_no_upscale", DATASET, False, *_truth("bucket_no_upscale = true")),
+            Key("num_repeats", SUBSET, 1, *_whole(0, "num_repeats = 10")),
+            Key("shuffle_caption", SUBSET, False, *_truth("shuffle_caption = true")),
+            Key("keep_tokens", SUBSET, 0, *_whole(0, "keep_tokens = 1")),
+            Key("caption_extension", SUBSET, ".caption", _extension, 'a file ending, e.g. ".txt"'),
+            Key("caption_dropout_rate", SUBSET, 0.0, *_number(0, 1, "caption_dropout_rate = 0.1")),
+            Key("caption_dropout_every_n_epochs", SUBSET, 0, *_whole(0, "caption_dropout_every_n_epochs = 5")),
+            Key("caption_tag_dropout_rate", SUBSET, 0.0, *_number(0, 1, "caption_tag_dropout_rate = 0.1")),
+            Key("token_warmup_min", SUBSET, 1, *_whole(0, "token_warmup_min = 1")),
+            Key("token_warmup_step", SUBSET, 0.0, *_number(0, None, "token_warmup_step = 500")),
+            Key("flip_aug", SUBSET, False, *_truth("flip_aug = true")),
+            Key("color_aug", SUBSET, False, *_truth("color_aug = true")),
+            Key("random_crop", SUBSET, False, *_truth("random_crop = true")),
+            Key("face_crop_aug_range", SUBSET, None, _face_range, "two numbers, e.g. [2.0, 4.0]"),
+            Key("image_dir", SUBSET_ONLY, None, *_path(r"image_dir = 'C:\photos\dog'")),
+            Key("class_tokens", SUBSET_ONLY, None, *_text("class_tokens = 'shs dog'")),
+            Key("is_reg", SUBSET_ONLY, False, *_truth("is_reg = true")),
+            Key("metadata_file", SUBSET_ONLY, None, *_path(r"metadata_file = 'C:\photos\meta.json'")),
+        )
+    }
+)
+
+# What users write who know the command line: the config's own name for it.
+OTHER_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "train_batch_size": "batch_size",
+        "dataset_repeats": "num_repeats",
+        "repeats": "num_repeats",
+        "train_data_dir": "image_dir",
+        "reg_data_dir": "image_dir",
+        "in_json": "metadata_file",
+        "caption_extention": "caption_extension",
+        "caption_file_extension": "caption_extension",
+        "class_token": "class_tokens",
+    }
+)
+
+
+def shown(value: object) -> str:
+    """A value as it would stand in the file."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return repr(value) if '"' in value or any(ord(letter) < 32 for letter in value) else f'"{value}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(shown(item) for item in value) + "]"
+    if isinstance(value, Mapping):
+        return "a table"
+    return str(value)

@@ -1,0 +1,91 @@
+"""The size of an image as it will be trained, and whether its file is whole, without decoding it."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_TAIL = 64 * 1024  # bytes
+_TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange width and height
+_ORIENTATION = 0x0112
+
+
+class Unreadable(Exception):
+    """An image file that cannot be trained on; the text says why."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """`size` (width, height) in pixels after EXIF rotation; `format` as PIL names it, whatever the file's ending."""
+
+    size: tuple[int, int]
+    format: str
+
+
+def read_header(path: Path) -> Header:
+    """Size and format; raises Unreadable for a file that is no image, or cut short.
+
+    A file whose end looks wrong is decoded to be sure: cameras append things behind the picture.
+    """
+    from PIL import Image
+
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+            if not head:
+                raise Unreadable("the file is empty")
+            length = file.seek(0, io.SEEK_END)
+            file.seek(max(0, length - _TAIL))
+            tail = file.read()
+            file.seek(0)
+            with Image.open(file) as image:
+                if _looks_cut(image, head, tail, length):
+                    image.load()
+                width, height = image.size
+                if _orientation(image, tail) in _TURNED:
+                    width, height = height, width
+                return Header((width, height), image.format or "")
+    except Unreadable:
+        raise
+    except Exception as fault:  # PIL raises many kinds for broken files
+        raise Unreadable(_reason(fault)) from None
+
+
+def _looks_cut(image: Image.Image, head: bytes, tail: bytes, length: int) -> bool:
+    """Whether the file's end, or the length its head tells, speaks against its being whole."""
+    if image.format == "PNG":
+        return b"IEND" not in tail
+    if image.format in ("JPEG", "MPO"):
+        return b"\xff\xd9" not in tail
+    if image.format in ("WEBP", "BMP"):
+        told = int.from_bytes(head[4:8], "little") + 8 if image.format == "WEBP" else int.from_bytes(head[2:6], "little")
+        return length < told or told == 0
+    return True  # no format that the suite promises: only decoding tells
+
+
+def _orientation(image: Image.Image, tail: bytes) -> int:
+    """The EXIF orientation, 1 when there is none. PNGs that carry EXIF behind the picture are decoded for it, others are not."""
+    from PIL import Image
+
+    if image.format == "PNG" and not ("exif" not in image.info and b"eXIf" in tail):
+        exif = Image.Image.getexif(image)  # PngImageFile's own would decode the whole picture first
+    else:
+        exif = image.getexif()
+    return int(exif.get(_ORIENTATION, 1) or 1)
+
+
+def _reason(fault: Exception) -> str:
+    name = type(fault).__name__
+    if name == "UnidentifiedImageError":
+        return "is no image, or of a kind that cannot be read"
+    if name == "DecompressionBombError":
+        return "is larger than 178 million pixels"
+    text = str(fault)
+    if "truncated" in text.lower() or "unrecognized data stream" in text.lower():
+        return f"is cut short ({text})"
+    return f"is damaged ({text or name})"

@@ -1,0 +1,168 @@
+"""Metadata files of the fine-tuning form: captions and tags by image, read and matched with the images on disk."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.data.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
+from library.data.config_check import FAULTY
+from library.data.config_text import read_text
+from library.data.dataset_build import command_line_values, dataset_options, subset_faults
+from library.data.dataset_keys import DATASET, KEYS, NotAccepted
+from library.data.surroundings import counted, named
+from library.errors import UserError
+from library.files import is_image, list_images
+
+
+@dataclass(frozen=True)
+class MetadataEntry:
+    """One image of a metadata file: `caption` is caption and tags joined; `train_resolution` (width, height) where the file has it."""
+
+    path: Path
+    caption: str
+    train_resolution: tuple[int, int] | None
+
+
+def from_metadata(
+    image_dir: Path | str | None, in_json: Path | str, repeats: int | None, defaults: Mapping[str, object]
+) -> DatasetBlueprint:
+    """One dataset from --train_data_dir and --in_json, each image `repeats` times; UserError with every fault."""
+    values, faults = command_line_values(defaults)
+    options, more = dataset_options(values, "--in_json")
+    faults += more
+    own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
+    if image_dir is not None:
+        own["image_dir"] = Path(image_dir).expanduser()
+    names = (("--in_json.metadata_file", "--in_json"), ("--in_json.image_dir", "--train_data_dir"))
+    for line in subset_faults(own, {}, "--in_json", frozenset({METADATA})):
+        for old, new in names:
+            line = line.replace(old, new)
+        faults.append(line)
+    if faults:
+        raise UserError(*faults)
+    assert options is not None
+    common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
+    common |= own | {"num_repeats": repeats or 1}
+    return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),))  # type: ignore[arg-type]
+
+
+def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntry], list[str]]:
+    """The entries that have an image, in the file's order, and findings (entries without image, images without entry).
+
+    A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
+    tolerated. Raises UserError when the file is not such a table or no entry has an image.
+    """
+    table = _table(path)
+    on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
+    entries: list[MetadataEntry] = []
+    used: set[Path] = set()
+    missing: list[str] = []
+    faults: list[str] = []
+    for key, value in table.items():
+        image = _find(key, image_dir, on_disk)
+        if image is None:
+            missing.append(key)
+            continue
+        try:
+            entries.append(MetadataEntry(image, _caption(value), _train_resolution(value)))
+            used.add(image)
+        except NotAccepted as fault:
+            faults.append(f"{path}: entry '{key}': {fault}")
+    if faults:
+        raise UserError(*faults[:20], *([f"{path}: … and {len(faults) - 20} more entries like these"] if len(faults) > 20 else []))
+    if not entries:
+        raise UserError(f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk)}")
+    findings = []
+    if missing:
+        findings.append(f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)}")
+    extra = sorted({image for images in on_disk.values() for image in images} - used)
+    if extra and image_dir:
+        names = named([image.relative_to(image_dir).as_posix() for image in extra])
+        findings.append(f"{path}: {counted(len(extra), 'image')} in '{image_dir}' without entry, left out: {names}")
+    return entries, findings
+
+
+def _table(path: Path) -> dict[str, object]:
+    try:
+        table = json.loads(read_text(path, "metadata file"))
+    except json.JSONDecodeError as fault:
+        raise UserError(f"metadata file {path}, line {fault.lineno}: is not JSON: {fault.msg}") from None
+    if not isinstance(table, dict):
+        raise UserError(f'metadata file {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}')
+    if not table:
+        raise UserError(f"metadata file {path}: has no entries")
+    return table
+
+
+def _slashes(key: str) -> str:
+    return key.replace("\\", "/").removeprefix("./")
+
+
+def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
+    """Images by every key that may name them: relative and full path, with and without extension."""
+    table: dict[str, list[Path]] = {}
+    for image in images:
+        for whole in (image.relative_to(image_dir), image, image.absolute()):
+            for name in {whole.as_posix(), whole.with_suffix("").as_posix()}:
+                found = table.setdefault(name, [])
+                if image not in found:
+                    found.append(image)
+    return table
+
+
+def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]]) -> Path | None:
+    """The image that a key names; of a.jpg and a.png the first by name."""
+    found = on_disk.get(_slashes(key))
+    if found:
+        return found[0]
+    path = Path(key)
+    if not path.is_absolute() and image_dir:
+        return None
+    if is_image(path) and path.is_file():
+        return path
+    try:
+        beside = sorted(one for one in path.parent.iterdir() if is_image(one) and one.name[: -len(one.suffix)] == path.name)
+    except OSError:
+        return None
+    return beside[0] if beside else None
+
+
+def _caption(value: object) -> str:
+    if not isinstance(value, dict):
+        raise NotAccepted('expected {"caption": "…", "tags": "…"}')
+    parts = []
+    for name in ("caption", "tags"):
+        text = value.get(name)
+        if text is None:
+            continue
+        if not isinstance(text, str):
+            raise NotAccepted(f'"{name}" is not text')
+        if text.strip():
+            parts.append(text.strip())
+    if not parts and "caption" not in value and "tags" not in value:
+        raise NotAccepted('has neither "caption" nor "tags"; run finetune/merge_captions_to_metadata.py or merge_dd_tags_to_metadata.py')
+    return ", ".join(parts)
+
+
+def _train_resolution(value: Mapping) -> tuple[int, int] | None:  # type: ignore[type-arg]
+    size = value.get("train_resolution")
+    if size is None:
+        return None
+    if not isinstance(size, list) or len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
+        raise NotAccepted(f'"train_resolution" is {size}; expected [width, height] in pixels')
+    return size[0], size[1]
+
+
+def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[Path]]) -> str:
+    first = missing[0] if missing else ""
+    if image_dir is None:
+        return f" (first: '{first}'); its keys are not full paths: add image_dir = '…', the folder they are relative to"
+    if not on_disk:
+        return f": '{image_dir}' and its folders hold no images"
+    near = difflib.get_close_matches(_slashes(first).rsplit("/", 1)[-1], list(on_disk), n=1, cutoff=0.6)
+    example = near[0] if near else min(on_disk, key=len)
+    return f" in '{image_dir}' (first entry: '{first}', an image there: '{example}'); set image_dir to the folder its keys are relative to"

@@ -1,0 +1,202 @@
+"""Every image that a blueprint names, with size and caption, and everything that is wrong with them told at once."""
+
+from __future__ import annotations
+
+import codecs
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from library.data.blueprint import DatasetBlueprint, SubsetOptions
+from library.data.image_headers import Unreadable, read_header
+from library.data.surroundings import counted, named
+from library.errors import UserError
+from library.files import IMAGE_EXTENSIONS, list_images
+
+SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
+_MOST_LINES = 20
+# Files that tools leave beside images and that are no captions.
+_NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image of one subset. `size` (width, height) in pixels after EXIF rotation; `key` names it for random draws."""
+
+    path: Path
+    size: tuple[int, int]
+    caption: str
+    subset: SubsetOptions
+    dataset: int
+    key: str  # dataset/subset/relative path: the same on every machine, and unmoved by other images
+    train_resolution: tuple[int, int] | None = None  # from a metadata file
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The records of all datasets in a stable order; `findings` are lines worth telling that stop nothing."""
+
+    blueprint: DatasetBlueprint
+    records: tuple[ImageRecord, ...]
+    findings: tuple[str, ...]
+
+
+@dataclass
+class _Report:
+    faults: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    small: list[str] = field(default_factory=list)
+    large: list[str] = field(default_factory=list)
+
+
+def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
+    """Read sizes and captions of all images. Raises UserError with all faults: unreadable images (unless `skip_unreadable`, which
+    leaves them out and tells so), captions that are missing or not UTF-8, metadata without images."""
+    report = _Report(findings=list(blueprint.findings))
+    records: list[ImageRecord] = []
+    for number, dataset in enumerate(blueprint.datasets):
+        for position, subset in enumerate(dataset.subsets):
+            try:
+                found = _metadata(subset, report) if subset.metadata_file else _folder(subset, report)
+            except UserError as fault:
+                report.faults += fault.problems
+                continue
+            for path, caption, train_resolution in found:
+                size = _size(path, report)
+                if size:
+                    key = f"{number}/{position}/{_relative(path, subset.image_dir)}"
+                    records.append(ImageRecord(path, size, caption, subset, number, key, train_resolution))
+    _tell_images(report, skip_unreadable)
+    if not report.faults and not records:
+        report.faults.append(f"{blueprint.subsets()[0].place}: no readable image is left")
+    if report.faults:
+        raise UserError(*report.faults)
+    return Scan(blueprint, tuple(records), tuple(report.findings))
+
+
+_Found = tuple[Path, str, tuple[int, int] | None]
+
+
+def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
+    from library.data.metadata import read_metadata
+
+    assert subset.metadata_file
+    entries, findings = read_metadata(subset.metadata_file, subset.image_dir)
+    report.findings += findings
+    return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
+
+
+def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
+    assert subset.image_dir
+    images = list_images(subset.image_dir)
+    if not images:
+        raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images")
+    names = {one.name for one in subset.image_dir.iterdir()}
+    found: list[_Found] = []
+    without: list[Path] = []
+    empty: list[str] = []
+    for image in images:
+        beside = _caption_file(image, subset.caption_extension, names)
+        if beside is None:
+            without.append(image)
+            found.append((image, subset.class_tokens or "", None))
+            continue
+        try:
+            caption = _first_line(beside)
+        except (OSError, UnicodeDecodeError) as fault:
+            reason = "is not UTF-8; save it again with encoding UTF-8" if isinstance(fault, UnicodeDecodeError) else f"unreadable ({fault})"
+            report.faults.append(f"{subset.place}: caption file {beside} {reason}")
+            continue
+        if not caption:
+            empty.append(beside.name)
+        found.append((image, caption, None))
+    if empty:
+        report.findings.append(f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {named(empty)}")
+    if without:
+        _tell_missing(subset, images, without, names, report)
+    return found
+
+
+def _caption_file(image: Path, extension: str, names: set[str]) -> Path | None:
+    """`<stem><extension>` beside the image; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
+    stems = [image.stem]
+    head, *numbers = image.stem.rsplit("_", 4)
+    if len(numbers) == 4 and all(number.isdigit() for number in numbers):
+        stems.append(head)
+    return next((image.with_name(stem + extension) for stem in stems if stem + extension in names), None)
+
+
+def _first_line(path: Path) -> str:
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UnicodeDecodeError("utf-8", data, 0, 2, "UTF-16")
+    return data.decode("utf-8").replace("\r", "\n").split("\n", 1)[0].strip()
+
+
+def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path], names: set[str], report: _Report) -> None:
+    """Images without caption file: an error without class_tokens, a finding when captions of another extension lie beside them."""
+    others = _other_extensions(without, names)
+    key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
+    listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
+    files = "file lies" if others.total() == 1 else "files lie"
+    beside = f'{listed} {files} beside them: set {key}"{others.most_common(1)[0][0]}"' if others else ""
+    if subset.class_tokens is None:
+        remedy = beside or f"write <image name>{subset.caption_extension} files, or set class_tokens = '…'"
+        verb = "has" if len(without) == 1 else "have"
+        report.faults.append(
+            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' {verb} neither a"
+            f" {subset.caption_extension} file nor class_tokens ({named([image.name for image in without])}); {remedy}"
+        )
+    elif beside:
+        report.findings.append(
+            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' will be trained with class_tokens"
+            f" '{subset.class_tokens}', though {beside} to use them"
+        )
+
+
+def _other_extensions(images: Iterable[Path], names: set[str]) -> Counter[str]:
+    """How many files of which other extension have the stem of one of the images."""
+    stems = {image.stem for image in images}
+    endings: Counter[str] = Counter()
+    for name in names:
+        path = Path(name)
+        if path.stem in stems and path.suffix and path.suffix.lower() not in _NO_CAPTIONS:
+            endings[path.suffix] += 1
+    return endings
+
+
+def _size(path: Path, report: _Report) -> tuple[int, int] | None:
+    try:
+        size = read_header(path).size
+    except Unreadable as fault:
+        report.unreadable.append(f"{path}: {fault}")
+        return None
+    if min(size) < SMALL_SIDE:
+        report.small.append(f"{path.name} ({size[0]}×{size[1]})")
+    if max(size) > LARGE_SIDE:
+        report.large.append(f"{path.name} ({size[0]}×{size[1]})")
+    return size
+
+
+def _tell_images(report: _Report, skip_unreadable: bool) -> None:
+    lines = report.unreadable[:_MOST_LINES]
+    if len(report.unreadable) > _MOST_LINES:
+        lines.append(f"… and {len(report.unreadable) - _MOST_LINES} more images that cannot be read")
+    if skip_unreadable:
+        report.findings += [f"left out: image {line}" for line in lines]
+    else:
+        report.faults += [f"image {line}; remove or replace it" for line in lines]
+    for names, what in (
+        (report.small, f"with a side under {SMALL_SIDE} px, which will look blurred when enlarged"),
+        (report.large, f"with a side over {LARGE_SIDE} px, which slow down loading; they are scaled down anyway"),
+    ):
+        if names:
+            report.findings.append(f"{counted(len(names), 'image')} {what}: {named(names)}")
+
+
+def _relative(path: Path, folder: Path | None) -> str:
+    if folder and path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return path.as_posix()

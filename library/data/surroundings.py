@@ -1,0 +1,73 @@
+"""What lies around a path that turned out wrong, in words: the close names, the images of a folder, its folders."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections import Counter
+from pathlib import Path
+
+from library.files import is_image
+
+
+def near_names(path: Path) -> str:
+    """'; did you mean …' with siblings of a close name, or the part of the path that is missing; empty when there is nothing to say."""
+    path = Path(path).absolute()
+    parent = path.parent
+    if not parent.is_dir():
+        while not parent.is_dir() and parent != parent.parent:
+            path, parent = parent, parent.parent
+        return f"; there is no '{path.name}' in {parent}" + _close(path, parent)
+    return _close(path, parent)
+
+
+def _close(path: Path, parent: Path) -> str:
+    try:
+        names = sorted(one.name for one in parent.iterdir())
+    except OSError:
+        return ""
+    lower = {name.lower(): name for name in names}
+    close = [lower[name] for name in difflib.get_close_matches(path.name.lower(), list(lower), n=3, cutoff=0.6)]
+    return "; did you mean " + " or ".join(f"'{parent / name}'" for name in close) + "?" if close else ""
+
+
+def folder_contents(folder: Path) -> tuple[int, dict[str, int]]:
+    """The number of images directly in `folder`, and of those in each of its folders (hidden ones aside)."""
+    own, below = 0, {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir() and not entry.name.startswith("."):
+                try:
+                    below[entry.name] = sum(is_image(one) for one in Path(entry.path).iterdir())
+                except OSError:
+                    below[entry.name] = 0
+            elif is_image(Path(entry.name)):
+                own += 1
+    return own, dict(sorted(below.items()))
+
+
+def has_images(folder: Path) -> bool:
+    """Whether at least one image lies directly in `folder`."""
+    with os.scandir(folder) as entries:
+        return any(is_image(Path(entry.name)) for entry in entries)
+
+
+def other_files(folder: Path) -> str:
+    """What a folder without images holds, in a few words."""
+    with os.scandir(folder) as entries:
+        endings = Counter(Path(entry.name).suffix.lower() or "without ending" for entry in entries if entry.is_file())
+    if not endings:
+        return "it is empty"
+    listed = [f"{count} {ending}" for ending, count in endings.most_common()]
+    return f"it holds {named(listed, 4)} {'file' if endings.total() == 1 else 'files'}"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """'1 image', '2 images'."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def named(names: list[str], at_most: int = 5) -> str:
+    """The first names and how many more there are."""
+    rest = len(names) - at_most
+    return ", ".join(names[:at_most]) + (f" and {rest} more" if rest > 0 else "")
