@@ -1,0 +1,48 @@
+"""The parts of a loaded Stable Diffusion model, and the two things everybody asks of them: latents of images, context of captions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from library.model.facts import ModelFacts
+from library.model.text import encode_text
+from library.model.tokenizer import ClipTokenizer
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+SCALE_FACTOR = 0.18215  # latents are multiplied by it, so that their deviation is about 1 (Rombach et al. 2022, app. G)
+
+
+@dataclass
+class StableDiffusion:
+    """A model ready to train or sample; `source` is what it was loaded from, None for one built in memory."""
+
+    version: str  # "v1" or "v2"
+    prediction: str  # "epsilon" or "v_prediction"
+    tokenizer: ClipTokenizer
+    text_encoder: CLIPTextModel
+    vae: AutoencoderKL
+    unet: UNet2DConditionModel
+    source: ModelFacts | None = None
+
+    @property
+    def scale_factor(self) -> float:
+        """Latents for the U-Net are the VAE's × this."""
+        return SCALE_FACTOR
+
+    def moments(self, images: Tensor) -> Tensor:
+        """Mean and log variance [B,8,h,w] (float32, unscaled) of the latents of images [B,3,H,W] in −1…1."""
+        with torch.no_grad():
+            parameters = self.vae.encode(images.to(self.vae.dtype)).latent_dist.parameters.float()
+        mean, logvar = parameters.chunk(2, dim=1)
+        return torch.cat([mean, logvar.clamp(-30.0, 20.0)], dim=1)
+
+    def encode_text(self, input_ids: Tensor, token_weights: Tensor | None = None, clip_skip: int | None = None) -> Tensor:
+        """Token ids [B,N,77] to the context [B, N·75+2, D] that the U-Net reads (`library.model.text.encode_text`)."""
+        return encode_text(self.text_encoder, input_ids, clip_skip, token_weights)

@@ -1,0 +1,89 @@
+"""The architecture of each part, read from the shapes of its tensors, so that a file needs no config beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from library.errors import UserError
+
+Shapes = Mapping[str, tuple[int, ...]]
+GROUPS = 32  # of every group norm in Stable Diffusion
+V1_HEADS = 8  # of every attention in the v1 U-Net
+V2_HEAD_WIDTH = 64
+CLIP_HEAD_WIDTH = 64
+ACTIVATIONS = {"v1": "quick_gelu", "v2": "gelu"}
+
+
+def unet_config(shapes: Shapes, version: str) -> dict:
+    """Arguments of diffusers' UNet2DConditionModel from its tensors' shapes.
+
+    `attention_head_dim` means the number of heads there (an old slip that diffusers keeps): 8 for v1, width / 64 for v2.
+    """
+    levels = _count(shapes, r"down_blocks\.(\d+)\.")
+    widths = [shapes[f"down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
+    attention = [f"down_blocks.{level}.attentions.0.norm.weight" in shapes for level in range(levels)]
+    context = next(shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight"))
+    projection = next(shape for name, shape in shapes.items() if name.endswith("attentions.0.proj_in.weight"))
+    heads = V1_HEADS if version == "v1" else [width // V2_HEAD_WIDTH for width in widths]
+    _check_widths("U-Net", widths, GROUPS if version == "v1" else V2_HEAD_WIDTH)
+    return {
+        "sample_size": 64,
+        "in_channels": shapes["conv_in.weight"][1],
+        "out_channels": shapes["conv_out.weight"][0],
+        "down_block_types": ["CrossAttnDownBlock2D" if crossed else "DownBlock2D" for crossed in attention],
+        "up_block_types": ["CrossAttnUpBlock2D" if crossed else "UpBlock2D" for crossed in reversed(attention)],
+        "block_out_channels": widths,
+        "layers_per_block": _count(shapes, r"down_blocks\.0\.resnets\.(\d+)\."),
+        "cross_attention_dim": context,
+        "attention_head_dim": heads,
+        "use_linear_projection": len(projection) == 2,
+        "norm_num_groups": GROUPS,
+    }
+
+
+def vae_config(shapes: Shapes) -> dict:
+    """Arguments of diffusers' AutoencoderKL from its tensors' shapes."""
+    levels = _count(shapes, r"encoder\.down_blocks\.(\d+)\.")
+    widths = [shapes[f"encoder.down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
+    _check_widths("VAE", widths, GROUPS)
+    return {
+        "in_channels": shapes["encoder.conv_in.weight"][1],
+        "out_channels": shapes["decoder.conv_out.weight"][0],
+        "down_block_types": ["DownEncoderBlock2D"] * levels,
+        "up_block_types": ["UpDecoderBlock2D"] * levels,
+        "block_out_channels": widths,
+        "layers_per_block": _count(shapes, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
+        "latent_channels": shapes["decoder.conv_in.weight"][1],
+        "norm_num_groups": GROUPS,
+        "sample_size": 512,
+        "scaling_factor": 0.18215,
+    }
+
+
+def text_config(shapes: Shapes, version: str) -> dict:
+    """Arguments of transformers' CLIPTextConfig from its tensors' shapes (names without the `text_model.` level)."""
+    vocabulary, width = shapes["embeddings.token_embedding.weight"]
+    _check_widths("text encoder", [width], CLIP_HEAD_WIDTH)
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "intermediate_size": shapes["encoder.layers.0.mlp.fc1.weight"][0],
+        "projection_dim": width,
+        "num_hidden_layers": _count(shapes, r"encoder\.layers\.(\d+)\."),
+        "num_attention_heads": width // CLIP_HEAD_WIDTH,
+        "max_position_embeddings": shapes["embeddings.position_embedding.weight"][0],
+        "hidden_act": ACTIVATIONS[version],
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,  # with transformers' old value 2, pooling would pick added tokens
+        "pad_token_id": 49407 if version == "v1" else 0,
+    }
+
+
+def _count(shapes: Shapes, pattern: str) -> int:
+    return 1 + max(int(match[1]) for name in shapes if (match := re.match(pattern, name)))
+
+
+def _check_widths(part: str, widths: list[int], step: int) -> None:
+    if any(width % step for width in widths):
+        raise UserError(f"--pretrained_model_name_or_path: the {part}'s widths {widths} are no multiples of {step}")

@@ -1,0 +1,232 @@
+"""Where each tensor of an original-layout checkpoint lives in our parts, and the way back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from library.model import keys
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Rows = Iterable[tuple[str, str]]
+OPEN_CLIP_H_LAYERS = 24  # of OpenCLIP ViT-H, the last of which Stable Diffusion 2 does not use
+OPEN_CLIP_H_WIDTH = 1024
+
+
+@dataclass(frozen=True)
+class Place:
+    """One tensor of the original layout in our parts; several names are stacked along the first axis there."""
+
+    part: str  # "unet", "vae" or "text_encoder"
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """The shape of a U-Net: levels, resnets on each level of the way down, and which levels have attention."""
+
+    levels: int
+    layers: int
+    attention: tuple[bool, ...]
+
+
+def places(names: Iterable[str]) -> dict[str, Place]:
+    """Original name -> place in our parts, for those names that are in use; the others (EMA, schedules, …) are not in it."""
+    names = list(names)
+    found: dict[str, Place] = {}
+    unet = _under(names, keys.UNET)
+    if unet:
+        found.update(_renamed(unet, keys.UNET, dict(_unet_rows(_original_blocks(unet))), "unet"))
+    vae_prefix = keys.VAE if any(name.startswith(keys.VAE) for name in names) else ""
+    vae = _under(names, vae_prefix)
+    if any(name.startswith("decoder.") for name in vae):
+        levels, layers = _count(vae, r"encoder\.down\.(\d+)\."), _count(vae, r"encoder\.down\.0\.block\.(\d+)\.")
+        found.update(_renamed(vae, vae_prefix, dict(_vae_rows(levels, layers)), "vae"))
+    for name in _under(names, keys.CLIP_V1):
+        bare = name.removeprefix(keys.CLIP_V1_LEVEL)
+        if not bare.endswith("position_ids") and bare.startswith(("embeddings.", "encoder.", "final_layer_norm.")):
+            found[keys.CLIP_V1 + name] = Place("text_encoder", (bare,))
+    found.update(_open_clip_places(_under(names, keys.CLIP_V2)))
+    return found
+
+
+def original_places(part: str, names: Iterable[str], version: str) -> dict[str, Place]:
+    """The original layout's names for all tensors `names` of our `part`, for a model that comes from no original file."""
+    names = list(names)
+    if part == "text_encoder" and version == "v1":
+        return {keys.CLIP_V1 + keys.CLIP_V1_LEVEL + name: Place(part, (name,)) for name in names}
+    if part == "text_encoder":
+        fused = dict(_open_clip_fused(_count(names, r"encoder\.layers\.(\d+)\.")))
+        rows = _reversed(_open_clip_rows(_count(names, r"encoder\.layers\.(\d+)\.")))
+        stacked = {ours for group in fused.values() for ours in group}
+        found = {keys.CLIP_V2 + _rename(name, rows): Place(part, (name,)) for name in names if name not in stacked}
+        return found | {keys.CLIP_V2 + original: Place(part, group) for original, group in fused.items()}
+    if part == "unet":
+        rows, prefix = _reversed(_unet_rows(_diffusers_blocks(names))), keys.UNET
+    else:
+        levels, layers = _count(names, r"encoder\.down_blocks\.(\d+)\."), _count(names, r"encoder\.down_blocks\.0\.resnets\.(\d+)\.")
+        rows, prefix = _reversed(_vae_rows(levels, layers)), keys.VAE
+    return {prefix + _rename(name, rows): Place(part, (name,)) for name in names}
+
+
+def live_shapes(place: Place, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The names and shapes that a tensor of `shape` in the original layout has in our parts."""
+    if len(place.names) > 1:
+        return {name: (shape[0] // len(place.names), *shape[1:]) for name in place.names}
+    return {place.names[0]: shape[:2] if _is_vae_attention(place) else shape}
+
+
+def to_parts(place: Place, tensor: Tensor) -> dict[str, Tensor]:
+    """Our tensors of one original tensor: fused projections apart, 1×1 convolutions of the VAE's attention as linear layers."""
+    shapes = live_shapes(place, tuple(tensor.shape))
+    if len(shapes) == 1:
+        return {name: tensor.reshape(shape) for name, shape in shapes.items()}
+    # Pieces of their own: as views of one tensor they would share memory, which optimizers and savers mistake for tied weights.
+    return {name: piece.clone() for name, piece in zip(shapes, tensor.chunk(len(shapes)), strict=True)}
+
+
+def to_original(place: Place, state: Mapping[str, Tensor], dimensions: int | None = None) -> Tensor:
+    """The original tensor of our `state`; `dimensions` is how many axes it has there (None: as original files usually have)."""
+    import torch
+
+    pieces = [state[name].detach() for name in place.names]
+    tensor = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+    if dimensions is None:
+        dimensions = 4 if _is_vae_attention(place) and tensor.ndim == 2 else tensor.ndim
+    return tensor.reshape(tuple(tensor.shape) + (1,) * (dimensions - tensor.ndim))
+
+
+def modern_vae_name(name: str) -> str:
+    """Today's name of a tensor of a Diffusers VAE, which 2022's folders call otherwise."""
+    for old, new in keys.VAE_OLD_DIFFUSERS if ".attentions." in name else ():
+        name = name.replace(old, new)
+    return name
+
+
+def _is_vae_attention(place: Place) -> bool:
+    return place.part == "vae" and ".attentions." in place.names[0] and place.names[0].endswith("weight") and "norm" not in place.names[0]
+
+
+def _under(names: Iterable[str], prefix: str) -> list[str]:
+    return [name[len(prefix) :] for name in names if name.startswith(prefix)]
+
+
+def _count(names: Iterable[str], pattern: str) -> int:
+    """How many numbers the group in `pattern` takes in `names`: 1 + the highest."""
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
+    return 1 + max(found, default=-1)
+
+
+def _rename(name: str, rows: Mapping[str, str]) -> str | None:
+    """`name` with its longest leading part that stands in `rows` replaced; None when none does."""
+    head, tail = name, ""
+    while head:
+        if head in rows:
+            return rows[head] + tail
+        head, dot, last = head.rpartition(".")
+        tail = dot + last + tail
+    return None
+
+
+def _renamed(names: Iterable[str], prefix: str, rows: Mapping[str, str], part: str) -> dict[str, Place]:
+    renamed = ((name, _rename(name, rows)) for name in names)
+    return {prefix + name: Place(part, (ours,)) for name, ours in renamed if ours is not None}
+
+
+def _reversed(rows: Rows) -> dict[str, str]:
+    return {ours: original for original, ours in rows}
+
+
+def _original_blocks(names: list[str]) -> _Blocks:
+    levels = 1 + sum(1 for name in names if re.fullmatch(r"input_blocks\.\d+\.0\.op\.weight", name))
+    layers = _count(names, r"input_blocks\.(\d+)\.") // levels - 1
+    known = set(names)
+    attention = tuple(f"input_blocks.{1 + level * (layers + 1)}.1.norm.weight" in known for level in range(levels))
+    return _Blocks(levels, layers, attention)
+
+
+def _diffusers_blocks(names: list[str]) -> _Blocks:
+    levels = _count(names, r"down_blocks\.(\d+)\.")
+    known = set(names)
+    attention = tuple(f"down_blocks.{level}.attentions.0.norm.weight" in known for level in range(levels))
+    return _Blocks(levels, _count(names, r"down_blocks\.0\.resnets\.(\d+)\."), attention)
+
+
+def _resnet(original: str, ours: str, rows: Rows) -> Iterator[tuple[str, str]]:
+    for there, here in rows:
+        yield f"{original}.{there}", f"{ours}.{here}"
+
+
+def _unet_rows(blocks: _Blocks) -> Iterator[tuple[str, str]]:
+    """Original flat numbering of blocks beside diffusers' numbering by level."""
+    yield from keys.UNET_ENDS
+    for original, ours in keys.UNET_MIDDLE_RESNETS:
+        yield from _resnet(original, ours, keys.UNET_RESNET)
+    block = 1
+    for level in range(blocks.levels):
+        for layer in range(blocks.layers):
+            yield from _resnet(f"input_blocks.{block}.0", f"down_blocks.{level}.resnets.{layer}", keys.UNET_RESNET)
+            yield f"input_blocks.{block}.1", f"down_blocks.{level}.attentions.{layer}"
+            block += 1
+        yield f"input_blocks.{block}.0.op", f"down_blocks.{level}.downsamplers.0.conv"
+        block += 1
+    block = 0
+    for level in range(blocks.levels):
+        attention = blocks.attention[blocks.levels - 1 - level]
+        for layer in range(blocks.layers + 1):
+            yield from _resnet(f"output_blocks.{block}.0", f"up_blocks.{level}.resnets.{layer}", keys.UNET_RESNET)
+            if attention:
+                yield f"output_blocks.{block}.1", f"up_blocks.{level}.attentions.{layer}"
+            block += 1
+        yield f"output_blocks.{block - 1}.{2 if attention else 1}.conv", f"up_blocks.{level}.upsamplers.0.conv"
+
+
+def _vae_rows(levels: int, layers: int) -> Iterator[tuple[str, str]]:
+    """The decoder counts its levels from the image there, from the latents here."""
+    yield from keys.VAE_ENDS
+    for side in ("encoder", "decoder"):
+        for original, ours in keys.VAE_MIDDLE_RESNETS:
+            yield from _resnet(original.format(side=side), ours.format(side=side), keys.VAE_RESNET)
+        for original, ours in keys.VAE_ATTENTION:
+            yield original.format(side=side), ours.format(side=side)
+    for level in range(levels):
+        up = levels - 1 - level
+        for layer in range(layers):
+            yield from _resnet(f"encoder.down.{level}.block.{layer}", f"encoder.down_blocks.{level}.resnets.{layer}", keys.VAE_RESNET)
+        for layer in range(layers + 1):
+            yield from _resnet(f"decoder.up.{up}.block.{layer}", f"decoder.up_blocks.{level}.resnets.{layer}", keys.VAE_RESNET)
+        yield f"encoder.down.{level}.downsample.conv", f"encoder.down_blocks.{level}.downsamplers.0.conv"
+        yield f"decoder.up.{up}.upsample.conv", f"decoder.up_blocks.{level}.upsamplers.0.conv"
+
+
+def _open_clip_rows(layers: int) -> Iterator[tuple[str, str]]:
+    yield from keys.OPEN_CLIP_ENDS
+    for layer in range(layers):
+        for original, ours in keys.OPEN_CLIP_LAYER:
+            yield original.format(layer=layer), ours.format(layer=layer)
+
+
+def _open_clip_fused(layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for layer in range(layers):
+        for original, ours in keys.OPEN_CLIP_FUSED:
+            yield original.format(layer=layer), tuple(ours.format(layer=layer, one=one) for one in "qkv")
+
+
+def used_open_clip_layers(names: Iterable[str]) -> int:
+    """Layers of an OpenCLIP text encoder that Stable Diffusion 2 uses: all but the last (which some files leave out already)."""
+    layers = _count(names, r"transformer\.resblocks\.(\d+)\.")
+    return layers if layers == OPEN_CLIP_H_LAYERS - 1 else layers - 1
+
+
+def _open_clip_places(names: list[str]) -> dict[str, Place]:
+    if not names:
+        return {}
+    layers = used_open_clip_layers(names)
+    fused = {original: Place("text_encoder", ours) for original, ours in _open_clip_fused(layers)}
+    found = _renamed(names, "", dict(_open_clip_rows(layers)), "text_encoder")
+    found.update({name: fused[name] for name in names if name in fused})
+    return {keys.CLIP_V2 + name: place for name, place in found.items()}

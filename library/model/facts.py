@@ -1,0 +1,190 @@
+"""What a model is, judged from headers and config files alone, so that a wrong file or flag is told before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.console import log
+from library.errors import UserError
+from library.model import keys
+from library.model.locate import WEIGHT_SUFFIXES, locate
+from library.model.weights_file import TensorInfo, WeightsFile, open_weights
+
+OPTION = "--pretrained_model_name_or_path"
+LATENT_CHANNELS = 4
+OTHER_INPUTS = {9: "an inpainting model", 5: "a depth-to-image model", 8: "an image-editing (InstructPix2Pix) model", 7: "an upscaler"}
+PREDICTIONS = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction"}
+V_MARKERS = ("v_pred", "model.v_pred")  # an empty tensor of this name says v-prediction
+NAMES = {"v1": "Stable Diffusion v1", "v2": "Stable Diffusion v2"}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """A training model as its headers describe it."""
+
+    path: Path  # the file, or the Diffusers folder
+    layout: str  # "safetensors", "ckpt" or "diffusers"
+    version: str  # "v1" or "v2"
+    in_channels: int
+    prediction: str | None  # "epsilon", "v_prediction", or None where the file does not say
+    has_vae: bool
+    stamp: tuple[int, int]  # size and time of change (ns) of the file, to see later whether it is still the one that was loaded
+
+
+def inspect(path_or_id: str | Path, option: str = OPTION) -> ModelFacts:
+    """What `path_or_id` holds; raises UserError for anything that is no trainable Stable Diffusion v1 or v2 model."""
+    path = locate(str(path_or_id), option, with_weights=False)
+    return _inspect_folder(path, option) if path.is_dir() else file_facts(open_weights(path, option), option)
+
+
+def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str | None = None) -> None:
+    """Raise UserError when the flags contradict the weights or there is no VAE; warn where they merely look odd."""
+    problems = []
+    name = facts.path.name
+    if facts.version == "v2" and not v2:
+        problems.append(f"--v2 is missing: {OPTION} {name} is a Stable Diffusion v2 model; add --v2")
+    if facts.version == "v1" and v2:
+        problems.append(f"--v2 contradicts the weights: {OPTION} {name} is a Stable Diffusion v1 model; remove --v2")
+    if v_parameterization and facts.prediction == "epsilon":
+        problems.append(f"--v_parameterization contradicts the model: {OPTION} {name} says that it predicts noise; remove the flag")
+    if not v_parameterization and facts.prediction == "v_prediction":
+        problems.append(f"--v_parameterization is missing: {OPTION} {name} says that it predicts velocity; add the flag")
+    if not facts.has_vae and not vae:
+        problems.append(f"{OPTION} {name} holds no VAE; give one with --vae")
+    if problems:
+        raise UserError(*problems)
+    if v_parameterization and not v2 and facts.prediction is None:
+        log.warning("--v_parameterization without --v2: few v1 models predict velocity; leave it out unless this one surely does")
+
+
+def usable_clip_skip(version: str, clip_skip: int | None) -> int | None:
+    """`--clip_skip` as it can be used: None for v2, whose encoder ends at the second last layer already (warned)."""
+    if clip_skip is not None and clip_skip < 1:
+        raise UserError(f"--clip_skip {clip_skip}: layers are counted from 1, the last one; use 1 or 2")
+    if clip_skip is not None and version == "v2":
+        log.warning("--clip_skip %d is left out: Stable Diffusion v2 uses the second last layer by itself", clip_skip)
+        return None
+    return clip_skip
+
+
+def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
+    """Facts of an original-layout file."""
+    infos = file.infos
+    fault = _not_trainable(infos)
+    if fault:
+        raise UserError(f"{option} {file.path.name}: {fault}")
+    version = "v2" if _any(infos, keys.CLIP_V2) else "v1"
+    channels = infos[keys.UNET + "input_blocks.0.0.weight"].shape[1]
+    _check_channels(channels, file.path.name, option)
+    stat = file.path.stat()
+    return ModelFacts(
+        path=file.path,
+        layout="safetensors" if file.path.suffix.lower() == ".safetensors" else "ckpt",
+        version=version,
+        in_channels=channels,
+        prediction=_said_prediction(infos, file.metadata),
+        has_vae=_any(infos, keys.VAE + "decoder."),
+        stamp=(stat.st_size, stat.st_mtime_ns),
+    )
+
+
+def _not_trainable(infos: Mapping[str, TensorInfo]) -> str | None:
+    """What else a file is than a Stable Diffusion v1 or v2 checkpoint, with the remedy; None for one that is."""
+    if _any(infos, keys.UNET):
+        if _any(infos, "conditioner.embedders.") or _any(infos, keys.UNET + "label_emb."):
+            return "is an SDXL model; these scripts train Stable Diffusion v1 and v2"
+        if keys.UNET + "input_blocks.0.0.weight" not in infos:
+            return "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2"
+        if not _any(infos, keys.CLIP_V1) and not _any(infos, keys.CLIP_V2):
+            return "holds a U-Net but no text encoder; use the full checkpoint"
+        return None
+    if not infos:
+        return "holds no weights"
+    if any(".lora_down." in name or ".lora_A." in name or "lora_up" in name or ".hada_w" in name or ".lokr_w" in name for name in infos):
+        return "is a LoRA file, not a model; give the model that it was made for (to go on training a LoRA: --network_weights)"
+    if _any(infos, "control_model.") or any("zero_convs." in name or "controlnet_" in name for name in infos):
+        return "is a ControlNet, not a model that can be trained here"
+    if is_vae_file(infos):
+        return "is a VAE alone; give it with --vae and name a full model here"
+    if any(name in infos for name in ("emb_params", "string_to_param")):
+        return "is a Textual Inversion embedding, not a model"
+    if any(name.startswith(("down_blocks.", "text_model.", "mid_block.")) for name in infos):
+        return "is one part of a Diffusers model; name the folder that holds model_index.json"
+    if any("double_blocks." in name or "joint_blocks." in name or "transformer_blocks.0." in name for name in infos):
+        return "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2"
+    return "is no Stable Diffusion checkpoint (no weights under model.diffusion_model.)"
+
+
+def is_vae_file(infos: Mapping[str, TensorInfo]) -> bool:
+    """Whether the names are those of a VAE, by itself or inside a checkpoint, in the original or in Diffusers' layout."""
+    return any(name.removeprefix(keys.VAE).startswith("decoder.conv_in.") for name in infos)
+
+
+def _said_prediction(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str]) -> str | None:
+    if any(marker in infos for marker in V_MARKERS):
+        return "v_prediction"
+    said = metadata.get("modelspec.prediction_type", "").lower()
+    if said in PREDICTIONS:
+        return PREDICTIONS[said]
+    return "v_prediction" if metadata.get("modelspec.architecture", "").lower() == "stable-diffusion-v2-768-v" else None
+
+
+def _inspect_folder(folder: Path, option: str) -> ModelFacts:
+    config = read_json(folder / "unet" / "config.json", option)
+    if config is None:
+        raise UserError(f"{option} {folder}: {_wrong_folder(folder)}")
+    index = read_json(folder / "model_index.json", option) or {}
+    if (folder / "text_encoder_2").is_dir() or config.get("addition_embed_type") or "XL" in str(index.get("_class_name", "")):
+        raise UserError(f"{option} {folder}: is an SDXL model; these scripts train Stable Diffusion v1 and v2")
+    text = read_json(folder / "text_encoder" / "config.json", option)
+    if text is None:
+        raise UserError(f"{option} {folder}: has no text_encoder/config.json; use the full Diffusers folder")
+    _check_channels(config.get("in_channels", LATENT_CHANNELS), folder.name, option)
+    scheduler = read_json(folder / "scheduler" / "scheduler_config.json", option) or {}
+    return ModelFacts(
+        path=folder,
+        layout="diffusers",
+        version="v2" if config.get("use_linear_projection") else "v1",
+        in_channels=config.get("in_channels", LATENT_CHANNELS),
+        prediction=PREDICTIONS.get(scheduler.get("prediction_type", "epsilon")) if scheduler else None,
+        has_vae=(folder / "vae" / "config.json").is_file(),
+        stamp=(0, 0),
+    )
+
+
+def read_json(path: Path, option: str) -> dict | None:
+    """The object in a JSON file, None where there is no file; raises UserError for a broken one."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as fault:
+        raise UserError(f"{option} {path}: is no valid JSON ({fault}); download it again") from fault
+    return content if isinstance(content, dict) else None
+
+
+def _wrong_folder(folder: Path) -> str:
+    """Why a folder is no Diffusers model, naming what the user may have meant."""
+    inside = sorted(folder.iterdir())
+    models = [path.name for path in inside if path.is_file() and path.suffix.lower() in WEIGHT_SUFFIXES]
+    below = [path.name for path in inside if path.is_dir() and (path / "unet" / "config.json").is_file()]
+    if (folder.parent / "unet").is_dir() and (folder / "config.json").is_file():
+        return f"is one part of a Diffusers model; name the folder above it, {folder.parent}"
+    if below:
+        return f"is no Diffusers model itself; did you mean {' or '.join(str(folder / name) for name in below[:3])}?"
+    if models:
+        return f"is a folder of files, not a Diffusers model; name one file, such as {folder / models[0]}"
+    return "is no Diffusers model: it has no unet/config.json"
+
+
+def _check_channels(channels: int, name: str, option: str) -> None:
+    if channels != LATENT_CHANNELS:
+        kind = OTHER_INPUTS.get(channels, "a model for another task")
+        raise UserError(f"{option} {name}: is {kind} ({channels} input channels); only models with {LATENT_CHANNELS} can be trained")
+
+
+def _any(names: Iterable[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)

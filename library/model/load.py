@@ -1,0 +1,230 @@
+"""From a checkpoint, a Diffusers folder or a hub id to a model in memory, each weight going straight to its place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from library.console import log
+from library.errors import UserError
+from library.model import configs, convert, keys
+from library.model.facts import OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
+from library.model.locate import locate, weights_of_part
+from library.model.weights_file import WeightsFile, open_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from library.model.bundle import StableDiffusion
+
+__all__ = ["ModelFacts", "check_flags", "inspect", "load", "load_vae"]
+VAE_OPTION = "--vae"
+Shapes = dict[str, tuple[int, ...]]
+Build = Callable[[Shapes], "nn.Module"]
+
+
+def load(
+    path_or_id: str | Path,
+    v2: bool = False,
+    v_parameterization: bool = False,
+    vae: str | Path | None = None,
+    dtype: torch.dtype | None = None,
+    tokenizer_cache_dir: str | Path | None = None,
+    max_token_length: int | None = None,
+) -> StableDiffusion:
+    """Load a model, all parts in `dtype` (None: float32) on the CPU and in evaluation mode.
+
+    Raises UserError when the flags contradict the weights, the file is none of ours, or tensors are missing or of another shape.
+    """
+    import torch
+
+    from library.model.bundle import StableDiffusion
+    from library.model.probe import looks_like_epsilon
+    from library.model.tokenizer import ClipTokenizer
+
+    facts = inspect(path_or_id)
+    check_flags(facts, v2, v_parameterization, str(vae) if vae else None)
+    dtype = dtype or torch.float32
+    if facts.layout == "diffusers":
+        facts = replace(facts, path=locate(str(path_or_id), OPTION))
+        parts = _load_folder(facts, dtype, with_vae=vae is None)
+    else:
+        parts = _load_file(open_weights(facts.path, OPTION), facts.version, dtype, with_vae=vae is None)
+    model = StableDiffusion(
+        version=facts.version,
+        prediction="v_prediction" if v_parameterization else "epsilon",
+        tokenizer=ClipTokenizer(facts.version, max_token_length, cache_dir=tokenizer_cache_dir),
+        text_encoder=parts["text_encoder"],
+        vae=load_vae(vae, dtype) if vae else parts["vae"],
+        unet=parts["unet"],
+        source=facts,
+    )
+    if v_parameterization or v2:
+        _check_prediction(looks_like_epsilon(model), v_parameterization, facts)
+    return model
+
+
+def load_vae(path_or_id: str | Path, dtype: torch.dtype) -> nn.Module:
+    """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id."""
+    path = locate(str(path_or_id), VAE_OPTION)
+    if path.is_dir():
+        folder = path / "vae" if (path / "vae").is_dir() else path
+        return _load_part(folder, VAE_OPTION, _vae_builder(folder, VAE_OPTION), convert.modern_vae_name, dtype)
+    file = open_weights(path, VAE_OPTION)
+    if not is_vae_file(file.infos):
+        raise UserError(f"{VAE_OPTION} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder")
+    if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
+        return _fill(_vae_builder(path.parent, VAE_OPTION), _renamed(file, convert.modern_vae_name), dtype, f"{VAE_OPTION} {path.name}")
+    return _load_places(file, {"vae"}, "v1", dtype, VAE_OPTION)["vae"]
+
+
+def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: ModelFacts) -> None:
+    if epsilon and v_parameterization:
+        raise UserError(f"--v_parameterization contradicts the weights: {OPTION} {facts.path.name} predicts noise; remove the flag")
+    if epsilon is False and not v_parameterization:
+        log.warning("%s %s seems to predict velocity: if samples are noise, add --v_parameterization", OPTION, facts.path.name)
+
+
+def _load_file(file: WeightsFile, version: str, dtype: torch.dtype, with_vae: bool) -> dict[str, nn.Module]:
+    file_facts(file)  # the file may have changed since it was looked at first
+    return _load_places(file, {"unet", "text_encoder"} | ({"vae"} if with_vae else set()), version, dtype, OPTION)
+
+
+def _load_places(file: WeightsFile, wanted: set[str], version: str, dtype: torch.dtype, option: str) -> dict[str, nn.Module]:
+    """The wanted parts of an original-layout file."""
+    places = {name: place for name, place in convert.places(file.infos).items() if place.part in wanted}
+    builders = {"unet": _unet_builder(version), "vae": _vae_builder(None, option), "text_encoder": _text_builder(version)}
+    loaded = {}
+    for part in sorted(wanted):
+        mine = {name: place for name, place in places.items() if place.part == part}
+        shapes: Shapes = {}
+        for name, place in mine.items():
+            shapes.update(convert.live_shapes(place, file.infos[name].shape))
+
+        def tensors(mine: Mapping[str, convert.Place] = mine) -> Iterator[tuple[str, Tensor]]:
+            for name, tensor in file.read(mine):
+                yield from convert.to_parts(mine[name], tensor).items()
+
+        loaded[part] = _fill(builders[part], (shapes, tensors), dtype, f"{option} {file.path.name} ({part})")
+    return loaded
+
+
+def _load_folder(facts: ModelFacts, dtype: torch.dtype, with_vae: bool) -> dict[str, nn.Module]:
+    """The parts of a Diffusers folder, built from its config files."""
+    folder = facts.path
+    parts = {
+        "unet": _load_part(folder / "unet", OPTION, _unet_builder(facts.version, folder / "unet"), str, dtype),
+        "text_encoder": _load_part(
+            folder / "text_encoder", OPTION, _text_builder(facts.version, folder / "text_encoder"), _modern_text_name, dtype
+        ),
+    }
+    if with_vae:
+        parts["vae"] = _load_part(folder / "vae", OPTION, _vae_builder(folder / "vae", OPTION), convert.modern_vae_name, dtype)
+    return parts
+
+
+def _load_part(folder: Path, option: str, build: Build, rename: Callable[[str], str | None], dtype: torch.dtype) -> nn.Module:
+    path = weights_of_part(folder)
+    if path is None:
+        raise UserError(f"{option} {folder}: has no weights (such as diffusion_pytorch_model.safetensors); download the folder again")
+    return _fill(build, _renamed(open_weights(path, option), rename), dtype, f"{option} {path}")
+
+
+Tensors = tuple[Shapes, Callable[[], Iterable[tuple[str, "Tensor"]]]]
+
+
+def _renamed(file: WeightsFile, rename: Callable[[str], str | None]) -> Tensors:
+    """Shapes and tensors of a file under the names that `rename` gives (None: left out)."""
+    names = {name: new for name in file.infos if (new := rename(name)) is not None}
+
+    def tensors() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in file.read(names):
+            yield names[name], tensor
+
+    return {new: file.infos[name].shape for name, new in names.items()}, tensors
+
+
+def _modern_text_name(name: str) -> str | None:
+    """A text encoder's name without the level that transformers dropped; None for the position ids, which are no weights."""
+    bare = name.removeprefix(keys.CLIP_V1_LEVEL)
+    return None if bare.endswith("position_ids") or bare == "text_projection.weight" else bare
+
+
+def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, where: str) -> nn.Module:
+    """Build a part without memory for its weights, then put each tensor in its place; raises UserError for what is missing or odd."""
+    import torch
+
+    shapes, read = tensors
+    try:
+        with torch.device("meta"):
+            module = build(shapes)
+    except (KeyError, StopIteration, ValueError) as fault:
+        raise UserError(f"{where}: the architecture cannot be told from its tensors ({fault}); the file may be incomplete") from fault
+    expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    _check_shapes(expected, shapes, where)
+    state = {name: tensor.to(dtype, copy=True).contiguous() for name, tensor in read()}
+    module.load_state_dict(state, strict=True, assign=True)
+    _make_buffers(module)
+    return module.eval().requires_grad_(True)
+
+
+def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
+    missing = sorted(expected.keys() - found.keys())
+    odd = sorted(found.keys() - expected.keys())
+    other = sorted(name for name in expected.keys() & found.keys() if expected[name] != tuple(found[name]))
+    problems = [
+        f"{where}: {len(names)} tensors {what}, such as {names[0]}; the file is incomplete or of another kind"
+        for names, what in ((missing, "are missing"), (odd, "have no place in the model"), (other, "have another shape than expected"))
+        if names
+    ]
+    if problems:
+        raise UserError(*problems)
+
+
+def _make_buffers(module: nn.Module) -> None:
+    """Give buffers that are no part of the weights their values: the position ids of CLIP."""
+    import torch
+
+    for owner in module.modules():
+        for name, buffer in owner.named_buffers(recurse=False):
+            if buffer.is_meta:
+                assert name == "position_ids", f"no value is known for the buffer {name}"
+                owner.position_ids = torch.arange(buffer.shape[-1]).expand(1, -1)
+
+
+def _unet_builder(version: str, folder: Path | None = None) -> Build:
+    def build(shapes: Shapes) -> nn.Module:
+        from diffusers import UNet2DConditionModel
+
+        config = _config(folder, OPTION)
+        return UNet2DConditionModel.from_config(config) if config else UNet2DConditionModel(**configs.unet_config(shapes, version))
+
+    return build
+
+
+def _vae_builder(folder: Path | None, option: str) -> Build:
+    def build(shapes: Shapes) -> nn.Module:
+        from diffusers import AutoencoderKL
+
+        config = _config(folder, option)
+        return AutoencoderKL.from_config(config) if config else AutoencoderKL(**configs.vae_config(shapes))
+
+    return build
+
+
+def _text_builder(version: str, folder: Path | None = None) -> Build:
+    def build(shapes: Shapes) -> nn.Module:
+        from transformers import CLIPTextConfig, CLIPTextModel
+
+        said: dict[str, Any] = _config(folder, OPTION) or {}
+        told = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
+        return CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, version) | told)))
+
+    return build
+
+
+def _config(folder: Path | None, option: str) -> dict | None:
+    return read_json(folder / "config.json", option) if folder else None

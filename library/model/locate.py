@@ -1,0 +1,108 @@
+"""From what a user typed to a file or folder on disk: local paths first, then the Hugging Face Hub, and a clear line for a slip."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+
+from library.errors import UserError
+
+WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
+# Of a hub repository only what is read: configs first, then one format of each part's weights.
+CONFIG_FILES = ("model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json")
+PARTS = ("unet", "text_encoder", "vae")
+STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+VARIANTS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
+
+
+def locate(name: str, option: str, with_weights: bool = True) -> Path:
+    """The file or folder that `name` means; a hub id becomes a folder in the hub's cache, with its configs only unless `with_weights`.
+
+    Raises UserError naming `option` when there is nothing there, without asking the hub about what looks like a local path.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        return path
+    if not _is_hub_id(name):
+        raise UserError(f"{option} '{name}': {_missing(path)}")
+    return _from_hub(name, option, with_weights)
+
+
+def weights_of_part(folder: Path) -> Path | None:
+    """The weights file in the folder of one part of a Diffusers model: full precision first, safetensors first."""
+    candidates = (folder / (stem + variant) for variant in VARIANTS for stem in STEMS)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _is_hub_id(name: str) -> bool:
+    """Whether `name` can only be a hub id: owner/model, no file ending, and no folder here is called like the owner."""
+    return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith(WEIGHT_SUFFIXES) and not Path(name.split("/")[0]).exists()
+
+
+def _missing(path: Path) -> str:
+    """Why a local path does not exist, with the nearest names where it went wrong."""
+    folder = path.parent
+    wanted = path.name
+    while not folder.is_dir() and folder != folder.parent:
+        folder, wanted = folder.parent, folder.name
+    try:
+        names = sorted(path.name for path in folder.iterdir())
+    except OSError:
+        names = []
+    lowered = {name.lower(): name for name in reversed(names)}
+    close = [lowered[name] for name in difflib.get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.6)]
+    where = f"there is no '{wanted}' in {folder.absolute()}"
+    if close:
+        return f"{where}; did you mean {' or '.join(close)}?"
+    models = [name for name in names if name.lower().endswith(WEIGHT_SUFFIXES[:2])][:3]
+    return f"{where}; the model files there are {', '.join(models)}" if models else f"{where}; check the path"
+
+
+def _from_hub(name: str, option: str, with_weights: bool) -> Path:
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import errors as hub_errors
+
+    patterns = list(CONFIG_FILES)
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        if not offline and not with_weights:  # one small question first: without a connection it fails in seconds, not minutes
+            _reachable(name)
+        if with_weights:
+            patterns += _weight_files(name, offline)
+        folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline, etag_timeout=10))
+    except hub_errors.GatedRepoError as fault:
+        raise UserError(f"{option} '{name}': accept this model's terms on its page at the hub and log in (`hf auth login`)") from fault
+    except hub_errors.RepositoryNotFoundError as fault:
+        raise UserError(f"{option} '{name}': no file or folder here and no model on the Hugging Face Hub; check the spelling") from fault
+    except (OSError, ValueError, hub_errors.HfHubHTTPError) as fault:
+        why = "HF_HUB_OFFLINE is set" if offline else "the Hugging Face Hub cannot be reached"
+        raise UserError(
+            f"{option} '{name}': neither a file or folder here nor in the hub's cache, and {why}; give the path of a local file or folder"
+        ) from fault
+    except Exception as fault:
+        if type(fault).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests", "urllib3"):
+            raise
+        raise UserError(f"{option} '{name}': neither a file or folder here nor can the Hugging Face Hub be reached ({fault})") from fault
+    return folder
+
+
+def _reachable(name: str) -> None:
+    from huggingface_hub import HfApi
+
+    HfApi().model_info(name, timeout=10)
+
+
+def _weight_files(name: str, offline: bool) -> list[str]:
+    """For each part the one weights file to fetch; offline, whatever the cache holds of them."""
+    possible = {part: [f"{part}/{stem}{variant}" for variant in VARIANTS for stem in STEMS] for part in PARTS}
+    bare = [stem + variant for variant in VARIANTS for stem in STEMS]
+    if offline:
+        return [*(path for paths in possible.values() for path in paths), *bare]
+    from huggingface_hub import HfApi
+
+    there = {entry.rfilename for entry in HfApi().model_info(name, timeout=10).siblings or ()}
+    chosen = [next((path for path in paths if path in there), None) for paths in possible.values()]
+    chosen = [path for path in chosen if path] or [path for path in bare if path in there][:1]
+    return chosen

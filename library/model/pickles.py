@@ -1,0 +1,230 @@
+"""`.ckpt` files read with nothing in them executed: every class and function a pickle names becomes an inert stand-in."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STORAGES = {
+    "DoubleStorage": "F64",
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first number of a file that torch.save wrote before torch 1.6
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A block of numbers in the file."""
+
+    dtype: str
+    key: str
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as the pickle describes it; its numbers are read later."""
+
+    storage: Storage
+    offset: int  # in elements
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        return self.storage.dtype
+
+
+class Inert:
+    """Stands in for an object of any other class: takes whatever the pickle does to it and does nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+        return object.__new__(cls)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
+        return self
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+    def add(self, item: Any) -> None:
+        pass
+
+
+class _StorageKind(str):
+    """The dtype behind a name such as `torch.HalfStorage`."""
+
+
+def _tensor(storage: Any, offset: int, shape: tuple, stride: tuple, *rest: Any) -> Any:
+    if not isinstance(storage, Storage):
+        return Inert()
+    return StoredTensor(storage, int(offset), tuple(shape), tuple(stride))
+
+
+def _parameter(data: Any, *rest: Any) -> Any:
+    return data
+
+
+def _from_type(function: Any, kind: Any, arguments: tuple, state: Any) -> Any:
+    return function(*arguments)
+
+
+class _Size(tuple):
+    """torch.Size without torch."""
+
+    def __new__(cls, values: Iterable[int] = ()) -> _Size:
+        return tuple.__new__(cls, values)
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "Size"): _Size,
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+}
+
+
+class InertUnpickler(pickle.Unpickler):
+    """An unpickler that imports nothing and calls nothing but what stands in this file."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("torch", "torch.storage") and name in STORAGES:
+            return _StorageKind(STORAGES[name])
+        return _ALLOWED.get((module, name), Inert)
+
+    def persistent_load(self, pid: Any) -> Any:
+        if isinstance(pid, tuple) and len(pid) >= 3 and pid[0] == "storage" and isinstance(pid[1], _StorageKind):
+            return Storage(str(pid[1]), str(pid[2]))
+        return Inert()
+
+
+@dataclass(frozen=True)
+class Pickled:
+    """What a `.ckpt` holds: its tensors by name, and where each storage's bytes begin (None: a member of the zip file)."""
+
+    path: Path
+    tensors: dict[str, StoredTensor]
+    starts: dict[str, int] | None
+    prefix: str
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors, each in memory of its own, in the file's dtype."""
+        if self.starts is None:
+            with zipfile.ZipFile(self.path) as archive:
+                for name in names:
+                    stored = self.tensors[name]
+                    with archive.open(f"{self.prefix}/data/{stored.storage.key}") as file:
+                        yield name, _numbers(file, stored)
+        else:
+            with self.path.open("rb") as file:
+                for name in names:
+                    stored = self.tensors[name]
+                    file.seek(self.starts[stored.storage.key])
+                    yield name, _numbers(file, stored)
+
+
+def read_pickled(path: Path) -> Pickled:
+    """The tensors of a `.ckpt`, of its `state_dict` where it has one; raises ValueError saying what is wrong with the file."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            member = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+            if member is None:
+                raise ValueError("is a zip file without weights")
+            prefix = member.rpartition("/")[0]
+            order = f"{prefix}/byteorder"
+            if order in archive.namelist() and archive.read(order) != b"little":
+                raise ValueError("was written on a big-endian machine")
+            content = _load(io.BytesIO(archive.read(member)))
+        return Pickled(path, _tensors(content), None, prefix)
+    with path.open("rb") as file:
+        if _load(file) != LEGACY_MAGIC:
+            raise ValueError("is no checkpoint")
+        _load(file), _load(file)  # protocol version, machine
+        content, order = _load(file), _load(file)
+        starts = _legacy_starts(file, order, {stored.storage.key: stored.dtype for stored in _tensors(content).values()})
+    return Pickled(path, _tensors(content), starts, "")
+
+
+def _load(file: IO[bytes]) -> Any:
+    try:
+        return InertUnpickler(file).load()
+    except Exception as fault:  # a broken pickle can raise nearly anything
+        raise ValueError("is damaged, cut short or no checkpoint") from fault
+
+
+def _tensors(content: Any) -> dict[str, StoredTensor]:
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise ValueError("holds no table of weights")
+    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
+
+
+def _legacy_starts(file: IO[bytes], order: Any, dtypes: dict[str, str]) -> dict[str, int]:
+    """Where the bytes of each storage begin: they follow one another, each behind its number of elements."""
+    from library.model.weights_file import WIDTHS
+
+    starts: dict[str, int] = {}
+    here = file.tell()
+    end = file.seek(0, io.SEEK_END)
+    file.seek(here)
+    for key in order:
+        head = file.read(8)
+        if len(head) < 8 or str(key) not in dtypes:
+            raise ValueError("is damaged or cut short")
+        (count,) = struct.unpack("<q", head)
+        starts[str(key)] = file.tell()
+        if file.seek(count * WIDTHS[dtypes[str(key)]], io.SEEK_CUR) > end:
+            raise ValueError("is cut short")
+    return starts
+
+
+def _numbers(file: IO[bytes], stored: StoredTensor) -> Tensor:
+    """The tensor's numbers from `file`, which stands where its storage begins."""
+    import torch
+
+    from library.model.weights_file import torch_dtype
+
+    dtype = torch_dtype(stored.dtype)
+    count = 0
+    if all(stored.shape):
+        count = 1 + sum((size - 1) * step for size, step in zip(stored.shape, stored.stride, strict=True))
+    if count == 0:
+        return torch.empty(stored.shape, dtype=dtype)
+    file.seek(stored.offset * dtype.itemsize, io.SEEK_CUR)
+    data = bytearray(file.read(count * dtype.itemsize))
+    if len(data) < count * dtype.itemsize:
+        raise ValueError("is cut short")
+    return torch.frombuffer(data, dtype=dtype).as_strided(stored.shape, stored.stride).contiguous()

@@ -1,0 +1,37 @@
+"""Whether a model predicts noise or velocity, found out by asking it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from library.model.bundle import StableDiffusion
+
+LAST, MIDDLE = 999, 500  # timesteps: next to nothing but noise, and the steep part of the schedule
+SURE = 0.9  # correlation with the noise above which a model surely predicts it
+LIKELY = 0.7
+SIDE = 8  # latents a side: an image of 64 px
+
+
+@torch.no_grad()
+def looks_like_epsilon(model: StableDiffusion) -> bool | None:
+    """True for a model that predicts noise, False for one that seems to predict velocity, None for one that predicts neither.
+
+    On pure noise at the last timestep ε is the input itself, while v = √ā·ε − √(1−ā)·x₀ has √ā ≈ 0.07 of it. Halfway both hold
+    much of the noise, so a model that only correlates there predicts velocity, and one that never does (random weights) is no model.
+    """
+    noise = torch.randn((1, 4, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).to(model.unet.device, model.unet.dtype)
+    input_ids = model.tokenizer("")[0][None, :1].to(model.text_encoder.device)
+    context = model.encode_text(input_ids).to(model.unet.dtype)
+    training = model.unet.training
+    model.unet.eval()
+    try:
+        if _correlation(model.unet(noise, LAST, context).sample, noise) > SURE:
+            return True
+        return False if _correlation(model.unet(noise, MIDDLE, context).sample, noise) > LIKELY else None
+    finally:
+        model.unet.train(training)
+
+
+def _correlation(left: Tensor, right: Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([left.float().flatten(), right.float().flatten()]))[0, 1])

@@ -1,0 +1,41 @@
+"""Captions as token ids to the context that the U-Net reads: windows of 75 tokens, clip skip, weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def encode_text(text_encoder: nn.Module, input_ids: Tensor, clip_skip: int | None = None, token_weights: Tensor | None = None) -> Tensor:
+    """Encode ids [B,N,77] (N windows, each with its own begin and end) to a context [B, N·75+2, D].
+
+    Each window is encoded by itself; joined, only the first begin and the last end remain. `clip_skip` n takes the output of
+    the n-th layer from the end through the final layer norm; None and 1 are the last layer. `token_weights` [B,N,77] multiply the
+    joined context, which is then rescaled so that each caption keeps the mean it had without them.
+    """
+    batch, windows, length = input_ids.shape
+    ids = input_ids.reshape(batch * windows, length)
+    if clip_skip is None or clip_skip == 1:
+        hidden = text_encoder(ids).last_hidden_state
+    else:
+        encoder = getattr(text_encoder, "text_model", text_encoder)
+        hidden = encoder.final_layer_norm(text_encoder(ids, output_hidden_states=True).hidden_states[-clip_skip])
+    context = join_windows(hidden.reshape(batch, windows, length, -1))
+    if token_weights is None:
+        return context
+    return _weighted(context, join_windows(token_weights.unsqueeze(-1)).to(context.dtype))
+
+
+def join_windows(windows: Tensor) -> Tensor:
+    """[B,N,77,D] -> [B, N·75+2, D]: the first begin, all inner places in order, the last end."""
+    inner = windows[:, :, 1:-1].flatten(1, 2)
+    return torch.cat([windows[:, 0, :1], inner, windows[:, -1, -1:]], dim=1)
+
+
+def _weighted(context: Tensor, weights: Tensor) -> Tensor:
+    """Context [B,T,D] × weights [B,T,1], with each caption's mean over T and D kept as it was."""
+    before = context.float().mean(dim=(1, 2), keepdim=True)
+    weighted = context * weights
+    after = weighted.float().mean(dim=(1, 2), keepdim=True)
+    kept = torch.where(after.abs() > 1e-8, before / after, torch.ones_like(before))
+    return weighted * kept.to(context.dtype)

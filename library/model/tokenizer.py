@@ -1,0 +1,121 @@
+"""CLIP's tokenizer with its vocabulary at hand (no network), cutting captions in windows of 75 tokens."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import FloatTensor, LongTensor
+
+from library.errors import UserError
+from library.model.prompt_weights import parse
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+MERGES = Path(__file__).with_name("clip_merges.txt.gz")
+ENTRIES = 49408
+BEGIN, END = 49406, 49407
+WINDOW = 75  # tokens of a window; a begin and an end make it 77
+PADDING = {"v1": END, "v2": 0}  # what fills a window behind its end; 0 is "!"
+CACHE_FOLDERS = {"v1": "openai_clip-vit-large-patch14", "v2": "stabilityai_stable-diffusion-2"}
+
+
+class ClipTokenizer:
+    """Captions to ids [N,77] of N = max_token_length / 75 windows, each with its own begin and end; can be sent to loader workers.
+
+    `weighted` reads "(a:1.2)" as weights and returns them beside the ids. `tokenizer` is transformers' own, for adding tokens.
+    """
+
+    def __init__(
+        self, version: str, max_token_length: int | None = None, weighted: bool = False, cache_dir: str | Path | None = None
+    ) -> None:
+        self.version = version
+        self.windows = (max_token_length or WINDOW) // WINDOW
+        self.weighted = weighted
+        self.padding = PADDING[version]
+        self.tokenizer = _kept_tokenizer(Path(cache_dir), version) if cache_dir else build_tokenizer(version)
+
+    def with_settings(self, windows: int, weighted: bool) -> ClipTokenizer:
+        """The same vocabulary, added tokens included, with other windows and weights."""
+        twin = object.__new__(ClipTokenizer)
+        twin.__dict__.update(self.__dict__, windows=windows, weighted=weighted)
+        return twin
+
+    def __call__(self, caption: str) -> tuple[LongTensor, FloatTensor | None]:
+        """Ids [N,77] and, where captions are weighted, the weights [N,77] (1 for begin, end and padding)."""
+        ids, weights, _ = self._tokens(caption)
+        rows, factors = [], []
+        for window in range(self.windows):
+            part = slice(window * WINDOW, (window + 1) * WINDOW)
+            empty = WINDOW - len(ids[part])
+            rows.append([BEGIN, *ids[part], END, *[self.padding] * empty])
+            factors.append([1.0, *weights[part], 1.0, *[1.0] * empty])
+        return torch.tensor(rows), torch.tensor(factors) if self.weighted else None
+
+    def windows_needed(self, caption: str) -> int:
+        """How many windows the whole caption takes, at least 1."""
+        return max(1, -(-len(self._tokens(caption)[0]) // WINDOW))
+
+    def lost_words(self, caption: str) -> str:
+        """The end of the caption that does not fit into the windows; empty when all of it does."""
+        return self._tokens(caption)[2]
+
+    def _tokens(self, caption: str) -> tuple[list[int], list[float], str]:
+        """All ids of the caption without begin and end, a weight for each, and the text behind the last id that fits."""
+        ids: list[int] = []
+        weights: list[float] = []
+        lost: list[str] = []
+        limit = self.windows * WINDOW
+        for text, weight in parse(caption) if self.weighted else [(caption, 1.0)]:
+            found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            first_lost = limit - len(ids)
+            if first_lost < len(found["input_ids"]):
+                lost.append(text[found["offset_mapping"][max(first_lost, 0)][0] :].strip())
+            ids += found["input_ids"]
+            weights += [weight] * len(found["input_ids"])
+        return ids, weights, " ".join(lost)
+
+
+def build_tokenizer(version: str) -> CLIPTokenizer:
+    """transformers' CLIPTokenizer made from the merges beside this file: byte characters, word ends, merges, begin, end."""
+    from transformers import CLIPTokenizer
+
+    with gzip.open(MERGES, "rt", encoding="utf-8") as file:
+        merges = [tuple(line.split()) for line in file]
+    characters = _byte_characters()
+    entries = [*characters, *(sign + "</w>" for sign in characters), *("".join(pair) for pair in merges)]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
+    vocabulary = {entry: place for place, entry in enumerate(entries)}
+    padding = entries[PADDING[version]]
+    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=padding, model_max_length=WINDOW + 2)
+    assert len(tokenizer) == ENTRIES and tokenizer.bos_token_id == BEGIN and tokenizer.eos_token_id == END
+    return tokenizer
+
+
+def _kept_tokenizer(folder: Path, version: str) -> CLIPTokenizer:
+    """The tokenizer kept in `folder`, or ours kept there from now on."""
+    from transformers import CLIPTokenizer
+
+    place = folder / CACHE_FOLDERS[version]
+    if not place.is_dir():
+        tokenizer = build_tokenizer(version)
+        tokenizer.save_pretrained(place)
+        return tokenizer
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
+        entries = len(tokenizer)
+    except (OSError, ValueError) as fault:
+        raise UserError(f"--tokenizer_cache_dir: no tokenizer can be read from {place} ({fault}); delete that folder") from fault
+    if entries < ENTRIES:
+        raise UserError(f"--tokenizer_cache_dir: {place} holds {entries} entries, not CLIP's {ENTRIES:,}; delete that folder")
+    return tokenizer
+
+
+def _byte_characters() -> list[str]:
+    """The 256 signs that stand for bytes in CLIP's vocabulary: printable Latin-1 as itself, the others from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = 256 - len(printable)
+    return [chr(code) for code in printable] + [chr(256 + place) for place in range(others)]

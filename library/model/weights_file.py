@@ -1,0 +1,173 @@
+"""Files of named tensors: what is in them without reading the numbers, the numbers one at a time, and writing them so."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from library.errors import UserError
+from library.model.pickles import Pickled, read_pickled
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # bytes of an element
+TORCH_NAMES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """Kind and shape of a tensor in a file; dtypes are called as in safetensors: F32, F16, BF16, I64, …"""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class WeightsFile(Protocol):
+    """A file of named tensors."""
+
+    path: Path
+    infos: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors one by one, in the file's dtype."""
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """A `.safetensors` file."""
+
+    path: Path
+    infos: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors one by one; they are views of the mapped file, so copy what is kept."""
+        from safetensors import safe_open
+
+        with safe_open(self.path, framework="pt") as file:
+            for name in names:
+                yield name, file.get_tensor(name)
+
+
+@dataclass(frozen=True)
+class PickleFile:
+    """A `.ckpt`, `.pt` or `.bin` file, read without executing anything in it."""
+
+    path: Path
+    infos: Mapping[str, TensorInfo]
+    content: Pickled
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors one by one, each in memory of its own."""
+        return self.content.read(names)
+
+
+def open_weights(path: Path, option: str) -> WeightsFile:
+    """Look into a file by its content, whatever its name ends with; raises UserError naming `option` for one that cannot be used."""
+    path = Path(path)
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(16)
+    except OSError as fault:
+        raise UserError(f"{option} {path}: cannot be read ({fault.strerror})") from fault
+    if size == 0:
+        raise UserError(f"{option} {path}: is an empty file; download it again")
+    if head.startswith(b"version https://"):
+        raise UserError(f"{option} {path}: is a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself")
+    if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
+        raise UserError(f"{option} {path}: is a web page, not weights; download the file itself (its `resolve` or download link)")
+    if size > 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < MAX_HEADER:
+        return _open_safetensors(path, size, option)
+    try:
+        content = read_pickled(path)
+    except (ValueError, OSError) as fault:
+        reason = fault if isinstance(fault, ValueError) else "is damaged or cut short"
+        raise UserError(f"{option} {path}: {reason}; download or copy it again") from fault
+    infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
+    return PickleFile(path, infos, content)
+
+
+def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = file.read(length)
+    cut = f"{option} {path}: is cut short: it has {size:,} bytes, {{}}; download or copy it again"
+    if len(header) < length:
+        raise UserError(cut.format(f"its header alone says {length + 8:,}"))
+    try:
+        entries = json.loads(header)
+        metadata = entries.pop("__metadata__", {})
+        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+        infos = {name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as fault:
+        raise UserError(f"{option} {path}: its header is damaged; download or copy it again") from fault
+    if 8 + length + end > size:
+        raise UserError(cut.format(f"its header says {8 + length + end:,}"))
+    return SafetensorsFile(path, infos, metadata)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """torch's dtype of a safetensors dtype name."""
+    import torch
+
+    return getattr(torch, TORCH_NAMES[name])
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """safetensors' name of a torch dtype."""
+    return {"torch." + theirs: ours for ours, theirs in TORCH_NAMES.items()}[str(dtype)]
+
+
+def write_safetensors(
+    path: Path, infos: Mapping[str, TensorInfo], tensor: Callable[[str], Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a `.safetensors` file tensor by tensor, so that only one of them is in memory; `tensor(name)` must match its info.
+
+    Wide dtypes come first, as safetensors itself orders them, which keeps every tensor aligned.
+    """
+    import torch
+
+    names = sorted(infos, key=lambda name: (-WIDTHS[infos[name].dtype], name))
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in names:
+        info = infos[name]
+        begin, end = end, end + _elements(info.shape) * WIDTHS[info.dtype]
+        header[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in names:
+            value = tensor(name).detach().to("cpu", torch_dtype(infos[name].dtype)).contiguous()
+            assert tuple(value.shape) == tuple(infos[name].shape), f"{name}: {tuple(value.shape)} is not {infos[name].shape}"
+            if value.numel():
+                file.write(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
