@@ -1,0 +1,44 @@
+"""What the loader hands to the training step: the images of one share as tensors, with their texts, seeds and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images of one size. Either `images` or, with cached latents, `latents` is set (`LatentCache.attach`)."""
+
+    images: Tensor | None  # float32 [B,3,H,W] in −1..1
+    latents: Tensor | None  # float32 [B,4,H/8,W/8], unscaled
+    input_ids: Tensor  # int64 [B,N,77]
+    token_weights: Tensor | None  # float32 [B,N,77]
+    loss_weights: Tensor  # float32 [B]
+    seeds: Tensor  # int64 [B]
+    captions: tuple[str, ...]  # as trained
+    paths: tuple[str, ...]
+    records: tuple[int, ...]  # indices into FilledData.records
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with images, latents, ids and weights on `device`; `seeds` stay on the CPU, where all draws are made."""
+        moved = {
+            name: value.to(device, non_blocking=True)
+            for name in ("images", "latents", "input_ids", "token_weights", "loss_weights")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **moved)
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, from which a GPU copies faster."""
+        pinned = {
+            name: value.pin_memory()
+            for name in ("images", "latents", "input_ids", "token_weights", "loss_weights")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **pinned)
