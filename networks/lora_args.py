@@ -1,0 +1,191 @@
+"""What the user asked of LoRA (`--network_dim`, `--network_alpha`, `--network_dropout`, `--network_args`), read, checked and settled."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from library.console import log
+from library.errors import UserError
+from networks.lora_blocks import BLOCKS, MIDDLE, SIDE, block_index, parse_numbers, parse_side_weights
+from networks.lora_layers import Dropouts, Target
+
+DEFAULT_DIM = 4
+
+_DROPOUT_KEYS = ("dropout", "rank_dropout", "module_dropout")
+_SIZE_KEYS = ("conv_dim", "conv_alpha", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
+_LR_KEYS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold")
+KEYS = (*_SIZE_KEYS, *_LR_KEYS, *_DROPOUT_KEYS)
+
+
+@dataclass(frozen=True)
+class Rank:
+    """The size of one LoRA layer."""
+
+    dim: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class LoRASettings:
+    """Sizes and learning rate weights by block. `blocks` and `conv_blocks` hold a Rank (dim 0: no layer there) for each of the 25
+    blocks, `conv_blocks` None without 3×3 convolutions; `lr_weights` one factor a block, None without block learning rates."""
+
+    text_encoder: Rank
+    blocks: tuple[Rank, ...]
+    conv_blocks: tuple[Rank, ...] | None
+    lr_weights: tuple[float, ...] | None
+    dropouts: Dropouts
+
+    def unet_rank(self, target: Target) -> Rank | None:
+        """The layer size for a module of the U-Net, None where none is to be built."""
+        if target.extended and self.conv_blocks is None:
+            return None
+        index = block_index(target.path)
+        if self.lr_weights is not None and self.lr_weights[index] == 0:
+            return None
+        ranks = self.conv_blocks if target.is_wide_convolution else self.blocks
+        return ranks[index] if ranks is not None and ranks[index].dim else None
+
+
+def read_settings(
+    network_dim: int | None, network_alpha: float | None, neuron_dropout: float | None, args: Mapping[str, object]
+) -> LoRASettings:
+    """Settle defaults and check every value; UserError with all faults at once. An alpha of None or 0 means alpha = dim."""
+    reader = _Reader(args)
+    dim = DEFAULT_DIM if network_dim is None else network_dim
+    if dim < 1:
+        reader.problems.append(f"--network_dim {dim}: a rank of at least 1 is expected")
+        dim = DEFAULT_DIM
+    alpha = float(network_alpha or 0)
+    if alpha < 0 or not math.isfinite(alpha):
+        reader.problems.append(f"--network_alpha {network_alpha}: a number of at least 0 is expected (0 means the same as --network_dim)")
+    conv_dim, conv_alpha = reader.value("conv_dim", _whole, None), reader.value("conv_alpha", _positive, 1.0)
+    dims, alphas = reader.value("block_dims", _whole_list, [dim] * BLOCKS), reader.value("block_alphas", _positive_list, [alpha] * BLOCKS)
+    conv_dims = reader.value("conv_block_dims", _whole_list, [conv_dim] * BLOCKS if conv_dim else None)
+    conv_alphas = reader.value("conv_block_alphas", _positive_list, [conv_alpha] * BLOCKS)
+    if conv_dims is None:
+        for key in {"conv_alpha", "conv_block_alphas"} & reader.given:
+            reader.problems.append(f"--network_args {key}: has no effect without conv_dim or conv_block_dims; add one of them")
+    settings = LoRASettings(
+        text_encoder=_rank(dim, alpha),
+        blocks=tuple(map(_rank, dims, alphas)),
+        conv_blocks=None if conv_dims is None else tuple(map(_rank, conv_dims, conv_alphas)),
+        lr_weights=_lr_weights(reader),
+        dropouts=_dropouts(reader, neuron_dropout),
+    )
+    reader.finish()
+    return settings
+
+
+def read_file_settings(neuron_dropout: float | None, args: Mapping[str, object]) -> tuple[tuple[float, ...] | None, Dropouts]:
+    """Block learning rate weights and dropouts of a network whose sizes come from a file; sizes in `args` are told to be unused."""
+    reader = _Reader(args)
+    for key in sorted(reader.given & set(_SIZE_KEYS)):
+        log.warning("--network_args %s is not used: the sizes are taken from the file", key)
+    weights, dropouts = _lr_weights(reader), _dropouts(reader, neuron_dropout)
+    reader.finish()
+    return weights, dropouts
+
+
+class _Reader:
+    """The entries of `--network_args`, with the faults met on the way."""
+
+    def __init__(self, args: Mapping[str, object]) -> None:
+        self.problems: list[str] = []
+        self.args = {key: str(value) for key, value in args.items() if value is not None and str(value).strip() not in ("", "None")}
+        self.given = set(self.args)
+        for key in args:
+            if key not in KEYS:
+                near = difflib.get_close_matches(key, KEYS, 1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(KEYS)}"
+                self.problems.append(f"--network_args {key}: networks.lora does not know this; {hint}")
+
+    def value(self, key: str, read: Callable[[str], object], default):
+        """The entry as `read` understands it, or `default` where it is absent or faulty."""
+        if key not in self.args:
+            return default
+        try:
+            return read(self.args[key])
+        except ValueError as fault:
+            self.problems.append(f"--network_args {key}={self.args[key]}: {fault}")
+            return default
+
+    def finish(self) -> None:
+        if self.problems:
+            raise UserError(*self.problems)
+
+
+def _rank(dim: int, alpha: float) -> Rank:
+    return Rank(dim, alpha or float(dim))
+
+
+def _lr_weights(reader: _Reader) -> tuple[float, ...] | None:
+    down, up = (_side_weights(reader, key) for key in ("down_lr_weight", "up_lr_weight"))
+    middle = reader.value("mid_lr_weight", _number, None)
+    threshold = reader.value("block_lr_zero_threshold", _number, 0.0)
+    if down is None and up is None and middle is None:
+        return None
+    weights = [*(down or [1.0] * SIDE), 1.0 if middle is None else middle, *(up or [1.0] * SIDE)]
+    assert len(weights) == BLOCKS and weights[MIDDLE] in (1.0, middle)
+    return tuple(weight if weight > threshold else 0.0 for weight in weights)
+
+
+def _side_weights(reader: _Reader, key: str) -> list[float] | None:
+    weights = reader.value(key, parse_side_weights, None)
+    if weights is None or len(weights) == SIDE:
+        return weights
+    # Accepted as the commands that users have accept it, but told.
+    log.warning("--network_args %s: %d weights are expected, not %d; missing ones are 1, surplus ones left out", key, SIDE, len(weights))
+    return (weights + [1.0] * SIDE)[:SIDE]
+
+
+def _dropouts(reader: _Reader, neuron_dropout: float | None) -> Dropouts:
+    """`dropout` in the arguments is what other network modules call `--network_dropout`; the option wins."""
+    values = {key: reader.value(key, _probability, 0.0) for key in _DROPOUT_KEYS}
+    if neuron_dropout is not None:
+        try:
+            values["dropout"] = _probability(str(neuron_dropout))
+        except ValueError as fault:
+            reader.problems.append(f"--network_dropout {neuron_dropout}: {fault}")
+    return Dropouts(neuron=values["dropout"], rank=values["rank_dropout"], module=values["module_dropout"])
+
+
+def _number(text: str) -> float:
+    numbers = parse_numbers(text)
+    if len(numbers) != 1:
+        raise ValueError("one number is expected")
+    return numbers[0]
+
+
+def _positive(text: str) -> float:
+    if (number := _number(text)) < 0:
+        raise ValueError("a number of at least 0 is expected")
+    return number
+
+
+def _probability(text: str) -> float:
+    if not 0 <= (number := _number(text)) < 1:
+        raise ValueError("a probability of at least 0 and under 1 is expected")
+    return number
+
+
+def _whole(text: str) -> int:
+    number = _positive(text)
+    if number != int(number):
+        raise ValueError(f"{text.strip()!r} is not a whole number")
+    return int(number)
+
+
+def _positive_list(text: str) -> list[float]:
+    entries = text.split(",")
+    if len(entries) != BLOCKS:
+        raise ValueError(f"{BLOCKS} numbers are expected ({SIDE} down, 1 middle, {SIDE} up), {len(entries)} are there")
+    return [_positive(entry) for entry in entries]
+
+
+def _whole_list(text: str) -> list[int]:
+    _positive_list(text)
+    return [_whole(entry) for entry in text.split(",")]

@@ -1,0 +1,170 @@
+"""LoRA files: read them, group their tensors by module, say what does not fit, write them as other programs expect."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from library.errors import UserError
+from library.files import atomic_write
+
+PICKLED = (".pt", ".ckpt")
+SUFFIXES = (".safetensors", *PICKLED)
+_TENSORS = ("lora_down.weight", "lora_up.weight", "alpha")
+
+
+@dataclass(frozen=True)
+class ModuleWeights:
+    """One module of a LoRA file: `down` [rank, in(, kh, kw)], `up` [out, rank(, 1, 1)], alpha (the rank where the file has none)."""
+
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        return self.down.shape[0]
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The file's tensors on the CPU. Pickled files are read without executing anything in them. UserError names a bad file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"LoRA file {path} does not exist; check the path")
+    try:
+        if path.suffix.lower() == ".safetensors":
+            return safetensors.torch.load_file(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:  # the readers raise many kinds for a broken file
+        raise UserError(f"LoRA file {path} cannot be read ({str(fault).splitlines()[0]}); get or make it again") from fault
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError(f"LoRA file {path} is not a plain list of named tensors; it is no LoRA file")
+    return weights
+
+
+def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, ModuleWeights]:
+    """The tensors by LoRA key. UserError for a file of another kind, tensors that LoRA does not have, or half a module."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    strange = []
+    for name, tensor in weights.items():
+        key, _, kind = name.partition(".")
+        if key.startswith("lora_") and kind in _TENSORS:
+            parts.setdefault(key, {})[kind] = tensor
+        else:
+            strange.append(name)
+    if strange:
+        raise UserError(f"{source}: {_listed(strange)} cannot be used by networks.lora{_kind_of_file(weights)}")
+    halves = [key for key, tensors in parts.items() if not {"lora_down.weight", "lora_up.weight"} <= tensors.keys()]
+    if halves:
+        raise UserError(f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged")
+    if not parts:
+        raise UserError(f"{source}: holds no tensors; it is no LoRA file")
+    return {
+        key: ModuleWeights(
+            down=tensors["lora_down.weight"],
+            up=tensors["lora_up.weight"],
+            alpha=float(tensors["alpha"]) if "alpha" in tensors else float(tensors["lora_down.weight"].shape[0]),
+        )
+        for key, tensors in parts.items()
+    }
+
+
+def refuse_unknown(unknown: Iterable[str], weights: Mapping[str, Tensor], source: str) -> None:
+    """UserError where the file has modules that the model lacks."""
+    if unknown := list(unknown):
+        raise UserError(f"{source}: {_listed(unknown)} are not in this model{_kind_of_file(weights)}")
+
+
+def refuse_convolutions(keys: Iterable[str], source: str) -> None:
+    """UserError where the file patches convolutions and the network does not."""
+    if keys := list(keys):
+        raise UserError(
+            f"{source}: {_listed(keys)} are for convolutions, which this network leaves alone; use --dim_from_weights, "
+            "or --network_args conv_dim=… with the rank that the file was made with"
+        )
+
+
+def refuse_misfits(modules: Mapping[str, ModuleWeights], shapes: Mapping[str, tuple[torch.Size, torch.Size]], source: str) -> None:
+    """UserError where a module's (down, up) differ from the network's `shapes`: another rank, or another base model."""
+    wrong = {key: module for key, module in modules.items() if (module.down.shape, module.up.shape) != shapes[key]}
+    if not wrong:
+        return
+    key, module = next(iter(wrong.items()))
+    down, up = shapes[key]
+    if module.down.shape[1:] == down[1:] and module.up.shape[0] == up[0]:
+        raise UserError(
+            f"{source}: {_listed(wrong)} have other ranks than this network ({key}: {module.rank}, here {down[0]}); "
+            "use --dim_from_weights, or the --network_dim and --network_args that the file was made with"
+        )
+    raise UserError(
+        f"{source}: {_listed(wrong)} do not fit this model ({key}: {module.down.shape[1]} → {module.up.shape[0]} channels, "
+        f"here {down[1]} → {up[0]}); the file was made for another base model, for instance SD 2.x and not SD 1.x (--v2)"
+    )
+
+
+def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> None:
+    """Write `.safetensors` (with `metadata` and the hashes by which web UIs know a file) or `.pt`/`.ckpt` (which hold no metadata).
+
+    The tensors must be on the CPU and contiguous. The file appears whole or not at all.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UserError(f"{path}: a LoRA is saved as {', '.join(SUFFIXES)}, not as {suffix or 'a name without an ending'}")
+    weights = dict(weights)
+    with atomic_write(path) as temporary:
+        if suffix == ".safetensors":
+            told = {key: str(value) for key, value in (metadata or {}).items()}
+            safetensors.torch.save_file(weights, temporary, {**told, **model_hashes(weights, told)})
+        else:
+            torch.save(weights, temporary)
+
+
+def model_hashes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
+    """`sshs_model_hash`: SHA-256 of everything behind the header; `sshs_legacy_hash`: first 8 digits of that of 64 KiB at 1 MiB.
+
+    Both over the file with only the `ss_` metadata, as AUTOMATIC1111's Additional Networks defines them, so that a user's own
+    notes in the metadata do not change them.
+    """
+    content = safetensors.torch.save(dict(weights), {key: value for key, value in metadata.items() if key.startswith("ss_")})
+    header = 8 + int.from_bytes(content[:8], "little")
+    return {
+        "sshs_model_hash": hashlib.sha256(memoryview(content)[header:]).hexdigest(),
+        "sshs_legacy_hash": hashlib.sha256(content[0x100000:0x110000]).hexdigest()[:8],
+    }
+
+
+# How files that this network cannot use give themselves away: (part of a tensor's name, what it then is).
+_OTHER_KINDS = (
+    ("lora_te1_", "an SDXL LoRA"),
+    ("lora_te2_", "an SDXL LoRA"),
+    ("lora_unet_input_blocks_", "an SDXL LoRA"),
+    ("transformer_blocks_1_", "an SDXL LoRA"),
+    ("lora_unet_double_blocks_", "a FLUX LoRA"),
+    (".hada_", "a LoHa, which lycoris.kohya reads"),
+    (".lokr_", "a LoKr, which lycoris.kohya reads"),
+    (".dora_scale", "a DoRA, which lycoris.kohya reads"),
+    (".lora_mid.", "a CP-decomposed LoCon, which lycoris.kohya reads"),
+    (".lora_A.", "a LoRA in PEFT's own layout, which is not the one of web UIs"),
+    (".processor.", "a LoRA in old Diffusers layout, which is not the one of web UIs"),
+    ("model.diffusion_model.", "a whole model"),
+)
+
+
+def _kind_of_file(weights: Iterable[str]) -> str:
+    names = list(weights)
+    for mark, kind in _OTHER_KINDS:
+        if any(mark in name for name in names):
+            return f": it looks like {kind}"
+    return "; use a file made for this model by networks.lora"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"

@@ -1,0 +1,169 @@
+"""Where LoRA goes in a U-Net and a CLIP text encoder, and the layer that it puts there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+UNET_PREFIX = "lora_unet_"
+TEXT_ENCODER_PREFIX = "lora_te_text_model_"
+
+# Class names, as the ecosystem's files were made by them; frozen, for one network must never change the next one's.
+_TRANSFORMERS = frozenset({"Transformer2DModel"})
+_CONVOLUTIONS = frozenset({"ResnetBlock2D", "Downsample2D", "Upsample2D"})
+_TEXT_ENCODER = frozenset({"CLIPAttention", "CLIPSdpaAttention", "CLIPMLP"})
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module of the base model that LoRA can patch: its key in LoRA files, its dotted path in the model, itself.
+
+    `extended`: patched only where the user asks for convolutions (`conv_dim`).
+    """
+
+    key: str
+    path: str
+    module: nn.Module
+    extended: bool = False
+
+    @property
+    def is_wide_convolution(self) -> bool:
+        """Whether it is a convolution over more than one pixel (3×3), whose rank is `conv_dim`'s."""
+        return isinstance(self.module, nn.Conv2d) and self.module.kernel_size != (1, 1)
+
+
+def unet_targets(unet: nn.Module) -> dict[str, Target]:
+    """Every Linear and convolution inside `Transformer2DModel`, and, marked as extended, inside `ResnetBlock2D`, `Downsample2D` and
+    `Upsample2D`. By LoRA key, in the model's order."""
+    plain = {target.key: target for target in _inside(unet, _TRANSFORMERS, UNET_PREFIX)}
+    both = _inside(unet, _TRANSFORMERS | _CONVOLUTIONS, UNET_PREFIX)
+    return {target.key: plain.get(target.key, replace(target, extended=True)) for target in both}
+
+
+def text_encoder_targets(text_encoder: nn.Module) -> dict[str, Target]:
+    """The Linears of CLIP's attention and MLP, by LoRA key. The keys hold `text_model_` whether this transformers' model does or not."""
+    found = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, TEXT_ENCODER_PREFIX)
+    return {target.key: target for target in found}
+
+
+def model_targets(text_encoder: nn.Module | None, unet: nn.Module | None) -> dict[str, Target]:
+    """The targets of the parts given, the text encoder's first."""
+    targets = {} if text_encoder is None else text_encoder_targets(text_encoder)
+    return targets if unet is None else {**targets, **unet_targets(unet)}
+
+
+def _inside(model: nn.Module, classes: frozenset[str], prefix: str) -> Iterator[Target]:
+    for outer_path, outer in model.named_modules():
+        if type(outer).__name__ not in classes:
+            continue
+        for inner_path, inner in outer.named_modules():
+            if isinstance(inner, nn.Linear | nn.Conv2d):
+                path = f"{outer_path}.{inner_path}"
+                yield Target(prefix + path.replace(".", "_"), path, inner)
+
+
+@dataclass(frozen=True)
+class Dropouts:
+    """Probabilities in 0 … 1 (exclusive), drawn from torch's global random state while the layer trains.
+
+    `neuron`: of each value between down and up; `rank`: of each of the rank's components, for an image at a time. What stays is
+    scaled up by 1/(1−p). `module`: of leaving out the whole layer for a step; nothing is scaled for it, as the ecosystem does.
+    """
+
+    neuron: float = 0.0
+    rank: float = 0.0
+    module: float = 0.0
+
+
+class LoRALayer(nn.Module):
+    """W x + multiplier · alpha/rank · up(down(x)) around one Linear or convolution W (Hu et al. 2021, eq. 3).
+
+    It holds only what is trained: `lora_down.weight` [rank, in(, kh, kw)], `lora_up.weight` [out, rank(, 1, 1)], `alpha` [].
+    Attached as a forward hook, so that networks can be stacked and removed in any order. down starts uniform (Kaiming, a = √5,
+    which is torch's own start of these modules), up at zero: a new layer changes nothing.
+    """
+
+    alpha: Tensor
+
+    def __init__(self, module: nn.Module, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
+        super().__init__()
+        if isinstance(module, nn.Conv2d):
+            assert module.groups == 1 and module.padding_mode == "zeros", "not a convolution of Stable Diffusion"
+            shape = {"kernel_size": module.kernel_size, "stride": module.stride, "padding": module.padding, "dilation": module.dilation}
+            self.lora_down: nn.Module = nn.Conv2d(module.in_channels, rank, bias=False, **shape)
+            self.lora_up: nn.Module = nn.Conv2d(rank, module.out_channels, 1, bias=False)
+            self._convolution: tuple | None = (module.stride, module.padding, module.dilation)
+        else:
+            self.lora_down = nn.Linear(module.in_features, rank, bias=False)
+            self.lora_up = nn.Linear(rank, module.out_features, bias=False)
+            self._convolution = None
+        nn.init.zeros_(self.lora_up.weight)
+        self.register_buffer("alpha", torch.tensor(float(alpha)))
+        self.rank = rank
+        self.scale = float(alpha) / rank
+        self.multiplier = multiplier
+        self.dropouts = dropouts or Dropouts()
+        self._drops_inside = bool(self.dropouts.neuron or self.dropouts.rank)
+        self._hook: torch.utils.hooks.RemovableHandle | None = None
+
+    def attach(self, module: nn.Module) -> None:
+        """Patch `module`, whatever this layer patched before being freed first."""
+        self.detach()
+        self._hook = module.register_forward_hook(self._add_delta)
+
+    def detach(self) -> None:
+        """Leave the patched module as it was."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+
+    def delta_weight(self) -> Tensor:
+        """alpha/rank · up·down in the shape of the patched weight, float32: what W changes by at multiplier 1."""
+        return delta_weight(self.lora_down.weight, self.lora_up.weight, self.scale)
+
+    def _add_delta(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if self.training and self.dropouts.module and torch.rand(()) < self.dropouts.module:
+            return None
+        x, down, up = inputs[0], self.lora_down.weight, self.lora_up.weight
+        if x.dtype != down.dtype and not torch.is_autocast_enabled(x.device.type):
+            x = x.to(down.dtype)
+        hidden = F.linear(x, down) if self._convolution is None else F.conv2d(x, down, None, *self._convolution)
+        factor = self.multiplier * self.scale
+        if self._drops_inside and self.training:
+            hidden = self._drop(hidden)
+        # The factor meets the narrow tensor: cheap there, and in fp16 a scaled `up` would sink below the smallest numbers.
+        if factor != 1.0:
+            hidden = hidden * factor
+        delta = F.linear(hidden, up) if self._convolution is None else F.conv2d(hidden, up)
+        return output + (delta if delta.dtype == output.dtype else delta.to(output.dtype))
+
+    def _drop(self, hidden: Tensor) -> Tensor:
+        """`hidden` [B, …, rank] or [B, rank, h, w] with the neuron and the rank dropout."""
+        if self.dropouts.neuron:
+            hidden = F.dropout(hidden, self.dropouts.neuron)
+        if self.dropouts.rank:
+            kept = torch.full((hidden.shape[0], self.rank), 1 - self.dropouts.rank, device=hidden.device).bernoulli()
+            ones = (1,) * (hidden.dim() - 2)
+            shape = (*kept.shape, *ones) if self._convolution is not None else (kept.shape[0], *ones, self.rank)
+            hidden = hidden * (kept / (1 - self.dropouts.rank)).to(hidden.dtype).view(shape)
+        return hidden
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.scale = float(self.alpha) / self.rank  # the alpha just loaded is the one that counts
+
+
+def delta_weight(down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """scale · up·down [out, in(, kh, kw)] in float32; `down` [rank, in(, kh, kw)], `up` [out, rank(, 1, 1)]."""
+    product = up.float().flatten(1) @ down.float().flatten(1)
+    return scale * product.view(up.shape[0], *down.shape[1:])
+
+
+def delta_norm(down: Tensor, up: Tensor) -> Tensor:
+    """‖up·down‖ (Frobenius) [] from two rank×rank products: ‖BA‖² = tr(BᵀB·AAᵀ), without forming the full matrix."""
+    down, up = down.float().flatten(1), up.float().flatten(1)
+    return ((up.T @ up) * (down @ down.T)).sum().clamp(min=0).sqrt()
