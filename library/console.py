@@ -56,7 +56,9 @@ def progress(items: Iterable[Any] | None = None, *, total: int | None = None, in
     """A tqdm bar that only the main process shows."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, initial=initial, desc=label, unit=unit, smoothing=0.1, dynamic_ncols=True, disable=not is_main_process())
+    return tqdm(
+        items, total=total, initial=initial, desc=label, unit=unit, smoothing=0.1, dynamic_ncols=True, disable=not is_main_process()
+    )
 
 
 def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:

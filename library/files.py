@@ -38,9 +38,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         yield temporary
-        with open(temporary, "rb+") as written:
+        with temporary.open("rb+") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -50,7 +50,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 def sha256(path: Path, offset: int = 0) -> str:
     """Hex SHA-256 of the file's bytes from `offset` on, read in pieces of 1 MiB."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         file.seek(offset)
         while piece := file.read(1 << 20):
             digest.update(piece)

@@ -1,0 +1,38 @@
+# The two commands of the README, and what developers use. On Windows use the plain lines of the README instead.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+export HF_HUB_OFFLINE ?= 1
+
+.PHONY: quickstart test test-slow style docs clean
+
+quickstart: $(VENV)/.trains
+	$(BIN)/python -m examples.quickstart
+
+test: $(VENV)/.tests
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not weights"
+
+test-slow: $(VENV)/.tests
+	$(BIN)/python -m pytest -m "slow and not gpu and not weights"
+
+style: $(VENV)/.tests
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.trains
+	$(BIN)/python -m library.options.docs
+
+clean:
+	rm -rf $(VENV) build output
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.trains: $(VENV)/bin/python requirements.txt examples/requirements.txt
+	$(BIN)/python -m pip install -q -r requirements.txt -r examples/requirements.txt
+	touch $@
+
+$(VENV)/.tests: $(VENV)/.trains requirements-test.txt
+	$(BIN)/python -m pip install -q -r requirements.txt -r requirements-test.txt
+	touch $@

@@ -1,0 +1,216 @@
+"""LoRA and every other network that is put beside the model's own weights: `--network_module`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from library.console import log
+from library.errors import UserError
+from library.training.method import keep_caption
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What `train_network.py` lets a user say about the network; names are those of its options."""
+
+    module: str
+    dim: int | None
+    alpha: float
+    dropout: float | None
+    args: Mapping[str, str]
+    weights: Path | None
+    dim_from_weights: bool
+    train_unet: bool
+    train_text_encoder: bool
+    learning_rate: float
+    unet_lr: float | None
+    text_encoder_lr: float | None
+    scale_weight_norms: float | None
+    base_weights: Sequence[tuple[Path, float]]
+    gradient_checkpointing: bool
+
+
+def network_settings(given: Any, learning_rate: float, gradient_checkpointing: bool) -> NetworkSettings:
+    """The settings from the script's network options (`library.options.network`)."""
+    multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
+    return NetworkSettings(
+        module=given.network_module,
+        dim=given.network_dim,
+        alpha=given.network_alpha,
+        dropout=given.network_dropout,
+        args=_key_values(given.network_args),
+        weights=None if given.network_weights is None else Path(given.network_weights),
+        dim_from_weights=given.dim_from_weights,
+        train_unet=not given.network_train_text_encoder_only,
+        train_text_encoder=not given.network_train_unet_only,
+        learning_rate=learning_rate,
+        unet_lr=given.unet_lr,
+        text_encoder_lr=given.text_encoder_lr,
+        scale_weight_norms=given.scale_weight_norms,
+        base_weights=[(Path(file), multiplier) for file, multiplier in zip(given.base_weights, multipliers, strict=False)],
+        gradient_checkpointing=gradient_checkpointing,
+    )
+
+
+class NetworkMethod:
+    """Trains the network alone; the model's weights are frozen and stay as they were loaded."""
+
+    name = "network"
+    rewrite_caption = staticmethod(keep_caption)
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        self.settings = settings
+        self.network: Any = None
+        self._groups: list[dict[str, Any]] = []
+
+    def attach(self, model: Any) -> None:
+        """Freeze the model, merge `--base_weights` into it and put the network onto U-Net and text encoder."""
+        settings = self.settings
+        for part in (model.unet, model.text_encoder, model.vae):
+            part.requires_grad_(False)
+        module = _import(settings.module)
+        for file, multiplier in settings.base_weights:
+            _merge_base(module, file, multiplier, model)
+        self.network = _Adapted(self._create(module, model))
+        self.network.apply(model, settings.train_text_encoder, settings.train_unet)
+        if settings.weights is not None:
+            self._load_weights(settings.weights)
+        if settings.gradient_checkpointing:
+            self.network.call("enable_gradient_checkpointing")
+        self._groups = self.network.optimizer_groups(settings)
+        if not any(True for group in self._groups for _ in group["params"]):
+            raise UserError(
+                f"--network_module {settings.module}: nothing is left to train; check --unet_lr and --text_encoder_lr (0 turns a part off), "
+                "--network_train_…_only and --network_args"
+            )
+        self.network.call("prepare_grad_etc", model.text_encoder, model.unet)
+        trained = {id(parameter) for group in self._groups for parameter in group["params"]}
+        for parameter in self.network.module.parameters():  # a part with learning rate 0 must not cost gradients
+            parameter.requires_grad_(id(parameter) in trained)
+
+    def _create(self, module: Any, model: Any) -> nn.Module:
+        settings = self.settings
+        if settings.dim_from_weights:
+            network, _ = module.create_network_from_weights(
+                1.0, str(settings.weights), model.vae, model.text_encoder, model.unet, **settings.args
+            )
+            return network
+        extra = dict(settings.args)
+        if settings.dropout is not None and "neuron_dropout" not in inspect.signature(module.create_network).parameters:
+            extra.setdefault("dropout", str(settings.dropout))  # how modules that do not name the parameter take it
+        elif settings.dropout is not None:
+            extra["neuron_dropout"] = settings.dropout  # type: ignore[assignment]
+        return module.create_network(1.0, settings.dim, settings.alpha, model.vae, model.text_encoder, model.unet, **extra)
+
+    def _load_weights(self, path: Path) -> None:
+        told = self.network.module.load_weights(str(path))
+        log.info(f"--network_weights {path}: training goes on from this file" + (f" ({told})" if told else ""))
+
+    def modules(self) -> list[nn.Module]:
+        """The network: the one thing that is trained."""
+        return [self.network.module]
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The network's own groups: U-Net and text encoder, by block where block learning rates are set."""
+        return self._groups
+
+    def trains_text_encoder(self, step: int) -> bool:
+        """Whether the text encoder carries trained modules."""
+        return self.settings.train_text_encoder and self.settings.text_encoder_lr != 0
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Tell the network, which may turn its own dropout on."""
+        self.network.call("on_epoch_start", None, None)
+
+    def after_step(self, step: int) -> Mapping[str, float]:
+        """Limit the norm of each module's weights where `--scale_weight_norms` asks for it."""
+        limit = self.settings.scale_weight_norms
+        if not limit:
+            return {}
+        scaled, mean, largest = self.network.module.apply_max_norm_regularization(limit, next(self.network.module.parameters()).device)
+        return {"max_norm/keys_scaled": float(scaled), "max_norm/average_key_norm": float(mean), "max_norm/max_key_norm": float(largest)}
+
+    def describe(self) -> Mapping[str, Any]:
+        """The `ss_network_*` keys that programs read."""
+        settings = self.settings
+        args = dict(settings.args)
+        if settings.dropout is not None:
+            args["dropout"] = str(settings.dropout)
+        return {
+            "ss_network_module": settings.module,
+            "ss_network_dim": getattr(self.network.module, "lora_dim", None) or settings.dim,
+            "ss_network_alpha": getattr(self.network.module, "alpha", None) or settings.alpha,
+            "ss_network_dropout": settings.dropout,
+            "ss_network_args": args or None,
+            "ss_unet_lr": settings.unet_lr,
+            "ss_text_encoder_lr": settings.text_encoder_lr,
+            "ss_scale_weight_norms": settings.scale_weight_norms,
+        }
+
+    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
+        """Write the network's file; the extension of `path` chooses the format."""
+        self.network.module.save_weights(str(path), dtype, dict(metadata) if metadata is not None else None)
+
+
+def _key_values(items: Sequence[str]) -> dict[str, str]:
+    """`key=value` items as a mapping; raises UserError for an item of another form."""
+    wrong = [item for item in items if not item.partition("=")[0].strip() or "=" not in item]
+    if wrong:
+        raise UserError(*(f"--network_args {item!r}: has to be key=value, such as conv_dim=4" for item in wrong))
+    return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}
+
+
+class _Adapted:
+    """A network module of any origin behind one face: what is optional in the contract is settled here and nowhere else."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def apply(self, model: Any, text_encoder: bool, unet: bool) -> None:
+        self.module.apply_to(model.text_encoder, model.unet, text_encoder, unet)
+
+    def call(self, name: str, *args: Any) -> Any:
+        """Call a method that a network need not have."""
+        method = getattr(self.module, name, None)
+        return None if method is None else method(*args)
+
+    def optimizer_groups(self, settings: NetworkSettings) -> list[dict[str, Any]]:
+        """The network's groups, every `params` a list and with a `name`."""
+        text_encoder_lr = settings.text_encoder_lr if settings.train_text_encoder else 0.0
+        unet_lr = settings.unet_lr if settings.train_unet else 0.0
+        made = self.module.prepare_optimizer_params(text_encoder_lr, unet_lr, settings.learning_rate)
+        groups = made[0] if isinstance(made, tuple) else made
+        named = [{**group, "params": list(group["params"])} for group in groups]
+        for place, group in enumerate(named):
+            group.setdefault("name", f"group{place}")
+        return [group for group in named if group["params"]]
+
+
+def _import(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+            raise UserError(
+                f"--network_module {name}: it needs the package {error.name!r}; install it with: pip install {error.name}"
+            ) from error
+        package = {"lycoris": "lycoris-lora"}.get(name.split(".")[0], name.split(".")[0])
+        remedy = "use networks.lora" if name.startswith("networks") else f"install it with: pip install {package}, or use networks.lora"
+        raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
+
+
+def _merge_base(module: Any, file: Path, multiplier: float, model: Any) -> None:
+    network, weights = module.create_network_from_weights(
+        multiplier, str(file), model.vae, model.text_encoder, model.unet, for_inference=True
+    )
+    dtype = model.unet.dtype
+    network.merge_to(model.text_encoder, model.unet, weights, dtype, "cpu")
+    log.info(f"--base_weights {file}: merged into the model with multiplier {multiplier:g}")

@@ -1,0 +1,183 @@
+"""Puts a run together from its options: accelerator, model, method, data, optimizer, then hands them to the loop."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import broadcast_object_list, gather_object
+
+from library.console import log, progress
+from library.data.batch import Batch
+from library.data.dataset import TrainingDataset
+from library.data.latent_cache import LatentCache
+from library.data.loader import EpochLoader, worker_count
+from library.diffusion.noise import NoiseSettings
+from library.diffusion.objective import Objective
+from library.diffusion.schedule import NoiseSchedule
+from library.model.attention import set_attention
+from library.model.load import load
+from library.options.declare import Script, values_of
+from library.training.events import RunEvents
+from library.training.inputs import Inputs
+from library.training.loop import train
+from library.training.lr_schedule import make_schedule
+from library.training.method import Method
+from library.training.optimizer import MadeOptimizer, make_optimizer
+from library.training.precision import check_device, frozen_dtype
+from library.training.state import TrainState
+from library.training.task import DiffusionTask
+
+
+def train_model(options: Script, inputs: Inputs, method: Method) -> None:
+    """Build every component from plain values, train, and leave the product in `--output_dir`."""
+    started = time.time()
+    training = options.training
+    accelerator = _accelerator(training.mixed_precision)
+    seed = _seed(training.seed)
+    events = RunEvents(options, inputs, method, seed, accelerator, started)
+    model = _model(options, accelerator)
+    method.attach(model)
+    if training.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+        model.text_encoder.gradient_checkpointing_enable()
+
+    cache = _latent_cache(options, inputs, model, accelerator) if options.data.cache_latents else None
+    if cache is None:
+        model.vae.to(accelerator.device)
+    batches = _batches(options, inputs, model, method, seed, cache, accelerator)
+    made, schedule = _optimizer(options, method, inputs)
+    task = _task(options, model, method, accelerator)
+    task, optimizer = accelerator.prepare(task, made.optimizer)
+    Path(options.saving.output_dir).mkdir(parents=True, exist_ok=True)
+    train(
+        accelerator=accelerator,
+        task=task,
+        method=method,
+        optimizer=optimizer,
+        schedule=schedule,
+        batches=batches,
+        plan=inputs.plan,
+        state=TrainState(seed),
+        max_grad_norm=options.optimizer.max_grad_norm,
+        events=events.attach(model, made),
+    )
+    events.finish()
+    accelerator.end_training()
+
+
+def _accelerator(mixed_precision: str) -> Accelerator:
+    # Layers that a step does not use (the text encoder's last ones under clip skip, dropped LoRA modules) have no gradient.
+    parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel])
+    check_device(mixed_precision, accelerator.device)
+    return accelerator
+
+
+def _seed(asked: int | None) -> int:
+    """The run's seed; without `--seed` a random one, the same on every process."""
+    if asked is not None:
+        return asked
+    drawn = [secrets.randbits(31)]
+    broadcast_object_list(drawn)
+    log.info(f"seed: {drawn[0]} (drawn at random; --seed {drawn[0]} repeats this run)")
+    return drawn[0]
+
+
+def _model(options: Script, accelerator: Accelerator) -> Any:
+    given = options.model
+    log.info(f"loading {given.pretrained_model_name_or_path}")
+    model = load(
+        given.pretrained_model_name_or_path,
+        given.v2,
+        given.v_parameterization,
+        given.vae,
+        frozen_dtype(options.training.mixed_precision),
+        given.tokenizer_cache_dir,
+        given.max_token_length,
+    )
+    if options.data.weighted_captions:
+        model.tokenizer = model.tokenizer.with_settings(model.tokenizer.windows, weighted=True)
+    attention = "xformers" if options.training.xformers else "mem_eff" if options.training.mem_eff_attn else "sdpa"
+    set_attention(model.unet, model.vae, attention)
+    return model
+
+
+def _latent_cache(options: Script, inputs: Inputs, model: Any, accelerator: Accelerator) -> LatentCache:
+    """Encode every image once; afterwards the VAE leaves the device."""
+    model.vae.to(accelerator.device)
+    bar = progress(total=-(-LatentCache.size(inputs.data) // accelerator.num_processes), label="caching latents", unit="image")
+    cache = LatentCache.build(
+        inputs.data,
+        lambda images: model.moments(images.to(accelerator.device)),
+        options.data.vae_batch_size,
+        progress=bar.update,
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+        gather=(lambda part: gather_object([part])) if accelerator.num_processes > 1 else None,
+    )
+    bar.close()
+    model.vae.to("cpu")
+    return cache
+
+
+def _batches(
+    options: Script, inputs: Inputs, model: Any, method: Method, seed: int, cache: LatentCache | None, accelerator: Accelerator
+) -> Callable[[int, int], Iterable[Batch]]:
+    sampler = inputs.sampler(seed)
+    plan, data = inputs.plan, options.data
+    dataset = TrainingDataset(inputs.data, model.tokenizer, method.rewrite_caption, cache is None, plan.updates, plan.accumulation)
+    workers = worker_count(data.max_data_loader_n_workers) if cache is None else 0  # with cached latents nothing is left to decode
+    pinned = accelerator.device.type == "cuda"
+    loader = EpochLoader(dataset, sampler, accelerator.process_index, workers, data.persistent_data_loader_workers, pinned)
+
+    def batches(epoch: int, start: int) -> Iterable[Batch]:
+        loaded = loader.epoch(epoch, start)
+        return loaded if cache is None else map(cache.attach, loaded)
+
+    return batches
+
+
+def _optimizer(options: Script, method: Method, inputs: Inputs) -> tuple[MadeOptimizer, Any]:
+    given = options.optimizer
+    # fused kernels hide from fp16's gradient scaler that an update was left out
+    fused = options.training.mixed_precision != "fp16"
+    made = make_optimizer(optimizer_name(given), method.param_groups(), given.learning_rate, given.optimizer_args, fused)
+    schedule = make_schedule(
+        made.optimizer,
+        given.lr_scheduler,
+        updates=inputs.plan.updates,
+        warmup=inputs.plan.warmup,
+        cycles=given.lr_scheduler_num_cycles,
+        power=given.lr_scheduler_power,
+        scheduler_type=given.lr_scheduler_type,
+        args=given.lr_scheduler_args,
+        forced=made.schedule,
+    )
+    for note in (*made.notes, *schedule.notes):
+        log.info(note)
+    for warning in (*made.warnings, *schedule.warnings):
+        log.warning(warning)
+    return made, schedule.schedule
+
+
+def optimizer_name(given: Any) -> str:
+    """The optimizer's name from `--optimizer_type` and its two older spellings; AdamW where nothing was said."""
+    return given.optimizer_type or ("AdamW8bit" if given.use_8bit_adam else "Lion" if given.use_lion_optimizer else "AdamW")
+
+
+def _task(options: Script, model: Any, method: Method, accelerator: Accelerator) -> DiffusionTask:
+    values = values_of(options)
+    schedule = NoiseSchedule.stable_diffusion().to(accelerator.device)
+    objective = Objective(schedule, model.prediction, values["min_snr_gamma"], values["scale_v_pred_loss_like_noise_pred"])
+    noise = NoiseSettings(
+        values["noise_offset"] or 0.0,
+        values["adaptive_noise_scale"] or 0.0,
+        values["multires_noise_iterations"] or 0,
+        values["multires_noise_discount"],
+    )
+    return DiffusionTask(model, method, schedule, objective, noise, values["clip_skip"])

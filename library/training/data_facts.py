@@ -1,0 +1,99 @@
+"""The `ss_*` keys about images, captions and buckets, as programs that show a network's training read them (SPEC R7)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from library.data.blueprint import DatasetSpec, SubsetOptions
+from library.data.buckets import FilledData
+
+
+def data_metadata(data: FilledData, processes: int) -> dict[str, Any]:
+    """One entry a dataset in `ss_datasets`; with a single dataset the flat keys of older programs beside it."""
+    values: dict[str, Any] = {
+        "ss_num_train_images": sum(figures.shown for figures in data.figures),
+        "ss_num_reg_images": sum(figures.reg_shown for figures in data.figures),
+        "ss_datasets": [_dataset(data, number, spec) for number, spec in enumerate(data.blueprint.datasets)],
+    }
+    if len(data.blueprint.datasets) == 1:
+        spec, figures = data.blueprint.datasets[0], data.figures[0]
+        values |= {
+            "ss_batch_size_per_device": spec.options.batch_size,
+            "ss_total_batch_size": spec.options.batch_size * processes,
+            "ss_resolution": str(spec.options.resolution),
+            "ss_enable_bucket": spec.options.enable_bucket,
+            "ss_bucket_no_upscale": spec.options.bucket_no_upscale,
+            "ss_min_bucket_reso": spec.options.min_bucket_reso,
+            "ss_max_bucket_reso": spec.options.max_bucket_reso,
+            "ss_bucket_info": _bucket_info(figures.buckets),
+            "ss_color_aug": any(subset.color_aug for subset in spec.subsets),
+            "ss_flip_aug": any(subset.flip_aug for subset in spec.subsets),
+            "ss_random_crop": any(subset.random_crop for subset in spec.subsets),
+            "ss_shuffle_caption": any(subset.shuffle_caption for subset in spec.subsets),
+            "ss_keep_tokens": max(subset.keep_tokens for subset in spec.subsets),
+            "ss_dataset_dirs": _folders(data, 0, spec, regularization=False),
+            "ss_reg_dataset_dirs": _folders(data, 0, spec, regularization=True),
+        }
+    values["ss_tag_frequency"] = tag_frequency(data)
+    return values
+
+
+def tag_frequency(data: FilledData) -> dict[str, dict[str, int]]:
+    """{folder: {tag: images that have it}}, tags in lower case, most frequent first."""
+    counts: dict[str, Counter[str]] = {}
+    for record in data.records:
+        tags = [tag.strip().lower() for tag in record.caption.split(",")]
+        counts.setdefault(_folder_name(record.subset), Counter()).update(tag for tag in tags if tag)
+    return {folder: dict(counter.most_common()) for folder, counter in counts.items()}
+
+
+def _dataset(data: FilledData, number: int, spec: DatasetSpec) -> dict[str, Any]:
+    figures = data.figures[number]
+    return {
+        "is_dreambooth": not any(subset.metadata_file for subset in spec.subsets),
+        "batch_size_per_device": spec.options.batch_size,
+        "num_train_images": figures.shown,
+        "num_reg_images": figures.reg_shown,
+        "resolution": list(spec.options.resolution),
+        "enable_bucket": spec.options.enable_bucket,
+        "min_bucket_reso": spec.options.min_bucket_reso,
+        "max_bucket_reso": spec.options.max_bucket_reso,
+        "bucket_info": _bucket_info(figures.buckets),
+        "subsets": [_subset(data, number, subset) for subset in spec.subsets],
+    }
+
+
+def _subset(data: FilledData, number: int, subset: SubsetOptions) -> dict[str, Any]:
+    return {
+        "img_count": _count(data, number, subset),
+        "num_repeats": subset.num_repeats,
+        "color_aug": subset.color_aug,
+        "flip_aug": subset.flip_aug,
+        "random_crop": subset.random_crop,
+        "shuffle_caption": subset.shuffle_caption,
+        "keep_tokens": subset.keep_tokens,
+        "image_dir": _folder_name(subset),
+        "class_tokens": subset.class_tokens,
+        "is_reg": subset.is_reg,
+        **({"metadata_file": Path(subset.metadata_file).name} if subset.metadata_file else {}),
+    }
+
+
+def _count(data: FilledData, number: int, subset: SubsetOptions) -> int:
+    return sum(record.dataset == number and record.subset is subset for record in data.records)
+
+
+def _folders(data: FilledData, number: int, spec: DatasetSpec, regularization: bool) -> dict[str, dict[str, int]]:
+    chosen = [subset for subset in spec.subsets if subset.is_reg == regularization]
+    return {_folder_name(subset): {"n_repeats": subset.num_repeats, "img_count": _count(data, number, subset)} for subset in chosen}
+
+
+def _bucket_info(buckets: Any) -> dict[str, Any]:
+    return {"buckets": {str(place): {"resolution": list(size), "count": count} for place, (size, count) in enumerate(buckets)}}
+
+
+def _folder_name(subset: SubsetOptions) -> str:
+    """The folder's own name, without the path that leads to it: that is nobody's business but the user's."""
+    return Path(subset.image_dir or subset.metadata_file or "").name

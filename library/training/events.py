@@ -1,0 +1,145 @@
+"""What happens at the loop's joints in a run: files are kept, samples drawn, values logged, and the end is told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from library.console import log
+from library.options.declare import Script, values_of
+from library.training import metadata as facts
+from library.training.checkpointer import Checkpointer, FileNames
+from library.training.data_facts import data_metadata
+from library.training.inputs import Inputs
+from library.training.loop import Events, UpdateReport
+from library.training.method import Method
+from library.training.optimizer import MadeOptimizer, logged_rates, weights_to_keep
+from library.training.precision import save_dtype
+from library.training.samples import Samples
+from library.training.tracker import Tracker
+
+
+class RunEvents:
+    """The main process acts; the others wait where it writes or draws."""
+
+    def __init__(self, options: Script, inputs: Inputs, method: Method, seed: int, accelerator: Any, started: float) -> None:
+        self._options, self._inputs, self._method, self._seed = options, inputs, method, seed
+        self._accelerator, self._started = accelerator, started
+        self._hashes = [
+            facts.ModelHash("sd_model", options.model.pretrained_model_name_or_path),
+            facts.ModelHash("vae", options.model.vae),
+        ]
+        self._samples = Samples.from_options(options)  # a fault in the prompt file is told before the model is loaded
+        self._tracker: Tracker | None = None
+        self._model: Any = None
+        self._made: MadeOptimizer | None = None
+        self._epoch_losses: list[float] = []
+        self._training_began = 0.0
+
+    def attach(self, model: Any, made: MadeOptimizer) -> Events:
+        """The loop's events, now that model and optimizer exist."""
+        saving = self._options.saving
+        self._model, self._made = model, made
+        names = FileNames(Path(saving.output_dir), saving.output_name, f".{saving.save_model_as}")
+        self._checkpointer = Checkpointer(names, self._inputs.plan, self._write, saving.save_last_n_epochs, saving.save_last_n_steps)
+        if self._accelerator.is_main_process:
+            self._tracker = Tracker.from_options(self._options, self._method.name)
+        return Events(
+            before_training=self._before_training, on_update=self._on_update, after_update=self._after_update, after_epoch=self._after_epoch
+        )
+
+    def finish(self) -> None:
+        """Write the product and say where everything is."""
+        if not self._accelerator.is_main_process:
+            self._accelerator.wait_for_everyone()
+            return
+        plan = self._inputs.plan
+        product = self._checkpointer.at_end(plan.epochs, plan.updates)
+        seconds = time.time() - self._training_began
+        images = sum(len(batch) for batch in self._inputs.sampler(self._seed).epoch(0)) / plan.updates_per_epoch * plan.updates
+        log.info(
+            f"trained {plan.updates} updates in {seconds:.0f} s, {images / max(seconds, 1e-9):.2f} images a second with saves and samples"
+        )
+        log.info(f"result: {product}")
+        if self._samples is not None and self._samples.drawn:
+            log.info(f"samples: {self._samples.folder}" + (f" ({self._samples.failed} failed)" if self._samples.failed else ""))
+        if self._tracker is not None:
+            log.info(f"log: {self._tracker.folder} (look at it with: tensorboard --logdir {self._options.logging.logging_dir})")
+            self._tracker.close()
+        self._accelerator.wait_for_everyone()
+
+    def _before_training(self) -> None:
+        self._training_began = time.time()
+
+    def _on_update(self, report: UpdateReport) -> None:
+        self._epoch_losses.append(report.loss)
+        if self._tracker is not None:
+            names = [group["name"] for group in self._made.optimizer.param_groups]
+            values = {"loss/current": report.loss, "loss/average": report.average}
+            self._tracker.log(report.step, values | logged_rates(self._made.optimizer, names) | dict(report.extra))
+
+    def _after_update(self, epochs: int, step: int) -> None:
+        if self._inputs.plan.is_save_step(step):
+            self._on_main(lambda: self._checkpointer.after_update(epochs, step))
+        self._draw(step, epochs, at_epoch_end=False)
+
+    def _after_epoch(self, epochs: int, step: int) -> None:
+        if self._tracker is not None and self._epoch_losses:
+            self._tracker.log(epochs, {"loss/epoch": sum(self._epoch_losses) / len(self._epoch_losses)})
+        self._epoch_losses.clear()
+        if self._inputs.plan.is_save_epoch(epochs):
+            self._on_main(lambda: self._checkpointer.after_epoch(epochs, step))
+        self._draw(step, epochs, at_epoch_end=True)
+
+    def _draw(self, step: int, epoch: int, at_epoch_end: bool) -> None:
+        if self._samples is not None and self._samples.due(step, epoch, at_epoch_end):
+            self._on_main(lambda: self._drawn(step, epoch, at_epoch_end))
+
+    def _drawn(self, step: int, epoch: int, at_epoch_end: bool) -> None:
+        with weights_to_keep(self._made.optimizer), self._accelerator.autocast():
+            self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device)
+
+    def _on_main(self, act: Any) -> None:
+        if self._accelerator.is_main_process:
+            act()
+        self._accelerator.wait_for_everyone()
+
+    def _write(self, path: Path, epochs: int, step: int) -> None:
+        saving = self._options.saving
+        metadata = self._metadata() | facts.moment_metadata(epochs, step)
+        with weights_to_keep(self._made.optimizer):
+            self._method.save(path, save_dtype(saving.save_precision), facts.minimal(metadata) if saving.no_metadata else metadata)
+
+    def _metadata(self) -> dict[str, str]:
+        plan = self._inputs.plan
+        hashes: dict[str, str] = {}
+        for model_hash in self._hashes:
+            hashes |= model_hash.values()
+        return facts.run_metadata(
+            values_of(self._options),
+            started=self._started,
+            seed=self._seed,
+            version=base_version(self._model),
+            optimizer=_class_name(self._made.optimizer, self._options.optimizer.optimizer_args),
+            plan={
+                "ss_num_batches_per_epoch": plan.batches_per_epoch,
+                "ss_num_epochs": plan.epochs,
+                "ss_max_train_steps": plan.updates,
+            },
+            data=data_metadata(self._inputs.data, self._inputs.processes),
+            method=self._method.describe(),
+            hashes=hashes,
+        )
+
+
+def base_version(model: Any) -> str:
+    """The name under which programs know the model's family: sd_v1, sd_v2 or sd_v2_v."""
+    return f"sd_{model.version}" + ("_v" if model.prediction == "v_prediction" else "")
+
+
+def _class_name(optimizer: Any, args: Mapping[str, Any] | tuple[str, ...] | None) -> str:
+    kind = type(optimizer)
+    shown = f"({','.join(args)})" if args else ""
+    return f"{kind.__module__}.{kind.__name__}{shown}"

@@ -1,0 +1,99 @@
+"""What a saved network tells about its training, under the `ss_*` keys that other programs read (SPEC R7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from library.files import sha256
+
+# Options whose value goes into the file as it is, under "ss_" + name.
+RECORDED_OPTIONS = (
+    "output_name learning_rate gradient_checkpointing gradient_accumulation_steps lr_warmup_steps lr_scheduler "
+    "mixed_precision full_fp16 v2 clip_skip max_token_length cache_latents lowram noise_offset multires_noise_iterations "
+    "multires_noise_discount adaptive_noise_scale training_comment max_grad_norm caption_dropout_rate "
+    "caption_dropout_every_n_epochs caption_tag_dropout_rate face_crop_aug_range prior_loss_weight min_snr_gamma "
+).split()
+
+# What `--no_metadata` still leaves in the file: without these a LoRA cannot be used or told apart.
+MINIMAL_KEYS = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args")
+
+
+class ModelHash:
+    """Hashes of a model file under `prefix` ("sd_model", "vae"), worked out in the background: they take seconds and only a save needs them."""
+
+    def __init__(self, prefix: str, source: str | None):
+        self._values: dict[str, str] = {}
+        if source is None:
+            self._thread = None
+            return
+        path = Path(source)
+        self._values[f"ss_{prefix}_name"] = path.name if path.exists() else source
+        self._thread = threading.Thread(target=self._compute, args=(prefix, path), daemon=True) if path.is_file() else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def _compute(self, prefix: str, path: Path) -> None:
+        self._values[f"ss_{prefix}_hash"] = legacy_hash(path)
+        self._values[f"ss_new_{prefix}_hash"] = sha256(path)
+
+    def values(self) -> dict[str, str]:
+        """The keys and values; waits for the hashing to end."""
+        if self._thread is not None:
+            self._thread.join()
+        return dict(self._values)
+
+
+def legacy_hash(path: Path) -> str:
+    """The short hash by which older web interfaces name a model: SHA-256 of 64 KiB at 1 MiB, its first 8 hex digits."""
+    with path.open("rb") as file:
+        file.seek(0x100000)
+        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+
+
+def run_metadata(
+    options: Mapping[str, Any],
+    *,
+    started: float,
+    seed: int,
+    version: str,
+    optimizer: str,
+    plan: Mapping[str, Any],
+    data: Mapping[str, Any],
+    method: Mapping[str, Any],
+    hashes: Mapping[str, str],
+) -> dict[str, str]:
+    """All keys but those of the moment (`moment_metadata`); every value a string, as safetensors wants it."""
+    values: dict[str, Any] = {f"ss_{name}": options[name] for name in RECORDED_OPTIONS if name in options}
+    values |= {
+        "ss_session_id": seed ^ int(started),
+        "ss_training_started_at": started,
+        "ss_seed": seed,
+        "ss_base_model_version": version,
+        "ss_optimizer": optimizer,
+        **plan,
+        **data,
+        **method,
+        **hashes,
+    }
+    return {key: as_text(value) for key, value in values.items()}
+
+
+def moment_metadata(epoch: int, step: int) -> dict[str, str]:
+    """What differs between the files of one run."""
+    return {"ss_epoch": str(epoch), "ss_steps": str(step), "ss_training_finished_at": str(time.time())}
+
+
+def minimal(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What stays under `--no_metadata`."""
+    return {key: metadata[key] for key in MINIMAL_KEYS if key in metadata}
+
+
+def as_text(value: Any) -> str:
+    """A value as the ecosystem writes it: JSON for containers, Python's `str` for the rest ("None", "True")."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)

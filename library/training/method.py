@@ -1,0 +1,52 @@
+"""What a fine-tuning method has to answer; everything else about a run exists once, in `library.training`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+CaptionRewriter = Callable[[str, random.Random], str]
+
+
+def keep_caption(caption: str, rng: random.Random) -> str:
+    """The rewriter of every method that trains on captions as they are."""
+    return caption
+
+
+class Method(Protocol):
+    """LoRA, DreamBooth, fine-tuning, Textual Inversion or XTI, as the training loop sees it.
+
+    `rewrite_caption` is a plain picklable function, not a bound method: loader workers get a copy of it, and must not
+    get a copy of the weights with it.
+    """
+
+    name: str
+    rewrite_caption: CaptionRewriter
+
+    def attach(self, model: Any) -> None:
+        """Freeze, unfreeze and insert what this method needs into the `StableDiffusion`; called once, before any step."""
+
+    def modules(self) -> list[nn.Module]:
+        """The modules that hold what is trained: what the task registers and a saved state holds."""
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups: `params`, an optional `lr` and a `name` for the log."""
+
+    def trains_text_encoder(self, step: int) -> bool:
+        """Whether gradients flow into (or through) the text encoder in update `step`, counted from 0."""
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before the first batch of epoch `epoch`, counted from 0."""
+
+    def after_step(self, step: int) -> Mapping[str, float]:
+        """What has to happen after each update (limit norms, restore frozen rows); returns values to log."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """This method's own metadata (`ss_*` keys) for the file it saves."""
+
+    def save(self, path: Path, dtype: Any, metadata: Mapping[str, str] | None) -> None:
+        """Write the product, whole or not at all; `dtype` None keeps float32."""

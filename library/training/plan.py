@@ -1,0 +1,82 @@
+"""The plan of a run: how many updates, epochs and saves there will be, worked out before the GPU starts, and how each figure came about."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Derived figures of a run; `updates` counts optimizer steps, `batches_per_epoch` those of one process."""
+
+    batches_per_epoch: int
+    accumulation: int
+    updates_per_epoch: int
+    updates: int
+    epochs: int
+    warmup: int
+    save_epochs: tuple[int, ...]  # epochs (from 1) after which a file is kept
+    save_steps: tuple[int, ...]  # updates (from 1) after which a file is kept
+
+    def is_save_epoch(self, epoch: int) -> bool:
+        """Whether a file is written after epoch `epoch`, counted from 1."""
+        return epoch in self.save_epochs
+
+    def is_save_step(self, step: int) -> bool:
+        """Whether a file is written after update `step`, counted from 1."""
+        return step in self.save_steps
+
+
+def make_plan(
+    batches_per_epoch: int,
+    *,
+    accumulation: int,
+    max_train_steps: int,
+    max_train_epochs: int | None,
+    warmup: int,
+    save_every_n_epochs: int | None,
+    save_n_epoch_ratio: int | None,
+    save_every_n_steps: int | None,
+) -> RunPlan:
+    """Work out the figures. Epochs win over steps; an accumulation group never reaches into the next epoch."""
+    assert batches_per_epoch > 0
+    per_epoch = math.ceil(batches_per_epoch / accumulation)
+    updates = max_train_steps if max_train_epochs is None else max_train_epochs * per_epoch
+    epochs = math.ceil(updates / per_epoch)
+    every = save_every_n_epochs
+    if save_n_epoch_ratio:
+        every = max(1, epochs // save_n_epoch_ratio)
+    # The last epoch and the last update are the run's end, which has a name of its own.
+    save_epochs = tuple(range(every, epochs, every)) if every else ()
+    save_steps = tuple(range(save_every_n_steps, updates, save_every_n_steps)) if save_every_n_steps else ()
+    return RunPlan(batches_per_epoch, accumulation, per_epoch, updates, epochs, warmup, save_epochs, save_steps)
+
+
+def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None) -> list[str]:
+    """The plan for people: each figure with the sum that gives it."""
+    groups = f" / {plan.accumulation} batches an update, rounded up" if plan.accumulation > 1 else ""
+    lines = [
+        f"batches per epoch: {plan.batches_per_epoch}"
+        + (f" (each of {processes} processes takes its share of every batch)" if processes > 1 else ""),
+        f"updates per epoch: {plan.updates_per_epoch}" + (f" = {plan.batches_per_epoch}{groups}" if groups else ""),
+    ]
+    if max_train_epochs is not None:
+        lines.append(f"updates: {plan.updates} = {plan.epochs} epochs (--max_train_epochs) × {plan.updates_per_epoch}")
+    else:
+        rest = plan.updates % plan.updates_per_epoch
+        end = f", the last one stops after {rest} of {plan.updates_per_epoch} updates" if rest else ""
+        lines.append(f"updates: {plan.updates} (--max_train_steps), which takes {plan.epochs} epochs{end}")
+    if plan.warmup:
+        lines.append(f"learning rate warm-up: {plan.warmup} updates")
+    saves = [_named("epoch", plan.save_epochs), _named("update", plan.save_steps)]
+    lines.append("saves: " + "; ".join([text for text in saves if text] + ["at the end"]))
+    return lines
+
+
+def _named(what: str, numbers: Sequence[int]) -> str:
+    if not numbers:
+        return ""
+    shown = ", ".join(map(str, numbers[:5])) + (f", … {numbers[-1]} ({len(numbers)} in all)" if len(numbers) > 5 else "")
+    return f"after {what} {shown}"

@@ -1,0 +1,29 @@
+"""A whole run, top to bottom: everything that can be refused is refused before torch is imported, then it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from library.model.facts import check_flags, inspect
+from library.options.check import check
+from library.options.declare import Script
+from library.training.inputs import ALL_FORMS, gather, tell
+
+MakeMethod = Callable[[Any], Any]  # options -> library.training.method.Method; called when the run is known to be possible
+
+
+def run(options: Script, make_method: MakeMethod, forms: frozenset[str] = ALL_FORMS) -> None:
+    """Train what `options` describe with the method that `make_method` builds; `forms` are the kinds of dataset the script takes.
+
+    Raises UserError for everything that the user can mend; nothing has been written then.
+    """
+    check(options)
+    facts = inspect(options.model.pretrained_model_name_or_path)
+    check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae)
+    inputs = gather(options, forms)
+    tell(inputs, options.training.max_train_epochs)
+
+    from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
+
+    train_model(options, inputs, make_method(options))

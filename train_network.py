@@ -1,0 +1,25 @@
+"""Train a LoRA, or another network, for Stable Diffusion v1 or v2: `accelerate launch train_network.py --dataset_config cfg.toml …`"""
+
+import sys
+from collections.abc import Sequence
+
+from library.console import run_script
+from library.options.parse import parse
+from library.options.scripts import TrainNetwork
+from library.training.run import run
+
+
+def make_method(options: TrainNetwork):
+    """The network method that the options describe."""
+    from library.methods.network import NetworkMethod, network_settings
+
+    return NetworkMethod(network_settings(options.network, options.optimizer.learning_rate, options.training.gradient_checkpointing))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    run(parse(TrainNetwork, argv), make_method)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
