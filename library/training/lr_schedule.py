@@ -1,0 +1,215 @@
+"""Builds the schedule of the learning rate: a named curve over the updates of the run, or a class that the user names."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from library.errors import UserError
+from library.training.named_class import (
+    check_arguments,
+    classes_of,
+    did_you_mean,
+    find_class,
+    import_class,
+    import_package,
+    parse_arguments,
+)
+
+_OPTION, _CUSTOM, _ARGS = "--lr_scheduler", "--lr_scheduler_type", "--lr_scheduler_args"
+
+
+@dataclass(frozen=True)
+class ScheduleRow:
+    """A curve: the function that builds it and which figures of the command line it takes."""
+
+    name: str
+    module: str
+    function: str
+    warmup: bool = False
+    updates: bool = False
+    cycles: bool = False
+    power: bool = False
+
+
+_HF, _DIFFUSERS = "transformers.optimization", "diffusers.optimization"
+
+SCHEDULES: tuple[ScheduleRow, ...] = (
+    ScheduleRow("constant", _HF, "get_constant_schedule"),
+    ScheduleRow("constant_with_warmup", _HF, "get_constant_schedule_with_warmup", warmup=True),
+    ScheduleRow("linear", _HF, "get_linear_schedule_with_warmup", warmup=True, updates=True),
+    ScheduleRow("cosine", _HF, "get_cosine_schedule_with_warmup", warmup=True, updates=True),
+    ScheduleRow("cosine_with_restarts", _HF, "get_cosine_with_hard_restarts_schedule_with_warmup", warmup=True, updates=True, cycles=True),
+    ScheduleRow("polynomial", _HF, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True),
+    ScheduleRow("inverse_sqrt", _HF, "get_inverse_sqrt_schedule", warmup=True),
+    ScheduleRow("cosine_with_min_lr", _HF, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True),
+    ScheduleRow("warmup_stable_decay", _HF, "get_wsd_schedule", warmup=True, updates=True),
+    ScheduleRow("piecewise_constant", _DIFFUSERS, "get_piecewise_constant_schedule"),
+)
+BY_NAME: Mapping[str, ScheduleRow] = MappingProxyType({row.name: row for row in SCHEDULES})
+ADAFACTOR = "adafactor"
+
+
+@dataclass(frozen=True, eq=False)
+class MadeSchedule:
+    """`schedule.step()` is due once after every update; `notes` and `warnings` are lines for the user."""
+
+    schedule: LRScheduler
+    name: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def make_schedule(
+    optimizer: Optimizer,
+    name: str,
+    *,
+    updates: int,
+    warmup: int = 0,
+    cycles: int = 1,
+    power: float = 1.0,
+    scheduler_type: str = "",
+    args: Sequence[str] | None = None,
+    forced: str | None = None,
+) -> MadeSchedule:
+    """The schedule `name` over `updates` updates of the whole run, of which `warmup` rise from 0.
+
+    All figures count updates, whatever the number of processes or accumulated batches. `scheduler_type`, a class of
+    torch.optim.lr_scheduler or module.Class, wins over `name`; `forced` (an optimizer's own) wins over both. `args` are
+    `key=value` texts for the curve or the class. Raises UserError.
+    """
+    given = parse_arguments(_ARGS, args)
+    if forced == ADAFACTOR:
+        asked = scheduler_type or name
+        told = () if asked == ADAFACTOR else (f"{_OPTION} {ADAFACTOR} is used, because the optimizer sets its own rates; {asked} is not",)
+        _refuse_arguments(given, ADAFACTOR)
+        return MadeSchedule(AdafactorRates(optimizer), ADAFACTOR, told)
+    if scheduler_type:
+        return _custom(optimizer, scheduler_type, given, warmup)
+    if name.lower() == ADAFACTOR:
+        raise UserError(f"{_OPTION} {name}: belongs to --optimizer_type AdaFactor with relative_step=True; choose another schedule")
+    row = BY_NAME.get(name.lower())
+    if row is None:
+        known = [*BY_NAME, ADAFACTOR]
+        raise UserError(f"{_OPTION} {name}: is not known{did_you_mean(name, known)}; known are {', '.join(known)}; {_CUSTOM} takes a class")
+    return _named(optimizer, row, given, updates, warmup, cycles, power)
+
+
+class AdafactorRates(LRScheduler):
+    """Shows the rates that AdaFactor finds for itself: of each group, that of its first parameter (Shazeer & Stern 2018, sec. 6 to 8).
+
+    It steers nothing; it stands where other optimizers have a schedule. 0 until a group has had its first update.
+    """
+
+    def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", 0.0)
+        super().__init__(optimizer, last_epoch)
+
+    def get_lr(self) -> list[float]:
+        return [_adafactor_rate(group, self.optimizer.state.get(group["params"][0], {})) for group in self.optimizer.param_groups]
+
+
+def _adafactor_rate(group: Mapping[str, Any], state: Mapping[str, Any]) -> float:
+    step = state.get("step", 0)
+    if not step:
+        return 0.0
+    rate = min(1e-6 * step if group["warmup_init"] else 1e-2, step**-0.5)
+    return float(rate * (max(group["eps"][1], float(state["RMS"])) if group["scale_parameter"] else 1.0))
+
+
+def _named(
+    optimizer: Optimizer, row: ScheduleRow, given: dict[str, Any], updates: int, warmup: int, cycles: int, power: float
+) -> MadeSchedule:
+    build = getattr(import_package(_OPTION, row.name, row.module, row.module.partition(".")[0]), row.function)
+    figures: dict[str, Any] = {}
+    if row.warmup:
+        figures["num_warmup_steps"] = warmup
+    if row.updates:
+        figures["num_training_steps"] = updates
+    if row.cycles:
+        figures["num_cycles"] = cycles
+    if row.power:
+        figures["power"] = power
+    check_arguments(_ARGS, row.name, build, given, _ours(figures), needs_all=False)
+    notes, warnings = _complete(row, given, figures), []
+    if warmup and not row.warmup:
+        better = "constant_with_warmup" if row.name == "constant" else "another schedule"
+        warnings.append(f"--lr_warmup_steps {warmup}: {_OPTION} {row.name} has no warm-up, so it is not used; use {better} for one")
+    elif warmup and type(optimizer).__name__ == "DAdaptSGD":
+        raise UserError(f"--lr_warmup_steps {warmup}: DAdaptSGD divides by its first rate, 0 in a warm-up; use --lr_warmup_steps 0")
+    elif warmup >= updates > 0:
+        warnings.append(f"--lr_warmup_steps {warmup}: the run has only {updates} updates, so the full learning rate is never reached")
+    check_arguments(_ARGS, row.name, build, given, _ours(figures))
+    schedule = _build(f"{_OPTION} {row.name}", lambda: build(optimizer, **figures, **given), given)
+    return MadeSchedule(schedule, row.name, tuple(notes), tuple(warnings))
+
+
+def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) -> list[str]:
+    """Add to `given` what the curve needs and the user left out; returns the notes that tell so."""
+    if row.name == "cosine_with_min_lr" and not {"min_lr", "min_lr_rate"} & given.keys():
+        given["min_lr_rate"] = 0.1
+        return [f"{row.name}: min_lr_rate=0.1, a tenth of the learning rate, is added; {_ARGS} min_lr=… or min_lr_rate=… changes it"]
+    if row.name != "warmup_stable_decay":
+        return []
+    notes = []
+    updates, warmup = figures["num_training_steps"], figures["num_warmup_steps"]
+    if "num_decay_steps" not in given:
+        given["num_decay_steps"] = max(1, updates // 10)
+        notes.append(f"{row.name}: num_decay_steps={given['num_decay_steps']}, a tenth of the updates, is added")
+    if "num_stable_steps" in given:
+        del figures["num_training_steps"]
+    elif warmup + given["num_decay_steps"] > updates:
+        both = f"{warmup} of warm-up and {given['num_decay_steps']} of decay"
+        raise UserError(f"{_OPTION} {row.name}: {both} are more than the run's {updates} updates; lower one of them")
+    return notes
+
+
+def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: int) -> MadeSchedule:
+    base = (LRScheduler, torch.optim.lr_scheduler._LRScheduler)
+    if "." in dotted:
+        target = import_class(_CUSTOM, dotted)
+    else:
+        target = find_class(torch.optim.lr_scheduler, base, dotted)
+    if target is None:
+        known = sorted(classes_of(torch.optim.lr_scheduler, base))
+        raise UserError(f"{_CUSTOM} {dotted}: is not known{did_you_mean(dotted, known)}; known are {', '.join(known)}, and module.Class")
+    step = getattr(target, "step", None)
+    if step is None or not callable(getattr(target, "state_dict", None)):
+        raise UserError(f"{_CUSTOM} {dotted}: is not a learning rate scheduler (it has no step or no state_dict)")
+    parameters = list(inspect.signature(step).parameters.values())[1:]
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    if needed:
+        raise UserError(f"{_CUSTOM} {dotted}: wants {', '.join(needed)} at every step, which training does not have; choose another")
+    check_arguments(_ARGS, dotted, target, given, _ours({}))
+    schedule = _build(f"{_CUSTOM} {dotted}", lambda: target(optimizer, **given), given)
+    warnings = (f"--lr_warmup_steps {warmup}: is not used with {_CUSTOM} {dotted}",) if warmup else ()
+    return MadeSchedule(schedule, dotted, (f"{_CUSTOM} {dotted} takes the place of {_OPTION}",), warnings)
+
+
+def _ours(figures: Mapping[str, Any]) -> dict[str, str]:
+    """Arguments that are not the user's to give here, with what to use instead."""
+    flags = {"num_warmup_steps": "--lr_warmup_steps", "num_cycles": "--lr_scheduler_num_cycles", "power": "--lr_scheduler_power"}
+    ours = {key: f"is given with {flags[key]}" for key in figures if key in flags}
+    return {"optimizer": "", "last_epoch": "", **({"num_training_steps": ""} if "num_training_steps" in figures else {}), **ours}
+
+
+def _refuse_arguments(given: Mapping[str, Any], name: str) -> None:
+    if given:
+        raise UserError(f"{_ARGS} {' '.join(given)}: {name} takes no arguments; leave them out")
+
+
+def _build(what: str, build: Callable[[], LRScheduler], given: Mapping[str, Any]) -> LRScheduler:
+    try:
+        return build()
+    except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError, KeyError, IndexError, AttributeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        shown = f" with {_ARGS} {' '.join(f'{key}={value}' for key, value in given.items())}" if given else ""
+        raise UserError(f"{what}{shown}: refused: {reason}") from error

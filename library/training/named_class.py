@@ -1,0 +1,121 @@
+"""Classes that the user names on the command line, and the `key=value` arguments that go with them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from library.errors import UserError
+from library.options.suggest import closest
+
+_WORDS = {"true": True, "false": False, "none": None}
+_PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # has a letter or a colon, so that a mistyped number is not taken for text
+
+
+def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
+    """`["betas=.9,.999", "decouple=True"]` -> `{"betas": (0.9, 0.999), "decouple": True}`; values are Python literals, never run.
+
+    `true`, `false`, `none` count in any letter case; other plain words are text. Raises UserError with every item that is wrong.
+    """
+    values: dict[str, Any] = {}
+    problems = []
+    for item in items or ():
+        key, equals, text = (part.strip() for part in item.partition("="))
+        if not (equals and key.isidentifier()):
+            problems.append(f"{option} {item!r}: is not of the form key=value (write no spaces around = and commas)")
+        elif key in values:
+            problems.append(f"{option} {item!r}: {key} is given twice; leave one out")
+        else:
+            try:
+                values[key] = _literal(text)
+            except ValueError:
+                problems.append(f"{option} {item!r}: {text!r} is no number, tuple (0.9,0.99), True, False, None or plain word")
+    if problems:
+        raise UserError(*problems)
+    return values
+
+
+def check_arguments(
+    option: str, owner: str, target: Callable[..., Any], given: Mapping[str, Any], ours: Mapping[str, str], needs_all: bool = True
+) -> None:
+    """Raise UserError with every argument that `target` does not take or, with `needs_all`, lacks.
+
+    `ours` maps the arguments that the suite fills in to what the user has for them ("use --learning_rate"; "" for nothing).
+    """
+    parameters = list(inspect.signature(target).parameters.values())
+    named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    accepted = sorted(named - set(ours))
+    problems = []
+    for key in given:
+        if key in ours:
+            problems.append(f"{option} {key}: {ours[key] or 'is set by the suite; leave it out'}")
+        elif not takes_all and key not in named:
+            takes = ", ".join(accepted) or "nothing"
+            problems.append(f"{option} {key}: {owner} does not know it{did_you_mean(key, accepted)}; it takes: {takes}")
+    required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(given)]
+    problems += [f"{option}: {owner} needs {name}; add {option} {name}=…" for name in required if needs_all]
+    if problems:
+        raise UserError(*problems)
+
+
+def import_class(option: str, dotted: str) -> type:
+    """The class named `module.Class`; raises UserError that says which half is missing."""
+    module_name, _, class_name = dotted.rpartition(".")
+    module = import_package(option, dotted, module_name, f"the package that has {module_name}")
+    found = getattr(module, class_name, None)
+    if not inspect.isclass(found):
+        classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
+        raise UserError(f"{option} {dotted}: {module_name} has no class {class_name}{did_you_mean(class_name, classes)}")
+    return found
+
+
+def import_package(option: str, value: str, module_name: str, package: str) -> Any:
+    """The module; raises UserError telling what to install, or why a package that is there does not load."""
+    try:
+        return importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        root = module_name.partition(".")[0]
+        if error.name is None or error.name.partition(".")[0] != root:
+            raise UserError(f"{option} {value}: {module_name} needs {error.name}: pip install {error.name}") from error
+        remedy = f"pip install {package}" if " " not in package else f"install {package}"
+        raise UserError(f"{option} {value}: {module_name} is not installed: {remedy}") from error
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(f"{option} {value}: {module_name} is installed but does not load: {reason[0]}") from error
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`" (did you mean X?)"` with the nearest known name, or `""`."""
+    near = closest(word, known)
+    return f" (did you mean {near}?)" if near else ""
+
+
+def find_class(module: Any, base: type | tuple[type, ...], name: str, left_out: Collection[str] = ()) -> type | None:
+    """The class of `module` called `name` in any letter case that derives from `base`."""
+    return {key.lower(): value for key, value in classes_of(module, base).items() if key not in left_out}.get(name.lower())
+
+
+def classes_of(module: Any, base: type | tuple[type, ...]) -> dict[str, type]:
+    """Public classes of `module` that derive from `base` (itself left out), by name."""
+    bases = base if isinstance(base, tuple) else (base,)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if inspect.isclass(value) and issubclass(value, bases) and value not in bases and not name.startswith("_")
+    }
+
+
+def _literal(text: str) -> Any:
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        if not _PLAIN_TEXT.fullmatch(text):
+            raise ValueError(text) from None
+        return text

@@ -1,0 +1,99 @@
+"""The optimizers that --optimizer_type knows by name, one row each, and which of them a command line asks for; imports nothing heavy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+from library.errors import UserError
+
+Kind = Literal["plain", "factor", "relative"]
+"""What a learning rate means: the rate itself | a factor of the rate that the optimizer finds | nothing, the optimizer has its own."""
+
+
+@dataclass(frozen=True)
+class OptimizerRow:
+    """`fixed` arguments make the optimizer what its name says; `defaults` are added, and told, when the user left them out."""
+
+    name: str
+    module: str
+    class_name: str
+    package: str
+    kind: Kind = "plain"
+    fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    one_rate: bool = False  # cannot train groups of parameters at different rates
+    note: str = ""
+
+
+def _row(name: str, module: str, class_name: str, package: str, **rest: Any) -> OptimizerRow:
+    return OptimizerRow(name, module, class_name, package, **rest)
+
+
+_BNB = ("bitsandbytes.optim", "bitsandbytes")
+_NESTEROV: dict[str, Any] = {"fixed": {"nesterov": True}, "defaults": {"momentum": 0.9}}
+_D = {"package": "dadaptation", "kind": "factor"}
+
+OPTIMIZERS: tuple[OptimizerRow, ...] = (
+    _row("AdamW", "torch.optim", "AdamW", "torch", note="the default; fused where the device can"),
+    _row("AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], note="a quarter of the memory for its state; the same as `--use_8bit_adam`"),
+    _row("PagedAdamW8bit", _BNB[0], "PagedAdamW8bit", _BNB[1], note="its state moves to main memory when the GPU's runs out"),
+    _row("Lion", "lion_pytorch", "Lion", "lion-pytorch", note="3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`"),
+    _row("Lion8bit", _BNB[0], "Lion8bit", _BNB[1], note="Lion with 8-bit state"),
+    _row("PagedLion8bit", _BNB[0], "PagedLion8bit", _BNB[1], note="its state moves to main memory when the GPU's runs out"),
+    _row("SGDNesterov", "torch.optim", "SGD", "torch", **_NESTEROV, note="nesterov=True"),
+    _row(
+        "SGDNesterov8bit", _BNB[0], "SGD8bit", _BNB[1], **_NESTEROV,
+        note="8-bit state; bitsandbytes accepts nesterov=True but computes plain momentum",
+    ),
+    _row("DAdaptation", "dadaptation.experimental", "DAdaptAdamPreprint", **_D, note="another name of DAdaptAdamPreprint"),
+    _row("DAdaptAdamPreprint", "dadaptation.experimental", "DAdaptAdamPreprint", **_D, note="the version of the D-Adaptation preprint"),
+    _row("DAdaptAdam", "dadaptation", "DAdaptAdam", **_D),
+    _row("DAdaptAdaGrad", "dadaptation", "DAdaptAdaGrad", **_D, one_rate=True, note="one rate for everything that is trained"),
+    _row("DAdaptAdan", "dadaptation", "DAdaptAdan", **_D),
+    _row("DAdaptAdanIP", "dadaptation.experimental", "DAdaptAdanIP", **_D),
+    _row("DAdaptLion", "dadaptation", "DAdaptLion", **_D),
+    _row(
+        "DAdaptSGD", "dadaptation", "DAdaptSGD", **_D, one_rate=True,
+        note="one rate for everything that is trained; may diverge at 1.0: lower the rate or give momentum=0.9",
+    ),
+    _row("Prodigy", "prodigyopt", "Prodigy", "prodigyopt", kind="factor"),
+    _row(
+        "AdaFactor", "transformers.optimization", "Adafactor", "transformers", kind="relative", defaults={"relative_step": True},
+        note="with relative_step=False it takes the learning rates given",
+    ),
+)  # fmt: skip
+
+BY_NAME: Mapping[str, OptimizerRow] = MappingProxyType({row.name.lower(): row for row in OPTIMIZERS})
+
+RATE_MEANS: Mapping[Kind, str] = MappingProxyType(
+    {"plain": "the rate itself", "factor": "a factor, 1.0 expected", "relative": "unused: finds its own"}
+)
+
+
+def resolve_name(optimizer_type: str | None, use_8bit_adam: bool = False, use_lion_optimizer: bool = False) -> str:
+    """The optimizer that the three options ask for; AdamW when none does. Raises UserError when they contradict each other."""
+    old = {"--use_8bit_adam": "AdamW8bit" if use_8bit_adam else "", "--use_lion_optimizer": "Lion" if use_lion_optimizer else ""}
+    asked = {flag: name for flag, name in old.items() if name}
+    given = (optimizer_type or "").strip()
+    if len(asked) > 1:
+        raise UserError("--use_8bit_adam and --use_lion_optimizer ask for different optimizers: leave one out")
+    for flag, name in asked.items():
+        if given and given.lower() != name.lower():
+            raise UserError(f"{flag} means --optimizer_type {name}, but --optimizer_type {given} is given too: leave one out")
+        return name
+    return given or "AdamW"
+
+
+def markdown() -> str:
+    """The table as it stands in docs/optimizers.md."""
+    titles = ("`--optimizer_type`", "Class", "Install", "`--learning_rate` is", "Added when left out", "Note")
+    lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
+    for row in OPTIMIZERS:
+        install = "—" if row.package in ("torch", "transformers") else f"`pip install {row.package}`"
+        added = ", ".join(f"`{key}={value}`" for key, value in row.defaults.items()) or "—"
+        cells = (f"`{row.name}`", f"`{row.module}.{row.class_name}`", install, RATE_MEANS[row.kind], added, row.note or "—")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

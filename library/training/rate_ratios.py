@@ -1,0 +1,47 @@
+"""Different learning rates for groups of parameters with optimizers that find the rate themselves and want one for all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+RATIO = "rate_ratio"  # stands in the group, so that it is saved with the optimizer's state
+
+
+def give_one_rate(optimizer: Optimizer) -> bool:
+    """Set every group's rate to the largest one and let the others take their share of each update instead; whether any had to.
+
+    The D-Adaptation family and Prodigy refuse, or overlook, rates that differ. A group at r times the largest rate moves r times as
+    far, which for updates that are proportional to the rate is the same thing. Costs a copy of such a group's parameters during a
+    step. A rate of 0 stays: these optimizers know it as frozen.
+    """
+    highest = max(group["lr"] for group in optimizer.param_groups)
+    for group in optimizer.param_groups:
+        if 0 < group["lr"] < highest:
+            group[RATIO] = group["lr"] / highest
+            group["lr"] = group["initial_lr"] = highest
+    if not any(RATIO in group for group in optimizer.param_groups):
+        return False
+    before: list[tuple[float, torch.Tensor, torch.Tensor]] = []
+
+    @torch.no_grad()
+    def remember(stepping: Optimizer, *_: Any) -> None:
+        sharing = [group for group in stepping.param_groups if RATIO in group]
+        before[:] = [(group[RATIO], p, p.clone()) for group in sharing for p in group["params"] if p.grad is not None]
+
+    @torch.no_grad()
+    def take_share(*_: Any) -> None:
+        for ratio, parameter, old in before:
+            parameter.copy_(torch.lerp(old, parameter, ratio))
+        before.clear()
+
+    optimizer.register_step_pre_hook(remember)
+    optimizer.register_step_post_hook(take_share)
+    return True
+
+
+def effective_rate(group: dict[str, Any]) -> float:
+    """The rate that the group trains at, its share included; 0.0 while an optimizer of its own rate has not made a step."""
+    return float(group["lr"] or 0.0) * group.get(RATIO, 1.0)
