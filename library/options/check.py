@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from library.console import log
 from library.errors import UserError
 from library.options.declare import Script, options_of, values_of
 from library.options.not_yet import refusal
-from library.options.suggest import missing_path
+from library.options.suggest import closest, missing_path
 
 Rule = Callable[["Given"], Iterator[str]]
 
@@ -143,6 +144,12 @@ def _attention(given: Given) -> Iterator[str]:
 
 
 def _network(given: Given) -> Iterator[str]:
+    if given.network_module and not _is_module(given.network_module):
+        name = given.network_module
+        near = closest(name.removesuffix(".py").strip("./\\").replace("/", ".").replace("\\", "."), ["networks.lora", "lycoris.kohya"])
+        package = {"lycoris": "lycoris-lora"}.get(name.partition(".")[0], "its package")
+        remedy = f"did you mean {near}?" if near and near != name else f"install {package} first, or use networks.lora"
+        yield f"{given.at('network_module')}: there is no module {name}; {remedy}"
     if given.network_train_unet_only and given.network_train_text_encoder_only:
         yield f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained"
     if given.dim_from_weights and given.network_weights is None:
@@ -197,6 +204,16 @@ def _paths(given: Given) -> Iterator[str]:
         value = getattr(given, field)
         if value is not None and not Path(value).exists() and _is_path(value):
             yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=not Path(value).suffix)}"
+
+
+def _is_module(name: str) -> bool:
+    """Whether the module can be there, as far as it shows without importing a package that may be large."""
+    package, _, rest = name.partition(".")
+    try:
+        found = find_spec(package)
+        return found is not None and (package != "networks" or not rest or find_spec(name) is not None)
+    except (ImportError, ValueError):
+        return False
 
 
 def _file(given: Given, field: str, path: Path) -> Iterator[str]:

@@ -1,0 +1,251 @@
+"""Wrong inputs as users meet them: each ends with a clear line that names place and remedy, exit code 2, and nothing written."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from library.console import EXIT_FAULT, run_script
+
+ROOT = Path(__file__).parents[2]
+MOST_LINES = 3
+NAMES = ("--pretrained_model_name_or_path", "model.safetensors", "--output_dir", "out", "--network_module", "networks.lora")
+SHORT = ("--max_train_steps", "1", "--network_dim", "2", "--max_data_loader_n_workers", "0")
+CONFIG = """
+[[datasets]]
+resolution = 64
+[[datasets.subsets]]
+image_dir = 'images/2_shs dog'
+class_tokens = 'shs dog'
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion 1.x checkpoint that all cases share."""
+    from tests.small_models import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("model") / "model.safetensors", "v1")
+
+
+@pytest.fixture
+def work(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder that holds what a good command names; the cases break one thing each."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("model.safetensors").hardlink_to(model)
+    images = Path("images") / "2_shs dog"
+    images.mkdir(parents=True)
+    for number in range(2):
+        Image.new("RGB", (96, 80), (number * 90, 60, 120)).save(images / f"{number}.png")
+    Path("data.toml").write_text(CONFIG, encoding="utf-8")
+    Path("prompts.txt").write_text("a dog\n", encoding="utf-8")
+    return tmp_path
+
+
+def tree(folder: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with its size and time of change."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.rglob("*"))}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One wrong input: what is broken in the working folder, the command line, and words that the told lines must hold."""
+
+    name: str
+    words: tuple[str, ...]
+    argv: tuple[str, ...] = ()
+    data: tuple[str, ...] = ("--dataset_config", "data.toml")
+    spoil: Callable[[], object] = lambda: None
+    names: tuple[str, ...] = NAMES
+
+
+def edit(old: str, new: str) -> Callable[[], object]:
+    """A function that changes the dataset config."""
+    assert old in CONFIG
+    return lambda: Path("data.toml").write_text(CONFIG.replace(old, new), encoding="utf-8")
+
+
+def write(path: str, content: str | bytes) -> Callable[[], object]:
+    """A function that writes a file."""
+    data = content.encode() if isinstance(content, str) else content
+    return lambda: Path(path).write_bytes(data)
+
+
+def old_form(folder: str, *more: str) -> tuple[str, ...]:
+    """The command line without a dataset config."""
+    return ("--train_data_dir", folder, "--resolution", "64", *more)
+
+
+def other_model(path: str) -> tuple[str, ...]:
+    """The names of a good command with another model."""
+    return ("--pretrained_model_name_or_path", path, *NAMES[2:])
+
+
+def captions_as_txt() -> None:
+    """No class tokens, and captions in .txt files while .caption is read."""
+    edit("class_tokens = 'shs dog'", "")()
+    for number in range(2):
+        Path("images", "2_shs dog", f"{number}.txt").write_text("a dog\n", encoding="utf-8")
+
+
+def lora_file() -> None:
+    """A LoRA under a model's name."""
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"lora_unet_x.lora_down.weight": torch.zeros(1, 1), "lora_unet_x.lora_up.weight": torch.zeros(1, 1)}, "lora.safetensors")
+
+
+def half_a_model() -> None:
+    """A model whose download stopped."""
+    Path("half.safetensors").write_bytes(Path("model.safetensors").read_bytes()[:200_000])
+
+
+IMAGES = "images/2_shs dog"
+CASES = (
+    Case("a mistyped flag", ("--lerning_rate", "did you mean --learning_rate?"), ("--lerning_rate", "1e-4")),
+    Case(
+        "a mistyped key in --config_file",
+        ("c.toml, key [training] lerning_rate", "did you mean learning_rate?"),
+        ("--config_file", "c"),
+        spoil=write("c.toml", "[training]\nlerning_rate = 1e-4\n"),
+    ),
+    Case(
+        "a value of the wrong type in --config_file",
+        ("c.toml, key max_train_steps", "a whole number", "'many'"),
+        ("--config_file", "c"),
+        spoil=write("c.toml", "max_train_steps = 'many'\n"),
+    ),
+    Case("a --config_file that is not there", ("--config_file", "no such file"), ("--config_file", "nope.toml")),
+    Case("nothing at all about the images", ("--dataset_config or --train_data_dir is missing",), data=()),
+    Case("no model named", ("--pretrained_model_name_or_path is missing",), names=NAMES[2:]),
+    Case("a mistyped model path", ("modle.safetensors", "did you mean model.safetensors?"), names=other_model("modle.safetensors")),
+    Case("a dataset config that is not there", ("--dataset_config", "did you mean data.toml?"), data=("--dataset_config", "dat.toml")),
+    Case("a mistyped image folder", ("--train_data_dir", "did you mean images?"), data=old_form("imges")),
+    Case("the image folder instead of its parent", ("--train_data_dir", "images", "folder above"), data=old_form(IMAGES)),
+    Case("an empty folder", ("--train_data_dir", "holds no folder named"), data=old_form("empty"), spoil=lambda: Path("empty").mkdir()),
+    Case(
+        "a folder without repeats in its name",
+        ("--train_data_dir", "rename"),
+        data=old_form("images"),
+        spoil=lambda: Path(IMAGES).rename("images/dog"),
+    ),
+    Case("a missing image_dir in the config", ("data.toml", "image_dir"), spoil=edit("images/2_shs dog", "images/2_shs dgo")),
+    Case("a mistyped key in the config", ("data.toml", "clas_tokens", "class_tokens"), spoil=edit("class_tokens", "clas_tokens")),
+    Case("a wrong type in the config", ("data.toml", "resolution"), spoil=edit("resolution = 64", "resolution = 'large'")),
+    Case("a config that is not TOML", ("data.toml", "line"), spoil=edit("[[datasets]]", "[[datasets]")),
+    Case("a resolution that cannot be divided", ("resolution", "divisible by 8", "64"), spoil=edit("resolution = 64", "resolution = 66")),
+    Case("captions with another ending", (".caption", ".txt", "caption_extension"), spoil=captions_as_txt),
+    Case("a broken image", ("1.png", "remove or replace it"), spoil=write(f"{IMAGES}/1.png", b"\x89PNG\r\n\x1a\nbroken")),
+    Case("a caption in another encoding", ("0.caption", "UTF-8"), spoil=write(f"{IMAGES}/0.caption", "犬".encode("shift_jis"))),
+    Case("weights that contradict --v2", ("--v2", "model.safetensors", "remove"), ("--v2",)),
+    Case("a LoRA in place of the model", ("lora.safetensors", "is a LoRA file"), names=other_model("lora.safetensors"), spoil=lora_file),
+    Case(
+        "a text file in place of the model",
+        ("fake.safetensors",),
+        names=other_model("fake.safetensors"),
+        spoil=write("fake.safetensors", "hello"),
+    ),
+    Case("half a model", ("half.safetensors",), names=other_model("half.safetensors"), spoil=half_a_model),
+    Case("options that contradict", ("--network_train_unet_only",), ("--network_train_unet_only", "--network_train_text_encoder_only")),
+    Case("two ways to name the images", ("--train_data_dir", "--dataset_config"), ("--train_data_dir", "images")),
+    Case("caching with changing colours", ("color_aug", "cache_latents"), ("--cache_latents", "--color_aug")),
+    Case(
+        "the same said in the config",
+        ("color_aug", "cached"),
+        ("--cache_latents",),
+        spoil=edit("class_tokens", "color_aug = true\nclass_tokens"),
+    ),
+    Case("an output folder that is a file", ("--output_dir", "prompts.txt is a file"), ("--output_dir", "prompts.txt")),
+    Case("samples without prompts", ("--sample_every_n_steps", "--sample_prompts"), ("--sample_every_n_steps", "1")),
+    Case("a mistyped prompts file", ("did you mean prompts.txt?",), ("--sample_every_n_steps", "1", "--sample_prompts", "prompt.txt")),
+    Case("an unknown sampler", ("--sample_sampler", "did you mean euler_a?"), ("--sample_sampler", "euler-a")),
+    Case("a batch size of nothing", ("--train_batch_size", "at least 1"), ("--train_batch_size", "0")),
+    Case("an option that is not built yet", ("--dataset_class", "not built yet"), ("--dataset_class", "my.Data")),
+    Case("an unknown network module", ("--network_module", "networks.lroa"), ("--network_module", "networks.lroa")),
+    Case("network arguments that are none", ("--network_args", "key=value"), ("--network_args", "conv_dim")),
+    Case("an unknown optimizer", ("--optimizer_type", "Adamm"), ("--optimizer_type", "Adamm")),
+    Case("an unknown scheduler", ("--lr_scheduler", "cosinee"), ("--lr_scheduler", "cosinee")),
+    Case("a network file that is not there", ("--network_weights", "no such file"), ("--network_weights", "old.safetensors")),
+    Case("fp16 on the CPU", ("--mixed_precision", "fp16"), ("--mixed_precision", "fp16")),
+    Case(
+        "metadata that names no image there is",
+        ("meta.json",),
+        data=("--train_data_dir", IMAGES, "--in_json", "meta.json", "--resolution", "64"),
+        spoil=write("meta.json", json.dumps({"nope": {"caption": "a dog"}})),
+    ),
+    Case(
+        "metadata that is not JSON",
+        ("meta.json", "line 1"),
+        data=("--train_data_dir", IMAGES, "--in_json", "meta.json", "--resolution", "64"),
+        spoil=write("meta.json", "{'a': 1}"),
+    ),
+)
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+def test_a_wrong_input_is_told_in_a_clear_line_and_nothing_is_written(case: Case, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import train_network
+
+    case.spoil()
+    before = tree(work)
+    code = run_script(train_network.main, [*case.names, *SHORT, *case.data, *case.argv])
+    told = capsys.readouterr().err
+    check_told(told, case.words)
+    assert code == EXIT_FAULT
+    assert tree(work) == before
+
+
+def check_told(told: str, words: tuple[str, ...]) -> None:
+    """A few lines that begin with `error:` and hold the words; warnings may stand before them, nothing after."""
+    lines = told.splitlines()
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert 1 <= len(errors) <= MOST_LINES, told
+    assert lines[-len(errors) :] == errors, told
+    assert "Traceback" not in told
+    missing = [word for word in words if word not in "\n".join(errors)]
+    assert not missing, (missing, told)
+    assert all(len(line) < 600 for line in errors), told
+
+
+@pytest.mark.parametrize("name", ["a mistyped flag", "a mistyped key in --config_file", "a mistyped image folder"])
+def test_wrong_inputs_are_told_by_the_script_itself_without_importing_torch(name: str, work: Path) -> None:
+    case = next(case for case in CASES if case.name == name)
+    case.spoil()
+    before = tree(work)
+    argv = [str(ROOT / "train_network.py"), *case.names, *SHORT, *case.data, *case.argv]
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = {argv!r}\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "try:\n"
+        "    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    print('exit', end.code, [name for name in ('torch', 'diffusers', 'transformers', 'accelerate') if name in sys.modules])\n"
+    )
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=work, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    print(f"{name}: {time.perf_counter() - begun:.2f} s")
+    check_told(done.stderr, case.words)
+    assert done.stdout.splitlines()[-1] == f"exit {EXIT_FAULT} []"
+    assert tree(work) == before
+
+
+def test_the_script_started_as_users_do_ends_with_the_exit_code_of_a_fault(work: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train_network.py"), "--sed", "1"], cwd=work, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == EXIT_FAULT
+    check_told(done.stderr, ("--sed: unknown option; did you mean --seed?",))
+
+
+def test_help_is_answered_by_the_script_itself(work: Path) -> None:
+    done = subprocess.run([sys.executable, str(ROOT / "train_network.py"), "--help"], cwd=work, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr == "" and "--network_dim" in done.stdout
