@@ -235,7 +235,8 @@ def _writable(given: Given, field: str) -> Iterator[str]:
     if standing is None:
         yield f"{given.at(field)}: {folder}: there is no such drive; give a folder that can be made"
     elif not standing.is_dir():
-        yield f"{given.at(field)}: {folder}: {standing} is a file, not a folder; give another folder"
+        which = f"{folder}: " if folder != standing else ""
+        yield f"{given.at(field)}: {which}{standing} is a file, not a folder; give another folder"
     elif not os.access(standing, os.W_OK | os.X_OK):
         yield f"{given.at(field)}: {folder}: no right to write in {standing}; give another folder"
 

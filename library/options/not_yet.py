@@ -47,5 +47,5 @@ def refusal(field: str, value: Any, default: Any) -> str | None:
     entry = NOT_YET.get(field)
     if entry is None or value == default or (entry.values is not None and value not in entry.values):
         return None
-    which = "" if entry.values is None else f"{value} "
-    return f"{which}is not built yet (requirement {entry.row}); meanwhile {entry.meanwhile}"
+    which = "" if entry.values is None else f"{value} is "
+    return f"{which}not built yet (requirement {entry.row}); meanwhile {entry.meanwhile}"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
+def closest(name: str, known: Iterable[str], likeness: float = 0.7) -> str | None:
     """The known name nearest to `name`, or None when none is near; letter case, hyphens and abbreviations are forgiven.
 
     >>> closest("lerning-rate", ["learning_rate", "seed"]), closest("max_train_e", ["max_train_steps", "max_train_epochs"])
@@ -24,7 +24,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     begins = [entry for entry in plain if len(wanted) > 3 and entry.startswith(wanted)]
     if len(begins) == 1:
         return plain[begins[0]]
-    near = get_close_matches(wanted, plain, n=1, cutoff=0.7)
+    near = get_close_matches(wanted, plain, n=1, cutoff=likeness)
     return plain[near[0]] if near else None
 
 
@@ -40,13 +40,19 @@ def missing_path(path: Path, folder: bool = False) -> str:
         if part.parent.is_dir():
             break
         part = part.parent
-    beside = _names(part.parent)
-    near = closest(part.name, beside)
-    if near is None:
-        stem = [name for name in beside if Path(name).stem.lower() == part.stem.lower()]
-        near = stem[0] if stem else None
+    near = _sibling(part)
     where = f" (there is no folder {part})" if part != path else ""
     return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else "")
+
+
+def _sibling(path: Path) -> str | None:
+    """The name in the folder of `path` that is most like it: of the same ending if the stem is near, of another if the stem is the same."""
+    beside = _names(path.parent)
+    stems = {Path(name).stem: name for name in beside if Path(name).suffix.lower() == path.suffix.lower()}
+    near = closest(path.stem, stems, likeness=0.6)
+    if near is not None:
+        return stems[near]
+    return next((name for name in beside if Path(name).stem.lower() == path.stem.lower()), None)
 
 
 def _names(folder: Path) -> list[str]:
