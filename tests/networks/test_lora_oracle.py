@@ -13,7 +13,8 @@ from tests.networks.models import full_size, randomize, run_text_encoder, run_un
 
 def _pipeline(text_encoder, unet) -> StableDiffusionPipeline:
     vae = AutoencoderKL(block_out_channels=(8,), norm_num_groups=4)
-    parts = {"tokenizer": None, "scheduler": DDIMScheduler(steps_offset=1, clip_sample=False), "safety_checker": None, "feature_extractor": None}
+    scheduler = DDIMScheduler(steps_offset=1, clip_sample=False)
+    parts = {"tokenizer": None, "scheduler": scheduler, "safety_checker": None, "feature_extractor": None}
     return StableDiffusionPipeline(vae=vae, text_encoder=text_encoder, unet=unet, requires_safety_checker=False, **parts)
 
 

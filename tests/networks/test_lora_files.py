@@ -1,0 +1,168 @@
+"""Which LoRA files are taken, what is said of the others, and the hashes that web UIs look up."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from library.errors import UserError
+from networks.lora import create_network, create_network_from_weights
+from tests.networks.models import full_size, randomize, tiny_text_encoder, tiny_unet
+
+
+@pytest.fixture
+def models():
+    return tiny_text_encoder(), tiny_unet()
+
+
+def _saved(models, path, dim=4, alpha=2.0, metadata=None, **args):
+    network = create_network(1.0, dim, alpha, None, *models, **args)
+    randomize(network)
+    network.save_weights(path, None, metadata)
+    return network
+
+
+def test_hashes_are_those_of_the_file_behind_its_header(models, tmp_path):
+    big = create_network(1.0, 2000, 1, None, *models)  # over 1 MiB, where the short hash looks
+    randomize(big)
+    path = tmp_path / "a.safetensors"
+    big.save_weights(path, None, {"ss_network_dim": "4", "ss_seed": 3})
+    data = path.read_bytes()
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["ss_network_dim"] == "4" and metadata["ss_seed"] == "3"
+    body = data[8 + int.from_bytes(data[:8], "little") :]
+    assert metadata["sshs_model_hash"] == hashlib.sha256(body).hexdigest()
+    # The short one reads 64 KiB at 1 MiB of the same file without the hashes themselves.
+    save_file(big.state_dict(), tmp_path / "b.safetensors", {"ss_network_dim": "4", "ss_seed": "3"})
+    assert metadata["sshs_legacy_hash"] == hashlib.sha256((tmp_path / "b.safetensors").read_bytes()[1 << 20 :][: 1 << 16]).hexdigest()[:8]
+
+
+def test_notes_beside_the_training_metadata_do_not_change_the_hashes(models, tmp_path):
+    found = []
+    for name, notes in (("a", {"ss_x": "1"}), ("b", {"ss_x": "1", "title": "mine"})):
+        torch.manual_seed(0)
+        _saved(models, tmp_path / f"{name}.safetensors", metadata=notes)
+        with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
+            found.append({key: value for key, value in file.metadata().items() if key.startswith("sshs")})
+    assert found[0] == found[1] and set(found[0]) == {"sshs_model_hash", "sshs_legacy_hash"}
+
+
+def test_sizes_are_read_from_the_file_module_by_module(models, tmp_path):
+    path = tmp_path / "a.safetensors"
+    dims = ",".join(["2"] * 12 + ["0"] + ["5"] * 12)
+    _saved(models, path, dim=3, alpha=1.5, conv_dim="6", conv_alpha="3", block_dims=dims)
+    network, _ = create_network_from_weights(1.0, str(path), None, *models, rank_dropout="0.1", neuron_dropout=0.2)
+    layers = network.layers()
+    assert {layer.rank for key, layer in layers.items() if "_up_blocks_" in key} == {5, 6}
+    assert {(layer.rank, layer.scale) for key, layer in layers.items() if key.startswith("lora_te_")} == {(3, 0.5)}
+    assert {(layer.dropouts.rank, layer.dropouts.neuron) for layer in layers.values()} == {(0.1, 0.2)}
+
+
+def test_a_file_without_alphas_has_alpha_equal_to_the_rank(models, tmp_path):
+    network = _saved(models, tmp_path / "a.safetensors", alpha=1)
+    weights = {key: value for key, value in network.state_dict().items() if not key.endswith(".alpha")}
+    loaded, _ = create_network_from_weights(1.0, None, None, *models, weights)
+    assert {layer.scale for layer in loaded.layers().values()} == {1.0}
+
+
+def test_loading_takes_over_the_files_alpha(models, tmp_path):
+    saved = _saved(models, tmp_path / "a.safetensors", alpha=3.0)
+    network = create_network(1.0, 4, 1, None, *models)
+    told = network.load_weights(tmp_path / "a.safetensors")
+    assert {layer.scale for layer in network.layers().values()} == {0.75} and "modules loaded" in told
+    assert all(torch.equal(value, network.state_dict()[key]) for key, value in saved.state_dict().items())
+
+
+def test_a_part_of_the_file_that_is_not_trained_is_left_out_and_told(models, tmp_path, caplog):
+    _saved(models, tmp_path / "a.safetensors")
+    network = create_network(1.0, 4, 1, None, *models)
+    network.apply_to(*models, apply_text_encoder=False, apply_unet=True)
+    with caplog.at_level(logging.WARNING, logger="sd"):
+        logging.getLogger("sd").propagate = True
+        network.load_weights(tmp_path / "a.safetensors")
+    assert "12 of its" in caplog.text
+
+
+def test_a_file_of_other_ranks_is_refused_with_the_remedy(models, tmp_path):
+    _saved(models, tmp_path / "a.safetensors", dim=8)
+    with pytest.raises(UserError, match=r"other ranks than this network .*: 8, here 4.*--dim_from_weights"):
+        create_network(1.0, 4, 1, None, *models).load_weights(tmp_path / "a.safetensors")
+
+
+def test_a_file_with_convolutions_is_refused_by_a_network_without(models, tmp_path):
+    _saved(models, tmp_path / "a.safetensors", conv_dim="4")
+    with pytest.raises(UserError, match=r"for convolutions.*conv_dim"):
+        create_network(1.0, 4, 1, None, *models).load_weights(tmp_path / "a.safetensors")
+
+
+def test_a_file_for_sd2_is_refused_on_sd1(tmp_path):
+    create_network(1.0, 1, 1, None, *full_size("v2")).save_weights(tmp_path / "v2.safetensors", torch.float16, None)
+    with pytest.raises(UserError, match=r"v2\.safetensors: .* are not in this model"):  # it has 23 text layers, v1 has 12
+        create_network(1.0, 1, 1, None, *full_size("v1")).load_weights(tmp_path / "v2.safetensors")
+    network = create_network(1.0, 1, 1, None, None, full_size("v2")[1])
+    network.save_weights(tmp_path / "unet.safetensors", torch.float16, None)
+    for load in (
+        lambda: create_network(1.0, 1, 1, None, *full_size("v1")).load_weights(tmp_path / "unet.safetensors"),
+        lambda: create_network_from_weights(1.0, tmp_path / "unet.safetensors", None, *full_size("v1")),
+    ):
+        with pytest.raises(UserError, match=r"another base model, for instance SD 2\.x"):
+            load()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["lora_te1_text_model_encoder_layers_0_mlp_fc1.{}"], "_fc1 are not in this model: it looks like an SDXL LoRA"),
+        (["lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a"], "looks like a LoHa"),
+        (["unet.down_blocks.0.attentions.0.proj_in.lora_A.weight"], "PEFT's own layout"),
+        (["model.diffusion_model.input_blocks.0.0.weight"], "looks like a whole model"),
+        (["something.weight"], "cannot be used by networks.lora"),
+        (["lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"], "damaged"),
+        ([], "holds no tensors"),
+    ],
+)
+def test_files_of_other_kinds_are_refused_by_name(models, tmp_path, names, message):
+    full = [name.format(part) for name in names for part in ("lora_up.weight", "lora_down.weight")]
+    save_file({name: torch.zeros(2, 2) for name in full}, tmp_path / "x.safetensors")
+    for load in (
+        lambda: create_network(1.0, 4, 1, None, *models).load_weights(tmp_path / "x.safetensors"),
+        lambda: create_network_from_weights(1.0, tmp_path / "x.safetensors", None, *models),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            load()
+        assert "x.safetensors" in str(caught.value)
+
+
+def test_missing_broken_and_dangerous_files_are_refused(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"not at all")
+    marker = tmp_path / "ran"
+
+    class Runs:
+        def __reduce__(self):
+            return (marker.touch, ())
+
+    torch.save({"a": Runs()}, tmp_path / "dangerous.pt")
+    torch.save([1, 2], tmp_path / "list.ckpt")
+    for name in ("missing.safetensors", "broken.safetensors", "dangerous.pt", "list.ckpt"):
+        with pytest.raises(UserError, match=name) as caught:
+            create_network_from_weights(1.0, tmp_path / name, None, None, None)
+        assert all("\n" not in problem for problem in caught.value.problems)
+    assert not marker.exists()
+
+
+def test_a_failed_save_leaves_the_good_file(models, tmp_path, monkeypatch):
+    path = tmp_path / "a.safetensors"
+    network = _saved(models, path)
+    good = path.read_bytes()
+    monkeypatch.setattr("safetensors.torch.save_file", lambda *args: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError):
+        network.save_weights(path, torch.float16, None)
+    assert path.read_bytes() == good and [file.name for file in tmp_path.iterdir()] == ["a.safetensors"]
+    with pytest.raises(UserError, match=r"saved as \.safetensors"):
+        network.save_weights(tmp_path / "a.bin", None, None)
