@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -50,12 +51,12 @@ class LatentCache:
         filled: FilledData,
         encode: Encode,
         batch_size: int = 1,
-        progress: Callable[[int], object] | None = None,
+        progress: Callable[..., Any] | None = None,
         process: int = 0,
         processes: int = 1,
         gather: Gather | None = None,
     ) -> LatentCache:
-        """Encode all images, `batch_size` of one size at a time. `progress(n)` is called after each n images.
+        """Encode all images, `batch_size` of one size at a time. `progress(total=images)` makes a bar with `update(n)` and `close()`.
 
         With `gather` each of `processes` encodes its part and they exchange them; without it every process encodes everything.
         Raises UserError for an image that cannot be read, or for which the VAE gives no finite numbers.
@@ -64,20 +65,18 @@ class LatentCache:
         if gather is not None:
             batches = batches[process::processes]
         moments: dict[Entry, Tensor] = {}
+        bar = progress(total=sum(map(len, batches))) if progress else None
         for batch, images in _loaded(filled, batches):
             encoded = encode(images).detach().to("cpu", torch.float32)
             _check(filled, batch, encoded)
             moments |= {entry: one.clone() for entry, one in zip(batch, encoded, strict=True)}
-            if progress:
-                progress(len(batch))
+            if bar is not None:
+                bar.update(len(batch))
+        if bar is not None:
+            bar.close()
         for part in gather(moments) if gather else ():
             moments |= part
         return cls(filled, moments)
-
-    @staticmethod
-    def size(filled: FilledData) -> int:
-        """How many images `build` encodes, mirror images included."""
-        return sum(2 if record.subset.flip_aug else 1 for record in filled.records)
 
     def latents(self, records: Sequence[int], flips: Sequence[bool], seeds: Sequence[int] | Tensor) -> Tensor:
         """Latents [B,4,h,w] of one draw of each record, unscaled, on the CPU."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from library.data.batch import Batch
@@ -44,6 +45,7 @@ class EpochLoader:
             pin_memory=pin_memory,
             multiprocessing_context=context if workers else None,
             worker_init_fn=_single_threaded,
+            generator=torch.Generator(),  # its own, so that loading draws nothing from the process's stream
         )
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:

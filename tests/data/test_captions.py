@@ -1,0 +1,73 @@
+"""What a draw makes of a caption."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from library.data.blueprint import SubsetOptions
+from library.data.captions import Position, draw_caption, tags_in_warmup
+
+TEXT = "shs dog, sitting,  on grass ,blue sky"
+
+
+def draws(settings: SubsetOptions, count: int = 400, position: Position = Position(), text: str = TEXT) -> Counter[str]:  # noqa: B008
+    return Counter(draw_caption(text, settings, random.Random(seed), position) for seed in range(count))
+
+
+def test_without_a_rule_the_caption_is_untouched() -> None:
+    assert draws(SubsetOptions(keep_tokens=2)) == {TEXT: 400}
+
+
+def test_shuffling_reaches_every_order_and_keeps_the_first_tags() -> None:
+    assert len(draws(SubsetOptions(shuffle_caption=True))) == 24
+    kept = draws(SubsetOptions(shuffle_caption=True, keep_tokens=2))
+    assert kept.keys() == {"shs dog, sitting, on grass, blue sky", "shs dog, sitting, blue sky, on grass"}
+    assert draws(SubsetOptions(shuffle_caption=True, keep_tokens=9)).keys() == {"shs dog, sitting, on grass, blue sky"}
+
+
+def test_caption_is_dropped_at_its_rate() -> None:
+    assert draws(SubsetOptions(caption_dropout_rate=0.25), 2000)[""] == pytest.approx(500, abs=80)
+    assert draws(SubsetOptions(caption_dropout_rate=1.0)) == {"": 400}
+
+
+def test_caption_is_dropped_in_every_nth_epoch_counted_from_one() -> None:
+    settings = SubsetOptions(caption_dropout_every_n_epochs=3)
+    assert [draw_caption(TEXT, settings, random.Random(0), Position(epoch)) == "" for epoch in range(7)] == [False, False, True] * 2 + [
+        False
+    ]
+
+
+def test_tags_are_dropped_at_their_rate_but_kept_ones_never() -> None:
+    settings = SubsetOptions(caption_tag_dropout_rate=0.5, keep_tokens=1)
+    seen = draws(settings, 2000)
+    assert all(text.startswith("shs dog") for text in seen) and len(seen) == 8
+    assert sum(count for text, count in seen.items() if "sitting" in text) == pytest.approx(1000, abs=100)
+    assert draws(SubsetOptions(caption_tag_dropout_rate=1.0)) == {"": 400}
+
+
+@pytest.mark.parametrize(
+    ("update", "expected"), [(0, 1), (33, 1), (34, 2), (66, 2), (67, 3), (99, 3), (100, 4), (5000, 4)]
+)  # 1 + ⌊update·3/100⌋
+def test_token_warmup_adds_tags_in_a_straight_line(update: int, expected: int) -> None:
+    settings = SubsetOptions(token_warmup_min=1, token_warmup_step=100)
+    assert tags_in_warmup(4, settings, Position(update=update)) == expected
+    (text,) = draws(settings, 3, Position(update=update))
+    assert text == ", ".join(["shs dog", "sitting", "on grass", "blue sky"][:expected])
+
+
+def test_token_warmup_under_one_is_a_share_of_all_updates() -> None:
+    settings = SubsetOptions(token_warmup_min=2, token_warmup_step=0.5)
+    assert [tags_in_warmup(4, settings, Position(update=update, updates=200)) for update in (0, 50, 99, 100)] == [2, 3, 3, 4]
+    assert tags_in_warmup(1, settings, Position(update=0, updates=200)) == 1  # fewer tags than token_warmup_min
+    assert tags_in_warmup(4, settings, Position(update=0, updates=0)) == 4
+
+
+def test_draw_is_a_function_of_its_generator_alone() -> None:
+    settings = SubsetOptions(shuffle_caption=True, caption_tag_dropout_rate=0.3, caption_dropout_rate=0.1)
+    random.seed(1)
+    first = [draw_caption(TEXT, settings, random.Random(seed), Position()) for seed in range(50)]
+    random.seed(2)
+    assert first == [draw_caption(TEXT, settings, random.Random(seed), Position()) for seed in range(50)]

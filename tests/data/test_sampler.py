@@ -1,0 +1,135 @@
+"""The order of an epoch: complete, unmixed, a function of (seed, epoch), and the same training however it is divided."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.buckets import FilledData, fill
+from library.data.records import ImageRecord, Scan
+from library.data.sampler import EpochSampler
+
+SIZES = [(512, 512), (600, 400), (400, 600), (512, 512), (800, 600), (512, 512), (601, 400)]
+
+
+def data(batch_size: int = 2, names: str = "abcdefg", reg: int = 3) -> FilledData:
+    """Two datasets: one with repeats and regularization images, one with other resolution and batch size."""
+    train, other = SubsetOptions(num_repeats=3), SubsetOptions()
+    reg_subset = SubsetOptions(is_reg=True)
+    first = DatasetOptions((512, 512), batch_size, enable_bucket=True)
+    second = DatasetOptions((768, 768), batch_size * 2)
+    subsets = (train, reg_subset) if reg else (train,)
+    blueprint = DatasetBlueprint((DatasetSpec(first, subsets), DatasetSpec(second, (other,))))
+    sizes = dict(zip("abcdefghij", [*SIZES, (512, 512), (600, 400), (512, 512)], strict=True))
+    records = [ImageRecord(Path(name), sizes[name], name, train, 0, f"0/0/{name}") for name in names]
+    records += [ImageRecord(Path(f"r{n}"), (512, 512), "", reg_subset, 0, f"0/1/r{n}") for n in range(reg)]
+    records += [ImageRecord(Path(name), sizes[name], name, other, 1, f"1/0/{name}") for name in names]
+    return fill(Scan(blueprint, tuple(records), ()), prior_loss_weight=0.5)
+
+
+def test_an_epoch_shows_every_train_image_times_its_repeats_and_as_many_regularization_images() -> None:
+    filled = data()
+    for epoch in (0, 1, 5):
+        requests = [request for batch in EpochSampler(filled, 7).epoch(epoch) for request in batch]
+        shown = Counter((request.record, request.repeat) for request in requests)
+        assert set(shown.values()) == {1}
+        by_subset = Counter((filled.records[r.record].dataset, filled.records[r.record].subset.is_reg) for r in requests)
+        assert by_subset == {(0, False): 21, (0, True): 21, (1, False): 7}
+
+
+def test_batches_never_mix_sizes_or_datasets_and_only_a_buckets_last_one_is_short() -> None:
+    filled = data()
+    sampler = EpochSampler(filled, 7)
+    short: Counter[tuple[int, tuple[int, int]]] = Counter()
+    for batch in sampler.epoch(0):
+        places = {(filled.records[request.record].dataset, filled.placements[request.record].bucket) for request in batch}
+        assert len(places) == 1
+        (place,) = places
+        short[place] += len(batch) < filled.blueprint.datasets[place[0]].options.batch_size
+    assert max(short.values()) <= 1
+    assert (
+        len(sampler.epoch(0))
+        == sampler.batches_per_epoch
+        == sum(-(-bucket.count // (2 if bucket.dataset == 0 else 4)) for bucket in filled.buckets)
+    )
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    filled = data()
+    assert EpochSampler(filled, 7).epoch(3) == EpochSampler(data(), 7).epoch(3)
+    orders = [
+        [[request.record for request in batch] for batch in EpochSampler(filled, seed).epoch(epoch)]
+        for seed, epoch in ((7, 3), (7, 4), (8, 3))
+    ]
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+
+
+def test_starting_inside_an_epoch_gives_the_rest_of_it() -> None:
+    sampler = EpochSampler(data(), 7)
+    assert sampler.epoch(2, start=4) == sampler.epoch(2)[4:]
+    assert [batch[0].batch for batch in sampler.epoch(2)] == list(range(2 * sampler.batches_per_epoch, 3 * sampler.batches_per_epoch))
+
+
+def test_batches_of_one_kind_do_not_stand_together() -> None:
+    sampler = EpochSampler(data(), 7)
+    sizes = [len(batch) for batch in sampler.epoch(0)]
+    assert sizes != sorted(sizes) and sizes != sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_more_processes_with_smaller_batches_see_the_same_global_batches(processes: int) -> None:
+    one = EpochSampler(data(batch_size=processes), 7)
+    many = EpochSampler(data(batch_size=1), 7, processes)
+    # the second dataset's batch is twice the first's: 2·processes against 2 × processes
+    assert one.epoch(1) == many.epoch(1)
+    assert one.batches_per_epoch == many.batches_per_epoch
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 5])
+def test_shares_divide_a_global_batch_and_their_weighted_means_average_to_its_mean(processes: int) -> None:
+    filled = data(batch_size=1)
+    sampler = EpochSampler(filled, 7, processes)
+    loss = {index: 1.0 + index * 0.37 for index in range(len(filled.records))}
+    for batch in sampler.epoch(0):
+        shares = [sampler.share(batch, process) for process in range(processes)]
+        real = [request for share in shares for request in share if request.weight]
+        assert sorted((r.record, r.repeat, r.seed) for r in real) == sorted((r.record, r.repeat, r.seed) for r in batch)
+        means = [sum(loss[r.record] * r.weight for r in share) / len(share) for share in shares]
+        whole = sum(loss[r.record] * filled.weight(r.record) for r in batch) / len(batch)
+        assert sum(means) / processes == pytest.approx(whole)
+
+
+def test_a_process_without_an_image_of_a_short_batch_gets_one_with_weight_zero() -> None:
+    sampler = EpochSampler(data(batch_size=1, names="a", reg=0), 7, processes=4)
+    batch = sampler.epoch(0)[0][:1]
+    shares = [sampler.share(batch, process) for process in range(4)]
+    assert [[request.weight for request in share] for share in shares] == [[4.0], [0.0], [0.0], [0.0]]
+
+
+def test_adding_an_image_leaves_the_seeds_of_the_others() -> None:
+    def seeds(filled: FilledData) -> dict[tuple[str, int], int]:
+        requests = [request for batch in EpochSampler(filled, 7).epoch(2) for request in batch]
+        return {(filled.records[request.record].key, request.repeat): request.seed for request in requests}
+
+    before, after = seeds(data(reg=0)), seeds(data(names="abcdefgh", reg=0))
+    assert before.items() <= after.items() and len(after) == len(before) + 4
+    assert len(set(after.values())) == len(after)
+
+
+def test_seed_does_not_depend_on_batch_size_and_changes_with_epoch_and_run_seed() -> None:
+    def seeds(batch_size: int, seed: int, epoch: int) -> set[int]:
+        return {request.seed for batch in EpochSampler(data(batch_size), seed).epoch(epoch) for request in batch}
+
+    assert seeds(1, 7, 0) == seeds(4, 7, 0)
+    assert seeds(1, 7, 0).isdisjoint(seeds(1, 8, 0)) and seeds(1, 7, 0).isdisjoint(seeds(1, 7, 1))
+
+
+def test_regularization_images_weigh_prior_loss_weight() -> None:
+    filled = data()
+    weights = {(filled.records[r.record].subset.is_reg, r.weight) for batch in EpochSampler(filled, 7).epoch(0) for r in batch}
+    assert weights == {(False, 1.0), (True, 0.5)}
+    assert {r.weight for batch in EpochSampler(replace(filled, prior_loss_weight=2.0), 7).epoch(0) for r in batch} == {1.0, 2.0}
