@@ -96,8 +96,13 @@ def to_original(place: Place, state: Mapping[str, Tensor], dimensions: int | Non
     pieces = [state[name].detach() for name in place.names]
     tensor = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
     if dimensions is None:
-        dimensions = 4 if _is_vae_attention(place) and tensor.ndim == 2 else tensor.ndim
+        dimensions = original_dimensions(place, tensor.ndim)
     return tensor.reshape(tuple(tensor.shape) + (1,) * (dimensions - tensor.ndim))
+
+
+def original_dimensions(place: Place, dimensions: int) -> int:
+    """How many axes original files usually give a tensor that has `dimensions` here: the VAE's attention is made of convolutions there."""
+    return 4 if _is_vae_attention(place) and dimensions == 2 else dimensions
 
 
 def modern_vae_name(name: str) -> str:

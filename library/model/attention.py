@@ -1,0 +1,98 @@
+"""How attention is computed in the U-Net and the VAE: torch's own, xformers, or in chunks that keep memory low."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from library.console import log
+
+CHUNK = 1024  # queries attended at a time
+KINDS = ("sdpa", "xformers", "mem_eff")
+
+
+def set_attention(unet: nn.Module, vae: nn.Module | None, kind: str = "sdpa") -> str:
+    """Have both networks attend in the way `kind` says; returns the kind in use, "sdpa" where xformers cannot run (warned)."""
+    from diffusers.models.attention_processor import AttnProcessor2_0, XFormersAttnProcessor
+
+    assert kind in KINDS, kind
+    if kind == "xformers" and (reason := _xformers_lacks()):
+        log.warning("--xformers: %s; PyTorch's own attention (--sdpa) is used instead", reason)
+        kind = "sdpa"
+    processors = {"sdpa": AttnProcessor2_0, "xformers": XFormersAttnProcessor, "mem_eff": ChunkedAttention}
+    for network in (unet, vae):
+        if network is not None:
+            network.set_attn_processor(processors[kind]())
+    return kind
+
+
+def _xformers_lacks() -> str | None:
+    """Why xformers cannot be used here, None when it can."""
+    if importlib.util.find_spec("xformers") is None:
+        return "xformers is not installed"
+    if not torch.cuda.is_available():
+        return "xformers needs a CUDA device and there is none"
+    try:
+        import xformers.ops  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as fault:
+        return f"xformers cannot be loaded ({fault})"
+    return None
+
+
+class ChunkedAttention:
+    """A diffusers attention processor that attends `CHUNK` queries at a time and recomputes each chunk for its gradient.
+
+    Memory for the attention map is [B, heads, CHUNK, keys] instead of [B, heads, queries, keys], in both directions; the result
+    differs from the whole map's by rounding only, as each query's softmax sees all its keys.
+    """
+
+    def __init__(self, chunk: int = CHUNK) -> None:
+        self.chunk = chunk
+
+    def __call__(
+        self,
+        attn: nn.Module,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        temb: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states [B,T,C] (or [B,C,H,W]) attending to themselves or to `encoder_hidden_states` [B,S,D]."""
+        assert attention_mask is None and attn.spatial_norm is None, "Stable Diffusion has neither"
+        residual, shape = hidden_states, hidden_states.shape
+        if hidden_states.ndim == 4:
+            hidden_states = hidden_states.flatten(2).transpose(1, 2)
+        if attn.group_norm is not None:
+            hidden_states = attn.group_norm(hidden_states.transpose(1, 2)).transpose(1, 2)
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key, value = (
+            projected.unflatten(-1, (attn.heads, -1)).transpose(1, 2)  # [B, heads, T, width]
+            for projected in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
+        )
+        attended = self._attend(query, key, value).transpose(1, 2).flatten(2)
+        result = attn.to_out[1](attn.to_out[0](attended))
+        if len(shape) == 4:
+            result = result.transpose(-1, -2).reshape(shape)
+        if attn.residual_connection:
+            result = result + residual
+        return result / attn.rescale_output_factor
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        recompute = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
+        pieces = []
+        for part in query.split(self.chunk, dim=2):
+            if recompute:
+                pieces.append(checkpoint(_attend_all, part, key, value, use_reentrant=False, preserve_rng_state=False))
+            else:
+                pieces.append(_attend_all(part, key, value))
+        return torch.cat(pieces, dim=2)
+
+
+def _attend_all(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """softmax(q·kᵀ / √width)·v (Vaswani et al. 2017, eq. 1), the softmax in float32."""
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    return F.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value

@@ -1,0 +1,61 @@
+"""The samplers by name: rows of diffusers' scheduler and what it is told beside Stable Diffusion's schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from library.errors import UserError
+
+# β from 0.00085 to 0.012, linear in √β, over 1000 steps (Rombach et al. 2022, released configurations)
+SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A diffusers scheduler class and its own settings."""
+
+    scheduler: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_DDIM = Sampler("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1})
+_PNDM = Sampler("PNDMScheduler", {"skip_prk_steps": True, "set_alpha_to_one": False, "steps_offset": 1})
+_LMS = Sampler("LMSDiscreteScheduler", {"steps_offset": 1})
+_EULER = Sampler("EulerDiscreteScheduler", {"steps_offset": 1})
+_EULER_A = Sampler("EulerAncestralDiscreteScheduler", {"steps_offset": 1})
+_HEUN = Sampler("HeunDiscreteScheduler", {"steps_offset": 1, "clip_sample": False})
+_DPM_2 = Sampler("KDPM2DiscreteScheduler", {"steps_offset": 1})
+_DPM_2_A = Sampler("KDPM2AncestralDiscreteScheduler", {"steps_offset": 1})
+
+SAMPLERS: dict[str, Sampler] = {
+    "ddim": _DDIM,
+    "pndm": _PNDM,
+    "lms": _LMS,
+    "k_lms": _LMS,
+    "euler": _EULER,
+    "k_euler": _EULER,
+    "euler_a": _EULER_A,
+    "k_euler_a": _EULER_A,
+    "heun": _HEUN,
+    "dpm_2": _DPM_2,
+    "k_dpm_2": _DPM_2,
+    "dpm_2_a": _DPM_2_A,
+    "k_dpm_2_a": _DPM_2_A,
+    # The first-order formulation divides by the last σ, which must not be zero.
+    "dpmsolver": Sampler(
+        "DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "steps_offset": 1}
+    ),
+    "dpmsolver++": Sampler("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "steps_offset": 1}),
+    "dpmsingle": Sampler("DPMSolverSinglestepScheduler", {}),
+}
+
+
+def make_scheduler(name: str, prediction: str) -> Any:
+    """diffusers' scheduler for the sampler `name` and a model that predicts "epsilon" or "v_prediction"."""
+    import diffusers
+
+    if name not in SAMPLERS:
+        raise UserError(f"--sample_sampler {name}: no such sampler; use one of {' '.join(SAMPLERS)}")
+    row = SAMPLERS[name]
+    return getattr(diffusers, row.scheduler)(**SCHEDULE, **row.settings, prediction_type=prediction)

@@ -1,0 +1,148 @@
+"""A model back into one file in original layout: what was trained from memory, everything else as it stood in the source file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from library.console import log
+from library.errors import UserError
+from library.files import atomic_write
+from library.model import convert, keys
+from library.model.facts import OPTION
+from library.model.weights_file import TensorInfo, WeightsFile, dtype_name, open_weights, write_safetensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from library.model.bundle import StableDiffusion
+
+NETWORKS = (keys.UNET, keys.VAE, "cond_stage_model.", "model_ema.")  # what a save precision applies to; schedules stay as they are
+FLOATS = ("F64", "F32", "F16", "BF16")
+TEXT_LOGIT_SCALE = math.log(100.0)  # where CLIP's training ends (Radford et al. 2021, sec. 2.5)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """One tensor of the file to write: its info and how its numbers are had."""
+
+    info: TensorInfo
+    value: Callable[[], Tensor]
+
+
+def save_checkpoint(
+    model: StableDiffusion, path: Path, dtype: torch.dtype | None = None, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write `model` to `path` (.safetensors or .ckpt), whole or not at all.
+
+    With `dtype` None every tensor has the dtype that it has in the source file. Tensors that are no part of the three networks
+    (EMA, schedules, OpenCLIP's unused last layer, …) are read from the source file again and pass through untouched; `metadata`
+    None keeps the source's. If that file is gone or changed, they are made up where other programs need them.
+    """
+    path = Path(path)
+    source = _source(model)
+    tensors = _plan(model, source, dtype)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        if path.suffix.lower() == ".safetensors":
+            kept = source.metadata if source is not None and metadata is None else metadata
+            infos = {name: tensor.info for name, tensor in tensors.items()}
+            write_safetensors(temporary, infos, lambda name: tensors[name].value(), {"format": "pt", **(kept or {})})
+        else:
+            _write_pickle(temporary, tensors)
+    if model.source is not None and source is not None and path.resolve() == model.source.path.resolve():
+        stat = path.stat()
+        model.source = replace(model.source, stamp=(stat.st_size, stat.st_mtime_ns))
+
+
+def _source(model: StableDiffusion) -> WeightsFile | None:
+    """The file the model was loaded from, if it is of this layout and still the same."""
+    facts = model.source
+    if facts is None or facts.layout == "diffusers":
+        return None
+    try:
+        stat = facts.path.stat()
+        if (stat.st_size, stat.st_mtime_ns) == facts.stamp:
+            return open_weights(facts.path, OPTION)
+        reason = "has changed since it was loaded"
+    except (OSError, UserError):
+        reason = "can no longer be read"
+    log.warning("%s %s; tensors that are no part of the networks (EMA, schedules) are left out of the saved model", facts.path, reason)
+    return None
+
+
+def _plan(model: StableDiffusion, source: WeightsFile | None, dtype: torch.dtype | None) -> dict[str, _Tensor]:
+    """Every tensor of the file to write, by its original name."""
+    states = {part: getattr(model, part).state_dict() for part in ("unet", "vae", "text_encoder")}
+    infos = source.infos if source is not None else {}
+    places = convert.places(infos)
+    named = {part: {name for place in places.values() if place.part == part for name in place.names} for part in states}
+    same = {part for part, state in states.items() if named[part] == set(state)}  # another part (--vae) may be built otherwise
+    tensors: dict[str, _Tensor] = {}
+    for name, info in infos.items():
+        place = places.get(name)
+        if place is None:
+            tensors[name] = _passed_through(source, name, info, dtype)
+        elif place.part in same:
+            tensors[name] = _from_model(place, states[place.part], dtype_name(dtype) if dtype else info.dtype, len(info.shape))
+    for part in states.keys() - same:
+        state = states[part]
+        for name, place in convert.original_places(part, state, model.version).items():
+            kind = dtype_name(dtype or state[place.names[0]].dtype)
+            tensors[name] = _from_model(place, state, kind, None)
+    if "text_encoder" not in same:
+        tensors = _made_up(model.version, tensors) | tensors
+    return tensors
+
+
+def _from_model(place: convert.Place, state: Mapping[str, Tensor], kind: str, dimensions: int | None) -> _Tensor:
+    first = tuple(state[place.names[0]].shape)
+    shape = (first[0] * len(place.names), *first[1:]) if len(place.names) > 1 else first
+    if dimensions is None and len(place.names) == 1:
+        dimensions = convert.original_dimensions(place, len(shape))
+    shape += (1,) * ((dimensions or len(shape)) - len(shape))
+    return _Tensor(TensorInfo(kind, shape), lambda: convert.to_original(place, state, len(shape)))
+
+
+def _passed_through(source: WeightsFile, name: str, info: TensorInfo, dtype: torch.dtype | None) -> _Tensor:
+    if dtype is not None and info.dtype in FLOATS and name.startswith(NETWORKS) and info.shape:
+        info = replace(info, dtype=dtype_name(dtype))
+    return _Tensor(info, lambda: dict(source.read([name]))[name])
+
+
+def _made_up(version: str, tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+    """What programs expect in a file of this version beside the tensors in use.
+
+    v1: CLIP's position ids. v2: OpenCLIP's last layer, of which the output is never used (a copy of the one before it), its
+    projection (identity) and its scale.
+    """
+    import torch
+
+    if version == "v1":
+        ids = torch.arange(77)[None]
+        return {f"{keys.CLIP_V1}{keys.CLIP_V1_LEVEL}embeddings.position_ids": _Tensor(TensorInfo("I64", (1, 77)), lambda: ids)}
+    head = keys.CLIP_V2 + "transformer.resblocks."
+    layers = 1 + max(int(name[len(head) :].split(".")[0]) for name in tensors if name.startswith(head))
+    last = f"{head}{layers - 1}."
+    found = {f"{head}{layers}.{name[len(last) :]}": tensor for name, tensor in tensors.items() if name.startswith(last)}
+    norm = tensors[keys.CLIP_V2 + "ln_final.weight"].info
+    width = norm.shape[0]
+    found[keys.CLIP_V2 + "text_projection"] = _Tensor(TensorInfo(norm.dtype, (width, width)), lambda: torch.eye(width))
+    found[keys.CLIP_V2 + "logit_scale"] = _Tensor(TensorInfo(norm.dtype, ()), lambda: torch.tensor(TEXT_LOGIT_SCALE))
+    return found
+
+
+def _write_pickle(path: Path, tensors: Mapping[str, _Tensor]) -> None:
+    import torch
+
+    from library.model.weights_file import torch_dtype
+
+    # Copies: a view would be saved with the whole storage behind it.
+    state = {
+        name: tensor.value().detach().to("cpu", torch_dtype(tensor.info.dtype), copy=True).contiguous() for name, tensor in tensors.items()
+    }
+    torch.save({"state_dict": state}, path)
