@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,10 +35,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def work(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working folder that holds what a good command names; the cases break one thing each."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")  # the same faults on a machine with a GPU
     Path("model.safetensors").hardlink_to(model)
     images = Path("images") / "2_shs dog"
     images.mkdir(parents=True)
@@ -46,7 +47,10 @@ def work(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         Image.new("RGB", (96, 80), (number * 90, 60, 120)).save(images / f"{number}.png")
     Path("data.toml").write_text(CONFIG, encoding="utf-8")
     Path("prompts.txt").write_text("a dog\n", encoding="utf-8")
-    return tmp_path
+    yield tmp_path
+    state = sys.modules.get("accelerate.state")
+    if state is not None:  # its settings are those of a process, of which a user's run has one
+        state.AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int]]:
