@@ -1,0 +1,152 @@
+"""Draws sample images while training goes on, and leaves no trace in it: not in its random state, and not by failing."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from library.console import log
+from library.files import atomic_write
+from library.training.sample_prompts import SamplePrompt, read_prompts
+
+Generate = Callable[[Any, Any, Any], Any]  # (model, GenerateSettings, device) -> PIL image
+Rewrite = Callable[[str, random.Random], str]
+
+
+class Samples:
+    """When to draw which prompts, and where the images go: `<output_dir>/sample`.
+
+    `drawn` and `failed` count images. `generate` takes the place of `library.model.generate.generate`.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[SamplePrompt],
+        output_dir: Path,
+        output_name: str | None = None,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        sampler: str = "ddim",
+        clip_skip: int | None = None,
+        generate: Generate | None = None,
+    ) -> None:
+        self.prompts, self.every_n_steps, self.every_n_epochs = tuple(prompts), every_n_steps, every_n_epochs
+        self.folder = Path(output_dir) / "sample"
+        self.drawn = self.failed = 0
+        self._name, self._sampler, self._clip_skip, self._generate = output_name, sampler, clip_skip, generate
+
+    @classmethod
+    def from_options(cls, options: Any, generate: Generate | None = None) -> Samples | None:
+        """What the options of sampling ask for; None for nothing. Raises UserError for faults of the prompt file."""
+        given = options.sampling
+        if given.sample_prompts is None or (given.sample_every_n_steps is None and given.sample_every_n_epochs is None):
+            return None
+        prompts, notes = read_prompts(Path(given.sample_prompts))
+        for note in notes:
+            log.info(note)
+        return cls(
+            prompts,
+            Path(options.saving.output_dir),
+            options.saving.output_name,
+            given.sample_every_n_steps,
+            given.sample_every_n_epochs,
+            given.sample_sampler,
+            options.model.clip_skip,
+            generate,
+        )
+
+    def due(self, step: int, epoch: int, at_epoch_end: bool) -> bool:
+        """Whether to draw after `step` updates and `epoch` whole epochs; with both intervals given the one in epochs counts."""
+        if self.every_n_epochs is not None:
+            return at_epoch_end and epoch % self.every_n_epochs == 0
+        return self.every_n_steps is not None and not at_epoch_end and step > 0 and step % self.every_n_steps == 0
+
+    def draw(self, model: Any, step: int, epoch: int | None, device: Any, rewrite: Rewrite | None = None) -> list[Path]:
+        """Draw every prompt with `model` (a StableDiffusion) and return the files that were written; for the main process only.
+
+        `epoch` is given at an epoch's end and then names the files. `rewrite` is what the method does to captions. A prompt
+        that fails is told and counted; random state is left as it was.
+        """
+        moment = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
+        began, files, faults = time.time(), [], []
+        with untouched_random_state(device):
+            for index, prompt in enumerate(self.prompts):
+                try:
+                    files.append(self._draw_one(model, prompt, index, moment, device, rewrite))
+                except Exception as error:  # out of memory, a full disk, a sampler's own fault: none is worth the training
+                    faults.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+        self.drawn += len(files)
+        self.failed += len(faults)
+        where = f"epoch {epoch}" if epoch is not None else f"step {step}"
+        if faults:
+            log.warning(f"samples of {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training goes on")
+        if files:
+            log.info(f"samples of {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
+        return files
+
+    def _draw_one(self, model: Any, prompt: SamplePrompt, index: int, moment: str, device: Any, rewrite: Rewrite | None) -> Path:
+        from library.model.generate import GenerateSettings, generate
+
+        seed = prompt.seed if prompt.seed is not None else random.SystemRandom().getrandbits(31)
+        changed = [text if rewrite is None else rewrite(text, random.Random(seed)) for text in (prompt.prompt, prompt.negative)]
+        settings = GenerateSettings(
+            prompt=changed[0],
+            negative=changed[1],
+            width=prompt.width,
+            height=prompt.height,
+            steps=prompt.steps,
+            guidance=prompt.guidance,
+            seed=seed,
+            sampler=prompt.sampler or self._sampler,
+            clip_skip=self._clip_skip,
+        )
+        image = (self._generate or generate)(model, settings, device)
+        parts = [self._name, moment, f"{index:02d}", time.strftime("%Y%m%d%H%M%S"), None if prompt.seed is None else str(prompt.seed)]
+        path = self.folder / ("_".join(part for part in parts if part) + ".png")
+        _write(path, image, _description(prompt, settings))
+        return path
+
+
+@contextlib.contextmanager
+def untouched_random_state(device: Any = "cpu") -> Iterator[None]:
+    """Python's, numpy's and torch's global streams (`device`'s too) go on afterwards as if nothing had been drawn inside."""
+    import numpy
+    import torch
+
+    devices = [device] if torch.device(device).type == "cuda" else []
+    python, arrays = random.getstate(), numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        numpy.random.set_state(arrays)
+
+
+def _description(prompt: SamplePrompt, settings: Any) -> str:
+    """The text that image programs read from a PNG's `parameters`: as written in the prompt file, with what was used."""
+    used = {
+        "Steps": settings.steps,
+        "Sampler": settings.sampler,
+        "CFG scale": f"{settings.guidance:g}",
+        "Seed": settings.seed,
+        "Size": f"{settings.width}x{settings.height}",
+    }
+    if settings.clip_skip:
+        used["Clip skip"] = settings.clip_skip
+    lines = [prompt.prompt, *([f"Negative prompt: {prompt.negative}"] if prompt.negative else [])]
+    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in used.items())])
+
+
+def _write(path: Path, image: Any, description: str) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    texts.add_text("parameters", description)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=texts)

@@ -1,0 +1,88 @@
+"""Writes the figures of a run where TensorBoard finds them; whatever goes wrong with the log, the training goes on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from library.console import log
+
+FLUSH_SECONDS = 20
+DEFAULT_NAMES = {"network": "network_train"}  # the name that users of the ecosystem look for, by method
+
+
+class Tracker:
+    """One log, `<logging_dir>/<prefix><YYYYmmddHHMMSS>/<name>`; for the main process only.
+
+    `failed` counts what could not be written; the first time is told.
+    """
+
+    def __init__(self, logging_dir: Path, prefix: str = "", name: str = "network_train", started: float | None = None) -> None:
+        date = time.strftime("%Y%m%d%H%M%S", time.localtime(started))
+        self.folder = Path(logging_dir) / f"{prefix}{date}" / name
+        self.failed = 0
+        self._writer: Any = None
+        try:
+            self._writer = _open(self.folder)
+        except ModuleNotFoundError as error:
+            self._fail(f"{(error.name or 'tensorboard').partition('.')[0]} is not installed: pip install tensorboard")
+        except Exception as error:
+            self._fail(error)
+
+    @classmethod
+    def from_options(cls, options: Any, method: str, started: float | None = None) -> Tracker | None:
+        """The log that `--logging_dir`, `--log_prefix` and `--log_tracker_name` ask for; None without a folder."""
+        given = options.logging
+        if given.logging_dir is None:
+            return None
+        return cls(Path(given.logging_dir), given.log_prefix or "", given.log_tracker_name or DEFAULT_NAMES.get(method, method), started)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Write all `values` (name -> figure) at `step`."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.add_event(_event(step, values))
+        except Exception as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Write out what is still waiting."""
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        try:
+            writer.close()
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, reason: object) -> None:
+        self.failed += 1
+        if self.failed == 1:
+            line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+            log.warning(f"--logging_dir: the log in {self.folder} cannot be written ({line}); training goes on without it")
+
+
+def _open(folder: Path) -> Any:
+    """TensorBoard's own event writer: a thread that takes events from a queue.
+
+    A module of the name tensorboard.compat.notf makes it use its stand-in for TensorFlow: the real one, if installed, loads for seconds.
+    """
+    name = "tensorboard.compat.notf"
+    sys.modules.setdefault(name, ModuleType(name))
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return EventFileWriter(str(folder), flush_secs=FLUSH_SECONDS)
+
+
+def _event(step: int, values: Mapping[str, float]) -> Any:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    figures = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
+    return Event(wall_time=time.time(), step=step, summary=Summary(value=figures))

@@ -1,0 +1,100 @@
+"""The log as TensorBoard's own reader sees it, and that no fault of it reaches the training."""
+
+import logging
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from library.training.tracker import Tracker
+
+
+def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    reader = EventAccumulator(str(folder))
+    reader.Reload()
+    return {tag: [(event.step, event.value) for event in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
+
+
+def options(**given) -> SimpleNamespace:
+    return SimpleNamespace(logging=SimpleNamespace(**({"logging_dir": None, "log_prefix": None, "log_tracker_name": None} | given)))
+
+
+def test_figures_come_back_from_the_log(tmp_path):
+    tracker = Tracker(tmp_path)
+    tracker.log(1, {"loss/current": 0.5, "lr/unet": 1e-4})
+    tracker.log(2, {"loss/current": float("nan")})
+    tracker.log(2, {"loss/epoch": 0.25})
+    tracker.close()
+    figures = read(tracker.folder)
+    assert figures["lr/unet"] == [(1, pytest.approx(1e-4))]
+    assert figures["loss/current"][0] == (1, 0.5)
+    assert figures["loss/current"][1][1] != figures["loss/current"][1][1]
+    assert figures["loss/epoch"] == [(2, 0.25)]
+    assert tracker.failed == 0
+
+
+def test_the_log_lies_where_the_options_say(tmp_path):
+    tracker = Tracker.from_options(options(logging_dir=str(tmp_path), log_prefix="style1_"), "network", started=1_700_000_000.0)
+    assert tracker.folder.parent.parent == tmp_path
+    assert re.fullmatch(r"style1_2023111[45]\d{6}", tracker.folder.parent.name)
+    assert tracker.folder.name == "network_train"
+    tracker.close()
+    assert list(tracker.folder.glob("events.out.tfevents.*"))
+    named = Tracker.from_options(options(logging_dir=str(tmp_path), log_tracker_name="mine"), "network")
+    assert named.folder.name == "mine"
+    assert re.fullmatch(r"\d{14}", named.folder.parent.name)
+    named.close()
+
+
+def test_without_a_folder_there_is_no_log():
+    assert Tracker.from_options(options(), "network") is None
+
+
+def test_a_log_that_cannot_be_opened_is_told_once_and_the_training_goes_on(tmp_path, caplog):
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with caplog.at_level(logging.WARNING, logger="sd"):
+        tracker = Tracker(tmp_path / "file")
+        tracker.log(1, {"loss": 1.0})
+        tracker.close()
+    assert tracker.failed == 1
+    assert len(caplog.messages) == 1
+    assert "training goes on without it" in caplog.messages[0]
+
+
+def test_failing_writes_are_counted_and_told_once(tmp_path, caplog, monkeypatch):
+    tracker = Tracker(tmp_path)
+
+    def full(event: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(tracker._writer, "add_event", full)
+    with caplog.at_level(logging.WARNING, logger="sd"):
+        for step in range(5):
+            tracker.log(step, {"loss": 1.0})
+        tracker.close()
+    assert tracker.failed == 5
+    assert [message for message in caplog.messages if "No space left" in message] == caplog.messages
+    assert len(caplog.messages) == 1
+
+
+def test_a_missing_tensorboard_is_told_with_its_remedy(tmp_path, caplog, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
+    with caplog.at_level(logging.WARNING, logger="sd"):
+        Tracker(tmp_path).log(1, {"loss": 1.0})
+    assert "tensorboard is not installed: pip install tensorboard" in caplog.messages[0]
+
+
+def test_importing_the_tracker_imports_neither_torch_nor_tensorboard_and_logging_no_tensorflow(tmp_path):
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text("raise SystemExit('tensorflow was imported')", encoding="utf-8")
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfrom library.training.tracker import Tracker\n"
+        "print([name for name in ('torch', 'tensorboard') if name in sys.modules])\n"
+        f"t = Tracker({str(tmp_path / 'log')!r}); t.log(1, {{'loss': 1.0}}); t.close(); print(t.failed, 'tensorflow' in sys.modules)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=False)
+    assert (ended.stdout.split("\n"), ended.returncode) == (["[]", "0 False", ""], 0), ended.stderr
