@@ -1,0 +1,89 @@
+"""Metadata files: keys of every form, captions and tags joined, what has no partner told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from library.data.metadata import from_metadata, read_metadata
+from library.data.records import scan
+from library.errors import UserError
+from tests.data.material import photo, photos, read
+
+
+def write(path: Path, table: object) -> Path:
+    path.write_text(json.dumps(table), encoding="utf-8")
+    return path
+
+
+def test_caption_and_tags_are_joined_and_partnerless_ones_told(tmp_path: Path) -> None:
+    images = photos(tmp_path / "img", 3)
+    photo(tmp_path / "img/deep/er.jpg")
+    table = {
+        "00": {"caption": "a dog", "tags": "dog, grass", "train_resolution": [96, 64]},
+        "deep\\er": {"tags": "dog"},
+        "01.png": {"caption": "with extension"},
+        "gone": {"caption": "x"},
+    }
+    entries, findings = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
+    assert [(entry.path, entry.caption, entry.train_resolution) for entry in entries] == [
+        (images[0], "a dog, dog, grass", (96, 64)),
+        (tmp_path / "img/deep/er.jpg", "dog", None),
+        (images[1], "with extension", None),
+    ]
+    assert "1 of 4 entries without image, left out: gone" in findings[0]
+    assert "1 image in" in findings[1] and findings[1].endswith("02.png")
+
+
+@pytest.mark.parametrize("with_extension", [True, False])
+def test_full_paths_need_no_image_dir(tmp_path: Path, with_extension: bool) -> None:
+    (image,) = photos(tmp_path / "img", 1)
+    key = image if with_extension else image.with_suffix("")
+    path = write(tmp_path / "m.json", {str(key): {"caption": "a dog"}})
+    for folder in (None, tmp_path / "img", tmp_path):
+        assert [entry.path for entry in read_metadata(path, folder)[0]] == [image]
+
+
+def test_dots_in_names_are_no_extensions(tmp_path: Path) -> None:
+    photo(tmp_path / "img/v1.5.png")
+    assert read_metadata(write(tmp_path / "m.json", {"v1.5": {"caption": "a"}}), tmp_path / "img")[0][0].path.name == "v1.5.png"
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ({"other/00": {"caption": "a"}}, "no image found for its 1 entry in"),
+        ({}, "has no entries"),
+        ([], "found a list"),
+        ({"00": {}}, 'neither "caption" nor "tags"'),
+        ({"00": "a dog"}, 'expected {"caption"'),
+        ({"00": {"caption": 3}}, '"caption" is not text'),
+        ({"00": {"caption": "a", "train_resolution": [1]}}, '"train_resolution" is [1]; expected [width, height]'),
+    ],
+)
+def test_faulty_metadata_is_told(tmp_path: Path, table: object, words: str) -> None:
+    photos(tmp_path / "img", 1)
+    with pytest.raises(UserError) as caught:
+        read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
+    assert words in str(caught.value) and len(caught.value.problems) == 1
+
+
+def test_metadata_subset_of_a_config_is_scanned(tmp_path: Path) -> None:
+    photos(tmp_path / "img", 2)
+    meta = write(tmp_path / "m.json", {"01": {"caption": "b"}, "00": {"caption": "a"}})
+    text = f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'img'}'\nmetadata_file = '{meta}'\n"
+    blueprint = read(tmp_path, text)
+    assert blueprint.datasets[0].form == "metadata"
+    assert [(record.caption, record.key) for record in scan(blueprint).records] == [("a", "0/0/00.png"), ("b", "0/0/01.png")]
+
+
+def test_old_form_takes_in_json_and_repeats(tmp_path: Path) -> None:
+    photos(tmp_path / "img", 1)
+    meta = write(tmp_path / "m.json", {"00": {"caption": "a"}})
+    blueprint = from_metadata(tmp_path / "img", meta, 4, {"resolution": "64", "caption_extension": ".caption", "keep_tokens": 1})
+    assert blueprint.subsets()[0].num_repeats == 4 and blueprint.subsets()[0].keep_tokens == 1 and len(scan(blueprint).records) == 1
+    with pytest.raises(UserError) as caught:
+        from_metadata(tmp_path / "imx", tmp_path / "n.json", 1, {})
+    assert [line.split(":")[0] for line in caught.value.problems] == ["--in_json", "--in_json", "--train_data_dir"]

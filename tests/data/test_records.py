@@ -1,0 +1,172 @@
+"""Scanning images and captions: sizes upright, captions by the rules, everything wrong told at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from library.data.image_headers import Unreadable, read_header
+from library.data.records import Scan, scan
+from library.errors import UserError
+from tests.data.material import photo, photos, read
+
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
+
+
+def scanned(folder: Path, subset: str, **options: bool) -> Scan:
+    text = f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{folder / 'dog'}'\n{subset}\n"
+    return scan(read(folder, text), **options)
+
+
+def refused(folder: Path, subset: str) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        scanned(folder, subset)
+    return list(caught.value.problems)
+
+
+def write(path: Path, text: str | bytes) -> None:
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def test_caption_comes_from_the_file_beside_the_image_else_from_class_tokens(tmp_path: Path) -> None:
+    photos(tmp_path / "dog", 3)
+    write(tmp_path / "dog/00.caption", "a dog \r\nsecond line")
+    write(tmp_path / "dog/01.caption", b"\xef\xbb\xbf" + "犬, 草".encode())
+    records = scanned(tmp_path, "class_tokens = 'shs dog'").records
+    assert [record.caption for record in records] == ["a dog", "犬, 草", "shs dog"]
+    assert [record.key for record in records] == ["0/0/00.png", "0/0/01.png", "0/0/02.png"]
+    assert records[0].size == (96, 64) and records[0].path == tmp_path / "dog/00.png"
+
+
+def test_images_are_found_in_any_letter_case_and_hold_one_order(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a.JPeG", "c.webp", "d.Bmp"):
+        photo(tmp_path / "dog" / name)
+    photo(tmp_path / "dog/deeper/e.png")
+    write(tmp_path / "dog/notes.md", "no image")
+    assert [record.path.name for record in scanned(tmp_path, "class_tokens = 'x'").records] == ["a.JPeG", "b.PNG", "c.webp", "d.Bmp"]
+
+
+def test_neither_caption_nor_class_tokens_names_the_images_and_the_captions_beside_them(tmp_path: Path) -> None:
+    photos(tmp_path / "dog", 12)
+    for n in range(12):
+        write(tmp_path / f"dog/{n:02}.txt", "a dog")
+    (line,) = refused(tmp_path, "")
+    assert (
+        line.startswith("set.toml: datasets[0].subsets[0]: 12 of 12 images") and "00.png, 01.png, 02.png, 03.png, 04.png and 7 more" in line
+    )
+    assert '12 .txt files lie beside them: set caption_extension = ".txt"' in line
+    assert scanned(tmp_path, 'caption_extension = ".txt"').records[0].caption == "a dog"
+
+
+def test_captions_that_class_tokens_push_aside_are_told(tmp_path: Path) -> None:
+    photos(tmp_path / "dog", 2)
+    write(tmp_path / "dog/00.txt", "a dog")
+    write(tmp_path / "dog/00.npz", "no caption")
+    (finding,) = (one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one)
+    assert "2 of 2 images" in finding and '1 .txt file lies beside them: set caption_extension = ".txt"' in finding
+    (tmp_path / "dog/00.txt").unlink()
+    assert not [one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one]
+
+
+@pytest.mark.parametrize("data", ["Hündchen".encode("latin-1"), "犬".encode("cp932"), "dog".encode("utf-16")])
+def test_caption_of_another_encoding_is_an_error_naming_the_file(tmp_path: Path, data: bytes) -> None:
+    photos(tmp_path / "dog", 1)
+    write(tmp_path / "dog/00.caption", data)
+    (line,) = refused(tmp_path, "class_tokens = 'x'")
+    assert "00.caption is not UTF-8; save it again with encoding UTF-8" in line
+
+
+def test_empty_caption_is_told_and_allowed(tmp_path: Path) -> None:
+    photos(tmp_path / "dog", 1)
+    write(tmp_path / "dog/00.caption", "")
+    result = scanned(tmp_path, "")
+    assert result.records[0].caption == "" and "1 caption file with an empty first line: 00.caption" in result.findings[0]
+
+
+def test_face_box_in_the_name_may_be_missing_from_the_captions_name(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/girl_40_30_20_20.png")
+    write(tmp_path / "dog/girl.caption", "a girl")
+    assert scanned(tmp_path, "").records[0].caption == "a girl"
+
+
+@pytest.mark.parametrize("ending", FORMATS)
+def test_cut_files_are_found_without_decoding_and_whole_ones_pass(tmp_path: Path, ending: str) -> None:
+    path = photo(tmp_path / f"x{ending}", (150, 120))
+    assert read_header(path).size == (150, 120) and read_header(path).format == FORMATS[ending]
+    data = path.read_bytes()
+    for keep in (0.5, 0.9):
+        path.write_bytes(data[: int(len(data) * keep)])
+        with pytest.raises(Unreadable):
+            read_header(path)
+    path.write_bytes(b"")
+    with pytest.raises(Unreadable, match="empty"):
+        read_header(path)
+
+
+def test_end_of_an_exif_thumbnail_is_not_taken_for_the_end_of_the_picture(tmp_path: Path) -> None:
+    whole = photo(tmp_path / "x.jpg")
+    exif = b"Exif\0\0" + photo(tmp_path / "thumbnail.jpg", (16, 16)).read_bytes()
+    data = whole.read_bytes()
+    data = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    whole.write_bytes(data)
+    assert read_header(whole).size == (96, 64)
+    whole.write_bytes(data[:-400])
+    with pytest.raises(Unreadable, match="cut short"):
+        read_header(whole)
+
+
+def test_things_appended_behind_a_picture_do_not_make_it_cut(tmp_path: Path) -> None:
+    for ending in (".png", ".jpg"):
+        path = photo(tmp_path / f"x{ending}")
+        path.write_bytes(path.read_bytes() + b"\0" * 100_000)
+        assert read_header(path).size == (96, 64)
+
+
+def test_header_of_a_whole_image_is_read_without_decoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [photo(tmp_path / f"x{ending}") for ending in FORMATS]
+
+    def decode(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(Image.Image, "load", decode)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", decode)
+    assert [read_header(path).size for path in paths] == [(96, 64)] * 4
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (96, 64)), (3, (96, 64)), (6, (64, 96)), (8, (64, 96))])
+def test_size_is_that_after_exif_rotation(tmp_path: Path, ending: str, orientation: int, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(photo(tmp_path / f"x{ending}")).save(tmp_path / f"y{ending}", exif=exif)
+    assert read_header(tmp_path / f"y{ending}").size == size
+
+
+def test_all_unreadable_images_are_listed_together_or_left_out_on_demand(tmp_path: Path) -> None:
+    photos(tmp_path / "dog", 2)
+    write(tmp_path / "dog/zero.jpg", b"")
+    write(tmp_path / "dog/text.png", b"<html>not found</html>")
+    data = photo(tmp_path / "dog/cut.png").read_bytes()
+    write(tmp_path / "dog/cut.png", data[: len(data) // 2])
+    lines = refused(tmp_path, "class_tokens = 'x'")
+    assert [os.path.basename(line.split(": ")[0]) for line in lines] == ["cut.png", "text.png", "zero.jpg"]  # noqa: PTH119
+    assert "is cut short" in lines[0] and "is no image" in lines[1] and "is empty" in lines[2]
+    result = scanned(tmp_path, "class_tokens = 'x'", skip_unreadable=True)
+    assert len(result.records) == 2 and sum("left out: image" in finding for finding in result.findings) == 3
+
+
+def test_small_and_large_images_are_reported_not_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/a.png", (127, 200))
+    photo(tmp_path / "dog/b.png", (3001, 128))
+    photo(tmp_path / "dog/c.png", (3000, 128))
+    findings = scanned(tmp_path, "class_tokens = 'x'").findings
+    assert len(findings) == 2 and "a.png (127×200)" in findings[0] and "b.png (3001×128)" in findings[1] and "c.png" not in str(findings)
+
+
+def test_jpeg_named_png_is_an_image_like_any_other(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/x.jpg").rename(tmp_path / "dog/x.png")
+    assert scanned(tmp_path, "class_tokens = 'x'").records[0].size == (96, 64)
+    assert read_header(tmp_path / "dog/x.png").format == "JPEG"
