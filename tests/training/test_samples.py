@@ -199,6 +199,7 @@ def test_drawing_leaves_every_random_stream_as_it_was(tmp_path):
     def states():
         return torch.get_rng_state().tolist(), random.getstate(), [numpy.asarray(part).tolist() for part in numpy.random.get_state()[1:]]
 
+    torch.manual_seed(99)
     before = states()
     Samples([SamplePrompt("a", width=64, height=64), SamplePrompt("fail")], tmp_path, generate=Painter()).draw(None, 1, None, "cpu")
     assert states() == before
@@ -250,3 +251,32 @@ def test_reading_prompts_imports_no_torch():
     code = "import sys, library.training.samples; print('torch' in sys.modules, 'PIL' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
     assert ended.stdout.strip() == "False False"
+
+
+# ---- the real generator
+
+
+def test_a_real_model_is_drawn_with_and_left_as_it_was(tiny_v1, tmp_path):
+    from library.model.load import load
+
+    model = load(str(tiny_v1), False, False)
+    networks = (model.unet, model.text_encoder, model.vae)
+    model.unet.train()
+    model.text_encoder.train()
+    model.vae.eval()
+    before = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
+    prompts = [SamplePrompt("a (red:1.3) cat", "bad", 64, 64, 2, 7.5, 3), SamplePrompt("a dog", "", 64, 64, 2, 7.5, None, "euler_a")]
+    samples = Samples(prompts, tmp_path, every_n_steps=1, clip_skip=2)
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    first = samples.draw(model, 1, None, torch.device("cpu"))
+    assert torch.equal(torch.randn(3), expected)
+    assert [network.training for network in networks] == [True, True, False]
+    assert all(parameter.grad is None for network in networks for parameter in network.parameters())
+    for network, old in zip(networks, before, strict=True):
+        assert all(torch.equal(value, old[name]) for name, value in network.state_dict().items())
+    again = samples.draw(model, 2, None, torch.device("cpu"))
+    assert len(first) == len(again) == 2
+    assert numpy.array_equal(numpy.asarray(Image.open(first[0])), numpy.asarray(Image.open(again[0])))
+    assert not numpy.array_equal(numpy.asarray(Image.open(first[1])), numpy.asarray(Image.open(again[1])))
