@@ -11,7 +11,7 @@ import toml
 
 from library.data.config_check import check_tree
 from library.data.dataset_build import dataset_options
-from library.data.dataset_keys import KEYS, shown
+from library.data.dataset_keys import KEYS
 
 PAGE = (Path(__file__).parents[2] / "docs/dataset_config.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
