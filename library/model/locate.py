@@ -51,8 +51,10 @@ def _missing(path: Path) -> str:
         names = sorted(path.name for path in folder.iterdir())
     except OSError:
         names = []
-    lowered = {name.lower(): name for name in reversed(names)}
-    close = [lowered[name] for name in difflib.get_close_matches(wanted.lower(), lowered, n=3, cutoff=0.6)]
+    stems: dict[str, list[str]] = {}  # without the ending, which all model files share
+    for name in names:
+        stems.setdefault(Path(name).stem.lower(), []).append(name)
+    close = [name for stem in difflib.get_close_matches(Path(wanted).stem.lower(), stems, n=3, cutoff=0.6) for name in stems[stem]]
     where = f"there is no '{wanted}' in {folder.absolute()}"
     if close:
         return f"{where}; did you mean {' or '.join(close)}?"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,7 @@ SAMPLERS: dict[str, Sampler] = {
         "DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver", "final_sigmas_type": "sigma_min", "steps_offset": 1}
     ),
     "dpmsolver++": Sampler("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "steps_offset": 1}),
-    "dpmsingle": Sampler("DPMSolverSinglestepScheduler", {}),
+    "dpmsingle": Sampler("DPMSolverSinglestepScheduler", {"lower_order_final": True}),
 }
 
 
@@ -58,4 +59,6 @@ def make_scheduler(name: str, prediction: str) -> Any:
     if name not in SAMPLERS:
         raise UserError(f"--sample_sampler {name}: no such sampler; use one of {' '.join(SAMPLERS)}")
     row = SAMPLERS[name]
-    return getattr(diffusers, row.scheduler)(**SCHEDULE, **row.settings, prediction_type=prediction)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # diffusers means to drop "dpmsolver" some day
+        return getattr(diffusers, row.scheduler)(**SCHEDULE, **row.settings, prediction_type=prediction)

@@ -33,9 +33,14 @@ def join_windows(windows: Tensor) -> Tensor:
 
 
 def _weighted(context: Tensor, weights: Tensor) -> Tensor:
-    """Context [B,T,D] × weights [B,T,1], with each caption's mean over T and D kept as it was."""
+    """Context [B,T,D] × weights [B,T,1], with each caption's mean over T and D kept as it was.
+
+    A mean that is next to nothing beside the values themselves (as of an untrained encoder, whose norm gives exactly 0) is no
+    measure of them: such a caption is not rescaled.
+    """
     before = context.float().mean(dim=(1, 2), keepdim=True)
     weighted = context * weights
     after = weighted.float().mean(dim=(1, 2), keepdim=True)
-    kept = torch.where(after.abs() > 1e-8, before / after, torch.ones_like(before))
+    least = 1e-3 * context.float().square().mean(dim=(1, 2), keepdim=True).sqrt()
+    kept = torch.where((before.abs() > least) & (after.abs() > least), before / after, torch.ones_like(before))
     return weighted * kept.to(context.dtype)

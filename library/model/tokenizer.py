@@ -79,6 +79,13 @@ class ClipTokenizer:
         return ids, weights, " ".join(lost)
 
 
+def without_padding(input_ids: LongTensor, weights: FloatTensor | None = None) -> tuple[LongTensor, FloatTensor | None]:
+    """Ids [B,1,77] (and weights) of single windows cut behind the end token of the longest caption: [B,1,T]."""
+    assert input_ids.shape[1] == 1, "only captions of one window have their padding at the end"
+    longest = 1 + int((input_ids == END).int().argmax(dim=-1).max())
+    return input_ids[:, :, :longest], None if weights is None else weights[:, :, :longest]
+
+
 def build_tokenizer(version: str) -> CLIPTokenizer:
     """transformers' CLIPTokenizer made from the merges beside this file: byte characters, word ends, merges, begin, end."""
     from transformers import CLIPTokenizer

@@ -1,0 +1,61 @@
+"""Attention in chunks against torch's own, forwards and backwards; xformers falls back with a word."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from library.model.attention import ChunkedAttention, set_attention
+
+
+def _loss(unet, latents, context):
+    return unet(latents, 500, context).sample.square().mean()
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("chunk", [7, 1024])
+def test_chunked_attention_equals_torchs_own_forwards_and_backwards(version, chunk, models):
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, 4, 8, 8, generator=generator)
+    context = torch.randn(2, 77, models[version].unet.config.cross_attention_dim, generator=generator)
+    results = []
+    for processor in (None, ChunkedAttention(chunk)):
+        unet = copy.deepcopy(models[version].unet)
+        if processor is not None:
+            unet.set_attn_processor(processor)
+        loss = _loss(unet, latents, context)
+        loss.backward()
+        results.append(
+            (loss.detach(), unet.conv_in.weight.grad, unet.down_blocks[0].attentions[0].transformer_blocks[0].attn2.to_k.weight.grad)
+        )
+    for own, chunked in zip(*results, strict=True):
+        torch.testing.assert_close(chunked, own, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_chunked_attention_serves_the_vae_too(models):
+    vae = copy.deepcopy(models["v1"].vae)
+    images = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = vae.encode(images).latent_dist.parameters
+    assert set_attention(copy.deepcopy(models["v1"].unet), vae, "mem_eff") == "mem_eff"
+    assert isinstance(vae.encoder.mid_block.attentions[0].processor, ChunkedAttention)
+    torch.testing.assert_close(vae.encode(images).latent_dist.parameters, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_chunked_attention_keeps_no_attention_map_for_the_gradient():
+    attention = ChunkedAttention(chunk=16)
+    query, key, value = (torch.randn(1, 1, 64, 8, requires_grad=True) for _ in range(3))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda tensor: tensor):
+        attention._attend(query, key, value)
+    assert kept and all(shape[-1] != 64 for shape in kept)  # nothing of [queries, keys]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="xformers may run here")
+def test_xformers_falls_back_with_one_warning_where_it_cannot_run(models, caplog):
+    unet, vae = copy.deepcopy(models["v1"].unet), copy.deepcopy(models["v1"].vae)
+    assert set_attention(unet, vae, "xformers") == "sdpa"
+    assert [record.levelname for record in caplog.records] == ["WARNING"] and "--xformers" in caplog.text
+    assert {type(processor).__name__ for processor in unet.attn_processors.values()} == {"AttnProcessor2_0"}

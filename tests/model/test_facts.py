@@ -1,0 +1,251 @@
+"""What a model is, from headers alone; each wrong file or flag gives one clear line before anything heavy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from library.errors import UserError
+from library.model.facts import check_flags, inspect, usable_clip_skip
+from library.model.locate import locate
+from tests.small_models import write_checkpoint, write_diffusers
+
+UNET_IN = "model.diffusion_model.input_blocks.0.0.weight"
+
+
+def _fault(path) -> str:
+    with pytest.raises(UserError) as caught:
+        inspect(path)
+    (line,) = caught.value.problems
+    assert "\n" not in line and line.startswith("--pretrained_model_name_or_path")
+    return line
+
+
+def _saved(path, state, metadata=None):
+    save_file(state, path, metadata)
+    return path
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("layout", ["safetensors", "ckpt", "diffusers"])
+def test_version_and_layout_are_seen_in_narrow_models_too(version, layout, checkpoints, folders, tmp_path):
+    path = {"safetensors": checkpoints[version], "diffusers": folders[version]}.get(layout)
+    facts = inspect(path or write_checkpoint(tmp_path / "model.ckpt", version))
+    assert (facts.version, facts.layout, facts.in_channels, facts.has_vae) == (version, layout, 4, True)
+
+
+def test_looking_at_a_model_imports_no_torch(checkpoints, folders, tmp_path):
+    paths = [str(checkpoints["v1"]), str(folders["v2"]), str(write_checkpoint(tmp_path / "model.ckpt"))]
+    script = (
+        "import sys\nfrom library.model.load import inspect, check_flags\n"
+        f"for path in {paths!r}: inspect(path)\n"
+        "print([name for name in ('torch', 'safetensors', 'diffusers', 'transformers', 'numpy') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, encoding="utf-8", check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "marker", "expected"),
+    [
+        (None, None, None),
+        ({"modelspec.prediction_type": "v"}, None, "v_prediction"),
+        ({"modelspec.prediction_type": "epsilon"}, None, "epsilon"),
+        ({"modelspec.architecture": "stable-diffusion-v2-768-v"}, None, "v_prediction"),
+        (None, "v_pred", "v_prediction"),
+    ],
+)
+def test_the_prediction_is_taken_from_metadata_or_marker(metadata, marker, expected, checkpoints, tmp_path):
+    state = load_file(checkpoints["v2"])
+    if marker:
+        state[marker] = torch.zeros(0)
+    assert inspect(_saved(tmp_path / "m.safetensors", state, metadata)).prediction == expected
+
+
+@pytest.mark.parametrize(
+    ("version", "v2", "v_parameterization", "prediction", "problem"),
+    [
+        ("v1", True, False, None, "--v2 contradicts the weights"),
+        ("v2", False, False, None, "--v2 is missing"),
+        ("v2", True, True, "epsilon", "--v_parameterization contradicts"),
+        ("v2", True, False, "v_prediction", "--v_parameterization is missing"),
+        ("v1", False, False, None, None),
+        ("v1", False, True, None, None),
+        ("v2", True, False, None, None),
+        ("v2", True, True, None, None),
+        ("v2", True, True, "v_prediction", None),
+    ],
+)
+def test_flags_that_contradict_the_weights_are_told(version, v2, v_parameterization, prediction, problem, checkpoints):
+    from dataclasses import replace
+
+    facts = replace(inspect(checkpoints[version]), prediction=prediction)
+    if problem is None:
+        check_flags(facts, v2, v_parameterization)
+    else:
+        with pytest.raises(UserError, match=problem):
+            check_flags(facts, v2, v_parameterization)
+
+
+def test_v_parameterization_without_v2_is_allowed_with_a_warning(checkpoints, caplog):
+    check_flags(inspect(checkpoints["v1"]), False, True)
+    assert "--v_parameterization without --v2" in caplog.text
+
+
+def test_clip_skip_is_left_out_for_v2_with_a_warning(caplog):
+    assert usable_clip_skip("v1", 2) == 2 and usable_clip_skip("v1", None) is None and usable_clip_skip("v2", None) is None
+    assert not caplog.records
+    assert usable_clip_skip("v2", 2) is None
+    assert "--clip_skip 2" in caplog.text
+    with pytest.raises(UserError, match="--clip_skip 0"):
+        usable_clip_skip("v1", 0)
+
+
+@pytest.mark.parametrize(("channels", "kind"), [(9, "an inpainting model"), (5, "a depth-to-image model"), (8, "InstructPix2Pix")])
+def test_models_for_other_tasks_are_refused(channels, kind, checkpoints, tmp_path):
+    state = load_file(checkpoints["v1"])
+    state[UNET_IN] = torch.zeros(state[UNET_IN].shape[0], channels, 3, 3)
+    assert f"{kind}" in _fault(_saved(tmp_path / "m.safetensors", state))
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"], "is a LoRA file"),
+        (["unet.down_blocks.0.attentions.0.to_q.lora_A.weight"], "is a LoRA file"),
+        (["first_stage_model.decoder.conv_in.weight"], "is a VAE alone; give it with --vae"),
+        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "is a VAE alone"),
+        (["emb_params"], "is a Textual Inversion embedding"),
+        (["control_model.input_blocks.0.0.weight"], "is a ControlNet"),
+        (["down_blocks.0.resnets.0.conv1.weight"], "is one part of a Diffusers model"),
+        ([UNET_IN, "conditioner.embedders.0.transformer.x"], "is an SDXL model"),
+        ([UNET_IN, "model.diffusion_model.label_emb.0.0.weight"], "is an SDXL model"),
+        ([UNET_IN], "no text encoder"),
+        (["model.diffusion_model.joint_blocks.0.x"], "another family"),
+        (["double_blocks.0.x"], "another family"),
+        (["something"], "is no Stable Diffusion checkpoint"),
+    ],
+)
+def test_other_kinds_of_files_are_recognised(names, kind, tmp_path):
+    assert kind in _fault(_saved(tmp_path / "m.safetensors", {name: torch.zeros(4, 4, 3, 3) for name in names}))
+
+
+@pytest.mark.parametrize("keep", [0, 5, 1000, -1000])
+def test_a_safetensors_file_cut_short_is_told(keep, checkpoints, tmp_path):
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(checkpoints["v1"].read_bytes()[:keep])
+    assert any(words in _fault(path) for words in ("cut short", "is an empty file", "is damaged"))
+
+
+@pytest.mark.parametrize("keep", [1000, -1000, 0.5])
+def test_a_ckpt_cut_short_is_told(keep, tmp_path):
+    path = write_checkpoint(tmp_path / "cut.ckpt")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep) if isinstance(keep, float) else keep])
+    assert "cut short" in _fault(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>not found</html>", "is a web page"),
+        (b"hello, I am no model at all, just text", "no checkpoint"),
+        (b"\x10\x00\x00\x00\x00\x00\x00\x00{broken json!!!!", "header is damaged"),
+    ],
+)
+def test_what_is_no_model_at_all_is_told(content, words, tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(content)
+    assert words in _fault(tmp_path / "m.safetensors")
+
+
+def test_a_mistyped_path_names_close_files_and_asks_no_hub(tmp_path, monkeypatch):
+    import library.model.locate as place
+
+    monkeypatch.setattr(place, "_from_hub", lambda *_: pytest.fail("the hub was asked"))
+    (tmp_path / "AnythingV3.safetensors").touch()
+    (tmp_path / "other.ckpt").touch()
+    assert "did you mean AnythingV3.safetensors?" in _fault(tmp_path / "anything_v3.safetensors")
+    assert "AnythingV3.safetensors, other.ckpt" in _fault(tmp_path / "zzz.safetensors")
+    assert f"there is no 'nowhere' in {tmp_path}" in _fault(tmp_path / "nowhere" / "x.safetensors")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "one").touch()
+    assert "did you mean one?" in _fault("models/onne")  # looks like a hub id, but the folder is here
+    for name in ("x.safetensors", "owner/x.ckpt", "./owner/name", "just-a-name", "a/b/c", r"C:\models\x"):
+        assert "there is no" in _fault(name)
+
+
+def test_a_hub_id_that_cannot_be_had_is_told_at_once(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert "HF_HUB_OFFLINE is set" in _fault("nobody/no-such-model")
+
+
+def test_an_unreachable_hub_is_told_at_once(monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    def refuse(*args, **kwargs):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", refuse)
+    assert "cannot be reached" in _fault("nobody/no-such-model")
+
+
+def test_a_hub_id_becomes_the_folder_in_the_cache(folders, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    asked = []
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    names = [path.relative_to(folders["v1"]).as_posix() for path in folders["v1"].rglob("*") if path.is_file()]
+    siblings = [type("File", (), {"rfilename": name}) for name in [*names, "vae/diffusion_pytorch_model.bin", "v1.ckpt"]]
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, **__: type("Info", (), {"siblings": siblings}))
+
+    def download(name, allow_patterns, **kwargs):
+        asked.append(allow_patterns)
+        return str(folders["v1"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert inspect("someone/some-model").version == "v1"
+    assert not any("safetensors" in pattern for pattern in asked[0])
+    assert locate("someone/some-model", "--vae") == folders["v1"]
+    assert [pattern for pattern in asked[1] if "." in pattern and "json" not in pattern] == [
+        "unet/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
+
+
+def test_wrong_folders_are_told_with_what_was_meant(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    assert "no unet/config.json" in _fault(folder)
+    write_diffusers(folder / "good")
+    assert f"did you mean {folder / 'good'}" in _fault(folder)
+    assert "name the folder above it" in _fault(folder / "good" / "vae")
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.safetensors").touch()
+    assert "name one file" in _fault(tmp_path / "files")
+
+
+def test_folders_of_other_models_are_refused(folders, tmp_path):
+    folder = tmp_path / "m"
+    shutil.copytree(folders["v1"], folder)
+    config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}), encoding="utf-8")
+    assert "an inpainting model" in _fault(folder)
+    (folder / "text_encoder_2").mkdir()
+    assert "is an SDXL model" in _fault(folder)
+    (folder / "unet" / "config.json").write_text("{", encoding="utf-8")
+    assert "no valid JSON" in _fault(folder)

@@ -1,0 +1,40 @@
+"""Weighted captions against figures worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from library.model.prompt_weights import parse
+
+
+@pytest.mark.parametrize(
+    ("caption", "expected"),
+    [
+        ("plain text, with: a colon", [("plain text, with: a colon", 1.0)]),
+        ("(a)", [("a", 1.1)]),
+        ("((a))", [("a", 1.21)]),
+        ("[a]", [("a", 1 / 1.1)]),
+        ("[[a]]", [("a", 1 / 1.21)]),
+        ("(a:1.23)", [("a", 1.23)]),
+        ("(a: .5 )b", [("a", 0.5), ("b", 1.0)]),
+        ("(a [b (c:2)] d)", [("a ", 1.1), ("b ", 1.0), ("c", 2.0), (" d", 1.1)]),
+        ("x (a:1.5) y", [("x ", 1.0), ("a", 1.5), (" y", 1.0)]),
+        (r"\(a\) \[b\] \\", [(r"(a) [b] " + "\\", 1.0)]),
+        ("", []),
+        ("()", []),
+    ],
+)
+def test_brackets_multiply_weights(caption, expected):
+    parsed = parse(caption)
+    assert [text for text, _ in parsed] == [text for text, _ in expected]
+    assert [weight for _, weight in parsed] == pytest.approx([weight for _, weight in expected])
+
+
+@pytest.mark.parametrize("caption", ["(a", "a)", "[a", "a]", "a:1.2)", "(((", ")(", r"a\b", "[a)"])
+def test_malformed_brackets_stay_literal_text(caption):
+    assert parse(caption) == [(caption, 1.0)]
+
+
+def test_what_is_no_number_is_no_weight():
+    assert parse("(a:1.2.3)") == [("a:1.2.3", 1.1)]
+    assert parse("(a:b)") == [("a:b", 1.1)]

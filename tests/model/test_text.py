@@ -1,0 +1,87 @@
+"""Text encoding against transformers called by hand, window by window."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from library.model.text import encode_text
+from library.model.tokenizer import ClipTokenizer
+from tests.small_models import write_checkpoint
+
+CAPTIONS = ("a photo of a cat", "a dog, " * 40, "cat " * 300)
+
+
+@pytest.fixture(scope="module")
+def by_transformers(folders):
+    """The text encoders as transformers itself reads them from Diffusers folders."""
+    from transformers import CLIPTextModel
+
+    return {version: CLIPTextModel.from_pretrained(folder / "text_encoder", dtype=torch.float32) for version, folder in folders.items()}
+
+
+@pytest.mark.parametrize("version", ["v1", "v2"])
+@pytest.mark.parametrize("length", [75, 150, 225])
+@pytest.mark.parametrize("clip_skip", [None, 1, 2])
+@torch.no_grad()
+def test_encoding_equals_transformers_called_by_hand(version, length, clip_skip, models, by_transformers):
+    tokenizer = ClipTokenizer(version, length)
+    ids = torch.stack([tokenizer(caption)[0] for caption in CAPTIONS])
+    ours = models[version].encode_text(ids, clip_skip=clip_skip)
+    oracle = by_transformers[version]
+    for caption, context in zip(ids, ours, strict=True):
+        windows = []
+        for window in caption:
+            states = oracle(window[None], output_hidden_states=True).hidden_states
+            windows.append(oracle.final_layer_norm(states[-(clip_skip or 1)])[0])
+        expected = [windows[0][0], *(state for window in windows for state in window[1:76]), windows[-1][76]]
+        assert context.shape == (length + 2, windows[0].shape[-1])
+        torch.testing.assert_close(context, torch.stack(expected), atol=1e-5, rtol=1e-5)
+
+
+def test_clip_skip_changes_the_context(models):
+    ids = models["v1"].tokenizer("a photo of a cat")[0][None]
+    assert not torch.allclose(models["v1"].encode_text(ids), models["v1"].encode_text(ids, clip_skip=2), atol=1e-2)
+
+
+def test_v2_never_looks_at_the_last_layer_of_its_file(tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    from library.model.load import load
+
+    path = write_checkpoint(tmp_path / "v2.safetensors", "v2")
+    state = load_file(path)
+    last = [name for name in state if ".resblocks.2." in name]  # two layers in use, and the third
+    assert last
+    for name in last:
+        state[name] = torch.full_like(state[name], float("nan"))
+    save_file(state, path)
+    model = load(path, v2=True)
+    assert model.encode_text(model.tokenizer("a cat")[0][None]).isfinite().all()
+
+
+def test_weights_of_one_change_nothing(models):
+    ids = models["v1"].tokenizer("a photo of a cat")[0][None]
+    assert models["v1"].encode_text(ids, torch.ones(1, 1, 77)).equal(models["v1"].encode_text(ids))
+
+
+def test_weights_scale_their_tokens_and_keep_the_mean(models):
+    text_encoder = copy.deepcopy(models["v1"].text_encoder)
+    torch.nn.init.constant_(text_encoder.final_layer_norm.bias, -0.1)  # as in real models, the mean is not 0
+    tokenizer = ClipTokenizer("v1", 150, weighted=True)
+    ids, weights = tokenizer("a (cat:1.5) on [grass]" + ", tree" * 50)
+    plain = encode_text(text_encoder, ids[None])[0]
+    ours = encode_text(text_encoder, ids[None], None, weights[None])[0]
+    factors = torch.cat([weights[0, :1], weights[0, 1:76], weights[1, 1:76], weights[1, -1:]])
+    expected = plain * factors[:, None]
+    expected = expected * (plain.mean() / expected.mean())
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(ours.mean(), plain.mean(), atol=1e-5, rtol=1e-3)
+
+
+def test_an_encoder_whose_mean_is_nothing_is_weighted_without_rescaling(models):
+    ids, weights = ClipTokenizer("v1", weighted=True)("a (cat:1.5)")
+    plain = models["v1"].encode_text(ids[None])  # an untrained norm: the mean over the width is 0 but for rounding
+    torch.testing.assert_close(models["v1"].encode_text(ids[None], weights[None]), plain * weights[0][None, :, None])
