@@ -47,7 +47,7 @@ def test_notes_beside_the_training_metadata_do_not_change_the_hashes(models, tmp
     found = []
     for name, notes in (("a", {"ss_x": "1"}), ("b", {"ss_x": "1", "title": "mine"})):
         torch.manual_seed(0)
-        _saved(models, tmp_path / f"{name}.safetensors", metadata=notes)
+        _saved(models, tmp_path / f"{name}.safetensors", dim=2000, metadata=notes)  # over 1 MiB
         with safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
             found.append({key: value for key, value in file.metadata().items() if key.startswith("sshs")})
     assert found[0] == found[1] and set(found[0]) == {"sshs_model_hash", "sshs_legacy_hash"}

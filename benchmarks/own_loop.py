@@ -1,0 +1,151 @@
+"""This suite's side of `benchmarks/train_step.py`: the real loop, task, methods and optimizer on a checkpoint, with cached latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from benchmarks.rounds import Finished, Job, matmul_tflops, read_job, steps, unet_tflop
+from library import console
+from library.data.batch import Batch
+from library.data.latent_cache import draw_latents
+from library.diffusion.noise import NoiseSettings
+from library.diffusion.objective import Objective
+from library.diffusion.schedule import NoiseSchedule
+from library.methods.full_model import FullModelMethod, FullModelSettings
+from library.methods.network import NetworkMethod, NetworkSettings
+from library.model.attention import set_attention
+from library.model.load import load
+from library.training.loop import Events, train
+from library.training.lr_schedule import make_schedule
+from library.training.method import Method
+from library.training.optimizer import make_optimizer
+from library.training.plan import make_plan
+from library.training.precision import frozen_dtype
+from library.training.state import TrainState
+from library.training.task import DiffusionTask
+
+CACHED = 16  # images in the cache
+
+
+def main() -> None:
+    """Make everything ready as `library.training.assemble` does, then train in the driver's rounds."""
+    job = read_job()
+    console.setup()
+    accelerator = Accelerator(mixed_precision=job.precision)
+    model = load(job.model, dtype=frozen_dtype(job.precision))
+    set_attention(model.unet, None, "sdpa")
+    model.vae = torch.nn.Identity()  # latents are cached; the peer has none either
+    if job.method == "full":  # trained weights are float32
+        model.unet.float()
+        if job.text_encoder:
+            model.text_encoder.float()
+    method = _method(job)
+    method.attach(model)
+    if job.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+        model.text_encoder.gradient_checkpointing_enable()
+    made = make_optimizer("AdamW", method.param_groups(), job.learning_rate, None, fused=job.precision != "fp16")
+    plan = make_plan(
+        1 << 20,
+        accumulation=1,
+        max_train_steps=1 << 20,
+        max_train_epochs=None,
+        warmup=0,
+        save_every_n_epochs=None,
+        save_n_epoch_ratio=None,
+        save_every_n_steps=None,
+    )
+    schedule = make_schedule(made.optimizer, "constant", updates=plan.updates, warmup=0, cycles=1, power=1.0)
+    noise = NoiseSchedule.stable_diffusion().to(accelerator.device)
+    task = DiffusionTask(model, method, noise, Objective(noise, model.prediction, None, False), NoiseSettings(0.0, 0.0, 0, 0.3), None)
+    task, optimizer = accelerator.prepare(task, made.optimizer)
+    try:
+        train(
+            accelerator=accelerator,
+            task=task,
+            method=method,
+            optimizer=optimizer,
+            schedule=schedule.schedule,
+            batches=lambda epoch, start: _batches(job, _facts(job, method)),
+            plan=plan,
+            state=TrainState(0),
+            max_grad_norm=job.max_grad_norm,
+            events=Events(),
+        )
+    except Finished:
+        return
+
+
+def _method(job: Job) -> Method:
+    if job.method == "full":
+        settings = FullModelSettings(job.learning_rate, None if job.text_encoder else 0, None, job.gradient_checkpointing)
+        return FullModelMethod(settings, _never_saved)
+    return NetworkMethod(
+        NetworkSettings(
+            module="networks.lora",
+            dim=job.rank,
+            alpha=1.0,
+            dropout=None,
+            args={},
+            weights=None,
+            dim_from_weights=False,
+            train_unet=True,
+            train_text_encoder=job.text_encoder,
+            learning_rate=job.learning_rate,
+            unet_lr=None,
+            text_encoder_lr=None,
+            scale_weight_norms=None,
+            base_weights=(),
+            gradient_checkpointing=job.gradient_checkpointing,
+        )
+    )
+
+
+def _never_saved(model: Any, path: Path, dtype: torch.dtype | None, metadata: Any) -> None:
+    raise AssertionError("a benchmark saves nothing")
+
+
+def _facts(job: Job, method: Method) -> dict[str, Any]:
+    trained = sum(parameter.numel() for group in method.param_groups() for parameter in group["params"])
+    floor = {}
+    if job.device == "cuda":
+        floor = {"matmul_tflops": matmul_tflops(job.device, job.precision), "unet_tflop": unet_tflop(job.resolution)}
+    return {"trained": trained, **floor}
+
+
+def _batches(job: Job, facts: dict[str, Any]) -> Iterator[Batch]:
+    """Batches as the latent cache makes them: a new draw from each image's moments, on the CPU."""
+    moments, ids = cached_inputs(job)
+    for step in steps(job, facts):
+        chosen = torch.arange(step * job.batch, (step + 1) * job.batch) % CACHED
+        seeds = chosen + 1000 * step
+        names = tuple(f"image {number}" for number in chosen.tolist())
+        yield Batch(
+            images=None,
+            latents=draw_latents(moments[chosen], seeds),
+            input_ids=ids[chosen].unsqueeze(1),
+            token_weights=None,
+            loss_weights=torch.ones(job.batch),
+            seeds=seeds,
+            captions=names,
+            paths=names,
+            records=tuple(chosen.tolist()),
+        )
+
+
+def cached_inputs(job: Job) -> tuple[Tensor, Tensor]:
+    """Moments [16,8,h,w] and token ids [16,77] that both sides train on."""
+    generator = torch.Generator().manual_seed(0)
+    side = job.resolution // 8
+    mean = 5 * torch.randn(CACHED, 4, side, side, generator=generator)
+    return torch.cat([mean, torch.full_like(mean, -6.0)], dim=1), torch.randint(0, 49406, (CACHED, 77), generator=generator)
+
+
+if __name__ == "__main__":
+    main()
