@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from library.model.product import FILES, product_form, save_product
 from library.training.method import keep_caption
-
-SaveModel = Callable[[Any, Path, torch.dtype | None, Mapping[str, str] | None], None]
 
 
 @dataclass(frozen=True)
@@ -21,24 +20,26 @@ class FullModelSettings:
 
     learning_rate: float
     text_encoder_updates: int | None = None
-    text_encoder_lr: float | None = None
-    gradient_checkpointing: bool = False
+    use_safetensors: bool = False
+    save_model_as: str | None = None  # None: the form of the source
 
 
 class FullModelMethod:
-    """DreamBooth and fine-tuning: the product is a whole checkpoint, written by `save_model`."""
+    """DreamBooth and fine-tuning: the product is the whole model."""
 
     name = "full_model"
     rewrite_caption = staticmethod(keep_caption)
+    full_precision = True
 
-    def __init__(self, settings: FullModelSettings, save_model: SaveModel) -> None:
+    def __init__(self, settings: FullModelSettings) -> None:
         self.settings = settings
-        self._save = save_model
         self._model: Any = None
+        self._form = ""
 
     def attach(self, model: Any) -> None:
         """Freeze the VAE and whatever is not trained."""
         self._model = model
+        self._form = product_form(self.settings.save_model_as, self.settings.use_safetensors, model.source.layout)
         model.vae.requires_grad_(False)
         model.unet.requires_grad_(True)
         model.text_encoder.requires_grad_(self.settings.text_encoder_updates != 0)
@@ -49,9 +50,9 @@ class FullModelMethod:
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group a part."""
-        groups = [{"params": list(self._model.unet.parameters()), "lr": self.settings.learning_rate, "name": "unet"}]
+        rate = self.settings.learning_rate
+        groups = [{"params": list(self._model.unet.parameters()), "lr": rate, "name": "unet"}]
         if self.settings.text_encoder_updates != 0:
-            rate = self.settings.learning_rate if self.settings.text_encoder_lr is None else self.settings.text_encoder_lr
             groups.append({"params": list(self._model.text_encoder.parameters()), "lr": rate, "name": "textencoder"})
         return groups
 
@@ -64,13 +65,19 @@ class FullModelMethod:
         """Nothing changes with the epoch."""
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """Nothing has to be limited or restored."""
+        """Freeze the text encoder for good when its last update is done, so that it costs no gradients from then on."""
+        if self.settings.text_encoder_updates and not self.trains_text_encoder(step + 1):
+            self._model.text_encoder.requires_grad_(False)
         return {}
 
     def describe(self) -> Mapping[str, Any]:
         """A checkpoint has no `ss_network_*` keys."""
         return {}
 
+    def extension(self, save_model_as: str | None) -> str:
+        """That of the file; a Diffusers folder has none."""
+        return FILES.get(self._form, "")
+
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
-        """Write the whole model."""
-        self._save(self._model, path, dtype, metadata)
+        """Write the whole model; as trained, in float32, where no dtype is given."""
+        save_product(self._model, path, self._form, dtype or torch.float32, metadata)

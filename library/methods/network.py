@@ -65,6 +65,7 @@ class NetworkMethod:
 
     name = "network"
     rewrite_caption = staticmethod(keep_caption)
+    full_precision = False
 
     def __init__(self, settings: NetworkSettings) -> None:
         self.settings = settings
@@ -154,6 +155,10 @@ class NetworkMethod:
             "ss_text_encoder_lr": settings.text_encoder_lr,
             "ss_scale_weight_norms": settings.scale_weight_norms,
         }
+
+    def extension(self, save_model_as: str | None) -> str:
+        """That of the format."""
+        return f".{save_model_as or 'safetensors'}"
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""

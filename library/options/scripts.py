@@ -9,6 +9,7 @@ from library.options.config import ConfigOptions
 from library.options.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
 from library.options.declare import Script
 from library.options.diffusion import DiffusionOptions
+from library.options.full_model import CheckpointSavingOptions, DreamBoothOptions
 from library.options.hub import HubOptions
 from library.options.logging import LoggingOptions
 from library.options.model import ModelOptions
@@ -21,6 +22,11 @@ from library.options.training import TrainingOptions
 
 @dataclass(frozen=True)
 class NetworkDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, RegularizationOptions, DataOptions):
+    """Images and captions"""
+
+
+@dataclass(frozen=True)
+class DreamBoothDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, RegularizationOptions, DataOptions):
     """Images and captions"""
 
 
@@ -44,4 +50,24 @@ class TrainNetwork(Script):
     config: ConfigOptions
 
 
-SCRIPTS: tuple[type[Script], ...] = (TrainNetwork,)
+@dataclass(frozen=True)
+class TrainDb(Script):
+    """Teach a whole Stable Diffusion 1.x or 2.x model a subject or style from captioned images or class words (DreamBooth)."""
+
+    name: ClassVar[str] = "train_db.py"
+    required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir")
+
+    model: ModelOptions
+    data: DreamBoothDataOptions
+    trained: DreamBoothOptions
+    training: TrainingOptions
+    optimizer: OptimizerOptions
+    diffusion: DiffusionOptions
+    saving: CheckpointSavingOptions
+    sampling: SamplingOptions
+    logging: LoggingOptions
+    hub: HubOptions
+    config: ConfigOptions
+
+
+SCRIPTS: tuple[type[Script], ...] = (TrainNetwork, TrainDb)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from library.model.load import load
 from library.options.declare import Script, values_of
 from library.training.events import RunEvents
 from library.training.inputs import Inputs
+from library.model.tokenizer import without_padding
 from library.training.loop import train
 from library.training.lr_schedule import make_schedule
 from library.training.method import Method
@@ -39,8 +42,9 @@ def train_model(options: Script, inputs: Inputs, method: Method) -> None:
     training = options.training
     accelerator = _accelerator(training.mixed_precision)
     seed = _seed(training.seed)
-    events = RunEvents(options, inputs, method, seed, accelerator, started)
-    model = _model(options, accelerator)
+    _optimizer(options, [{"params": [nn.Parameter(torch.zeros(1))]}], inputs)  # a wrong name or argument is told before minutes of loading
+    events = RunEvents(options, inputs, method, seed, accelerator, samples, started)
+    model = _model(options, method, accelerator)
     method.attach(model)
     if training.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
@@ -96,13 +100,14 @@ def _model(options: Script, accelerator: Accelerator) -> Any:
         given.v2,
         given.v_parameterization,
         given.vae,
-        frozen_dtype(options.training.mixed_precision),
+        torch.float32 if method.full_precision else frozen_dtype(options.training.mixed_precision),
         given.tokenizer_cache_dir,
         given.max_token_length,
     )
-    if options.data.weighted_captions:
+    if values.get("weighted_captions"):
         model.tokenizer = model.tokenizer.with_settings(model.tokenizer.windows, weighted=True)
-    attention = "xformers" if options.training.xformers else "mem_eff" if options.training.mem_eff_attn else "sdpa"
+    xformers = values["xformers"] or values.get("diffusers_xformers")
+    attention = "xformers" if xformers else "mem_eff" if values["mem_eff_attn"] else "sdpa"
     set_attention(model.unet, model.vae, attention)
     return model
 
@@ -142,8 +147,15 @@ def _batches(
     return batches
 
 
-def _optimizer(options: Script, method: Method, inputs: Inputs) -> tuple[MadeOptimizer, Any]:
+def _unpadded(batch: Batch) -> Batch:
+    input_ids, token_weights = without_padding(batch.input_ids, batch.token_weights)
+    return replace(batch, input_ids=input_ids, token_weights=token_weights)
+
+
+def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs) -> tuple[MadeOptimizer, MadeSchedule]:
     given = options.optimizer
+        if values_of(options).get("no_token_padding"):
+            loaded = map(_unpadded, loaded)
     # fused kernels hide from fp16's gradient scaler that an update was left out
     fused = options.training.mixed_precision != "fp16"
     made = make_optimizer(optimizer_name(given), method.param_groups(), given.learning_rate, given.optimizer_args, fused)

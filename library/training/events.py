@@ -42,7 +42,7 @@ class RunEvents:
         """The loop's events, now that model and optimizer exist."""
         saving = self._options.saving
         self._model, self._made = model, made
-        names = FileNames(Path(saving.output_dir), saving.output_name, f".{saving.save_model_as}")
+        names = FileNames(Path(saving.output_dir), saving.output_name, self._method.extension(saving.save_model_as))
         self._checkpointer = Checkpointer(names, self._inputs.plan, self._write, saving.save_last_n_epochs, saving.save_last_n_steps)
         if self._accelerator.is_main_process:
             self._tracker = Tracker.from_options(self._options, self._method.name)
@@ -110,7 +110,7 @@ class RunEvents:
         saving = self._options.saving
         metadata = self._metadata() | facts.moment_metadata(epochs, step)
         with weights_to_keep(self._made.optimizer):
-            self._method.save(path, save_dtype(saving.save_precision), facts.minimal(metadata) if saving.no_metadata else metadata)
+            self._method.save(path, save_dtype(values["save_precision"]), metadata)
 
     def _metadata(self) -> dict[str, str]:
         plan = self._inputs.plan
@@ -118,6 +118,8 @@ class RunEvents:
         for model_hash in self._hashes:
             hashes |= model_hash.values()
         return facts.run_metadata(
+        if values.get("no_metadata"):
+            metadata = facts.minimal(metadata)
             values_of(self._options),
             started=self._started,
             seed=self._seed,

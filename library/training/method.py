@@ -26,6 +26,7 @@ class Method(Protocol):
 
     name: str
     rewrite_caption: CaptionRewriter
+    full_precision: bool  # the model's own weights are trained, or go into the product: they are kept in float32
 
     def attach(self, model: Any) -> None:
         """Freeze, unfreeze and insert what this method needs into the `StableDiffusion`; called once, before any step."""
@@ -47,6 +48,9 @@ class Method(Protocol):
 
     def describe(self) -> Mapping[str, Any]:
         """This method's own metadata (`ss_*` keys) for the file it saves."""
+
+    def extension(self, save_model_as: str | None) -> str:
+        """The ending of its product with the dot, "" for a folder; `save_model_as` is the option of that name."""
 
     def save(self, path: Path, dtype: Any, metadata: Mapping[str, str] | None) -> None:
         """Write the product, whole or not at all; `dtype` None keeps float32."""

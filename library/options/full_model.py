@@ -1,0 +1,44 @@
+"""Options of the scripts that train the model's own weights: train_db.py and fine_tune.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+from library.options.saving import SavingOptions
+
+
+@dataclass(frozen=True)
+class DreamBoothOptions:
+    """What is trained"""
+
+    stop_text_encoder_training: int | None = opt(
+        None,
+        "Train the text encoder for so many steps only, then the U-Net alone; -1 = never train it. Left out: it is trained throughout.",
+        at_least=-1,
+    )
+    no_token_padding: bool = opt(
+        False,
+        "Do not fill captions up to 75 tokens (as Diffusers' DreamBooth script did). Leave it out unless you compare with that script.",
+    )
+
+
+@dataclass(frozen=True)
+class FineTuneOptions:
+    """What is trained"""
+
+    train_text_encoder: bool = opt(False, "Train the text encoder too. Left out, only the U-Net is trained.")
+    diffusers_xformers: bool = opt(False, "Use xformers through Diffusers; here the same as --xformers.")
+
+
+@dataclass(frozen=True)
+class CheckpointSavingOptions(SavingOptions):
+    """Saving results"""
+
+    save_model_as: str | None = opt(
+        None,
+        "Form of the result: one file (ckpt, safetensors) or a Diffusers folder (diffusers, diffusers_safetensors). "
+        "Left out: the form of the model that training starts from.",
+        choices=("ckpt", "safetensors", "diffusers", "diffusers_safetensors"),
+    )
+    use_safetensors: bool = opt(False, "Write weights as safetensors where --save_model_as leaves it open or says ckpt or diffusers.")
