@@ -20,6 +20,8 @@ from library.console import progress
 SIDE = 64
 SCALE_FACTOR = 0.18215  # what every Stable Diffusion program multiplies latents with, so the latents' deviation must be its inverse
 WIDTHS = (64, 64, 64, 64)
+CROP = 32  # pixels; most steps see parts of pictures, a quarter of the work
+CROPPED_SHARE = 0.8
 
 
 def make_vae():
@@ -57,6 +59,9 @@ def train_vae(
     started, losses = time.time(), []
     for step in progress(range(steps), label="autoencoder", unit="step"):
         images = pictures(rng, batch)
+        if step < CROPPED_SHARE * steps:
+            left, top = rng.randint(0, SIDE - CROP), rng.randint(0, SIDE - CROP)
+            images = images[:, :, top : top + CROP, left : left + CROP].contiguous()
         with torch.autocast("cpu", torch.bfloat16):
             distribution = vae.encode(images).latent_dist
             decoded = vae.decode(distribution.sample()).sample
@@ -108,7 +113,7 @@ def main() -> None:
     """Train and write the autoencoder as a Diffusers folder with its figures beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

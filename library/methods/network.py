@@ -89,7 +89,7 @@ class NetworkMethod:
         self._groups = self.network.optimizer_groups(settings)
         if not any(True for group in self._groups for _ in group["params"]):
             raise UserError(
-                f"--network_module {settings.module}: nothing is left to train; check --unet_lr and --text_encoder_lr (0 turns a part off), "
+                f"--network_module {settings.module}: nothing is left to train; check --unet_lr, --text_encoder_lr (0 turns a part off), "
                 "--network_train_…_only and --network_args"
             )
         self.network.call("prepare_grad_etc", model.text_encoder, model.unet)

@@ -159,6 +159,14 @@ def _network(given: Given) -> Iterator[str]:
         yield f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights; give one for each file"
 
 
+def _full_model(given: Given) -> Iterator[str]:
+    if given.no_token_padding and (given.max_token_length or 75) > 75:
+        yield f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out"
+    both = [field for field in ("mem_eff_attn", "sdpa") if getattr(given, field)]
+    if given.diffusers_xformers and both:
+        yield f"{given.at('diffusers_xformers')}: cannot be used together with --{both[0]}; choose one"
+
+
 def _saving(given: Given) -> Iterator[str]:
     if given.output_dir is not None:
         yield from _writable(given, "output_dir")
@@ -182,7 +190,7 @@ def _logging(given: Given) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    _data_source, _resolution, _buckets, _augmentation, _noise, _optimizer, _attention, _network, _saving, _sampling, _logging,
+    _data_source, _resolution, _buckets, _augmentation, _noise, _optimizer, _attention, _network, _full_model, _saving, _sampling, _logging,
 )  # fmt: skip
 
 
@@ -243,10 +251,10 @@ def _writable(given: Given, field: str) -> Iterator[str]:
 
 def _remarks(given: Given) -> Iterator[str]:
     """What is accepted as it always was, but hardly meant so."""
-    if given.v2 and given.clip_skip is not None:
-        yield f"{given.at('clip_skip')}: should not be used with --v2, whose models always use the layer before the last"
     if given.sample_prompts is not None and given.sample_every_n_steps is None and given.sample_every_n_epochs is None:
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
+    if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:
+        yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
     if given.base_weights_multiplier and len(given.base_weights_multiplier) < len(given.base_weights):
         yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"
     if given.save_last_n_epochs is not None and given.save_every_n_epochs is None and given.save_n_epoch_ratio is None:

@@ -10,8 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import broadcast_object_list, gather_object
+from torch import nn
 
 from library.console import log, progress
 from library.data.batch import Batch
@@ -22,21 +24,24 @@ from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
 from library.model.attention import set_attention
+from library.model.facts import usable_clip_skip
 from library.model.load import load
+from library.model.tokenizer import without_padding
 from library.options.declare import Script, values_of
 from library.training.events import RunEvents
 from library.training.inputs import Inputs
-from library.model.tokenizer import without_padding
 from library.training.loop import train
-from library.training.lr_schedule import make_schedule
+from library.training.lr_schedule import MadeSchedule, make_schedule
 from library.training.method import Method
 from library.training.optimizer import MadeOptimizer, make_optimizer
+from library.training.optimizer_table import resolve_name
 from library.training.precision import check_device, frozen_dtype
+from library.training.samples import Samples
 from library.training.state import TrainState
 from library.training.task import DiffusionTask
 
 
-def train_model(options: Script, inputs: Inputs, method: Method) -> None:
+def train_model(options: Script, inputs: Inputs, method: Method, samples: Samples | None) -> None:
     """Build every component from plain values, train, and leave the product in `--output_dir`."""
     started = time.time()
     training = options.training
@@ -54,7 +59,11 @@ def train_model(options: Script, inputs: Inputs, method: Method) -> None:
     if cache is None:
         model.vae.to(accelerator.device)
     batches = _batches(options, inputs, model, method, seed, cache, accelerator)
-    made, schedule = _optimizer(options, method, inputs)
+    made, schedule = _optimizer(options, method.param_groups(), inputs)
+    for note in (*made.notes, *schedule.notes):
+        log.info(note)
+    for warning in (*made.warnings, *schedule.warnings):
+        log.warning(warning)
     task = _task(options, model, method, accelerator)
     task, optimizer = accelerator.prepare(task, made.optimizer)
     Path(options.saving.output_dir).mkdir(parents=True, exist_ok=True)
@@ -63,7 +72,7 @@ def train_model(options: Script, inputs: Inputs, method: Method) -> None:
         task=task,
         method=method,
         optimizer=optimizer,
-        schedule=schedule,
+        schedule=schedule.schedule,
         batches=batches,
         plan=inputs.plan,
         state=TrainState(seed),
@@ -92,8 +101,8 @@ def _seed(asked: int | None) -> int:
     return drawn[0]
 
 
-def _model(options: Script, accelerator: Accelerator) -> Any:
-    given = options.model
+def _model(options: Script, method: Method, accelerator: Accelerator) -> Any:
+    given, values = options.model, values_of(options)
     log.info(f"loading {given.pretrained_model_name_or_path}")
     model = load(
         given.pretrained_model_name_or_path,
@@ -115,17 +124,15 @@ def _model(options: Script, accelerator: Accelerator) -> Any:
 def _latent_cache(options: Script, inputs: Inputs, model: Any, accelerator: Accelerator) -> LatentCache:
     """Encode every image once; afterwards the VAE leaves the device."""
     model.vae.to(accelerator.device)
-    bar = progress(total=-(-LatentCache.size(inputs.data) // accelerator.num_processes), label="caching latents", unit="image")
     cache = LatentCache.build(
         inputs.data,
         lambda images: model.moments(images.to(accelerator.device)),
         options.data.vae_batch_size,
-        progress=bar.update,
+        progress=partial(progress, label="caching latents", unit="image"),
         process=accelerator.process_index,
         processes=accelerator.num_processes,
         gather=(lambda part: gather_object([part])) if accelerator.num_processes > 1 else None,
     )
-    bar.close()
     model.vae.to("cpu")
     return cache
 
@@ -142,6 +149,8 @@ def _batches(
 
     def batches(epoch: int, start: int) -> Iterable[Batch]:
         loaded = loader.epoch(epoch, start)
+        if values_of(options).get("no_token_padding"):
+            loaded = map(_unpadded, loaded)
         return loaded if cache is None else map(cache.attach, loaded)
 
     return batches
@@ -154,11 +163,10 @@ def _unpadded(batch: Batch) -> Batch:
 
 def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs) -> tuple[MadeOptimizer, MadeSchedule]:
     given = options.optimizer
-        if values_of(options).get("no_token_padding"):
-            loaded = map(_unpadded, loaded)
     # fused kernels hide from fp16's gradient scaler that an update was left out
     fused = options.training.mixed_precision != "fp16"
-    made = make_optimizer(optimizer_name(given), method.param_groups(), given.learning_rate, given.optimizer_args, fused)
+    name = resolve_name(given.optimizer_type, given.use_8bit_adam, given.use_lion_optimizer)
+    made = make_optimizer(name, groups, given.learning_rate, given.optimizer_args, fused)
     schedule = make_schedule(
         made.optimizer,
         given.lr_scheduler,
@@ -170,16 +178,7 @@ def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs) ->
         args=given.lr_scheduler_args,
         forced=made.schedule,
     )
-    for note in (*made.notes, *schedule.notes):
-        log.info(note)
-    for warning in (*made.warnings, *schedule.warnings):
-        log.warning(warning)
-    return made, schedule.schedule
-
-
-def optimizer_name(given: Any) -> str:
-    """The optimizer's name from `--optimizer_type` and its two older spellings; AdamW where nothing was said."""
-    return given.optimizer_type or ("AdamW8bit" if given.use_8bit_adam else "Lion" if given.use_lion_optimizer else "AdamW")
+    return made, schedule
 
 
 def _task(options: Script, model: Any, method: Method, accelerator: Accelerator) -> DiffusionTask:
@@ -192,4 +191,4 @@ def _task(options: Script, model: Any, method: Method, accelerator: Accelerator)
         values["multires_noise_iterations"] or 0,
         values["multires_noise_discount"],
     )
-    return DiffusionTask(model, method, schedule, objective, noise, values["clip_skip"])
+    return DiffusionTask(model, method, schedule, objective, noise, usable_clip_skip(model.version, values["clip_skip"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,5 +88,5 @@ class Checkpointer:
 def _remove(path: Path) -> None:
     if path.exists():
         with contextlib.suppress(OSError):  # on Windows another program may have it open: it stays, nothing is lost
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
             log.info(f"removed {path.name} (--save_last_n_*)")

@@ -24,14 +24,23 @@ from library.training.tracker import Tracker
 class RunEvents:
     """The main process acts; the others wait where it writes or draws."""
 
-    def __init__(self, options: Script, inputs: Inputs, method: Method, seed: int, accelerator: Any, started: float) -> None:
+    def __init__(
+        self,
+        options: Script,
+        inputs: Inputs,
+        method: Method,
+        seed: int,
+        accelerator: Any,
+        samples: Samples | None,
+        started: float,
+    ) -> None:
         self._options, self._inputs, self._method, self._seed = options, inputs, method, seed
         self._accelerator, self._started = accelerator, started
         self._hashes = [
             facts.ModelHash("sd_model", options.model.pretrained_model_name_or_path),
             facts.ModelHash("vae", options.model.vae),
         ]
-        self._samples = Samples.from_options(options)  # a fault in the prompt file is told before the model is loaded
+        self._samples = samples
         self._tracker: Tracker | None = None
         self._model: Any = None
         self._made: MadeOptimizer | None = None
@@ -99,7 +108,7 @@ class RunEvents:
 
     def _drawn(self, step: int, epoch: int, at_epoch_end: bool) -> None:
         with weights_to_keep(self._made.optimizer), self._accelerator.autocast():
-            self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device)
+            self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device, self._method.rewrite_caption)
 
     def _on_main(self, act: Any) -> None:
         if self._accelerator.is_main_process:
@@ -107,8 +116,10 @@ class RunEvents:
         self._accelerator.wait_for_everyone()
 
     def _write(self, path: Path, epochs: int, step: int) -> None:
-        saving = self._options.saving
+        values = values_of(self._options)
         metadata = self._metadata() | facts.moment_metadata(epochs, step)
+        if values.get("no_metadata"):
+            metadata = facts.minimal(metadata)
         with weights_to_keep(self._made.optimizer):
             self._method.save(path, save_dtype(values["save_precision"]), metadata)
 
@@ -118,8 +129,6 @@ class RunEvents:
         for model_hash in self._hashes:
             hashes |= model_hash.values()
         return facts.run_metadata(
-        if values.get("no_metadata"):
-            metadata = facts.minimal(metadata)
             values_of(self._options),
             started=self._started,
             seed=self._seed,

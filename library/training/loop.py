@@ -108,6 +108,8 @@ def train(
                     schedule.step()
                 optimizer.zero_grad(set_to_none=True)
                 extra = method.after_step(state.step)
+                if method.trains_text_encoder(state.step) and not method.trains_text_encoder(state.step + 1):
+                    _forget_frozen(optimizer)
                 state.step += 1
                 state.position += len(group)
                 # A loss is read one update later than it was computed, so that the device never waits for the screen.
@@ -140,6 +142,14 @@ def _accumulate(accelerator: Any, task: torch.nn.Module, group: list[Any], state
         total = share if total is None else total + share
     assert total is not None
     return accelerator.reduce(total, "mean") if accelerator.num_processes > 1 else total
+
+
+def _forget_frozen(optimizer: Any) -> None:
+    """Give back the memory of the optimizer's values for parameters that are trained no longer."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if not parameter.requires_grad:
+                optimizer.state.pop(parameter, None)
 
 
 def _groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -23,8 +23,8 @@ def check_device(mixed_precision: str, device: torch.device) -> None:
     """Raise UserError where the device cannot do the asked precision (it would silently train in another one)."""
     if mixed_precision == "fp16" and device.type == "cpu":
         raise UserError(
-            "--mixed_precision fp16: a CPU has no fast fp16 and no gradient scaler for it; use --mixed_precision bf16 or no, or run on a GPU"
+            "--mixed_precision fp16: a CPU has no gradient scaler for fp16; use --mixed_precision bf16 or no, or run on a GPU"
         )
     if mixed_precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
-        raise UserError(f"--mixed_precision bf16: {name} has no bf16 (it needs an RTX 30xx or newer); use --mixed_precision fp16")
+        raise UserError(f"--mixed_precision bf16: {name} has no bf16 (use an RTX 30xx); use --mixed_precision fp16")

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from library.model.facts import check_flags, inspect
+from library.model.light_imports import without_quantizers
 from library.options.check import check
 from library.options.declare import Script
 from library.training.inputs import ALL_FORMS, gather, tell
+from library.training.samples import Samples
 
 MakeMethod = Callable[[Any], Any]  # options -> library.training.method.Method; called when the run is known to be possible
 
@@ -22,8 +24,10 @@ def run(options: Script, make_method: MakeMethod, forms: frozenset[str] = ALL_FO
     facts = inspect(options.model.pretrained_model_name_or_path)
     check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae)
     inputs = gather(options, forms)
+    samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
 
+    without_quantizers()
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
 
-    train_model(options, inputs, make_method(options))
+    train_model(options, inputs, make_method(options), samples)

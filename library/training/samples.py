@@ -55,7 +55,7 @@ class Samples:
             given.sample_every_n_steps,
             given.sample_every_n_epochs,
             given.sample_sampler,
-            options.model.clip_skip,
+            None if options.model.v2 else options.model.clip_skip,
             generate,
         )
 

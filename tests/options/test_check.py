@@ -154,7 +154,6 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        ("--v2 --clip_skip 2", "--clip_skip: should not be used with --v2"),
         ("--sample_prompts prompts.txt", "no samples are made"),
         ("--base_weights model.safetensors model.safetensors --base_weights_multiplier 1", "merged at strength 1"),
         ("--save_last_n_epochs 2", "has no effect without --save_every_n_epochs"),

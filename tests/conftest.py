@@ -1,0 +1,42 @@
+"""What all tests share: no hub, no GPU, one thread a process, and small models and photographs made once a session."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes with two threads each would fight for two cores
+
+
+@pytest.fixture(autouse=True)
+def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    """Tests give the same figures on a machine with a GPU."""
+    if "gpu" not in request.keywords:
+        monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+
+
+@pytest.fixture(scope="session")
+def tiny_v1(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An original-layout Stable Diffusion v1 checkpoint of random weights, a few MiB."""
+    from tests.small_models import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny_v1.safetensors", "v1")
+
+
+@pytest.fixture(scope="session")
+def tiny_v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for v2."""
+    from tests.small_models import write_checkpoint
+
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "tiny_v2.safetensors", "v2")
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of captioned photographs in several aspect ratios."""
+    from examples.photos import write_photos
+
+    folder = tmp_path_factory.mktemp("photos")
+    write_photos(folder)
+    return folder

@@ -1,0 +1,65 @@
+"""Names and retention of kept files, as exact sets over whole runs (SPEC R2)."""
+
+from pathlib import Path
+
+import pytest
+
+from library.errors import UserError
+from library.training.checkpointer import Checkpointer, FileNames
+from library.training.plan import make_plan
+
+
+def files_of_a_run(folder: Path, name: str | None, batches: int, last_epochs: int | None = None, last_steps: int | None = None, **saves):
+    """Play a run's saves through a Checkpointer; returns the names left in the folder."""
+    settings = dict(max_train_steps=1, max_train_epochs=None, save_every_n_epochs=None, save_n_epoch_ratio=None, save_every_n_steps=None)
+    plan = make_plan(batches, accumulation=1, warmup=0, **(settings | saves))
+    keeper = Checkpointer(FileNames(folder, name, ".safetensors"), plan, lambda path, *_: path.write_text("x"), last_epochs, last_steps)
+    for step in range(1, plan.updates + 1):
+        keeper.after_update(step // batches, step)
+        if step % batches == 0:
+            keeper.after_epoch(step // batches, step)
+    keeper.at_end(plan.epochs, plan.updates)
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_epochs_have_six_digits_and_steps_eight(tmp_path):
+    found = files_of_a_run(tmp_path, "shs", 5, max_train_epochs=3, save_every_n_epochs=1, save_every_n_steps=4)
+    assert found == sorted(
+        ["shs-000001.safetensors", "shs-000002.safetensors", "shs.safetensors"]
+        + [f"shs-step{step:08d}.safetensors" for step in (4, 8, 12)]
+    )
+
+
+def test_without_an_output_name_files_are_called_epoch_at_and_last(tmp_path):
+    found = files_of_a_run(tmp_path, None, 5, max_train_epochs=2, save_every_n_epochs=1, save_every_n_steps=7)
+    assert found == ["at-step00000007.safetensors", "epoch-000001.safetensors", "last.safetensors"]
+
+
+@pytest.mark.parametrize(("keep", "left"), [(1, [8]), (2, [6, 8]), (9, [2, 4, 6, 8])])
+def test_the_files_of_the_last_saved_epochs_stay(tmp_path, keep, left):
+    found = files_of_a_run(tmp_path, "a", 1, last_epochs=keep, max_train_epochs=9, save_every_n_epochs=2)
+    assert found == sorted([f"a-{epoch:06d}.safetensors" for epoch in left] + ["a.safetensors"])
+
+
+@pytest.mark.parametrize(("keep", "left"), [(30, [20, 30, 40, 50]), (10, [40, 50]), (5, [50]), (29, [30, 40, 50])])
+def test_the_files_of_the_last_updates_stay_counted_in_updates(tmp_path, keep, left):
+    found = files_of_a_run(tmp_path, "a", 100, last_steps=keep, max_train_steps=55, save_every_n_steps=10)
+    assert found == sorted([f"a-step{step:08d}.safetensors" for step in left] + ["a.safetensors"])
+
+
+def test_nothing_is_removed_when_the_new_file_cannot_be_written(tmp_path):
+    plan = make_plan(
+        1, accumulation=1, warmup=0, max_train_steps=1, max_train_epochs=9, save_every_n_epochs=1, save_n_epoch_ratio=None,
+        save_every_n_steps=None,
+    )  # fmt: skip
+
+    def write(path: Path, epoch: int, step: int) -> None:
+        if epoch == 2:
+            raise OSError(28, "No space left on device")
+        path.write_text("x")
+
+    keeper = Checkpointer(FileNames(tmp_path, "a", ".safetensors"), plan, write, 1, None)
+    keeper.after_epoch(1, 1)
+    with pytest.raises(UserError, match="a-000002.safetensors could not be written .*No space left"):
+        keeper.after_epoch(2, 2)
+    assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]
