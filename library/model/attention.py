@@ -93,6 +93,7 @@ class ChunkedAttention:
 
 
 def _attend_all(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """softmax(q·kᵀ / √width)·v (Vaswani et al. 2017, eq. 1), the softmax in float32."""
+    """softmax(q·kᵀ / √width)·v (Vaswani et al. 2017, eq. 1), the softmax in float32 at least."""
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return F.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype) @ value
+    weights = F.softmax(scores, dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+    return weights.to(value.dtype) @ value

@@ -17,6 +17,7 @@ OPTION = "--pretrained_model_name_or_path"
 LATENT_CHANNELS = 4
 OTHER_INPUTS = {9: "an inpainting model", 5: "a depth-to-image model", 8: "an image-editing (InstructPix2Pix) model", 7: "an upscaler"}
 PREDICTIONS = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction"}
+V1_TEXT_LAYERS = 12
 V_MARKERS = ("v_pred", "model.v_pred")  # an empty tensor of this name says v-prediction
 NAMES = {"v1": "Stable Diffusion v1", "v2": "Stable Diffusion v2"}
 
@@ -64,6 +65,8 @@ def usable_clip_skip(version: str, clip_skip: int | None) -> int | None:
     """`--clip_skip` as it can be used: None for v2, whose encoder ends at the second last layer already (warned)."""
     if clip_skip is not None and clip_skip < 1:
         raise UserError(f"--clip_skip {clip_skip}: layers are counted from 1, the last one; use 1 or 2")
+    if clip_skip is not None and clip_skip > V1_TEXT_LAYERS:
+        raise UserError(f"--clip_skip {clip_skip}: the text encoder has {V1_TEXT_LAYERS} layers; use 1 or 2")
     if clip_skip is not None and version == "v2":
         log.warning("--clip_skip %d is left out: Stable Diffusion v2 uses the second last layer by itself", clip_skip)
         return None

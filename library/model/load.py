@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from library.console import log
 from library.errors import UserError
 from library.model import configs, convert, keys
-from library.model.facts import OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
+from library.model.facts import LATENT_CHANNELS, OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
 from library.model.locate import locate, weights_of_part
 from library.model.weights_file import WeightsFile, open_weights
 
@@ -62,7 +62,8 @@ def load(
         unet=parts["unet"],
         source=facts,
     )
-    if v_parameterization or v2:
+    _check_vae(model.vae, vae)
+    if (v_parameterization or v2) and facts.prediction is None:  # else the flags were checked against what the file says
         _check_prediction(looks_like_epsilon(model), v_parameterization, facts)
     return model
 
@@ -79,6 +80,18 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype) -> nn.Module:
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
         return _fill(_vae_builder(path.parent, VAE_OPTION), _renamed(file, convert.modern_vae_name), dtype, f"{VAE_OPTION} {path.name}")
     return _load_places(file, {"vae"}, "v1", dtype, VAE_OPTION)["vae"]
+
+
+def _check_vae(vae: nn.Module, given: str | Path | None) -> None:
+    """Raise UserError for a VAE of another family: other latents, or latents of another scale."""
+    from library.model.bundle import SCALE_FACTOR
+
+    where = f"{VAE_OPTION} {given}" if given else OPTION
+    if vae.config.latent_channels != LATENT_CHANNELS:
+        raise UserError(f"{where}: this VAE has {vae.config.latent_channels} latent channels, Stable Diffusion's has {LATENT_CHANNELS}")
+    if abs(vae.config.scaling_factor - SCALE_FACTOR) > 1e-4:
+        said = f"says scaling factor {vae.config.scaling_factor}, Stable Diffusion v1 and v2 need {SCALE_FACTOR}"
+        raise UserError(f"{where}: this VAE is of another family (its config {said}); use one made for v1 or v2")
 
 
 def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: ModelFacts) -> None:

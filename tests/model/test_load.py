@@ -254,3 +254,25 @@ def test_a_scheduler_config_says_what_the_model_predicts(tmp_path):
     assert said["prediction_type"] == "v_prediction"
     with pytest.raises(UserError, match="--v_parameterization is missing"):
         load(folder, v2=True)
+
+
+def test_a_vae_of_another_family_is_told(checkpoints, tmp_path):
+    folder = write_diffusers(tmp_path / "xl") / "vae"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps(config | {"scaling_factor": 0.13025}), encoding="utf-8")
+    with pytest.raises(UserError, match="is of another family"):
+        load(checkpoints["v1"], vae=folder)
+
+
+def test_eight_bit_floats_load_and_come_back(checkpoints, tmp_path):
+    from library.model.save import save_checkpoint
+
+    state = load_file(checkpoints["v1"])
+    name = "model.diffusion_model.time_embed.0.weight"
+    state[name] = state[name].to(torch.float8_e4m3fn)
+    save_file(state, tmp_path / "small.safetensors")
+    model = load(tmp_path / "small.safetensors")
+    assert model.unet.time_embedding.linear_1.weight.equal(state[name].float())
+    save_checkpoint(model, tmp_path / "again.safetensors")
+    saved = load_file(tmp_path / "again.safetensors")
+    assert saved[name].dtype == torch.float8_e4m3fn and saved[name].float().equal(state[name].float())
