@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from library.model.product import FILES, product_form, save_product
+from library.model.product import EXTENSIONS, product_form, save_product
 from library.training.method import keep_caption
 
 
@@ -20,8 +20,8 @@ class FullModelSettings:
 
     learning_rate: float
     text_encoder_updates: int | None = None
-    use_safetensors: bool = False
     save_model_as: str | None = None  # None: the form of the source
+    use_safetensors: bool = False
 
 
 class FullModelMethod:
@@ -76,8 +76,10 @@ class FullModelMethod:
 
     def extension(self, save_model_as: str | None) -> str:
         """That of the file; a Diffusers folder has none."""
-        return FILES.get(self._form, "")
+        return EXTENSIONS[self._form]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the whole model; as trained, in float32, where no dtype is given."""
-        save_product(self._model, path, self._form, dtype or torch.float32, metadata)
+        said = metadata or {}
+        trained = (int(said.get("ss_epoch", 0)), int(said.get("ss_steps", 0)))
+        save_product(self._model, path, self._form, dtype or torch.float32, trained)

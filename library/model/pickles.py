@@ -8,7 +8,7 @@ import struct
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -138,6 +138,7 @@ class Pickled:
     tensors: dict[str, StoredTensor]
     starts: dict[str, int] | None
     prefix: str
+    counts: dict[str, int] = field(default_factory=dict)  # "epoch" and "global_step" of the training, where the file has them
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """The named tensors, each in memory of its own, in the file's dtype."""
@@ -167,14 +168,14 @@ def read_pickled(path: Path) -> Pickled:
             if order in archive.namelist() and archive.read(order) != b"little":
                 raise ValueError("was written on a big-endian machine")
             content = _load(io.BytesIO(archive.read(member)))
-        return Pickled(path, _tensors(content), None, prefix)
+        return Pickled(path, _tensors(content), None, prefix, _counts(content))
     with path.open("rb") as file:
         if _load(file) != LEGACY_MAGIC:
             raise ValueError("is no checkpoint")
         _load(file), _load(file)  # protocol version, machine
         content, order = _load(file), _load(file)
         starts = _legacy_starts(file, order, {stored.storage.key: stored.dtype for stored in _tensors(content).values()})
-    return Pickled(path, _tensors(content), starts, "")
+    return Pickled(path, _tensors(content), starts, "", _counts(content))
 
 
 def _load(file: IO[bytes]) -> Any:
@@ -190,6 +191,11 @@ def _tensors(content: Any) -> dict[str, StoredTensor]:
     if not isinstance(content, dict):
         raise ValueError("holds no table of weights")
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
+
+
+def _counts(content: Any) -> dict[str, int]:
+    found = {name: content.get(name) for name in ("epoch", "global_step")} if isinstance(content, dict) else {}
+    return {name: value for name, value in found.items() if type(value) is int}
 
 
 def _legacy_starts(file: IO[bytes], order: Any, dtypes: dict[str, str]) -> dict[str, int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from library.model.diffusers_folder import save_diffusers
 from library.model.save import save_checkpoint
 
 if TYPE_CHECKING:
@@ -13,20 +13,23 @@ if TYPE_CHECKING:
 
     from library.model.bundle import StableDiffusion
 
-FILES = {"ckpt": ".ckpt", "safetensors": ".safetensors"}
+EXTENSIONS = {"ckpt": ".ckpt", "safetensors": ".safetensors", "diffusers": "", "diffusers_safetensors": ""}  # folders have none
 
 
 def product_form(save_model_as: str | None, use_safetensors: bool, source_layout: str) -> str:
-    """"ckpt", "safetensors", "diffusers" or "diffusers_safetensors"; without `save_model_as` that of the source."""
+    """A key of EXTENSIONS: `save_model_as`, or the source's layout where that was left open."""
     form = save_model_as or source_layout
-    if use_safetensors:
-        form = {"ckpt": "safetensors", "diffusers": "diffusers_safetensors"}.get(form, form)
-    return form
+    return {"ckpt": "safetensors", "diffusers": "diffusers_safetensors"}.get(form, form) if use_safetensors else form
 
 
 def save_product(
-    model: StableDiffusion, path: Path, form: str, dtype: torch.dtype | None = None, metadata: Mapping[str, str] | None = None
+    model: StableDiffusion, path: Path, form: str, dtype: torch.dtype | None = None, trained: tuple[int, int] = (0, 0)
 ) -> None:
-    """Write `model` to `path` in `form`, whole or not at all; `dtype` None keeps that of the source where there is one."""
-    assert form in FILES and path.suffix == FILES[form], (form, path)
-    save_checkpoint(model, path, dtype, metadata)
+    """Write `model` to `path` in `form`, whole or not at all; `trained` are epochs and updates of this run, which files keep.
+
+    `dtype` None keeps that of a source file, and float32 in folders.
+    """
+    if form in ("diffusers", "diffusers_safetensors"):
+        save_diffusers(model, path, dtype, safetensors=form == "diffusers_safetensors")
+    else:
+        save_checkpoint(model, path, dtype, trained=trained)

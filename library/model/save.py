@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from library.model.bundle import StableDiffusion
 
 NETWORKS = (keys.UNET, keys.VAE, "cond_stage_model.", "model_ema.")  # what a save precision applies to; schedules stay as they are
+COUNTS = ("epoch", "global_step")  # as `.ckpt` files call them
 FLOATS = ("F64", "F32", "F16", "BF16")
 TEXT_LOGIT_SCALE = math.log(100.0)  # where CLIP's training ends (Radford et al. 2021, sec. 2.5)
 
@@ -35,9 +36,13 @@ class _Tensor:
 
 
 def save_checkpoint(
-    model: StableDiffusion, path: Path, dtype: torch.dtype | None = None, metadata: Mapping[str, str] | None = None
+    model: StableDiffusion,
+    path: Path,
+    dtype: torch.dtype | None = None,
+    metadata: Mapping[str, str] | None = None,
+    trained: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write `model` to `path` (.safetensors or .ckpt), whole or not at all.
+    """Write `model` to `path` (.safetensors or .ckpt), whole or not at all; `trained` epochs and updates are added to the source's.
 
     With `dtype` None every tensor has the dtype that it has in the source file. Tensors that are no part of the three networks
     (EMA, schedules, OpenCLIP's unused last layer, …) are read from the source file again and pass through untouched; `metadata`
@@ -46,14 +51,15 @@ def save_checkpoint(
     path = Path(path)
     source = _source(model)
     tensors = _plan(model, source, dtype)
+    counts = _counts(source, trained)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".safetensors":
-            kept = source.metadata if source is not None and metadata is None else metadata
+            kept = dict(source.metadata if source is not None and metadata is None else metadata or {}) | counts
             infos = {name: tensor.info for name, tensor in tensors.items()}
-            write_safetensors(temporary, infos, lambda name: tensors[name].value(), {"format": "pt", **(kept or {})})
+            write_safetensors(temporary, infos, lambda name: tensors[name].value(), {"format": "pt", **kept})
         else:
-            _write_pickle(temporary, tensors)
+            _write_pickle(temporary, tensors, counts)
     if model.source is not None and source is not None and path.resolve() == model.source.path.resolve():
         stat = path.stat()
         model.source = replace(model.source, stamp=(stat.st_size, stat.st_mtime_ns))
@@ -136,7 +142,18 @@ def _made_up(version: str, tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]
     return found
 
 
-def _write_pickle(path: Path, tensors: Mapping[str, _Tensor]) -> None:
+def _counts(source: WeightsFile | None, trained: tuple[int, int]) -> dict[str, str]:
+    """The source's "epoch" and "global_step" with what was trained since; empty where there is nothing to count."""
+    before = source.metadata if source is not None else {}
+    sums = {name: more + _number(before.get(name)) for name, more in zip(COUNTS, trained, strict=True)}
+    return {name: str(count) for name, count in sums.items()} if any(trained) or before.keys() & set(COUNTS) else {}
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text is not None and text.isdecimal() else 0
+
+
+def _write_pickle(path: Path, tensors: Mapping[str, _Tensor], counts: Mapping[str, str]) -> None:
     import torch
 
     from library.model.weights_file import torch_dtype
@@ -145,4 +162,4 @@ def _write_pickle(path: Path, tensors: Mapping[str, _Tensor]) -> None:
     state = {
         name: tensor.value().detach().to("cpu", torch_dtype(tensor.info.dtype), copy=True).contiguous() for name, tensor in tensors.items()
     }
-    torch.save({"state_dict": state}, path)
+    torch.save({"state_dict": state, **{name: int(count) for name, count in counts.items()}}, path)

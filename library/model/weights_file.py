@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -16,19 +17,24 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-WIDTHS = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}  # bytes of an element
 TORCH_NAMES = {
     "F64": "float64",
     "F32": "float32",
     "F16": "float16",
     "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
     "I64": "int64",
     "I32": "int32",
     "I16": "int16",
     "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
     "U8": "uint8",
     "BOOL": "bool",
 }
+WIDTHS = {name: int(re.sub(r"^\D+(\d+).*", r"\1", name)) // 8 if name != "BOOL" else 1 for name in TORCH_NAMES}  # bytes of an element
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -105,7 +111,7 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         reason = fault if isinstance(fault, ValueError) else "is damaged or cut short"
         raise UserError(f"{option} {path}: {reason}; download or copy it again") from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
-    return PickleFile(path, infos, content)
+    return PickleFile(path, infos, content, {name: str(count) for name, count in content.counts.items()})
 
 
 def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:

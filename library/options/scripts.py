@@ -9,7 +9,7 @@ from library.options.config import ConfigOptions
 from library.options.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
 from library.options.declare import Script
 from library.options.diffusion import DiffusionOptions
-from library.options.full_model import CheckpointSavingOptions, DreamBoothOptions
+from library.options.full_model import CheckpointSavingOptions, DreamBoothOptions, FineTuneOptions
 from library.options.hub import HubOptions
 from library.options.logging import LoggingOptions
 from library.options.model import ModelOptions
@@ -27,6 +27,11 @@ class NetworkDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, Metadata
 
 @dataclass(frozen=True)
 class DreamBoothDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, RegularizationOptions, DataOptions):
+    """Images and captions"""
+
+
+@dataclass(frozen=True)
+class FineTuneDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, DataOptions):
     """Images and captions"""
 
 
@@ -70,4 +75,24 @@ class TrainDb(Script):
     config: ConfigOptions
 
 
-SCRIPTS: tuple[type[Script], ...] = (TrainNetwork, TrainDb)
+@dataclass(frozen=True)
+class FineTune(Script):
+    """Train a whole Stable Diffusion 1.x or 2.x model on a collection of images whose captions are in a metadata file (fine-tuning)."""
+
+    name: ClassVar[str] = "fine_tune.py"
+    required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir")
+
+    model: ModelOptions
+    data: FineTuneDataOptions
+    trained: FineTuneOptions
+    training: TrainingOptions
+    optimizer: OptimizerOptions
+    diffusion: DiffusionOptions
+    saving: CheckpointSavingOptions
+    sampling: SamplingOptions
+    logging: LoggingOptions
+    hub: HubOptions
+    config: ConfigOptions
+
+
+SCRIPTS: tuple[type[Script], ...] = (TrainNetwork, TrainDb, FineTune)

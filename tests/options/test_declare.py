@@ -12,24 +12,33 @@ from library.options.not_yet import NOT_YET
 from library.options.scripts import SCRIPTS, TrainNetwork
 
 ROOT = Path(__file__).parents[2]
-FLAGS = json.loads(Path(__file__).with_name("train_network_flags.json").read_text(encoding="utf-8"))
-OPTIONS = {name: option for option in options_of(TrainNetwork) for name in option.names}
 BEYOND_THE_LIST = {"sdpa", "log_tracker_config", "scheduler_args"}  # named by the requirements or the users' guide only
 
 
-def test_the_stored_list_of_flags_is_that_of_the_specification() -> None:
+def flags(spec: type) -> list[dict]:
+    """The script's flags as its users know them."""
+    return json.loads(Path(__file__).with_name(f"{spec.name.removesuffix('.py')}_flags.json").read_text(encoding="utf-8"))
+
+
+def named(spec: type) -> dict:
+    """The script's options by every name that they have."""
+    return {name: option for option in options_of(spec) for name in option.names}
+
+
+@pytest.mark.parametrize("spec", SCRIPTS)
+def test_the_stored_list_of_flags_is_that_of_the_specification(spec: type) -> None:
     specification = ROOT.parent / "shared" / "spec" / "options.json"
     if not specification.is_file():
         pytest.skip("the specification is not beside this checkout")
-    rows = json.loads(specification.read_text(encoding="utf-8"))["train_network.py"]
+    rows = json.loads(specification.read_text(encoding="utf-8"))[spec.name]
     kept = ("type", "default", "choices", "nargs")
-    assert [{"flag": row["flags"][0], **{key: row[key] for key in kept if key in row}} for row in rows] == FLAGS
+    assert [{"flag": row["flags"][0], **{key: row[key] for key in kept if key in row}} for row in rows] == flags(spec)
 
 
-@pytest.mark.parametrize("row", FLAGS, ids=lambda row: row["flag"])
-def test_a_flag_of_the_list_has_its_type_default_and_choices(row: dict) -> None:
+@pytest.mark.parametrize(("spec", "row"), [(spec, row) for spec in SCRIPTS for row in flags(spec)], ids=lambda part: str(part)[:60])
+def test_a_flag_of_the_list_has_its_type_default_and_choices(spec: type, row: dict) -> None:
     name = row["flag"].removeprefix("--")
-    option = OPTIONS[name]
+    option = named(spec)[name]
     if name in option.aliases:
         return  # another spelling has no default of its own
     assert option.type.__name__ == ("bool" if row.get("nargs") == 0 else row["type"])
@@ -39,8 +48,9 @@ def test_a_flag_of_the_list_has_its_type_default_and_choices(row: dict) -> None:
     assert set(option.choices) == (choices | {75} if name == "max_token_length" else choices)  # 75 is what the guide calls the default
 
 
-def test_no_flag_is_there_that_neither_the_list_nor_the_guide_has() -> None:
-    assert set(OPTIONS) - {row["flag"].removeprefix("--") for row in FLAGS} == BEYOND_THE_LIST
+@pytest.mark.parametrize("spec", SCRIPTS)
+def test_no_flag_is_there_that_neither_the_list_nor_the_guide_has(spec: type) -> None:
+    assert set(named(spec)) - {row["flag"].removeprefix("--") for row in flags(spec)} == BEYOND_THE_LIST
 
 
 @pytest.mark.parametrize("spec", SCRIPTS)
@@ -53,8 +63,9 @@ def test_every_option_not_built_yet_is_a_declared_one() -> None:
     assert set(NOT_YET) <= {option.field for option in options_of(TrainNetwork)}
 
 
-def test_defaults_lie_within_their_own_bounds_and_choices() -> None:
-    for option in OPTIONS.values():
+@pytest.mark.parametrize("spec", SCRIPTS)
+def test_defaults_lie_within_their_own_bounds_and_choices(spec: type) -> None:
+    for option in options_of(spec):
         if option.default is None or option.is_list:
             continue
         assert not option.choices or option.default in option.choices

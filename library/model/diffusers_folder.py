@@ -1,0 +1,136 @@
+"""A model as a complete Diffusers folder, made of what is in memory and in this library: nothing is fetched from anywhere."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from library.model import keys
+from library.model.samplers import SCHEDULE
+from library.model.tokenizer import ENTRIES, MERGES, WINDOW, ClipTokenizer
+from library.model.weights_file import TensorInfo, dtype_name, write_safetensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from library.model.bundle import StableDiffusion
+
+STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+# As the released models have them: PNDM for v1, DDIM for v2.
+SCHEDULERS = {
+    "v1": {"_class_name": "PNDMScheduler", "skip_prk_steps": True},
+    "v2": {"_class_name": "DDIMScheduler"},
+}
+
+
+def save_diffusers(model: StableDiffusion, folder: Path, dtype: torch.dtype | None = None, safetensors: bool = True) -> None:
+    """Write `model` to `folder`, whole or not at all, as `StableDiffusionPipeline.from_pretrained` and older programs read it.
+
+    Weights are safetensors, or pickles where `safetensors` is False, in `dtype` (None: as in memory). The scheduler is the
+    source's where that is such a folder too. There is no safety checker: none was trained.
+    """
+    from diffusers import __version__
+
+    with _replacing(Path(folder)) as place:
+        for part in ("unet", "vae"):
+            getattr(model, part).save_config(place / part)
+        (place / "text_encoder").mkdir()
+        _write_json(place / "text_encoder" / "config.json", _text_config(model.text_encoder, dtype))
+        for part, stem in STEMS.items():
+            _write_weights(place / part, stem, _state(model, part), dtype, safetensors)
+        _write_tokenizer(place / "tokenizer", model.tokenizer)
+        scheduler = _scheduler(model)
+        _write_json(place / "scheduler" / "scheduler_config.json", scheduler | {"_diffusers_version": __version__})
+        _write_json(place / "model_index.json", _index(scheduler["_class_name"], __version__))
+
+
+@contextlib.contextmanager
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a new empty folder beside `folder` that takes its place on success and is removed on failure."""
+    mark = uuid.uuid4().hex[:8]
+    fresh, old = folder.with_name(f".{folder.name}.{mark}.tmp"), folder.with_name(f".{folder.name}.{mark}.old")
+    fresh.mkdir(parents=True)
+    try:
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _state(model: StableDiffusion, part: str) -> dict[str, Tensor]:
+    """The part's tensors as files name them: the text encoder's with the level that transformers dropped."""
+    level = keys.CLIP_V1_LEVEL if part == "text_encoder" else ""
+    return {level + name: tensor for name, tensor in getattr(model, part).state_dict().items()}
+
+
+def _write_weights(folder: Path, stem: str, state: Mapping[str, Tensor], dtype: torch.dtype | None, safetensors: bool) -> None:
+    if safetensors:
+        infos = {name: TensorInfo(dtype_name(dtype or tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
+        write_safetensors(folder / f"{stem}.safetensors", infos, state.__getitem__, {"format": "pt"})
+        return
+    import torch
+
+    stem = {"model": "pytorch_model"}.get(stem, stem)
+    torch.save({name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in state.items()}, folder / f"{stem}.bin")
+
+
+def _text_config(text_encoder: Any, dtype: torch.dtype | None) -> dict[str, Any]:
+    config = text_encoder.config.to_dict()
+    name = str(dtype or text_encoder.dtype).removeprefix("torch.")
+    return config | {"architectures": ["CLIPTextModel"], "dtype": name, "torch_dtype": name}
+
+
+def _scheduler(model: StableDiffusion) -> dict[str, Any]:
+    source = model.source
+    if source is not None and source.layout == "diffusers":
+        kept = source.path / "scheduler" / "scheduler_config.json"
+        if kept.is_file():
+            return json.loads(kept.read_text(encoding="utf-8"))
+    common = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "trained_betas": None}
+    return SCHEDULERS[model.version] | SCHEDULE | common | {"prediction_type": model.prediction}
+
+
+def _write_tokenizer(folder: Path, reader: ClipTokenizer) -> None:
+    """The tokenizer as today's transformers keeps it, and beside it the two files that older ones read."""
+    tokenizer = reader.tokenizer
+    assert len(tokenizer) == ENTRIES, "tokens were added, of which the text encoder has no weights"
+    tokenizer.save_pretrained(folder)
+    _write_json(folder / "vocab.json", tokenizer.get_vocab())
+    with gzip.open(MERGES, "rt", encoding="utf-8") as file:
+        (folder / "merges.txt").write_text("#version: 0.2\n" + file.read(), encoding="utf-8", newline="\n")
+    signs = {f"{name}_token": getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "pad", "unk")}
+    _write_json(folder / "special_tokens_map.json", signs)
+    config = {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": WINDOW + 2}
+    _write_json(folder / "tokenizer_config.json", config | signs | {"tokenizer_class": "CLIPTokenizer"})
+
+
+def _index(scheduler: str, version: str) -> dict[str, Any]:
+    return {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": version,
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
