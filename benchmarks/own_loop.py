@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,14 +37,10 @@ def main() -> None:
     job = read_job()
     console.setup()
     accelerator = Accelerator(mixed_precision=job.precision)
-    model = load(job.model, dtype=frozen_dtype(job.precision))
+    method = _method(job)
+    model = load(job.model, dtype=torch.float32 if method.full_precision else frozen_dtype(job.precision))
     set_attention(model.unet, None, "sdpa")
     model.vae = torch.nn.Identity()  # latents are cached; the peer has none either
-    if job.method == "full":  # trained weights are float32
-        model.unet.float()
-        if job.text_encoder:
-            model.text_encoder.float()
-    method = _method(job)
     method.attach(model)
     if job.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
@@ -84,8 +79,7 @@ def main() -> None:
 
 def _method(job: Job) -> Method:
     if job.method == "full":
-        settings = FullModelSettings(job.learning_rate, None if job.text_encoder else 0, None, job.gradient_checkpointing)
-        return FullModelMethod(settings, _never_saved)
+        return FullModelMethod(FullModelSettings(job.learning_rate, text_encoder_updates=None if job.text_encoder else 0))
     return NetworkMethod(
         NetworkSettings(
             module="networks.lora",
@@ -105,10 +99,6 @@ def _method(job: Job) -> Method:
             gradient_checkpointing=job.gradient_checkpointing,
         )
     )
-
-
-def _never_saved(model: Any, path: Path, dtype: torch.dtype | None, metadata: Any) -> None:
-    raise AssertionError("a benchmark saves nothing")
 
 
 def _facts(job: Job, method: Method) -> dict[str, Any]:
