@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 import fine_tune
 from library.model import keys
-from tests.scripts.running import dataset, start
+from tests.scripts.starting import dataset, start
 from tests.scripts.test_train_db import changed
 
 

@@ -14,7 +14,7 @@ import train_db
 from library.model import keys
 from library.model.load import load
 from tests.oracles import our_image, pipeline_image, pipeline_of
-from tests.scripts.running import dataset, start
+from tests.scripts.starting import dataset, start
 from tests.small_models import write_checkpoint, write_diffusers
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::DeprecationWarning:{package}.*") for package in ("diffusers", "numpy")]
