@@ -28,6 +28,7 @@ from library.model.facts import usable_clip_skip
 from library.model.load import load
 from library.model.tokenizer import without_padding
 from library.options.declare import Script, values_of
+from library.seeds import fold
 from library.training.events import RunEvents
 from library.training.inputs import Inputs
 from library.training.loop import train
@@ -50,10 +51,13 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     _optimizer(options, [{"params": [nn.Parameter(torch.zeros(1))]}], inputs)  # a wrong name or argument is told before minutes of loading
     events = RunEvents(options, inputs, method, seed, accelerator, samples, started)
     model = _model(options, method, accelerator)
+    torch.manual_seed(fold(seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
     method.attach(model)
     if training.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
-        model.text_encoder.gradient_checkpointing_enable()
+        # transformers gives the method a new name; 5.17 has the old one only
+        enable = getattr(model.text_encoder, "activation_checkpointing_enable", None) or model.text_encoder.gradient_checkpointing_enable
+        enable()
 
     cache = _latent_cache(options, inputs, model, accelerator) if options.data.cache_latents else None
     if cache is None:
