@@ -121,13 +121,16 @@ def test_a_diffusers_model_becomes_a_file_that_diffusers_and_we_read(version, fo
     assert set(saved) == names and all(saved[name].shape == shapes[name] for name in names)
 
 
-def test_another_vae_goes_into_the_saved_model(checkpoints, tmp_path):
+@pytest.mark.parametrize("larger", ["the model's own", "the other"])
+def test_another_vae_goes_into_the_saved_model(larger, checkpoints, tmp_path):
     size = replace(SMALL["v1"], vae_widths=(32, 64, 64, 64), vae_layers=2)
-    other = write_checkpoint(tmp_path / "other.safetensors", seed=5, size=size)
-    save_checkpoint(load(checkpoints["v1"], vae=other), tmp_path / "saved.safetensors", torch.float16)
-    saved, base, vae = load_file(tmp_path / "saved.safetensors"), load_file(checkpoints["v1"]), load_file(other)
-    own = {name: value for name, value in base.items() if not name.startswith("first_stage_model.")}
-    _assert_same(saved, own | {name: value for name, value in vae.items() if name.startswith("first_stage_model.")})
+    own, other = checkpoints["v1"], write_checkpoint(tmp_path / "other.safetensors", seed=5, size=size)
+    if larger == "the model's own":
+        own, other = other, own
+    save_checkpoint(load(own, vae=other), tmp_path / "saved.safetensors", torch.float16)
+    saved, base, vae = load_file(tmp_path / "saved.safetensors"), load_file(own), load_file(other)
+    rest = {name: value for name, value in base.items() if not name.startswith("first_stage_model.")}
+    _assert_same(saved, rest | {name: value for name, value in vae.items() if name.startswith("first_stage_model.")})
 
 
 @pytest.mark.parametrize("fate", ["gone", "changed"])
