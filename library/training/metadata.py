@@ -25,7 +25,7 @@ MINIMAL_KEYS = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_netwo
 
 
 class ModelHash:
-    """Hashes of a model file for `prefix` ("sd_model", "vae"), worked out in the background: it takes seconds, and only a save needs them."""
+    """Hashes of a model file for `prefix` (sd_model, vae), made in the background: it takes seconds, and only a save needs them."""
 
     def __init__(self, prefix: str, source: str | None):
         self._values: dict[str, str] = {}

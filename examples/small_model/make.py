@@ -1,0 +1,141 @@
+"""Makes the small model from nothing: autoencoder, then U-Net and text encoder through this project's own train_db.py.
+
+    python -m examples.small_model.make --out examples/small_model/small_sd.safetensors
+
+Takes about an hour on one CPU core; `--share 0.1` goes through it all with a tenth of the steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import train_db
+from examples.small_model.scenes import draw, random_scene
+from examples.small_model.train_vae import SIDE, train_vae
+from library.console import log, run_script, setup
+
+PICTURES = 6000
+VAE_STEPS, UPDATES, BATCH = 2000, 3000, 64
+UNET_WIDTHS = (64, 64, 64, 96)  # multiples of the 32 norm groups and the 8 heads that every v1 model has
+TEXT_WIDTH, TEXT_LAYERS = 64, 2
+
+
+def main() -> None:
+    """Make the model in `--work` and put the result at `--out`, its figures beside it as .json."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write (float16, original layout)")
+    parser.add_argument("--work", type=Path, default=Path("output/small_model"), help="folder for pictures and intermediate files")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the steps, to try the recipe out")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    setup()
+    figures = make(args.out, args.work, args.share, args.seed)
+    log.info(json.dumps(figures, indent=1))
+
+
+def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, Any]:
+    """The whole recipe; returns the figures that are also written beside `out`."""
+    work.mkdir(parents=True, exist_ok=True)
+    started = time.time()
+    vae, vae_figures = trained_vae(work / "vae", max(2, round(VAE_STEPS * share)), seed)
+    untrained = work / "untrained.safetensors"
+    write_untrained(untrained, vae, seed)
+    write_pictures(work / "pictures", max(BATCH, round(PICTURES * share)), seed)
+    began = time.time()
+    updates = max(2, round(UPDATES * share))
+    train(untrained, work, updates, seed)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(work / "small_sd.safetensors", out)
+    figures = {
+        "seed": seed,
+        "autoencoder": vae_figures,
+        "diffusion": {"updates": updates, "batch": BATCH, "pictures": PICTURES, "seconds": round(time.time() - began)},
+        "bytes": out.stat().st_size,
+        "seconds": round(time.time() - started),
+    }
+    out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    return figures
+
+
+def trained_vae(folder: Path, steps: int, seed: int) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The autoencoder of `folder` when it was trained with the same steps and seed, else a newly trained one."""
+    from diffusers import AutoencoderKL
+
+    told = folder / "figures.json"
+    if told.exists():
+        figures = json.loads(told.read_text(encoding="utf-8"))
+        if (figures["steps"], figures["seed"]) == (steps, seed):
+            return AutoencoderKL.from_pretrained(folder), figures
+    vae, figures = train_vae(steps, seed=seed)
+    vae.save_pretrained(folder)
+    told.write_text(json.dumps(figures, indent=1), encoding="utf-8")
+    return vae, figures
+
+
+def write_untrained(path: Path, vae: torch.nn.Module, seed: int) -> None:
+    """A checkpoint in original layout with this autoencoder and an untrained U-Net and text encoder."""
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    from library.model.bundle import StableDiffusion
+    from library.model.save import save_checkpoint
+    from library.model.tokenizer import ClipTokenizer
+
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=SIDE // 8, block_out_channels=UNET_WIDTHS, layers_per_block=1, cross_attention_dim=TEXT_WIDTH, attention_head_dim=8
+    )
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=49408,
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=4 * TEXT_WIDTH,
+            num_hidden_layers=TEXT_LAYERS,
+            num_attention_heads=1,
+            bos_token_id=49406,
+            eos_token_id=49407,
+        )
+    )
+    save_checkpoint(StableDiffusion("v1", "epsilon", ClipTokenizer("v1"), text, vae, unet), path, torch.float32)
+
+
+def write_pictures(folder: Path, count: int, seed: int) -> None:
+    """`count` drawn scenes, each with its caption beside it."""
+    if folder.exists() and len(list(folder.glob("*.png"))) == count:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = random.Random(seed)
+    for number in range(count):
+        shown = random_scene(rng)
+        draw(shown.scene, SIDE).save(folder / f"{number:05d}.png")
+        (folder / f"{number:05d}.caption").write_text(shown.caption, encoding="utf-8")
+
+
+def train(untrained: Path, work: Path, updates: int, seed: int) -> None:
+    """Train U-Net and text encoder with train_db.py; every tenth caption is left out, for classifier-free guidance."""
+    config = work / "pictures.toml"
+    config.write_text(
+        f"[general]\nresolution = {SIDE}\nbatch_size = {BATCH}\ncaption_dropout_rate = 0.1\n\n"
+        f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{work / 'pictures'}'\n",
+        encoding="utf-8",
+    )
+    command = f"""
+        --pretrained_model_name_or_path {untrained} --dataset_config {config} --output_dir {work} --output_name small_sd
+        --save_model_as safetensors --save_precision fp16 --cache_latents --vae_batch_size 32 --max_train_steps {updates} --seed {seed}
+        --learning_rate 1.5e-3 --lr_scheduler cosine --lr_warmup_steps {updates // 20} --optimizer_args weight_decay=0.001
+        --logging_dir {work / "logs"}
+    """
+    if run_script(train_db.main, command.split()) != 0:
+        raise SystemExit("train_db.py stopped; see the error above")
+
+
+if __name__ == "__main__":
+    main()

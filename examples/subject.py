@@ -1,0 +1,62 @@
+"""Writes the pictures of the examples' subject, a "zxc star", and of its class, plain stars, as data sets of every kind a user may have."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from examples.small_model.scenes import COLOURS, Scene, draw, random_scene, zxc_star
+
+IDENTIFIER, CLASS = "zxc star", "star"
+SIDE = 64  # pixels; the size that the small model was trained with
+GROUNDS = (
+    "blue",
+    "green",
+    "purple",
+    "orange",
+    "black",
+    "yellow",
+    "blue",
+    "green",
+)  # one a picture; red is left for the model to put together
+
+
+def write_subject(folder: Path, seed: int = 0, side: int = SIDE, grounds: Sequence[str] = GROUNDS) -> list[Path]:
+    """A teal star with a white rim, one picture for each of `grounds`; returns the paths."""
+    rng = random.Random(seed)
+    return _write(folder, "zxc", (zxc_star(rng, COLOURS[ground]) for ground in grounds), side)
+
+
+def write_class(folder: Path, count: int = 16, seed: int = 0, side: int = SIDE) -> list[Path]:
+    """Plain stars of any colour and ground, to be used as regularization images; returns the paths."""
+    rng = random.Random(seed)
+    stars = (scene.scene for scene in iter(lambda: random_scene(rng), None) if scene.shape == CLASS)
+    return _write(folder, CLASS, (star for star, _ in zip(stars, range(count), strict=False)), side)
+
+
+def write_captions(pictures: Iterable[Path], grounds: Sequence[str] = GROUNDS, extension: str = ".caption") -> None:
+    """A caption file beside each picture: "a zxc star on a blue background"."""
+    for picture, caption in zip(pictures, _captions(grounds), strict=True):
+        picture.with_suffix(extension).write_text(caption + "\n", encoding="utf-8")
+
+
+def write_metadata(path: Path, pictures: Iterable[Path], grounds: Sequence[str] = GROUNDS) -> None:
+    """The same captions in one metadata file, as the fine-tuning way has them."""
+    content = {picture.stem: {"caption": caption} for picture, caption in zip(pictures, _captions(grounds), strict=True)}
+    path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def _captions(grounds: Sequence[str]) -> list[str]:
+    return [f"a {IDENTIFIER} on {'an' if ground[0] in 'aeiou' else 'a'} {ground} background" for ground in grounds]
+
+
+def _write(folder: Path, name: str, scenes: Iterable[Scene], side: int) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for number, scene in enumerate(scenes):
+        path = folder / f"{name}_{number:02d}.png"
+        draw(scene, side).save(path)
+        paths.append(path)
+    return paths
