@@ -26,7 +26,7 @@ from library.diffusion.schedule import NoiseSchedule
 from library.model.attention import set_attention
 from library.model.facts import usable_clip_skip
 from library.model.load import load
-from library.model.tokenizer import without_padding
+from library.model.tokenizer import WINDOW, ClipTokenizer, without_padding
 from library.options.declare import Script, values_of
 from library.seeds import fold
 from library.training.events import RunEvents
@@ -51,6 +51,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     _optimizer(options, [{"params": [nn.Parameter(torch.zeros(1))]}], inputs)  # a wrong name or argument is told before minutes of loading
     events = RunEvents(options, inputs, method, seed, accelerator, samples, started)
     model = _model(options, method, accelerator)
+    tell_long_captions((record.caption for record in inputs.data.records), model.tokenizer)
     torch.manual_seed(fold(seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
     method.attach(model)
     if training.gradient_checkpointing:
@@ -123,6 +124,17 @@ def _model(options: Script, method: Method, accelerator: Accelerator) -> Any:
     attention = "xformers" if xformers else "mem_eff" if values["mem_eff_attn"] else "sdpa"
     set_attention(model.unet, model.vae, attention)
     return model
+
+
+def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown: int = 5) -> None:
+    """Warn of captions that do not fit into the tokens asked for, with the words that are lost (SPEC D14)."""
+    lost = [(caption, words) for caption in dict.fromkeys(captions) if (words := tokenizer.lost_words(caption))]
+    if not lost:
+        return
+    examples = "; ".join(f"“{caption[:30]}…” loses “{words[:80]}{'…' if len(words) > 80 else ''}”" for caption, words in lost[:shown])
+    more = f" and {len(lost) - shown} more" if len(lost) > shown else ""
+    room = tokenizer.windows * WINDOW
+    log.warning(f"--max_token_length {room}: {len(lost)} captions are longer: {examples}{more}; 150 or 225 makes room, or shorten them")
 
 
 def _latent_cache(options: Script, inputs: Inputs, model: Any, accelerator: Accelerator) -> LatentCache:

@@ -60,6 +60,6 @@ def test_nothing_is_removed_when_the_new_file_cannot_be_written(tmp_path):
 
     keeper = Checkpointer(FileNames(tmp_path, "a", ".safetensors"), plan, write, 1, None)
     keeper.after_epoch(1, 1)
-    with pytest.raises(UserError, match="a-000002.safetensors could not be written .*No space left"):
+    with pytest.raises(UserError, match=r"a-000002.safetensors could not be written .*No space left"):
         keeper.after_epoch(2, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]

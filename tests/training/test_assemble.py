@@ -1,0 +1,23 @@
+"""What is told while a run is put together."""
+
+import logging
+
+from library.console import log
+from library.model.tokenizer import ClipTokenizer
+from library.training.assemble import tell_long_captions
+
+
+def told(captions: list[str], caplog, **settings) -> str:
+    log.propagate = True
+    with caplog.at_level(logging.WARNING, logger=log.name):
+        tell_long_captions(captions, ClipTokenizer("v1", **settings))
+    return caplog.text
+
+
+def test_captions_that_lose_words_are_told_with_the_words(caplog):
+    text = told(["a dog", "cat " * 75 + "on a sofa", "cat " * 75 + "on a sofa"], caplog)
+    assert "1 captions are longer" in text and "loses “on a sofa”" in text
+
+
+def test_nothing_is_told_when_all_captions_fit(caplog):
+    assert told(["a dog", "cat " * 75 + "on a sofa"], caplog, max_token_length=150) == ""
