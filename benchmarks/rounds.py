@@ -39,6 +39,15 @@ class Job:
     max_grad_norm: float = 1.0
 
 
+@dataclass(frozen=True)
+class Round:
+    """Time of a round. `cpu_seconds`, of all the process's threads, hardly change with what else the machine does; on a GPU they are
+    what Python and kernel launches take."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 class Contestant:
     """The driver's end of a contestant's process."""
 
@@ -54,10 +63,10 @@ class Contestant:
         )
         self.facts = self._answer()
 
-    def round(self) -> float:
-        """Seconds for `job.steps` updates."""
+    def round(self) -> Round:
+        """Have `job.steps` updates done."""
         self._say(GO)
-        return self._answer()["seconds"]
+        return Round(**self._answer())
 
     def finish(self) -> float:
         """End the process; returns its peak memory in GiB since the first round."""
@@ -105,11 +114,11 @@ def steps(job: Job, facts: dict[str, Any]) -> Iterator[int]:
     _Answers.give(facts)
     done = job.warmup
     while sys.stdin.readline().strip() == GO:
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
         yield from range(done, done + job.steps)
         _wait_for_device(job.device)
         done += job.steps
-        _Answers.give({"seconds": time.perf_counter() - started})
+        _Answers.give({"seconds": time.perf_counter() - started[0], "cpu_seconds": time.process_time() - started[1]})
     _Answers.give({"peak_gib": _peak_gib(job.device)})
     raise Finished
 

@@ -19,24 +19,27 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: the project lies one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.rounds import Contestant, Job
+from benchmarks.rounds import Contestant, Job, Round
 
 OURS, PEER = "benchmarks.own_loop", "benchmarks.peers.diffusers_peft"
 RESULTS = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("torch", "diffusers", "transformers", "accelerate", "peft")
 COLUMNS = (
     *("date", "device", "method", "px", "batch", "precision", "text encoder", "ours img/s", "peer img/s", "ours / peer"),
-    *("ours GiB", "peer GiB", "share of floor", "versions", "note"),
+    *("ours CPU s/update", "peer CPU s/update", "ours GiB", "peer GiB", "share of floor", "versions", "note"),
 )
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """Images a second (median of the rounds), their ratio (median over pairs of rounds), peak memory in GiB, share of the floor."""
+    """Images a second and CPU seconds an update (medians of the rounds), the speeds' ratio (median over pairs of rounds), peak memory
+    in GiB, share of the floor."""
 
     ours: float
     peer: float
     ratio: float
+    ours_cpu: float
+    peer_cpu: float
     ours_gib: float
     peer_gib: float
     share: float | None
@@ -106,14 +109,14 @@ def compare(job: Job, rounds: int, together: bool = True) -> Outcome:
     machines that hold only one; noise then does not cancel.
     """
     started: dict[str, Contestant] = {}
-    seconds: dict[str, list[float]] = {OURS: [], PEER: []}
+    done: dict[str, list[Round]] = {OURS: [], PEER: []}
     memory: dict[str, float] = {}
     try:
         for sides in ((OURS, PEER),) if together else ((OURS,), (PEER,)):
             started |= {side: Contestant(side, job) for side in sides}
             for number in range(rounds):
                 for side in sides if number % 2 == 0 else sides[::-1]:
-                    seconds[side].append(started[side].round())
+                    done[side].append(started[side].round())
             memory |= {side: started[side].finish() for side in sides}
     except BaseException:
         for contestant in started.values():
@@ -121,9 +124,10 @@ def compare(job: Job, rounds: int, together: bool = True) -> Outcome:
         raise
     trained = [started[side].facts["trained"] for side in (OURS, PEER)]
     assert trained[0] == trained[1], f"not the same work: {trained[0]} and {trained[1]} trained parameters"
-    speed = [statistics.median(job.steps * job.batch / second for second in seconds[side]) for side in (OURS, PEER)]
-    ratio = statistics.median(theirs / own for own, theirs in zip(seconds[OURS], seconds[PEER], strict=True))
-    return Outcome(*speed, ratio, memory[OURS], memory[PEER], _share(job, started[OURS].facts, speed[0]), trained[0])
+    speed = [statistics.median(job.steps * job.batch / each.seconds for each in done[side]) for side in (OURS, PEER)]
+    ratio = statistics.median(theirs.seconds / own.seconds for own, theirs in zip(done[OURS], done[PEER], strict=True))
+    cpu = [statistics.median(each.cpu_seconds / job.steps for each in done[side]) for side in (OURS, PEER)]
+    return Outcome(*speed, ratio, *cpu, memory[OURS], memory[PEER], _share(job, started[OURS].facts, speed[0]), trained[0])
 
 
 def _share(job: Job, facts: dict[str, float], images_a_second: float) -> float | None:
@@ -151,6 +155,8 @@ def _row(job: Job, outcome: Outcome, note: str) -> tuple[str, ...]:
         f"{outcome.ours:.3g}",
         f"{outcome.peer:.3g}",
         f"{outcome.ratio:.2f}",
+        f"{outcome.ours_cpu:.3g}",
+        f"{outcome.peer_cpu:.3g}",
         f"{outcome.ours_gib:.2f}",
         f"{outcome.peer_gib:.2f}",
         share,
