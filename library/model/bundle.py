@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel
 
+TextReader = Callable[..., Tensor]  # (text encoder, input_ids [B,N,77], clip skip, token weights) -> context
 SCALE_FACTOR = 0.18215  # latents are multiplied by it, so that their deviation is about 1 (Rombach et al. 2022, app. G)
 
 
@@ -30,6 +32,7 @@ class StableDiffusion:
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     source: ModelFacts | None = None
+    text_reader: TextReader = encode_text  # another one gives each cross-attention a context of its own (`new_words`)
 
     @property
     def scale_factor(self) -> float:
@@ -45,4 +48,4 @@ class StableDiffusion:
 
     def encode_text(self, input_ids: Tensor, token_weights: Tensor | None = None, clip_skip: int | None = None) -> Tensor:
         """Token ids [B,N,77] to the context [B, N·75+2, D] that the U-Net reads (`library.model.text.encode_text`)."""
-        return encode_text(self.text_encoder, input_ids, clip_skip, token_weights)
+        return self.text_reader(self.text_encoder, input_ids, clip_skip, token_weights)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import json
 import shutil
 import uuid
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from library.model import keys
 from library.model.samplers import SCHEDULE
-from library.model.tokenizer import ENTRIES, MERGES, WINDOW, ClipTokenizer
+from library.model.tokenizer import WINDOW, ClipTokenizer
+from library.model.vocabulary import ENTRIES, merges
 from library.model.weights_file import TensorInfo, dtype_name, write_safetensors
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ def _write_tokenizer(folder: Path, reader: ClipTokenizer) -> None:
     assert len(tokenizer) == ENTRIES, "tokens were added, of which the text encoder has no weights"
     tokenizer.save_pretrained(folder)
     _write_json(folder / "vocab.json", tokenizer.get_vocab())
-    with gzip.open(MERGES, "rt", encoding="utf-8") as file:
-        (folder / "merges.txt").write_text("#version: 0.2\n" + file.read(), encoding="utf-8", newline="\n")
+    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges())]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")
     signs = {f"{name}_token": getattr(tokenizer, f"{name}_token") for name in ("bos", "eos", "pad", "unk")}
     _write_json(folder / "special_tokens_map.json", signs)
     config = {"add_prefix_space": False, "do_lower_case": True, "errors": "replace", "model_max_length": WINDOW + 2}

@@ -112,7 +112,7 @@ def _not_trainable(infos: Mapping[str, TensorInfo]) -> str | None:
         return "is a ControlNet, not a model that can be trained here"
     if is_vae_file(infos):
         return "is a VAE alone; give it with --vae and name a full model here"
-    if any(name in infos for name in ("emb_params", "string_to_param")):
+    if any(name in infos for name in ("emb_params", "string_to_param")) or infos.keys() == {"*"}:
         return "is a Textual Inversion embedding, not a model"
     if any(name.startswith(("down_blocks.", "text_model.", "mid_block.")) for name in infos):
         return "is one part of a Diffusers model; name the folder that holds model_index.json"

@@ -157,7 +157,7 @@ class Pickled:
 
 
 def read_pickled(path: Path) -> Pickled:
-    """The tensors of a `.ckpt`, of its `state_dict` where it has one; raises ValueError saying what is wrong with the file."""
+    """The tensors of a `.ckpt`, those of its inner table where it has one; raises ValueError saying what is wrong with the file."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             member = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
@@ -186,8 +186,9 @@ def _load(file: IO[bytes]) -> Any:
 
 
 def _tensors(content: Any) -> dict[str, StoredTensor]:
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
+    for inner in ("state_dict", "string_to_param"):  # of models, of embeddings
+        if isinstance(content, dict) and isinstance(content.get(inner), dict):
+            content = content[inner]
     if not isinstance(content, dict):
         raise ValueError("holds no table of weights")
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
+import copy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,11 @@ from torch import FloatTensor, LongTensor
 
 from library.errors import UserError
 from library.model.prompt_weights import parse
+from library.model.vocabulary import ENTRIES, merges, vocabulary
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
-MERGES = Path(__file__).with_name("clip_merges.txt.gz")
-ENTRIES = 49408
 BEGIN, END = 49406, 49407
 WINDOW = 75  # tokens of a window; a begin and an end make it 77
 PADDING = {"v1": END, "v2": 0}  # what fills a window behind its end; 0 is "!"
@@ -26,7 +25,7 @@ CACHE_FOLDERS = {"v1": "openai_clip-vit-large-patch14", "v2": "stabilityai_stabl
 class ClipTokenizer:
     """Captions to ids [N,77] of N = max_token_length / 75 windows, each with its own begin and end; can be sent to loader workers.
 
-    `weighted` reads "(a:1.2)" as weights and returns them beside the ids. `tokenizer` is transformers' own, for adding tokens.
+    `weighted` reads "(a:1.2)" as weights and returns them beside the ids. `tokenizer` is transformers' own.
     """
 
     def __init__(
@@ -36,12 +35,24 @@ class ClipTokenizer:
         self.windows = (max_token_length or WINDOW) // WINDOW
         self.weighted = weighted
         self.padding = PADDING[version]
+        self.stands_for: dict[int, tuple[int, ...]] = {}  # the id of an added word -> the ids that take its place
         self.tokenizer = _kept_tokenizer(Path(cache_dir), version) if cache_dir else build_tokenizer(version)
 
     def with_settings(self, windows: int, weighted: bool) -> ClipTokenizer:
         """The same vocabulary, added tokens included, with other windows and weights."""
         twin = object.__new__(ClipTokenizer)
         twin.__dict__.update(self.__dict__, windows=windows, weighted=weighted)
+        return twin
+
+    def with_word(self, word: str, vectors: int) -> ClipTokenizer:
+        """The same with a new whole word, in any letter case, that stands for the ids ENTRIES … ENTRIES + vectors − 1."""
+        from tokenizers import AddedToken
+
+        twin = self.with_settings(self.windows, self.weighted)
+        twin.tokenizer = copy.deepcopy(self.tokenizer)
+        added = twin.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True)])
+        assert added == 1 and not self.stands_for, f"{word!r} is an entry of the vocabulary already, or a second word"
+        twin.stands_for = {ENTRIES: tuple(range(ENTRIES, ENTRIES + vectors))}
         return twin
 
     def __call__(self, caption: str) -> tuple[LongTensor, FloatTensor | None]:
@@ -70,13 +81,20 @@ class ClipTokenizer:
         lost: list[str] = []
         limit = self.windows * WINDOW
         for text, weight in parse(caption) if self.weighted else [(caption, 1.0)]:
-            found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+            found = self._found(text)
             first_lost = limit - len(ids)
-            if first_lost < len(found["input_ids"]):
-                lost.append(text[found["offset_mapping"][max(first_lost, 0)][0] :].strip())
-            ids += found["input_ids"]
-            weights += [weight] * len(found["input_ids"])
+            if first_lost < len(found):
+                lost.append(text[found[max(first_lost, 0)][1] :].strip())
+            ids += [entry for entry, _ in found]
+            weights += [weight] * len(found)
         return ids, weights, " ".join(lost)
+
+
+    def _found(self, text: str) -> list[tuple[int, int]]:
+        """The ids of the text and where in it each begins, added words as what they stand for."""
+        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        return [(one, begin) for entry, (begin, _) in pairs for one in self.stands_for.get(entry, (entry,))]
 
 
 def without_padding(input_ids: LongTensor, weights: FloatTensor | None = None) -> tuple[LongTensor, FloatTensor | None]:
@@ -87,17 +105,12 @@ def without_padding(input_ids: LongTensor, weights: FloatTensor | None = None) -
 
 
 def build_tokenizer(version: str) -> CLIPTokenizer:
-    """transformers' CLIPTokenizer made from the merges beside this file: byte characters, word ends, merges, begin, end."""
+    """transformers' CLIPTokenizer made from the vocabulary in this folder."""
     from transformers import CLIPTokenizer
 
-    with gzip.open(MERGES, "rt", encoding="utf-8") as file:
-        merges = [tuple(line.split()) for line in file]
-    characters = _byte_characters()
-    entries = [*characters, *(sign + "</w>" for sign in characters), *("".join(pair) for pair in merges)]
-    entries += ["<|startoftext|>", "<|endoftext|>"]
-    vocabulary = {entry: place for place, entry in enumerate(entries)}
-    padding = entries[PADDING[version]]
-    tokenizer = CLIPTokenizer(vocab=vocabulary, merges=merges, pad_token=padding, model_max_length=WINDOW + 2)
+    entries = vocabulary()
+    padding = list(entries)[PADDING[version]]
+    tokenizer = CLIPTokenizer(vocab=dict(entries), merges=list(merges()), pad_token=padding, model_max_length=WINDOW + 2)
     assert len(tokenizer) == ENTRIES and tokenizer.bos_token_id == BEGIN and tokenizer.eos_token_id == END
     return tokenizer
 
@@ -119,10 +132,3 @@ def _kept_tokenizer(folder: Path, version: str) -> CLIPTokenizer:
     if entries < ENTRIES:
         raise UserError(f"--tokenizer_cache_dir: {place} holds {entries} entries, not CLIP's {ENTRIES:,}; delete that folder")
     return tokenizer
-
-
-def _byte_characters() -> list[str]:
-    """The 256 signs that stand for bytes in CLIP's vocabulary: printable Latin-1 as itself, the others from U+0100 on."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = 256 - len(printable)
-    return [chr(code) for code in printable] + [chr(256 + place) for place in range(others)]

@@ -167,6 +167,11 @@ def _full_model(given: Given) -> Iterator[str]:
         yield f"{given.at('diffusers_xformers')}: cannot be used together with --{both[0]}; choose one"
 
 
+def _word(given: Given) -> Iterator[str]:
+    if given.weights and given.init_word:
+        yield f"{given.at('init_word')}: cannot be used with --weights, which says where training starts; leave one of them out"
+
+
 def _saving(given: Given) -> Iterator[str]:
     if given.output_dir is not None:
         yield from _writable(given, "output_dir")
@@ -190,7 +195,8 @@ def _logging(given: Given) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    _data_source, _resolution, _buckets, _augmentation, _noise, _optimizer, _attention, _network, _full_model, _saving, _sampling, _logging,
+    _data_source, _resolution, _buckets, _augmentation, _noise, _optimizer, _attention, _network, _full_model, _word,
+    _saving, _sampling, _logging,
 )  # fmt: skip
 
 
@@ -202,7 +208,7 @@ def _paths(given: Given) -> Iterator[str]:
             yield f"{given.at(field)}: {value} is a file; give the folder"
         elif value is not None and not Path(value).is_dir():
             yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=True)}"
-    for field in ("dataset_config", "in_json", "network_weights", "sample_prompts"):
+    for field in ("dataset_config", "in_json", "network_weights", "weights", "sample_prompts"):
         value = getattr(given, field)
         if value is not None:
             yield from _file(given, field, Path(value))
@@ -255,6 +261,8 @@ def _remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
     if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:
         yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
+    if given.use_object_template and given.use_style_template:
+        yield f"{given.at('use_style_template')}: has no effect beside --use_object_template; leave one of them out"
     if given.base_weights_multiplier and len(given.base_weights_multiplier) < len(given.base_weights):
         yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"
     if given.save_last_n_epochs is not None and given.save_every_n_epochs is None and given.save_n_epoch_ratio is None:

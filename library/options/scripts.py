@@ -17,6 +17,7 @@ from library.options.network import NetworkOptions
 from library.options.optimizer import OptimizerOptions
 from library.options.sampling import SamplingOptions
 from library.options.saving import NetworkSavingOptions
+from library.options.textual_inversion import EmbeddingSavingOptions, WordOptions
 from library.options.training import TrainingOptions
 
 
@@ -32,6 +33,11 @@ class DreamBoothDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, Regul
 
 @dataclass(frozen=True)
 class FineTuneDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, DataOptions):
+    """Images and captions"""
+
+
+@dataclass(frozen=True)
+class WordDataOptions(MetadataOptions, RegularizationOptions, DataOptions):
     """Images and captions"""
 
 
@@ -95,4 +101,31 @@ class FineTune(Script):
     config: ConfigOptions
 
 
-SCRIPTS: tuple[type[Script], ...] = (TrainNetwork, TrainDb, FineTune)
+@dataclass(frozen=True)
+class TrainTextualInversion(Script):
+    """Teach Stable Diffusion 1.x or 2.x a new word for a subject or style, the model itself untouched (Textual Inversion)."""
+
+    name: ClassVar[str] = "train_textual_inversion.py"
+    required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir", "token_string")
+
+    model: ModelOptions
+    data: WordDataOptions
+    word: WordOptions
+    training: TrainingOptions
+    optimizer: OptimizerOptions
+    diffusion: DiffusionOptions
+    saving: EmbeddingSavingOptions
+    sampling: SamplingOptions
+    logging: LoggingOptions
+    hub: HubOptions
+    config: ConfigOptions
+
+
+@dataclass(frozen=True)
+class TrainTextualInversionXti(TrainTextualInversion):
+    """Teach Stable Diffusion 1.x or 2.x a new word that is different for each cross-attention layer of the U-Net (XTI, also called P+)."""
+
+    name: ClassVar[str] = "train_textual_inversion_XTI.py"
+
+
+SCRIPTS: tuple[type[Script], ...] = (TrainNetwork, TrainDb, FineTune, TrainTextualInversion, TrainTextualInversionXti)

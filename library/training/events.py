@@ -108,7 +108,7 @@ class RunEvents:
 
     def _drawn(self, step: int, epoch: int, at_epoch_end: bool) -> None:
         with weights_to_keep(self._made.optimizer), self._accelerator.autocast():
-            self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device, self._method.rewrite_caption)
+            self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device)
 
     def _on_main(self, act: Any) -> None:
         if self._accelerator.is_main_process:

@@ -21,7 +21,7 @@ class Method(Protocol):
     """LoRA, DreamBooth, fine-tuning, Textual Inversion or XTI, as the training loop sees it.
 
     `rewrite_caption` is a plain picklable function, not a bound method: loader workers get a copy of it, and must not
-    get a copy of the weights with it.
+    get a copy of the weights with it. It is for captions of images; the prompts of samples stay as they are.
     """
 
     name: str

@@ -9,21 +9,26 @@ from library.model.facts import check_flags, inspect
 from library.model.light_imports import without_quantizers
 from library.options.check import check
 from library.options.declare import Script
-from library.training.inputs import ALL_FORMS, gather, tell
+from library.training.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.samples import Samples
 
 MakeMethod = Callable[[Any], Any]  # options -> library.training.method.Method; called when the run is known to be possible
 
 
-def run(options: Script, make_method: MakeMethod, forms: frozenset[str] = ALL_FORMS) -> None:
+def run(
+    options: Script, make_method: MakeMethod, forms: frozenset[str] = ALL_FORMS, look_at: Callable[[Any, Inputs], None] | None = None
+) -> None:
     """Train what `options` describe with the method that `make_method` builds; `forms` are the kinds of dataset the script takes.
 
+    `look_at(options, inputs)` is the script's own check of captions and images, before anything heavy is loaded.
     Raises UserError for everything that the user can mend; nothing has been written then.
     """
     check(options)
     facts = inspect(options.model.pretrained_model_name_or_path)
     check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae)
     inputs = gather(options, forms)
+    if look_at is not None:
+        look_at(options, inputs)
     samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
 

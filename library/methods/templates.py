@@ -1,0 +1,63 @@
+"""Captions from templates, for Textual Inversion without captions of one's own: what a picture of a thing, or in a style, is called."""
+
+from __future__ import annotations
+
+import random
+
+OBJECT = (
+    "a photo of {}",
+    "a photo of the {}",
+    "a photo of one {}",
+    "a picture of {}",
+    "a snapshot of {}",
+    "an image showing {}",
+    "{} in a photo",
+    "a close-up of {}",
+    "a detailed shot of {}",
+    "{} seen from nearby",
+    "a wide shot with {}",
+    "a cropped view of {}",
+    "{} in the centre of the picture",
+    "a well lit photo of {}",
+    "a dim photo of {}",
+    "a sharp photo of {}",
+    "a grainy photo of {}",
+    "a blurred photo of {}",
+    "a colourful picture of {}",
+    "a plain picture of {}",
+    "a small {} in the picture",
+    "a large {} in the picture",
+    "a clean {}",
+    "a worn {}",
+    "my {}",
+    "this is {}",
+    "a beautiful {}",
+    "an unusual view of {}",
+)
+STYLE = (
+    "a painting in the style of {}",
+    "a picture in the style of {}",
+    "an artwork in the style of {}",
+    "a drawing by {}",
+    "a work by {}",
+    "an illustration in {} style",
+    "a scene in {} style",
+    "a landscape in the style of {}",
+    "a portrait in the style of {}",
+    "a still life in the style of {}",
+    "a city in the style of {}",
+    "a detail of a picture in the style of {}",
+    "a sketch in the style of {}",
+    "a colourful painting in the style of {}",
+    "a dark painting in the style of {}",
+    "a bright painting in the style of {}",
+    "a calm picture in the style of {}",
+    "a lively picture in the style of {}",
+    "a quiet scene by {}",
+    "a large canvas by {}",
+)
+
+
+def fill(templates: tuple[str, ...], word: str, caption: str, rng: random.Random) -> str:
+    """A template with `word` in it, instead of `caption`."""
+    return rng.choice(templates).format(word)

@@ -1,0 +1,58 @@
+"""Files of Textual Inversion and XTI: the vectors of a new word, as other programs write and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from library.errors import UserError
+from library.files import atomic_write
+from library.model.weights_file import TensorInfo, dtype_name, open_weights, write_safetensors
+
+PLACEHOLDER = 265  # the id of "*", which readers of `.pt` files expect and do not use
+
+
+def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> Tensor:
+    """The vectors in a file, float32 [L,V,D]; `layers` names those of an XTI embedding, empty for a plain one (L = 1).
+
+    Raises UserError, its line beginning with `option`, for a file of another kind or for a model of another width.
+    """
+    file = open_weights(path, option)
+    tensors = {name: tensor.float() for name, tensor in file.read(name for name, info in file.infos.items() if len(info.shape) in (1, 2))}
+    if not tensors or len(tensors) != len(file.infos) or (len(tensors) > 1 and "MID" not in tensors):
+        raise UserError(f"{option} {path}: is no Textual Inversion embedding; give the .pt or .safetensors file of one")
+    if not layers and len(tensors) > 1:
+        raise UserError(f"{option} {path}: holds vectors for each layer of the U-Net; train it with train_textual_inversion_XTI.py")
+    if layers and len(tensors) == 1:
+        raise UserError(f"{option} {path}: holds vectors for the whole U-Net; train it with train_textual_inversion.py")
+    if layers and set(tensors) != set(layers):
+        raise UserError(f"{option} {path}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model")
+    vectors = torch.stack([torch.atleast_2d(tensors[name]) for name in layers or tensors])
+    if vectors.shape[-1] != width:
+        raise UserError(f"{option} {path}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
+    return vectors
+
+
+def write_vectors(
+    path: Path, vectors: Tensor, layers: Sequence[str], word: str, step: int, dtype: torch.dtype | None, metadata: Mapping[str, str]
+) -> None:
+    """Write vectors [L,V,D] to `path` (.pt, .ckpt or .safetensors), whole or not at all; arguments as in `read_vectors`.
+
+    Plain ones stand under `emb_params` in a `.safetensors` and under `string_to_param` in the others, XTI's under their layers'
+    names. `metadata` goes into a `.safetensors` only.
+    """
+    values = vectors.detach().to("cpu", dtype or torch.float32, copy=True)
+    tensors = dict(zip(layers, values.unbind(), strict=True)) if layers else {"emb_params": values[0]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        if path.suffix == ".safetensors":
+            infos = {name: TensorInfo(dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
+            write_safetensors(temporary, infos, tensors.__getitem__, {"format": "pt", **metadata})
+        elif layers:
+            torch.save({name: tensor.clone() for name, tensor in tensors.items()}, temporary)
+        else:
+            content = {"string_to_token": {"*": PLACEHOLDER}, "string_to_param": {"*": values[0].clone()}, "name": word, "step": step}
+            torch.save(content | {"sd_checkpoint": None, "sd_checkpoint_name": None}, temporary)

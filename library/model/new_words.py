@@ -1,0 +1,107 @@
+"""New words for a text encoder: vectors of their own beside the vocabulary's table, for all layers of the U-Net or one for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from library.model.text import encode_text
+from library.model.vocabulary import ENTRIES
+
+if TYPE_CHECKING:
+    from library.model.bundle import StableDiffusion
+
+
+class NewWord(nn.Module):
+    """The vectors of one new word, float32 [L,V,D]: V of them, the same for the whole U-Net (L = 1) or for each of its L layers."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        self.vectors = nn.Parameter(vectors.detach().to(torch.float32, copy=True))
+
+
+class ExtendedTable(nn.Module):
+    """Takes the place of the encoder's embedding: ids from ENTRIES on are rows of the new word, the others those of the old table.
+
+    The table is neither copied nor enlarged, so it has no gradient and no optimizer state, and cannot change.
+    """
+
+    def __init__(self, table: nn.Embedding, word: NewWord) -> None:
+        super().__init__()
+        self.table, self.word = table, word
+
+    @property
+    def weight(self) -> Tensor:
+        """The old table [ENTRIES, D]."""
+        return self.table.weight
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """Ids [...] -> vectors [..., D] in the table's dtype."""
+        new = input_ids >= ENTRIES
+        known = self.table(input_ids.masked_fill(new, 0))
+        rows = self.word.vectors.flatten(0, 1).to(known.dtype)
+        return torch.where(new[..., None], F.embedding((input_ids - ENTRIES).clamp(min=0), rows), known)
+
+
+@dataclass(frozen=True)
+class LayeredReader:
+    """Reads a caption once for each cross-attention layer, with that layer's vectors of the new word (Voynov et al. 2023, sec. 3)."""
+
+    layers: int
+    vectors: int  # of a layer
+
+    def __call__(
+        self, text_encoder: nn.Module, input_ids: Tensor, clip_skip: int | None = None, token_weights: Tensor | None = None
+    ) -> Tensor:
+        """Ids [B,N,77] -> the contexts of all layers side by side [B,T,L·D]."""
+        shift = torch.arange(self.layers, device=input_ids.device).view(-1, 1, 1, 1) * self.vectors
+        ids = input_ids + shift * (input_ids >= ENTRIES)  # [L,B,N,77]
+        weights = None if token_weights is None else token_weights.expand(self.layers, *token_weights.shape).flatten(0, 1)
+        contexts = encode_text(text_encoder, ids.flatten(0, 1), clip_skip, weights)
+        return contexts.unflatten(0, (self.layers, -1)).permute(1, 2, 0, 3).flatten(2)
+
+
+def embedding_table(text_encoder: nn.Module) -> nn.Embedding:
+    """The encoder's table of vectors [ENTRIES, D]."""
+    return getattr(text_encoder, "text_model", text_encoder).embeddings.token_embedding
+
+
+def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
+    """Teach `model`'s tokenizer and text encoder a word; with several layers its U-Net then reads a context for each.
+
+    `text` must be no entry of the vocabulary (`library.model.vocabulary.is_known`).
+    """
+    layers, vectors, width = word.vectors.shape
+    model.tokenizer = model.tokenizer.with_word(text, vectors)
+    embeddings = getattr(model.text_encoder, "text_model", model.text_encoder).embeddings
+    embeddings.token_embedding = ExtendedTable(embeddings.token_embedding, word)
+    if layers > 1:
+        attentions = cross_attentions(model.unet)
+        assert len(attentions) == layers, f"{layers} layers of vectors for {len(attentions)} cross-attentions"
+        model.text_reader = LayeredReader(layers, vectors)
+        for place, attention in enumerate(attentions.values()):
+            attention.register_forward_pre_hook(partial(_own_context, place, width), with_kwargs=True)
+
+
+def cross_attentions(unet: nn.Module) -> dict[str, nn.Module]:
+    """The U-Net's cross-attentions on the way of the data, named as XTI files do: IN01 … MID … OUT11 for Stable Diffusion v1."""
+    found: dict[str, nn.Module] = {}
+    for level, block in enumerate(unet.down_blocks):
+        for layer, attention in enumerate(getattr(block, "attentions", ())):
+            found[f"IN{1 + level * (len(block.resnets) + 1) + layer:02d}"] = attention
+    found["MID"] = unet.mid_block.attentions[0]
+    for level, block in enumerate(unet.up_blocks):
+        for layer, attention in enumerate(getattr(block, "attentions", ())):
+            found[f"OUT{level * len(block.resnets) + layer:02d}"] = attention
+    return {name: attention.transformer_blocks[0].attn2 for name, attention in found.items()}
+
+
+def _own_context(place: int, width: int, attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+    """Of the contexts side by side [B,T,L·D] a cross-attention gets the one at `place`."""
+    contexts = kwargs["encoder_hidden_states"]
+    return args, kwargs | {"encoder_hidden_states": contexts[..., place * width : (place + 1) * width]}

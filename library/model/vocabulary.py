@@ -1,0 +1,41 @@
+"""CLIP's vocabulary from the merges beside this file; known without torch, so that a word can be judged before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import gzip
+from functools import cache
+from pathlib import Path
+
+MERGES = Path(__file__).with_name("clip_merges.txt.gz")
+ENTRIES = 49408
+WORD_END = "</w>"
+
+
+@cache
+def merges() -> tuple[tuple[str, ...], ...]:
+    """The pairs that are joined, the first one first."""
+    with gzip.open(MERGES, "rt", encoding="utf-8") as file:
+        return tuple(tuple(line.split()) for line in file)
+
+
+@cache
+def vocabulary() -> dict[str, int]:
+    """Every entry and its id: 256 signs for bytes, the same as word ends, the joined pairs, begin and end."""
+    characters = _byte_characters()
+    entries = [*characters, *(sign + WORD_END for sign in characters), *("".join(pair) for pair in merges())]
+    entries += ["<|startoftext|>", "<|endoftext|>"]
+    assert len(entries) == ENTRIES
+    return {entry: place for place, entry in enumerate(entries)}
+
+
+def is_known(word: str) -> bool:
+    """Whether the word, whatever its letter case, is an entry already: as a word or as a piece of words."""
+    lower = word.lower()
+    return any(entry in vocabulary() for entry in (lower, lower + WORD_END))
+
+
+def _byte_characters() -> list[str]:
+    """The 256 signs that stand for bytes in CLIP's vocabulary: printable Latin-1 as itself, the others from U+0100 on."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = 256 - len(printable)
+    return [chr(code) for code in printable] + [chr(256 + place) for place in range(others)]

@@ -1,0 +1,37 @@
+"""Whether a new word can be trained: it is new, and the captions hold it. Known before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from library.console import log
+from library.errors import UserError
+from library.model.vocabulary import is_known
+from library.training.inputs import Inputs
+
+
+def check_word(options: Any, inputs: Inputs) -> None:
+    """Raise UserError for a `--token_string` that the model knows already, or that stands in no caption; warn where some lack it."""
+    word = options.word.token_string.strip()
+    if is_known(word):
+        raise UserError(f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
+    if options.word.use_object_template or options.word.use_style_template:
+        if any(record.subset.is_reg for record in inputs.data.records):
+            log.warning("--use_…_template: regularization images get these captions too; leave them out, or write captions yourself")
+        return
+    trained = [record for record in inputs.data.records if not record.subset.is_reg]
+    lacking = [record for record in trained if not _holds(record.caption, word)]
+    if len(lacking) == len(trained):
+        raise UserError(
+            f"--token_string {word}: stands in none of the {len(trained)} captions, so nothing would be learnt; "
+            "write it into them, or give --use_object_template or --use_style_template"
+        )
+    if lacking:
+        shown = ", ".join(record.path.name for record in lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        log.warning(f"--token_string {word}: is missing in {len(lacking)} of {len(trained)} captions ({shown}), which teach it nothing")
+
+
+def _holds(caption: str, word: str) -> bool:
+    """Whether the caption has `word` as a whole word, in any letter case."""
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", caption, re.IGNORECASE) is not None

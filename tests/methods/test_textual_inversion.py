@@ -1,0 +1,104 @@
+"""What Textual Inversion and XTI train, what they start from, and the captions that they make."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from library.console import log
+from library.errors import UserError
+from library.methods import templates
+from library.methods.textual_inversion import TextualInversionMethod, TextualInversionSettings
+from library.model.load import load
+from library.model.new_words import embedding_table
+
+CAT, TOY = 2368, 5988  # ids of words
+
+
+def attached(path: Path, **changes: object):
+    """A method with a word of two vectors on a freshly loaded model."""
+    method = TextualInversionMethod(TextualInversionSettings(**{"token_string": "<shs>", "learning_rate": 0.1, "vectors": 2, **changes}))
+    model = load(path)
+    method.attach(model)
+    return method, model
+
+
+@pytest.mark.parametrize("by_layer", [False, True])
+def test_only_the_new_vectors_are_trained_and_kept(tiny_v1: Path, by_layer: bool) -> None:
+    method, model = attached(tiny_v1, by_layer=by_layer)
+    (group,) = method.param_groups()
+    (vectors,) = group["params"]
+    assert vectors.shape == (10 if by_layer else 1, 2, 64)
+    assert [name for name, parameter in model.text_encoder.named_parameters() if parameter.requires_grad] == [
+        "embeddings.token_embedding.word.vectors"
+    ]
+    assert not any(parameter.requires_grad for part in (model.unet, model.vae) for parameter in part.parameters())
+    assert [parameter for module in method.modules() for parameter in module.parameters()] == [vectors]
+    assert sum(tensor.numel() for module in method.modules() for tensor in module.state_dict().values()) == vectors.numel()
+
+
+@pytest.mark.parametrize(
+    ("init_word", "vectors", "ids", "told"),
+    [
+        ("cat", 1, [CAT], None),
+        ("cat", 2, [CAT, CAT], "repeated"),
+        ("cat toy", 3, [CAT, TOY, CAT], "repeated"),
+        ("cat toy", 1, [CAT], "cut"),
+    ],
+)
+def test_an_init_word_of_another_token_count_is_repeated_or_cut_and_told(
+    tiny_v1: Path, init_word: str, vectors: int, ids: list[int], told: str | None, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr(log, "propagate", True)
+    method, model = attached(tiny_v1, init_word=init_word, vectors=vectors)
+    assert method.word.vectors[0].equal(embedding_table(model.text_encoder).table.weight[ids])
+    assert (told in caplog.text) if told else "--init_word" not in caplog.text
+
+
+def test_without_an_init_word_vectors_are_like_those_of_the_vocabulary(tiny_v1: Path) -> None:
+    torch.manual_seed(3)
+    method, model = attached(tiny_v1, vectors=75)
+    table = embedding_table(model.text_encoder).table.weight
+    assert float(method.word.vectors.detach().std()) == pytest.approx(float(table.std()), rel=0.05)
+    assert not method.word.vectors[0, 0].equal(method.word.vectors[0, 1])
+
+
+@pytest.mark.parametrize(("by_layer", "suffix"), [(False, ".pt"), (False, ".safetensors"), (True, ".ckpt"), (True, ".safetensors")])
+def test_training_goes_on_from_a_saved_file(tiny_v1: Path, tmp_path: Path, by_layer: bool, suffix: str) -> None:
+    method, _ = attached(tiny_v1, by_layer=by_layer)
+    path = tmp_path / f"word{suffix}"
+    method.word.vectors.data.normal_()
+    method.save(path, None, {"ss_steps": "5", "ss_dataset_dirs": "private"})
+    again, _ = attached(tiny_v1, by_layer=by_layer, weights=path)
+    assert again.word.vectors.equal(method.word.vectors)
+    assert b"private" not in path.read_bytes()
+    with pytest.raises(UserError, match=r"--weights .*word\.\w+: holds 2 vectors, --num_vectors_per_token is 1"):
+        attached(tiny_v1, by_layer=by_layer, weights=path, vectors=1)
+    with pytest.raises(UserError, match="train_textual_inversion"):
+        attached(tiny_v1, by_layer=not by_layer, weights=path)
+
+
+def test_an_embedding_of_another_model_and_a_file_of_another_kind_are_told(tiny_v1: Path, tmp_path: Path) -> None:
+    torch.save({"string_to_param": {"*": torch.zeros(2, 1024)}}, tmp_path / "v2.pt")
+    with pytest.raises(UserError, match=r"--weights .*v2\.pt: has vectors of 1024 numbers, the model of 64"):
+        attached(tiny_v1, weights=tmp_path / "v2.pt")
+    with pytest.raises(UserError, match="is no Textual Inversion embedding"):
+        attached(tiny_v1, weights=tiny_v1)
+
+
+@pytest.mark.parametrize(("kind", "choice"), [("object", templates.OBJECT), ("style", templates.STYLE)])
+def test_templates_take_the_place_of_captions_in_loader_workers_too(kind: str, choice: tuple[str, ...]) -> None:
+    method = TextualInversionMethod(TextualInversionSettings("<shs>", 0.1, template=kind))
+    rewrite = pickle.loads(pickle.dumps(method.rewrite_caption))
+    drawn = {rewrite("any caption", random.Random(seed)) for seed in range(500)}
+    assert drawn == {line.format("<shs>") for line in choice}
+    assert all("<shs>" in line for line in drawn) and len(set(choice)) == len(choice)
+
+
+def test_without_templates_captions_stay_as_they_are() -> None:
+    method = TextualInversionMethod(TextualInversionSettings("<shs>", 0.1))
+    assert method.rewrite_caption("my caption", random.Random(1)) == "my caption"

@@ -1,0 +1,26 @@
+"""Train a new word for Stable Diffusion v1 or v2: `accelerate launch train_textual_inversion.py --token_string shs …`"""
+
+import sys
+from collections.abc import Sequence
+
+from library.console import run_script
+from library.options.parse import parse
+from library.options.scripts import TrainTextualInversion
+from library.training.run import run
+from library.training.word_check import check_word
+
+
+def make_method(options: TrainTextualInversion):
+    """The training of the new word that the options describe."""
+    from library.methods.textual_inversion import TextualInversionMethod, word_settings
+
+    return TextualInversionMethod(word_settings(options))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    run(parse(TrainTextualInversion, argv), make_method, look_at=check_word)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,26 @@
+"""Train a new word that differs by U-Net layer (XTI): `accelerate launch train_textual_inversion_XTI.py …`"""
+
+import sys
+from collections.abc import Sequence
+
+from library.console import run_script
+from library.options.parse import parse
+from library.options.scripts import TrainTextualInversionXti
+from library.training.run import run
+from library.training.word_check import check_word
+
+
+def make_method(options: TrainTextualInversionXti):
+    """The training of the new word that the options describe."""
+    from library.methods.textual_inversion import TextualInversionMethod, word_settings
+
+    return TextualInversionMethod(word_settings(options, by_layer=True))
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    run(parse(TrainTextualInversionXti, argv), make_method, look_at=check_word)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
