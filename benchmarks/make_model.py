@@ -77,6 +77,10 @@ def original_infos(version: str, size: Size, dtype: str = "F16") -> dict[str, Te
 def _parts(version: str, size: Size) -> dict[str, nn.Module]:
     """The three parts without memory for their weights."""
     import torch
+
+    from library.model.light_imports import without_quantizers
+
+    without_quantizers()
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
