@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 
 INK, PALE, PAPER, MARK = (32, 33, 36), (110, 113, 118), (255, 255, 255), (16, 128, 128)
-MARGIN, GAP, LABELS = 28, 10, 230  # pixels
+MARGIN, GAP, LABELS, LEAST_STRIP = 28, 10, 230, 96  # pixels
 TITLE, TEXT, SMALL = 26, 18, 15  # font sizes
 
 
@@ -29,16 +29,17 @@ def draw_grid(
     across = LABELS + apart + len(columns) * (cell + GAP)
     small = min(cell, (across - LABELS - GAP * len(shown)) // max(len(shown), 1))
     width = across + 2 * MARGIN
-    tops = _tops(small, cell, len(rows))
+    strip = max(small, LEAST_STRIP)
+    tops = _tops(strip, cell, len(rows))
     sheet = Image.new("RGB", (width, tops[-1]), PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((MARGIN, MARGIN), title, INK, _font(TITLE))
-    _label(pen, tops[0], small, shown_label, "")
+    _label(pen, tops[0], strip, shown_label, "")
     for place, picture in enumerate(shown):
-        sheet.paste(_fitted(picture, small), (MARGIN + LABELS + place * (small + GAP), tops[0]))
+        sheet.paste(_fitted(picture, small), (MARGIN + LABELS + place * (small + GAP), tops[0] + (strip - small) // 2))
     lefts = [MARGIN + LABELS + place * (cell + GAP) + (apart if place else 0) for place in range(len(columns))]
     for left, column in zip(lefts, columns, strict=True):
-        pen.text((left + cell / 2, tops[1] - GAP), column, MARK if left != lefts[0] else INK, _font(TEXT), anchor="mb")
+        pen.text((left + cell / 2, tops[1] - GAP - 2), column, MARK if left != lefts[0] else INK, _font(TEXT), anchor="ms")
     for top, row in zip(tops[1:], rows, strict=False):
         _label(pen, top, cell, f"“{row.prompt}”", row.remark)
         for left, picture in zip(lefts, row.pictures, strict=True):
