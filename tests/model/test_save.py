@@ -133,9 +133,8 @@ def test_another_vae_goes_into_the_saved_model(larger, checkpoints, tmp_path):
     _assert_same(saved, rest | {name: value for name, value in vae.items() if name.startswith("first_stage_model.")})
 
 
-@pytest.mark.parametrize("fate", ["gone", "changed"])
-@pytest.mark.parametrize("version", ["v1", "v2"])
-def test_a_source_file_that_is_no_longer_there_does_not_lose_the_training(fate, version, tmp_path, caplog):
+@pytest.mark.parametrize(("version", "fate"), [("v1", "changed"), ("v2", "gone")])
+def test_a_source_file_that_is_no_longer_there_does_not_lose_the_training(version, fate, tmp_path, caplog):
     path = write_checkpoint(tmp_path / "source.safetensors", version)
     model = load(path, v2=version == "v2")
     path.unlink() if fate == "gone" else write_checkpoint(path, version, seed=3)
