@@ -56,7 +56,11 @@ class RunEvents:
         if self._accelerator.is_main_process:
             self._tracker = Tracker.from_options(self._options, self._method.name)
         return Events(
-            before_training=self._before_training, on_update=self._on_update, after_update=self._after_update, after_epoch=self._after_epoch
+            before_training=self._before_training,
+            rates=self._rates,
+            on_update=self._on_update,
+            after_update=self._after_update,
+            after_epoch=self._after_epoch,
         )
 
     def finish(self) -> None:
@@ -82,12 +86,15 @@ class RunEvents:
     def _before_training(self) -> None:
         self._training_began = time.time()
 
+    def _rates(self) -> dict[str, float]:
+        if self._tracker is None:
+            return {}
+        return logged_rates(self._made.optimizer, [group["name"] for group in self._made.optimizer.param_groups])
+
     def _on_update(self, report: UpdateReport) -> None:
         self._epoch_losses.append(report.loss)
         if self._tracker is not None:
-            names = [group["name"] for group in self._made.optimizer.param_groups]
-            values = {"loss/current": report.loss, "loss/average": report.average}
-            self._tracker.log(report.step, values | logged_rates(self._made.optimizer, names) | dict(report.extra))
+            self._tracker.log(report.step, {"loss/current": report.loss, "loss/average": report.average, **report.extra})
 
     def _after_update(self, epochs: int, step: int) -> None:
         if self._inputs.plan.is_save_step(step):

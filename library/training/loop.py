@@ -35,6 +35,7 @@ class Events:
     """What others do at the loop's joints. Each is called on every process; who acts is their own affair."""
 
     on_update: Callable[[UpdateReport], None] = lambda report: None
+    rates: Callable[[], Mapping[str, float]] = dict  # asked between optimizer and schedule: the learning rates of this very update
     before_training: Callable[[], None] = lambda: None
     after_update: Callable[[int, int], None] = lambda epochs, step: None  # epochs done, updates done
     after_epoch: Callable[[int, int], None] = lambda epochs, step: None
@@ -104,10 +105,11 @@ def train(
                 if accelerator.sync_gradients and max_grad_norm:
                     accelerator.clip_grad_norm_(trained, max_grad_norm)
                 optimizer.step()
+                rates = events.rates()
                 if not optimizer.step_was_skipped:  # fp16: the scaler found an overflow and lowers its scale
                     schedule.step()
                 optimizer.zero_grad(set_to_none=True)
-                extra = method.after_step(state.step)
+                extra = {**rates, **method.after_step(state.step)}
                 if method.trains_text_encoder(state.step) and not method.trains_text_encoder(state.step + 1):
                     _forget_frozen(optimizer)
                 state.step += 1

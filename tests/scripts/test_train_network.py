@@ -148,13 +148,15 @@ def test_training_goes_on_from_network_weights(command):
 def test_a_log_for_tensorboard_is_written(command, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    command("out", "--logging_dir", tmp_path / "logs", "--log_prefix", "night_")
+    command("out", "--logging_dir", tmp_path / "logs", "--log_prefix", "night_", "--lr_scheduler", "linear", "--unet_lr", "8e-4")
     (run,) = (tmp_path / "logs").iterdir()
     assert run.name.startswith("night_")
     events = EventAccumulator(str(run / "network_train"))
     events.Reload()
     assert {"loss/current", "loss/average", "lr/unet", "lr/textencoder"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("loss/current")] == [1, 2, 3, 4]
+    rates = [event.value for event in events.Scalars("lr/unet")]  # of the update itself, not of the next one
+    assert rates == pytest.approx([8e-4, 6e-4, 4e-4, 2e-4])
 
 
 def test_a_loss_that_is_not_finite_names_the_images_and_saves_nothing(command, capsys):
