@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,9 @@ class NetworkMethod:
         module = _import(settings.module)
         for file, multiplier in settings.base_weights:
             _merge_base(module, file, multiplier, model)
-        self.network = _Adapted(self._create(module, model))
-        self.network.apply(model, settings.train_text_encoder, settings.train_unet)
+        text_encoder = _named_as_modules_expect(model.text_encoder)
+        self.network = _Adapted(self._create(module, model, text_encoder))
+        self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         if settings.weights is not None:
             self._load_weights(settings.weights)
         if settings.gradient_checkpointing:
@@ -92,16 +94,17 @@ class NetworkMethod:
                 f"--network_module {settings.module}: nothing is left to train; check --unet_lr, --text_encoder_lr (0 turns a part off), "
                 "--network_train_…_only and --network_args"
             )
-        self.network.call("prepare_grad_etc", model.text_encoder, model.unet)
+        self.network.call("prepare_grad_etc", text_encoder, model.unet)
         trained = {id(parameter) for group in self._groups for parameter in group["params"]}
         for parameter in self.network.module.parameters():  # a part with learning rate 0 must not cost gradients
             parameter.requires_grad_(id(parameter) in trained)
 
-    def _create(self, module: Any, model: Any) -> nn.Module:
+    def _create(self, module: Any, model: Any, text_encoder: nn.Module) -> nn.Module:
         settings = self.settings
         if settings.dim_from_weights:
+            dropout = {} if settings.dropout is None else {"neuron_dropout": settings.dropout}
             network, _ = module.create_network_from_weights(
-                1.0, str(settings.weights), model.vae, model.text_encoder, model.unet, **settings.args
+                1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **settings.args
             )
             return network
         extra = dict(settings.args)
@@ -109,7 +112,15 @@ class NetworkMethod:
             extra.setdefault("dropout", str(settings.dropout))  # how modules that do not name the parameter take it
         elif settings.dropout is not None:
             extra["neuron_dropout"] = settings.dropout  # type: ignore[assignment]
-        return module.create_network(1.0, settings.dim, settings.alpha, model.vae, model.text_encoder, model.unet, **extra)
+        try:
+            return module.create_network(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **extra)
+        except (AssertionError, KeyError, TypeError, ValueError) as fault:
+            if settings.module.startswith("networks."):
+                raise
+            raise UserError(
+                f"--network_module {settings.module}: cannot make its network ({type(fault).__name__}: {fault}); "
+                "check --network_args, or try another version of its package"
+            ) from fault
 
     def _load_weights(self, path: Path) -> None:
         told = self.network.module.load_weights(str(path))
@@ -162,7 +173,12 @@ class NetworkMethod:
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""
-        self.network.module.save_weights(str(path), dtype, dict(metadata) if metadata is not None else None)
+        fresh = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")  # not every module writes whole or not at all
+        try:
+            self.network.module.save_weights(str(fresh), dtype, dict(metadata) if metadata is not None else None)
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def _key_values(items: Sequence[str]) -> dict[str, str]:
@@ -173,14 +189,23 @@ def _key_values(items: Sequence[str]) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}
 
 
+def _named_as_modules_expect(text_encoder: nn.Module) -> nn.Module:
+    """The text encoder with the `text_model` level that transformers dropped: network modules build their tensors' names from it."""
+    if hasattr(text_encoder, "text_model"):
+        return text_encoder
+    level = nn.Module()
+    level.text_model = text_encoder
+    return level
+
+
 class _Adapted:
     """A network module of any origin behind one face: what is optional in the contract is settled here and nowhere else."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def apply(self, model: Any, text_encoder: bool, unet: bool) -> None:
-        self.module.apply_to(model.text_encoder, model.unet, text_encoder, unet)
+    def apply(self, text_encoder: nn.Module, unet: nn.Module, apply_text_encoder: bool, apply_unet: bool) -> None:
+        self.module.apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a method that a network need not have."""
@@ -213,9 +238,10 @@ def _import(name: str) -> Any:
 
 
 def _merge_base(module: Any, file: Path, multiplier: float, model: Any) -> None:
+    text_encoder = _named_as_modules_expect(model.text_encoder)
     network, weights = module.create_network_from_weights(
-        multiplier, str(file), model.vae, model.text_encoder, model.unet, for_inference=True
+        multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True
     )
     dtype = model.unet.dtype
-    network.merge_to(model.text_encoder, model.unet, weights, dtype, "cpu")
+    network.merge_to(text_encoder, model.unet, weights, dtype, "cpu")
     log.info(f"--base_weights {file}: merged into the model with multiplier {multiplier:g}")
