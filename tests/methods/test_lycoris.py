@@ -1,0 +1,88 @@
+"""A network module of another package: LyCORIS trains, saves under the names that programs know, goes on, and reads its own files."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train_network
+from library.methods.network import NetworkMethod
+from library.model.load import load
+from tests.oracles import our_image
+from tests.scripts.starting import dataset, start
+
+lycoris = pytest.importorskip("lycoris.kohya")
+logging.getLogger("LyCORIS").setLevel(logging.ERROR)
+
+PROMPT = "a photo of a cat"
+
+
+@pytest.fixture(scope="module")
+def command(tiny_v1: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """Options of a short LoHa training."""
+    folder = tmp_path_factory.mktemp("lycoris")
+    return {
+        "pretrained_model_name_or_path": tiny_v1,
+        "dataset_config": dataset(folder / "data.toml", photos),
+        "output_dir": folder,
+        "network_module": "lycoris.kohya",
+        "network_args": ["algo=loha", "conv_dim=4", "conv_alpha=4"],  # alpha = dim: its LoHa forgets the scale in training otherwise
+        "network_dim": 4,
+        "network_alpha": 4,
+        "max_train_steps": 2,
+        "learning_rate": 1.0,
+        "optimizer_type": "SGD",
+        "max_data_loader_n_workers": 0,
+        "seed": 1,
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(command: dict[str, object]) -> Path:
+    assert start(train_network.main, **command) == 0
+    return Path(command["output_dir"]) / "last.safetensors"
+
+
+def test_its_tensors_have_the_names_that_other_programs_know(trained: Path, tiny_v1: Path) -> None:
+    names = set(load_file(trained))
+    layer = "lora_te_text_model_encoder_layers_1_mlp_fc2"
+    assert {f"{layer}.hada_w1_a", f"{layer}.alpha", "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.hada_w2_b"} <= names
+    assert not any(name.startswith("lora_te_encoder") for name in names)
+    assert [path.name for path in trained.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_training_goes_on_from_its_file(command: dict[str, object], trained: Path) -> None:
+    still = {**command, "network_weights": trained, "learning_rate": 0, "output_name": "again"}
+    assert start(train_network.main, **still) == 2  # nothing is left to train at a rate of 0
+    assert start(train_network.main, **{**still, "learning_rate": 1e-12}) == 0
+    first, again = load_file(trained), load_file(trained.with_name("again.safetensors"))
+    assert first.keys() == again.keys() and all(tensor.allclose(again[name], atol=1e-6) for name, tensor in first.items())
+
+
+def test_lycoris_reads_the_file_and_the_image_is_the_same(command: dict[str, object], trained: Path, tiny_v1: Path) -> None:
+    from library.methods.network import network_settings
+    from library.options.parse import parse
+    from library.options.scripts import TrainNetwork
+
+    argv = ["--network_module", "lycoris.kohya", "--network_dim", "4", "--network_alpha", "4", "--network_weights", str(trained)]
+    options = parse(TrainNetwork, [*argv, "--network_args", *command["network_args"]])
+    hooked, merged = load(tiny_v1), load(tiny_v1)
+    without = our_image(merged, PROMPT)
+    NetworkMethod(network_settings(options.network, 1.0, False)).attach(hooked)
+    level = torch.nn.Module()
+    level.text_model = merged.text_encoder
+    network, weights = lycoris.create_network_from_weights(1.0, str(trained), merged.vae, level, merged.unet, for_inference=True)
+    network.merge_to(level, merged.unet, weights, torch.float32, "cpu")
+    ours, theirs = our_image(hooked, PROMPT), our_image(merged, PROMPT)
+    assert np.abs(ours - theirs).max() <= 1 and np.abs(ours - without).max() > 1
+
+
+def test_what_it_cannot_make_is_told_in_one_line(command: dict[str, object], capsys: pytest.CaptureFixture) -> None:
+    assert start(train_network.main, **{**command, "network_args": ["algo=lohaa"]}) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: --network_module lycoris.kohya: cannot make its network") and "--network_args" in line
