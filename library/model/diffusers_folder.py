@@ -61,7 +61,12 @@ def _replacing(folder: Path) -> Iterator[Path]:
         yield fresh
         if folder.exists():
             folder.rename(old)
-        fresh.rename(folder)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if old.exists():  # the last good one goes back under its name
+                old.rename(folder)
+            raise
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)
         raise

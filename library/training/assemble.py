@@ -48,7 +48,8 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     training = options.training
     accelerator = _accelerator(training.mixed_precision)
     seed = _seed(training.seed)
-    _optimizer(options, [{"params": [nn.Parameter(torch.zeros(1))]}], inputs)  # a wrong name or argument is told before minutes of loading
+    # a wrong name or argument is told before minutes of loading
+    _optimizer(options, [{"params": [nn.Parameter(torch.zeros(2, 2))]}], inputs)
     events = RunEvents(options, inputs, method, seed, accelerator, samples, started)
     model = _model(options, method, accelerator)
     tell_long_captions((record.caption for record in inputs.data.records), model.tokenizer)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from library.console import log
+from library.model.generate import evaluating
 from library.options.declare import Script, values_of
 from library.training import metadata as facts
 from library.training.checkpointer import Checkpointer, FileNames
@@ -114,7 +115,8 @@ class RunEvents:
             self._on_main(lambda: self._drawn(step, epoch, at_epoch_end))
 
     def _drawn(self, step: int, epoch: int, at_epoch_end: bool) -> None:
-        with weights_to_keep(self._made.optimizer), self._accelerator.autocast():
+        # a network's own dropouts must not act in samples; generate() sees to the model's parts only
+        with weights_to_keep(self._made.optimizer), evaluating(*self._method.modules()), self._accelerator.autocast():
             self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device)
 
     def _on_main(self, act: Any) -> None:

@@ -91,7 +91,11 @@ def test_cached_latents_train_as_uncached_ones_do(command):
 def test_an_accumulated_group_trains_like_one_large_batch(command, tmp_path):
     """One epoch of 6 batches of 2 in groups of 2 has 3 updates; losses and weights are means over the group."""
     folder = command("out", "--gradient_accumulation_steps", 2, "--max_train_epochs", 1, "--save_every_n_steps", 1)
-    assert sorted(path.name for path in folder.iterdir()) == ["cat-step00000001.safetensors", "cat-step00000002.safetensors", "cat.safetensors"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "cat-step00000001.safetensors",
+        "cat-step00000002.safetensors",
+        "cat.safetensors",
+    ]
 
 
 def test_gradient_checkpointing_changes_nothing_but_rounding(command):
@@ -106,7 +110,9 @@ def test_training_one_part_only_leaves_the_other_out_of_the_file(command, flag, 
 
 
 def test_samples_leave_the_training_as_it_was_and_bear_their_names(command, tmp_path):
-    (tmp_path / "prompts.txt").write_text("a (cat:1.3) --w 64 --h 64 --s 2 --d 5 --l 4\n# no prompt\na dog --w 64 --h 64 --s 2\n", encoding="utf-8")
+    (tmp_path / "prompts.txt").write_text(
+        "a (cat:1.3) --w 64 --h 64 --s 2 --d 5 --l 4\n# no prompt\na dog --w 64 --h 64 --s 2\n", encoding="utf-8"
+    )
     quiet = command("quiet")
     drawn = command("drawn", "--sample_prompts", tmp_path / "prompts.txt", "--sample_every_n_steps", 2, "--sample_sampler", "euler_a")
     assert tensors_equal(quiet / "cat.safetensors", drawn / "cat.safetensors")
@@ -160,7 +166,9 @@ def test_a_log_for_tensorboard_is_written(command, tmp_path):
 
 
 def test_a_loss_that_is_not_finite_names_the_images_and_saves_nothing(command, capsys):
-    arguments = command.arguments("out", "--learning_rate", "1e30", "--max_grad_norm", "0", "--save_every_n_steps", "1", "--max_train_steps", "9")
+    arguments = command.arguments(
+        "out", "--learning_rate", "1e30", "--max_grad_norm", "0", "--save_every_n_steps", "1", "--max_train_steps", "9"
+    )
     assert run_in_process(train_network.main, *arguments) == 2
     told = capsys.readouterr().err
     assert "the loss is" in told and ".jpg" in told and "Traceback" not in told
@@ -176,6 +184,28 @@ def test_two_processes_end_where_one_ends(command, tmp_path):
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29541"]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     arguments = command.arguments("two", "--max_train_epochs", 1)
-    done = subprocess.run([*launch, str(ROOT / "train_network.py"), *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*launch, str(ROOT / "train_network.py"), *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert largest_difference(one / "cat.safetensors", tmp_path / "two" / "cat.safetensors") < 5e-5
+
+
+def test_dropouts_act_in_training_but_not_in_samples(command, tmp_path, monkeypatch):
+    """Two samples of one seed in one run, one epoch apart with learning rate 0 in effect, are the same picture."""
+    (tmp_path / "prompts.txt").write_text("a cat --w 64 --h 64 --s 2 --d 5\n", encoding="utf-8")
+    first = command("first", "--save_precision", "float")
+    drawn = command(
+        *("drawn", "--network_weights", first / "cat.safetensors", "--dim_from_weights", "--learning_rate", "1e-30"),
+        *("--network_dropout", "0.5", "--network_args", "module_dropout=0.5"),
+        *("--sample_prompts", tmp_path / "prompts.txt", "--sample_every_n_steps", 1),
+    )
+    pictures = {_pixels(path) for path in (drawn / "sample").iterdir()}
+    assert len(list((drawn / "sample").iterdir())) == 4 and len(pictures) == 1
+
+
+def _pixels(path: Path) -> bytes:
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.convert("RGB").tobytes()
