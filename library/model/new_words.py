@@ -74,7 +74,7 @@ def embedding_table(text_encoder: nn.Module) -> nn.Embedding:
 def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
     """Teach `model`'s tokenizer and text encoder a word; with several layers its U-Net then reads a context for each.
 
-    `text` must be no entry of the vocabulary (`library.model.vocabulary.is_known`).
+    `text` must be no entry of the vocabulary (`library.model.vocabulary.is_entry`).
     """
     layers, vectors, width = word.vectors.shape
     model.tokenizer = model.tokenizer.with_word(text, vectors)

@@ -50,8 +50,8 @@ class ClipTokenizer:
 
         twin = self.with_settings(self.windows, self.weighted)
         twin.tokenizer = copy.deepcopy(self.tokenizer)
-        added = twin.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True)])
-        assert added == 1 and not self.stands_for, f"{word!r} is an entry of the vocabulary already, or a second word"
+        twin.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True)])
+        assert len(twin.tokenizer) == ENTRIES + 1, f"{word!r} is an entry of the vocabulary already, or a second word"
         twin.stands_for = {ENTRIES: tuple(range(ENTRIES, ENTRIES + vectors))}
         return twin
 

@@ -28,10 +28,14 @@ def vocabulary() -> dict[str, int]:
     return {entry: place for place, entry in enumerate(entries)}
 
 
-def is_known(word: str) -> bool:
-    """Whether the word, whatever its letter case, is an entry already: as a word or as a piece of words."""
-    lower = word.lower()
-    return any(entry in vocabulary() for entry in (lower, lower + WORD_END))
+def is_entry(word: str) -> bool:
+    """Whether the word, whatever its letter case, is an entry of that very name, so that no tokenizer takes it as a new one."""
+    return word.lower() in vocabulary()
+
+
+def is_one_token(word: str) -> bool:
+    """Whether the word is read as a single token: a rare one such as sks, or one that means something."""
+    return word.lower() + WORD_END in vocabulary()
 
 
 def _byte_characters() -> list[str]:

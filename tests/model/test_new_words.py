@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from library.model.bundle import StableDiffusion
 from library.model.load import load
 from library.model.new_words import ExtendedTable, NewWord, add_word, cross_attentions, embedding_table
 from library.model.tokenizer import ENTRIES, ClipTokenizer
-from library.model.vocabulary import is_known
+from library.model.vocabulary import is_entry, is_one_token
 from tests.oracles import our_image
 
 WORD = "<Shs>"
@@ -26,12 +27,19 @@ def plain_tokenizer() -> ClipTokenizer:
     return ClipTokenizer("v1")
 
 
-@pytest.mark.parametrize("word", ["cat", "Cat", "shs", "<|endoftext|>", "th"])
-def test_words_and_pieces_of_the_vocabulary_are_known(word: str, plain_tokenizer: ClipTokenizer) -> None:
-    vocabulary = plain_tokenizer.tokenizer.get_vocab()
-    expected = word.lower() in vocabulary or word.lower() + "</w>" in vocabulary
-    assert is_known(word) == expected
-    assert is_known("cat") and not is_known("<shs>") and not is_known("zqwxv")
+@pytest.mark.parametrize(
+    ("word", "entry", "one_token"),
+    [("cat", True, True), ("Cat", True, True), ("<|endoftext|>", True, False), ("sks", False, True), ("<shs>", False, False)],
+)
+def test_entries_are_told_from_new_words_as_the_tokenizer_itself_does(
+    word: str, entry: bool, one_token: bool, plain_tokenizer: ClipTokenizer
+) -> None:
+    assert (is_entry(word), is_one_token(word)) == (entry, one_token)
+    grown = copy.deepcopy(plain_tokenizer.tokenizer)
+    grown.add_tokens([word.lower()])
+    assert len(grown) == (ENTRIES if entry else ENTRIES + 1)
+    if not entry:
+        assert plain_tokenizer.with_word(word, 1)(f"a {word}")[0][0, 2] == ENTRIES
 
 
 @pytest.mark.parametrize(
