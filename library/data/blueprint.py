@@ -48,6 +48,7 @@ class DatasetOptions:
     max_bucket_reso: int = 1024
     bucket_reso_steps: int = 64
     bucket_no_upscale: bool = False
+    as_prepared: bool = False  # each image at its metadata's train_resolution; `resolution` is then the largest of them
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,12 @@ def place(size: Size, options: DatasetOptions) -> Placement | None:
     return _cover(size, min(sizes, key=lambda bucket: abs(bucket[0] / bucket[1] - aspect)))
 
 
+def _place_of(record: ImageRecord, options: DatasetOptions) -> Placement | None:
+    if options.as_prepared and record.train_resolution:
+        return _cover(record.size, record.train_resolution)
+    return place(record.size, options)
+
+
 def _cover(size: Size, bucket: Size) -> Placement:
     """Scale by height if the image is wider than the bucket, else by width; the other side rounded half up, in whole numbers."""
     (width, height), (bucket_width, bucket_height) = size, bucket
@@ -160,7 +166,7 @@ def _floored(value: float, steps: int) -> int:
 def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
     """Put every image into its bucket and balance regularization images; UserError when a dataset has nothing left to train."""
     specs = scan.blueprint.datasets
-    places = [place(record.size, specs[record.dataset].options) for record in scan.records]
+    places = [_place_of(record, specs[record.dataset].options) for record in scan.records]
     kept = [(record, placement) for record, placement in zip(scan.records, places, strict=True) if placement]
     records = tuple(record for record, _ in kept)
     placements = tuple(placement for _, placement in kept)

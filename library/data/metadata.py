@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from library.data.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
@@ -30,10 +30,18 @@ class MetadataEntry:
 def from_metadata(
     image_dir: Path | str | None, in_json: Path | str, repeats: int | None, defaults: Mapping[str, object]
 ) -> DatasetBlueprint:
-    """One dataset from --train_data_dir and --in_json, each image `repeats` times; UserError with every fault."""
+    """One dataset from --train_data_dir and --in_json, each image `repeats` times; UserError with every fault.
+
+    Without --resolution the sizes are those of the metadata, where every entry has one (as prepare_buckets_latents.py writes them).
+    """
     values, faults = command_line_values(defaults)
+    prepared = _prepared_size(Path(in_json).expanduser(), image_dir) if values.get("resolution") is None else None
+    if prepared is not None:
+        values |= {"resolution": prepared, "enable_bucket": False}
     options, more = dataset_options(values, "--in_json")
     faults += more
+    if options is not None and prepared is not None:
+        options = replace(options, enable_bucket=True, as_prepared=True)
     own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
     if image_dir is not None:
         own["image_dir"] = Path(image_dir).expanduser()
@@ -48,6 +56,16 @@ def from_metadata(
     common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
     common |= own | {"num_repeats": repeats or 1}
     return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),))  # type: ignore[arg-type]
+
+
+def _prepared_size(path: Path, image_dir: Path | str | None) -> tuple[int, int] | None:
+    """The largest train_resolution, None where an entry has none; what is wrong with the file is told when it is scanned."""
+    try:
+        entries, _ = read_metadata(path, None if image_dir is None else Path(image_dir).expanduser())
+    except (UserError, OSError):
+        return None
+    sizes = [entry.train_resolution for entry in entries]
+    return None if None in sizes else max((size for size in sizes if size), key=lambda size: size[0] * size[1])
 
 
 def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntry], list[str]]:
@@ -154,6 +172,8 @@ def _train_resolution(value: Mapping) -> tuple[int, int] | None:  # type: ignore
         return None
     if not isinstance(size, list) or len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
         raise NotAccepted(f'"train_resolution" is {size}; expected [width, height] in pixels')
+    if size[0] % 8 or size[1] % 8:
+        raise NotAccepted(f'"train_resolution" is {size}; both sides have to be multiples of 8')
     return size[0], size[1]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from library.data.buckets import Placement, fill
 from library.data.metadata import from_metadata, read_metadata
 from library.data.records import scan
 from library.errors import UserError
@@ -35,6 +36,23 @@ def test_caption_and_tags_are_joined_and_partnerless_ones_told(tmp_path: Path) -
     ]
     assert "1 of 4 entries without image, left out: gone" in findings[0]
     assert "1 image in" in findings[1] and findings[1].endswith("02.png")
+
+
+def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path: Path) -> None:
+    for name, size in (("a", (300, 200)), ("b", (100, 100))):
+        photo(tmp_path / f"img/{name}.png", size)
+    table = {"a": {"caption": "x", "train_resolution": [96, 64]}, "b": {"caption": "x", "train_resolution": [72, 72]}}
+    path = write(tmp_path / "m.json", table)
+    filled = fill(scan(from_metadata(tmp_path / "img", path, 1, {})))
+    assert filled.placements == (Placement((96, 64), (96, 64)), Placement((72, 72), (72, 72)))
+    given = fill(scan(from_metadata(tmp_path / "img", path, 1, {"resolution": "64"})))
+    assert {placement.bucket for placement in given.placements} == {(64, 64)}
+    del table["b"]["train_resolution"]
+    with pytest.raises(UserError, match="resolution is missing"):
+        from_metadata(tmp_path / "img", write(path, table), 1, {})
+    table["b"]["train_resolution"] = [70, 72]
+    with pytest.raises(UserError, match=r"entry 'b': .*multiples of 8"):
+        scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"}))
 
 
 @pytest.mark.parametrize("with_extension", [True, False])
