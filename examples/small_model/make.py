@@ -22,8 +22,8 @@ from examples.small_model.scenes import draw, random_scene
 from examples.small_model.train_vae import SIDE, train_vae
 from library.console import log, run_script, setup
 
-PICTURES = 6000
-VAE_STEPS, UPDATES, BATCH = 2000, 3000, 64
+PICTURES = 4000
+VAE_STEPS, UPDATES, BATCH = 2000, 2000, 48
 UNET_WIDTHS = (64, 64, 64, 96)  # multiples of the 32 norm groups and the 8 heads that every v1 model has
 TEXT_WIDTH, TEXT_LAYERS = 64, 2
 
@@ -53,7 +53,7 @@ def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, 
     updates = max(2, round(UPDATES * share))
     train(untrained, work, updates, seed)
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(work / "small_sd.safetensors", out)
+    shutil.copyfile(work / "result" / "small_sd.safetensors", out)
     figures = {
         "seed": seed,
         "autoencoder": vae_figures,
@@ -128,7 +128,7 @@ def train(untrained: Path, work: Path, updates: int, seed: int) -> None:
         encoding="utf-8",
     )
     command = f"""
-        --pretrained_model_name_or_path {untrained} --dataset_config {config} --output_dir {work} --output_name small_sd
+        --pretrained_model_name_or_path {untrained} --dataset_config {config} --output_dir {work / "result"} --output_name small_sd
         --save_model_as safetensors --save_precision fp16 --cache_latents --vae_batch_size 32 --max_train_steps {updates} --seed {seed}
         --learning_rate 1.5e-3 --lr_scheduler cosine --lr_warmup_steps {updates // 20} --optimizer_args weight_decay=0.001
         --logging_dir {work / "logs"}
