@@ -21,19 +21,21 @@ def drawn_latents() -> torch.Tensor:
     return torch.randn(1, 4, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(5))
 
 
-def our_image(model: Any, prompt: str) -> np.ndarray:
-    """The image of our own sampler, DDIM."""
+def our_image(model: Any, prompt: str, sampler: str = "ddim") -> np.ndarray:
+    """The image of our own sampler."""
     from library.model.generate import GenerateSettings, generate
 
-    settings = GenerateSettings(prompt, width=SIDE, height=SIDE, steps=STEPS, guidance=GUIDANCE, seed=1)
+    settings = GenerateSettings(prompt, width=SIDE, height=SIDE, steps=STEPS, guidance=GUIDANCE, seed=1, sampler=sampler)
     return pixels(generate(model, settings, latents=drawn_latents()))
 
 
-def pipeline_image(pipeline: Any, prompt: str) -> np.ndarray:
-    """The image of diffusers' pipeline, its scheduler exchanged for DDIM."""
+def pipeline_image(pipeline: Any, prompt: str, own_scheduler: bool = False) -> np.ndarray:
+    """The image of diffusers' pipeline, its scheduler exchanged for DDIM unless it is to use its own."""
     from diffusers import DDIMScheduler
 
-    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    if not own_scheduler:
+        config = pipeline.scheduler.config
+        pipeline.scheduler = DDIMScheduler.from_config(config, clip_sample=False, set_alpha_to_one=False, steps_offset=1)
     pipeline.set_progress_bar_config(disable=True)
     options = {"height": SIDE, "width": SIDE, "num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "latents": drawn_latents()}
     return pixels(pipeline(prompt, **options).images[0])
