@@ -16,7 +16,7 @@ class NotYet:
 
 
 _UPLOAD = "upload the files of --output_dir by hand, with `hf upload`"
-_FROM_FILE = "save often (--save_every_n_steps) and go on from a file with --network_weights"
+_FROM_FILE = "save often (--save_every_n_steps) and go on from a saved file (a network with --network_weights, a word with --weights)"
 
 NOT_YET: dict[str, NotYet] = {
     "huggingface_repo_id": NotYet("R4", _UPLOAD),
