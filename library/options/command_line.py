@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from library.options.declare import Option
-from library.options.suggest import closest
+from library.options.elsewhere import remedy
 from library.options.values import expected, from_text
 
 
@@ -93,8 +93,7 @@ def _is_flag(word: str) -> bool:
 
 
 def _meant(name: str, flags: Mapping[str, Option]) -> str:
-    near = closest(name.strip("-–—"), [flag[2:] for flag in flags])
-    return f"; did you mean --{near}?" if near else "; --help lists all options"
+    return "; " + remedy(name.strip("-–—"), [flag[2:] for flag in flags], dashes="--")
 
 
 def _printable(name: str) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from library.options.declare import Option, Script, groups_of, options_of, title_of, values_of
-from library.options.suggest import closest, missing_path
+from library.options.elsewhere import remedy
+from library.options.suggest import missing_path
 from library.options.values import expected, from_toml
 
 _NOT_IN_A_FILE = ("config_file", "output_config")
@@ -141,8 +142,7 @@ def _refusal(keys: tuple[str, ...], value: Any, option: Option | None, known: di
         return "belongs on the command line, not in the file"
     if option is not None:
         return None
-    near = closest(keys[-1], known)
-    return "unknown option" + (f"; did you mean {near}?" if near else "; --help lists all options")
+    return "unknown option; " + remedy(keys[-1], known)
 
 
 def _spelled(keys: tuple[str, ...]) -> str:

@@ -7,7 +7,7 @@ import pytest
 from library.console import log
 from library.errors import UserError
 from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.scripts import FineTune, TrainNetwork
 
 
 def read(*argv: str) -> TrainNetwork:
@@ -138,6 +138,18 @@ def test_a_fault_on_the_command_line_is_told_with_its_remedy(argv: str, message:
 def test_a_fault_in_the_file_is_told_with_its_key_and_remedy(config, line: str, message: str) -> None:
     file = config(line)
     assert problems("--config_file", file) == (f"--config_file {file}, key {line.split()[0]}: {message}",)
+
+
+def test_an_option_of_other_scripts_is_told_as_theirs(config) -> None:
+    file = config("network_dim = 4\nprior_loss_weight = 1.0\n")
+    with pytest.raises(UserError) as fault:
+        parse(FineTune, ["--config_file", file, "--stop_text_encoder_training", "9"])
+    assert fault.value.problems == (
+        "--stop_text_encoder_training: unknown option; it is one of train_db.py only; leave it out here",
+        f"--config_file {file}, key network_dim: unknown option; it is one of train_network.py only; leave it out here",
+        f"--config_file {file}, key prior_loss_weight: unknown option; it is one of train_network.py, train_db.py, "
+        "train_textual_inversion.py and train_textual_inversion_XTI.py only; leave it out here",
+    )
 
 
 def test_a_key_in_two_sections_is_refused_only_when_the_values_differ(config) -> None:

@@ -1,0 +1,23 @@
+"""Which scripts have an option: what to tell somebody who gave it to a script that has not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from library.options.declare import options_of
+from library.options.suggest import closest
+
+
+def remedy(name: str, known: Iterable[str], dashes: str = "") -> str:
+    """What ends the line about an unknown option: the scripts that have it, the nearest `known` one, or where all are listed.
+
+    `dashes` go before the name of an option: those of the command line.
+    """
+    from library.options.scripts import SCRIPTS
+
+    known = list(known)
+    scripts = [spec.name for spec in SCRIPTS if any(name in option.names for option in options_of(spec))]
+    if scripts and name not in known:  # a known one was written with other dashes
+        return f"it is one of {' and '.join(filter(None, [', '.join(scripts[:-1]), scripts[-1]]))} only; leave it out here"
+    near = closest(name, known)
+    return f"did you mean {dashes}{near}?" if near else "--help lists all options"
