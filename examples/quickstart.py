@@ -68,12 +68,12 @@ num_repeats = 10            # each picture 10 times an epoch
 """,
     prompts=(
         Prompt(f"a {IDENTIFIER} on a red background", "the new word; red was on none of the 8 pictures", 1),
-        Prompt(f"a {IDENTIFIER} on a purple background", "the new word once more", 2),
+        Prompt(f"a {IDENTIFIER} on a yellow background", "the new word once more", 2),
         Prompt("a red circle on a blue background", "known before: has to stay", 3),
         Prompt("a yellow star on a purple background", "known before: plain stars have to stay, too", 4),
     ),
     side=64,
-    told=f"8 pictures of a teal star with a white rim, called “{IDENTIFIER}”",
+    told=f"8 pictures of a teal star, called “{IDENTIFIER}”",
     title="A LoRA learns a new word from 8 pictures",
     options=tuple("--max_train_epochs 5 --learning_rate 1e-3 --network_dim 8 --network_alpha 8".split()),
 )
