@@ -235,7 +235,7 @@ def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
 def options(folder: Path, **given) -> SimpleNamespace:
     sampling = {"sample_prompts": None, "sample_every_n_steps": None, "sample_every_n_epochs": None, "sample_sampler": "euler"} | given
     saving = SimpleNamespace(output_dir=str(folder), output_name="n")
-    return SimpleNamespace(sampling=SimpleNamespace(**sampling), saving=saving, model=SimpleNamespace(clip_skip=None))
+    return SimpleNamespace(sampling=SimpleNamespace(**sampling), saving=saving, model=SimpleNamespace(v2=False, clip_skip=None))
 
 
 def test_options_without_prompts_or_interval_mean_no_samples(tmp_path):
