@@ -8,12 +8,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from library.errors import UserError
+from library.errors import Stopped, UserError
 
 log = logging.getLogger("sd")
 
 EXIT_FAULT = 2  # the user's input has to change
-EXIT_INTERRUPTED = 130  # Ctrl-C
+EXIT_INTERRUPTED = 130  # Ctrl-C; SIGTERM gives 143
 
 
 class _Lines(logging.Formatter):
@@ -71,6 +71,8 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
             for problem in fault.problems:
                 print(f"error: {problem}", file=sys.stderr)
         return EXIT_FAULT
+    except Stopped as stop:
+        return stop.exit_code
     except KeyboardInterrupt:
         log.warning("stopped by Ctrl-C")
         return EXIT_INTERRUPTED

@@ -1,4 +1,4 @@
-"""The one exception for faults that the user can mend: shown as plain lines, never as a traceback."""
+"""Faults that the user can mend, shown as plain lines and never as a traceback, and the wish to stop."""
 
 from __future__ import annotations
 
@@ -16,3 +16,11 @@ class UserError(Exception):
 
     def __reduce__(self):  # loader workers hand it to the main process by pickling
         return (UserError, self.problems)
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the run to end; `exit_code` is 128 + its number (130 Ctrl-C, 143 SIGTERM). No `except Exception` swallows it."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(signal_number)
+        self.exit_code = 128 + signal_number

@@ -47,6 +47,49 @@ def atomic_write(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; on success its files are flushed to disk and it takes `path`'s place, on failure it is removed.
+
+    A folder that stood there before is moved aside first and comes back if the new one cannot be put in its place.
+    """
+    path = Path(path)
+    mark = uuid.uuid4().hex[:8]
+    fresh, old = path.with_name(f".{path.name}.{mark}.tmp"), path.with_name(f".{path.name}.{mark}.old")
+    try:
+        fresh.mkdir(parents=True)
+        yield fresh
+        for file in fresh.iterdir():
+            with file.open("rb+") as written:
+                os.fsync(written.fileno())
+        flush_folder(fresh)
+        if path.exists():
+            path.rename(old)
+        try:
+            fresh.rename(path)
+        except BaseException:
+            if old.exists():
+                old.rename(path)
+            raise
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    flush_folder(path.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the names in `folder` written to disk, where the system can do that (Windows does it by itself)."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):  # some network file systems refuse
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def sha256(path: Path, offset: int = 0) -> str:
     """Hex SHA-256 of the file's bytes from `offset` on, read in pieces of 1 MiB."""
     digest = hashlib.sha256()

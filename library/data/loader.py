@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 
 import torch
@@ -14,6 +16,7 @@ from library.data.sampler import EpochSampler, GlobalBatch
 from library.errors import UserError
 
 MOST_WORKERS = 8
+SECONDS_AFTER_SIGTERM = 10.0
 
 
 def worker_count(asked: int | None = None) -> int:
@@ -44,7 +47,7 @@ class EpochLoader:
             persistent_workers=persistent and workers > 0,
             pin_memory=pin_memory,
             multiprocessing_context=context if workers else None,
-            worker_init_fn=_single_threaded,
+            worker_init_fn=_start_worker,
             generator=torch.Generator(),  # its own, so that loading draws nothing from the process's stream
         )
 
@@ -89,7 +92,7 @@ class _Shares:
         return (self.sampler.share(batch, self.process) for batch in self.sampler.epoch(self.epoch, self.start))
 
     def __len__(self) -> int:
-        return self.sampler.batches_per_epoch - self.start
+        return self.sampler.length(self.epoch) - self.start
 
 
 class _Fault:
@@ -112,8 +115,20 @@ class _Telling(Dataset):
             return _Fault(fault.problems)
 
 
-def _single_threaded(worker: int) -> None:
-    """One thread a worker: the workers themselves are the parallelism."""
+def _start_worker(worker: int) -> None:
+    """One thread a worker: the workers themselves are the parallelism. Signals are the main process's affair: it ends the workers.
+
+    Ctrl-C in a console, and SIGTERM from many a job system, reach every process; a worker that died of it would take the update
+    under way with it, which the main process wants to finish. So a worker outlives SIGTERM by a while.
+    """
     import cv2
 
     cv2.setNumThreads(0)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_soon)
+
+
+def _end_soon(number: int, frame: object) -> None:
+    timer = threading.Timer(SECONDS_AFTER_SIGTERM, os._exit, (0,))
+    timer.daemon = True
+    timer.start()

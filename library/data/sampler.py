@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from library.data.buckets import FilledData
+from library.data.buckets import Entry, FilledData
 from library.seeds import fold, python_rng
 
 GlobalBatch = tuple["SampleRequest", ...]
@@ -23,12 +23,41 @@ class SampleRequest:
     batch: int  # global batches before this one since the run's start
 
 
-class EpochSampler:
-    """Global batches of batch_size × processes images of one bucket each; every train image × its repeats once an epoch."""
+@dataclass(frozen=True)
+class Cut:
+    """A stretch of an epoch that was trained in batches of other sizes: `sizes` are images a global batch, by dataset."""
 
-    def __init__(self, filled: FilledData, seed: int, processes: int = 1) -> None:
+    sizes: tuple[int, ...]
+    batches: int  # done before the sizes changed
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An epoch under way whose first images were trained in batches of other sizes."""
+
+    epoch: int
+    cuts: tuple[Cut, ...]
+
+
+class EpochSampler:
+    """Global batches of batch_size × processes images of one bucket each; every train image × its repeats once an epoch.
+
+    `begun` is for a run that goes on with other batch sizes inside an epoch: the images of that epoch that are still due, and no
+    others, are cut into batches anew.
+    """
+
+    def __init__(self, filled: FilledData, seed: int, processes: int = 1, begun: Begun | None = None) -> None:
         assert processes >= 1
-        self.filled, self.seed, self.processes = filled, seed, processes
+        self.filled, self.seed, self.processes, self.begun = filled, seed, processes, begun
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Images a global batch, by dataset."""
+        return tuple(self._batch_size(number) for number in range(len(self.filled.blueprint.datasets)))
+
+    def length(self, n: int) -> int:
+        """Batches of epoch `n`: `batches_per_epoch`, or less where it was begun in other sizes."""
+        return len(self._batches(n)) if self._cuts(n) else self.batches_per_epoch
 
     @property
     def batches_per_epoch(self) -> int:
@@ -37,18 +66,39 @@ class EpochSampler:
 
     def epoch(self, n: int, start: int = 0) -> Sequence[GlobalBatch]:
         """The global batches of epoch `n` (from 0), without the first `start` ones."""
-        batches: list[list[tuple[int, int]]] = []
-        for bucket in self.filled.buckets:
-            entries = list(bucket.entries(n))
-            python_rng(self.seed, "bucket", n, bucket.dataset, *bucket.size).shuffle(entries)
-            size = self._batch_size(bucket.dataset)
-            batches += [entries[begin : begin + size] for begin in range(0, len(entries), size)]
-        python_rng(self.seed, "batches", n).shuffle(batches)
-        first = n * len(batches)
+        batches = self._batches(n)
+        first = (n + 1) * self.batches_per_epoch - len(batches)
         return [
             tuple(self._request(record, repeat, n, first + number) for record, repeat in batch)
             for number, batch in enumerate(batches[start:], start=start)
         ]
+
+    def _cuts(self, n: int) -> tuple[Cut, ...]:
+        return self.begun.cuts if self.begun is not None and self.begun.epoch == n else ()
+
+    def _batches(self, n: int) -> list[list[Entry]]:
+        """The batches of epoch `n` in their order, after what earlier cuts of it have done."""
+        due = []
+        for bucket in self.filled.buckets:
+            entries = list(bucket.entries(n))
+            python_rng(self.seed, "bucket", n, bucket.dataset, *bucket.size).shuffle(entries)
+            due.append(entries)
+        cuts = self._cuts(n)
+        for number, cut in enumerate(cuts):
+            rest = self._cut(due, cut.sizes, n, number)[cut.batches :]
+            due = [[] for _ in due]
+            for place, _, batch in sorted(rest, key=lambda item: item[:2]):  # back in the order of their bucket
+                due[place] += batch
+        return [batch for _, _, batch in self._cut(due, self.sizes, n, len(cuts))]
+
+    def _cut(self, due: list[list[Entry]], sizes: Sequence[int], n: int, number: int) -> list[tuple[int, int, list[Entry]]]:
+        """(bucket, first entry, entries) of each batch, in the order of training; `number` counts the cuts of the epoch."""
+        batches = []
+        for place, entries in enumerate(due):
+            size = sizes[self.filled.buckets[place].dataset]
+            batches += [(place, begin, entries[begin : begin + size]) for begin in range(0, len(entries), size)]
+        python_rng(self.seed, "batches", n, *([number] if number else [])).shuffle(batches)
+        return batches
 
     def share(self, batch: GlobalBatch, process: int) -> GlobalBatch:
         """The images of a global batch that `process` takes.

@@ -61,6 +61,11 @@ class FullModelMethod:
         limit = self.settings.text_encoder_updates
         return limit is None or step < limit
 
+    def go_on(self, step: int) -> None:
+        """Freeze the text encoder where its last update is done."""
+        if not self.trains_text_encoder(step):
+            self._model.text_encoder.requires_grad_(False)
+
     def begin_epoch(self, epoch: int) -> None:
         """Nothing changes with the epoch."""
 

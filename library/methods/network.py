@@ -138,6 +138,9 @@ class NetworkMethod:
         """Whether the text encoder carries trained modules."""
         return self.settings.train_text_encoder and self.settings.text_encoder_lr != 0
 
+    def go_on(self, step: int) -> None:
+        """Nothing is frozen on the way."""
+
     def begin_epoch(self, epoch: int) -> None:
         """Tell the network, which may turn its own dropout on."""
         self.network.call("on_epoch_start", None, None)

@@ -118,6 +118,9 @@ class TextualInversionMethod:
         """Gradients reach the word through the text encoder."""
         return True
 
+    def go_on(self, step: int) -> None:
+        """Nothing is frozen on the way."""
+
     def begin_epoch(self, epoch: int) -> None:
         """Nothing changes with the epoch."""
 

@@ -208,6 +208,9 @@ def _paths(given: Given) -> Iterator[str]:
             yield f"{given.at(field)}: {value} is a file; give the folder"
         elif value is not None and not Path(value).is_dir():
             yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=True)}"
+    if given.resume is not None and not given.resume_from_huggingface and not Path(given.resume).is_dir():
+        found = "is a file; give the folder" if Path(given.resume).exists() else missing_path(Path(given.resume), folder=True)
+        yield f"{given.at('resume')}: {given.resume}: {found}"
     for field in ("dataset_config", "in_json", "network_weights", "weights", "sample_prompts"):
         value = getattr(given, field)
         if value is not None:
@@ -269,6 +272,11 @@ def _remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('save_last_n_epochs')}: has no effect without --save_every_n_epochs"
     if given.save_last_n_steps is not None and given.save_every_n_steps is None:
         yield f"{given.at('save_last_n_steps')}: has no effect without --save_every_n_steps"
+    for field in ("save_last_n_epochs_state", "save_last_n_steps_state"):
+        if getattr(given, field) is not None and not given.save_state:
+            yield f"{given.at(field)}: has no effect without --save_state"
+    if given.resume_lr != "keep" and given.resume is None:
+        yield f"{given.at('resume_lr')}: has no effect without --resume"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
         yield f"{given.at('output_name')}: give it without the ending, which is added"
     for field in ("log_prefix", "log_tracker_name"):

@@ -16,7 +16,6 @@ class NotYet:
 
 
 _UPLOAD = "upload the files of --output_dir by hand, with `hf upload`"
-_FROM_FILE = "save often (--save_every_n_steps) and go on from a saved file (a network with --network_weights, a word with --weights)"
 
 NOT_YET: dict[str, NotYet] = {
     "huggingface_repo_id": NotYet("R4", _UPLOAD),
@@ -25,12 +24,8 @@ NOT_YET: dict[str, NotYet] = {
     "huggingface_token": NotYet("R4", "sign in with `hf auth login` to use private models"),
     "huggingface_repo_visibility": NotYet("R4", _UPLOAD),
     "save_state_to_huggingface": NotYet("R4", _UPLOAD),
-    "resume_from_huggingface": NotYet("R4", _FROM_FILE),
+    "resume_from_huggingface": NotYet("R4", "download the state's folder by hand, with `hf download`, and name that folder with --resume"),
     "async_upload": NotYet("R4", _UPLOAD),
-    "save_state": NotYet("R3", _FROM_FILE),
-    "resume": NotYet("R3", _FROM_FILE),
-    "save_last_n_epochs_state": NotYet("R3", "leave it out: no states are saved"),
-    "save_last_n_steps_state": NotYet("R3", "leave it out: no states are saved"),
     "cache_latents_to_disk": NotYet("D17", "use --cache_latents, which keeps them in memory"),
     "debug_dataset": NotYet("D15", "read the plan that is printed before the first step: images, buckets and batches"),
     "dataset_class": NotYet("D5", "describe the images with --dataset_config"),

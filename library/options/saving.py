@@ -27,6 +27,11 @@ class SavingOptions:
     save_last_n_steps_state: int | None = opt(None, "The same for saved states, when it should differ.", at_least=1)
     save_state: bool = opt(False, "With each save also keep all that is needed to go on training exactly from there (a folder, large).")
     resume: str | None = opt(None, "Go on from this saved state: the folder <name>-...-state, not the output folder around it.")
+    resume_lr: str = opt(
+        "keep",
+        "With --resume: keep trains on at the state's learning rates, new takes those of the command.",
+        choices=("keep", "new"),
+    )
 
 
 @dataclass(frozen=True)

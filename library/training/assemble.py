@@ -23,6 +23,7 @@ from library.data.loader import EpochLoader, worker_count
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
+from library.errors import Stopped
 from library.model.attention import set_attention
 from library.model.facts import usable_clip_skip
 from library.model.load import load
@@ -39,6 +40,8 @@ from library.training.optimizer_table import resolve_name
 from library.training.precision import check_device, frozen_dtype
 from library.training.samples import Samples
 from library.training.state import TrainState
+from library.training.state_files import check_can_be_kept, load_training, load_weights
+from library.training.stop import StopRequest
 from library.training.task import DiffusionTask
 
 
@@ -47,7 +50,9 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     started = time.time()
     training = options.training
     accelerator = _accelerator(training.mixed_precision)
-    seed = _seed(training.seed)
+    resumed = inputs.resumed
+    state = resumed.state if resumed else TrainState(_seed(training.seed))
+    seed = state.seed
     # a wrong name or argument is told before minutes of loading
     _optimizer(options, [{"params": [nn.Parameter(torch.zeros(2, 2))]}], inputs)
     events = RunEvents(options, inputs, method, seed, accelerator, samples, started)
@@ -55,6 +60,9 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     tell_long_captions((record.caption for record in inputs.data.records), model.tokenizer)
     torch.manual_seed(fold(seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
     method.attach(model)
+    if resumed:
+        load_weights(resumed.folder, method)
+        method.go_on(state.step)
     if training.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
         # transformers gives the method a new name; 5.17 has the old one only
@@ -73,20 +81,33 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     task = _task(options, model, method, accelerator)
     task, optimizer = accelerator.prepare(task, made.optimizer)
     Path(options.saving.output_dir).mkdir(parents=True, exist_ok=True)
-    train(
-        accelerator=accelerator,
-        task=task,
-        method=method,
-        optimizer=optimizer,
-        schedule=schedule.schedule,
-        batches=batches,
-        plan=inputs.plan,
-        state=TrainState(seed),
-        max_grad_norm=options.optimizer.max_grad_norm,
-        events=events.attach(model, made),
-    )
-    events.finish()
+    if resumed:
+        load_training(resumed.folder, made.optimizer, schedule.schedule, accelerator.scaler, resumed.new_rates)
+    if options.saving.save_state:
+        check_can_be_kept(made.optimizer, schedule.schedule)
+    attached = events.attach(model, made, schedule.schedule, state)
+    with StopRequest() as stop:
+        finished = train(
+            accelerator=accelerator,
+            task=task,
+            method=method,
+            optimizer=optimizer,
+            schedule=schedule.schedule,
+            batches=batches,
+            plan=inputs.plan,
+            state=state,
+            max_grad_norm=options.optimizer.max_grad_norm,
+            events=attached,
+            length=inputs.sampler(seed).length,
+            stop=lambda: stop.asked,
+        )
+        if finished:
+            events.finish()
+        else:
+            events.stopped()
     accelerator.end_training()
+    if not finished:
+        raise Stopped(stop.exit_signal)
 
 
 def _accelerator(mixed_precision: str) -> Accelerator:

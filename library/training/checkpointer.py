@@ -36,53 +36,73 @@ class FileNames:
         return self.folder / f"{self.name or 'last'}{self.extension}"
 
 
+@dataclass(frozen=True)
+class Kept:
+    """One kind of thing that is kept, files or states, and how long: `last_n_epochs` keeps those of the last so many epochs that
+    were saved for, `last_n_steps` those of the last so many updates (a number of updates, not of files). `write` must be atomic."""
+
+    names: FileNames
+    write: WriteFile
+    last_n_epochs: int | None = None
+    last_n_steps: int | None = None
+
+
 class Checkpointer:
-    """Writes what the plan says through `write` and removes what retention says, only after the new file is whole.
+    """Writes what the plan says, files and (where `states` is given) states beside them, and removes what retention says: only
+    after the new ones are whole."""
 
-    `last_n_epochs`: keep the files of the last so many epochs that were saved for; `last_n_steps`: keep the files of the
-    last so many updates (a number of updates, not of files). `write` must be atomic.
-    """
-
-    def __init__(self, names: FileNames, plan: RunPlan, write: WriteFile, last_n_epochs: int | None, last_n_steps: int | None):
-        self.names, self.plan, self.write = names, plan, write
-        self.last_n_epochs, self.last_n_steps = last_n_epochs, last_n_steps
+    def __init__(self, plan: RunPlan, files: Kept, states: Kept | None = None):
+        self.plan = plan
+        self.kinds = (files,) if states is None else (files, states)
 
     def after_update(self, epoch: int, step: int) -> Path | None:
         """Keep a file after update `step` (from 1) of epoch `epoch` (epochs done) where the plan has one."""
         if not self.plan.is_save_step(step):
             return None
-        path = self._write(self.names.step(step), epoch, step)
-        if self.last_n_steps is not None:
-            # "The last n steps" is a number of updates: a file goes when it is more than n behind the newest.
-            for old in self.plan.save_steps:
-                if old < step - self.last_n_steps:
-                    _remove(self.names.step(old))
+        path = self.at_step(epoch, step)
+        for kind in self.kinds:
+            if kind.last_n_steps is not None:
+                # "The last n steps" is a number of updates: a file goes when it is more than n behind the newest.
+                for old in self.plan.save_steps:
+                    if old < step - kind.last_n_steps:
+                        _remove(kind.names.step(old))
         return path
 
     def after_epoch(self, epoch: int, step: int) -> Path | None:
         """Keep a file after epoch `epoch` (from 1) where the plan has one."""
         if not self.plan.is_save_epoch(epoch):
             return None
-        path = self._write(self.names.epoch(epoch), epoch, step)
-        if self.last_n_epochs is not None:
-            done = [old for old in self.plan.save_epochs if old <= epoch]
-            for old in done[: max(0, len(done) - self.last_n_epochs)]:
-                _remove(self.names.epoch(old))
+        path = self._write([kind.names.epoch(epoch) for kind in self.kinds], epoch, step)
+        for kind in self.kinds:
+            if kind.last_n_epochs is not None:
+                done = [old for old in self.plan.save_epochs if old <= epoch]
+                for old in done[: max(0, len(done) - kind.last_n_epochs)]:
+                    _remove(kind.names.epoch(old))
         return path
+
+    def at_step(self, epoch: int, step: int) -> Path:
+        """Keep a file after update `step`, whatever the plan says: the run is stopped there."""
+        return self._write([kind.names.step(step) for kind in self.kinds], epoch, step)
 
     def at_end(self, epoch: int, step: int) -> Path:
         """Write the run's product."""
-        return self._write(self.names.last(), epoch, step)
+        return self._write([kind.names.last() for kind in self.kinds], epoch, step)
 
-    def _write(self, path: Path, epoch: int, step: int) -> Path:
-        try:
-            self.write(path, epoch, step)
-        except OSError as error:
-            raise UserError(
-                f"--output_dir {self.names.folder}: {path.name} could not be written ({error}); free some space or choose another folder"
-            ) from error
-        log.info(f"saved {path}")
-        return path
+    def state_at_step(self, step: int) -> Path | None:
+        """The state that `at_step` writes, if states are kept."""
+        return self.kinds[1].names.step(step) if len(self.kinds) > 1 else None
+
+    def _write(self, paths: list[Path], epoch: int, step: int) -> Path:
+        for kind, path in zip(self.kinds, paths, strict=True):
+            try:
+                kind.write(path, epoch, step)
+            except OSError as error:
+                raise UserError(
+                    f"--output_dir {kind.names.folder}: {path.name} could not be written ({error}); "
+                    "free some space or choose another folder"
+                ) from error
+            log.info(f"saved {path}")
+        return paths[0]
 
 
 def _remove(path: Path) -> None:

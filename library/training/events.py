@@ -11,14 +11,17 @@ from library.console import log
 from library.model.generate import evaluating
 from library.options.declare import Script, values_of
 from library.training import metadata as facts
-from library.training.checkpointer import Checkpointer, FileNames
+from library.training.checkpointer import Checkpointer, FileNames, Kept
 from library.training.data_facts import data_metadata
 from library.training.inputs import Inputs
 from library.training.loop import Events, UpdateReport
 from library.training.method import Method
 from library.training.optimizer import MadeOptimizer, logged_rates, weights_to_keep
 from library.training.precision import save_dtype
+from library.training.resume import run_facts
 from library.training.samples import Samples
+from library.training.state import TrainState
+from library.training.state_files import write_state
 from library.training.tracker import Tracker
 
 
@@ -45,15 +48,23 @@ class RunEvents:
         self._tracker: Tracker | None = None
         self._model: Any = None
         self._made: MadeOptimizer | None = None
-        self._epoch_losses: list[float] = []
         self._training_began = 0.0
 
-    def attach(self, model: Any, made: MadeOptimizer) -> Events:
-        """The loop's events, now that model and optimizer exist."""
+    def attach(self, model: Any, made: MadeOptimizer, schedule: Any, state: TrainState) -> Events:
+        """The loop's events, now that model and optimizer exist; `state` is the one that the loop moves on."""
         saving = self._options.saving
-        self._model, self._made = model, made
-        names = FileNames(Path(saving.output_dir), saving.output_name, self._method.extension(saving.save_model_as))
-        self._checkpointer = Checkpointer(names, self._inputs.plan, self._write, saving.save_last_n_epochs, saving.save_last_n_steps)
+        self._model, self._made, self._schedule, self._state = model, made, schedule, state
+        self._first_step = state.step
+        folder, name = Path(saving.output_dir), saving.output_name
+        names = FileNames(folder, name, self._method.extension(saving.save_model_as))
+        files = Kept(names, self._write, saving.save_last_n_epochs, saving.save_last_n_steps)
+        states = Kept(
+            FileNames(folder, name, "-state"),
+            self._write_state,
+            saving.save_last_n_epochs_state or saving.save_last_n_epochs,
+            saving.save_last_n_steps_state or saving.save_last_n_steps,
+        )
+        self._checkpointer = Checkpointer(self._inputs.plan, files, states if saving.save_state else None)
         if self._accelerator.is_main_process:
             self._tracker = Tracker.from_options(self._options, self._method.name)
         return Events(
@@ -71,18 +82,45 @@ class RunEvents:
             return
         plan = self._inputs.plan
         product = self._checkpointer.at_end(plan.epochs, plan.updates)
-        seconds = time.time() - self._training_began
-        images = sum(len(batch) for batch in self._inputs.sampler(self._seed).epoch(0)) / plan.updates_per_epoch * plan.updates
-        log.info(
-            f"trained {plan.updates} updates in {seconds:.0f} s, {images / max(seconds, 1e-9):.2f} images a second with saves and samples"
-        )
+        self._tell_time()
         log.info(f"result: {product}")
+        self._tell_places()
+        self._accelerator.wait_for_everyone()
+
+    def stopped(self) -> None:
+        """Keep what a run that was asked to stop has reached, and say how to go on."""
+        state, plan = self._state, self._inputs.plan
+        if state.step == self._first_step:
+            log.warning("stopped before the first update was done; nothing new is saved")
+        else:
+            epochs = state.epoch + (1 if state.position >= self._inputs.sampler(self._seed).length(state.epoch) else 0)
+            if not plan.is_save_step(state.step):  # else it is saved already
+                self._on_main(lambda: self._checkpointer.at_step(epochs, state.step))
+            self._tell_time()
+            log.warning(f"stopped after update {state.step} of {plan.updates}; {self._way_on(state.step)}")
+        if self._accelerator.is_main_process:
+            self._tell_places()
+
+    def _way_on(self, step: int) -> str:
+        kept = self._checkpointer.state_at_step(step)
+        if kept is not None:
+            return f"to go on, give the same command with --resume {kept}"
+        return "no state was kept, since --save_state was not given; what was trained is in " + str(
+            self._checkpointer.kinds[0].names.step(step)
+        )
+
+    def _tell_time(self) -> None:
+        plan, done = self._inputs.plan, self._state.step - self._first_step
+        seconds = time.time() - self._training_began
+        images = sum(len(batch) for batch in self._inputs.sampler(self._seed).epoch(0)) / plan.updates_per_epoch * done
+        log.info(f"trained {done} updates in {seconds:.0f} s, {images / max(seconds, 1e-9):.2f} images a second with saves and samples")
+
+    def _tell_places(self) -> None:
         if self._samples is not None and self._samples.drawn:
             log.info(f"samples: {self._samples.folder}" + (f" ({self._samples.failed} failed)" if self._samples.failed else ""))
         if self._tracker is not None:
             log.info(f"log: {self._tracker.folder} (look at it with: tensorboard --logdir {self._options.logging.logging_dir})")
             self._tracker.close()
-        self._accelerator.wait_for_everyone()
 
     def _before_training(self) -> None:
         self._training_began = time.time()
@@ -93,7 +131,7 @@ class RunEvents:
         return logged_rates(self._made.optimizer, [group["name"] for group in self._made.optimizer.param_groups])
 
     def _on_update(self, report: UpdateReport) -> None:
-        self._epoch_losses.append(report.loss)
+        self._state.epoch_losses.append(report.loss)
         if self._tracker is not None:
             self._tracker.log(report.step, {"loss/current": report.loss, "loss/average": report.average, **report.extra})
 
@@ -103,9 +141,10 @@ class RunEvents:
         self._draw(step, epochs, at_epoch_end=False)
 
     def _after_epoch(self, epochs: int, step: int) -> None:
-        if self._tracker is not None and self._epoch_losses:
-            self._tracker.log(epochs, {"loss/epoch": sum(self._epoch_losses) / len(self._epoch_losses)})
-        self._epoch_losses.clear()
+        losses = self._state.epoch_losses
+        if self._tracker is not None and losses:
+            self._tracker.log(epochs, {"loss/epoch": sum(losses) / len(losses)})
+        losses.clear()
         if self._inputs.plan.is_save_epoch(epochs):
             self._on_main(lambda: self._checkpointer.after_epoch(epochs, step))
         self._draw(step, epochs, at_epoch_end=True)
@@ -131,6 +170,11 @@ class RunEvents:
             metadata = facts.minimal(metadata)
         with weights_to_keep(self._made.optimizer):
             self._method.save(path, save_dtype(values["save_precision"]), metadata)
+
+    def _write_state(self, path: Path, epochs: int, step: int) -> None:
+        inputs = self._inputs
+        facts = run_facts(self._options, inputs.data, inputs.processes, inputs.plan.updates)
+        write_state(path, self._method, self._made.optimizer, self._schedule, self._accelerator.scaler, self._state, facts)
 
     def _metadata(self) -> dict[str, str]:
         plan = self._inputs.plan

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from library.console import log
@@ -15,26 +15,30 @@ from library.data.records import scan
 from library.data.sampler import EpochSampler
 from library.errors import UserError
 from library.options.declare import Script, values_of
-from library.training.plan import RunPlan, make_plan, plan_lines
+from library.training.plan import RunPlan, Start, make_plan, plan_lines
+from library.training.resume import Resumption, end_lines, resumption
+from library.training.saved_state import SavedState
 
 ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run works on. `sampler` has no seed yet: that is `sampler(seed)`'s to bind."""
+    """What a run works on. `sampler` has no seed yet: that is `sampler(seed)`'s to bind. `resumed` is how it goes on, if it does."""
 
     data: FilledData
     plan: RunPlan
     processes: int
+    resumed: Resumption | None = None
+    start: Start | None = None
 
     def sampler(self, seed: int) -> EpochSampler:
         """The order of every epoch under `seed`."""
-        return EpochSampler(self.data, seed, self.processes)
+        return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
 
 
-def gather(options: Script, forms: frozenset[str] = ALL_FORMS) -> Inputs:
-    """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan.
+def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState | None = None) -> Inputs:
+    """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
 
     Raises UserError with all faults of a stage together.
     """
@@ -44,9 +48,10 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS) -> Inputs:
         raise UserError(*faults)
     data = fill(scan(blueprint), values.get("prior_loss_weight", 1.0))
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    batches = EpochSampler(data, 0, processes).batches_per_epoch
+    resumed = resumption(saved, options, data, processes) if saved else None
+    start = _start(resumed, data, processes) if resumed else None
     plan = make_plan(
-        batches,
+        EpochSampler(data, 0, processes).batches_per_epoch,
         accumulation=values["gradient_accumulation_steps"],
         max_train_steps=values["max_train_steps"],
         max_train_epochs=values["max_train_epochs"],
@@ -54,8 +59,29 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS) -> Inputs:
         save_every_n_epochs=values["save_every_n_epochs"],
         save_n_epoch_ratio=values["save_n_epoch_ratio"],
         save_every_n_steps=values["save_every_n_steps"],
+        start=start,
     )
-    return Inputs(data, plan, processes)
+    if saved and resumed:
+        _refuse_finished(resumed, plan, values["max_train_epochs"])
+        resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
+    return Inputs(data, plan, processes, resumed, start)
+
+
+def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
+    state = resumed.state
+    length = EpochSampler(data, state.seed, processes, resumed.begun()).length(state.epoch)
+    if state.position > length:
+        raise UserError(
+            f"--resume {resumed.folder}: says {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
+            "the state is damaged, give an older one"
+        )
+    return Start(state.step, state.epoch, length - state.position)
+
+
+def _refuse_finished(resumed: Resumption, plan: RunPlan, max_train_epochs: int | None) -> None:
+    if plan.updates <= resumed.state.step:
+        option = f"--max_train_steps (now {plan.updates})" if max_train_epochs is None else f"--max_train_epochs (now {max_train_epochs})"
+        raise UserError(f"--resume {resumed.folder}: has {resumed.state.step} updates done and nothing is left to train; raise {option}")
 
 
 def _blueprint(values: dict[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
@@ -93,9 +119,18 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
             lines.append(
                 f"    bucket {size[0]}×{size[1]}: {count} an epoch, {-(-count // (figures.batch_size * inputs.processes))} batches"
             )
-    lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs)
+    lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
     for line in lines:
         log.info(line)
+    if inputs.resumed is not None:
+        _tell_resumed(inputs.resumed)
+
+
+def _tell_resumed(resumed: Resumption) -> None:
+    state = resumed.state
+    log.info(f"going on from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}, seed {state.seed}")
+    for line in resumed.lines:
+        log.warning(f"changed since: {line}")
 
 
 def _subset_line(data: FilledData, number: int, subset: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from library.console import progress
 from library.errors import UserError
 from library.training.method import Method
 from library.training.plan import RunPlan
-from library.training.state import TrainState
+from library.training.state import RunningMean, TrainState
 
 
 @dataclass(frozen=True)
@@ -41,28 +41,6 @@ class Events:
     after_epoch: Callable[[int, int], None] = lambda epochs, step: None
 
 
-@dataclass
-class RunningMean:
-    """Mean of the last `window` losses, so that early ones do not weigh on the figure for ever."""
-
-    window: int
-    values: list[float] = field(default_factory=list)
-    total: float = 0.0
-    count: int = 0
-
-    def add(self, value: float) -> float:
-        """Take `value` in and return the mean."""
-        if len(self.values) < self.window:
-            self.values.append(value)
-        else:
-            place = self.count % self.window
-            self.total -= self.values[place]
-            self.values[place] = value
-        self.count += 1
-        self.total += value
-        return self.total / len(self.values)
-
-
 def train(
     *,
     accelerator: Any,
@@ -75,33 +53,46 @@ def train(
     state: TrainState,
     max_grad_norm: float,
     events: Events,
-) -> None:
-    """Train until `plan.updates`, moving `state` on.
+    length: Callable[[int], int] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Train until `plan.updates`, moving `state` on; whether it got there (and was not stopped before).
 
     `task` and `optimizer` are prepared by `accelerator`; `schedule` is not (it is stepped once an update, whatever the
-    number of processes); `batches(epoch, start)` gives this process's batches of that epoch from batch `start` on.
+    number of processes); `batches(epoch, start)` gives this process's batches of that epoch from batch `start` on, of
+    `length(epoch)` in all. When `stop()` says so on any process, all end after the same update, with `state` at its end.
     """
-    mean = RunningMean(plan.updates_per_epoch)
+    if state.mean is None or state.mean.window != plan.updates_per_epoch:
+        state.mean = RunningMean(plan.updates_per_epoch)
+    mean = state.mean
+    length = length or (lambda epoch: plan.batches_per_epoch)
+    alone = accelerator.num_processes == 1
+    ending = False
     waiting: _Pending | None = None
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     bar = progress(total=plan.updates, initial=state.step, label="steps", unit="step")
     events.before_training()
     task.train()
 
-    def report(pending: _Pending | None) -> None:
+    def report(pending: _Pending | None) -> bool:
+        """Tell of the update; whether a process was asked to stop when it was made."""
         if pending is None:
-            return
+            return False
         loss = pending.read()
         average = mean.add(loss)
         bar.update(1)
         bar.set_postfix(loss=f"{loss:.4f}", avr_loss=f"{average:.4f}", refresh=False)
         events.on_update(UpdateReport(pending.step, pending.epoch, loss, average, pending.extra))
+        return pending.stop
 
     with contextlib.closing(bar):
         for epoch in range(state.epoch, plan.epochs):
             method.begin_epoch(epoch)
-            for group in _groups(batches(epoch, state.position), plan.accumulation):
-                loss = _accumulate(accelerator, task, group, state)
+            for group in _groups(batches(epoch, state.position), plan.accumulation, lambda: alone and stop()):
+                if alone and stop():
+                    ending = True
+                    break
+                loss = _accumulate(accelerator, task, group, state, stop)
                 if accelerator.sync_gradients and max_grad_norm:
                     accelerator.clip_grad_norm_(trained, max_grad_norm)
                 optimizer.step()
@@ -115,23 +106,29 @@ def train(
                 state.step += 1
                 state.position += len(group)
                 # A loss is read one update later than it was computed, so that the device never waits for the screen.
-                report(waiting)
+                ending = report(waiting) or (alone and stop())
                 waiting = _Pending(loss, state.step, state.epoch, extra, group)
-                if plan.is_save_step(state.step) or state.step >= plan.updates:
-                    report(waiting)  # nothing is saved before its loss is known to be finite
+                if ending or plan.is_save_step(state.step) or state.step >= plan.updates:
+                    ending = report(waiting) or ending  # nothing is saved before its loss is known to be finite
                     waiting = None
-                events.after_update(epoch + (1 if state.position >= plan.batches_per_epoch else 0), state.step)
-                if state.step >= plan.updates:
+                events.after_update(epoch + (1 if state.position >= length(epoch) else 0), state.step)
+                if ending or state.step >= plan.updates:
                     break
-            report(waiting)
+            ending = report(waiting) or ending or (alone and stop())
             waiting = None
-            if state.position >= plan.batches_per_epoch:
-                state.epoch, state.position = epoch + 1, 0
+            if ending and state.step < plan.updates:
+                return False  # also at an epoch's end: what is due there is done when the run goes on
+            if state.position >= length(epoch):
+                state.epoch, state.position, state.cuts = epoch + 1, 0, ()
             events.after_epoch(epoch + 1, state.step)
+            if state.step >= plan.updates:
+                break
+    return True
 
 
-def _accumulate(accelerator: Any, task: torch.nn.Module, group: list[Any], state: TrainState) -> Tensor:
-    """Forward and backward of the batches of one update; returns the mean loss over them and over the processes [()]."""
+def _accumulate(accelerator: Any, task: torch.nn.Module, group: list[Any], state: TrainState, stop: Callable[[], bool]) -> Tensor:
+    """Forward and backward of the batches of one update; returns [2]: the mean loss over them and over the processes, and
+    the share of processes that are asked to stop (which all have to know alike)."""
     total = None
     for place, batch in enumerate(group):
         # Dropout inside networks draws from torch's own stream: seeded here, it depends on the place in the run alone.
@@ -143,7 +140,9 @@ def _accumulate(accelerator: Any, task: torch.nn.Module, group: list[Any], state
         share = loss.detach() / len(group)
         total = share if total is None else total + share
     assert total is not None
-    return accelerator.reduce(total, "mean") if accelerator.num_processes > 1 else total
+    if accelerator.num_processes == 1:
+        return torch.stack([total, torch.zeros_like(total)])
+    return accelerator.reduce(torch.stack([total, torch.full_like(total, float(stop()))]), "mean")
 
 
 def _forget_frozen(optimizer: Any) -> None:
@@ -154,10 +153,18 @@ def _forget_frozen(optimizer: Any) -> None:
                 optimizer.state.pop(parameter, None)
 
 
-def _groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def _groups(batches: Iterable[Any], size: int, stop: Callable[[], bool]) -> Iterator[list[Any]]:
     """Accumulation groups of `size` batches; the last one of an epoch may be shorter."""
     iterator = iter(batches)
-    while group := list(itertools.islice(iterator, size)):
+    while True:
+        try:
+            group = list(itertools.islice(iterator, size))
+        except UserError:
+            if stop():  # the signal has ended a loader worker too
+                return
+            raise
+        if not group:
+            return
         yield group
 
 
@@ -168,8 +175,9 @@ class _Pending:
         self.step, self.epoch, self.extra = step, epoch, extra
         self._paths = [path for batch in group for path in batch.paths]
         self._event = None
+        self.stop = False  # known when it was read
         if loss.is_cuda:
-            self._loss = torch.empty((), dtype=loss.dtype, pin_memory=True)
+            self._loss = torch.empty(loss.shape, dtype=loss.dtype, pin_memory=True)
             self._loss.copy_(loss, non_blocking=True)
             self._event = torch.cuda.Event()
             self._event.record()
@@ -180,7 +188,8 @@ class _Pending:
         """The loss; raises UserError with the images' names where it is not finite."""
         if self._event is not None:
             self._event.synchronize()
-        value = float(self._loss)
+        value, stop = self._loss.tolist()
+        self.stop = stop > 0
         if value != value or value in (float("inf"), float("-inf")):
             names = ", ".join(str(path) for path in self._paths)
             raise UserError(

@@ -40,6 +40,9 @@ class Method(Protocol):
     def trains_text_encoder(self, step: int) -> bool:
         """Whether gradients flow into (or through) the text encoder in update `step`, counted from 0."""
 
+    def go_on(self, step: int) -> None:
+        """Called once when a run is resumed after `step` updates, its weights restored: freeze what was frozen by then."""
+
     def begin_epoch(self, epoch: int) -> None:
         """Called before the first batch of epoch `epoch`, counted from 0."""
 

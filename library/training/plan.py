@@ -29,6 +29,15 @@ class RunPlan:
         return step in self.save_steps
 
 
+@dataclass(frozen=True)
+class Start:
+    """Where a run goes on: updates and epochs done, and batches left of the epoch under way."""
+
+    step: int
+    epoch: int
+    batches_left: int
+
+
 def make_plan(
     batches_per_epoch: int,
     *,
@@ -39,12 +48,21 @@ def make_plan(
     save_every_n_epochs: int | None,
     save_n_epoch_ratio: int | None,
     save_every_n_steps: int | None,
+    start: Start | None = None,
 ) -> RunPlan:
-    """Work out the figures. Epochs win over steps; an accumulation group never reaches into the next epoch."""
+    """Work out the figures. Epochs win over steps; an accumulation group never reaches into the next epoch.
+
+    With `start` they are those of the whole run, which is what it was up to there and follows these settings from there on.
+    """
     assert batches_per_epoch > 0
+    start = start or Start(0, 0, batches_per_epoch)
     per_epoch = math.ceil(batches_per_epoch / accumulation)
-    updates = max_train_steps if max_train_epochs is None else max_train_epochs * per_epoch
-    epochs = math.ceil(updates / per_epoch)
+    this_epoch_done = start.step + math.ceil(start.batches_left / accumulation)  # updates when the epoch under way ends
+    if max_train_epochs is None:
+        updates = max_train_steps
+    else:
+        updates = max(start.step, this_epoch_done + (max_train_epochs - start.epoch - 1) * per_epoch)
+    epochs = start.epoch + 1 + max(0, math.ceil((updates - this_epoch_done) / per_epoch))
     every = save_every_n_epochs
     if save_n_epoch_ratio:
         every = max(1, epochs // save_n_epoch_ratio)
@@ -54,7 +72,7 @@ def make_plan(
     return RunPlan(batches_per_epoch, accumulation, per_epoch, updates, epochs, warmup, save_epochs, save_steps)
 
 
-def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None) -> list[str]:
+def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None) -> list[str]:
     """The plan for people: each figure with the sum that gives it."""
     groups = f" / {plan.accumulation} batches an update, rounded up" if plan.accumulation > 1 else ""
     lines = [
@@ -62,7 +80,10 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None) -
         + (f" (each of {processes} processes takes its share of every batch)" if processes > 1 else ""),
         f"updates per epoch: {plan.updates_per_epoch}" + (f" = {plan.batches_per_epoch}{groups}" if groups else ""),
     ]
-    if max_train_epochs is not None:
+    if start is not None:
+        asked = f"{max_train_epochs} epochs (--max_train_epochs)" if max_train_epochs is not None else "--max_train_steps"
+        lines.append(f"updates: {plan.updates} ({asked}), of which {start.step} are done and {plan.updates - start.step} to do")
+    elif max_train_epochs is not None:
         lines.append(f"updates: {plan.updates} = {plan.epochs} epochs (--max_train_epochs) × {plan.updates_per_epoch}")
     else:
         rest = plan.updates % plan.updates_per_epoch
@@ -70,7 +91,11 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None) -
         lines.append(f"updates: {plan.updates} (--max_train_steps), which takes {plan.epochs} epochs{end}")
     if plan.warmup:
         lines.append(f"learning rate warm-up: {plan.warmup} updates")
-    saves = [_named("epoch", plan.save_epochs), _named("update", plan.save_steps)]
+    first = start or Start(-1, -1, 0)
+    saves = [
+        _named("epoch", [epoch for epoch in plan.save_epochs if epoch > first.epoch]),
+        _named("update", [step for step in plan.save_steps if step > first.step]),
+    ]
     lines.append("saves: " + "; ".join([text for text in saves if text] + ["at the end"]))
     return lines
 

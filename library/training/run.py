@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from library.model.facts import check_flags, inspect
@@ -11,6 +12,7 @@ from library.options.check import check
 from library.options.declare import Script
 from library.training.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.samples import Samples
+from library.training.saved_state import read_state
 
 MakeMethod = Callable[[Any], Any]  # options -> library.training.method.Method; called when the run is known to be possible
 
@@ -24,9 +26,11 @@ def run(
     Raises UserError for everything that the user can mend; nothing has been written then.
     """
     check(options)
+    resume = options.saving.resume
+    saved = None if resume is None else read_state(Path(resume))
     facts = inspect(options.model.pretrained_model_name_or_path)
     check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae)
-    inputs = gather(options, forms)
+    inputs = gather(options, forms, saved)
     if look_at is not None:
         look_at(options, inputs)
     samples = Samples.from_options(options)

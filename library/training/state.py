@@ -1,15 +1,46 @@
-"""Where a run stands: the one counter from which file names, draws and the data order follow."""
+"""Where a run stands: the one counter from which file names, draws and the data order follow, and the losses behind its averages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from library.data.sampler import Cut
+
+
+@dataclass
+class RunningMean:
+    """Mean of the last `window` losses, so that early ones do not weigh on the figure for ever."""
+
+    window: int
+    values: list[float] = field(default_factory=list)
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> float:
+        """Take `value` in and return the mean."""
+        if len(self.values) < self.window:
+            self.values.append(value)
+        else:
+            place = self.count % self.window
+            self.total -= self.values[place]
+            self.values[place] = value
+        self.count += 1
+        self.total += value
+        return self.total / len(self.values)
 
 
 @dataclass
 class TrainState:
-    """Position of a run. Everything random is a function of this and of the record drawn, so nothing else has to be kept for it."""
+    """Position of a run. Everything random is a function of this and of the record drawn, so nothing else has to be kept for it.
+
+    `position` counts batches of the current epoch; after its last batch it stands there until the epoch is closed. `cuts` are
+    stretches of this epoch that were done in batches of other sizes, before the ones that `position` counts.
+    """
 
     seed: int
     step: int = 0  # updates done
     epoch: int = 0  # epochs done
-    position: int = 0  # batches of the current epoch done
+    position: int = 0
+    cuts: tuple[Cut, ...] = ()
+    mean: RunningMean | None = None
+    epoch_losses: list[float] = field(default_factory=list)

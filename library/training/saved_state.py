@@ -1,0 +1,89 @@
+"""What a saved state tells of itself: read, and found whole or refused, before torch is imported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from library.data.sampler import Cut
+from library.errors import UserError
+from library.training.state import RunningMean, TrainState
+
+FORMAT = 1
+FACTS_FILE = "state.json"
+_OLD_STYLE = ("optimizer.bin", "scheduler.bin", "random_states_0.pkl", "scaler.pt")  # what accelerate's save_state leaves
+_ANOTHER_WAY = "start a new run from the weights saved beside it (--network_weights, --pretrained_model_name_or_path or --weights)"
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A state folder: where its run stood, and `run`, the facts of that run (`library.training.resume.run_facts`)."""
+
+    folder: Path
+    state: TrainState
+    run: Mapping[str, Any]
+
+
+def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, int]) -> str:
+    """The content of state.json; `files` are the sizes in bytes of all other files of the folder, by name."""
+    return json.dumps({"format": FORMAT, "state": asdict(state), "run": dict(run), "files": dict(files)}, indent=1, ensure_ascii=False)
+
+
+def read_state(folder: Path) -> SavedState:
+    """Read the state in `folder`; raises UserError for one that is broken, incomplete or another program's."""
+    found = _read_facts(folder)
+    try:
+        if found["format"] != FORMAT:
+            raise UserError(f"--resume {folder}: was written by another version of this suite (format {found['format']}); use that one")
+        state = _state(found["state"])
+        run, files = dict(found["run"]), dict(found["files"])
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); give an older state") from fault
+    for name, size in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            problem = "is missing" if not path.is_file() else f"has {path.stat().st_size} bytes instead of {size}"
+            raise UserError(f"--resume {folder}: the state is not whole: {name} {problem}; copy it again, or give an older state")
+    return SavedState(folder, state, run)
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / FACTS_FILE
+    if not path.is_file():
+        raise UserError(f"--resume {folder}: {_what_it_is(folder)}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as fault:
+        raise UserError(f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state") from fault
+    if not isinstance(found, dict):
+        raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged (it holds no table); give an older state")
+    return found
+
+
+def _what_it_is(folder: Path) -> str:
+    inside = sorted((path.parent for path in folder.glob(f"*/{FACTS_FILE}")), key=lambda path: (path / FACTS_FILE).stat().st_mtime)
+    if inside:
+        return f"is not a saved state but holds {len(inside)}; the newest is --resume {inside[-1]}"
+    if any((folder / name).is_file() for name in _OLD_STYLE):
+        return (
+            "is a state as accelerate writes it (sd-scripts), which does not tell where the run stood and is not read here; "
+            f"{_ANOTHER_WAY}"
+        )
+    return f"is not a saved state (there is no {FACTS_FILE} in it); states are the folders <name>-…-state that --save_state writes"
+
+
+def _state(found: Mapping[str, Any]) -> TrainState:
+    numbers = {name: _count(found, name) for name in ("seed", "step", "epoch", "position")}
+    cuts = tuple(Cut(tuple(int(size) for size in cut["sizes"]), int(cut["batches"])) for cut in found["cuts"])
+    mean = None if found["mean"] is None else RunningMean(**found["mean"])
+    return TrainState(**numbers, cuts=cuts, mean=mean, epoch_losses=[float(loss) for loss in found["epoch_losses"]])
+
+
+def _count(found: Mapping[str, Any], name: str) -> int:
+    value = found[name]
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r}")
+    return value
