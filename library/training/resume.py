@@ -18,9 +18,10 @@ from library.training.state import TrainState
 # Options that change nothing of what is trained, or are told in other words: by the data, the sizes of batches, the run's end.
 _UNTOLD_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config"})
 _UNTOLD = frozenset(
-    "dataset_config train_data_dir reg_data_dir in_json dataset_repeats dataset_class train_batch_size cache_latents cache_latents_to_disk "
-    "vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps max_train_epochs seed "
-    "gradient_accumulation_steps lowram tokenizer_cache_dir network_weights dim_from_weights weights init_word".split()
+    "dataset_config train_data_dir reg_data_dir in_json dataset_repeats dataset_class train_batch_size cache_latents "
+    "cache_latents_to_disk vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps "
+    "max_train_epochs seed gradient_accumulation_steps optimizer_type use_ bit_adam use_lion_optimizer lowram tokenizer_cache_dir "
+    "network_weights dim_from_weights weights init_word".split()
 )
 _RATES = frozenset({"learning_rate", "unet_lr", "text_encoder_lr"})
 _CURVE = frozenset(
@@ -49,6 +50,7 @@ def run_facts(options: Script, data: FilledData, processes: int, updates: int) -
     return {
         "script": options.name,
         "options": {field: _as_json(values[field]) for field in kept},
+        "optimizer": _optimizer(values),
         "updates": updates,
         "processes": processes,
         "accumulation": values["gradient_accumulation_steps"],
@@ -96,13 +98,16 @@ def end_lines(before: Mapping[str, Any], updates: int) -> Iterator[str]:
 def _refuse_others(saved: SavedState, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if before["script"] != now["script"]:
         raise UserError(f"--resume {saved.folder}: is a state of {before['script']}; go on with that script, not {now['script']}")
-    for name in ("optimizer_type", "use_8bit_adam", "use_lion_optimizer"):
-        old, new = before["options"].get(name), now["options"].get(name)
-        if old != new:
-            raise UserError(
-                f"--resume {saved.folder}: was trained with --{name} {_shown(old)}, the command has {_shown(new)}; what an optimizer "
-                "remembers is of no use to another: use the state's, or start a new run from the saved weights"
-            )
+    if before["optimizer"].lower() != now["optimizer"].lower():
+        raise UserError(
+            f"--resume {saved.folder}: was trained with --optimizer_type {before['optimizer']}, the command's is {now['optimizer']}; what "
+            "an optimizer remembers is of no use to another: use the state's, or start a new run from the saved weights"
+        )
+
+
+def _optimizer(values: Mapping[str, Any]) -> str:
+    older = "AdamW8bit" if values["use_8bit_adam"] else "Lion" if values["use_lion_optimizer"] else "AdamW"
+    return values["optimizer_type"] or older
 
 
 def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], resume_lr: str, step: int) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.buckets import FilledData, fill
 from library.data.records import ImageRecord, Scan
-from library.data.sampler import EpochSampler
+from library.data.sampler import Begun, Cut, EpochSampler
 
 SIZES = [(512, 512), (600, 400), (400, 600), (512, 512), (800, 600), (512, 512), (601, 400)]
 
@@ -137,3 +137,21 @@ def test_regularization_images_weigh_prior_loss_weight() -> None:
     weights = {(filled.records[r.record].subset.is_reg, r.weight) for batch in EpochSampler(filled, 7).epoch(0) for r in batch}
     assert weights == {(False, 1.0), (True, 0.5)}
     assert {r.weight for batch in EpochSampler(replace(filled, prior_loss_weight=2.0), 7).epoch(0) for r in batch} == {1.0, 2.0}
+
+
+@pytest.mark.parametrize("changes", [[(2, 1, 4), (3, 1, 5)], [(2, 2, 3), (4, 1, 2), (1, 2, 6)]])
+def test_an_epoch_that_goes_on_in_batches_of_other_sizes_shows_each_image_once(changes) -> None:
+    """(batch size, processes, batches done) of each stretch; the rest of the epoch is in batches of 2, later epochs are as ever."""
+    seen: Counter[tuple[int, int]] = Counter()
+    cuts: list[Cut] = []
+    for batch_size, processes, done in [*changes, (2, 1, None)]:
+        sampler = EpochSampler(data(batch_size), 7, processes, Begun(3, tuple(cuts)))
+        batches = sampler.epoch(3)
+        assert len(batches) == sampler.length(3)
+        assert all(len({(r.record, r.repeat) for r in batch}) == len(batch) <= max(sampler.sizes) for batch in batches)
+        assert list(sampler.epoch(3, 2)) == list(batches[2:])
+        seen.update((request.record, request.repeat) for batch in batches[:done] for request in batch)
+        cuts.append(Cut(sampler.sizes, done or 0))
+    whole = Counter((request.record, request.repeat) for batch in EpochSampler(data(), 7).epoch(3) for request in batch)
+    assert seen == whole and set(seen.values()) == {1}
+    assert sampler.epoch(4) == EpochSampler(data(), 7).epoch(4)

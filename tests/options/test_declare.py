@@ -12,7 +12,7 @@ from library.options.not_yet import NOT_YET
 from library.options.scripts import SCRIPTS, TrainNetwork
 
 ROOT = Path(__file__).parents[2]
-BEYOND_THE_LIST = {"sdpa", "log_tracker_config", "scheduler_args"}  # named by the requirements or the users' guide only
+BEYOND_THE_LIST = {"sdpa", "log_tracker_config", "scheduler_args", "resume_lr"}  # named by the requirements or the users' guide only
 
 
 def flags(spec: type) -> list[dict]:

@@ -5,15 +5,19 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.training.checkpointer import Checkpointer, FileNames
+from library.training.checkpointer import Checkpointer, FileNames, Kept
 from library.training.plan import make_plan
 
 
-def files_of_a_run(folder: Path, name: str | None, batches: int, last_epochs: int | None = None, last_steps: int | None = None, **saves):
+def files_of_a_run(
+    folder: Path, name: str | None, batches: int, last_epochs: int | None = None, last_steps: int | None = None, states=None, **saves
+):
     """Play a run's saves through a Checkpointer; returns the names left in the folder."""
     settings = dict(max_train_steps=1, max_train_epochs=None, save_every_n_epochs=None, save_n_epoch_ratio=None, save_every_n_steps=None)
     plan = make_plan(batches, accumulation=1, warmup=0, **(settings | saves))
-    keeper = Checkpointer(FileNames(folder, name, ".safetensors"), plan, lambda path, *_: path.write_text("x"), last_epochs, last_steps)
+    files = Kept(FileNames(folder, name, ".safetensors"), lambda path, *_: path.write_text("x"), last_epochs, last_steps)
+    kept = None if states is None else Kept(FileNames(folder, name, "-state"), lambda path, *_: path.mkdir(), *states)
+    keeper = Checkpointer(plan, files, kept)
     for step in range(1, plan.updates + 1):
         keeper.after_update(step // batches, step)
         if step % batches == 0:
@@ -47,6 +51,15 @@ def test_the_files_of_the_last_updates_stay_counted_in_updates(tmp_path, keep, l
     assert found == sorted([f"a-step{step:08d}.safetensors" for step in left] + ["a.safetensors"])
 
 
+@pytest.mark.parametrize("name", ["shs", None])
+def test_states_are_named_like_their_files_and_have_a_retention_of_their_own(tmp_path, name):
+    found = files_of_a_run(tmp_path, name, 5, 2, 4, states=(1, 8), max_train_epochs=4, save_every_n_epochs=1, save_every_n_steps=4)
+    epoch, step, last = (name, name, name) if name else ("epoch", "at", "last")
+    files = [f"{epoch}-000002", f"{epoch}-000003", f"{step}-step00000012", f"{step}-step00000016", last]
+    states = [f"{epoch}-000003", f"{step}-step00000008", f"{step}-step00000012", f"{step}-step00000016", last]
+    assert found == sorted([f"{stem}.safetensors" for stem in files] + [f"{stem}-state" for stem in states])
+
+
 def test_nothing_is_removed_when_the_new_file_cannot_be_written(tmp_path):
     plan = make_plan(
         1, accumulation=1, warmup=0, max_train_steps=1, max_train_epochs=9, save_every_n_epochs=1, save_n_epoch_ratio=None,
@@ -58,7 +71,7 @@ def test_nothing_is_removed_when_the_new_file_cannot_be_written(tmp_path):
             raise OSError(28, "No space left on device")
         path.write_text("x")
 
-    keeper = Checkpointer(FileNames(tmp_path, "a", ".safetensors"), plan, write, 1, None)
+    keeper = Checkpointer(plan, Kept(FileNames(tmp_path, "a", ".safetensors"), write, 1))
     keeper.after_epoch(1, 1)
     with pytest.raises(UserError, match=r"a-000002.safetensors could not be written .*No space left"):
         keeper.after_epoch(2, 2)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from library.training.plan import make_plan, plan_lines
+from library.training.plan import Start, make_plan, plan_lines
 
 
 def plan(batches: int, **changes):
@@ -54,3 +54,21 @@ def test_the_plan_says_how_its_figures_came_about():
     assert "updates per epoch: 3 = 10 / 4 batches an update, rounded up" in text
     assert "updates: 7 (--max_train_steps), which takes 3 epochs, the last one stops after 1 of 3 updates" in text
     assert "each of 2 processes" in text
+
+
+@pytest.mark.parametrize("changes", [{"max_train_steps": 25}, {"max_train_epochs": 4}, {"max_train_epochs": 4, "accumulation": 4}])
+def test_a_resumed_run_has_the_plan_it_had_wherever_it_was_stopped(changes):
+    whole = plan(10, save_every_n_epochs=1, save_every_n_steps=3, **changes)
+    for step in range(whole.updates):
+        epoch, inside = divmod(step, whole.updates_per_epoch)
+        start = Start(step, epoch, 10 - inside * whole.accumulation)
+        assert plan(10, save_every_n_epochs=1, save_every_n_steps=3, start=start, **changes) == whole
+        if step and not inside:  # stopped after the epoch's last update, before the epoch was closed
+            assert plan(10, save_every_n_epochs=1, save_every_n_steps=3, start=Start(step, epoch - 1, 0), **changes) == whole
+
+
+def test_the_rest_of_a_run_follows_the_new_settings():
+    made = plan(20, max_train_epochs=3, start=Start(step=4, epoch=0, batches_left=12))
+    assert (made.updates, made.epochs) == (4 + 12 + 20 + 20, 3)
+    made = plan(20, max_train_steps=40, start=Start(step=4, epoch=0, batches_left=12))
+    assert (made.updates, made.epochs) == (40, 3)  # 4 + 12, 20, 4

@@ -1,0 +1,271 @@
+"""A run that is stopped and resumed ends as one that never was, bit for bit, with the files that one has."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+import train_db
+import train_network
+import train_textual_inversion
+from library.training import loop
+from tests.scripts.running import tensors_equal
+from tests.scripts.starting import dataset, start
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def config(tmp_path: Path, photos: Path) -> Path:
+    """9 photographs in three buckets of 3 make 6 batches of 2 an epoch."""
+    more = "shuffle_caption = true\nflip_aug = true\n"
+    path = dataset(tmp_path / "data.toml", photos, subset=more)
+    buckets = "enable_bucket = true\nmin_bucket_reso = 32\nmax_bucket_reso = 128\nbucket_reso_steps = 16\n"
+    path.write_text(path.read_text(encoding="utf-8").replace("batch_size", f"{buckets}batch_size"), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def lora(tiny_v1: Path, config: Path, tmp_path: Path):
+    """`lora(folder, **options)` trains a network with all that draws by chance; `lora.options` are its options."""
+
+    def options(name: str, **changes: object) -> dict[str, object]:
+        common: dict[str, object] = {
+            "pretrained_model_name_or_path": tiny_v1,
+            "dataset_config": config,
+            "output_dir": tmp_path / name,
+            "output_name": "cat",
+            "network_module": "networks.lora",
+            "network_dim": 2,
+            "network_dropout": 0.3,
+            "max_train_steps": 9,
+            "learning_rate": 1e-2,
+            "lr_scheduler": "cosine",
+            "lr_warmup_steps": 4,
+            "cache_latents": True,
+            "max_data_loader_n_workers": 0,
+            "seed": 7,
+            "save_precision": "float",
+        }
+        return {**common, **changes}
+
+    def train(name: str, **changes: object) -> Path:
+        assert start(train_network.main, **options(name, **changes)) == 0
+        return tmp_path / name
+
+    train.options = options  # type: ignore[attr-defined]
+    return train
+
+
+def stop_after(updates: int, main: Callable[[Sequence[str]], None], **options: object) -> int:
+    """The exit code of a run that gets Ctrl-C while its update number `updates` is under way."""
+    real = loop._accumulate
+
+    def accumulate(accelerator, task, group, state, *more):
+        if state.step == updates - 1:
+            signal.raise_signal(signal.SIGINT)
+        return real(accelerator, task, group, state, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_accumulate", accumulate)
+        return start(main, **options)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"cache_latents": False},
+        {"gradient_accumulation_steps": 4, "max_train_steps": 6},
+        {"mixed_precision": "bf16", "scale_weight_norms": 0.05},
+        {"optimizer_type": "Prodigy", "learning_rate": 1.0},
+    ],
+    ids=["adamw", "accumulation", "bf16", "prodigy"],
+)
+def test_a_network_stopped_twice_ends_as_one_in_one_go(lora, kind) -> None:
+    """The parts without a cache of latents load their images in other numbers of workers."""
+    kind = {"save_every_n_steps": 2, "save_every_n_epochs": 1, **kind}
+    whole = lora("whole", **kind)
+    options = lora.options("parts", save_state=True, **kind)
+    assert stop_after(1, train_network.main, **options) == 130
+    first = options["output_dir"] / "cat-step00000001-state"
+    assert stop_after(5, train_network.main, **{**options, "max_data_loader_n_workers": 1}, resume=first) == 130
+    second = options["output_dir"] / "cat-step00000005-state"
+    del options["seed"]
+    assert start(train_network.main, **options, resume=second) == 0
+    for path in whole.iterdir():
+        assert tensors_equal(path, options["output_dir"] / path.name), path.name
+
+
+def test_a_whole_model_goes_on_after_its_text_encoder_has_stopped(tiny_v1: Path, config: Path, tmp_path: Path) -> None:
+    common: dict[str, object] = {
+        "pretrained_model_name_or_path": tiny_v1,
+        "dataset_config": config,
+        "max_train_steps": 5,
+        "stop_text_encoder_training": 2,
+        "learning_rate": 1e-4,
+        "max_data_loader_n_workers": 0,
+        "seed": 1,
+    }
+    assert start(train_db.main, **common, output_dir=tmp_path / "whole") == 0
+    parts = {**common, "output_dir": tmp_path / "parts", "save_state": True}
+    assert stop_after(3, train_db.main, **parts) == 130
+    assert start(train_db.main, **parts, resume=tmp_path / "parts" / "at-step00000003-state") == 0
+    assert tensors_equal(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
+
+
+def test_a_new_word_goes_on(tiny_v1: Path, config: Path, tmp_path: Path) -> None:
+    common: dict[str, object] = {
+        "pretrained_model_name_or_path": tiny_v1,
+        "dataset_config": config,
+        "token_string": "zorb",
+        "use_object_template": True,
+        "init_word": "cat",
+        "max_train_steps": 9,
+        "learning_rate": 1e-2,
+        "max_data_loader_n_workers": 0,
+        "save_model_as": "safetensors",
+    }
+    assert start(train_textual_inversion.main, **common, output_dir=tmp_path / "parts", max_train_epochs=1, save_state=True) == 0
+    state = tmp_path / "parts" / "last-state"
+    seed = json.loads((state / "state.json").read_text(encoding="utf-8"))["state"]["seed"]  # drawn at random: none was given
+    assert start(train_textual_inversion.main, **common, output_dir=tmp_path / "more", resume=state) == 0
+    assert start(train_textual_inversion.main, **common, output_dir=tmp_path / "whole", seed=seed) == 0
+    assert tensors_equal(tmp_path / "whole" / "last.safetensors", tmp_path / "more" / "last.safetensors")
+
+
+def test_states_stand_beside_the_files_and_leave_as_they_do(lora, tmp_path: Path) -> None:
+    folder = lora("out", save_state=True, save_every_n_steps=2, save_every_n_epochs=1, max_train_epochs=3, save_last_n_steps=4,
+                  save_last_n_epochs_state=1, gradient_accumulation_steps=2)  # fmt: skip
+    # 3 updates an epoch; the last save by steps is at 8, so those before 4 go; of epoch 1 the file stays and the state goes
+    files = [f"cat-step{step:08d}" for step in (4, 6, 8)] + ["cat"]
+    kept = [f"{name}.safetensors" for name in [*files, "cat-000001", "cat-000002"]] + [f"{name}-state" for name in [*files, "cat-000002"]]
+    assert names(folder) == sorted(kept)
+    assert names(folder / "cat-state") == ["state.json", "trained-0.safetensors", "training.pt"]
+
+
+def test_without_save_state_a_stopped_run_keeps_its_network_and_says_so(lora, capsys) -> None:
+    options = lora.options("out")
+    assert stop_after(3, train_network.main, **options) == 130
+    assert names(options["output_dir"]) == ["cat-step00000003.safetensors"]
+    told = capsys.readouterr().err
+    assert "stopped after update 3 of 9; no state was kept, since --save_state was not given" in told
+
+
+def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> None:
+    first = lora("first", save_state=True, max_train_steps=2, lr_warmup_steps=0)
+    config.write_text(config.read_text(encoding="utf-8").replace("batch_size = 2", "batch_size = 1"), encoding="utf-8")
+    capsys.readouterr()
+    changes = {"learning_rate": 1e-3, "max_train_steps": 15, "seed": 8, "gradient_accumulation_steps": 2, "noise_offset": 0.1}
+    second = lora("second", resume=first / "cat-state", **changes, save_every_n_epochs=1, lr_warmup_steps=0)
+    told = capsys.readouterr().err.splitlines()
+    lines = [line.partition("changed since: ")[2] for line in told if "changed since: " in line]
+    assert lines == [
+        "--seed 8: the run goes on with the seed that it began with, 7; another is for a new run",
+        "--learning_rate was 0.01, is 0.001 now: the state's rate is kept; add --resume_lr new to train at the new one",
+        "--noise_offset was not given, is 0.1 now: the new value is used from here on",
+        "images in a batch over all processes were 2, are 1 now: what is left of epoch 1 is cut anew, and each of its images is still "
+        "shown exactly once",
+        "--gradient_accumulation_steps was 1, is 2 now: an update is the mean of so many batches from here on",
+        "the run was to end at update 2 and now ends at 15; a learning rate that falls towards the end (linear, cosine, …) follows "
+        "the new end",
+    ]
+    # 2 updates with 3 or 4 of the 9 images are done; the other 5 or 6 make 3 updates of 2 images, later epochs 5
+    assert names(second) == ["cat-000001.safetensors", "cat-000002.safetensors", "cat.safetensors"]
+
+
+BROKEN = [
+    (lambda state: (state / "training.pt").write_bytes(b"short"), "the state is not whole: training.pt has 5 bytes instead of"),
+    (lambda state: (state / "trained-0.safetensors").unlink(), "the state is not whole: trained-0.safetensors is missing"),
+    (lambda state: (state / "state.json").write_text('{"format": 1, "state": {}}', encoding="utf-8"), "state.json is damaged"),
+    (lambda state: (state / "state.json").write_text('{"form', encoding="utf-8"), "state.json cannot be read"),
+    (lambda state: ((state / "state.json").unlink(), (state / "optimizer.bin").touch()), "is a state as accelerate writes it"),
+]
+
+
+def test_a_state_that_is_no_good_is_told_in_one_line_before_torch_is_needed(lora, capsys, tmp_path: Path) -> None:
+    state = lora("out", save_state=True, max_train_steps=1, lr_warmup_steps=0) / "cat-state"
+
+    def told(folder: Path, **changes: object) -> str:
+        capsys.readouterr()
+        assert start(train_network.main, **lora.options("again", resume=folder, **changes)) == 2
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        return line
+
+    for number, (damage, words) in enumerate(BROKEN):
+        broken = tmp_path / f"broken{number}"
+        shutil.copytree(state, broken)
+        damage(broken)
+        assert words in told(broken)
+    assert f"is not a saved state but holds 1; the newest is --resume {state}" in told(state.parent)
+    assert f"did you mean {state}?" in told(state.with_name("cat-stat"))
+    done = told(state, max_train_steps=1, lr_warmup_steps=0)
+    assert "has 1 updates done and nothing is left to train; raise --max_train_steps (now 1)" in done
+    assert "was trained with --optimizer_type AdamW, the command's is Lion" in told(state, optimizer_type="Lion")
+    assert "holds other weights than this run trains" in told(state, network_dim=4)
+
+
+def in_a_process(options: dict[str, object], **more: object) -> subprocess.Popen:
+    """The script as a process of its own, in a group of its own: as a console has it."""
+    argv = [str(part) for name, value in {**options, **more}.items() for part in ([f"--{name}"] if value is True else [f"--{name}", value])]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train_network.py"), *argv],
+        env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8", start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(process: subprocess.Popen, path: Path) -> None:
+    until = time.monotonic() + 120
+    while not path.exists() and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.02)
+    assert path.exists(), process.communicate()[1][-2000:]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals to a group of processes")
+def test_signals_to_all_processes_at_any_moment_end_the_run_so_that_it_can_go_on(lora) -> None:
+    """Ctrl-C, and later SIGTERM, reach the loader's worker too, as they do in a console and from a job system."""
+    kind = {"cache_latents": False, "max_train_steps": 24}
+    options = {name: value for name, value in lora.options("parts", save_state=True, **kind).items() if value is not False}
+    more: dict[str, object] = {"max_data_loader_n_workers": 1, "save_every_n_steps": 4, "save_last_n_steps": 1}
+    for number, code, step in ((signal.SIGINT, 130, 4), (signal.SIGTERM, 143, 12)):
+        process = in_a_process({**options, **more})
+        wait_for(process, options["output_dir"] / f"cat-step{step:08d}-state")
+        time.sleep(random.random() / 2)
+        os.killpg(process.pid, number)
+        told = process.communicate(timeout=60)[1]
+        assert process.returncode == code, told[-2000:]
+        assert "Traceback" not in told
+        more["resume"] = told.rpartition("give the same command with --resume ")[2].splitlines()[0]
+        assert not [name for name in names(options["output_dir"]) if name.startswith(".")]
+    assert start(train_network.main, **options, resume=more["resume"]) == 0
+    assert tensors_equal(lora("whole", **kind) / "cat.safetensors", options["output_dir"] / "cat.safetensors")
+
+
+def test_a_second_signal_ends_at_once(lora, monkeypatch) -> None:
+    monkeypatch.setattr("library.training.stop.GRACE", -1.0)
+    real = loop._accumulate
+
+    def accumulate(*arguments):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_accumulate", accumulate)
+    options = lora.options("out", save_state=True)
+    before = signal.getsignal(signal.SIGINT)
+    assert start(train_network.main, **options) == 143
+    assert names(options["output_dir"]) == [] and signal.getsignal(signal.SIGINT) == before
