@@ -108,6 +108,8 @@ def test_a_network_stopped_twice_ends_as_one_in_one_go(lora, kind) -> None:
     assert start(train_network.main, **options, resume=second) == 0
     for path in whole.iterdir():
         assert tensors_equal(path, options["output_dir"] / path.name), path.name
+    kept = {path.stem for path in whole.iterdir()} | {"cat-step00000001", "cat-step00000005"}
+    assert names(options["output_dir"]) == sorted(f"{stem}{ending}" for stem in kept for ending in (".safetensors", "-state"))
 
 
 def test_a_whole_model_goes_on_after_its_text_encoder_has_stopped(tiny_v1: Path, config: Path, tmp_path: Path) -> None:

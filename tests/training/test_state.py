@@ -60,6 +60,13 @@ def test_training_goes_on_as_if_it_had_not_been_interrupted(tmp_path: Path, sche
     assert torch.equal(trained(restored(folder, made(schedule=schedule)), 4), trained(parts, 4))
 
 
+def test_the_gradient_scaler_of_fp16_is_read_back(tmp_path: Path) -> None:
+    parts, scaler, fresh = made(), torch.amp.GradScaler("cpu", init_scale=1024.0), torch.amp.GradScaler("cpu")
+    write_state(tmp_path / "a-state", *parts, scaler, TrainState(5), {})
+    load_training(tmp_path / "a-state", *made()[1:], fresh, False)
+    assert fresh.state_dict() == scaler.state_dict() and fresh.state_dict()["scale"] == 1024.0
+
+
 def test_counters_and_averages_are_read_back(tmp_path: Path) -> None:
     state = TrainState(7, 5, 1, 3, mean=RunningMean(4, [0.1, 0.2], 0.3, 2), epoch_losses=[0.1 + 0.2, 1e-300])
     assert read_state(kept(tmp_path / "a-state", made(), state)).state == state
