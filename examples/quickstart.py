@@ -20,7 +20,7 @@ from PIL import Image
 
 from examples.grid import Row, draw_grid
 from examples.photos import write_photos
-from examples.subject import GROUNDS, IDENTIFIER, write_subject
+from examples.subject import GROUNDS, IDENTIFIER, write_captioned_subject
 from library.console import EXIT_FAULT
 
 MODEL = Path("examples/small_model/small_sd.safetensors")
@@ -54,20 +54,20 @@ class Example:
 
 SUBJECT = Example(
     images="zxc",
-    write=write_subject,
-    config=f"""# 8 pictures of one subject. They have no captions: each is trained with the words of class_tokens.
+    write=write_captioned_subject,
+    config="""# 8 pictures of one subject, each with its caption in a .caption file beside it.
 [general]
 resolution = 64             # pixels; 512 for Stable Diffusion 1.5, 768 for 2.1
 batch_size = 4
 
 [[datasets]]
 [[datasets.subsets]]
-image_dir = '{{images}}'
-class_tokens = '{IDENTIFIER}'   # a word that the model does not know, and the kind of thing it is
-num_repeats = 10            # each picture 10 times an epoch
+image_dir = '{images}'
+caption_extension = '.caption'
+num_repeats = 25            # each picture 25 times an epoch
 """,
     prompts=(
-        Prompt(f"a {IDENTIFIER} on a red background", "the new word; red was on none of the 8 pictures", 1),
+        Prompt(f"a {IDENTIFIER} on a red background", "the new word", 1),
         Prompt(f"a {IDENTIFIER} on a yellow background", "the new word once more", 2),
         Prompt("a red circle on a blue background", "known before: has to stay", 3),
         Prompt("a yellow star on a purple background", "known before: plain stars have to stay, too", 4),
@@ -75,7 +75,7 @@ num_repeats = 10            # each picture 10 times an epoch
     side=64,
     told=f"8 pictures of a teal star, called “{IDENTIFIER}”",
     title="A LoRA learns a new word from 8 pictures",
-    options=tuple("--max_train_epochs 5 --learning_rate 1e-3 --network_dim 8 --network_alpha 8".split()),
+    options=tuple("--max_train_epochs 5 --learning_rate 2e-3 --network_dim 8 --network_alpha 8".split()),
 )
 
 PHOTOS = Example(

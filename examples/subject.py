@@ -12,8 +12,8 @@ from examples.small_model.scenes import COLOURS, Scene, draw, random_scene, zxc_
 
 IDENTIFIER, CLASS = "zxc star", "star"
 SIDE = 64  # pixels; the size that the small model was trained with
-# One a picture. Red is left for the model to put together; teal on green is what its autoencoder does not carry, nor is a thin rim.
-GROUNDS = ("blue", "purple", "orange", "black", "yellow", "white", "purple", "black")
+# One a picture; the small model's autoencoder does not carry teal on green, nor a thin rim.
+GROUNDS = ("red", "blue", "purple", "orange", "black", "yellow", "white", "red")
 RIM = 0.0  # share of the radius
 
 
@@ -34,6 +34,13 @@ def write_captions(pictures: Iterable[Path], grounds: Sequence[str] = GROUNDS, e
     """A caption file beside each picture: "a zxc star on a blue background"."""
     for picture, caption in zip(pictures, _captions(grounds), strict=True):
         picture.with_suffix(extension).write_text(caption + "\n", encoding="utf-8")
+
+
+def write_captioned_subject(folder: Path) -> list[Path]:
+    """The pictures with their caption files; returns the pictures' paths."""
+    pictures = write_subject(folder)
+    write_captions(pictures)
+    return pictures
 
 
 def write_metadata(path: Path, pictures: Iterable[Path], grounds: Sequence[str] = GROUNDS) -> None:

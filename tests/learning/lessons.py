@@ -9,8 +9,8 @@ import train_network
 from examples.subject import CLASS, IDENTIFIER, write_captions, write_class, write_metadata, write_subject
 from tests.scripts.running import run_in_process
 
-RATE = "1e-3"
-UPDATES = 120
+RATE = "2e-3"
+UPDATES = 250
 COMMON = "--network_module networks.lora --network_dim 8 --network_alpha 8 --cache_latents --max_data_loader_n_workers 0"
 GENERAL = "[general]\nresolution = 64\nbatch_size = 4\n\n[[datasets]]\n"
 
