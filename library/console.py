@@ -50,6 +50,8 @@ def setup() -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
+    # bitsandbytes tells at import that it misses a kernel for 4-bit weights, which nothing here uses
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def progress(items: Iterable[Any] | None = None, *, total: int | None = None, initial: int = 0, label: str = "", unit: str = "it") -> Any:
