@@ -98,11 +98,3 @@ def sha256(path: Path, offset: int = 0) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def free_bytes(folder: Path) -> int:
-    """Free space where `folder` is, or will be, in bytes."""
-    folder = Path(folder).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -68,19 +68,6 @@ class EpochLoader:
             ) from fault
 
 
-def make_loader(
-    dataset: TrainingDataset,
-    sampler: EpochSampler,
-    epoch: int,
-    start: int = 0,
-    process: int = 0,
-    workers: int = 0,
-    persistent: bool = False,
-) -> Iterator[Batch]:
-    """The batches of a single epoch; for a run of several keep one EpochLoader."""
-    return EpochLoader(dataset, sampler, process, workers, persistent).epoch(epoch, start)
-
-
 class _Shares:
     """The sampler as DataLoader wants it: shares of one process for the epoch that is set."""
 

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 Rows = Iterable[tuple[str, str]]
 OPEN_CLIP_H_LAYERS = 24  # of OpenCLIP ViT-H, the last of which Stable Diffusion 2 does not use
-OPEN_CLIP_H_WIDTH = 1024
 
 
 @dataclass(frozen=True)

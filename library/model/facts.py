@@ -19,7 +19,6 @@ OTHER_INPUTS = {9: "an inpainting model", 5: "a depth-to-image model", 8: "an im
 PREDICTIONS = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction"}
 V1_TEXT_LAYERS = 12
 V_MARKERS = ("v_pred", "model.v_pred")  # an empty tensor of this name says v-prediction
-NAMES = {"v1": "Stable Diffusion v1", "v2": "Stable Diffusion v2"}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from library.data.batch import Batch
 from library.data.blueprint import DatasetBlueprint, read_config
 from library.data.buckets import FilledData, fill
+from library.data.dataset import TrainingDataset
+from library.data.loader import EpochLoader
 from library.data.records import scan
+from library.data.sampler import EpochSampler
 
 BOTH = frozenset({"dreambooth", "metadata"})
 
@@ -62,3 +67,8 @@ def encode(images: Tensor) -> Tensor:
     """[B,3,H,W] -> [B,8,H/8,W/8]: four channels of means, four of log variances."""
     small = torch.nn.functional.avg_pool2d(images, 8)
     return torch.cat([small, small[:, :1], small - 3, small[:, :1] - 3], dim=1)
+
+
+def one_epoch(dataset: TrainingDataset, sampler: EpochSampler, epoch: int, process: int = 0, workers: int = 0) -> Iterator[Batch]:
+    """The batches of a single epoch, from a loader of its own."""
+    return EpochLoader(dataset, sampler, process, workers).epoch(epoch)

@@ -11,11 +11,10 @@ from torch import Tensor
 from library.data.buckets import FilledData
 from library.data.dataset import TrainingDataset
 from library.data.latent_cache import LatentCache, draw_latents
-from library.data.loader import make_loader
 from library.data.sampler import EpochSampler
 from library.diffusion.noise import gaussian
 from library.errors import UserError
-from tests.data.material import encode, filled, photos, tokenize
+from tests.data.material import encode, filled, one_epoch, photos, tokenize
 
 CONFIG = """
 [[datasets]]
@@ -47,8 +46,8 @@ def data(tmp_path: Path) -> FilledData:
 def test_attached_latents_equal_encoding_the_loaded_images(data: FilledData, batch_size: int) -> None:
     cache = LatentCache.build(data, encode, batch_size)
     sampler = EpochSampler(data, 7)
-    pixels = make_loader(TrainingDataset(data, tokenize), sampler, 0)
-    texts = make_loader(TrainingDataset(data, tokenize, with_images=False), sampler, 0)
+    pixels = one_epoch(TrainingDataset(data, tokenize), sampler, 0)
+    texts = one_epoch(TrainingDataset(data, tokenize, with_images=False), sampler, 0)
     for with_images, without in zip(pixels, texts, strict=True):
         latents = cache.attach(without).latents
         assert latents is not None and latents.dtype == torch.float32

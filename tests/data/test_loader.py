@@ -12,10 +12,10 @@ import torch
 from library.data.batch import Batch
 from library.data.buckets import FilledData
 from library.data.dataset import TrainingDataset
-from library.data.loader import EpochLoader, make_loader, worker_count
+from library.data.loader import EpochLoader, worker_count
 from library.data.sampler import EpochSampler
 from library.errors import UserError
-from tests.data.material import filled, photos, shout, tokenize, tokenize_weighted
+from tests.data.material import filled, one_epoch, photos, shout, tokenize, tokenize_weighted
 
 CONFIG = """
 [general]
@@ -68,7 +68,7 @@ def test_workers_change_nothing_and_live_on_between_epochs(data: FilledData) -> 
 
 def test_batch_holds_what_its_requests_say(data: FilledData) -> None:
     sampler = EpochSampler(data, 7)
-    batches = list(make_loader(TrainingDataset(data, tokenize_weighted, shout), sampler, 1))
+    batches = list(one_epoch(TrainingDataset(data, tokenize_weighted, shout), sampler, 1))
     for batch, requests in zip(batches, sampler.epoch(1), strict=True):
         count = len(requests)
         width, height = data.placements[requests[0].record].bucket
@@ -89,7 +89,7 @@ def test_draws_do_not_depend_on_the_batch_size(data: FilledData, tmp_path: Path)
     single = filled(tmp_path, CONFIG.format(tmp_path.as_posix()).replace("batch_size = 2", "batch_size = 1"), 0.5)
     draws = []
     for one in (data, single):
-        batches = make_loader(TrainingDataset(one, tokenize, shout), EpochSampler(one, 7), 0)
+        batches = one_epoch(TrainingDataset(one, tokenize, shout), EpochSampler(one, 7), 0)
         draws.append(
             {seed: (text, image) for b in batches for seed, text, image in zip(b.seeds.tolist(), b.captions, b.images, strict=True)}
         )
@@ -101,7 +101,7 @@ def test_draws_do_not_depend_on_the_batch_size(data: FilledData, tmp_path: Path)
 def test_two_processes_load_the_images_of_the_global_batch(data: FilledData) -> None:
     sampler = EpochSampler(data, 7, processes=2)
     dataset = TrainingDataset(data, tokenize, shout)
-    parts = [list(make_loader(dataset, sampler, 0, process=process)) for process in range(2)]
+    parts = [list(one_epoch(dataset, sampler, 0, process=process)) for process in range(2)]
     assert len(parts[0]) == len(parts[1]) == sampler.batches_per_epoch
     for first, second, batch in zip(*parts, sampler.epoch(0), strict=True):
         real = [seed for part in (first, second) for seed, weight in zip(part.seeds.tolist(), part.loss_weights, strict=True) if weight]
@@ -111,7 +111,7 @@ def test_two_processes_load_the_images_of_the_global_batch(data: FilledData) -> 
 def test_without_images_nothing_is_decoded(data: FilledData) -> None:
     for record in data.records:
         record.path.unlink()
-    batch = next(make_loader(TrainingDataset(data, tokenize, with_images=False), EpochSampler(data, 7), 0))
+    batch = next(one_epoch(TrainingDataset(data, tokenize, with_images=False), EpochSampler(data, 7), 0))
     assert batch.images is None and len(batch.captions) == len(batch)
 
 
@@ -120,7 +120,7 @@ def test_fault_in_a_worker_reaches_the_user_as_one_line(data: FilledData, worker
     broken = data.records[0].path
     broken.write_bytes(broken.read_bytes()[:300])
     with pytest.raises(UserError) as caught:
-        list(make_loader(TrainingDataset(data, tokenize), EpochSampler(data, 7), 0, workers=workers))
+        list(one_epoch(TrainingDataset(data, tokenize), EpochSampler(data, 7), 0, workers=workers))
     (line,) = caught.value.problems
     assert str(broken) in line and "\n" not in line and "Traceback" not in line
 
@@ -130,7 +130,7 @@ def test_token_warmup_counts_updates(tmp_path: Path) -> None:
     text = "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{}'\nclass_tokens = 'a, b, c'\ntoken_warmup_step = 0.5\n"
     data = filled(tmp_path, text.format((tmp_path / "dog").as_posix()))
     dataset = TrainingDataset(data, tokenize, updates=8, batches_per_update=2)
-    captions = [batch.captions[0] for epoch in range(3) for batch in make_loader(dataset, EpochSampler(data, 7), epoch)]
+    captions = [batch.captions[0] for epoch in range(3) for batch in one_epoch(dataset, EpochSampler(data, 7), epoch)]
     # a, b, c over 4 of 8 updates of 2 batches: 1, 1, 2, 2 tags, then 3
     assert [text.count(",") + 1 for text in captions] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
 
@@ -138,7 +138,7 @@ def test_token_warmup_counts_updates(tmp_path: Path) -> None:
 def test_loading_leaves_the_global_random_stream_alone(data: FilledData) -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    list(make_loader(TrainingDataset(data, tokenize), EpochSampler(data, 7), 0))
+    list(one_epoch(TrainingDataset(data, tokenize), EpochSampler(data, 7), 0))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -152,7 +152,7 @@ def test_worker_count_is_the_smaller_of_what_is_asked_and_the_threads_but_one(mo
 
 
 def test_batch_moves_as_a_whole_but_for_its_seeds(data: FilledData) -> None:
-    batch = next(make_loader(TrainingDataset(data, tokenize_weighted), EpochSampler(data, 7), 0)).to("meta")
+    batch = next(one_epoch(TrainingDataset(data, tokenize_weighted), EpochSampler(data, 7), 0)).to("meta")
     assert {batch.images.device.type, batch.input_ids.device.type, batch.token_weights.device.type, batch.loss_weights.device.type} == {
         "meta"
     }

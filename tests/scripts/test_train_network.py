@@ -88,14 +88,24 @@ def test_cached_latents_train_as_uncached_ones_do(command):
     assert largest_difference(cached / "cat.safetensors", cached.parent / "uncached" / "cat.safetensors") < 1e-3 * moved
 
 
-def test_an_accumulated_group_trains_like_one_large_batch(command, tmp_path):
-    """One epoch of 6 batches of 2 in groups of 2 has 3 updates; losses and weights are means over the group."""
+def test_an_epoch_in_accumulation_groups_leaves_one_file_an_update(command):
     folder = command("out", "--gradient_accumulation_steps", 2, "--max_train_epochs", 1, "--save_every_n_steps", 1)
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "cat-step00000001.safetensors",
-        "cat-step00000002.safetensors",
-        "cat.safetensors",
-    ]
+    steps = [f"cat-step{step:08d}.safetensors" for step in (1, 2)]  # 6 batches of 2 in groups of 2: 3 updates
+    assert sorted(path.name for path in folder.iterdir()) == [*steps, "cat.safetensors"]
+
+
+def test_an_accumulated_group_trains_like_one_large_batch(command, tmp_path):
+    """9 images at one size: a group of 9 batches of 1 has the gradient of one batch of 9. SGD, so that rounding stays rounding."""
+    config = tmp_path / "data.toml"
+    settings = config.read_text(encoding="utf-8").replace("enable_bucket = true", "enable_bucket = false")
+    plain = ("--max_train_epochs", 2, "--optimizer_type", "SGD", "--learning_rate", "1", "--max_grad_norm", 0)
+    config.write_text(settings.replace("batch_size = 2", "batch_size = 9"), encoding="utf-8")
+    large = load_file(command("large", *plain) / "cat.safetensors")
+    config.write_text(settings.replace("batch_size = 2", "batch_size = 1"), encoding="utf-8")
+    grouped = command("grouped", *plain, "--gradient_accumulation_steps", 9) / "cat.safetensors"
+    moved = max(float(tensor.abs().max()) for name, tensor in large.items() if "lora_up" in name)
+    assert moved > 0
+    assert largest_difference(tmp_path / "large" / "cat.safetensors", grouped) < 1e-2 * moved
 
 
 def test_gradient_checkpointing_changes_nothing_but_rounding(command):
