@@ -62,7 +62,8 @@ def _looks_cut(image: Image.Image, head: bytes, tail: bytes, length: int) -> boo
         return b"IEND" not in tail
     if image.format in ("JPEG", "MPO"):
         # The thumbnail inside the EXIF block is a JPEG with an end of its own.
-        return b"\xff\xd9" not in tail.replace(image.info.get("exif") or b"\0", b"")
+        exif = image.info.get("exif")
+        return b"\xff\xd9" not in (tail.replace(exif, b"") if exif else tail)
     if image.format in ("WEBP", "BMP"):
         told = int.from_bytes(head[4:8], "little") + 8 if image.format == "WEBP" else int.from_bytes(head[2:6], "little")
         return length < told or told == 0

@@ -1,0 +1,22 @@
+"""Files that were cut short are found before a run, wherever they were cut; whole ones are not decoded."""
+
+from pathlib import Path
+
+import pytest
+
+from library.data.image_headers import Unreadable, read_header
+
+
+@pytest.mark.parametrize("share", [0.08, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95])
+def test_a_photograph_cut_anywhere_is_found(photos: Path, tmp_path: Path, share: float):
+    """Real JPEG data is full of 0 bytes, and of the end mark's two bytes with a 0 between them."""
+    for photo in photos.glob("*.jpg"):
+        data = photo.read_bytes()
+        cut = tmp_path / photo.name
+        cut.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(Unreadable, match="cut short"):
+            read_header(cut)
+
+
+def test_whole_photographs_are_fine(photos: Path):
+    assert all(read_header(photo).format == "JPEG" for photo in photos.glob("*.jpg"))
