@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -80,7 +79,6 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         log.warning(warning)
     task = _task(options, model, method, accelerator)
     task, optimizer = accelerator.prepare(task, made.optimizer)
-    Path(options.saving.output_dir).mkdir(parents=True, exist_ok=True)
     if resumed:
         load_training(resumed.folder, made.optimizer, schedule.schedule, accelerator.scaler, resumed.new_rates)
     if options.saving.save_state:

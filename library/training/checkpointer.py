@@ -95,6 +95,7 @@ class Checkpointer:
     def _write(self, paths: list[Path], epoch: int, step: int) -> Path:
         for kind, path in zip(self.kinds, paths, strict=True):
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that fails early leaves nothing behind
                 kind.write(path, epoch, step)
             except OSError as error:
                 raise UserError(

@@ -270,4 +270,4 @@ def test_a_second_signal_ends_at_once(lora, monkeypatch) -> None:
     options = lora.options("out", save_state=True)
     before = signal.getsignal(signal.SIGINT)
     assert start(train_network.main, **options) == 143
-    assert names(options["output_dir"]) == [] and signal.getsignal(signal.SIGINT) == before
+    assert not Path(options["output_dir"]).exists() and signal.getsignal(signal.SIGINT) == before
