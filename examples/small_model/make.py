@@ -23,7 +23,7 @@ from examples.small_model.train_vae import SIDE, train_vae
 from library.console import log, run_script, setup
 
 PICTURES = 4000
-VAE_STEPS, UPDATES, BATCH = 2000, 2000, 48
+UPDATES, BATCH = 2000, 48
 UNET_WIDTHS = (64, 64, 64, 96)  # multiples of the 32 norm groups and the 8 heads that every v1 model has
 TEXT_WIDTH, TEXT_LAYERS = 64, 2
 
@@ -44,7 +44,7 @@ def main() -> None:
 def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, Any]:
     """The whole recipe; returns the figures that are also written beside `out`."""
     work.mkdir(parents=True, exist_ok=True)
-    vae, vae_figures = trained_vae(work / "vae", max(2, round(VAE_STEPS * share)), seed)
+    vae, vae_figures = train_vae(work / "vae", share, seed)
     untrained = work / "untrained.safetensors"
     write_untrained(untrained, vae, seed)
     write_pictures(work / "pictures", max(BATCH, round(PICTURES * share)), seed)
@@ -62,21 +62,6 @@ def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, 
     }
     out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return figures
-
-
-def trained_vae(folder: Path, steps: int, seed: int) -> tuple[torch.nn.Module, dict[str, Any]]:
-    """The autoencoder of `folder` when it was trained with the same steps and seed, else a newly trained one."""
-    from diffusers import AutoencoderKL
-
-    told = folder / "figures.json"
-    if told.exists():
-        figures = json.loads(told.read_text(encoding="utf-8"))
-        if (figures["steps"], figures["seed"]) == (steps, seed):
-            return AutoencoderKL.from_pretrained(folder), figures
-    vae, figures = train_vae(steps, seed=seed)
-    vae.save_pretrained(folder)
-    told.write_text(json.dumps(figures, indent=1), encoding="utf-8")
-    return vae, figures
 
 
 def write_untrained(path: Path, vae: torch.nn.Module, seed: int) -> None:

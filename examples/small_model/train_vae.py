@@ -71,6 +71,7 @@ def train_vae(folder: Path, share: float = 1.0, seed: int = 0) -> tuple[torch.nn
     """
     from diffusers import AutoencoderKL
 
+    folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     vae, told = make_vae(), []
     for number, planned in enumerate(ROUNDS, 1):
@@ -112,7 +113,7 @@ def train_round(vae: torch.nn.Module, this: Round, seed: int) -> dict[str, float
         losses.append(float(loss.detach()))
         if step % 50 == 49:
             recent = float(np.mean(losses[-50:]))
-            print(f"step {step + 1}: loss {recent:.4f}, KL {float(kl):.2f}, {time.time() - started:.0f} s", flush=True)
+            print(f"step {step + 1}: loss {recent:.4f}, KL {float(kl.detach()):.2f}, {time.time() - started:.0f} s", flush=True)
     vae.eval()
     figures = measure(vae, random.Random(seed + 1))
     scale_latents(vae, (1.0 / SCALE_FACTOR) / figures["latent_deviation"])
@@ -159,7 +160,6 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="share of the steps, to try the recipe out")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
     print(json.dumps(train_vae(args.out, args.share, args.seed)[1], indent=1))
 
 
