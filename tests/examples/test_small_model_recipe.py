@@ -1,0 +1,39 @@
+"""The small model's recipe goes through from nothing to a file that draws, with a tenth of its steps."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from examples.small_model.make import UPDATES, make
+from examples.small_model.train_vae import ROUNDS, train_vae
+from library.model.generate import GenerateSettings, generate
+from library.model.load import load
+
+MEBIBYTE = 2**20
+
+
+@pytest.mark.slow
+def test_a_tenth_of_the_recipe_goes_through_and_has_begun_to_learn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    figures = make(tmp_path / "small_sd.safetensors", tmp_path / "work", share=0.1)
+    assert json.loads((tmp_path / "small_sd.json").read_text(encoding="utf-8")) == figures
+    assert figures["bytes"] == (tmp_path / "small_sd.safetensors").stat().st_size <= 16 * MEBIBYTE
+    assert [done["steps"] for done in figures["autoencoder"]["rounds"]] == [round(planned.steps * 0.1) for planned in ROUNDS]
+    assert figures["diffusion"]["updates"] == round(UPDATES * 0.1)
+    assert figures["autoencoder"]["rounds"][-1]["l1"] < 0.2  # of a range of 2; untrained about 0.6
+    picture = generate(load(tmp_path / "small_sd.safetensors"), GenerateSettings("a red circle on a blue background", "", 64, 64, 10, 3.0, 1))
+    assert picture.size == (64, 64)
+
+
+def test_rounds_that_were_kept_are_not_repeated(tmp_path: Path):
+    torch.set_num_threads(1)
+    first, told = train_vae(tmp_path, share=0.0)
+    again, told_again = train_vae(tmp_path, share=0.0)
+    assert told == told_again
+    for name, tensor in first.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+    assert len(told["rounds"]) == len(ROUNDS)
