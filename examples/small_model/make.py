@@ -12,6 +12,7 @@ import json
 import random
 import shutil
 import time
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,23 @@ from examples.small_model.scenes import draw, random_scene
 from examples.small_model.train_vae import SIDE, train_vae
 from library.console import log, run_script, setup
 
-PICTURES = 4000
-UPDATES, BATCH = 2000, 48
+PICTURES, BATCH = 4000, 48
 UNET_WIDTHS = (64, 64, 64, 96)  # multiples of the 32 norm groups and the 8 heads that every v1 model has
 TEXT_WIDTH, TEXT_LAYERS = 64, 2
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One run of train_db.py with the autoencoder of one of its rounds."""
+
+    autoencoder: int
+    updates: int
+    learning_rate: float
+    more: str = ""
+
+
+# The first lesson is learnt while the autoencoder is half done; what it teaches is of use to the second, which wants finer latents.
+LESSONS = (Lesson(1, 2000, 1.5e-3), Lesson(2, 5000, 1e-3, "--min_snr_gamma 5"))
 
 
 def main() -> None:
@@ -45,20 +59,22 @@ def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, 
     """The whole recipe; returns the figures that are also written beside `out`."""
     work.mkdir(parents=True, exist_ok=True)
     vae, vae_figures = train_vae(work / "vae", share, seed)
-    untrained = work / "untrained.safetensors"
-    write_untrained(untrained, vae, seed)
+    model = work / "untrained.safetensors"
+    write_untrained(model, vae, seed)
     write_pictures(work / "pictures", max(BATCH, round(PICTURES * share)), seed)
-    began = time.time()
-    updates = max(2, round(UPDATES * share))
-    train(untrained, work, updates, seed)
+    told = []
+    for number, lesson in enumerate(LESSONS, 1):
+        began, updates = time.time(), max(2, round(lesson.updates * share))
+        model = train(model, lesson, work / f"lesson{number}", updates, seed + number - 1)
+        told.append(asdict(lesson) | {"updates": updates, "seconds": round(time.time() - began)})
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(work / "result" / "small_sd.safetensors", out)
+    shutil.copyfile(model, out)
     figures = {
         "seed": seed,
         "autoencoder": vae_figures,
-        "diffusion": {"updates": updates, "batch": BATCH, "pictures": PICTURES, "seconds": round(time.time() - began)},
+        "diffusion": {"lessons": told, "batch": BATCH, "pictures": PICTURES, "seconds": sum(one["seconds"] for one in told)},
         "bytes": out.stat().st_size,
-        "seconds": vae_figures["seconds"] + round(time.time() - began),
+        "seconds": vae_figures["seconds"] + sum(one["seconds"] for one in told),
     }
     out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return figures
@@ -103,22 +119,25 @@ def write_pictures(folder: Path, count: int, seed: int) -> None:
         (folder / f"{number:05d}.caption").write_text(shown.caption, encoding="utf-8")
 
 
-def train(untrained: Path, work: Path, updates: int, seed: int) -> None:
-    """Train U-Net and text encoder with train_db.py; every tenth caption is left out, for classifier-free guidance."""
-    config = work / "pictures.toml"
+def train(model: Path, lesson: Lesson, folder: Path, updates: int, seed: int) -> Path:
+    """Train U-Net and text encoder with train_db.py; every tenth caption is left out, for classifier-free guidance. The result's path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "pictures.toml"
     config.write_text(
         f"[general]\nresolution = {SIDE}\nbatch_size = {BATCH}\ncaption_dropout_rate = 0.1\n\n"
-        f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{work / 'pictures'}'\n",
+        f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{folder.parent / 'pictures'}'\n",
         encoding="utf-8",
     )
     command = f"""
-        --pretrained_model_name_or_path {untrained} --dataset_config {config} --output_dir {work / "result"} --output_name small_sd
-        --save_model_as safetensors --save_precision fp16 --cache_latents --vae_batch_size 32 --max_train_steps {updates} --seed {seed}
-        --learning_rate 1.5e-3 --lr_scheduler cosine --lr_warmup_steps {updates // 20} --optimizer_args weight_decay=0.001
-        --logging_dir {work / "logs"}
+        --pretrained_model_name_or_path {model} --vae {folder.parent / "vae" / f"round{lesson.autoencoder}"} --dataset_config {config}
+        --output_dir {folder} --output_name small_sd --save_model_as safetensors --save_precision fp16 --logging_dir {folder / "logs"}
+        --cache_latents --vae_batch_size 32 --max_train_steps {updates} --seed {seed} --max_data_loader_n_workers 0
+        --learning_rate {lesson.learning_rate} --lr_scheduler cosine --lr_warmup_steps {updates // 20}
+        --optimizer_args weight_decay=0.001 {lesson.more}
     """
     if run_script(train_db.main, command.split()) != 0:
         raise SystemExit("train_db.py stopped; see the error above")
+    return folder / "small_sd.safetensors"
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from examples.small_model.make import UPDATES, make
+from examples.small_model.make import LESSONS, make
 from examples.small_model.train_vae import ROUNDS, train_vae
 from library.model.generate import GenerateSettings, generate
 from library.model.load import load
@@ -23,9 +23,10 @@ def test_a_tenth_of_the_recipe_goes_through_and_has_begun_to_learn(tmp_path: Pat
     assert json.loads((tmp_path / "small_sd.json").read_text(encoding="utf-8")) == figures
     assert figures["bytes"] == (tmp_path / "small_sd.safetensors").stat().st_size <= 16 * MEBIBYTE
     assert [done["steps"] for done in figures["autoencoder"]["rounds"]] == [round(planned.steps * 0.1) for planned in ROUNDS]
-    assert figures["diffusion"]["updates"] == round(UPDATES * 0.1)
+    assert [done["updates"] for done in figures["diffusion"]["lessons"]] == [round(lesson.updates * 0.1) for lesson in LESSONS]
     assert figures["autoencoder"]["rounds"][-1]["l1"] < 0.2  # of a range of 2; untrained about 0.6
-    picture = generate(load(tmp_path / "small_sd.safetensors"), GenerateSettings("a red circle on a blue background", "", 64, 64, 10, 3.0, 1))
+    settings = GenerateSettings("a red circle on a blue background", "", 64, 64, 10, 3.0, 1)
+    picture = generate(load(tmp_path / "small_sd.safetensors"), settings)
     assert picture.size == (64, 64)
 
 

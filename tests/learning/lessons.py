@@ -1,18 +1,44 @@
-"""What the learning tests teach, by train_network.py: the subject, described in each of the ways that a user may describe a data set."""
+"""What the learning tests teach, by the scripts themselves: the subject, described in each of the ways that a user may describe a data set."""
 
 from __future__ import annotations
 
+import json
+import random
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import fine_tune
+import train_db
 import train_network
-from examples.subject import CLASS, IDENTIFIER, write_captions, write_class, write_metadata, write_subject
+import train_textual_inversion
+import train_textual_inversion_XTI
+from examples.small_model.scenes import COLOURS, SHAPES, Scene, draw
+from examples.subject import CLASS, IDENTIFIER, SIDE, TEAL, write_captions, write_class, write_metadata, write_subject
 from tests.scripts.running import run_in_process
 
-RATE = "2e-3"
-UPDATES = 250
-COMMON = "--network_module networks.lora --network_dim 8 --network_alpha 8 --cache_latents --max_data_loader_n_workers 0"
-GENERAL = "[general]\nresolution = 64\nbatch_size = 4\n\n[[datasets]]\n"
+GENERAL = f"[general]\nresolution = {SIDE}\nbatch_size = 4\n\n[[datasets]]\n"
+WORD = "<zxc>"  # what Textual Inversion and XTI call the subject
+
+
+@dataclass(frozen=True)
+class Script:
+    """A training script with what it needs to teach the small model."""
+
+    main: Callable[..., int]
+    rate: str
+    updates: int
+    options: str = ""
+    file: str = "lesson.safetensors"
+
+
+LORA = Script(train_network.main, "2e-3", 250, "--network_module networks.lora --network_dim 8 --network_alpha 8")
+DREAMBOOTH = Script(train_db.main, "3e-4", 200, "--save_model_as safetensors")
+FINE_TUNE = Script(fine_tune.main, "3e-4", 250, "--save_model_as safetensors --train_text_encoder")
+INVERSION = Script(
+    train_textual_inversion.main, "2e-2", 250, f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2"
+)
+XTI = Script(train_textual_inversion_XTI.main, INVERSION.rate, INVERSION.updates, INVERSION.options)
 
 
 def class_and_identifier(folder: Path) -> str:
@@ -34,18 +60,39 @@ def captions(folder: Path) -> str:
     return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'zxc'}'\n"
 
 
+def captions_with_the_word(folder: Path) -> str:
+    """The same, with the new word for the subject."""
+    config = captions(folder)
+    for path in (folder / "zxc").glob("*.caption"):
+        path.write_text(path.read_text(encoding="utf-8").replace(IDENTIFIER, WORD), encoding="utf-8")
+    return config
+
+
 def metadata(folder: Path) -> str:
     """The captions in a metadata file."""
     write_metadata(folder / "meta.json", write_subject(folder / "zxc"))
     return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'zxc'}'\nmetadata_file = '{folder / 'meta.json'}'\n"
 
 
-def teach(model: Path, lesson: Callable[[Path], str], folder: Path, seed: int = 1, rate: str = RATE, *changes: object) -> Path:
-    """Train a LoRA on `model` by the lesson's data set; returns its file."""
+def colour_word(folder: Path) -> str:
+    """Shapes of a colour that the small model has no word for, "teal", described in a metadata file; no square among them."""
+    rng, said = random.Random(0), {}
+    (folder / "teal").mkdir(parents=True)
+    for number in range(16):
+        shape, ground = [name for name in SHAPES if name != "square"][number % 4], sorted(COLOURS)[number % 8]
+        place = 0.5 + rng.uniform(-0.1, 0.1), 0.5 + rng.uniform(-0.1, 0.1)
+        draw(Scene(shape, TEAL, COLOURS[ground], place, rng.uniform(0.25, 0.34)), SIDE).save(folder / "teal" / f"{number:02d}.png")
+        said[f"{number:02d}"] = {"caption": f"a teal {shape} on {'an' if ground[0] in 'aeiou' else 'a'} {ground} background"}
+    (folder / "meta.json").write_text(json.dumps(said), encoding="utf-8")
+    return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'teal'}'\nmetadata_file = '{folder / 'meta.json'}'\n"
+
+
+def teach(model: Path, script: Script, lesson: Callable[[Path], str], folder: Path, seed: int = 1, rate: str | None = None) -> Path:
+    """Train `model` with a script by the lesson's data set; returns the file that it wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "data.toml"
     config.write_text(lesson(folder), encoding="utf-8")
-    named = ["--pretrained_model_name_or_path", model, "--dataset_config", config, "--output_dir", folder, "--output_name", "lora"]
-    set_ = ["--learning_rate", rate, "--max_train_steps", UPDATES, "--seed", seed, *COMMON.split(), *changes]
-    assert run_in_process(train_network.main, *named, *set_) == 0
-    return folder / "lora.safetensors"
+    named = ["--pretrained_model_name_or_path", model, "--dataset_config", config, "--output_dir", folder, "--output_name", "lesson"]
+    chosen = ["--learning_rate", rate or script.rate, "--max_train_steps", script.updates, "--seed", seed, *script.options.split()]
+    assert run_in_process(script.main, *named, *chosen, "--cache_latents", "--max_data_loader_n_workers", "0") == 0
+    return folder / script.file
