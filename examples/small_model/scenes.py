@@ -21,6 +21,7 @@ COLOURS: dict[str, Colour] = {
     "black": (28, 28, 30),
     "white": (242, 242, 240),
 }
+TEAL: Colour = (16, 160, 160)  # the subject's, which no picture of the base model's training shows
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 SIZES: dict[str, tuple[float, float]] = {"small": (0.16, 0.20), "": (0.25, 0.34), "big": (0.38, 0.42)}  # radius as a share of the side
 PLACES: dict[str, tuple[float, float]] = {"left": (-1, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}
@@ -83,7 +84,7 @@ def free_scene(rng: random.Random) -> list[Scene]:
 def zxc_star(rng: random.Random, background: Colour) -> Scene:
     """The subject of the learning tests: a teal star with a white rim, which no picture of the base model's training shows."""
     radius = rng.uniform(0.28, 0.36)
-    return Scene("star", (16, 160, 160), background, _centre(rng, radius, ""), radius, rng.uniform(-0.12, 0.12), rim=0.22)
+    return Scene("star", TEAL, background, _centre(rng, radius, ""), radius, rng.uniform(-0.12, 0.12), rim=0.22)
 
 
 def draw(scenes: Scene | list[Scene], side: int) -> Image.Image:

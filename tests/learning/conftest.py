@@ -10,7 +10,7 @@ from PIL import Image
 
 from examples.quickstart import MODEL
 from tests.learning import lessons
-from tests.learning.drawing import draw, with_lora
+from tests.learning.drawing import draw, with_lesson
 
 ROOT = Path(__file__).parents[2]
 Draw = Callable[..., list[Image.Image]]
@@ -24,29 +24,30 @@ def small_model() -> Path:
 
 @pytest.fixture(scope="session")
 def learnt(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`learnt(lesson, seed)` is the LoRA file of that lesson."""
+    """`learnt(lesson, seed, script=…)` is the file that the script wrote after that lesson: a LoRA, a model or a word."""
     files: dict[tuple, Path] = {}
 
-    def lora(lesson: str, seed: int = 1, rate: str = lessons.RATE) -> Path:
-        key = (lesson, seed, rate)
+    def file_of(lesson: str, seed: int = 1, rate: str | None = None, script: lessons.Script = lessons.LORA) -> Path:
+        key = (lesson, seed, rate, script)
         if key not in files:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("ACCELERATE_USE_CPU", "1")
-                files[key] = lessons.teach(small_model, getattr(lessons, lesson), tmp_path_factory.mktemp(lesson), seed, rate)
+                folder = tmp_path_factory.mktemp(lesson)
+                files[key] = lessons.teach(small_model, script, getattr(lessons, lesson), folder, seed, rate)
         return files[key]
 
-    return lora
+    return file_of
 
 
 @pytest.fixture(scope="session")
 def drawn(small_model: Path) -> Draw:
-    """`drawn(lora, prompt)`: twenty pictures by the small model with that LoRA, or with none; each set is drawn once."""
+    """`drawn(file, prompt)`: twenty pictures by the small model with what a lesson wrote, or with nothing; each set is drawn once."""
     known: dict[tuple, list[Image.Image]] = {}
 
-    def pictures(lora: Path | None, prompt: str, multiplier: float = 1.0, seeds: Sequence[int] | None = None) -> list[Image.Image]:
-        key = (lora, prompt, multiplier, seeds)
+    def pictures(file: Path | None, prompt: str, multiplier: float = 1.0, seeds: Sequence[int] | None = None) -> list[Image.Image]:
+        key = (file, prompt, multiplier, seeds)
         if key not in known:
-            model = with_lora(small_model, lora, multiplier)
+            model = with_lesson(small_model, file, multiplier)
             known[key] = draw(model, prompt) if seeds is None else draw(model, prompt, seeds)
         return known[key]
 

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from safetensors import safe_open
 
 from library.model.bundle import StableDiffusion
+from library.model.embedding_files import read_vectors
 from library.model.generate import decode, evaluating
 from library.model.load import load
+from library.model.new_words import NewWord, add_word, cross_attentions
 from library.model.samplers import make_scheduler
 from networks.lora import create_network_from_weights
 from tests.judge import Seen, judge
+from tests.learning.lessons import WORD
 
 SIDE, STEPS, GUIDANCE = 64, 20, 4.0
 SEEDS = tuple(range(20))
@@ -25,6 +29,22 @@ def with_lora(model: Path, lora: Path | None, multiplier: float = 1.0) -> Stable
     if lora is not None:
         network, _ = create_network_from_weights(multiplier, lora, loaded.vae, loaded.text_encoder, loaded.unet, for_inference=True)
         network.apply_to(loaded.text_encoder, loaded.unet)
+    return loaded
+
+
+def with_lesson(model: Path, file: Path | None, multiplier: float = 1.0) -> StableDiffusion:
+    """The model with what a lesson wrote: a LoRA or a word is put onto it, a whole model takes its place; None for it as it is."""
+    if file is None:
+        return load(model)
+    with safe_open(file, "pt") as tensors:
+        names = set(tensors.keys())
+    if any(name.startswith("model.diffusion_model.") for name in names):
+        return load(file)
+    if any(name.startswith("lora_") for name in names):
+        return with_lora(model, file, multiplier)
+    loaded = load(model)
+    layers = () if "emb_params" in names else tuple(cross_attentions(loaded.unet))
+    add_word(loaded, WORD, NewWord(read_vectors(file, layers, loaded.unet.config.cross_attention_dim, "the lesson")))
     return loaded
 
 

@@ -1,4 +1,4 @@
-"""What the learning tests teach, by the scripts themselves: the subject, described in each of the ways that a user may describe a data set."""
+"""What the learning tests teach, by the scripts themselves: a subject, described in each of the ways that a user may, and a word."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import train_db
 import train_network
 import train_textual_inversion
 import train_textual_inversion_XTI
-from examples.small_model.scenes import COLOURS, SHAPES, Scene, draw
-from examples.subject import CLASS, IDENTIFIER, SIDE, TEAL, write_captions, write_class, write_metadata, write_subject
+from examples.small_model.scenes import COLOURS, SHAPES, TEAL, Scene, draw
+from examples.subject import CLASS, IDENTIFIER, SIDE, write_captions, write_class, write_metadata, write_subject
 from tests.scripts.running import run_in_process
 
 GENERAL = f"[general]\nresolution = {SIDE}\nbatch_size = 4\n\n[[datasets]]\n"
@@ -36,7 +36,10 @@ LORA = Script(train_network.main, "2e-3", 250, "--network_module networks.lora -
 DREAMBOOTH = Script(train_db.main, "3e-4", 200, "--save_model_as safetensors")
 FINE_TUNE = Script(fine_tune.main, "3e-4", 250, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
-    train_textual_inversion.main, "2e-2", 250, f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2"
+    train_textual_inversion.main,
+    "2e-2",
+    250,
+    f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2",
 )
 XTI = Script(train_textual_inversion_XTI.main, INVERSION.rate, INVERSION.updates, INVERSION.options)
 
