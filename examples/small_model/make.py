@@ -39,7 +39,7 @@ class Lesson:
 
 
 # The first lesson is learnt while the autoencoder is half done; what it teaches is of use to the second, which wants finer latents.
-LESSONS = (Lesson(1, 2000, 1.5e-3), Lesson(2, 5000, 1e-3, "--min_snr_gamma 5"))
+LESSONS = (Lesson(1, 2000, 1.5e-3), Lesson(2, 3600, 1e-3, "--min_snr_gamma 5"))
 
 
 def main() -> None:
