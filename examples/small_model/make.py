@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -68,7 +67,7 @@ def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, 
         model = train(model, lesson, work / f"lesson{number}", updates, seed + number - 1)
         told.append(asdict(lesson) | {"updates": updates, "seconds": round(time.time() - began)})
     out.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(model, out)
+    write_result(model, vae, out)
     figures = {
         "seed": seed,
         "autoencoder": vae_figures,
@@ -105,6 +104,16 @@ def write_untrained(path: Path, vae: torch.nn.Module, seed: int) -> None:
         )
     )
     save_checkpoint(StableDiffusion("v1", "epsilon", ClipTokenizer("v1"), text, vae, unet), path, torch.float32)
+
+
+def write_result(model: Path, vae: torch.nn.Module, out: Path) -> None:
+    """The trained model with the autoencoder's last decoder, float16; the encoder is the one that the last lesson used."""
+    from library.model.load import load
+    from library.model.save import save_checkpoint
+
+    finished = load(model)
+    finished.vae = vae
+    save_checkpoint(finished, out, torch.float16)
 
 
 def write_pictures(folder: Path, count: int, seed: int) -> None:

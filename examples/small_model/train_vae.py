@@ -22,8 +22,7 @@ from library.seeds import fold
 SIDE = 64
 SCALE_FACTOR = 0.18215  # what every Stable Diffusion program multiplies latents with, so the latents' deviation must be its inverse
 WIDTHS = (64, 64, 64, 64)
-CROP = 32  # pixels; most steps see parts of pictures, a quarter of the work
-CROPPED_SHARE = 0.8
+CROP = 32  # pixels
 
 
 def make_vae():
@@ -58,10 +57,17 @@ class Round:
     learning_rate: float
     kl_weight: float
     contrast: float  # how much more an error next to an edge counts, for an edge from black to white
+    cropped: float = 0.8  # share of the steps that see parts of pictures, a quarter of the work
+    decoder_only: bool = False
 
 
-# The first round finds colours and outlines; the second, with less pull towards a unit Gaussian, finds corners and rims.
-ROUNDS = (Round(2000, 32, 2e-3, 1e-3, 0.0), Round(5000, 16, 1e-3, 3e-4, 4.0))
+# The first round finds colours and outlines; the second, with less pull towards a unit Gaussian, finds corners and rims. The third leaves
+# the latents as they are, so that the U-Net may learn them meanwhile, and sharpens what the decoder makes of them.
+ROUNDS = (
+    Round(2000, 32, 2e-3, 1e-3, 0.0),
+    Round(5000, 16, 1e-3, 3e-4, 4.0),
+    Round(1500, 12, 7e-4, 0.0, 4.0, cropped=0.3, decoder_only=True),
+)
 
 
 def train_vae(folder: Path, share: float = 1.0, seed: int = 0) -> tuple[torch.nn.Module, dict]:
@@ -93,12 +99,16 @@ def train_round(vae: torch.nn.Module, this: Round, seed: int) -> dict[str, float
     torch.manual_seed(seed)
     rng = random.Random(seed)
     vae.train()
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=this.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
+    vae.requires_grad_(True)
+    for part in (vae.encoder, vae.quant_conv):
+        part.requires_grad_(not this.decoder_only)
+    trained = [weight for weight in vae.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=this.learning_rate, betas=(0.9, 0.98), weight_decay=1e-3, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=this.learning_rate, total_steps=this.steps, pct_start=0.1)
     started, losses = time.time(), []
     for step in progress(range(this.steps), label="autoencoder", unit="step"):
         images = pictures(rng, this.batch)
-        if step < CROPPED_SHARE * this.steps:
+        if step < this.cropped * this.steps:
             left, top = rng.randint(0, SIDE - CROP), rng.randint(0, SIDE - CROP)
             images = images[:, :, top : top + CROP, left : left + CROP].contiguous()
         with torch.autocast("cpu", torch.bfloat16):
@@ -106,7 +116,7 @@ def train_round(vae: torch.nn.Module, this: Round, seed: int) -> dict[str, float
             decoded = vae.decode(distribution.sample()).sample
         loss, kl = loss_of(decoded.float(), images, distribution, this)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
@@ -116,7 +126,8 @@ def train_round(vae: torch.nn.Module, this: Round, seed: int) -> dict[str, float
             print(f"step {step + 1}: loss {recent:.4f}, KL {float(kl.detach()):.2f}, {time.time() - started:.0f} s", flush=True)
     vae.eval()
     figures = measure(vae, random.Random(seed + 1))
-    scale_latents(vae, (1.0 / SCALE_FACTOR) / figures["latent_deviation"])
+    if not this.decoder_only:
+        scale_latents(vae, (1.0 / SCALE_FACTOR) / figures["latent_deviation"])
     return {"seconds": round(time.time() - started), "last_loss": round(float(np.mean(losses[-50:])), 4)} | figures
 
 
