@@ -10,6 +10,8 @@ from library.options.declare import Option
 from library.options.elsewhere import remedy
 from library.options.values import expected, from_text
 
+_CONTINUATIONS = ("\\", "^", "`")  # of pasted commands: sh, cmd, PowerShell
+
 
 @dataclass
 class CommandLine:
@@ -21,39 +23,64 @@ class CommandLine:
     wants_help: bool = False
 
 
-def read(options: Sequence[Option], argv: Sequence[str]) -> CommandLine:
-    """Read `argv` (without the script's name). A flag given twice keeps its last value, as everywhere on command lines."""
+def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False) -> CommandLine:
+    """Read `argv` (without the script's name). A flag given twice keeps its last value, as everywhere on command lines.
+
+    A tool's unknown flag is answered with the nearest one before the scripts that have it. Where some options are words without a
+    flag, a flag that takes one value takes the next word only, and what is left are those words.
+    """
     flags = {f"--{name}": option for option in options for name in option.names}
+    places = [option for option in options if option.positional]
     line = CommandLine()
     words = list(argv)
+    strays: list[str] = []
     while words:
         word = words.pop(0)
         name, has_value, value = word.partition("=")
         if word in ("-h", "--help"):
             line.wants_help = True
-        elif word == "--" or not word.strip():
+        elif word == "--" or not word.strip() or (places and word in _CONTINUATIONS):
             continue  # stray line continuations of a pasted command
         elif name in flags:
-            _take(line, flags[name], name, ([value] if has_value else None), words)
+            _take(line, flags[name], name, ([value] if has_value else None), words, bool(places))
         elif _is_flag(word):
-            line.problems.append(f"{_printable(name)}: unknown option{_meant(name, flags)}")
-            _rest(words)  # its values, if any; they may be secret, so they are not shown
+            line.problems.append(f"{_printable(name)}: unknown option{_meant(name, flags, of_a_tool)}")
+            _rest(words, 0 if places else None)  # its values, if any; they may be secret, so they are not shown
         else:
-            line.problems.append(f"{word!r}: a word that belongs to no option; values with spaces need quotation marks")
+            strays.append(word)
+    _place(line, places, strays)
     return line
 
 
-def _take(line: CommandLine, option: Option, name: str, attached: list[str] | None, words: list[str]) -> None:
-    """Read the values of one flag from `attached` (`--flag=value`) or the words that follow, and file them."""
+def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> None:
+    """Give the words that belong to no flag to the options that are written without one, in their order."""
+    open_places = [option for option in places if option.field not in line.values]
+    for option, word in zip(open_places, strays, strict=False):
+        line.values[option.field] = from_text(option, word)
+    remedy = "values with spaces need quotation marks"
+    if any(": unknown option" in problem for problem in line.problems):
+        return  # whose value may be the word too many
+    for word in strays[len(open_places) :]:
+        if places:
+            line.problems.append(f"{word!r}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
+        else:
+            line.problems.append(f"{word!r}: a word that belongs to no option; {remedy}")
+
+
+def _take(line: CommandLine, option: Option, name: str, attached: list[str] | None, words: list[str], one_only: bool) -> None:
+    """Read the values of one flag from `attached` (`--flag=value`) or the words that follow, and file them.
+
+    With `one_only` words without a flag may follow: only a list takes more than one.
+    """
     if option.type is bool:
-        stray = attached or _rest(words)
+        stray = attached or (_rest(words, int(_says_truth(words))) if one_only else _rest(words))
         if stray:
             remedy = "leave the option out" if stray[0].lower() in ("false", "no", "0", "off") else f"write {name} alone"
             line.problems.append(f"{name}: is a switch and takes no value (found {stray[0]!r}); {remedy}")
         else:
             line.values[option.field] = True
         return
-    texts = attached or _rest(words)
+    texts = attached or _rest(words, 1 if one_only and not option.is_list else None)
     if not option.is_list and not texts:
         line.problems.append(f"{name}: a value is missing after it; expected {expected(option)}")
         return
@@ -72,12 +99,17 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     line.values[option.field] = value
 
 
-def _rest(words: list[str]) -> list[str]:
-    """Take the words up to the next flag."""
+def _rest(words: list[str], at_most: int | None = None) -> list[str]:
+    """Take the words up to the next flag, or the first `at_most` of them."""
     taken = []
-    while words and not _is_flag(words[0]) and words[0] != "--":
+    while words and not _is_flag(words[0]) and words[0] != "--" and (at_most is None or len(taken) < at_most):
         taken.append(words.pop(0))
     return [word for word in taken if word != "\\" and word != "^"] if len(taken) > 1 else taken
+
+
+def _says_truth(words: Sequence[str]) -> bool:
+    """Whether the next word is meant as the value of a switch and not as a word of its own."""
+    return bool(words) and words[0].lower() in ("true", "false")
 
 
 def _is_flag(word: str) -> bool:
@@ -92,8 +124,8 @@ def _is_flag(word: str) -> bool:
     return False
 
 
-def _meant(name: str, flags: Mapping[str, Option]) -> str:
-    return "; " + remedy(name.strip("-–—"), [flag[2:] for flag in flags], dashes="--")
+def _meant(name: str, flags: Mapping[str, Option], near_first: bool) -> str:
+    return "; " + remedy(name.strip("-–—"), [flag[2:] for flag in flags], dashes="--", near_first=near_first)
 
 
 def _printable(name: str) -> str:

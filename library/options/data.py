@@ -12,7 +12,7 @@ from library.options.declare import opt
 class DataOptions:
     """Images and captions"""
 
-    dataset_config: Path | None = opt(  # noqa: RUF009 (a declaration, not a shared object)
+    dataset_config: Path | None = opt(
         None,
         "A .toml or .json file that describes the datasets (docs/dataset_config.md). The usual way to name your images.",
     )

@@ -29,11 +29,12 @@ class Option:
     at_most: float | None = None
     secret: bool = False
     also_numbers: bool = False  # a text whose TOML form may be a number or a list of numbers (resolution)
+    positional: bool = False  # a tool's word without a flag; in the order of declaration, always needed
 
     @property
     def flag(self) -> str:
         """The name on the command line."""
-        return f"--{self.field}"
+        return self.field if self.positional else f"--{self.field}"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,6 +58,12 @@ class Script:
         return field in self._origins
 
 
+class Tool(Script):
+    """Base of the dataclasses of the tools around training: no --config_file, and words without a flag where their users type such."""
+
+    required: typing.ClassVar[tuple[str, ...]] = ()
+
+
 def opt(
     default: Any,
     help: str,
@@ -74,6 +81,11 @@ def opt(
     """
     facts = dict(help=help, choices=choices, aliases=aliases, at_least=at_least, at_most=at_most, secret=secret, also_numbers=also_numbers)
     return dataclasses.field(default=default, repr=not secret, metadata=facts)
+
+
+def word(help: str) -> Any:
+    """Declare a word that a tool takes without a flag and always needs, such as the folder of the images."""
+    return dataclasses.field(default=None, metadata=dict(help=help, choices=(), positional=True))
 
 
 @functools.cache

@@ -8,6 +8,7 @@ from library.options.declare import Option, Script, groups_of, options_of, title
 from library.options.help_text import shown_default
 from library.options.not_yet import NOT_YET
 from library.options.scripts import SCRIPTS
+from library.options.tools import TOOLS
 from library.options.values import expected
 
 PAGE = Path(__file__).parents[2] / "docs" / "options.md"
@@ -21,12 +22,19 @@ Options are given on the command line (`--seed 42`) or in a TOML file named with
 wins over the file. In the file `[sections]` are for your own order only, switches are `true` or `false`, and options that take
 several values are lists. `--output_config --config_file settings.toml` writes a file with all of them to start from. A name or
 value that is not known stops the run before it begins. *Not built yet* marks options that are known but still refused.
+
+The [tools](#tools) at the end take their options on the command line only.
+"""
+_TOOLS = """
+# Tools
+
+What stands in a table without `--` is a word that the tool always needs, in that order: `python finetune/make_captions.py pictures`.
 """
 
 
 def page() -> str:
     """The whole of docs/options.md."""
-    return _INTRODUCTION + "".join(_script(spec) for spec in SCRIPTS)
+    return _INTRODUCTION + "".join(_script(spec) for spec in SCRIPTS) + _TOOLS + "".join(_script(spec) for spec in TOOLS)
 
 
 def _script(spec: type[Script]) -> str:

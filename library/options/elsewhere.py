@@ -8,14 +8,17 @@ from library.options.declare import options_of
 from library.options.suggest import closest
 
 
-def remedy(name: str, known: Iterable[str], dashes: str = "") -> str:
+def remedy(name: str, known: Iterable[str], dashes: str = "", near_first: bool = False) -> str:
     """What ends the line about an unknown option: the scripts that have it, the nearest `known` one, or where all are listed.
 
-    `dashes` go before the name of an option: those of the command line.
+    `dashes` go before the name of an option: those of the command line. `near_first` prefers the nearest name to other scripts that
+    have this very one, as tools do, whose names are often those of a script without its beginning.
     """
     from library.options.scripts import SCRIPTS
 
     known = list(known)
+    if near_first and (near := closest(name, known)):
+        return f"did you mean {dashes}{near}?"
     scripts = [spec.name for spec in SCRIPTS if any(name in option.names for option in options_of(spec))]
     if scripts and name not in known:  # a known one was written with other dashes
         return f"it is one of {' and '.join(filter(None, [', '.join(scripts[:-1]), scripts[-1]]))} only; leave it out here"

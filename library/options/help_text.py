@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from library.options.declare import Option, Script, groups_of, options_of, title_of
+from library.options.declare import Option, Script, Tool, groups_of, options_of, title_of
 from library.options.not_yet import NOT_YET
 
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
@@ -18,20 +18,28 @@ _IMAGES = "and --dataset_config or --train_data_dir"
 def help_of(spec: type[Script], width: int | None = None) -> str:
     """All options of the script by group, wrapped to `width` characters (the terminal's, at most 110)."""
     width = width or max(60, min(110, shutil.get_terminal_size((100, 24)).columns))
-    lines = [
-        *textwrap.wrap((spec.__doc__ or "").strip(), width),
-        "",
-        f"usage: python {spec.name} --option value ...",
-        f"       python {spec.name} --config_file settings.toml ...",
-        "",
-        *textwrap.wrap(f"Needed in every run: {', '.join('--' + field for field in spec.required)}, {_IMAGES}.", width),
-    ]
+    lines = [*textwrap.wrap((spec.__doc__ or "").strip(), width), "", *_usage(spec, width)]
     for group, kind in groups_of(spec).items():
         lines += ["", f"{title_of(kind)}:"]
         for option in options_of(spec):
             if option.group == group:
                 lines += _entry(option, width)
     return "\n".join(lines) + "\n"
+
+
+def _usage(spec: type[Script], width: int) -> list[str]:
+    """How the script is started, and what it always needs."""
+    if issubclass(spec, Tool):
+        words = [option.field for option in options_of(spec) if option.positional]
+        flags = [f"--{field}" for field in spec.required]
+        lines = [" ".join([f"usage: python {spec.name}", *words, "--option value ..."])]
+        return lines + (["", *textwrap.wrap(f"Needed in every run: {', '.join(flags)}.", width)] if flags else [])
+    return [
+        f"usage: python {spec.name} --option value ...",
+        f"       python {spec.name} --config_file settings.toml ...",
+        "",
+        *textwrap.wrap(f"Needed in every run: {', '.join('--' + field for field in spec.required)}, {_IMAGES}.", width),
+    ]
 
 
 def shown_default(option: Option) -> str | None:
@@ -44,7 +52,7 @@ def shown_default(option: Option) -> str | None:
 
 def _entry(option: Option, width: int) -> list[str]:
     head = f"  {option.flag}"
-    if option.type is not bool:
+    if option.type is not bool and not option.positional:
         shown = "|".join(map(str, option.choices)) if option.choices and len(option.choices) < 6 else _METAVARS[option.type]
         head += f" {shown}" + (" ..." if option.is_list else "")
     body = option.help

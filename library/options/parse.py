@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from library.console import log
 from library.errors import UserError
 from library.options import command_line, config_file
-from library.options.declare import Script, build, options_of
+from library.options.declare import Script, Tool, build, options_of
 
 S = TypeVar("S", bound=Script)
 
@@ -21,7 +21,7 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
     `--help` prints the help and `--output_config` writes the options to the --config_file; both end with SystemExit(0).
     """
     options = options_of(spec)
-    line = command_line.read(options, argv)
+    line = command_line.read(options, argv, issubclass(spec, Tool))
     if line.wants_help:
         from library.options.help_text import help_of
 
@@ -30,6 +30,7 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     problems = list(line.problems)
+    problems += [f"{option.field} is missing: {option.help}" for option in options if option.positional and option.field not in line.values]
     file = line.values.get("config_file")
     if file is not None and not line.values.get("output_config"):
         values, origins, more = config_file.read(options, file)
@@ -39,7 +40,7 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
     for field in dict.fromkeys(line.repeated):
         log.warning("--%s is given more than once; the last value counts", field)
     values.update(line.values)
-    origins.update({field: f"--{field}" for field in line.values})
+    origins.update({option.field: option.flag for option in options if option.field in line.values})
     made = build(spec, values, origins)
     if line.values.get("output_config"):
         _write(made, file)

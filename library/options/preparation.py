@@ -1,0 +1,207 @@
+"""Options of the tools that prepare images, captions, tags and metadata files for training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from library.options.declare import Tool, opt, word
+
+_EXTENSION = "Ending of the {what} files beside the images."
+_WORKERS = "How many threads read images ahead of the model; 0 reads one batch ahead. Left out: one for each processor, at most 8."
+BLIP = "Salesforce/blip-image-captioning-large"
+
+
+@dataclass(frozen=True)
+class FolderOptions:
+    """Images"""
+
+    train_data_dir: Path = word("The folder of the images.")
+    recursive: bool = opt(False, "Take the images of the folders inside it too.")
+
+
+@dataclass(frozen=True)
+class ReadAheadOptions(FolderOptions):
+    """Images"""
+
+    batch_size: int = opt(1, "How many images the model sees at once; more is faster and needs more memory.", at_least=1)
+    max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0)
+
+
+@dataclass(frozen=True)
+class CaptionModelOptions:
+    """Model and text"""
+
+    caption_weights: str = opt(
+        BLIP,
+        "The BLIP captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.",
+    )
+    beam_search: bool = opt(False, "Look for the likeliest caption instead of drawing one at random (nucleus sampling).")
+    num_beams: int = opt(1, "With --beam_search: how many captions are followed side by side.", at_least=1)
+    top_p: float = opt(0.9, "Without --beam_search: draw each word from the likeliest that together reach this.", at_least=0.0, at_most=1.0)
+    max_length: int = opt(75, "The longest caption, in tokens of the model.", at_least=1)
+    min_length: int = opt(5, "The shortest caption, in tokens of the model.", at_least=0)
+    seed: int = opt(42, "Which captions are drawn at random; the same seed gives an image the same caption.")
+
+
+@dataclass(frozen=True)
+class CaptionFileOptions:
+    """Caption files"""
+
+    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"), aliases=("caption_extention",))
+    debug: bool = opt(False, "Print each image with its caption.")
+
+
+@dataclass(frozen=True)
+class MakeCaptions(Tool):
+    """Write a caption for each image of a folder with BLIP, into a caption file beside it."""
+
+    name: ClassVar[str] = "finetune/make_captions.py"
+
+    images: ReadAheadOptions
+    model: CaptionModelOptions
+    files: CaptionFileOptions
+
+
+@dataclass(frozen=True)
+class TaggerModelOptions:
+    """Model"""
+
+    repo_id: str = opt("SmilingWolf/wd-v1-4-convnext-tagger-v2", "The tagger's name on the Hugging Face Hub; it must have a model.onnx.")
+    model_dir: Path = opt(
+        Path("wd14_tagger_model"),
+        "Where the tagger lies, in a folder that is named like its --repo_id, or directly here; what is missing is downloaded to it.",
+    )
+    force_download: bool = opt(False, "Download the tagger again even if it is there.")
+    onnx: bool = opt(False, "Has no effect: the tagger always runs with ONNX Runtime.")
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """Tags"""
+
+    thresh: float = opt(0.35, "Write the tags of which the model is at least this sure.", at_least=0.0, at_most=1.0)
+    general_threshold: float | None = opt(None, "The same for general tags only; left out: --thresh.", at_least=0.0, at_most=1.0)
+    character_threshold: float | None = opt(None, "The same for names of characters only; left out: --thresh.", at_least=0.0, at_most=1.0)
+    remove_underscore: bool = opt(False, "Write spaces for underscores in tags; emoticons such as ^_^ keep theirs.")
+    undesired_tags: str = opt("", "Tags that are never written, with commas between them; with or without underscores.")
+    use_rating_tags: bool = opt(False, "Write the image's likeliest rating first.")
+    use_rating_tags_as_last_tag: bool = opt(False, "Write the image's likeliest rating last.")
+    character_tags_first: bool = opt(False, "Write names of characters before general tags.")
+    always_first_tags: str | None = opt(None, "Tags that come first, in this order, wherever the image has them; commas between them.")
+    tag_replacement: str | None = opt(None, "Write other tags instead: from1,to1;from2,to2 (\\\\, for a comma that is part of a tag).")
+    frequency_tags: bool = opt(False, "Print how many images got each tag.")
+
+
+@dataclass(frozen=True)
+class TagFileOptions:
+    """Tag files"""
+
+    caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"), aliases=("caption_extention",))
+    caption_separator: str = opt(", ", "What stands between tags.")
+    append_tags: bool = opt(False, "Keep the tags of a file that is there, and add those that it has not.")
+    debug: bool = opt(False, "Print each image with its tags by kind.")
+
+
+@dataclass(frozen=True)
+class TagImages(Tool):
+    """Write the tags of each image of a folder with a WD14 tagger, into a text file beside it."""
+
+    name: ClassVar[str] = "finetune/tag_images_by_wd14_tagger.py"
+
+    images: ReadAheadOptions
+    model: TaggerModelOptions
+    tags: TagOptions
+    files: TagFileOptions
+
+
+@dataclass(frozen=True)
+class MergeOptions:
+    """Images and metadata"""
+
+    train_data_dir: Path = word("The folder of the images and of the files beside them.")
+    out_json: Path = word("The metadata file to write.")
+    in_json: Path | None = opt(None, "The metadata file to start from; left out: the one that is to be written, if it is there.")
+    full_path: bool = opt(False, "Name images by their full path, so that one file can hold several folders.")
+    recursive: bool = opt(False, "Take the images of the folders inside it too.")
+    debug: bool = opt(False, "Print each image with the text that goes into the metadata.")
+
+
+@dataclass(frozen=True)
+class MergeCaptionsOptions(MergeOptions):
+    """Images and metadata"""
+
+    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"), aliases=("caption_extention",))
+
+
+@dataclass(frozen=True)
+class MergeTagsOptions(MergeOptions):
+    """Images and metadata"""
+
+    caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"))
+
+
+@dataclass(frozen=True)
+class MergeCaptions(Tool):
+    """Collect the captions beside the images of a folder in a metadata file."""
+
+    name: ClassVar[str] = "finetune/merge_captions_to_metadata.py"
+
+    metadata: MergeCaptionsOptions
+
+
+@dataclass(frozen=True)
+class MergeTags(Tool):
+    """Collect the tags beside the images of a folder in a metadata file."""
+
+    name: ClassVar[str] = "finetune/merge_dd_tags_to_metadata.py"
+
+    metadata: MergeTagsOptions
+
+
+@dataclass(frozen=True)
+class CleanOptions:
+    """Metadata"""
+
+    in_json: Path = word("The metadata file to read.")
+    out_json: Path = word("The metadata file to write; it may be the same.")
+    rules: Path | None = opt(None, "Your own table of cleaning rules (TOML); left out: finetune/cleaning_rules.toml.")
+    debug: bool = opt(False, "Print each caption and tags that change, before and after.")
+
+
+@dataclass(frozen=True)
+class CleanCaptionsAndTags(Tool):
+    """Clean all captions and tags of a metadata file by a table of rules."""
+
+    name: ClassVar[str] = "finetune/clean_captions_and_tags.py"
+
+    metadata: CleanOptions
+
+
+@dataclass(frozen=True)
+class ResizeOptions:
+    """Images"""
+
+    src_img_folder: Path = word("The folder of the images to shrink.")
+    dst_img_folder: Path = word("The folder to write to; it is made if it is not there.")
+    max_resolution: str = opt(
+        "512x512,384x384,256x256,128x128",
+        "One copy of each image for each of these, shrunk until it has no more pixels than that, as width x height; commas between them.",
+    )
+    divisible_by: int = opt(1, "Crop each side to a multiple of this many pixels, around the centre.", at_least=1)
+    interpolation: str = opt("area", "How pixels are averaged.", choices=("area", "cubic", "lanczos4"))
+    save_as_png: bool = opt(False, "Write PNG files; left out: JPEG of quality 100.")
+    copy_associated_files: bool = opt(False, "Copy captions and other files of an image beside each of its copies, named alike.")
+
+
+@dataclass(frozen=True)
+class ResizeImages(Tool):
+    """Write smaller copies of the images of a folder, one for each resolution."""
+
+    name: ClassVar[str] = "tools/resize_images_to_resolution.py"
+
+    images: ResizeOptions
+
+
+PREPARATION_TOOLS = (MakeCaptions, TagImages, MergeCaptions, MergeTags, CleanCaptionsAndTags, ResizeImages)
