@@ -1,4 +1,4 @@
-"""Makes `library` and `networks` importable from anywhere; the scripts run from the root of the clone without it."""
+"""Makes `library`, `networks` and `finetune` importable from anywhere; the scripts run from the root of the clone without it."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 
 def _requirements(name: str) -> list[str]:
     lines = Path(__file__).with_name(name).read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in (line.partition("#")[0].strip() for line in lines) if line]
 
 
 setup(
@@ -16,8 +16,8 @@ setup(
     description="LoRA, DreamBooth, fine-tuning and Textual Inversion for Stable Diffusion v1 and v2",
     license="Apache-2.0",
     python_requires=">=3.10",
-    packages=find_packages(include=["library*", "networks*"]),
-    package_data={"library.model": ["*.gz", "*.txt", "*.json"]},
+    packages=find_packages(include=["library*", "networks*", "finetune"]),
+    package_data={"library.model": ["*.gz", "*.txt", "*.json"], "finetune": ["*.toml"]},
     install_requires=_requirements("requirements.txt"),
     extras_require={"optional": _requirements("requirements-optional.txt"), "test": _requirements("requirements-test.txt")},
 )

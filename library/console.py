@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from library.errors import Stopped, UserError
+from library.errors import PartlyDone, Stopped, UserError
 
 log = logging.getLogger("sd")
 
+EXIT_PARTLY_DONE = 1  # a tool has done all but what it lists
 EXIT_FAULT = 2  # the user's input has to change
 EXIT_INTERRUPTED = 130  # Ctrl-C; SIGTERM gives 143
 
@@ -72,7 +73,7 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         if is_main_process():
             for problem in fault.problems:
                 print(f"error: {problem}", file=sys.stderr)
-        return EXIT_FAULT
+        return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:

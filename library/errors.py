@@ -15,7 +15,11 @@ class UserError(Exception):
         self.problems = tuple(problems)
 
     def __reduce__(self):  # loader workers hand it to the main process by pickling
-        return (UserError, self.problems)
+        return (type(self), self.problems)
+
+
+class PartlyDone(UserError):
+    """What a tool could not do, one line each, when it has done all the rest; scripts end with exit code 1."""
 
 
 class Stopped(KeyboardInterrupt):

@@ -53,7 +53,7 @@ def read_header(path: Path) -> Header:
     except Unreadable:
         raise
     except Exception as fault:  # PIL raises many kinds for broken files
-        raise Unreadable(_reason(fault)) from None
+        raise Unreadable(reason_of(fault)) from None
 
 
 def _looks_cut(image: Image.Image, head: bytes, tail: bytes, length: int) -> bool:
@@ -81,7 +81,8 @@ def _orientation(image: Image.Image, tail: bytes) -> int:
     return int(exif.get(_ORIENTATION, 1) or 1)
 
 
-def _reason(fault: Exception) -> str:
+def reason_of(fault: Exception) -> str:
+    """Why PIL could not read an image, in a few words."""
     name = type(fault).__name__
     if name == "UnidentifiedImageError":
         return "is no image, or of a kind that cannot be read"

@@ -90,7 +90,7 @@ class TagOptions:
     use_rating_tags_as_last_tag: bool = opt(False, "Write the image's likeliest rating last.")
     character_tags_first: bool = opt(False, "Write names of characters before general tags.")
     always_first_tags: str | None = opt(None, "Tags that come first, in this order, wherever the image has them; commas between them.")
-    tag_replacement: str | None = opt(None, "Write other tags instead: from1,to1;from2,to2 (\\\\, for a comma that is part of a tag).")
+    tag_replacement: str | None = opt(None, "Write other tags instead: from1,to1;from2,to2 (\\, for a comma that is part of a tag).")
     frequency_tags: bool = opt(False, "Print how many images got each tag.")
 
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "bitsandbytes", "xformers")
 SCRIPTS = ("train_network", "train_db", "fine_tune", "train_textual_inversion", "train_textual_inversion_XTI")
-OURS = ("library", "networks", "finetune", "benchmarks", "examples", "tests", *SCRIPTS)
+OURS = ("library", "networks", "finetune", "tools", "benchmarks", "examples", "tests", *SCRIPTS)
 DATA_WITH_TORCH = {"images", "batch", "dataset", "loader", "latent_cache"}  # the rest of library/data is answered without it
 NETWORK_TOOLS = {
     "merge_lora",
@@ -32,6 +32,7 @@ ROOMS = (
     ("library.model", 1, ("library.data", "library.diffusion", "networks")),
     ("library.training.method", 2, ()),
     ("library.methods", 3, ()),
+    ("library.preparation", 3, ("library.training", "networks")),
     ("library.training", 4, ("library.methods",)),
     ("library", 0, ()),
 )
@@ -39,7 +40,7 @@ ROOMS = (
 
 def source_files() -> list[Path]:
     """Every Python file that users run or import; tests, benchmarks and examples stand on top and may import anything."""
-    rooms = [path for room in ("library", "networks", "finetune") for path in (ROOT / room).rglob("*.py")]
+    rooms = [path for room in ("library", "networks", "finetune", "tools") for path in (ROOT / room).rglob("*.py")]
     return sorted(rooms) + sorted(ROOT.glob("*.py"))
 
 
@@ -109,6 +110,8 @@ def test_imports_point_down_only() -> None:
         ("library.data.buckets", "def f():\n    import library.diffusion.noise"),
         ("library.options.check", "import library.data.blueprint"),
         ("library.training.loop", "from library.methods import network"),
+        ("library.preparation.merge", "from library.methods import network"),
+        ("library.data.records", "from library.preparation.merge import merge"),
         ("library.methods.network", "from library.training.loop import run"),
         ("library.training.method", "import library.methods"),
         ("networks.lora", "import library.model.bundle"),

@@ -1,0 +1,37 @@
+"""Clean all captions and tags of a metadata file by a table of rules: `python finetune/clean_captions_and_tags.py in.json out.json`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import log, run_script
+from library.options.parse import parse
+from library.options.preparation import CleanCaptionsAndTags
+from library.options.tool_check import check_paths
+
+RULES = Path(__file__).with_name("cleaning_rules.toml")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(CleanCaptionsAndTags, argv)
+    check_paths(options, files=["in_json", "rules"], written=["out_json"])
+    from library.preparation.cleaning import clean_metadata
+    from library.preparation.cleaning_rules import read_rules
+    from library.preparation.metadata_file import read_metadata_file, write_metadata_file
+
+    given = options.metadata
+    rules = read_rules(given.rules or RULES, "--rules")
+    metadata = read_metadata_file(given.in_json, "in_json")
+    cleaned, faults = clean_metadata(metadata, rules, show=print if given.debug else None)
+    write_metadata_file(given.out_json, cleaned, "out_json")
+    changed = sum(metadata[key] != entry for key, entry in cleaned.items())
+    done = f"{changed} of {len(cleaned)} entries changed, written to {given.out_json}"
+    faults.raise_if_any(done)
+    log.info("%s", done)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

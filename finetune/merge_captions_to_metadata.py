@@ -1,0 +1,28 @@
+"""Collect the captions beside the images of a folder in a metadata file: `merge_captions_to_metadata.py images meta.json`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.options.parse import parse
+from library.options.preparation import MergeCaptions
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(MergeCaptions, argv)
+    check_paths(options, folders=["train_data_dir"], files=["in_json"], written=["out_json"])
+    from library.preparation.merge import Merge, merge
+    from library.preparation.text_files import check_extension
+
+    extension = options.metadata.caption_extension
+    check_extension("--caption_extension", extension)
+    merge(Merge.from_options(options.metadata, "caption", extension))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,137 @@
+"""BLIP, the captioning model: its weights from a folder or the hub, images as it wants them, captions by beams or by seeded drawing.
+
+Li et al. 2022, "BLIP: Bootstrapping Language-Image Pre-training". As in its authors' captioning, each caption continues "a picture of".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from library.data.images import read_rgb
+from library.errors import UserError
+from library.seeds import fold
+
+_PROMPT = "a picture of"
+# What BLIP's processor does where a folder does not say otherwise: CLIP's mean and standard deviation of red, green, blue in 0..1.
+_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+_TOP_K = 50  # words that are drawn from at most, beside --top_p; transformers' default, with which the authors sample
+_SAMPLING_PENALTY = 1.1  # on words that came before; the authors' value for nucleus sampling, and none for beams
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How captions are written: by `beams` where `beam_search`, else drawn from the likeliest words that together reach `top_p`.
+
+    Lengths are in tokens. A drawn caption is a function of `seed` and the image's path in its folder, whatever stands beside it in a batch.
+    """
+
+    beam_search: bool = False
+    num_beams: int = 1
+    top_p: float = 0.9
+    max_length: int = 75
+    min_length: int = 5
+    seed: int = 42
+
+
+class Captioner:
+    """A BLIP model on the GPU, or the CPU where there is none; `folder` is what images' paths are taken relative to for the seeds."""
+
+    def __init__(self, weights: str, writing: Writing, folder: Path) -> None:
+        self.writing, self._folder = writing, folder
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model, self.tokenizer, settings = _load(weights)
+        self.model.to(self.device).eval().requires_grad_(False)
+        self._side = int(self.model.config.vision_config.image_size)
+        self._mean = np.array(settings.get("image_mean", _MEAN), dtype=np.float32)
+        self._std = np.array(settings.get("image_std", _STD), dtype=np.float32)
+        longest = self.model.config.text_config.max_position_embeddings
+        if writing.max_length > longest:
+            raise UserError(f"--max_length: {writing.max_length} is more than the {longest} tokens that {weights} can write; lower it")
+        self._prompt = self.tokenizer(_PROMPT, return_tensors="pt").input_ids
+        if writing.max_length < self._prompt.shape[1]:
+            least = self._prompt.shape[1]
+            raise UserError(f"--max_length: {writing.max_length} tokens leave no room for a word; give at least {least}")
+
+    def prepare(self, path: Path) -> np.ndarray:
+        """The image file as the model's input, float32 [3,S,S]: squeezed to a square as in its training, mean 0 and deviation 1."""
+        from PIL import Image
+
+        pixels = Image.fromarray(read_rgb(path)).resize((self._side, self._side), Image.Resampling.BICUBIC)
+        scaled = (np.asarray(pixels, dtype=np.float32) / 255 - self._mean) / self._std
+        return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+
+    @torch.inference_mode()
+    def describe(self, images: np.ndarray, paths: Sequence[Path]) -> list[str]:
+        """One caption for each image of float32 [B,3,S,S]."""
+        prompt = self._prompt.repeat(len(images), 1).to(self.device)
+        ids = self.model.generate(pixel_values=torch.from_numpy(images).to(self.device), input_ids=prompt, **self._how(paths))
+        own = ids[:, prompt.shape[1] - 1 :]  # the prompt's last token, its end, is left out by generate
+        return [" ".join(line.split()) for line in self.tokenizer.batch_decode(own, skip_special_tokens=True)]
+
+    def _how(self, paths: Sequence[Path]) -> dict[str, object]:
+        """The arguments of `generate`."""
+        writing = self.writing
+        common: dict[str, object] = dict(max_length=writing.max_length, min_length=writing.min_length, do_sample=False)
+        if writing.beam_search:
+            return common | dict(num_beams=writing.num_beams)
+        from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
+
+        seeds = [fold(writing.seed, "caption", _name(path, self._folder)) for path in paths]
+        # The likeliest word after seeded noise is a draw: see SeededDraw. transformers' own draw would depend on the batch.
+        draw = LogitsProcessorList([TopKLogitsWarper(top_k=_TOP_K), TopPLogitsWarper(top_p=writing.top_p), SeededDraw(seeds)])
+        return common | dict(num_beams=1, repetition_penalty=_SAMPLING_PENALTY, logits_processor=draw)
+
+
+class SeededDraw:
+    """Turns the choice of the likeliest word into a draw from the probabilities, with a generator for each row of the batch.
+
+    argmax(log p + g) with Gumbel noise g is a draw from p (Gumbel 1954; Maddison et al. 2014, "A* sampling", section 2).
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores [B, words] with noise added; words at −inf stay there."""
+        noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=generator) for generator in self._generators])
+        return scores.float() - noise.clamp_min(torch.finfo(torch.float32).tiny).log().to(scores.device)
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def _load(weights: str):
+    """Model, tokenizer and the image processor's settings; UserError in one line when they are not there."""
+    import httpx
+    from transformers import AutoTokenizer, BlipForConditionalGeneration
+
+    try:
+        model = BlipForConditionalGeneration.from_pretrained(weights, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(weights)
+    except (OSError, ValueError, KeyError, RuntimeError, httpx.HTTPError) as fault:
+        reason = " ".join(str(fault).split())[:160]
+        remedy = "give a folder with a BLIP captioning model in the Hugging Face format, or its name on the Hub and a network"
+        raise UserError(f"--caption_weights: {weights}: cannot be loaded ({reason}); {remedy}") from None
+    words = model.config.text_config.vocab_size
+    if len(tokenizer) < words // 2:  # transformers makes an empty tokenizer where the folder has none
+        raise UserError(f"--caption_weights: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt")
+    return model, tokenizer, _processor_settings(weights)
+
+
+def _processor_settings(weights: str) -> dict:
+    """The folder's preprocessor_config.json, read without the processor class, which would need torchvision."""
+    from transformers.utils import cached_file
+
+    try:
+        path = cached_file(weights, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
+        return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,39 @@
+"""Which BLIP model --caption_weights means: answered before torch is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from library.console import log
+from library.errors import UserError
+from library.options.preparation import BLIP
+from library.options.suggest import missing_path
+
+_BASE = "Salesforce/blip-image-captioning-base"
+_ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
+
+
+def weights_named(name: str) -> str:
+    """The folder or hub name to load; the addresses of BLIP's own .pth files stand for the same weights on the Hub.
+
+    Raises UserError for a .pth file, which only BLIP's own code can read, and for a folder that is not there.
+    """
+    if name.startswith(("http://", "https://")):
+        return _of_address(name)
+    path = Path(name)
+    if path.is_dir():
+        return name
+    asked = f"give a folder in the Hugging Face format, or a name on the Hugging Face Hub such as {BLIP}"
+    if path.is_file():
+        raise UserError(f"--caption_weights: {name} is a file; {asked}")
+    if path.suffix in _ENDINGS or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") != 1:
+        raise UserError(f"--caption_weights: {name}: {missing_path(path, folder=True)}; {asked}")
+    return name
+
+
+def _of_address(name: str) -> str:
+    if "blip" not in name.lower() or not name.endswith(".pth"):
+        raise UserError(f"--caption_weights: {name} is an address; give a folder, or a name on the Hugging Face Hub such as {BLIP}")
+    same = _BASE if "base" in name.rsplit("/", 1)[-1] else BLIP
+    log.info("--caption_weights: %s is in BLIP's own format; the same model is loaded from the Hugging Face Hub, as %s", name, same)
+    return same

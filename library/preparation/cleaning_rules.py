@@ -1,0 +1,115 @@
+"""The table of cleaning rules: read from TOML and checked whole, so that a typo in it is told and never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from library.data.config_text import read_tree
+from library.errors import UserError
+from library.options.suggest import closest
+
+Names = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TagRules:
+    """The section [tags]; what each key means is said in finetune/cleaning_rules.toml."""
+
+    underscores_to_spaces: bool = False
+    keep_underscores: Names = ()
+    remove: Names = ()
+    remove_less_exact: bool = False
+    counts: tuple[Names, ...] = ()
+    several_people: Names = ()
+    not_with_several_people: Names = ()
+    not_beside: tuple[tuple[str, Names], ...] = ()
+    one_for_each_person: tuple[tuple[str, Names], ...] = ()
+
+
+@dataclass(frozen=True)
+class CaptionRules:
+    """The section [captions]; `replace` pairs the word to settle on with those that mean it."""
+
+    drop_before_people: Names = ()
+    other_people: Names = ()
+    replace: tuple[tuple[str, Names], ...] = ()
+
+
+@dataclass(frozen=True)
+class Rules:
+    """A whole table of cleaning rules."""
+
+    tags: TagRules
+    captions: CaptionRules
+
+
+def read_rules(path: Path, option: str) -> Rules:
+    """The table in the TOML file; a key left out does nothing. UserError, naming `option`, tells every key that is unknown or wrong."""
+    tree = read_tree(path, f"{option}: table of rules")
+    where = f"{option}: table of rules {path}"
+    faults = [f"{where}: [{name}]: unknown section{_near(name, ('tags', 'captions'))}" for name in tree if name not in ("tags", "captions")]
+    sections = {}
+    for name, kind in (("tags", TagRules), ("captions", CaptionRules)):
+        section = tree.get(name, {})
+        if not isinstance(section, dict):
+            faults.append(f"{where}: {name}: expected a section [{name}]")
+            continue
+        sections[name] = kind(**_values(section, kind, f"{where}: [{name}]", faults))
+    if faults:
+        raise UserError(*faults)
+    return Rules(sections["tags"], sections["captions"])
+
+
+def _values(section: Mapping[str, object], kind: type, where: str, faults: list[str]) -> dict[str, object]:
+    """The section's values by key, as the dataclass `kind` declares them."""
+    kinds = {field.name: str(field.type) for field in fields(kind)}
+    values: dict[str, object] = {}
+    for key, value in section.items():
+        if key not in kinds:
+            faults.append(f"{where} {key}: unknown key{_near(key, kinds)}")
+            continue
+        read, expected = _READERS[kinds[key]]
+        try:
+            values[key] = read(value)
+        except TypeError:
+            faults.append(f"{where} {key}: expected {expected}, not {value!r:.60}")
+    return values
+
+
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _names(value: object) -> Names:
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
+        raise TypeError
+    return tuple(" ".join(part.lower().split()) for part in value)
+
+
+def _lists(value: object) -> tuple[Names, ...]:
+    if not isinstance(value, list):
+        raise TypeError
+    return tuple(_names(part) for part in value)
+
+
+def _table(value: object) -> tuple[tuple[str, Names], ...]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return tuple((str(name).lower(), _names(part)) for name, part in value.items())
+
+
+_READERS = {
+    "bool": (_switch, "true or false"),
+    "Names": (_names, 'a list of texts, such as ["a", "b"]'),
+    "tuple[Names, ...]": (_lists, 'a list of lists of texts, such as [["a", "b"], ["c"]]'),
+    "tuple[tuple[str, Names], ...]": (_table, 'lines such as name = ["a", "b"] below a heading of its own'),
+}
+
+
+def _near(name: str, known: object) -> str:
+    near = closest(name, list(known))  # type: ignore[call-overload]
+    return f"; did you mean {near}?" if near else f"; known are {', '.join(known)}"  # type: ignore[arg-type]

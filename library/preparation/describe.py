@@ -1,0 +1,69 @@
+"""The walk that captioning and tagging share: read ahead, ask the model batch by batch, write each answer as soon as it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from library.console import log, progress
+from library.data.surroundings import counted
+from library.errors import UserError
+from library.preparation.faults import Faults
+from library.preparation.read_ahead import read_ahead, workers_of
+
+
+class ImageModel(Protocol):
+    """A model that says something about each image of a batch."""
+
+    def prepare(self, path: Path) -> np.ndarray:
+        """The image file as the model's input."""
+
+    def describe(self, images: np.ndarray, paths: Sequence[Path]) -> Sequence[Any]:
+        """One answer for each image of the batch [B, ...]."""
+
+
+def describe_images(
+    images: Sequence[Path],
+    model: ImageModel,
+    write: Callable[[Path, Any], None],
+    *,
+    batch_size: int,
+    workers: int | None,
+    label: str,
+) -> None:
+    """Hand each image and the model's answer to `write`, in the order of the images.
+
+    Raises PartlyDone, all the rest written, with a line for each image that cannot be read or whose answer cannot be written
+    (`write` raises UserError or OSError). `label` says what is done, as "tagged".
+    """
+    faults = Faults()
+    done = 0
+    with progress(total=len(images), label=label, unit="image") as bar:
+        for batch in read_ahead(images, model.prepare, batch_size, workers_of(workers)):
+            for one in batch:
+                if one.fault is not None:
+                    faults.add(f"image {one.path}: {one.fault}; remove or replace it")
+            paths = [one.path for one in batch if one.value is not None]
+            if paths:
+                answers = model.describe(np.stack([one.value for one in batch if one.value is not None]), paths)
+                for path, answer in zip(paths, answers, strict=True):
+                    done += _written(path, answer, write, faults)
+            bar.update(len(batch))
+    told = f"{counted(done, 'image')} {label}"
+    faults.raise_if_any(told)
+    log.info("%s", told)
+
+
+def _written(path: Path, answer: Any, write: Callable[[Path, Any], None], faults: Faults) -> bool:
+    try:
+        write(path, answer)
+    except UserError as fault:
+        faults.add(str(fault))
+        return False
+    except OSError as fault:
+        faults.not_written(path, fault)
+        return False
+    return True

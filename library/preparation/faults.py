@@ -1,0 +1,54 @@
+"""What a tool could not do: collected while it goes on with the rest, told at the end in one line each, with an exit code of its own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from library.data.surroundings import counted
+from library.errors import PartlyDone, UserError
+
+_MOST_LINES = 50
+
+
+@dataclass
+class Faults:
+    """Lines for the user, one a file; `folders` counts files that could not be written by folder and reason."""
+
+    lines: list[str] = field(default_factory=list)
+    folders: Counter[tuple[Path, str]] = field(default_factory=Counter)
+
+    def add(self, line: str) -> None:
+        """File one line that names the file, what is wrong and the remedy."""
+        self.lines.append(line)
+
+    def not_written(self, path: Path, fault: OSError) -> None:
+        """File that `path` could not be written; a folder in which nothing can be written is told once."""
+        self.folders[path.parent, fault.strerror or str(fault)] += 1
+
+    def shown(self) -> list[str]:
+        """The lines to tell, of very many the first ones."""
+        lines = self.lines[:_MOST_LINES]
+        if len(self.lines) > _MOST_LINES:
+            lines.append(f"… and {len(self.lines) - _MOST_LINES} more lines like these")
+        for (folder, reason), count in self.folders.items():
+            lines.append(f"{folder}: {counted(count, 'file')} not written there ({reason}); make the folder writable and start again")
+        return lines
+
+    def raise_if_any(self, done: str) -> None:
+        """Raise PartlyDone with all lines, the last of which says what was `done` all the same."""
+        lines = self.shown()
+        if lines:
+            raise PartlyDone(*lines, f"all the rest is done: {done}")
+
+
+def reason_of(fault: Exception) -> str:
+    """Why nothing could be made of an image, in a few words on one line."""
+    from library.data.image_headers import reason_of as image_reason
+
+    if isinstance(fault, UserError):
+        return str(fault)
+    if isinstance(fault, OSError) and fault.errno:
+        return f"cannot be opened ({fault.strerror})"
+    return " ".join(image_reason(fault).split())

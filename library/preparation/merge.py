@@ -1,0 +1,118 @@
+"""Puts the captions or tags that lie beside images into a metadata file; what else the file holds stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.console import log, progress
+from library.data.surroundings import counted
+from library.errors import UserError
+from library.options.preparation import MergeOptions
+from library.preparation.faults import Faults
+from library.preparation.metadata_file import Keys, Metadata, is_full_path, read_metadata_file, write_metadata_file
+from library.preparation.text_files import images_of, missing_remark, read_text_file, remark_on_shared_names, text_file_of
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What goes where: `field` is "caption" or "tags"; `in_json` None means `out_json`, where that is there already."""
+
+    folder: Path
+    out_json: Path
+    in_json: Path | None
+    field: str
+    extension: str
+    full_path: bool
+    recursive: bool
+    show: Callable[[str], None] | None = None  # gets a line for each image that is merged
+
+    @classmethod
+    def from_options(cls, options: MergeOptions, field: str, extension: str) -> Merge:
+        """What the command line of one of the two tools asks for."""
+        return cls(
+            folder=options.train_data_dir,
+            out_json=options.out_json,
+            in_json=options.in_json,
+            field=field,
+            extension=extension,
+            full_path=options.full_path,
+            recursive=options.recursive,
+            show=print if options.debug else None,
+        )
+
+
+def merge(settings: Merge) -> Metadata:
+    """Read, merge and write; returns the new metadata.
+
+    Raises UserError before anything is written when the folder or the metadata cannot be used, and PartlyDone, the rest written, for
+    text files that cannot be read: their images' entries stay as they were.
+    """
+    images = images_of(settings.folder, settings.recursive)
+    metadata = _start(settings)
+    keys = Keys(settings.folder, images, metadata, settings.full_path)
+    _remark_on_keys(settings, metadata, images)
+    faults = Faults()
+    without: list[Path] = []
+    merged = 0
+    for image in progress(images, label=f"merging {settings.field}", unit="image"):
+        beside = text_file_of(image, settings.extension)
+        if not beside.is_file():
+            without.append(image)
+            continue
+        try:
+            text = one_line(read_text_file(beside), settings.field)
+        except UserError as fault:
+            faults.add(str(fault))
+            continue
+        key = keys.of(image)
+        metadata.setdefault(key, {})[settings.field] = text
+        merged += 1
+        if settings.show:
+            settings.show(f"{key}: {text}")
+    if not merged:
+        remark = [f"train_data_dir: {missing_remark(without, len(images), settings.extension)}"] if without else []
+        raise UserError(*faults.shown(), *remark)
+    if without:
+        log.warning("%s; left out", missing_remark(without, len(images), settings.extension))
+    write_metadata_file(settings.out_json, metadata, "out_json")
+    done = f"{settings.field} of {counted(merged, 'image')} in {settings.out_json}, which has {counted(len(metadata), 'entry', 'entries')}"
+    faults.raise_if_any(done)
+    log.info("%s", done)
+    return metadata
+
+
+def one_line(text: str, field: str) -> str:
+    """The text as one line: lines of a caption are joined by blanks, lines of tags by commas.
+
+    >>> one_line("1girl,\\nsolo\\n", "tags"), one_line(" a dog\\non grass", "caption")
+    ('1girl, solo', 'a dog on grass')
+    """
+    lines = [line for line in (line.strip() for line in text.splitlines()) if line]
+    if field == "caption":
+        return " ".join(lines)
+    return ", ".join(line.strip(", ") if len(lines) > 1 else line for line in lines)
+
+
+def _start(settings: Merge) -> Metadata:
+    """The metadata to merge into: that of `in_json`, or of `out_json` if it is there, or none."""
+    if settings.in_json is not None:
+        metadata = read_metadata_file(settings.in_json, "--in_json")
+    elif settings.out_json.is_file():
+        log.info("%s is there and is added to", settings.out_json)
+        metadata = read_metadata_file(settings.out_json, "out_json")
+    else:
+        log.info("a new metadata file is made")
+        metadata = {}
+    return metadata
+
+
+def _remark_on_keys(settings: Merge, metadata: Metadata, images: list[Path]) -> None:
+    """Tell what is hardly meant: names that two images share, and a metadata file whose keys are of the other kind."""
+    remark_on_shared_names(images, settings.extension)
+    other = next((key for key in metadata if is_full_path(key) != settings.full_path), None)
+    if other is not None and settings.full_path:
+        log.warning("the metadata names images without their folder, such as %r; --full_path gives images entries of their own", other)
+    elif other is not None:
+        log.warning("the metadata names images by full path, such as %r; add --full_path to go on so", other)

@@ -1,0 +1,61 @@
+"""Reads images in threads while a model works on those before, in order and with bounded memory; a bad one stops nothing."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from library.preparation.faults import reason_of
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[T]):
+    """One file and what was made of it; `fault` is the reason where nothing could be made of it."""
+
+    path: Path
+    value: T | None
+    fault: str | None
+
+
+def workers_of(wanted: int | None) -> int:
+    """The number of threads: what was wanted, or one for each processor, at most 8."""
+    return min(8, os.cpu_count() or 1) if wanted is None else wanted
+
+
+def read_ahead(paths: Sequence[Path], load: Callable[[Path], T], batch_size: int, workers: int) -> Iterator[list[Loaded[T]]]:
+    """Batches of `batch_size` paths in their order, each loaded by one of `workers` threads (0: by the caller, without reading ahead).
+
+    While the caller has one batch, the next one is being loaded; no more than that is kept in memory.
+    """
+    batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
+    if workers == 0:
+        for batch in batches:
+            yield [_loaded(path, load) for path in batch]
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="read-ahead") as pool:
+        waiting: deque[list[Future[Loaded[T]]]] = deque()
+        try:
+            for batch in batches:
+                waiting.append([pool.submit(_loaded, path, load) for path in batch])
+                # With small batches more than one has to be on its way to keep all threads busy.
+                if len(waiting) > max(1, -(-workers // batch_size)):
+                    yield [future.result() for future in waiting.popleft()]
+            while waiting:
+                yield [future.result() for future in waiting.popleft()]
+        finally:
+            for future in (future for batch in waiting for future in batch):
+                future.cancel()
+
+
+def _loaded(path: Path, load: Callable[[Path], Any]) -> Loaded[Any]:
+    try:
+        return Loaded(path, load(path), None)
+    except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
+        return Loaded(path, None, reason_of(fault))

@@ -1,0 +1,92 @@
+"""The images of a folder and the caption or tag file beside each: found, read as UTF-8, written whole."""
+
+from __future__ import annotations
+
+import codecs
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from library.console import log
+from library.data.surroundings import counted, folder_contents, named, other_files
+from library.errors import UserError
+from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
+
+
+def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> list[Path]:
+    """The images of `folder` in a stable order; UserError, naming `option`, that says what is there when there are none."""
+    images = list_images(folder, recursive)
+    if images:
+        return images
+    _, below = folder_contents(folder)
+    inside = sum(below.values())
+    if inside and not recursive:
+        raise UserError(f"{option}: {folder} holds no images, but the folders inside it hold {inside}; add --recursive to take those")
+    raise UserError(f"{option}: {folder} holds no images (.png .jpg .jpeg .webp .bmp): {other_files(folder)}")
+
+
+def check_extension(origin: str, extension: str) -> None:
+    """Raise UserError for an ending under which no text file should be written or looked for."""
+    if "." not in extension:
+        raise UserError(f"{origin}: {extension!r} has no dot; write .{extension or 'txt'}")
+    if Path("a" + extension).suffix.lower() in IMAGE_EXTENSIONS:
+        raise UserError(f"{origin}: {extension} is the ending of images, which would be overwritten; give another, such as .txt")
+    if {"/", "\\"} & set(extension):
+        raise UserError(f"{origin}: {extension!r} is a path; give the ending only, such as .txt")
+
+
+def text_file_of(image: Path, extension: str) -> Path:
+    """The file that goes with an image: its name with `extension` for its own ending."""
+    return image.with_name(image.stem + extension)
+
+
+def read_text_file(path: Path) -> str:
+    """The file's text; UserError in one line when it is not UTF-8 or cannot be opened. A BOM is dropped."""
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise UserError(f"{path}: cannot be opened ({fault.strerror}); check the file and start again") from None
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: is UTF-16 text; save it again with encoding UTF-8")
+    try:
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as fault:
+        raise UserError(f"{path}: is not UTF-8 text (byte {fault.start}); save it again with encoding UTF-8") from None
+
+
+def write_text_file(path: Path, text: str) -> None:
+    """Write one line of text; OSError when that is not possible, and then an older file is as it was."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
+
+
+def remark_on_shared_names(images: Sequence[Path], extension: str) -> None:
+    """Tell of images that differ in their ending only (a.png, a.jpg), so that they share one text file."""
+    count = Counter(image.with_suffix("") for image in images)
+    alike = [image.name for image in images if count[image.with_suffix("")] > 1]
+    if alike:
+        log.warning("%s differ in their ending only and share one %s file: %s", counted(len(alike), "image"), extension, named(alike))
+
+
+def missing_remark(without: list[Path], images: int, extension: str) -> str:
+    """A line about images without a text file, with the endings of what lies beside them."""
+    verb = "has" if len(without) == 1 else "have"
+    line = f"{len(without)} of {counted(images, 'image')} {verb} no {extension} file: {named([path.name for path in without])}"
+    others = _other_endings(without, extension)
+    return line + (f"; {_listed(others)} beside them: --caption_extension {others.most_common(1)[0][0]}" if others else "")
+
+
+def _other_endings(images: list[Path], extension: str) -> Counter[str]:
+    """How many text files of which ending have the name of one of the images."""
+    endings: Counter[str] = Counter()
+    for ending in (".caption", ".txt", ".tags", ".cap"):
+        if ending != extension:
+            found = sum(text_file_of(image, ending).is_file() for image in images)
+            if found:
+                endings[ending] = found
+    return endings
+
+
+def _listed(endings: Counter[str]) -> str:
+    files = "file lies" if endings.total() == 1 else "files lie"
+    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common()) + f" {files}"

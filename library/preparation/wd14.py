@@ -1,0 +1,128 @@
+"""The WD14 taggers: finding or fetching model.onnx and selected_tags.csv, images as the model wants them, and its answer to a batch."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from library.console import log
+from library.data.images import Pixels, read_rgb, resize
+from library.errors import UserError
+
+MODEL, LABELS = "model.onnx", "selected_tags.csv"
+GENERAL, CHARACTER, RATING = 0, 4, 9  # categories in selected_tags.csv, Danbooru's but for the rating
+_WHITE = 255
+
+
+@dataclass(frozen=True)
+class Label:
+    """What one output of the model stands for."""
+
+    name: str
+    category: int
+
+
+def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
+    """The folder with model and labels: `model_dir` itself or the folder in it named like `repo_id`, downloaded there if need be."""
+    own = model_dir / repo_id.replace("/", "_")
+    if not force_download:
+        for folder in (own, model_dir):
+            if (folder / MODEL).is_file() and (folder / LABELS).is_file():
+                return folder
+    if any((folder / "saved_model.pb").exists() or (folder / "keras_metadata.pb").exists() for folder in (own, model_dir)):
+        log.warning("--model_dir: %s holds a tagger in the older Keras form, which is not used; %s is needed", model_dir, MODEL)
+    own.mkdir(parents=True, exist_ok=True)
+    for name in (MODEL, LABELS):
+        _download(repo_id, name, own, force_download)
+    return own
+
+
+def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
+    """Fetch one file into `folder`; UserError with the reason and what to do without a network."""
+    import httpx
+    from huggingface_hub import hf_hub_download
+
+    log.info("downloading %s of %s to %s", name, repo_id, folder)
+    try:
+        hf_hub_download(repo_id, name, local_dir=folder, force_download=force)
+    except (OSError, ValueError, httpx.HTTPError) as fault:
+        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        remedy = f"check --repo_id and the network, or put {MODEL} and {LABELS} into {folder} yourself"
+        if type(fault).__name__ == "RemoteEntryNotFoundError":
+            remedy = "it has none in the ONNX form, and the older Keras form is not supported; choose another --repo_id"
+        raise UserError(f"--repo_id: {repo_id}: {name} cannot be downloaded ({reason.rstrip('.')}); {remedy}") from None
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """The rows of selected_tags.csv in the order of the model's outputs."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return tuple(Label(row["name"], int(row["category"])) for row in csv.DictReader(file))
+    except (KeyError, TypeError, ValueError):
+        raise UserError(f"--model_dir: {path}: is no table with the columns name and category; use --force_download") from None
+
+
+def square(pixels: Pixels, size: int) -> np.ndarray:
+    """An image uint8 RGB [H,W,3] in the middle of a white square, scaled to `size`, as float32 BGR [size,size,3] in 0..255."""
+    height, width = pixels.shape[:2]
+    side = max(height, width)
+    canvas = np.full((side, side, 3), _WHITE, dtype=np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    canvas[top : top + height, left : left + width] = pixels
+    return np.ascontiguousarray(resize(canvas, (size, size))[:, :, ::-1], dtype=np.float32)
+
+
+class Tagger:
+    """A tagger in the ONNX form, on the GPU if ONNX Runtime can use it; `size` is the side of its square input in pixels."""
+
+    def __init__(self, folder: Path) -> None:
+        self.labels = read_labels(folder / LABELS)
+        self._session = _session(folder / MODEL)
+        (self._input,) = self._session.get_inputs()
+        shape = self._input.shape
+        if len(shape) != 4 or shape[3] != 3 or not isinstance(shape[1], int) or shape[1] != shape[2]:
+            raise UserError(
+                f"--model_dir: {folder / MODEL}: takes images of the shape {shape}, not [batch, side, side, 3]; use a WD14 tagger"
+            )
+        self.size: int = shape[1]
+        self._batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
+        outputs = self._session.get_outputs()[0].shape[-1]
+        if isinstance(outputs, int) and outputs != len(self.labels):
+            remedy = "they are of different models; use --force_download"
+            raise UserError(f"--model_dir: {folder}: the model knows {outputs} tags and {LABELS} has {len(self.labels)}: {remedy}")
+
+    def prepare(self, path: Path) -> np.ndarray:
+        """The image file as the model's input, float32 [size,size,3]; transparency on white, EXIF rotation applied."""
+        return square(read_rgb(path), self.size)
+
+    def describe(self, images: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
+        """Probabilities [B, tags] for images float32 [B,size,size,3]."""
+        if self._batch is None:
+            return self._run(images)
+        pieces = []
+        for start in range(0, len(images), self._batch):  # a model that was exported for a fixed number of images
+            piece = images[start : start + self._batch]
+            blank = np.zeros((self._batch - len(piece), *images.shape[1:]), dtype=images.dtype)
+            pieces.append(self._run(np.concatenate([piece, blank]))[: len(piece)])
+        return np.concatenate(pieces)
+
+    def _run(self, images: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {self._input.name: images})[0]
+
+
+def _session(path: Path):
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("onnxruntime is not installed; run pip install onnxruntime, or onnxruntime-gpu for an NVIDIA card") from None
+    wanted = ("CUDAExecutionProvider", "ROCMExecutionProvider", "CPUExecutionProvider")
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=providers)
+    except Exception as fault:  # of a class of its own for each reason
+        reason = " ".join(str(fault).split())[:120]
+        raise UserError(f"--model_dir: {path}: cannot be loaded ({reason}); use --force_download") from None

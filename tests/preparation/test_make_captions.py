@@ -1,0 +1,194 @@
+"""make_captions.py on a tiny BLIP: every option reaches the model, a caption depends on seed and image alone, bad files stop nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from finetune import make_captions
+from library.errors import UserError
+from library.options.preparation import BLIP
+from library.preparation.blip import Captioner, SeededDraw, Writing
+from library.preparation.blip_weights import weights_named
+from tests.data.material import photo, photos
+from tests.preparation.tiny_blip import SIDE, WORDS, write_blip
+from tests.scripts.running import run_in_process
+
+SHORT = ("--max_length", 16)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_blip(tmp_path_factory.mktemp("blip"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    photos(tmp_path / "images", 4)
+    return tmp_path / "images"
+
+
+def caption(folder: Path, model: Path, *argv: object) -> int:
+    return run_in_process(make_captions.main, folder, "--caption_weights", model, *argv)
+
+
+def captions(folder: Path, ending: str = ".caption") -> dict[str, str]:
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.rglob(f"*{ending}"))}
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """What `generate` is called with."""
+    from transformers import BlipForConditionalGeneration
+
+    calls: list[dict] = []
+    own = BlipForConditionalGeneration.generate
+
+    def generate(self, **arguments):
+        calls.append(arguments)
+        return own(self, **arguments)
+
+    monkeypatch.setattr(BlipForConditionalGeneration, "generate", generate)
+    return calls
+
+
+def test_each_image_gets_a_line_of_words_without_the_models_beginning(folder: Path, model: Path) -> None:
+    assert caption(folder, model, *SHORT) == 0
+    made = captions(folder)
+    assert list(made) == ["00", "01", "02", "03"] and len(set(made.values())) > 1
+    for text in made.values():
+        assert text.endswith("\n") and text.count("\n") == 1 and set(text.split()) <= set(WORDS) and not text.startswith("a picture of")
+
+
+def test_the_options_of_sampling_reach_the_model(folder: Path, model: Path, asked: list[dict]) -> None:
+    assert caption(folder, model, "--max_length", 20, "--min_length", 9, "--top_p", 0.7, "--batch_size", 3) == 0
+    assert [len(call["pixel_values"]) for call in asked] == [3, 1]
+    (call, _) = asked
+    assert (call["max_length"], call["min_length"], call["num_beams"], call["do_sample"]) == (20, 9, 1, False)
+    _, top_p, draw = call["logits_processor"]
+    assert top_p.top_p == 0.7 and isinstance(draw, SeededDraw)
+    assert all(len(text.split()) >= 9 - 4 for text in captions(folder).values())
+
+
+def test_the_options_of_beam_search_reach_the_model(folder: Path, model: Path, asked: list[dict]) -> None:
+    assert caption(folder, model, "--beam_search", "--num_beams", 3, "--max_length", 12) == 0
+    assert (asked[0]["num_beams"], asked[0]["do_sample"], "logits_processor" in asked[0]) == (3, False, False)
+    assert all(len(text.split()) <= 12 - 4 for text in captions(folder).values())
+    once = captions(folder)
+    assert caption(folder, model, "--beam_search", "--num_beams", 3, "--max_length", 12, "--seed", 7) == 0
+    assert captions(folder) == once  # nothing is drawn
+
+
+def test_more_beams_find_another_caption(folder: Path, model: Path) -> None:
+    caption(folder, model, "--beam_search", *SHORT)
+    greedy = captions(folder)
+    caption(folder, model, "--beam_search", "--num_beams", 4, *SHORT)
+    assert captions(folder) != greedy
+
+
+def test_the_defaults_are_those_that_users_know(folder: Path, model: Path, asked: list[dict]) -> None:
+    assert caption(folder, model) == 0
+    call = asked[0]
+    assert (call["max_length"], call["min_length"], call["logits_processor"][1].top_p, len(asked)) == (75, 5, 0.9, 4)
+
+
+def test_a_drawn_caption_depends_on_the_seed_and_its_image_alone(folder: Path, model: Path) -> None:
+    caption(folder, model, *SHORT)
+    alone = captions(folder)
+    caption(folder, model, *SHORT, "--seed", 42)
+    assert captions(folder) == alone
+    (folder / "00.png").unlink()
+    (folder / "00.caption").unlink()
+    caption(folder, model, *SHORT, "--batch_size", 3, "--max_data_loader_n_workers", 2)
+    assert captions(folder) == {name: text for name, text in alone.items() if name != "00"}
+    caption(folder, model, *SHORT, "--seed", 1)
+    assert captions(folder) != {name: text for name, text in alone.items() if name != "00"}
+
+
+def test_the_seeded_draw_follows_the_probabilities() -> None:
+    scores = torch.log(torch.tensor([0.1, 0.6, 0.3])).repeat(4000, 1)
+    scores = torch.cat([scores, torch.full((4000, 1), -torch.inf)], dim=1)
+    drawn = SeededDraw(range(4000))(None, scores).argmax(dim=1).bincount(minlength=4) / 4000
+    assert torch.allclose(drawn, torch.tensor([0.1, 0.6, 0.3, 0.0]), atol=0.03)
+
+
+def test_debug_prints_each_caption_and_the_ending_is_the_users(folder: Path, model: Path, capsys) -> None:
+    assert caption(folder, model, *SHORT, "--caption_extension", ".txt", "--debug") == 0
+    made = captions(folder, ".txt")
+    assert capsys.readouterr().out == "".join(f"{folder / f'{name}.png'}: {text}" for name, text in made.items())
+    assert not captions(folder)
+    assert caption(folder, model, *SHORT, "--caption_extention", ".cap") == 0
+    assert captions(folder, ".cap") == made
+
+
+def test_recursive_takes_the_folders_inside(folder: Path, model: Path) -> None:
+    photo(folder / "deep" / "x.png")
+    assert caption(folder, model, *SHORT) == 0 and "x" not in captions(folder)
+    assert caption(folder, model, *SHORT, "--recursive") == 0 and "x" in captions(folder)
+
+
+def test_an_image_is_prepared_as_the_models_settings_say(model: Path, tmp_path: Path) -> None:
+    Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (20, 60), (255, 102, 0)).save(tmp_path / "orange.png")
+    captioner = Captioner(str(model), Writing(), tmp_path)
+    white, orange = captioner.prepare(tmp_path / "clear.png"), captioner.prepare(tmp_path / "orange.png")
+    assert white.shape == (3, SIDE, SIDE)
+    np.testing.assert_allclose(white[:, 3, 5], (1 - np.array([0.5, 0.4, 0.3])) / [0.2, 0.25, 0.3], rtol=1e-5)
+    np.testing.assert_allclose(orange[:, 0, 0], (np.array([1, 0.4, 0]) - [0.5, 0.4, 0.3]) / [0.2, 0.25, 0.3], rtol=1e-5, atol=1e-6)
+
+
+def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:
+    (folder / "01.png").write_bytes(b"no image")
+    (folder / "02.caption").mkdir()
+    assert caption(folder, model, *SHORT, "--batch_size", 4) == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert errors[0] == f"error: image {folder / '01.png'}: is no image, or of a kind that cannot be read; remove or replace it"
+    assert errors[1].startswith(f"error: {folder}: 1 file not written there") and errors[2].endswith("done: 2 images captioned")
+    assert (folder / "00.caption").is_file() and (folder / "03.caption").is_file()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--min_length", "9", "--max_length", "8"], "--min_length: 9 is more than --max_length 8"),
+        (["--max_length", "3", "--min_length", "0"], "--max_length: 3 tokens leave no room for a word; give at least 5"),
+        (["--max_length", "500"], "--max_length: 500 is more than the 96 tokens"),
+        (["--caption_weights", "{empty}"], "--caption_weights: {empty}: cannot be loaded"),
+        (["--caption_weights", "{empty}/x.pth"], "no such folder"),
+        (["--caption_weights", "someone/not-there"], "--caption_weights: someone/not-there: cannot be loaded"),
+        (["--caption_extension", ".png"], "ending of images"),
+        (["--batch_size", "0"], "--batch_size: expected a whole number, at least 1"),
+    ],
+)
+def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, argv: list[str], words: str, capsys) -> None:
+    (tmp_path / "empty").mkdir()
+    assert caption(folder, model, *(word.format(empty=tmp_path / "empty") for word in argv)) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert words.format(empty=tmp_path / "empty") in line
+    assert not captions(folder)
+
+
+def test_the_weights_that_users_know_mean_the_same_model_on_the_hub(tmp_path: Path, caplog) -> None:
+    address = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
+    assert weights_named(address + "model_large_caption.pth") == BLIP
+    assert weights_named(address + "model_base_caption_capfilt_large.pth") == "Salesforce/blip-image-captioning-base"
+    assert weights_named("someone/model") == "someone/model" and weights_named(str(tmp_path)) == str(tmp_path)
+    for wrong in ("https://example.org/x.pth", "model_large_caption.pth", "some/long/path"):
+        with pytest.raises(UserError, match="--caption_weights"):
+            weights_named(wrong)
+
+
+def test_a_folder_without_a_tokenizer_is_refused(model: Path, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    with pytest.raises(UserError, match="tokenizer"):
+        Captioner(str(tmp_path), Writing(), tmp_path)
+
+
+def test_options_without_effect_are_told(folder: Path, model: Path, capsys) -> None:
+    caption(folder, model, *SHORT, "--num_beams", 2)
+    assert "--num_beams: has no effect without --beam_search" in capsys.readouterr().err
+    caption(folder, model, *SHORT, "--beam_search", "--top_p", 0.5)
+    assert "--top_p: has no effect with --beam_search" in capsys.readouterr().err

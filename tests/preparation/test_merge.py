@@ -1,0 +1,232 @@
+"""Captions and tags become a metadata file that the well-known tools and this suite's fine_tune.py read."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from finetune import merge_captions_to_metadata, merge_dd_tags_to_metadata
+from library.data.metadata import read_metadata
+from tests.data.material import photo
+from tests.scripts.running import run_in_process
+
+
+def captions(*argv: object) -> int:
+    return run_in_process(merge_captions_to_metadata.main, *argv)
+
+
+def tags(*argv: object) -> int:
+    return run_in_process(merge_dd_tags_to_metadata.main, *argv)
+
+
+def read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images with captions and tags, one inside a folder of its own, one with neither."""
+    for name in ("a.png", "b.JPG", "deep/c.png", "bare.png"):
+        photo(tmp_path / "images" / name, size=(16, 16))
+    for name, text in {"a": "a cat\n", "b": "\ufeffein Hündchen", "deep/c": " two lines\nof text\n"}.items():
+        (tmp_path / "images" / f"{name}.caption").write_text(text, encoding="utf-8")
+        (tmp_path / "images" / f"{name}.txt").write_text(f"{name[-1]}_tag, 1girl\n", encoding="utf-8")
+    return tmp_path / "images"
+
+
+def test_captions_stand_under_the_names_without_ending(folder: Path, tmp_path: Path, capsys) -> None:
+    assert captions(folder, tmp_path / "meta.json") == 0
+    assert read(tmp_path / "meta.json") == {"a": {"caption": "a cat"}, "b": {"caption": "ein Hündchen"}}
+    assert "1 of 3 images has no .caption file: bare.png; left out" in capsys.readouterr().err
+
+
+def test_recursive_takes_the_folders_inside_and_the_reader_finds_them(folder: Path, tmp_path: Path) -> None:
+    assert captions(folder, tmp_path / "meta.json", "--recursive") == 0
+    assert read(tmp_path / "meta.json")["deep/c"] == {"caption": "two lines of text"}
+    entries, _ = read_metadata(tmp_path / "meta.json", folder)
+    assert {entry.path for entry in entries} == {folder / "a.png", folder / "b.JPG", folder / "deep" / "c.png"}
+
+
+def test_full_path_names_the_whole_path_with_ending_also_for_a_relative_folder(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    assert captions("images", "meta.json", "--full_path") == 0
+    assert list(read(tmp_path / "meta.json")) == [str(folder / "a.png"), str(folder / "b.JPG")]
+    entries, _ = read_metadata(tmp_path / "meta.json", None)
+    assert [entry.caption for entry in entries] == ["a cat", "ein Hündchen"]
+
+
+def test_tags_join_the_captions_and_what_is_not_known_stays(folder: Path, tmp_path: Path) -> None:
+    before = {"a": {"caption": "old", "train_resolution": [64, 64], "mine": 1}, "gone": {"tags": "x"}}
+    (tmp_path / "in.json").write_text(json.dumps(before), encoding="utf-8")
+    assert tags(folder, tmp_path / "out.json", "--in_json", tmp_path / "in.json") == 0
+    assert read(tmp_path / "out.json") == {
+        "a": {"caption": "old", "train_resolution": [64, 64], "mine": 1, "tags": "a_tag, 1girl"},
+        "gone": {"tags": "x"},
+        "b": {"tags": "b_tag, 1girl"},
+    }
+    assert read(tmp_path / "in.json") == before
+
+
+def test_without_in_json_the_target_is_read_and_updated(folder: Path, tmp_path: Path) -> None:
+    assert captions(folder, tmp_path / "meta.json") == tags(folder, tmp_path / "meta.json") == 0
+    assert read(tmp_path / "meta.json")["a"] == {"caption": "a cat", "tags": "a_tag, 1girl"}
+
+
+def test_a_given_in_json_is_read_instead_of_the_target(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.json").write_text('{"stays": {"caption": "no"}}', encoding="utf-8")
+    (tmp_path / "in.json").write_text('{"x": {"caption": "yes"}}', encoding="utf-8")
+    assert captions(folder, tmp_path / "out.json", "--in_json", tmp_path / "in.json") == 0
+    assert list(read(tmp_path / "out.json")) == ["x", "a", "b"]
+
+
+@pytest.mark.parametrize("flag", ["--caption_extension", "--caption_extention"])
+def test_another_extension_is_read(folder: Path, tmp_path: Path, flag: str) -> None:
+    assert captions(folder, tmp_path / "meta.json", flag, ".txt") == 0
+    assert read(tmp_path / "meta.json")["a"] == {"caption": "a_tag, 1girl"}
+
+
+def test_debug_prints_each_image_with_its_text(folder: Path, tmp_path: Path, capsys) -> None:
+    captions(folder, tmp_path / "meta.json")
+    assert capsys.readouterr().out == ""
+    captions(folder, tmp_path / "meta.json", "--debug")
+    assert capsys.readouterr().out == "a: a cat\nb: ein Hündchen\n"
+
+
+def test_two_folders_go_into_one_file_with_full_path(folder: Path, tmp_path: Path) -> None:
+    photo(tmp_path / "more" / "a.png", size=(16, 16))
+    (tmp_path / "more" / "a.caption").write_text("another a", encoding="utf-8")
+    assert captions("--full_path", folder, tmp_path / "1.json") == 0
+    assert captions("--full_path", "--in_json", tmp_path / "1.json", tmp_path / "more", tmp_path / "2.json") == 0
+    assert {key: entry["caption"] for key, entry in read(tmp_path / "2.json").items()} == {
+        str(folder / "a.png"): "a cat",
+        str(folder / "b.JPG"): "ein Hündchen",
+        str(tmp_path / "more" / "a.png"): "another a",
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "full_path"),
+    [
+        ("a", False),
+        ("a.png", False),
+        (".\\a", False),
+        ("images/a.png", True),
+        ("images\\a.png", True),
+        ("{whole}", True),
+        ("{whole}", False),
+    ],
+)
+def test_an_image_keeps_the_key_that_it_has_however_it_is_written(folder: Path, key: str, full_path: bool, monkeypatch) -> None:
+    monkeypatch.chdir(folder.parent)
+    key = key.replace("{whole}", str(folder / "a.png"))
+    Path("meta.json").write_text(json.dumps({key: {"tags": "mine"}}), encoding="utf-8")
+    assert captions("images", "meta.json", *(["--full_path"] if full_path else [])) == 0
+    assert read(Path("meta.json"))[key] == {"tags": "mine", "caption": "a cat"}
+    assert len(read(Path("meta.json"))) == 2  # and b
+
+
+def test_images_that_differ_in_their_ending_only_get_entries_of_their_own(folder: Path, tmp_path: Path, capsys) -> None:
+    photo(folder / "a.jpg", size=(16, 16))
+    assert captions(folder, tmp_path / "meta.json") == 0
+    assert list(read(tmp_path / "meta.json")) == ["a.jpg", "a.png", "b"]
+    assert "2 images differ in their ending only and share one .caption file: a.jpg, a.png" in capsys.readouterr().err
+    entries, _ = read_metadata(tmp_path / "meta.json", folder)
+    assert len({entry.path for entry in entries}) == 3
+
+
+@pytest.mark.parametrize(("old", "flag", "words"), [("/x/a.png", [], "add --full_path"), ("x", ["--full_path"], "entries of their own")])
+def test_keys_of_the_other_kind_are_told(folder: Path, tmp_path: Path, old: str, flag: list, words: str, capsys) -> None:
+    (tmp_path / "meta.json").write_text(json.dumps({old: {"tags": "t"}}), encoding="utf-8")
+    assert captions(folder, tmp_path / "meta.json", *flag) == 0
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("data", "words"), [(b"caf\xe9", "is not UTF-8 text (byte 3)"), ("\ufeffx".encode("utf-16-le"), "is UTF-16 text")])
+def test_a_caption_in_another_encoding_is_told_and_the_rest_is_done(folder: Path, tmp_path: Path, data: bytes, words: str, capsys) -> None:
+    (folder / "a.caption").write_bytes(data)
+    (tmp_path / "meta.json").write_text('{"a": {"caption": "kept"}}', encoding="utf-8")
+    assert captions(folder, tmp_path / "meta.json") == 1
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert (
+        len(errors) == 2
+        and errors[0].startswith(f"error: {folder / 'a.caption'}: {words}")
+        and "save it again with encoding UTF-8" in errors[0]
+    )
+    assert "all the rest is done: caption of 1 image" in errors[1]
+    assert read(tmp_path / "meta.json") == {"a": {"caption": "kept"}, "b": {"caption": "ein Hündchen"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"a": {"caption": "x"}, "b": {"cap', "cut short"),
+        ('{"a": "x"}', "entry 'a': expected"),
+        ("[1]", "found a list"),
+        ('{"a": {}},', "is not JSON"),
+        ("", "cut short"),
+    ],
+)
+def test_broken_metadata_is_told_in_one_line_and_left_alone(folder: Path, tmp_path: Path, text: str, words: str, capsys) -> None:
+    (tmp_path / "meta.json").write_text(text, encoding="utf-8")
+    assert captions(folder, tmp_path / "meta.json") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert str(tmp_path / "meta.json") in line and words in line
+    assert (tmp_path / "meta.json").read_text(encoding="utf-8") == text
+
+
+def test_nothing_to_merge_is_an_error_that_names_what_lies_there(folder: Path, tmp_path: Path, capsys) -> None:
+    for path in folder.glob("*.caption"):
+        path.unlink()
+    assert captions(folder, tmp_path / "meta.json") == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "3 of 3 images have no .caption file" in line and "2 .txt files lie beside them: --caption_extension .txt" in line
+    assert not (tmp_path / "meta.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["{none}", "{out}"], "no such folder"),
+        (["{folder}/deep/..", "{folder}"], "out_json: {folder} is a folder"),
+        (["{folder}", "{out}", "--in_json", "{none}.json"], "--in_json: {none}.json: no such file"),
+        (["{folder}", "{out}", "--caption_extension", "txt"], "has no dot; write .txt"),
+        (["{folder}", "{out}", "--caption_extension", ".png"], "ending of images"),
+        (["{empty}", "{out}"], "add --recursive"),
+    ],
+)
+def test_wrong_input_is_one_line(folder: Path, tmp_path: Path, argv: list[str], words: str, capsys) -> None:
+    photo(tmp_path / "empty" / "inside" / "a.png", size=(8, 8))
+    places = {"folder": folder, "out": tmp_path / "meta.json", "none": tmp_path / "none", "empty": tmp_path / "empty"}
+    assert captions(*(word.format(**places) for word in argv)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words.format(**places) in line
+    assert not (tmp_path / "meta.json").exists()
+
+
+def test_a_disk_that_is_full_leaves_the_old_file(folder: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    (tmp_path / "meta.json").write_text('{"a": {"tags": "t"}}', encoding="utf-8")
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert captions(folder, tmp_path / "meta.json") == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith("meta.json: cannot be written (No space left on device); give another place")
+    assert read(tmp_path / "meta.json") == {"a": {"tags": "t"}}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "meta.json"]
+
+
+@pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_ten_thousand_captions_merge_in_seconds(tmp_path: Path, count: int) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:05}.jpg").touch()
+        (folder / f"{number:05}.caption").write_bytes(b"a photograph of something in the sun")
+    start = time.perf_counter()
+    assert captions(folder, tmp_path / "meta.json", "--full_path") == 0
+    took = time.perf_counter() - start
+    assert len(read(tmp_path / "meta.json")) == count
+    assert took < 10 * max(count / 10_000, 0.3), took

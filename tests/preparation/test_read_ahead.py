@@ -1,0 +1,46 @@
+"""Images are read while the model works on those before, in order, and a bad one stops nothing."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from library.preparation.read_ahead import read_ahead
+
+PATHS = [Path(str(number)) for number in range(11)]
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_come_in_order_and_a_bad_file_is_told(workers: int) -> None:
+    def load(path: Path) -> int:
+        time.sleep(0.002 * (path.name in "036"))  # the first of a batch is the last to be ready
+        if path.name == "4":
+            raise ValueError("broken\nfile")
+        return int(path.name)
+
+    batches = list(read_ahead(PATHS, load, 3, workers))
+    assert [len(batch) for batch in batches] == [3, 3, 3, 2]
+    loaded = [one for batch in batches for one in batch]
+    assert [one.path for one in loaded] == PATHS
+    assert [one.value for one in loaded] == [None if number == 4 else number for number in range(11)]
+    assert [one.fault for one in loaded if one.fault] == ["is damaged (broken file)"]
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (2, 4), (4, 2)])
+def test_the_next_batch_is_read_while_the_caller_has_one_and_memory_stays_bounded(workers: int, batch_size: int) -> None:
+    read = []
+    more = threading.Event()
+
+    def load(path: Path) -> Path:
+        read.append(path)
+        if len(read) >= 2 * batch_size:
+            more.set()
+        return path
+
+    batches = read_ahead(PATHS, load, batch_size, workers)
+    next(batches)
+    assert more.wait(5), "the second batch is not read before it is asked for"
+    time.sleep(0.05)
+    assert len(read) <= batch_size * (2 + workers // batch_size)
+    batches.close()

@@ -1,0 +1,42 @@
+"""Write smaller copies of the images of a folder: `python tools/resize_images_to_resolution.py large small --max_resolution 512x512`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.errors import UserError
+from library.options.parse import parse
+from library.options.preparation import ResizeImages
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(ResizeImages, argv)
+    given = options.images
+    check_paths(options, folders=["src_img_folder"])
+    from library.preparation.shrink import Shrink, read_resolutions, shrink_images
+    from library.preparation.text_files import images_of
+
+    resolutions = read_resolutions(given.max_resolution)
+    images = images_of(given.src_img_folder, recursive=False, option="src_img_folder")
+    try:
+        given.dst_img_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise UserError(f"dst_img_folder: {given.dst_img_folder}: cannot be made ({fault.strerror}); give another folder") from None
+    settings = Shrink(
+        target=given.dst_img_folder,
+        resolutions=resolutions,
+        divisible_by=given.divisible_by,
+        interpolation=given.interpolation,
+        png=given.save_as_png,
+        copy_beside=given.copy_associated_files,
+    )
+    shrink_images(images, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
