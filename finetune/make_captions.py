@@ -30,13 +30,13 @@ def main(argv: Sequence[str]) -> None:
     check_paths(options, folders=["train_data_dir"])
     check(options)
     from library.preparation.blip_weights import weights_named
-    from library.preparation.text_files import check_extension, images_of, remark_on_shared_names, text_file_of, write_text_file
+    from library.preparation.text_files import check_extension, images_of, remark_on_targets, text_file_of, write_text_file
 
     weights = weights_named(options.model.caption_weights)
     extension = options.files.caption_extension
     check_extension("--caption_extension", extension)
     images = images_of(options.images.train_data_dir, options.images.recursive)
-    remark_on_shared_names(images, extension)
+    remark_on_targets(images, extension)
 
     from library.preparation.blip import Captioner, Writing
     from library.preparation.describe import describe_images

@@ -19,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     check_paths(options, folders=["train_data_dir"])
     from library.preparation.tag_choice import TagSettings
     from library.preparation.tagging import TagRun, tag_images
-    from library.preparation.text_files import check_extension, images_of, remark_on_shared_names
+    from library.preparation.text_files import check_extension, images_of, remark_on_targets
     from library.preparation.wd14 import Tagger, locate
 
     check_extension("--caption_extension", options.files.caption_extension)
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
         show=print if options.files.debug else None,
     )
     images = images_of(options.images.train_data_dir, options.images.recursive)
-    remark_on_shared_names(images, run.extension)
+    remark_on_targets(images, run.extension, run.append)
     count: Counter[str] = Counter()
     try:
         tag_images(images, run, Tagger(locate(options.model.model_dir, options.model.repo_id, options.model.force_download)), count)

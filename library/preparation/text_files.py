@@ -60,6 +60,15 @@ def write_text_file(path: Path, text: str) -> None:
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
+def remark_on_targets(images: Sequence[Path], extension: str, append: bool = False) -> None:
+    """Tell what is worth knowing before text files are written: those that two images share, and without `append` those to be replaced."""
+    remark_on_shared_names(images, extension)
+    there = [path.name for path in (text_file_of(image, extension) for image in images) if path.exists()]
+    if there and not append:
+        files = counted(len(there), f"{extension} file is", f"{extension} files are")
+        log.warning("%s there already and will be written anew: %s", files, named(there))
+
+
 def remark_on_shared_names(images: Sequence[Path], extension: str) -> None:
     """Tell of images that differ in their ending only (a.png, a.jpg), so that they share one text file."""
     count = Counter(image.with_suffix("") for image in images)

@@ -218,6 +218,17 @@ def test_a_disk_that_is_full_leaves_the_old_file(folder: Path, tmp_path: Path, m
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "meta.json"]
 
 
+def test_a_file_name_that_is_not_unicode_comes_through(folder: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        (folder / "a.png").rename(folder / f"{name}.png")
+    except OSError:
+        pytest.skip("the file system takes Unicode only")
+    (folder / "a.caption").rename(folder / f"{name}.caption")
+    assert captions(folder, tmp_path / "meta.json", "--debug") == 0
+    assert read(tmp_path / "meta.json")[name] == {"caption": "a cat"}
+
+
 @pytest.mark.parametrize("count", [1_000, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_ten_thousand_captions_merge_in_seconds(tmp_path: Path, count: int) -> None:
     folder = tmp_path / "images"

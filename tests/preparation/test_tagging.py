@@ -1,6 +1,8 @@
 """The tagger's known answers become the tags that the options ask for; images reach it as it was trained."""
 
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +161,56 @@ def test_the_size_is_read_from_the_model(tmp_path: Path) -> None:
     assert tagger.size == 48 and tagger.prepare(colour(tmp_path / "a.png")).shape == (48, 48, 3)
 
 
+def test_batch_size_and_threads_are_those_asked_for(folder: Path, model: Path, monkeypatch) -> None:
+    sizes, threads = [], set()
+    describe, prepare = Tagger.describe, Tagger.prepare
+
+    def spy_describe(self: Tagger, images: np.ndarray, paths: list[Path]) -> np.ndarray:
+        sizes.append(len(images))
+        return describe(self, images, paths)
+
+    def spy_prepare(self: Tagger, path: Path) -> np.ndarray:
+        threads.add(threading.current_thread().name.rpartition("_")[0])
+        return prepare(self, path)
+
+    monkeypatch.setattr(Tagger, "describe", spy_describe)
+    monkeypatch.setattr(Tagger, "prepare", spy_prepare)
+    colour(folder / "third.png", red=1)
+    assert tag(folder, model, "--batch_size", 2, "--max_data_loader_n_workers", 1) == 0
+    assert (sizes, threads) == ([2, 1], {"read-ahead"})
+    sizes.clear(), threads.clear()
+    assert tag(folder, model, "--max_data_loader_n_workers", 0) == 0
+    assert (sizes, threads) == ([1, 1, 1], {""})  # the main thread
+
+
+def test_files_that_are_there_are_told_before_they_are_written_anew(folder: Path, model: Path, capsys) -> None:
+    (folder / "blue.txt").write_text("mine", encoding="utf-8")
+    tag(folder, model, "--append_tags")
+    assert "anew" not in capsys.readouterr().err
+    tag(folder, model)
+    assert "2 .txt files are there already and will be written anew: blue.txt, red.txt" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="who may write anywhere")
+def test_a_read_only_folder_is_told_once_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:
+    colour(folder / "closed" / "x.png"), colour(folder / "closed" / "y.png")
+    (folder / "closed").chmod(0o500)
+    assert tag(folder, model, "--recursive") == 1
+    (folder / "closed").chmod(0o700)
+    first, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert first == f"error: {folder / 'closed'}: 2 files not written there (Permission denied); make the folder writable and start again"
+    assert last.endswith("2 images tagged")
+
+
+def test_images_in_a_folder_without_the_right_to_write_are_not_even_read(folder: Path, model: Path, monkeypatch, capsys) -> None:
+    colour(folder / "closed" / "x.png")
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("closed") and access(path, mode))
+    monkeypatch.setattr(Tagger, "prepare", lambda self, path, own=Tagger.prepare: own(self, path) if path.parent == folder else 1 / 0)
+    assert tag(folder, model, "--recursive") == 1
+    assert f"error: {folder / 'closed'}: 1 file not written there (Permission denied)" in capsys.readouterr().err
+
+
 def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:
     (folder / "broken.png").write_bytes((folder / "red.png").read_bytes()[:60])
     (folder / "blue.txt").mkdir()
@@ -186,7 +238,7 @@ def test_the_model_is_found_in_a_folder_named_like_its_repository(folder: Path, 
 
 
 @pytest.mark.parametrize("there", [False, True])
-def test_what_is_missing_or_asked_for_again_is_downloaded(tmp_path: Path, model: Path, there: bool, monkeypatch) -> None:
+def test_what_is_missing_or_asked_for_again_is_downloaded(folder: Path, tmp_path: Path, model: Path, there: bool, monkeypatch) -> None:
     asked = []
 
     def download(repo_id: str, name: str, local_dir: Path, force_download: bool) -> None:
@@ -197,9 +249,11 @@ def test_what_is_missing_or_asked_for_again_is_downloaded(tmp_path: Path, model:
     own = tmp_path / "models" / "some_one"
     if there:
         shutil.copytree(model, own)
-    assert locate(tmp_path / "models", "some/one", force_download=there) == own
+    again = ["--force_download"] if there else []
+    assert tag(folder, tmp_path / "models", "--repo_id", "some/one", *again) == 0
     assert asked == [("some/one", "model.onnx", there), ("some/one", "selected_tags.csv", there)]
-    assert Tagger(own).size == SIDE
+    assert tags(folder).startswith("blue_sky") and Tagger(own).size == SIDE
+    assert tag(folder, tmp_path / "models", "--repo_id", "some/one") == 0 and len(asked) == 2
 
 
 def test_without_a_network_the_remedy_is_one_line(folder: Path, tmp_path: Path, capsys) -> None:
