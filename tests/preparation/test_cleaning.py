@@ -8,7 +8,7 @@ import pytest
 from finetune import clean_captions_and_tags
 from library.errors import UserError
 from library.preparation.cleaning import clean_caption, clean_tags
-from library.preparation.cleaning_rules import Rules, read_rules
+from library.preparation.cleaning_rules import CaptionRules, Rules, read_rules
 from library.preparation.tag_text import is_emoticon
 from tests.scripts.running import run_in_process
 
@@ -63,7 +63,7 @@ def test_tags_are_cleaned(rules: Rules, before: str, after: str) -> None:
         ("a salesperson with a ladybug, womanly", "a salesperson with a ladybug, womanly"),
         ("An arafed woman's hat", "A girl's hat"),
         ("Young woman standing", "Girl standing"),
-        ("a man-made lake", "a man-made lake"),
+        ("a man-made lake, a craftsman", "a man-made lake, a craftsman"),
         ("cartoon anime girls", "girls"),
         ("a dog", "a dog"),
     ],
@@ -116,6 +116,12 @@ def test_users_have_their_own_rules(tmp_path: Path) -> None:
     (tmp_path / "m.json").write_text('{"a": {"caption": "a Puppy, a woman", "tags": "red_hat, long_hair"}}', encoding="utf-8")
     assert clean(tmp_path / "m.json", tmp_path / "out.json", "--rules", tmp_path / "mine.toml") == 0
     assert json.loads((tmp_path / "out.json").read_text(encoding="utf-8")) == {"a": {"caption": "a hound, a woman", "tags": "long_hair"}}
+
+
+def test_the_article_fits_the_word_that_comes_to_stand_behind_it() -> None:
+    rules = CaptionRules(drop_before_people=("tiny", "old"), other_people=("elk",), replace=(("owl", ("bird",)), ("cat", ("animal",))))
+    before = "A bird, an animal, a tiny elk, an old cat, an elk, a elk"
+    assert clean_caption(before, rules) == "An owl, a cat, an elk, a cat, an elk, a elk"
 
 
 @pytest.mark.parametrize(
