@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     write_metadata_file(given.out_json, cleaned, "out_json")
     changed = sum(metadata[key] != entry for key, entry in cleaned.items())
     done = f"{changed} of {len(cleaned)} entries changed, written to {given.out_json}"
-    faults.raise_if_any(done)
+    faults.raise_if_any(done, len(cleaned))
     log.info("%s", done)
 
 

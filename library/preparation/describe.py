@@ -39,7 +39,7 @@ def describe_images(
     """Hand each image and the model's answer to `write`, in the order of the images.
 
     Raises PartlyDone, all the rest written, with a line for each image that cannot be read or whose answer cannot be written
-    (`write` raises UserError or OSError). `label` says what is done, as "tagged".
+    (`write` raises UserError or OSError), and UserError when that is true of all. `label` says what is done, as "tagged".
     """
     faults = Faults()
     images = _in_writable_folders(images, faults)
@@ -56,7 +56,7 @@ def describe_images(
                     done += _written(path, answer, write, faults)
             bar.update(len(batch))
     told = f"{counted(done, 'image')} {label}"
-    faults.raise_if_any(told)
+    faults.raise_if_any(told, done)
     log.info("%s", told)
 
 

@@ -36,9 +36,11 @@ class Faults:
             lines.append(f"{folder}: {counted(count, 'file')} not written there ({reason}); make the folder writable and start again")
         return lines
 
-    def raise_if_any(self, done: str) -> None:
-        """Raise PartlyDone with all lines, the last of which says what was `done` all the same."""
+    def raise_if_any(self, done: str, count: int) -> None:
+        """Raise PartlyDone with all lines, the last of which says what was `done` all the same, or UserError where `count` of it is 0."""
         lines = self.shown()
+        if lines and not count:
+            raise UserError(*lines)
         if lines:
             raise PartlyDone(*lines, f"all the rest is done: {done}")
 

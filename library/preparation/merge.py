@@ -78,7 +78,7 @@ def merge(settings: Merge) -> Metadata:
         log.warning("%s; left out", missing_remark(without, len(images), settings.extension))
     write_metadata_file(settings.out_json, metadata, "out_json")
     done = f"{settings.field} of {counted(merged, 'image')} in {settings.out_json}, which has {counted(len(metadata), 'entry', 'entries')}"
-    faults.raise_if_any(done)
+    faults.raise_if_any(done, merged)
     log.info("%s", done)
     return metadata
 

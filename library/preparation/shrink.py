@@ -81,7 +81,7 @@ def shrink_images(images: Sequence[Path], settings: Shrink) -> None:
                 copies += one.value or 0
                 bar.update()
     told = f"{counted(copies, 'copy', 'copies')} of {counted(len(images), 'image')} in {settings.target}"
-    faults.raise_if_any(told)
+    faults.raise_if_any(told, copies)
     log.info("%s", told)
 
 

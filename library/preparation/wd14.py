@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,6 +116,7 @@ class Tagger:
 
 
 def _session(path: Path):
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; ONNX Runtime would report its use to its makers
     try:
         import onnxruntime
     except ImportError:

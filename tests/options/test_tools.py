@@ -149,7 +149,7 @@ def test_the_tool_prints_its_help_from_another_folder_without_loading_torch(spec
     code += "except SystemExit as end: assert not end.code\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code, str(ROOT / spec.name)], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == help_of(spec, 100) or f"usage: python {spec.name}" in done.stdout
+    assert f"usage: python {spec.name}" in done.stdout
 
 
 def test_paths_that_cannot_work_are_told_together(tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def test_the_options_of_sampling_reach_the_model(folder: Path, model: Path, aske
     assert [len(call["pixel_values"]) for call in asked] == [3, 1]
     (call, _) = asked
     assert (call["max_length"], call["min_length"], call["num_beams"], call["do_sample"]) == (20, 9, 1, False)
-    _, top_p, draw = call["logits_processor"]
-    assert top_p.top_p == 0.7 and isinstance(draw, SeededDraw)
+    top_k, top_p, draw = call["logits_processor"]
+    assert (top_k.top_k, top_p.top_p, call["repetition_penalty"]) == (50, 0.7, 1.1) and isinstance(draw, SeededDraw)
     assert all(len(text.split()) >= 9 - 4 for text in captions(folder).values())
 
 

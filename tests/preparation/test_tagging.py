@@ -209,6 +209,9 @@ def test_images_in_a_folder_without_the_right_to_write_are_not_even_read(folder:
     monkeypatch.setattr(Tagger, "prepare", lambda self, path, own=Tagger.prepare: own(self, path) if path.parent == folder else 1 / 0)
     assert tag(folder, model, "--recursive") == 1
     assert f"error: {folder / 'closed'}: 1 file not written there (Permission denied)" in capsys.readouterr().err
+    assert tag(folder / "closed", model) == 2  # nothing at all could be done
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "1 file not written there" in line
 
 
 def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:
@@ -277,6 +280,11 @@ def test_a_model_and_labels_that_do_not_fit_are_refused(tmp_path: Path, model: P
     (tmp_path / "fewer" / "model.onnx").write_bytes(b"cut")
     with pytest.raises(UserError, match=r"model\.onnx: cannot be loaded"):
         Tagger(tmp_path / "fewer")
+
+
+def test_the_runtime_is_told_to_report_to_nobody(model: Path) -> None:
+    Tagger(model)
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
 def test_replacements_are_pairs() -> None:
