@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import torch
@@ -24,6 +24,8 @@ from networks.lora_layers import (
     model_targets,
 )
 
+MakeLayer = Callable[[nn.Module, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
+
 
 def create_network(
     multiplier: float,
@@ -39,7 +41,21 @@ def create_network(
 
     `network_dim` None means 4, `network_alpha` None or 0 the same as the rank. UserError lists every fault of the arguments.
     """
-    settings = read_settings(network_dim, network_alpha, neuron_dropout, kwargs)
+    return new_network(LoRALayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
+
+
+def new_network(
+    make_layer: MakeLayer,
+    multiplier: float,
+    network_dim: int | None,
+    network_alpha: float | None,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    neuron_dropout: float | None,
+    args: Mapping[str, object],
+) -> LoRANetwork:
+    """As `create_network`, with layers of another kind, for the network modules that train them otherwise."""
+    settings = read_settings(network_dim, network_alpha, neuron_dropout, args)
     targets = model_targets(text_encoder, unet)
     ranks: dict[str, Rank] = {}
     for key, target in targets.items():
@@ -48,7 +64,7 @@ def create_network(
             ranks[key] = rank
     if not ranks:
         raise UserError("--network_args: every block has rank 0 or learning rate weight 0, so there is nothing to train; raise some")
-    return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights)
+    return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights, make_layer)
 
 
 def create_network_from_weights(
@@ -65,11 +81,26 @@ def create_network_from_weights(
 
     `kwargs` may hold dropouts and block learning rates; `for_inference` leaves them out. UserError where the file does not fit.
     """
+    return network_from_weights(LoRALayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
+
+
+def network_from_weights(
+    make_layer: MakeLayer,
+    multiplier: float,
+    file: str | Path | None,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    weights_sd: Mapping[str, Tensor] | None,
+    for_inference: bool,
+    args: Mapping[str, object],
+) -> tuple[LoRANetwork, dict[str, Tensor]]:
+    """As `create_network_from_weights`, with layers of another kind."""
+    args = dict(args)
     weights = dict(weights_sd) if weights_sd is not None else read_weights(_given(file))
     source = f"LoRA file {file}" if file is not None else "LoRA weights"
     modules = group_by_module(weights, source)
-    neuron_dropout = kwargs.pop("neuron_dropout", None)
-    lr_weights, dropouts = (None, Dropouts()) if for_inference else read_file_settings(neuron_dropout, kwargs)
+    neuron_dropout = args.pop("neuron_dropout", None)
+    lr_weights, dropouts = (None, Dropouts()) if for_inference else read_file_settings(neuron_dropout, args)
     targets = model_targets(text_encoder, unet)
     refuse_unknown([key for key in modules if key not in targets], weights, source)
     ranks = {
@@ -77,7 +108,7 @@ def create_network_from_weights(
         for key, target in targets.items()
         if key in modules and not (lr_weights and key.startswith(UNET_PREFIX) and lr_weights[block_index(target.path)] == 0)
     }
-    network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights)
+    network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights, make_layer)
     network.load_tensors(weights, source)
     return network.eval() if for_inference else network, weights
 
@@ -92,11 +123,12 @@ class LoRANetwork(nn.Module):
         multiplier: float = 1.0,
         dropouts: Dropouts | None = None,
         lr_weights: tuple[float, ...] | None = None,
+        make_layer: MakeLayer = LoRALayer,
     ) -> None:
         """`targets`: all modules of the model that LoRA can patch; `ranks`: those that it does patch; `lr_weights`: 25 factors."""
         super().__init__()
         for key, rank in ranks.items():
-            self.add_module(key, LoRALayer(targets[key].module, rank.dim, rank.alpha, multiplier, dropouts))
+            self.add_module(key, make_layer(targets[key].module, rank.dim, rank.alpha, multiplier, dropouts))
         self._paths = {key: target.path for key, target in targets.items()}
         self._extended = frozenset(key for key, target in targets.items() if target.extended)
         self.multiplier = multiplier
@@ -220,17 +252,18 @@ class LoRANetwork(nn.Module):
 
     @torch.no_grad()
     def apply_max_norm_regularization(self, max_norm: float, device: torch.device | str | None = None) -> tuple[int, float, float]:
-        """Scale every layer whose n = ‖alpha/rank · up·down‖ exceeds `max_norm` down to it, up and down by √(max_norm / n) each.
+        """Scale every layer whose n = ‖alpha/rank · up·down‖ exceeds `max_norm` down to it, up and down by √(max_norm / n) each
+        (or up alone by max_norm / n, where down is not trained).
 
         Returns how many were scaled, and the mean and the largest n afterwards. One wait for the device, whatever the number.
         """
         layers = list(self.layers().values())
-        pairs = [(layer.lora_down.weight, layer.lora_up.weight) for layer in layers]
-        norms = torch.stack([layer.scale * delta_norm(*pair) for layer, pair in zip(layers, pairs, strict=True)])
+        norms = torch.stack([layer.scale * delta_norm(layer.lora_down.weight, layer.lora_up.weight) for layer in layers])
         ratios = (max_norm / norms.clamp(min=1e-12)).clamp(max=1.0)
-        for pair, root in zip(pairs, ratios.sqrt().unbind(), strict=True):
-            for weight in pair:
-                weight.mul_(root)
+        for layer, ratio, root in zip(layers, ratios.unbind(), ratios.sqrt().unbind(), strict=True):
+            trained = layer.trained()
+            for weight in trained:
+                weight.mul_(root if len(trained) == 2 else ratio)
         after = norms * ratios
         scaled, mean, largest = torch.stack([(ratios < 1).sum().float(), after.mean(), after.max()]).tolist()
         return int(scaled), mean, largest
@@ -277,7 +310,7 @@ def _one(values: set) -> object:
 
 
 def _group(name: str, layers: Mapping[str, LoRALayer], lr: float | None) -> dict[str, object]:
-    group: dict[str, object] = {"params": [parameter for layer in layers.values() for parameter in layer.parameters()], "name": name}
+    group: dict[str, object] = {"params": [parameter for layer in layers.values() for parameter in layer.trained()], "name": name}
     return group if lr is None else {**group, "lr": lr}
 
 

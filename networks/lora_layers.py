@@ -110,6 +110,10 @@ class LoRALayer(nn.Module):
         self._drops_inside = bool(self.dropouts.neuron or self.dropouts.rank)
         self._hook: torch.utils.hooks.RemovableHandle | None = None
 
+    def trained(self) -> list[nn.Parameter]:
+        """What the optimizer changes of it: here everything."""
+        return list(self.parameters())
+
     def attach(self, module: nn.Module) -> None:
         """Patch `module`, whatever this layer patched before being freed first."""
         self.detach()
@@ -128,11 +132,10 @@ class LoRALayer(nn.Module):
     def _add_delta(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self.training and self.dropouts.module and torch.rand(()) < self.dropouts.module:
             return None
-        x, down, up = inputs[0], self.lora_down.weight, self.lora_up.weight
+        x, (down, up, factor) = inputs[0], self._factors()
         if x.dtype != down.dtype and not torch.is_autocast_enabled(x.device.type):
             x = x.to(down.dtype)
         hidden = F.linear(x, down) if self._convolution is None else F.conv2d(x, down, None, *self._convolution)
-        factor = self.multiplier * self.scale
         if self._drops_inside and self.training:
             hidden = self._drop(hidden)
         # The factor meets the narrow tensor: cheap there, and in fp16 a scaled `up` would sink below the smallest numbers.
@@ -141,14 +144,19 @@ class LoRALayer(nn.Module):
         delta = F.linear(hidden, up) if self._convolution is None else F.conv2d(hidden, up)
         return output + (delta if delta.dtype == output.dtype else delta.to(output.dtype))
 
+    def _factors(self) -> tuple[Tensor, Tensor, float]:
+        """down, up and what their product is multiplied with in this pass."""
+        return self.lora_down.weight, self.lora_up.weight, self.multiplier * self.scale
+
     def _drop(self, hidden: Tensor) -> Tensor:
         """`hidden` [B, …, rank] or [B, rank, h, w] with the neuron and the rank dropout."""
         if self.dropouts.neuron:
             hidden = F.dropout(hidden, self.dropouts.neuron)
         if self.dropouts.rank:
-            kept = torch.full((hidden.shape[0], self.rank), 1 - self.dropouts.rank, device=hidden.device).bernoulli()
+            rank = hidden.shape[1 if self._convolution is not None else -1]
+            kept = torch.full((hidden.shape[0], rank), 1 - self.dropouts.rank, device=hidden.device).bernoulli()
             ones = (1,) * (hidden.dim() - 2)
-            shape = (*kept.shape, *ones) if self._convolution is not None else (kept.shape[0], *ones, self.rank)
+            shape = (*kept.shape, *ones) if self._convolution is not None else (kept.shape[0], *ones, rank)
             hidden = hidden * (kept / (1 - self.dropouts.rank)).to(hidden.dtype).view(shape)
         return hidden
 

@@ -1,0 +1,88 @@
+"""DyLoRA for `--network_module networks.dylora`: one training gives LoRAs of every rank (Valipour et al. 2023, "frozen" variant).
+
+In each pass each layer draws a rank b and works with its first b components, of which only the last `unit` are trained; so the
+first ones learn to do without the later ones. `networks/extract_lora_from_dylora.py` writes the LoRAs of lower ranks. The file is an
+ordinary LoRA's of the full rank.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from library.errors import UserError
+from networks import lora
+from networks.lora_layers import Dropouts, LoRALayer
+
+
+class DyLoRALayer(LoRALayer):
+    """A LoRA layer that trains at a rank drawn anew in each pass, and is an ordinary one otherwise.
+
+    With b of n components the sum is scaled by alpha/n · √(n/b), so that few components are about as strong as all, as the
+    ecosystem's DyLoRA has it. The draw comes from torch's global random state, as dropout's does, which checkpointing replays.
+    """
+
+    def __init__(
+        self, module: nn.Module, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None, unit: int = 1
+    ) -> None:
+        if rank % unit:
+            raise UserError(f"--network_args unit={unit}: rank {rank} is no multiple of it; choose --network_dim and conv_dim that are")
+        super().__init__(module, rank, alpha, multiplier, dropouts)
+        self.unit = unit
+
+    def _factors(self) -> tuple[Tensor, Tensor, float]:
+        if not self.training:
+            return super()._factors()
+        first = int(torch.randint(self.rank // self.unit, ())) * self.unit
+        kept = first + self.unit
+        down, up = self.lora_down.weight, self.lora_up.weight
+        down = torch.cat([down[:first].detach(), down[first:kept]])
+        up = torch.cat([up[:, :first].detach(), up[:, first:kept]], dim=1)
+        return down, up, self.multiplier * self.scale * math.sqrt(self.rank / kept)
+
+
+def create_network(
+    multiplier: float,
+    network_dim: int | None,
+    network_alpha: float | None,
+    vae: object,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    neuron_dropout: float | None = None,
+    unit: object = 1,
+    **kwargs: object,
+) -> lora.LoRANetwork:
+    """As `networks.lora.create_network`; `unit` is how many components are trained together, and the step between ranks."""
+    layer = functools.partial(DyLoRALayer, unit=_unit(unit))
+    return lora.new_network(layer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
+
+
+def create_network_from_weights(
+    multiplier: float,
+    file: str | Path | None,
+    vae: object,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    weights_sd: Mapping[str, Tensor] | None = None,
+    for_inference: bool = False,
+    unit: object = 1,
+    **kwargs: object,
+) -> tuple[lora.LoRANetwork, dict[str, Tensor]]:
+    """As `networks.lora.create_network_from_weights`."""
+    layer = functools.partial(DyLoRALayer, unit=_unit(unit))
+    return lora.network_from_weights(layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
+
+
+def _unit(text: object) -> int:
+    try:
+        unit = int(str(text))
+    except ValueError:
+        unit = 0
+    if unit < 1:
+        raise UserError(f"--network_args unit={text}: a whole number of at least 1 is expected")
+    return unit

@@ -1,0 +1,51 @@
+"""LoRA-FA for `--network_module networks.lora_fa`: LoRA whose down matrices stay as they were drawn, so that only the ups are trained.
+
+A frozen down needs no gradient, no optimizer state and, of its layer's input, no stored activation (Zhang et al. 2023). The file is an
+ordinary LoRA's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from networks import lora
+from networks.lora_layers import LoRALayer
+
+
+class FrozenDownLayer(LoRALayer):
+    """A LoRA layer of which only `lora_up` is trained."""
+
+    def trained(self) -> list[nn.Parameter]:
+        """`lora_up.weight` alone."""
+        return [self.lora_up.weight]
+
+
+def create_network(
+    multiplier: float,
+    network_dim: int | None,
+    network_alpha: float | None,
+    vae: object,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    neuron_dropout: float | None = None,
+    **kwargs: object,
+) -> lora.LoRANetwork:
+    """As `networks.lora.create_network`, with the same arguments."""
+    return lora.new_network(FrozenDownLayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
+
+
+def create_network_from_weights(
+    multiplier: float,
+    file: str | Path | None,
+    vae: object,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    weights_sd: Mapping[str, Tensor] | None = None,
+    for_inference: bool = False,
+    **kwargs: object,
+) -> tuple[lora.LoRANetwork, dict[str, Tensor]]:
+    """As `networks.lora.create_network_from_weights`; the file may be any LoRA, whose downs are then kept."""
+    return lora.network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
