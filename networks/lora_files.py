@@ -59,7 +59,7 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
         else:
             strange.append(name)
     if strange:
-        raise UserError(f"{source}: {_listed(strange)} cannot be used by networks.lora{_kind_of_file(weights)}")
+        raise UserError(f"{source}: {_listed(strange)} cannot be used by networks.lora{kind_of_file(weights)}")
     halves = [key for key, tensors in parts.items() if not {"lora_down.weight", "lora_up.weight"} <= tensors.keys()]
     if halves:
         raise UserError(f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged")
@@ -78,7 +78,7 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
 def refuse_unknown(unknown: Iterable[str], weights: Mapping[str, Tensor], source: str) -> None:
     """UserError where the file has modules that the model lacks."""
     if unknown := list(unknown):
-        raise UserError(f"{source}: {_listed(unknown)} are not in this model{_kind_of_file(weights)}")
+        raise UserError(f"{source}: {_listed(unknown)} are not in this model{kind_of_file(weights)}")
 
 
 def refuse_convolutions(keys: Iterable[str], source: str) -> None:
@@ -157,7 +157,8 @@ _OTHER_KINDS = (
 )
 
 
-def _kind_of_file(weights: Iterable[str]) -> str:
+def kind_of_file(weights: Iterable[str]) -> str:
+    """The end of a message about a file that cannot be used: what its tensors' names say it is, or what to use instead."""
     names = list(weights)
     for mark, kind in _OTHER_KINDS:
         if any(mark in name for name in names):

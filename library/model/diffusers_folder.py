@@ -30,21 +30,23 @@ SCHEDULERS = {
 }
 
 
-def save_diffusers(model: StableDiffusion, folder: Path, dtype: torch.dtype | None = None, safetensors: bool = True) -> None:
+def save_diffusers(
+    model: StableDiffusion, folder: Path, dtype: torch.dtype | None = None, safetensors: bool = True, variant: str | None = None
+) -> None:
     """Write `model` to `folder`, whole or not at all, as `StableDiffusionPipeline.from_pretrained` and older programs read it.
 
-    Weights are safetensors, or pickles where `safetensors` is False, in `dtype` (None: as in memory). The scheduler is the
-    source's where that is such a folder too. There is no safety checker: none was trained.
+    Weights are safetensors, or pickles where `safetensors` is False, in `dtype` (None: as in memory); `variant` becomes part of their
+    names. The scheduler is the source's where that is such a folder too. There is no safety checker: none was trained.
     """
     from diffusers import __version__
 
-    with _replacing(Path(folder)) as place:
+    with whole_folder(Path(folder)) as place:
         for part in ("unet", "vae"):
             getattr(model, part).save_config(place / part)
         (place / "text_encoder").mkdir()
         _write_json(place / "text_encoder" / "config.json", _text_config(model.text_encoder, dtype))
         for part, stem in STEMS.items():
-            _write_weights(place / part, stem, _state(model, part), dtype, safetensors)
+            _write_weights(place / part, stem, _state(model, part), dtype, safetensors, f".{variant}" if variant else "")
         _write_tokenizer(place / "tokenizer", model.tokenizer)
         scheduler = _scheduler(model)
         _write_json(place / "scheduler" / "scheduler_config.json", scheduler | {"_diffusers_version": __version__})
@@ -52,7 +54,7 @@ def save_diffusers(model: StableDiffusion, folder: Path, dtype: torch.dtype | No
 
 
 @contextlib.contextmanager
-def _replacing(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path) -> Iterator[Path]:
     """Yield a new empty folder beside `folder` that takes its place on success and is removed on failure."""
     mark = uuid.uuid4().hex[:8]
     fresh, old = folder.with_name(f".{folder.name}.{mark}.tmp"), folder.with_name(f".{folder.name}.{mark}.old")
@@ -79,15 +81,15 @@ def _state(model: StableDiffusion, part: str) -> dict[str, Tensor]:
     return {level + name: tensor for name, tensor in getattr(model, part).state_dict().items()}
 
 
-def _write_weights(folder: Path, stem: str, state: Mapping[str, Tensor], dtype: torch.dtype | None, safetensors: bool) -> None:
+def _write_weights(folder: Path, stem: str, state: Mapping[str, Tensor], dtype: torch.dtype | None, safetensors: bool, mark: str) -> None:
     if safetensors:
         infos = {name: TensorInfo(dtype_name(dtype or tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
-        write_safetensors(folder / f"{stem}.safetensors", infos, state.__getitem__, {"format": "pt"})
+        write_safetensors(folder / f"{stem}{mark}.safetensors", infos, state.__getitem__, {"format": "pt"})
         return
     import torch
 
     stem = {"model": "pytorch_model"}.get(stem, stem)
-    torch.save({name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in state.items()}, folder / f"{stem}.bin")
+    torch.save({name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in state.items()}, folder / f"{stem}{mark}.bin")
 
 
 def _text_config(text_encoder: Any, dtype: torch.dtype | None) -> dict[str, Any]:

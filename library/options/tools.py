@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from library.options.declare import Tool
+from library.options.format_tools import FORMAT_TOOLS
+from library.options.lora_tools import LORA_TOOLS
 from library.options.preparation import PREPARATION_TOOLS
 
-TOOLS: tuple[type[Tool], ...] = (*PREPARATION_TOOLS,)
+TOOLS: tuple[type[Tool], ...] = (*PREPARATION_TOOLS, *LORA_TOOLS, *FORMAT_TOOLS)

@@ -31,6 +31,7 @@ ROOMS = (
     ("library.diffusion", 1, ("library.data", "library.model", "networks")),
     ("library.model", 1, ("library.data", "library.diffusion", "networks")),
     ("library.training.method", 2, ()),
+    ("library.surgery", 2, ()),  # works on models and networks together
     ("library.methods", 3, ()),
     ("library.preparation", 3, ("library.training", "networks")),
     ("library.training", 4, ("library.methods",)),

@@ -25,6 +25,11 @@ BEYOND_THE_LIST = {
         *("always_first_tags", "tag_replacement"),
     },
     "finetune/clean_captions_and_tags.py": {"rules"},
+    "networks/merge_lora.py": {"concat", "shuffle", "no_metadata", "verbose", "max_error"},
+    "networks/svd_merge_lora.py": {"no_metadata", "verbose", "max_error"},
+    "networks/resize_lora.py": {"new_conv_rank", "no_metadata", "max_error"},
+    "networks/extract_lora_from_models.py": {"min_diff", "clamp_quantile", "no_metadata", "verbose", "max_error"},
+    "networks/check_lora_weights.py": {"verbose"},
 }
 OTHER_DEFAULTS = {("finetune/make_captions.py", "caption_weights")}  # a file that only BLIP's own code reads; ours is a name on the Hub
 

@@ -1,0 +1,96 @@
+"""Options of the tools that convert models and read and change the metadata of files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from library.options.declare import Tool, opt, word
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """Models"""
+
+    model_to_load: str = word("A .ckpt or .safetensors file, a Diffusers folder or a hub id.")
+    model_to_save: Path = word("What to write: a name ending with .ckpt or .safetensors, or any other for a Diffusers folder.")
+    v1: bool = opt(False, "The model is Stable Diffusion 1.x; never needed, but checked.")
+    v2: bool = opt(False, "The model is Stable Diffusion 2.x; never needed, but checked.")
+    v_parameterization: bool = opt(False, "A Diffusers folder is written for a model that predicts velocity; left out: found out.")
+    unet_use_linear_projection: bool = opt(False, "Has no effect: the model's own weights say it.")
+    fp16: bool = opt(False, "Write the networks in fp16; left out: as they are in the file.")
+    bf16: bool = opt(False, "Write the networks in bf16.")
+    float: bool = opt(False, "Write the networks in float32.")
+
+
+@dataclass(frozen=True)
+class ConvertFileOptions:
+    """Single files"""
+
+    epoch: int = opt(0, "Epochs of training to note in the file, added to those it has.", at_least=0)
+    global_step: int = opt(0, "Updates of training to note in the file, added to those it has.", at_least=0)
+    metadata: str | None = opt(None, "Metadata for a .safetensors file, as in {'name': 'mine', 'resolution': '512x512'}.")
+
+
+@dataclass(frozen=True)
+class ConvertFolderOptions:
+    """Diffusers folders"""
+
+    reference_model: str | None = opt(None, "Take the scheduler's settings from this Diffusers folder or hub id.")
+    variant: str | None = opt(None, "Part of the weights' file names, such as fp16.")
+    use_safetensors: bool = opt(False, "Write safetensors instead of .bin files.")
+
+
+@dataclass(frozen=True)
+class Convert(Tool):
+    """Convert a model between .ckpt, .safetensors and the Diffusers layout."""
+
+    name: ClassVar[str] = "tools/convert_diffusers20_original_sd.py"
+
+    models: ConvertOptions
+    file: ConvertFileOptions
+    folder: ConvertFolderOptions
+
+
+@dataclass(frozen=True)
+class ShowMetadataOptions:
+    """What is shown"""
+
+    model: Path | None = opt(None, "The .safetensors file.")
+    json: bool = opt(False, "Print the metadata as JSON, for other programs.")
+
+
+@dataclass(frozen=True)
+class ShowMetadata(Tool):
+    """Show the metadata of a .safetensors file, and what it holds."""
+
+    name: ClassVar[str] = "tools/show_metadata.py"
+    required: ClassVar[tuple[str, ...]] = ("model",)
+
+    shown: ShowMetadataOptions
+
+
+@dataclass(frozen=True)
+class EditMetadataOptions:
+    """Metadata"""
+
+    model: Path | None = opt(None, "The .safetensors file.")
+    save_to: Path | None = opt(None, "Write the changed file here; left out: in place of --model.")
+    set: tuple[str, ...] = opt((), "Entries to set, as key=value, several after one another.")
+    remove: tuple[str, ...] = opt((), "Entries to remove; * stands for anything: ss_tag_frequency, 'ss_*dir*'.")
+    from_json: Path | None = opt(None, "Set the entries of this JSON file, such as tools/show_metadata.py --json prints.")
+    clear: bool = opt(False, "Remove all entries first.")
+
+
+@dataclass(frozen=True)
+class EditMetadata(Tool):
+    """Change the metadata of a .safetensors file; its weights stay bit for bit."""
+
+    name: ClassVar[str] = "tools/edit_metadata.py"
+    required: ClassVar[tuple[str, ...]] = ("model",)
+
+    edit: EditMetadataOptions
+
+
+FORMAT_TOOLS = (Convert, ShowMetadata, EditMetadata)

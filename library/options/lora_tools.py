@@ -1,0 +1,195 @@
+"""Options of the tools that merge, resize, extract and check LoRAs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from library.options.declare import Tool, opt, word
+
+PRECISIONS = ("float", "fp16", "bf16")
+_DEVICE = "Where to compute: cuda, cuda:1, mps or cpu. Left out: cpu."
+_RATIOS = "How strongly each of --models counts, in their order; left out: 1 each. May be negative."
+
+
+@dataclass(frozen=True)
+class ReceiptOptions:
+    """Receipt"""
+
+    verbose: bool = opt(False, "Print a line for every module, not only for the worst.")
+    max_error: float | None = opt(None, "Stop without writing anything where a module's error is over this, such as 0.01.", at_least=0)
+
+
+@dataclass(frozen=True)
+class LoraOutputOptions:
+    """The file to write"""
+
+    save_to: Path | None = opt(None, "The LoRA to write: .safetensors, .ckpt or .pt.")
+    save_precision: str | None = opt(None, "Precision of the file; left out: float.", choices=PRECISIONS)
+    no_metadata: bool = opt(False, "Write no metadata into the file.")
+
+
+@dataclass(frozen=True)
+class MergedOutputOptions(LoraOutputOptions):
+    """The file to write"""
+
+    save_precision: str | None = opt(None, "Precision of the file; left out: that of --precision.", choices=PRECISIONS)
+    precision: str = opt("float", "Precision in which weights are read and summed; float loses least.", choices=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class ModelOutputOptions(MergedOutputOptions):
+    """The file to write"""
+
+    save_to: Path | None = opt(None, "The file to write: .safetensors or .ckpt; any other name makes a Diffusers folder (models only).")
+
+
+@dataclass(frozen=True)
+class MergeLoraOptions:
+    """What is merged"""
+
+    models: tuple[str, ...] = opt((), "The network files: LoRA, LoCon, and into a model LoHa and LoKr too.")
+    ratios: tuple[float, ...] = opt((), _RATIOS)
+    sd_model: str | None = opt(None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Left out: into one LoRA.")
+    v2: bool = opt(False, "--sd_model is Stable Diffusion 2.x.")
+    concat: bool = opt(False, "Into one LoRA: keep all ranks side by side, which is exact; ranks may differ and add up.")
+    shuffle: bool = opt(False, "Into one LoRA: put its ranks in random order, so that cutting some off later spares no file.")
+
+
+@dataclass(frozen=True)
+class MergeLora(Tool):
+    """Merge LoRAs into a model, or into one LoRA."""
+
+    name: ClassVar[str] = "networks/merge_lora.py"
+    required: ClassVar[tuple[str, ...]] = ("models", "save_to")
+
+    merge: MergeLoraOptions
+    output: ModelOutputOptions
+    receipt: ReceiptOptions
+
+
+@dataclass(frozen=True)
+class SvdMergeOptions:
+    """What is merged"""
+
+    models: tuple[str, ...] = opt((), "The LoRA files, of any ranks.")
+    ratios: tuple[float, ...] = opt((), _RATIOS)
+    new_rank: int = opt(4, "Rank of the new LoRA.", at_least=1)
+    new_conv_rank: int | None = opt(None, "Rank for 3x3 convolutions; left out: --new_rank.", at_least=1)
+    device: str | None = opt(None, _DEVICE)
+
+
+@dataclass(frozen=True)
+class SvdMergeLora(Tool):
+    """Merge LoRAs of any ranks into one of a chosen rank: the best approximation of their weighted sum."""
+
+    name: ClassVar[str] = "networks/svd_merge_lora.py"
+    required: ClassVar[tuple[str, ...]] = ("models", "save_to")
+
+    merge: SvdMergeOptions
+    output: MergedOutputOptions
+    receipt: ReceiptOptions
+
+
+@dataclass(frozen=True)
+class ResizeLoraOptions:
+    """What is resized"""
+
+    model: Path | None = opt(None, "The LoRA to resize.")
+    new_rank: int = opt(4, "The new rank; with --dynamic_method the most that a module may have.", at_least=1)
+    new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions; left out: --new_rank.", at_least=1)
+    dynamic_method: str | None = opt(
+        None,
+        "Choose each module's rank by its singular values: sv_ratio keeps those above the largest / --dynamic_param; sv_cumulative "
+        "keeps the share --dynamic_param of their sum, sv_fro that of the norm.",
+        choices=("sv_ratio", "sv_fro", "sv_cumulative"),
+    )
+    dynamic_param: float | None = opt(None, "For --dynamic_method: 2 or more for sv_ratio, 0 to 1 for the others, such as 0.9.")
+    device: str | None = opt(None, _DEVICE)
+
+
+@dataclass(frozen=True)
+class ResizeLora(Tool):
+    """Make a LoRA smaller: the best approximation of a lower rank, fixed or chosen module by module."""
+
+    name: ClassVar[str] = "networks/resize_lora.py"
+    required: ClassVar[tuple[str, ...]] = ("model", "save_to")
+
+    resize: ResizeLoraOptions
+    output: LoraOutputOptions
+    receipt: ReceiptOptions
+
+
+@dataclass(frozen=True)
+class ExtractLoraOptions:
+    """What is extracted"""
+
+    model_org: str | None = opt(None, "The model that training began with: a checkpoint, a Diffusers folder or a hub id.")
+    model_tuned: str | None = opt(None, "The trained model.")
+    v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
+    dim: int = opt(4, "Rank of the LoRA.", at_least=1)
+    conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1)
+    min_diff: float = opt(1e-6, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0)
+    clamp_quantile: float = opt(
+        1.0,
+        "Cut off the largest numbers of each module at this quantile, such as 0.99, which other tools do; 1 cuts nothing and is exact.",
+        at_least=0,
+        at_most=1,
+    )
+    device: str | None = opt(None, _DEVICE)
+
+
+@dataclass(frozen=True)
+class ExtractLora(Tool):
+    """Make a LoRA of the difference of two models."""
+
+    name: ClassVar[str] = "networks/extract_lora_from_models.py"
+    required: ClassVar[tuple[str, ...]] = ("model_org", "model_tuned", "save_to")
+
+    extract: ExtractLoraOptions
+    output: LoraOutputOptions
+    receipt: ReceiptOptions
+
+
+@dataclass(frozen=True)
+class ExtractDyloraOptions:
+    """What is extracted"""
+
+    model: Path | None = opt(None, "The file that networks.dylora trained.")
+    save_to: Path | None = opt(None, "The LoRAs to write; each rank is put before the ending: name-4.safetensors.")
+    unit: int | None = opt(
+        None, "Write one LoRA for each multiple of this below the full rank; that of the training or a multiple of it.", at_least=1
+    )
+    rank: tuple[int, ...] = opt((), "Write LoRAs of these ranks only.", at_least=1)
+    save_precision: str | None = opt(None, "Precision of the files; left out: as in --model.", choices=PRECISIONS)
+
+
+@dataclass(frozen=True)
+class ExtractDylora(Tool):
+    """Write the LoRAs of all ranks that a DyLoRA holds."""
+
+    name: ClassVar[str] = "networks/extract_lora_from_dylora.py"
+    required: ClassVar[tuple[str, ...]] = ("model", "save_to")
+
+    extract: ExtractDyloraOptions
+
+
+@dataclass(frozen=True)
+class CheckLoraOptions:
+    """What is checked"""
+
+    file: Path = word("The network file.")
+    verbose: bool = opt(False, "Print a line for every module, not only for the largest, the smallest and faulty ones.")
+
+
+@dataclass(frozen=True)
+class CheckLora(Tool):
+    """Tell what is in a LoRA file, whether it is sound, and which programs load it."""
+
+    name: ClassVar[str] = "networks/check_lora_weights.py"
+
+    check: CheckLoraOptions
+
+
+LORA_TOOLS = (MergeLora, SvdMergeLora, ResizeLora, ExtractLora, ExtractDylora, CheckLora)

@@ -1,0 +1,113 @@
+"""The weights of a model that a network can patch, by the network's keys, read one at a time wherever they lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from library.errors import UserError
+from library.model import convert, keys
+from library.model.facts import ModelFacts, inspect
+from library.model.locate import locate, weights_of_part
+from library.model.weights_file import WeightsFile, open_weights
+from networks.lora_layers import TEXT_ENCODER_PREFIX, UNET_PREFIX
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PLAIN = {"unet": re.compile(r".*\.attentions\.\d+\..*"), "text_encoder": re.compile(r"encoder\.layers\.\d+\.(self_attn|mlp)\..*")}
+_EXTENDED = re.compile(r".*\.(resnets|downsamplers|upsamplers)\.\d+\..*")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight matrix or convolution of U-Net or text encoder: its place in a file, of which it may be one piece (v2's q, k, v)."""
+
+    key: str  # of the network module that patches it
+    part: str
+    path: str  # dotted, in our module
+    file: WeightsFile
+    name: str  # of the tensor in the file
+    place: convert.Place
+    shape: tuple[int, ...]
+
+    def read(self) -> Tensor:
+        """The weight [out, in(, kh, kw)] in the file's dtype, in memory of its own."""
+        ((_, tensor),) = self.file.read([self.name])
+        return convert.to_parts(self.place, tensor)[self.path + ".weight"].clone()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every LoRA patches it."""
+        return bool(_PLAIN[self.part].fullmatch(self.path))
+
+    @property
+    def is_extended(self) -> bool:
+        """Whether a LoRA with convolutions patches it too."""
+        return self.part == "unet" and not self.is_plain and bool(_EXTENDED.fullmatch(self.path))
+
+    @property
+    def is_wide_convolution(self) -> bool:
+        """Whether it is a convolution over more than one pixel."""
+        return len(self.shape) == 4 and self.shape[2:] != (1, 1)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model opened without reading its numbers: one file in original layout, or U-Net and text encoder of a Diffusers folder."""
+
+    facts: ModelFacts
+    files: tuple[tuple[WeightsFile, Mapping[str, convert.Place]], ...]
+    weights: Mapping[str, Weight]
+
+    @property
+    def is_folder(self) -> bool:
+        return self.facts.layout == "diffusers"
+
+
+def open_checkpoint(path_or_id: str, option: str, v2: bool) -> Checkpoint:
+    """Look into a model; raises UserError naming `option` for what is no Stable Diffusion v1 or v2, or not what --v2 says."""
+    facts = inspect(path_or_id, option)
+    if v2 != (facts.version == "v2"):
+        remedy = "remove --v2" if v2 else "add --v2"
+        raise UserError(f"{option} {facts.path.name}: is a Stable Diffusion {facts.version} model; {remedy}")
+    if facts.layout != "diffusers":
+        file = open_weights(facts.path, option)
+        files: tuple[tuple[WeightsFile, Mapping[str, convert.Place]], ...] = ((file, convert.places(file.infos)),)
+    else:
+        folder = locate(path_or_id, option)
+        files = tuple((file, _folder_places(part, file)) for part in ("unet", "text_encoder") for file in [_of_part(folder, part, option)])
+    found = {weight.key: weight for file, places in files for weight in _weights(file, places)}
+    return Checkpoint(facts, files, found)
+
+
+def _of_part(folder: Path, part: str, option: str) -> WeightsFile:
+    path = weights_of_part(folder / part)
+    if path is None:
+        raise UserError(f"{option} {folder / part}: has no weights (such as diffusion_pytorch_model.safetensors); get the folder again")
+    return open_weights(path, option)
+
+
+def _folder_places(part: str, file: WeightsFile) -> dict[str, convert.Place]:
+    level = keys.CLIP_V1_LEVEL if part == "text_encoder" else ""
+    return {name: convert.Place(part, (name.removeprefix(level),)) for name in file.infos}
+
+
+def key_of(part: str, path: str) -> str:
+    """The network key of a module of U-Net or text encoder at the dotted `path`."""
+    return (UNET_PREFIX if part == "unet" else TEXT_ENCODER_PREFIX) + path.replace(".", "_")
+
+
+def _weights(file: WeightsFile, places: Mapping[str, convert.Place]) -> list[Weight]:
+    found = []
+    for name, place in places.items():
+        if place.part not in ("unet", "text_encoder"):
+            continue
+        for ours, shape in convert.live_shapes(place, file.infos[name].shape).items():
+            path, _, kind = ours.rpartition(".")
+            if kind == "weight" and len(shape) in (2, 4):
+                found.append(Weight(key_of(place.part, path), place.part, path, file, name, place, tuple(shape)))
+    return found

@@ -1,0 +1,121 @@
+"""Several LoRAs made into one: their ranks side by side, their weights averaged, or their sum cut to a new rank by SVD."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from library.errors import UserError
+from library.seeds import fold
+from library.surgery.network_file import NetworkFile
+from networks.lora_files import ModuleWeights
+from networks.lora_layers import delta_weight
+from networks.low_rank import flat, from_svd, module_norm, relative_error, svd_of_product
+
+Sources = Sequence[tuple[NetworkFile, float]]  # with the ratio of each
+
+
+@dataclass(frozen=True)
+class Combined:
+    """A module of a new LoRA beside what it should be: another module, or a full ΔW [out, in(, kh, kw)]."""
+
+    key: str
+    made: ModuleWeights
+    wanted: ModuleWeights | Tensor
+
+    def compared(self, saved: ModuleWeights) -> tuple[float, float]:
+        """(‖ΔW saved − ΔW wanted‖ / ‖ΔW wanted‖, ‖ΔW wanted‖) of the module as it is `saved`, rounding included."""
+        if isinstance(self.wanted, ModuleWeights):
+            return relative_error(saved, self.wanted), module_norm(self.wanted)
+        norm = float(torch.linalg.vector_norm(self.wanted))
+        if not (saved.up.isfinite().all() and saved.down.isfinite().all()):
+            return float("inf"), norm
+        lost = float(torch.linalg.vector_norm(delta_weight(saved.down, saved.up, saved.alpha / saved.rank) - self.wanted))
+        return (lost / norm if norm else float("inf") if lost else 0.0), norm
+
+
+def module_keys(sources: Sources) -> list[str]:
+    """The modules of all sources, in the order of the first that has each."""
+    return list(dict.fromkeys(key for network, _ in sources for key in network.modules))
+
+
+def concatenated(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterator[Combined]:
+    """Σ ratio · ΔW exactly, with the sum of the ranks; `shuffle` puts the rank's components in random order, ΔW being the same."""
+    for key in module_keys(sources):
+        wanted = _sum(sources, key, precision)
+        made = ModuleWeights(down=wanted.down, up=wanted.up, alpha=wanted.alpha)
+        yield Combined(key, _shuffled(key, made) if shuffle else made, wanted)
+
+
+def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterator[Combined]:
+    """up and down each the sum of ratio · theirs, as the well-known suite merges LoRAs of one rank; alpha is the first one's.
+
+    That is the weighted sum of the ΔW only where the LoRAs are alike: the receipt tells how far it is from it.
+    """
+    for key in module_keys(sources):
+        modules = [(network.lora(key), ratio) for network, ratio in sources if key in network.modules]
+        first = modules[0][0]
+        if len({module.rank for module, _ in modules}) > 1:
+            ranks = " and ".join(str(module.rank) for module, _ in modules)
+            raise UserError(f"--models: {key} has ranks {ranks}; add --concat to keep all of them, or use networks/svd_merge_lora.py")
+        down, up = torch.zeros(first.down.shape, dtype=precision), torch.zeros(first.up.shape, dtype=precision)
+        for module, ratio in modules:
+            factor = math.sqrt(module.alpha / first.alpha) * ratio
+            up += module.up.to(precision) * abs(factor)  # the sign of a negative ratio once only
+            down += module.down.to(precision) * factor
+        made = ModuleWeights(down=down, up=up, alpha=first.alpha)
+        yield Combined(key, _shuffled(key, made) if shuffle else made, _sum(sources, key, precision))
+
+
+def cut(sources: Sources, precision: torch.dtype, rank: int, conv_rank: int, device: str | None) -> Iterator[Combined]:
+    """The best approximation of Σ ratio · ΔW of rank `rank`, and `conv_rank` for convolutions over more than one pixel."""
+    for key in module_keys(sources):
+        wanted = _sum(sources, key, precision)
+        up, down = (tensor.to(device or "cpu") for tensor in flat(wanted))
+        svd = tuple(part.cpu() for part in svd_of_product(up, down))
+        kept = min(conv_rank if wanted.down.dim() == 4 and wanted.down.shape[2:] != (1, 1) else rank, len(svd[1]))
+        yield Combined(key, from_svd(svd, kept, wanted.down.shape), wanted)
+
+
+def _sum(sources: Sources, key: str, precision: torch.dtype) -> ModuleWeights:
+    """Σ ratio · ΔW as one module with alpha = rank: all downs below and all ups beside one another, each with √|ratio · alpha / rank|."""
+    ups: list[Tensor] = []
+    downs: list[Tensor] = []
+    for network, ratio in sources:
+        if key not in network.modules:
+            continue
+        module = network.lora(key)
+        factor = ratio * module.alpha / module.rank
+        root = math.sqrt(abs(factor))
+        downs.append(module.down.to(precision).float() * root)
+        ups.append(module.up.to(precision).float() * math.copysign(root, factor))
+    shapes = {(down.shape[1:], up.shape[0]) for down, up in zip(downs, ups, strict=True)}
+    if len(shapes) > 1:
+        raise UserError(f"--models: {key} has another size in one file than in another; they are made for different base models")
+    return ModuleWeights(down=torch.cat(downs), up=torch.cat(ups, dim=1), alpha=float(sum(len(down) for down in downs)))
+
+
+def _shuffled(key: str, module: ModuleWeights) -> ModuleWeights:
+    order = torch.randperm(module.rank, generator=torch.Generator().manual_seed(fold(0, "shuffle", key)))
+    return ModuleWeights(down=module.down[order], up=module.up[:, order], alpha=module.alpha)
+
+
+def merged_metadata(sources: Sources) -> dict[str, str]:
+    """What the sources' metadata agree on, and a comment that says what was merged."""
+    first, *others = (network.metadata for network, _ in sources)
+    kept = {key: value for key, value in first.items() if key.startswith("ss_") and all(other.get(key) == value for other in others)}
+    told = ", ".join(f"{network.file.path.stem}: {ratio:g}" for network, ratio in sources)
+    return {**kept, "ss_training_comment": f"merged from {told}"}
+
+
+def sized_metadata(metadata: Mapping[str, str], modules: Mapping[str, ModuleWeights]) -> dict[str, str]:
+    """The metadata with the rank and alpha of `modules`, or "Dynamic" where they differ from module to module."""
+    plain = {key: module for key, module in modules.items() if module.down.shape[2:] in ((), (1, 1))} or modules
+    ranks, alphas = {module.rank for module in plain.values()}, {module.alpha for module in plain.values()}
+    dim = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"
+    alpha = f"{alphas.pop():g}" if len(alphas) == 1 else "Dynamic"
+    return {**metadata, "ss_network_module": "networks.lora", "ss_network_dim": dim, "ss_network_alpha": alpha}

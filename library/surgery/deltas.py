@@ -1,0 +1,97 @@
+"""What a module of a network file adds to its weight: ΔW of LoRA, LoHa, LoKr and full differences, in the weight's shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from library.errors import UserError
+from library.surgery.network_file import LORA, NetworkFile
+from networks.lora_files import refuse_unknown
+from networks.lora_layers import delta_weight
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def delta(network: NetworkFile, key: str, shape: Sequence[int]) -> Tensor:
+    """ΔW of a module in float32 and in its weight's `shape` [out, in(, kh, kw)]; raises UserError where it cannot have that shape."""
+    found = own_delta(network, key)
+    if found.shape[0] != shape[0] or found.numel() != torch.Size(shape).numel():
+        raise UserError(misfit(network, key, tuple(found.shape), shape))
+    return found.reshape(tuple(shape))
+
+
+def own_delta(network: NetworkFile, key: str) -> Tensor:
+    """ΔW of a module in float32, in the shape that the file gives it."""
+    if network.is_lora(key):
+        module = network.lora(key)
+        return delta_weight(module.down, module.up, module.alpha / module.rank)
+    tensors = {kind: tensor.float() for kind, tensor in network.tensors(key).items()}
+    return tensors["diff"] if "diff" in tensors else _lokr(tensors) if _has(tensors, "lokr_") else _loha(tensors)
+
+
+def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> str:
+    """The line for a module of another size than the model's."""
+    return (
+        f"{network.source}: {key} is made for a weight of {_sizes(found)}, the model's is {_sizes(wanted)}; "
+        "the file belongs to another base model, for instance SD 2.x and not SD 1.x"
+    )
+
+
+def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]]) -> None:
+    """Raise UserError, from headers alone, where modules are not in the model or LoRA modules have another size than its weights."""
+    network.refuse_dora()
+    refuse_unknown([key for key in network.modules if key not in shapes], network.file.infos, network.source)
+    for key, kinds in network.modules.items():
+        if not kinds.keys() >= LORA:
+            continue
+        down, up = network.info(key, "lora_down.weight").shape, network.info(key, "lora_up.weight").shape
+        kernel = network.info(key, "lora_mid.weight").shape[2:] if "lora_mid.weight" in kinds else down[2:]
+        found = (up[0], down[1], *kernel)
+        if found[:2] != tuple(shapes[key][:2]) or torch.Size(found).numel() != torch.Size(shapes[key]).numel():
+            raise UserError(misfit(network, key, found, shapes[key]))
+
+
+def _loha(tensors: Mapping[str, Tensor]) -> Tensor:
+    """alpha/rank · (A₁B₁) ⊙ (A₂B₂) (Hyeon-Woo et al. 2022, eq. 2); in Tucker form with a core [r, r, kh, kw] each (eq. 4)."""
+    rank = tensors["hada_w1_b"].shape[0]
+    halves = [_product(tensors[f"hada_w{n}_a"], tensors[f"hada_w{n}_b"], tensors.get(f"hada_t{n}")) for n in (1, 2)]
+    return halves[0] * halves[1] * _scale(tensors, rank)
+
+
+def _lokr(tensors: Mapping[str, Tensor]) -> Tensor:
+    """scale · W₁ ⊗ W₂ (LyCORIS, Yeh et al. 2024, sec. 3); scale is alpha/rank where a factor is itself a product, otherwise 1."""
+    factors = []
+    for name in ("lokr_w1", "lokr_w2"):
+        whole = tensors.get(name)
+        core = tensors.get("lokr_t2") if name == "lokr_w2" else None
+        factors.append(_product(tensors[name + "_a"], tensors[name + "_b"], core) if whole is None else whole)
+    first, second = factors
+    ranks = [tensors[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in tensors]
+    scale = _scale(tensors, ranks[0]) if ranks else 1.0
+    kernel = second.shape[2:]
+    product = torch.kron(first, second.flatten(1)) * scale
+    return product.view(product.shape[0], -1, *kernel)
+
+
+def _product(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
+    """a·b, or with a core [i, j, kh, kw] Σ core·a[i, out]·b[j, in] → [out, in, kh, kw]."""
+    if core is not None:
+        return torch.einsum("ijkl,io,jn->onkl", core, a, b)
+    return (a.flatten(1) @ b.flatten(1)).view(a.shape[0], *b.shape[1:])
+
+
+def _scale(tensors: Mapping[str, Tensor], rank: int) -> float:
+    return float(tensors["alpha"]) / rank if "alpha" in tensors else 1.0
+
+
+def _has(tensors: Mapping[str, Tensor], start: str) -> bool:
+    return any(kind.startswith(start) for kind in tensors)
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))

@@ -1,0 +1,162 @@
+"""The difference of two models as a LoRA: for each weight the best approximation of the difference at a rank."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from library.console import log
+from library.errors import UserError
+from library.model import convert
+from library.surgery.checkpoint import Checkpoint, Weight
+from library.surgery.combine import Combined
+from networks.lora_files import ModuleWeights
+from networks.low_rank import from_svd, svd_of_matrix, true_rank
+
+
+@dataclass(frozen=True)
+class ExtractSettings:
+    """`conv_rank` None leaves resnets, down- and upsamplers out; `clamp_quantile` 1 clamps nothing."""
+
+    rank: int
+    conv_rank: int | None
+    min_difference: float
+    clamp_quantile: float
+    device: str
+
+
+@dataclass
+class Extraction:
+    """What there is to extract: the weights that differ, and the squares of what a LoRA cannot hold."""
+
+    original: Mapping[str, Weight]
+    tuned: Mapping[str, Weight]
+    settings: ExtractSettings
+    keys: list[str] = field(default_factory=list)
+
+    def modules(self) -> Iterator[Extracted]:
+        """Each module that differs, at its rank or, where it has less, at that of the difference."""
+        for key in self.keys:
+            difference = _difference(self.original[key], self.tuned[key])
+            wide = self.tuned[key].is_wide_convolution
+            rank = self.settings.conv_rank if wide and self.settings.conv_rank else self.settings.rank
+            yield _extracted(key, difference, rank, self.settings)
+
+
+@dataclass(frozen=True)
+class Extracted(Combined):
+    """An extracted module, and the share ‖left-out singular values‖ / ‖all‖ that its rank alone costs."""
+
+    left: float
+
+    def note(self) -> str:
+        return f"rank {self.made.rank}, of it left out by the rank {self.left:.2e}"
+
+
+def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> Extraction:
+    """Find the weights that differ; raises UserError where the models have other shapes or do not differ at all."""
+    if original.facts.version != tuned.facts.version:
+        raise UserError(
+            f"--model_org is a {original.facts.version} model and --model_tuned a {tuned.facts.version} one; give two of a kind"
+        )
+    weights = _comparable(original.weights, tuned.weights)
+    reached = {key for key in weights if tuned.weights[key].is_plain or (settings.conv_rank and tuned.weights[key].is_extended)}
+    found = Extraction(original.weights, tuned.weights, settings)
+    inside, outside, text_largest, text = 0.0, 0.0, 0.0, []
+    for key in weights:
+        difference = _difference(original.weights[key], tuned.weights[key])
+        square = float(difference.square().sum(dtype=torch.float64))
+        if key not in reached:
+            outside += square
+        elif square:
+            inside += square
+            if tuned.weights[key].part == "text_encoder":
+                text_largest = max(text_largest, float(difference.abs().max()))
+                text.append(key)
+            else:
+                found.keys.append(key)
+    if text and text_largest <= settings.min_difference:
+        log.info("the text encoders are alike (no weight differs by more than --min_diff %g): it is left out", settings.min_difference)
+    else:
+        found.keys = [*text, *found.keys]
+    if not found.keys:
+        raise UserError("--model_tuned: no weight that a LoRA can hold differs from --model_org; are they the same model?")
+    outside += _of_vectors(original, tuned)
+    share = math.sqrt(outside / (inside + outside))
+    if share > 1e-3:
+        remedy = "" if settings.conv_rank else "; --conv_dim takes the convolutions in"
+        log.warning("%.1f%% of the change (by norm) is in weights that this LoRA does not have%s", 100 * share, remedy)
+    return found
+
+
+def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> list[str]:
+    missing = sorted(original.keys() ^ tuned.keys())
+    if missing:
+        raise UserError(f"--model_tuned: {missing[0]} is in one of the models only; they are of different architectures")
+    for key in tuned:
+        if original[key].shape != tuned[key].shape:
+            raise UserError(f"--model_tuned: {key} has shape {tuned[key].shape}, in --model_org {original[key].shape}; they do not compare")
+    return list(tuned)
+
+
+def _difference(original: Weight, tuned: Weight) -> Tensor:
+    return tuned.read().float() - original.read().float()
+
+
+def _of_vectors(original: Checkpoint, tuned: Checkpoint) -> float:
+    """The sum of squares of the differences of biases and norms, of which a LoRA has nothing."""
+    square = 0.0
+    sides = [_vectors(original), _vectors(tuned)]
+    for name in sides[0].keys() & sides[1].keys():
+        one, other = (side[name] for side in sides)
+        if one.shape == other.shape:
+            square += float((one - other).square().sum(dtype=torch.float64))
+    return square
+
+
+def _vectors(model: Checkpoint) -> dict[tuple[str, str], Tensor]:
+    """All biases and norms of U-Net and text encoder in float32; they are small."""
+    found = {}
+    for file, places in model.files:
+        names = [name for name, place in places.items() if place.part != "vae" and len(file.infos[name].shape) == 1]
+        for name, tensor in file.read(names):
+            for ours, piece in convert.to_parts(places[name], tensor).items():
+                found[places[name].part, ours] = piece.float().clone()
+    return found
+
+
+def _extracted(key: str, difference: Tensor, rank: int, settings: ExtractSettings) -> Extracted:
+    shape = difference.shape
+    matrix = difference.flatten(1).to(settings.device)
+    svd = tuple(part.cpu() for part in svd_of_matrix(matrix))
+    values = svd[1]
+    kept = max(1, min(rank, true_rank(values)))
+    made = from_svd(svd, kept, torch.Size((1, *shape[1:])))
+    if settings.clamp_quantile < 1:
+        made = _clamped(made, settings.clamp_quantile)
+    left = float(values[kept:].norm() / values.norm())
+    return Extracted(key, made, difference, left)
+
+
+def _clamped(made: ModuleWeights, quantile: float) -> ModuleWeights:
+    """Both factors cut off at the `quantile` of all their numbers' sizes."""
+    sizes = torch.cat([made.up.flatten(), made.down.flatten()]).abs()
+    bound = float(sizes.kthvalue(max(1, math.ceil(quantile * sizes.numel())))[0])
+    return ModuleWeights(down=made.down.clamp(-bound, bound), up=made.up.clamp(-bound, bound), alpha=made.alpha)
+
+
+def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> dict[str, str]:
+    """What programs and people read of the new file."""
+    told = {
+        "ss_v2": str(tuned.facts.version == "v2"),
+        "ss_base_model_version": "sd_v2" if tuned.facts.version == "v2" else "sd_v1",
+        "ss_sd_model_name": original.facts.path.name,
+        "ss_training_comment": f"extracted: {tuned.facts.path.name} - {original.facts.path.name}",
+    }
+    if settings.conv_rank:
+        told["ss_network_args"] = f'{{"conv_dim": "{settings.conv_rank}", "conv_alpha": "{settings.conv_rank}"}}'
+    return told

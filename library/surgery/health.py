@@ -1,0 +1,166 @@
+"""What is in a network file and whether it is sound: its modules, their norms and faults, and which programs load it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from library.surgery.deltas import own_delta
+from library.surgery.network_file import DORA, LOHA, LORA, NetworkFile
+from networks.low_rank import flat, module_norm, svd_of_product, true_rank
+
+NON_FINITE, DEAD = "not finite", "dead"
+HUGE = 100.0  # times the median norm
+SUBNORMAL = 6.1e-5  # smallest number that fp16 holds with full precision
+SAID_IN_FULL = 8  # modules that are named in a finding
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module: `norm` = ‖ΔW‖ at strength 1, `used` = how many of its ranks do anything (None for kinds other than LoRA)."""
+
+    key: str
+    kind: str
+    rank: int
+    alpha: float | None  # None: the file has none, programs then take the rank
+    norm: float
+    mean: float  # of the sizes of its numbers
+    used: int | None
+    fault: str | None  # NON_FINITE, DEAD or None
+
+
+def modules_of(network: NetworkFile) -> Iterator[Module]:
+    """Every module with its figures, one in memory at a time."""
+    for key, kinds in network.modules.items():
+        tensors = network.tensors(key)
+        numbers = {kind: tensor for kind, tensor in tensors.items() if kind != "alpha"}
+        alpha = float(tensors["alpha"]) if "alpha" in tensors else None
+        finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+        size = sum(tensor.numel() for tensor in numbers.values())
+        mean = sum(float(tensor.float().abs().sum()) for tensor in numbers.values()) / size
+        norm, used = float("nan"), None
+        if finite and network.is_lora(key):
+            module = network.lora(key)
+            norm, used = module_norm(module), true_rank(svd_of_product(*flat(module))[1])
+        elif finite:
+            norm = float(own_delta(network, key).norm())
+        fault = NON_FINITE if not finite else DEAD if norm == 0 else None
+        yield Module(key, kind_of(kinds), _rank(network, key), alpha, norm, mean, used, fault)
+
+
+def kind_of(kinds: Mapping[str, str]) -> str:
+    """LoRA, LoCon (a LoRA of a convolution in CP form), DoRA, LoHa, LoKr or full."""
+    if DORA in kinds:
+        return "DoRA"
+    if kinds.keys() >= LORA:
+        return "LoRA" if "lora_mid.weight" not in kinds else "LoCon (CP)"
+    if kinds.keys() >= LOHA:
+        return "LoHa"
+    return "full" if "diff" in kinds else "LoKr"
+
+
+def _rank(network: NetworkFile, key: str) -> int:
+    kinds = network.modules[key]
+    for kind, axis in (("lora_up.weight", 1), ("hada_w1_b", 0), ("lokr_w2_b", 0), ("lokr_w1_b", 0)):
+        if kind in kinds:
+            return network.info(key, kind).shape[axis]
+    return 0
+
+
+def findings(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
+    """What a user should know, worst first; empty for a sound file."""
+    found = []
+    for fault, meaning in (
+        (NON_FINITE, "hold numbers that are not finite: images will be black or noise; use an earlier save, or a lower learning rate"),
+        (DEAD, "add nothing at all (a factor is zero): they were not trained, or their learning rate was 0"),
+    ):
+        if keys := [module.key for module in modules if module.fault == fault]:
+            found.append(f"{len(keys)} of {len(modules)} modules {meaning}: {_named(keys)}")
+    found += list(_rank_findings(modules))
+    sound = sorted(module.norm for module in modules if module.fault is None)
+    if sound and (keys := [module.key for module in modules if module.norm > HUGE * sound[len(sound) // 2]]):
+        found.append(f"{len(keys)} modules change their weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
+    if small := [key for key in network.modules if _tiny_alpha(network, key)]:
+        found.append(f"{len(small)} modules have an alpha that fp16 cannot hold well: {_named(small)}")
+    return found
+
+
+def _tiny_alpha(network: NetworkFile, key: str) -> bool:
+    if "alpha" not in network.modules[key] or network.info(key, "alpha").dtype != "F16":
+        return False
+    ((_, alpha),) = network.file.read([network.modules[key]["alpha"]])
+    return 0 < float(alpha) < SUBNORMAL
+
+
+def _rank_findings(modules: Sequence[Module]) -> Iterator[str]:
+    without = [module.key for module in modules if module.alpha is None and module.kind != "full"]
+    if without:
+        yield f"{len(without)} modules have no alpha; programs take the rank for it: {_named(without)}"
+    if over := [module.key for module in modules if module.alpha is not None and module.rank and module.alpha > 4 * module.rank]:
+        yield f"{len(over)} modules have an alpha of more than four times their rank: {_named(over)}"
+    if zero := [module.key for module in modules if module.alpha == 0]:
+        yield f"{len(zero)} modules have alpha 0, which turns them off: {_named(zero)}"
+    low = [module for module in modules if module.used is not None and 0 < module.used < module.rank]
+    if low:
+        largest = max(module.used or 0 for module in low)
+        yield (
+            f"{len(low)} modules use fewer ranks than they have (at most {largest} of {max(module.rank for module in low)}): "
+            f"networks/resize_lora.py makes the file smaller without loss: {_named([module.key for module in low])}"
+        )
+
+
+def _named(keys: Sequence[str]) -> str:
+    shown = ", ".join(keys[:SAID_IN_FULL])
+    return shown if len(keys) <= SAID_IN_FULL else f"{shown} … and {len(keys) - SAID_IN_FULL} more"
+
+
+@dataclass(frozen=True)
+class Loads:
+    """Whether a program loads the file, and why or with what remark."""
+
+    program: str
+    loads: bool
+    remark: str
+
+
+def programs(network: NetworkFile) -> list[Loads]:
+    """Which programs load a file with these names and kinds. Judged by the names that each documents; nothing is run."""
+    kinds = {kind_of(names) for names in network.modules.values()}
+    foreign = network.foreign
+    base = base_model(network)
+    convolutions = any(_is_convolution(network, key) for key in network.modules)
+    plain = kinds <= {"LoRA"}
+    if base.startswith(("SDXL", "FLUX", "unknown")):
+        return [Loads("this suite (networks.lora)", False, f"the modules are those of another model ({base})")]
+    others = ", ".join(sorted(kinds - {"LoRA"}))
+    for_models = f"{others}: merging into a model only"
+    with_conv = " (with convolutions: --network_args conv_dim=… or --dim_from_weights)" if convolutions and plain and not foreign else ""
+    return [
+        Loads("this suite, networks.lora", plain and not foreign, with_conv.strip() or ("names of Diffusers/PEFT" if foreign else others)),
+        Loads("this suite, networks/ tools", "DoRA" not in kinds, "" if plain else others if "DoRA" in kinds else for_models),
+        Loads("LyCORIS (lycoris.kohya)", not foreign, "names of Diffusers/PEFT" if foreign else ""),
+        Loads("AUTOMATIC1111 web UI", not foreign, "names of Diffusers/PEFT" if foreign else "" if plain else "version 1.5 and later"),
+        Loads("ComfyUI", True, ""),
+        Loads("Diffusers (load_lora_weights)", plain, others and f"{others} is not read"),
+    ]
+
+
+def base_model(network: NetworkFile) -> str:
+    """The model family that the modules' names and sizes belong to."""
+    keys = network.modules.keys()
+    if any(key.startswith(("lora_te1_", "lora_te2_", "lora_unet_input_blocks_")) or "transformer_blocks_1_" in key for key in keys):
+        return "SDXL"
+    if any(key.startswith("lora_unet_double_blocks_") for key in keys):
+        return "FLUX"
+    if not all(key.startswith(("lora_unet_", "lora_te_text_model_")) for key in keys):
+        return "unknown"
+    for key, kinds in network.modules.items():
+        if key.endswith("attn2_to_k") and kinds.keys() >= LORA:
+            width = network.info(key, "lora_down.weight").shape[1]
+            return {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(width, f"Stable Diffusion with a text width of {width}")
+    return "Stable Diffusion 1.x or 2.x"
+
+
+def _is_convolution(network: NetworkFile, key: str) -> bool:
+    kinds = network.modules[key]
+    return "lora_mid.weight" in kinds or (kinds.keys() >= LORA and network.info(key, "lora_down.weight").shape[2:] not in ((), (1, 1)))

@@ -1,0 +1,161 @@
+"""Networks merged into a model, tensor by tensor: what is in memory is one weight, whatever the size of the model."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from library.console import log, progress
+from library.errors import UserError
+from library.files import atomic_write
+from library.model import convert
+from library.model.diffusers_folder import STEMS, whole_folder
+from library.model.save import COUNTS, FLOATS, NETWORKS
+from library.model.weights_file import TensorInfo, WeightsFile, dtype_name, torch_dtype, write_safetensors
+from library.surgery.checkpoint import Checkpoint, key_of
+from library.surgery.deltas import check_fit, delta
+from library.surgery.network_file import NetworkFile
+from library.surgery.receipt import Entry, hand_over, overflows
+
+MERGE_ERROR = "what rounding took from the change / the change that the networks make"
+FILES = (".safetensors", ".ckpt")
+
+
+@dataclass
+class ModelMerge:
+    """W + Σ ratio · ΔW for each weight that the networks patch, summed in `precision`, kept in `save_dtype`; writes the receipt."""
+
+    networks: Sequence[tuple[NetworkFile, float]]
+    precision: torch.dtype
+    save_dtype: torch.dtype
+    entries: list[Entry] = field(default_factory=list)
+    keys: frozenset[str] = field(init=False)
+    advance: Callable[[], Any] = field(init=False, default=lambda: None)  # called after each module
+
+    def __post_init__(self) -> None:
+        self.keys = frozenset(key for network, _ in self.networks for key in network.modules)
+
+    def __call__(self, key: str, weight: Tensor) -> Tensor:
+        """The weight [out, in(, kh, kw)] with what the networks add to it, in the dtype to save; others are only cast."""
+        if key not in self.keys:
+            return weight.to(self.save_dtype)
+        change = torch.zeros(weight.shape)
+        for network, ratio in self.networks:
+            if key in network.modules:
+                change += ratio * delta(network, key, weight.shape)
+        saved = (weight.to(self.precision) + change.to(self.precision)).to(self.save_dtype)
+        norm = float(torch.linalg.vector_norm(change))
+        lost = float(torch.linalg.vector_norm((saved.float() - weight.float()) - change)) if saved.isfinite().all() else float("inf")
+        error = lost / norm if norm else (float("inf") if lost else 0.0)
+        self.entries.append(Entry(key, error, norm, overflows(weight.float() + change, saved)))
+        self.advance()
+        return saved
+
+
+def merge_into_model(
+    model: Checkpoint, merge: ModelMerge, save_to: Path, metadata: Mapping[str, str], verbose: bool, max_error: float | None
+) -> None:
+    """Write `model` with the networks merged into it to `save_to`: a .safetensors or .ckpt file, or a Diffusers folder.
+
+    A layout that stays as it is goes through one tensor at a time; for another one the model is loaded. Whole or not there at all.
+    """
+    for network, _ in merge.networks:
+        check_fit(network, {key: weight.shape for key, weight in model.weights.items()})
+    to_folder = save_to.suffix.lower() not in FILES
+    if to_folder and save_to.exists() and not (save_to / "model_index.json").is_file():
+        raise UserError(f"--save_to {save_to}: is there and is no Diffusers model; name a .safetensors file or a new folder")
+    save_to.parent.mkdir(parents=True, exist_ok=True)
+    with progress(total=len(merge.keys), label="merging", unit="module") as bar:
+        merge.advance = bar.update
+        if to_folder != model.is_folder:
+            loaded = _loaded(model, merge)
+            hand_over(merge.entries, MERGE_ERROR, verbose, max_error)
+            _save(loaded, save_to, merge.save_dtype)
+        elif to_folder:
+            with whole_folder(save_to) as fresh:
+                _fill_folder(model, merge, fresh)
+                hand_over(merge.entries, MERGE_ERROR, verbose, max_error)
+        else:
+            with atomic_write(save_to) as temporary:
+                _fill_file(model, merge, temporary, save_to.suffix.lower(), metadata)
+                hand_over(merge.entries, MERGE_ERROR, verbose, max_error)
+    log.info("saved %s", save_to)
+
+
+def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, form: str, metadata: Mapping[str, str]) -> None:
+    ((file, places),) = model.files
+    infos = {name: _saved_info(name, info, merge.save_dtype) for name, info in file.infos.items()}
+    patched = _Patched(file, places, merge, infos)
+    if form == ".safetensors":
+        write_safetensors(temporary, infos, patched, {"format": "pt", **file.metadata, **metadata})
+        return
+    counts = {name: int(count) for name, count in file.metadata.items() if name in COUNTS and count.isdecimal()}
+    torch.save({"state_dict": {name: patched(name).contiguous() for name in infos}, **counts}, temporary)
+
+
+def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
+    """Everything of the source folder but U-Net and text encoder as it is, those two merged."""
+    patched_folders = {file.path.parent for file, _ in model.files}
+    source = model.files[0][0].path.parents[1]
+    for path in source.rglob("*"):
+        relative = path.relative_to(source)
+        replaced = path.parent in patched_folders and path.suffix != ".json"
+        if path.is_file() and not replaced and not relative.parts[0].startswith("."):
+            (fresh / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, fresh / relative)
+    for file, places in model.files:
+        part = file.path.parent.name
+        kind = dtype_name(merge.save_dtype)
+        infos = {name: replace(info, dtype=kind) if info.dtype in FLOATS else info for name, info in file.infos.items()}
+        write_safetensors(fresh / part / f"{STEMS[part]}.safetensors", infos, _Patched(file, places, merge, infos), {"format": "pt"})
+
+
+def _loaded(model: Checkpoint, merge: ModelMerge) -> Any:
+    """The model in memory, float32, with the networks merged in."""
+    from library.model.load import load
+
+    loaded = load(model.facts.path, v2=model.facts.version == "v2", v_parameterization=model.facts.prediction == "v_prediction")
+    with torch.no_grad():
+        for part in ("unet", "text_encoder"):
+            for name, tensor in getattr(loaded, part).state_dict().items():
+                path, _, kind = name.rpartition(".")
+                if kind == "weight" and tensor.ndim in (2, 4):
+                    tensor.copy_(merge(key_of(part, path), tensor))
+    return loaded
+
+
+def _save(loaded: Any, save_to: Path, dtype: torch.dtype) -> None:
+    from library.model.product import save_product
+
+    form = {".safetensors": "safetensors", ".ckpt": "ckpt"}.get(save_to.suffix.lower(), "diffusers_safetensors")
+    save_product(loaded, save_to, form, dtype)
+
+
+def _saved_info(name: str, info: TensorInfo, dtype: torch.dtype) -> TensorInfo:
+    """What a tensor is saved as: those of the networks in `dtype`, schedules and counters as they are."""
+    return replace(info, dtype=dtype_name(dtype)) if info.dtype in FLOATS and name.startswith(NETWORKS) and info.shape else info
+
+
+@dataclass(frozen=True)
+class _Patched:
+    """The tensors of a file by name, patched where the networks patch them."""
+
+    file: WeightsFile
+    places: Mapping[str, convert.Place]
+    merge: ModelMerge
+    infos: Mapping[str, TensorInfo]
+
+    def __call__(self, name: str) -> Tensor:
+        ((_, tensor),) = self.file.read([name])
+        place = self.places.get(name)
+        if place is None or place.part == "vae" or not name.endswith("weight"):  # OpenCLIP's is `in_proj_weight`
+            return tensor.to(torch_dtype(self.infos[name].dtype), copy=True)
+        parts = convert.to_parts(place, tensor)
+        merged = {ours: self.merge(key_of(place.part, ours.removesuffix(".weight")), part) for ours, part in parts.items()}
+        return convert.to_original(place, merged, tensor.ndim)

@@ -1,0 +1,71 @@
+"""The receipt of a merge, an extraction or a resize: what each module lost, the worst of them, and numbers that fp16 could not hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from library.console import log
+from library.errors import UserError
+
+WORST = 5  # modules that are named without --verbose
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One module: `error` = ‖what was saved − what was wanted‖ / ‖what was wanted‖, `overflows` = numbers that became infinite."""
+
+    key: str
+    error: float
+    norm: float  # of what was wanted, for the mean over all modules
+    overflows: int = 0
+    note: str = ""
+
+
+def overflows(before: Tensor, after: Tensor) -> int:
+    """How many finite numbers were too large for the dtype of `after`."""
+    return int((before.isfinite() & ~after.isfinite()).sum())
+
+
+def total_error(entries: Sequence[Entry]) -> float:
+    """The error of all modules taken as one large matrix."""
+    wanted = sum(entry.norm**2 for entry in entries)
+    lost = sum((entry.error * entry.norm) ** 2 for entry in entries if entry.norm)
+    return math.sqrt(lost / wanted) if wanted else 0.0
+
+
+def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: float | None) -> None:
+    """Print the receipt; `what` says in words of what the error is a share. Raises UserError where a module is over `max_error`.
+
+    To be called before the file gets its name, so that nothing is left behind when it raises.
+    """
+    lines = [f"receipt: {len(entries)} modules; error = {what}"]
+    by_error = sorted(entries, key=lambda entry: -entry.error)
+    for entry in entries if verbose else by_error[:WORST] if by_error and by_error[0].error > 0 else ():
+        lines.append(f"  {entry.error:9.2e}  {entry.key}" + (f"  {entry.note}" if entry.note else ""))
+    if not verbose and len(entries) > WORST and by_error[0].error > 0:
+        lines.append(f"  … and {len(entries) - WORST} modules with smaller errors (--verbose names all)")
+    if by_error:
+        lines.append(f"  all together {total_error(entries):.2e}, worst {by_error[0].error:.2e} in {by_error[0].key}")
+    lost = sum(entry.overflows for entry in entries)
+    lines.append(f"  numbers too large for the saved precision: {lost}")
+    print("\n".join(lines))
+    if lost:
+        worst = max(entries, key=lambda entry: entry.overflows)
+        log.warning("%d numbers became infinite, most of them in %s; save with --save_precision float or bf16", lost, worst.key)
+    if max_error is not None and by_error and not by_error[0].error <= max_error:
+        over = sum(not entry.error <= max_error for entry in entries)
+        raise UserError(
+            f"--max_error {max_error:g}: {over} of {len(entries)} modules are over it, the worst is {by_error[0].key} with "
+            f"{by_error[0].error:.2e}; nothing was written; raise the bound, the rank or the precision"
+        )
+
+
+def rounded(tensor: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
+    """The tensor as it is saved, on the CPU and contiguous, and how many of its numbers overflowed."""
+    saved = tensor.to("cpu", dtype).contiguous()
+    return saved, overflows(tensor.cpu(), saved) if dtype == torch.float16 else 0

@@ -1,0 +1,45 @@
+"""A LoRA made by a tool written to its file, with the receipt of what rounding and cutting took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from library.console import log
+from library.surgery.combine import Combined, sized_metadata
+from library.surgery.receipt import Entry, hand_over, rounded
+from networks.lora_files import ModuleWeights, write_weights
+
+
+def write_lora(
+    modules: Iterable[Combined],
+    save_to: Path,
+    dtype: torch.dtype,
+    metadata: Mapping[str, str] | None,
+    what: str,
+    verbose: bool,
+    max_error: float | None,
+    note: Callable[[Combined], str] = lambda combined: "",
+) -> None:
+    """Round the modules to `dtype`, compare each with what was wanted, print the receipt (`what` its error is) and write the file.
+
+    alpha stays float32: it is one number, and bf16 would change the strength of the whole module. `metadata` None writes none.
+    """
+    tensors: dict[str, Tensor] = {}
+    kept: dict[str, ModuleWeights] = {}
+    entries = []
+    for combined in modules:
+        (down, lost_down), (up, lost_up) = rounded(combined.made.down, dtype), rounded(combined.made.up, dtype)
+        saved = ModuleWeights(down=down, up=up, alpha=float(torch.tensor(combined.made.alpha)))
+        kept[combined.key] = saved
+        error, norm = combined.compared(saved)
+        entries.append(Entry(combined.key, error, norm, lost_down + lost_up, note(combined)))
+        tensors |= {f"{combined.key}.lora_down.weight": down, f"{combined.key}.lora_up.weight": up}
+        tensors[f"{combined.key}.alpha"] = torch.tensor(saved.alpha)
+    hand_over(entries, what, verbose, max_error)
+    save_to.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(save_to, tensors, None if metadata is None else sized_metadata(metadata, kept))
+    log.info("saved %s: %d modules", save_to, len(kept))

@@ -1,0 +1,36 @@
+"""Tell what is in a LoRA file, whether it is sound, and which programs load it: `python networks/check_lora_weights.py a.safetensors`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.errors import UserError
+from library.options.lora_tools import CheckLora
+from library.options.parse import parse
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out. Raises UserError for a file with numbers that are not finite."""
+    options = parse(CheckLora, argv)
+    check_paths(options, files=("file",))
+
+    from library.console import progress
+    from library.surgery.health import NON_FINITE, findings, modules_of
+    from library.surgery.health_page import page
+    from library.surgery.network_file import open_network
+
+    network = open_network(options.check.file, "file")
+    modules = list(progress(modules_of(network), total=len(network.modules), label="checking", unit="module"))
+    found = findings(network, modules)
+    print(page(network, modules, found, options.check.verbose))
+    if any(module.fault == NON_FINITE for module in modules):
+        raise UserError(f"{options.check.file}: {found[0]}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

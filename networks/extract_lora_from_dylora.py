@@ -1,0 +1,44 @@
+"""Write the LoRAs of all ranks that a DyLoRA holds: `python networks/extract_lora_from_dylora.py --model dy.safetensors …`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import log, run_script
+from library.errors import UserError
+from library.options.lora_tools import ExtractDylora
+from library.options.parse import parse
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(ExtractDylora, argv)
+    chosen = options.extract
+    check_paths(options, files=("model",), written=("save_to",))
+    if bool(chosen.rank) == (chosen.unit is not None):
+        raise UserError("--unit, --rank: give one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two")
+
+    from library.surgery.dylora_ranks import truncated
+    from library.surgery.network_file import DTYPES, open_network
+    from networks.lora_files import write_weights
+
+    network = open_network(chosen.model, "--model")
+    network.only_lora()
+    full = max(network.rank(key) for key in network.modules)
+    ranks = chosen.rank or tuple(range(chosen.unit, full, chosen.unit))
+    if not ranks or max(ranks) > full:
+        raise UserError(f"--{'rank' if chosen.rank else 'unit'} {max(chosen.rank or (chosen.unit,))}: the file's rank is {full}; use less")
+    for rank in ranks:
+        path = chosen.save_to.with_name(f"{chosen.save_to.stem}-{rank}{chosen.save_to.suffix}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors, metadata = truncated(network, rank, DTYPES[chosen.save_precision] if chosen.save_precision else None)
+        write_weights(path, tensors, metadata)
+        log.info("saved %s", path)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

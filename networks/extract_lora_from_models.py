@@ -1,0 +1,46 @@
+"""Make a LoRA of the difference of two models: `python networks/extract_lora_from_models.py --model_org a.safetensors …`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.options.lora_tools import ExtractLora
+from library.options.parse import parse
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(ExtractLora, argv)
+    chosen, output = options.extract, options.output
+    check_paths(options, written=("save_to",))
+
+    from library.console import progress
+    from library.surgery.checkpoint import open_checkpoint
+    from library.surgery.device import usable_device
+    from library.surgery.extract import ExtractSettings, extracted_metadata, plan_extraction
+    from library.surgery.network_file import DTYPES
+    from library.surgery.write import write_lora
+
+    settings = ExtractSettings(chosen.dim, chosen.conv_dim, chosen.min_diff, chosen.clamp_quantile, usable_device(chosen.device))
+    original = open_checkpoint(chosen.model_org, "--model_org", chosen.v2)
+    tuned = open_checkpoint(chosen.model_tuned, "--model_tuned", chosen.v2)
+    extraction = plan_extraction(original, tuned, settings)
+    write_lora(
+        progress(extraction.modules(), total=len(extraction.keys), label="extracting", unit="module"),
+        output.save_to,
+        DTYPES[output.save_precision or "float"],
+        None if output.no_metadata else extracted_metadata(original, tuned, settings),
+        "‖extracted − difference of the models‖ / ‖difference‖",
+        options.receipt.verbose,
+        options.receipt.max_error,
+        note=lambda module: module.note(),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

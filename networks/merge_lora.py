@@ -1,0 +1,87 @@
+"""Merge LoRAs into a model, or into one LoRA: `python networks/merge_lora.py --sd_model m.safetensors --models a.safetensors …`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.errors import UserError
+from library.options.lora_tools import MergeLora
+from library.options.parse import parse
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(MergeLora, argv)
+    merge, save_to = options.merge, options.output.save_to
+    check_paths(options, files=("models",), written=("save_to",) if merge.sd_model is None else ())
+    problems = []
+    if merge.ratios and len(merge.ratios) != len(merge.models):
+        problems.append(f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
+    if merge.sd_model is not None and (merge.concat or merge.shuffle):
+        problems.append("--concat, --shuffle: are for merging LoRAs into one LoRA; leave them out with --sd_model")
+    if merge.sd_model is None and save_to.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):
+        problems.append(f"--save_to {save_to}: name a .safetensors, .ckpt or .pt file, or give a --sd_model to merge into")
+    if merge.sd_model is None and merge.v2:
+        problems.append("--v2: says what --sd_model is, which is not given; leave it out")
+    if problems:
+        raise UserError(*problems)
+    if merge.sd_model is not None:
+        _into_model(options)
+    else:
+        _into_one(options)
+
+
+def _sources(options: MergeLora) -> list:
+    from library.surgery.network_file import open_network
+
+    ratios = options.merge.ratios or (1.0,) * len(options.merge.models)
+    return [(open_network(path, "--models"), ratio) for path, ratio in zip(options.merge.models, ratios, strict=True)]
+
+
+def _precisions(options: MergeLora) -> tuple:
+    from library.surgery.network_file import DTYPES
+
+    return DTYPES[options.output.precision], DTYPES[options.output.save_precision or options.output.precision]
+
+
+def _into_model(options: MergeLora) -> None:
+    from library.surgery.checkpoint import open_checkpoint
+    from library.surgery.merge_model import ModelMerge, merge_into_model
+
+    sources = _sources(options)
+    model = open_checkpoint(options.merge.sd_model, "--sd_model", options.merge.v2)
+    merge = ModelMerge(sources, *_precisions(options))
+    told = ", ".join(f"{network.file.path.name}: {ratio:g}" for network, ratio in sources)
+    metadata = {} if options.output.no_metadata else {"merged_networks": told}
+    merge_into_model(model, merge, options.output.save_to, metadata, options.receipt.verbose, options.receipt.max_error)
+
+
+def _into_one(options: MergeLora) -> None:
+    from library.console import progress
+    from library.surgery import combine
+    from library.surgery.write import write_lora
+
+    sources = _sources(options)
+    for network, _ in sources:
+        network.only_lora()
+    precision, save_precision = _precisions(options)
+    exact = options.merge.concat or len(sources) == 1
+    made = (combine.concatenated if exact else combine.averaged)(sources, precision, options.merge.shuffle)
+    write_lora(
+        progress(made, total=len(combine.module_keys(sources)), label="merging", unit="module"),
+        options.output.save_to,
+        save_precision,
+        None if options.output.no_metadata else combine.merged_metadata(sources),
+        "‖merged − weighted sum of the LoRAs‖ / ‖weighted sum‖",
+        options.receipt.verbose,
+        options.receipt.max_error,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

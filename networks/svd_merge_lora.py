@@ -1,0 +1,49 @@
+"""Merge LoRAs of any ranks into one of a chosen rank: `python networks/svd_merge_lora.py --models a.safetensors … --new_rank 16 …`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.errors import UserError
+from library.options.lora_tools import SvdMergeLora
+from library.options.parse import parse
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(SvdMergeLora, argv)
+    merge, output = options.merge, options.output
+    check_paths(options, files=("models",), written=("save_to",))
+    if merge.ratios and len(merge.ratios) != len(merge.models):
+        raise UserError(f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
+
+    from library.console import progress
+    from library.surgery import combine
+    from library.surgery.device import usable_device
+    from library.surgery.network_file import DTYPES, open_network
+    from library.surgery.write import write_lora
+
+    device = usable_device(merge.device)
+    ratios = merge.ratios or (1.0,) * len(merge.models)
+    sources = [(open_network(path, "--models"), ratio) for path, ratio in zip(merge.models, ratios, strict=True)]
+    for network, _ in sources:
+        network.only_lora()
+    made = combine.cut(sources, DTYPES[output.precision], merge.new_rank, merge.new_conv_rank or merge.new_rank, device)
+    write_lora(
+        progress(made, total=len(combine.module_keys(sources)), label="merging", unit="module"),
+        output.save_to,
+        DTYPES[output.save_precision or output.precision],
+        None if output.no_metadata else combine.merged_metadata(sources),
+        "‖merged − weighted sum of the LoRAs‖ / ‖weighted sum‖",
+        options.receipt.verbose,
+        options.receipt.max_error,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,177 @@
+"""LoRAs into one LoRA: networks/merge_lora.py without a model, networks/svd_merge_lora.py, networks/resize_lora.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from library.surgery.network_file import open_network
+from library.surgery.resize import ResizeSettings, resized
+from networks import merge_lora, resize_lora, svd_merge_lora
+from networks.lora_files import group_by_module, read_weights
+from tests.scripts.running import run_in_process, tensors_equal
+from tests.surgery.conftest import deltas, relative
+
+
+def run(tool, *argv: object) -> int:
+    return run_in_process(tool.main, *argv)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
+
+
+def ranks(path: Path) -> set[int]:
+    return {module.rank for module in group_by_module(read_weights(path), "x").values()}
+
+
+def weighted(files, **ratios: float) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = {}
+    for name, ratio in ratios.items():
+        for key, delta in deltas(files[name]).items():
+            found[key] = found.get(key, 0) + ratio * delta
+    return found
+
+
+def worst(path: Path, wanted: dict[str, torch.Tensor]) -> float:
+    found = deltas(path)
+    assert found.keys() == wanted.keys()
+    return max(relative(found[key], wanted[key]) for key in wanted)
+
+
+def told_worst(text: str) -> float:
+    return float(text.partition(", worst ")[2].split()[0])
+
+
+def test_concatenation_is_the_exact_sum_of_loras_of_any_ranks(files, tmp_path: Path, capsys) -> None:
+    path, mixed = tmp_path / "sum.safetensors", tmp_path / "mixed.safetensors"
+    arguments = ("--models", files["a"], files["c"], "--ratios", 0.8, "-0.3", "--concat")
+    assert run(merge_lora, *arguments, "--save_to", path) == 0
+    assert worst(path, weighted(files, a=0.8, c=-0.3)) < 1e-5 and told_worst(capsys.readouterr().out) < 1e-5
+    assert ranks(path) == {12, 8, 3}  # both; modules of "c" alone, and its convolutions
+    said = metadata(path)
+    assert said["ss_training_comment"] == "merged from a: 0.8, c: -0.3" and said["ss_network_dim"] == "Dynamic"
+    assert said["ss_base_model_version"] == "sd_v1" and len(said["sshs_model_hash"]) == 64
+    assert run(merge_lora, *arguments, "--save_to", mixed, "--shuffle", "--no_metadata") == 0
+    assert not tensors_equal(path, mixed) and worst(mixed, deltas(path)) < 1e-6
+    assert not [key for key in metadata(mixed) if key.startswith("ss_")]
+
+
+def test_loras_of_one_rank_are_averaged_as_the_well_known_suite_does(files, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "mean.safetensors"
+    assert run(merge_lora, "--models", files["a"], files["b"], "--ratios", 0.6, 0.4, "--save_to", path, "--save_precision", "fp16") == 0
+    error = told_worst(capsys.readouterr().out)
+    a, b, found = (load_file(files["a"]), load_file(files["b"]), load_file(path))
+    for name in found:
+        if not name.endswith("alpha"):  # alphas 2 and 1: the second's numbers count √(1/2)
+            expected = (0.6 * a[name] + 0.4 * 0.5**0.5 * b[name]).half()
+            torch.testing.assert_close(found[name], expected, rtol=2e-3, atol=1e-6)
+        else:
+            assert float(found[name]) == 2.0 and found[name].dtype == torch.float32
+    assert error == pytest.approx(worst(path, weighted(files, a=0.6, b=0.4)), rel=1e-2) and error > 0.3
+    assert metadata(path)["ss_network_alpha"] == "2"
+    assert run(merge_lora, "--models", files["a"], files["c"], "--save_to", path) == 2
+    assert "has ranks 4 and 8; add --concat" in capsys.readouterr().err
+    single = tmp_path / "scaled.safetensors"
+    assert run(merge_lora, "--models", files["c"], "--ratios", "-0.5", "--save_to", single) == 0
+    assert worst(single, weighted(files, c=-0.5)) < 1e-6
+
+
+def test_a_precision_of_reading_rounds_the_sources(files, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    assert run(merge_lora, "--models", files["a"], "--save_to", path, "--precision", "bf16", "--save_precision", "float") == 0
+    assert 1e-4 < worst(path, deltas(files["a"])) < 1e-2
+    assert run(merge_lora, "--models", files["a"], "--save_to", path, "--precision", "bf16") == 0
+    assert {tensor.dtype for name, tensor in load_file(path).items() if not name.endswith("alpha")} == {torch.bfloat16}
+
+
+def test_svd_merging_gives_the_best_approximation_of_the_sum(files, tmp_path: Path, capsys) -> None:
+    wanted = weighted(files, a=0.8, c=-0.3)
+    arguments = ("--models", files["a"], files["c"], "--ratios", 0.8, "-0.3")
+    full, cut = tmp_path / "full.safetensors", tmp_path / "cut.safetensors"
+    assert run(svd_merge_lora, *arguments, "--new_rank", 99, "--save_to", full, "--device", "cpu") == 0
+    assert worst(full, wanted) < 1e-5
+    capsys.readouterr()
+    assert run(svd_merge_lora, *arguments, "--new_rank", 5, "--new_conv_rank", 2, "--save_to", cut, "--verbose") == 0
+    made, lines = deltas(cut), capsys.readouterr().out.splitlines()
+    for key, delta in wanted.items():
+        wide = delta.dim() == 4 and delta.shape[2:] != (1, 1)
+        values = torch.linalg.svdvals(delta.flatten(1).double())
+        left = float(values[2 if wide else 5 :].norm() / values.norm())
+        assert relative(made[key], delta) == pytest.approx(left, abs=2e-5), key
+        (line,) = [line for line in lines if f"  {key}" in line and "all together" not in line]
+        assert float(line.split()[0]) == pytest.approx(left, rel=1e-2, abs=1e-5)
+    assert run(svd_merge_lora, *arguments, "--save_to", cut, "--device", "warp9") == 2
+    assert run(svd_merge_lora, *arguments, "--new_rank", 1, "--save_to", tmp_path / "no.safetensors", "--max_error", 0.01) == 2
+    assert not (tmp_path / "no.safetensors").exists()
+    assert run(svd_merge_lora, "--models", files["a"], "--ratios", 1, 2, "--save_to", cut) == 2
+    assert "--ratios: there are 2" in capsys.readouterr().err
+
+
+def test_resizing_at_full_rank_changes_nothing(files, tmp_path: Path) -> None:
+    for rank in (8, 50):
+        assert run(resize_lora, "--model", files["c"], "--new_rank", rank, "--save_to", tmp_path / "x.safetensors") == 0
+        assert tensors_equal(files["c"], tmp_path / "x.safetensors")
+
+
+def test_a_resized_lora_loses_the_singular_values_that_were_cut_off(files, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "x.safetensors"
+    assert run(resize_lora, "--model", files["c"], "--new_rank", 3, "--new_conv_rank", 1, "--save_to", path, "--verbose") == 0
+    shown, before, after = capsys.readouterr().out, deltas(files["c"]), deltas(path)
+    for key, delta in before.items():
+        values = torch.linalg.svdvals(delta.flatten(1).double())
+        wide = delta.dim() == 4 and delta.shape[2:] != (1, 1)
+        assert relative(after[key], delta) == pytest.approx(float(values[1 if wide else 3 :].norm() / values.norm()), abs=2e-5), key
+    assert "rank 8 → 3, sum kept" in shown and "rank 3 → 1, sum kept" in shown
+    scales = {round(module.alpha / module.rank, 6) for module in group_by_module(read_weights(path), "x").values()}
+    assert scales == {0.25, round(1 / 3, 6)}  # as before
+    said = metadata(path)
+    assert said["ss_training_comment"] == "resized from rank 3–8 to 3 (convolutions 1); mine" and said["ss_network_dim"] == "3"
+
+
+@pytest.mark.parametrize(("method", "parameter"), [("sv_ratio", 1.5), ("sv_ratio", 3.0), ("sv_cumulative", 0.7), ("sv_fro", 0.8)])
+def test_dynamic_ranks_keep_what_they_promise(files, tmp_path: Path, capsys, method: str, parameter: float) -> None:
+    path = tmp_path / "x.safetensors"
+    arguments = ("--model", files["c"], "--dynamic_method", method, "--dynamic_param", parameter, "--save_to", path, "--new_rank", 6)
+    if method == "sv_ratio" and parameter < 2:
+        assert run(resize_lora, *arguments) == 2 and "use 2 or more" in capsys.readouterr().err
+        return
+    assert run(resize_lora, *arguments, "--save_precision", "fp16", "--no_metadata") == 0
+    modules = group_by_module(read_weights(path), "x")
+    for key, delta in deltas(files["c"]).items():
+        values, rank = torch.linalg.svdvals(delta.flatten(1).double())[:8], modules[key].rank
+        kept = {
+            "sv_ratio": lambda n, values=values: float(values[0] / values[n - 1]) / parameter,
+            "sv_cumulative": lambda n, values=values: parameter / float(values[:n].sum() / values.sum()),
+            "sv_fro": lambda n, values=values: parameter / float(values[:n].norm() / values.norm()),
+        }[method]
+        if method == "sv_ratio":
+            assert kept(rank) < 1.001 or rank == 1
+        else:
+            assert rank == 6 or (kept(rank) <= 1.001 and (rank == 1 or kept(rank - 1) > 0.999))
+        assert modules[key].down.dtype == torch.float16
+    assert len({module.rank for module in modules.values()}) > 1 and not any(key.startswith("ss_") for key in metadata(path))
+
+
+def test_dynamic_options_that_do_not_go_together_are_told(files, tmp_path: Path, capsys) -> None:
+    for options, said in (
+        (("--dynamic_param", 0.5), "--dynamic_param: has no effect without --dynamic_method"),
+        (("--dynamic_method", "sv_fro"), "--dynamic_method sv_fro: needs --dynamic_param, such as 0.9"),
+        (("--dynamic_method", "sv_fro", "--dynamic_param", 2), "is a share for sv_fro; use 0 to 1"),
+    ):
+        assert run(resize_lora, "--model", files["a"], "--save_to", tmp_path / "x.safetensors", *options) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_a_zero_module_survives_resizing(files, tmp_path: Path) -> None:
+    weights = load_file(files["a"])
+    key = next(iter(weights)).split(".")[0]
+    save_file({**weights, f"{key}.lora_up.weight": weights[f"{key}.lora_up.weight"] * 0}, tmp_path / "z.safetensors")
+    network = open_network(tmp_path / "z.safetensors", "--model")
+    made = {module.key: module for module in resized(network, ResizeSettings(2, 2, None, 0.0, "cpu"))}
+    assert made[key].note() == "rank 4 → 2, all zero" and not made[key].made.up.any() and made[key].compared(made[key].made)[0] == 0

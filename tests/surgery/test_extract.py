@@ -1,0 +1,86 @@
+"""networks/extract_lora_from_models.py: gives a merged LoRA back, is the best approximation at a rank, and says what it cannot hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from networks.extract_lora_from_models import main
+from networks.lora_files import group_by_module, read_weights
+from tests.scripts.running import run_in_process
+from tests.surgery.conftest import deltas, relative
+
+
+def extract(*argv: object) -> int:
+    return run_in_process(main, *argv)
+
+
+@pytest.fixture(scope="module")
+def command(tiny_v1: Path, merged: Path) -> tuple[object, ...]:
+    return ("--model_org", tiny_v1, "--model_tuned", merged)
+
+
+def test_at_full_rank_the_lora_that_was_merged_comes_back(command, files, tmp_path: Path, capsys) -> None:
+    """1e-3 relative in fp32; it is about 1e-5."""
+    path = tmp_path / "x.safetensors"
+    assert extract(*command, "--dim", 8, "--conv_dim", 3, "--save_to", path, "--max_error", 1e-3) == 0
+    wanted, found = deltas(files["c"]), deltas(path)
+    assert found.keys() == wanted.keys()
+    assert max(relative(found[key], 0.8 * delta) for key, delta in wanted.items()) < 1e-3
+    assert "% of the change" not in capsys.readouterr().err
+    with safe_open(path, "pt") as file:
+        said = file.metadata()
+    assert (said["ss_base_model_version"], said["ss_v2"], said["ss_sd_model_name"]) == ("sd_v1", "False", "tiny_v1.safetensors")
+    assert said["ss_network_args"] == '{"conv_dim": "3", "conv_alpha": "3"}' and said["ss_network_dim"] == "8"
+
+
+def test_at_a_lower_rank_the_error_is_the_discarded_singular_values(command, files, tmp_path: Path, capsys) -> None:
+    path = tmp_path / "x.safetensors"
+    assert extract(*command, "--dim", 3, "--save_to", path, "--verbose", "--no_metadata", "--device", "cpu") == 0
+    wanted, found, shown = deltas(files["c"]), deltas(path), capsys.readouterr()
+    assert found.keys() < wanted.keys() and not any("resnets" in key for key in found)
+    for key, delta in found.items():
+        values = torch.linalg.svdvals(wanted[key].flatten(1).double())
+        left = float(values[3:].norm() / values.norm())
+        assert relative(delta, 0.8 * wanted[key]) == pytest.approx(left, abs=1e-4), key
+        line = next(line for line in shown.out.splitlines() if f"{key}  rank 3, of it left out by the rank " in line)
+        assert float(line.split()[-1]) == pytest.approx(left, rel=1e-2)
+    all_of_it = sum(float(delta.square().sum()) for delta in wanted.values())
+    without = sum(float(delta.square().sum()) for key, delta in wanted.items() if key not in found)
+    assert f"{100 * (without / all_of_it) ** 0.5:.1f}% of the change (by norm) is in weights that this LoRA does not have" in shown.err
+    with safe_open(path, "pt") as file:
+        assert not any(key.startswith("ss_") for key in file.metadata())
+
+
+def test_precision_clamping_and_the_least_difference_act(command, files, tmp_path: Path, capsys) -> None:
+    plain, other = tmp_path / "plain.safetensors", tmp_path / "other.safetensors"
+    assert extract(*command, "--save_to", plain) == 0
+    assert {module.rank for module in group_by_module(read_weights(plain), "plain").values()} == {4}
+    assert extract(*command, "--save_to", other, "--save_precision", "fp16", "--clamp_quantile", 0.9, "--min_diff", 1) == 0
+    assert "the text encoders are alike (no weight differs by more than --min_diff 1)" in capsys.readouterr().err
+    before, after = load_file(plain), load_file(other)
+    assert after.keys() == {name for name in before if name.startswith("lora_unet_")}
+    key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    numbers = torch.cat([before[f"{key}.lora_{side}.weight"].flatten() for side in ("up", "down")]).abs()
+    cut = torch.cat([after[f"{key}.lora_{side}.weight"].flatten() for side in ("up", "down")]).abs()
+    assert float(cut.max()) == pytest.approx(float(numbers.sort().values[int(0.9 * len(numbers))]), rel=2e-2) and cut.dtype == torch.float16
+
+
+def test_models_that_cannot_be_compared_are_told(command, tiny_v1: Path, tiny_v2: Path, merged: Path, tmp_path: Path, capsys) -> None:
+    def line(*argv: object) -> str:
+        assert extract(*argv, "--save_to", tmp_path / "x.safetensors") == 2
+        return capsys.readouterr().err.splitlines()[-1]
+
+    assert "no weight that a LoRA can hold differs from --model_org" in line("--model_org", tiny_v1, "--model_tuned", tiny_v1)
+    mixed = line("--model_org", tiny_v1, "--model_tuned", tiny_v2)
+    assert "--model_tuned tiny_v2.safetensors: is a Stable Diffusion v2 model; add --v2" in mixed
+    assert "--v2" in line(*command, "--v2")
+    weights = load_file(merged)
+    name = "model.diffusion_model.middle_block.1.proj_in.weight"
+    save_file({**weights, name: weights[name][:, :3].contiguous()}, tmp_path / "odd.safetensors")
+    assert "they do not compare" in line("--model_org", tiny_v1, "--model_tuned", tmp_path / "odd.safetensors")
+    assert "--model_org is missing" in line("--model_tuned", merged)

@@ -1,0 +1,160 @@
+"""Network files of other kinds and by other programs: their ΔW beside LyCORIS' own, their names, and what check_lora_weights.py says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from library.surgery.deltas import delta, own_delta
+from library.surgery.network_file import open_network
+from networks.check_lora_weights import main as check
+from tests.scripts.running import run_in_process
+from tests.surgery.conftest import deltas, relative
+
+KEY = "lora_unet_mid_block_attentions_0_proj_in"
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(shape)
+
+
+def opened(path: Path, **tensors: torch.Tensor):
+    save_file({f"{KEY}.{name.replace('__', '.')}": value for name, value in tensors.items()}, path)
+    return open_network(path, "--models")
+
+
+CASES = {
+    "loha": (dict(hada_w1_a=(6, 2), hada_w1_b=(2, 5), hada_w2_a=(6, 2), hada_w2_b=(2, 5)), (6, 5)),
+    "loha of a convolution": (dict(hada_w1_a=(6, 2), hada_w1_b=(2, 45), hada_w2_a=(6, 2), hada_w2_b=(2, 45)), (6, 5, 3, 3)),
+    "loha with cores": (
+        dict(hada_t1=(2, 2, 3, 3), hada_w1_a=(2, 6), hada_w1_b=(2, 5), hada_t2=(2, 2, 3, 3), hada_w2_a=(2, 6), hada_w2_b=(2, 5)),
+        (6, 5, 3, 3),
+    ),
+    "lokr of two whole factors": (dict(lokr_w1=(2, 3), lokr_w2=(4, 5)), (8, 15)),
+    "lokr": (dict(lokr_w1=(2, 3), lokr_w2_a=(4, 2), lokr_w2_b=(2, 5)), (8, 15)),
+    "lokr of two products": (dict(lokr_w1_a=(2, 2), lokr_w1_b=(2, 3), lokr_w2_a=(4, 2), lokr_w2_b=(2, 5)), (8, 15)),
+    "lokr with a core": (dict(lokr_w1=(2, 3), lokr_t2=(2, 2, 3, 3), lokr_w2_a=(2, 4), lokr_w2_b=(2, 5)), (8, 15, 3, 3)),
+    "locon with a core": (dict(lora_down__weight=(2, 5, 1, 1), lora_mid__weight=(2, 2, 3, 3), lora_up__weight=(6, 2, 1, 1)), (6, 5, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_other_kinds_add_is_what_lycoris_says(name: str, tmp_path: Path) -> None:
+    lycoris = pytest.importorskip("lycoris.functional")
+    torch.manual_seed(0)
+    shapes, shape = CASES[name]
+    tensors = {part: random(*size) for part, size in shapes.items()}
+    found = delta(opened(tmp_path / "x.safetensors", **tensors, alpha=torch.tensor(0.5)), KEY, shape)
+    if "loha" in name:
+        order = ("hada_w1_b", "hada_w1_a", "hada_w2_b", "hada_w2_a", "hada_t1", "hada_t2")
+        theirs = lycoris.loha.diff_weight(*(tensors.get(part) for part in order), gamma=0.25)
+    elif "lokr" in name:
+        order = ("lokr_w1", "lokr_w1_a", "lokr_w1_b", "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2")
+        # Of a core it divides by the output size, where its files and its training mean the rank: 4 and 2 here.
+        gamma = 1.0 if "lokr_t2" in tensors else 0.5
+        theirs = lycoris.lokr.diff_weight(*(tensors.get(part) for part in order), gamma=gamma)
+    else:
+        up, middle, down = (tensors[f"lora_{part}__weight"] for part in ("up", "mid", "down"))
+        theirs = 0.25 * torch.einsum("or,rskl,sn->onkl", up[:, :, 0, 0], middle, down[:, :, 0, 0])
+    torch.testing.assert_close(found, theirs.reshape(shape), rtol=1e-4, atol=1e-5)
+
+
+def test_a_locon_with_a_core_is_also_a_lora_of_the_same_rank(tmp_path: Path) -> None:
+    from networks.lora_layers import delta_weight
+
+    torch.manual_seed(0)
+    tensors = {part: random(*size) for part, size in CASES["locon with a core"][0].items()}
+    network = opened(tmp_path / "x.safetensors", **tensors)
+    module = network.lora(KEY)
+    assert module.down.shape == (2, 5, 3, 3)
+    torch.testing.assert_close(delta_weight(module.down, module.up, 1.0), own_delta(network, KEY))
+
+
+@pytest.mark.parametrize(
+    ("down", "up"),
+    [
+        ("unet.{}.lora_A.weight", "unet.{}.lora_B.weight"),
+        ("base_model.model.unet.{}.lora_A.default.weight", "base_model.model.unet.{}.lora_B.default.weight"),
+        ("unet.{}.lora.down.weight", "unet.{}.lora.up.weight"),
+    ],
+)
+def test_names_of_diffusers_and_peft_are_read(files, tmp_path: Path, down: str, up: str) -> None:
+    ours = load_file(files["a"])
+    path = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    key = "lora_unet_" + path.replace(".", "_")
+    save_file(
+        {down.format(path): ours[f"{key}.lora_down.weight"], up.format(path): ours[f"{key}.lora_up.weight"]}, tmp_path / "p.safetensors"
+    )
+    network = open_network(tmp_path / "p.safetensors", "--models")
+    assert list(network.modules) == [key] and network.foreign
+    assert relative(own_delta(network, key), 2 * deltas(files["a"])[key]) < 1e-6  # no alpha: that of the rank, where ours has half
+
+
+def test_the_old_processors_and_the_text_encoder_have_their_names_too(tmp_path: Path) -> None:
+    head = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.processor.to_out_lora"
+    text = "text_encoder.text_model.encoder.layers.1.self_attn.q_proj.lora_linear_layer"
+    names = [f"{head}.down.weight", f"{head}.up.weight", f"{text}.down.weight", f"{text}.up.weight"]
+    save_file({name: random(2, 2) for name in names}, tmp_path / "p.safetensors")
+    assert set(open_network(tmp_path / "p.safetensors", "--models").modules) == {
+        "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_out_0",
+        "lora_te_text_model_encoder_layers_1_self_attn_q_proj",
+    }
+
+
+def test_a_sound_file_is_described_and_nothing_is_found(files, capsys) -> None:
+    assert run_in_process(check, files["c"]) == 0
+    told = capsys.readouterr().out
+    assert "c.safetensors: LoRA for Stable Diffusion with a text width of 64, F32" in told
+    assert "modules: 177 in the U-Net, 12 in the text encoder" in told and "rank: 3 to 8 (2 values); alpha: 1 to 2 (2 values)" in told
+    assert "nothing suspicious was found" in told and "yes  AUTOMATIC1111 web UI" in told and "…" in told
+    largest = max(deltas(files["c"]).items(), key=lambda item: float(item[1].norm()))
+    row = next(line for line in told.splitlines() if line.endswith(largest[0]))
+    assert float(row.split()[0]) == pytest.approx(float(largest[1].norm()), rel=1e-3)
+    assert run_in_process(check, files["c"], "--verbose") == 0
+    assert sum("lora_" in line for line in capsys.readouterr().out.splitlines()) >= 189
+
+
+def test_every_fault_is_found(files, tmp_path: Path, capsys) -> None:
+    weights = load_file(files["a"])
+    first, second, third, fourth, fifth, sixth = list(dict.fromkeys(name.split(".")[0] for name in weights))[:6]
+    weights[f"{first}.lora_up.weight"] = weights[f"{first}.lora_up.weight"] * 0
+    weights[f"{second}.lora_down.weight"][1] = weights[f"{second}.lora_down.weight"][0]
+    weights[f"{third}.alpha"] = torch.tensor(64.0)
+    del weights[f"{fourth}.alpha"]
+    weights[f"{fifth}.lora_up.weight"] *= 1e4
+    path = tmp_path / "x.safetensors"
+    save_file(weights, path)
+    assert run_in_process(check, path) == 0
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("finding: ")]
+    assert [(line.split(": ")[1].split()[0], line.rpartition(": ")[2]) for line in told] == [
+        ("1", first), ("1", fourth), ("1", third), ("1", second), ("1", fifth),
+    ]  # fmt: skip
+    assert "add nothing at all" in told[0] and "no alpha" in told[1] and "at most 3 of 4" in told[3] and "more than 100 times" in told[4]
+    weights[f"{sixth}.lora_up.weight"][0, 0] = float("nan")
+    save_file(weights, path)
+    assert run_in_process(check, path) == 2
+    assert "1 of 132 modules hold numbers that are not finite" in capsys.readouterr().err
+
+
+def test_files_that_only_some_programs_load_are_told_apart(files, tmp_path: Path, capsys) -> None:
+    def answers(path: Path) -> dict[str, bool]:
+        assert run_in_process(check, path) == 0
+        rows = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith(("  yes  ", "  no   "))]
+        return {row[5:].split(":")[0].strip(): row.startswith("yes") for row in rows}
+
+    weights = load_file(files["a"])
+    save_file(
+        {name.replace("lora_te_text_model", "lora_te1_text_model"): value for name, value in weights.items()}, tmp_path / "xl.safetensors"
+    )
+    assert answers(tmp_path / "xl.safetensors") == {"this suite (networks.lora)": False}
+    torch.manual_seed(0)
+    opened(tmp_path / "loha.safetensors", **{part: random(*size) for part, size in CASES["loha"][0].items()})
+    loha = answers(tmp_path / "loha.safetensors")
+    assert loha["LyCORIS (lycoris.kohya)"] and not loha["this suite, networks.lora"] and not loha["Diffusers (load_lora_weights)"]
+    path = "unet.mid_block.attentions.0.proj_in"
+    save_file({f"{path}.lora_A.weight": random(2, 3), f"{path}.lora_B.weight": random(3, 2)}, tmp_path / "peft.safetensors")
+    peft = answers(tmp_path / "peft.safetensors")
+    assert peft["Diffusers (load_lora_weights)"] and not peft["AUTOMATIC1111 web UI"] and not peft["this suite, networks.lora"]
