@@ -1,0 +1,116 @@
+"""The metadata of `.safetensors` files read and changed without touching the numbers: only the header is written anew."""
+
+from __future__ import annotations
+
+import ast
+import fnmatch
+import hashlib
+import json
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from library.errors import UserError
+from library.files import atomic_write
+from library.model.weights_file import SafetensorsFile, open_weights
+
+PIECE = 1 << 22  # bytes copied at once
+LEGACY_FROM, LEGACY_TO = 0x100000, 0x110000  # what AUTOMATIC1111's short hash reads of a file with only the ss_ metadata
+
+
+def open_safetensors(path: Path, option: str) -> SafetensorsFile:
+    """The file by its header; raises UserError for one of another kind, which has no metadata."""
+    file = open_weights(path, option)
+    if not isinstance(file, SafetensorsFile):
+        raise UserError(f"{option} {path}: is no .safetensors file, and only those have metadata; convert it first")
+    return file
+
+
+def parse_metadata(text: str | None) -> dict[str, str]:
+    """`{'name': 'mine'}`, as Python or JSON writes it, as entries; raises UserError for anything else."""
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except ValueError:
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError) as fault:
+            raise UserError(f"--metadata {text!r}: write it as {{'name': 'mine', 'resolution': '512x512'}}") from fault
+    return _as_entries(found, f"--metadata {text!r}")
+
+
+def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
+    """The entries of a JSON file and then those of `key=value` items; raises UserError with all that is wrong."""
+    entries: dict[str, str] = {}
+    if path is not None:
+        try:
+            entries = _as_entries(json.loads(path.read_text(encoding="utf-8")), f"--from_json {path}")
+        except ValueError as fault:
+            raise UserError(f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json") from fault
+    if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:
+        raise UserError(*(f"--set {item!r}: has to be key=value, such as title=mine" for item in wrong))
+    return entries | {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
+
+
+def _as_entries(found: object, where: str) -> dict[str, str]:
+    """Values that are no text as JSON: the format holds texts only."""
+    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+        raise UserError(f"{where}: has to be a table of names and values")
+    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in found.items()}
+
+
+def changed(metadata: Mapping[str, str], clear: bool, remove: Sequence[str], entries: Mapping[str, str]) -> dict[str, str]:
+    """The metadata after clearing, removing (`*` stands for anything) and setting, in this order; UserError for what is not there."""
+    kept = {} if clear else dict(metadata)
+    for pattern in remove:
+        matching = fnmatch.filter(kept, pattern)
+        if not matching and not fnmatch.filter(metadata, pattern):
+            raise UserError(f"--remove {pattern}: the file has no such entry; tools/show_metadata.py lists them")
+        for key in matching:
+            del kept[key]
+    return {**kept, **entries}
+
+
+def write_metadata(file: SafetensorsFile, save_to: Path, metadata: Mapping[str, str]) -> None:
+    """Write the file with other `metadata` to `save_to` (it may be the file itself), whole or not at all; tensors stay bit for bit.
+
+    A short hash for web UIs (`sshs_legacy_hash`), which depends on the `ss_` entries, is made anew where the file has one.
+    """
+    with file.path.open("rb") as source:
+        (length,) = struct.unpack("<Q", source.read(8))
+        entries = json.loads(source.read(length))
+    entries.pop("__metadata__", None)
+    begin = 8 + length
+    metadata = dict(metadata)
+    if "sshs_legacy_hash" in metadata:
+        told = _legacy_hash(file.path, begin, entries, {key: value for key, value in metadata.items() if key.startswith("ss_")})
+        metadata.pop("sshs_legacy_hash")
+        metadata |= {"sshs_legacy_hash": told} if told else {}
+    save_to.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(save_to) as temporary, temporary.open("wb") as target, file.path.open("rb") as source:
+        header = _header(entries, metadata)
+        target.write(struct.pack("<Q", len(header)) + header)
+        source.seek(begin)
+        while piece := source.read(PIECE):
+            target.write(piece)
+
+
+def _header(entries: Mapping[str, object], metadata: Mapping[str, str]) -> bytes:
+    """The JSON header, with spaces to a multiple of 8 bytes as the format asks."""
+    whole = ({"__metadata__": dict(metadata)} if metadata else {}) | dict(entries)
+    text = json.dumps(whole, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    return text + b" " * (-len(text) % 8)
+
+
+def _legacy_hash(path: Path, begin: int, entries: Mapping[str, object], training: Mapping[str, str]) -> str | None:
+    """First 8 digits of the SHA-256 of 64 KiB at 1 MiB of the file with the header that `training` alone gives.
+
+    None where that header reaches so far: the order of its entries would decide, which nobody defines.
+    """
+    shift = begin - 8 - len(_header(entries, training))
+    if LEGACY_FROM + shift < begin:
+        return None
+    with path.open("rb") as file:
+        file.seek(LEGACY_FROM + shift)
+        return hashlib.sha256(file.read(LEGACY_TO - LEGACY_FROM)).hexdigest()[:8]

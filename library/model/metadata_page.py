@@ -1,0 +1,64 @@
+"""A file's metadata for people, with what training noted unfolded, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from math import prod
+
+from library.model.weights_file import SafetensorsFile
+
+TAGS_SHOWN = 20
+WIDTH = 30  # of the names
+
+
+def as_json(metadata: Mapping[str, str]) -> str:
+    """The entries as they are, sorted."""
+    return json.dumps(dict(sorted(metadata.items())), indent=2, ensure_ascii=False)
+
+
+def page(file: SafetensorsFile) -> str:
+    """What the file holds, then its entries in groups: what training noted (`ss_`), hashes (`sshs_`), model card (`modelspec.`), others."""
+    dtypes = Counter(info.dtype for info in file.infos.values())
+    numbers = sum(prod(info.shape) for info in file.infos.values())
+    kinds = ", ".join(f"{count} {dtype}" for dtype, count in dtypes.most_common())
+    lines = [f"{file.path.name}: {len(file.infos)} tensors ({kinds}), {numbers:,} numbers, {file.path.stat().st_size:,} bytes"]
+    groups: dict[str, list[str]] = {}
+    for key in sorted(file.metadata):
+        groups.setdefault(_group(key), []).append(key)
+    for title in ("model card", "training", "hashes", "other"):
+        for place, key in enumerate(groups.get(title, ())):
+            lines += ["", f"{title}:"] if place == 0 else []
+            lines += _entry(key, file.metadata[key])
+    return "\n".join(lines if file.metadata else [*lines, "", "it has no metadata"])
+
+
+def _group(key: str) -> str:
+    heads = {"ss_": "training", "sshs_": "hashes", "modelspec.": "model card"}
+    return next((title for head, title in heads.items() if key.startswith(head)), "other")
+
+
+def _entry(key: str, text: str) -> Iterator[str]:
+    value = _unfolded(text)
+    if key == "ss_tag_frequency" and isinstance(value, dict):
+        yield f"  {key}:"
+        for folder, tags in value.items():
+            known = sorted(tags.items(), key=lambda item: -item[1]) if isinstance(tags, dict) else []
+            shown = ", ".join(f"{tag} {count}" for tag, count in known[:TAGS_SHOWN])
+            yield f"    {folder}: {shown}" + (f" … and {len(known) - TAGS_SHOWN} more" if len(known) > TAGS_SHOWN else "")
+    elif isinstance(value, dict | list) and value:
+        yield f"  {key}:"
+        yield from (f"    {line}" for line in json.dumps(value, indent=2, ensure_ascii=False).splitlines())
+    else:
+        yield f"  {key + ':':{WIDTH}} {text}"
+
+
+def _unfolded(text: str) -> object:
+    """What a value means that is JSON inside a text."""
+    if text[:1] not in "{[":
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

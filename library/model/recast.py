@@ -1,0 +1,49 @@
+"""A file of weights as another file: another format or another precision, tensor by tensor and whatever it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from library.console import progress
+from library.files import atomic_write
+from library.model.save import COUNTS, FLOATS, NETWORKS
+from library.model.weights_file import TensorInfo, WeightsFile, dtype_name, torch_dtype, write_safetensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata: Mapping[str, str], trained: tuple[int, int]) -> None:
+    """Write `file` to `save_to` (.safetensors or .ckpt) with the networks' tensors in `dtype` (None: as they are).
+
+    Names and all other tensors stay. `trained` epochs and updates are added to those that the file counts. A .ckpt is made in memory.
+    """
+    import torch
+
+    infos = {name: _cast(name, info, dtype) for name, info in file.infos.items()}
+    before = (file.metadata.get(name, "0") for name in COUNTS)
+    counts = {name: more + (int(old) if old.isdecimal() else 0) for name, old, more in zip(COUNTS, before, trained, strict=True)}
+    counted = any(trained) or any(name in file.metadata for name in COUNTS)
+    save_to.parent.mkdir(parents=True, exist_ok=True)
+    with progress(total=len(infos), label="converting", unit="tensor") as bar, atomic_write(save_to) as temporary:
+
+        def tensor(name: str) -> Tensor:
+            ((_, found),) = file.read([name])
+            bar.update()
+            return found.to(torch_dtype(infos[name].dtype), copy=True).contiguous()
+
+        if save_to.suffix.lower() == ".safetensors":
+            told = {name: str(count) for name, count in counts.items()} if counted else {}
+            write_safetensors(temporary, infos, tensor, {"format": "pt", **file.metadata, **told, **metadata})
+        else:
+            torch.save({"state_dict": {name: tensor(name) for name in infos}, **(counts if counted else {})}, temporary)
+
+
+def _cast(name: str, info: TensorInfo, dtype: torch.dtype | None) -> TensorInfo:
+    if dtype is None or info.dtype not in FLOATS or not name.startswith(NETWORKS) or not info.shape:
+        return info
+    return replace(info, dtype=dtype_name(dtype))

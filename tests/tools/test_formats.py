@@ -1,0 +1,146 @@
+"""tools/: models keep their weights through every conversion, and metadata is shown and changed while tensors stay bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from library.model.weights_file import open_weights
+from networks.lora_files import model_hashes
+from tests.scripts.running import run_in_process, tensors_equal
+from tools import convert_diffusers20_original_sd as convert
+from tools import edit_metadata, show_metadata
+
+
+def run(tool, *argv: object) -> int:
+    return run_in_process(tool.main, *argv)
+
+
+def metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata() or {}
+
+
+@pytest.fixture(scope="module")
+def folder(tiny_v1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model converted to a Diffusers folder of safetensors."""
+    path = tmp_path_factory.mktemp("converted") / "folder"
+    assert run(convert, tiny_v1, path, "--use_safetensors", "--v1") == 0
+    return path
+
+
+def test_a_model_comes_back_from_the_diffusers_layout_as_it_was(tiny_v1: Path, folder: Path, tmp_path: Path) -> None:
+    back = tmp_path / "back.safetensors"
+    told = ("--epoch", 3, "--global_step", 70, "--metadata", "{'name': 'mine', 'size': [1, 2]}")
+    assert run(convert, folder, back, *told) == 0
+    before, after = load_file(tiny_v1), load_file(back)
+    parts = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
+    assert {name for name in before if name.startswith(parts)} == after.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in after.items())
+    said = metadata(back)
+    assert (said["epoch"], said["global_step"], said["name"], said["size"]) == ("3", "70", "mine", "[1, 2]")
+
+
+def test_diffusers_opens_the_folder_with_its_variant_and_scheduler(tiny_v1: Path, folder: Path, tmp_path: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    kept = folder / "scheduler" / "scheduler_config.json"
+    other = tmp_path / "other"
+    (other / "scheduler").mkdir(parents=True)
+    (other / "unet").mkdir()
+    settings = json.loads(kept.read_text(encoding="utf-8")) | {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+    (other / "scheduler" / "scheduler_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    made = tmp_path / "made"
+    assert run(convert, tiny_v1, made, "--bf16", "--variant", "fp16", "--reference_model", other) == 0
+    assert (made / "unet" / "diffusion_pytorch_model.fp16.bin").is_file()
+    assert run(convert, tiny_v1, made, "--use_safetensors", "--bf16", "--variant", "fp16", "--reference_model", other) == 0
+    pipeline = StableDiffusionPipeline.from_pretrained(made, variant="fp16", local_files_only=True, torch_dtype=torch.bfloat16)
+    assert type(pipeline.scheduler).__name__ == "DDIMScheduler" and pipeline.scheduler.config.prediction_type == "v_prediction"
+    name = "model.diffusion_model.input_blocks.0.0.weight"
+    assert torch.equal(pipeline.unet.conv_in.weight, load_file(tiny_v1)[name].bfloat16())
+
+
+def test_between_single_files_all_tensors_stay(tiny_v1: Path, tmp_path: Path, capsys) -> None:
+    pickled, back, half = tmp_path / "m.ckpt", tmp_path / "m.safetensors", tmp_path / "half.safetensors"
+    assert run(convert, tiny_v1, pickled, "--epoch", 2) == 0
+    assert run(convert, pickled, back, "--epoch", 1, "--unet_use_linear_projection") == 0
+    assert tensors_equal(tiny_v1, back) and metadata(back)["epoch"] == "3"
+    assert run(convert, tiny_v1, half, "--float") == 0
+    kinds = {name: info.dtype for name, info in open_weights(half, "x").infos.items()}
+    assert kinds["first_stage_model.quant_conv.weight"] == "F32" and kinds["model_ema.num_updates"] == "I32"
+    for target, options, said in (
+        ("x.safetensors", ("--fp16", "--bf16"), "--fp16, --bf16, --float: are precisions of the same weights"),
+        ("x.safetensors", ("--v1", "--v2"), "--v1, --v2: the model is one of them"),
+        ("x.safetensors", ("--v2",), "--v2: model_to_load is a Stable Diffusion v1 model"),
+        ("x.safetensors", ("--variant", "fp16"), "--variant: is for writing a Diffusers folder"),
+        ("x.safetensors", ("--metadata", "name"), "--metadata 'name': write it as {'name': 'mine'"),
+        ("x.safetensors", ("--v_parameterization",), "--v_parameterization: single files do not say it"),
+        ("x.ckpt", ("--metadata", "{}"), ".ckpt files have no metadata"),
+        ("x", ("--epoch", 1), "--epoch: is for writing a single file"),
+    ):
+        assert run(convert, tiny_v1, tmp_path / target, *options) == 2
+        assert said in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["half.safetensors", "m.ckpt", "m.safetensors"]
+
+
+def test_v2_folders_say_whether_the_model_predicts_velocity(tiny_v2: Path, tmp_path: Path) -> None:
+    assert run(convert, tiny_v2, tmp_path / "v", "--v2", "--v_parameterization", "--use_safetensors") == 0
+    said = json.loads((tmp_path / "v" / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    assert said["prediction_type"] == "v_prediction" and said["_class_name"] == "DDIMScheduler"
+
+
+@pytest.fixture
+def lora(tmp_path: Path) -> Path:
+    """A file of over 1 MiB, where the short hash looks, with training's metadata."""
+    torch.manual_seed(0)
+    weights = {"lora_unet_a.lora_up.weight": torch.randn(600, 600), "lora_unet_a.alpha": torch.tensor(1.0)}
+    training = {"ss_network_dim": "4", "ss_tag_frequency": json.dumps({"10_cat": {"cat": 3, "grün": 12}}), "title": "old"}
+    save_file(weights, tmp_path / "l.safetensors", {**training, **model_hashes(weights, training)})
+    return tmp_path / "l.safetensors"
+
+
+def test_metadata_is_shown_for_people_and_for_programs(lora: Path, capsys) -> None:
+    assert run(show_metadata, "--model", lora) == 0
+    told = capsys.readouterr().out
+    assert "l.safetensors: 2 tensors (2 F32), 360,001 numbers" in told and "10_cat: grün 12, cat 3" in told
+    assert told.index("training:") < told.index("hashes:") < told.index("other:\n  title:")
+    assert run(show_metadata, "--model", lora, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == metadata(lora)
+
+
+def test_entries_are_changed_and_tensors_and_hashes_stay_true(lora: Path, tmp_path: Path) -> None:
+    other, before = tmp_path / "other.safetensors", metadata(lora)
+    table = tmp_path / "more.json"
+    table.write_text(json.dumps({"author": "ä", "list": [1]}), encoding="utf-8")
+    changes = ("--remove", "ss_tag_*", "--set", "title=new = better", "--from_json", table)
+    assert run(edit_metadata, "--model", lora, *changes, "--save_to", other) == 0
+    said, weights = metadata(other), load_file(other)
+    assert metadata(lora) == before and tensors_equal(lora, other)
+    assert (said["title"], said["author"], said["list"]) == ("new = better", "ä", "[1]") and "ss_tag_frequency" not in said
+    hashes = model_hashes(weights, said)
+    assert {name: said[name] for name in hashes} == hashes and said["sshs_legacy_hash"] != before["sshs_legacy_hash"]
+    assert run(edit_metadata, "--model", lora, "--clear", "--set", "a=1") == 0
+    assert metadata(lora) == {"a": "1"} and tensors_equal(lora, other)
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_an_edit_that_cannot_be_is_told_and_changes_nothing(lora: Path, tmp_path: Path, capsys) -> None:
+    before = lora.read_bytes()
+    (tmp_path / "bad.json").write_text("{", encoding="utf-8")
+    for options, said in (
+        ((), "nothing to change"),
+        (("--remove", "ss_nothing"), "--remove ss_nothing: the file has no such entry"),
+        (("--set", "title"), "--set 'title': has to be key=value"),
+        (("--from_json", tmp_path / "bad.json"), "is no valid JSON"),
+    ):
+        assert run(edit_metadata, "--model", lora, *options) == 2
+        assert said in capsys.readouterr().err
+    torch.save({"a": torch.zeros(1)}, tmp_path / "x.pt")
+    assert run(show_metadata, "--model", tmp_path / "x.pt") == 2
+    assert "is no .safetensors file, and only those have metadata" in capsys.readouterr().err
+    assert lora.read_bytes() == before

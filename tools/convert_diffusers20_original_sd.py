@@ -1,0 +1,95 @@
+"""Convert a model between .ckpt, .safetensors and Diffusers: `python tools/convert_diffusers20_original_sd.py model.ckpt folder --fp16`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import log, run_script
+from library.errors import UserError
+from library.options.format_tools import Convert
+from library.options.parse import parse
+
+FILES = (".ckpt", ".safetensors")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(Convert, argv)
+    _check(options)
+
+    from library.model.locate import locate
+
+    source, target = locate(options.models.model_to_load, "model_to_load"), options.models.model_to_save
+    if source.is_file() and target.suffix.lower() in FILES:
+        _between_files(options, source)
+    else:
+        _between_layouts(options)
+    log.info("saved %s", target)
+
+
+def _check(options: Convert) -> None:
+    """Raise UserError for options that contradict one another, or have no effect on what is to be written."""
+    to_file = options.models.model_to_save.suffix.lower() in FILES
+    problems = []
+    if sum((options.models.fp16, options.models.bf16, options.models.float)) > 1:
+        problems.append("--fp16, --bf16, --float: are precisions of the same weights; give one of them")
+    if options.models.v1 and options.models.v2:
+        problems.append("--v1, --v2: the model is one of them; leave both out, or give the one that it is")
+    for field in ("reference_model", "variant", "use_safetensors") if to_file else ("epoch", "global_step", "metadata"):
+        if options.given(field):
+            what = "a Diffusers folder" if to_file else "a single file"
+            problems.append(f"--{field}: is for writing {what}, and model_to_save is none; leave it out")
+    if options.given("metadata") and options.models.model_to_save.suffix.lower() == ".ckpt":
+        problems.append("--metadata: .ckpt files have no metadata; write a .safetensors file")
+    if to_file and options.models.v_parameterization:
+        problems.append("--v_parameterization: single files do not say it; leave it out")
+    if not to_file and options.models.model_to_save.is_dir() and not (options.models.model_to_save / "model_index.json").is_file():
+        problems.append(f"model_to_save {options.models.model_to_save}: is there and is no Diffusers model; name a new folder")
+    if problems:
+        raise UserError(*problems)
+
+
+def _dtype(options: Convert):
+    import torch
+
+    chosen = {torch.float16: options.models.fp16, torch.bfloat16: options.models.bf16, torch.float32: options.models.float}
+    return next((dtype for dtype, wanted in chosen.items() if wanted), None)
+
+
+def _between_files(options: Convert, source: Path) -> None:
+    """Between .ckpt and .safetensors names stay as they are, so that any file of weights can be converted."""
+    from library.model.change_layout import check_version, version_of
+    from library.model.metadata_edit import parse_metadata
+    from library.model.recast import recast
+    from library.model.weights_file import open_weights
+
+    file = open_weights(source, "model_to_load")
+    check_version(options.models.v1, options.models.v2, version_of(file.infos))
+    metadata = parse_metadata(options.file.metadata)
+    recast(file, options.models.model_to_save, _dtype(options), metadata, (options.file.epoch, options.file.global_step))
+
+
+def _between_layouts(options: Convert) -> None:
+    from library.model.change_layout import change_layout
+    from library.model.metadata_edit import parse_metadata
+
+    change_layout(
+        options.models.model_to_load,
+        options.models.model_to_save,
+        _dtype(options),
+        says_v1=options.models.v1,
+        says_v2=options.models.v2,
+        v_parameterization=options.models.v_parameterization,
+        metadata=parse_metadata(options.file.metadata),
+        trained=(options.file.epoch, options.file.global_step),
+        reference=options.folder.reference_model,
+        variant=options.folder.variant,
+        safetensors=options.folder.use_safetensors,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,35 @@
+"""Change the metadata of a .safetensors file: `python tools/edit_metadata.py --model a.safetensors --set title=mine`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import log, run_script
+from library.errors import UserError
+from library.options.format_tools import EditMetadata
+from library.options.parse import parse
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(EditMetadata, argv)
+    edit = options.edit
+    check_paths(options, files=("model", "from_json"), written=("save_to",))
+    if not (edit.set or edit.remove or edit.clear or edit.from_json):
+        raise UserError("--set, --remove, --from_json, --clear: nothing to change; give one of them")
+
+    from library.model.metadata_edit import changed, entries_of, open_safetensors, write_metadata
+
+    entries = entries_of(edit.from_json, edit.set)
+    file = open_safetensors(edit.model, "--model")
+    metadata = changed(file.metadata, edit.clear, edit.remove, entries)
+    write_metadata(file, edit.save_to or edit.model, metadata)
+    log.info("saved %s: %d entries, %d before", edit.save_to or edit.model, len(metadata), len(file.metadata))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

@@ -1,0 +1,29 @@
+"""Show the metadata of a .safetensors file, and what it holds: `python tools/show_metadata.py --model a.safetensors`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __package__ in (None, ""):  # started as a script: the library lies one folder up
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.options.format_tools import ShowMetadata
+from library.options.parse import parse
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(ShowMetadata, argv)
+    check_paths(options, files=("model",))
+
+    from library.model.metadata_edit import open_safetensors
+    from library.model.metadata_page import as_json, page
+
+    file = open_safetensors(options.shown.model, "--model")
+    print(as_json(file.metadata) if options.shown.json else page(file))
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
