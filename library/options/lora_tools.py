@@ -52,7 +52,7 @@ class MergeLoraOptions:
     models: tuple[str, ...] = opt((), "The network files: LoRA, LoCon, and into a model LoHa and LoKr too.")
     ratios: tuple[float, ...] = opt((), _RATIOS)
     sd_model: str | None = opt(None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Left out: into one LoRA.")
-    v2: bool = opt(False, "--sd_model is Stable Diffusion 2.x.")
+    v2: bool = opt(False, "Say that --sd_model is Stable Diffusion 2.x.")
     concat: bool = opt(False, "Into one LoRA: keep all ranks side by side, which is exact; ranks may differ and add up.")
     shuffle: bool = opt(False, "Into one LoRA: put its ranks in random order, so that cutting some off later spares no file.")
 
@@ -96,7 +96,7 @@ class SvdMergeLora(Tool):
 class ResizeLoraOptions:
     """What is resized"""
 
-    model: Path | None = opt(None, "The LoRA to resize.")
+    model: Path | None = opt(None, "The LoRA file that is made smaller.")
     new_rank: int = opt(4, "The new rank; with --dynamic_method the most that a module may have.", at_least=1)
     new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions; left out: --new_rank.", at_least=1)
     dynamic_method: str | None = opt(
@@ -126,9 +126,9 @@ class ExtractLoraOptions:
     """What is extracted"""
 
     model_org: str | None = opt(None, "The model that training began with: a checkpoint, a Diffusers folder or a hub id.")
-    model_tuned: str | None = opt(None, "The trained model.")
+    model_tuned: str | None = opt(None, "The model that training ended with.")
     v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
-    dim: int = opt(4, "Rank of the LoRA.", at_least=1)
+    dim: int = opt(4, "Rank of the LoRA that is made.", at_least=1)
     conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1)
     min_diff: float = opt(1e-6, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0)
     clamp_quantile: float = opt(
@@ -179,7 +179,7 @@ class ExtractDylora(Tool):
 class CheckLoraOptions:
     """What is checked"""
 
-    file: Path = word("The network file.")
+    file: Path = word("The network file to look into.")
     verbose: bool = opt(False, "Print a line for every module, not only for the largest, the smallest and faulty ones.")
 
 
