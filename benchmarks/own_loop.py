@@ -58,7 +58,7 @@ def main() -> None:
     )
     schedule = make_schedule(made.optimizer, "constant", updates=plan.updates, warmup=0, cycles=1, power=1.0)
     noise = NoiseSchedule.stable_diffusion().to(accelerator.device)
-    task = DiffusionTask(model, method, noise, Objective(noise, model.prediction, None, False), NoiseSettings(0.0, 0.0, 0, 0.3), None)
+    task = DiffusionTask(model, method, noise, Objective(noise, model.prediction), NoiseSettings(0.0, 0.0, 0, 0.3), None)
     task, optimizer = accelerator.prepare(task, made.optimizer)
     try:
         train(

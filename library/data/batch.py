@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+_TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "masks")
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -21,24 +23,17 @@ class Batch:
     captions: tuple[str, ...]  # as trained
     paths: tuple[str, ...]
     records: tuple[int, ...]  # indices into FilledData.records
+    masks: Tensor | None = None  # float32 [B,1,H/8,W/8] in 0..1: where the loss counts; None: everywhere
 
     def __len__(self) -> int:
         return len(self.records)
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with images, latents, ids and weights on `device`; `seeds` stay on the CPU, where all draws are made."""
-        moved = {
-            name: value.to(device, non_blocking=True)
-            for name in ("images", "latents", "input_ids", "token_weights", "loss_weights")
-            if (value := getattr(self, name)) is not None
-        }
+        moved = {name: value.to(device, non_blocking=True) for name in _TENSORS if (value := getattr(self, name)) is not None}
         return replace(self, **moved)
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory, from which a GPU copies faster."""
-        pinned = {
-            name: value.pin_memory()
-            for name in ("images", "latents", "input_ids", "token_weights", "loss_weights")
-            if (value := getattr(self, name)) is not None
-        }
+        pinned = {name: value.pin_memory() for name in _TENSORS if (value := getattr(self, name)) is not None}
         return replace(self, **pinned)

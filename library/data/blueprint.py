@@ -34,6 +34,11 @@ class SubsetOptions:
     color_aug: bool = False
     random_crop: bool = False
     face_crop_aug_range: tuple[float, float] | None = None  # crop side ÷ face side
+    loss_weight: float = 1.0  # factor of the loss of each of its images
+    conditioning_data_dir: Path | None = None  # mask images, for --masked_loss
+    alpha_mask: bool = False
+    validation_split: float = 0.0  # share of its images that is kept for validation; 1: all
+    validation_seed: int = 0
     place: str = ""  # where the user wrote it: 'x.toml: datasets[0].subsets[1]' or '--train_data_dir'
 
 

@@ -84,8 +84,9 @@ class FilledData:
     findings: tuple[str, ...]
 
     def weight(self, record: int) -> float:
-        """The factor of an image's loss: prior_loss_weight for regularization images, else 1."""
-        return self.prior_loss_weight if self.records[record].subset.is_reg else 1.0
+        """The factor of an image's loss: its subset's loss_weight, for regularization images times prior_loss_weight."""
+        subset = self.records[record].subset
+        return subset.loss_weight * (self.prior_loss_weight if subset.is_reg else 1.0)
 
 
 @functools.lru_cache(maxsize=64)

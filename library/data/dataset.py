@@ -13,6 +13,7 @@ from library.data.batch import Batch
 from library.data.buckets import FilledData
 from library.data.captions import Position, draw_caption
 from library.data.images import load_image
+from library.data.masks import Masks
 from library.data.sampler import GlobalBatch, SampleRequest
 from library.seeds import python_rng
 
@@ -39,6 +40,7 @@ class TrainingDataset(torch.utils.data.Dataset):
         batches_per_update: int = 1,
     ) -> None:
         self.filled, self.tokenize, self.rewrite_caption = filled, tokenize, rewrite_caption
+        self.masks = Masks(filled, keep=not with_images)
         self.with_images, self.updates, self.batches_per_update = with_images, updates, batches_per_update
 
     def caption(self, request: SampleRequest) -> str:
@@ -67,4 +69,5 @@ class TrainingDataset(torch.utils.data.Dataset):
             captions=captions,
             paths=tuple(str(self.filled.records[request.record].path) for request in share),
             records=tuple(request.record for request in share),
+            masks=self.masks.of([(request.record, request.seed) for request in share]),
         )

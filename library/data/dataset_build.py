@@ -180,6 +180,10 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
             faults.append(f"{place}.metadata_file: '{own['metadata_file']}' {wrong}{near_names(own['metadata_file'])}")
     elif (own | inherited).get("image_dir") is None:
         faults.append(f"{place}.image_dir is missing; add image_dir = '…' with the folder of the images")
+    masks = own.get("conditioning_data_dir")
+    if isinstance(masks, Path) and not masks.is_dir():
+        wrong = "is a file; name the folder it lies in" if masks.exists() else f"does not exist{near_names(masks)}"
+        faults.append(f"{place}.conditioning_data_dir: '{masks}' {wrong}")
     folder = own.get("image_dir")
     if isinstance(folder, Path):
         faults += [f"{place}.image_dir: {line}" for line in _folder_faults(folder, form)]

@@ -161,9 +161,14 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("color_aug", SUBSET, False, *_truth("color_aug = true")),
             Key("random_crop", SUBSET, False, *_truth("random_crop = true")),
             Key("face_crop_aug_range", SUBSET, None, _face_range, "two numbers, e.g. [2.0, 4.0]"),
+            Key("loss_weight", SUBSET, 1.0, *_number(0, None, "loss_weight = 0.5")),
+            Key("alpha_mask", SUBSET, False, *_truth("alpha_mask = true")),
+            Key("validation_split", SUBSET, 0.0, *_number(0, 1, "validation_split = 0.1")),
+            Key("validation_seed", SUBSET, 0, *_whole(0, "validation_seed = 42")),
             Key("image_dir", SUBSET_ONLY, None, *_path(r"image_dir = 'C:\photos\dog'")),
             Key("class_tokens", SUBSET_ONLY, None, *_text("class_tokens = 'shs dog'")),
             Key("is_reg", SUBSET_ONLY, False, *_truth("is_reg = true")),
+            Key("conditioning_data_dir", SUBSET_ONLY, None, *_path(r"conditioning_data_dir = 'C:\photos\masks'")),
             Key("metadata_file", SUBSET_ONLY, None, *_path(r"metadata_file = 'C:\photos\meta.json'")),
         )
     }

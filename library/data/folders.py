@@ -30,12 +30,22 @@ def from_folders(train_data_dir: Path | str, reg_data_dir: Path | str | None, de
     common = {name: value for name, value in values.items() if _KEYS[name].level != DATASET and value is not FAULTY}
     base = SubsetOptions(**common)  # type: ignore[arg-type]
     subsets = _subsets(Path(train_data_dir), "--train_data_dir", base, faults, findings)
+    masks = defaults.get("conditioning_data_dir")
+    if masks is not None:
+        subsets = [replace(subset, conditioning_data_dir=_masks_of(subset, Path(str(masks)).expanduser())) for subset in subsets]
     if reg_data_dir is not None:
         subsets += _subsets(Path(reg_data_dir), "--reg_data_dir", replace(base, is_reg=True), faults, findings)
     if faults:
         raise UserError(*faults)
     assert options is not None
     return DatasetBlueprint((DatasetSpec(options, tuple(subsets)),), tuple(findings))
+
+
+def _masks_of(subset: SubsetOptions, masks: Path) -> Path:
+    """The folder below `masks` that has the name of the subset's own, or `masks` itself where there is none."""
+    assert subset.image_dir
+    own = masks / subset.image_dir.name
+    return own if own.is_dir() else masks
 
 
 def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], findings: list[str]) -> list[SubsetOptions]:

@@ -30,12 +30,8 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
     Raises UserError naming the file when it cannot be read any more.
     """
     try:
-        face = face_box(record.path) if record.subset.face_crop_aug_range and seed is not None else None
-        if face:
-            pixels = _face_crop(record, placement.bucket, face, seed)  # type: ignore[arg-type]
-        else:
-            pixels = resize(_read(record, placement.resized), placement.resized)
-            pixels = crop(pixels, placement.bucket, crop_corner(record.subset, placement, seed))
+        resized, corner = part_shown(record, placement, seed)
+        pixels = crop(resize(_read(record, resized), resized), placement.bucket, corner)
     except UserError:
         raise
     except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
@@ -46,6 +42,14 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
         if record.subset.color_aug:
             pixels = _colour(pixels, seed)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1.0
+
+
+def part_shown(record: ImageRecord, placement: Placement, seed: int | None) -> tuple[Size, tuple[int, int]]:
+    """What a draw with this seed shows: the size that the image is scaled to, and left and top of the crop of `placement.bucket` in it."""
+    face = face_box(record.path) if record.subset.face_crop_aug_range and seed is not None else None
+    if face:
+        return _around_face(record, placement.bucket, face, seed)  # type: ignore[arg-type]
+    return placement.resized, crop_corner(record.subset, placement, seed)
 
 
 def flipped(subset: SubsetOptions, seed: int) -> bool:
@@ -62,8 +66,8 @@ def crop_corner(subset: SubsetOptions, placement: Placement, seed: int | None) -
     return spare[0] // 2, spare[1] // 2
 
 
-def read_rgb(path: Path, cover: Size | None = None) -> Pixels:
-    """The first frame upright as uint8 [H,W,3]: transparency on white, 16 bit scaled to 8, any colour mode.
+def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, int] = BACKGROUND) -> Pixels:
+    """The first frame upright as uint8 [H,W,3]: transparency on `background`, 16 bit scaled to 8, any colour mode.
 
     `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large.
     """
@@ -74,7 +78,7 @@ def read_rgb(path: Path, cover: Size | None = None) -> Pixels:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             image.draft(None, cover[::-1] if turned else cover)
         image.load()
-        return np.asarray(_opaque_rgb(ImageOps.exif_transpose(image)))
+        return np.asarray(_opaque_rgb(ImageOps.exif_transpose(image), background))
 
 
 def resize(pixels: Pixels, size: Size) -> Pixels:
@@ -117,7 +121,7 @@ def _read(record: ImageRecord, cover: Size) -> Pixels:
     return pixels
 
 
-def _opaque_rgb(image: Image.Image) -> Image.Image:
+def _opaque_rgb(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit greyscale; PIL's own conversion would cut it at 255
@@ -125,13 +129,13 @@ def _opaque_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(((wide + 128) // 257).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         clear = image.convert("RGBA")
-        background = Image.new("RGBA", clear.size, (*BACKGROUND, 255))
+        background = Image.new("RGBA", clear.size, (*colour, 255))
         return Image.alpha_composite(background, clear).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _face_crop(record: ImageRecord, size: Size, face: tuple[int, int, int, int], seed: int) -> Pixels:
-    """A crop of `size` around the face, in which the longer side of the crop is face_crop_aug_range times the face's longer side.
+def _around_face(record: ImageRecord, size: Size, face: tuple[int, int, int, int], seed: int) -> tuple[Size, tuple[int, int]]:
+    """Scale and corner of a crop of `size` around the face, whose longer side is face_crop_aug_range times the face's longer side.
 
     The image is never enlarged for it beyond what covering `size` needs, and the crop stays inside the image.
     """
@@ -142,14 +146,13 @@ def _face_crop(record: ImageRecord, size: Size, face: tuple[int, int, int, int],
     wanted = max(size) / (rng.uniform(low, high) * max(face_width, face_height))
     least = max(size[0] / width, size[1] / height)
     scale = max(least, min(wanted, 1.0))
-    resized = tuple(max(side, int(whole * scale + 0.5)) for side, whole in zip(size, (width, height), strict=True))
-    pixels = resize(_read(record, resized), resized)
+    resized = (max(size[0], int(width * scale + 0.5)), max(size[1], int(height * scale + 0.5)))
     shift = [rng.uniform(-0.5, 0.5) * face_side * scale if record.subset.random_crop else 0.0 for face_side in (face_width, face_height)]
     corner = [
         int(min(max(centre * scale + moved - side / 2, 0), whole - side))
         for centre, moved, side, whole in zip((x, y), shift, size, resized, strict=True)
     ]
-    return crop(pixels, size, (corner[0], corner[1]))
+    return resized, (corner[0], corner[1])
 
 
 def _colour(pixels: Pixels, seed: int) -> Pixels:

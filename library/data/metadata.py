@@ -45,6 +45,8 @@ def from_metadata(
     own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
     if image_dir is not None:
         own["image_dir"] = Path(image_dir).expanduser()
+    if defaults.get("conditioning_data_dir") is not None:
+        own["conditioning_data_dir"] = Path(str(defaults["conditioning_data_dir"])).expanduser()
     names = (("--in_json.metadata_file", "--in_json"), ("--in_json.image_dir", "--train_data_dir"))
     for line in subset_faults(own, {}, "--in_json", frozenset({METADATA})):
         for old, new in names:

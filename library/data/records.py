@@ -31,6 +31,7 @@ class ImageRecord:
     dataset: int
     key: str  # dataset/subset/relative path: the same on every machine, and unmoved by other images
     train_resolution: tuple[int, int] | None = None  # from a metadata file
+    mask: Path | None = None  # where its loss counts, of its subset's conditioning_data_dir
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,9 @@ class NoiseSettings:
     adaptive_scale: float = 0.0
     multires_iterations: int = 0
     multires_discount: float = 0.3
+    offset_random: bool = False  # each image's offset strength is uniform in 0 … offset
+    perturbation: float = 0.0
+    perturbation_random: bool = False  # each image's is uniform in 0 … perturbation
 
     def __post_init__(self) -> None:
         problems = []
@@ -38,6 +41,12 @@ class NoiseSettings:
             problems.append(f"--multires_noise_discount {self.multires_discount:g}: must be over 0 and at most 1 (e.g. 0.3)")
         if self.offset and self.multires_iterations:
             problems.append("--noise_offset and --multires_noise_iterations serve the same purpose and exclude each other: leave one out")
+        if self.offset_random and not self.offset:
+            problems.append("--noise_offset_random_strength: draws strengths up to --noise_offset, which is missing; add e.g. 0.1")
+        if self.perturbation < 0:
+            problems.append(f"--ip_noise_gamma {self.perturbation:g}: cannot be negative; 0.1 is the usual value")
+        if self.perturbation_random and not self.perturbation:
+            problems.append("--ip_noise_gamma_random_strength: draws strengths up to --ip_noise_gamma, which is missing; add e.g. 0.1")
         if problems:
             raise UserError(*problems)
 
@@ -59,6 +68,19 @@ def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: Noise
     return noise.to(latents.dtype)
 
 
+def perturbed(noise: Tensor, seeds: Tensor | Sequence[int], settings: NoiseSettings) -> Tensor:
+    """The noise that the model's input is made with, where the target stays `noise` [B,C,h,w]: ε + γ·ξ with ξ ~ N(0, 1).
+
+    So the model meets inputs that are a little wrong, as its own are in sampling: y = √ā·x₀ + √(1−ā)·(ε + γ·ξ)
+    (Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models", alg. 1).
+    """
+    if not settings.perturbation:
+        return noise
+    seeds = _numbers(seeds)
+    strength = _strengths(settings.perturbation, settings.perturbation_random, seeds, "input perturbation strength", noise.device)
+    return (noise + strength * gaussian(noise.shape, seeds, "input perturbation", noise.device)).to(noise.dtype)
+
+
 def gaussian(shape: Sequence[int], seeds: Tensor | Sequence[int], purpose: str, device: torch.device) -> Tensor:
     """N(0, 1), float32 `shape` [B,…] on `device`; row i is a function of (seeds[i], purpose), whatever the batch and the device."""
     drawn = _buffer(shape, device)
@@ -67,12 +89,13 @@ def gaussian(shape: Sequence[int], seeds: Tensor | Sequence[int], purpose: str, 
     return drawn.to(device, non_blocking=True)
 
 
-def sample_timesteps(seeds: Tensor | Sequence[int], schedule: NoiseSchedule) -> Tensor:
-    """One timestep an image, int64 [B] on the schedule's device, uniform over the schedule.
+def sample_timesteps(seeds: Tensor | Sequence[int], schedule: NoiseSchedule, among: range | None = None) -> Tensor:
+    """One timestep an image, int64 [B] on the schedule's device, uniform over `among` (the whole schedule when not given).
 
     `fold` is uniform over 2⁶³ values, so the remainder's bias is under 10⁻¹⁵.
     """
-    drawn = [fold(seed, "timestep") % len(schedule) for seed in _numbers(seeds)]
+    among = range(len(schedule)) if among is None else among
+    drawn = [among[fold(seed, "timestep") % len(among)] for seed in _numbers(seeds)]
     return torch.tensor(drawn, dtype=torch.int64).to(schedule.alphas_cumprod.device)
 
 
@@ -83,10 +106,19 @@ def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tens
     h, w|, per image and channel, never under 0.
     """
     shifts = gaussian((*latents.shape[:2], 1, 1), seeds, "noise offset", latents.device)
+    offset = _strengths(settings.offset, settings.offset_random, seeds, "noise offset strength", latents.device)
     if not settings.adaptive_scale:
-        return settings.offset * shifts
+        return offset * shifts
     means = latents.float().mean(dim=(2, 3), keepdim=True).abs()
-    return (settings.offset + settings.adaptive_scale * means).clamp(min=0) * shifts
+    return (offset + settings.adaptive_scale * means).clamp(min=0) * shifts
+
+
+def _strengths(most: float, random: bool, seeds: list[int], purpose: str, device: torch.device) -> float | Tensor:
+    """`most`, or [B,1,1,1] with a share of it for each image, uniform in 0 … 1 and a function of (seed, purpose)."""
+    if not random:
+        return most
+    shares = [python_rng(seed, purpose).random() for seed in seeds]
+    return torch.tensor([most * share for share in shares], dtype=torch.float32).view(-1, 1, 1, 1).to(device)
 
 
 def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> None:

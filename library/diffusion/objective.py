@@ -1,51 +1,105 @@
-"""The loss of each image: squared error between prediction and target, weighted by how noisy the image's timestep is."""
+"""The loss of each image: distance between prediction and target, masked, and weighted by how noisy the image's timestep is."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from library.diffusion.pointwise import Pointwise, PointwiseSettings
 from library.diffusion.schedule import NoiseSchedule, Prediction
 from library.errors import UserError
 
 
-class Objective:
-    """`objective(predicted, target, timesteps)` -> loss per image, float32 [B]; `weights` float32 [T] is the factor of each timestep.
+@dataclass(frozen=True)
+class ObjectiveSettings:
+    """How the loss differs from the plain mean squared error; the defaults leave it that. `Objective` says what each means."""
 
-    With snr = ā/(1−ā):
+    min_snr_gamma: float | None = None
+    debiased: bool = False
+    scale_v_like_noise: bool = False
+    v_like: float = 0.0
+    pointwise: PointwiseSettings = field(default_factory=PointwiseSettings)
+
+
+class Objective:
+    """`objective(predicted, target, timesteps, masks)` -> loss per image, float32 [B]; `weights` float32 [T] has each timestep's factor.
+
+    The weights, with snr = ā/(1−ā), are those of the error of x₀ that a paper gives, divided by what stands between that error and the
+    model's own: |ε̂−ε|² = snr·|x̂₀−x₀|² and |v̂−v|² = (snr+1)·|x̂₀−x₀|² (Salimans & Ho 2022, sec. 4 and app. D).
 
     * `min_snr_gamma` γ: min(snr, γ)/snr for ε, min(snr, γ)/(snr+1) for v (Hang et al. 2023, eq. 7 and app. A).
+    * `debiased`: 1/√snr for ε (Yu et al. 2023, "Debias the Training of Diffusion Models", the weight of the debiased loss), which is
+      √snr for x₀ and therefore √snr/(snr+1) for v.
     * `scale_v_like_noise`: snr/(snr+1), v models only. From x_t the noise follows as ε = √ā·v + √(1−ā)·x_t, so
       |ε̂−ε|² = ā·|v̂−v|² and ā = snr/(snr+1): the loss of a v model gets the scale that the same error has in an ε model.
-    * Both: min(snr, γ)/(snr+1). The min-SNR weight of v *is* that of ε times ā, and the change of scale is made once, not twice.
+    * It together with one of the first two: that one's v weight alone. The v weight *is* that of ε times ā, and the change of scale is
+      made once, not twice.
+    * `v_like` k: 1 + k·(snr+1)/snr, ε models only, on top of the others: the loss plus k times the same error as a v model has it.
 
-    Raises UserError for a γ that is not positive and for `scale_v_like_noise` with an ε model.
+    Where snr is 0 (zero terminal SNR) min-SNR has its limit: 1 for ε, 0 for v. Raises UserError for values that are out of range or
+    contradict each other, the kind of model, or such a schedule.
     """
 
-    def __init__(
-        self, schedule: NoiseSchedule, prediction: Prediction, min_snr_gamma: float | None = None, scale_v_like_noise: bool = False
-    ) -> None:
-        if min_snr_gamma is not None and min_snr_gamma <= 0:
-            raise UserError(f"--min_snr_gamma {min_snr_gamma:g}: must be over 0; 5 is the usual value, or leave the option out")
-        if scale_v_like_noise and prediction == "epsilon":
-            raise UserError(
-                "--scale_v_pred_loss_like_noise_pred: is for models that predict v; add --v_parameterization if yours does, or leave it out"
-            )
-        self.weights = _weights(schedule, prediction, min_snr_gamma, scale_v_like_noise)
+    def __init__(self, schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings | None = None) -> None:
+        settings = settings or ObjectiveSettings()
+        problems = _problems(schedule, prediction, settings)
+        if problems:
+            raise UserError(*problems)
+        self.weights = _weights(schedule, prediction, settings)
+        self.pointwise = Pointwise(schedule, settings.pointwise)
 
-    def __call__(self, predicted: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
-        """`predicted` and `target` [B,4,h,w] of any float type; `timesteps` int64 [B] on the schedule's device."""
-        losses = (predicted.float() - target.float()).square().mean(dim=(1, 2, 3))
-        return losses if self.weights is None else losses * self.weights[timesteps]
+    def __call__(self, predicted: Tensor, target: Tensor, timesteps: Tensor, masks: Tensor | None = None) -> Tensor:
+        """`predicted` and `target` [B,4,h,w] of any float type; `timesteps` int64 [B] on the schedule's device; `masks` [B,1,h,w] in 0…1.
+
+        What a mask leaves out counts as no error: the mean is over the whole image, so a small mask makes a small loss.
+        """
+        losses = self.pointwise(predicted.float(), target.float(), timesteps)
+        if masks is not None:
+            losses = losses * masks
+        per_image = losses.mean(dim=(1, 2, 3))
+        return per_image if self.weights is None else per_image * self.weights[timesteps]
 
 
-def _weights(schedule: NoiseSchedule, prediction: Prediction, gamma: float | None, scale_v_like_noise: bool) -> Tensor | None:
+def _problems(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings) -> list[str]:
+    gamma, problems = settings.min_snr_gamma, []
+    if gamma is not None and gamma <= 0:
+        problems.append(f"--min_snr_gamma {gamma:g}: must be over 0; 5 is the usual value, or leave the option out")
+    if settings.scale_v_like_noise and prediction == "epsilon":
+        problems.append(
+            "--scale_v_pred_loss_like_noise_pred: is for models that predict v; add --v_parameterization if yours does, or leave it out"
+        )
+    if settings.v_like < 0:
+        problems.append(f"--v_pred_like_loss {settings.v_like:g}: cannot be negative; 0.1 is a value to begin with")
+    if settings.v_like and prediction == "v_prediction":
+        problems.append("--v_pred_like_loss: is for models that predict the noise, and this one predicts v already; leave it out")
+    if settings.debiased and gamma is not None:
+        problems.append("--debiased_estimation_loss: weighs the timesteps another way than --min_snr_gamma does; leave one of them out")
+    if prediction == "epsilon" and not schedule.alphas_cumprod[-1] > 0:
+        for given, option in ((settings.debiased, "--debiased_estimation_loss"), (settings.v_like, "--v_pred_like_loss")):
+            if given:
+                problems.append(
+                    f"{option}: has an infinite weight at the last timestep of --zero_terminal_snr unless the model predicts v; "
+                    "leave one of them out"
+                )
+    return problems
+
+
+def _weights(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings) -> Tensor | None:
     """The factor of each timestep [T], or None when all are 1; computed once in float64."""
-    if gamma is None and not scale_v_like_noise:
+    gamma = settings.min_snr_gamma
+    if gamma is None and not (settings.debiased or settings.scale_v_like_noise or settings.v_like):
         return None
     alphas = schedule.alphas_cumprod.to("cpu", torch.float64)
     snr = alphas / (1.0 - alphas)
-    weights = torch.ones_like(snr) if gamma is None else snr.clamp(max=gamma) / snr
+    weights = torch.ones_like(snr)  # those of ε; times ā they are those of v
+    if gamma is not None:
+        weights = gamma / snr.clamp(min=gamma)  # min(snr, γ)/snr, also where snr is 0
+    elif settings.debiased and prediction == "epsilon":
+        weights = snr.rsqrt()
     if prediction == "v_prediction":
-        weights = weights * alphas
+        weights = snr.sqrt() / (snr + 1.0) if settings.debiased else weights * alphas
+    elif settings.v_like:
+        weights = weights * (1.0 + settings.v_like / alphas)
     return weights.to(schedule.alphas_cumprod.device, torch.float32)

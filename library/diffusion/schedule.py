@@ -29,6 +29,16 @@ class NoiseSchedule:
         betas = torch.linspace(BETA_START**0.5, BETA_END**0.5, TIMESTEPS, dtype=torch.float32) ** 2
         return cls(torch.cumprod(1.0 - betas, dim=0))
 
+    def with_zero_terminal_snr(self) -> NoiseSchedule:
+        """The schedule moved and stretched so that nothing of the image is left at the last timestep, and as much as before at the first.
+
+        √ā′_t = (√ā_t − √ā_T)·√ā_1 / (√ā_1 − √ā_T) (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+        sec. 3.1 and alg. 1).
+        """
+        roots = self.alphas_cumprod.double().sqrt()
+        moved = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
+        return NoiseSchedule(moved.square().to(self.alphas_cumprod.dtype))
+
     def __len__(self) -> int:
         return len(self.alphas_cumprod)
 

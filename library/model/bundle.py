@@ -32,6 +32,7 @@ class StableDiffusion:
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     source: ModelFacts | None = None
+    zero_terminal_snr: bool = False  # trained to start from pure noise, which samplers have to do too
     text_reader: TextReader = encode_text  # another one gives each cross-attention a context of its own (`new_words`)
 
     @property

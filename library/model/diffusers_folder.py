@@ -99,12 +99,14 @@ def _text_config(text_encoder: Any, dtype: torch.dtype | None) -> dict[str, Any]
 
 
 def _scheduler(model: StableDiffusion) -> dict[str, Any]:
-    source = model.source
+    source, common = model.source, {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "trained_betas": None}
+    if model.zero_terminal_snr:  # PNDM cannot
+        changed = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": model.prediction}
+        return SCHEDULERS["v2"] | SCHEDULE | common | changed
     if source is not None and source.layout == "diffusers":
         kept = source.path / "scheduler" / "scheduler_config.json"
         if kept.is_file():
             return json.loads(kept.read_text(encoding="utf-8"))
-    common = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "trained_betas": None}
     return SCHEDULERS[model.version] | SCHEDULE | common | {"prediction_type": model.prediction}
 
 

@@ -97,7 +97,7 @@ def _context(model: StableDiffusion, settings: GenerateSettings, device: torch.d
 
 
 def _denoise(model: StableDiffusion, settings: GenerateSettings, latents: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
-    scheduler = make_scheduler(settings.sampler, model.prediction)
+    scheduler = make_scheduler(settings.sampler, model.prediction, model.zero_terminal_snr)
     scheduler.set_timesteps(settings.steps, device=latents.device)
     step = _step_function(scheduler, generator)
     latents = latents * scheduler.init_noise_sigma

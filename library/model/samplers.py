@@ -6,10 +6,13 @@ import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from library.errors import UserError
 
 # β from 0.00085 to 0.012, linear in √β, over 1000 steps (Rombach et al. 2022, released configurations)
 SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_LEAST_SIGNAL = 2.0**-24  # ā at the last timestep of zero terminal SNR: 0 would make σ infinite; diffusers takes the same figure
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,29 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def make_scheduler(name: str, prediction: str) -> Any:
-    """diffusers' scheduler for the sampler `name` and a model that predicts "epsilon" or "v_prediction"."""
+def make_scheduler(name: str, prediction: str, zero_terminal_snr: bool = False) -> Any:
+    """diffusers' scheduler for the sampler `name` and a model that predicts "epsilon" or "v_prediction".
+
+    For a model trained with `zero_terminal_snr` it has that schedule, and starts at its last timestep (Lin et al. 2023, sec. 3.3).
+    """
     import diffusers
 
     if name not in SAMPLERS:
         raise UserError(f"--sample_sampler {name}: no such sampler; use one of {' '.join(SAMPLERS)}")
-    row = SAMPLERS[name]
+    row, schedule = SAMPLERS[name], SCHEDULE
+    if zero_terminal_snr:
+        schedule = SCHEDULE | {"trained_betas": zero_terminal_snr_betas()}
+        if row.scheduler != "DPMSolverSinglestepScheduler":  # which has no such setting, and starts there anyway
+            schedule["timestep_spacing"] = "trailing"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # diffusers means to drop "dpmsolver" some day
-        return getattr(diffusers, row.scheduler)(**SCHEDULE, **row.settings, prediction_type=prediction)
+        return getattr(diffusers, row.scheduler)(**schedule, **row.settings, prediction_type=prediction)
+
+
+def zero_terminal_snr_betas() -> list[float]:
+    """β of each timestep such that ā ends at 0 (or all but 0) and begins as before (Lin et al. 2023, alg. 1)."""
+    betas = np.linspace(SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5, SCHEDULE["num_train_timesteps"]) ** 2
+    roots = np.sqrt(np.cumprod(1.0 - betas))
+    alphas = ((roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))) ** 2
+    alphas[-1] = _LEAST_SIGNAL
+    return (1.0 - alphas / np.concatenate([[1.0], alphas[:-1]])).tolist()

@@ -11,6 +11,7 @@ from typing import Any
 from library.console import log
 from library.errors import UserError
 from library.options.declare import Script, options_of, values_of
+from library.options.loss_rules import averaging, loss_remarks, noise_and_loss
 from library.options.not_yet import refusal
 from library.options.suggest import closest, missing_path
 
@@ -195,14 +196,14 @@ def _logging(given: Given) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    _data_source, _resolution, _buckets, _augmentation, _noise, _optimizer, _attention, _network, _full_model, _word,
-    _saving, _sampling, _logging,
+    _data_source, _resolution, _buckets, _augmentation, _noise, noise_and_loss, averaging, _optimizer, _attention, _network,
+    _full_model, _word, _saving, _sampling, _logging,
 )  # fmt: skip
 
 
 def _paths(given: Given) -> Iterator[str]:
     """Everything that must already be there is there, and is what it should be: a file or a folder."""
-    for field in ("train_data_dir", "reg_data_dir"):
+    for field in ("train_data_dir", "reg_data_dir", "conditioning_data_dir"):
         value = getattr(given, field)
         if value is not None and Path(value).is_file():
             yield f"{given.at(field)}: {value} is a file; give the folder"
@@ -260,6 +261,7 @@ def _writable(given: Given, field: str) -> Iterator[str]:
 
 def _remarks(given: Given) -> Iterator[str]:
     """What is accepted as it always was, but hardly meant so."""
+    yield from loss_remarks(given)
     if given.sample_prompts is not None and given.sample_every_n_steps is None and given.sample_every_n_epochs is None:
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
     if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:

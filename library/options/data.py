@@ -69,6 +69,12 @@ class DataOptions:
         "face position.",
     )
     random_crop: bool = opt(False, "Crop at a random place instead of the centre. Not together with --cache_latents.")
+    conditioning_data_dir: str | None = opt(
+        None,
+        "Without --dataset_config, for --masked_loss: the folder of the mask images, each named like its image. White is trained, black is "
+        "not. It may hold folders of the same names as --train_data_dir does.",
+    )
+    alpha_mask: bool = opt(False, "Use the transparency of images as masks of the loss: what is transparent is not trained.")
     cache_latents: bool = opt(
         False,
         "Turn all images into latents once, before training, and keep them in main memory: faster, and needs less GPU memory. Recommended.",

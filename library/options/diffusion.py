@@ -22,6 +22,14 @@ class DiffusionOptions:
         "the offset; "
         "may be negative.",
     )
+    noise_offset_random_strength: bool = opt(False, "With --noise_offset: draw each image's strength between 0 and that value.")
+    ip_noise_gamma: float | None = opt(
+        None,
+        "Input perturbation: disturbs what the model sees but not what it has to answer, against errors that add up in sampling. "
+        "About 0.1; left out = off.",
+        at_least=0,
+    )
+    ip_noise_gamma_random_strength: bool = opt(False, "With --ip_noise_gamma: draw each image's strength between 0 and that value.")
     multires_noise_iterations: int | None = opt(
         None,
         "Adds noise at several resolutions (pyramid noise), so many of them; 6 to 10. Left out = off.",
@@ -41,4 +49,37 @@ class DiffusionOptions:
     scale_v_pred_loss_like_noise_pred: bool = opt(
         False,
         "With --v_parameterization: weigh the loss over the timesteps as a noise-predicting model does.",
+    )
+    debiased_estimation_loss: bool = opt(
+        False,
+        "Weighs the loss so that errors of the image count more evenly over the timesteps. Not together with --min_snr_gamma.",
+    )
+    v_pred_like_loss: float | None = opt(
+        None,
+        "For models that predict noise: add so much of the loss as a v-predicting model has it; 0.1 to begin with. Left out = off.",
+        at_least=0,
+    )
+    loss_type: str = opt(
+        "l2",
+        "How far off a prediction is: l2 (squared), l1, huber or smooth_l1 (both squared near 0 and absolute far off: odd images in the "
+        "data spoil less).",
+        choices=("l1", "l2", "huber", "smooth_l1"),
+    )
+    huber_schedule: str = opt(
+        "snr",
+        "How the threshold between near and far of huber and smooth_l1 goes over the timesteps.",
+        choices=("constant", "exponential", "snr"),
+    )
+    huber_c: float = opt(0.1, "That threshold at the noisiest timestep (with constant: at all); over 0, at most 1.", at_least=0)
+    huber_scale: float = opt(1.0, "Multiplies that threshold at all timesteps.", at_least=0)
+    min_timestep: int = opt(0, "Train only timesteps from this one on, 0 to 999: low ones hold detail, high ones composition.", at_least=0)
+    max_timestep: int = opt(1000, "Train only timesteps below this one, 1 to 1000.", at_least=1, at_most=1000)
+    zero_terminal_snr: bool = opt(
+        False,
+        "Train with a schedule that ends in pure noise, so that really dark and bright images can be drawn. For --v_parameterization; "
+        "samples of the suite use it too, other programs have to be told.",
+    )
+    masked_loss: bool = opt(
+        False,
+        "Count the loss only where mask images are white; conditioning_data_dir names their folder, in each subset or on the command line.",
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from library.options.averaging import AveragingOptions
 from library.options.config import ConfigOptions
 from library.options.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
 from library.options.declare import Script
@@ -19,6 +20,7 @@ from library.options.sampling import SamplingOptions
 from library.options.saving import NetworkSavingOptions
 from library.options.textual_inversion import EmbeddingSavingOptions, WordOptions
 from library.options.training import TrainingOptions
+from library.options.validation import ValidationOptions
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ class TrainNetwork(Script):
     training: TrainingOptions
     optimizer: OptimizerOptions
     diffusion: DiffusionOptions
+    averaging: AveragingOptions
+    validation: ValidationOptions
     saving: NetworkSavingOptions
     sampling: SamplingOptions
     logging: LoggingOptions
@@ -74,6 +78,8 @@ class TrainDb(Script):
     training: TrainingOptions
     optimizer: OptimizerOptions
     diffusion: DiffusionOptions
+    averaging: AveragingOptions
+    validation: ValidationOptions
     saving: CheckpointSavingOptions
     sampling: SamplingOptions
     logging: LoggingOptions
@@ -94,6 +100,8 @@ class FineTune(Script):
     training: TrainingOptions
     optimizer: OptimizerOptions
     diffusion: DiffusionOptions
+    averaging: AveragingOptions
+    validation: ValidationOptions
     saving: CheckpointSavingOptions
     sampling: SamplingOptions
     logging: LoggingOptions
@@ -114,6 +122,8 @@ class TrainTextualInversion(Script):
     training: TrainingOptions
     optimizer: OptimizerOptions
     diffusion: DiffusionOptions
+    averaging: AveragingOptions
+    validation: ValidationOptions
     saving: EmbeddingSavingOptions
     sampling: SamplingOptions
     logging: LoggingOptions

@@ -19,29 +19,32 @@ from library.data.batch import Batch
 from library.data.dataset import TrainingDataset
 from library.data.latent_cache import LatentCache
 from library.data.loader import EpochLoader, worker_count
-from library.diffusion.noise import NoiseSettings
-from library.diffusion.objective import Objective
-from library.diffusion.schedule import NoiseSchedule
-from library.errors import Stopped
+from library.errors import Stopped, UserError
 from library.model.attention import set_attention
 from library.model.facts import usable_clip_skip
 from library.model.load import load
 from library.model.tokenizer import WINDOW, ClipTokenizer, without_padding
 from library.options.declare import Script, values_of
 from library.seeds import fold
+from library.training.ema import Ema
 from library.training.events import RunEvents
 from library.training.inputs import Inputs
 from library.training.loop import train
 from library.training.lr_schedule import MadeSchedule, make_schedule
 from library.training.method import Method
+from library.training.noise_and_loss import noise_settings, objective_of, schedule_of
 from library.training.optimizer import MadeOptimizer, make_optimizer
 from library.training.optimizer_table import resolve_name
 from library.training.precision import check_device, frozen_dtype
+from library.training.resume import Resumption
 from library.training.samples import Samples
 from library.training.state import TrainState
 from library.training.state_files import check_can_be_kept, load_training, load_weights
 from library.training.stop import StopRequest
 from library.training.task import DiffusionTask
+from library.training.validation import Validation
+from library.training.validation_plan import ValidationPlan
+from library.training.validator import Validator
 
 
 def train_model(options: Script, inputs: Inputs, method: Method, samples: Samples | None) -> None:
@@ -68,6 +71,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         enable = getattr(model.text_encoder, "activation_checkpointing_enable", None) or model.text_encoder.gradient_checkpointing_enable
         enable()
 
+    validation = _validation(options, inputs, model, method, accelerator) if inputs.validation else None
     cache = _latent_cache(options, inputs, model, accelerator) if options.data.cache_latents else None
     if cache is None:
         model.vae.to(accelerator.device)
@@ -83,7 +87,12 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         load_training(resumed.folder, made.optimizer, schedule.schedule, accelerator.scaler, resumed.new_rates)
     if options.saving.save_state:
         check_can_be_kept(made.optimizer, schedule.schedule)
-    attached = events.attach(model, made, schedule.schedule, state)
+    ema = _ema(options, made, resumed)
+    validator = None
+    if validation is not None:
+        plan = ValidationPlan.from_values(values_of(options))
+        validator = Validator(plan, inputs.validation, validation, accelerator, task, made.optimizer, state)
+    attached = events.attach(model, made, schedule.schedule, state, ema, validator)
     with StopRequest() as stop:
         finished = train(
             accelerator=accelerator,
@@ -143,6 +152,7 @@ def _model(options: Script, method: Method, accelerator: Accelerator) -> Any:
     xformers = values["xformers"] or values.get("diffusers_xformers")
     attention = "xformers" if xformers else "mem_eff" if values["mem_eff_attn"] else "sdpa"
     set_attention(model.unet, model.vae, attention)
+    model.zero_terminal_snr = values["zero_terminal_snr"]
     return model
 
 
@@ -171,6 +181,29 @@ def _latent_cache(options: Script, inputs: Inputs, model: Any, accelerator: Acce
     )
     model.vae.to("cpu")
     return cache
+
+
+def _validation(options: Script, inputs: Inputs, model: Any, method: Method, accelerator: Accelerator) -> Validation:
+    """Encode what is validated with; the VAE may leave the device afterwards."""
+    assert inputs.validation is not None
+    plan = ValidationPlan.from_values(values_of(options))
+    model.vae.to(accelerator.device)
+    adapt = _unpadded if values_of(options).get("no_token_padding") else lambda batch: batch
+    workers = worker_count(options.data.max_data_loader_n_workers)
+    return Validation.prepare(inputs.validation, plan.seed, plan.max_batches, model, method.rewrite_caption, adapt, accelerator, workers)
+
+
+def _ema(options: Script, made: MadeOptimizer, resumed: Resumption | None) -> Ema | None:
+    """The average of all that is trained, going on from the state's where there is one."""
+    decay = options.averaging.ema_decay
+    if decay is None:
+        return None
+    if hasattr(made.optimizer, "train"):
+        raise UserError(f"--ema_decay: {made.name} averages the weights itself, and saves the average; leave --ema_decay out")
+    ema = Ema([parameter for group in made.optimizer.param_groups for parameter in group["params"]], decay)
+    if resumed and not ema.load(resumed.folder):
+        log.warning(f"--ema_decay: {resumed.folder} holds no average; it begins with the weights after update {resumed.state.step}")
+    return ema
 
 
 def _batches(
@@ -219,12 +252,8 @@ def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs) ->
 
 def _task(options: Script, model: Any, method: Method, accelerator: Accelerator) -> DiffusionTask:
     values = values_of(options)
-    schedule = NoiseSchedule.stable_diffusion().to(accelerator.device)
-    objective = Objective(schedule, model.prediction, values["min_snr_gamma"], values["scale_v_pred_loss_like_noise_pred"])
-    noise = NoiseSettings(
-        values["noise_offset"] or 0.0,
-        values["adaptive_noise_scale"] or 0.0,
-        values["multires_noise_iterations"] or 0,
-        values["multires_noise_discount"],
-    )
-    return DiffusionTask(model, method, schedule, objective, noise, usable_clip_skip(model.version, values["clip_skip"]))
+    schedule = schedule_of(values, accelerator.device)
+    objective = objective_of(values, schedule, model.prediction)
+    clip_skip = usable_clip_skip(model.version, values["clip_skip"])
+    timesteps = range(values["min_timestep"], values["max_timestep"])
+    return DiffusionTask(model, method, schedule, objective, noise_settings(values), clip_skip, timesteps)

@@ -31,6 +31,10 @@ class FileNames:
         """The file kept after update `step`, counted from 1."""
         return self.folder / f"{self.name or 'at'}-step{step:08d}{self.extension}"
 
+    def best(self) -> Path:
+        """The file with the lowest validation loss so far."""
+        return self.folder / f"{self.name or 'last'}-best{self.extension}"
+
     def last(self) -> Path:
         """The file of the run's end."""
         return self.folder / f"{self.name or 'last'}{self.extension}"
@@ -48,12 +52,12 @@ class Kept:
 
 
 class Checkpointer:
-    """Writes what the plan says, files and (where `states` is given) states beside them, and removes what retention says: only
+    """Writes what the plan says, files and (where given) averages of weights and states beside them, and removes what retention says: only
     after the new ones are whole."""
 
-    def __init__(self, plan: RunPlan, files: Kept, states: Kept | None = None):
-        self.plan = plan
-        self.kinds = (files,) if states is None else (files, states)
+    def __init__(self, plan: RunPlan, files: Kept, states: Kept | None = None, averages: Kept | None = None):
+        self.plan, self.states = plan, states
+        self.kinds = tuple(kind for kind in (files, averages, states) if kind is not None)
 
     def after_update(self, epoch: int, step: int) -> Path | None:
         """Keep a file after update `step` (from 1) of epoch `epoch` (epochs done) where the plan has one."""
@@ -84,16 +88,21 @@ class Checkpointer:
         """Keep a file after update `step`, whatever the plan says: the run is stopped there."""
         return self._write([kind.names.step(step) for kind in self.kinds], epoch, step)
 
+    def best(self, epoch: int, step: int) -> Path:
+        """Keep what has the lowest validation loss so far, in the place of what had it before; no state."""
+        kinds = [kind for kind in self.kinds if kind is not self.states]
+        return self._write([kind.names.best() for kind in kinds], epoch, step)
+
     def at_end(self, epoch: int, step: int) -> Path:
         """Write the run's product."""
         return self._write([kind.names.last() for kind in self.kinds], epoch, step)
 
     def state_at_step(self, step: int) -> Path | None:
         """The state that `at_step` writes, if states are kept."""
-        return self.kinds[1].names.step(step) if len(self.kinds) > 1 else None
+        return None if self.states is None else self.states.names.step(step)
 
     def _write(self, paths: list[Path], epoch: int, step: int) -> Path:
-        for kind, path in zip(self.kinds, paths, strict=True):
+        for kind, path in zip(self.kinds, paths, strict=False):  # the best has no state, which is the last kind
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that fails early leaves nothing behind
                 kind.write(path, epoch, step)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from library.options.declare import Script, values_of
 from library.training import metadata as facts
 from library.training.checkpointer import Checkpointer, FileNames, Kept
 from library.training.data_facts import data_metadata
+from library.training.ema import Ema
 from library.training.inputs import Inputs
 from library.training.loop import Events, UpdateReport
 from library.training.method import Method
@@ -23,6 +25,7 @@ from library.training.samples import Samples
 from library.training.state import TrainState
 from library.training.state_files import write_state
 from library.training.tracker import Tracker
+from library.training.validator import Validator
 
 
 class RunEvents:
@@ -50,9 +53,18 @@ class RunEvents:
         self._made: MadeOptimizer | None = None
         self._training_began = 0.0
 
-    def attach(self, model: Any, made: MadeOptimizer, schedule: Any, state: TrainState) -> Events:
+    def attach(
+        self,
+        model: Any,
+        made: MadeOptimizer,
+        schedule: Any,
+        state: TrainState,
+        ema: Ema | None = None,
+        validator: Validator | None = None,
+    ) -> Events:
         """The loop's events, now that model and optimizer exist; `state` is the one that the loop moves on."""
         saving = self._options.saving
+        self._ema, self._validator = ema, validator
         self._model, self._made, self._schedule, self._state = model, made, schedule, state
         self._first_step = state.step
         folder, name = Path(saving.output_dir), saving.output_name
@@ -64,7 +76,8 @@ class RunEvents:
             saving.save_last_n_epochs_state or saving.save_last_n_epochs,
             saving.save_last_n_steps_state or saving.save_last_n_steps,
         )
-        self._checkpointer = Checkpointer(self._inputs.plan, files, states if saving.save_state else None)
+        averages = replace(files, names=replace(names, name=f"{name or 'last'}-ema"), write=self._write_average) if ema else None
+        self._checkpointer = Checkpointer(self._inputs.plan, files, states if saving.save_state else None, averages)
         if self._accelerator.is_main_process:
             self._tracker = Tracker.from_options(self._options, self._method.name)
         return Events(
@@ -73,6 +86,7 @@ class RunEvents:
             on_update=self._on_update,
             after_update=self._after_update,
             after_epoch=self._after_epoch,
+            enough=lambda: validator is not None and validator.enough,
         )
 
     def finish(self) -> None:
@@ -80,8 +94,9 @@ class RunEvents:
         if not self._accelerator.is_main_process:
             self._accelerator.wait_for_everyone()
             return
-        plan = self._inputs.plan
-        product = self._checkpointer.at_end(plan.epochs, plan.updates)
+        plan, state = self._inputs.plan, self._state
+        ended_early = state.step < plan.updates
+        product = self._checkpointer.at_end(state.epoch + (state.position > 0) if ended_early else plan.epochs, state.step)
         self._tell_time()
         log.info(f"result: {product}")
         self._tell_places()
@@ -123,6 +138,10 @@ class RunEvents:
             self._tracker.close()
 
     def _before_training(self) -> None:
+        if self._validator is not None and self._state.step == 0:
+            loss = self._validator.at_start()
+            if self._tracker is not None:
+                self._tracker.log(0, {"loss/validation": loss})
         self._training_began = time.time()
 
     def _rates(self) -> dict[str, float]:
@@ -135,7 +154,20 @@ class RunEvents:
         if self._tracker is not None:
             self._tracker.log(report.step, {"loss/current": report.loss, "loss/average": report.average, **report.extra})
 
+    def _validate(self, epochs: int, step: int, at_epoch_end: bool) -> None:
+        """Before anything is saved: a state holds the validation of its moment."""
+        found = None if self._validator is None else self._validator.after(step, epochs, at_epoch_end)
+        if found is None:
+            return
+        if self._tracker is not None:
+            self._tracker.log(step, {"loss/validation": found.loss})
+        if found.is_best and self._validator.plan.save_best:
+            self._on_main(lambda: self._checkpointer.best(epochs, step))
+
     def _after_update(self, epochs: int, step: int) -> None:
+        if self._ema is not None:
+            self._ema.update()
+        self._validate(epochs, step, at_epoch_end=False)
         if self._inputs.plan.is_save_step(step):
             self._on_main(lambda: self._checkpointer.after_update(epochs, step))
         self._draw(step, epochs, at_epoch_end=False)
@@ -145,6 +177,7 @@ class RunEvents:
         if self._tracker is not None and losses:
             self._tracker.log(epochs, {"loss/epoch": sum(losses) / len(losses)})
         losses.clear()
+        self._validate(epochs, step, at_epoch_end=True)
         if self._inputs.plan.is_save_epoch(epochs):
             self._on_main(lambda: self._checkpointer.after_epoch(epochs, step))
         self._draw(step, epochs, at_epoch_end=True)
@@ -155,7 +188,8 @@ class RunEvents:
 
     def _drawn(self, step: int, epoch: int, at_epoch_end: bool) -> None:
         # a network's own dropouts must not act in samples; generate() sees to the model's parts only
-        with weights_to_keep(self._made.optimizer), evaluating(*self._method.modules()), self._accelerator.autocast():
+        kept = self._ema.averaged() if self._ema and self._options.averaging.ema_for_samples else weights_to_keep(self._made.optimizer)
+        with kept, evaluating(*self._method.modules()), self._accelerator.autocast():
             self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device)
 
     def _on_main(self, act: Any) -> None:
@@ -171,10 +205,15 @@ class RunEvents:
         with weights_to_keep(self._made.optimizer):
             self._method.save(path, save_dtype(values["save_precision"]), metadata)
 
+    def _write_average(self, path: Path, epochs: int, step: int) -> None:
+        assert self._ema is not None
+        with self._ema.averaged():
+            self._write(path, epochs, step)
+
     def _write_state(self, path: Path, epochs: int, step: int) -> None:
         inputs = self._inputs
         facts = run_facts(self._options, inputs.data, inputs.processes, inputs.plan.updates)
-        write_state(path, self._method, self._made.optimizer, self._schedule, self._accelerator.scaler, self._state, facts)
+        write_state(path, self._method, self._made.optimizer, self._schedule, self._accelerator.scaler, self._state, facts, self._ema)
 
     def _metadata(self) -> dict[str, str]:
         plan = self._inputs.plan

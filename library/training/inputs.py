@@ -10,14 +10,17 @@ from library.console import log
 from library.data.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching, read_config
 from library.data.buckets import FilledData, fill
 from library.data.folders import from_folders
+from library.data.mask_files import with_masks
 from library.data.metadata import from_metadata
 from library.data.records import scan
 from library.data.sampler import EpochSampler
+from library.data.validation_split import split_validation
 from library.errors import UserError
 from library.options.declare import Script, values_of
 from library.training.plan import RunPlan, Start, make_plan, plan_lines
 from library.training.resume import Resumption, end_lines, resumption
 from library.training.saved_state import SavedState
+from library.training.validation_plan import check_validation
 
 ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
 
@@ -31,6 +34,7 @@ class Inputs:
     processes: int
     resumed: Resumption | None = None
     start: Start | None = None
+    validation: FilledData | None = None  # images that are never trained on
 
     def sampler(self, seed: int) -> EpochSampler:
         """The order of every epoch under `seed`."""
@@ -46,7 +50,11 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
     blueprint = _blueprint(values, forms)
     if values["cache_latents"] and (faults := check_caching(blueprint)):
         raise UserError(*faults)
-    data = fill(scan(blueprint), values.get("prior_loss_weight", 1.0))
+    found = with_masks(scan(blueprint), values["masked_loss"])
+    kept, apart = split_validation(found)
+    data = fill(kept, values.get("prior_loss_weight", 1.0))
+    validation = fill(apart) if apart else None
+    check_validation(values, validation, saved.state.validated if saved else None)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     resumed = resumption(saved, options, data, processes) if saved else None
     start = _start(resumed, data, processes) if resumed else None
@@ -64,7 +72,7 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
     if saved and resumed:
         _refuse_finished(resumed, plan, values["max_train_epochs"])
         resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
-    return Inputs(data, plan, processes, resumed, start)
+    return Inputs(data, plan, processes, resumed, start, validation)
 
 
 def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
@@ -119,6 +127,9 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
             lines.append(
                 f"    bucket {size[0]}×{size[1]}: {count} an epoch, {-(-count // (figures.batch_size * inputs.processes))} batches"
             )
+    if inputs.validation is not None:
+        count = len(inputs.validation.records)
+        lines.append(f"validation: {count} image{'s' if count > 1 else ''}, which are not trained on")
     lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
     for line in lines:
         log.info(line)
@@ -134,7 +145,11 @@ def _tell_resumed(resumed: Resumption) -> None:
 
 
 def _subset_line(data: FilledData, number: int, subset: Any) -> str:
-    count = sum(record.dataset == number and record.subset is subset for record in data.records)
+    mine = [record for record in data.records if record.dataset == number and record.subset is subset]
     kind = "regularization, " if subset.is_reg else ""
     words = f", class tokens “{subset.class_tokens}”" if subset.class_tokens else ""
-    return f"{subset.image_dir or subset.metadata_file}: {kind}{count} images × {subset.num_repeats} repeats{words}"
+    masks = f", masks from {subset.conditioning_data_dir}" if any(record.mask for record in mine) else ""
+    masks = masks or (", transparency as mask" if subset.alpha_mask else "")
+    weight = f", loss × {subset.loss_weight:g}" if subset.loss_weight != 1 else ""
+    place = subset.image_dir or subset.metadata_file
+    return f"{place}: {kind}{len(mine)} images × {subset.num_repeats} repeats{words}{masks}{weight}"

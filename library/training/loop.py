@@ -39,6 +39,7 @@ class Events:
     before_training: Callable[[], None] = lambda: None
     after_update: Callable[[int, int], None] = lambda epochs, step: None  # epochs done, updates done
     after_epoch: Callable[[int, int], None] = lambda epochs, step: None
+    enough: Callable[[], bool] = lambda: False  # asked after an update and after an epoch: whether the run ends there, as if it were done
 
 
 def train(
@@ -112,16 +113,18 @@ def train(
                     ending = report(waiting) or ending  # nothing is saved before its loss is known to be finite
                     waiting = None
                 events.after_update(epoch + (1 if state.position >= length(epoch) else 0), state.step)
-                if ending or state.step >= plan.updates:
+                if ending or state.step >= plan.updates or events.enough():
                     break
             ending = report(waiting) or ending or (alone and stop())
             waiting = None
-            if ending and state.step < plan.updates:
+            if events.enough() and state.position < length(epoch):
+                break  # inside an epoch, which is not over
+            if ending and state.step < plan.updates and not events.enough():
                 return False  # also at an epoch's end: what is due there is done when the run goes on
             if state.position >= length(epoch):
                 state.epoch, state.position, state.cuts = epoch + 1, 0, ()
             events.after_epoch(epoch + 1, state.step)
-            if state.step >= plan.updates:
+            if state.step >= plan.updates or events.enough():
                 break
     return True
 

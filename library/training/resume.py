@@ -16,7 +16,7 @@ from library.training.saved_state import SavedState
 from library.training.state import TrainState
 
 # Options that change nothing of what is trained, or are told in other words: by the data, the sizes of batches, the run's end.
-_UNTOLD_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config"})
+_UNTOLD_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config", "validation"})
 _UNTOLD = frozenset(
     "dataset_config train_data_dir reg_data_dir in_json dataset_repeats dataset_class train_batch_size cache_latents "
     "cache_latents_to_disk vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps "
@@ -24,9 +24,7 @@ _UNTOLD = frozenset(
     "network_weights dim_from_weights weights init_word".split()
 )
 _RATES = frozenset({"learning_rate", "unet_lr", "text_encoder_lr"})
-_CURVE = frozenset(
-    "lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power".split()
-)
+_CURVE = frozenset("lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power".split())
 
 
 @dataclass(frozen=True)
@@ -58,6 +56,7 @@ def run_facts(options: Script, data: FilledData, processes: int, updates: int) -
         "batches_per_epoch": EpochSampler(data, 0, processes).batches_per_epoch,
         "images": _digest(_showings(data)),
         "captions": _digest(f"{record.key}\0{record.caption}" for record in data.records),
+        "weights": _digest(f"{one.key}\0{one.subset.loss_weight}\0{bool(one.mask or one.subset.alpha_mask)}" for one in data.records),
     }
 
 
@@ -77,6 +76,8 @@ def resumption(saved: SavedState, options: Script, data: FilledData, processes: 
     else:
         if before["captions"] != now["captions"]:
             lines.append("captions are no longer what they were: the new ones are trained from here on")
+        if before.get("weights", now["weights"]) != now["weights"]:
+            lines.append("loss weights or masks of images are no longer what they were: the new ones are used from here on")
         lines += _size_lines(before, now, state)
     if before["accumulation"] != now["accumulation"]:
         lines.append(

@@ -11,6 +11,7 @@ from typing import Any
 from library.data.sampler import Cut
 from library.errors import UserError
 from library.training.state import RunningMean, TrainState
+from library.training.validation_plan import Standing
 
 FORMAT = 1
 FACTS_FILE = "state.json"
@@ -69,8 +70,7 @@ def _what_it_is(folder: Path) -> str:
         return f"is not a saved state but holds {len(inside)}; the newest is --resume {inside[-1]}"
     if any((folder / name).is_file() for name in _OLD_STYLE):
         return (
-            "is a state as accelerate writes it (sd-scripts), which does not tell where the run stood and is not read here; "
-            f"{_ANOTHER_WAY}"
+            f"is a state as accelerate writes it (sd-scripts), which does not tell where the run stood and is not read here; {_ANOTHER_WAY}"
         )
     return f"is not a saved state (there is no {FACTS_FILE} in it); states are the folders <name>-…-state that --save_state writes"
 
@@ -79,7 +79,13 @@ def _state(found: Mapping[str, Any]) -> TrainState:
     numbers = {name: _count(found, name) for name in ("seed", "step", "epoch", "position")}
     cuts = tuple(Cut(tuple(int(size) for size in cut["sizes"]), int(cut["batches"])) for cut in found["cuts"])
     mean = None if found["mean"] is None else RunningMean(**found["mean"])
-    return TrainState(**numbers, cuts=cuts, mean=mean, epoch_losses=[float(loss) for loss in found["epoch_losses"]])
+    return TrainState(
+        **numbers,
+        cuts=cuts,
+        mean=mean,
+        epoch_losses=[float(loss) for loss in found["epoch_losses"]],
+        validated=Standing(**found.get("validated", {})),
+    )
 
 
 def _count(found: Mapping[str, Any], name: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from library.data.sampler import Cut
+from library.training.validation_plan import Standing
 
 
 @dataclass
@@ -44,3 +45,4 @@ class TrainState:
     cuts: tuple[Cut, ...] = ()
     mean: RunningMean | None = None
     epoch_losses: list[float] = field(default_factory=list)
+    validated: Standing = field(default_factory=Standing)

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.errors import UserError
 from library.files import atomic_folder
+from library.training.ema import Ema
 from library.training.method import Method
 from library.training.rate_ratios import RATIO
 from library.training.saved_state import FACTS_FILE, facts_text
@@ -24,13 +25,22 @@ TRAINING_FILE = "training.pt"
 
 
 def write_state(
-    folder: Path, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any, state: TrainState, run: Mapping[str, Any]
+    folder: Path,
+    method: Method,
+    optimizer: Any,
+    schedule: LRScheduler,
+    scaler: Any,
+    state: TrainState,
+    run: Mapping[str, Any],
+    ema: Ema | None = None,
 ) -> None:
     """Write the state into `folder`, which is there whole or not at all; `run` are the facts of `library.training.resume`."""
     with atomic_folder(folder) as fresh:
         for place, module in enumerate(method.modules()):
             save_file(_own_tensors(module.state_dict()), fresh / _weights_file(place))
         torch.save(_remembered(optimizer, schedule, scaler), fresh / TRAINING_FILE)
+        if ema is not None:
+            ema.save(fresh)
         sizes = {path.name: path.stat().st_size for path in sorted(fresh.iterdir())}
         (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes), encoding="utf-8")
 

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from library.data.batch import Batch
 from library.data.latent_cache import draw_latents
-from library.diffusion.noise import NoiseSettings, sample_noise, sample_timesteps
+from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
+from library.seeds import fold
 from library.training.method import Method
 
 
@@ -23,7 +24,14 @@ class DiffusionTask(nn.Module):
     """
 
     def __init__(
-        self, model: Any, method: Method, schedule: NoiseSchedule, objective: Objective, noise: NoiseSettings, clip_skip: int | None
+        self,
+        model: Any,
+        method: Method,
+        schedule: NoiseSchedule,
+        objective: Objective,
+        noise: NoiseSettings,
+        clip_skip: int | None,
+        timesteps: range | None = None,
     ):
         super().__init__()
         self.unet: nn.Module = model.unet
@@ -32,23 +40,48 @@ class DiffusionTask(nn.Module):
         self._model = [model]  # a list, so that nn.Module does not look inside
         self._method = method
         self.schedule, self.objective, self.noise, self.clip_skip = schedule, objective, noise, clip_skip
+        self.timesteps = range(len(schedule)) if timesteps is None else timesteps  # those that are trained
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Batch of `library.data.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
-        model = self._model[0]
-        latents = self._latents(batch)  # [B,4,h,w]
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self._method.trains_text_encoder(step)):
-            context = model.encode_text(batch.input_ids, batch.token_weights, self.clip_skip)  # [B,T,D]
-        noise = sample_noise(latents, batch.seeds, self.noise)
-        t = sample_timesteps(batch.seeds, self.schedule)  # [B]
-        noisy = self.schedule.add_noise(latents, noise, t)
-        # Under autocast the U-Net takes float32; a U-Net kept in half precision without autocast needs its own dtype.
-        predicted = self.unet(noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)).sample
-        target = self.schedule.target(model.prediction, latents, noise, t)
-        per_image = self.objective(predicted.float(), target.float(), t)
+        context = self._context(batch, self._method.trains_text_encoder(step))
+        t = sample_timesteps(batch.seeds, self.schedule, self.timesteps)  # [B]
+        per_image = self._losses(batch, self.latents(batch), context, t, batch.seeds)
         return (per_image * batch.loss_weights).mean(), per_image.detach()
 
-    def _latents(self, batch: Batch) -> Tensor:
+    def evaluate(self, batch: Batch, rounds: int) -> Tensor:
+        """Loss of each image without gradients, float32 [B]: the mean over `rounds` timesteps, spread evenly over those that are trained.
+
+        Timesteps and noise are functions of the image's seed, so that the same weights always give the same figure.
+        """
+        with torch.no_grad():
+            latents, context = self.latents(batch), self._context(batch, trained=False)
+            losses = [self._losses(batch, latents, context, *self._place(batch, number, rounds)) for number in range(rounds)]
+            return torch.stack(losses).mean(dim=0)
+
+    def _context(self, batch: Batch, trained: bool) -> Tensor:
+        """What the captions say to the U-Net [B,T,D], with gradients where the text encoder is trained."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            return self._model[0].encode_text(batch.input_ids, batch.token_weights, self.clip_skip)
+
+    def _losses(self, batch: Batch, latents: Tensor, context: Tensor, t: Tensor, seeds: Tensor) -> Tensor:
+        """Loss of each image [B] at timesteps `t` [B], its noise drawn from `seeds` [B]."""
+        noise = sample_noise(latents, seeds, self.noise)
+        noisy = self.schedule.add_noise(latents, perturbed(noise, seeds, self.noise), t)
+        # Under autocast the U-Net takes float32; a U-Net kept in half precision without autocast needs its own dtype.
+        predicted = self.unet(noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)).sample
+        target = self.schedule.target(self._model[0].prediction, latents, noise, t)
+        return self.objective(predicted.float(), target.float(), t, batch.masks)
+
+    def _place(self, batch: Batch, number: int, rounds: int) -> tuple[Tensor, Tensor]:
+        """Timesteps and seeds [B] of one round: each image at its own place inside the round's share of the timesteps."""
+        seeds = [fold(seed, "validation", number) for seed in batch.seeds.tolist()]
+        count = len(self.timesteps)
+        first, last = number * count // rounds, (number + 1) * count // rounds
+        places = [self.timesteps[first + fold(seed, "timestep") % max(1, last - first)] for seed in seeds]
+        return torch.tensor(places, dtype=torch.int64).to(self.schedule.alphas_cumprod.device), torch.tensor(seeds, dtype=torch.int64)
+
+    def latents(self, batch: Batch) -> Tensor:
         """Latents [B,4,h,w], float32, scaled to unit deviation: the cached draw, or the same draw from the VAE's output."""
         model = self._model[0]
         if batch.latents is not None:

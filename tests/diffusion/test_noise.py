@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from library.diffusion.noise import NoiseSettings, sample_noise, sample_timesteps
+from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
 from library.diffusion.schedule import NoiseSchedule
 from library.errors import UserError
 
@@ -12,8 +12,9 @@ EVERY_KIND = [
     NoiseSettings(offset=0.1),
     NoiseSettings(offset=0.1, adaptive_scale=0.05),
     NoiseSettings(multires_iterations=6, multires_discount=0.3),
+    NoiseSettings(offset=0.1, offset_random=True),
 ]
-KINDS = pytest.mark.parametrize("settings", EVERY_KIND, ids=["plain", "offset", "adaptive", "multires"])
+KINDS = pytest.mark.parametrize("settings", EVERY_KIND, ids=["plain", "offset", "adaptive", "multires", "random offset"])
 
 
 def some_latents(count: int, height: int = 16, width: int = 12) -> torch.Tensor:
@@ -146,6 +147,9 @@ def test_timesteps_are_each_images_own_and_uniform():
         ({"multires_iterations": -1}, "--multires_noise_iterations -1"),
         ({"multires_iterations": 6, "multires_discount": 0.0}, "--multires_noise_discount 0"),
         ({"offset": 0.1, "multires_iterations": 6}, "exclude each other"),
+        ({"offset_random": True}, "--noise_offset_random_strength"),
+        ({"perturbation": -0.1}, "--ip_noise_gamma -0.1"),
+        ({"perturbation_random": True}, "--ip_noise_gamma_random_strength"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_option(values, named):
@@ -153,3 +157,46 @@ def test_settings_that_make_no_sense_are_refused_by_option(values, named):
         NoiseSettings(**values)
     assert len(fault.value.problems) == 1
     assert named in fault.value.problems[0]
+
+
+def test_a_random_offset_is_uniform_up_to_the_strength_asked_for():
+    latents, seeds = torch.zeros(2000, 4, 2, 2), range(2000)
+    plain = sample_noise(latents, seeds, NoiseSettings())
+    units = (sample_noise(latents, seeds, NoiseSettings(offset=1.0)) - plain)[:, :, 0, 0]
+    shifts = (sample_noise(latents, seeds, NoiseSettings(offset=0.5, offset_random=True)) - plain)[:, :, 0, 0]
+    strengths = shifts / units
+    steady = units.abs().amin(dim=1) > 0.05  # where the quotient is not all rounding
+    torch.testing.assert_close(strengths[steady][:, 0], strengths[steady][:, 3], atol=1e-4, rtol=1e-4)  # one an image
+    shares = strengths[steady][:, 0] / 0.5
+    assert shares.min() >= 0 and shares.max() <= 1.0001
+    assert shares.mean().item() == pytest.approx(0.5, abs=0.03) and shares.std().item() == pytest.approx(12**-0.5, abs=0.02)
+
+
+@pytest.mark.parametrize("random", [False, True])
+def test_perturbed_noise_is_the_noise_and_a_share_of_other_noise(random):
+    """Ning et al. 2023, alg. 1: ε + γ·ξ, ξ independent of ε."""
+    settings = NoiseSettings(perturbation=0.2, perturbation_random=random)
+    seeds = range(400)
+    noise = sample_noise(torch.zeros(400, 4, 8, 8), seeds, settings)
+    assert torch.equal(noise, sample_noise(torch.zeros(400, 4, 8, 8), seeds, NoiseSettings()))  # the target stays plain
+    more = perturbed(noise, seeds, settings) - noise
+    assert abs((more * noise).mean().item()) < 2e-3
+    strengths = more.std(dim=(1, 2, 3))
+    if random:
+        assert strengths.mean().item() == pytest.approx(0.1, abs=0.01) and strengths.max() < 0.23
+    else:
+        assert strengths.mean().item() == pytest.approx(0.2, rel=0.01)
+    alone = perturbed(noise[7:8], [7], settings)
+    assert torch.equal(alone[0], perturbed(noise, seeds, settings)[7])
+
+
+def test_without_perturbation_the_input_has_the_targets_noise():
+    noise = torch.randn(2, 4, 3, 3)
+    assert perturbed(noise, [1, 2], NoiseSettings()) is noise
+
+
+def test_timesteps_stay_in_the_range_that_is_trained():
+    schedule = NoiseSchedule.stable_diffusion()
+    drawn = sample_timesteps(range(3000), schedule, range(200, 210))
+    counts = torch.bincount(drawn, minlength=1000)
+    assert counts[200:210].sum() == 3000 and counts[200:210].min() > 220

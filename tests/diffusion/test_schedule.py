@@ -72,3 +72,25 @@ def test_half_latents_stay_half_and_lose_only_their_own_rounding(drawn, dtype):
     exact = schedule.add_noise(latents.to(dtype).float(), noise.to(dtype).float(), timesteps)
     assert half.dtype == dtype
     assert torch.equal(half, exact.to(dtype))
+
+
+def test_zero_terminal_snr_follows_the_papers_algorithm_in_float64_and_is_that_of_diffusers():
+    """Lin et al. 2023, alg. 1."""
+    from diffusers.schedulers.scheduling_ddim import rescale_zero_terminal_snr
+
+    betas = numpy.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2
+    roots = numpy.sqrt(numpy.cumprod(1 - betas))
+    first, last = roots[0], roots[-1]
+    moved = (roots - last) * (first / (first - last))
+    ours = NoiseSchedule.stable_diffusion().with_zero_terminal_snr()
+    numpy.testing.assert_allclose(ours.alphas_cumprod.double().numpy(), moved**2, rtol=2e-5, atol=1e-10)
+    assert ours.snr()[-1] == 0 and ours.alphas_cumprod[0] == NoiseSchedule.stable_diffusion().alphas_cumprod[0]
+    theirs = torch.cumprod(1 - rescale_zero_terminal_snr(torch.tensor(betas)), 0)
+    numpy.testing.assert_allclose(ours.alphas_cumprod.double().numpy(), theirs.numpy(), rtol=2e-5, atol=1e-10)
+
+
+def test_at_no_signal_the_input_is_the_noise_and_the_velocity_is_minus_the_image(drawn):
+    latents, noise, _ = drawn
+    schedule, last = NoiseSchedule.stable_diffusion().with_zero_terminal_snr(), torch.full((6,), 999)
+    assert torch.equal(schedule.add_noise(latents, noise, last), noise)
+    assert torch.equal(schedule.velocity(latents, noise, last), -latents)

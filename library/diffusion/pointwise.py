@@ -1,0 +1,83 @@
+"""How far a predicted value is from its target: squared, absolute, or squared near 0 and absolute far off (pseudo-Huber)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from library.diffusion.schedule import NoiseSchedule
+from library.errors import UserError
+
+Kind = Literal["l2", "l1", "huber", "smooth_l1"]
+ThresholdSchedule = Literal["constant", "exponential", "snr"]
+
+
+@dataclass(frozen=True)
+class PointwiseSettings:
+    """Which distance, and for the two Huber kinds how the threshold δ goes over the timesteps; `scale` multiplies δ everywhere.
+
+    Raises UserError for values that are out of range.
+    """
+
+    kind: Kind = "l2"
+    schedule: ThresholdSchedule = "snr"
+    c: float = 0.1  # δ at the noisiest timestep
+    scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.c <= 0 or (self.c > 1 and self.schedule != "constant"):
+            upper = "" if self.schedule == "constant" else " and at most 1"
+            problems.append(f"--huber_c {self.c:g}: must be over 0{upper}; 0.1 is the usual value")
+        if self.scale <= 0:
+            problems.append(f"--huber_scale {self.scale:g}: must be over 0; 1 is the usual value")
+        if problems:
+            raise UserError(*problems)
+
+
+class Pointwise:
+    """`pointwise(predicted, target, timesteps)` -> distance of every value, [B,4,h,w]; d = predicted − target.
+
+    * l2: d². l1: |d|.
+    * huber: 2·δ·(√(d² + δ²) − δ), twice the pseudo-Huber loss δ²·(√(1 + d²/δ²) − 1) (Charbonnier et al. 1997; Khrapov et al. 2024,
+      "Improving Diffusion Models's Data-Corruption Resistance using Scheduled Pseudo-Huber Loss"): d² for |d| ≪ δ, 2·δ·|d| for |d| ≫ δ.
+    * smooth_l1: 2·(√(d² + δ²) − δ), the same over δ: d²/δ near 0, 2·|d| far off.
+
+    δ at timestep t: constant c; exponential exp(t·ln(c)/T), from 1 down to c (Khrapov et al. 2024); snr (1−c)/(1+σ)² + c with
+    σ = √((1−ā)/ā), from nearly 1 down to c (the schedule that users of sd-scripts know). Each times `scale`.
+    """
+
+    def __init__(self, schedule: NoiseSchedule, settings: PointwiseSettings) -> None:
+        self.kind = settings.kind
+        self.thresholds = _thresholds(schedule, settings) if settings.kind in ("huber", "smooth_l1") else None
+
+    def __call__(self, predicted: Tensor, target: Tensor, timesteps: Tensor) -> Tensor:
+        """`predicted` and `target` [B,4,h,w] of one float type; `timesteps` int64 [B] on the schedule's device."""
+        difference = predicted - target
+        if self.kind == "l2":
+            return difference.square()
+        if self.kind == "l1":
+            return difference.abs()
+        assert self.thresholds is not None
+        delta = self.thresholds[timesteps].view(-1, 1, 1, 1).to(difference.dtype)
+        # √(d²+δ²) − δ = d²/(√(d²+δ²) + δ): the left side loses its digits where d is small
+        root = (difference.square() + delta.square()).sqrt()
+        distance = 2 * difference.square() / (root + delta)
+        return distance * delta if self.kind == "huber" else distance
+
+
+def _thresholds(schedule: NoiseSchedule, settings: PointwiseSettings) -> Tensor:
+    """δ of every timestep, float32 [T]; computed in float64."""
+    alphas = schedule.alphas_cumprod.to("cpu", torch.float64)
+    if settings.schedule == "constant":
+        delta = torch.full_like(alphas, settings.c)
+    elif settings.schedule == "exponential":
+        delta = torch.exp(torch.arange(len(alphas), dtype=torch.float64) * math.log(settings.c) / len(alphas))
+    else:
+        shrink = alphas / (alphas.sqrt() + (1 - alphas).sqrt()).square()  # 1/(1+σ)², also where ā is 0
+        delta = (1 - settings.c) * shrink + settings.c
+    return (delta * settings.scale).to(schedule.alphas_cumprod.device, torch.float32)

@@ -1,0 +1,72 @@
+"""What is wrong, or hardly meant so, with the options of noise, loss and averaging."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from library.options.check import Given
+
+
+def noise_and_loss(given: Given) -> Iterator[str]:
+    """What contradicts what among the options of noise and loss."""
+    if given.noise_offset_random_strength and not given.noise_offset:
+        yield f"{given.at('noise_offset_random_strength')}: draws strengths up to --noise_offset, which is missing; add --noise_offset 0.1"
+    if given.ip_noise_gamma_random_strength and not given.ip_noise_gamma:
+        yield f"{given.at('ip_noise_gamma_random_strength')}: draws strengths up to --ip_noise_gamma, which is missing; add it, e.g. 0.1"
+    if given.debiased_estimation_loss and given.min_snr_gamma is not None:
+        yield f"{given.at('debiased_estimation_loss')}: weighs the timesteps another way than --min_snr_gamma does; leave one of them out"
+    if given.v_pred_like_loss and given.v_parameterization:
+        yield f"{given.at('v_pred_like_loss')}: is for models that predict the noise, not for --v_parameterization; leave it out"
+    if given.zero_terminal_snr and not given.v_parameterization:
+        for field in ("debiased_estimation_loss", "v_pred_like_loss"):
+            if getattr(given, field):
+                yield (
+                    f"{given.at(field)}: has an infinite weight at the last timestep of --zero_terminal_snr unless the model predicts v "
+                    "(--v_parameterization); leave one of them out"
+                )
+    if given.min_timestep >= given.max_timestep:
+        yield (
+            f"{given.at('min_timestep')}: {given.min_timestep} is not below --max_timestep {given.max_timestep}, so no timestep is left; "
+            "0 and 1000 are all of them"
+        )
+    if given.huber_c <= 0 or (given.huber_c > 1 and given.huber_schedule != "constant"):
+        upper = "" if given.huber_schedule == "constant" else " and at most 1"
+        yield f"{given.at('huber_c')}: must be over 0{upper}, not {given.huber_c:g}; 0.1 is the usual value"
+    if given.huber_scale <= 0:
+        yield f"{given.at('huber_scale')}: must be over 0, not {given.huber_scale:g}; 1 is the usual value"
+    if given.conditioning_data_dir is not None and given.dataset_config is not None:
+        yield (
+            f"{given.at('conditioning_data_dir')}: is for --train_data_dir; in {given.dataset_config} write conditioning_data_dir = '…' "
+            "into the subsets"
+        )
+
+
+def averaging(given: Given) -> Iterator[str]:
+    """A decay that averages nothing."""
+    if given.ema_decay is not None and given.ema_decay >= 1:
+        yield f"{given.at('ema_decay')}: must be below 1, or nothing would be averaged in; 0.999 is a value to begin with"
+
+
+def loss_remarks(given: Given) -> Iterator[str]:
+    """What has no effect, and what zero terminal SNR means for the rest."""
+    if given.loss_type not in ("huber", "smooth_l1"):
+        for field in ("huber_schedule", "huber_c", "huber_scale"):
+            if given.options.given(field):
+                yield f"{given.at(field)}: has no effect without --loss_type huber or smooth_l1"
+    if given.zero_terminal_snr and not given.v_parameterization:
+        yield (
+            f"{given.at('zero_terminal_snr')}: a model that predicts noise has nothing to learn from pure noise, and samplers have to "
+            "divide by the signal that is not there: images may break; it is meant for --v_parameterization"
+        )
+    elif given.zero_terminal_snr and (
+        given.min_snr_gamma is not None or given.debiased_estimation_loss or given.scale_v_pred_loss_like_noise_pred
+    ):
+        yield (
+            f"{given.at('zero_terminal_snr')}: min-SNR, debiased and noise-like weights are 0 at the last timestep, so it is not trained"
+        )
+    if given.ema_for_samples and given.ema_decay is None:
+        yield f"{given.at('ema_for_samples')}: has no effect without --ema_decay"
+    if given.conditioning_data_dir is not None and not given.masked_loss:
+        yield f"{given.at('conditioning_data_dir')}: has no effect without --masked_loss"

@@ -1,0 +1,36 @@
+"""Options of validation: the loss on images that are not trained on, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from library.options.declare import opt
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """Validation"""
+
+    validation_split: float = opt(
+        0.0,
+        "Keep this share of the images out of training and measure the loss on them, which shows overfitting; 0.1 is usual. 0 = off.",
+        at_least=0,
+        at_most=1,
+    )
+    validation_seed: int | None = opt(
+        None,
+        "Chooses these images, and their noise. Left out: 0 whatever --seed is, so that runs with other seeds can be compared.",
+        at_least=0,
+        at_most=2**32 - 1,
+    )
+    validate_every_n_steps: int | None = opt(None, "Validate every N steps.", at_least=1)
+    validate_every_n_epochs: int | None = opt(
+        None, "Validate every N epochs. With neither of the two given: after every epoch.", at_least=1
+    )
+    max_validation_steps: int | None = opt(None, "Validate on so many batches at most. Left out: on all images kept for it.", at_least=1)
+    save_best: bool = opt(False, "Also keep the result with the lowest validation loss, as <name>-best.")
+    early_stop_patience: int | None = opt(
+        None,
+        "End the training when so many validations in a row were no better than the best one before. Keeps <name>-best too.",
+        at_least=1,
+    )

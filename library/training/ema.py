@@ -1,0 +1,79 @@
+"""A moving average of the trained weights: steadier than the weights themselves, kept beside them, saved and sampled with on demand."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from library.errors import UserError
+
+EMA_FILE = "ema.safetensors"
+_COUNT = "updates"
+
+
+class Ema:
+    """m ← d·m + (1 − d)·w after every update, with d = min(decay, (1 + n)/(10 + n)) after n updates.
+
+    The average of Polyak & Juditsky 1992 with exponential weights, as Ho et al. 2020 (app. B) train with; the smaller d of the first
+    updates, as in TensorFlow's ExponentialMovingAverage, keeps the weights at the start from lasting. Averages are float32 (a step of
+    1 − d would be lost in 16 bits), on the device of their parameters. Raises UserError for a decay that is not in 0 … 1.
+    """
+
+    def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise UserError(f"--ema_decay {decay:g}: must be at least 0 and below 1; 0.999 is a value to begin with, 0.9999 for long runs")
+        self.decay, self.updates = decay, 0
+        self._parameters = list(parameters)
+        self._averages = [parameter.detach().to(torch.float32, copy=True) for parameter in self._parameters]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights as they are after an update."""
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        self.updates += 1
+        for average, parameter in zip(self._averages, self._parameters, strict=True):
+            average.lerp_(parameter.detach().to(average.dtype), 1 - decay)
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the parameters hold the averages; afterwards their own values again, untouched."""
+        own = [parameter.data for parameter in self._parameters]
+        try:
+            for parameter, average in zip(self._parameters, self._averages, strict=True):
+                parameter.data = average.to(parameter.dtype)
+            yield
+        finally:
+            for parameter, value in zip(self._parameters, own, strict=True):
+                parameter.data = value
+
+    def save(self, folder: Path) -> None:
+        """Write the averages into the folder of a state."""
+        tensors = {str(place): average.cpu().contiguous() for place, average in enumerate(self._averages)}
+        save_file(tensors | {_COUNT: torch.tensor(self.updates)}, folder / EMA_FILE)
+
+    def load(self, folder: Path) -> bool:
+        """Go on from a state's averages; False where it has none, and the averages begin with the weights as they are now.
+
+        Raises UserError where they do not fit.
+        """
+        path = folder / EMA_FILE
+        if not path.is_file():
+            return False
+        try:
+            saved = load_file(path)
+        except Exception as fault:  # safetensors has an error type of its own
+            raise UserError(
+                f"--resume {folder}: {EMA_FILE} cannot be read ({fault}); give an older state, or leave --ema_decay out"
+            ) from fault
+        own = {str(place): average for place, average in enumerate(self._averages)}
+        if saved.keys() != own.keys() | {_COUNT} or any(saved[name].shape != average.shape for name, average in own.items()):
+            raise UserError(f"--resume {folder}: {EMA_FILE} averages other weights than this run trains; use the state's network options")
+        for name, average in own.items():
+            average.copy_(saved[name])
+        self.updates = int(saved[_COUNT])
+        return True
