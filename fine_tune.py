@@ -18,6 +18,7 @@ def make_method(options: FineTune):
         FullModelSettings(
             learning_rate=options.optimizer.learning_rate,
             text_encoder_updates=None if options.trained.train_text_encoder else 0,
+            text_encoder_lr=options.trained.learning_rate_te,
             save_model_as=options.saving.save_model_as,
             use_safetensors=options.saving.use_safetensors,
         )

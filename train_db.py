@@ -19,6 +19,7 @@ def make_method(options: TrainDb):
         FullModelSettings(
             learning_rate=options.optimizer.learning_rate,
             text_encoder_updates=None if stop is None else max(stop, 0),
+            text_encoder_lr=options.trained.learning_rate_te,
             save_model_as=options.saving.save_model_as,
             use_safetensors=options.saving.use_safetensors,
         )

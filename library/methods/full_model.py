@@ -16,10 +16,14 @@ from library.training.method import keep_caption
 
 @dataclass(frozen=True)
 class FullModelSettings:
-    """What is trained and at which rate; `text_encoder_updates` None trains it throughout, 0 never."""
+    """What is trained and at which rate; `text_encoder_updates` None trains it throughout, 0 never.
+
+    The text encoder has `text_encoder_lr`, or `learning_rate` where that is None. What has rate 0 is frozen.
+    """
 
     learning_rate: float
     text_encoder_updates: int | None = None
+    text_encoder_lr: float | None = None
     save_model_as: str | None = None  # None: the form of the source
     use_safetensors: bool = False
 
@@ -41,25 +45,36 @@ class FullModelMethod:
         self._model = model
         self._form = product_form(self.settings.save_model_as, self.settings.use_safetensors, model.source.layout)
         model.vae.requires_grad_(False)
-        model.unet.requires_grad_(True)
-        model.text_encoder.requires_grad_(self.settings.text_encoder_updates != 0)
+        model.unet.requires_grad_(self._trains_unet)
+        model.text_encoder.requires_grad_(self.trains_text_encoder(0))
 
     def modules(self) -> list[nn.Module]:
-        """U-Net, and the text encoder where it is trained."""
-        return [self._model.unet] + ([self._model.text_encoder] if self.settings.text_encoder_updates != 0 else [])
+        """U-Net and text encoder, where they are trained."""
+        unet = [self._model.unet] if self._trains_unet else []
+        return unet + ([self._model.text_encoder] if self.trains_text_encoder(0) else [])
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group a part."""
-        rate = self.settings.learning_rate
-        groups = [{"params": list(self._model.unet.parameters()), "lr": rate, "name": "unet"}]
-        if self.settings.text_encoder_updates != 0:
-            groups.append({"params": list(self._model.text_encoder.parameters()), "lr": rate, "name": "textencoder"})
+        groups = []
+        if self._trains_unet:
+            groups.append({"params": list(self._model.unet.parameters()), "lr": self.settings.learning_rate, "name": "unet"})
+        if self.trains_text_encoder(0):
+            groups.append({"params": list(self._model.text_encoder.parameters()), "lr": self._text_encoder_lr, "name": "textencoder"})
         return groups
 
+    @property
+    def _trains_unet(self) -> bool:
+        return self.settings.learning_rate != 0
+
+    @property
+    def _text_encoder_lr(self) -> float:
+        settings = self.settings
+        return settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
+
     def trains_text_encoder(self, step: int) -> bool:
-        """True until `text_encoder_updates` updates are done."""
+        """True until `text_encoder_updates` updates are done; never at rate 0."""
         limit = self.settings.text_encoder_updates
-        return limit is None or step < limit
+        return self._text_encoder_lr != 0 and (limit is None or step < limit)
 
     def go_on(self, step: int) -> None:
         """Freeze the text encoder where its last update is done."""

@@ -136,7 +136,9 @@ class NetworkMethod:
 
     def trains_text_encoder(self, step: int) -> bool:
         """Whether the text encoder carries trained modules."""
-        return self.settings.train_text_encoder and self.settings.text_encoder_lr != 0
+        settings = self.settings
+        rate = settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
+        return settings.train_text_encoder and rate != 0
 
     def go_on(self, step: int) -> None:
         """Nothing is frozen on the way."""
@@ -216,7 +218,7 @@ class _Adapted:
         return None if method is None else method(*args)
 
     def optimizer_groups(self, settings: NetworkSettings) -> list[dict[str, Any]]:
-        """The network's groups, every `params` a list and with a `name`."""
+        """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""
         text_encoder_lr = settings.text_encoder_lr if settings.train_text_encoder else 0.0
         unet_lr = settings.unet_lr if settings.train_unet else 0.0
         made = self.module.prepare_optimizer_params(text_encoder_lr, unet_lr, settings.learning_rate)
@@ -224,7 +226,7 @@ class _Adapted:
         named = [{**group, "params": list(group["params"])} for group in groups]
         for place, group in enumerate(named):
             group.setdefault("name", f"group{place}")
-        return [group for group in named if group["params"]]
+        return [group for group in named if group["params"] and group.get("lr", settings.learning_rate) != 0]
 
 
 def _import(name: str) -> Any:

@@ -13,6 +13,7 @@ from library.errors import UserError
 from library.options.declare import Script, options_of, values_of
 from library.options.loss_rules import averaging, loss_remarks, noise_and_loss
 from library.options.not_yet import refusal
+from library.options.rate_rules import rate_remarks, rates
 from library.options.suggest import closest, missing_path
 
 Rule = Callable[["Given"], Iterator[str]]
@@ -196,7 +197,7 @@ def _logging(given: Given) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    _data_source, _resolution, _buckets, _augmentation, _noise, noise_and_loss, averaging, _optimizer, _attention, _network,
+    _data_source, _resolution, _buckets, _augmentation, _noise, noise_and_loss, averaging, rates, _optimizer, _attention, _network,
     _full_model, _word, _saving, _sampling, _logging,
 )  # fmt: skip
 
@@ -262,6 +263,7 @@ def _writable(given: Given, field: str) -> Iterator[str]:
 def _remarks(given: Given) -> Iterator[str]:
     """What is accepted as it always was, but hardly meant so."""
     yield from loss_remarks(given)
+    yield from rate_remarks(given)
     if given.sample_prompts is not None and given.sample_every_n_steps is None and given.sample_every_n_epochs is None:
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
     if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:

@@ -17,6 +17,11 @@ class DreamBoothOptions:
         "Train the text encoder for so many steps only, then the U-Net alone; -1 = never train it. Left out: it is trained throughout.",
         at_least=-1,
     )
+    learning_rate_te: float | None = opt(
+        None,
+        "Learning rate of the text encoder, when it should differ from --learning_rate; 0 = it is not trained.",
+        at_least=0,
+    )
     no_token_padding: bool = opt(
         False,
         "Do not fill captions up to 75 tokens (as Diffusers' DreamBooth script did). Leave it out unless you compare with that script.",
@@ -28,6 +33,11 @@ class FineTuneOptions:
     """What is trained"""
 
     train_text_encoder: bool = opt(False, "Train the text encoder too. Left out, only the U-Net is trained.")
+    learning_rate_te: float | None = opt(
+        None,
+        "With --train_text_encoder: its learning rate, when it should differ from --learning_rate; 0 = it is not trained.",
+        at_least=0,
+    )
     diffusers_xformers: bool = opt(False, "Use xformers through Diffusers; here the same as --xformers.")
 
 

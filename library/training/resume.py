@@ -23,7 +23,7 @@ _UNTOLD = frozenset(
     "max_train_epochs seed gradient_accumulation_steps optimizer_type use_8bit_adam use_lion_optimizer lowram tokenizer_cache_dir "
     "network_weights dim_from_weights weights init_word".split()
 )
-_RATES = frozenset({"learning_rate", "unet_lr", "text_encoder_lr"})
+_RATES = frozenset({"learning_rate", "learning_rate_te", "unet_lr", "text_encoder_lr"})
 _CURVE = frozenset("lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power".split())
 
 

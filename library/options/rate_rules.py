@@ -1,0 +1,38 @@
+"""What is wrong, or hardly meant so, with the learning rates of the parts of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from library.options.check import Given
+
+_NOTHING = "nothing would be trained (a learning rate of 0 leaves a part out)"
+
+
+def rates(given: Given) -> Iterator[str]:
+    """Rates of 0 that leave nothing to train. (A network says itself where its blocks do.)"""
+    if given.network_module is not None:
+        parts = [] if given.network_train_text_encoder_only else ["unet_lr"]
+        parts += [] if given.network_train_unet_only else ["text_encoder_lr"]
+        if parts and all((given.learning_rate if getattr(given, part) is None else getattr(given, part)) == 0 for part in parts):
+            field = next((part for part in parts if getattr(given, part) == 0), "learning_rate")
+            yield f"{given.at(field)}: {_NOTHING}; raise one of --learning_rate, --unet_lr, --text_encoder_lr"
+    elif given.learning_rate == 0:
+        if not given.learning_rate_te or given.train_text_encoder is False or given.stop_text_encoder_training == -1:
+            more = "" if given.token_string is not None else ", or give --learning_rate_te to train the text encoder alone"
+            yield f"{given.at('learning_rate')}: {_NOTHING}; give a rate such as 2e-6{more}"
+        elif given.stop_text_encoder_training is not None:
+            yield (
+                f"{given.at('stop_text_encoder_training')}: ends the training of the text encoder, and with --learning_rate 0 nothing else "
+                "is trained; leave it out and end the run with --max_train_steps"
+            )
+
+
+def rate_remarks(given: Given) -> Iterator[str]:
+    """Rates that nothing has."""
+    if given.learning_rate_te and given.train_text_encoder is False:
+        yield f"{given.at('learning_rate_te')}: has no effect without --train_text_encoder"
+    if given.learning_rate_te and given.stop_text_encoder_training == -1:
+        yield f"{given.at('learning_rate_te')}: has no effect with --stop_text_encoder_training -1"
