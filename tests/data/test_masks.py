@@ -1,0 +1,165 @@
+"""Masks of the loss go the way of their images: found by name, scaled, cropped and flipped alike, averaged to the size of latents."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from library.data.buckets import FilledData, fill
+from library.data.dataset import TrainingDataset
+from library.data.folders import from_folders
+from library.data.images import load_image
+from library.data.latent_cache import LatentCache
+from library.data.mask_files import with_masks
+from library.data.masks import Masks
+from library.data.records import scan
+from library.data.sampler import EpochSampler
+from library.errors import UserError
+from tests.data.material import encode, one_epoch, read, tokenize
+
+SUBSET = """[[datasets]]
+resolution = 64
+batch_size = 2
+enable_bucket = {bucket}
+min_bucket_reso = 32
+max_bucket_reso = 128
+bucket_reso_steps = 16
+{keys}
+"""
+
+
+def pictures(folder: Path, names: str, size: tuple[int, int] = (96, 64)) -> np.ndarray:
+    """Grey pictures of blurred noise, in which every place looks different; returns the last one's pixels [H,W]."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(names.split()):
+        coarse = np.random.default_rng(seed).integers(0, 256, (size[1] // 8, size[0] // 8)).astype(np.uint8)
+        grey = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        Image.merge("RGB", [grey] * 3).save(folder / name)
+    return np.asarray(grey)
+
+
+def filled(folder: Path, keys: str, masked_loss: bool = True, bucket: str = "true") -> FilledData:
+    keys = f"[[datasets.subsets]]\nimage_dir = '{folder / 'images'}'\nclass_tokens = 'x'\n{keys}"
+    return fill(with_masks(scan(read(folder, SUBSET.format(bucket=bucket, keys=keys))), masked_loss))
+
+
+def averaged(pixels: np.ndarray) -> torch.Tensor:
+    """[3,H,W] in −1…1 to [H/8,W/8] in 0…1 through torch's own pooling."""
+    return torch.nn.functional.avg_pool2d(torch.from_numpy(pixels[:1]), 8)[0] / 2 + 0.5
+
+
+@pytest.mark.parametrize(
+    "keys", ["flip_aug = true", "flip_aug = true\nrandom_crop = true", "face_crop_aug_range = [1.0, 3.0]\nrandom_crop = true"]
+)
+@pytest.mark.parametrize("size", [(96, 64), (200, 100), (40, 90)])
+def test_a_mask_equal_to_its_image_stays_equal_to_it_in_every_draw(tmp_path: Path, keys: str, size: tuple[int, int]) -> None:
+    """Whatever is done to the image is done to its mask: so a mask with the image's own pixels shows the image again."""
+    for folder in ("images", "masks"):
+        pictures(tmp_path / folder, "a_30_40_16_16.png b.png", size)
+    found = filled(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'\n{keys}")
+    masks = Masks(found)
+    for record in range(2):
+        for seed in range(12):
+            shown = averaged(load_image(found.records[record], found.placements[record], seed))
+            mask = masks.of([(record, seed)])
+            assert mask.shape == (1, 1, *shown.shape)
+            torch.testing.assert_close(mask[0, 0], shown, atol=1e-5, rtol=0)
+
+
+def test_transparency_is_the_mask_and_goes_the_same_way(tmp_path: Path) -> None:
+    grey = pictures(tmp_path / "grey", "a.png", (100, 60))
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.dstack([np.zeros((60, 100, 3), np.uint8), grey])).save(tmp_path / "images" / "a.png")
+    pictures(tmp_path / "images", "b.jpg", (100, 60))
+    found = filled(tmp_path, "alpha_mask = true\nflip_aug = true", masked_loss=False)
+    masks = Masks(found)
+    for seed in range(8):
+        # black under alpha on white shows white − alpha
+        shown = 1 - averaged(load_image(found.records[0], found.placements[0], seed))
+        both = masks.of([(0, seed), (1, seed)])
+        torch.testing.assert_close(both[0, 0], shown, atol=5e-3, rtol=0)
+        assert (both[1] == 1).all()
+
+
+def test_cached_latents_get_the_masks_that_their_flips_need(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        pictures(tmp_path / folder, "a.png b.png c.png")
+    found = filled(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'\nflip_aug = true\nnum_repeats = 3")
+    plain, cached = TrainingDataset(found, tokenize), pickle.loads(pickle.dumps(TrainingDataset(found, tokenize, with_images=False)))
+    cache, sampler = LatentCache.build(found, encode), EpochSampler(found, 1)
+    for epoch in range(2):
+        for one, other in zip(one_epoch(plain, sampler, epoch), map(cache.attach, one_epoch(cached, sampler, epoch)), strict=True):
+            assert torch.equal(one.masks, other.masks)
+            shown = torch.nn.functional.avg_pool2d(one.images[:, :1], 8) / 2 + 0.5
+            torch.testing.assert_close(other.masks, shown, atol=1e-5, rtol=0)
+            assert one.to("cpu").masks is not None
+    assert len(cached.masks._kept) == 3
+
+
+def test_without_masks_a_batch_has_none(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "a.png")
+    found = filled(tmp_path, "", masked_loss=False)
+    assert next(one_epoch(TrainingDataset(found, tokenize), EpochSampler(found, 1), 0)).masks is None
+
+
+def test_masks_are_found_by_name_whatever_their_ending_and_size(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "a.png b.jpg", (96, 64))
+    pictures(tmp_path / "masks", "a.jpg", (48, 32))
+    pictures(tmp_path / "masks", "b.png b.jpg", (192, 128))
+    found = filled(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'")
+    assert [record.mask.name for record in found.records] == ["a.jpg", "b.jpg"]
+    assert Masks(found).of([(0, 1), (1, 1)]).shape == (2, 1, 6, 10)
+
+
+def problems(folder: Path, keys: str, **more: bool) -> list[str]:
+    with pytest.raises(UserError) as fault:
+        filled(folder, keys, **more)
+    return list(fault.value.problems)
+
+
+def test_missing_and_misshapen_masks_are_told_by_name(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "a.png b.png c.png", (96, 64))
+    pictures(tmp_path / "masks", "a.png", (64, 96))
+    (tmp_path / "masks" / "c.png").write_bytes(b"no image")
+    told = problems(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'")
+    assert len(told) == 3
+    assert any("mask " in line and "a.png is 64×96 and a.png is 96×64" in line for line in told)
+    assert any("c.png is no image" in line for line in told)
+    assert any("1 of 3 images have no mask of the same name" in line and "(b.png)" in line for line in told)
+    (line,) = problems(tmp_path, "")
+    assert line.startswith("--masked_loss: no subset has masks")
+    (line,) = problems(tmp_path, f"conditioning_data_dir = '{tmp_path / 'mask'}'")
+    assert "conditioning_data_dir: " in line and "did you mean" in line
+
+
+def test_masks_without_masked_loss_are_told_and_not_used(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "a.png")
+    (tmp_path / "masks").mkdir()
+    found = filled(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'", masked_loss=False)
+    assert found.records[0].mask is None
+    assert any("conditioning_data_dir is not used without --masked_loss" in line for line in found.findings)
+
+
+def test_the_old_form_finds_masks_in_folders_of_the_same_name_or_in_one(tmp_path: Path) -> None:
+    for folder in ("images/2_a cat", "images/3_b dog", "masks/2_a cat"):
+        pictures(tmp_path / folder, "x.png")
+    pictures(tmp_path / "masks", "x.jpg")
+    given = {"resolution": "64", "conditioning_data_dir": str(tmp_path / "masks")}
+    found = with_masks(scan(from_folders(tmp_path / "images", None, given)), masked_loss=True)
+    assert [record.mask for record in found.records] == [tmp_path / "masks" / "2_a cat" / "x.png", tmp_path / "masks" / "x.jpg"]
+
+
+def test_a_subsets_loss_weight_multiplies_that_of_regularization(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "a.png")
+    pictures(tmp_path / "class", "b.png")
+    reg = f"\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'class'}'\nclass_tokens = 'x'\nis_reg = true\nloss_weight = 3\n"
+    text = f"[[datasets.subsets]]\nimage_dir = '{tmp_path / 'images'}'\nclass_tokens = 'x'\nloss_weight = 0.5\n{reg}"
+    found = fill(scan(read(tmp_path, SUBSET.format(bucket="false", keys=text))), prior_loss_weight=0.2)
+    assert [found.weight(0), found.weight(1)] == pytest.approx([0.5, 0.6])
+    batch = next(one_epoch(TrainingDataset(found, tokenize), EpochSampler(found, 1), 0))
+    assert sorted(batch.loss_weights.tolist()) == pytest.approx([0.5, 0.6])
