@@ -1,0 +1,127 @@
+"""The options of noise and loss as a user gives them: each acts, masks decide what is trained, contradictions are told in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+import train_network
+from library.files import list_images
+from tests.scripts.running import largest_difference, tensors_equal
+from tests.scripts.starting import dataset, start
+
+
+@pytest.fixture
+def train(tiny_v1: Path, tiny_v2: Path, photos: Path, tmp_path: Path):
+    """`train(name, subset, **options)`: the file of a LoRA after two updates, or the exit code where there is none."""
+
+    def run(name: str, subset: str = "", **changes: object) -> Path | int:
+        v = bool(changes.get("v_parameterization"))
+        options: dict[str, object] = {
+            "pretrained_model_name_or_path": tiny_v2 if v else tiny_v1,
+            "v2": v,
+            "dataset_config": dataset(tmp_path / f"{name}.toml", photos, subset="flip_aug = true\n" + subset),
+            "output_dir": tmp_path / name,
+            "network_module": "networks.lora",
+            "network_train_unet_only": True,
+            "optimizer_type": "SGD",
+            "max_grad_norm": 0,
+            "learning_rate": 1.0,
+            "max_train_steps": 2,
+            "max_data_loader_n_workers": 0,
+            "cache_latents": True,
+            "save_precision": "float",
+            "seed": 7,
+        }
+        code = start(train_network.main, **{**options, **changes})
+        return code or tmp_path / name / "last.safetensors"
+
+    return run
+
+
+def masks(folder: Path, photos: Path, brightness: int) -> str:
+    """A mask of one brightness for each photograph; the subset's key for them."""
+    folder.mkdir()
+    for photo in list_images(photos):
+        with Image.open(photo) as image:
+            Image.new("L", image.size, brightness).save(folder / f"{photo.stem}.png")
+    return f"conditioning_data_dir = '{folder}'\n"
+
+
+def test_white_masks_train_everything_black_ones_nothing_and_grey_ones_in_proportion(train, photos: Path, tmp_path: Path) -> None:
+    plain = train("plain")
+    white = train("white", masks(tmp_path / "white masks", photos, 255), masked_loss=True)
+    assert tensors_equal(plain, white)
+    black = load_file(train("black", masks(tmp_path / "black masks", photos, 0), masked_loss=True, cache_latents=False))
+    assert not any(tensor.any() for name, tensor in black.items() if "lora_up" in name)
+    # 51/255 of the loss at five times the rate, up to second order
+    grey = train("grey", masks(tmp_path / "grey masks", photos, 51), masked_loss=True, max_train_steps=1, learning_rate=5.0)
+    once = train("once", max_train_steps=1)
+    moved = max(float(tensor.abs().max()) for name, tensor in load_file(once).items() if "lora_up" in name)
+    assert moved > 0 and largest_difference(grey, once) < 1e-3 * moved
+
+
+def test_each_option_changes_what_is_learnt(train) -> None:
+    without = train("without", max_train_steps=1)
+    for changes in (
+        {"ip_noise_gamma": 0.1},
+        {"debiased_estimation_loss": True},
+        {"v_pred_like_loss": 0.5},
+        {"loss_type": "smooth_l1", "huber_schedule": "constant", "huber_c": 0.5},
+        {"min_timestep": 490},
+        {"max_timestep": 510},
+    ):
+        assert largest_difference(train("with", max_train_steps=1, **changes), without) > 0, changes
+
+
+def test_samples_are_drawn_with_the_trainings_schedule_and_on_demand_with_the_average(train, monkeypatch, tmp_path: Path) -> None:
+    schedules, seen = [], []
+
+    def generate(model, settings, device):
+        schedules.append(model.zero_terminal_snr)
+        layers = model.unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1.to_q.modules()
+        seen.append([parameter.detach().clone() for layer in layers for parameter in layer.parameters()])
+        raise RuntimeError("seen enough")
+
+    monkeypatch.setattr("library.model.generate.generate", generate)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a cat --w 64 --h 64 --s 1\n", encoding="utf-8")
+    common = {"v_parameterization": True, "sample_prompts": prompts, "sample_every_n_steps": 2, "ema_decay": 0.9}
+    one = train("one", **common, zero_terminal_snr=True, ema_for_samples=True)
+    other = train("other", **common, zero_terminal_snr=True)
+    assert schedules == [True, True] and tensors_equal(one, other)
+    name = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_up.weight"
+    for drawn, file in ((seen[0], one.with_name("last-ema.safetensors")), (seen[1], other)):
+        assert any(torch.equal(parameter, load_file(file)[name]) for parameter in drawn if parameter.shape == load_file(file)[name].shape)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"min_snr_gamma": 5, "debiased_estimation_loss": True}, "--debiased_estimation_loss: weighs the timesteps another way"),
+        ({"v_parameterization": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: is for models that predict the noise"),
+        ({"zero_terminal_snr": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: has an infinite weight"),
+        ({"min_timestep": 700, "max_timestep": 700}, "--min_timestep: 700 is not below --max_timestep 700"),
+        ({"ip_noise_gamma_random_strength": True}, "--ip_noise_gamma_random_strength: draws strengths up to --ip_noise_gamma"),
+        ({"noise_offset_random_strength": True}, "--noise_offset_random_strength: draws strengths up to --noise_offset"),
+        ({"loss_type": "huber", "huber_c": 0}, "--huber_c: must be over 0 and at most 1, not 0"),
+        ({"masked_loss": True}, "--masked_loss: no subset has masks"),
+        ({"ema_decay": 1}, "--ema_decay: must be below 1"),
+    ],
+)
+def test_contradictions_are_told_in_one_line(train, changes, told, capsys) -> None:
+    assert train("out", **changes) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.removeprefix("error: ").startswith(told)
+
+
+def test_what_has_no_effect_and_zero_terminal_snr_without_v_are_warned_of(train, capsys) -> None:
+    assert train("out", huber_c=0.2, zero_terminal_snr=True, ema_for_samples=True, masked_loss=True) == 2  # no masks: ends before training
+    told = capsys.readouterr().err
+    assert "--huber_c: has no effect without --loss_type huber or smooth_l1" in told
+    assert "--zero_terminal_snr: a model that predicts noise has nothing to learn from pure noise" in told
+    assert "--ema_for_samples: has no effect without --ema_decay" in told
