@@ -137,6 +137,7 @@ def test_options_of_validation_without_images_for_it_are_refused(lora, tmp_path:
     assert "--early_stop_patience: there are no images to validate with; add --validation_split 0.1" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_on_an_overfitting_set_the_loss_falls_and_rises_and_the_run_ends_at_the_turn(tmp_path: Path, monkeypatch) -> None:
     """The shipped small model learns two pictures of a teal star by heart; three others tell when that no longer teaches it the star."""
     write_subject(tmp_path / "star")
@@ -173,7 +174,7 @@ def test_on_an_overfitting_set_the_loss_falls_and_rises_and_the_run_ends_at_the_
     whole = train("whole")
     curve = curves["whole"]
     lowest = min(range(len(curve)), key=curve.__getitem__)
-    assert 0 < lowest < len(curve) - 1
-    assert curve[lowest] < 0.8 * curve[0] and curve[-1] > 1.1 * curve[lowest], curve
-    assert curves["stopped"] == curve[: lowest + 3], curve  # ended two validations after the lowest, and was the same run until there
+    assert 0 < lowest < len(curve) - 1, curves
+    assert curve[lowest] < 0.8 * curve[0] and curve[-1] > 1.1 * curve[lowest], curves
+    assert curves["stopped"] == curve[: lowest + 3], curves  # ended two validations after the lowest, and was the same run until there
     assert tensors_equal(stopped / "star-best.safetensors", whole / f"star-step{6 * lowest:08d}.safetensors")
