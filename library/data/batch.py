@@ -12,7 +12,7 @@ _TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "
 
 @dataclass(frozen=True)
 class Batch:
-    """B images of one size. Either `images` or, with cached latents, `latents` is set (`LatentCache.attach`)."""
+    """B images of one size. Either `images` or, with cached latents, `latents` is set."""
 
     images: Tensor | None  # float32 [B,3,H,W] in −1..1
     latents: Tensor | None  # float32 [B,4,H/8,W/8], unscaled
@@ -24,6 +24,7 @@ class Batch:
     paths: tuple[str, ...]
     records: tuple[int, ...]  # indices into FilledData.records
     masks: Tensor | None = None  # float32 [B,1,H/8,W/8] in 0..1: where the loss counts; None: everywhere
+    unreadable: tuple[str, ...] = ()  # a line for each image that could not be read, in whose place another one is shown
 
     def __len__(self) -> int:
         return len(self.records)

@@ -12,6 +12,7 @@ from library.data.blueprint import DatasetBlueprint, DatasetOptions
 from library.data.records import ImageRecord, Scan
 from library.data.surroundings import counted, named
 from library.errors import UserError
+from library.files import is_image
 from library.seeds import fold
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -106,24 +107,26 @@ def bucket_sizes(options: DatasetOptions) -> tuple[Size, ...]:
 def place(size: Size, options: DatasetOptions) -> Placement | None:
     """Where an image of `size` goes, or None when a side of its bucket would be 0 (only with bucket_no_upscale)."""
     if not options.enable_bucket:
-        return _cover(size, options.resolution)
+        return cover(size, options.resolution)
     if options.bucket_no_upscale:
         return _without_upscaling(size, options)
     sizes = bucket_sizes(options)
     if size in sizes:
         return Placement(size, size)
     aspect = size[0] / size[1]
-    return _cover(size, min(sizes, key=lambda bucket: abs(bucket[0] / bucket[1] - aspect)))
+    return cover(size, min(sizes, key=lambda bucket: abs(bucket[0] / bucket[1] - aspect)))
 
 
 def _place_of(record: ImageRecord, options: DatasetOptions) -> Placement | None:
-    if options.as_prepared and record.train_resolution:
-        return _cover(record.size, record.train_resolution)
+    # Latents whose image is gone have one size only, that at which they were made.
+    if record.train_resolution and (options.as_prepared or not is_image(record.path)):
+        return cover(record.size, record.train_resolution)
     return place(record.size, options)
 
 
-def _cover(size: Size, bucket: Size) -> Placement:
-    """Scale by height if the image is wider than the bucket, else by width; the other side rounded half up, in whole numbers."""
+def cover(size: Size, bucket: Size) -> Placement:
+    """Where an image of `size` goes to fill `bucket`: scaled by height if it is wider, else by width; the other side rounded half up,
+    in whole numbers."""
     (width, height), (bucket_width, bucket_height) = size, bucket
     if width * bucket_height > bucket_width * height:
         return Placement(bucket, ((2 * width * bucket_height + height) // (2 * height), bucket_height))

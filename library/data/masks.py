@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from library.data.buckets import FilledData
+from library.data.buckets import FilledData, Placement
 from library.data.images import crop, flipped, part_shown, read_rgb, resize
 from library.errors import UserError
 
@@ -26,33 +26,42 @@ class Masks:
         self.filled, self.keep = filled, keep
         self._kept: dict[int, np.ndarray] = {}
 
-    def of(self, draws: Sequence[tuple[int, int]]) -> Tensor | None:
+    def of(
+        self, draws: Sequence[tuple[int, int]], places: Sequence[Placement] | None = None, mirrored: Sequence[bool] | None = None
+    ) -> Tensor | None:
         """Masks float32 [B,1,H/8,W/8] in 0…1 of draws (record, seed) of one size; 1 throughout for images without one.
 
-        None where no image of them has one. Raises UserError naming a file that cannot be read.
+        `places` where images are not shown at their own, `mirrored` where not their subset and seed say which are. None where no image
+        of them has a mask. Raises UserError naming a file that cannot be read.
         """
         if not any(self.has(record) for record, _ in draws):
             return None
-        return torch.from_numpy(np.stack([self._mask(record, seed) for record, seed in draws])[:, None])
+        masks = []
+        for number, (record, seed) in enumerate(draws):
+            mirror = flipped(self.filled.records[record].subset, seed) if mirrored is None else mirrored[number]
+            mask = self._mask(record, seed, self.filled.placements[record] if places is None else places[number])
+            masks.append(mask[:, ::-1] if mirror else mask)
+        return torch.from_numpy(np.stack(masks)[:, None])
 
     def has(self, record: int) -> bool:
         """Whether this image has a mask: a file of its own, or (if it has any) its transparency."""
         found = self.filled.records[record]
         return found.mask is not None or found.subset.alpha_mask
 
-    def _mask(self, index: int, seed: int) -> np.ndarray:
-        """[H/8,W/8]."""
-        record, placement = self.filled.records[index], self.filled.placements[index]
+    def _mask(self, index: int, seed: int, placement: Placement) -> np.ndarray:
+        """[H/8,W/8], not mirrored."""
+        record = self.filled.records[index]
         if not self.has(index):
             return np.ones((placement.bucket[1] // REDUCTION, placement.bucket[0] // REDUCTION), dtype=np.float32)
-        mask = self._kept.get(index)
+        own = placement == self.filled.placements[index]
+        mask = self._kept.get(index) if own else None
         if mask is None:
             resized, corner = part_shown(record, placement, seed)
             pixels = _opacity(record.path) if record.mask is None else _brightness(record.mask, resized)
             mask = _averaged(crop(resize(pixels, resized), placement.bucket, corner))
-            if self.keep:
+            if self.keep and own:
                 self._kept[index] = mask
-        return np.ascontiguousarray(mask[:, ::-1]) if flipped(record.subset, seed) else mask
+        return mask
 
 
 def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:

@@ -13,6 +13,7 @@ from library.data.config_check import FAULTY
 from library.data.config_text import read_text
 from library.data.dataset_build import command_line_values, dataset_options, subset_faults
 from library.data.dataset_keys import DATASET, KEYS, NotAccepted
+from library.data.latent_files import prepared_file
 from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import is_image, list_images
@@ -20,7 +21,9 @@ from library.files import is_image, list_images
 
 @dataclass(frozen=True)
 class MetadataEntry:
-    """One image of a metadata file: `caption` is caption and tags joined; `train_resolution` (width, height) where the file has it."""
+    """One image of a metadata file: `caption` is caption and tags joined; `train_resolution` (width, height) where the file has it.
+
+    `path` is the file of its latents where these are there and the image is not."""
 
     path: Path
     caption: str
@@ -83,7 +86,7 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
     missing: list[str] = []
     faults: list[str] = []
     for key, value in table.items():
-        image = _find(key, image_dir, on_disk)
+        image = _find(key, image_dir, on_disk) or _latents(key, value, image_dir)
         if image is None:
             missing.append(key)
             continue
@@ -149,6 +152,19 @@ def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]]) -
     except OSError:
         return None
     return beside[0] if beside else None
+
+
+def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
+    """The `.npz` file that prepare_buckets_latents.py made of an image that is gone."""
+    if not isinstance(value, dict) or value.get("train_resolution") is None:
+        return None
+    path = Path(_slashes(key))
+    if not path.is_absolute():
+        if image_dir is None:
+            return None
+        path = image_dir / path
+    file = prepared_file(path) if is_image(path) else path.with_name(path.name + ".npz")
+    return file if file.is_file() else None
 
 
 def _caption(value: object) -> str:

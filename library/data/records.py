@@ -12,7 +12,7 @@ from library.data.blueprint import DatasetBlueprint, SubsetOptions
 from library.data.image_headers import Unreadable, read_header
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import IMAGE_EXTENSIONS, list_images
+from library.files import IMAGE_EXTENSIONS, is_image, list_images
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
 _MOST_LINES = 20
@@ -65,7 +65,7 @@ def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
                 report.faults += fault.problems
                 continue
             for path, caption, train_resolution in found:
-                size = _size(path, report)
+                size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
                 if size:
                     key = f"{number}/{position}/{_relative(path, subset.image_dir)}"
                     records.append(ImageRecord(path, size, caption, subset, number, key, train_resolution))
@@ -179,6 +179,17 @@ def _size(path: Path, report: _Report) -> tuple[int, int] | None:
     if max(size) > LARGE_SIDE:
         report.large.append(f"{path.name} ({size[0]}×{size[1]})")
     return size
+
+
+def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, report: _Report) -> tuple[int, int] | None:
+    """The size of an image that is gone, of which latents are left."""
+    from library.data.latent_files import DAMAGE, read_foreign
+
+    try:
+        return read_foreign(path).image or train_resolution
+    except (OSError, *DAMAGE) as fault:
+        report.unreadable.append(f"{path}: holds no latents ({fault})")
+        return None
 
 
 def _tell_images(report: _Report, skip_unreadable: bool) -> None:

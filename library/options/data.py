@@ -79,8 +79,28 @@ class DataOptions:
         False,
         "Turn all images into latents once, before training, and keep them in main memory: faster, and needs less GPU memory. Recommended.",
     )
-    cache_latents_to_disk: bool = opt(False, "Like --cache_latents, with the latents kept in files beside the images for the next run.")
+    cache_latents_to_disk: bool = opt(
+        False,
+        "Like --cache_latents, with the latents kept in files beside the images for the next run (docs/caches.md).",
+    )
+    cache_latents_kind: str = opt(
+        "distribution",
+        "What is kept of an image: the distribution that the VAE gives, from which each epoch draws anew as it would without a cache, "
+        "or its mean alone, which takes half the space and is the same in every epoch.",
+        choices=("distribution", "mean"),
+    )
     vae_batch_size: int = opt(1, "Images that are turned into latents at once while caching.", at_least=1)
+    cache_text_encoder_outputs: str = opt(
+        "auto",
+        "Where the text encoder is not trained: encode each caption once and keep the result in memory. auto does so where captions stay "
+        "as they are (no shuffling, tag dropout or warm-up), on also where they change, off never. The result is the same.",
+        choices=("auto", "on", "off"),
+    )
+    skip_bad_images: bool = opt(
+        False,
+        "Leave images out that cannot be read and list them, instead of stopping before the run. One that breaks later is replaced "
+        "by another one of its size in any case.",
+    )
     debug_dataset: bool = opt(False, "Show the images and captions as they would be trained, and train nothing.")
     max_data_loader_n_workers: int = opt(
         8,

@@ -26,7 +26,6 @@ NOT_YET: dict[str, NotYet] = {
     "save_state_to_huggingface": NotYet("R4", _UPLOAD),
     "resume_from_huggingface": NotYet("R4", "download the state's folder by hand, with `hf download`, and name that folder with --resume"),
     "async_upload": NotYet("R4", _UPLOAD),
-    "cache_latents_to_disk": NotYet("D17", "use --cache_latents, which keeps them in memory"),
     "debug_dataset": NotYet("D15", "read the plan that is printed before the first step: images, buckets and batches"),
     "dataset_class": NotYet("D5", "describe the images with --dataset_config"),
     "log_with": NotYet("R5", "use tensorboard: --logging_dir logs", values=("wandb", "all")),

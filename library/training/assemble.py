@@ -6,15 +6,14 @@ import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import broadcast_object_list, gather_object
+from accelerate.utils import broadcast_object_list
 from torch import nn
 
-from library.console import log, progress
+from library.console import log
 from library.data.batch import Batch
 from library.data.dataset import TrainingDataset
 from library.data.latent_cache import LatentCache
@@ -29,6 +28,7 @@ from library.seeds import fold
 from library.training.ema import Ema
 from library.training.events import RunEvents
 from library.training.inputs import Inputs
+from library.training.latents import latent_cache
 from library.training.loop import train
 from library.training.lr_schedule import MadeSchedule, make_schedule
 from library.training.method import Method
@@ -42,9 +42,13 @@ from library.training.state import TrainState
 from library.training.state_files import check_can_be_kept, load_training, load_weights
 from library.training.stop import StopRequest
 from library.training.task import DiffusionTask
+from library.training.text_cache import text_cache
+from library.training.unreadable import UnreadableImages
 from library.training.validation import Validation
 from library.training.validation_plan import ValidationPlan
 from library.training.validator import Validator
+
+READERS = 2  # loader workers that read cached latents
 
 
 def train_model(options: Script, inputs: Inputs, method: Method, samples: Samples | None) -> None:
@@ -72,16 +76,15 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         enable()
 
     validation = _validation(options, inputs, model, method, accelerator) if inputs.validation else None
-    cache = _latent_cache(options, inputs, model, accelerator) if options.data.cache_latents else None
-    if cache is None:
-        model.vae.to(accelerator.device)
-    batches = _batches(options, inputs, model, method, seed, cache, accelerator)
+    cache = latent_cache(options.data, inputs.data, model, accelerator)
+    unreadable = UnreadableImages(cache.unreadable if cache else ())
+    batches = _batches(options, inputs, model, method, seed, cache, unreadable, accelerator)
     made, schedule = _optimizer(options, method.param_groups(), inputs)
     for note in (*made.notes, *schedule.notes):
         log.info(note)
     for warning in (*made.warnings, *schedule.warnings):
         log.warning(warning)
-    task = _task(options, model, method, accelerator)
+    task = _task(options, inputs, model, method, accelerator)
     task, optimizer = accelerator.prepare(task, made.optimizer)
     if resumed:
         load_training(resumed.folder, made.optimizer, schedule.schedule, accelerator.scaler, resumed.new_rates)
@@ -112,6 +115,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
             events.finish()
         else:
             events.stopped()
+    unreadable.tell(accelerator.num_processes)
     accelerator.end_training()
     if not finished:
         raise Stopped(stop.exit_signal)
@@ -167,22 +171,6 @@ def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown:
     log.warning(f"--max_token_length {room}: {len(lost)} captions are longer: {examples}{more}; 150 or 225 makes room, or shorten them")
 
 
-def _latent_cache(options: Script, inputs: Inputs, model: Any, accelerator: Accelerator) -> LatentCache:
-    """Encode every image once; afterwards the VAE leaves the device."""
-    model.vae.to(accelerator.device)
-    cache = LatentCache.build(
-        inputs.data,
-        lambda images: model.moments(images.to(accelerator.device)),
-        options.data.vae_batch_size,
-        progress=partial(progress, label="caching latents", unit="image"),
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-        gather=(lambda part: gather_object([part])) if accelerator.num_processes > 1 else None,
-    )
-    model.vae.to("cpu")
-    return cache
-
-
 def _validation(options: Script, inputs: Inputs, model: Any, method: Method, accelerator: Accelerator) -> Validation:
     """Encode what is validated with; the VAE may leave the device afterwards."""
     assert inputs.validation is not None
@@ -207,20 +195,29 @@ def _ema(options: Script, made: MadeOptimizer, resumed: Resumption | None) -> Em
 
 
 def _batches(
-    options: Script, inputs: Inputs, model: Any, method: Method, seed: int, cache: LatentCache | None, accelerator: Accelerator
+    options: Script,
+    inputs: Inputs,
+    model: Any,
+    method: Method,
+    seed: int,
+    cache: LatentCache | None,
+    unreadable: UnreadableImages,
+    accelerator: Accelerator,
 ) -> Callable[[int, int], Iterable[Batch]]:
     sampler = inputs.sampler(seed)
     plan, data = inputs.plan, options.data
-    dataset = TrainingDataset(inputs.data, model.tokenizer, method.rewrite_caption, cache is None, plan.updates, plan.accumulation)
-    workers = worker_count(data.max_data_loader_n_workers) if cache is None else 0  # with cached latents nothing is left to decode
+    dataset = TrainingDataset(inputs.data, model.tokenizer, method.rewrite_caption, cache is None, plan.updates, plan.accumulation, cache)
+    workers = worker_count(data.max_data_loader_n_workers)
+    if cache is not None:  # nothing is left to decode, at most to be read
+        workers = 0 if cache.in_memory else min(workers, READERS)
     pinned = accelerator.device.type == "cuda"
     loader = EpochLoader(dataset, sampler, accelerator.process_index, workers, data.persistent_data_loader_workers, pinned)
 
     def batches(epoch: int, start: int) -> Iterable[Batch]:
-        loaded = loader.epoch(epoch, start)
+        loaded = map(unreadable.noted, loader.epoch(epoch, start))
         if values_of(options).get("no_token_padding"):
             loaded = map(_unpadded, loaded)
-        return loaded if cache is None else map(cache.attach, loaded)
+        return loaded
 
     return batches
 
@@ -250,10 +247,11 @@ def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs) ->
     return made, schedule
 
 
-def _task(options: Script, model: Any, method: Method, accelerator: Accelerator) -> DiffusionTask:
+def _task(options: Script, inputs: Inputs, model: Any, method: Method, accelerator: Accelerator) -> DiffusionTask:
     values = values_of(options)
     schedule = schedule_of(values, accelerator.device)
     objective = objective_of(values, schedule, model.prediction)
     clip_skip = usable_clip_skip(model.version, values["clip_skip"])
     timesteps = range(values["min_timestep"], values["max_timestep"])
-    return DiffusionTask(model, method, schedule, objective, noise_settings(values), clip_skip, timesteps)
+    texts = text_cache(values["cache_text_encoder_outputs"], model, method, inputs, clip_skip)
+    return DiffusionTask(model, method, schedule, objective, noise_settings(values), clip_skip, timesteps, texts)

@@ -48,9 +48,9 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
     """
     values = values_of(options)
     blueprint = _blueprint(values, forms)
-    if values["cache_latents"] and (faults := check_caching(blueprint)):
+    if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
         raise UserError(*faults)
-    found = with_masks(scan(blueprint), values["masked_loss"])
+    found = with_masks(scan(blueprint, values["skip_bad_images"]), values["masked_loss"])
     kept, apart = split_validation(found)
     data = fill(kept, values.get("prior_loss_weight", 1.0))
     validation = fill(apart) if apart else None

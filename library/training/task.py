@@ -14,6 +14,7 @@ from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
 from library.seeds import fold
 from library.training.method import Method
+from library.training.text_cache import TextCache
 
 
 class DiffusionTask(nn.Module):
@@ -32,7 +33,9 @@ class DiffusionTask(nn.Module):
         noise: NoiseSettings,
         clip_skip: int | None,
         timesteps: range | None = None,
+        texts: TextCache | None = None,
     ):
+        """`texts` reads captions while the text encoder is not trained; without it each batch is encoded as a whole."""
         super().__init__()
         self.unet: nn.Module = model.unet
         self.text_encoder: nn.Module = model.text_encoder
@@ -41,6 +44,7 @@ class DiffusionTask(nn.Module):
         self._method = method
         self.schedule, self.objective, self.noise, self.clip_skip = schedule, objective, noise, clip_skip
         self.timesteps = range(len(schedule)) if timesteps is None else timesteps  # those that are trained
+        self._texts = texts
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Batch of `library.data.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
@@ -55,14 +59,20 @@ class DiffusionTask(nn.Module):
         Timesteps and noise are functions of the image's seed, so that the same weights always give the same figure.
         """
         with torch.no_grad():
-            latents, context = self.latents(batch), self._context(batch, trained=False)
+            latents = self.latents(batch)
+            context = self._encoded(batch)  # not the kept ones: the text encoder may be trained between two evaluations
             losses = [self._losses(batch, latents, context, *self._place(batch, number, rounds)) for number in range(rounds)]
             return torch.stack(losses).mean(dim=0)
 
     def _context(self, batch: Batch, trained: bool) -> Tensor:
         """What the captions say to the U-Net [B,T,D], with gradients where the text encoder is trained."""
+        if self._texts is not None and not trained:
+            return self._texts(batch.captions, batch.input_ids, batch.token_weights)
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
-            return self._model[0].encode_text(batch.input_ids, batch.token_weights, self.clip_skip)
+            return self._encoded(batch)
+
+    def _encoded(self, batch: Batch) -> Tensor:
+        return self._model[0].encode_text(batch.input_ids, batch.token_weights, self.clip_skip)
 
     def _losses(self, batch: Batch, latents: Tensor, context: Tensor, t: Tensor, seeds: Tensor) -> Tensor:
         """Loss of each image [B] at timesteps `t` [B], its noise drawn from `seeds` [B]."""

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from library.data.buckets import FilledData
 from library.data.dataset import TrainingDataset
+from library.data.latent_build import Encode, build, look
 from library.data.latent_cache import LatentCache, draw_latents
+from library.data.latent_plan import CacheRules
 from library.data.sampler import EpochSampler
 from library.diffusion.noise import gaussian
 from library.errors import UserError
@@ -42,15 +44,19 @@ def data(tmp_path: Path) -> FilledData:
     return filled(tmp_path, CONFIG.format(tmp_path.as_posix()))
 
 
+def memory(data: FilledData, encode: Encode = encode, batch_size: int = 1, **more: object) -> LatentCache:
+    return build(look(data, CacheRules()), encode, batch_size, **more)
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_attached_latents_equal_encoding_the_loaded_images(data: FilledData, batch_size: int) -> None:
-    cache = LatentCache.build(data, encode, batch_size)
+def test_cached_latents_equal_encoding_the_loaded_images(data: FilledData, batch_size: int) -> None:
+    cache = memory(data, batch_size=batch_size)
     sampler = EpochSampler(data, 7)
     pixels = one_epoch(TrainingDataset(data, tokenize), sampler, 0)
-    texts = one_epoch(TrainingDataset(data, tokenize, with_images=False), sampler, 0)
-    for with_images, without in zip(pixels, texts, strict=True):
-        latents = cache.attach(without).latents
-        assert latents is not None and latents.dtype == torch.float32
+    cached = one_epoch(TrainingDataset(data, tokenize, cache=cache), sampler, 0)
+    for with_images, without in zip(pixels, cached, strict=True):
+        latents = without.latents
+        assert latents is not None and latents.dtype == torch.float32 and without.images is None
         torch.testing.assert_close(latents, draw_latents(encode(with_images.images), with_images.seeds), rtol=0, atol=1e-6)
 
 
@@ -64,10 +70,14 @@ def test_a_draw_is_the_mean_plus_the_deviation_times_the_images_own_noise() -> N
     assert torch.isfinite(draw_latents(torch.full((1, 8, 2, 2), 1e4), [1])).all()
 
 
-def test_draws_differ_from_epoch_to_epoch(data: FilledData) -> None:
-    cache = LatentCache.build(data, encode)
-    first, second = cache.latents([0], [False], [1]), cache.latents([0], [False], [2])
-    assert not torch.equal(first, second) and torch.equal(first, cache.latents([0], [False], [1]))
+def test_draws_differ_from_epoch_to_epoch_unless_the_mean_alone_is_kept(data: FilledData) -> None:
+    cache = memory(data)
+    first, second = cache.latents(8, 1), cache.latents(8, 2)
+    assert not torch.equal(first, second) and torch.equal(first, cache.latents(8, 1))
+    means = build(look(data, CacheRules(distribution=False)), encode)
+    assert torch.equal(means.latents(8, 1), means.latents(8, 2))
+    pixels = TrainingDataset(data, tokenize).image(EpochSampler(data, 7).epoch(0)[0][0])
+    assert means.latents(8, 1).shape == first.shape and pixels.shape[0] == 3
 
 
 def test_each_image_is_encoded_once_and_its_mirror_once(data: FilledData) -> None:
@@ -92,30 +102,21 @@ def test_each_image_is_encoded_once_and_its_mirror_once(data: FilledData) -> Non
         seen.append(len(images))
         return encode(images)
 
-    LatentCache.build(data, counting, 3, progress)
+    memory(data, counting, 3, progress=progress)
     assert sum(seen) == 4 * 2 + 5 == bar.total == bar.done and bar.closed and max(seen) == 3
 
 
-def test_processes_that_gather_encode_their_part_and_have_all(data: FilledData) -> None:
-    parts: list = []
-    counts = []
-    for process in range(2):
-        counted: list[int] = []
-
-        def counting(images: Tensor, counted: list[int] = counted) -> Tensor:
-            counted.append(len(images))
-            return encode(images)
-
-        LatentCache.build(data, counting, 2, None, process, 2, gather=lambda part: parts.append(part) or [])
-        counts.append(sum(counted))
-    assert sum(counts) == 13 and min(counts) >= 6
-    both = LatentCache.build(data, encode, 2, None, 0, 2, gather=lambda part: parts)
-    alone = LatentCache.build(data, encode, 2)
-    for index, record in enumerate(data.records):
-        for flip in {False, record.subset.flip_aug}:
-            assert torch.equal(both.latents([index], [flip], [1]), alone.latents([index], [flip], [1]))
+def test_an_image_in_two_datasets_of_one_size_is_encoded_once(tmp_path: Path) -> None:
+    photos(tmp_path / "cat", 3, (64, 64))
+    subset = "[[datasets.subsets]]\nimage_dir = '{0}/cat'\nclass_tokens = '{1}'\n"
+    text = "[[datasets]]\nresolution = 64\n" + subset + "[[datasets]]\nresolution = 64\nbatch_size = 2\n" + subset
+    data = filled(tmp_path, text.format(tmp_path.as_posix(), "cat"))
+    seen: list[int] = []
+    cache = memory(data, lambda images: seen.append(len(images)) or encode(images))
+    assert sum(seen) == 3 and len(data.records) == 6
+    assert torch.equal(cache.latents(0, 5), cache.latents(3, 5))
 
 
 def test_image_without_finite_latents_is_named(data: FilledData) -> None:
     with pytest.raises(UserError, match=r"no finite numbers for .*\.png"):
-        LatentCache.build(data, lambda images: encode(images) * torch.nan)
+        memory(data, lambda images: encode(images) * torch.nan)

@@ -1,0 +1,28 @@
+"""What tells one VAE from another where it matters for latents: the weights of its encoder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+_ENCODER = ("encoder.", "quant_conv.")
+_SHAPING = ("act_fn", "block_out_channels", "down_block_types", "layers_per_block", "norm_num_groups")  # what the weights do not say
+
+
+def encoder_fingerprint(vae: AutoencoderKL) -> str:
+    """A hash of the encoder as it computes, dtype included: fp16 and fp32 give other latents.
+
+    The decoder is left out. VAEs that differ in it alone, as most that are offered for Stable Diffusion do, give the same latents.
+    """
+    digest = hashlib.sha256(json.dumps([vae.config[name] for name in _SHAPING]).encode("ascii"))
+    for name, tensor in sorted(vae.state_dict().items()):
+        if name.startswith(_ENCODER):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode("ascii"))
+            digest.update(memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
