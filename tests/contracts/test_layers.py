@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "bitsandbytes", "xformers")
 SCRIPTS = ("train_network", "train_db", "fine_tune", "train_textual_inversion", "train_textual_inversion_XTI")
 OURS = ("library", "networks", "finetune", "tools", "benchmarks", "examples", "tests", *SCRIPTS)
-DATA_WITH_TORCH = {"images", "batch", "dataset", "loader", "latent_cache", "masks"}  # the rest of library/data is answered without it
+# the rest of library/data is answered without it
+DATA_WITH_TORCH = {"images", "batch", "dataset", "loader", "latent_build", "latent_cache", "masks"}
 NETWORK_TOOLS = {
     "merge_lora",
     "svd_merge_lora",
