@@ -64,7 +64,7 @@ class LatentSource:
 
 def look(filled: FilledData, rules: CacheRules, process: int = 0, processes: int = 1, gather: Gather | None = None) -> LatentSource:
     """Find the latents that lie in files and fit; each of `processes` looks at its part and they exchange what they found."""
-    works, of_record = works_of(filled, rules.to_disk)
+    works, of_record = works_of(filled, rules)
     folders = Folders()
     numbers = range(process, len(works), processes) if gather else range(len(works))
     mine = {number: judge(works[number], filled.records[works[number].record], rules, folders) for number in numbers}
@@ -118,7 +118,7 @@ def _tell_refused(whole: _Part) -> None:
     if whole.refused:
         held = sum(isinstance(place, Held) for place in whole.places.values())
         log.warning(
-            "--cache_latents_to_disk: the latents of %s stay in memory and are made anew in the next run, they cannot be written: %s",
+            "the latents of %s stay in memory, and the next run makes them anew: they cannot be written to %s",
             counted(held, "image"),
             named([f"{folder} ({why})" for folder, why in whole.refused.items()], 3),
         )
@@ -225,7 +225,8 @@ class _Writers:
             return
         rules = self._source.rules
         place = work.placement
-        binding = Binding(loaded.image, loaded.stat, rules.vae, place.bucket, place.resized, BACKGROUND, work.flip, rules.distribution)
+        made = (rules.vae, rules.precision, place.bucket, place.resized, BACKGROUND, work.flip, rules.distribution)
+        binding = Binding(loaded.image, loaded.stat, *made)
         arrays = moments_arrays(held.moments, held.mirrored, self._source.filled.records[work.record].size, place)
         self._waiting.append((loaded.number, held, self._pool.submit(write_latents, work.file, arrays, binding)))
         if len(self._waiting) > _MOST_WAITING:

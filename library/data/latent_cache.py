@@ -66,6 +66,10 @@ class LatentCache:
         """Whether any latents are held in memory rather than read from files."""
         return any(isinstance(place, Held) for place in self._places.values())
 
+    def has(self, record: int) -> bool:
+        """Whether there are latents of the record: its image could be read."""
+        return self._of_record[record] not in self._unreadable
+
     @property
     def unreadable(self) -> tuple[str, ...]:
         """A line for each image that could not be read when it was to be encoded."""

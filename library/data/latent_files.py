@@ -42,6 +42,7 @@ class Binding:
     image: str  # SHA-256 of the image file
     stat: Stat | None
     vae: str  # fingerprint of the VAE's encoder
+    precision: str  # float32, float16 or bfloat16: what the encoder computed in
     bucket: Size
     resized: Size
     background: tuple[int, int, int]  # behind transparent pixels

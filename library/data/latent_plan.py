@@ -7,14 +7,14 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from library.console import log
-from library.data.buckets import FilledData, Placement
+from library.data.buckets import FilledData, Placement, Size
 from library.data.images import BACKGROUND
 from library.data.latent_files import (
     DAMAGE,
@@ -31,19 +31,23 @@ from library.data.latent_files import (
 from library.data.records import ImageRecord
 from library.files import is_image, sha256
 
-NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE or precision", "of another size or crop"
-NO_MIRROR, MEAN_ONLY, DAMAGED, OLDER = "without mirror image", "without deviation", "damaged", "older than the image"
+NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE", "of another size or crop"
+OTHER_PRECISION, NO_MIRROR, MEAN_ONLY = "in another precision", "without mirror image", "without deviation"
+DAMAGED, OLDER = "damaged", "older than the image"
 _LEFT_OVER = re.compile(r"\..+\.npz\.[0-9a-f]{8}\.tmp")
 _AGE = 60.0  # seconds after which a half-written file has no writer any more
 
 
 @dataclass(frozen=True)
 class CacheRules:
-    """What a file has to fit. `vae` is the fingerprint of its encoder, `distribution` whether the deviation is wanted beside the mean."""
+    """What a file has to fit. `vae` is the fingerprint of the encoder and `precision` what it computes in (float32, float16, bfloat16);
+    `distribution` says whether the deviation is wanted beside the mean, `file_of` where the latents of an image of a bucket are kept
+    (None: in memory)."""
 
     vae: str = ""
+    precision: str = "float32"
     distribution: bool = True
-    to_disk: bool = False
+    file_of: Callable[[Path, Size], Path] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class _Folder:
     sized: frozenset[str]  # names of images that have a cache file, whatever its size
 
 
-def works_of(filled: FilledData, to_disk: bool) -> tuple[list[Work], list[int]]:
+def works_of(filled: FilledData, rules: CacheRules) -> tuple[list[Work], list[int]]:
     """What has to be encoded at most, and for each record the index of its work."""
     works: list[Work] = []
     of_record: list[int] = []
@@ -108,7 +112,7 @@ def works_of(filled: FilledData, to_disk: bool) -> tuple[list[Work], list[int]]:
         key = (os.path.normcase(record.path), placement)
         if key not in known:
             known[key] = len(works)
-            file = cache_file(record.path, placement.bucket) if to_disk and is_image(record.path) else None
+            file = rules.file_of(record.path, placement.bucket) if rules.file_of and is_image(record.path) else None
             # Two crops of one image to one size: the second one stays in memory.
             works.append(Work(index, placement, False, False, None if file in files else file))
             files |= {file} if file else set()
@@ -123,16 +127,17 @@ def judge(work: Work, record: ImageRecord, rules: CacheRules, folders: Folders) 
     """The file with the latents of `work`, or why they have to be made."""
     folder = folders.of(record.path)
     reason = NEW
-    if work.file is not None:
-        if work.file.name in folder.names:
-            found = _bound(work.file, work, record, rules, exact=True)
+    own = work.file or cache_file(record.path, work.placement.bucket)
+    if work.file is not None or work.prepared:
+        if own.name in folder.names:
+            found = _bound(own, work, record, rules, exact=not work.prepared)
             if isinstance(found, Kept):
-                return found
+                return replace(found, prepared=work.prepared)
             reason = found
         elif record.path.name in folder.sized:
             reason = OTHER_CROP
     beside = prepared_file(record.path)
-    if (rules.to_disk or work.prepared) and beside.name in folder.names and folder.stems.get(beside.stem, 0) <= 1:
+    if (rules.file_of or work.prepared) and beside.name in folder.names and folder.stems.get(beside.stem, 0) <= 1:
         found = _prepared(beside, work, record, rules)
         if isinstance(found, Kept):
             return found
@@ -158,7 +163,7 @@ def _prepared(file: Path, work: Work, record: ImageRecord, rules: CacheRules) ->
 
 
 def _bound(file: Path, work: Work, record: ImageRecord, rules: CacheRules, exact: bool) -> Kept | str:
-    """Whether a file of ours fits; `exact` compares the whole recipe, else the size alone (it was chosen when the file was made)."""
+    """Whether a file of ours fits; `exact` compares crop and precision too, which else were chosen when the file was made."""
     try:
         binding = read_binding(file)
     except (OSError, ValueError):
@@ -171,6 +176,8 @@ def _bound(file: Path, work: Work, record: ImageRecord, rules: CacheRules, exact
         return OTHER_CROP
     if binding.vae != rules.vae:
         return OTHER_VAE
+    if exact and binding.precision != rules.precision:
+        return OTHER_PRECISION
     if work.flip and not binding.flip:
         return NO_MIRROR
     if rules.distribution and not binding.distribution:

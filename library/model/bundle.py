@@ -21,6 +21,14 @@ TextReader = Callable[..., Tensor]  # (text encoder, input_ids [B,N,77], clip sk
 SCALE_FACTOR = 0.18215  # latents are multiplied by it, so that their deviation is about 1 (Rombach et al. 2022, app. G)
 
 
+def moments(vae: AutoencoderKL, images: Tensor) -> Tensor:
+    """Mean and log variance [B,8,h,w] (float32, unscaled) of the latents of images [B,3,H,W] in −1…1."""
+    with torch.no_grad():
+        parameters = vae.encode(images.to(vae.dtype)).latent_dist.parameters.float()
+    mean, logvar = parameters.chunk(2, dim=1)
+    return torch.cat([mean, logvar.clamp(-30.0, 20.0)], dim=1)
+
+
 @dataclass
 class StableDiffusion:
     """A model ready to train or sample; `source` is what it was loaded from, None for one built in memory."""
@@ -41,11 +49,8 @@ class StableDiffusion:
         return SCALE_FACTOR
 
     def moments(self, images: Tensor) -> Tensor:
-        """Mean and log variance [B,8,h,w] (float32, unscaled) of the latents of images [B,3,H,W] in −1…1."""
-        with torch.no_grad():
-            parameters = self.vae.encode(images.to(self.vae.dtype)).latent_dist.parameters.float()
-        mean, logvar = parameters.chunk(2, dim=1)
-        return torch.cat([mean, logvar.clamp(-30.0, 20.0)], dim=1)
+        """`moments` of this model's VAE."""
+        return moments(self.vae, images)
 
     def encode_text(self, input_ids: Tensor, token_weights: Tensor | None = None, clip_skip: int | None = None) -> Tensor:
         """Token ids [B,N,77] to the context [B, N·75+2, D] that the U-Net reads (`library.model.text.encode_text`)."""

@@ -16,7 +16,7 @@ _SHAPING = ("act_fn", "block_out_channels", "down_block_types", "layers_per_bloc
 
 
 def encoder_fingerprint(vae: AutoencoderKL) -> str:
-    """A hash of the encoder as it computes, dtype included: fp16 and fp32 give other latents.
+    """A hash of the encoder's weights, which are to be in float32, the widest form of a file's.
 
     The decoder is left out. VAEs that differ in it alone, as most that are offered for Stable Diffusion do, give the same latents.
     """

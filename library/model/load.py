@@ -62,31 +62,30 @@ def load(
         unet=parts["unet"],
         source=facts,
     )
-    _check_vae(model.vae, vae)
+    check_vae(model.vae, f"{VAE_OPTION} {vae}" if vae else OPTION)
     if (v_parameterization or v2) and facts.prediction is None:  # else the flags were checked against what the file says
         _check_prediction(looks_like_epsilon(model), v_parameterization, facts)
     return model
 
 
-def load_vae(path_or_id: str | Path, dtype: torch.dtype) -> nn.Module:
-    """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id."""
-    path = locate(str(path_or_id), VAE_OPTION)
+def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION) -> nn.Module:
+    """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id; faults name `option`."""
+    path = locate(str(path_or_id), option)
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
-        return _load_part(folder, VAE_OPTION, _vae_builder(folder, VAE_OPTION), convert.modern_vae_name, dtype)
-    file = open_weights(path, VAE_OPTION)
+        return _load_part(folder, option, _vae_builder(folder, option), convert.modern_vae_name, dtype)
+    file = open_weights(path, option)
     if not is_vae_file(file.infos):
-        raise UserError(f"{VAE_OPTION} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder")
+        raise UserError(f"{option} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder")
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
-        return _fill(_vae_builder(path.parent, VAE_OPTION), _renamed(file, convert.modern_vae_name), dtype, f"{VAE_OPTION} {path.name}")
-    return _load_places(file, {"vae"}, "v1", dtype, VAE_OPTION)["vae"]
+        return _fill(_vae_builder(path.parent, option), _renamed(file, convert.modern_vae_name), dtype, f"{option} {path.name}")
+    return _load_places(file, {"vae"}, "v1", dtype, option)["vae"]
 
 
-def _check_vae(vae: nn.Module, given: str | Path | None) -> None:
-    """Raise UserError for a VAE of another family: other latents, or latents of another scale."""
+def check_vae(vae: nn.Module, where: str) -> None:
+    """Raise UserError, whose line begins with `where`, for a VAE of another family: other latents, or latents of another scale."""
     from library.model.bundle import SCALE_FACTOR
 
-    where = f"{VAE_OPTION} {given}" if given else OPTION
     if vae.config.latent_channels != LATENT_CHANNELS:
         raise UserError(f"{where}: this VAE has {vae.config.latent_channels} latent channels, Stable Diffusion's has {LATENT_CHANNELS}")
     if abs(vae.config.scaling_factor - SCALE_FACTOR) > 1e-4:

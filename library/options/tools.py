@@ -6,5 +6,6 @@ from library.options.declare import Tool
 from library.options.format_tools import FORMAT_TOOLS
 from library.options.lora_tools import LORA_TOOLS
 from library.options.preparation import PREPARATION_TOOLS
+from library.options.prepare_latents import LATENT_TOOLS
 
-TOOLS: tuple[type[Tool], ...] = (*PREPARATION_TOOLS, *LORA_TOOLS, *FORMAT_TOOLS)
+TOOLS: tuple[type[Tool], ...] = (*PREPARATION_TOOLS, *LATENT_TOOLS, *LORA_TOOLS, *FORMAT_TOOLS)

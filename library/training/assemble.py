@@ -76,7 +76,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         enable()
 
     validation = _validation(options, inputs, model, method, accelerator) if inputs.validation else None
-    cache = latent_cache(options.data, inputs.data, model, accelerator)
+    cache = latent_cache(options.data, inputs.data, model.vae, options.model.vae or model.source.path, accelerator)
     unreadable = UnreadableImages(cache.unreadable if cache else ())
     batches = _batches(options, inputs, model, method, seed, cache, unreadable, accelerator)
     made, schedule = _optimizer(options, method.param_groups(), inputs)

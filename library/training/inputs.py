@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,7 +48,7 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
     Raises UserError with all faults of a stage together.
     """
     values = values_of(options)
-    blueprint = _blueprint(values, forms)
+    blueprint = blueprint_of(values, forms)
     if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
         raise UserError(*faults)
     found = with_masks(scan(blueprint, values["skip_bad_images"]), values["masked_loss"])
@@ -92,7 +93,8 @@ def _refuse_finished(resumed: Resumption, plan: RunPlan, max_train_epochs: int |
         raise UserError(f"--resume {resumed.folder}: has {resumed.state.step} updates done and nothing is left to train; raise {option}")
 
 
-def _blueprint(values: dict[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
+def blueprint_of(values: Mapping[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
+    """What to read, from a dataset config, a metadata file or folders, whichever `values` (by option) name."""
     if values["dataset_config"] is not None:
         return read_config(values["dataset_config"], values, forms)
     if values.get("in_json") is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
@@ -13,19 +15,23 @@ from library.data.blueprint import check_caching
 from library.data.buckets import FilledData
 from library.data.latent_build import LatentSource, build, look
 from library.data.latent_cache import LatentCache
+from library.data.latent_files import cache_file
 from library.data.latent_plan import NEW, CacheRules, tell
 from library.data.loader import worker_count
 from library.errors import UserError
 from library.files import is_image
+from library.model.bundle import moments
 from library.model.fingerprint import encoder_fingerprint
+from library.model.load import check_vae, load_vae
 from library.options.data import DataOptions
+from library.training.precision import frozen_dtype
 
 
-def latent_cache(options: DataOptions, data: FilledData, model: Any, accelerator: Accelerator) -> LatentCache | None:
+def latent_cache(options: DataOptions, data: FilledData, vae: Any, source: str, accelerator: Accelerator) -> LatentCache | None:
     """The cache of `--cache_latents` or `--cache_latents_to_disk`, or of latents that prepare_buckets_latents.py has made of all images;
     None where images are decoded and encoded as they are drawn, with the VAE on the device.
 
-    Raises UserError for images that are gone and whose latents cannot be used.
+    `source` is the file or id that `vae` was loaded from. Raises UserError for images that are gone and whose latents cannot be used.
     """
     wanted = options.cache_latents or options.cache_latents_to_disk
     gone = [str(record.path) for record in data.records if not is_image(record.path)]
@@ -33,44 +39,67 @@ def latent_cache(options: DataOptions, data: FilledData, model: Any, accelerator
     if gone and faults:
         raise UserError(*(f"{fault}; {gone[0]} has latents but no image" for fault in faults))
     if wanted or (not faults and any(record.train_resolution for record in data.records)):
-        rules = CacheRules(encoder_fingerprint(model.vae), options.cache_latents_kind == "distribution", options.cache_latents_to_disk)
-        gather = (lambda part: gather_object([part])) if accelerator.num_processes > 1 else None
-        source = look(data, rules, accelerator.process_index, accelerator.num_processes, gather)
-        if wanted or _complete(source):
-            return made_cache(source, options.vae_batch_size, options.max_data_loader_n_workers, model, accelerator)
-    model.vae.to(accelerator.device)
+        rules = CacheRules(
+            # of the weights as they are in the file, not as this run's precision rounds them
+            encoder_fingerprint(vae if vae.dtype == torch.float32 else load_vae(source, torch.float32)),
+            _name(vae.dtype),
+            options.cache_latents_kind == "distribution",
+            cache_file if options.cache_latents_to_disk else None,
+        )
+        found = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
+        if any(verdict != NEW for verdict in found.verdicts.values()):
+            tell(found.verdicts.values())
+        if wanted or _complete(found):
+            return make(found, options.vae_batch_size, options.max_data_loader_n_workers, vae, accelerator)
+    vae.to(accelerator.device)
     return None
 
 
-def made_cache(source: LatentSource, batch_size: int, threads: int | None, model: Any, accelerator: Accelerator) -> LatentCache:
-    """Tell what there is, and encode the rest on the accelerator's device."""
-    if any(verdict != NEW for verdict in source.verdicts.values()):
-        tell(source.verdicts.values())
-    model.vae.to(accelerator.device)
-    cache = build(
-        source,
-        lambda images: model.moments(images.to(accelerator.device)),
-        batch_size,
-        max(1, worker_count(threads)),
-        progress=partial(progress, label="caching latents", unit="image"),
-        process=accelerator.process_index,
-        processes=accelerator.num_processes,
-        gather=(lambda part: gather_object([part])) if accelerator.num_processes > 1 else None,
-    )
-    model.vae.to("cpu")
-    return cache
-
-
-def _complete(source: LatentSource) -> bool:
+def _complete(found: LatentSource) -> bool:
     """Whether all images have prepared latents that fit; tells where only some have."""
-    if not source.missing:
+    if not found.missing:
         return True
-    if lost := source.without_image():
+    if lost := found.without_image():
         raise UserError(*lost)
-    if len(source.missing) < len(source.verdicts) or any(verdict != NEW for verdict in source.verdicts.values()):
-        tell(source.verdicts.values())
+    if any(verdict != NEW for verdict in found.verdicts.values()):
         log.warning(
             "latents made beforehand are not used, since not all images have them: all images are decoded as they are drawn; "
             "run finetune/prepare_buckets_latents.py again, or add --cache_latents"
         )
     return False
+
+
+def make(found: LatentSource, batch_size: int, threads: int | None, vae: Any, accelerator: Accelerator) -> LatentCache:
+    """Encode on the accelerator's device what was not found; the VAE is on the CPU afterwards."""
+    if found.missing:
+        vae.to(accelerator.device)
+    cache = build(
+        found,
+        lambda images: moments(vae, images.to(accelerator.device)),
+        batch_size,
+        max(1, worker_count(threads)),
+        progress=partial(progress, label="caching latents", unit="image"),
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+        gather=exchange(accelerator),
+    )
+    vae.to("cpu")
+    return cache
+
+
+def exchange(accelerator: Accelerator) -> Callable[[Any], list[Any]] | None:
+    """How processes hand each other their parts; None where there is one only."""
+    return (lambda part: gather_object([part])) if accelerator.num_processes > 1 else None
+
+
+def vae_in(source: str, mixed_precision: str, option: str) -> tuple[Any, str, str]:
+    """The VAE of a model or VAE in the precision asked for, the fingerprint of its encoder, and the name of that precision."""
+    vae = load_vae(source, torch.float32, option)
+    check_vae(vae, f"{option} {source}")
+    fingerprint = encoder_fingerprint(vae)
+    dtype = frozen_dtype(mixed_precision)
+    return vae.to(dtype), fingerprint, _name(dtype)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -33,6 +33,7 @@ from library.data.latent_plan import (
     NO_MIRROR,
     OLDER,
     OTHER_CROP,
+    OTHER_PRECISION,
     OTHER_VAE,
     CacheRules,
     remove_files,
@@ -57,7 +58,7 @@ bucket_reso_steps = 32
   image_dir = '{0}/cat'
   class_tokens = 'cat'
 """
-RULES = CacheRules("vae 1", to_disk=True)
+RULES = CacheRules("vae 1", file_of=cache_file)
 
 
 def read(folder: Path, resolution: int = 64, flip: bool = False) -> FilledData:
@@ -176,6 +177,7 @@ def test_the_time_of_a_fresh_image_is_not_relied_on(folder: Path, monkeypatch: p
 CHANGES: dict[str, tuple[dict, CacheRules, str]] = {
     "vae": ({}, replace(RULES, vae="vae 2"), OTHER_VAE),
     "resolution": ({"resolution": 96}, RULES, OTHER_CROP),
+    "precision": ({}, replace(RULES, precision="bfloat16"), OTHER_PRECISION),
     "deviation": ({}, RULES, MEAN_ONLY),
 }
 
@@ -463,7 +465,7 @@ def in_step(processes: int) -> Callable[[int], Callable[[object], list[object]]]
 
 @pytest.mark.parametrize("to_disk", [True, False])
 def test_two_processes_share_the_work_and_both_have_all(folder: Path, to_disk: bool) -> None:
-    rules = replace(RULES, to_disk=to_disk)
+    rules = replace(RULES, file_of=cache_file if to_disk else None)
     data = read(folder, flip=True)
     gathers, counts, caches = in_step(2), [Counting(), Counting()], [None, None]
 

@@ -1,0 +1,25 @@
+"""Turn images into latents before fine_tune.py: `prepare_buckets_latents.py images meta.json meta_latents.json model.safetensors`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.options.parse import parse
+from library.options.prepare_latents import PrepareBucketsLatents
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(PrepareBucketsLatents, argv)
+    check_paths(options, folders=["train_data_dir"], files=["in_json"], written=["out_json"])
+    from library.training.prepare_latents import prepare
+
+    prepare(options)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))

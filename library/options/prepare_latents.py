@@ -1,0 +1,87 @@
+"""Options of the tools that make latents before a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from library.options.declare import Tool, opt, word
+from library.options.scripts import NetworkDataOptions
+
+_PRECISION = ("no", "fp16", "bf16")
+_WORKERS = "How many threads read images ahead of the model. Left out: one for each processor but one, at most 8."
+
+
+@dataclass(frozen=True)
+class PrepareFilesOptions:
+    """Images, metadata and model"""
+
+    train_data_dir: Path = word("The folder of the images; the latents are written beside them.")
+    in_json: Path = word("The metadata file to read.")
+    out_json: Path = word("The metadata file to write, with the train_resolution of each image; it may be the same.")
+    model_name_or_path: str = word("The model to train, or its VAE alone: a checkpoint, VAE file, Diffusers folder or Hugging Face id.")
+    v2: bool = opt(False, "Has no effect: which model a VAE belongs to does not matter to it.")
+    full_path: bool = opt(False, "Take the entries of the metadata file that are named by full path, and no others.")
+    recursive: bool = opt(False, "Take the images of the folders inside it too.")
+
+
+@dataclass(frozen=True)
+class PrepareSizesOptions:
+    """Sizes"""
+
+    max_resolution: str = opt("512,512", "Size to train at in pixels, as width,height: the area that no bucket exceeds.")
+    min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8)
+    max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8)
+    bucket_reso_steps: int = opt(64, "Sides of buckets are multiples of this many pixels; itself a multiple of 8.", at_least=8)
+    bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are prepared in a bucket of their own size.")
+
+
+@dataclass(frozen=True)
+class PrepareWorkOptions:
+    """Work"""
+
+    batch_size: int = opt(1, "How many images the VAE sees at once; more is faster and needs more memory.", at_least=1)
+    max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0)
+    mixed_precision: str = opt("no", "The precision in which the VAE computes.", choices=_PRECISION)
+    flip_aug: bool = opt(False, "Prepare the mirror image of each image too; training then shows one or the other at random.")
+    skip_existing: bool = opt(False, "Keep latents that are there and fit the image, the model and the size; left out: make all anew.")
+
+
+@dataclass(frozen=True)
+class PrepareBucketsLatents(Tool):
+    """Turn the images of a metadata file into latents beside them, each at the size of its bucket, before fine_tune.py trains on them."""
+
+    name: ClassVar[str] = "finetune/prepare_buckets_latents.py"
+
+    files: PrepareFilesOptions
+    sizes: PrepareSizesOptions
+    work: PrepareWorkOptions
+
+
+@dataclass(frozen=True)
+class CacheModelOptions:
+    """Model"""
+
+    pretrained_model_name_or_path: str | None = opt(None, "The model of the training run, as in its command.")
+    vae: str | None = opt(None, "The VAE of the training run, where its command names one.")
+    mixed_precision: str = opt(
+        "no",
+        "The precision of the training run for LoRA and textual inversion; leave it out for train_db.py and fine_tune.py, whose VAE "
+        "computes in float32.",
+        choices=_PRECISION,
+    )
+    remove: bool = opt(False, "Delete the latents that --cache_latents_to_disk keeps of these images, of every size, and make none.")
+
+
+@dataclass(frozen=True)
+class CacheLatents(Tool):
+    """Make the latents of --cache_latents_to_disk for a dataset before a training run, or delete them."""
+
+    name: ClassVar[str] = "tools/cache_latents.py"
+
+    model: CacheModelOptions
+    data: NetworkDataOptions
+
+
+LATENT_TOOLS = (PrepareBucketsLatents, CacheLatents)

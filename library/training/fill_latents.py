@@ -1,0 +1,54 @@
+"""Fills the disk cache of latents for a dataset before a run, or empties it, as tools/cache_latents.py does."""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+
+from library.console import log
+from library.data.blueprint import check_caching
+from library.data.buckets import fill
+from library.data.latent_build import look
+from library.data.latent_files import cache_file
+from library.data.latent_plan import CacheRules, remove_files, tell
+from library.data.records import scan
+from library.data.surroundings import counted
+from library.errors import UserError
+from library.options.declare import values_of
+from library.options.prepare_latents import CacheLatents
+from library.training.inputs import ALL_FORMS, blueprint_of
+from library.training.latents import exchange, make, vae_in
+from library.training.precision import check_device
+
+
+def fill_cache(options: CacheLatents) -> None:
+    """Make what `--cache_latents_to_disk` would make for these images, or with --remove delete it.
+
+    Raises UserError for faults of the data.
+    """
+    values = values_of(options)
+    if values["dataset_config"] is None and values["train_data_dir"] is None:
+        raise UserError("--dataset_config or --train_data_dir is missing: one of them has to name the training images")
+    model = values["vae"] or values["pretrained_model_name_or_path"]
+    if model is None and not values["remove"]:
+        raise UserError("--pretrained_model_name_or_path is missing: the model of the training run, whose VAE makes the latents")
+    blueprint = blueprint_of(values, ALL_FORMS)
+    if faults := check_caching(blueprint):
+        raise UserError(*faults)
+    data = fill(scan(blueprint, values["skip_bad_images"]))
+    for finding in data.findings:
+        log.warning(finding)
+    if values["remove"]:
+        log.info("latents of %s deleted", counted(remove_files(data), "image"))
+        return
+    accelerator = Accelerator()
+    check_device(values["mixed_precision"], accelerator.device)
+    vae, fingerprint, precision = vae_in(model, values["mixed_precision"], "--vae" if values["vae"] else "--pretrained_model_name_or_path")
+    rules = CacheRules(fingerprint, precision, values["cache_latents_kind"] == "distribution", cache_file)
+    source = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
+    tell(source.verdicts.values())
+    cache = make(source, values["vae_batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
+    for line in cache.unreadable:
+        log.warning(line)
+    if cache.in_memory:
+        raise UserError("--dataset_config: not all latents could be written, see above; make room and start again, what is done is kept")
+    log.info("latents of %s are ready for --cache_latents_to_disk", counted(len(source.works) - len(cache.unreadable), "image"))

@@ -1,0 +1,171 @@
+"""Latents made for a metadata file before fine_tune.py trains on it, as finetune/prepare_buckets_latents.py does."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from library.console import log
+from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.buckets import FilledData, Size, fill
+from library.data.dataset_build import command_line_values, dataset_options
+from library.data.image_headers import Unreadable, read_header
+from library.data.latent_build import LatentSource, look
+from library.data.latent_files import cache_file, mirror_file, moments_arrays, prepared_file, read_binding, read_latents, write_latents
+from library.data.latent_plan import NEW, CacheRules, tell
+from library.data.metadata import images_by_key, is_full_path, read_table, slashes
+from library.data.records import ImageRecord, Scan
+from library.data.surroundings import counted, named
+from library.errors import UserError
+from library.files import atomic_write, list_images
+from library.options.declare import values_of
+from library.options.prepare_latents import PrepareBucketsLatents
+from library.training.latents import make, vae_in
+from library.training.precision import check_device
+
+
+def prepare(options: PrepareBucketsLatents) -> None:
+    """Write `.npz` files beside the images that the metadata names, and the metadata with each one's train_resolution.
+
+    What cannot be read is left out and listed. Raises UserError for what stops it: sizes that do not fit, no image found, a full disk.
+    """
+    values = values_of(options)
+    sizes = _sizes(values)
+    folder = values["train_data_dir"]
+    table = read_table(values["in_json"])
+    images = _images(table, values)
+    data, unreadable = _filled(folder, images.values(), sizes, values["flip_aug"])
+    accelerator = Accelerator()
+    check_device(values["mixed_precision"], accelerator.device)
+    vae, fingerprint, precision = vae_in(values["model_name_or_path"], values["mixed_precision"], "model_name_or_path")
+    source = look(data, CacheRules(fingerprint, precision, file_of=_file_of(folder, values["recursive"])))
+    if values["skip_existing"]:
+        tell(source.verdicts.values())
+    else:
+        source = replace(source, verdicts=dict.fromkeys(source.verdicts, NEW))
+    cache = make(source, values["batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
+    if cache.in_memory:
+        raise UserError(
+            f"train_data_dir: not all latents could be written into {folder}, so {values['out_json']} is not written either; make room and "
+            "start again with --skip_existing, which keeps those that are done"
+        )
+    _write_mirrors(source)
+    done = {
+        record.path: place.bucket
+        for index, (record, place) in enumerate(zip(data.records, data.placements, strict=True))
+        if cache.has(index)
+    }
+    for line in (*unreadable, *cache.unreadable):
+        log.warning("left out: %s", line)
+    _write(values["out_json"], table, images, done)
+    _tell_buckets(data, done)
+    log.info("result: %s, with the train_resolution of %s", values["out_json"], counted(len(done), "image"))
+
+
+def _sizes(values: Mapping[str, Any]) -> DatasetOptions:
+    names = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
+    given = {"resolution": values["max_resolution"], "enable_bucket": True} | {name: values[name] for name in names}
+    converted, faults = command_line_values(given)
+    sizes, more = (None, []) if faults else dataset_options(converted, "--max_resolution")
+    if sizes is None:
+        raise UserError(*(line.replace("--resolution", "--max_resolution") for line in (*faults, *more)))
+    return sizes
+
+
+def _images(table: Mapping[str, object], values: Mapping[str, Any]) -> dict[str, Path]:
+    """The image of each entry that names one in the folder, in the file's order."""
+    folder, in_json, full_path = values["train_data_dir"], values["in_json"], values["full_path"]
+    wrong = next((key for key, entry in table.items() if not isinstance(entry, dict)), None)
+    if wrong is not None:
+        raise UserError(f'{in_json}: entry \'{wrong}\': expected {{"caption": "…"}}, found {table[wrong]!r:.60}')
+    listed = list_images(folder, values["recursive"])
+    on_disk = images_by_key(listed, folder)
+    images = {key: on_disk[slashes(key)][0] for key in table if is_full_path(key) == full_path and slashes(key) in on_disk}
+    if not images:
+        wording = (
+            "relative to it; if they are full paths, add --full_path" if not full_path else "full paths; if not, leave out --full_path"
+        )
+        below = "" if values["recursive"] else ", and --recursive for images in the folders inside it"
+        raise UserError(f"in_json: {in_json} names no image in {folder}: its keys have to be {wording}{below}")
+    left = [path.name for path in listed if path not in set(images.values())]
+    if left:
+        log.warning("%s without an entry in %s, left out: %s", counted(len(left), "image"), in_json, named(left))
+    return images
+
+
+def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: bool) -> tuple[FilledData, list[str]]:
+    """The images in their buckets, and a line for each that cannot be read."""
+    subset = SubsetOptions(image_dir=folder, flip_aug=flip, place="train_data_dir")
+    records, unreadable = [], []
+    for path in dict.fromkeys(images):
+        try:
+            size = read_header(path).size
+        except Unreadable as fault:
+            unreadable.append(f"image {path}: {fault}")
+            continue
+        records.append(ImageRecord(path, size, "", subset, 0, path.relative_to(folder).as_posix()))
+    if not records:
+        raise UserError(*unreadable)
+    data = fill(Scan(DatasetBlueprint((DatasetSpec(sizes, (subset,)),)), tuple(records), ()))
+    for finding in data.findings:
+        log.warning(finding)
+    return data, unreadable
+
+
+def _file_of(folder: Path, recursive: bool) -> Callable[[Path, Size], Path]:
+    """`a.npz` for a.png, as readers of that layout expect; where there is an a.jpg too, a name that tells them apart."""
+    alike = Counter(path.with_suffix("") for path in list_images(folder, recursive))
+
+    def file_of(image: Path, bucket: Size) -> Path:
+        return prepared_file(image) if alike[image.with_suffix("")] < 2 else cache_file(image, bucket)
+
+    twins = sorted({path.name for path in alike if alike[path] > 1})
+    if twins:
+        log.warning(
+            "%s shared by images of different endings (%s): their latents get names that only this suite reads; rename one of each pair "
+            "for other programs",
+            counted(len(twins), "name"),
+            named(twins),
+        )
+    return file_of
+
+
+def _write_mirrors(source: LatentSource) -> None:
+    """`a_flip.npz` beside each `a.npz` that holds a mirror image, for programs that look for it there."""
+    for work in source.works:
+        file = work.file
+        if not work.flip or file is None or file != prepared_file(source.filled.records[work.record].path) or not file.is_file():
+            continue
+        mirror, binding = mirror_file(file), read_binding(file)
+        if binding is not None and (not mirror.is_file() or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
+            size = source.filled.records[work.record].size
+            write_latents(
+                mirror, moments_arrays(read_latents(file, mirrored=True), None, size, work.placement), replace(binding, flip=False)
+            )
+
+
+def _write(path: Path, table: Mapping[str, Any], images: Mapping[str, Path], done: Mapping[Path, Size]) -> None:
+    written = {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_text(json.dumps({**table, **written}, indent=2, ensure_ascii=False), encoding="utf-8")
+    except OSError as fault:
+        raise UserError(f"out_json: {path}: cannot be written ({fault.strerror or fault}); give another place") from None
+
+
+def _tell_buckets(data: FilledData, done: Mapping[Path, Size]) -> None:
+    """How many images each bucket has, and how far their shapes are from its own."""
+    counts = Counter(done.values())
+    for number, (size, count) in enumerate(sorted(counts.items())):
+        log.info("bucket %d: %d×%d: %s", number, *size, counted(count, "image"))
+    errors = [
+        abs(record.size[0] / record.size[1] - done[record.path][0] / done[record.path][1]) for record in data.records if record.path in done
+    ]
+    log.info("mean difference of aspect ratio between images and buckets: %.4f", sum(errors) / max(len(errors), 1))

@@ -1,0 +1,25 @@
+"""Make the latents of --cache_latents_to_disk before a run: `accelerate launch tools/cache_latents.py --dataset_config cfg.toml …`"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import run_script
+from library.options.parse import parse
+from library.options.prepare_latents import CacheLatents
+from library.options.tool_check import check_paths
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run with the command line `argv`, the script's name left out."""
+    options = parse(CacheLatents, argv)
+    check_paths(options, folders=["train_data_dir", "reg_data_dir"], files=["dataset_config", "in_json"])
+    from library.training.fill_latents import fill_cache
+
+    fill_cache(options)
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
