@@ -98,7 +98,7 @@ def vae_in(source: str, mixed_precision: str, option: str) -> tuple[Any, str, st
     check_vae(vae, f"{option} {source}")
     fingerprint = encoder_fingerprint(vae)
     dtype = frozen_dtype(mixed_precision)
-    return vae.to(dtype), fingerprint, _name(dtype)
+    return vae if dtype == torch.float32 else load_vae(source, dtype, option), fingerprint, _name(dtype)
 
 
 def _name(dtype: torch.dtype) -> str:

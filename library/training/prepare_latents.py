@@ -56,11 +56,8 @@ def prepare(options: PrepareBucketsLatents) -> None:
             "start again with --skip_existing, which keeps those that are done"
         )
     _write_mirrors(source)
-    done = {
-        record.path: place.bucket
-        for index, (record, place) in enumerate(zip(data.records, data.placements, strict=True))
-        if cache.has(index)
-    }
+    placed = enumerate(zip(data.records, data.placements, strict=True))
+    done = {record.path: place.bucket for index, (record, place) in placed if cache.has(index)}
     for line in (*unreadable, *cache.unreadable):
         log.warning("left out: %s", line)
     _write(values["out_json"], table, images, done)

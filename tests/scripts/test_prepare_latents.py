@@ -1,0 +1,189 @@
+"""finetune/prepare_buckets_latents.py as users run it, and fine_tune.py on what it leaves."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import fine_tune
+from finetune import prepare_buckets_latents
+from library.model.bundle import moments
+from library.model.load import load_vae
+from tests.data.material import photo
+from tests.scripts.running import run_in_process, tensors_equal
+from tests.scripts.starting import start
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Four images, one of them in a folder inside, and their metadata in both forms of keys."""
+    images = tmp_path / "pictures"
+    for number, size in enumerate(((96, 64), (64, 64), (70, 120))):
+        photo(images / f"{number}.png", size, seed=number)
+    photo(images / "inside" / "3.jpg", (64, 64), seed=3)
+    names = ["0", "1", "2", "inside/3"]
+    (tmp_path / "meta.json").write_text(json.dumps({name: {"caption": f"thing {name}", "rest": 1} for name in names}), encoding="utf-8")
+    paths = {name: next((images / name).parent.glob(Path(name).name + ".*")) for name in names}
+    (tmp_path / "full.json").write_text(json.dumps({str(path): {"tags": name} for name, path in paths.items()}), encoding="utf-8")
+    return tmp_path
+
+
+SIZES = ["--max_resolution", "64,64", "--min_bucket_reso", 32, "--max_bucket_reso", 128, "--bucket_reso_steps", 32]
+
+
+def prepare(folder: Path, model: Path, *more: object, source: str = "meta.json") -> int:
+    place = (folder / "pictures", folder / source, folder / "out.json", model)
+    return run_in_process(prepare_buckets_latents.main, *place, *SIZES, *more)
+
+
+def entries(folder: Path) -> dict[str, dict]:
+    return json.loads((folder / "out.json").read_text(encoding="utf-8"))
+
+
+def train(folder: Path, model: Path, name: str, **options: object) -> int:
+    common = {
+        "pretrained_model_name_or_path": model,
+        "train_data_dir": folder / "pictures",
+        "in_json": folder / "out.json",
+        "output_dir": folder / name,
+        "max_train_steps": 4,
+        "learning_rate": 1e-3,
+        "seed": 1,
+        "max_data_loader_n_workers": 0,
+        "save_precision": "float",
+    }
+    return start(fine_tune.main, **{**common, **options})
+
+
+def test_latents_are_written_beside_the_images_and_their_sizes_into_the_metadata(
+    folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert prepare(folder, tiny_v1, "--recursive", "--flip_aug", "--batch_size", 2) == 0
+    written = entries(folder)
+    assert written["1"] == {"caption": "thing 1", "rest": 1, "train_resolution": [64, 64]} and list(written) == ["0", "1", "2", "inside/3"]
+    names = sorted(path.relative_to(folder / "pictures").as_posix() for path in (folder / "pictures").rglob("*.npz"))
+    assert names == sorted(f"{name}{ending}.npz" for name in written for ending in ("", "_flip"))
+    told = capsys.readouterr().err
+    assert "64×64: 3 images" in told and "mean difference of aspect ratio" in told
+
+    found = np.load(folder / "pictures" / "1.npz")
+    width, height = written["1"]["train_resolution"]
+    assert found["latents"].shape == (4, height // 8, width // 8) and found["latents"].dtype == np.float32
+    assert found["original_size"].tolist() == [64, 64] and found["crop_ltrb"].tolist() == [0, 0, 64, 64]
+    mirrored = np.load(folder / "pictures" / "1_flip.npz")["latents"]
+    assert np.array_equal(mirrored, found["latents_flipped"]) and not np.array_equal(mirrored, found["latents"])
+    from PIL import Image
+
+    pixels = torch.from_numpy(np.asarray(Image.open(folder / "pictures" / "1.png"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    expected = moments(load_vae(tiny_v1, torch.float32), pixels)[0]
+    torch.testing.assert_close(torch.from_numpy(found["latents"]), expected[:4], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(found["log_variance"]), expected[4:], rtol=1e-4, atol=1e-4)
+
+
+def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
+    folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert prepare(folder, tiny_v1, "--recursive") == 0
+    assert train(folder, tiny_v1, "cached") == 0
+    assert "latents: 4 of 4 lie in files" in capsys.readouterr().err
+    for path in (folder / "pictures").rglob("*.npz"):
+        path.rename(path.with_suffix(".away"))
+    assert train(folder, tiny_v1, "decoded", cache_latents=True) == 0
+    assert tensors_equal(folder / "cached" / "last.safetensors", folder / "decoded" / "last.safetensors")
+
+    for path in (folder / "pictures").rglob("*.away"):
+        path.rename(path.with_suffix(".npz"))
+    for path in [*(folder / "pictures").rglob("*.png"), *(folder / "pictures").rglob("*.jpg")]:
+        path.unlink()
+    assert train(folder, tiny_v1, "gone") == 0
+    assert (folder / "gone" / "last.safetensors").is_file()
+    capsys.readouterr()
+    weights = load_file(tiny_v1)
+    name = next(name for name in weights if name.startswith("first_stage_model.encoder."))
+    weights[name] = weights[name] + 0.01
+    save_file(weights, folder / "other.safetensors")
+    assert train(folder, folder / "other.safetensors", "no") == 2
+    told = capsys.readouterr().err
+    assert "there is no image for it, and its latents do not fit (of another VAE)" in told
+
+
+def test_mirror_images_are_shown_without_an_option_where_they_were_prepared(folder: Path, tiny_v1: Path) -> None:
+    """As the guide says: fine_tune.py needs no option, with and without mirror image are drawn at random."""
+    assert prepare(folder, tiny_v1, "--recursive", "--flip_aug") == 0
+    assert train(folder, tiny_v1, "flipped") == 0
+    for path in (folder / "pictures").rglob("*.npz"):
+        path.unlink()
+    assert train(folder, tiny_v1, "asked", cache_latents=True, flip_aug=True) == 0
+    assert tensors_equal(folder / "flipped" / "last.safetensors", folder / "asked" / "last.safetensors")
+
+
+def test_only_some_latents_are_told_and_the_images_are_decoded(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    assert prepare(folder, tiny_v1, "--recursive") == 0
+    (folder / "pictures" / "0.npz").unlink()
+    capsys.readouterr()
+    assert train(folder, tiny_v1, "out", max_train_steps=1) == 0
+    told = capsys.readouterr().err
+    assert "latents: 3 of 4 lie in files" in told and "latents made beforehand are not used" in told
+
+
+def test_full_path_and_recursive_choose_the_entries(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    assert prepare(folder, tiny_v1) == 0  # not the folders inside
+    assert ["train_resolution" in entry for entry in entries(folder).values()] == [True, True, True, False]
+    assert prepare(folder, tiny_v1, "--full_path", "--recursive", source="full.json") == 0
+    assert all("train_resolution" in entry for entry in entries(folder).values())
+    assert train(folder, tiny_v1, "full", max_train_steps=1, train_data_dir=folder) == 0
+    assert prepare(folder, tiny_v1, "--full_path") == 2
+    assert "names no image" in capsys.readouterr().err and entries(folder)
+
+
+def test_skip_existing_makes_what_is_missing_and_what_does_not_fit(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    pictures = folder / "pictures"
+    assert prepare(folder, tiny_v1) == 0
+    times = {path.name: path.stat().st_mtime_ns for path in pictures.glob("*.npz")}
+    (pictures / "0.npz").unlink()
+    photo(pictures / "1.png", (64, 64), seed=9)
+    capsys.readouterr()
+    assert prepare(folder, tiny_v1, "--skip_existing") == 0
+    assert "1 of 3 lie in files beside the images; 1 of 3 remade: 1 with a changed image; 1 new" in capsys.readouterr().err
+    assert (pictures / "2.npz").stat().st_mtime_ns == times["2.npz"] and (pictures / "1.npz").stat().st_mtime_ns != times["1.npz"]
+    assert prepare(folder, tiny_v1) == 0
+    assert (pictures / "2.npz").stat().st_mtime_ns != times["2.npz"]
+
+
+def test_sizes_follow_the_options(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    assert prepare(folder, tiny_v1, "--max_resolution", "128,128", "--bucket_no_upscale") == 0
+    assert [entry.get("train_resolution") for entry in entries(folder).values()] == [[96, 64], [64, 64], [64, 96], None]
+    assert prepare(folder, tiny_v1, "--max_resolution", "128", "--max_bucket_reso", 96, "--min_bucket_reso", 96) == 2
+    assert "max_bucket_reso 96" in capsys.readouterr().err
+
+
+def test_half_precision_is_close_and_read_by_a_run_in_full_precision(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    assert prepare(folder, tiny_v1, "--recursive") == 0
+    exact = np.load(folder / "pictures" / "1.npz")["latents"]
+    assert prepare(folder, tiny_v1, "--recursive", "--mixed_precision", "bf16") == 0
+    rough = np.load(folder / "pictures" / "1.npz")["latents"]
+    assert not np.array_equal(rough, exact) and np.abs(rough - exact).max() < 0.1 * max(1, np.abs(exact).max())
+    assert train(folder, tiny_v1, "out", max_train_steps=1) == 0
+    assert "latents: 4 of 4 lie in files" in capsys.readouterr().err
+    assert prepare(folder, tiny_v1, "--mixed_precision", "fp16") == 2  # no such thing on a CPU
+
+
+def test_a_broken_image_is_left_out_and_two_of_one_stem_are_told_apart(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    pictures = folder / "pictures"
+    (pictures / "0.png").write_bytes(b"no picture")
+    spoiled = bytearray((pictures / "2.png").read_bytes())
+    spoiled[len(spoiled) // 2] ^= 0xFF
+    (pictures / "2.png").write_bytes(spoiled)
+    shutil.copy(pictures / "inside" / "3.jpg", pictures / "1.jpg")
+    assert prepare(folder, tiny_v1) == 0
+    told = capsys.readouterr().err
+    assert told.count("left out: image") == 2 and "0.png" in told and "2.png" in told
+    assert "1 name shared by images of different endings" in told
+    assert ["train_resolution" in entry for entry in entries(folder).values()] == [False, True, False, False]
+    assert sorted(path.name for path in pictures.glob("*.npz")) == ["1.jpg.64x64.npz"]
