@@ -91,7 +91,11 @@ def _draws(text_encoder: nn.Module) -> bool:
     """Whether two passes may differ: a dropout of its own, or something of others put into or onto its layers."""
     if getattr(text_encoder.config, "attention_dropout", 0.0) > 0:
         return True
-    return any(
-        (isinstance(module, nn.Dropout) and module.p > 0) or "forward" in vars(module) or module._forward_hooks or module._forward_pre_hooks
-        for module in text_encoder.modules()
-    )
+    for module in text_encoder.modules():
+        # transformers hangs hooks of its own in, to hand out the outputs of layers
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        if any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks):
+            return True
+        if "forward" in vars(module) or (isinstance(module, nn.Dropout) and module.p > 0):
+            return True
+    return False
