@@ -15,7 +15,7 @@ from library.data.surroundings import counted
 from library.errors import UserError
 from library.options.declare import values_of
 from library.options.prepare_latents import CacheLatents
-from library.training.inputs import ALL_FORMS, blueprint_of
+from library.training.inputs import blueprint_of
 from library.training.latents import exchange, make, vae_in
 from library.training.precision import check_device
 
@@ -31,7 +31,7 @@ def fill_cache(options: CacheLatents) -> None:
     model = values["vae"] or values["pretrained_model_name_or_path"]
     if model is None and not values["remove"]:
         raise UserError("--pretrained_model_name_or_path is missing: the model of the training run, whose VAE makes the latents")
-    blueprint = blueprint_of(values, ALL_FORMS)
+    blueprint = blueprint_of(options)
     if faults := check_caching(blueprint):
         raise UserError(*faults)
     data = fill(scan(blueprint, values["skip_bad_images"]))

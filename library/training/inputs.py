@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,9 +47,7 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
     Raises UserError with all faults of a stage together.
     """
     values = values_of(options)
-    blueprint = blueprint_of(values, forms)
-    if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
-        raise UserError(*faults)
+    blueprint = blueprint_of(options, forms)
     found = with_masks(scan(blueprint, values["skip_bad_images"]), values["masked_loss"])
     kept, apart = split_validation(found)
     data = fill(kept, values.get("prior_loss_weight", 1.0))
@@ -76,6 +73,15 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
     return Inputs(data, plan, processes, resumed, start, validation)
 
 
+def blueprint_of(options: Script, forms: frozenset[str] = ALL_FORMS) -> DatasetBlueprint:
+    """What the dataset config or the folders describe. Raises UserError with all faults."""
+    values = values_of(options)
+    blueprint = _blueprint(values, forms)
+    if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
+        raise UserError(*faults)
+    return blueprint
+
+
 def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
     state = resumed.state
     length = EpochSampler(data, state.seed, processes, resumed.begun()).length(state.epoch)
@@ -93,8 +99,7 @@ def _refuse_finished(resumed: Resumption, plan: RunPlan, max_train_epochs: int |
         raise UserError(f"--resume {resumed.folder}: has {resumed.state.step} updates done and nothing is left to train; raise {option}")
 
 
-def blueprint_of(values: Mapping[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
-    """What to read, from a dataset config, a metadata file or folders, whichever `values` (by option) name."""
+def _blueprint(values: dict[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
     if values["dataset_config"] is not None:
         return read_config(values["dataset_config"], values, forms)
     if values.get("in_json") is not None:
