@@ -137,7 +137,7 @@ def test_what_cannot_work_without_a_dataset_config_is_told(good, more: str, word
 
 
 def test_all_that_cannot_work_is_told_together(good) -> None:
-    assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--xformers", "--sdpa", "--cache_latents_to_disk")) == 4
+    assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--xformers", "--sdpa", "--dataset_class", "my.Data")) == 4
 
 
 def test_the_line_names_the_file_when_the_value_stood_there(good) -> None:

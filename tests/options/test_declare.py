@@ -12,7 +12,10 @@ from library.options.not_yet import NOT_YET
 from library.options.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork
 
 ROOT = Path(__file__).parents[2]
-BEYOND_THE_LIST = {"sdpa", "log_tracker_config", "scheduler_args", "resume_lr"}  # named by the requirements or the users' guide only
+BEYOND_THE_LIST = {  # named by the requirements or the users' guide only
+    *("sdpa", "log_tracker_config", "scheduler_args", "resume_lr"),
+    *("cache_latents_kind", "cache_text_encoder_outputs", "skip_bad_images"),
+}
 
 # of newer sd-scripts; early_stop_patience, save_best, ema_* are this suite's own
 BEYOND_THE_LIST |= {"ip_noise_gamma", "ip_noise_gamma_random_strength", "noise_offset_random_strength", "debiased_estimation_loss"}
