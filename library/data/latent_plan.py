@@ -127,17 +127,18 @@ def judge(work: Work, record: ImageRecord, rules: CacheRules, folders: Folders) 
     """The file with the latents of `work`, or why they have to be made."""
     folder = folders.of(record.path)
     reason = NEW
-    own = work.file or cache_file(record.path, work.placement.bucket)
-    if work.file is not None or work.prepared:
+    alone = folder.stems.get(record.path.stem, 0) <= 1
+    if work.file is not None or (work.prepared and not alone):  # of a.png and a.jpg those made beforehand are called so too
+        own = work.file or cache_file(record.path, work.placement.bucket)
         if own.name in folder.names:
-            found = _bound(own, work, record, rules, exact=not work.prepared)
+            found = _bound(own, work, record, rules, exact=work.file is not None)
             if isinstance(found, Kept):
-                return replace(found, prepared=work.prepared)
+                return replace(found, prepared=work.file is None)
             reason = found
         elif record.path.name in folder.sized:
             reason = OTHER_CROP
     beside = prepared_file(record.path)
-    if (rules.file_of or work.prepared) and beside.name in folder.names and folder.stems.get(beside.stem, 0) <= 1:
+    if (rules.file_of or work.prepared) and beside.name in folder.names and alone:
         found = _prepared(beside, work, record, rules)
         if isinstance(found, Kept):
             return found

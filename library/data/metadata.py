@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 from library.data.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config_check import FAULTY
@@ -79,8 +79,8 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
     A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
     tolerated. Raises UserError when the file is not such a table or no entry has an image.
     """
-    table = read_table(path)
-    on_disk = images_by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
+    table = _table(path)
+    on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
     entries: list[MetadataEntry] = []
     used: set[Path] = set()
     missing: list[str] = []
@@ -109,8 +109,7 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
     return entries, findings
 
 
-def read_table(path: Path) -> dict[str, object]:
-    """The entries of a metadata file by key, unchecked but for there being any; UserError for another kind of file."""
+def _table(path: Path) -> dict[str, object]:
     try:
         table = json.loads(read_text(path, "metadata file"))
     except json.JSONDecodeError as fault:
@@ -122,17 +121,11 @@ def read_table(path: Path) -> dict[str, object]:
     return table
 
 
-def slashes(key: str) -> str:
-    """A key as it is looked up, whichever slashes it is written with."""
+def _slashes(key: str) -> str:
     return key.replace("\\", "/").removeprefix("./")
 
 
-def is_full_path(key: str) -> bool:
-    """Whether a key is a full path, of this system or another."""
-    return PureWindowsPath(key).is_absolute() or PurePosixPath(key).is_absolute()
-
-
-def images_by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
+def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
     """Images by every key that may name them: relative and full path, with and without extension."""
     table: dict[str, list[Path]] = {}
     for image in images:
@@ -146,7 +139,7 @@ def images_by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
 
 def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]]) -> Path | None:
     """The image that a key names; of a.jpg and a.png the first by name."""
-    found = on_disk.get(slashes(key))
+    found = on_disk.get(_slashes(key))
     if found:
         return found[0]
     path = Path(key)
@@ -165,7 +158,7 @@ def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
     """The `.npz` file that prepare_buckets_latents.py made of an image that is gone."""
     if not isinstance(value, dict) or value.get("train_resolution") is None:
         return None
-    path = Path(slashes(key))
+    path = Path(_slashes(key))
     if not path.is_absolute():
         if image_dir is None:
             return None
@@ -208,6 +201,6 @@ def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[
         return f" (first: '{first}'); its keys are not full paths: add image_dir = '…', the folder they are relative to"
     if not on_disk:
         return f": '{image_dir}' and its folders hold no images"
-    near = difflib.get_close_matches(slashes(first).rsplit("/", 1)[-1], list(on_disk), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(_slashes(first).rsplit("/", 1)[-1], list(on_disk), n=1, cutoff=0.6)
     example = near[0] if near else min(on_disk, key=len)
     return f" in '{image_dir}' (first entry: '{first}', an image there: '{example}'); set image_dir to the folder its keys are relative to"

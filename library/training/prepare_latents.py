@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -19,13 +18,13 @@ from library.data.image_headers import Unreadable, read_header
 from library.data.latent_build import LatentSource, look
 from library.data.latent_files import cache_file, mirror_file, moments_arrays, prepared_file, read_binding, read_latents, write_latents
 from library.data.latent_plan import NEW, CacheRules, tell
-from library.data.metadata import images_by_key, is_full_path, read_table, slashes
 from library.data.records import ImageRecord, Scan
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import atomic_write, list_images
+from library.files import list_images
 from library.options.declare import values_of
 from library.options.prepare_latents import PrepareBucketsLatents
+from library.preparation.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
 from library.training.latents import make, vae_in
 from library.training.precision import check_device
 
@@ -38,7 +37,7 @@ def prepare(options: PrepareBucketsLatents) -> None:
     values = values_of(options)
     sizes = _sizes(values)
     folder = values["train_data_dir"]
-    table = read_table(values["in_json"])
+    table = read_metadata_file(values["in_json"], "in_json")
     images = _images(table, values)
     data, unreadable = _filled(folder, images.values(), sizes, values["flip_aug"])
     accelerator = Accelerator()
@@ -60,7 +59,8 @@ def prepare(options: PrepareBucketsLatents) -> None:
     done = {record.path: place.bucket for index, (record, place) in placed if cache.has(index)}
     for line in (*unreadable, *cache.unreadable):
         log.warning("left out: %s", line)
-    _write(values["out_json"], table, images, done)
+    table |= {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
+    write_metadata_file(values["out_json"], table, "out_json")
     _tell_buckets(data, done)
     log.info("result: %s, with the train_resolution of %s", values["out_json"], counted(len(done), "image"))
 
@@ -75,22 +75,22 @@ def _sizes(values: Mapping[str, Any]) -> DatasetOptions:
     return sizes
 
 
-def _images(table: Mapping[str, object], values: Mapping[str, Any]) -> dict[str, Path]:
-    """The image of each entry that names one in the folder, in the file's order."""
+def _images(table: Metadata, values: Mapping[str, Any]) -> dict[str, Path]:
+    """The image of each entry that names one in the folder; of a.jpg and a.png the first by name, where the entry does not say which."""
     folder, in_json, full_path = values["train_data_dir"], values["in_json"], values["full_path"]
-    wrong = next((key for key, entry in table.items() if not isinstance(entry, dict)), None)
-    if wrong is not None:
-        raise UserError(f'{in_json}: entry \'{wrong}\': expected {{"caption": "…"}}, found {table[wrong]!r:.60}')
     listed = list_images(folder, values["recursive"])
-    on_disk = images_by_key(listed, folder)
-    images = {key: on_disk[slashes(key)][0] for key in table if is_full_path(key) == full_path and slashes(key) in on_disk}
+    keys = Keys(folder, listed, table, full_path)
+    images = {key: image for image in listed if (key := keys.of(image)) in table}
+    for image in () if full_path else listed:
+        key = image.relative_to(folder).with_suffix("").as_posix()
+        if key in table:
+            images.setdefault(key, image)
     if not images:
-        wording = (
-            "relative to it; if they are full paths, add --full_path" if not full_path else "full paths; if not, leave out --full_path"
-        )
+        wording = "full paths; if they are not, leave out --full_path" if full_path else "relative to it; if they are not, add --full_path"
         below = "" if values["recursive"] else ", and --recursive for images in the folders inside it"
         raise UserError(f"in_json: {in_json} names no image in {folder}: its keys have to be {wording}{below}")
-    left = [path.name for path in listed if path not in set(images.values())]
+    used = set(images.values())
+    left = [path.name for path in listed if path not in used]
     if left:
         log.warning("%s without an entry in %s, left out: %s", counted(len(left), "image"), in_json, named(left))
     return images
@@ -142,19 +142,11 @@ def _write_mirrors(source: LatentSource) -> None:
         mirror, binding = mirror_file(file), read_binding(file)
         if binding is not None and (not mirror.is_file() or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
             size = source.filled.records[work.record].size
-            write_latents(
-                mirror, moments_arrays(read_latents(file, mirrored=True), None, size, work.placement), replace(binding, flip=False)
-            )
-
-
-def _write(path: Path, table: Mapping[str, Any], images: Mapping[str, Path], done: Mapping[Path, Size]) -> None:
-    written = {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({**table, **written}, indent=2, ensure_ascii=False), encoding="utf-8")
-    except OSError as fault:
-        raise UserError(f"out_json: {path}: cannot be written ({fault.strerror or fault}); give another place") from None
+            arrays = moments_arrays(read_latents(file, mirrored=True), None, size, work.placement)
+            try:
+                write_latents(mirror, arrays, replace(binding, flip=False))
+            except OSError as fault:
+                raise UserError(f"train_data_dir: {mirror}: cannot be written ({fault.strerror}); make room and start again") from None
 
 
 def _tell_buckets(data: FilledData, done: Mapping[Path, Size]) -> None:
