@@ -170,8 +170,9 @@ def test_the_time_of_a_fresh_image_is_not_relied_on(folder: Path, monkeypatch: p
     monkeypatch.setattr(latent_files, "_FRESH", 3 * 10**9)
     data = read(folder)
     made(data)
-    assert read_binding(cache_file(folder / "cat/00.png", (64, 64))).stat is None
-    assert reasons(data) == {}
+    file = cache_file(folder / "cat/00.png", (64, 64))
+    assert read_binding(file).stat is None
+    assert reasons(data) == {} and read_binding(file).stat is None
 
 
 CHANGES: dict[str, tuple[dict, CacheRules, str]] = {
@@ -190,6 +191,14 @@ def test_another_encoder_or_resolution_remakes_all(folder: Path, what: str) -> N
     found = reasons(data, rules)
     assert list(found) == [reason] and len(found[reason]) == 9
     assert made(data, rules)[1] == 9 and reasons(data, rules) == {}
+
+
+def test_another_crop_to_the_same_size_remakes(folder: Path) -> None:
+    data = read(folder)
+    made(data)
+    larger = replace(data.placements[4], resized=(80, 88))
+    other = replace(data, placements=(*data.placements[:4], larger, *data.placements[5:]))
+    assert reasons(other) == {OTHER_CROP: ["00.png"]}
 
 
 def test_going_back_to_a_resolution_finds_its_latents_again(folder: Path) -> None:
