@@ -80,7 +80,7 @@ def test_latents_are_written_beside_the_images_and_their_sizes_into_the_metadata
     assert np.array_equal(mirrored, found["latents_flipped"]) and not np.array_equal(mirrored, found["latents"])
     from PIL import Image
 
-    pixels = torch.from_numpy(np.asarray(Image.open(folder / "pictures" / "1.png"))).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = torch.from_numpy(np.array(Image.open(folder / "pictures" / "1.png"))).permute(2, 0, 1)[None].float() / 127.5 - 1
     expected = moments(load_vae(tiny_v1, torch.float32), pixels)[0]
     torch.testing.assert_close(torch.from_numpy(found["latents"]), expected[:4], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(torch.from_numpy(found["log_variance"]), expected[4:], rtol=1e-4, atol=1e-4)
