@@ -13,7 +13,6 @@ from library.data.config_check import FAULTY
 from library.data.config_text import read_text
 from library.data.dataset_build import command_line_values, dataset_options, subset_faults
 from library.data.dataset_keys import DATASET, KEYS, NotAccepted
-from library.data.latent_files import prepared_file
 from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import is_image, list_images
@@ -163,6 +162,8 @@ def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
         if image_dir is None:
             return None
         path = image_dir / path
+    from library.data.latent_files import prepared_file  # numpy comes with it
+
     file = prepared_file(path) if is_image(path) else path.with_name(path.name + ".npz")
     return file if file.is_file() else None
 
