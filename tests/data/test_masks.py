@@ -14,7 +14,8 @@ from library.data.buckets import FilledData, fill
 from library.data.dataset import TrainingDataset
 from library.data.folders import from_folders
 from library.data.images import load_image
-from library.data.latent_cache import LatentCache
+from library.data.latent_build import build, look
+from library.data.latent_plan import CacheRules
 from library.data.mask_files import with_masks
 from library.data.masks import Masks
 from library.data.records import scan
@@ -90,10 +91,10 @@ def test_cached_latents_get_the_masks_that_their_flips_need(tmp_path: Path) -> N
     for folder in ("images", "masks"):
         pictures(tmp_path / folder, "a.png b.png c.png")
     found = filled(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'\nflip_aug = true\nnum_repeats = 3")
-    plain, cached = TrainingDataset(found, tokenize), pickle.loads(pickle.dumps(TrainingDataset(found, tokenize, with_images=False)))
-    cache, sampler = LatentCache.build(found, encode), EpochSampler(found, 1)
+    cache, sampler = build(look(found, CacheRules()), encode), EpochSampler(found, 1)
+    plain, cached = TrainingDataset(found, tokenize), pickle.loads(pickle.dumps(TrainingDataset(found, tokenize, cache=cache)))
     for epoch in range(2):
-        for one, other in zip(one_epoch(plain, sampler, epoch), map(cache.attach, one_epoch(cached, sampler, epoch)), strict=True):
+        for one, other in zip(one_epoch(plain, sampler, epoch), one_epoch(cached, sampler, epoch), strict=True):
             assert torch.equal(one.masks, other.masks)
             shown = torch.nn.functional.avg_pool2d(one.images[:, :1], 8) / 2 + 0.5
             torch.testing.assert_close(other.masks, shown, atol=1e-5, rtol=0)
