@@ -12,16 +12,31 @@ from library.errors import PartlyDone, Stopped, UserError
 
 log = logging.getLogger("sd")
 
+_secrets: set[str] = set()
+
 EXIT_PARTLY_DONE = 1  # a tool has done all but what it lists
 EXIT_FAULT = 2  # the user's input has to change
 EXIT_INTERRUPTED = 130  # Ctrl-C; SIGTERM gives 143
 
 
+def keep_secret(value: str | None) -> None:
+    """From now on `value` (a token, a key) is struck out of whatever is told."""
+    if value and value.strip():
+        _secrets.add(value.strip())
+
+
+def secret_free(text: str) -> str:
+    """The text without any secret: other packages repeat a token in their error messages."""
+    for secret in _secrets:
+        text = text.replace(secret, "(secret)")
+    return text
+
+
 class _Lines(logging.Formatter):
-    """Information as it is; warnings and errors with their level in front."""
+    """Information as it is; warnings and errors with their level in front; never a secret."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = secret_free(super().format(record))
         return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
 
 
@@ -72,7 +87,7 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
     except UserError as fault:
         if is_main_process():
             for problem in fault.problems:
-                print(f"error: {problem}", file=sys.stderr)
+                print(f"error: {secret_free(problem)}", file=sys.stderr)
         return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT
     except Stopped as stop:
         return stop.exit_code

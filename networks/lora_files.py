@@ -121,7 +121,10 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Map
     with atomic_write(path) as temporary:
         if suffix == ".safetensors":
             told = {key: str(value) for key, value in (metadata or {}).items()}
-            safetensors.torch.save_file(weights, temporary, {**told, **model_hashes(weights, told)})
+            hashes = model_hashes(weights, told)
+            if "modelspec.sai_model_spec" in told:  # the Model Metadata Standard has the same hash under its own name
+                hashes["modelspec.hash_sha256"] = f"0x{hashes['sshs_model_hash']}"
+            safetensors.torch.save_file(weights, temporary, {**told, **hashes})
         else:
             torch.save(weights, temporary)
 

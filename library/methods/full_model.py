@@ -102,4 +102,5 @@ class FullModelMethod:
         """Write the whole model; as trained, in float32, where no dtype is given."""
         said = metadata or {}
         trained = (int(said.get("ss_epoch", 0)), int(said.get("ss_steps", 0)))
-        save_product(self._model, path, self._form, dtype or torch.float32, trained)
+        spec = {key: value for key, value in said.items() if key.startswith("modelspec.")}  # how it was trained is for networks to tell
+        save_product(self._model, path, self._form, dtype or torch.float32, trained, spec or None)

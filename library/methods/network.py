@@ -161,16 +161,16 @@ class NetworkMethod:
         args = dict(settings.args)
         if settings.dropout is not None:
             args["dropout"] = str(settings.dropout)
-        return {
+        told = {
             "ss_network_module": settings.module,
             "ss_network_dim": getattr(self.network.module, "lora_dim", None) or settings.dim,
             "ss_network_alpha": getattr(self.network.module, "alpha", None) or settings.alpha,
             "ss_network_dropout": settings.dropout,
-            "ss_network_args": args or None,
             "ss_unet_lr": settings.unet_lr,
             "ss_text_encoder_lr": settings.text_encoder_lr,
             "ss_scale_weight_norms": settings.scale_weight_norms,
         }
+        return told | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or not at all
 
     def extension(self, save_model_as: str | None) -> str:
         """That of the format."""

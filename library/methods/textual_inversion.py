@@ -139,6 +139,6 @@ class TextualInversionMethod:
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the word's vectors."""
         assert self.word is not None
-        said = {key: value for key, value in (metadata or {}).items() if key in KEPT_FACTS}
+        said = {key: value for key, value in (metadata or {}).items() if key in KEPT_FACTS or key.startswith("modelspec.")}
         step = int(said.get("ss_steps", 0))
         write_vectors(path, self.word.vectors, self.layers, self.settings.token_string, step, dtype, said)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,13 +24,18 @@ def product_form(save_model_as: str | None, use_safetensors: bool, source_layout
 
 
 def save_product(
-    model: StableDiffusion, path: Path, form: str, dtype: torch.dtype | None = None, trained: tuple[int, int] = (0, 0)
+    model: StableDiffusion,
+    path: Path,
+    form: str,
+    dtype: torch.dtype | None = None,
+    trained: tuple[int, int] = (0, 0),
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Write `model` to `path` in `form`, whole or not at all; `trained` are epochs and updates of this run, which files keep.
 
-    `dtype` None keeps that of a source file, and float32 in folders.
+    `dtype` None keeps that of a source file, and float32 in folders. A `.safetensors` file tells `metadata` of itself.
     """
     if form in ("diffusers", "diffusers_safetensors"):
         save_diffusers(model, path, dtype, safetensors=form == "diffusers_safetensors")
     else:
-        save_checkpoint(model, path, dtype, trained=trained)
+        save_checkpoint(model, path, dtype, metadata, trained)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from library.errors import UserError
 from library.model.pickles import Pickled, read_pickled
@@ -35,6 +36,8 @@ TORCH_NAMES = {
     "BOOL": "bool",
 }
 WIDTHS = {name: int(re.sub(r"^\D+(\d+).*", r"\1", name)) // 8 if name != "BOOL" else 1 for name in TORCH_NAMES}  # bytes of an element
+SPEC_KEY = "modelspec.sai_model_spec"  # a file with this key in its metadata tells the hash of its tensors under the next one
+HASH_KEY = "modelspec.hash_sha256"
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -150,12 +153,19 @@ def write_safetensors(
 ) -> None:
     """Write a `.safetensors` file tensor by tensor, so that only one of them is in memory; `tensor(name)` must match its info.
 
-    Wide dtypes come first, as safetensors itself orders them, which keeps every tensor aligned.
+    Wide dtypes come first, as safetensors itself orders them, which keeps every tensor aligned. Metadata of the Model
+    Metadata Standard (SPEC_KEY) gets its hash, the SHA-256 of all that follows the header.
     """
     import torch
 
+    metadata = dict(metadata or {})
+    digest = hashlib.sha256()
+    unknown = _hash_value(digest)  # as long as the right one, which stands in its place in the end
+    if hashed := SPEC_KEY in metadata:
+        metadata[HASH_KEY] = unknown
+
     names = sorted(infos, key=lambda name: (-WIDTHS[infos[name].dtype], name))
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     end = 0
     for name in names:
         info = infos[name]
@@ -169,7 +179,17 @@ def write_safetensors(
             value = tensor(name).detach().to("cpu", torch_dtype(infos[name].dtype)).contiguous()
             assert tuple(value.shape) == tuple(infos[name].shape), f"{name}: {tuple(value.shape)} is not {infos[name].shape}"
             if value.numel():
-                file.write(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+                content = memoryview(value.reshape(-1).view(torch.uint8).numpy())
+                file.write(content)
+                if hashed:
+                    digest.update(content)
+        if hashed:
+            file.seek(8 + text.index(unknown.encode("ascii")))
+            file.write(_hash_value(digest).encode("ascii"))
+
+
+def _hash_value(digest: Any) -> str:
+    return f"0x{digest.hexdigest()}"
 
 
 def _elements(shape: tuple[int, ...]) -> int:

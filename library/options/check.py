@@ -186,19 +186,33 @@ def _saving(given: Given) -> Iterator[str]:
 
 
 def _sampling(given: Given) -> Iterator[str]:
-    for field in ("sample_every_n_steps", "sample_every_n_epochs"):
-        if getattr(given, field) is not None and given.sample_prompts is None:
+    for field in ("sample_every_n_steps", "sample_every_n_epochs", "sample_at_first"):
+        if getattr(given, field) and given.sample_prompts is None:
             yield f"{given.at(field)}: needs --sample_prompts, the file with the prompts of the samples"
 
 
 def _logging(given: Given) -> Iterator[str]:
     if given.log_with is not None and given.log_with != "wandb" and given.logging_dir is None:
         yield f"{given.at('log_with')}: {given.log_with} needs --logging_dir, the folder of the log"
+    if given.log_with in ("wandb", "all") and not _is_module("wandb"):
+        yield f"{given.at('log_with')}: {given.log_with} needs the package wandb: pip install wandb"
+
+
+def _hub(given: Given) -> Iterator[str]:
+    name = given.huggingface_repo_id
+    if name is not None and (name.count("/") != 1 or not all(name.split("/"))):
+        yield f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {name!r}"
+    if given.huggingface_repo_type not in (None, "model", "dataset", "space"):
+        yield f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {given.huggingface_repo_type!r}"
+    if given.resume_from_huggingface and given.resume is None:
+        yield f"{given.at('resume_from_huggingface')}: needs --resume, the state's name on the Hub (owner/repository/path:revision:type)"
+    if given.save_state_to_huggingface and not given.save_state:
+        yield f"{given.at('save_state_to_huggingface')}: needs --save_state; without it there are no states to upload"
 
 
 RULES: tuple[Rule, ...] = (
     _data_source, _resolution, _buckets, _augmentation, _noise, noise_and_loss, averaging, rates, _optimizer, _attention, _network,
-    _full_model, _word, _saving, _sampling, _logging,
+    _full_model, _word, _saving, _sampling, _logging, _hub,
 )  # fmt: skip
 
 
@@ -213,7 +227,7 @@ def _paths(given: Given) -> Iterator[str]:
     if given.resume is not None and not given.resume_from_huggingface and not Path(given.resume).is_dir():
         found = "is a file; give the folder" if Path(given.resume).exists() else missing_path(Path(given.resume), folder=True)
         yield f"{given.at('resume')}: {given.resume}: {found}"
-    for field in ("dataset_config", "in_json", "network_weights", "weights", "sample_prompts"):
+    for field in ("dataset_config", "in_json", "network_weights", "weights", "sample_prompts", "log_tracker_config"):
         value = getattr(given, field)
         if value is not None:
             yield from _file(given, field, Path(value))
@@ -264,7 +278,7 @@ def _remarks(given: Given) -> Iterator[str]:
     """What is accepted as it always was, but hardly meant so."""
     yield from loss_remarks(given)
     yield from rate_remarks(given)
-    if given.sample_prompts is not None and given.sample_every_n_steps is None and given.sample_every_n_epochs is None:
+    if given.sample_prompts is not None and not (given.sample_every_n_steps or given.sample_every_n_epochs or given.sample_at_first):
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
     if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:
         yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
@@ -283,6 +297,11 @@ def _remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('resume_lr')}: has no effect without --resume"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
         yield f"{given.at('output_name')}: give it without the ending, which is added"
-    for field in ("log_prefix", "log_tracker_name"):
-        if getattr(given, field) is not None and given.logging_dir is None:
+    for field in ("log_prefix", "log_tracker_name", "log_tracker_config"):
+        if getattr(given, field) is not None and given.logging_dir is None and given.log_with != "wandb":
             yield f"{given.at(field)}: has no effect without --logging_dir"
+    if given.wandb_api_key is not None and given.log_with not in ("wandb", "all"):
+        yield f"{given.at('wandb_api_key')}: has no effect without --log_with wandb"
+    for field in ("huggingface_path_in_repo", "huggingface_repo_visibility", "save_state_to_huggingface", "async_upload"):
+        if getattr(given, field) and given.huggingface_repo_id is None:
+            yield f"{given.at(field)}: has no effect without --huggingface_repo_id"

@@ -15,22 +15,9 @@ class NotYet:
     values: tuple[Any, ...] | None = None
 
 
-_UPLOAD = "upload the files of --output_dir by hand, with `hf upload`"
-
 NOT_YET: dict[str, NotYet] = {
-    "huggingface_repo_id": NotYet("R4", _UPLOAD),
-    "huggingface_repo_type": NotYet("R4", _UPLOAD),
-    "huggingface_path_in_repo": NotYet("R4", _UPLOAD),
-    "huggingface_token": NotYet("R4", "sign in with `hf auth login` to use private models"),
-    "huggingface_repo_visibility": NotYet("R4", _UPLOAD),
-    "save_state_to_huggingface": NotYet("R4", _UPLOAD),
-    "resume_from_huggingface": NotYet("R4", "download the state's folder by hand, with `hf download`, and name that folder with --resume"),
-    "async_upload": NotYet("R4", _UPLOAD),
     "debug_dataset": NotYet("D15", "read the plan that is printed before the first step: images, buckets and batches"),
     "dataset_class": NotYet("D5", "describe the images with --dataset_config"),
-    "log_with": NotYet("R5", "use tensorboard: --logging_dir logs", values=("wandb", "all")),
-    "wandb_api_key": NotYet("R5", "use tensorboard: --logging_dir logs"),
-    "log_tracker_config": NotYet("R5", "leave it out: tensorboard needs no settings"),
     "full_fp16": NotYet("M8", "use --mixed_precision fp16 with --gradient_checkpointing to save memory"),
     "lowram": NotYet("M8", "leave it out, and save memory with --mixed_precision and --gradient_checkpointing"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from library.console import log
+from library.console import keep_secret, log
 from library.errors import UserError
 from library.options import command_line, config_file
 from library.options.declare import Script, Tool, build, options_of
@@ -41,6 +41,9 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
         log.warning("--%s is given more than once; the last value counts", field)
     values.update(line.values)
     origins.update({option.field: option.flag for option in options if option.field in line.values})
+    for option in options:
+        if option.secret:
+            keep_secret(values.get(option.field))
     made = build(spec, values, origins)
     if line.values.get("output_config"):
         _write(made, file)

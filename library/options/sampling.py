@@ -18,6 +18,7 @@ class SamplingOptions:
 
     sample_every_n_steps: int | None = opt(None, "Make sample images every N steps.", at_least=1)
     sample_every_n_epochs: int | None = opt(None, "Make sample images every N epochs. Wins over --sample_every_n_steps.", at_least=1)
+    sample_at_first: bool = opt(False, "Also make sample images before the first step, to compare with.")
     sample_prompts: str | None = opt(
         None,
         "File with the prompts of the samples (.txt, .toml or .json). In a .txt file one a line, '#' begins a remark, and "

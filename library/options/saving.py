@@ -32,6 +32,18 @@ class SavingOptions:
         "With --resume: keep trains on at the state's learning rates, new takes those of the command.",
         choices=("keep", "new"),
     )
+    metadata_title: str | None = opt(None, "Title of the result, kept in its metadata; its name when left out.")
+    metadata_author: str | None = opt(None, "Who made it, kept in its metadata.")
+    metadata_description: str | None = opt(None, "What it is, kept in its metadata.")
+    metadata_license: str | None = opt(None, "The result's license, kept in its metadata.")
+    metadata_tags: str | None = opt(None, "Words to find it by, separated by commas, kept in its metadata.")
+    metadata_privacy: str = opt(
+        "full",
+        "What the file tells of its training. no_paths: no name of a folder or file; technical: settings and figures only, no tags, "
+        "captions, class words or names.",
+        choices=("full", "no_paths", "technical"),
+    )
+    no_metadata: bool = opt(False, "Do not write the settings of the training into the file.")
 
 
 @dataclass(frozen=True)
@@ -43,5 +55,4 @@ class NetworkSavingOptions(SavingOptions):
         "File format of the result. safetensors unless an old program needs another.",
         choices=("ckpt", "pt", "safetensors"),
     )
-    no_metadata: bool = opt(False, "Do not write the settings of the training into the file.")
     training_comment: str | None = opt(None, "A remark that is kept in the file's metadata, such as a trigger word.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
@@ -96,7 +97,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         plan = ValidationPlan.from_values(values_of(options))
         validator = Validator(plan, inputs.validation, validation, accelerator, task, made.optimizer, state)
     attached = events.attach(model, made, schedule.schedule, state, ema, validator)
-    with StopRequest() as stop:
+    with contextlib.closing(events), StopRequest() as stop:
         finished = train(
             accelerator=accelerator,
             task=task,

@@ -55,8 +55,16 @@ class Checkpointer:
     """Writes what the plan says, files and (where given) averages of weights and states beside them, and removes what retention says: only
     after the new ones are whole."""
 
-    def __init__(self, plan: RunPlan, files: Kept, states: Kept | None = None, averages: Kept | None = None):
+    def __init__(
+        self,
+        plan: RunPlan,
+        files: Kept,
+        states: Kept | None = None,
+        averages: Kept | None = None,
+        release: Callable[[Path], None] | None = None,
+    ):
         self.plan, self.states = plan, states
+        self._release = release or (lambda path: None)  # returns when nobody else needs a file that is to go
         self.kinds = tuple(kind for kind in (files, averages, states) if kind is not None)
 
     def after_update(self, epoch: int, step: int) -> Path | None:
@@ -69,7 +77,7 @@ class Checkpointer:
                 # "The last n steps" is a number of updates: a file goes when it is more than n behind the newest.
                 for old in self.plan.save_steps:
                     if old < step - kind.last_n_steps:
-                        _remove(kind.names.step(old))
+                        self._remove(kind.names.step(old))
         return path
 
     def after_epoch(self, epoch: int, step: int) -> Path | None:
@@ -81,7 +89,7 @@ class Checkpointer:
             if kind.last_n_epochs is not None:
                 done = [old for old in self.plan.save_epochs if old <= epoch]
                 for old in done[: max(0, len(done) - kind.last_n_epochs)]:
-                    _remove(kind.names.epoch(old))
+                    self._remove(kind.names.epoch(old))
         return path
 
     def at_step(self, epoch: int, step: int) -> Path:
@@ -114,9 +122,9 @@ class Checkpointer:
             log.info(f"saved {path}")
         return paths[0]
 
-
-def _remove(path: Path) -> None:
-    if path.exists():
-        with contextlib.suppress(OSError):  # on Windows another program may have it open: it stays, nothing is lost
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-            log.info(f"removed {path.name} (--save_last_n_*)")
+    def _remove(self, path: Path) -> None:
+        if path.exists():
+            self._release(path)
+            with contextlib.suppress(OSError):  # on Windows another program may have it open: it stays, nothing is lost
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+                log.info(f"removed {path.name} (--save_last_n_*)")

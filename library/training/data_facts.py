@@ -18,7 +18,7 @@ def data_metadata(data: FilledData, processes: int) -> dict[str, Any]:
         "ss_datasets": [_dataset(data, number, spec) for number, spec in enumerate(data.blueprint.datasets)],
     }
     if len(data.blueprint.datasets) == 1:
-        spec, figures = data.blueprint.datasets[0], data.figures[0]
+        spec = data.blueprint.datasets[0]
         values |= {
             "ss_batch_size_per_device": spec.options.batch_size,
             "ss_total_batch_size": spec.options.batch_size * processes,
@@ -27,7 +27,7 @@ def data_metadata(data: FilledData, processes: int) -> dict[str, Any]:
             "ss_bucket_no_upscale": spec.options.bucket_no_upscale,
             "ss_min_bucket_reso": spec.options.min_bucket_reso,
             "ss_max_bucket_reso": spec.options.max_bucket_reso,
-            "ss_bucket_info": _bucket_info(figures.buckets),
+            "ss_bucket_info": _bucket_info(data, 0),
             "ss_color_aug": any(subset.color_aug for subset in spec.subsets),
             "ss_flip_aug": any(subset.flip_aug for subset in spec.subsets),
             "ss_random_crop": any(subset.random_crop for subset in spec.subsets),
@@ -40,10 +40,12 @@ def data_metadata(data: FilledData, processes: int) -> dict[str, Any]:
     return values
 
 
-def tag_frequency(data: FilledData) -> dict[str, dict[str, int]]:
-    """{folder: {tag: images that have it}}, tags in lower case, most frequent first."""
+def tag_frequency(data: FilledData, dataset: int | None = None) -> dict[str, dict[str, int]]:
+    """{folder: {tag: images that have it}}, tags in lower case, most frequent first; of all datasets, or of one."""
     counts: dict[str, Counter[str]] = {}
     for record in data.records:
+        if dataset not in (None, record.dataset):
+            continue
         tags = [tag.strip().lower() for tag in record.caption.split(",")]
         counts.setdefault(_folder_name(record.subset), Counter()).update(tag for tag in tags if tag)
     return {folder: dict(counter.most_common()) for folder, counter in counts.items()}
@@ -60,7 +62,8 @@ def _dataset(data: FilledData, number: int, spec: DatasetSpec) -> dict[str, Any]
         "enable_bucket": spec.options.enable_bucket,
         "min_bucket_reso": spec.options.min_bucket_reso,
         "max_bucket_reso": spec.options.max_bucket_reso,
-        "bucket_info": _bucket_info(figures.buckets),
+        "tag_frequency": tag_frequency(data, number),
+        "bucket_info": _bucket_info(data, number),
         "subsets": [_subset(data, number, subset) for subset in spec.subsets],
     }
 
@@ -90,8 +93,17 @@ def _folders(data: FilledData, number: int, spec: DatasetSpec, regularization: b
     return {_folder_name(subset): {"n_repeats": subset.num_repeats, "img_count": _count(data, number, subset)} for subset in chosen}
 
 
-def _bucket_info(buckets: Any) -> dict[str, Any]:
-    return {"buckets": {str(place): {"resolution": list(size), "count": count} for place, (size, count) in enumerate(buckets)}}
+def _bucket_info(data: FilledData, number: int) -> dict[str, Any]:
+    """The buckets, and by how much the images' aspects (width / height) differ from their buckets' in the mean."""
+    pairs = zip(data.records, data.placements, strict=True)
+    errors = [abs(_aspect(place.bucket) - _aspect(record.size)) for record, place in pairs if record.dataset == number]
+    buckets = {str(place): {"resolution": list(size), "count": count} for place, (size, count) in enumerate(data.figures[number].buckets)}
+    return {"buckets": buckets, "mean_img_ar_error": sum(errors) / len(errors) if errors else 0.0}
+
+
+def _aspect(size: tuple[int, int]) -> float:
+    """Width / height."""
+    return size[0] / size[1]
 
 
 def _folder_name(subset: SubsetOptions) -> str:

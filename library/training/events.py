@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from library.console import log
+from library.hub import Repository, Uploads
 from library.model.generate import evaluating
-from library.options.declare import Script, values_of
-from library.training import metadata as facts
+from library.options.declare import Script
 from library.training.checkpointer import Checkpointer, FileNames, Kept
-from library.training.data_facts import data_metadata
 from library.training.ema import Ema
+from library.training.file_facts import FileFacts
 from library.training.inputs import Inputs
+from library.training.journal import Journal
 from library.training.loop import Events, UpdateReport
+from library.training.manifest import moment
 from library.training.method import Method
 from library.training.optimizer import MadeOptimizer, logged_rates, weights_to_keep
 from library.training.precision import save_dtype
@@ -24,7 +26,6 @@ from library.training.resume import run_facts
 from library.training.samples import Samples
 from library.training.state import TrainState
 from library.training.state_files import write_state
-from library.training.tracker import Tracker
 from library.training.validator import Validator
 
 
@@ -43,12 +44,10 @@ class RunEvents:
     ) -> None:
         self._options, self._inputs, self._method, self._seed = options, inputs, method, seed
         self._accelerator, self._started = accelerator, started
-        self._hashes = [
-            facts.ModelHash("sd_model", options.model.pretrained_model_name_or_path),
-            facts.ModelHash("vae", options.model.vae),
-        ]
+        self._facts = FileFacts(options, inputs, method, seed, started, accelerator.is_main_process)
         self._samples = samples
-        self._tracker: Tracker | None = None
+        self._journal: Journal | None = None
+        self._uploads: Uploads | None = None
         self._model: Any = None
         self._made: MadeOptimizer | None = None
         self._training_began = 0.0
@@ -77,9 +76,12 @@ class RunEvents:
             saving.save_last_n_steps_state or saving.save_last_n_steps,
         )
         averages = replace(files, names=replace(names, name=f"{name or 'last'}-ema"), write=self._write_average) if ema else None
-        self._checkpointer = Checkpointer(self._inputs.plan, files, states if saving.save_state else None, averages)
         if self._accelerator.is_main_process:
-            self._tracker = Tracker.from_options(self._options, self._method.name)
+            self._journal = Journal.from_options(self._options, state, self._accelerator.device)
+            self._manifest = self._facts.manifest()
+            self._uploads = _uploads(self._options)
+        release = self._uploads.release if self._uploads is not None else None
+        self._checkpointer = Checkpointer(self._inputs.plan, files, states if saving.save_state else None, averages, release)
         return Events(
             before_training=self._before_training,
             rates=self._rates,
@@ -99,7 +101,7 @@ class RunEvents:
         product = self._checkpointer.at_end(state.epoch + (state.position > 0) if ended_early else plan.epochs, state.step)
         self._tell_time()
         log.info(f"result: {product}")
-        self._tell_places()
+        self._end("end", product)
         self._accelerator.wait_for_everyone()
 
     def stopped(self) -> None:
@@ -114,7 +116,14 @@ class RunEvents:
             self._tell_time()
             log.warning(f"stopped after update {state.step} of {plan.updates}; {self._way_on(state.step)}")
         if self._accelerator.is_main_process:
-            self._tell_places()
+            self._end("stopped", None)
+
+    def close(self) -> None:
+        """Write out what logs still hold and wait for uploads under way, unless a second Ctrl-C is what ends the run."""
+        if self._journal is not None:
+            self._journal.close()
+        if self._uploads is not None:
+            self._uploads.close(wait=not isinstance(sys.exc_info()[1], KeyboardInterrupt))
 
     def _way_on(self, step: int) -> str:
         kept = self._checkpointer.state_at_step(step)
@@ -130,37 +139,67 @@ class RunEvents:
         images = sum(len(batch) for batch in self._inputs.sampler(self._seed).epoch(0)) / plan.updates_per_epoch * done
         log.info(f"trained {done} updates in {seconds:.0f} s, {images / max(seconds, 1e-9):.2f} images a second with saves and samples")
 
-    def _tell_places(self) -> None:
-        if self._samples is not None and self._samples.drawn:
-            log.info(f"samples: {self._samples.folder}" + (f" ({self._samples.failed} failed)" if self._samples.failed else ""))
-        if self._tracker is not None:
-            log.info(f"log: {self._tracker.folder} (look at it with: tensorboard --logdir {self._options.logging.logging_dir})")
-            self._tracker.close()
+    def _end(self, event: str, product: Path | None) -> None:
+        """Tell where everything is: people on the screen, programs in the event log and the manifest."""
+        assert self._journal is not None
+        seconds = {"seconds": time.time() - self._training_began, "seconds_in_all": time.time() - self._started}
+        if self._state.step > self._first_step:
+            self._journal.note(event, self._state.step, seconds)
+            self._manifest.write(
+                finished=moment(time.time()), result=product.name if product else None, updates=self._state.step, **self._facts.known_late()
+            )
+        if self._uploads is not None:
+            self._uploads.close()
+        shares = self._journal.shares()
+        samples = []
+        if self._samples is not None:
+            if self._samples.drawn:
+                self._samples.write_page(running=False)
+            samples = self._samples.places()
+        uploads = self._uploads.places() if self._uploads is not None else []
+        manifest = [f"settings: {self._manifest.path}"] if self._manifest.path.exists() else []
+        for line in [*([shares] if shares else []), *samples, *self._journal.places(), *manifest, *uploads]:
+            log.info(line)
+        self._journal.close()
 
     def _before_training(self) -> None:
+        self._begun = False
         if self._validator is not None and self._state.step == 0:
             loss = self._validator.at_start()
-            if self._tracker is not None:
-                self._tracker.log(0, {"loss/validation": loss})
+            if self._journal is not None:
+                self._begin()
+                self._journal.validation(0, loss)
         self._training_began = time.time()
+        if self._samples is not None and self._samples.due_at_first(self._state.step):
+            self._on_main(lambda: self._drawn(0, 0, self._samples.moment_is_epoch()))
 
     def _rates(self) -> dict[str, float]:
-        if self._tracker is None:
+        if self._journal is None:
             return {}
         return logged_rates(self._made.optimizer, [group["name"] for group in self._made.optimizer.param_groups])
 
     def _on_update(self, report: UpdateReport) -> None:
         self._state.epoch_losses.append(report.loss)
-        if self._tracker is not None:
-            self._tracker.log(report.step, {"loss/current": report.loss, "loss/average": report.average, **report.extra})
+        if self._journal is None:
+            return
+        self._begin()
+        self._journal.update(report)
+
+    def _begin(self) -> None:
+        """The first lines of log and manifest; not before there is something to tell: a run that fails at once leaves nothing behind."""
+        if not self._begun:
+            self._begun = True
+            self._manifest.write()
+            resumed = self._options.saving.resume if self._first_step else None
+            self._journal.note("start", self._first_step, {"seed": self._seed, "updates": self._inputs.plan.updates, "resumed": resumed})
 
     def _validate(self, epochs: int, step: int, at_epoch_end: bool) -> None:
         """Before anything is saved: a state holds the validation of its moment."""
         found = None if self._validator is None else self._validator.after(step, epochs, at_epoch_end)
         if found is None:
             return
-        if self._tracker is not None:
-            self._tracker.log(step, {"loss/validation": found.loss})
+        if self._journal is not None:
+            self._journal.validation(step, found.loss)
         if found.is_best and self._validator.plan.save_best:
             self._on_main(lambda: self._checkpointer.best(epochs, step))
 
@@ -174,8 +213,8 @@ class RunEvents:
 
     def _after_epoch(self, epochs: int, step: int) -> None:
         losses = self._state.epoch_losses
-        if self._tracker is not None and losses:
-            self._tracker.log(epochs, {"loss/epoch": sum(losses) / len(losses)})
+        if self._journal is not None and losses:
+            self._journal.epoch(epochs, step, {"loss/epoch": sum(losses) / len(losses)})
         losses.clear()
         self._validate(epochs, step, at_epoch_end=True)
         if self._inputs.plan.is_save_epoch(epochs):
@@ -191,6 +230,9 @@ class RunEvents:
         kept = self._ema.averaged() if self._ema and self._options.averaging.ema_for_samples else weights_to_keep(self._made.optimizer)
         with kept, evaluating(*self._method.modules()), self._accelerator.autocast():
             self._samples.draw(self._model, step, epoch if at_epoch_end else None, self._accelerator.device)
+        self._begin()
+        if self._samples.latest:
+            self._journal.images(epoch if at_epoch_end else None, step, self._samples.latest)
 
     def _on_main(self, act: Any) -> None:
         if self._accelerator.is_main_process:
@@ -198,12 +240,10 @@ class RunEvents:
         self._accelerator.wait_for_everyone()
 
     def _write(self, path: Path, epochs: int, step: int) -> None:
-        values = values_of(self._options)
-        metadata = self._metadata() | facts.moment_metadata(epochs, step)
-        if values.get("no_metadata"):
-            metadata = facts.minimal(metadata)
+        metadata = self._facts.of_save(self._model, self._made, self._state.session, epochs, step)
         with weights_to_keep(self._made.optimizer):
-            self._method.save(path, save_dtype(values["save_precision"]), metadata)
+            self._method.save(path, save_dtype(self._options.saving.save_precision), metadata)
+        self._kept("saved", path, step, upload=True)
 
     def _write_average(self, path: Path, epochs: int, step: int) -> None:
         assert self._ema is not None
@@ -214,35 +254,23 @@ class RunEvents:
         inputs = self._inputs
         facts = run_facts(self._options, inputs.data, inputs.processes, inputs.plan.updates)
         write_state(path, self._method, self._made.optimizer, self._schedule, self._accelerator.scaler, self._state, facts, self._ema)
+        self._kept("saved_state", path, step, upload=self._options.hub.save_state_to_huggingface)
 
-    def _metadata(self) -> dict[str, str]:
-        plan = self._inputs.plan
-        hashes: dict[str, str] = {}
-        for model_hash in self._hashes:
-            hashes |= model_hash.values()
-        return facts.run_metadata(
-            values_of(self._options),
-            started=self._started,
-            seed=self._seed,
-            version=base_version(self._model),
-            optimizer=_class_name(self._made.optimizer, self._options.optimizer.optimizer_args),
-            plan={
-                "ss_num_batches_per_epoch": plan.batches_per_epoch,
-                "ss_num_epochs": plan.epochs,
-                "ss_max_train_steps": plan.updates,
-            },
-            data=data_metadata(self._inputs.data, self._inputs.processes),
-            method=self._method.describe(),
-            hashes=hashes,
-        )
+    def _kept(self, event: str, path: Path, step: int, upload: bool) -> None:
+        self._journal.note(event, step, {"file": path.name})
+        if upload and self._uploads is not None:
+            self._uploads.upload(path)
 
 
-def base_version(model: Any) -> str:
-    """The name under which programs know the model's family: sd_v1, sd_v2 or sd_v2_v."""
-    return f"sd_{model.version}" + ("_v" if model.prediction == "v_prediction" else "")
-
-
-def _class_name(optimizer: Any, args: Mapping[str, Any] | tuple[str, ...] | None) -> str:
-    kind = type(optimizer)
-    shown = f"({','.join(args)})" if args else ""
-    return f"{kind.__module__}.{kind.__name__}{shown}"
+def _uploads(options: Script) -> Uploads | None:
+    """The uploads that the options ask for."""
+    given = options.hub
+    if given.huggingface_repo_id is None:
+        return None
+    repository = Repository(
+        given.huggingface_repo_id,
+        given.huggingface_repo_type or "model",
+        given.huggingface_path_in_repo or "",
+        given.huggingface_repo_visibility != "public",
+    )
+    return Uploads(repository, given.huggingface_token, given.async_upload)

@@ -14,9 +14,11 @@ from torch import Tensor
 from library import seeds
 from library.console import progress
 from library.errors import UserError
+from library.training.gradients import clipped_norm
 from library.training.method import Method
 from library.training.plan import RunPlan
 from library.training.state import RunningMean, TrainState
+from library.training.stopwatch import Stopwatch
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class UpdateReport:
     epoch: int  # epochs done before this one
     loss: float
     average: float  # of the last updates_per_epoch updates
+    grad_norm: float  # of all that is trained together, before it was clipped
     extra: Mapping[str, float]
 
 
@@ -73,6 +76,7 @@ def train(
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     bar = progress(total=plan.updates, initial=state.step, label="steps", unit="step")
     events.before_training()
+    clock = Stopwatch("data", "step", "other")
     task.train()
 
     def report(pending: _Pending | None) -> bool:
@@ -80,10 +84,12 @@ def train(
         if pending is None:
             return False
         loss = pending.read()
+        clock.mark("step")
         average = mean.add(loss)
         bar.update(1)
         bar.set_postfix(loss=f"{loss:.4f}", avr_loss=f"{average:.4f}", refresh=False)
-        events.on_update(UpdateReport(pending.step, pending.epoch, loss, average, pending.extra))
+        events.on_update(UpdateReport(pending.step, pending.epoch, loss, average, pending.grad_norm, pending.extra))
+        clock.mark("other")
         return pending.stop
 
     with contextlib.closing(bar):
@@ -93,9 +99,9 @@ def train(
                 if alone and stop():
                     ending = True
                     break
+                clock.mark("data")
                 loss = _accumulate(accelerator, task, group, state, stop)
-                if accelerator.sync_gradients and max_grad_norm:
-                    accelerator.clip_grad_norm_(trained, max_grad_norm)
+                norm = clipped_norm(accelerator, trained, max_grad_norm)
                 optimizer.step()
                 rates = events.rates()
                 if not optimizer.step_was_skipped:  # fp16: the scaler found an overflow and lowers its scale
@@ -107,12 +113,14 @@ def train(
                 state.step += 1
                 state.position += len(group)
                 # A loss is read one update later than it was computed, so that the device never waits for the screen.
+                clock.mark("step")
                 ending = report(waiting) or (alone and stop())
-                waiting = _Pending(loss, state.step, state.epoch, extra, group)
+                waiting = _Pending(torch.cat([loss, norm]), state.step, state.epoch, {**extra, **clock.take("seconds/")}, group)
                 if ending or plan.is_save_step(state.step) or state.step >= plan.updates:
                     ending = report(waiting) or ending  # nothing is saved before its loss is known to be finite
                     waiting = None
                 events.after_update(epoch + (1 if state.position >= length(epoch) else 0), state.step)
+                clock.mark("other")
                 if ending or state.step >= plan.updates or events.enough():
                     break
             ending = report(waiting) or ending or (alone and stop())
@@ -124,6 +132,7 @@ def train(
             if state.position >= length(epoch):
                 state.epoch, state.position, state.cuts = epoch + 1, 0, ()
             events.after_epoch(epoch + 1, state.step)
+            clock.mark("other")
             if state.step >= plan.updates or events.enough():
                 break
     return True
@@ -172,13 +181,13 @@ def _groups(batches: Iterable[Any], size: int, stop: Callable[[], bool]) -> Iter
 
 
 class _Pending:
-    """A loss on its way from the device."""
+    """Loss, share of processes asked to stop, and gradient norm of an update [3] on their way from the device."""
 
     def __init__(self, loss: Tensor, step: int, epoch: int, extra: Mapping[str, float], group: list[Any]):
         self.step, self.epoch, self.extra = step, epoch, extra
         self._paths = [path for batch in group for path in batch.paths]
         self._event = None
-        self.stop = False  # known when it was read
+        self.stop, self.grad_norm = False, 0.0  # known when it was read
         if loss.is_cuda:
             self._loss = torch.empty(loss.shape, dtype=loss.dtype, pin_memory=True)
             self._loss.copy_(loss, non_blocking=True)
@@ -191,7 +200,7 @@ class _Pending:
         """The loss; raises UserError with the images' names where it is not finite."""
         if self._event is not None:
             self._event.synchronize()
-        value, stop = self._loss.tolist()
+        value, stop, self.grad_norm = self._loss.tolist()
         self.stop = stop > 0
         if value != value or value in (float("inf"), float("-inf")):
             names = ", ".join(str(path) for path in self._paths)

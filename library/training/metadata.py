@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from library.files import sha256
+from library.training.privacy import private
 
-# Options whose value goes into the file as it is, under "ss_" + name.
+# Options whose value goes into the file as it is, under "ss_" + name; the second part are keys that only this suite writes and reads.
 RECORDED_OPTIONS = (
     "output_name learning_rate gradient_checkpointing gradient_accumulation_steps lr_warmup_steps lr_scheduler "
     "mixed_precision full_fp16 v2 clip_skip max_token_length cache_latents lowram noise_offset multires_noise_iterations "
-    "multires_noise_discount adaptive_noise_scale training_comment max_grad_norm caption_dropout_rate "
+    "multires_noise_discount adaptive_noise_scale zero_terminal_snr training_comment max_grad_norm caption_dropout_rate "
     "caption_dropout_every_n_epochs caption_tag_dropout_rate face_crop_aug_range prior_loss_weight min_snr_gamma "
+    "ip_noise_gamma loss_type huber_schedule huber_c noise_offset_random_strength ip_noise_gamma_random_strength "
+).split() + (
+    "lr_scheduler_type lr_scheduler_args lr_scheduler_num_cycles lr_scheduler_power max_train_epochs weighted_captions "
+    "scale_v_pred_loss_like_noise_pred network_train_unet_only network_train_text_encoder_only bucket_reso_steps "
 ).split()
+_OTHER_NAMES = {"debiased_estimation_loss": "ss_debiased_estimation"}  # options that the ecosystem's key does not repeat
 
 # What `--no_metadata` still leaves in the file: without these a LoRA cannot be used or told apart.
 MINIMAL_KEYS = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args")
@@ -60,6 +66,7 @@ def run_metadata(
     options: Mapping[str, Any],
     *,
     started: float,
+    session: int,
     seed: int,
     version: str,
     optimizer: str,
@@ -67,11 +74,16 @@ def run_metadata(
     data: Mapping[str, Any],
     method: Mapping[str, Any],
     hashes: Mapping[str, str],
+    privacy: str = "full",
 ) -> dict[str, str]:
-    """All keys but those of the moment (`moment_metadata`); every value a string, as safetensors wants it."""
+    """All keys but those of the moment (`moment_metadata`); every value a string, as safetensors wants it.
+
+    `session` is one number for all files of a run, `privacy` the value of --metadata_privacy.
+    """
     values: dict[str, Any] = {f"ss_{name}": options[name] for name in RECORDED_OPTIONS if name in options}
+    values |= {key: options[name] for name, key in _OTHER_NAMES.items() if name in options}
     values |= {
-        "ss_session_id": seed ^ int(started),
+        "ss_session_id": session,
         "ss_training_started_at": started,
         "ss_seed": seed,
         "ss_base_model_version": version,
@@ -81,7 +93,7 @@ def run_metadata(
         **method,
         **hashes,
     }
-    return {key: as_text(value) for key, value in values.items()}
+    return {key: as_text(value) for key, value in private(values, privacy).items()}
 
 
 def moment_metadata(epoch: int, step: int) -> dict[str, str]:
@@ -92,6 +104,13 @@ def moment_metadata(epoch: int, step: int) -> dict[str, str]:
 def minimal(metadata: Mapping[str, str]) -> dict[str, str]:
     """What stays under `--no_metadata`."""
     return {key: metadata[key] for key in MINIMAL_KEYS if key in metadata}
+
+
+def minimal_spec(spec: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, str]:
+    """What of `modelspec.*` stays under `--no_metadata`: what a program needs to load the file, and the user's own words."""
+    words = {f"modelspec.{word}" for word in ("title", "author", "description", "license", "tags") if options.get(f"metadata_{word}")}
+    needed = {f"modelspec.{key}" for key in ("sai_model_spec", "architecture", "implementation", "prediction_type")}
+    return {key: value for key, value in spec.items() if key in needed | words}
 
 
 def as_text(value: Any) -> str:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from library.hub import fetch_state
 from library.model.facts import check_flags, inspect
 from library.model.light_imports import without_quantizers
 from library.options.check import check
 from library.options.declare import Script
 from library.training.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.samples import Samples
-from library.training.saved_state import read_state
+from library.training.saved_state import SavedState, read_state
+from library.training.tracker_settings import tracker_settings
 
 MakeMethod = Callable[[Any], Any]  # options -> library.training.method.Method; called when the run is known to be possible
 
@@ -26,8 +28,8 @@ def run(
     Raises UserError for everything that the user can mend; nothing has been written then.
     """
     check(options)
-    resume = options.saving.resume
-    saved = None if resume is None else read_state(Path(resume))
+    tracker_settings(options)  # a wrong name in that file is told now
+    saved = _saved(options)
     facts = inspect(options.model.pretrained_model_name_or_path)
     check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae)
     inputs = gather(options, forms, saved)
@@ -40,3 +42,11 @@ def run(
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
 
     train_model(options, inputs, make_method(options), samples)
+
+
+def _saved(options: Script) -> SavedState | None:
+    """The state to go on from, fetched from the Hub where it is there."""
+    resume = options.saving.resume
+    if resume is None:
+        return None
+    return read_state(fetch_state(resume, options.hub.huggingface_token) if options.hub.resume_from_huggingface else Path(resume))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from library.console import log
 from library.files import atomic_write
+from library.training.sample_page import FACTS, SamplePage
 from library.training.sample_prompts import SamplePrompt, read_prompts
 
 Generate = Callable[[Any, Any, Any], Any]  # (model, GenerateSettings, device) -> PIL image
@@ -20,7 +22,8 @@ Rewrite = Callable[[str, random.Random], str]
 class Samples:
     """When to draw which prompts, and where the images go: `<output_dir>/sample`.
 
-    `drawn` and `failed` count images. `generate` takes the place of `library.model.generate.generate`.
+    `drawn` and `failed` count images, `latest` are those of the last moment with their prompts. `generate` takes the place of
+    `library.model.generate.generate`.
     """
 
     def __init__(
@@ -33,17 +36,23 @@ class Samples:
         sampler: str = "ddim",
         clip_skip: int | None = None,
         generate: Generate | None = None,
+        at_first: bool = False,
     ) -> None:
+        self.at_first = at_first
         self.prompts, self.every_n_steps, self.every_n_epochs = tuple(prompts), every_n_steps, every_n_epochs
         self.folder = Path(output_dir) / "sample"
         self.drawn = self.failed = 0
+        self.latest: list[tuple[Path, str]] = []
+        self.page = SamplePage(self.folder, output_name)
+        self._page_failed = False
         self._name, self._sampler, self._clip_skip, self._generate = output_name, sampler, clip_skip, generate
 
     @classmethod
     def from_options(cls, options: Any, generate: Generate | None = None) -> Samples | None:
         """What the options of sampling ask for; None for nothing. Raises UserError for faults of the prompt file."""
         given = options.sampling
-        if given.sample_prompts is None or (given.sample_every_n_steps is None and given.sample_every_n_epochs is None):
+        asked = given.sample_at_first or given.sample_every_n_steps is not None or given.sample_every_n_epochs is not None
+        if given.sample_prompts is None or not asked:
             return None
         prompts, notes = read_prompts(Path(given.sample_prompts))
         for note in notes:
@@ -57,7 +66,16 @@ class Samples:
             given.sample_sampler,
             None if options.model.v2 else options.model.clip_skip,
             generate,
+            given.sample_at_first,
         )
+
+    def due_at_first(self, step: int) -> bool:
+        """Whether to draw before the first update; a run that goes on has done so."""
+        return self.at_first and step == 0
+
+    def moment_is_epoch(self) -> bool:
+        """Whether files bear the number of an epoch."""
+        return self.every_n_epochs is not None
 
     def due(self, step: int, epoch: int, at_epoch_end: bool) -> bool:
         """Whether to draw after `step` updates and `epoch` whole epochs; with both intervals given the one in epochs counts."""
@@ -72,23 +90,47 @@ class Samples:
         that fails is told and counted; random state is left as it was.
         """
         moment = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
-        began, files, faults = time.time(), [], []
+        began, faults = time.time(), []
+        self.latest = []
         with untouched_random_state(device):
             for index, prompt in enumerate(self.prompts):
                 try:
-                    files.append(self._draw_one(model, prompt, index, moment, device, rewrite))
+                    path = self._draw_one(model, prompt, index, moment, device, rewrite, {"step": step, "epoch": epoch})
+                    self.latest.append((path, prompt.prompt))
                 except Exception as error:  # out of memory, a full disk, a sampler's own fault: none is worth the training
                     faults.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+        _give_back_memory(device)
+        files = [path for path, _ in self.latest]
         self.drawn += len(files)
         self.failed += len(faults)
-        where = f"epoch {epoch}" if epoch is not None else f"step {step}"
+        where = ("of " + (f"epoch {epoch}" if epoch is not None else f"step {step}")) if step else "before training"
         if faults:
-            log.warning(f"samples of {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training goes on")
+            log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training goes on")
         if files:
-            log.info(f"samples of {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
+            self.write_page(running=True)
+            log.info(f"samples {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
         return files
 
-    def _draw_one(self, model: Any, prompt: SamplePrompt, index: int, moment: str, device: Any, rewrite: Rewrite | None) -> Path:
+    def write_page(self, running: bool) -> None:
+        """Make the page of all samples anew; told once where that fails."""
+        try:
+            self.page.write(running)
+        except Exception as error:
+            if not self._page_failed:
+                log.warning(f"samples: {self.page.folder} gets no page of them ({error}); the images are there")
+            self._page_failed = True
+
+    def places(self) -> list[str]:
+        """Where the samples are, and how many could not be drawn, for the end of a run."""
+        if not self.drawn and not self.failed:
+            return []
+        lost = f", {self.failed} failed" if self.failed else ""
+        where = self.folder if self._page_failed or not self.drawn else self.folder / "index.html"
+        return [f"samples: {where} ({self.drawn} images{lost})"]
+
+    def _draw_one(
+        self, model: Any, prompt: SamplePrompt, index: int, moment: str, device: Any, rewrite: Rewrite | None, facts: Mapping[str, Any]
+    ) -> Path:
         from library.model.generate import GenerateSettings, generate
 
         seed = prompt.seed if prompt.seed is not None else random.SystemRandom().getrandbits(31)
@@ -107,7 +149,7 @@ class Samples:
         image = (self._generate or generate)(model, settings, device)
         parts = [self._name, moment, f"{index:02d}", time.strftime("%Y%m%d%H%M%S"), None if prompt.seed is None else str(prompt.seed)]
         path = self.folder / ("_".join(part for part in parts if part) + ".png")
-        _write(path, image, _description(prompt, settings))
+        _write(path, image, {"parameters": _description(prompt, settings), FACTS: json.dumps(dict(facts))})
         return path
 
 
@@ -142,11 +184,20 @@ def _description(prompt: SamplePrompt, settings: Any) -> str:
     return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in used.items())])
 
 
-def _write(path: Path, image: Any, description: str) -> None:
+def _give_back_memory(device: Any) -> None:
+    """On a GPU: what drawing has left in torch's own store, which would otherwise count as the training's."""
+    if getattr(device, "type", device) == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _write(path: Path, image: Any, told: Mapping[str, str]) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     texts = PngInfo()
-    texts.add_text("parameters", description)
+    for key, text in told.items():
+        texts.add_text(key, text)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         image.save(temporary, format="PNG", pnginfo=texts)

@@ -79,12 +79,14 @@ def _state(found: Mapping[str, Any]) -> TrainState:
     numbers = {name: _count(found, name) for name in ("seed", "step", "epoch", "position")}
     cuts = tuple(Cut(tuple(int(size) for size in cut["sizes"]), int(cut["batches"])) for cut in found["cuts"])
     mean = None if found["mean"] is None else RunningMean(**found["mean"])
+    session = {"session": str(found["session"])} if "session" in found else {}  # states of before had none
     return TrainState(
         **numbers,
         cuts=cuts,
         mean=mean,
         epoch_losses=[float(loss) for loss in found["epoch_losses"]],
         validated=Standing(**found.get("validated", {})),
+        **session,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
 
 from library.data.sampler import Cut
@@ -46,3 +47,4 @@ class TrainState:
     mean: RunningMean | None = None
     epoch_losses: list[float] = field(default_factory=list)
     validated: Standing = field(default_factory=Standing)
+    session: str = field(default_factory=lambda: secrets.token_hex(4))  # names the run in its log and files, through every resume

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,7 +12,13 @@ from typing import Any
 from library.console import log
 
 FLUSH_SECONDS = 20
-DEFAULT_NAMES = {"network": "network_train"}  # the name that users of the ecosystem look for, by method
+DEFAULT_NAMES = {  # the names that users of the ecosystem look for, by script
+    "train_network.py": "network_train",
+    "train_db.py": "dreambooth",
+    "fine_tune.py": "finetuning",
+    "train_textual_inversion.py": "textual_inversion",
+    "train_textual_inversion_XTI.py": "textual_inversion",
+}
 
 
 class Tracker:
@@ -21,34 +27,40 @@ class Tracker:
     `failed` counts what could not be written; the first time is told.
     """
 
-    def __init__(self, logging_dir: Path, prefix: str = "", name: str = "network_train", started: float | None = None) -> None:
+    def __init__(
+        self,
+        logging_dir: Path,
+        prefix: str = "",
+        name: str = "network_train",
+        started: float | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         date = time.strftime("%Y%m%d%H%M%S", time.localtime(started))
         self.folder = Path(logging_dir) / f"{prefix}{date}" / name
         self.failed = 0
         self._writer: Any = None
         try:
-            self._writer = _open(self.folder)
+            self._writer = _open(self.folder, {"flush_secs": FLUSH_SECONDS} | dict(settings or {}))
         except ModuleNotFoundError as error:
             self._fail(f"{(error.name or 'tensorboard').partition('.')[0]} is not installed: pip install tensorboard")
         except Exception as error:
             self._fail(error)
 
-    @classmethod
-    def from_options(cls, options: Any, method: str, started: float | None = None) -> Tracker | None:
-        """The log that `--logging_dir`, `--log_prefix` and `--log_tracker_name` ask for; None without a folder."""
-        given = options.logging
-        if given.logging_dir is None:
-            return None
-        return cls(Path(given.logging_dir), given.log_prefix or "", given.log_tracker_name or DEFAULT_NAMES.get(method, method), started)
-
-    def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Write all `values` (name -> figure) at `step`."""
+    def log(self, step: int, values: Mapping[str, float], epoch: int | None = None) -> None:
+        """Write all `values` (name -> figure) at `step`, or at `epoch` where one is given."""
         if self._writer is None:
             return
         try:
-            self._writer.add_event(_event(step, values))
+            self._writer.add_event(_event(step if epoch is None else epoch, values))
         except Exception as error:
             self._fail(error)
+
+    def images(self, step: int, files: Sequence[tuple[Path, str]]) -> None:
+        """Sample images stay where they are: the log would hold each once more."""
+
+    def place(self) -> str:
+        """Where to look, for people."""
+        return f"{self.folder} (look at it with: tensorboard --logdir {self.folder.parent.parent})"
 
     def close(self) -> None:
         """Write out what is still waiting."""
@@ -67,7 +79,7 @@ class Tracker:
             log.warning(f"--logging_dir: the log in {self.folder} cannot be written ({line}); training goes on without it")
 
 
-def _open(folder: Path) -> Any:
+def _open(folder: Path, settings: Mapping[str, Any]) -> Any:
     """TensorBoard's own event writer: a thread that takes events from a queue.
 
     A module of the name tensorboard.compat.notf makes it use its stand-in for TensorFlow: the real one, if installed, loads for seconds.
@@ -77,7 +89,7 @@ def _open(folder: Path) -> Any:
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     folder.mkdir(parents=True, exist_ok=True)
-    return EventFileWriter(str(folder), flush_secs=FLUSH_SECONDS)
+    return EventFileWriter(str(folder), **settings)
 
 
 def _event(step: int, values: Mapping[str, float]) -> Any:

@@ -1,0 +1,143 @@
+"""`<name>.run.json` beside the product: the options of a run with where each came from, and what it ran on, to repeat it by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from library.console import log
+from library.data.buckets import FilledData
+from library.files import atomic_write
+from library.options.declare import Script, options_of, values_of
+
+FORMAT = 1
+PACKAGES = (
+    "torch diffusers transformers accelerate safetensors huggingface-hub numpy pillow opencv-python bitsandbytes xformers "
+    "prodigyopt dadaptation lion-pytorch schedulefree lycoris-lora"
+).split()
+MOST_HASHED = 1 << 30  # bytes of images; hashing more would keep a disk busy that the training reads from
+
+
+class Manifest:
+    """One file for a run, written anew whenever more is known; a fault is told once and stops nothing."""
+
+    def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.failed = 0
+        self._facts = dict(facts)
+
+    def write(self, **more: Any) -> None:
+        """Take in `more` facts and write the file, whole or not at all."""
+        self._facts |= more
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_write(self.path) as temporary:
+                temporary.write_text(json.dumps(self._facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        except OSError as error:
+            self.failed += 1
+            if self.failed == 1:
+                log.warning(f"{self.path} cannot be written ({error.strerror or error}); training goes on without it")
+
+
+def manifest_path(options: Script) -> Path:
+    """Where the manifest of a run lies."""
+    return Path(options.saving.output_dir) / f"{options.saving.output_name or 'last'}.run.json"
+
+
+def run_facts_of(options: Script, seed: int, started: float, plan: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a run when it begins. `seed` is the one in use, also where none was given."""
+    config = values_of(options).get("dataset_config")
+    return {
+        "format": FORMAT,
+        "script": options.name,
+        "started": moment(started),
+        "finished": None,
+        "result": None,
+        "seed": seed,
+        "options": options_with_origins(options),
+        "dataset_config": None if config is None else _text(Path(config)),
+        "plan": dict(plan),
+        "data": dict(data),
+        "versions": versions(),
+    }
+
+
+def options_with_origins(options: Script) -> dict[str, dict[str, Any]]:
+    """Every option but secret ones: its value as JSON holds it, and whether it is from the command line, a file or the default."""
+    values = values_of(options)
+    return {
+        option.field: {"value": _as_json(values[option.field]), "from": _origin(options, option.field)}
+        for option in options_of(type(options))
+        if not option.secret
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python, system and the packages that have a say in the result."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def moment(seconds: float) -> str:
+    """A time for people and programs: ISO 8601 in the machine's own zone."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
+
+
+class ImageHash:
+    """The SHA-256 of all image files of a run, one after the other, made in the background; None where they are over MOST_HASHED."""
+
+    def __init__(self, data: FilledData) -> None:
+        self._paths: Sequence[Path] = list(dict.fromkeys(record.path for record in data.records))
+        self._value: str | None = None
+        self._thread = threading.Thread(target=self._compute, daemon=True)
+        self._thread.start()
+
+    def _compute(self) -> None:
+        try:
+            if sum(path.stat().st_size for path in self._paths) > MOST_HASHED:
+                return
+            digest = hashlib.sha256()
+            for path in self._paths:
+                with path.open("rb") as file:
+                    while piece := file.read(1 << 20):
+                        digest.update(piece)
+            self._value = digest.hexdigest()
+        except OSError:  # images that go away while they are trained are told by the loader
+            return
+
+    def value(self) -> str | None:
+        """The hash; waits for it."""
+        self._thread.join()
+        return self._value
+
+
+def _origin(options: Script, field: str) -> str:
+    if not options.given(field):
+        return "default"
+    place = options.origin(field)
+    return place.removeprefix("--") if place.startswith("--config_file ") else "command line"
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_json(part) for part in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None

@@ -1,0 +1,74 @@
+"""Reads --log_tracker_config: settings of TensorBoard and Weights & Biases under the names that they have there."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from library.errors import UserError
+from library.options.declare import Script
+from library.options.suggest import closest
+
+TENSORBOARD = {"max_queue": "max_queue_size", "flush_secs": "flush_secs", "filename_suffix": "filename_suffix"}
+_OURS = ("dir", "settings", "reinit", "sync_tensorboard", "tensorboard")  # of wandb.init: what the suite itself sees to
+
+
+def trackers(options: Script) -> tuple[str, ...]:
+    """The logs that are asked for: tensorboard where --logging_dir is given, unless --log_with says otherwise."""
+    given = options.logging
+    chosen = {"all": ("tensorboard", "wandb"), "wandb": ("wandb",)}.get(given.log_with, ("tensorboard",))
+    return tuple(name for name in chosen if name == "wandb" or given.logging_dir is not None)
+
+
+def tracker_settings(options: Script) -> dict[str, dict[str, Any]]:
+    """`{"tensorboard": {…}, "wandb": {…}}`, empty where nothing is given. Raises UserError with every fault of the file.
+
+    The file has a table for each tracker. Keys of [wandb] are arguments of `wandb.init` (name, entity, group, tags, …), those of
+    [tensorboard] are `flush_secs`, `max_queue` and `filename_suffix`.
+    """
+    path = options.logging.log_tracker_config
+    settings: dict[str, dict[str, Any]] = {"tensorboard": {}, "wandb": {}}
+    if path is None:
+        return settings
+    place = f"{options.origin('log_tracker_config')}: {path}"
+    known = {"tensorboard": tuple(TENSORBOARD), "wandb": _wandb_keys() if "wandb" in trackers(options) else None}
+    problems = []
+    for table, content in _load(Path(path), place).items():
+        if table not in known or not isinstance(content, Mapping):
+            problems.append(f"{place}: {table} is not known here; settings stand in tables, [wandb] and [tensorboard]")
+            continue
+        keys = known[table]
+        for key in content:
+            if keys is not None and key not in keys:
+                near = closest(key, keys)
+                meant = f" (did you mean {near}?)" if near else ""
+                problems.append(f"{place}, [{table}] {key}: is unknown{meant}; known are {', '.join(keys)}")
+        settings[table] = dict(content)
+    if problems:
+        raise UserError(*problems)
+    settings["tensorboard"] = {TENSORBOARD[key]: value for key, value in settings["tensorboard"].items()}
+    return settings
+
+
+def _load(path: Path, place: str) -> dict[str, Any]:
+    import toml
+
+    try:
+        return toml.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError:
+        raise UserError(f"{place}: is not UTF-8; save it as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{place}: cannot be read ({error.strerror or error})") from None
+    except (toml.TomlDecodeError, IndexError, TypeError, ValueError) as error:
+        where = f" line {error.lineno}" if getattr(error, "lineno", None) else ""
+        raise UserError(f"{place}{where}: is not valid TOML; write tables such as [wandb] with lines name = value") from None
+
+
+def _wandb_keys() -> tuple[str, ...] | None:
+    try:
+        import wandb
+    except ImportError:
+        return None  # told where the log is opened
+    return tuple(name for name in inspect.signature(wandb.init).parameters if name not in _OURS)
