@@ -22,7 +22,7 @@ EXIT_INTERRUPTED = 130  # Ctrl-C; SIGTERM gives 143
 def keep_secret(value: str | None) -> None:
     """From now on `value` (a token, a key) is struck out of whatever is told."""
     if value and value.strip():
-        _secrets.add(value.strip())
+        _secrets.update({value.strip(), repr(value.strip())[1:-1]})  # an error may quote it as Python writes it
 
 
 def secret_free(text: str) -> str:

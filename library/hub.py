@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 import queue
 import threading
@@ -16,7 +17,7 @@ from library.console import log, secret_free
 from library.errors import UserError
 
 TYPES = ("model", "dataset", "space")
-DELAYS = (2.0, 10.0, 30.0)  # seconds before each further try of an upload
+DELAYS = (10.0, 30.0)  # seconds before each further try of an upload; each of them is several of huggingface_hub's own
 CONTACT_SECONDS = 30.0
 _HOPELESS = frozenset({400, 401, 403, 404, 413, 422})  # answers that another try does not change
 
@@ -212,6 +213,7 @@ def _api(token: str | None, quiet: bool = True) -> Any:
 
     if quiet:
         disable_progress_bars()  # they would write into the training's own
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what fails is told here, once and in a line
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=(token or "").strip() or None)
 
 

@@ -22,7 +22,7 @@ RECORDED_OPTIONS = (
     "ip_noise_gamma loss_type huber_schedule huber_c noise_offset_random_strength ip_noise_gamma_random_strength "
 ).split() + (
     "lr_scheduler_type lr_scheduler_args lr_scheduler_num_cycles lr_scheduler_power max_train_epochs weighted_captions "
-    "scale_v_pred_loss_like_noise_pred network_train_unet_only network_train_text_encoder_only bucket_reso_steps "
+    "scale_v_pred_loss_like_noise_pred network_train_unet_only network_train_text_encoder_only"
 ).split()
 _OTHER_NAMES = {"debiased_estimation_loss": "ss_debiased_estimation"}  # options that the ecosystem's key does not repeat
 

@@ -87,7 +87,7 @@ def page_text(title: str, samples: Sequence[Sample], running: bool) -> str:
     rows: dict[str, dict[tuple[int, str, str], Sample]] = {}
     for sample in samples:
         rows.setdefault(sample.moment, {})[sample.index, sample.prompt, sample.negative] = sample
-    latest = {moment: max(sample.drawn for sample in cells.values()) for moment, cells in rows.items()}
+    latest = {moment: max((sample.drawn, sample.step or 0) for sample in cells.values()) for moment, cells in rows.items()}
     order = sorted(rows, key=lambda moment: (latest[moment], moment), reverse=True)
     heads = "".join(f"<th scope=col>{_prompt(prompt, negative)}</th>" for _, prompt, negative in columns)
     body = "".join(_row(moment, [rows[moment].get(column) for column in columns]) for moment in order)

@@ -61,7 +61,10 @@ class WandbLog:
         if run is None:
             return
         try:
+            import wandb
+
             run.finish()
+            wandb.teardown()  # wandb writes in a process of its own, which may still be busy when `finish` returns
         except Exception as error:
             self._fail(error)
 

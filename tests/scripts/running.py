@@ -23,6 +23,11 @@ def run_in_process(main: Callable[[Sequence[str]], None], *argv: object) -> int:
             state.GradientState._reset_state()
 
 
+def kept(folder: Path) -> list[str]:
+    """The names of what a run has saved in its output folder, without its log and its manifest."""
+    return sorted(path.name for path in folder.iterdir() if path.name != "events.jsonl" and not path.name.endswith(".run.json"))
+
+
 def tensors_equal(one: Path, other: Path) -> bool:
     """Whether two safetensors files hold the same tensors, bit for bit."""
     first, second = load_file(one), load_file(other)

@@ -19,6 +19,7 @@ import train_db
 import train_network
 import train_textual_inversion
 from library.training import loop
+from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 
@@ -81,10 +82,6 @@ def stop_after(updates: int, main: Callable[[Sequence[str]], None], **options: o
         return start(main, **options)
 
 
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 @pytest.mark.parametrize(
     "kind",
     [
@@ -106,9 +103,9 @@ def test_a_network_stopped_twice_ends_as_one_in_one_go(lora, kind) -> None:
     second = options["output_dir"] / "cat-step00000005-state"
     del options["seed"]
     assert start(train_network.main, **options, resume=second) == 0
-    for path in whole.iterdir():
-        assert tensors_equal(path, options["output_dir"] / path.name), path.name
-    kept = {path.stem for path in whole.iterdir()} | {"cat-step00000001", "cat-step00000005"}
+    for name in names(whole):
+        assert tensors_equal(whole / name, options["output_dir"] / name), name
+    kept = {Path(name).stem for name in names(whole)} | {"cat-step00000001", "cat-step00000005"}
     assert names(options["output_dir"]) == sorted(f"{stem}{ending}" for stem in kept for ending in (".safetensors", "-state"))
 
 

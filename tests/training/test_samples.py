@@ -213,6 +213,7 @@ def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path,
     assert (samples.drawn, samples.failed) == (1, 2)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warnings == ["samples of step 1: 2 of 3 failed (CUDA out of memory.); training goes on"]
+    assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 images, 2 failed)"]
 
 
 def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path):
@@ -220,6 +221,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path):
     samples = Samples([SamplePrompt("a", width=64, height=64)], tmp_path, generate=Painter())
     assert samples.draw(None, 1, None, "cpu") == []
     assert samples.failed == 1
+    assert samples.places() == [f"samples: {tmp_path / 'sample'} (0 images, 1 failed)"]
 
 
 def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
@@ -233,7 +235,8 @@ def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
 
 
 def options(folder: Path, **given) -> SimpleNamespace:
-    sampling = {"sample_prompts": None, "sample_every_n_steps": None, "sample_every_n_epochs": None, "sample_sampler": "euler"} | given
+    sampling = {"sample_prompts": None, "sample_every_n_steps": None, "sample_every_n_epochs": None, "sample_sampler": "euler"}
+    sampling |= {"sample_at_first": False} | given
     saving = SimpleNamespace(output_dir=str(folder), output_name="n")
     return SimpleNamespace(sampling=SimpleNamespace(**sampling), saving=saving, model=SimpleNamespace(v2=False, clip_skip=None))
 
@@ -245,6 +248,15 @@ def test_options_without_prompts_or_interval_mean_no_samples(tmp_path):
     samples = Samples.from_options(options(tmp_path, sample_prompts=path, sample_every_n_epochs=2), Painter())
     assert samples.due(9, 2, True)
     assert samples.draw(None, 9, 2, "cpu")[0].name.startswith("n_e000002_00_")
+
+
+def test_samples_before_training_are_drawn_once_in_the_life_of_a_run(tmp_path):
+    path = str(written(tmp_path, "p.txt", "a"))
+    samples = Samples.from_options(options(tmp_path, sample_prompts=path, sample_at_first=True), Painter())
+    assert samples.due_at_first(0) and not samples.due_at_first(7)
+    assert not samples.due(1, 1, True) and not samples.due(1, 1, False)
+    asked = options(tmp_path, sample_prompts=path, sample_every_n_steps=1)
+    assert not Samples.from_options(asked, Painter()).due_at_first(0)
 
 
 def test_reading_prompts_imports_no_torch():

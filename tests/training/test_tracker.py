@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -17,10 +16,6 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
     reader = EventAccumulator(str(folder))
     reader.Reload()
     return {tag: [(event.step, event.value) for event in reader.Scalars(tag)] for tag in reader.Tags()["scalars"]}
-
-
-def options(**given) -> SimpleNamespace:
-    return SimpleNamespace(logging=SimpleNamespace(**({"logging_dir": None, "log_prefix": None, "log_tracker_name": None} | given)))
 
 
 def test_figures_come_back_from_the_log(tmp_path):
@@ -37,21 +32,21 @@ def test_figures_come_back_from_the_log(tmp_path):
     assert tracker.failed == 0
 
 
-def test_the_log_lies_where_the_options_say(tmp_path):
-    tracker = Tracker.from_options(options(logging_dir=str(tmp_path), log_prefix="style1_"), "network", started=1_700_000_000.0)
+def test_the_log_lies_where_its_users_look_for_it(tmp_path):
+    tracker = Tracker(tmp_path, "style1_", "mine", started=1_700_000_000.0)
     assert tracker.folder.parent.parent == tmp_path
     assert re.fullmatch(r"style1_2023111[45]\d{6}", tracker.folder.parent.name)
-    assert tracker.folder.name == "network_train"
+    assert tracker.folder.name == "mine"
     tracker.close()
     assert list(tracker.folder.glob("events.out.tfevents.*"))
-    named = Tracker.from_options(options(logging_dir=str(tmp_path), log_tracker_name="mine"), "network")
-    assert named.folder.name == "mine"
-    assert re.fullmatch(r"\d{14}", named.folder.parent.name)
-    named.close()
 
 
-def test_without_a_folder_there_is_no_log():
-    assert Tracker.from_options(options(), "network") is None
+def test_figures_of_an_epoch_stand_at_its_number_and_settings_reach_the_writer(tmp_path):
+    tracker = Tracker(tmp_path, settings={"filename_suffix": ".mine"})
+    tracker.log(40, {"loss/epoch": 0.5}, epoch=2)
+    tracker.close()
+    assert read(tracker.folder)["loss/epoch"] == [(2, 0.5)]
+    assert [path.name.endswith(".mine") for path in tracker.folder.iterdir()] == [True]
 
 
 def test_a_log_that_cannot_be_opened_is_told_once_and_the_training_goes_on(tmp_path, caplog):

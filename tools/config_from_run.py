@@ -1,0 +1,206 @@
+"""Makes a --config_file out of a run's manifest (<name>.run.json) or of a trained network's metadata, to repeat that run or begin from it.
+
+python tools/config_from_run.py output/cat.run.json cat.toml
+python tools/config_from_run.py cat.safetensors cat.toml
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import struct
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from library.console import log, run_script
+from library.errors import UserError
+from library.options.config_file import text_of
+from library.options.declare import Option, Script, build, options_of
+from library.options.scripts import SCRIPTS, TrainNetwork
+from library.options.values import from_text, from_toml
+
+MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
+_NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
+_NONE = ("", "None", "null")
+
+
+@dataclass
+class Found:
+    """Options by field, and lines for the user about what a config file cannot hold."""
+
+    script: type[Script]
+    values: dict[str, Any] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Read the file named first and write the config file named second, which must not be there yet."""
+    parser = argparse.ArgumentParser(prog="config_from_run.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("source", type=Path, help="a manifest (<name>.run.json), or a .safetensors file of a network")
+    parser.add_argument("target", type=Path, help="the config file to write, such as cat.toml")
+    given = parser.parse_args(argv)
+    found = read(given.source)
+    target = given.target if given.target.suffix == ".toml" else given.target.with_name(given.target.name + ".toml")
+    remarks = "".join(f"# {line}\n" for line in found.remarks)
+    try:
+        with target.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(remarks + text_of(build(found.script, found.values, {})))
+    except FileExistsError:
+        raise UserError(f"{target}: exists and is not overwritten; give another name") from None
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror or error})") from None
+    for line in found.remarks:
+        log.info(line)
+    log.info(f"options written to {target}; use them with: python {found.script.name} --config_file {target}")
+
+
+def read(source: Path) -> Found:
+    """The options that a manifest or a network's metadata tells of; raises UserError for a file that has none."""
+    if not source.is_file():
+        raise UserError(f"{source}: is no file; give a .run.json manifest or a .safetensors file")
+    if source.suffix.lower() == ".json":
+        return from_manifest(_json(source), source)
+    return from_metadata(_safetensors_metadata(source), source)
+
+
+def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
+    """All options of the run as they were in force; its seed too where it was drawn at random."""
+    script = next((spec for spec in SCRIPTS if spec.name == manifest.get("script")), None)
+    options = manifest.get("options")
+    if script is None or not isinstance(options, Mapping):
+        raise UserError(f"{source}: is no manifest of a run; those are called <output_name>.run.json")
+    found = Found(script)
+    known = {option.field: option for option in options_of(script)}
+    for name, entry in options.items():
+        value = entry["value"]
+        if name in _NOT_OF_A_RUN:
+            if value:
+                found.remarks += [f"the run was given --{name} {value}, which is left out here"] if name.startswith("resume") else []
+        elif name not in known:
+            found.remarks.append(f"{name} = {value!r}: this version has no such option")
+        elif value is not None and value != []:
+            found.values[name] = from_toml(known[name], value)
+    if found.values.get("seed") is None and manifest.get("seed") is not None:
+        found.values["seed"] = manifest["seed"]
+        found.remarks.append(f"the run drew its seed at random; seed = {manifest['seed']} repeats it")
+    return found
+
+
+def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
+    """What a network file tells of its training, this suite's or sd-scripts'; where the images are it does not tell."""
+    if "ss_network_module" not in metadata:
+        raise UserError(f"{source}: tells nothing of its training (no ss_network_module in its metadata)")
+    found = Found(TrainNetwork)
+    known = {option.field: option for option in options_of(TrainNetwork)}
+    told = {**_first_dataset(metadata), **metadata}
+    for key, text in told.items():
+        name = _NAMES.get(key, key.removeprefix("ss_"))
+        option = known.get(name)
+        if option is None or not key.startswith("ss_") or text in _NONE:
+            continue
+        try:
+            found.values[name] = _READERS.get(key, _plain)(option, text)
+        except (ValueError, KeyError, TypeError) as error:
+            found.remarks.append(f"{key} = {text!r} is not understood ({error})")
+    found.values |= _model(metadata)
+    found.remarks += _remarks(metadata)
+    return found
+
+
+def _plain(option: Option, text: str) -> Any:
+    if option.type is bool:
+        return {"true": True, "false": False}[text.strip().lower()]
+    if option.is_list:
+        return tuple(from_text(option, str(part)) for part in json.loads(text))
+    return from_text(option, text)
+
+
+def _network_args(option: Option, text: str) -> tuple[str, ...]:
+    return tuple(f"{key}={value}" for key, value in json.loads(text).items() if key not in ("dropout", "neuron_dropout"))
+
+
+def _resolution(option: Option, text: str) -> str:
+    sides = re.findall(r"\d+", text)
+    if not 1 <= len(sides) <= 2:
+        raise ValueError("expected one or two numbers")
+    return ",".join(sides)
+
+
+def _optimizer_type(option: Option, text: str) -> str:
+    """`torch.optim.adamw.AdamW(weight_decay=0.1)` -> AdamW, `bitsandbytes.optim.adamw.AdamW8bit` -> AdamW8bit."""
+    return text.partition("(")[0].rpartition(".")[2]
+
+
+_NAMES = {
+    "ss_batch_size_per_device": "train_batch_size",
+    "ss_optimizer": "optimizer_type",
+    "ss_debiased_estimation": "debiased_estimation_loss",
+}
+_READERS: dict[str, Callable[[Option, str], Any]] = {
+    "ss_network_args": _network_args,
+    "ss_resolution": _resolution,
+    "ss_optimizer": _optimizer_type,
+}
+
+
+def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The flat keys of the first dataset, for files of runs with several, which have none."""
+    try:
+        datasets = json.loads(metadata.get("ss_datasets", "[]"))
+    except ValueError:
+        return {}
+    if not datasets:
+        return {}
+    buckets = ("enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
+    taken = ("resolution", "batch_size_per_device", *buckets)
+    return {f"ss_{key}": str(datasets[0][key]) for key in taken if datasets[0].get(key) is not None}
+
+
+def _model(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What follows from several keys together."""
+    values: dict[str, Any] = {}
+    version = metadata.get("ss_base_model_version", "")
+    if version.startswith("sd_v2"):
+        values |= {"v2": True, "v_parameterization": version == "sd_v2_v"}
+    args = re.fullmatch(r"[^()]*\((.*)\)", metadata.get("ss_optimizer", ""))
+    if args and args[1]:  # a comma also stands inside values such as betas=(0.9,0.99): a new argument begins with key=
+        values["optimizer_args"] = tuple(part.strip() for part in re.split(r",\s*(?=[A-Za-z_]\w*=)", args[1]))
+    return values
+
+
+def _remarks(metadata: Mapping[str, str]) -> list[str]:
+    name, full = metadata.get("ss_sd_model_name"), metadata.get("ss_new_sd_model_hash")
+    lines = [f"trained on {name or 'a model'}" + (f" (sha256 {full})" if full else "") + ": add pretrained_model_name_or_path"]
+    lines.append("where the images are is not told: add dataset_config or train_data_dir, and output_dir")
+    if metadata.get("ss_vae_name", "None") not in _NONE:
+        lines.append(f"with the VAE {metadata['ss_vae_name']}: add vae")
+    return lines
+
+
+def _json(source: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(source.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{source}: cannot be read as JSON ({error})") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _safetensors_metadata(source: Path) -> dict[str, str]:
+    try:
+        with source.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length)) if length < MAX_HEADER else {}
+        return dict(header.get("__metadata__", {}))
+    except (OSError, ValueError, struct.error) as error:
+        raise UserError(f"{source}: is no .safetensors file ({error})") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_script(main))
