@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -33,6 +34,16 @@ class FakeHub:
 
     def add(self, name: str, files: dict[str, bytes], private: bool = True) -> None:
         self.repositories[name] = {"private": private, "files": dict(files)}
+
+
+def let_in(patch: Any, folder: Path, hub: FakeHub) -> None:
+    """Let huggingface_hub through to `hub`, although tests are offline, with a cache of its own in `folder`."""
+    import huggingface_hub.constants as constants
+
+    patch.setattr(constants, "HF_HUB_OFFLINE", False)
+    patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    patch.setattr(constants, "HF_HUB_CACHE", str(folder / "cache"))
+    patch.setenv("HF_ENDPOINT", hub.address)
 
 
 @contextmanager

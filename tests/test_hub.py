@@ -12,20 +12,15 @@ import pytest
 from library import console
 from library.errors import UserError
 from library.hub import Repository, StateName, Uploads, fetch_state, state_name
-from tests.hub_server import FakeHub, fake_hub
+from tests.hub_server import FakeHub, fake_hub, let_in
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """A hub that huggingface_hub is let to, although tests are offline."""
-    import huggingface_hub.constants as constants
-
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    """A hub that huggingface_hub is let to, and no secret known from elsewhere."""
     monkeypatch.setattr(console, "_secrets", set())
     with fake_hub() as served:
-        monkeypatch.setenv("HF_ENDPOINT", served.address)
+        let_in(monkeypatch, tmp_path, served)
         yield served
 
 
