@@ -184,9 +184,9 @@ tbody td { padding: .5rem; vertical-align: top; }
 td.none { color: var(--soft); text-align: center; vertical-align: middle; }
 td img { display: block; width: var(--side); height: auto; border-radius: 6px; background: var(--card); box-shadow: 0 0 0 1px var(--line); }
 td a:focus-visible img, td a:hover img { box-shadow: 0 0 0 2px var(--ink); }
-dialog { border: 0; padding: 0; max-width: 96vw; max-height: 96vh; background: none; color: #fff; }
+dialog { border: 0; outline: 0; padding: 0; overflow: hidden; max-width: 96vw; max-height: 96vh; background: none; color: #fff; }
 dialog::backdrop { background: rgba(0, 0, 0, .85); }
-dialog img { display: block; max-width: 96vw; max-height: calc(96vh - 3.2em); margin: auto; }
+dialog img { display: block; max-width: 96vw; height: calc(96vh - 3.2em); object-fit: contain; margin: auto; }
 dialog p { margin: 0; padding: .4em 0; text-align: center; max-height: 3.2em; overflow: hidden; }
 """
 
