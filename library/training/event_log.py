@@ -28,9 +28,12 @@ class EventLog:
         self._run, self._session = run, session
         self._from = (step, epoch)
         self._file: TextIO | None = None
+        self._closed = False
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one line: what happened, when, after how many updates, and `values` (a number that is not finite becomes null)."""
+        if self._closed:
+            return
         line = {"event": event, "run": self._run, "session": self._session, "time": round(time.time(), 3), "step": step}
         text = json.dumps(line | {key: _plain(value) for key, value in values.items()}, ensure_ascii=False)
         try:
@@ -47,6 +50,7 @@ class EventLog:
 
     def close(self) -> None:
         """Nothing is waiting; give the file back."""
+        self._closed = True
         file, self._file = self._file, None
         if file is not None:
             try:
