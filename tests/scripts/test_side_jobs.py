@@ -20,7 +20,7 @@ from tests.hub_server import fake_hub, let_in
 from tests.scripts.running import kept, tensors_equal
 from tests.scripts.starting import dataset, start
 
-TOKEN, KEY = "hf_AbCdEfGhIjKlMnOp", "0123456789abcdef0123456789abcdef01234567"
+TOKEN, KEY = "hf_AbCdEfGhIjKlMnOp", "fedcba9876543210fedcba98765432100f1e2d3c"
 PROMPT = "a (red:1.2) cat --w 64 --h 64 --s 2 --d 5\n"
 
 
