@@ -126,7 +126,7 @@ def _optimizer(given: Given) -> Iterator[str]:
     for field, meant in older.items():
         if getattr(given, field) and given.optimizer_type and given.optimizer_type.lower() != meant.lower():
             yield f"{given.at(field)}: means {meant}, but --optimizer_type says {given.optimizer_type}; leave one of them out"
-    if given.max_train_epochs is None and given.lr_warmup_steps > given.max_train_steps:
+    if given.max_train_epochs is None and given.lr_warmup_steps > given.max_train_steps:  # a fraction never is
         yield (
             f"{given.at('lr_warmup_steps')}: {given.lr_warmup_steps} is more than --max_train_steps {given.max_train_steps}; "
             "the learning rate would never reach its value"

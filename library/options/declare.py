@@ -30,6 +30,7 @@ class Option:
     secret: bool = False
     also_numbers: bool = False  # a text whose TOML form may be a number or a list of numbers (resolution)
     positional: bool = False  # a tool's word without a flag; in the order of declaration, always needed
+    also_fraction: bool = False  # a whole number, or a share of the run between 0 and 1
 
     @property
     def flag(self) -> str:
@@ -74,12 +75,16 @@ def opt(
     at_most: float | None = None,
     secret: bool = False,
     also_numbers: bool = False,
+    also_fraction: bool = False,
 ) -> Any:
     """Declare an option as the default of a dataclass field; its type is the field's annotation.
 
     `at_least` and `at_most` bound each number (inclusive). A `secret` value is never shown, logged or written.
     """
-    facts = dict(help=help, choices=choices, aliases=aliases, at_least=at_least, at_most=at_most, secret=secret, also_numbers=also_numbers)
+    facts = dict(
+        help=help, choices=choices, aliases=aliases, at_least=at_least, at_most=at_most, secret=secret, also_numbers=also_numbers,
+        also_fraction=also_fraction,
+    )  # fmt: skip
     return dataclasses.field(default=default, repr=not secret, metadata=facts)
 
 

@@ -34,10 +34,34 @@ class OptimizerOptions:
     lr_scheduler: str = opt(
         "constant",
         "How the learning rate changes during training: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, "
-        "polynomial, adafactor.",
+        "polynomial, adafactor, inverse_sqrt, cosine_with_min_lr, warmup_stable_decay, piecewise_constant.",
     )
     lr_scheduler_type: str = opt("", "A scheduler class of your own instead: a class of torch.optim.lr_scheduler, or module.Class.")
-    lr_scheduler_args: tuple[str, ...] = opt((), "Settings for --lr_scheduler_type as key=value.", aliases=("scheduler_args",))
-    lr_warmup_steps: int = opt(0, "Steps over which the learning rate rises from 0 to its full value.", at_least=0)
+    lr_scheduler_args: tuple[str, ...] = opt(
+        (), "Settings for --lr_scheduler or --lr_scheduler_type as key=value.", aliases=("scheduler_args",)
+    )
+    lr_warmup_steps: int = opt(
+        0,
+        "Steps over which the learning rate rises from 0 to its full value: a number of steps, or a fraction of the run such as 0.05.",
+        at_least=0,
+        also_fraction=True,
+    )
+    lr_decay_steps: int = opt(
+        0,
+        "Steps at the run's end over which warmup_stable_decay lowers the rate: a number, or a fraction of the run. 0 = a tenth of it.",
+        at_least=0,
+        also_fraction=True,
+    )
     lr_scheduler_num_cycles: int = opt(1, "How many times cosine_with_restarts starts over.", at_least=1)
     lr_scheduler_power: float = opt(1.0, "Power of the polynomial scheduler; 1 = a straight line.", at_least=0)
+    lr_scheduler_min_lr_ratio: float | None = opt(
+        None,
+        "The rate at which cosine_with_min_lr and warmup_stable_decay end, as a share of the learning rate.",
+        at_least=0,
+        at_most=1,
+    )
+    lr_scheduler_timescale: int | None = opt(
+        None,
+        "How fast inverse_sqrt falls: the rate is halved after three times so many steps. Left out = the warm-up's length.",
+        at_least=1,
+    )

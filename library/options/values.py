@@ -36,6 +36,8 @@ def from_toml(option: Option, value: Any) -> Any:
 def expected(option: Option) -> str:
     """What the option takes, for help and error lines: `a whole number, at least 1`."""
     text = "one of " + ", ".join(map(str, option.choices)) if option.choices else KINDS[option.type]
+    if option.also_fraction:
+        text += " or a fraction below 1"
     if option.at_least is not None and option.at_most is not None:
         text += f" from {_figure(option.at_least)} to {_figure(option.at_most)}"
     elif option.at_least is not None:
@@ -71,10 +73,12 @@ def _toml_number(option: Option, value: Any) -> int | float:
     return _number(option, repr(value))
 
 
-def _whole(option: Option, text: str) -> int:
+def _whole(option: Option, text: str) -> int | float:
     try:
         return int(text)
     except ValueError:
+        if option.also_fraction and _is_float(text) and 0 < float(text) < 1:
+            return float(text)
         try:
             number = float(text)
             remedy = f"; write {int(number)}" if number.is_integer() else f"; write {round(number)} or another whole number"

@@ -36,6 +36,7 @@ from library.training.method import Method
 from library.training.noise_and_loss import noise_settings, objective_of, schedule_of
 from library.training.optimizer import MadeOptimizer, make_optimizer
 from library.training.optimizer_table import resolve_name
+from library.training.plan import steps_of
 from library.training.precision import check_device, frozen_dtype
 from library.training.resume import Resumption
 from library.training.samples import Samples
@@ -241,6 +242,9 @@ def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs) ->
         warmup=inputs.plan.warmup,
         cycles=given.lr_scheduler_num_cycles,
         power=given.lr_scheduler_power,
+        decay=steps_of(given.lr_decay_steps, inputs.plan.updates),
+        min_ratio=given.lr_scheduler_min_lr_ratio,
+        timescale=given.lr_scheduler_timescale,
         scheduler_type=given.lr_scheduler_type,
         args=given.lr_scheduler_args,
         forced=made.schedule,

@@ -28,7 +28,7 @@ _OPTION, _CUSTOM, _ARGS = "--lr_scheduler", "--lr_scheduler_type", "--lr_schedul
 
 @dataclass(frozen=True)
 class ScheduleRow:
-    """A curve: the function that builds it and which figures of the command line it takes."""
+    """A curve: the function that builds it and which figures of the command line it takes; `floor` names its lowest share of the rate."""
 
     name: str
     module: str
@@ -37,6 +37,9 @@ class ScheduleRow:
     updates: bool = False
     cycles: bool = False
     power: bool = False
+    decay: bool = False
+    timescale: bool = False
+    floor: str = ""
 
 
 _HF, _DIFFUSERS = "transformers.optimization", "diffusers.optimization"
@@ -48,13 +51,22 @@ SCHEDULES: tuple[ScheduleRow, ...] = (
     ScheduleRow("cosine", _HF, "get_cosine_schedule_with_warmup", warmup=True, updates=True),
     ScheduleRow("cosine_with_restarts", _HF, "get_cosine_with_hard_restarts_schedule_with_warmup", warmup=True, updates=True, cycles=True),
     ScheduleRow("polynomial", _HF, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True),
-    ScheduleRow("inverse_sqrt", _HF, "get_inverse_sqrt_schedule", warmup=True),
-    ScheduleRow("cosine_with_min_lr", _HF, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True),
-    ScheduleRow("warmup_stable_decay", _HF, "get_wsd_schedule", warmup=True, updates=True),
+    ScheduleRow("inverse_sqrt", _HF, "get_inverse_sqrt_schedule", warmup=True, timescale=True),
+    ScheduleRow("cosine_with_min_lr", _HF, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True, floor="min_lr_rate"),
+    ScheduleRow("warmup_stable_decay", _HF, "get_wsd_schedule", warmup=True, updates=True, decay=True, floor="min_lr_ratio"),
     ScheduleRow("piecewise_constant", _DIFFUSERS, "get_piecewise_constant_schedule"),
 )
 BY_NAME: Mapping[str, ScheduleRow] = MappingProxyType({row.name: row for row in SCHEDULES})
 ADAFACTOR = "adafactor"
+_FLAGS = {
+    "num_warmup_steps": "--lr_warmup_steps",
+    "num_cycles": "--lr_scheduler_num_cycles",
+    "power": "--lr_scheduler_power",
+    "num_decay_steps": "--lr_decay_steps",
+    "timescale": "--lr_scheduler_timescale",
+    "min_lr_rate": "--lr_scheduler_min_lr_ratio",
+    "min_lr_ratio": "--lr_scheduler_min_lr_ratio",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +87,17 @@ def make_schedule(
     warmup: int = 0,
     cycles: int = 1,
     power: float = 1.0,
+    decay: int = 0,
+    min_ratio: float | None = None,
+    timescale: int | None = None,
     scheduler_type: str = "",
     args: Sequence[str] | None = None,
     forced: str | None = None,
 ) -> MadeSchedule:
-    """The schedule `name` over `updates` updates of the whole run, of which `warmup` rise from 0.
+    """The schedule `name` over `updates` updates of the whole run, of which `warmup` rise from 0 and the last `decay` fall (0: a tenth).
 
-    All figures count updates, whatever the number of processes or accumulated batches. `scheduler_type`, a class of
+    All figures count updates, whatever the number of processes or accumulated batches; `min_ratio` is a share of the rate, and
+    `timescale` None the warm-up's length. `scheduler_type`, a class of
     torch.optim.lr_scheduler or module.Class, wins over `name`; `forced` (an optimizer's own) wins over both. `args` are
     `key=value` texts for the curve or the class. Raises UserError.
     """
@@ -99,7 +115,24 @@ def make_schedule(
     if row is None:
         known = [*BY_NAME, ADAFACTOR]
         raise UserError(f"{_OPTION} {name}: is not known{did_you_mean(name, known)}; known are {', '.join(known)}; {_CUSTOM} takes a class")
-    return _named(optimizer, row, given, updates, warmup, cycles, power)
+    asked = {
+        "num_warmup_steps": warmup if row.warmup else None,
+        "num_training_steps": updates if row.updates else None,
+        "num_cycles": cycles if row.cycles else None,
+        "power": power if row.power else None,
+        "num_decay_steps": decay or None if row.decay else None,
+        "timescale": timescale if row.timescale else None,
+    }
+    figures = {key: value for key, value in asked.items() if value is not None}
+    if row.floor and min_ratio is not None:
+        figures[row.floor] = min_ratio
+    unused = {
+        f"--lr_decay_steps {decay}": decay and not row.decay and "warmup_stable_decay",
+        f"--lr_scheduler_timescale {timescale}": timescale is not None and not row.timescale and "inverse_sqrt",
+        f"--lr_scheduler_min_lr_ratio {min_ratio}": min_ratio is not None and not row.floor and "cosine_with_min_lr",
+    }
+    warnings = [f"{flag}: {_OPTION} {row.name} does not use it; {better} does" for flag, better in unused.items() if better]
+    return _named(optimizer, row, given, updates, warmup, figures, warnings)
 
 
 class AdafactorRates(LRScheduler):
@@ -126,20 +159,11 @@ def _adafactor_rate(group: Mapping[str, Any], state: Mapping[str, Any]) -> float
 
 
 def _named(
-    optimizer: Optimizer, row: ScheduleRow, given: dict[str, Any], updates: int, warmup: int, cycles: int, power: float
+    optimizer: Optimizer, row: ScheduleRow, given: dict[str, Any], updates: int, warmup: int, figures: dict[str, Any], warnings: list[str]
 ) -> MadeSchedule:
     build = getattr(import_package(_OPTION, row.name, row.module, row.module.partition(".")[0]), row.function)
-    figures: dict[str, Any] = {}
-    if row.warmup:
-        figures["num_warmup_steps"] = warmup
-    if row.updates:
-        figures["num_training_steps"] = updates
-    if row.cycles:
-        figures["num_cycles"] = cycles
-    if row.power:
-        figures["power"] = power
     check_arguments(_ARGS, row.name, build, given, _ours(figures), needs_all=False)
-    notes, warnings = _complete(row, given, figures), []
+    notes = _complete(row, given, figures)
     if warmup and not row.warmup:
         better = "constant_with_warmup" if row.name == "constant" else "another schedule"
         warnings.append(f"--lr_warmup_steps {warmup}: {_OPTION} {row.name} has no warm-up, so it is not used; use {better} for one")
@@ -154,20 +178,21 @@ def _named(
 
 def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) -> list[str]:
     """Add to `given` what the curve needs and the user left out; returns the notes that tell so."""
-    if row.name == "cosine_with_min_lr" and not {"min_lr", "min_lr_rate"} & given.keys():
+    if row.name == "cosine_with_min_lr" and not {"min_lr", "min_lr_rate"} & (given.keys() | figures.keys()):
         given["min_lr_rate"] = 0.1
-        return [f"{row.name}: min_lr_rate=0.1, a tenth of the learning rate, is added; {_ARGS} min_lr=… or min_lr_rate=… changes it"]
+        return [f"{row.name}: ends at a tenth of the learning rate; --lr_scheduler_min_lr_ratio or {_ARGS} min_lr=… changes it"]
     if row.name != "warmup_stable_decay":
         return []
     notes = []
     updates, warmup = figures["num_training_steps"], figures["num_warmup_steps"]
-    if "num_decay_steps" not in given:
+    if "num_decay_steps" not in given.keys() | figures.keys():
         given["num_decay_steps"] = max(1, updates // 10)
-        notes.append(f"{row.name}: num_decay_steps={given['num_decay_steps']}, a tenth of the updates, is added")
+        notes.append(f"{row.name}: falls over the last {given['num_decay_steps']} updates, a tenth of them; --lr_decay_steps changes it")
+    decay = figures.get("num_decay_steps", given.get("num_decay_steps"))
     if "num_stable_steps" in given:
         del figures["num_training_steps"]
-    elif warmup + given["num_decay_steps"] > updates:
-        both = f"{warmup} of warm-up and {given['num_decay_steps']} of decay"
+    elif warmup + decay > updates:
+        both = f"{warmup} of warm-up and {decay} of decay"
         raise UserError(f"{_OPTION} {row.name}: {both} are more than the run's {updates} updates; lower one of them")
     return notes
 
@@ -196,8 +221,7 @@ def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: in
 
 def _ours(figures: Mapping[str, Any]) -> dict[str, str]:
     """Arguments that are not the user's to give here, with what to use instead."""
-    flags = {"num_warmup_steps": "--lr_warmup_steps", "num_cycles": "--lr_scheduler_num_cycles", "power": "--lr_scheduler_power"}
-    ours = {key: f"is given with {flags[key]}" for key in figures if key in flags}
+    ours = {key: f"is given with {_FLAGS[key]}" for key in figures if key in _FLAGS}
     return {"optimizer": "", "last_epoch": "", **({"num_training_steps": ""} if "num_training_steps" in figures else {}), **ours}
 
 

@@ -38,13 +38,18 @@ class Start:
     batches_left: int
 
 
+def steps_of(figure: float, updates: int) -> int:
+    """A figure of the command line that is a number of updates, or below 1 a share of all of them (rounded down), as updates."""
+    return math.floor(figure * updates + 1e-9) if 0 < figure < 1 else int(figure)
+
+
 def make_plan(
     batches_per_epoch: int,
     *,
     accumulation: int,
     max_train_steps: int,
     max_train_epochs: int | None,
-    warmup: int,
+    warmup: float,
     save_every_n_epochs: int | None,
     save_n_epoch_ratio: int | None,
     save_every_n_steps: int | None,
@@ -69,7 +74,7 @@ def make_plan(
     # The last epoch and the last update are the run's end, which has a name of its own.
     save_epochs = tuple(range(every, epochs, every)) if every else ()
     save_steps = tuple(range(save_every_n_steps, updates, save_every_n_steps)) if save_every_n_steps else ()
-    return RunPlan(batches_per_epoch, accumulation, per_epoch, updates, epochs, warmup, save_epochs, save_steps)
+    return RunPlan(batches_per_epoch, accumulation, per_epoch, updates, epochs, steps_of(warmup, updates), save_epochs, save_steps)
 
 
 def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None) -> list[str]:

@@ -24,7 +24,10 @@ _UNTOLD = frozenset(
     "network_weights dim_from_weights weights init_word cache_text_encoder_outputs skip_bad_images".split()
 )
 _RATES = frozenset({"learning_rate", "learning_rate_te", "unet_lr", "text_encoder_lr"})
-_CURVE = frozenset("lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_scheduler_num_cycles lr_scheduler_power".split())
+_CURVE = frozenset(
+    "lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_decay_steps lr_scheduler_num_cycles lr_scheduler_power "
+    "lr_scheduler_min_lr_ratio lr_scheduler_timescale".split()
+)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ BEYOND_THE_LIST = {  # named by the requirements or the users' guide only
     *("sdpa", "log_tracker_config", "scheduler_args", "resume_lr", "sample_at_first", *TOLD),
     *("cache_latents_kind", "cache_text_encoder_outputs", "skip_bad_images"),
 }
+BEYOND_THE_LIST |= {"lr_decay_steps", "lr_scheduler_min_lr_ratio", "lr_scheduler_timescale"}  # of newer sd-scripts
 
 # of newer sd-scripts; early_stop_patience, save_best, ema_* are this suite's own
 BEYOND_THE_LIST |= {"ip_noise_gamma", "ip_noise_gamma_random_strength", "noise_offset_random_strength", "debiased_estimation_loss"}

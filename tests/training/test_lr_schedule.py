@@ -101,9 +101,11 @@ def test_a_warm_up_as_long_as_the_run_is_told():
 
 
 def test_what_curves_need_is_added_and_told():
-    assert "num_decay_steps=10" in make_schedule(an_optimizer(), "warmup_stable_decay", updates=100).notes[0]
+    assert "over the last 10 updates, a tenth of them" in make_schedule(an_optimizer(), "warmup_stable_decay", updates=100).notes[0]
+    assert make_schedule(an_optimizer(), "warmup_stable_decay", updates=100, decay=30).notes == ()
     assert make_schedule(an_optimizer(), "warmup_stable_decay", updates=100, args=["num_decay_steps=30"]).notes == ()
-    assert "min_lr_rate=0.1" in make_schedule(an_optimizer(), "cosine_with_min_lr", updates=100).notes[0]
+    assert "ends at a tenth" in make_schedule(an_optimizer(), "cosine_with_min_lr", updates=100).notes[0]
+    assert make_schedule(an_optimizer(), "cosine_with_min_lr", updates=100, min_ratio=0.2).notes == ()
     assert make_schedule(an_optimizer(), "cosine_with_min_lr", updates=100, args=["min_lr=1e-5"]).notes == ()
 
 
