@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ class StableDiffusion:
     unet: UNet2DConditionModel
     source: ModelFacts | None = None
     zero_terminal_snr: bool = False  # trained to start from pure noise, which samplers have to do too
+    half_vae: bool = True  # whether the VAE may compute in half precision where the caller does (autocast)
     text_reader: TextReader = encode_text  # another one gives each cross-attention a context of its own (`new_words`)
 
     @property
@@ -49,8 +51,9 @@ class StableDiffusion:
         return SCALE_FACTOR
 
     def moments(self, images: Tensor) -> Tensor:
-        """`moments` of this model's VAE."""
-        return moments(self.vae, images)
+        """`moments` of this model's VAE; in float32 whatever autocast says where `half_vae` is False."""
+        with contextlib.nullcontext() if self.half_vae else torch.autocast(images.device.type, enabled=False):
+            return moments(self.vae, images)
 
     def encode_text(self, input_ids: Tensor, token_weights: Tensor | None = None, clip_skip: int | None = None) -> Tensor:
         """Token ids [B,N,77] to the context [B, N·75+2, D] that the U-Net reads (`library.model.text.encode_text`)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,21 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelFacts", "check_flags", "inspect", "load", "load_vae"]
 VAE_OPTION = "--vae"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How weights are kept in memory; the VAE may have a dtype of its own."""
+
+    dtype: torch.dtype
+    vae_dtype: torch.dtype
+    device: torch.device | str = "cpu"
+
+    def of(self, part: str) -> torch.dtype:
+        """The dtype of "unet", "text_encoder" or "vae"."""
+        return self.vae_dtype if part == "vae" else self.dtype
+
+
 Shapes = dict[str, tuple[int, ...]]
 Build = Callable[[Shapes], "nn.Module"]
 
@@ -34,9 +49,12 @@ def load(
     dtype: torch.dtype | None = None,
     tokenizer_cache_dir: str | Path | None = None,
     max_token_length: int | None = None,
+    vae_dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
 ) -> StableDiffusion:
-    """Load a model, all parts in `dtype` (None: float32) on the CPU and in evaluation mode.
+    """Load a model, all parts in `dtype` (None: float32), the VAE in `vae_dtype` (None: the same), in evaluation mode.
 
+    Each weight goes from the file straight to `device`, so that little more than the largest of them is in main memory at a time.
     Raises UserError when the flags contradict the weights, the file is none of ours, or tensors are missing or of another shape.
     """
     import torch
@@ -47,18 +65,18 @@ def load(
 
     facts = inspect(path_or_id)
     check_flags(facts, v2, v_parameterization, str(vae) if vae else None)
-    dtype = dtype or torch.float32
+    storage = Storage(dtype or torch.float32, vae_dtype or dtype or torch.float32, device)
     if facts.layout == "diffusers":
         facts = replace(facts, path=locate(str(path_or_id), OPTION))
-        parts = _load_folder(facts, dtype, with_vae=vae is None)
+        parts = _load_folder(facts, storage, with_vae=vae is None)
     else:
-        parts = _load_file(open_weights(facts.path, OPTION), facts.version, dtype, with_vae=vae is None)
+        parts = _load_file(open_weights(facts.path, OPTION), facts.version, storage, with_vae=vae is None)
     model = StableDiffusion(
         version=facts.version,
         prediction="v_prediction" if v_parameterization else "epsilon",
         tokenizer=ClipTokenizer(facts.version, max_token_length, cache_dir=tokenizer_cache_dir),
         text_encoder=parts["text_encoder"],
-        vae=load_vae(vae, dtype) if vae else parts["vae"],
+        vae=load_vae(vae, storage.vae_dtype, device=device) if vae else parts["vae"],
         unet=parts["unet"],
         source=facts,
     )
@@ -68,18 +86,21 @@ def load(
     return model
 
 
-def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION) -> nn.Module:
+def load_vae(
+    path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION, device: torch.device | str = "cpu"
+) -> nn.Module:
     """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id; faults name `option`."""
     path = locate(str(path_or_id), option)
     if path.is_dir():
         folder = path / "vae" if (path / "vae").is_dir() else path
-        return _load_part(folder, option, _vae_builder(folder, option), convert.modern_vae_name, dtype)
+        return _load_part(folder, option, _vae_builder(folder, option), convert.modern_vae_name, dtype, device)
     file = open_weights(path, option)
     if not is_vae_file(file.infos):
         raise UserError(f"{option} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder")
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
-        return _fill(_vae_builder(path.parent, option), _renamed(file, convert.modern_vae_name), dtype, f"{option} {path.name}")
-    return _load_places(file, {"vae"}, "v1", dtype, option)["vae"]
+        named = _renamed(file, convert.modern_vae_name)
+        return _fill(_vae_builder(path.parent, option), named, dtype, device, f"{option} {path.name}")
+    return _load_places(file, {"vae"}, "v1", Storage(dtype, dtype, device), option)["vae"]
 
 
 def check_vae(vae: nn.Module, where: str) -> None:
@@ -100,12 +121,12 @@ def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: Mod
         log.warning("%s %s seems to predict velocity: if samples are noise, add --v_parameterization", OPTION, facts.path.name)
 
 
-def _load_file(file: WeightsFile, version: str, dtype: torch.dtype, with_vae: bool) -> dict[str, nn.Module]:
+def _load_file(file: WeightsFile, version: str, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
     file_facts(file)  # the file may have changed since it was looked at first
-    return _load_places(file, {"unet", "text_encoder"} | ({"vae"} if with_vae else set()), version, dtype, OPTION)
+    return _load_places(file, {"unet", "text_encoder"} | ({"vae"} if with_vae else set()), version, storage, OPTION)
 
 
-def _load_places(file: WeightsFile, wanted: set[str], version: str, dtype: torch.dtype, option: str) -> dict[str, nn.Module]:
+def _load_places(file: WeightsFile, wanted: set[str], version: str, storage: Storage, option: str) -> dict[str, nn.Module]:
     """The wanted parts of an original-layout file."""
     places = {name: place for name, place in convert.places(file.infos).items() if place.part in wanted}
     builders = {"unet": _unet_builder(version), "vae": _vae_builder(None, option), "text_encoder": _text_builder(version)}
@@ -120,29 +141,36 @@ def _load_places(file: WeightsFile, wanted: set[str], version: str, dtype: torch
             for name, tensor in file.read(mine):
                 yield from convert.to_parts(mine[name], tensor).items()
 
-        loaded[part] = _fill(builders[part], (shapes, tensors), dtype, f"{option} {file.path.name} ({part})")
+        loaded[part] = _fill(builders[part], (shapes, tensors), storage.of(part), storage.device, f"{option} {file.path.name} ({part})")
     return loaded
 
 
-def _load_folder(facts: ModelFacts, dtype: torch.dtype, with_vae: bool) -> dict[str, nn.Module]:
+def _load_folder(facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
     """The parts of a Diffusers folder, built from its config files."""
     folder = facts.path
-    parts = {
-        "unet": _load_part(folder / "unet", OPTION, _unet_builder(facts.version, folder / "unet"), str, dtype),
-        "text_encoder": _load_part(
-            folder / "text_encoder", OPTION, _text_builder(facts.version, folder / "text_encoder"), _modern_text_name, dtype
-        ),
+    ways: dict[str, tuple[Build, Callable[[str], str | None]]] = {
+        "unet": (_unet_builder(facts.version, folder / "unet"), str),
+        "text_encoder": (_text_builder(facts.version, folder / "text_encoder"), _modern_text_name),
     }
     if with_vae:
-        parts["vae"] = _load_part(folder / "vae", OPTION, _vae_builder(folder / "vae", OPTION), convert.modern_vae_name, dtype)
-    return parts
+        ways["vae"] = (_vae_builder(folder / "vae", OPTION), convert.modern_vae_name)
+    return {
+        part: _load_part(folder / part, OPTION, build, rename, storage.of(part), storage.device) for part, (build, rename) in ways.items()
+    }
 
 
-def _load_part(folder: Path, option: str, build: Build, rename: Callable[[str], str | None], dtype: torch.dtype) -> nn.Module:
+def _load_part(
+    folder: Path,
+    option: str,
+    build: Build,
+    rename: Callable[[str], str | None],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> nn.Module:
     path = weights_of_part(folder)
     if path is None:
         raise UserError(f"{option} {folder}: has no weights (such as diffusion_pytorch_model.safetensors); download the folder again")
-    return _fill(build, _renamed(open_weights(path, option), rename), dtype, f"{option} {path}")
+    return _fill(build, _renamed(open_weights(path, option), rename), dtype, device, f"{option} {path}")
 
 
 Tensors = tuple[Shapes, Callable[[], Iterable[tuple[str, "Tensor"]]]]
@@ -165,7 +193,7 @@ def _modern_text_name(name: str) -> str | None:
     return None if bare.endswith("position_ids") or bare == "text_projection.weight" else bare
 
 
-def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, where: str) -> nn.Module:
+def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.device | str, where: str) -> nn.Module:
     """Build a part without memory for its weights, then put each tensor in its place; raises UserError for what is missing or odd."""
     import torch
 
@@ -177,9 +205,9 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, where: str) -> nn.
         raise UserError(f"{where}: the architecture cannot be told from its tensors ({fault}); the file may be incomplete") from fault
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_shapes(expected, shapes, where)
-    state = {name: tensor.to(dtype, copy=True).contiguous() for name, tensor in read()}
+    state = {name: tensor.to(device, dtype, copy=True).contiguous() for name, tensor in read()}
     module.load_state_dict(state, strict=True, assign=True)
-    _make_buffers(module)
+    _make_buffers(module, device)
     return module.eval().requires_grad_(True)
 
 
@@ -196,7 +224,7 @@ def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, t
         raise UserError(*problems)
 
 
-def _make_buffers(module: nn.Module) -> None:
+def _make_buffers(module: nn.Module, device: torch.device | str) -> None:
     """Give buffers that are no part of the weights their values: the position ids of CLIP."""
     import torch
 
@@ -204,7 +232,7 @@ def _make_buffers(module: nn.Module) -> None:
         for name, buffer in owner.named_buffers(recurse=False):
             if buffer.is_meta:
                 assert name == "position_ids", f"no value is known for the buffer {name}"
-                owner.position_ids = torch.arange(buffer.shape[-1]).expand(1, -1)
+                owner.position_ids = torch.arange(buffer.shape[-1], device=device).expand(1, -1)
 
 
 def _unet_builder(version: str, folder: Path | None = None) -> Build:

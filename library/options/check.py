@@ -141,8 +141,25 @@ def _attention(given: Given) -> Iterator[str]:
     chosen = [field for field in ("xformers", "mem_eff_attn", "sdpa") if getattr(given, field)]
     if len(chosen) > 1:
         yield f"{given.at(chosen[0])}: cannot be used together with {' and '.join('--' + field for field in chosen[1:])}; choose one"
-    if given.full_fp16 and given.mixed_precision != "fp16":
-        yield f"{given.at('full_fp16')}: needs --mixed_precision fp16 (it is {given.mixed_precision})"
+
+
+def _precision(given: Given) -> Iterator[str]:
+    if given.full_fp16 and given.full_bf16:
+        yield f"{given.at('full_bf16')}: cannot be used together with --full_fp16; choose one"
+        return
+    for field, needed in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
+        if getattr(given, field) and given.mixed_precision != needed:
+            yield f"{given.at(field)}: needs --mixed_precision {needed} (it is {given.mixed_precision})"
+    if given.fp8_base and given.options.name in ("train_db.py", "fine_tune.py"):
+        yield (
+            f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, and this script trains the weights themselves; "
+            "use --full_bf16, or train a LoRA with train_network.py"
+        )
+    elif given.fp8_base and given.network_module and not given.network_module.startswith("networks."):
+        yield (
+            f"{given.at('fp8_base')}: {given.network_module} reads the model's weights itself and does not know float8; "
+            "use --network_module networks.lora, or leave --fp8_base out"
+        )
 
 
 def _network(given: Given) -> Iterator[str]:
@@ -211,8 +228,8 @@ def _hub(given: Given) -> Iterator[str]:
 
 
 RULES: tuple[Rule, ...] = (
-    _data_source, _resolution, _buckets, _augmentation, _noise, noise_and_loss, averaging, rates, _optimizer, _attention, _network,
-    _full_model, _word, _saving, _sampling, _logging, _hub,
+    _data_source, _resolution, _buckets, _augmentation, _noise, noise_and_loss, averaging, rates, _optimizer, _attention, _precision,
+    _network, _full_model, _word, _saving, _sampling, _logging, _hub,
 )  # fmt: skip
 
 

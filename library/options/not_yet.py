@@ -18,8 +18,6 @@ class NotYet:
 NOT_YET: dict[str, NotYet] = {
     "debug_dataset": NotYet("D15", "read the plan that is printed before the first step: images, buckets and batches"),
     "dataset_class": NotYet("D5", "describe the images with --dataset_config"),
-    "full_fp16": NotYet("M8", "use --mixed_precision fp16 with --gradient_checkpointing to save memory"),
-    "lowram": NotYet("M8", "leave it out, and save memory with --mixed_precision and --gradient_checkpointing"),
 }
 
 

@@ -31,7 +31,24 @@ class TrainingOptions:
         choices=("no", "fp16", "bf16"),
     )
     full_fp16: bool = opt(False, "Experimental: weights and gradients in 16 bits too, with --mixed_precision fp16.")
+    full_bf16: bool = opt(False, "Weights and gradients in 16 bits too, with --mixed_precision bf16. Steadier than --full_fp16.")
+    fp8_base: bool = opt(
+        False,
+        "Keep the frozen weights of the model in 8 bits (float8): half the memory of fp16 for them, at a small loss of exactness. "
+        "For LoRA and Textual Inversion.",
+    )
+    no_half_vae: bool = opt(False, "Keep the VAE in 32 bits, for VAEs that give black or broken images in fp16.")
+    vae_slicing: bool = opt(False, "The VAE takes one image after the other: less memory with several images at once, same result.")
+    vae_tiling: bool = opt(
+        False, "The VAE takes large images (over 512 pixels) in overlapping tiles: far less memory, slightly other latents."
+    )
     xformers: bool = opt(False, "Use xformers for attention: less GPU memory. Needs the xformers package and a GPU.")
     mem_eff_attn: bool = opt(False, "Attention in small pieces: least memory, slower, works everywhere.")
     sdpa: bool = opt(False, "Use PyTorch's own fast attention. It is also what runs when none of the three is given.")
     lowram: bool = opt(False, "Load the model straight to the GPU, for machines with little main memory (free Colab).")
+    rehearsal: str = opt(
+        "auto",
+        "Before the first update, try the largest batch once and throw the result away, so that too little memory shows at once and "
+        "not hours later. auto: on a GPU only.",
+        choices=("auto", "on", "off"),
+    )

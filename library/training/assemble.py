@@ -31,13 +31,14 @@ from library.training.events import RunEvents
 from library.training.inputs import Inputs
 from library.training.latents import latent_cache
 from library.training.loop import train
+from library.training.loss_scaler import LossScaler
 from library.training.lr_schedule import MadeSchedule, make_schedule
 from library.training.method import Method
 from library.training.noise_and_loss import noise_settings, objective_of, schedule_of
 from library.training.optimizer import MadeOptimizer, make_optimizer
 from library.training.optimizer_table import resolve_name
 from library.training.plan import steps_of
-from library.training.precision import check_device, frozen_dtype
+from library.training.precision import check_device, frozen_dtype, settle_dtypes, trained_dtype
 from library.training.resume import Resumption
 from library.training.samples import Samples
 from library.training.state import TrainState
@@ -57,17 +58,18 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     """Build every component from plain values, train, and leave the product in `--output_dir`."""
     started = time.time()
     training = options.training
-    accelerator = _accelerator(training.mixed_precision)
+    accelerator = _accelerator(options)
     resumed = inputs.resumed
     state = resumed.state if resumed else TrainState(_seed(training.seed))
     seed = state.seed
     # a wrong name or argument is told before minutes of loading
-    _optimizer(options, [{"params": [nn.Parameter(torch.zeros(2, 2))]}], inputs)
+    _optimizer(options, [{"params": [nn.Parameter(torch.zeros(2, 2))]}], inputs, seed)
     events = RunEvents(options, inputs, method, seed, accelerator, samples, started)
     model = _model(options, method, accelerator)
     tell_long_captions((record.caption for record in inputs.data.records), model.tokenizer)
     torch.manual_seed(fold(seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
     method.attach(model)
+    settle_dtypes(model, method, training)
     if resumed:
         load_weights(resumed.folder, method)
         method.go_on(state.step)
@@ -81,7 +83,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     cache = latent_cache(options.data, inputs.data, model.vae, options.model.vae or model.source.path, accelerator)
     unreadable = UnreadableImages(cache.unreadable if cache else ())
     batches = _batches(options, inputs, model, method, seed, cache, unreadable, accelerator)
-    made, schedule = _optimizer(options, method.param_groups(), inputs)
+    made, schedule = _optimizer(options, method.param_groups(), inputs, seed)
     for note in (*made.notes, *schedule.notes):
         log.info(note)
     for warning in (*made.warnings, *schedule.warnings):
@@ -108,7 +110,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
             batches=batches,
             plan=inputs.plan,
             state=state,
-            max_grad_norm=options.optimizer.max_grad_norm,
+            max_grad_norm=0.0 if training.full_fp16 else options.optimizer.max_grad_norm,  # the scaler clips then
             events=attached,
             length=inputs.sampler(seed).length,
             stop=lambda: stop.asked,
@@ -123,11 +125,14 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         raise Stopped(stop.exit_signal)
 
 
-def _accelerator(mixed_precision: str) -> Accelerator:
+def _accelerator(options: Script) -> Accelerator:
+    mixed_precision = options.training.mixed_precision
     # Layers that a step does not use (the text encoder's last ones under clip skip, dropped LoRA modules) have no gradient.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
     accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel])
     check_device(mixed_precision, accelerator.device)
+    if options.training.full_fp16:
+        accelerator.scaler = LossScaler(options.optimizer.max_grad_norm)
     return accelerator
 
 
@@ -144,15 +149,24 @@ def _seed(asked: int | None) -> int:
 def _model(options: Script, method: Method, accelerator: Accelerator) -> Any:
     given, values = options.model, values_of(options)
     log.info(f"loading {given.pretrained_model_name_or_path}")
+    training = options.training
+    kept_dtype = trained_dtype(training.full_fp16, training.full_bf16) if method.full_precision else frozen_dtype(training.mixed_precision)
     model = load(
         given.pretrained_model_name_or_path,
         given.v2,
         given.v_parameterization,
         given.vae,
-        torch.float32 if method.full_precision else frozen_dtype(options.training.mixed_precision),
+        kept_dtype,
         given.tokenizer_cache_dir,
         given.max_token_length,
+        vae_dtype=torch.float32 if training.no_half_vae else None,
+        device=accelerator.device if training.lowram else "cpu",
     )
+    model.half_vae = not training.no_half_vae
+    if training.vae_slicing:
+        model.vae.enable_slicing()
+    if training.vae_tiling:
+        model.vae.enable_tiling()
     if values.get("weighted_captions"):
         model.tokenizer = model.tokenizer.with_settings(model.tokenizer.windows, weighted=True)
     xformers = values["xformers"] or values.get("diffusers_xformers")
@@ -229,12 +243,13 @@ def _unpadded(batch: Batch) -> Batch:
     return replace(batch, input_ids=input_ids, token_weights=token_weights)
 
 
-def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs) -> tuple[MadeOptimizer, MadeSchedule]:
+def _optimizer(options: Script, groups: list[dict[str, Any]], inputs: Inputs, seed: int) -> tuple[MadeOptimizer, MadeSchedule]:
     given = options.optimizer
     # fused kernels hide from fp16's gradient scaler that an update was left out
     fused = options.training.mixed_precision != "fp16"
     name = resolve_name(given.optimizer_type, given.use_8bit_adam, given.use_lion_optimizer)
-    made = make_optimizer(name, groups, given.learning_rate, given.optimizer_args, fused)
+    rounding_seed = seed if options.training.full_fp16 or options.training.full_bf16 else None
+    made = make_optimizer(name, groups, given.learning_rate, given.optimizer_args, fused, rounding_seed)
     schedule = make_schedule(
         made.optimizer,
         given.lr_scheduler,

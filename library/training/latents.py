@@ -42,7 +42,7 @@ def latent_cache(options: DataOptions, data: FilledData, vae: Any, source: str, 
         rules = CacheRules(
             # of the weights as they are in the file, not as this run's precision rounds them
             encoder_fingerprint(vae if vae.dtype == torch.float32 else load_vae(source, torch.float32)),
-            _name(vae.dtype),
+            _precision(vae),
             options.cache_latents_kind == "distribution",
             cache_file if options.cache_latents_to_disk else None,
         )
@@ -99,6 +99,11 @@ def vae_in(source: str, mixed_precision: str, option: str) -> tuple[Any, str, st
     fingerprint = encoder_fingerprint(vae)
     dtype = frozen_dtype(mixed_precision)
     return vae if dtype == torch.float32 else load_vae(source, dtype, option), fingerprint, _name(dtype)
+
+
+def _precision(vae: Any) -> str:
+    """What the encoder computes in, which latents are bound to: in tiles they are slightly others."""
+    return _name(vae.dtype) + (" in tiles" if getattr(vae, "use_tiling", False) else "")
 
 
 def _name(dtype: torch.dtype) -> str:

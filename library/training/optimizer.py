@@ -22,6 +22,7 @@ from library.training.named_class import (
 )
 from library.training.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow
 from library.training.rate_ratios import effective_rate, give_one_rate
+from library.training.stochastic_rounding import with_float32_steps
 
 _OPTION = "--optimizer_type"
 _ARGS = "--optimizer_args"
@@ -47,12 +48,18 @@ class MadeOptimizer:
 
 
 def make_optimizer(
-    name: str, param_groups: Sequence[dict[str, Any]], learning_rate: float, args: Sequence[str] | None = None, fused: bool = True
+    name: str,
+    param_groups: Sequence[dict[str, Any]],
+    learning_rate: float,
+    args: Sequence[str] | None = None,
+    fused: bool = True,
+    rounding_seed: int | None = None,
 ) -> MadeOptimizer:
     """The optimizer `name` (a row of the table, a class of torch.optim, or module.Class) over `param_groups`.
 
     Groups are {"params": …, "lr": …}; one without "lr" gets `learning_rate`. `args` are `key=value` texts. `fused=False` keeps
-    torch's optimizers off their fused kernels, which hide from the gradient scaler that an update was left out. Raises UserError.
+    torch's optimizers off their fused kernels, which hide from the gradient scaler that an update was left out. With `rounding_seed`
+    the parameters are in 16 bits: steps are made in float32 and rounded at random from that seed. Raises UserError.
     """
     row, target = _find(name)
     given = parse_arguments(_ARGS, args)
@@ -71,7 +78,9 @@ def make_optimizer(
         rate = None
         groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
         notes.append(f"{row.name} finds its own learning rate: the rates given are not used, and --lr_scheduler is adafactor")
-    optimizer = _build(row, target, groups, rate, {**row.fixed, **given}, fused)
+    optimizer = _build(row, target, groups, rate, {**row.fixed, **given}, fused, rounding_seed is not None)
+    if rounding_seed is not None:
+        _settle_rounding(row, target, optimizer, rounding_seed)
     if kind == "factor":
         _settle_factor(row, optimizer, notes, warnings)
     if hasattr(optimizer, "train"):  # schedule-free optimizers: see weights_to_keep
@@ -174,17 +183,38 @@ def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], wa
         notes.append(f"{row.name} finds one rate for all that is trained; parts with smaller factors take a share ({shown})")
 
 
+def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int) -> None:
+    """What `with_float32_steps` has to know; refuses optimizers that work on the weights outside their steps."""
+    if hasattr(optimizer, "train"):
+        raise UserError(
+            f"{_OPTION} {row.name}: changes the weights between its steps too, which 16 bits would blur; "
+            "leave --full_fp16 and --full_bf16 out, or use another optimizer"
+        )
+    if row.kind == "factor" and len({group["lr"] for group in optimizer.param_groups if group["lr"] > 0}) > 1:
+        raise UserError(f"{_OPTION} {row.name}: takes one learning rate for everything with --full_fp16 and --full_bf16; make them equal")
+    optimizer.seed = seed
+    # the table's others move each parameter by itself, as torch's do; of a class that is not in the table nothing is known
+    optimizer.one_by_one = row.kind != "factor" and (row in OPTIMIZERS or target.__module__.startswith("torch.optim."))
+
+
 def _build(
-    row: OptimizerRow, target: type, groups: list[dict[str, Any]], rate: float | None, args: dict[str, Any], fused: bool
+    row: OptimizerRow,
+    target: type,
+    groups: list[dict[str, Any]],
+    rate: float | None,
+    args: dict[str, Any],
+    fused: bool,
+    in_float32: bool,
 ) -> Optimizer:
     """Construct; what the class itself refuses becomes a UserError in its words."""
+    kind = with_float32_steps(target) if in_float32 else target
     ways = [args]
     if fused and target in _FUSED and not _CHOOSES_KERNEL & args.keys():
         ways.insert(0, {**args, "fused": True})  # several times faster on CPU and GPU; not every device has it
     problem: BaseException | None = None
     for way in ways:
         try:
-            return target([dict(group) for group in groups], lr=rate, **way)
+            return kind([dict(group) for group in groups], lr=rate, **way)
         except (TypeError, ValueError, AssertionError, RuntimeError, SystemExit) as error:
             problem = error
     reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]

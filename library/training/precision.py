@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
+from library.console import log
 from library.errors import UserError
+from library.model.float8 import store_in_float8
+from library.training.method import Method
 
 DTYPES = {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -12,6 +17,23 @@ DTYPES = {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "b
 def frozen_dtype(mixed_precision: str) -> torch.dtype:
     """Dtype in which weights that are not trained are kept: half of it is enough where the computation is in half precision."""
     return DTYPES[mixed_precision]
+
+
+def trained_dtype(full_fp16: bool, full_bf16: bool) -> torch.dtype:
+    """Dtype of the weights that are trained, and so of their gradients."""
+    return torch.float16 if full_fp16 else torch.bfloat16 if full_bf16 else torch.float32
+
+
+def settle_dtypes(model: Any, method: Method, training: Any) -> None:
+    """Give what is trained, and with --fp8_base what is frozen, the dtype that the options ask for; after the method is attached."""
+    dtype = trained_dtype(training.full_fp16, training.full_bf16)
+    if dtype != torch.float32:
+        for group in method.param_groups():
+            for parameter in group["params"]:
+                parameter.data = parameter.data.to(dtype)
+    if training.fp8_base:
+        saved = store_in_float8(model.unet) + store_in_float8(model.text_encoder)
+        log.info(f"--fp8_base: frozen weights are kept in float8, which saves {saved / 2**20:,.0f} MiB")
 
 
 def save_dtype(save_precision: str | None) -> torch.dtype | None:
@@ -23,7 +45,7 @@ def check_device(mixed_precision: str, device: torch.device) -> None:
     """Raise UserError where the device cannot do the asked precision (it would silently train in another one)."""
     if mixed_precision == "fp16" and device.type == "cpu":
         raise UserError(
-            "--mixed_precision fp16: a CPU has no gradient scaler for fp16; use --mixed_precision bf16 or no, or run on a GPU"
+            "--mixed_precision fp16: a CPU computes fp16 many times slower than fp32; use --mixed_precision bf16 or no, or run on a GPU"
         )
     if mixed_precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)

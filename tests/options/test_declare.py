@@ -18,6 +18,7 @@ BEYOND_THE_LIST = {  # named by the requirements or the users' guide only
     *("cache_latents_kind", "cache_text_encoder_outputs", "skip_bad_images"),
 }
 BEYOND_THE_LIST |= {"lr_decay_steps", "lr_scheduler_min_lr_ratio", "lr_scheduler_timescale"}  # of newer sd-scripts
+BEYOND_THE_LIST |= {"full_bf16", "fp8_base", "no_half_vae", "vae_slicing", "vae_tiling", "rehearsal"}
 
 # of newer sd-scripts; early_stop_patience, save_best, ema_* are this suite's own
 BEYOND_THE_LIST |= {"ip_noise_gamma", "ip_noise_gamma_random_strength", "noise_offset_random_strength", "debiased_estimation_loss"}

@@ -1,0 +1,70 @@
+"""Frozen weights kept in 8 bits (--fp8_base): stored as float8_e4m3fn with a scale for each output, widened layer by layer."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FORMAT = torch.float8_e4m3fn  # 3 digits after the leading one: numbers are kept to 1 part in 16
+LARGEST = torch.finfo(FORMAT).max  # 448
+SMALLEST_LAYER = 4096  # values; smaller ones save nothing
+
+
+def store_in_float8(network: nn.Module) -> int:
+    """Turn the weights of frozen Linears and convolutions in `network` into float8; returns how many bytes that saves.
+
+    Norms, embeddings and biases, small layers and the first and last convolution, by which a U-Net's dtype is told and where errors
+    show most, stay as they are. A layer computes in the dtype of autocast or of its input, and keeps no widened weight for the
+    backward pass. Each output has its largest weight at 448, so that small weights do not sink below the format's smallest number.
+    """
+    saved = 0
+    for name, module in network.named_modules():
+        if type(module) not in (nn.Linear, nn.Conv2d) or module.weight.requires_grad or module.weight.numel() < SMALLEST_LAYER:
+            continue
+        if name in ("conv_in", "conv_out"):
+            continue
+        before = module.weight
+        scale = before.detach().float().abs().amax(dim=tuple(range(1, before.ndim)), keepdim=True) / LARGEST
+        scale = torch.where(scale > 0, scale, torch.ones_like(scale))
+        weight = (before.detach().float() / scale).to(FORMAT)
+        module.weight = nn.Parameter(weight, requires_grad=False)
+        module.register_buffer("weight_scale", scale.to(torch.float32), persistent=False)
+        module.__class__ = _stored(type(module))
+        saved += before.numel() * (before.element_size() - weight.element_size()) - scale.numel() * 4
+    return saved
+
+
+@functools.cache
+def _stored(kind: type[nn.Module]) -> type[nn.Module]:
+    """The layer class `kind` over a weight in float8; under the same name, by which networks find the layers that they adapt."""
+
+    class Float8Layer(kind):  # type: ignore[valid-type,misc]
+        def forward(self, inputs: Tensor) -> Tensor:
+            device = inputs.device.type
+            dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
+            weight = self._widened(dtype)
+            place = weight.untyped_storage().data_ptr()
+
+            def pack(tensor: Tensor) -> Any:
+                same = tensor.untyped_storage().data_ptr() == place
+                return (tensor.size(), tensor.stride(), tensor.storage_offset()) if same else tensor
+
+            def unpack(kept: Any) -> Tensor:
+                return kept if isinstance(kept, Tensor) else self._widened(dtype).as_strided(*kept)
+
+            bias = None if self.bias is None else self.bias.to(dtype)
+            with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+                if isinstance(self, nn.Linear):
+                    return F.linear(inputs.to(dtype), weight, bias)
+                return F.conv2d(inputs.to(dtype), weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+        def _widened(self, dtype: torch.dtype) -> Tensor:
+            wide = torch.float32 if dtype == torch.float16 else dtype  # a scale may be below what fp16 holds
+            return (self.weight.to(wide) * self.weight_scale.to(wide)).to(dtype)
+
+    Float8Layer.__name__ = Float8Layer.__qualname__ = kind.__name__
+    return Float8Layer

@@ -1,0 +1,76 @@
+"""Loss scaling for weights and gradients that are float16 themselves (--full_fp16), which torch's own scaler does not do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from library.errors import UserError
+
+FIRST, LEAST = 2.0**16, 2.0**-10
+GROWS_AFTER = 2000  # updates without an overflow
+
+
+class LossScaler:
+    """Dynamic loss scaling (Micikevicius et al. 2018, sec. 3.2) with clipping, in the form in which accelerate uses a scaler.
+
+    torch's GradScaler divides gradients where they are, and so refuses float16: what the scale saved from underflow would be lost
+    again. Here the factor 1/scale, times what clipping to `max_grad_norm` (0: none) asks for, is handed to the optimizer, which applies
+    it in float32 (`with_float32_steps`). An update whose gradients overflow is left out and halves the scale; after `GROWS_AFTER`
+    good ones it doubles.
+    """
+
+    def __init__(self, max_grad_norm: float = 0.0, scale: float = FIRST) -> None:
+        self._max_grad_norm, self._scale = max_grad_norm, scale
+        self._good = 0
+        self._overflowed = False
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """The loss to take gradients of."""
+        return loss * self._scale
+
+    def get_scale(self) -> float:
+        """The factor in use."""
+        return self._scale
+
+    def unscale_(self, optimizer: Optimizer) -> None:
+        """Nothing: gradients are unscaled in the step, where they are float32."""
+
+    def step(self, optimizer: Optimizer, closure: Any = None) -> None:
+        """Step, unless a gradient has overflowed."""
+        norm = gradient_norm(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None) / self._scale
+        self._overflowed = not norm < float("inf")
+        if self._overflowed:
+            return
+        clip = min(1.0, self._max_grad_norm / (norm + 1e-6)) if self._max_grad_norm else 1.0
+        optimizer.gradient_factor = clip / self._scale  # type: ignore[attr-defined]
+        optimizer.step()
+
+    def update(self) -> None:
+        """Settle the scale of the next update. Raises UserError when no scale is small enough."""
+        if self._overflowed:
+            self._scale, self._good = self._scale / 2, 0
+            if self._scale < LEAST:
+                raise UserError("--full_fp16: gradients overflow float16 at every loss scale; use --full_bf16, or leave --full_fp16 out")
+        else:
+            self._good += 1
+            if self._good == GROWS_AFTER:
+                self._scale, self._good = self._scale * 2, 0
+
+    def state_dict(self) -> dict[str, float]:
+        """What a saved state keeps."""
+        return {"scale": self._scale, "good": self._good}
+
+    def load_state_dict(self, saved: dict[str, float]) -> None:
+        """Go on from `state_dict`."""
+        self._scale, self._good = float(saved["scale"]), int(saved["good"])
+
+
+def gradient_norm(gradients: Iterable[Tensor]) -> float:
+    """Euclidean norm of all gradients together, in float32 whatever they are in; not finite where one of their values is not."""
+    norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
