@@ -102,7 +102,8 @@ class TextualInversionMethod:
 
     def _drawn(self, table: Tensor) -> Tensor:
         """Vectors like those of the vocabulary: its mean and deviation. The run has seeded torch before a method is attached."""
-        return table.float().mean(dim=0) + torch.randn(self.settings.vectors, table.shape[1]) * table.float().std(dim=0)
+        drawn = torch.randn(self.settings.vectors, table.shape[1]).to(table.device)  # on the CPU: the same wherever the model is
+        return table.float().mean(dim=0) + drawn * table.float().std(dim=0)
 
     def modules(self) -> list[nn.Module]:
         """The new word."""

@@ -33,6 +33,9 @@ from library.training.latents import latent_cache
 from library.training.loop import train
 from library.training.loss_scaler import LossScaler
 from library.training.lr_schedule import MadeSchedule, make_schedule
+from library.training.memory import FOR_THE_VAE, explained, rehearse, room_on, tell
+from library.training.memory_advice import advice
+from library.training.memory_facts import memory_case
 from library.training.method import Method
 from library.training.noise_and_loss import noise_settings, objective_of, schedule_of
 from library.training.optimizer import MadeOptimizer, make_optimizer
@@ -79,8 +82,9 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         enable = getattr(model.text_encoder, "activation_checkpointing_enable", None) or model.text_encoder.gradient_checkpointing_enable
         enable()
 
-    validation = _validation(options, inputs, model, method, accelerator) if inputs.validation else None
-    cache = latent_cache(options.data, inputs.data, model.vae, options.model.vae or model.source.path, accelerator)
+    with explained(lambda: FOR_THE_VAE, "while latents were cached"):
+        validation = _validation(options, inputs, model, method, accelerator) if inputs.validation else None
+        cache = latent_cache(options.data, inputs.data, model.vae, options.model.vae or model.source.path, accelerator)
     unreadable = UnreadableImages(cache.unreadable if cache else ())
     batches = _batches(options, inputs, model, method, seed, cache, unreadable, accelerator)
     made, schedule = _optimizer(options, method.param_groups(), inputs, seed)
@@ -89,7 +93,11 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     for warning in (*made.warnings, *schedule.warnings):
         log.warning(warning)
     task = _task(options, inputs, model, method, accelerator)
-    task, optimizer = accelerator.prepare(task, made.optimizer)
+    case = memory_case(options, inputs, model, method, accelerator.device)
+    tell(case, accelerator.device)
+    fits = partial(explained, lambda: advice(case, room_on(accelerator.device)))
+    with fits("when the model was brought to the device"):
+        task, optimizer = accelerator.prepare(task, made.optimizer)
     if resumed:
         load_training(resumed.folder, made.optimizer, schedule.schedule, accelerator.scaler, resumed.new_rates)
     if options.saving.save_state:
@@ -100,7 +108,10 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         plan = ValidationPlan.from_values(values_of(options))
         validator = Validator(plan, inputs.validation, validation, accelerator, task, made.optimizer, state)
     attached = events.attach(model, made, schedule.schedule, state, ema, validator)
-    with contextlib.closing(events), StopRequest() as stop:
+    if training.rehearsal == "on" or (training.rehearsal == "auto" and accelerator.device.type == "cuda"):
+        with fits("in the rehearsal, before the first update"):
+            rehearse(accelerator, task, method, inputs, model.tokenizer, case, state.step, resumed is not None)
+    with contextlib.closing(events), fits("in training"), StopRequest() as stop:
         finished = train(
             accelerator=accelerator,
             task=task,

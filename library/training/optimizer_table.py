@@ -25,6 +25,7 @@ class OptimizerRow:
     fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     one_rate: bool = False  # cannot train groups of parameters at different rates
+    state_bytes: float = 8  # that it remembers for each trained value, in large parameters
     note: str = ""
 
 
@@ -34,34 +35,34 @@ def _row(name: str, module: str, class_name: str, package: str, **rest: Any) -> 
 
 _BNB = ("bitsandbytes.optim", "bitsandbytes")
 _NESTEROV: dict[str, Any] = {"fixed": {"nesterov": True}, "defaults": {"momentum": 0.9}}
-_D = {"package": "dadaptation", "kind": "factor"}
+_D: dict[str, Any] = {"package": "dadaptation", "kind": "factor", "state_bytes": 12}
 
 OPTIMIZERS: tuple[OptimizerRow, ...] = (
     _row("AdamW", "torch.optim", "AdamW", "torch", note="the default; fused where the device can"),
-    _row("AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], note="a quarter of the memory for its state; the same as `--use_8bit_adam`"),
-    _row("PagedAdamW8bit", _BNB[0], "PagedAdamW8bit", _BNB[1], note="its state moves to main memory when the GPU's runs out"),
-    _row("Lion", "lion_pytorch", "Lion", "lion-pytorch", note="3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`"),
-    _row("Lion8bit", _BNB[0], "Lion8bit", _BNB[1], note="Lion with 8-bit state"),
-    _row("PagedLion8bit", _BNB[0], "PagedLion8bit", _BNB[1], note="its state moves to main memory when the GPU's runs out"),
-    _row("SGDNesterov", "torch.optim", "SGD", "torch", **_NESTEROV, note="nesterov=True"),
+    _row("AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], state_bytes=2.05, note="a quarter of the memory for its state; the same as `--use_8bit_adam`"),
+    _row("PagedAdamW8bit", _BNB[0], "PagedAdamW8bit", _BNB[1], state_bytes=2.05, note="its state moves to main memory when the GPU's runs out"),
+    _row("Lion", "lion_pytorch", "Lion", "lion-pytorch", state_bytes=4, note="3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`"),
+    _row("Lion8bit", _BNB[0], "Lion8bit", _BNB[1], state_bytes=1.02, note="Lion with 8-bit state"),
+    _row("PagedLion8bit", _BNB[0], "PagedLion8bit", _BNB[1], state_bytes=1.02, note="its state moves to main memory when the GPU's runs out"),
+    _row("SGDNesterov", "torch.optim", "SGD", "torch", **_NESTEROV, state_bytes=4, note="nesterov=True"),
     _row(
-        "SGDNesterov8bit", _BNB[0], "SGD8bit", _BNB[1], **_NESTEROV,
+        "SGDNesterov8bit", _BNB[0], "SGD8bit", _BNB[1], **_NESTEROV, state_bytes=1.02,
         note="8-bit state; bitsandbytes accepts nesterov=True but computes plain momentum",
     ),
     _row("DAdaptation", "dadaptation.experimental", "DAdaptAdamPreprint", **_D, note="another name of DAdaptAdamPreprint"),
     _row("DAdaptAdamPreprint", "dadaptation.experimental", "DAdaptAdamPreprint", **_D, note="the version of the D-Adaptation preprint"),
     _row("DAdaptAdam", "dadaptation", "DAdaptAdam", **_D),
     _row("DAdaptAdaGrad", "dadaptation", "DAdaptAdaGrad", **_D, one_rate=True, note="one rate for everything that is trained"),
-    _row("DAdaptAdan", "dadaptation", "DAdaptAdan", **_D),
-    _row("DAdaptAdanIP", "dadaptation.experimental", "DAdaptAdanIP", **_D),
-    _row("DAdaptLion", "dadaptation", "DAdaptLion", **_D),
+    _row("DAdaptAdan", "dadaptation", "DAdaptAdan", **{**_D, "state_bytes": 20}),
+    _row("DAdaptAdanIP", "dadaptation.experimental", "DAdaptAdanIP", **{**_D, "state_bytes": 20}),
+    _row("DAdaptLion", "dadaptation", "DAdaptLion", **{**_D, "state_bytes": 8}),
     _row(
         "DAdaptSGD", "dadaptation", "DAdaptSGD", **_D, one_rate=True,
         note="one rate for everything that is trained; may diverge at 1.0: lower the rate or give momentum=0.9",
     ),
-    _row("Prodigy", "prodigyopt", "Prodigy", "prodigyopt", kind="factor"),
+    _row("Prodigy", "prodigyopt", "Prodigy", "prodigyopt", state_bytes=16, kind="factor"),
     _row(
-        "AdaFactor", "transformers.optimization", "Adafactor", "transformers", kind="relative", defaults={"relative_step": True},
+        "AdaFactor", "transformers.optimization", "Adafactor", "transformers", kind="relative", defaults={"relative_step": True}, state_bytes=0.03,
         note="with relative_step=False it takes the learning rates given",
     ),
 )  # fmt: skip
