@@ -15,7 +15,8 @@ Counted are, in bytes:
     input of the projection back. The maps of attention are not kept (torch's and xformers' kernels and ours recompute them).
     Where nothing is trained inside, the inputs of its linear layers are not needed: 9·C·n less;
   - a layer of the text encoder with D channels on T tokens keeps 20·D·T;
-  - with gradient checkpointing a ResNet block keeps its input, a transformer its three outermost tensors and a text layer its input;
+  - the convolutions that halve and double a level keep their input, the last norm, SiLU and convolution theirs: 3·C·n;
+  - with gradient checkpointing a ResNet block keeps its input, a transformer its four outermost tensors and a text layer its input;
     the largest block is there once in full while it is recomputed.
 
   Norms and SiLU work in float32 under CUDA's autocast, the rest in 16 bits.
@@ -37,7 +38,7 @@ GIB = 2**30
 HEAP = {"cpu": 1.55, "cuda": 1.1}  # memory taken / memory in tensors, for short-lived ones: glibc's heap, torch's cache
 PROGRAM = {"cpu": 0.6 * GIB, "cuda": 0.6 * GIB}  # python with torch, diffusers and transformers; CUDA's context and libraries
 IMPORTED = 0.47 * GIB  # of the program, when a model is loaded on a CPU
-TEXT_LAYER, RESNET, TRANSFORMER, TRANSFORMER_LINEAR, TRANSFORMER_WIDE, CHECKPOINTED = 20, 3, 31, 9, 4, 3
+TEXT_LAYER, RESNET, TRANSFORMER, TRANSFORMER_LINEAR, TRANSFORMER_WIDE, CHECKPOINTED = 20, 3, 31, 9, 4, 4
 VAE_WIDTH, VAE_ALIVE = 128, 4
 TILE = 512  # pixels a side, from which on --vae_tiling cuts
 FLOAT32_AT_ONCE = 2**26  # `stochastic_rounding.AT_ONCE`
@@ -161,9 +162,10 @@ def _blocks(case: MemoryCase) -> Iterator[tuple[float, float]]:
             parts.append((before, width, there, shape.crossed[level]))
             before = width
             skips.append(width)
-        if level < len(widths) - 1:
+        deeper = level < len(widths) - 1
+        if deeper:
             skips.append(width)
-        yield _kept(case, parts)
+        yield _kept(case, parts, width * there * case.compute_bytes if deeper else 0.0)
     deepest = pixels / 4 ** (len(widths) - 1)
     yield _kept(case, [(before, before, deepest, True), (before, before, deepest, False)])
     for level in reversed(range(len(widths))):
@@ -172,13 +174,14 @@ def _blocks(case: MemoryCase) -> Iterator[tuple[float, float]]:
         for _ in range(shape.layers + 1):
             parts.append((before + skips.pop(), widths[level], there, shape.crossed[level]))
             before = widths[level]
-        yield _kept(case, parts)
+        ending = 2 * case.wide_bytes + case.compute_bytes  # of norm, SiLU and convolution at the very end
+        yield _kept(case, parts, before * there * (4 * case.compute_bytes if level else ending))
 
 
-def _kept(case: MemoryCase, parts: Sequence[tuple[int, int, float, bool]]) -> tuple[float, float]:
-    """`parts`: channels in and out, pixels, whether a transformer follows."""
+def _kept(case: MemoryCase, parts: Sequence[tuple[int, int, float, bool]], beside: float = 0.0) -> tuple[float, float]:
+    """`parts`: channels in and out, pixels, whether a transformer follows; `beside` are bytes that are kept besides."""
     narrow, wide = case.compute_bytes, case.wide_bytes
-    total = largest = 0.0
+    total, largest = beside, 0.0
     linears = TRANSFORMER_LINEAR if not case.linears_trained else 0
     for channels, out, pixels, crossed in parts:
         resnet = (channels + out) * pixels * ((RESNET - 1) * wide + narrow)

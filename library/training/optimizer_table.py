@@ -39,11 +39,23 @@ _D: dict[str, Any] = {"package": "dadaptation", "kind": "factor", "state_bytes":
 
 OPTIMIZERS: tuple[OptimizerRow, ...] = (
     _row("AdamW", "torch.optim", "AdamW", "torch", note="the default; fused where the device can"),
-    _row("AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], state_bytes=2.05, note="a quarter of the memory for its state; the same as `--use_8bit_adam`"),
-    _row("PagedAdamW8bit", _BNB[0], "PagedAdamW8bit", _BNB[1], state_bytes=2.05, note="its state moves to main memory when the GPU's runs out"),
-    _row("Lion", "lion_pytorch", "Lion", "lion-pytorch", state_bytes=4, note="3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`"),
+    _row(
+        "AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], state_bytes=2.05,
+        note="a quarter of the memory for its state; the same as `--use_8bit_adam`",
+    ),
+    _row(
+        "PagedAdamW8bit", _BNB[0], "PagedAdamW8bit", _BNB[1], state_bytes=2.05,
+        note="its state moves to main memory when the GPU's runs out",
+    ),
+    _row(
+        "Lion", "lion_pytorch", "Lion", "lion-pytorch", state_bytes=4,
+        note="3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`",
+    ),
     _row("Lion8bit", _BNB[0], "Lion8bit", _BNB[1], state_bytes=1.02, note="Lion with 8-bit state"),
-    _row("PagedLion8bit", _BNB[0], "PagedLion8bit", _BNB[1], state_bytes=1.02, note="its state moves to main memory when the GPU's runs out"),
+    _row(
+        "PagedLion8bit", _BNB[0], "PagedLion8bit", _BNB[1], state_bytes=1.02,
+        note="its state moves to main memory when the GPU's runs out",
+    ),
     _row("SGDNesterov", "torch.optim", "SGD", "torch", **_NESTEROV, state_bytes=4, note="nesterov=True"),
     _row(
         "SGDNesterov8bit", _BNB[0], "SGD8bit", _BNB[1], **_NESTEROV, state_bytes=1.02,
@@ -62,8 +74,8 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
     ),
     _row("Prodigy", "prodigyopt", "Prodigy", "prodigyopt", state_bytes=16, kind="factor"),
     _row(
-        "AdaFactor", "transformers.optimization", "Adafactor", "transformers", kind="relative", defaults={"relative_step": True}, state_bytes=0.03,
-        note="with relative_step=False it takes the learning rates given",
+        "AdaFactor", "transformers.optimization", "Adafactor", "transformers", kind="relative", defaults={"relative_step": True},
+        state_bytes=0.03, note="with relative_step=False it takes the learning rates given",
     ),
 )  # fmt: skip
 
@@ -90,11 +102,12 @@ def resolve_name(optimizer_type: str | None, use_8bit_adam: bool = False, use_li
 
 def markdown() -> str:
     """The table as it stands in docs/optimizers.md."""
-    titles = ("`--optimizer_type`", "Class", "Install", "`--learning_rate` is", "Added when left out", "Note")
+    titles = ("`--optimizer_type`", "Class", "Install", "`--learning_rate` is", "Added when left out", "Bytes a weight", "Note")
     lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for row in OPTIMIZERS:
         install = "—" if row.package in ("torch", "transformers") else f"`pip install {row.package}`"
         added = ", ".join(f"`{key}={value}`" for key, value in row.defaults.items()) or "—"
-        cells = (f"`{row.name}`", f"`{row.module}.{row.class_name}`", install, RATE_MEANS[row.kind], added, row.note or "—")
+        name, owner = f"`{row.name}`", f"`{row.module}.{row.class_name}`"
+        cells = (name, owner, install, RATE_MEANS[row.kind], added, f"{row.state_bytes:.2g}", row.note or "—")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
