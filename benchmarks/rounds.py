@@ -119,7 +119,7 @@ def steps(job: Job, facts: dict[str, Any]) -> Iterator[int]:
         _wait_for_device(job.device)
         done += job.steps
         _Answers.give({"seconds": time.perf_counter() - started[0], "cpu_seconds": time.process_time() - started[1]})
-    _Answers.give({"peak_gib": _peak_gib(job.device)})
+    _Answers.give({"peak_gib": peak_gib(job.device)})
     raise Finished
 
 
@@ -156,7 +156,7 @@ def _reset_peak(device: str) -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def _peak_gib(device: str) -> float:
+def peak_gib(device: str) -> float:
     """CUDA: largest memory in tensors. CPU: largest resident set; on Linux since `_reset_peak`, elsewhere of the whole process."""
     if device == "cuda":
         import torch

@@ -37,9 +37,14 @@ def _xformers_lacks() -> str | None:
     if not torch.cuda.is_available():
         return "xformers needs a CUDA device and there is none"
     try:
-        import xformers.ops  # noqa: F401
+        import xformers.ops
     except (ImportError, OSError, RuntimeError) as fault:
         return f"xformers cannot be loaded ({fault})"
+    try:  # built for another torch or card it is there, imports and fails at the first step
+        tried = torch.zeros(1, 8, 1, 40, device="cuda", dtype=torch.float16, requires_grad=True)
+        xformers.ops.memory_efficient_attention(tried, tried, tried).sum().backward()
+    except (NotImplementedError, RuntimeError, ValueError) as fault:
+        return f"xformers cannot attend on this device ({(str(fault).strip().splitlines() or [type(fault).__name__])[0]})"
     return None
 
 

@@ -59,3 +59,49 @@ def test_xformers_falls_back_with_one_warning_where_it_cannot_run(models, caplog
     assert set_attention(unet, vae, "xformers") == "sdpa"
     assert [record.levelname for record in caplog.records] == ["WARNING"] and "--xformers" in caplog.text
     assert {type(processor).__name__ for processor in unet.attn_processors.values()} == {"AttnProcessor2_0"}
+
+
+@pytest.mark.parametrize("kind", ["mem_eff", pytest.param("xformers", marks=pytest.mark.gpu)])
+def test_kinds_of_attention_agree_in_float32_forwards_and_backwards(kind, models) -> None:
+    """To 1e-5 of the largest value, --sdpa being the measure."""
+    device = "cuda" if kind == "xformers" else "cpu"
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(1, 4, 8, 8, generator=generator).to(device)
+    context = torch.randn(1, 77, models["v1"].unet.config.cross_attention_dim, generator=generator).to(device)
+    found = []
+    for used in ("sdpa", kind):
+        unet = copy.deepcopy(models["v1"].unet).to(device)
+        assert set_attention(unet, None, used) == used
+        result = unet(latents, 500, context).sample
+        result.square().mean().backward()
+        found.append([result.detach(), *(parameter.grad for parameter in unet.parameters() if parameter.grad is not None)])
+    for own, other in zip(*found, strict=True):
+        assert (own - other).abs().max() <= 1e-5 * max(1.0, own.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(RuntimeError("no kernel image is available\nmore"), "cannot attend on this device (no kernel image"), (None, None)],
+)
+def test_an_xformers_that_imports_but_cannot_attend_is_found_out(fault, words, monkeypatch) -> None:
+    """With an xformers of our own making, on a machine that only says it has a GPU."""
+    import sys
+    import types
+
+    from library.model import attention
+
+    def attend(query, key, value):
+        if fault is not None:
+            raise fault
+        return query * 1
+
+    package, ops = types.ModuleType("xformers"), types.ModuleType("xformers.ops")
+    package.ops, ops.memory_efficient_attention = ops, attend
+    monkeypatch.setitem(sys.modules, "xformers", package)
+    monkeypatch.setitem(sys.modules, "xformers.ops", ops)
+    monkeypatch.setattr(attention.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(attention.torch.cuda, "is_available", lambda: True)
+    real = torch.zeros
+    monkeypatch.setattr(attention.torch, "zeros", lambda *shape, device=None, **more: real(*shape, **more))
+    told = attention._xformers_lacks()
+    assert told is None if words is None else words in told and "more" not in told
