@@ -21,7 +21,7 @@ _UNTOLD = frozenset(
     "dataset_config train_data_dir reg_data_dir in_json dataset_repeats dataset_class train_batch_size cache_latents "
     "cache_latents_to_disk vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps "
     "max_train_epochs seed gradient_accumulation_steps optimizer_type use_8bit_adam use_lion_optimizer lowram tokenizer_cache_dir "
-    "network_weights dim_from_weights weights init_word cache_text_encoder_outputs skip_bad_images".split()
+    "network_weights dim_from_weights weights init_word cache_text_encoder_outputs skip_bad_images rehearsal vae_slicing".split()
 )
 _RATES = frozenset({"learning_rate", "learning_rate_te", "unet_lr", "text_encoder_lr"})
 _CURVE = frozenset(
