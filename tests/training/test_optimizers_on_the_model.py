@@ -86,7 +86,7 @@ def test_the_small_model_trains_for_5_updates_and_resumes_bit_for_bit(row, model
     before = [weights.clone() for weights in run.weights()]
     assert all(loss == loss for loss in run.train(range(5)))
     moved = [not torch.equal(old, new) for old, new in zip(before, run.weights(), strict=True)]
-    assert sum(moved) > len(moved) / 2 and all(weights.isfinite().all() for weights in run.weights())
+    assert sum(moved) >= len(moved) / 2 and all(weights.isfinite().all() for weights in run.weights())
     write_state(tmp_path / "state", run.method, run.optimizer, run.schedule, None, TrainState(1, step=5), {})
     again = Run(model, row)
     load_weights(tmp_path / "state", again.method)
