@@ -18,7 +18,14 @@ def clipped_norm(accelerator: Any, trained: list[nn.Parameter], limit: float) ->
         norm = accelerator.clip_grad_norm_(trained, limit)
     else:
         gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
+        norm = _total_norm(gradients) if gradients else torch.zeros(())
         if accelerator.scaler is not None and accelerator.scaler.is_enabled():
             norm = norm / accelerator.scaler.get_scale()
     return torch.as_tensor(norm).detach().float().reshape(1).to(accelerator.device)
+
+
+def _total_norm(gradients: list[Tensor]) -> Tensor:
+    """In float32, in which the squares of 16-bit gradients have room."""
+    if all(gradient.dtype == torch.float32 for gradient in gradients):
+        return nn.utils.get_total_norm(gradients)
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]))
