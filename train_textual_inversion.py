@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from library.console import run_script
+from library.methods.templates import of_options
 from library.options.parse import parse
 from library.options.scripts import TrainTextualInversion
 from library.training.run import run
@@ -19,7 +20,7 @@ def make_method(options: TrainTextualInversion):
 
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
-    run(parse(TrainTextualInversion, argv), make_method, look_at=check_word)
+    run(parse(TrainTextualInversion, argv), make_method, look_at=check_word, rewrite=of_options)
 
 
 if __name__ == "__main__":

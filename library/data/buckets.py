@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from library.data.blueprint import DatasetBlueprint, DatasetOptions
+from library.data.blueprint import DatasetBlueprint, DatasetOptions, SubsetOptions
 from library.data.records import ImageRecord, Scan
 from library.data.surroundings import counted, named
 from library.errors import UserError
@@ -18,7 +20,7 @@ from library.seeds import fold
 Size = tuple[int, int]  # (width, height) in pixels
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Placement:
     """Where an image goes: scaled to `resized`, which covers `bucket`, then cropped to `bucket`."""
 
@@ -88,6 +90,15 @@ class FilledData:
         """The factor of an image's loss: its subset's loss_weight, for regularization images times prior_loss_weight."""
         subset = self.records[record].subset
         return subset.loss_weight * (self.prior_loss_weight if subset.is_reg else 1.0)
+
+    @functools.cached_property
+    def images_of(self) -> Mapping[SubsetOptions, int]:
+        """Images by subset; each subset names its place, so no two are equal."""
+        counts: dict[SubsetOptions, int] = {}
+        for _, group in itertools.groupby(self.records, key=lambda record: id(record.subset)):
+            mine = list(group)
+            counts[mine[0].subset] = counts.get(mine[0].subset, 0) + len(mine)
+        return counts
 
 
 @functools.lru_cache(maxsize=64)
@@ -170,7 +181,13 @@ def _floored(value: float, steps: int) -> int:
 def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
     """Put every image into its bucket and balance regularization images; UserError when a dataset has nothing left to train."""
     specs = scan.blueprint.datasets
-    places = [_place_of(record, specs[record.dataset].options) for record in scan.records]
+    shared: dict[tuple[int, Size, Size | None], Placement | None] = {}  # one for all images of a size
+    places = []
+    for record in scan.records:
+        kind = (record.dataset, record.size, record.train_resolution)
+        if kind not in shared:
+            shared[kind] = _place_of(record, specs[record.dataset].options)
+        places.append(shared[kind])
     kept = [(record, placement) for record, placement in zip(scan.records, places, strict=True) if placement]
     records = tuple(record for record, _ in kept)
     placements = tuple(placement for _, placement in kept)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from library.data.blueprint import SubsetOptions
+from library.seeds import python_rng
+
+RewriteCaption = Callable[[str, random.Random], str]  # what a method makes of a caption
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,12 @@ class Position:
     epoch: int = 0
     update: int = 0
     updates: int = 0
+
+
+def text_of_draw(caption: str, settings: SubsetOptions, seed: int, position: Position, rewrite: RewriteCaption) -> str:
+    """The text that the draw with this seed is trained with: `draw_caption`'s, as the method rewrites it."""
+    text = draw_caption(caption, settings, python_rng(seed, "caption"), position)
+    return rewrite(text, python_rng(seed, "rewrite"))
 
 
 def draw_caption(caption: str, settings: SubsetOptions, rng: random.Random, position: Position) -> str:

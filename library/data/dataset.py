@@ -11,17 +11,15 @@ from torch import Tensor
 
 from library.data.batch import Batch
 from library.data.buckets import FilledData, Placement
-from library.data.captions import Position, draw_caption
+from library.data.captions import Position, RewriteCaption, text_of_draw
 from library.data.images import load_image
 from library.data.latent_cache import LatentCache
 from library.data.masks import Masks
 from library.data.sampler import GlobalBatch, SampleRequest
 from library.data.stand_ins import stand_ins
 from library.errors import UserError
-from library.seeds import python_rng
 
 Tokenize = Callable[[str], tuple[Tensor, Tensor | None]]  # caption -> ids int64 [N,77], weights float32 [N,77] or None
-RewriteCaption = Callable[[str, random.Random], str]
 
 
 def same_caption(caption: str, rng: random.Random) -> str:
@@ -53,8 +51,7 @@ class TrainingDataset(torch.utils.data.Dataset):
         """The text that this draw is trained with."""
         record = self.filled.records[request.record]
         position = Position(request.epoch, request.batch // self.batches_per_update, self.updates)
-        text = draw_caption(record.caption, record.subset, python_rng(request.seed, "caption"), position)
-        return self.rewrite_caption(text, python_rng(request.seed, "rewrite"))
+        return text_of_draw(record.caption, record.subset, request.seed, position, self.rewrite_caption)
 
     def image(self, request: SampleRequest, placement: Placement | None = None) -> np.ndarray:
         """The pixels of this draw, float32 [3,H,W] in −1..1; UserError naming a file that cannot be read."""

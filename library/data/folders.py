@@ -68,9 +68,11 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
         faults.append(f"{flag}: {_nothing(parent, flag, own, below, left_out)}")
         return []
     if left_out:
-        findings.append(f"{flag}: left out: {named(left_out)}")
+        findings.append(f"{flag}: left out: {named(left_out)}; rename them to <repeats>_<name>, such as '10_shs dog', to train on them")
     if own:
-        findings.append(f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read")
+        findings.append(
+            f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
+        )
     return found
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -21,10 +22,21 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Header:
-    """`size` (width, height) in pixels after EXIF rotation; `format` as PIL names it, whatever the file's ending."""
+    """`size` (width, height) in pixels after EXIF rotation; `format` and `mode` as PIL names them, whatever the file's ending."""
 
     size: tuple[int, int]
     format: str
+    mode: str = "RGB"
+    orientation: int = 1  # of EXIF, 1 = upright
+    frames: int = 1  # more than one: animated
+
+    @classmethod
+    def from_values(cls, values: Sequence[Any]) -> Header | None:
+        """The fact that `astuple` was taken of; None when the values are no such thing."""
+        match values:
+            case [[int(width), int(height)], str(form), str(mode), int(orientation), int(frames)] if width > 0 and height > 0:
+                return cls((width, height), form, mode, orientation, frames)
+        return None
 
 
 def read_header(path: Path) -> Header:
@@ -47,9 +59,10 @@ def read_header(path: Path) -> Header:
                 if _looks_cut(image, head, tail, length):
                     image.load()
                 width, height = image.size
-                if _orientation(image, tail) in _TURNED:
+                orientation = _orientation(image, tail)
+                if orientation in _TURNED:
                     width, height = height, width
-                return Header((width, height), image.format or "")
+                return Header((width, height), image.format or "", image.mode, orientation, _frames(image))
     except Unreadable:
         raise
     except Exception as fault:  # PIL raises many kinds for broken files
@@ -79,6 +92,11 @@ def _orientation(image: Image.Image, tail: bytes) -> int:
     else:
         exif = image.getexif()
     return int(exif.get(_ORIENTATION, 1) or 1)
+
+
+def _frames(image: Image.Image) -> int:
+    """The pictures of an animation. An MPO holds several views of one photograph, of which the first one is the photograph."""
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def reason_of(fault: Exception) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Pixels = np.ndarray  # uint8 [H,W,3], RGB
 
 BACKGROUND = (255, 255, 255)  # behind transparent pixels
+_ORIENTATION = 0x0112  # of EXIF
 _COLOUR_RATE = 1 / 3  # of the draws of a color_aug subset
 _HUE_SHIFT = 8  # at most, of the 180 hues of OpenCV's HSV
 _GAMMA = (0.95, 1.05)
@@ -41,7 +42,10 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
             pixels = pixels[:, ::-1]
         if record.subset.color_aug:
             pixels = _colour(pixels, seed)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / 127.5 - 1.0
+    values = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    values /= 127.5
+    values -= 1.0
+    return values
 
 
 def part_shown(record: ImageRecord, placement: Placement, seed: int | None) -> tuple[Size, tuple[int, int]]:
@@ -75,10 +79,12 @@ def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, 
 
     with Image.open(path) as image:
         if cover and image.format in ("JPEG", "MPO"):
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             image.draft(None, cover[::-1] if turned else cover)
         image.load()
-        return np.asarray(_opaque_rgb(ImageOps.exif_transpose(image), background))
+        # exif_transpose copies what stands upright already
+        upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+        return np.asarray(opaque_rgb(upright, background))
 
 
 def resize(pixels: Pixels, size: Size) -> Pixels:
@@ -121,7 +127,8 @@ def _read(record: ImageRecord, cover: Size) -> Pixels:
     return pixels
 
 
-def _opaque_rgb(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+def opaque_rgb(image: Image.Image, colour: tuple[int, int, int] = BACKGROUND) -> Image.Image:
+    """8-bit RGB: transparency on `colour`, 16 bit scaled, any colour mode; an RGB image is returned as it is."""
     from PIL import Image
 
     if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit greyscale; PIL's own conversion would cut it at 255

@@ -80,12 +80,13 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
     """
     table = _table(path)
     on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
+    listed: dict[Path, dict[str, Path]] = {}
     entries: list[MetadataEntry] = []
     used: set[Path] = set()
     missing: list[str] = []
     faults: list[str] = []
     for key, value in table.items():
-        image = _find(key, image_dir, on_disk) or _latents(key, value, image_dir)
+        image = _find(key, image_dir, on_disk, listed) or _latents(key, value, image_dir)
         if image is None:
             missing.append(key)
             continue
@@ -100,11 +101,17 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
         raise UserError(f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk)}")
     findings = []
     if missing:
-        findings.append(f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)}")
+        findings.append(
+            f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)};"
+            " take them out of the file, or bring the images back"
+        )
     extra = sorted({image for images in on_disk.values() for image in images} - used)
     if extra and image_dir:
         names = named([image.relative_to(image_dir).as_posix() for image in extra])
-        findings.append(f"{path}: {counted(len(extra), 'image')} in '{image_dir}' without entry, left out: {names}")
+        findings.append(
+            f"{path}: {counted(len(extra), 'image')} in '{image_dir}' without entry, left out: {names};"
+            " merge their captions into the file to train on them"
+        )
     return entries, findings
 
 
@@ -136,8 +143,8 @@ def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
     return table
 
 
-def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]]) -> Path | None:
-    """The image that a key names; of a.jpg and a.png the first by name."""
+def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], listed: dict[Path, dict[str, Path]]) -> Path | None:
+    """The image that a key names; of a.jpg and a.png the first by name. `listed` remembers folders, of which each is read once."""
     found = on_disk.get(_slashes(key))
     if found:
         return found[0]
@@ -146,11 +153,13 @@ def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]]) -
         return None
     if is_image(path) and path.is_file():
         return path
-    try:
-        beside = sorted(one for one in path.parent.iterdir() if is_image(one) and one.name[: -len(one.suffix)] == path.name)
-    except OSError:
-        return None
-    return beside[0] if beside else None
+    if path.parent not in listed:
+        try:
+            beside = sorted(filter(is_image, path.parent.iterdir()), reverse=True)
+        except OSError:
+            beside = []
+        listed[path.parent] = {one.name[: -len(one.suffix)]: one for one in beside}  # the first by name is written last
+    return listed[path.parent].get(path.name)
 
 
 def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import codecs
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.data.blueprint import DatasetBlueprint, SubsetOptions
-from library.data.image_headers import Unreadable, read_header
+from library.data.caption_files import CaptionFile, read_caption
+from library.data.findings import NOTE, WARNING, Finding
+from library.data.image_headers import Header, Unreadable, read_header
+from library.data.scan_index import ScanIndex
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import IMAGE_EXTENSIONS, is_image, list_images
+from library.files import IMAGE_EXTENSIONS, is_image
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
-_MOST_LINES = 20
 # Files that tools leave beside images and that are no captions.
 _NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """One image of one subset. `size` (width, height) in pixels after EXIF rotation; `key` names it for random draws."""
 
@@ -43,10 +44,27 @@ class Scan:
     findings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What a scan found, faults or not: the records of all images that can be read, lines that stop the run, and other findings."""
+
+    blueprint: DatasetBlueprint
+    records: tuple[ImageRecord, ...]
+    faults: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def checked(self) -> Scan:
+        """The Scan; raises UserError with all faults."""
+        if self.faults:
+            raise UserError(*self.faults)
+        return Scan(self.blueprint, self.records, tuple(map(str, self.findings)))
+
+
 @dataclass
 class _Report:
+    index: ScanIndex
     faults: list[str] = field(default_factory=list)
-    findings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     small: list[str] = field(default_factory=list)
     large: list[str] = field(default_factory=list)
@@ -55,8 +73,17 @@ class _Report:
 def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
     """Read sizes and captions of all images. Raises UserError with all faults: unreadable images (unless `skip_unreadable`, which
     leaves them out and tells so), captions that are missing or not UTF-8, metadata without images."""
-    report = _Report(findings=list(blueprint.findings))
+    index = ScanIndex()
+    found = survey(blueprint, index, skip_unreadable)
+    index.save()
+    return found.checked()
+
+
+def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool = False) -> Survey:
+    """`scan` that raises nothing for faults; `index` is asked first and learns what is new, but is not saved."""
+    report = _Report(index, findings=[Finding.from_line(WARNING, line) for line in blueprint.findings])
     records: list[ImageRecord] = []
+    sizes: dict[tuple[int, int], tuple[int, int]] = {}  # one tuple for all images of a size
     for number, dataset in enumerate(blueprint.datasets):
         for position, subset in enumerate(dataset.subsets):
             try:
@@ -68,13 +95,11 @@ def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
                 size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
                 if size:
                     key = f"{number}/{position}/{_relative(path, subset.image_dir)}"
-                    records.append(ImageRecord(path, size, caption, subset, number, key, train_resolution))
+                    records.append(ImageRecord(path, sizes.setdefault(size, size), caption, subset, number, key, train_resolution))
     _tell_images(report, skip_unreadable)
     if not report.faults and not records:
         report.faults.append(f"{blueprint.subsets()[0].place}: no readable image is left")
-    if report.faults:
-        raise UserError(*report.faults)
-    return Scan(blueprint, tuple(records), tuple(report.findings))
+    return Survey(blueprint, tuple(records), tuple(report.faults), tuple(report.findings))
 
 
 _Found = tuple[Path, str, tuple[int, int] | None]
@@ -85,42 +110,45 @@ def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
 
     assert subset.metadata_file
     entries, findings = read_metadata(subset.metadata_file, subset.image_dir)
-    report.findings += findings
+    report.findings += [Finding.from_line(WARNING, line) for line in findings]
     return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
 
 
 def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     assert subset.image_dir
-    images = list_images(subset.image_dir)
+    names = report.index.names(subset.image_dir)
+    images = [subset.image_dir / name for name in sorted(names) if is_image(Path(name))]
     if not images:
-        raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images")
-    names = {one.name for one in subset.image_dir.iterdir()}
+        raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images; name the folder that they lie in")
     found: list[_Found] = []
     without: list[Path] = []
     empty: list[str] = []
     for image in images:
-        beside = _caption_file(image, subset.caption_extension, names)
+        beside = caption_file(image, subset.caption_extension, names)
         if beside is None:
             without.append(image)
             found.append((image, subset.class_tokens or "", None))
             continue
         try:
-            caption = _first_line(beside)
+            caption = report.index.fact(beside, CaptionFile, read_caption).text
         except (OSError, UnicodeDecodeError) as fault:
             reason = "is not UTF-8; save it again with encoding UTF-8" if isinstance(fault, UnicodeDecodeError) else f"unreadable ({fault})"
             report.faults.append(f"{subset.place}: caption file {beside} {reason}")
+            found.append((image, "", None))
             continue
         if not caption:
-            empty.append(beside.name)
+            empty.append(str(beside))
         found.append((image, caption, None))
     if empty:
-        report.findings.append(f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {named(empty)}")
+        line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
+        remedy = "their images are trained with no text; write one, or delete the files to use class_tokens"
+        report.findings.append(Finding(WARNING, line, remedy, tuple(empty)))
     if without:
         _tell_missing(subset, images, without, names, report)
     return found
 
 
-def _caption_file(image: Path, extension: str, names: set[str]) -> Path | None:
+def caption_file(image: Path, extension: str, names: Container[str]) -> Path | None:
     """`<stem><extension>` beside the image; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
     stems = [image.stem]
     head, *numbers = image.stem.rsplit("_", 4)
@@ -129,20 +157,14 @@ def _caption_file(image: Path, extension: str, names: set[str]) -> Path | None:
     return next((image.with_name(stem + extension) for stem in stems if stem + extension in names), None)
 
 
-def _first_line(path: Path) -> str:
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UnicodeDecodeError("utf-8", data, 0, 2, "UTF-16")
-    return data.decode("utf-8").replace("\r", "\n").split("\n", 1)[0].strip()
-
-
-def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path], names: set[str], report: _Report) -> None:
+def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path], names: Iterable[str], report: _Report) -> None:
     """Images without caption file: an error without class_tokens, a finding when captions of another extension lie beside them."""
     others = _other_extensions(without, names)
     key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
     listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
     files = "file lies" if others.total() == 1 else "files lie"
-    beside = f'{listed} {files} beside them: set {key}"{others.most_common(1)[0][0]}"' if others else ""
+    use = f'set {key}"{others.most_common(1)[0][0]}"' if others else ""
+    beside = f"{listed} {files} beside them: {use}" if others else ""
     if subset.class_tokens is None:
         remedy = beside or f"write <image name>{subset.caption_extension} files, or set class_tokens = '…'"
         verb = "has" if len(without) == 1 else "have"
@@ -151,13 +173,14 @@ def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path]
             f" {subset.caption_extension} file nor class_tokens ({named([image.name for image in without])}); {remedy}"
         )
     elif beside:
-        report.findings.append(
+        line = (
             f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' will be trained with class_tokens"
-            f" '{subset.class_tokens}', though {beside} to use them"
+            f" '{subset.class_tokens}', though {listed} {files} beside them"
         )
+        report.findings.append(Finding(WARNING, line, f"{use} to use them", tuple(map(str, without))))
 
 
-def _other_extensions(images: Iterable[Path], names: set[str]) -> Counter[str]:
+def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[str]:
     """How many files of which other extension have the stem of one of the images."""
     stems = {image.stem for image in images}
     endings: Counter[str] = Counter()
@@ -170,14 +193,14 @@ def _other_extensions(images: Iterable[Path], names: set[str]) -> Counter[str]:
 
 def _size(path: Path, report: _Report) -> tuple[int, int] | None:
     try:
-        size = read_header(path).size
+        size = report.index.fact(path, Header, read_header).size
     except Unreadable as fault:
         report.unreadable.append(f"{path}: {fault}")
         return None
     if min(size) < SMALL_SIDE:
-        report.small.append(f"{path.name} ({size[0]}×{size[1]})")
+        report.small.append(f"{path} ({size[0]}×{size[1]})")
     if max(size) > LARGE_SIDE:
-        report.large.append(f"{path.name} ({size[0]}×{size[1]})")
+        report.large.append(f"{path} ({size[0]}×{size[1]})")
     return size
 
 
@@ -193,19 +216,21 @@ def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, repor
 
 
 def _tell_images(report: _Report, skip_unreadable: bool) -> None:
-    lines = report.unreadable[:_MOST_LINES]
-    if len(report.unreadable) > _MOST_LINES:
-        lines.append(f"… and {len(report.unreadable) - _MOST_LINES} more images that cannot be read")
     if skip_unreadable:
-        report.findings += [f"left out: image {line}" for line in lines]
+        report.findings += [Finding(WARNING, f"left out: image {line}", "remove or replace it") for line in report.unreadable]
     else:
-        report.faults += [f"image {line}; remove or replace it" for line in lines]
-    for names, what in (
-        (report.small, f"with a side under {SMALL_SIDE} px, which will look blurred when enlarged"),
-        (report.large, f"with a side over {LARGE_SIDE} px, which slow down loading; they are scaled down anyway"),
+        report.faults += [f"image {line}; remove or replace it" for line in report.unreadable]
+    for files, level, what, remedy in (
+        (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: take larger ones"),
+        (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are scaled down anyway, but smaller copies would load faster"),
     ):
-        if names:
-            report.findings.append(f"{counted(len(names), 'image')} {what}: {named(names)}")
+        if files:
+            report.findings.append(Finding(level, f"{counted(len(files), 'image')} {what}: {_shown(files)}", remedy, tuple(files)))
+
+
+def _shown(files: list[str]) -> str:
+    """The first files by their names alone."""
+    return named([Path(file).name for file in files])
 
 
 def _relative(path: Path, folder: Path | None) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 OBJECT = (
     "a photo of {}",
@@ -56,6 +59,21 @@ STYLE = (
     "a quiet scene by {}",
     "a large canvas by {}",
 )
+
+
+def asked(word: Any) -> str | None:
+    """Which templates the options of the new word ask for: "object", "style" or None."""
+    return "object" if word.use_object_template else "style" if word.use_style_template else None
+
+
+def rewriter(kind: str | None, word: str) -> Callable[[str, random.Random], str] | None:
+    """What puts a template of the kind, with `word` in it, in place of a caption; None for captions as they are."""
+    return None if kind is None else partial(fill, {"object": OBJECT, "style": STYLE}[kind], word)
+
+
+def of_options(options: Any) -> Callable[[str, random.Random], str] | None:
+    """The rewriter that the options of train_textual_inversion.py ask for."""
+    return rewriter(asked(options.word), (options.word.token_string or "").strip())
 
 
 def fill(templates: tuple[str, ...], word: str, caption: str, rng: random.Random) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ def word_settings(options: Any, by_layer: bool = False) -> TextualInversionSetti
         vectors=word.num_vectors_per_token,
         init_word=word.init_word,
         weights=None if word.weights is None else Path(word.weights),
-        template="object" if word.use_object_template else "style" if word.use_style_template else None,
+        template=templates.asked(word),
         by_layer=by_layer,
     )
 
@@ -57,10 +56,7 @@ class TextualInversionMethod:
     def __init__(self, settings: TextualInversionSettings) -> None:
         self.settings = settings
         self.name = "xti" if settings.by_layer else "textual_inversion"
-        self.rewrite_caption: CaptionRewriter = keep_caption
-        if settings.template is not None:
-            choice = {"object": templates.OBJECT, "style": templates.STYLE}[settings.template]
-            self.rewrite_caption = partial(templates.fill, choice, settings.token_string)
+        self.rewrite_caption: CaptionRewriter = templates.rewriter(settings.template, settings.token_string) or keep_caption
         self.layers: tuple[str, ...] = ()
         self.word: NewWord | None = None
 

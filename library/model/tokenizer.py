@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import torch
-from torch import FloatTensor, LongTensor
 
 from library.errors import UserError
 from library.model.prompt_weights import parse
 from library.model.vocabulary import ENTRIES, merges, vocabulary
 
 if TYPE_CHECKING:
+    from torch import FloatTensor, LongTensor
     from transformers import CLIPTokenizer
 
 BEGIN, END = 49406, 49407
@@ -57,6 +56,8 @@ class ClipTokenizer:
 
     def __call__(self, caption: str) -> tuple[LongTensor, FloatTensor | None]:
         """Ids [N,77] and, where captions are weighted, the weights [N,77] (1 for begin, end and padding)."""
+        import torch  # not above: what a caption loses is told without it
+
         ids, weights, _ = self._tokens(caption)
         rows, factors = [], []
         for window in range(self.windows):
@@ -95,6 +96,25 @@ class ClipTokenizer:
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
         pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
         return [(one, begin) for entry, (begin, _) in pairs for one in self.stands_for.get(entry, (entry,))]
+
+
+def too_long(captions: Iterable[str], tokenizer: ClipTokenizer) -> list[tuple[str, str]]:
+    """The different captions that do not fit into the tokenizer's windows, each with the words that are lost.
+
+    Words are counted once each, which for many captions of few words is far quicker than reading every caption: no token
+    reaches over a blank.
+    """
+    room = tokenizer.windows * WINDOW
+    counts: dict[str, int] = {}
+    found = []
+    for caption in dict.fromkeys(captions):
+        words = caption.split()
+        for word in words:
+            if word not in counts:
+                counts[word] = len(tokenizer._found(word))
+        if sum(map(counts.__getitem__, words)) > room and (lost := tokenizer.lost_words(caption)):
+            found.append((caption, lost))
+    return found
 
 
 def without_padding(input_ids: LongTensor, weights: FloatTensor | None = None) -> tuple[LongTensor, FloatTensor | None]:

@@ -310,6 +310,8 @@ def _remarks(given: Given) -> Iterator[str]:
     for field in ("save_last_n_epochs_state", "save_last_n_steps_state"):
         if getattr(given, field) is not None and not given.save_state:
             yield f"{given.at(field)}: has no effect without --save_state"
+    if given.report_html is not None and not given.dry_run:
+        yield f"{given.at('report_html')}: has no effect without --dry_run"
     if given.resume_lr != "keep" and given.resume is None:
         yield f"{given.at('resume_lr')}: has no effect without --resume"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):

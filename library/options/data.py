@@ -101,7 +101,20 @@ class DataOptions:
         "Leave images out that cannot be read and list them, instead of stopping before the run. One that breaks later is replaced "
         "by another one of its size in any case.",
     )
-    debug_dataset: bool = opt(False, "Show the images and captions as they would be trained, and train nothing.")
+    debug_dataset: bool = opt(
+        False,
+        "Show the images and captions as they would be trained, and train nothing: in a window (S next batch, E next epoch, Esc ends), "
+        "or without a screen as dataset.html in --output_dir.",
+    )
+    dry_run: bool = opt(
+        False,
+        "Train nothing: read all that the run would, and print what was found, what is wrong and what to do about it (docs/report.md). "
+        "Ends with 0 if the run would start and with 2 if not.",
+    )
+    report_html: Path | None = opt(
+        None,
+        "With --dry_run: write the report to this .html file too, with pictures of the crops and the captions of the first epoch.",
+    )
     max_data_loader_n_workers: int = opt(
         8,
         "Processes that read images, at most CPU threads - 1. Fewer need less main memory; 0 reads in the main process.",

@@ -16,7 +16,6 @@ class NotYet:
 
 
 NOT_YET: dict[str, NotYet] = {
-    "debug_dataset": NotYet("D15", "read the plan that is printed before the first step: images, buckets and batches"),
     "dataset_class": NotYet("D5", "describe the images with --dataset_config"),
 }
 

@@ -24,7 +24,7 @@ from library.errors import Stopped, UserError
 from library.model.attention import set_attention
 from library.model.facts import usable_clip_skip
 from library.model.load import load
-from library.model.tokenizer import WINDOW, ClipTokenizer, without_padding
+from library.model.tokenizer import WINDOW, ClipTokenizer, too_long, without_padding
 from library.options.declare import Script, values_of
 from library.seeds import fold
 from library.training.ema import Ema
@@ -190,7 +190,7 @@ def _model(options: Script, method: Method, accelerator: Accelerator) -> Any:
 
 def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown: int = 5) -> None:
     """Warn of captions that do not fit into the tokens asked for, with the words that are lost (SPEC D14)."""
-    lost = [(caption, words) for caption in dict.fromkeys(captions) if (words := tokenizer.lost_words(caption))]
+    lost = too_long(captions, tokenizer)
     if not lost:
         return
     examples = "; ".join(f"“{caption[:30]}…” loses “{words[:80]}{'…' if len(words) > 80 else ''}”" for caption, words in lost[:shown])

@@ -34,8 +34,8 @@ def data_metadata(data: FilledData, processes: int) -> dict[str, Any]:
             "ss_random_crop": any(subset.random_crop for subset in spec.subsets),
             "ss_shuffle_caption": any(subset.shuffle_caption for subset in spec.subsets),
             "ss_keep_tokens": max(subset.keep_tokens for subset in spec.subsets),
-            "ss_dataset_dirs": _folders(data, 0, spec, regularization=False),
-            "ss_reg_dataset_dirs": _folders(data, 0, spec, regularization=True),
+            "ss_dataset_dirs": _folders(data, spec, regularization=False),
+            "ss_reg_dataset_dirs": _folders(data, spec, regularization=True),
         }
     values["ss_tag_frequency"] = tag_frequency(data)
     return values
@@ -67,13 +67,13 @@ def _dataset(data: FilledData, number: int, spec: DatasetSpec) -> dict[str, Any]
         "bucket_no_upscale": spec.options.bucket_no_upscale,
         "tag_frequency": tag_frequency(data, number),
         "bucket_info": _bucket_info(data, number),
-        "subsets": [_subset(data, number, subset) for subset in spec.subsets],
+        "subsets": [_subset(data, subset) for subset in spec.subsets],
     }
 
 
-def _subset(data: FilledData, number: int, subset: SubsetOptions) -> dict[str, Any]:
+def _subset(data: FilledData, subset: SubsetOptions) -> dict[str, Any]:
     return {
-        "img_count": _count(data, number, subset),
+        "img_count": data.images_of.get(subset, 0),
         "num_repeats": subset.num_repeats,
         "color_aug": subset.color_aug,
         "flip_aug": subset.flip_aug,
@@ -87,13 +87,9 @@ def _subset(data: FilledData, number: int, subset: SubsetOptions) -> dict[str, A
     }
 
 
-def _count(data: FilledData, number: int, subset: SubsetOptions) -> int:
-    return sum(record.dataset == number and record.subset is subset for record in data.records)
-
-
-def _folders(data: FilledData, number: int, spec: DatasetSpec, regularization: bool) -> dict[str, dict[str, int]]:
+def _folders(data: FilledData, spec: DatasetSpec, regularization: bool) -> dict[str, dict[str, int]]:
     chosen = [subset for subset in spec.subsets if subset.is_reg == regularization]
-    return {_folder_name(subset): {"n_repeats": subset.num_repeats, "img_count": _count(data, number, subset)} for subset in chosen}
+    return {_folder_name(subset): {"n_repeats": subset.num_repeats, "img_count": data.images_of.get(subset, 0)} for subset in chosen}
 
 
 def _bucket_info(data: FilledData, number: int) -> dict[str, Any]:

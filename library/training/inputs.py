@@ -12,7 +12,7 @@ from library.data.buckets import FilledData, fill
 from library.data.folders import from_folders
 from library.data.mask_files import with_masks
 from library.data.metadata import from_metadata
-from library.data.records import scan
+from library.data.records import Scan, scan
 from library.data.sampler import EpochSampler
 from library.data.validation_split import split_validation
 from library.errors import UserError
@@ -46,10 +46,26 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
 
     Raises UserError with all faults of a stage together.
     """
+    found = scan(blueprint_of(options, forms), values_of(options)["skip_bad_images"])
+    return planned(options, found, saved)
+
+
+def blueprint_of(options: Script, forms: frozenset[str] = ALL_FORMS) -> DatasetBlueprint:
+    """What the dataset config or the folders describe. Raises UserError with all faults."""
     values = values_of(options)
-    blueprint = blueprint_of(options, forms)
-    found = with_masks(scan(blueprint, values["skip_bad_images"]), values["masked_loss"])
-    kept, apart = split_validation(found)
+    blueprint = _blueprint(values, forms)
+    if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
+        raise UserError(*faults)
+    return blueprint
+
+
+def planned(options: Script, found: Scan, saved: SavedState | None = None) -> Inputs:
+    """The buckets and the plan of a run on these images, from `saved` on if given, masks and validation images seen to.
+
+    Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
+    """
+    values = values_of(options)
+    kept, apart = split_validation(with_masks(found, values["masked_loss"]))
     data = fill(kept, values.get("prior_loss_weight", 1.0))
     validation = fill(apart) if apart else None
     check_validation(values, validation, saved.state.validated if saved else None)
@@ -71,15 +87,6 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
         _refuse_finished(resumed, plan, values["max_train_epochs"])
         resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
     return Inputs(data, plan, processes, resumed, start, validation)
-
-
-def blueprint_of(options: Script, forms: frozenset[str] = ALL_FORMS) -> DatasetBlueprint:
-    """What the dataset config or the folders describe. Raises UserError with all faults."""
-    values = values_of(options)
-    blueprint = _blueprint(values, forms)
-    if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
-        raise UserError(*faults)
-    return blueprint
 
 
 def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
@@ -117,6 +124,16 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
     """Print what was found and what will be done: images, regularization, buckets, then the plan (SPEC R6)."""
     for finding in inputs.data.findings:
         log.warning(finding)
+    lines = data_lines(inputs)
+    lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
+    for line in lines:
+        log.info(line)
+    if inputs.resumed is not None:
+        _tell_resumed(inputs.resumed)
+
+
+def data_lines(inputs: Inputs) -> list[str]:
+    """What was found: images, regularization and buckets of each dataset."""
     lines: list[str] = []
     for number, figures in enumerate(inputs.data.figures):
         spec = inputs.data.blueprint.datasets[number]
@@ -126,7 +143,7 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
             f"{title}{width}×{height}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} an epoch with repeats"
         )
         for subset in spec.subsets:
-            lines.append(f"    {_subset_line(inputs.data, number, subset)}")
+            lines.append(f"    {_subset_line(inputs.data, subset)}")
         if figures.reg_images:
             left = f", {figures.reg_left_over} not seen in an epoch" if figures.reg_left_over else ""
             lines.append(f"    regularization: {figures.reg_images} images, {figures.reg_shown} an epoch to match the train images{left}")
@@ -137,11 +154,7 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
     if inputs.validation is not None:
         count = len(inputs.validation.records)
         lines.append(f"validation: {count} image{'s' if count > 1 else ''}, which are not trained on")
-    lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
-    for line in lines:
-        log.info(line)
-    if inputs.resumed is not None:
-        _tell_resumed(inputs.resumed)
+    return lines
 
 
 def _tell_resumed(resumed: Resumption) -> None:
@@ -151,12 +164,13 @@ def _tell_resumed(resumed: Resumption) -> None:
         log.warning(f"changed since: {line}")
 
 
-def _subset_line(data: FilledData, number: int, subset: Any) -> str:
-    mine = [record for record in data.records if record.dataset == number and record.subset is subset]
+def _subset_line(data: FilledData, subset: Any) -> str:
+    count = data.images_of.get(subset, 0)
     kind = "regularization, " if subset.is_reg else ""
     words = f", class tokens “{subset.class_tokens}”" if subset.class_tokens else ""
-    masks = f", masks from {subset.conditioning_data_dir}" if any(record.mask for record in mine) else ""
+    masked = subset.conditioning_data_dir is not None and any(record.mask for record in data.records if record.subset is subset)
+    masks = f", masks from {subset.conditioning_data_dir}" if masked else ""
     masks = masks or (", transparency as mask" if subset.alpha_mask else "")
     weight = f", loss × {subset.loss_weight:g}" if subset.loss_weight != 1 else ""
     place = subset.image_dir or subset.metadata_file
-    return f"{place}: {kind}{len(mine)} images × {subset.num_repeats} repeats{words}{masks}{weight}"
+    return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}"

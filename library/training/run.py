@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from library.data.captions import RewriteCaption
 from library.hub import fetch_state
 from library.model.facts import check_flags, inspect
 from library.model.light_imports import without_quantizers
 from library.options.check import check
 from library.options.declare import Script
+from library.training.dry_run import examine
 from library.training.inputs import ALL_FORMS, Inputs, gather, tell
+from library.training.preview import preview, tell_report
 from library.training.samples import Samples
 from library.training.saved_state import SavedState, read_state
 from library.training.tracker_settings import tracker_settings
@@ -20,13 +23,22 @@ MakeMethod = Callable[[Any], Any]  # options -> library.training.method.Method; 
 
 
 def run(
-    options: Script, make_method: MakeMethod, forms: frozenset[str] = ALL_FORMS, look_at: Callable[[Any, Inputs], None] | None = None
+    options: Script,
+    make_method: MakeMethod,
+    forms: frozenset[str] = ALL_FORMS,
+    look_at: Callable[[Any, Inputs], None] | None = None,
+    rewrite: Callable[[Any], RewriteCaption | None] | None = None,
 ) -> None:
     """Train what `options` describe with the method that `make_method` builds; `forms` are the kinds of dataset the script takes.
 
-    `look_at(options, inputs)` is the script's own check of captions and images, before anything heavy is loaded.
+    `look_at(options, inputs)` is the script's own check of captions and images, before anything heavy is loaded; `rewrite(options)`
+    is what its method makes of captions. With --dry_run or --debug_dataset everything is read and shown, and nothing is trained.
     Raises UserError for everything that the user can mend; nothing has been written then.
     """
+    rewriter = rewrite(options) if rewrite is not None else None
+    if options.data.dry_run:
+        tell_report(examine(options, forms, look_at, rewriter), options, rewriter)
+        return
     check(options)
     tracker_settings(options)  # a wrong name in that file is told now
     saved = _saved(options)
@@ -37,6 +49,9 @@ def run(
         look_at(options, inputs)
     samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
+    if options.data.debug_dataset:
+        preview(options, inputs, rewriter)
+        return
 
     without_quantizers()
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds

@@ -31,7 +31,8 @@ def check_word(options: Any, inputs: Inputs) -> None:
         )
     if lacking:
         shown = ", ".join(record.path.name for record in lacking[:3]) + (", …" if len(lacking) > 3 else "")
-        log.warning(f"--token_string {word}: is missing in {len(lacking)} of {len(trained)} captions ({shown}), which teach it nothing")
+        count = f"{len(lacking)} of {len(trained)} captions ({shown})"
+        log.warning(f"--token_string {word}: is missing in {count}, which teach it nothing; write it into them")
 
 
 def _holds(caption: str, word: str) -> bool:

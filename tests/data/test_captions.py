@@ -71,3 +71,39 @@ def test_draw_is_a_function_of_its_generator_alone() -> None:
     first = [draw_caption(TEXT, settings, random.Random(seed), Position()) for seed in range(50)]
     random.seed(2)
     assert first == [draw_caption(TEXT, settings, random.Random(seed), Position()) for seed in range(50)]
+
+
+def test_every_order_is_as_likely_as_any_other() -> None:
+    """χ² over the 24 orders of four tags; 49.7 is exceeded once in a thousand times (23 degrees of freedom)."""
+    count = 4800
+    seen = draws(SubsetOptions(shuffle_caption=True), count)
+    assert len(seen) == 24 and sum((times - count / 24) ** 2 / (count / 24) for times in seen.values()) < 49.7
+
+
+@pytest.mark.parametrize("update", [0, 50, 100])
+def test_head_stays_whatever_else_happens_to_the_tags(update: int) -> None:
+    settings = SubsetOptions(shuffle_caption=True, keep_tokens=2, caption_tag_dropout_rate=0.6, token_warmup_min=2, token_warmup_step=100)
+    for text in draws(settings, 500, Position(update=update), "a, b, c, d, e, f"):
+        assert text.split(", ")[:2] == ["a", "b"]
+
+
+def test_tags_behind_the_head_are_dropped_independently_of_each_other() -> None:
+    """Each at its rate, and two together at the product of theirs."""
+    count, rate = 4000, 0.3
+    kept = draws(SubsetOptions(caption_tag_dropout_rate=rate), count, text="a, b, c")
+    alone = {tag: sum(times for text, times in kept.items() if tag in text.split(", ")) / count for tag in "abc"}
+    assert all(share == pytest.approx(1 - rate, abs=0.03) for share in alone.values())
+    both = sum(times for text, times in kept.items() if {"a", "c"} <= set(text.split(", "))) / count
+    assert both == pytest.approx((1 - rate) ** 2, abs=0.03)
+
+
+def test_dropout_epoch_and_rate_add_up() -> None:
+    settings = SubsetOptions(caption_dropout_every_n_epochs=2, caption_dropout_rate=0.25)
+    assert draws(settings, 2000, Position(epoch=1)) == {"": 2000}
+    assert draws(settings, 2000, Position(epoch=2))[""] == pytest.approx(500, abs=80)
+
+
+def test_warm_up_shows_the_first_tags_before_they_are_shuffled() -> None:
+    settings = SubsetOptions(shuffle_caption=True, token_warmup_min=1, token_warmup_step=100)
+    seen = draws(settings, 400, Position(update=34))
+    assert seen.keys() == {"shs dog, sitting", "sitting, shs dog"}

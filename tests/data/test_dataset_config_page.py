@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,26 @@ import toml
 from library.data.config_check import check_tree
 from library.data.dataset_build import dataset_options
 from library.data.dataset_keys import KEYS
+from library.options.declare import options_of
+from library.options.scripts import SCRIPTS
 
-PAGE = (Path(__file__).parents[2] / "docs/dataset_config.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/dataset_config.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```toml\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+def toml_blocks(text: str) -> list[str]:
+    """The fenced blocks marked as TOML, and the indented ones that begin with a table."""
+    indented = re.findall(r"^    \[.*\n(?:(?:    .*)?\n)*", text, re.MULTILINE)
+    return re.findall(r"```toml\n(.*?)```", text, flags=re.DOTALL) + [textwrap.dedent(block) for block in indented]
+
+
+OTHER_BLOCKS = [
+    (path.name, block)
+    for path in sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
+    if path.name != "dataset_config.md"
+    for block in toml_blocks(path.read_text(encoding="utf-8"))
+]
 
 
 @pytest.mark.parametrize("text", BLOCKS)
@@ -25,6 +43,21 @@ def test_each_toml_block_is_a_config_without_faults(text: str) -> None:
         values = {key: KEYS[key].check(value) for key, value in (tree.get("general", {}) | dataset).items() if key in KEYS}
         options, faults = dataset_options(values, "page")
         assert options and not faults and dataset["subsets"]
+
+
+@pytest.mark.parametrize(("page", "text"), OTHER_BLOCKS)
+def test_each_toml_block_of_the_other_pages_is_a_dataset_config_or_holds_options(page: str, text: str) -> None:
+    tree = toml.loads(text)
+    if "datasets" in tree:
+        assert check_tree(tree, page) == []
+        return
+    names = {name for spec in SCRIPTS for option in options_of(spec) for name in option.names}
+    leaves = [key for value in tree.values() if isinstance(value, dict) for key in value]
+    assert set(leaves) | {key for key, value in tree.items() if not isinstance(value, dict)} <= names
+
+
+def test_the_readme_has_such_a_block() -> None:
+    assert "README.md" in {page for page, _ in OTHER_BLOCKS}
 
 
 def test_json_blocks_parse_and_the_config_among_them_has_no_faults() -> None:

@@ -31,7 +31,8 @@ def test_folder_names_hold_repeats_and_class(tmp_path: Path) -> None:
     assert [(one.num_repeats, one.class_tokens, one.is_reg, one.shuffle_caption) for one in blueprint.subsets()] == [
         (20, "sls frog", False, True), (5, "cpc_x rabbit", False, True), (1, "frog", True, True),
     ]  # fmt: skip
-    assert blueprint.findings == ("--train_data_dir: left out: 'notes' (1 image, but no repeats in its name)",)
+    (finding,) = blueprint.findings
+    assert finding.startswith("--train_data_dir: left out: 'notes' (1 image, but no repeats in its name); rename them to <repeats>_<name>")
     assert len(scan(blueprint).records) == 6
 
 

@@ -35,7 +35,7 @@ def test_caption_and_tags_are_joined_and_partnerless_ones_told(tmp_path: Path) -
         (images[1], "with extension", None),
     ]
     assert "1 of 4 entries without image, left out: gone" in findings[0]
-    assert "1 image in" in findings[1] and findings[1].endswith("02.png")
+    assert "1 image in" in findings[1] and "left out: 02.png; merge" in findings[1]
 
 
 def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path: Path) -> None:

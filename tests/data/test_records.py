@@ -66,7 +66,7 @@ def test_captions_that_class_tokens_push_aside_are_told(tmp_path: Path) -> None:
     write(tmp_path / "dog/00.txt", "a dog")
     write(tmp_path / "dog/00.npz", "no caption")
     (finding,) = (one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one)
-    assert "2 of 2 images" in finding and '1 .txt file lies beside them: set caption_extension = ".txt"' in finding
+    assert "2 of 2 images" in finding and '1 .txt file lies beside them; set caption_extension = ".txt"' in finding
     (tmp_path / "dog/00.txt").unlink()
     assert not [one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one]
 

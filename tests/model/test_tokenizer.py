@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from library.errors import UserError
-from library.model.tokenizer import ENTRIES, ClipTokenizer, build_tokenizer
+from library.model.tokenizer import ENTRIES, ClipTokenizer, build_tokenizer, too_long
 
 CAT = [49406, 320, 1125, 539, 320, 2368, 49407]  # "a photo of a cat", published with OpenAI's CLIP
 LONG = " ".join(["a photo of a cat"] * 20) + " and a zebra"  # 103 tokens
@@ -82,3 +86,21 @@ def test_a_cache_folder_without_a_whole_vocabulary_is_an_error(tmp_path):
     (tmp_path / "openai_clip-vit-large-patch14").mkdir()
     with pytest.raises(UserError, match="--tokenizer_cache_dir"):
         ClipTokenizer("v1", cache_dir=tmp_path)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_long_captions_are_those_that_lose_words(weighted):
+    """Counted word by word, which must agree with reading whole captions."""
+    rng = random.Random(3)
+    words = ["".join(rng.choices("abcdefgh'é7", k=rng.randint(1, 9))) for _ in range(200)] + ["(red:1.2)", "[old]", "犬", "a-b", "x,y"]
+    captions = [", ".join(rng.choices(words, k=rng.randint(5, 40))) for _ in range(150)]
+    tokenizer = ClipTokenizer("v1", weighted=weighted)
+    expected = [(caption, lost) for caption in captions if (lost := tokenizer.lost_words(caption))]
+    assert too_long(captions, tokenizer) == expected and 20 < len(expected) < 130
+
+
+def test_the_tokenizer_tells_lost_words_without_torch():
+    code = "import sys; from library.model.tokenizer import *; "
+    code += "print(too_long(['cat ' * 80], ClipTokenizer('v1'))[0][1], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout.split() == ["cat"] * 5 + ["False"], done.stderr

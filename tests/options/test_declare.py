@@ -14,7 +14,7 @@ from library.options.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork
 ROOT = Path(__file__).parents[2]
 TOLD = {f"metadata_{word}" for word in ("title", "author", "description", "license", "tags", "privacy")} | {"no_metadata"}
 BEYOND_THE_LIST = {  # named by the requirements or the users' guide only
-    *("sdpa", "log_tracker_config", "scheduler_args", "resume_lr", "sample_at_first", *TOLD),
+    *("sdpa", "log_tracker_config", "scheduler_args", "resume_lr", "sample_at_first", "dry_run", "report_html", *TOLD),
     *("cache_latents_kind", "cache_text_encoder_outputs", "skip_bad_images"),
 }
 BEYOND_THE_LIST |= {"lr_decay_steps", "lr_scheduler_min_lr_ratio", "lr_scheduler_timescale"}  # of newer sd-scripts

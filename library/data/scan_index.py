@@ -1,0 +1,133 @@
+"""What was found out about a folder's images and captions, kept in a hidden file beside them, so that the next start need not read them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from library.console import is_main_process
+from library.files import atomic_write
+
+NAME = ".sd-scan.json"
+FEWEST = 50  # files; fewer are read anew in no time, and get no index
+_VERSION = 1  # of the index's form; another one is not read
+_SETTLED = 2_000_000_000  # ns; a file changed less long ago might change again without a new time (FAT counts in 2 s)
+
+Stamp = tuple[int, int]  # (time of change in ns, bytes)
+
+
+class Fact(Protocol):
+    """A dataclass of plain values that says something about one file."""
+
+    @classmethod
+    def from_values(cls, values: Sequence[Any]) -> Any:
+        """The fact that `astuple` was taken of; None when the values are no such thing."""
+
+
+Kind = TypeVar("Kind", bound=Fact)
+
+
+@dataclass
+class _Folder:
+    """One folder: the files in it now, and [time of change, bytes, values of a fact …] by kind of fact and name of file."""
+
+    path: Path
+    stamps: dict[str, Stamp]
+    known: dict[str, dict[str, list[Any]]]
+    changed: bool = False
+
+
+class ScanIndex:
+    """Reads each fact about a file once, and never again while path, time of change and size of the file stay the same.
+
+    Nothing else depends on the index: without one, with a broken one, or in a folder that cannot be written to, the same facts are
+    read from the files themselves.
+    """
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, _Folder] = {}
+        self._began = time.time_ns()
+
+    def names(self, folder: Path) -> dict[str, Stamp]:
+        """The files of `folder`, hidden ones and broken links too. Raises OSError for a folder that cannot be listed."""
+        return self._folder(folder).stamps
+
+    def fact(self, path: Path, kind: type[Kind], read: Callable[[Path], Kind]) -> Kind:
+        """What `read(path)` gave when the file was last changed. What `read` raises is raised, and not kept."""
+        found = self.known(path, kind)
+        if found is None:
+            found = read(path)
+            self.remember(path, found)
+        return found
+
+    def known(self, path: Path, kind: type[Kind]) -> Kind | None:
+        """The fact, if it is known of the file as it is now."""
+        folder = self._folder(path.parent)
+        entry = folder.known.get(kind.__name__, {}).get(path.name)
+        if entry is None or folder.stamps.get(path.name) != (entry[0], entry[1]):
+            return None
+        return kind.from_values(entry[2:])
+
+    def remember(self, path: Path, fact: Any) -> None:
+        """Take a fact of the file as it was when its folder was listed."""
+        folder = self._folder(path.parent)
+        if path.name in folder.stamps:
+            folder.known.setdefault(type(fact).__name__, {})[path.name] = [*folder.stamps[path.name], *astuple(fact)]
+            folder.changed = True
+
+    def save(self) -> None:
+        """Write the index of every folder of which something new is known. A folder that cannot be written to goes without."""
+        if not is_main_process():
+            return
+        for folder in self._folders.values():
+            if folder.changed and len(folder.stamps) >= FEWEST:
+                with contextlib.suppress(OSError):
+                    self._write(folder)
+            folder.changed = False
+
+    def _folder(self, path: Path) -> _Folder:
+        if path not in self._folders:
+            with os.scandir(path) as entries:
+                stamps = {entry.name: _stamp(entry) for entry in entries if not entry.is_dir()}
+            self._folders[path] = _Folder(path, stamps, _read(path / NAME))
+        return self._folders[path]
+
+    def _write(self, folder: _Folder) -> None:
+        settled = self._began - _SETTLED
+        known = {
+            kind: {name: entry for name, entry in entries.items() if folder.stamps.get(name) == (entry[0], entry[1]) and entry[0] < settled}
+            for kind, entries in folder.known.items()
+        }
+        if any(known.values()):
+            text = json.dumps({"version": _VERSION, **known}, ensure_ascii=False, separators=(",", ":"))
+            with atomic_write(folder.path / NAME) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _stamp(entry: os.DirEntry[str]) -> Stamp:
+    try:
+        stat = entry.stat()
+    except OSError:  # a link that leads nowhere: reading it tells
+        return 0, -1
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _read(path: Path) -> dict[str, dict[str, list[Any]]]:
+    """The file's entries; nothing where it is missing, damaged or of another form."""
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(tree, dict) or tree.pop("version", None) != _VERSION:
+        return {}
+    return {
+        kind: {name: entry for name, entry in entries.items() if isinstance(entry, list) and len(entry) > 2}
+        for kind, entries in tree.items()
+        if isinstance(entries, dict)
+    }

@@ -1,0 +1,117 @@
+"""What the report finds in folders, captions and images beyond the 25 faults of tests/scripts/test_dry_run.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from library.data.bucket_facts import bucket_facts, bucket_findings, cut, enlargement
+from library.data.buckets import Placement, fill
+from library.data.findings import Finding
+from library.data.inspection import inspect
+from library.data.records import ImageRecord, Scan, survey
+from library.data.scan_index import ScanIndex
+from tests.data.material import photo, photos, read
+from tests.scripts.faulty_dataset import picture
+
+
+def found(folder: Path, subset: str = "class_tokens = 'dog'", dataset: str = "resolution = 64") -> list[Finding]:
+    text = f"[[datasets]]\n{dataset}\n[[datasets.subsets]]\nimage_dir = '{folder / 'dog'}'\n{subset}\n"
+    index = ScanIndex()
+    return list(inspect(survey(read(folder, text), index), index))
+
+
+@pytest.fixture
+def dog(tmp_path: Path) -> Path:
+    (tmp_path / "dog").mkdir()
+    for n in range(3):
+        picture(n, (160, 160)).save(tmp_path / f"dog/{n}.png")
+    return tmp_path / "dog"
+
+
+def test_folder_with_nothing_wrong_gives_no_finding(dog: Path) -> None:
+    assert found(dog.parent) == []
+
+
+def test_name_of_another_format_is_fine_and_noted(dog: Path) -> None:
+    picture(9).save(dog / "x.png", format="JPEG")
+    (finding,) = found(dog.parent)
+    assert finding.level == "note" and "1 image of another format than the name says: x.png" in finding.text
+
+
+def test_animation_and_printing_colours_are_told(dog: Path) -> None:
+    picture(7).save(dog / "moving.webp", save_all=True, append_images=[picture(8)], lossless=True)
+    picture(9).convert("CMYK").save(dog / "print.jpg")
+    first, second = found(dog.parent)
+    assert first.level == "warning" and "1 image with several frames" in first.text and "moving.webp" in first.text
+    assert second.level == "note" and "(CMYK)" in second.text and "print.jpg" in second.text
+
+
+def test_images_of_one_name_share_a_caption(dog: Path) -> None:
+    picture(9).save(dog / "0.jpg")
+    (dog / "0.caption").write_text("a dog", encoding="utf-8")
+    (finding,) = found(dog.parent)
+    assert "1 caption file used by several images of one name: 0.caption" in finding.text
+    for name in ("1", "2"):
+        (dog / f"{name}.caption").write_text("a dog", encoding="utf-8")
+    assert "class_tokens 'dog' is not used" in found(dog.parent)[1].text
+
+
+@pytest.mark.parametrize(("text", "keep", "told"), [("a dog", 0, True), ("a dog, grass", 2, True), ("a dog, grass", 1, False)])
+def test_shuffling_that_can_do_nothing_is_told(dog: Path, text: str, keep: int, told: bool) -> None:
+    for n in range(3):
+        (dog / f"{n}.caption").write_text(text, encoding="utf-8")
+    lines = [finding.text for finding in found(dog.parent, f"shuffle_caption = true\nkeep_tokens = {keep}")]
+    assert [line for line in lines if "shuffle_caption can change nothing" in line] == lines and bool(lines) == told
+
+
+def test_image_of_two_datasets_is_no_copy_of_itself(dog: Path) -> None:
+    again = f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{dog}'\nclass_tokens = 'dog'\n"
+    assert found(dog.parent, "class_tokens = 'dog'\n" + again) == []
+
+
+def test_looks_are_kept_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import os
+
+    photos(tmp_path / "dog", 50)
+    for file in (tmp_path / "dog").iterdir():
+        os.utime(file, (1_000_000, 1_000_000))
+    text = f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    first = ScanIndex()
+    expected = list(inspect(survey(read(tmp_path, text), first), first))
+    first.save()
+    monkeypatch.setattr("library.data.inspection.look_at", lambda path: pytest.fail(f"{path} was decoded again"))
+    again = ScanIndex()
+    assert list(inspect(survey(read(tmp_path, text), again), again)) == expected
+
+
+def test_shares_of_buckets_by_hand(tmp_path: Path) -> None:
+    """Resolution 64 without buckets: 128×64 loses half, 32×32 is doubled, 64×64 stays."""
+    photo(tmp_path / "dog/a.png", (128, 64))
+    photo(tmp_path / "dog/b.png", (32, 32), seed=1)
+    photo(tmp_path / "dog/c.png", (64, 64), seed=2)
+    text = f"[[datasets]]\nresolution = 64\nbatch_size = 8\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    filled = fill(survey(read(tmp_path, text), ScanIndex()).checked())
+    (facts,) = bucket_facts(filled)
+    assert (facts.images, facts.shown, facts.batches, facts.enlarged, facts.cropped) == (3, 3, 1, 1, 1)
+    assert facts.mean_cut == pytest.approx(0.5 / 3) and facts.worst == ((0, 0.5),)
+    told = list(bucket_findings(filled, [facts]))
+    assert "1 image losing more than 25% when cropped: a.png (50%)" in told[0].text and "enable_bucket" in told[0].remedy
+    assert "batches not half full: 64×64 (3 images an epoch)" in told[-1].text
+
+
+def test_a_pixel_of_rounding_is_no_enlargement() -> None:
+    def times(size: tuple[int, int], resized: tuple[int, int]) -> float:
+        return enlargement(ImageRecord(Path("x"), size, "", None, 0, ""), Placement((64, 64), resized))  # type: ignore[arg-type]
+
+    assert times((100, 64), (101, 64)) == 1 and times((50, 32), (100, 64)) == 2 and times((200, 128), (100, 64)) == 0.5
+    assert cut(Placement((64, 64), (80, 64))) == pytest.approx(0.2)
+
+
+def test_much_enlarged_images_are_told(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/a.png", (200, 200))
+    text = f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    filled = fill(Scan(read(tmp_path, text), survey(read(tmp_path, text), ScanIndex()).records, ()))
+    (finding,) = bucket_findings(filled, bucket_facts(filled))
+    assert "1 image enlarged more than 1.5 times: a.png (2.6×)" in finding.text

@@ -1,0 +1,284 @@
+"""--dry_run: 25 planted faults give 25 findings, each with its remedy, quickly and without torch; and what else it tells."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import train_network
+import train_textual_inversion
+from library.data.draws import Draws
+from library.training import preview, report_page
+from tests.scripts.faulty_dataset import EXPECTED, IMAGES, picture, write_faulty_dataset
+from tests.scripts.starting import dataset, start
+
+ROOT = Path(__file__).parents[2]
+# runs scripts one after another in a process of their own and tells exit codes, CPU seconds and heavy packages
+ALONE = """
+import importlib, json, sys, time
+from library.console import run_script
+codes = []
+for script, *argv in json.loads(sys.argv[1]):
+    codes.append(run_script(importlib.import_module(script).main, argv))
+heavy = [name for name in ("torch", "diffusers", "accelerate", "bitsandbytes") if name in sys.modules]
+print(json.dumps({"codes": codes, "cpu": time.process_time(), "heavy": heavy}), file=sys.stderr)
+"""
+
+
+def alone(*commands: list[str]) -> tuple[dict, str]:
+    """Facts and printed text of dry runs in a fresh interpreter."""
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE, json.dumps(commands)], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stderr.splitlines()[-1]), done.stdout
+
+
+def findings(text: str) -> list[tuple[str, str, str]]:
+    """(level, text, remedy) of each finding of a printed report."""
+    found, level = [], ""
+    for line in text.splitlines():
+        if heading := re.match(r"(ERROR|WARNING|NOTE)S", line):
+            level = heading[1].lower()
+        elif level and (item := re.match(r"  \d+\. (.*)", line)):
+            found.append([level, item[1], ""])
+        elif found and (remedy := re.match(r"     → (.*)", line)):
+            found[-1][2] = remedy[1]
+    return [tuple(one) for one in found]
+
+
+def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_path: Path, tiny_v1: Path) -> None:
+    config = write_faulty_dataset(tmp_path)
+    dog, cups = (tmp_path.as_posix() + name for name in ("/dog", "/cups"))
+    command = ["train_network", "--pretrained_model_name_or_path", str(tiny_v1), "--dataset_config", str(config)]
+    command += ["--network_module", "networks.lora", "--output_dir", str(tmp_path / "out"), "--max_train_steps", "400"]
+    facts, text = alone([*command, "--lr_warmup_steps", "5000", "--v2", "--dry_run"])
+    found = findings(text.replace(str(tmp_path), tmp_path.as_posix()).replace("\\", "/"))
+    assert len(EXPECTED) == 25
+    for (level, said, remedy), expected in zip(found, EXPECTED, strict=False):
+        assert level == expected[0] and expected[1].format(dog=dog, cups=cups) in said and expected[2] in remedy, (level, said, remedy)
+    assert len(found) == 25, "\n".join(map(str, found[25:]))
+    assert text.splitlines()[-1].startswith("8 errors, 14 warnings, 3 notes: ")
+    assert facts["codes"] == [2] and facts["heavy"] == []
+    assert facts["cpu"] < 3.0, f"{facts['cpu']:.1f} s for {IMAGES} images"
+    assert sum(one.suffix in (".jpg", ".png") for one in tmp_path.rglob("*")) == IMAGES
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Six images of three shapes with captions; nothing is wrong with them."""
+    (tmp_path / "dog").mkdir()
+    for n, size in enumerate(((160, 160), (160, 160), (192, 128), (192, 128), (128, 192), (128, 192))):
+        picture(n, size).save(tmp_path / f"dog/{n}.png")
+        (tmp_path / f"dog/{n}.txt").write_text(f"my-word, number {n}, grass", encoding="utf-8")
+    return tmp_path / "dog"
+
+
+SUBSET = "caption_extension = '.txt'\nnum_repeats = 3\nshuffle_caption = true\nkeep_tokens = 1\n"
+BUCKETS = "[general]\nenable_bucket = true\nmin_bucket_reso = 64\nmax_bucket_reso = 256\nbucket_reso_steps = 32\n"
+
+
+def described(folder: Path, images: Path, subset: str = SUBSET, resolution: int = 128) -> Path:
+    config = dataset(folder / "set.toml", images, resolution=resolution, batch_size=1, subset=subset)
+    config.write_text(BUCKETS + config.read_text(encoding="utf-8"), encoding="utf-8")
+    return config
+
+
+def dry(config: Path, model: Path, out: Path, main=train_network.main, **options: object) -> int:
+    if main is train_network.main:
+        options = {"network_module": "networks.lora"} | options
+    shared = {"pretrained_model_name_or_path": model, "dataset_config": config, "output_dir": out, "max_train_epochs": 4}
+    return start(main, **(shared | {"dry_run": True} | options))
+
+
+def test_every_script_has_a_dry_run_that_leaves_torch_and_the_disk_alone(images: Path, tmp_path: Path, tiny_v1: Path) -> None:
+    config, out = described(tmp_path, images), tmp_path / "out"
+    meta = tmp_path / "meta.json"
+    meta.write_text(json.dumps({f"{n}": {"caption": f"my-word {n}", "tags": "a, b"} for n in range(6)}), encoding="utf-8")
+    before = sorted(tmp_path.rglob("*"))
+    shared = ["--pretrained_model_name_or_path", str(tiny_v1), "--output_dir", str(out), "--max_train_steps", "40", "--dry_run"]
+    by_config = [*shared, "--dataset_config", str(config)]
+    by_metadata = [*shared, "--train_data_dir", str(images), "--in_json", str(meta), "--resolution", "128", "--dataset_repeats", "3"]
+    facts, text = alone(
+        ["train_network", *by_config, "--network_module", "networks.lora"],
+        ["train_db", *by_config],
+        ["fine_tune", *by_metadata],
+        ["train_textual_inversion", *by_config, "--token_string", "my-word"],
+        ["train_textual_inversion_XTI", *by_metadata, "--token_string", "my-word", "--use_object_template"],
+    )
+    assert facts["codes"] == [0] * 5 and facts["heavy"] == []
+    assert text.count("dry run: nothing is trained") == 5 and text.count("18 an epoch with repeats") == 5
+    assert text.count("saves: at the end") == 5
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_figures_are_those_of_the_run(images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reg = tmp_path / "reg"
+    reg.mkdir()
+    for n in range(30):
+        picture(50 + n, (160, 160)).save(reg / f"{n}.png")
+    config = described(tmp_path, images)
+    more = f"[[datasets.subsets]]\nimage_dir = '{reg}'\nclass_tokens = 'a dog'\nis_reg = true\n"
+    config.write_text(config.read_text(encoding="utf-8") + more, encoding="utf-8")
+    assert dry(config, tiny_v1, tmp_path / "out", save_every_n_epochs=1, save_state=True, network_dim=2, save_precision="fp16") == 0
+    text = capsys.readouterr().out
+    for line in (
+        "regularization: 30 images, 18 an epoch to match the train images, 12 not seen in an epoch",
+        "128×128      32        24       24        0%       0%            0.0%  –",
+        "160×96       2         6        6        0%     100%           10.3%  2.png 10%, 3.png 10%",
+        "batches per epoch: 36",
+        "updates: 144 = 4 epochs (--max_train_epochs) × 36",
+        "saves: after epoch 1, 2, 3; at the end",
+        "files: 4 × 82 KiB",
+        "states: 4 × 492 KiB",
+        "dog: my-word 6, grass 6, number 0 1",
+    ):
+        assert line in text, line
+    assert [(level, "12 of 30 regularization images left over" in said) for level, said, _ in findings(text)] == [("warning", True)]
+
+
+def test_page_shows_crops_and_captions_of_every_bucket_and_lets_nothing_through(
+    images: Path, tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "0.txt").write_text("my-word <script>alert('x')</script> & \"more\", grass", encoding="utf-8")
+    page = tmp_path / "pages" / "report.html"
+    assert dry(described(tmp_path, images), tiny_v1, tmp_path / "out", report_html=page) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<img src=") == text.count("data:image/jpeg;base64,") == 6 and text.count("<figure>") == 6
+    for bucket in ("96×160", "128×128", "160×96"):
+        assert f"<summary><b>{bucket}</b> 2 images, 6 batches</summary>" in text
+    assert "alert(&#x27;x&#x27;)" in text and "<script" not in text
+    assert "grass, number 2" in text and "number 2, grass" in text  # shuffled otherwise in other draws
+    assert not re.search(r"https?://|<link|@import|url\(", text)  # nothing is fetched
+    assert "prefers-color-scheme: dark" in text
+    monkeypatch.setattr(report_page, "MOST_PICTURES", 3)
+    monkeypatch.setattr(report_page, "LEAST_PICTURES", 1)
+    assert dry(described(tmp_path, images), tiny_v1, tmp_path / "out", report_html=page) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<figure>") == 3 and "2 images, 1 of them here" in text
+
+
+def test_what_stands_in_the_way_of_the_results_is_told(
+    images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "dog.safetensors").write_bytes(b"")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 100_000}))
+    config = described(tmp_path, images)
+    assert dry(config, tiny_v1, out, output_name="dog", network_dim=8, max_train_epochs=None, max_train_steps=7) == 0
+    told = {said: remedy for _, said, remedy in findings(capsys.readouterr().out)}
+    assert list(told.values()) == [
+        "give --max_train_steps 18 or more, or lower num_repeats",
+        "free some space, save less often, or give --save_last_n_epochs",
+        "give another --output_name",
+    ]
+    assert "the files need 656 KiB, 97.7 KiB are free" in str(told)
+
+
+def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "set.toml"
+    config.write_text("[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dri = 'x'\n", encoding="utf-8")
+    assert dry(config, tiny_v1, tmp_path / "out", network_module="networks.lara", v2=True) == 2
+    printed = capsys.readouterr()
+    said = [text for _, text, _ in findings(printed.out)]
+    parts = ("networks.lara", "--v2", "image_dri", "image_dir is missing")
+    assert len(said) == 4 and all(any(part in one for one in said) for part in parts)
+    assert printed.err.strip() == "error: --dry_run found 4 errors, told above; mend them before training"
+
+
+def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report(
+    images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "0.txt").write_text("a dog", encoding="utf-8")
+    config, main = described(tmp_path, images), train_textual_inversion.main
+    assert dry(config, tiny_v1, tmp_path / "out", main, token_string="my-word", num_vectors_per_token=72) == 0
+    found = findings(capsys.readouterr().out)
+    assert [level for level, _, _ in found] == ["warning", "warning"]
+    assert "is missing in 1 of 6 captions" in found[0][1] and found[0][2] == "write it into them"
+    assert "5 captions are longer" in found[1][1] and "loses “, grass”" in found[1][1]
+    assert dry(config, tiny_v1, tmp_path / "out", main, token_string="my-word", num_vectors_per_token=70) == 0
+    assert "captions are longer" not in capsys.readouterr().out
+
+
+def test_debug_dataset_without_a_screen_writes_the_page_and_trains_nothing(
+    images: Path, tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "has_screen", lambda: False)
+    out = tmp_path / "out"
+    assert dry(described(tmp_path, images), tiny_v1, out, dry_run=False, debug_dataset=True, seed=5) == 0
+    assert [one.name for one in out.iterdir()] == ["dataset.html"]
+    assert (out / "dataset.html").read_text(encoding="utf-8").count("<figure>") == 6
+
+
+class Screen:
+    """Takes the place of OpenCV's windows: keys are pressed as told, and what is shown is kept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
+        self.shown: list[np.ndarray] = []
+        pressed = iter(keys)
+        monkeypatch.setattr(preview, "has_screen", lambda: True)
+        monkeypatch.setattr("cv2.namedWindow", lambda *args: None)
+        monkeypatch.setattr("cv2.destroyAllWindows", lambda: None)
+        monkeypatch.setattr("cv2.imshow", lambda title, pixels: self.shown.append(pixels))
+        monkeypatch.setattr("cv2.waitKey", lambda wait: ord(next(pressed)))
+
+
+def test_window_shows_image_by_image_s_skips_a_batch_e_an_epoch_and_escape_ends(
+    images: Path, tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = described(tmp_path, images)
+    config.write_text(config.read_text(encoding="utf-8").replace("batch_size = 1", "batch_size = 3"), encoding="utf-8")
+    screen = Screen(monkeypatch, "  S e \x1b")
+    assert dry(config, tiny_v1, tmp_path / "out", dry_run=False, debug_dataset=True, seed=5) == 0
+    places = [tuple(map(int, place)) for place in re.findall(r"epoch (\d+), batch (\d+) of 6, image (\d+) of 3", capsys.readouterr().out)]
+    assert places == [(1, 1, 1), (1, 1, 2), (1, 1, 3), (1, 2, 1), (1, 2, 2), (2, 1, 1), (2, 1, 2)]
+    assert len(screen.shown) == 7 and not (tmp_path / "out").exists()
+
+
+def test_what_is_shown_is_what_the_loader_makes(images: Path, tmp_path: Path) -> None:
+    """Pixels and texts of every draw of two epochs, with flips, random crops and all caption options."""
+    from library.data.dataset import TrainingDataset
+    from library.data.sampler import EpochSampler
+    from tests.data.material import filled, shout, tokenize
+
+    subset = SUBSET + "flip_aug = true\nrandom_crop = true\ncaption_dropout_rate = 0.2\ntoken_warmup_step = 0.3"
+    data = filled(tmp_path, BUCKETS + f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{images}'\n{subset}\n")
+    sampler = EpochSampler(data, 3)
+    dataset_, draws = TrainingDataset(data, tokenize, shout, updates=36, batches_per_update=2), Draws(data, sampler, shout, 36, 2)
+    requests = [request for epoch in range(2) for batch in sampler.epoch(epoch) for request in batch]
+    assert len(requests) == 36
+    for request in requests:
+        assert draws.caption(request) == dataset_.caption(request)
+        assert np.abs(draws.pixels(request) / 127.5 - 1 - dataset_.image(request).transpose(1, 2, 0)).max() < 1e-2
+    assert len({draws.caption(request) for request in requests}) > 12
+
+
+def test_surroundings_are_dark_and_the_crop_stands_in_its_place(tmp_path: Path) -> None:
+    from library.data.sampler import EpochSampler
+    from tests.data.material import filled
+
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (128, 1, 3))
+    (tmp_path / "dog").mkdir()
+    Image.fromarray(ramp).save(tmp_path / "dog/ramp.png")
+    text = f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\nflip_aug = true\n"
+    sampler = EpochSampler(filled(tmp_path, text), 1)
+    draws = Draws(sampler.filled, sampler, lambda caption, rng: caption, 1, 1)
+    seen = set()
+    for epoch in range(8):
+        ((request,),) = sampler.epoch(epoch)
+        shown = draws.with_surroundings(request, 256).astype(int)
+        middle, outside = shown[64, 66:190, 0], shown[64, [*range(62), *range(194, 256)], 0]
+        whole = ramp[64, ::-1, 0] if middle[0] > middle[-1] else ramp[64, :, 0]
+        assert np.abs(middle - whole[66:190]).max() <= 2
+        assert np.abs(outside - whole[[*range(62), *range(194, 256)]] * 0.35).max() <= 2
+        seen.add(bool(middle[0] > middle[-1]))
+    assert seen == {True, False}  # mirrored and not
