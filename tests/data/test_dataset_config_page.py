@@ -15,6 +15,8 @@ from library.data.dataset_build import dataset_options
 from library.data.dataset_keys import KEYS
 from library.options.declare import options_of
 from library.options.scripts import SCRIPTS
+from library.training.sample_prompts import read_prompts
+from library.training.tracker_settings import TENSORBOARD
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/dataset_config.md").read_text(encoding="utf-8")
@@ -46,14 +48,21 @@ def test_each_toml_block_is_a_config_without_faults(text: str) -> None:
 
 
 @pytest.mark.parametrize(("page", "text"), OTHER_BLOCKS)
-def test_each_toml_block_of_the_other_pages_is_a_dataset_config_or_holds_options(page: str, text: str) -> None:
+def test_each_toml_block_of_the_other_pages_is_read_as_what_it_is(page: str, text: str, tmp_path: Path) -> None:
+    """A dataset config, prompts of samples, settings of trackers, or options of a script."""
     tree = toml.loads(text)
     if "datasets" in tree:
         assert check_tree(tree, page) == []
-        return
-    names = {name for spec in SCRIPTS for option in options_of(spec) for name in option.names}
-    leaves = [key for value in tree.values() if isinstance(value, dict) for key in value]
-    assert set(leaves) | {key for key, value in tree.items() if not isinstance(value, dict)} <= names
+    elif "prompt" in tree:
+        (tmp_path / "prompts.toml").write_text(text, encoding="utf-8")
+        prompts, _ = read_prompts(tmp_path / "prompts.toml")
+        assert prompts
+    elif tree.keys() & {"wandb", "tensorboard"}:
+        assert tree.keys() <= {"wandb", "tensorboard"} and tree.get("tensorboard", {}).keys() <= TENSORBOARD.keys()
+    else:
+        names = {name for spec in SCRIPTS for option in options_of(spec) for name in option.names}
+        leaves = {key for value in tree.values() if isinstance(value, dict) for key in value}
+        assert leaves | {key for key, value in tree.items() if not isinstance(value, dict)} <= names
 
 
 def test_the_readme_has_such_a_block() -> None:
