@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import json
 import os
+import re
 import shutil
 import uuid
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+_LEFT_OVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)(\.[a-z]+)?")  # the names that the two functions below give
+_TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, which checks nothing but how far it got
 
 
 def is_image(path: Path) -> bool:
@@ -29,17 +35,20 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and takes `path`'s place, on failure it is removed.
+def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it is flushed to disk, found whole (`check_whole`) and takes `path`'s place; on
+    failure it is removed. `keep_ending` gives it `path`'s ending, for writers that choose their format by it.
 
     A reader, a kill or a full disk therefore never meets half a file under the real name.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    mark = uuid.uuid4().hex[:8]
+    temporary = path.with_name(f".{path.name}.{mark}.tmp{path.suffix if keep_ending else ''}")
     try:
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
+        check_whole(temporary, path.suffix)
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -49,7 +58,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; on success its files are flushed to disk and it takes `path`'s place, on failure it is removed.
+    """Yield a new folder beside `path`; on success its files are flushed to disk, found whole (`check_whole`) and it takes `path`'s
+    place; on failure it is removed.
 
     A folder that stood there before is moved aside first and comes back if the new one cannot be put in its place.
     """
@@ -59,10 +69,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         fresh.mkdir(parents=True)
         yield fresh
-        for file in fresh.iterdir():
-            with file.open("rb+") as written:
-                os.fsync(written.fileno())
-        flush_folder(fresh)
+        inside = sorted(fresh.rglob("*"))
+        for file in inside:
+            if file.is_file():
+                with file.open("rb+") as written:
+                    os.fsync(written.fileno())
+                check_whole(file, file.suffix)
+        for folder in (*(folder for folder in inside if folder.is_dir()), fresh):
+            flush_folder(folder)
         if path.exists():
             path.rename(old)
         try:
@@ -76,6 +90,64 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         raise
     flush_folder(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def check_whole(path: Path, ending: str) -> None:
+    """Read a written file back as far as its format, known by `ending`, tells what it must hold; OSError where that is not there.
+
+    A safetensors file says its length in its header; what torch and numpy save is a zip archive with a checksum for each member.
+    """
+    if ending == ".safetensors":
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= path.stat().st_size else {}
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+        if not header or path.stat().st_size != 8 + length + max(ends, default=0):
+            raise OSError(errno.EIO, f"what was written is not what stands on the disk: {path.name} is not whole")
+    elif ending in (".ckpt", ".pt", ".pth", ".bin", ".npz"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                broken = archive.testzip()
+        except zipfile.BadZipFile as fault:
+            raise OSError(errno.EIO, f"what was written is not what stands on the disk: {path.name} ({fault})") from fault
+        if broken:
+            raise OSError(errno.EIO, f"what was written is not what stands on the disk: {broken} in {path.name}")
+
+
+def tidy(folder: Path, ours: re.Pattern[str]) -> list[str]:
+    """Remove from `folder` what a killed run left half written of files whose names match `ours`; returns what was removed.
+
+    A folder that the kill caught moved aside, its successor not yet in place, gets its name back.
+    """
+    removed = []
+    for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
+        found = _LEFT_OVER.fullmatch(path.name)
+        while found and (inner := _LEFT_OVER.fullmatch(found["name"])):  # a writer that writes aside itself
+            found = inner
+        if found is None or not ours.fullmatch(found["name"]):
+            continue
+        target = path.with_name(found["name"])
+        with contextlib.suppress(OSError):  # another program has it open: it stays, and does no harm
+            if found["kind"] == "old" and not target.exists():
+                path.rename(target)
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            removed.append(path.name)
+    return removed
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that can still be written where `folder` is, or will be."""
+    standing = next((part for part in (folder.absolute(), *folder.absolute().parents) if part.exists()), Path.cwd())
+    return shutil.disk_usage(standing).free
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether `error`, raised by whatever library was writing, means that the disk (or the user's share of it) is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return True
+    # safetensors and torch have errors of their own, in which the system's number stands as text, or not at all
+    return any(sign in str(error) for sign in ("No space left on device", "os error 28", "os error 112", "os error 122", *_TORCH_FULL))
 
 
 def flush_folder(folder: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import nn
 
 from library.console import log
 from library.errors import UserError
+from library.files import atomic_write
 from library.training.method import keep_caption
 
 
@@ -178,12 +178,8 @@ class NetworkMethod:
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""
-        fresh = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")  # not every module writes whole or not at all
-        try:
+        with atomic_write(path, keep_ending=True) as fresh:  # not every module writes whole or not at all
             self.network.module.save_weights(str(fresh), dtype, dict(metadata) if metadata is not None else None)
-            fresh.replace(path)
-        finally:
-            fresh.unlink(missing_ok=True)
 
 
 def _key_values(items: Sequence[str]) -> dict[str, str]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from library.files import atomic_folder
 from library.model import keys
 from library.model.samplers import SCHEDULE
 from library.model.tokenizer import WINDOW, ClipTokenizer
@@ -40,7 +38,7 @@ def save_diffusers(
     """
     from diffusers import __version__
 
-    with whole_folder(Path(folder)) as place:
+    with atomic_folder(Path(folder)) as place:
         for part in ("unet", "vae"):
             getattr(model, part).save_config(place / part)
         (place / "text_encoder").mkdir()
@@ -51,28 +49,6 @@ def save_diffusers(
         scheduler = _scheduler(model)
         _write_json(place / "scheduler" / "scheduler_config.json", scheduler | {"_diffusers_version": __version__})
         _write_json(place / "model_index.json", _index(scheduler["_class_name"], __version__))
-
-
-@contextlib.contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """Yield a new empty folder beside `folder` that takes its place on success and is removed on failure."""
-    mark = uuid.uuid4().hex[:8]
-    fresh, old = folder.with_name(f".{folder.name}.{mark}.tmp"), folder.with_name(f".{folder.name}.{mark}.old")
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        if folder.exists():
-            folder.rename(old)
-        try:
-            fresh.rename(folder)
-        except OSError:
-            if old.exists():  # the last good one goes back under its name
-                old.rename(folder)
-            raise
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _state(model: StableDiffusion, part: str) -> dict[str, Tensor]:

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from library.console import log, progress
 from library.errors import UserError
-from library.files import atomic_write
+from library.files import atomic_folder, atomic_write
 from library.model import convert
-from library.model.diffusers_folder import STEMS, whole_folder
+from library.model.diffusers_folder import STEMS
 from library.model.save import COUNTS, FLOATS, NETWORKS
 from library.model.weights_file import TensorInfo, WeightsFile, dtype_name, torch_dtype, write_safetensors
 from library.surgery.checkpoint import Checkpoint, key_of
@@ -78,7 +78,7 @@ def merge_into_model(
             hand_over(merge.entries, MERGE_ERROR, verbose, max_error)
             _save(loaded, save_to, merge.save_dtype)
         elif to_folder:
-            with whole_folder(save_to) as fresh:
+            with atomic_folder(save_to) as fresh:
                 _fill_folder(model, merge, fresh)
                 hand_over(merge.entries, MERGE_ERROR, verbose, max_error)
         else:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
+from library.files import free_bytes, is_full
 from library.training.plan import RunPlan
 
+MARGIN = 1 << 20  # bytes that are left free for others
 WriteFile = Callable[[Path, int, int], None]  # (path, epochs done, updates done)
 
 
@@ -40,7 +44,13 @@ class FileNames:
         return self.folder / f"{self.name or 'last'}{self.extension}"
 
 
-@dataclass(frozen=True)
+def names_of(name: str | None) -> re.Pattern[str]:
+    """What the names of a run's files and states look like, and those of no other run."""
+    stem = re.escape(name) if name else "(?:epoch|at|last)"
+    return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+)?")
+
+
+@dataclass
 class Kept:
     """One kind of thing that is kept, files or states, and how long: `last_n_epochs` keeps those of the last so many epochs that
     were saved for, `last_n_steps` those of the last so many updates (a number of updates, not of files). `write` must be atomic."""
@@ -49,11 +59,30 @@ class Kept:
     write: WriteFile
     last_n_epochs: int | None = None
     last_n_steps: int | None = None
+    with_saves: bool = True  # False: only at the end, when the run is stopped, or on demand
+    what: str = "files"  # for the plan
+    bytes: int = 0  # that one takes on the disk: an estimate, until one was written
+
+    def outdated_steps(self, plan: RunPlan, step: int) -> list[Path]:
+        """Those that go when the one of update `step` is there: a number of updates counts, so all that are more than n behind it."""
+        if self.last_n_steps is None:
+            return []
+        return [self.names.step(old) for old in plan.save_steps if old < step - self.last_n_steps]
+
+    def outdated_epochs(self, plan: RunPlan, epoch: int) -> list[Path]:
+        """Those that go when the one of epoch `epoch` is there: of the epochs that were saved for, all but the last n."""
+        if self.last_n_epochs is None:
+            return []
+        done = [old for old in plan.save_epochs if old <= epoch]
+        return [self.names.epoch(old) for old in done[: max(0, len(done) - self.last_n_epochs)]]
 
 
 class Checkpointer:
     """Writes what the plan says, files and (where given) averages of weights and states beside them, and removes what retention says: only
-    after the new ones are whole."""
+    after the new ones are whole.
+
+    With `go_on_when_full` a save for which the disk has no room is left out, told and counted in `missed`; the last good ones stay.
+    """
 
     def __init__(
         self,
@@ -62,69 +91,129 @@ class Checkpointer:
         states: Kept | None = None,
         averages: Kept | None = None,
         release: Callable[[Path], None] | None = None,
+        go_on_when_full: bool = False,
+        free: Callable[[Path], int] = free_bytes,
     ):
         self.plan, self.states = plan, states
         self._release = release or (lambda path: None)  # returns when nobody else needs a file that is to go
         self.kinds = tuple(kind for kind in (files, averages, states) if kind is not None)
+        self.missed = 0
+        self._go_on, self._free = go_on_when_full, free
+        self._newest_state: Path | None = None
+        self._just_kept: set[tuple[int, FileNames]] = set()
 
     def after_update(self, epoch: int, step: int) -> Path | None:
         """Keep a file after update `step` (from 1) of epoch `epoch` (epochs done) where the plan has one."""
         if not self.plan.is_save_step(step):
             return None
-        path = self.at_step(epoch, step)
-        for kind in self.kinds:
-            if kind.last_n_steps is not None:
-                # "The last n steps" is a number of updates: a file goes when it is more than n behind the newest.
-                for old in self.plan.save_steps:
-                    if old < step - kind.last_n_steps:
-                        self._remove(kind.names.step(old))
-        return path
+        planned = [kind for kind in self.kinds if kind.with_saves]
+        for kind in self._write_step(planned, epoch, step):
+            self._remove(kind.outdated_steps(self.plan, step))
+        return self.kinds[0].names.step(step)
 
     def after_epoch(self, epoch: int, step: int) -> Path | None:
         """Keep a file after epoch `epoch` (from 1) where the plan has one."""
         if not self.plan.is_save_epoch(epoch):
             return None
-        path = self._write([kind.names.epoch(epoch) for kind in self.kinds], epoch, step)
-        for kind in self.kinds:
-            if kind.last_n_epochs is not None:
-                done = [old for old in self.plan.save_epochs if old <= epoch]
-                for old in done[: max(0, len(done) - kind.last_n_epochs)]:
-                    self._remove(kind.names.epoch(old))
-        return path
+        planned = [kind for kind in self.kinds if kind.with_saves]
+        for kind in self._write(planned, lambda names: names.epoch(epoch), epoch, step):
+            self._remove(kind.outdated_epochs(self.plan, epoch))
+        return self.kinds[0].names.epoch(epoch)
 
-    def at_step(self, epoch: int, step: int) -> Path:
-        """Keep a file after update `step`, whatever the plan says: the run is stopped there."""
-        return self._write([kind.names.step(step) for kind in self.kinds], epoch, step)
+    def on_demand(self, epoch: int, step: int) -> None:
+        """Keep a file and a state after update `step`, whatever the plan says, as somebody asked for it."""
+        self._write_step(self._missing_at(step), epoch, step)
+
+    def at_stop(self, epoch: int, step: int) -> None:
+        """The same where the run is stopped: what cannot be written now is lost, so that is told as an error."""
+        self._write_step(self._missing_at(step), epoch, step, needed=True)
 
     def best(self, epoch: int, step: int) -> Path:
         """Keep what has the lowest validation loss so far, in the place of what had it before; no state."""
-        kinds = [kind for kind in self.kinds if kind is not self.states]
-        return self._write([kind.names.best() for kind in kinds], epoch, step)
+        self._write([kind for kind in self.kinds if kind is not self.states], FileNames.best, epoch, step)
+        return self.kinds[0].names.best()
 
     def at_end(self, epoch: int, step: int) -> Path:
         """Write the run's product."""
-        return self._write([kind.names.last() for kind in self.kinds], epoch, step)
+        self._write(self.kinds, FileNames.last, epoch, step, needed=True)
+        return self.kinds[0].names.last()
 
     def state_at_step(self, step: int) -> Path | None:
-        """The state that `at_step` writes, if states are kept."""
+        """The state that `at_stop` writes, if states are kept."""
         return None if self.states is None else self.states.names.step(step)
 
-    def _write(self, paths: list[Path], epoch: int, step: int) -> Path:
-        for kind, path in zip(self.kinds, paths, strict=False):  # the best has no state, which is the last kind
+    def newest_state(self) -> Path | None:
+        """The state that this run wrote last and still has."""
+        return self._newest_state if self._newest_state is not None and self._newest_state.exists() else None
+
+    def _missing_at(self, step: int) -> list[Kept]:
+        """What has not been kept after this very update already, by the plan or on demand."""
+        return [kind for kind in self.kinds if (step, kind.names) not in self._just_kept]
+
+    def _write_step(self, kinds: Sequence[Kept], epoch: int, step: int, needed: bool = False) -> list[Kept]:
+        written = self._write(kinds, lambda names: names.step(step), epoch, step, needed)
+        self._just_kept = {entry for entry in self._just_kept if entry[0] == step} | {(step, kind.names) for kind in written}
+        return written
+
+    def _write(
+        self, kinds: Sequence[Kept], path_of: Callable[[FileNames], Path], epoch: int, step: int, needed: bool = False
+    ) -> list[Kept]:
+        """Those kinds that were written; one for which there is no room is left out, or raises UserError."""
+        written = []
+        for kind in kinds:
+            path = path_of(kind.names)
             try:
+                self._check_room(kind)
                 path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that fails early leaves nothing behind
                 kind.write(path, epoch, step)
-            except OSError as error:
-                raise UserError(
-                    f"--output_dir {kind.names.folder}: {path.name} could not be written ({error}); "
-                    "free some space or choose another folder"
-                ) from error
+            except UserError:
+                raise
+            except Exception as error:  # safetensors and torch have errors of their own for a full disk
+                self._failed(kind, path, error, needed)
+                continue
+            kind.bytes = size_of(path)
+            if kind is self.states:
+                self._newest_state = path
+            written.append(kind)
             log.info(f"saved {path}")
-        return paths[0]
+        return written
 
-    def _remove(self, path: Path) -> None:
-        if path.exists():
-            self._release(path)
-            with contextlib.suppress(OSError):  # on Windows another program may have it open: it stays, nothing is lost
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-                log.info(f"removed {path.name} (--save_last_n_*)")
+    def _check_room(self, kind: Kept) -> None:
+        free = self._free(kind.names.folder)
+        if free < kind.bytes + MARGIN:
+            raise OSError(errno.ENOSPC, f"No space left on device: about {shown_bytes(kind.bytes)} needed, {shown_bytes(free)} free")
+
+    def _failed(self, kind: Kept, path: Path, error: Exception, needed: bool) -> None:
+        full = is_full(error)
+        if not full and not isinstance(error, OSError):
+            raise error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else (str(error).strip().splitlines() or [""])[0]
+        told = f"--output_dir {kind.names.folder}: {path.name} could not be written ({reason}); what was saved before is unharmed"
+        if not full or not self._go_on or needed:
+            more = "" if self._go_on or not full else ", or let such runs go on with --on_full_disk continue"
+            raise UserError(f"{told}; free some space or choose another folder{more}") from error
+        self.missed += 1
+        log.warning(f"{told}; training goes on (--on_full_disk continue), free some space before the next save")
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            if path.exists():
+                self._release(path)
+                with contextlib.suppress(OSError):  # on Windows another program may have it open: it stays, nothing is lost
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                    log.info(f"removed {path.name} (--save_last_n_*)")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_dir():
+        return sum(inside.stat().st_size for inside in path.rglob("*") if inside.is_file())
+    return path.stat().st_size
+
+
+def shown_bytes(count: int) -> str:
+    """12.3 MB, 4.0 GB, …: as file browsers show it."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} bytes"

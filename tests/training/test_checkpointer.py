@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.training.checkpointer import Checkpointer, FileNames, Kept
+from library.files import tidy
+from library.training.checkpointer import Checkpointer, FileNames, Kept, names_of
 from library.training.plan import make_plan
 
 
@@ -29,8 +30,7 @@ def files_of_a_run(
 def test_epochs_have_six_digits_and_steps_eight(tmp_path):
     found = files_of_a_run(tmp_path, "shs", 5, max_train_epochs=3, save_every_n_epochs=1, save_every_n_steps=4)
     assert found == sorted(
-        ["shs-000001.safetensors", "shs-000002.safetensors", "shs.safetensors"]
-        + [f"shs-step{step:08d}.safetensors" for step in (4, 8, 12)]
+        ["shs-000001.safetensors", "shs-000002.safetensors", "shs.safetensors"] + [f"shs-step{step:08d}.safetensors" for step in (4, 8, 12)]
     )
 
 
@@ -76,3 +76,15 @@ def test_nothing_is_removed_when_the_new_file_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match=r"a-000002.safetensors could not be written .*No space left"):
         keeper.after_epoch(2, 2)
     assert [path.name for path in tmp_path.iterdir()] == ["a-000001.safetensors"]
+
+
+def test_what_a_kill_leaves_is_tidied_up_and_nothing_of_other_runs(tmp_path):
+    ours = [".cat.safetensors.0a1b2c3d.tmp", ".cat-000002.safetensors.0a1b2c3d.tmp.safetensors", ".cat-step00000100-state.0a1b2c3d.tmp",
+            "..cat.ckpt.0a1b2c3d.tmp.ckpt.0a1b2c3d.tmp", ".cat-000001-state.0a1b2c3d.old"]  # fmt: skip
+    others = [".cat2.safetensors.0a1b2c3d.tmp", ".cat-x.safetensors.0a1b2c3d.tmp", ".cat.safetensors.tmp", "cat.safetensors", ".hidden"]
+    for name in [*ours, *others, "cat-000001-state"]:
+        (tmp_path / name).mkdir() if "-state" in name else (tmp_path / name).touch()
+    moved_aside = tmp_path / ".cat-000003-state.0a1b2c3d.old"  # the kill came before its successor had the name
+    moved_aside.mkdir()
+    assert sorted(tidy(tmp_path, names_of("cat"))) == sorted(ours)
+    assert {path.name for path in tmp_path.iterdir()} == {*others, "cat-000001-state", "cat-000003-state"}

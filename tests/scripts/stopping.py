@@ -1,0 +1,57 @@
+"""Runs that are stopped on the way and resumed, and what they tell of their losses: for the tests of exact resumption."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from library.training import loop
+from library.training.events import RunEvents
+from tests.scripts.starting import start
+
+Main = Callable[[Sequence[str]], None]
+
+
+@contextmanager
+def before_update(number: int, act: Callable[[], None]) -> Iterator[None]:
+    """Inside, `act()` is called as update `number` (from 1) of a run begins to be computed."""
+    real = loop._accumulate
+
+    def accumulate(accelerator, task, group, state, *more):
+        if state.step == number - 1:
+            act()
+        return real(accelerator, task, group, state, *more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "_accumulate", accumulate)
+        yield
+
+
+def stop_after(updates: int, main: Main, **options: object) -> int:
+    """The exit code of a run that gets Ctrl-C while its update number `updates` is under way."""
+    with before_update(updates, lambda: signal.raise_signal(signal.SIGINT)):
+        return start(main, **options)
+
+
+@contextmanager
+def losses() -> Iterator[dict[int, tuple[float, float]]]:
+    """Inside, every update that is told of: {update: (loss, running average)}."""
+    found: dict[int, tuple[float, float]] = {}
+    real = RunEvents._on_update
+
+    def on_update(self, report):
+        found[report.step] = (report.loss, report.average)
+        return real(self, report)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunEvents, "_on_update", on_update)
+        yield found
+
+
+def names(folder: Path) -> list[str]:
+    """What is in the folder, hidden things too."""
+    return sorted(path.name for path in folder.iterdir())

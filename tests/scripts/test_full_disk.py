@@ -1,0 +1,161 @@
+"""A disk that fills up: what was good stays, nothing is half written, it is told, and the run goes on where the user wants that."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+import train_network
+from library import files
+from library.training import state_files
+from library.training.saved_state import read_state
+from networks import lora_files
+from tests.scripts.running import tensors_equal
+from tests.scripts.starting import dataset, start
+from tests.scripts.stopping import before_update, names
+
+
+@pytest.fixture
+def options(tiny_v1: Path, photos: Path, tmp_path: Path):
+    def made(folder: Path, **changes: object) -> dict[str, object]:
+        common: dict[str, object] = {
+            "pretrained_model_name_or_path": tiny_v1,
+            "dataset_config": dataset(tmp_path / "data.toml", photos),
+            "output_dir": folder,
+            "output_name": "cat",
+            "network_module": "networks.lora",
+            "network_dim": 8,
+            "max_train_steps": 5,
+            "save_every_n_steps": 1,
+            "save_state": True,
+            "learning_rate": 1e-3,
+            "cache_latents": True,
+            "seed": 7,
+            "save_precision": "float",
+        }
+        return {**common, **changes}
+
+    return made
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 24 MiB of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.name == "nt" or os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(place)], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no small file system can be mounted here: {done.stderr.strip()}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+
+
+def check_what_is_there(folder: Path) -> list[str]:
+    """Every file and state is whole, and nothing is half written; returns the names."""
+    for path in folder.iterdir():
+        assert not path.name.startswith(".")
+        if path.suffix == ".safetensors":
+            load_file(path)
+        elif path.name.endswith("-state"):
+            read_state(path)
+            load_file(path / "trained-0.safetensors")
+    return names(folder)
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Take all but `leave` bytes of the file system."""
+    path = folder / "other"
+    with path.open("wb") as file:
+        file.write(b"\0" * max(0, files.free_bytes(folder) - leave))
+    return path
+
+
+def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, capsys, monkeypatch) -> None:
+    """As if others had taken the room just after it was looked at."""
+    made = options(small_disk / "out", on_full_disk="continue", save_every_n_steps=2)
+    monkeypatch.setattr("library.training.checkpointer.Checkpointer._check_room", lambda *_: None)
+    other = small_disk / "other"
+    with before_update(3, lambda: fill(small_disk, 100_000)), before_update(5, lambda: other.unlink()):
+        assert start(train_network.main, **made) == 0
+    told = capsys.readouterr().err
+    assert told.count("training goes on (--on_full_disk continue)") == 2 and "2 saves were left out because the disk was full" in told
+    assert check_what_is_there(small_disk / "out") == [
+        "cat-state", "cat-step00000002-state", "cat-step00000002.safetensors", "cat.safetensors",
+    ]  # fmt: skip
+
+
+def test_a_file_system_that_stays_full_ends_the_run_and_harms_nothing(options, small_disk: Path, capsys) -> None:
+    with before_update(3, lambda: fill(small_disk, 100_000)):
+        assert start(train_network.main, **options(small_disk / "out", save_last_n_steps=1)) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and "cat-step00000003.safetensors could not be written (No space left on device" in told[0]
+    assert "let such runs go on with --on_full_disk continue" in told[0]
+    stems = [f"cat-step{step:08d}" for step in (1, 2)]
+    assert check_what_is_there(small_disk / "out") == sorted(f"{stem}{end}" for stem in stems for end in (".safetensors", "-state"))
+
+
+def test_no_room_wherever_it_shows_is_told_and_what_is_good_stays(options, tmp_path: Path, capsys, monkeypatch) -> None:
+    """On every system: the write of update 3 fails after some bytes, in the file and in the state."""
+    writes: list[int] = []
+
+    def failing(real):
+        def write(tensors, path, *more):
+            writes.append(1)
+            if len(writes) in (5, 6):
+                Path(path).write_bytes(b"half")
+                raise OSError(28, "No space left on device") if len(writes) == 5 else SafetensorError("I/O error: (os error 28)")
+            return real(tensors, path, *more)
+
+        return write
+
+    monkeypatch.setattr(state_files, "save_file", failing(state_files.save_file))
+    monkeypatch.setattr(lora_files.safetensors.torch, "save_file", failing(lora_files.safetensors.torch.save_file))
+    assert start(train_network.main, **options(tmp_path / "out", on_full_disk="continue", save_last_n_steps=1)) == 0
+    told = capsys.readouterr().err
+    assert told.count("what was saved before is unharmed; training goes on") == 2
+    assert check_what_is_there(tmp_path / "out") == ["cat-state", "cat-step00000004-state", "cat-step00000004.safetensors",
+                                                     "cat.safetensors"]  # fmt: skip
+    monkeypatch.undo()
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    assert start(train_network.main, **options(tmp_path / "undisturbed", save_every_n_steps=None)) == 0
+    assert tensors_equal(tmp_path / "undisturbed" / "cat.safetensors", tmp_path / "out" / "cat.safetensors")
+
+
+def test_a_file_that_is_not_what_was_written_never_takes_its_name(tmp_path: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    for name, write in (
+        ("a.safetensors", lambda path: save_file({"x": torch.ones(100)}, path)),
+        ("a.pt", lambda path: torch.save({"x": torch.ones(100)}, path)),
+    ):
+        path = tmp_path / name
+        with files.atomic_write(path) as temporary:
+            write(temporary)
+        good = path.read_bytes()
+        for damaged in (good[:-40], good[:200] + b"\0\1\2\3" + good[204:] if name == "a.pt" else good + b"more"):
+            with pytest.raises(OSError, match="is not what stands on the disk"), files.atomic_write(path) as temporary:
+                temporary.write_bytes(damaged)
+            assert path.read_bytes() == good
+    assert names(tmp_path) == ["a.pt", "a.safetensors"]
+
+
+def test_every_librarys_way_to_say_that_a_disk_is_full(tmp_path: Path) -> None:
+    for error in (
+        OSError(28, "No space left on device"),
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),
+        RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed"),
+    ):
+        assert files.is_full(error)
+    assert not files.is_full(OSError(13, "Permission denied")) and not files.is_full(RuntimeError("shape mismatch"))
