@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from library.data.buckets import Entry, FilledData
+from library.data.buckets import Bucket, Entry, FilledData
+from library.errors import UserError
 from library.seeds import fold, python_rng
 
 GlobalBatch = tuple["SampleRequest", ...]
@@ -49,6 +50,15 @@ class EpochSampler:
     def __init__(self, filled: FilledData, seed: int, processes: int = 1, begun: Begun | None = None) -> None:
         assert processes >= 1
         self.filled, self.seed, self.processes, self.begun = filled, seed, processes, begun
+        self._gone: frozenset[int] = frozenset()
+
+    def leave_out(self, keys: Collection[str]) -> None:
+        """Show the images of these record keys no more: in their places others of the same size are shown, so that no batch, epoch or
+        update becomes another one. Raises UserError where no image would be left."""
+        gone = frozenset(index for index, record in enumerate(self.filled.records) if record.key in keys)
+        if all(entry.record in gone for bucket in self.filled.buckets for entry in bucket.train):
+            raise UserError("every image is left out of the training; nothing is left to train")
+        self._gone = gone
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -69,7 +79,7 @@ class EpochSampler:
         batches = self._batches(n)
         first = (n + 1) * self.batches_per_epoch - len(batches)
         return [
-            tuple(self._request(record, repeat, n, first + number) for record, repeat in batch)
+            tuple(self._request(record, repeat, n, first + number) for record, repeat in self._present(batch, n))
             for number, batch in enumerate(batches[start:], start=start)
         ]
 
@@ -111,6 +121,31 @@ class EpochSampler:
             return (replace(batch[0], weight=0.0),)
         scale = len(mine) * self.processes / len(batch)
         return mine if scale == 1 else tuple(replace(request, weight=request.weight * scale) for request in mine)
+
+    def _present(self, batch: list[Entry], n: int) -> list[Entry]:
+        """The batch with others in the places of images that are left out; of another size altogether where none of its size is left."""
+        if not any(record in self._gone for record, _ in batch):
+            return batch
+        record = self.filled.records[batch[0][0]]
+        size = self.filled.placements[batch[0][0]].bucket
+        buckets = [bucket for bucket in self.filled.buckets if (bucket.dataset, bucket.size) == (record.dataset, size)]
+        left = self._left(buckets)
+        whole = not left
+        if whole:
+            rng = python_rng(self.seed, "stand-in bucket", n, *map(str, batch))
+            left = self._left([rng.choice([bucket for bucket in self.filled.buckets if self._left([bucket])])])
+        return [entry if entry[0] not in self._gone and not whole else self._stand_in(entry, left, n) for entry in batch]
+
+    def _left(self, buckets: Sequence[Bucket]) -> list[int]:
+        shown = {index for bucket in buckets for index in (*(entry.record for entry in bucket.train), *bucket.pool)}
+        return sorted(shown - self._gone)
+
+    def _stand_in(self, entry: Entry, left: list[int], n: int) -> Entry:
+        """One of `left` by chance, of the same kind if possible, as a showing of its own so that its draws are others."""
+        (index, repeat), records = entry, self.filled.records
+        alike = [other for other in left if records[other].subset.is_reg == records[index].subset.is_reg]
+        chosen = python_rng(self.seed, "stand-in", n, records[index].key, repeat).choice(alike or left)
+        return Entry(chosen, fold("stand-in", records[index].key, repeat) & 0x7FFF_FFFF)
 
     def _batch_size(self, dataset: int) -> int:
         return self.filled.blueprint.datasets[dataset].options.batch_size * self.processes

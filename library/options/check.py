@@ -307,6 +307,10 @@ def _remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('save_last_n_epochs')}: has no effect without --save_every_n_epochs"
     if given.save_last_n_steps is not None and given.save_every_n_steps is None:
         yield f"{given.at('save_last_n_steps')}: has no effect without --save_every_n_steps"
+    if given.skip_until_initial_step and given.initial_step is None and given.initial_epoch is None and given.resume is None:
+        yield f"{given.at('skip_until_initial_step')}: has no effect without --initial_step"
+    if given.initial_step is not None and given.initial_epoch is not None:
+        yield f"{given.at('initial_epoch')}: has no effect beside --initial_step"
     for field in ("save_last_n_epochs_state", "save_last_n_steps_state"):
         if getattr(given, field) is not None and not given.save_state:
             yield f"{given.at(field)}: has no effect without --save_state"

@@ -26,11 +26,34 @@ class SavingOptions:
     save_last_n_steps: int | None = opt(None, "Of the saves by step keep those of the last N steps and delete older ones.", at_least=1)
     save_last_n_steps_state: int | None = opt(None, "The same for saved states, when it should differ.", at_least=1)
     save_state: bool = opt(False, "With each save also keep all that is needed to go on training exactly from there (a folder, large).")
+    save_state_on_train_end: bool = opt(
+        False, "Keep such a state where the training ends, or is stopped, and when a file `save` asks for it; also without --save_state."
+    )
+    on_full_disk: str = opt(
+        "stop",
+        "When there is no room for a save: stop, or continue and leave that save out. What was saved before stays in both cases.",
+        choices=("stop", "continue"),
+    )
     resume: str | None = opt(None, "Go on from this saved state: the folder <name>-...-state, not the output folder around it.")
     resume_lr: str = opt(
         "keep",
         "With --resume: keep trains on at the state's learning rates, new takes those of the command.",
         choices=("keep", "new"),
+    )
+    initial_epoch: int | None = opt(
+        None,
+        "Begin at this epoch, 1 being the first: epochs before it count as done, in names, draws and the run's length. The learning "
+        "rate schedule starts from its beginning all the same, unless --resume brings its own. Wins over the counters of --resume.",
+        at_least=1,
+    )
+    initial_step: int | None = opt(
+        None,
+        "The same in steps over all epochs: so many count as done. Wins over --initial_epoch. The epoch that this falls into is trained "
+        "from its first image, unless --skip_until_initial_step is given.",
+        at_least=0,
+    )
+    skip_until_initial_step: bool = opt(
+        False, "With --initial_step: leave out those images of the epoch that the steps before it showed. Costs no time."
     )
     metadata_title: str | None = opt(None, "Title of the result, kept in its metadata; its name when left out.")
     metadata_author: str | None = opt(None, "Who made it, kept in its metadata.")

@@ -30,6 +30,12 @@ class TrainingOptions:
         "Compute in 16 bits: about half the GPU memory and faster. bf16 on GPUs from the RTX 30 series on, fp16 on older ones.",
         choices=("no", "fp16", "bf16"),
     )
+    on_nan: str = opt(
+        "stop",
+        "When a loss or gradient is no finite number: stop, skip (leave the update out) or rollback (go back to the last good state and "
+        "leave those images out from then on). The images are named in each case. skip and rollback wait for the GPU at every step.",
+        choices=("stop", "skip", "rollback"),
+    )
     full_fp16: bool = opt(False, "Experimental: weights and gradients in 16 bits too, with --mixed_precision fp16.")
     full_bf16: bool = opt(False, "Weights and gradients in 16 bits too, with --mixed_precision bf16. Steadier than --full_fp16.")
     fp8_base: bool = opt(

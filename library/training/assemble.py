@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from library.data.batch import Batch
 from library.data.dataset import TrainingDataset
 from library.data.latent_cache import LatentCache
 from library.data.loader import EpochLoader, worker_count
+from library.data.sampler import EpochSampler
 from library.errors import Stopped, UserError
 from library.model.attention import set_attention
 from library.model.facts import usable_clip_skip
@@ -29,6 +31,7 @@ from library.options.declare import Script, values_of
 from library.seeds import fold
 from library.training.ema import Ema
 from library.training.events import RunEvents
+from library.training.guard import Guard
 from library.training.inputs import Inputs
 from library.training.latents import latent_cache
 from library.training.loop import train
@@ -39,6 +42,7 @@ from library.training.memory_advice import advice
 from library.training.memory_facts import memory_case
 from library.training.method import Method
 from library.training.noise_and_loss import noise_settings, objective_of, schedule_of
+from library.training.old_state_files import load_old_training, load_old_weights
 from library.training.optimizer import MadeOptimizer, make_optimizer
 from library.training.optimizer_table import resolve_name
 from library.training.plan import steps_of
@@ -46,7 +50,7 @@ from library.training.precision import check_device, frozen_dtype, settle_dtypes
 from library.training.resume import Resumption
 from library.training.samples import Samples
 from library.training.state import TrainState
-from library.training.state_files import check_can_be_kept, load_training, load_weights
+from library.training.state_files import check_can_be_kept, load_all, load_training, load_weights
 from library.training.stop import StopRequest
 from library.training.task import DiffusionTask
 from library.training.text_cache import text_cache
@@ -64,7 +68,7 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     training = options.training
     accelerator = _accelerator(options)
     resumed = inputs.resumed
-    state = resumed.state if resumed else TrainState(_seed(training.seed))
+    state = inputs.first_state(lambda: _seed(training.seed))
     seed = state.seed
     # a wrong name or argument is told before minutes of loading
     _optimizer(options, [{"params": [nn.Parameter(torch.zeros(2, 2))]}], inputs, seed)
@@ -74,8 +78,11 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     torch.manual_seed(fold(seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
     method.attach(model)
     settle_dtypes(model, method, training)
-    if resumed:
+    if resumed and resumed.old:
+        load_old_weights(resumed.old, method)
+    elif resumed:
         load_weights(resumed.folder, method)
+    if state.step:
         method.go_on(state.step)
     if training.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
@@ -87,7 +94,9 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         validation = _validation(options, inputs, model, method, accelerator) if inputs.validation else None
         cache = latent_cache(options.data, inputs.data, model.vae, options.model.vae or model.source.path, accelerator)
     unreadable = UnreadableImages(cache.unreadable if cache else ())
-    batches = _batches(options, inputs, model, method, seed, cache, unreadable, accelerator)
+    sampler = inputs.sampler(seed)
+    sampler.leave_out(state.left_out)
+    batches = _batches(options, inputs, model, method, sampler, cache, unreadable, accelerator)
     made, schedule = _optimizer(options, method.param_groups(), inputs, seed)
     for note in (*made.notes, *schedule.notes):
         log.info(note)
@@ -99,9 +108,11 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     fits = partial(explained, lambda: advice(case, room_on(accelerator.device)))
     with fits("when the model was brought to the device"):
         task, optimizer = accelerator.prepare(task, made.optimizer)
-    if resumed:
+    if resumed and resumed.old:
+        load_old_training(resumed.old, method, made.optimizer, schedule.schedule, accelerator.scaler, resumed.new_rates)
+    elif resumed:
         load_training(resumed.folder, made.optimizer, schedule.schedule, accelerator.scaler, resumed.new_rates)
-    if options.saving.save_state:
+    if options.saving.save_state or options.saving.save_state_on_train_end:
         check_can_be_kept(made.optimizer, schedule.schedule)
     ema = _ema(options, made, resumed)
     validator = None
@@ -109,6 +120,18 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
         plan = ValidationPlan.from_values(values_of(options))
         validator = Validator(plan, inputs.validation, validation, accelerator, task, made.optimizer, state)
     attached = events.attach(model, made, schedule.schedule, state, ema, validator)
+    guard = Guard(
+        training.on_nan,
+        accelerator=accelerator,
+        method=method,
+        optimizer=made.optimizer,
+        schedule=schedule.schedule,
+        leave_out=sampler.leave_out,
+        keys=[record.key for record in inputs.data.records],
+        saved_state=events.newest_state,
+        load=partial(_load_all, method=method, optimizer=made.optimizer, schedule=schedule.schedule, scaler=accelerator.scaler, ema=ema),
+        also=ema.tensors() if ema is not None else (),
+    )
     if training.rehearsal == "on" or (training.rehearsal == "auto" and accelerator.device.type == "cuda"):
         with fits("in the rehearsal, before the first update"):
             rehearse(accelerator, task, method, inputs, model.tokenizer, case, state.step, resumed is not None)
@@ -124,17 +147,20 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
             state=state,
             max_grad_norm=0.0 if training.full_fp16 else options.optimizer.max_grad_norm,  # the scaler clips then
             events=attached,
-            length=inputs.sampler(seed).length,
-            stop=lambda: stop.asked,
+            length=sampler.length,
+            stop=lambda: stop.asked or events.wishes.stop,
+            save=events.wishes.look,
+            guard=guard,
         )
         if finished:
             events.finish()
         else:
+            by_file = events.wishes.stop
             events.stopped()
     unreadable.tell(accelerator.num_processes)
     accelerator.end_training()
     if not finished:
-        raise Stopped(stop.exit_signal)
+        raise Stopped(stop.exit_signal(by_file))
 
 
 def _accelerator(options: Script) -> Accelerator:
@@ -209,6 +235,14 @@ def _validation(options: Script, inputs: Inputs, model: Any, method: Method, acc
     return Validation.prepare(inputs.validation, plan.seed, plan.max_batches, model, method.rewrite_caption, adapt, accelerator, workers)
 
 
+def _load_all(folder: Path, method: Method, optimizer: Any, schedule: Any, scaler: Any, ema: Ema | None) -> TrainState:
+    """All of a state of this run but the counters, which are returned."""
+    state = load_all(folder, method, optimizer, schedule, scaler)
+    if ema is not None:
+        ema.load(folder)
+    return state
+
+
 def _ema(options: Script, made: MadeOptimizer, resumed: Resumption | None) -> Ema | None:
     """The average of all that is trained, going on from the state's where there is one."""
     decay = options.averaging.ema_decay
@@ -227,12 +261,11 @@ def _batches(
     inputs: Inputs,
     model: Any,
     method: Method,
-    seed: int,
+    sampler: EpochSampler,
     cache: LatentCache | None,
     unreadable: UnreadableImages,
     accelerator: Accelerator,
 ) -> Callable[[int, int], Iterable[Batch]]:
-    sampler = inputs.sampler(seed)
     plan, data = inputs.plan, options.data
     dataset = TrainingDataset(inputs.data, model.tokenizer, method.rewrite_caption, cache is None, plan.updates, plan.accumulation, cache)
     workers = worker_count(data.max_data_loader_n_workers)

@@ -47,7 +47,7 @@ class FileNames:
 def names_of(name: str | None) -> re.Pattern[str]:
     """What the names of a run's files and states look like, and those of no other run."""
     stem = re.escape(name) if name else "(?:epoch|at|last)"
-    return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+)?")
+    return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+|\.run\.json)?")
 
 
 @dataclass

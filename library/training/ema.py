@@ -51,6 +51,10 @@ class Ema:
             for parameter, value in zip(self._parameters, own, strict=True):
                 parameter.data = value
 
+    def tensors(self) -> list[Tensor]:
+        """The averages themselves, to be kept and put back with the weights."""
+        return self._averages
+
     def save(self, folder: Path) -> None:
         """Write the averages into the folder of a state."""
         tensors = {str(place): average.cpu().contiguous() for place, average in enumerate(self._averages)}

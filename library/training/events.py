@@ -13,6 +13,7 @@ from library.hub import Repository, Uploads
 from library.model.generate import evaluating
 from library.options.declare import Script
 from library.training.checkpointer import Checkpointer, FileNames, Kept
+from library.training.disk_room import check_room, file_bytes, state_bytes
 from library.training.ema import Ema
 from library.training.file_facts import FileFacts
 from library.training.inputs import Inputs
@@ -27,6 +28,7 @@ from library.training.samples import Samples
 from library.training.state import TrainState
 from library.training.state_files import write_state
 from library.training.validator import Validator
+from library.training.wishes import FileWishes
 
 
 class RunEvents:
@@ -46,6 +48,8 @@ class RunEvents:
         self._accelerator, self._started = accelerator, started
         self._facts = FileFacts(options, inputs, method, seed, started, accelerator.is_main_process)
         self._samples = samples
+        self.wishes = FileWishes(Path(options.saving.output_dir))
+        self.wishes.forget_old()
         self._journal: Journal | None = None
         self._uploads: Uploads | None = None
         self._model: Any = None
@@ -68,25 +72,34 @@ class RunEvents:
         self._first_step = state.step
         folder, name = Path(saving.output_dir), saving.output_name
         names = FileNames(folder, name, self._method.extension(saving.save_model_as))
-        files = Kept(names, self._write, saving.save_last_n_epochs, saving.save_last_n_steps)
+        size = file_bytes(self._method, model, save_dtype(saving.save_precision))
+        files = Kept(names, self._write, saving.save_last_n_epochs, saving.save_last_n_steps, bytes=size)
         states = Kept(
             FileNames(folder, name, "-state"),
             self._write_state,
             saving.save_last_n_epochs_state or saving.save_last_n_epochs,
             saving.save_last_n_steps_state or saving.save_last_n_steps,
+            with_saves=saving.save_state,
+            what="states",
+            bytes=state_bytes(self._method, made.optimizer),
         )
-        averages = replace(files, names=replace(names, name=f"{name or 'last'}-ema"), write=self._write_average) if ema else None
+        average_names = replace(names, name=f"{name or 'last'}-ema")
+        averages = replace(files, names=average_names, write=self._write_average, what="averages") if ema else None
         if self._accelerator.is_main_process:
             self._journal = Journal.from_options(self._options, state, self._accelerator.device)
             self._manifest = self._facts.manifest()
             self._uploads = _uploads(self._options)
         release = self._uploads.release if self._uploads is not None else None
-        self._checkpointer = Checkpointer(self._inputs.plan, files, states if saving.save_state else None, averages, release)
+        go_on, plan = saving.on_full_disk == "continue", self._inputs.plan
+        keeps_states = saving.save_state or saving.save_state_on_train_end
+        self._checkpointer = Checkpointer(plan, files, states if keeps_states else None, averages, release, go_on)
+        log.info(check_room(plan, self._checkpointer.kinds, self._inputs.start, go_on))
         return Events(
             before_training=self._before_training,
             rates=self._rates,
             on_update=self._on_update,
             after_update=self._after_update,
+            on_demand=self._on_demand,
             after_epoch=self._after_epoch,
             enough=lambda: validator is not None and validator.enough,
         )
@@ -99,6 +112,7 @@ class RunEvents:
         plan, state = self._inputs.plan, self._state
         ended_early = state.step < plan.updates
         product = self._checkpointer.at_end(state.epoch + (state.position > 0) if ended_early else plan.epochs, state.step)
+        self.wishes.forget()
         self._tell_time()
         log.info(f"result: {product}")
         self._end("end", product)
@@ -111,10 +125,10 @@ class RunEvents:
             log.warning("stopped before the first update was done; nothing new is saved")
         else:
             epochs = state.epoch + (1 if state.position >= self._inputs.sampler(self._seed).length(state.epoch) else 0)
-            if not plan.is_save_step(state.step):  # else it is saved already
-                self._on_main(lambda: self._checkpointer.at_step(epochs, state.step))
+            self._on_main(lambda: self._checkpointer.at_stop(epochs, state.step))
             self._tell_time()
             log.warning(f"stopped after update {state.step} of {plan.updates}; {self._way_on(state.step)}")
+        self.wishes.forget()
         if self._accelerator.is_main_process:
             self._end("stopped", None)
 
@@ -124,6 +138,11 @@ class RunEvents:
             self._journal.close()
         if self._uploads is not None:
             self._uploads.close(wait=not isinstance(sys.exc_info()[1], KeyboardInterrupt))
+
+    def newest_state(self) -> Path | None:
+        """The state on the disk that training could go back to: the last one of this run, or that from which it was resumed."""
+        resumed = self._inputs.resumed
+        return self._checkpointer.newest_state() or (resumed.folder if resumed is not None and resumed.old is None else None)
 
     def _way_on(self, step: int) -> str:
         kept = self._checkpointer.state_at_step(step)
@@ -151,6 +170,10 @@ class RunEvents:
             )
         if self._uploads is not None:
             self._uploads.close()
+        if self._checkpointer.missed:
+            log.warning(f"{self._checkpointer.missed} saves were left out because the disk was full")
+        if self._state.left_out:
+            log.warning(f"images left out because of numbers that were not finite: {', '.join(self._state.left_out)}")
         shares = self._journal.shares()
         samples = []
         if self._samples is not None:
@@ -211,6 +234,11 @@ class RunEvents:
         if self._inputs.plan.is_save_step(step):
             self._on_main(lambda: self._checkpointer.after_update(epochs, step))
         self._draw(step, epochs, at_epoch_end=False)
+
+    def _on_demand(self, epochs: int, step: int) -> None:
+        log.info(f"asked to save: update {step}")
+        self._on_main(lambda: self._checkpointer.on_demand(epochs, step))
+        self.wishes.forget("save")
 
     def _after_epoch(self, epochs: int, step: int) -> None:
         losses = self._state.epoch_losses

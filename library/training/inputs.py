@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from library.data.sampler import EpochSampler
 from library.data.validation_split import split_validation
 from library.errors import UserError
 from library.options.declare import Script, values_of
+from library.training.old_state import OldState
 from library.training.plan import RunPlan, Start, make_plan, plan_lines
-from library.training.resume import Resumption, end_lines, resumption
+from library.training.resume import Resumption, end_lines, old_resumption, resumption
 from library.training.saved_state import SavedState
+from library.training.state import TrainState
 from library.training.validation_plan import check_validation
 
 ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
@@ -40,8 +43,15 @@ class Inputs:
         """The order of every epoch under `seed`."""
         return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
 
+    def first_state(self, seed: Callable[[], int]) -> TrainState:
+        """The counters that the run begins with; `seed()` is asked where no state has one."""
+        if self.resumed is not None and self.resumed.old is None:
+            return self.resumed.state
+        start = self.start or Start(0, 0, 0)
+        return TrainState(seed(), start.step, start.epoch, start.position)
 
-def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState | None = None) -> Inputs:
+
+def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState | OldState | None = None) -> Inputs:
     """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
 
     Raises UserError with all faults of a stage together.
@@ -59,7 +69,7 @@ def blueprint_of(options: Script, forms: frozenset[str] = ALL_FORMS) -> DatasetB
     return blueprint
 
 
-def planned(options: Script, found: Scan, saved: SavedState | None = None) -> Inputs:
+def planned(options: Script, found: Scan, saved: SavedState | OldState | None = None) -> Inputs:
     """The buckets and the plan of a run on these images, from `saved` on if given, masks and validation images seen to.
 
     Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
@@ -68,12 +78,20 @@ def planned(options: Script, found: Scan, saved: SavedState | None = None) -> In
     kept, apart = split_validation(with_masks(found, values["masked_loss"]))
     data = fill(kept, values.get("prior_loss_weight", 1.0))
     validation = fill(apart) if apart else None
-    check_validation(values, validation, saved.state.validated if saved else None)
+    check_validation(values, validation, saved.state.validated if isinstance(saved, SavedState) else None)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    resumed = resumption(saved, options, data, processes) if saved else None
-    start = _start(resumed, data, processes) if resumed else None
+    batches = EpochSampler(data, 0, processes).batches_per_epoch
+    resumed = None
+    if saved is not None:
+        resumed = old_resumption(saved, options) if isinstance(saved, OldState) else resumption(saved, options, data, processes)
+        resumed.state.left_out = tuple(key for key in resumed.state.left_out if key in {record.key for record in data.records})
+    start = initial_place(values, batches, resumed)
+    if start is None and resumed is not None:
+        start = _start(resumed, data, processes)
+    elif start is not None and resumed is not None:
+        resumed = _moved(resumed, start, values)
     plan = make_plan(
-        EpochSampler(data, 0, processes).batches_per_epoch,
+        batches,
         accumulation=values["gradient_accumulation_steps"],
         max_train_steps=values["max_train_steps"],
         max_train_epochs=values["max_train_epochs"],
@@ -83,10 +101,41 @@ def planned(options: Script, found: Scan, saved: SavedState | None = None) -> In
         save_every_n_steps=values["save_every_n_steps"],
         start=start,
     )
-    if saved and resumed:
-        _refuse_finished(resumed, plan, values["max_train_epochs"])
+    if start is not None:
+        _refuse_finished(start, plan, values["max_train_epochs"], f"--resume {resumed.folder}" if resumed else "--initial_step")
+    if isinstance(saved, SavedState) and resumed:
         resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
     return Inputs(data, plan, processes, resumed, start, validation)
+
+
+def initial_place(values: Mapping[str, Any], batches_per_epoch: int, resumed: Resumption | None = None) -> Start | None:
+    """Where `--initial_step` or `--initial_epoch` say to begin, or an accelerate state without place; None where nothing says so.
+
+    The epoch under way is begun anew, unless `--skip_until_initial_step` leaves out the batches before the step.
+    """
+    accumulation = values["gradient_accumulation_steps"]
+    per_epoch = -(-batches_per_epoch // accumulation)
+    if values["initial_step"] is not None:
+        step = values["initial_step"]
+    elif values["initial_epoch"] is not None:
+        step = (values["initial_epoch"] - 1) * per_epoch
+    elif resumed is not None and resumed.old is not None:
+        step = resumed.state.step
+    else:
+        return None
+    epoch, inside = divmod(step, per_epoch)
+    done = inside * accumulation if values["skip_until_initial_step"] else 0
+    return Start(step, epoch, batches_per_epoch - done, done)
+
+
+def _moved(resumed: Resumption, start: Start, values: Mapping[str, Any]) -> Resumption:
+    """The resumption with the counters of `start`."""
+    state = replace(
+        resumed.state, step=start.step, epoch=start.epoch, position=start.position, cuts=(), epoch_losses=[], mean=resumed.state.mean
+    )
+    given = "initial_step" if values["initial_step"] is not None else "initial_epoch"
+    told = () if values[given] is None else (f"--{given} {values[given]} takes the place of the state's own count, {resumed.state.step}",)
+    return replace(resumed, state=state, lines=(*resumed.lines, *told))
 
 
 def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
@@ -97,13 +146,13 @@ def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
             f"--resume {resumed.folder}: says {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
             "the state is damaged, give an older one"
         )
-    return Start(state.step, state.epoch, length - state.position)
+    return Start(state.step, state.epoch, length - state.position, state.position)
 
 
-def _refuse_finished(resumed: Resumption, plan: RunPlan, max_train_epochs: int | None) -> None:
-    if plan.updates <= resumed.state.step:
+def _refuse_finished(start: Start, plan: RunPlan, max_train_epochs: int | None, place: str) -> None:
+    if plan.updates <= start.step:
         option = f"--max_train_steps (now {plan.updates})" if max_train_epochs is None else f"--max_train_epochs (now {max_train_epochs})"
-        raise UserError(f"--resume {resumed.folder}: has {resumed.state.step} updates done and nothing is left to train; raise {option}")
+        raise UserError(f"{place}: has {start.step} updates done and nothing is left to train; raise {option}")
 
 
 def _blueprint(values: dict[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
@@ -159,7 +208,8 @@ def data_lines(inputs: Inputs) -> list[str]:
 
 def _tell_resumed(resumed: Resumption) -> None:
     state = resumed.state
-    log.info(f"going on from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}, seed {state.seed}")
+    seed = f", seed {state.seed}" if resumed.old is None else ""
+    log.info(f"going on from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
     for line in resumed.lines:
         log.warning(f"changed since: {line}")
 

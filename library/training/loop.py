@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +17,9 @@ from library import seeds
 from library.console import progress
 from library.errors import UserError
 from library.training.gradients import clipped_norm
+from library.training.guard import Guard
 from library.training.method import Method
+from library.training.pending import Pending
 from library.training.plan import RunPlan
 from library.training.state import RunningMean, TrainState
 from library.training.stopwatch import Stopwatch
@@ -41,6 +45,7 @@ class Events:
     rates: Callable[[], Mapping[str, float]] = dict  # asked between optimizer and schedule: the learning rates of this very update
     before_training: Callable[[], None] = lambda: None
     after_update: Callable[[int, int], None] = lambda epochs, step: None  # epochs done, updates done
+    on_demand: Callable[[int, int], None] = lambda epochs, step: None  # somebody asked to save
     after_epoch: Callable[[int, int], None] = lambda epochs, step: None
     enough: Callable[[], bool] = lambda: False  # asked after an update and after an epoch: whether the run ends there, as if it were done
 
@@ -59,55 +64,74 @@ def train(
     events: Events,
     length: Callable[[int], int] | None = None,
     stop: Callable[[], bool] = lambda: False,
+    save: Callable[[], bool] = lambda: False,
+    guard: Guard | None = None,
 ) -> bool:
     """Train until `plan.updates`, moving `state` on; whether it got there (and was not stopped before).
 
     `task` and `optimizer` are prepared by `accelerator`; `schedule` is not (it is stepped once an update, whatever the
     number of processes); `batches(epoch, start)` gives this process's batches of that epoch from batch `start` on, of
-    `length(epoch)` in all. When `stop()` says so on any process, all end after the same update, with `state` at its end.
+    `length(epoch)` in all. When `stop()` says so on any process, all end after the same update, with `state` at its end; `save()`,
+    asked once an update, has them save there. `guard` judges figures; without one a loss that is not finite ends the run.
     """
     if state.mean is None or state.mean.window != plan.updates_per_epoch:
         state.mean = RunningMean(plan.updates_per_epoch)
-    mean = state.mean
     length = length or (lambda epoch: plan.batches_per_epoch)
     alone = accelerator.num_processes == 1
-    ending = False
-    waiting: _Pending | None = None
+    ending = saving = False
+    waiting: Pending | None = None
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     bar = progress(total=plan.updates, initial=state.step, label="steps", unit="step")
     events.before_training()
     clock = Stopwatch("data", "step", "other")
     task.train()
+    if guard is not None:
+        guard.begin(state)
 
-    def report(pending: _Pending | None) -> bool:
+    def report(pending: Pending | None) -> bool:
         """Tell of the update; whether a process was asked to stop when it was made."""
+        nonlocal saving
         if pending is None:
             return False
-        loss = pending.read()
+        figures = pending.read()
         clock.mark("step")
-        average = mean.add(loss)
+        check(pending, guard)
+        average = state.mean.add(figures.loss)
         bar.update(1)
-        bar.set_postfix(loss=f"{loss:.4f}", avr_loss=f"{average:.4f}", refresh=False)
-        events.on_update(UpdateReport(pending.step, pending.epoch, loss, average, pending.grad_norm, pending.extra))
+        bar.set_postfix(loss=f"{figures.loss:.4f}", avr_loss=f"{average:.4f}", refresh=False)
+        events.on_update(UpdateReport(pending.step, pending.epoch, figures.loss, average, figures.gradient, pending.extra))
         clock.mark("other")
-        return pending.stop
+        saving = saving or figures.save
+        return figures.stop
 
     with contextlib.closing(bar):
-        for epoch in range(state.epoch, plan.epochs):
+        while state.epoch < plan.epochs:
+            epoch, back = state.epoch, False
             method.begin_epoch(epoch)
             for group in _groups(batches(epoch, state.position), plan.accumulation, lambda: alone and stop()):
                 if alone and stop():
                     ending = True
                     break
                 clock.mark("data")
-                loss = _accumulate(accelerator, task, group, state, stop)
-                norm = clipped_norm(accelerator, trained, max_grad_norm)
-                optimizer.step()
-                rates = events.rates()
-                if not optimizer.step_was_skipped:  # fp16: the scaler found an overflow and lowers its scale
-                    schedule.step()
-                optimizer.zero_grad(set_to_none=True)
-                extra = {**rates, **method.after_step(state.step)}
+                pending = _accumulate(accelerator, task, group, state, stop, save)
+                pending.send(clipped_norm(accelerator, trained, max_grad_norm))
+                refused = guard is not None and guard.refuses(pending, state)
+                if refused:
+                    report(waiting)
+                    waiting = None
+                    _forget_gradients(accelerator, optimizer, max_grad_norm)
+                    back = guard.goes_back(pending, state)
+                    if back:
+                        break
+                    bar.update(1)
+                else:
+                    optimizer.step()
+                    rates = events.rates()
+                    pending.overflow = optimizer.step_was_skipped  # fp16: the scaler found an overflow and lowers its scale
+                    if not pending.overflow:
+                        schedule.step()
+                    optimizer.zero_grad(set_to_none=True)
+                    pending.extra = {**rates, **method.after_step(state.step)}
                 if method.trains_text_encoder(state.step) and not method.trains_text_encoder(state.step + 1):
                     _forget_frozen(optimizer)
                 state.step += 1
@@ -115,16 +139,32 @@ def train(
                 # A loss is read one update later than it was computed, so that the device never waits for the screen.
                 clock.mark("step")
                 ending = report(waiting) or (alone and stop())
-                waiting = _Pending(torch.cat([loss, norm]), state.step, state.epoch, {**extra, **clock.take("seconds/")}, group)
-                if ending or plan.is_save_step(state.step) or state.step >= plan.updates:
+                pending.extra = {**pending.extra, **clock.take("seconds/")}
+                waiting = None if refused else pending
+                saving = saving or (alone and pending.save)
+                due = ending or saving or plan.is_save_step(state.step) or state.step >= plan.updates
+                if due:
                     ending = report(waiting) or ending  # nothing is saved before its loss is known to be finite
                     waiting = None
-                events.after_update(epoch + (1 if state.position >= length(epoch) else 0), state.step)
+                if guard is not None and not guard.holds(state, due):
+                    back = True
+                    break
+                epochs = epoch + (1 if state.position >= length(epoch) else 0)
+                events.after_update(epochs, state.step)
+                if saving:
+                    events.on_demand(epochs, state.step)
+                    saving = False
                 clock.mark("other")
                 if ending or state.step >= plan.updates or events.enough():
                     break
-            ending = report(waiting) or ending or (alone and stop())
-            waiting = None
+            if not back:
+                ending = report(waiting) or ending or (alone and stop())
+                waiting = None
+                back = guard is not None and not guard.holds(state, ending or events.enough() or plan.is_save_epoch(epoch + 1))
+            if back:
+                ending, waiting = False, None
+                bar.n = state.step
+                continue
             if events.enough() and state.position < length(epoch):
                 break  # inside an epoch, which is not over
             if ending and state.step < plan.updates and not events.enough():
@@ -138,23 +178,48 @@ def train(
     return True
 
 
-def _accumulate(accelerator: Any, task: torch.nn.Module, group: list[Any], state: TrainState, stop: Callable[[], bool]) -> Tensor:
-    """Forward and backward of the batches of one update; returns [2]: the mean loss over them and over the processes, and
-    the share of processes that are asked to stop (which all have to know alike)."""
-    total = None
+def check(pending: Pending, guard: Guard | None) -> None:
+    """Raise UserError where the figures are not finite and nobody has a better answer."""
+    if guard is not None:
+        guard.check(pending)
+    elif not math.isfinite(pending.read().loss):
+        raise UserError(f"update {pending.step}: the loss is {pending.read().loss}; lower --learning_rate")
+
+
+def _accumulate(
+    accelerator: Any, task: torch.nn.Module, group: list[Any], state: TrainState, stop: Callable[[], bool], save: Callable[[], bool]
+) -> Pending:
+    """Forward and backward of the batches of one update, with the mean loss over them and over the processes, and the shares of
+    processes that are asked to stop and to save (which all have to know alike)."""
+    total, per_image = None, []
     for place, batch in enumerate(group):
         # Dropout inside networks draws from torch's own stream: seeded here, it depends on the place in the run alone.
         torch.manual_seed(seeds.fold(state.seed, "network", state.step, place, accelerator.process_index) & 0xFFFF_FFFF_FFFF)
         is_last = place == len(group) - 1
         with contextlib.nullcontext() if is_last else accelerator.no_sync(task):
-            loss, _ = task(batch.to(accelerator.device), state.step)
+            loss, losses = task(batch.to(accelerator.device), state.step)
             accelerator.backward(loss / len(group))
         share = loss.detach() / len(group)
         total = share if total is None else total + share
+        per_image.append(losses)
     assert total is not None
-    if accelerator.num_processes == 1:
-        return torch.stack([total, torch.zeros_like(total)])
-    return accelerator.reduce(torch.stack([total, torch.full_like(total, float(stop()))]), "mean")
+    here = save()  # looks for files, so it comes first
+    figures = torch.stack([total, torch.full_like(total, float(stop())), torch.full_like(total, float(here))])
+    if accelerator.num_processes > 1:
+        figures = accelerator.reduce(figures, "mean")
+    timesteps = partial(_timesteps, accelerator, task)
+    return Pending(state.step + 1, state.epoch, group, figures, per_image, timesteps, here)
+
+
+def _timesteps(accelerator: Any, task: torch.nn.Module, batch: Any) -> Tensor:
+    return accelerator.unwrap_model(task).drawn_timesteps(batch)
+
+
+def _forget_gradients(accelerator: Any, optimizer: Any, limit: float) -> None:
+    """Leave an update out after its gradients are there."""
+    optimizer.zero_grad(set_to_none=True)
+    if accelerator.scaler is not None and limit:  # it has seen the gradients and waits for its update
+        accelerator.scaler.update()
 
 
 def _forget_frozen(optimizer: Any) -> None:
@@ -178,34 +243,3 @@ def _groups(batches: Iterable[Any], size: int, stop: Callable[[], bool]) -> Iter
         if not group:
             return
         yield group
-
-
-class _Pending:
-    """Loss, share of processes asked to stop, and gradient norm of an update [3] on their way from the device."""
-
-    def __init__(self, loss: Tensor, step: int, epoch: int, extra: Mapping[str, float], group: list[Any]):
-        self.step, self.epoch, self.extra = step, epoch, extra
-        self._paths = [path for batch in group for path in batch.paths]
-        self._event = None
-        self.stop, self.grad_norm = False, 0.0  # known when it was read
-        if loss.is_cuda:
-            self._loss = torch.empty(loss.shape, dtype=loss.dtype, pin_memory=True)
-            self._loss.copy_(loss, non_blocking=True)
-            self._event = torch.cuda.Event()
-            self._event.record()
-        else:
-            self._loss = loss
-
-    def read(self) -> float:
-        """The loss; raises UserError with the images' names where it is not finite."""
-        if self._event is not None:
-            self._event.synchronize()
-        value, stop, self.grad_norm = self._loss.tolist()
-        self.stop = stop > 0
-        if value != value or value in (float("inf"), float("-inf")):
-            names = ", ".join(str(path) for path in self._paths)
-            raise UserError(
-                f"update {self.step}: the loss is {value}; the images were {names}. Nothing was saved from here on; "
-                "lower --learning_rate, use --mixed_precision bf16 instead of fp16, or look at these images"
-            )
-        return value

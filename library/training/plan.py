@@ -36,6 +36,7 @@ class Start:
     step: int
     epoch: int
     batches_left: int
+    position: int = 0  # batches done of the epoch under way
 
 
 def steps_of(figure: float, updates: int) -> int:

@@ -12,6 +12,7 @@ from library.data.buckets import FilledData
 from library.data.sampler import Begun, Cut, EpochSampler
 from library.errors import UserError
 from library.options.declare import Script, options_of, values_of
+from library.training.old_state import OldState, old_lines
 from library.training.saved_state import SavedState
 from library.training.state import TrainState
 
@@ -38,6 +39,7 @@ class Resumption:
     state: TrainState
     lines: tuple[str, ...]
     new_rates: bool
+    old: OldState | None = None  # of accelerate's: it has no seed, and counters as far as it tells
 
     def begun(self) -> Begun | None:
         """What the sampler has to know of the epoch under way."""
@@ -90,6 +92,11 @@ def resumption(saved: SavedState, options: Script, data: FilledData, processes: 
     return Resumption(saved.folder, state, tuple(lines), given["resume_lr"] == "new")
 
 
+def old_resumption(old: OldState, options: Script) -> Resumption:
+    """How a run goes on from a state of accelerate's; nothing is there to compare the command with."""
+    return Resumption(old.folder, TrainState(0, old.step or 0), tuple(old_lines(old)), values_of(options)["resume_lr"] == "new", old)
+
+
 def end_lines(before: Mapping[str, Any], updates: int) -> Iterator[str]:
     """What to tell where the run's end has moved."""
     if before["updates"] != updates:
@@ -117,7 +124,7 @@ def _optimizer(values: Mapping[str, Any]) -> str:
 def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], resume_lr: str, step: int) -> Iterator[str]:
     for name, new in now.items():
         old = before.get(name)
-        if old == new:
+        if old == new or name not in before:  # an option that is younger than the state
             continue
         told = f"--{name} was {_shown(old)}, is {_shown(new)} now: "
         if name in _RATES and resume_lr == "keep":

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from library.console import is_main_process, log
 from library.data.captions import RewriteCaption
+from library.files import tidy
 from library.hub import fetch_state
 from library.model.facts import check_flags, inspect
 from library.model.light_imports import without_quantizers
 from library.options.check import check
 from library.options.declare import Script
+from library.training.checkpointer import names_of
 from library.training.dry_run import examine
 from library.training.inputs import ALL_FORMS, Inputs, gather, tell
+from library.training.old_state import OldState
 from library.training.preview import preview, tell_report
 from library.training.samples import Samples
 from library.training.saved_state import SavedState, read_state
@@ -39,6 +43,10 @@ def run(
     if options.data.dry_run:
         tell_report(examine(options, forms, look_at, rewriter), options, rewriter)
         return
+    if is_main_process() and options.saving.output_dir is not None:
+        removed = tidy(Path(options.saving.output_dir), names_of(options.saving.output_name))
+        if removed:
+            log.info(f"removed what a killed run had left half written: {', '.join(removed)}")
     check(options)
     tracker_settings(options)  # a wrong name in that file is told now
     saved = _saved(options)
@@ -59,7 +67,7 @@ def run(
     train_model(options, inputs, make_method(options), samples)
 
 
-def _saved(options: Script) -> SavedState | None:
+def _saved(options: Script) -> SavedState | OldState | None:
     """The state to go on from, fetched from the Hub where it is there."""
     resume = options.saving.resume
     if resume is None:

@@ -10,13 +10,12 @@ from typing import Any
 
 from library.data.sampler import Cut
 from library.errors import UserError
+from library.training.old_state import OldState, is_old, read_old
 from library.training.state import RunningMean, TrainState
 from library.training.validation_plan import Standing
 
 FORMAT = 1
 FACTS_FILE = "state.json"
-_OLD_STYLE = ("optimizer.bin", "scheduler.bin", "random_states_0.pkl", "scaler.pt")  # what accelerate's save_state leaves
-_ANOTHER_WAY = "start a new run from the weights saved beside it (--network_weights, --pretrained_model_name_or_path or --weights)"
 
 
 @dataclass(frozen=True)
@@ -33,8 +32,15 @@ def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, in
     return json.dumps({"format": FORMAT, "state": asdict(state), "run": dict(run), "files": dict(files)}, indent=1, ensure_ascii=False)
 
 
-def read_state(folder: Path) -> SavedState:
-    """Read the state in `folder`; raises UserError for one that is broken, incomplete or another program's."""
+def read_state(folder: Path) -> SavedState | OldState:
+    """Read the state in `folder`, also one of accelerate's; raises UserError for one that is broken, incomplete or no state."""
+    if not (folder / FACTS_FILE).is_file() and is_old(folder):
+        return read_old(folder)
+    return read_own(folder)
+
+
+def read_own(folder: Path) -> SavedState:
+    """Read a state of this suite."""
     found = _read_facts(folder)
     try:
         if found["format"] != FORMAT:
@@ -68,10 +74,6 @@ def _what_it_is(folder: Path) -> str:
     inside = sorted((path.parent for path in folder.glob(f"*/{FACTS_FILE}")), key=lambda path: (path / FACTS_FILE).stat().st_mtime)
     if inside:
         return f"is not a saved state but holds {len(inside)}; the newest is --resume {inside[-1]}"
-    if any((folder / name).is_file() for name in _OLD_STYLE):
-        return (
-            f"is a state as accelerate writes it (sd-scripts), which does not tell where the run stood and is not read here; {_ANOTHER_WAY}"
-        )
     return f"is not a saved state (there is no {FACTS_FILE} in it); states are the folders <name>-…-state that --save_state writes"
 
 
@@ -86,6 +88,7 @@ def _state(found: Mapping[str, Any]) -> TrainState:
         mean=mean,
         epoch_losses=[float(loss) for loss in found["epoch_losses"]],
         validated=Standing(**found.get("validated", {})),
+        left_out=tuple(str(key) for key in found.get("left_out", ())),
         **session,
     )
 

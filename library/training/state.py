@@ -47,4 +47,5 @@ class TrainState:
     mean: RunningMean | None = None
     epoch_losses: list[float] = field(default_factory=list)
     validated: Standing = field(default_factory=Standing)
+    left_out: tuple[str, ...] = ()  # keys of images that --on_nan rollback has taken out of the training
     session: str = field(default_factory=lambda: secrets.token_hex(4))  # names the run in its log and files, through every resume

@@ -18,7 +18,8 @@ from library.files import atomic_folder
 from library.training.ema import Ema
 from library.training.method import Method
 from library.training.rate_ratios import RATIO
-from library.training.saved_state import FACTS_FILE, facts_text
+from library.training.saved_state import FACTS_FILE, facts_text, read_own
+from library.training.snapshot import held_tensors
 from library.training.state import TrainState
 
 TRAINING_FILE = "training.pt"
@@ -37,7 +38,7 @@ def write_state(
     """Write the state into `folder`, which is there whole or not at all; `run` are the facts of `library.training.resume`."""
     with atomic_folder(folder) as fresh:
         for place, module in enumerate(method.modules()):
-            save_file(_own_tensors(module.state_dict()), fresh / _weights_file(place))
+            save_file(_own_tensors(held_tensors(module)), fresh / _weights_file(place))
         torch.save(_remembered(optimizer, schedule, scaler), fresh / TRAINING_FILE)
         if ema is not None:
             ema.save(fresh)
@@ -57,7 +58,7 @@ def load_weights(folder: Path, method: Method) -> None:
             saved = load_file(folder / _weights_file(place))
         except Exception as fault:  # safetensors has an error type of its own
             raise UserError(f"--resume {folder}: {_weights_file(place)} cannot be read ({fault}); give an older state") from fault
-        own = module.state_dict()
+        own = held_tensors(module)
         wrong = sorted(name for name in saved.keys() | own.keys() if _shape(saved, name) != _shape(own, name))
         if wrong:
             name = wrong[0]
@@ -105,6 +106,14 @@ def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: A
         schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
     if scaler is not None and saved["scaler"]:
         scaler.load_state_dict(saved["scaler"])
+
+
+def load_all(folder: Path, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any) -> TrainState:
+    """Restore everything of a state of this very run, and return its counters."""
+    state = read_own(folder).state
+    load_weights(folder, method)
+    load_training(folder, optimizer, schedule, scaler, new_rates=False)
+    return state
 
 
 def _settle_ratios(folder: Path, optimizer: Any, ratios: list[float | None], new_rates: bool) -> None:

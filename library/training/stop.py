@@ -29,10 +29,9 @@ class StopRequest:
         """Whether a signal has come."""
         return self.signal is not None
 
-    @property
-    def exit_signal(self) -> int:
-        """The signal's number, for the exit code; SIGTERM's where another process got it."""
-        return self.signal or int(signal.SIGTERM)
+    def exit_signal(self, by_file: bool) -> int:
+        """The signal's number, for the exit code: that of Ctrl-C where a file was the wish, SIGTERM's where another process got it."""
+        return self.signal or int(signal.SIGINT if by_file else signal.SIGTERM)
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else

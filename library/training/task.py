@@ -49,9 +49,13 @@ class DiffusionTask(nn.Module):
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Batch of `library.data.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
         context = self._context(batch, self._method.trains_text_encoder(step))
-        t = sample_timesteps(batch.seeds, self.schedule, self.timesteps)  # [B]
+        t = self.drawn_timesteps(batch)
         per_image = self._losses(batch, self.latents(batch), context, t, batch.seeds)
         return (per_image * batch.loss_weights).mean(), per_image.detach()
+
+    def drawn_timesteps(self, batch: Batch) -> Tensor:
+        """The timestep [B] of each image: a function of its seed, so it can be asked again."""
+        return sample_timesteps(batch.seeds, self.schedule, self.timesteps)
 
     def evaluate(self, batch: Batch, rounds: int) -> Tensor:
         """Loss of each image without gradients, float32 [B]: the mean over `rounds` timesteps, spread evenly over those that are trained.

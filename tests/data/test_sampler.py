@@ -13,6 +13,7 @@ from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec
 from library.data.buckets import FilledData, fill
 from library.data.records import ImageRecord, Scan
 from library.data.sampler import Begun, Cut, EpochSampler
+from library.errors import UserError
 
 SIZES = [(512, 512), (600, 400), (400, 600), (512, 512), (800, 600), (512, 512), (601, 400)]
 
@@ -155,3 +156,36 @@ def test_an_epoch_that_goes_on_in_batches_of_other_sizes_shows_each_image_once(c
     whole = Counter((request.record, request.repeat) for batch in EpochSampler(data(), 7).epoch(3) for request in batch)
     assert seen == whole and set(seen.values()) == {1}
     assert sampler.epoch(4) == EpochSampler(data(), 7).epoch(4)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_images_left_out_are_replaced_by_others_of_their_size_and_nothing_else_changes(processes: int) -> None:
+    filled = data(reg=3)
+    sampler, whole = EpochSampler(filled, 7, processes), EpochSampler(filled, 7, processes)
+    gone = {"0/0/a", "0/0/b", "0/1/r0", "1/0/c"}
+    sampler.leave_out(gone)
+    for epoch in (0, 3):
+        seeds = set()
+        for before, after in zip(whole.epoch(epoch), sampler.epoch(epoch), strict=True):
+            assert len(before) == len(after)
+            places = {(filled.records[r.record].dataset, filled.placements[r.record].bucket) for r in after}
+            assert len(places) == 1
+            for old, new in zip(before, after, strict=True):
+                if filled.records[old.record].key in gone:
+                    assert filled.records[new.record].key not in gone
+                elif filled.records[old.record].key != "0/0/g":  # b and g share a size: of theirs only g is left
+                    assert old == new
+            seeds |= {request.seed for request in after}
+        assert len(seeds) == sum(len(batch) for batch in sampler.epoch(epoch))  # no draw is made twice
+
+
+def test_a_size_of_which_nothing_is_left_gives_its_batches_to_another() -> None:
+    filled = data(names="ab", reg=0)
+    sampler = EpochSampler(filled, 7)
+    sampler.leave_out({"0/0/b"})
+    batches = sampler.epoch(0)
+    assert len(batches) == len(EpochSampler(filled, 7).epoch(0))
+    assert all(len({filled.placements[request.record].bucket for request in batch}) == 1 for batch in batches)
+    assert "0/0/b" not in {filled.records[request.record].key for batch in batches for request in batch}
+    with pytest.raises(UserError, match="every image is left out"):
+        sampler.leave_out({record.key for record in filled.records})

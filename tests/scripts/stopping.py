@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -50,8 +49,3 @@ def losses() -> Iterator[dict[int, tuple[float, float]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunEvents, "_on_update", on_update)
         yield found
-
-
-def names(folder: Path) -> list[str]:
-    """What is in the folder, hidden things too."""
-    return sorted(path.name for path in folder.iterdir())

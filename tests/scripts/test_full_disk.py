@@ -16,9 +16,10 @@ from library import files
 from library.training import state_files
 from library.training.saved_state import read_state
 from networks import lora_files
+from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
-from tests.scripts.stopping import before_update, names
+from tests.scripts.stopping import before_update
 
 
 @pytest.fixture

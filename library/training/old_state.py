@@ -1,0 +1,97 @@
+"""State folders of accelerate, as sd-scripts writes them: what they know of where their run stood, read before torch is imported."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from library.errors import UserError
+from library.model.pickles import InertUnpickler
+
+_OPTIMIZER, _SCHEDULE, _SCALER, _POSITION = "optimizer.bin", "scheduler.bin", "scaler.pt", "train_state.json"
+_WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # today's, and those of accelerate before 0.22
+
+
+@dataclass(frozen=True)
+class OldState:
+    """Files that are there, and the updates done as far as they tell; `told` says where that figure is from."""
+
+    folder: Path
+    weights: tuple[Path, ...]
+    optimizer: Path | None
+    schedule: Path | None
+    scaler: Path | None
+    processes: int
+    step: int | None
+    told: str
+
+
+def is_old(folder: Path) -> bool:
+    """Whether accelerate's `save_state` wrote the folder."""
+    return (folder / _OPTIMIZER).is_file() or bool(_weights(folder))
+
+
+def read_old(folder: Path) -> OldState:
+    """What the folder holds; raises UserError where there are no weights in it."""
+    weights = _weights(folder)
+    if not weights:
+        raise UserError(f"--resume {folder}: is a state as accelerate writes it, but the weights are missing (model.safetensors)")
+    processes = max(1, len(list(folder.glob("random_states_*.pkl"))))
+    counted = _schedule_count(folder / _SCHEDULE)
+    position = _position(folder / _POSITION)
+    step, told = None, f"neither {_SCHEDULE} nor {_POSITION} tells how many updates were done, so they count from 1; --initial_step says it"
+    if counted is not None:
+        # accelerate moves the schedule once for each process. The count of train_state.json starts anew with each resumption.
+        step, told = counted // processes, f"{counted // processes} updates are done, as {_SCHEDULE} tells"
+        if position is not None and position not in (step, step + 1):
+            told += f" ({_POSITION} says {position}; --initial_step {position} would go on from there)"
+    elif position is not None:
+        step, told = position, f"{position} updates are done, as {_POSITION} tells"
+    present = {name: folder / name if (folder / name).is_file() else None for name in (_OPTIMIZER, _SCHEDULE, _SCALER)}
+    return OldState(folder, weights, present[_OPTIMIZER], present[_SCHEDULE], present[_SCALER], processes, step, told)
+
+
+def old_lines(old: OldState) -> Sequence[str]:
+    """What the user has to know of going on from such a state."""
+    missing = [name for name, path in ((_OPTIMIZER, old.optimizer), (_SCHEDULE, old.schedule)) if path is None]
+    return (
+        f"a state as accelerate writes it (sd-scripts): {old.told}",
+        "it does not hold the place inside the epoch nor the order of images: the epoch under way starts again "
+        "(--skip_until_initial_step leaves out as many batches as were done of it), and draws are this suite's own",
+        *(f"{name} is not in it: that part starts anew" for name in missing),
+    )
+
+
+def _weights(folder: Path) -> tuple[Path, ...]:
+    for stem, ending in _WEIGHTS:
+        found = []
+        while (path := folder / f"{stem}{'' if not found else f'_{len(found)}'}{ending}").is_file():
+            found.append(path)
+        if found:
+            return tuple(found)
+    return ()
+
+
+def _schedule_count(path: Path) -> int | None:
+    """The schedule's own counter, read without executing anything; None where it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            found: Any = InertUnpickler(io.BytesIO(archive.read(member))).load()
+    except Exception:  # a file that is missing, older than zip archives, or broken: the torch part says so, if it matters
+        return None
+    count = found.get("last_epoch") if isinstance(found, dict) else None
+    return count if type(count) is int and count > 0 else None
+
+
+def _position(path: Path) -> int | None:
+    try:
+        count = json.loads(path.read_text(encoding="utf-8")).get("current_step")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return count if type(count) is int and count >= 0 else None

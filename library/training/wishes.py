@@ -1,0 +1,40 @@
+"""Files named `save` and `stop` in the output folder: wishes to a run that goes on somewhere, by anyone who can put a file there."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from library.console import is_main_process, log
+
+_ENDINGS = ("", ".txt")  # file browsers on Windows make text files, and hide their ending
+
+
+class FileWishes:
+    """`look()` is called once an update; `save` and `stop` say what it found. Only the main process looks: the loop tells the others."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {wish: [Path(folder) / f"{wish}{ending}" for ending in _ENDINGS] for wish in ("save", "stop")}
+        self._looks = is_main_process()
+        self.save = self.stop = False
+
+    def look(self) -> bool:
+        """Look again; whether a file `save` is there."""
+        if self._looks:
+            self.save, self.stop = (any(path.exists() for path in self._files[wish]) for wish in ("save", "stop"))
+        return self.save
+
+    def forget(self, *wishes: str) -> list[str]:
+        """Remove the files of these wishes (of both, when none is named), which were obeyed or came too late; returns their names."""
+        removed = []
+        for path in [path for wish in wishes or self._files for path in self._files[wish]] if self._looks else ():
+            with contextlib.suppress(OSError):
+                path.unlink()
+                removed.append(path.name)
+        self.look()
+        return removed
+
+    def forget_old(self) -> None:
+        """Remove what is there before the run starts: it was meant for another one."""
+        for name in self.forget():
+            log.warning(f"--output_dir: a file {name} was there before this run and was removed; put it there while the run goes on")
