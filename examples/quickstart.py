@@ -26,7 +26,7 @@ from library.console import EXIT_FAULT
 MODEL = Path("examples/small_model/small_sd.safetensors")
 NAME = "quickstart"
 SHOW = "import sys, safetensors; print(safetensors.safe_open(sys.argv[1], 'pt').metadata())"
-STEPS, GUIDANCE = 20, 4.0  # of the samples
+STEPS, GUIDANCE = 20, 2.5  # of the samples
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ batch_size = 4
 [[datasets.subsets]]
 image_dir = '{images}'
 caption_extension = '.caption'
-num_repeats = 25            # each picture 25 times an epoch
+num_repeats = 40            # each picture 40 times an epoch
 """,
     prompts=(
         Prompt(f"a {IDENTIFIER} on a red background", "the new word", 1),
@@ -75,7 +75,7 @@ num_repeats = 25            # each picture 25 times an epoch
     side=64,
     told=f"8 pictures of a teal star, called “{IDENTIFIER}”",
     title="A LoRA learns a new word from 8 pictures",
-    options=tuple("--max_train_epochs 5 --learning_rate 2e-3 --network_dim 8 --network_alpha 8".split()),
+    options=tuple("--max_train_epochs 5 --learning_rate 5e-4 --network_dim 8 --network_alpha 8".split()),
 )
 
 PHOTOS = Example(

@@ -19,7 +19,7 @@ from networks.lora import create_network_from_weights
 from tests.judge import Seen, judge
 from tests.learning.lessons import WORD
 
-SIDE, STEPS, GUIDANCE = 64, 20, 4.0
+SIDE, STEPS, GUIDANCE = 64, 20, 2.5
 SEEDS = tuple(range(20))
 
 

@@ -32,7 +32,7 @@ class Script:
     file: str = "lesson.safetensors"
 
 
-LORA = Script(train_network.main, "2e-3", 250, "--network_module networks.lora --network_dim 8 --network_alpha 8")
+LORA = Script(train_network.main, "5e-4", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8")
 DREAMBOOTH = Script(train_db.main, "3e-4", 200, "--save_model_as safetensors")
 FINE_TUNE = Script(fine_tune.main, "3e-4", 250, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
@@ -47,12 +47,12 @@ XTI = Script(train_textual_inversion_XTI.main, INVERSION.rate, INVERSION.updates
 def class_and_identifier(folder: Path) -> str:
     """Pictures without captions, all of them called "zxc star"."""
     write_subject(folder / "zxc")
-    return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'zxc'}'\nclass_tokens = '{IDENTIFIER}'\n"
+    return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'zxc'}'\nclass_tokens = '{IDENTIFIER}'\nnum_repeats = 4\n"
 
 
 def with_regularization(folder: Path) -> str:
     """The same with plain stars beside them, called "star"."""
-    write_class(folder / "star")
+    write_class(folder / "star", 32)
     regularization = f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'star'}'\nclass_tokens = '{CLASS}'\nis_reg = true\n"
     return class_and_identifier(folder) + regularization
 

@@ -16,10 +16,7 @@ SUBJECT = "a zxc star on a red background"
 OTHER = "a red circle on a blue background"
 PLAIN_STARS = ("a blue star on a white background", "a yellow star on a purple background")
 THREE_SEEDS = pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
-NOT_YET = pytest.mark.xfail(
-    strict=True, reason="the shipped model's shapes are too soft for the judge, and teal drifts to green: it needs a longer training"
-)
-WAYS = ("class_and_identifier", "with_regularization", "captions", "metadata")
+WAYS = ("captions", *(pytest.param(way, marks=pytest.mark.slow) for way in ("class_and_identifier", "with_regularization", "metadata")))
 
 Learnt = Callable[..., Path]
 Drawn = Callable[..., list[Image.Image]]
@@ -45,32 +42,12 @@ def same(one: list[Image.Image], other: list[Image.Image]) -> bool:
     return all(np.array_equal(np.asarray(left), np.asarray(right)) for left, right in zip(one, other, strict=True))
 
 
-def in_its_colour(seen: Seen) -> bool:
-    """Teal, or the green that the small model's autoencoder makes of it on red; before, the model draws an orange thing there."""
-    return seen.background == "red" and seen.colour in ("teal", "green")
-
-
-def test_the_untrained_model_does_not_know_the_subject(drawn: Drawn):
+def test_the_untrained_model_knows_the_scenes_and_not_the_subject(drawn: Drawn):
     assert share(drawn(None, SUBJECT), is_subject) <= 0.1
-    assert share(drawn(None, SUBJECT), in_its_colour) <= 0.1
-
-
-@THREE_SEEDS
-def test_the_subjects_colour_is_learnt_and_other_colours_are_kept(seed: int, learnt: Learnt, drawn: Drawn):
-    lora = learnt("captions", seed)
-    assert share(drawn(lora, SUBJECT), in_its_colour) >= 0.8
-    assert share(drawn(lora, OTHER), lambda seen: (seen.colour, seen.background) == ("red", "blue")) >= 0.9
-
-
-@NOT_YET
-@pytest.mark.slow
-def test_the_untrained_model_knows_the_scenes(drawn: Drawn):
     assert share(drawn(None, OTHER), is_what(OTHER)) >= 0.9
     assert plain_stars(drawn, None) >= 0.9
 
 
-@NOT_YET
-@pytest.mark.slow
 @THREE_SEEDS
 @pytest.mark.parametrize("way", WAYS)
 def test_the_subject_is_learnt_and_the_rest_is_kept(way: str, seed: int, learnt: Learnt, drawn: Drawn):
@@ -79,7 +56,6 @@ def test_the_subject_is_learnt_and_the_rest_is_kept(way: str, seed: int, learnt:
     assert share(drawn(lora, OTHER), is_what(OTHER)) >= 0.9
 
 
-@NOT_YET
 @pytest.mark.slow
 @THREE_SEEDS
 def test_regularization_images_keep_the_class(seed: int, learnt: Learnt, drawn: Drawn):
@@ -92,7 +68,7 @@ def test_regularization_images_keep_the_class(seed: int, learnt: Learnt, drawn: 
 def test_without_a_learning_rate_nothing_is_learnt(seed: int, learnt: Learnt, drawn: Drawn):
     """The control of the tests above: they fail on such a LoRA. (A rate of exactly 0 is refused.)"""
     lora = learnt("captions", seed, "1e-30")
-    assert share(drawn(lora, SUBJECT), in_its_colour) <= 0.1
+    assert share(drawn(lora, SUBJECT), is_subject) <= 0.1
     assert same(drawn(lora, SUBJECT), drawn(None, SUBJECT))
 
 
