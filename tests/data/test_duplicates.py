@@ -99,6 +99,7 @@ def test_every_pair_within_the_limit_is_found_and_none_beyond() -> None:
     assert found == pairs and 50 < len(found) < 150
 
 
+@pytest.mark.slow  # it measures time
 @pytest.mark.parametrize("alike", [False, True])
 def test_time_grows_with_the_number_of_images_and_not_with_its_square(alike: bool) -> None:
     """Also where all images look the same, in which case everything falls under the same keys."""

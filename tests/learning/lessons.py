@@ -33,11 +33,11 @@ class Script:
 
 
 LORA = Script(train_network.main, "5e-4", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8")
-DREAMBOOTH = Script(train_db.main, "3e-4", 200, "--save_model_as safetensors")
-FINE_TUNE = Script(fine_tune.main, "3e-4", 250, "--save_model_as safetensors --train_text_encoder")
+DREAMBOOTH = Script(train_db.main, "2e-4", 150, "--save_model_as safetensors")
+FINE_TUNE = Script(fine_tune.main, "2e-4", 200, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
     train_textual_inversion.main,
-    "2e-2",
+    "1e-2",
     250,
     f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2",
 )
