@@ -45,10 +45,15 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
     mark = uuid.uuid4().hex[:8]
     temporary = path.with_name(f".{path.name}.{mark}.tmp{path.suffix if keep_ending else ''}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        temporary.unlink()
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
         check_whole(temporary, path.suffix)
+        if os.name != "nt" and temporary.stat().st_mode != mode:
+            temporary.chmod(mode)  # safetensors makes files that nobody else can read
         temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):

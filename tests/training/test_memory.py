@@ -94,7 +94,7 @@ def test_full_bf16_keeps_what_is_trained_in_16_bits_and_resumes_bit_for_bit(lora
 
 
 def test_a_whole_model_and_a_word_train_in_full_bf16(tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
-    common = {"pretrained_model_name_or_path": tiny_v1, "dataset_config": dataset(tmp_path / "data.toml", photos, resolution=32)}
+    common = {"pretrained_model_name_or_path": tiny_v1, "dataset_config": dataset(tmp_path / "data.toml", photos, resolution=64)}
     common |= {"max_train_steps": 2, "mixed_precision": "bf16", "full_bf16": True, "cache_latents": True, "seed": 1}
     assert start(train_db.main, **common, output_dir=tmp_path / "db", output_name="x", learning_rate=1e-3) == 0
     before, after = load_file(tiny_v1), load_file(tmp_path / "db" / "x.safetensors")

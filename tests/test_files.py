@@ -1,0 +1,21 @@
+"""Files that are written whole have the rights that any new file has."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from library.files import atomic_write
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")
+def test_others_may_read_a_file_that_safetensors_has_written(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.txt"
+    plain.write_text("x", encoding="utf-8")
+    with atomic_write(tmp_path / "lora.safetensors") as temporary:
+        save_file({"a": torch.zeros(2)}, temporary)
+    assert (tmp_path / "lora.safetensors").stat().st_mode == plain.stat().st_mode
