@@ -62,6 +62,11 @@ from library.training.validator import Validator
 READERS = 2  # loader workers that read cached latents
 
 
+# Process groups live until Python ends: one that goes with the last gradients' reducer waits, with Python's lock held, for a thread of
+# gloo that may want that lock.
+_GROUPS: list[Any] = []
+
+
 def train_model(options: Script, inputs: Inputs, method: Method, samples: Samples | None) -> None:
     """Build every component from plain values, train, and leave the product in `--output_dir`."""
     started = time.time()
@@ -158,6 +163,8 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
             by_file = events.wishes.stop
             events.stopped()
     unreadable.tell(accelerator.num_processes)
+    if accelerator.num_processes > 1:
+        _GROUPS.append(torch.distributed.group.WORLD)
     accelerator.end_training()
     if not finished:
         raise Stopped(stop.exit_signal(by_file))
