@@ -47,12 +47,12 @@ XTI = Script(train_textual_inversion_XTI.main, INVERSION.rate, INVERSION.updates
 def class_and_identifier(folder: Path) -> str:
     """Pictures without captions, all of them called "zxc star"."""
     write_subject(folder / "zxc")
-    return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'zxc'}'\nclass_tokens = '{IDENTIFIER}'\nnum_repeats = 4\n"
+    return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'zxc'}'\nclass_tokens = '{IDENTIFIER}'\n"
 
 
 def with_regularization(folder: Path) -> str:
     """The same with plain stars beside them, called "star"."""
-    write_class(folder / "star", 32)
+    write_class(folder / "star")
     regularization = f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'star'}'\nclass_tokens = '{CLASS}'\nis_reg = true\n"
     return class_and_identifier(folder) + regularization
 
