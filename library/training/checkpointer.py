@@ -12,7 +12,7 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
-from library.files import free_bytes, is_full
+from library.files import free_bytes, in_words, is_full
 from library.training.plan import RunPlan
 
 MARGIN = 1 << 20  # bytes that are left free for others
@@ -181,7 +181,7 @@ class Checkpointer:
     def _check_room(self, kind: Kept) -> None:
         free = self._free(kind.names.folder)
         if free < kind.bytes + MARGIN:
-            raise OSError(errno.ENOSPC, f"No space left on device: about {shown_bytes(kind.bytes)} needed, {shown_bytes(free)} free")
+            raise OSError(errno.ENOSPC, f"No space left on device: about {in_words(kind.bytes)} needed, {in_words(free)} free")
 
     def _failed(self, kind: Kept, path: Path, error: Exception, needed: bool) -> None:
         full = is_full(error)
@@ -209,11 +209,3 @@ def size_of(path: Path) -> int:
     if path.is_dir():
         return sum(inside.stat().st_size for inside in path.rglob("*") if inside.is_file())
     return path.stat().st_size
-
-
-def shown_bytes(count: int) -> str:
-    """12.3 MB, 4.0 GB, …: as file browsers show it."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from library.data.buckets import FilledData
+from library.files import in_words
 from library.model.facts import OPTION, ModelFacts
 from library.model.keys import CLIP_V1, CLIP_V2, UNET, VAE
 from library.model.weights_file import TensorInfo, open_weights
+from library.training.checkpointer import FileNames, Kept
+from library.training.disk_room import most_bytes, saves
+from library.training.optimizer_table import resolve_name, state_bytes
 from library.training.plan import RunPlan
 
 Shapes = Mapping[str, TensorInfo]
 
 _WEIGHT_BYTES = {"float": 4, "fp16": 2, "bf16": 2}
-_MOMENTS = (("8bit", 2), ("adafactor", 0), ("lion", 4), ("sgd", 4))  # bytes an optimizer keeps for a weight; 8 for those like Adam
 _LATENT_BYTES = {"distribution": 8 * 4, "mean": 4 * 4}  # 4 channels in float32, with their log variance or not, for each 8×8 pixels
 _PATCHED = (
     re.compile(r"\.(?:transformer_blocks\..*\.(?:to_[qkv]|to_out\.0|net\.0\.proj|net\.2)|proj_in|proj_out)\.weight$"),  # U-Net
@@ -98,20 +101,17 @@ def disk_need(values: Mapping[str, Any], facts: ModelFacts, plan: RunPlan, fille
     product, trained = _product(values, sizes, facts.version, by_layer)
     width = _WEIGHT_BYTES[values["save_precision"] or "float"]
     lines, totals = [], []
-    files = _kept(plan, values["save_last_n_epochs"], values["save_last_n_steps"])
-    states = _kept(
-        plan,
-        values["save_last_n_epochs_state"] or values["save_last_n_epochs"],
-        values["save_last_n_steps_state"] or values["save_last_n_steps"],
-    )
+    files = _at_a_time(plan, values, of_states=False)
     if product is None:
         lines.append(f"files: {files}, of a size that only {values['network_module']} knows")
         totals.append(None)
     else:
         lines.append(f"files: {files} × {in_words(product * width)} = {in_words(files * product * width)}")
         totals.append(files * product * width)
-    if values["save_state"] and trained is not None:
-        each = trained * (4 + _moments(values))
+    if (values["save_state"] or values["save_state_on_train_end"]) and trained is not None:
+        states = _at_a_time(plan, values, of_states=True)
+        optimizer = resolve_name(values["optimizer_type"], values["use_8bit_adam"], values["use_lion_optimizer"])
+        each = round(trained * (4 + state_bytes(optimizer)))
         lines.append(f"states: {states} × {in_words(each)} = {in_words(states * each)}")
         totals.append(states * each)
     if values["cache_latents"] or values["cache_latents_to_disk"]:
@@ -121,15 +121,6 @@ def disk_need(values: Mapping[str, Any], facts: ModelFacts, plan: RunPlan, fille
     folder = Path(values["output_dir"])
     free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
     return DiskNeed(None if None in totals else sum(totals), free, folder, tuple(lines))
-
-
-def in_words(size: float) -> str:
-    """Bytes as people read them: 1.5 GiB."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"
 
 
 def _product(values: Mapping[str, Any], sizes: PartSizes, version: str, by_layer: bool) -> tuple[int | None, int | None]:
@@ -154,20 +145,15 @@ def _lora(values: Mapping[str, Any], sizes: PartSizes) -> int:
     return count + (0 if values["network_train_unet_only"] else sizes.lora_text_encoder * dim)
 
 
-def _moments(values: Mapping[str, Any]) -> int:
-    older = "adamw8bit" if values["use_8bit_adam"] else "lion" if values["use_lion_optimizer"] else "adamw"
-    name = (values["optimizer_type"] or older).lower()
-    return next((width for part, width in _MOMENTS if part in name), 8)
-
-
-def _kept(plan: RunPlan, last_epochs: int | None, last_steps: int | None) -> int:
+def _at_a_time(plan: RunPlan, values: Mapping[str, Any], of_states: bool) -> int:
     """How many there are at most at one time, the one under way before an old one goes among them, and the last one."""
-    epochs, steps = len(plan.save_epochs), len(plan.save_steps)
-    if last_epochs is not None:
-        epochs = min(epochs, last_epochs + 1)
-    if last_steps is not None and steps > 1:
-        steps = min(steps, last_steps // (plan.save_steps[1] - plan.save_steps[0]) + 2)
-    return epochs + steps + 1
+    epochs, steps = values["save_last_n_epochs"], values["save_last_n_steps"]
+    if of_states:
+        epochs, steps = values["save_last_n_epochs_state"] or epochs, values["save_last_n_steps_state"] or steps
+    names = FileNames(Path(values["output_dir"]), values["output_name"], "")
+    with_saves = bool(values["save_state"]) if of_states else True
+    kind = Kept(names, lambda *_: None, epochs, steps, with_saves, bytes=1)  # asked for its names and its retention; it writes nothing
+    return most_bytes(saves(plan, [kind]))
 
 
 def _latents(filled: FilledData, kind: str) -> int:

@@ -9,12 +9,10 @@ from typing import Any
 
 from library.console import log
 from library.errors import UserError
-from library.files import free_bytes
-from library.training.checkpointer import MARGIN, Kept, shown_bytes
+from library.files import free_bytes, in_words
+from library.training.checkpointer import MARGIN, Kept
+from library.training.optimizer_table import state_bytes
 from library.training.plan import RunPlan, Start
-
-# Bytes that an optimizer remembers for each trained number, by part of its class's name; 8 (two floats) for all others.
-_MEMORY = (("8bit", 2), ("Prodigy", 16), ("DAdaptAdan", 16), ("DAdapt", 12), ("Lion", 4), ("SGD", 4), ("Adafactor", 1))
 
 
 @dataclass(frozen=True)
@@ -61,9 +59,9 @@ def check_room(plan: RunPlan, kinds: Sequence[Kept], start: Start | None, go_on:
     """A line for the plan. Raises UserError where the run's saves do not fit, or warns where the run may go on without them."""
     folder = kinds[0].names.folder
     coming = list(saves(plan, kinds, start))
-    sizes = [f"{sum(save.kind is kind for save in coming)} {kind.what} of about {shown_bytes(kind.bytes)}" for kind in kinds]
+    sizes = [f"{sum(save.kind is kind for save in coming)} {kind.what} of about {in_words(kind.bytes)}" for kind in kinds]
     need, free = most_bytes(coming) + MARGIN, free_bytes(folder) if free is None else free
-    line = f"disk: {' and '.join(sizes)}, at most {shown_bytes(need)} at a time, {shown_bytes(free)} free"
+    line = f"disk: {' and '.join(sizes)}, at most {in_words(need)} at a time, {in_words(free)} free"
     if need > free:
         told = f"--output_dir {folder}: too little room for what this run keeps ({line.removeprefix('disk: ')})"
         remedy = "save less often, keep fewer with --save_last_n_epochs 2 or --save_last_n_steps, or choose another folder"
@@ -83,8 +81,8 @@ def file_bytes(method: Any, model: Any, dtype: Any) -> int:
     )
 
 
-def state_bytes(method: Any, optimizer: Any) -> int:
-    """About the size of a state: trained weights and what the optimizer will remember of them."""
-    each = next((count for part, count in _MEMORY if part.lower() in type(optimizer).__name__.lower()), 8)
+def state_size(method: Any, optimizer: Any, name: str) -> int:
+    """About the size of a state in bytes: trained weights and what the optimizer of that name will remember of them."""
+    each = state_bytes(name)
     weights = sum(tensor.numel() * tensor.element_size() for module in method.modules() for tensor in module.state_dict().values())
-    return weights + each * sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+    return weights + round(each * sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"]))

@@ -19,6 +19,7 @@ from library.data.inspection import inspect as inspect_data
 from library.data.records import Scan, survey
 from library.data.scan_index import ScanIndex
 from library.errors import UserError
+from library.files import in_words
 from library.model.facts import ModelFacts, check_flags
 from library.model.facts import inspect as inspect_model
 from library.options.check import check
@@ -26,7 +27,7 @@ from library.options.declare import Script, values_of
 from library.training.caption_lengths import long_captions
 from library.training.checkpointer import FileNames
 from library.training.data_facts import tag_frequency
-from library.training.disk_need import DiskNeed, disk_need, in_words
+from library.training.disk_need import DiskNeed, disk_need
 from library.training.inputs import Inputs, blueprint_of, data_lines, planned
 from library.training.plan import plan_lines
 from library.training.samples import Samples

@@ -13,7 +13,7 @@ from library.hub import Repository, Uploads
 from library.model.generate import evaluating
 from library.options.declare import Script
 from library.training.checkpointer import Checkpointer, FileNames, Kept
-from library.training.disk_room import check_room, file_bytes, state_bytes
+from library.training.disk_room import check_room, file_bytes, state_size
 from library.training.ema import Ema
 from library.training.file_facts import FileFacts
 from library.training.inputs import Inputs
@@ -81,7 +81,7 @@ class RunEvents:
             saving.save_last_n_steps_state or saving.save_last_n_steps,
             with_saves=saving.save_state,
             what="states",
-            bytes=state_bytes(self._method, made.optimizer),
+            bytes=state_size(self._method, made.optimizer, made.name),
         )
         average_names = replace(names, name=f"{name or 'last'}-ema")
         averages = replace(files, names=average_names, write=self._write_average, what="averages") if ema else None

@@ -17,9 +17,8 @@ from library.options.declare import Script, values_of
 from library.training.inputs import Inputs
 from library.training.memory_estimate import MemoryCase, TextShape, UNetShape
 from library.training.method import Method
-from library.training.optimizer_table import BY_NAME, resolve_name
+from library.training.optimizer_table import resolve_name, state_bytes
 
-_UNKNOWN_STATE = 8.0  # bytes a value that an optimizer is taken to remember if the table does not know it: two float32
 _PARTS = ("text_encoder", "unet", "vae")  # in the order of loading
 
 
@@ -92,8 +91,7 @@ def _bytes_each(parameters: list[torch.Tensor]) -> float:
 
 
 def _optimizer_bytes(values: Mapping[str, Any]) -> float:
-    row = BY_NAME.get(resolve_name(values["optimizer_type"], values["use_8bit_adam"], values["use_lion_optimizer"]).lower())
-    return _UNKNOWN_STATE if row is None else row.state_bytes
+    return state_bytes(resolve_name(values["optimizer_type"], values["use_8bit_adam"], values["use_lion_optimizer"]))
 
 
 def _file_bytes(model: Any) -> dict[str, int]:

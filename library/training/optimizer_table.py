@@ -81,6 +81,15 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
 
 BY_NAME: Mapping[str, OptimizerRow] = MappingProxyType({row.name.lower(): row for row in OPTIMIZERS})
 
+ADAMS_STATE = 8.0  # bytes a weight of two float32 moments, which an optimizer outside of the table is taken to keep
+
+
+def state_bytes(name: str) -> float:
+    """Bytes that an optimizer remembers for each trained value; `name` is what `--optimizer_type` says or a class's, in any letter case."""
+    wanted = name.rpartition(".")[2].lower()
+    return next((row.state_bytes for row in OPTIMIZERS if wanted in (row.name.lower(), row.class_name.lower())), ADAMS_STATE)
+
+
 RATE_MEANS: Mapping[Kind, str] = MappingProxyType(
     {"plain": "the rate itself", "factor": "a factor, 1.0 expected", "relative": "unused: finds its own"}
 )

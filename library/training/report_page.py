@@ -15,7 +15,7 @@ from library.data.findings import LEVELS, Finding
 from library.data.sampler import SampleRequest
 from library.data.surroundings import counted
 from library.errors import UserError
-from library.training.disk_need import in_words
+from library.files import in_words
 from library.training.dry_run import Report
 from library.training.report_text import verdict
 

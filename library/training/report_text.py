@@ -8,7 +8,7 @@ from library.data.bucket_facts import BucketFacts
 from library.data.buckets import FilledData
 from library.data.findings import ERROR, LEVELS, NOTE, WARNING
 from library.data.surroundings import counted
-from library.training.disk_need import in_words
+from library.files import in_words
 from library.training.dry_run import Report
 
 MOST_TAGS = 20

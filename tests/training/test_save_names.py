@@ -123,7 +123,7 @@ def test_a_resumed_run_needs_room_for_what_is_left_only(tmp_path: Path) -> None:
 def test_too_little_room_is_told_before_the_training(tmp_path: Path, caplog) -> None:
     plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "with saves")
     line = check_room(plan, kinds, None, False, free=330 + MARGIN)
-    assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1.0 MB at a time, 1.0 MB free"
+    assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1 MiB at a time, 1 MiB free"
     with pytest.raises(UserError, match=r"too little room for what this run keeps .*--on_full_disk continue starts all the same"):
         check_room(plan, kinds, None, False, free=329 + MARGIN)
     check_room(plan, kinds, None, True, free=0)
