@@ -34,12 +34,22 @@ def read_tree(path: Path, what: str) -> dict[str, object]:
     return tree
 
 
+def read_metadata_table(path: Path, what: str) -> dict[str, object]:
+    """The table of a metadata file, image key -> entry, whatever its name ends like; UserError when it is none."""
+    table = _json(path, read_text(path, what), what)
+    if not isinstance(table, dict):
+        raise UserError(f'{what} {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}')
+    return table
+
+
 def _json(path: Path, text: str, what: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as fault:
-        line = text.splitlines()[fault.lineno - 1].strip() if text.strip() else ""
-        raise UserError(f"{what} {path}, line {fault.lineno}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}") from None
+        line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
+        cut = "; it ends in the middle, so it is cut short: take an older copy" if not text.rstrip().endswith(("}", "]")) else ""
+        place = f"{path}, line {fault.lineno}"
+        raise UserError(f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}") from None
 
 
 def _toml(path: Path, text: str, what: str) -> object:

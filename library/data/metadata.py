@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from library.data.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config_check import FAULTY
-from library.data.config_text import read_text
+from library.data.config_text import read_metadata_table
 from library.data.dataset_build import command_line_values, dataset_options, subset_faults
 from library.data.dataset_keys import DATASET, KEYS, NotAccepted
 from library.data.surroundings import counted, named
@@ -116,12 +115,7 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
 
 
 def _table(path: Path) -> dict[str, object]:
-    try:
-        table = json.loads(read_text(path, "metadata file"))
-    except json.JSONDecodeError as fault:
-        raise UserError(f"metadata file {path}, line {fault.lineno}: is not JSON: {fault.msg}") from None
-    if not isinstance(table, dict):
-        raise UserError(f'metadata file {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}')
+    table = read_metadata_table(path, "metadata file")
     if not table:
         raise UserError(f"metadata file {path}: has no entries")
     return table

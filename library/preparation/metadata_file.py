@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from library.data.config_text import read_text
+from library.data.config_text import read_metadata_table
 from library.errors import UserError
 from library.files import atomic_write
 
@@ -18,15 +18,7 @@ Metadata = dict[str, dict[str, Any]]  # image key -> caption, tags, train_resolu
 def read_metadata_file(path: Path, option: str) -> Metadata:
     """The file's entries in their order; UserError, naming `option`, when it is no such table. Nothing is changed or dropped."""
     what = f"{option}: metadata file"
-    text = read_text(path, what)
-    try:
-        table = json.loads(text)
-    except json.JSONDecodeError as fault:
-        cut = "; it ends in the middle, so it is cut short: take an older copy" if not text.rstrip().endswith(("}", "]")) else ""
-        place = f"line {fault.lineno}, column {fault.colno}"
-        raise UserError(f"{what} {path}, {place}: is not JSON: {fault.msg}{cut}") from None
-    if not isinstance(table, dict):
-        raise UserError(f'{what} {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}')
+    table = read_metadata_table(path, what)
     wrong = next((key for key, entry in table.items() if not isinstance(entry, dict)), None)
     if wrong is not None:
         raise UserError(f'{what} {path}: entry {wrong!r}: expected {{"caption": "…", "tags": "…"}}, found {table[wrong]!r:.60}')
