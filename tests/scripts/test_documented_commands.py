@@ -1,4 +1,4 @@
-"""Every full command on a script's page is accepted as it stands there, and trains on a tiny model."""
+"""Every full command on a script's page is accepted as it stands there, and trains the small model of the examples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from library.options.parse import parse
 from library.options.scripts import SCRIPTS
 from tests.scripts.running import run_in_process
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SMALL_MODEL = ROOT / "examples" / "small_model" / "small_sd.safetensors"
 BY_NAME: dict[str, type[Script]] = {spec.name: spec for spec in SCRIPTS}
 # What a test on a CPU has to say otherwise; the last of two values counts.
 ON_A_TEST = "--max_train_steps 2 --mixed_precision no --max_data_loader_n_workers 0".split()
@@ -34,14 +36,15 @@ def commands(page: str) -> list[list[str]]:
     return [line[next(place for place, word in enumerate(line) if word.endswith(".py")) :] for line in words]
 
 
-ALL = [(page, line) for page in ("train_db.md", "fine_tune.md", "train_textual_inversion.md") for line in commands(page)]
+PAGES = ("train_network.md", "train_db.md", "fine_tune.md", "train_textual_inversion.md")
+ALL = [(page, line) for page in PAGES for line in commands(page)]
 
 
 @pytest.fixture
-def work(tmp_path: Path, tiny_v1: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def work(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder that holds what the pages name."""
     monkeypatch.chdir(tmp_path)
-    shutil.copy(tiny_v1, "v1-5-pruned-emaonly.safetensors")
+    shutil.copy(SMALL_MODEL, "v1-5-pruned-emaonly.safetensors")
     for folder in ("my_dog", "dogs"):
         shutil.copytree(photos, Path("pictures", folder), ignore=shutil.ignore_patterns("0[3-9]*"))
     for name, content in CONFIGS.items():
@@ -59,7 +62,7 @@ def test_each_page_has_a_command_for_its_script() -> None:
 
 
 @pytest.mark.parametrize(("page", "line"), ALL, ids=[f"{page} {line[0]}" for page, line in ALL])
-def test_the_command_of_a_page_trains(page: str, line: list[str], work: Path, tiny_v1: Path) -> None:
+def test_the_command_of_a_page_trains(page: str, line: list[str], work: Path) -> None:
     options = parse(BY_NAME[line[0]], line[1:])
     small = ["--resolution", "64", "--min_bucket_reso", "64"] if "--in_json" in line else []
     steps = ["--max_train_epochs", "1"] if options.training.max_train_epochs else []
