@@ -111,9 +111,12 @@ def killed_again_and_again(options, tmp_path: Path, moments: list[str], seed: in
     for how in moments:
         made = options(f"parts{rounds}")
         state = newest_state(made["output_dir"])
-        met += killed(made | {"resume": state}, how, chance, seconds)
+        was_alive = killed(made | {"resume": state}, how, chance, seconds)
+        met += was_alive
         state = newest_state(made["output_dir"])
         if state is not None and read_own(state).state.step == UPDATES:  # through: begin again, other moments are left
+            if was_alive:  # after the last save, maybe in the middle of the manifest: the next start says that all is done, and tidies up
+                assert start(train_network.main, **made, resume=state) == 2
             ends_as(tmp_path / "whole", made["output_dir"])
             rounds += 1
     made = options(f"parts{rounds}")
