@@ -1,9 +1,10 @@
-"""Which captions are too long for the tokens asked for, known from the options alone, without torch."""
+"""Which captions are too long for the tokens asked for: found from the options alone, without torch, and told in a run."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from library.console import log
 from library.model.tokenizer import WINDOW, ClipTokenizer, too_long
 from library.options.declare import Script, values_of
 
@@ -20,3 +21,14 @@ def long_captions(options: Script, captions: Iterable[str], version: str | None)
     version = version or ("v2" if values["v2"] else "v1")
     tokenizer = ClipTokenizer(version, values["max_token_length"], bool(values.get("weighted_captions")), values["tokenizer_cache_dir"])
     return too_long(distinct, tokenizer.with_word(word, values["num_vectors_per_token"]) if word else tokenizer)
+
+
+def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown: int = 5) -> None:
+    """Warn of captions that do not fit into the tokens asked for, with the words that are lost (SPEC D14)."""
+    lost = too_long(captions, tokenizer)
+    if not lost:
+        return
+    examples = "; ".join(f"“{caption[:30]}…” loses “{words[:80]}{'…' if len(words) > 80 else ''}”" for caption, words in lost[:shown])
+    more = f" and {len(lost) - shown} more" if len(lost) > shown else ""
+    room = tokenizer.windows * WINDOW
+    log.warning(f"--max_token_length {room}: {len(lost)} captions are longer: {examples}{more}; 150 or 225 makes room, or shorten them")

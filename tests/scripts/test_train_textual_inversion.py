@@ -47,10 +47,10 @@ def train(kind: str, model: Path, config: Path, output: Path, **options: object)
 def test_not_one_weight_of_the_model_changes_and_the_optimizer_holds_the_new_vectors_only(
     kind: str, tiny_v1: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from library.training import assemble
+    from library.training import assemble, model_setup
 
     models, made = [], []
-    monkeypatch.setattr(assemble, "load", lambda *args, real=assemble.load, **more: models.append(real(*args, **more)) or models[-1])
+    monkeypatch.setattr(model_setup, "load", lambda *args, real=model_setup.load, **more: models.append(real(*args, **more)) or models[-1])
     monkeypatch.setattr(assemble, "make_optimizer", lambda *args, real=assemble.make_optimizer: made.append(real(*args)) or made[-1])
     assert train(kind, tiny_v1, config, tmp_path, num_vectors_per_token=3, init_word="cat", save_model_as="safetensors") == 0
     before = load(tiny_v1)

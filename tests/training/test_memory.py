@@ -115,11 +115,11 @@ def test_float8_weights_train_and_give_nearly_the_same_network(lora, tmp_path: P
 
 
 def test_the_vaes_options_reach_the_vae(lora, monkeypatch) -> None:
-    from library.training import assemble
+    from library.training import model_setup
 
     loaded = []
-    real = assemble.load
-    monkeypatch.setattr(assemble, "load", lambda *given, **named: loaded.append(real(*given, **named)) or loaded[-1])
+    real = model_setup.load
+    monkeypatch.setattr(model_setup, "load", lambda *given, **named: loaded.append(real(*given, **named)) or loaded[-1])
     assert lora("out", vae_slicing=True, vae_tiling=True, no_half_vae=True, mixed_precision="bf16", max_train_steps=1) == 0
     (model,) = loaded
     assert model.vae.use_slicing and model.vae.use_tiling and not model.half_vae

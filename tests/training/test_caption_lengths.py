@@ -1,10 +1,10 @@
-"""What is told while a run is put together."""
+"""Captions that do not fit into the tokens asked for are told in a run, with what they lose."""
 
 import logging
 
 from library.console import log
 from library.model.tokenizer import ClipTokenizer
-from library.training.assemble import tell_long_captions
+from library.training.caption_lengths import tell_long_captions
 
 
 def told(captions: list[str], caplog, **settings) -> str:

@@ -1,0 +1,65 @@
+"""The batches of a run: cut by the sampler, loaded by workers, told of where an image could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from library.data.batch import Batch
+from library.data.dataset import TrainingDataset
+from library.data.latent_cache import LatentCache
+from library.data.loader import EpochLoader, worker_count
+from library.data.sampler import EpochSampler
+from library.model.tokenizer import without_padding
+from library.training.foundation import Foundation
+from library.training.unreadable import UnreadableImages
+
+READERS = 2  # loader workers that read cached latents
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What the loop trains on: `batches(epoch, start)` gives this process's batches of that epoch from batch `start` on."""
+
+    batches: Callable[[int, int], Iterable[Batch]]
+    sampler: EpochSampler
+    unreadable: UnreadableImages  # with those that the batches have met
+
+
+def make_feed(run: Foundation, model: Any, cache: LatentCache | None) -> Feed:
+    """Batches of latents where `cache` has them, else of images."""
+    unreadable = UnreadableImages(cache.unreadable if cache else ())
+    sampler = run.inputs.sampler(run.state.seed)
+    sampler.leave_out(run.state.left_out)
+    loader, adapt = _loader(run, model, sampler, cache), adapter(run.values)
+
+    def batches(epoch: int, start: int) -> Iterable[Batch]:
+        return map(adapt, map(unreadable.noted, loader.epoch(epoch, start)))
+
+    return Feed(batches, sampler, unreadable)
+
+
+def _loader(run: Foundation, model: Any, sampler: EpochSampler, cache: LatentCache | None) -> EpochLoader:
+    plan, data = run.inputs.plan, run.options.data
+    rewrite = run.method.rewrite_caption
+    dataset = TrainingDataset(run.inputs.data, model.tokenizer, rewrite, cache is None, plan.updates, plan.accumulation, cache)
+    workers = worker_count(data.max_data_loader_n_workers)
+    if cache is not None:  # nothing is left to decode, at most to be read
+        workers = 0 if cache.in_memory else min(workers, READERS)
+    pinned = run.device.type == "cuda"
+    return EpochLoader(dataset, sampler, run.accelerator.process_index, workers, data.persistent_data_loader_workers, pinned)
+
+
+def adapter(values: dict[str, Any]) -> Callable[[Batch], Batch]:
+    """What the options do to a batch before it is trained on: `--no_token_padding` takes the padding of its captions away."""
+    return _unpadded if values.get("no_token_padding") else _as_it_is
+
+
+def _unpadded(batch: Batch) -> Batch:
+    input_ids, token_weights = without_padding(batch.input_ids, batch.token_weights)
+    return replace(batch, input_ids=input_ids, token_weights=token_weights)
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,76 @@
+"""The model of a run: loaded as the options ask, the method attached to it, at the weights that training begins or goes on with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from library.console import log
+from library.model.attention import set_attention
+from library.model.load import load
+from library.seeds import fold
+from library.training.caption_lengths import tell_long_captions
+from library.training.foundation import Foundation
+from library.training.old_state_files import load_old_weights
+from library.training.precision import frozen_dtype, settle_dtypes, trained_dtype
+from library.training.state_files import load_weights
+
+
+def ready_model(run: Foundation) -> Any:
+    """The `StableDiffusion` that the run trains, its method attached and its tokenizer the one that captions are read with.
+
+    Raises UserError for files that do not fit.
+    """
+    method, resumed = run.method, run.inputs.resumed
+    model = _loaded(run)
+    tell_long_captions((record.caption for record in run.inputs.data.records), model.tokenizer)
+    torch.manual_seed(fold(run.state.seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
+    method.attach(model)
+    settle_dtypes(model, method, run.options.training)
+    if resumed and resumed.old:
+        load_old_weights(resumed.old, method)
+    elif resumed:
+        load_weights(resumed.folder, method)
+    if run.state.step:
+        method.go_on(run.state.step)
+    if run.options.training.gradient_checkpointing:
+        _checkpoint_gradients(model)
+    return model
+
+
+def _loaded(run: Foundation) -> Any:
+    given, values, training = run.options.model, run.values, run.options.training
+    log.info(f"loading {given.pretrained_model_name_or_path}")
+    all_of_it = run.method.full_precision
+    kept_dtype = trained_dtype(training.full_fp16, training.full_bf16) if all_of_it else frozen_dtype(training.mixed_precision)
+    model = load(
+        given.pretrained_model_name_or_path,
+        given.v2,
+        given.v_parameterization,
+        given.vae,
+        kept_dtype,
+        given.tokenizer_cache_dir,
+        given.max_token_length,
+        vae_dtype=torch.float32 if training.no_half_vae else None,
+        device=run.device if training.lowram else "cpu",
+    )
+    model.half_vae = not training.no_half_vae
+    if training.vae_slicing:
+        model.vae.enable_slicing()
+    if training.vae_tiling:
+        model.vae.enable_tiling()
+    if values.get("weighted_captions"):
+        model.tokenizer = model.tokenizer.with_settings(model.tokenizer.windows, weighted=True)
+    xformers = values["xformers"] or values.get("diffusers_xformers")
+    attention = "xformers" if xformers else "mem_eff" if values["mem_eff_attn"] else "sdpa"
+    set_attention(model.unet, model.vae, attention)
+    model.zero_terminal_snr = values["zero_terminal_snr"]
+    return model
+
+
+def _checkpoint_gradients(model: Any) -> None:
+    model.unet.enable_gradient_checkpointing()
+    # transformers gives the method a new name; 5.17 has the old one only
+    enable = getattr(model.text_encoder, "activation_checkpointing_enable", None) or model.text_encoder.gradient_checkpointing_enable
+    enable()
