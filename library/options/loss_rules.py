@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from library.options.check import Given
+from library.options.given import Given
 
 
 def noise_and_loss(given: Given) -> Iterator[str]:
     """What contradicts what among the options of noise and loss."""
+    if given.adaptive_noise_scale is not None and given.noise_offset is None:
+        yield f"{given.at('adaptive_noise_scale')}: changes the noise offset, and none is given; add --noise_offset 0.1 or leave it out"
+    if given.scale_v_pred_loss_like_noise_pred and not given.v_parameterization:
+        yield f"{given.at('scale_v_pred_loss_like_noise_pred')}: is for models trained with --v_parameterization only; leave it out"
     if given.noise_offset_random_strength and not given.noise_offset:
         yield f"{given.at('noise_offset_random_strength')}: draws strengths up to --noise_offset, which is missing; add --noise_offset 0.1"
     if given.ip_noise_gamma_random_strength and not given.ip_noise_gamma:

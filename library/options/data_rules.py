@@ -1,0 +1,66 @@
+"""What contradicts what among the options that say which images are trained on, and how they are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from library.options.given import Given
+
+
+def data_source(given: Given) -> Iterator[str]:
+    """Where the images come from: said once, and in full."""
+    old = [field for field in ("train_data_dir", "reg_data_dir", "in_json") if getattr(given, field) is not None]
+    if given.dataset_config is not None:
+        for field in old:
+            yield f"{given.at(field)}: cannot be used together with --dataset_config, which names the images itself; leave one of them out"
+    elif given.train_data_dir is None:
+        reason = f"; {given.at(old[0])} alone is not enough" if old else ""
+        yield f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}"
+    elif given.reg_data_dir is not None and given.in_json is not None:
+        yield f"{given.at('reg_data_dir')}: regularization images cannot be used together with --in_json; leave one of them out"
+    if given.dataset_config is None and given.train_data_dir is not None and given.in_json is None and given.resolution is None:
+        yield "--resolution is missing: --train_data_dir needs the size to train at, such as --resolution 512"
+
+
+def resolution(given: Given) -> Iterator[str]:
+    """A size that can be read and trained at."""
+    if given.resolution is None:
+        return
+    try:
+        sides = [int(side) for side in given.resolution.replace("x", ",").split(",")]
+    except ValueError:
+        sides = []
+    if not 1 <= len(sides) <= 2 or min(sides) < 1 or "x" in given.resolution:
+        yield f"{given.at('resolution')}: expected pixels as 512 or width,height as 512,768, not {given.resolution!r}"
+    elif given.train_data_dir is not None and not given.enable_bucket and any(side % 8 for side in sides):
+        nearest = ",".join(str(max(8, round(side / 8) * 8)) for side in sides)
+        yield f"{given.at('resolution')}: each side must be a multiple of 8 pixels, not {given.resolution}; the nearest is {nearest}"
+
+
+def buckets(given: Given) -> Iterator[str]:
+    """Sides of buckets that exist."""
+    if given.min_bucket_reso > given.max_bucket_reso:
+        yield (
+            f"{given.at('min_bucket_reso')}: {given.min_bucket_reso} is more than --max_bucket_reso {given.max_bucket_reso}; "
+            "the smallest side cannot exceed the largest"
+        )
+    if given.bucket_reso_steps % 8:
+        steps = given.bucket_reso_steps
+        yield f"{given.at('bucket_reso_steps')}: must be a multiple of 8 pixels, not {steps}; the nearest is {max(8, round(steps / 8) * 8)}"
+
+
+def augmentation(given: Given) -> Iterator[str]:
+    """What changes the images in each epoch, beside latents that are made once."""
+    for cache in ("cache_latents", "cache_latents_to_disk"):
+        for field in ("color_aug", "random_crop", "face_crop_aug_range"):
+            if getattr(given, cache) and getattr(given, field):
+                yield f"{given.at(field)}: changes the images in each epoch and cannot be used with --{cache}; leave one of them out"
+    if given.face_crop_aug_range is not None:
+        try:
+            low, high = (float(part) for part in given.face_crop_aug_range.split(","))
+            fits = 1 <= low <= high
+        except ValueError:
+            fits = False
+        if not fits:
+            found = given.face_crop_aug_range
+            yield f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {found!r}"

@@ -1,0 +1,78 @@
+"""What is wrong, or hardly meant so, with the options of the model, its precision and what is trained of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from library.options.given import Given
+from library.options.presence import is_module
+from library.options.suggest import closest
+
+
+def attention(given: Given) -> Iterator[str]:
+    """One way of attention."""
+    chosen = [field for field in ("xformers", "mem_eff_attn", "sdpa") if getattr(given, field)]
+    if len(chosen) > 1:
+        yield f"{given.at(chosen[0])}: cannot be used together with {' and '.join('--' + field for field in chosen[1:])}; choose one"
+
+
+def precision(given: Given) -> Iterator[str]:
+    """Precisions that go together, and with what is trained."""
+    if given.full_fp16 and given.full_bf16:
+        yield f"{given.at('full_bf16')}: cannot be used together with --full_fp16; choose one"
+        return
+    for field, needed in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
+        if getattr(given, field) and given.mixed_precision != needed:
+            yield f"{given.at(field)}: needs --mixed_precision {needed} (it is {given.mixed_precision})"
+    if given.fp8_base and given.options.name in ("train_db.py", "fine_tune.py"):
+        yield (
+            f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, and this script trains the weights themselves; "
+            "use --full_bf16, or train a LoRA with train_network.py"
+        )
+    elif given.fp8_base and given.network_module and not given.network_module.startswith("networks."):
+        yield (
+            f"{given.at('fp8_base')}: {given.network_module} reads the model's weights itself and does not know float8; "
+            "use --network_module networks.lora, or leave --fp8_base out"
+        )
+
+
+def network(given: Given) -> Iterator[str]:
+    """A network that can be imported, trains something, and knows its rank."""
+    if given.network_module and not is_module(given.network_module):
+        name = given.network_module
+        near = closest(name.removesuffix(".py").strip("./\\").replace("/", ".").replace("\\", "."), ["networks.lora", "lycoris.kohya"])
+        package = {"lycoris": "lycoris-lora"}.get(name.partition(".")[0], "its package")
+        remedy = f"did you mean {near}?" if near and near != name else f"install {package} first, or use networks.lora"
+        yield f"{given.at('network_module')}: there is no module {name}; {remedy}"
+    if given.network_train_unet_only and given.network_train_text_encoder_only:
+        yield f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained"
+    if given.dim_from_weights and given.network_weights is None:
+        yield f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing"
+    weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
+    if len(factors) > len(weights):
+        yield f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights; give one for each file"
+
+
+def full_model(given: Given) -> Iterator[str]:
+    """What only scripts that train the model itself have."""
+    if given.no_token_padding and (given.max_token_length or 75) > 75:
+        yield f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out"
+    both = [field for field in ("mem_eff_attn", "sdpa") if getattr(given, field)]
+    if given.diffusers_xformers and both:
+        yield f"{given.at('diffusers_xformers')}: cannot be used together with --{both[0]}; choose one"
+
+
+def word(given: Given) -> Iterator[str]:
+    """One beginning for a new word."""
+    if given.weights and given.init_word:
+        yield f"{given.at('init_word')}: cannot be used with --weights, which says where training starts; leave one of them out"
+
+
+def model_remarks(given: Given) -> Iterator[str]:
+    """What has no effect on what is trained."""
+    if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:
+        yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
+    if given.use_object_template and given.use_style_template:
+        yield f"{given.at('use_style_template')}: has no effect beside --use_object_template; leave one of them out"
+    if given.base_weights_multiplier and len(given.base_weights_multiplier) < len(given.base_weights):
+        yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"

@@ -1,0 +1,92 @@
+"""What is wrong, or hardly meant so, with the options of what a run writes: products, states, samples, logs, uploads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from library.options.given import Given
+from library.options.presence import is_module, writable
+
+
+def saving(given: Given) -> Iterator[str]:
+    """Folders that can be written, and a name that a file can have."""
+    if given.output_dir is not None:
+        yield from writable(given, "output_dir")
+    if given.logging_dir is not None:
+        yield from writable(given, "logging_dir")
+    name = given.output_name or ""
+    bad = sorted(set(name) & set("/\\" + ('<>:"|?*' if os.name == "nt" else "")))
+    if bad:
+        yield f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir"
+
+
+def sampling(given: Given) -> Iterator[str]:
+    """Samples that have their prompts."""
+    for field in ("sample_every_n_steps", "sample_every_n_epochs", "sample_at_first"):
+        if getattr(given, field) and given.sample_prompts is None:
+            yield f"{given.at(field)}: needs --sample_prompts, the file with the prompts of the samples"
+
+
+def logs(given: Given) -> Iterator[str]:
+    """Logs that have their folder and package."""
+    if given.log_with is not None and given.log_with != "wandb" and given.logging_dir is None:
+        yield f"{given.at('log_with')}: {given.log_with} needs --logging_dir, the folder of the log"
+    if given.log_with in ("wandb", "all") and not is_module("wandb"):
+        yield f"{given.at('log_with')}: {given.log_with} needs the package wandb: pip install wandb"
+
+
+def hub(given: Given) -> Iterator[str]:
+    """Names on the Hub, and what there is to send there and to fetch."""
+    name = given.huggingface_repo_id
+    if name is not None and (name.count("/") != 1 or not all(name.split("/"))):
+        yield f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {name!r}"
+    if given.huggingface_repo_type not in (None, "model", "dataset", "space"):
+        yield f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {given.huggingface_repo_type!r}"
+    if given.resume_from_huggingface and given.resume is None:
+        yield f"{given.at('resume_from_huggingface')}: needs --resume, the state's name on the Hub (owner/repository/path:revision:type)"
+    if given.save_state_to_huggingface and not given.save_state:
+        yield f"{given.at('save_state_to_huggingface')}: needs --save_state; without it there are no states to upload"
+
+
+def sampling_remarks(given: Given) -> Iterator[str]:
+    """Samples that are never made."""
+    if given.sample_prompts is not None and not (given.sample_every_n_steps or given.sample_every_n_epochs or given.sample_at_first):
+        yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
+
+
+def saving_remarks(given: Given) -> Iterator[str]:
+    """What has no effect on files, states and where a run begins."""
+    if given.save_last_n_epochs is not None and given.save_every_n_epochs is None and given.save_n_epoch_ratio is None:
+        yield f"{given.at('save_last_n_epochs')}: has no effect without --save_every_n_epochs"
+    if given.save_last_n_steps is not None and given.save_every_n_steps is None:
+        yield f"{given.at('save_last_n_steps')}: has no effect without --save_every_n_steps"
+    if given.skip_until_initial_step and given.initial_step is None and given.initial_epoch is None and given.resume is None:
+        yield f"{given.at('skip_until_initial_step')}: has no effect without --initial_step"
+    if given.initial_step is not None and given.initial_epoch is not None:
+        yield f"{given.at('initial_epoch')}: has no effect beside --initial_step"
+    for field in ("save_last_n_epochs_state", "save_last_n_steps_state"):
+        if getattr(given, field) is not None and not given.save_state:
+            yield f"{given.at(field)}: has no effect without --save_state"
+    if given.report_html is not None and not given.dry_run:
+        yield f"{given.at('report_html')}: has no effect without --dry_run"
+    if given.resume_lr != "keep" and given.resume is None:
+        yield f"{given.at('resume_lr')}: has no effect without --resume"
+    if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
+        yield f"{given.at('output_name')}: give it without the ending, which is added"
+
+
+def log_remarks(given: Given) -> Iterator[str]:
+    """What no log is told."""
+    for field in ("log_prefix", "log_tracker_name", "log_tracker_config"):
+        if getattr(given, field) is not None and given.logging_dir is None and given.log_with != "wandb":
+            yield f"{given.at(field)}: has no effect without --logging_dir"
+    if given.wandb_api_key is not None and given.log_with not in ("wandb", "all"):
+        yield f"{given.at('wandb_api_key')}: has no effect without --log_with wandb"
+
+
+def hub_remarks(given: Given) -> Iterator[str]:
+    """What is said of uploads that are not made."""
+    for field in ("huggingface_path_in_repo", "huggingface_repo_visibility", "save_state_to_huggingface", "async_upload"):
+        if getattr(given, field) and given.huggingface_repo_id is None:
+            yield f"{given.at(field)}: has no effect without --huggingface_repo_id"

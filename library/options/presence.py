@@ -1,0 +1,70 @@
+"""What options name is there: folders, files, packages; and what they want written can be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+from library.options.given import Given
+from library.options.suggest import missing_path
+
+
+def paths(given: Given) -> Iterator[str]:
+    """Everything that must already be there is there, and is what it should be: a file or a folder."""
+    for field in ("train_data_dir", "reg_data_dir", "conditioning_data_dir"):
+        value = getattr(given, field)
+        if value is not None and Path(value).is_file():
+            yield f"{given.at(field)}: {value} is a file; give the folder"
+        elif value is not None and not Path(value).is_dir():
+            yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=True)}"
+    if given.resume is not None and not given.resume_from_huggingface and not Path(given.resume).is_dir():
+        found = "is a file; give the folder" if Path(given.resume).exists() else missing_path(Path(given.resume), folder=True)
+        yield f"{given.at('resume')}: {given.resume}: {found}"
+    for field in ("dataset_config", "in_json", "network_weights", "weights", "sample_prompts", "log_tracker_config"):
+        value = getattr(given, field)
+        if value is not None:
+            yield from _file(given, field, Path(value))
+    for value in given.base_weights or ():
+        yield from _file(given, "base_weights", Path(value))
+    for field in ("pretrained_model_name_or_path", "vae"):
+        value = getattr(given, field)
+        if value is not None and not Path(value).exists() and _is_path(value):
+            yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=not Path(value).suffix)}"
+
+
+def is_module(name: str) -> bool:
+    """Whether the module can be there, as far as it shows without importing a package that may be large."""
+    package, _, rest = name.partition(".")
+    try:
+        found = find_spec(package)
+        return found is not None and (package != "networks" or not rest or find_spec(name) is not None)
+    except (ImportError, ValueError):
+        return False
+
+
+def writable(given: Given, field: str) -> Iterator[str]:
+    """What keeps the folder of an option from being made or written to."""
+    folder = Path(getattr(given, field))
+    standing = next((part for part in (folder, *folder.absolute().parents) if part.exists()), None)
+    if standing is None:
+        yield f"{given.at(field)}: {folder}: there is no such drive; give a folder that can be made"
+    elif not standing.is_dir():
+        which = f"{folder}: " if folder != standing else ""
+        yield f"{given.at(field)}: {which}{standing} is a file, not a folder; give another folder"
+    elif not os.access(standing, os.W_OK | os.X_OK):
+        yield f"{given.at(field)}: {folder}: no right to write in {standing}; give another folder"
+
+
+def _file(given: Given, field: str, path: Path) -> Iterator[str]:
+    if path.is_dir():
+        yield f"{given.at(field)}: {path} is a folder; give the file itself"
+    elif not path.exists():
+        yield f"{given.at(field)}: {path}: {missing_path(path)}"
+
+
+def _is_path(name: str) -> bool:
+    """Whether a model's name can only be a path, not a Hugging Face id such as owner/model."""
+    ending = Path(name).suffix.lower() in (".ckpt", ".safetensors", ".pt", ".pth", ".bin")
+    return ending or "\\" in name or name.startswith((".", "/", "~")) or name.count("/") > 1 or name[1:2] == ":" or name.endswith("/")
