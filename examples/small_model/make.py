@@ -22,7 +22,7 @@ from examples.small_model.scenes import draw, random_scene
 from examples.small_model.train_vae import SIDE, train_vae
 from library.console import log, run_script, setup
 
-PICTURES, BATCH = 4000, 48
+BATCH = 48
 UNET_WIDTHS = (64, 64, 64, 96)  # multiples of the 32 norm groups and the 8 heads that every v1 model has
 TEXT_WIDTH, TEXT_LAYERS = 64, 2
 
@@ -34,11 +34,17 @@ class Lesson:
     autoencoder: int
     updates: int
     learning_rate: float
+    pictures: int = 4000
     more: str = ""
 
 
-# The first lesson is learnt while the autoencoder is half done; what it teaches is of use to the second, which wants finer latents.
-LESSONS = (Lesson(1, 2000, 1.5e-3), Lesson(2, 3600, 1e-3, "--min_snr_gamma 5"))
+# The first lesson is learnt while the autoencoder is half done; what it teaches is of use to the second, which wants finer latents. The
+# third goes over three times as many pictures, for the small crosses and stars that the second had left with too few arms.
+LESSONS = (
+    Lesson(1, 2000, 1.5e-3),
+    Lesson(2, 3600, 1e-3, more="--min_snr_gamma 5"),
+    Lesson(2, 5000, 1e-3, pictures=12000, more="--min_snr_gamma 5"),
+)
 
 
 def main() -> None:
@@ -60,18 +66,18 @@ def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, 
     vae, vae_figures = train_vae(work / "vae", share, seed)
     model = work / "untrained.safetensors"
     write_untrained(model, vae, seed)
-    write_pictures(work / "pictures", max(BATCH, round(PICTURES * share)), seed)
     told = []
     for number, lesson in enumerate(LESSONS, 1):
         began, updates = time.time(), max(2, round(lesson.updates * share))
-        model = train(model, lesson, work / f"lesson{number}", updates, seed + number - 1)
+        pictures = write_pictures(work, max(BATCH, round(lesson.pictures * share)), seed)
+        model = train(model, lesson, pictures, work / f"lesson{number}", updates, seed + number - 1)
         told.append(asdict(lesson) | {"updates": updates, "seconds": round(time.time() - began)})
     out.parent.mkdir(parents=True, exist_ok=True)
     write_result(model, vae, out)
     figures = {
         "seed": seed,
         "autoencoder": vae_figures,
-        "diffusion": {"lessons": told, "batch": BATCH, "pictures": PICTURES, "seconds": sum(one["seconds"] for one in told)},
+        "diffusion": {"lessons": told, "batch": BATCH, "seconds": sum(one["seconds"] for one in told)},
         "bytes": out.stat().st_size,
         "seconds": vae_figures["seconds"] + sum(one["seconds"] for one in told),
     }
@@ -116,25 +122,27 @@ def write_result(model: Path, vae: torch.nn.Module, out: Path) -> None:
     save_checkpoint(finished, out, torch.float16)
 
 
-def write_pictures(folder: Path, count: int, seed: int) -> None:
-    """`count` drawn scenes, each with its caption beside it."""
-    if folder.exists() and len(list(folder.glob("*.png"))) == count:
-        return
+def write_pictures(work: Path, count: int, seed: int) -> Path:
+    """A folder with `count` drawn scenes, each with its caption beside it; fewer are the first ones of more."""
+    folder = work / f"pictures{count}"
+    if folder.exists() and len(list(folder.glob("*.caption"))) == count:
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     rng = random.Random(seed)
     for number in range(count):
         shown = random_scene(rng)
         draw(shown.scene, SIDE).save(folder / f"{number:05d}.png")
         (folder / f"{number:05d}.caption").write_text(shown.caption, encoding="utf-8")
+    return folder
 
 
-def train(model: Path, lesson: Lesson, folder: Path, updates: int, seed: int) -> Path:
+def train(model: Path, lesson: Lesson, pictures: Path, folder: Path, updates: int, seed: int) -> Path:
     """Train U-Net and text encoder with train_db.py; every tenth caption is left out, for classifier-free guidance. The result's path."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "pictures.toml"
     config.write_text(
         f"[general]\nresolution = {SIDE}\nbatch_size = {BATCH}\ncaption_dropout_rate = 0.1\n\n"
-        f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{folder.parent / 'pictures'}'\n",
+        f"[[datasets]]\n[[datasets.subsets]]\nimage_dir = '{pictures}'\n",
         encoding="utf-8",
     )
     command = f"""
