@@ -1,9 +1,14 @@
 """What all tests share: no hub, no GPU, one thread a process, and small models and photographs made once a session."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.listening import Heard
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two test processes with two threads each would fight for two cores
@@ -14,6 +19,15 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
     """Tests give the same figures on a machine with a GPU."""
     if "gpu" not in request.keywords:
         monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+
+
+@pytest.fixture
+def heard() -> "Iterator[Heard]":
+    """What the suite's logger says during the test; use it rather than caplog, which hears that logger never, once or twice."""
+    from tests.listening import listening
+
+    with listening() as heard:
+        yield heard
 
 
 @pytest.fixture(scope="session")

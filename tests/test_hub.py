@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from library import console
 from library.errors import UserError
 from library.hub import Repository, StateName, Uploads, fetch_state, state_name
 from tests.hub_server import FakeHub, fake_hub, let_in
+from tests.listening import Heard
 
 
 @pytest.fixture
@@ -32,13 +32,6 @@ def uploads(**changes: object) -> Uploads:
 def saved(folder: Path, name: str = "cat.safetensors", content: bytes = b"weights") -> Path:
     (folder / name).write_bytes(content)
     return folder / name
-
-
-@pytest.fixture
-def told(caplog: pytest.LogCaptureFixture):
-    caplog.set_level(logging.INFO, logger="sd")
-    logging.getLogger("sd").propagate = True
-    return lambda level=logging.WARNING: [record.getMessage() for record in caplog.records if record.levelno == level]
 
 
 def test_a_file_and_a_folder_arrive_in_a_new_private_repository(hub: FakeHub, tmp_path: Path) -> None:
@@ -69,16 +62,16 @@ def test_only_the_word_public_makes_a_repository_public(hub: FakeHub, tmp_path: 
     assert list(hub.files(f"{kind}s/me/x")) == ["cat.safetensors"]
 
 
-def test_uploading_privately_into_a_public_repository_is_told(hub: FakeHub, tmp_path: Path, told) -> None:
+def test_uploading_privately_into_a_public_repository_is_told(hub: FakeHub, tmp_path: Path, heard: Heard) -> None:
     hub.add("models/me/x", {}, private=False)
     sent = uploads()
     sent.upload(saved(tmp_path))
     sent.close()
-    assert told() == ["--huggingface_repo_id me/x: is public already; what is uploaded there can be seen by everyone"]
+    assert heard.warnings == ["--huggingface_repo_id me/x: is public already; what is uploaded there can be seen by everyone"]
     assert sent.done == 1
 
 
-def test_a_passing_fault_is_tried_again_and_a_lasting_one_counted_and_tried_at_the_end(hub: FakeHub, tmp_path: Path, told) -> None:
+def test_a_passing_fault_is_tried_again_and_a_lasting_one_counted_and_tried_at_the_end(hub: FakeHub, tmp_path: Path, heard: Heard) -> None:
     hub.faults[:] = [409]
     sent = uploads()
     sent.upload(saved(tmp_path, "a.safetensors"))
@@ -86,7 +79,7 @@ def test_a_passing_fault_is_tried_again_and_a_lasting_one_counted_and_tried_at_t
     hub.faults[:] = [409] * 20  # (5xx huggingface_hub itself tries again, for half a minute)
     sent.upload(saved(tmp_path, "b.safetensors"))
     assert (sent.done, sent.failed) == (1, 1)
-    (warning,) = told()
+    (warning,) = heard.warnings
     assert "b.safetensors could not be uploaded (" in warning and "409" in warning and warning.endswith("training goes on")
     hub.faults.clear()
     sent.close()
@@ -94,26 +87,26 @@ def test_a_passing_fault_is_tried_again_and_a_lasting_one_counted_and_tried_at_t
     assert sorted(hub.files("models/me/x")) == ["runs/1/a.safetensors", "runs/1/b.safetensors"]
 
 
-def test_a_wrong_token_is_told_at_once_without_showing_it_and_never_raised(hub: FakeHub, tmp_path: Path, told) -> None:
+def test_a_wrong_token_is_told_at_once_without_showing_it_and_never_raised(hub: FakeHub, tmp_path: Path, heard: Heard) -> None:
     console.keep_secret("hf_wrong")
     sent = uploads(token="hf_wrong")
     sent.upload(saved(tmp_path))
     sent.close()
     assert (sent.done, sent.failed) == (0, 1)
-    first, second = told()
+    first, second = heard.warnings
     assert first.startswith("--huggingface_repo_id me/x: the repository cannot be reached (") and "401" in first
     assert "cat.safetensors could not be uploaded (" in second and "401" in second and "check --huggingface_token" in second
     assert "hf_wrong" not in first + second
 
 
-def test_a_token_that_breaks_a_header_is_not_repeated_in_the_error(hub: FakeHub, tmp_path: Path, told) -> None:
+def test_a_token_that_breaks_a_header_is_not_repeated_in_the_error(hub: FakeHub, tmp_path: Path, heard: Heard) -> None:
     secret = "hf_bad\nvalue"
     console.keep_secret(secret)
     sent = uploads(token=secret)
     sent.upload(saved(tmp_path))
     sent.close()
-    assert sent.failed == 1 and told()
-    assert not [line for line in told() if "hf_bad" in line]
+    assert sent.failed == 1 and heard.warnings
+    assert not [line for line in heard.warnings if "hf_bad" in line]
 
 
 def test_in_the_background_training_goes_on_until_a_file_has_to_go(hub: FakeHub, tmp_path: Path) -> None:

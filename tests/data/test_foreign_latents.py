@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
 
 from library.data.buckets import Placement
@@ -16,9 +14,10 @@ from library.data.latent_files import cache_file, crop_ltrb, read_latents
 from library.data.latent_plan import NEW, NO_MIRROR, OLDER, OTHER_CROP, tell
 from tests.data.latent_material import RULES, foreign, made, read, reasons
 from tests.data.material import photo
+from tests.listening import Heard
 
 
-def test_files_of_older_suites_are_read_where_shape_and_size_are_right(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_of_older_suites_are_read_where_shape_and_size_are_right(folder: Path, heard: Heard) -> None:
     cat = folder / "cat"
     latents = foreign(cat, "00.npz")
     foreign(cat, "01.npz", (16, 8))  # another resolution
@@ -29,10 +28,8 @@ def test_files_of_older_suites_are_read_where_shape_and_size_are_right(folder: P
     data = read(folder)
     source = look(data, RULES)
     assert reasons(data) == {NEW: [f"{n:02}.png" for n in range(4)], OTHER_CROP: ["01.png", "02.png"], OLDER: ["04.png"]}
-    with caplog.at_level(logging.INFO, "sd"):
-        logging.getLogger("sd").propagate = True
-        tell(source.verdicts.values())
-    assert "2 are of another program" in caplog.messages[1]
+    tell(source.verdicts.values())
+    assert "2 are of another program" in heard.lines[1]
     cache, encoded = made(data)
     assert encoded == 7
     first = next(index for index, record in enumerate(data.records) if record.path == cat / "00.png")

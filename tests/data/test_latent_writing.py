@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import subprocess
 import sys
@@ -23,13 +22,12 @@ from library.data.latent_files import cache_file, read_binding, read_latents
 from library.data.latent_plan import CacheRules
 from tests.data.latent_material import RULES, Counting, all_latents, made, read
 from tests.data.material import photos
+from tests.listening import Heard
 
 ROOT = Path(__file__).parents[2]
 
 
-def test_a_full_disk_is_told_in_one_line_and_the_rest_stays_in_memory(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_full_disk_is_told_in_one_line_and_the_rest_stays_in_memory(folder: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard) -> None:
     written = Counter()
     real = latent_build.write_latents
 
@@ -41,10 +39,8 @@ def test_a_full_disk_is_told_in_one_line_and_the_rest_stays_in_memory(
 
     monkeypatch.setattr(latent_build, "write_latents", full)
     data = read(folder)
-    logging.getLogger("sd").propagate = True
-    with caplog.at_level(logging.WARNING, "sd"):
-        cache, encoded = made(data)
-    (line,) = caplog.messages
+    cache, encoded = made(data)
+    (line,) = heard.warnings
     assert "latents of 3 images stay in memory" in line and "No space left" in line and str(folder / "cat") in line
     assert encoded == 9 and cache.in_memory
     assert torch.equal(all_latents(data, cache), all_latents(data, made(data, CacheRules())[0]))
@@ -66,20 +62,16 @@ def small_disk(tmp_path: Path, long_ago: None) -> Iterator[Path]:
     subprocess.run(["umount", place], check=True)
 
 
-def test_a_file_system_that_is_really_full_gives_the_same_and_holds_no_half_file(
-    small_disk: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_system_that_is_really_full_gives_the_same_and_holds_no_half_file(small_disk: Path, heard: Heard) -> None:
     photos(small_disk / "dog", 4, (100, 64))
     photos(small_disk / "cat", 5, (64, 70))
     data = read(small_disk)
     left = os.statvfs(small_disk)
     (small_disk / "rest").write_bytes(bytes(left.f_bavail * left.f_frsize - 20_000))  # room for two or three entries
-    logging.getLogger("sd").propagate = True
-    with caplog.at_level(logging.WARNING, "sd"):
-        cache, encoded = made(data)
+    cache, encoded = made(data)
     there = len(list(small_disk.rglob("*.npz")))
     assert 0 < there < 9 and encoded == 9 and cache.in_memory and not list(small_disk.rglob("*.tmp"))
-    (line,) = caplog.messages
+    (line,) = heard.warnings
     assert f"latents of {9 - there} images stay in memory" in line and "No space left on device" in line
     (small_disk / "rest").unlink()
     again, encoded = made(data)

@@ -18,6 +18,7 @@ from library.data.records import ImageRecord, Scan, scan
 from library.data.scan_index import FEWEST, NAME
 from library.errors import UserError
 from tests.data.material import photo
+from tests.listening import Heard
 
 OLD = time.time_ns() - 3600 * 10**9
 
@@ -120,14 +121,14 @@ def test_entries_that_make_no_sense_are_read_from_the_files(folder: Path, opened
 
 
 def test_folder_that_cannot_be_written_goes_without_an_index_and_without_a_word(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard
 ) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(scan_index, "atomic_write", refuse)
     assert len(scan(blueprint(folder)).records) == FEWEST // 2
-    assert not (folder / NAME).exists() and not caplog.records
+    assert not (folder / NAME).exists() and not heard.lines
 
 
 def test_small_folder_gets_no_index(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.console import log
 from library.errors import UserError
 from library.methods import templates
 from library.methods.textual_inversion import TextualInversionMethod, TextualInversionSettings
@@ -51,12 +50,11 @@ def test_only_the_new_vectors_are_trained_and_kept(tiny_v1: Path, by_layer: bool
     ],
 )
 def test_an_init_word_of_another_token_count_is_repeated_or_cut_and_told(
-    tiny_v1: Path, init_word: str, vectors: int, ids: list[int], told: str | None, caplog, monkeypatch
+    tiny_v1: Path, init_word: str, vectors: int, ids: list[int], told: str | None, heard
 ) -> None:
-    monkeypatch.setattr(log, "propagate", True)
     method, model = attached(tiny_v1, init_word=init_word, vectors=vectors)
     assert method.word.vectors[0].equal(embedding_table(model.text_encoder).table.weight[ids])
-    assert (told in caplog.text) if told else "--init_word" not in caplog.text
+    assert (told in heard.text) if told else "--init_word" not in heard.text
 
 
 def test_without_an_init_word_vectors_are_like_those_of_the_vocabulary(tiny_v1: Path) -> None:

@@ -52,7 +52,7 @@ def test_v_parameterization_for_a_noise_model_is_an_error(checkpoints, monkeypat
     assert load(checkpoints["v2"], v2=True).prediction == "epsilon"
 
 
-def test_a_velocity_model_without_the_flag_is_warned_of(checkpoints, monkeypatch, caplog):
+def test_a_velocity_model_without_the_flag_is_warned_of(checkpoints, monkeypatch, heard):
     monkeypatch.setattr(probe, "looks_like_epsilon", lambda model: False)
     load(checkpoints["v2"], v2=True)
-    assert "add --v_parameterization" in caplog.text
+    assert "add --v_parameterization" in heard.text

@@ -134,12 +134,12 @@ def test_another_vae_goes_into_the_saved_model(larger, checkpoints, tmp_path):
 
 
 @pytest.mark.parametrize(("version", "fate"), [("v1", "changed"), ("v2", "gone")])
-def test_a_source_file_that_is_no_longer_there_does_not_lose_the_training(version, fate, tmp_path, caplog):
+def test_a_source_file_that_is_no_longer_there_does_not_lose_the_training(version, fate, tmp_path, heard):
     path = write_checkpoint(tmp_path / "source.safetensors", version)
     model = load(path, v2=version == "v2")
     path.unlink() if fate == "gone" else write_checkpoint(path, version, seed=3)
     save_checkpoint(model, tmp_path / "saved.safetensors")
-    assert "source.safetensors" in caplog.text
+    assert "source.safetensors" in heard.text
     again = load(tmp_path / "saved.safetensors", v2=version == "v2")
     _assert_same(again.unet.state_dict(), model.unet.state_dict())
     _assert_same(again.text_encoder.state_dict(), model.text_encoder.state_dict())

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from library.console import log
 from library.errors import UserError
 from library.options.check import check
 from library.options.declare import options_of
@@ -33,13 +32,12 @@ def problems(*argv: str) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def warnings(caplog, monkeypatch):
+def warnings(heard):
     """A function from a command line that passes to what was said about it."""
-    monkeypatch.setattr(log, "propagate", True)
 
     def said(*argv: str) -> str:
         check(parse(TrainNetwork, argv))
-        return caplog.text
+        return heard.text
 
     return said
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from library.console import log
 from library.errors import UserError
 from library.options.parse import parse
 from library.options.scripts import FineTune, TrainNetwork
@@ -80,10 +79,9 @@ def test_other_spellings_are_accepted_on_both_ways(config, alias: str, value: st
         assert options.given(field)
 
 
-def test_a_flag_given_twice_keeps_its_last_value_and_says_so(caplog, monkeypatch) -> None:
-    monkeypatch.setattr(log, "propagate", True)
+def test_a_flag_given_twice_keeps_its_last_value_and_says_so(heard) -> None:
     assert read("--seed", "1", "--seed", "2").training.seed == 2
-    assert "--seed is given more than once" in caplog.text
+    assert "--seed is given more than once" in heard.text
 
 
 def test_all_faults_of_command_line_and_file_are_told_at_once(config) -> None:

@@ -170,7 +170,7 @@ def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, argv
     assert not captions(folder)
 
 
-def test_the_weights_that_users_know_mean_the_same_model_on_the_hub(tmp_path: Path, caplog) -> None:
+def test_the_weights_that_users_know_mean_the_same_model_on_the_hub(tmp_path: Path) -> None:
     address = "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/"
     assert weights_named(address + "model_large_caption.pth") == BLIP
     assert weights_named(address + "model_base_caption_capfilt_large.pth") == "Salesforce/blip-image-captioning-base"

@@ -1,7 +1,6 @@
 """events.jsonl: whole lines whatever happens, and after a resume each step once."""
 
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -88,13 +87,11 @@ def test_a_killed_process_leaves_every_line_that_it_wrote(tmp_path):
     assert steps(tmp_path) == list(range(1, 8))
 
 
-def test_a_file_that_cannot_be_written_is_told_once_and_counted(tmp_path, monkeypatch):
+def test_a_file_that_cannot_be_written_is_told_once_and_counted(tmp_path, heard):
     (tmp_path / "events.jsonl").mkdir()
-    told = []
-    monkeypatch.setattr(logging.getLogger("sd"), "warning", lambda text, *values: told.append(text % values))
     events = EventLog(tmp_path, "cat", "a")
     events.write("update", 1, {})
     events.write("update", 2, {})
     events.close()
-    assert events.failed == 2 and len(told) == 1
-    assert "training goes on" in told[0]
+    assert events.failed == 2 and len(heard.warnings) == 1
+    assert "training goes on" in heard.warnings[0]

@@ -14,7 +14,6 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 import train_network
-from library.console import log
 from library.errors import UserError
 from library.training.old_state import is_old, old_lines, read_old
 from library.training.old_state_files import load_old_training, load_old_weights
@@ -172,7 +171,7 @@ def test_two_processes_move_the_schedule_twice_an_update(tmp_path: Path, acceler
     assert schedule.last_epoch == 3
 
 
-def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, caplog) -> None:
+def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, heard) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs))
     old = read_old(tmp_path / "old")
     with pytest.raises(UserError, match=r"has other weights than this run trains: 1 are missing or of another shape, such as vectors"):
@@ -182,13 +181,12 @@ def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, caplog) -> None:
     sgd = torch.optim.SGD(Unet(Ours).parameters(), lr=0.1)
     with pytest.raises(UserError, match=r"optimizer.bin is of another optimizer than SGD .*amsgrad, betas"):
         load_old_training(old, method(Unet(Ours)), sgd, LambdaLR(sgd, curve), None, False)
-    log.propagate = True
     (tmp_path / "old" / "optimizer.bin").write_bytes(b"not a pickle")
     resumed(tmp_path / "old", Unet(Ours))
-    assert "optimizer.bin cannot be read" in caplog.text and "that part starts anew" in caplog.text
+    assert "optimizer.bin cannot be read" in heard.text and "that part starts anew" in heard.text
 
 
-def test_nothing_in_a_state_is_executed(tmp_path: Path, accelerator, caplog) -> None:
+def test_nothing_in_a_state_is_executed(tmp_path: Path, accelerator, heard) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs), position=None)
     mark = tmp_path / "executed"
 
@@ -200,9 +198,8 @@ def test_nothing_in_a_state_is_executed(tmp_path: Path, accelerator, caplog) -> 
         torch.save({"last_epoch": 5, "state": Evil()}, tmp_path / "old" / name)
     for name in ("random_states_0.pkl",):
         torch.save(Evil(), tmp_path / "old" / name)
-    log.propagate = True
     resumed(tmp_path / "old", Unet(Ours))
-    assert not mark.exists() and "scheduler.bin cannot be read" in caplog.text
+    assert not mark.exists() and "scheduler.bin cannot be read" in heard.text
 
 
 def test_a_lora_goes_on_from_such_a_state(tiny_v1: Path, photos: Path, tmp_path: Path, capsys) -> None:

@@ -131,10 +131,10 @@ def test_the_page_says_whether_training_goes_on(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
 
 
-def test_a_page_that_cannot_be_written_is_told_once(tmp_path: Path, caplog) -> None:
+def test_a_page_that_cannot_be_written_is_told_once(tmp_path: Path, heard) -> None:
     (tmp_path / "sample" / "index.html").mkdir(parents=True)
     drawing = samples(tmp_path, "a")
     for epoch in (1, 2):
         assert len(drawing.draw(None, 6, epoch, "cpu")) == 1
-    assert len([message for message in caplog.messages if "gets no page" in message]) == 1
+    assert len([message for message in heard.lines if "gets no page" in message]) == 1
     assert drawing.places() == [f"samples: {tmp_path / 'sample'} (2 images)"]

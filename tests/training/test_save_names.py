@@ -120,7 +120,7 @@ def test_a_resumed_run_needs_room_for_what_is_left_only(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_too_little_room_is_told_before_the_training(tmp_path: Path, caplog) -> None:
+def test_too_little_room_is_told_before_the_training(tmp_path: Path) -> None:
     plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "with saves")
     line = check_room(plan, kinds, None, False, free=330 + MARGIN)
     assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1 MiB at a time, 1 MiB free"

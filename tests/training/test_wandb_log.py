@@ -1,6 +1,5 @@
 """Weights & Biases with no account and no network, for real, in a folder of its own; and the file of --log_tracker_config."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -67,22 +66,18 @@ def test_samples_are_shown_with_their_prompts(nobody: Path) -> None:
     assert list(tracker.folder.rglob("media/images/sample_0_*.png"))
 
 
-def test_whatever_wandb_raises_is_counted_and_told_once(nobody: Path, monkeypatch) -> None:
+def test_whatever_wandb_raises_is_counted_and_told_once(nobody: Path, monkeypatch, heard) -> None:
     wandb = pytest.importorskip("wandb")
 
     def broken(**_: object) -> None:
         raise RuntimeError("no room at the inn\nat all")
 
     monkeypatch.setattr(wandb, "init", broken)
-    told: list[str] = []
-    monkeypatch.setattr(logging.getLogger("sd"), "warning", told.append)
     tracker = WandbLog(nobody, "p", None, None, {}, {})
     tracker.log(1, {"loss": 1.0})
     tracker.close()
     assert tracker.failed == 1
-    assert told == [
-        "--log_with: the log at Weights & Biases cannot be written (no room at the inn); training goes on without it"
-    ]
+    assert heard.warnings == ["--log_with: the log at Weights & Biases cannot be written (no room at the inn); training goes on without it"]
 
 
 # ---- settings
