@@ -146,19 +146,26 @@ def test_unreadable_image_is_told_at_every_start(folder: Path) -> None:
             scan(blueprint(folder))
 
 
-def test_an_image_takes_well_under_two_kilobytes() -> None:
+def bytes_an_image(name: str, count: int = 3000) -> float:
+    """Memory that the records and buckets of `count` images take, whose files' names begin with `name`."""
     subset = SubsetOptions(image_dir=Path("/home/me/photos/my dog"), num_repeats=1, place="x")
     plan = DatasetBlueprint((DatasetSpec(DatasetOptions((512, 512), 4, True), (subset,)),))
-    count = 3000
     tracemalloc.start()
     before = tracemalloc.get_traced_memory()[0]
     images = tuple(
         ImageRecord(
-            subset.image_dir / f"image_{n:06}.jpg", (1000 + n % 37, 800), f"{n} " + "dog, grass, " * 7, subset, 0, f"0/0/image_{n:06}.jpg"
+            subset.image_dir / f"{name}_{n:06}.jpg", (1000 + n % 37, 800), f"{n} " + "dog, grass, " * 7, subset, 0, f"0/0/{name}_{n:06}.jpg"
         )
         for n in range(count)
     )
     filled = fill(Scan(plan, images, ()))
     each = (tracemalloc.get_traced_memory()[0] - before) / count
     tracemalloc.stop()
-    assert len(filled.records) == count and each < 1200, f"{each:.0f} bytes"
+    assert len(filled.records) == count
+    return each
+
+
+def test_an_image_takes_well_under_two_kilobytes() -> None:
+    # pathlib interns names, and Python's table of those doubles at some moment that what ran before decides: at most once in two
+    each = min(bytes_an_image("image"), bytes_an_image("photo"))
+    assert each < 1200, f"{each:.0f} bytes"
