@@ -8,13 +8,12 @@ from library.errors import UserError
 
 
 def usable_device(name: str | None) -> str:
-    """`name`, or "cpu" where it is None; raises UserError where this torch cannot use it."""
+    """`name`, or "cpu" where it is None; raises UserError where this torch cannot do there what the tools do: a QR, an SVD, a way back."""
     if name is None:
         return "cpu"
     try:
-        torch.zeros(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as fault:
-        raise UserError(
-            f"--device {name}: cannot be used here ({str(fault).splitlines()[0]}); leave it out to compute on the CPU"
-        ) from fault
+        torch.linalg.svdvals(torch.linalg.qr(torch.eye(2, device=name))[1]).cpu()
+    except (RuntimeError, AssertionError, ImportError) as fault:  # torch has one for each way of not having a device
+        reason = str(fault).splitlines()[0].partition(". ")[0]
+        raise UserError(f"--device {name}: cannot be used here ({reason}); leave it out to compute on the CPU") from fault
     return name
