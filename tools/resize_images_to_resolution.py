@@ -1,5 +1,6 @@
 """Write smaller copies of the images of a folder: `python tools/resize_images_to_resolution.py large small --max_resolution 512x512`"""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ def main(argv: Sequence[str]) -> None:
         given.dst_img_folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise UserError(f"dst_img_folder: {given.dst_img_folder}: cannot be made ({fault.strerror}); give another folder") from None
+    if not os.access(given.dst_img_folder, os.W_OK | os.X_OK):
+        raise UserError(f"dst_img_folder: {given.dst_img_folder}: no right to write there; give another folder")
     settings = Shrink(
         target=given.dst_img_folder,
         resolutions=resolutions,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +11,7 @@ import numpy as np
 from library.console import log, progress
 from library.data.surroundings import counted
 from library.errors import UserError
-from library.preparation.faults import Faults
+from library.preparation.faults import Faults, in_writable_folders
 from library.preparation.read_ahead import read_ahead, workers_of
 
 
@@ -42,7 +40,7 @@ def describe_images(
     (`write` raises UserError or OSError), and UserError when that is true of all. `label` says what is done, as "tagged".
     """
     faults = Faults()
-    images = _in_writable_folders(images, faults)
+    images = in_writable_folders(images, faults)
     done = 0
     with progress(total=len(images), label=label, unit="image") as bar:
         for batch in read_ahead(images, model.prepare, batch_size, workers_of(workers)):
@@ -58,15 +56,6 @@ def describe_images(
     told = f"{counted(done, 'image')} {label}"
     faults.raise_if_any(told, done)
     log.info("%s", told)
-
-
-def _in_writable_folders(images: Sequence[Path], faults: Faults) -> list[Path]:
-    """The images beside which files can be written; of the others it is told before the model works for nothing."""
-    writable = {folder: os.access(folder, os.W_OK | os.X_OK) for folder in {image.parent for image in images}}
-    for image in images:
-        if not writable[image.parent]:
-            faults.not_written(image, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
-    return [image for image in images if writable[image.parent]]
 
 
 def _written(path: Path, answer: Any, write: Callable[[Path, Any], None], faults: Faults) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +46,15 @@ class Faults:
             raise UserError(*lines)
         if lines:
             raise PartlyDone(*lines, f"all the rest is done: {done}")
+
+
+def in_writable_folders(images: Collection[Path], faults: Faults) -> list[Path]:
+    """The images beside which files can be written; of the others it is told before a model works for nothing."""
+    writable = {folder: os.access(folder, os.W_OK | os.X_OK) for folder in {image.parent for image in images}}
+    for image in images:
+        if not writable[image.parent]:
+            faults.not_written(image, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+    return [image for image in images if writable[image.parent]]
 
 
 def reason_of(fault: Exception) -> str:

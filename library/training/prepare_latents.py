@@ -24,6 +24,7 @@ from library.errors import UserError
 from library.files import list_images
 from library.options.declare import values_of
 from library.options.prepare_latents import PrepareBucketsLatents
+from library.preparation.faults import Faults, in_writable_folders
 from library.preparation.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
 from library.training.latents import make, vae_in
 from library.training.precision import check_device
@@ -32,14 +33,16 @@ from library.training.precision import check_device
 def prepare(options: PrepareBucketsLatents) -> None:
     """Write `.npz` files beside the images that the metadata names, and the metadata with each one's train_resolution.
 
-    What cannot be read is left out and listed. Raises UserError for what stops it: sizes that do not fit, no image found, a full disk.
+    Raises PartlyDone, all the rest written, with a line for each image that cannot be read and each folder that cannot be written to, and
+    UserError for what stops it: sizes that do not fit, no image found, a full disk.
     """
     values = values_of(options)
     sizes = _sizes(values)
     folder = values["train_data_dir"]
     table = read_metadata_file(values["in_json"], "in_json")
     images = _images(table, values)
-    data, unreadable = _filled(folder, images.values(), sizes, values["flip_aug"])
+    faults = Faults()
+    data = _filled(folder, images.values(), sizes, values["flip_aug"], faults)
     accelerator = Accelerator()
     check_device(values["mixed_precision"], accelerator.device)
     vae, fingerprint, precision = vae_in(values["model_name_or_path"], values["mixed_precision"], "model_name_or_path")
@@ -48,6 +51,7 @@ def prepare(options: PrepareBucketsLatents) -> None:
         tell(source.verdicts.values())
     else:
         source = replace(source, verdicts=dict.fromkeys(source.verdicts, NEW))
+    source, closed = _in_open_folders(source, faults)
     cache = make(source, values["batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
     if cache.in_memory:
         raise UserError(
@@ -56,13 +60,17 @@ def prepare(options: PrepareBucketsLatents) -> None:
         )
     _write_mirrors(source)
     placed = enumerate(zip(data.records, data.placements, strict=True))
-    done = {record.path: place.bucket for index, (record, place) in placed if cache.has(index)}
-    for line in (*unreadable, *cache.unreadable):
-        log.warning("left out: %s", line)
+    done = {record.path: place.bucket for index, (record, place) in placed if cache.has(index) and source.of_record[index] not in closed}
+    for line in cache.unreadable:
+        faults.add(line)
+    if not done:
+        faults.raise_if_any("", 0)
     table |= {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
     write_metadata_file(values["out_json"], table, "out_json")
     _tell_buckets(data, done)
-    log.info("result: %s, with the train_resolution of %s", values["out_json"], counted(len(done), "image"))
+    told = f"{values['out_json']}, with the train_resolution of {counted(len(done), 'image')}"
+    faults.raise_if_any(told, len(done))
+    log.info("result: %s", told)
 
 
 def _sizes(values: Mapping[str, Any]) -> DatasetOptions:
@@ -96,23 +104,31 @@ def _images(table: Metadata, values: Mapping[str, Any]) -> dict[str, Path]:
     return images
 
 
-def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: bool) -> tuple[FilledData, list[str]]:
-    """The images in their buckets, and a line for each that cannot be read."""
+def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: bool, faults: Faults) -> FilledData:
+    """The images in their buckets, with a fault for each that cannot be read."""
     subset = SubsetOptions(image_dir=folder, flip_aug=flip, place="train_data_dir")
-    records, unreadable = [], []
+    records = []
     for path in dict.fromkeys(images):
         try:
             size = read_header(path).size
         except Unreadable as fault:
-            unreadable.append(f"image {path}: {fault}")
+            faults.add(f"image {path}: {fault}; remove or replace it")
             continue
         records.append(ImageRecord(path, size, "", subset, 0, path.relative_to(folder).as_posix()))
     if not records:
-        raise UserError(*unreadable)
+        faults.raise_if_any("", 0)
     data = fill(Scan(DatasetBlueprint((DatasetSpec(sizes, (subset,)),)), tuple(records), ()))
     for finding in data.findings:
         log.warning(finding)
-    return data, unreadable
+    return data
+
+
+def _in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource, set[int]]:
+    """The source without the works that have to be written into a folder that may not be written to, and the numbers of those."""
+    images = {number: source.filled.records[source.works[number].record].path for number in source.missing}
+    writable = set(in_writable_folders(images.values(), faults))
+    closed = {number for number, image in images.items() if image not in writable}
+    return replace(source, verdicts={number: verdict for number, verdict in source.verdicts.items() if number not in closed}), closed
 
 
 def _file_of(folder: Path, recursive: bool) -> Callable[[Path, Size], Path]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +16,10 @@ from safetensors.torch import load_file, save_file
 
 import fine_tune
 from finetune import prepare_buckets_latents
+from library.data import images, latent_build
 from library.model.bundle import moments
 from library.model.load import load_vae
+from library.training import latents
 from tests.data.material import photo
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.scripts.starting import start
@@ -163,6 +168,62 @@ def test_sizes_follow_the_options(folder: Path, tiny_v1: Path, capsys: pytest.Ca
     assert "max_bucket_reso 96" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flag", "value", "size"),
+    [
+        (None, None, [32, 96]),
+        ("--max_resolution", "128,128", [64, 128]),
+        ("--max_bucket_reso", 64, [32, 64]),
+        ("--min_bucket_reso", 64, [64, 64]),
+        ("--bucket_reso_steps", 16, [48, 80]),
+    ],
+)
+def test_each_option_of_sizes_moves_an_image_to_another_bucket(
+    folder: Path, tiny_v1: Path, flag: str | None, value: object, size: list[int]
+) -> None:
+    """An image of 70 x 120, by the rule of the buckets worked out by hand."""
+    assert prepare(folder, tiny_v1, *([flag, value] if flag else [])) == 0
+    assert entries(folder)["2"]["train_resolution"] == size
+    assert np.load(folder / "pictures" / "2.npz")["latents"].shape == (4, size[1] // 8, size[0] // 8)
+
+
+@pytest.mark.parametrize(("flags", "batches"), [((), [1, 1, 1, 1]), (("--batch_size", 2), [1, 1, 2]), (("--batch_size", 4), [1, 3])])
+def test_the_vae_sees_as_many_images_at_once_as_asked_for(folder: Path, tiny_v1: Path, flags: tuple, batches: list[int], monkeypatch) -> None:
+    """Three of the four images share a bucket."""
+    seen = []
+    monkeypatch.setattr(latents, "moments", lambda vae, images: seen.append(len(images)) or moments(vae, images))
+    assert prepare(folder, tiny_v1, "--recursive", *flags) == 0
+    assert sorted(seen) == batches
+
+
+@pytest.mark.parametrize(("flags", "threads"), [(("--max_data_loader_n_workers", 1), 1), (("--max_data_loader_n_workers", 3), 3), ((), 4)])
+def test_as_many_threads_read_images_as_asked_for(folder: Path, tiny_v1: Path, flags: tuple, threads: int, monkeypatch) -> None:
+    """Left out: one for each processor but one. A reader waits a little for the others, so that all that there are come to the work."""
+    readers: set[str] = set()
+    all_there = threading.Barrier(threads)
+
+    def read(*arguments: object) -> np.ndarray:
+        readers.add(threading.current_thread().name)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            all_there.wait(2)
+        return images.load_image(*arguments)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 5)
+    monkeypatch.setattr(latent_build, "load_image", read)
+    assert prepare(folder, tiny_v1, "--recursive", *flags) == 0
+    assert len(readers) == threads
+
+
+def test_v2_changes_nothing_since_a_vae_belongs_to_no_version(folder: Path, tiny_v2: Path) -> None:
+    def made(*flags: str) -> dict[str, np.ndarray]:
+        assert prepare(folder, tiny_v2, *flags) == 0
+        return dict(np.load(folder / "pictures" / "0.npz"))
+
+    plain, flagged = made(), made("--v2")
+    assert plain.keys() == flagged.keys()
+    assert all(np.array_equal(plain[name], flagged[name]) for name in ("latents", "log_variance"))
+
+
 def test_half_precision_is_close_and_read_by_a_run_in_full_precision(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     assert prepare(folder, tiny_v1, "--recursive") == 0
     exact = np.load(folder / "pictures" / "1.npz")["latents"]
@@ -174,16 +235,19 @@ def test_half_precision_is_close_and_read_by_a_run_in_full_precision(folder: Pat
     assert prepare(folder, tiny_v1, "--mixed_precision", "fp16") == 2  # no such thing on a CPU
 
 
-def test_a_broken_image_is_left_out_and_two_of_one_stem_are_told_apart(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     pictures = folder / "pictures"
     (pictures / "0.png").write_bytes(b"no picture")
     spoiled = bytearray((pictures / "2.png").read_bytes())
     spoiled[len(spoiled) // 2] ^= 0xFF
     (pictures / "2.png").write_bytes(spoiled)
     shutil.copy(pictures / "inside" / "3.jpg", pictures / "1.jpg")
-    assert prepare(folder, tiny_v1) == 0
+    assert prepare(folder, tiny_v1) == 1
     told = capsys.readouterr().err
-    assert told.count("left out: image") == 2 and "0.png" in told and "2.png" in told
+    errors = [line for line in told.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 3 and f"image {pictures / '0.png'}: " in errors[0] and f"image {pictures / '2.png'}: " in errors[1]
+    assert all("remove or replace it" in line for line in errors[:2])
+    assert errors[2].startswith("error: all the rest is done: ") and errors[2].endswith("with the train_resolution of 1 image")
     assert "1 name shared by images of different endings" in told
     assert ["train_resolution" in entry for entry in entries(folder).values()] == [False, True, False, False]
     assert sorted(path.name for path in pictures.glob("*.npz")) == ["1.jpg.64x64.npz"]

@@ -10,9 +10,11 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from library.model.save import NETWORKS
 from library.model.weights_file import open_weights
 from networks.lora_files import model_hashes
 from tests.scripts.running import run_in_process, tensors_equal
+from tests.small_models import write_checkpoint
 from tools import convert_diffusers20_original_sd as convert
 from tools import edit_metadata, show_metadata
 
@@ -86,6 +88,24 @@ def test_between_single_files_all_tensors_stay(tiny_v1: Path, tmp_path: Path, ca
         assert run(convert, tiny_v1, tmp_path / target, *options) == 2
         assert said in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["half.safetensors", "m.ckpt", "m.safetensors"]
+
+
+@pytest.mark.parametrize(("flag", "dtype"), [("--fp16", torch.float16), ("--bf16", torch.bfloat16), ("--float", torch.float32)])
+@pytest.mark.parametrize("target", ["x.safetensors", "x.ckpt", "x"])
+def test_the_networks_are_written_in_the_precision_asked_for(flag: str, dtype: torch.dtype, target: str, tmp_path: Path) -> None:
+    made = torch.float32 if dtype != torch.float32 else torch.bfloat16  # another one, so that leaving it as it is would show
+    source = write_checkpoint(tmp_path / "source.safetensors", dtype=made)
+    assert run(convert, source, tmp_path / target, flag) == 0
+    before, name = load_file(source), "model.diffusion_model.input_blocks.0.0.weight"
+    if target == "x":
+        parts = [torch.load(path, weights_only=True) for path in sorted((tmp_path / "x").rglob("*.bin"))]
+        tensors = {f"{place}.{key}": tensor for place, part in enumerate(parts) for key, tensor in part.items()}
+        assert len(parts) == 3 and torch.equal(next(part for part in parts if "conv_in.weight" in part)["conv_in.weight"], before[name].to(dtype))
+    else:
+        tensors = load_file(tmp_path / target) if target.endswith(".safetensors") else torch.load(tmp_path / target)["state_dict"]
+        tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(NETWORKS) and tensor.dim()}
+        assert torch.equal(tensors[name], before[name].to(dtype))
+    assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {dtype}
 
 
 def test_v2_folders_say_whether_the_model_predicts_velocity(tiny_v2: Path, tmp_path: Path) -> None:
