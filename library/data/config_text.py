@@ -47,7 +47,9 @@ def _json(path: Path, text: str, what: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError as fault:
         line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
-        cut = "; it ends in the middle, so it is cut short: take an older copy" if not text.rstrip().endswith(("}", "]")) else ""
+        whole = text.rstrip()
+        at_its_end = fault.pos >= len(whole) or not whole.endswith(("}", "]"))
+        cut = "; it ends in the middle, so it is cut short: take an older copy" if at_its_end else ""
         place = f"{path}, line {fault.lineno}"
         raise UserError(f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}") from None
 

@@ -1,5 +1,6 @@
 """make_captions.py on a tiny BLIP: every option reaches the model, a caption depends on seed and image alone, bad files stop nothing."""
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,20 @@ def test_a_drawn_caption_depends_on_the_seed_and_its_image_alone(folder: Path, m
     assert captions(folder) == {name: text for name, text in alone.items() if name != "00"}
     caption(folder, model, *SHORT, "--seed", 1)
     assert captions(folder) != {name: text for name, text in alone.items() if name != "00"}
+
+
+@pytest.mark.parametrize(("workers", "readers"), [(0, {""}), (1, {"read-ahead"})])
+def test_images_are_read_by_the_threads_asked_for(folder: Path, model: Path, workers: int, readers: set[str], monkeypatch) -> None:
+    threads = set()
+    prepare = Captioner.prepare
+
+    def spy(self: Captioner, path: Path) -> np.ndarray:
+        threads.add(threading.current_thread().name.rpartition("_")[0])
+        return prepare(self, path)
+
+    monkeypatch.setattr(Captioner, "prepare", spy)
+    assert caption(folder, model, *SHORT, "--max_data_loader_n_workers", workers) == 0
+    assert threads == readers  # "" is the main thread
 
 
 def test_the_seeded_draw_follows_the_probabilities() -> None:

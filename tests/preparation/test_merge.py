@@ -69,6 +69,24 @@ def test_tags_join_the_captions_and_what_is_not_known_stays(folder: Path, tmp_pa
     assert read(tmp_path / "in.json") == before
 
 
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ([], {"a": "a_tag, 1girl", "b": "b_tag, 1girl"}),
+        (["--recursive"], {"a": "a_tag, 1girl", "b": "b_tag, 1girl", "deep/c": "c_tag, 1girl"}),
+        (["--caption_extension", ".caption"], {"a": "a cat", "b": "ein Hündchen"}),
+        (["--full_path"], {"{folder}/a.png": "a_tag, 1girl", "{folder}/b.JPG": "b_tag, 1girl"}),
+        (["--debug"], {"a": "a_tag, 1girl", "b": "b_tag, 1girl"}),
+    ],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else "",
+)
+def test_tags_are_taken_from_where_and_named_as_the_options_say(folder: Path, tmp_path: Path, flags: list, found: dict, capsys) -> None:
+    assert tags(folder, tmp_path / "meta.json", *flags) == 0
+    named = {str(Path(key.format(folder=folder))) if "{" in key else key: text for key, text in found.items()}
+    assert read(tmp_path / "meta.json") == {key: {"tags": text} for key, text in named.items()}
+    assert capsys.readouterr().out == ("a: a_tag, 1girl\nb: b_tag, 1girl\n" if "--debug" in flags else "")
+
+
 def test_without_in_json_the_target_is_read_and_updated(folder: Path, tmp_path: Path) -> None:
     assert captions(folder, tmp_path / "meta.json") == tags(folder, tmp_path / "meta.json") == 0
     assert read(tmp_path / "meta.json")["a"] == {"caption": "a cat", "tags": "a_tag, 1girl"}

@@ -11,11 +11,13 @@ import pytest
 
 import train_network
 from library.data import images as pixels
+from library.data.latent_files import read_binding
 from library.training import text_cache
 from tests.data.material import photo
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.test_resume import stop_after
+from tests.small_models import write_checkpoint
 from tools import cache_latents
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +80,20 @@ def test_the_tool_fills_the_cache_that_the_run_finds_and_empties_it(folder: Path
     assert run_in_process(cache_latents.main, *given, "--remove") == 0
     assert "latents of 6 images deleted" in capsys.readouterr().err and not list((folder / "pictures").glob("*.npz"))
     assert run_in_process(cache_latents.main, "--pretrained_model_name_or_path", tiny_v1) == 2
+
+
+def test_the_tools_vae_and_precision_are_those_that_the_latents_are_bound_to(folder: Path, tiny_v1: Path) -> None:
+    def bound_to(*flags: object) -> tuple[str, str]:
+        assert run_in_process(cache_latents.main, "--dataset_config", folder / "data.toml", *flags) == 0
+        binding = read_binding(folder / "pictures" / "0.png.64x64.npz")
+        return binding.vae, binding.precision
+
+    model = ("--pretrained_model_name_or_path", tiny_v1)
+    vae, precision = bound_to(*model)
+    assert precision == "float32" and bound_to(*model, "--mixed_precision", "bf16") == (vae, "bfloat16")
+    another = write_checkpoint(folder / "another.safetensors", seed=1)
+    other, _ = bound_to(*model, "--vae", another)
+    assert other != vae and bound_to("--pretrained_model_name_or_path", another) == (other, "float32")
 
 
 def test_the_mean_alone_trains_to_other_weights(folder: Path, tiny_v1: Path) -> None:

@@ -113,6 +113,29 @@ def test_svd_merging_gives_the_best_approximation_of_the_sum(files, tmp_path: Pa
     assert "--ratios: there are 2" in capsys.readouterr().err
 
 
+def test_precisions_and_metadata_of_an_svd_merge_are_those_asked_for(files, tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+
+    def merged(*options: object) -> set[torch.dtype]:
+        assert run(svd_merge_lora, "--models", files["a"], "--new_rank", 4, "--save_to", path, *options) == 0
+        return {tensor.dtype for name, tensor in load_file(path).items() if not name.endswith("alpha")}
+
+    assert merged() == {torch.float32} and worst(path, deltas(files["a"])) < 1e-5
+    assert metadata(path)["ss_training_comment"] == "merged from a: 1"
+    assert merged("--no_metadata") == {torch.float32} and not [key for key in metadata(path) if key.startswith("ss_")]
+    assert merged("--save_precision", "fp16") == {torch.float16}
+    assert merged("--precision", "bf16", "--save_precision", "float") == {torch.float32}
+    assert 1e-4 < worst(path, deltas(files["a"])) < 1e-2  # what reading in bf16 rounds off
+    assert merged("--precision", "bf16") == {torch.bfloat16}
+
+
+def test_resizing_that_loses_more_than_the_bound_writes_nothing(files, tmp_path: Path, capsys) -> None:
+    command = ("--model", files["c"], "--new_rank", 3, "--save_to", tmp_path / "x.safetensors")
+    assert run(resize_lora, *command, "--max_error", 0.01) == 2
+    assert "error: --max_error 0.01: " in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert run(resize_lora, *command, "--max_error", 0.99) == 0
+
+
 def test_resizing_at_full_rank_changes_nothing(files, tmp_path: Path) -> None:
     for rank in (8, 50):
         assert run(resize_lora, "--model", files["c"], "--new_rank", rank, "--save_to", tmp_path / "x.safetensors") == 0

@@ -70,6 +70,29 @@ def test_precision_clamping_and_the_least_difference_act(command, files, tmp_pat
     assert float(cut.max()) == pytest.approx(float(numbers.sort().values[int(0.9 * len(numbers))]), rel=2e-2) and cut.dtype == torch.float16
 
 
+def test_a_difference_over_the_bound_writes_nothing(command, tmp_path: Path, capsys) -> None:
+    assert extract(*command, "--dim", 1, "--save_to", tmp_path / "x.safetensors", "--max_error", 0.01) == 2
+    assert "error: --max_error 0.01: " in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_of_v2_models_it_makes_a_lora_for_v2(tiny_v2: Path, tmp_path: Path) -> None:
+    weights, changed = load_file(tiny_v2), ("model.diffusion_model.middle_block.1.proj_in.weight", "cond_stage_model.model.transformer.resblocks.0.")
+    torch.manual_seed(0)
+    for name, tensor in weights.items():
+        if name.startswith(changed) and tensor.dim() == 2:
+            weights[name] = tensor + 0.1 * torch.randn_like(tensor)
+    save_file(weights, tmp_path / "tuned.safetensors")
+    path = tmp_path / "x.safetensors"
+    models = ("--model_org", tiny_v2, "--model_tuned", tmp_path / "tuned.safetensors")
+    assert extract(*models, "--save_to", path) == 2
+    assert extract(*models, "--save_to", path, "--v2") == 0
+    found = deltas(path)
+    assert "lora_unet_mid_block_attentions_0_proj_in" in found and "lora_te_text_model_encoder_layers_0_self_attn_k_proj" in found
+    with safe_open(path, "pt") as file:
+        said = file.metadata()
+    assert said["ss_v2"] == "True" and said["ss_base_model_version"].startswith("sd_v2")
+
+
 def test_models_that_cannot_be_compared_are_told(command, tiny_v1: Path, tiny_v2: Path, merged: Path, tmp_path: Path, capsys) -> None:
     def line(*argv: object) -> str:
         assert extract(*argv, "--save_to", tmp_path / "x.safetensors") == 2
