@@ -108,6 +108,14 @@ def test_a_drawn_caption_depends_on_the_seed_and_its_image_alone(folder: Path, m
     assert captions(folder) != {name: text for name, text in alone.items() if name != "00"}
 
 
+def test_captions_are_those_of_the_model_that_is_named(folder: Path, model: Path, tmp_path: Path) -> None:
+    caption(folder, model, "--beam_search", *SHORT)
+    first = captions(folder)
+    another = write_blip(tmp_path / "another", seed=1)
+    assert run_in_process(make_captions.main, folder, "--caption_weights", another, "--beam_search", *SHORT) == 0
+    assert captions(folder) != first
+
+
 @pytest.mark.parametrize(("workers", "readers"), [(0, {""}), (1, {"read-ahead"})])
 def test_images_are_read_by_the_threads_asked_for(folder: Path, model: Path, workers: int, readers: set[str], monkeypatch) -> None:
     threads = set()

@@ -124,10 +124,12 @@ def commands() -> list[list[str]]:
 def test_the_page_names_every_tool_that_it_is_about() -> None:
     from library.options.preparation import PREPARATION_TOOLS
 
-    assert {line[0] for line in commands()} == {spec.name for spec in PREPARATION_TOOLS} | {"fine_tune.py"}
+    assert {line[0] for line in commands()} == {spec.name for spec in PREPARATION_TOOLS} | {f"finetune/{LATENTS}.py", "fine_tune.py"}
+    assert "(caches.md#latents-made-beforehand)" in PAGE.read_text(encoding="utf-8")
+    assert "\n## Latents made beforehand\n" in PAGE.with_name("caches.md").read_text(encoding="utf-8")
 
 
-def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, tiny_v1: Path) -> None:
+def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     Path("one").rename("pictures")
     Path("two").rename("more_pictures")
     shutil.copy(tiny_v1, "v1-5-pruned-emaonly.safetensors")
@@ -137,11 +139,13 @@ def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, t
     otherwise = {
         "finetune/make_captions.py": ["--caption_weights", models / "blip", "--max_length", 12],
         "finetune/tag_images_by_wd14_tagger.py": ["--model_dir", models / "tagger"],
+        f"finetune/{LATENTS}.py": ["--max_resolution", "64,64", "--min_bucket_reso", 64],
         "fine_tune.py": small.split(),
     }
     for line in commands():
         script = importlib.import_module(line[0].removesuffix(".py").replace("/", "."))
         assert run_in_process(script.main, *line[1:], *otherwise.get(line[0], [])) == 0, line
+    assert "latents: 2 of 2 lie in files" in capsys.readouterr().err
     assert len(json.loads(Path("all2.json").read_text(encoding="utf-8"))) == 4
     assert Path("output/umbrellas.safetensors").is_file() and len(list(Path("small").glob("*.caption"))) == 4
 

@@ -108,6 +108,15 @@ def test_the_networks_are_written_in_the_precision_asked_for(flag: str, dtype: t
     assert {tensor.dtype for tensor in tensors.values() if tensor.is_floating_point()} == {dtype}
 
 
+@pytest.mark.parametrize("target", ["x.safetensors", "x"])
+def test_a_flag_of_the_wrong_version_is_told(tiny_v1: Path, tiny_v2: Path, target: str, tmp_path: Path, capsys) -> None:
+    for model, flag, version in ((tiny_v1, "--v2", "v1"), (tiny_v2, "--v1", "v2")):
+        assert run(convert, model, tmp_path / target, flag) == 2
+        said = f"error: {flag}: model_to_load is a Stable Diffusion {version} model; leave the flag out"
+        assert capsys.readouterr().err.splitlines()[-1] == said
+    assert not list(tmp_path.iterdir())
+
+
 def test_v2_folders_say_whether_the_model_predicts_velocity(tiny_v2: Path, tmp_path: Path) -> None:
     assert run(convert, tiny_v2, tmp_path / "v", "--v2", "--v_parameterization", "--use_safetensors") == 0
     said = json.loads((tmp_path / "v" / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
