@@ -106,13 +106,13 @@ def test_every_tool_that_is_listed_is_there_and_none_is_left_over() -> None:
 
 
 def test_a_place_that_shows_nothing_is_found() -> None:
-    file = "tests/preparation/test_merge.py"
+    file, merge = "tests/preparation/test_merge.py", "finetune/merge_captions_to_metadata.py"
     for tool, flag, test, said in (
-        ("finetune/merge_captions_to_metadata.py", "--full_path", "test_captions_stand_under_the_names_without_ending", "does not name --full_path"),
-        ("finetune/merge_captions_to_metadata.py", "--debug", "test_nothing", f"{file} has no test_nothing"),
+        (merge, "--full_path", "test_captions_stand_under_the_names_without_ending", "does not name --full_path"),
+        (merge, "--debug", "test_nothing", f"{file} has no test_nothing"),
         ("finetune/make_captions.py", "--debug", "test_debug_prints_each_image_with_its_text", "does not start finetune/make_captions.py"),
         ("finetune/make_captions.py", "--debug", "tags", "is no test"),
     ):
         assert said in str(fault_of(tool, flag, f"{file}::{test}"))
     good = f"{file}::test_debug_prints_each_image_with_its_text"
-    assert fault_of("finetune/merge_captions_to_metadata.py", "--debug", good) is None
+    assert fault_of(merge, "--debug", good) is None

@@ -103,7 +103,8 @@ def test_a_result_that_may_not_be_written_is_told_before_the_work_begins(work: P
     (work / "closed").mkdir()
     assert start(tool, models, written="closed/out.json") == 2
     (line,) = errors(capsys)
-    assert f"{'dst_img_folder' if tool == 'shrink' else 'out_json'}: closed" in line and "no right to write" in line and "another folder" in line
+    assert line.startswith(f"error: {'dst_img_folder' if tool == 'shrink' else 'out_json'}: closed")
+    assert "no right to write" in line and "another folder" in line
     assert not list((work / "closed").iterdir()) and not list(work.rglob("*.npz"))
     assert json.loads((work / "meta.json").read_text(encoding="utf-8")) == META
 

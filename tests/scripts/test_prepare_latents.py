@@ -188,7 +188,7 @@ def test_each_option_of_sizes_moves_an_image_to_another_bucket(
 
 
 @pytest.mark.parametrize(("flags", "batches"), [((), [1, 1, 1, 1]), (("--batch_size", 2), [1, 1, 2]), (("--batch_size", 4), [1, 3])])
-def test_the_vae_sees_as_many_images_at_once_as_asked_for(folder: Path, tiny_v1: Path, flags: tuple, batches: list[int], monkeypatch) -> None:
+def test_the_vae_sees_as_many_images_at_once_as_asked_for(folder: Path, tiny_v1: Path, flags: tuple, batches: list, monkeypatch) -> None:
     """Three of the four images share a bucket."""
     seen = []
     monkeypatch.setattr(latents, "moments", lambda vae, images: seen.append(len(images)) or moments(vae, images))

@@ -76,7 +76,8 @@ def test_a_difference_over_the_bound_writes_nothing(command, tmp_path: Path, cap
 
 
 def test_of_v2_models_it_makes_a_lora_for_v2(tiny_v2: Path, tmp_path: Path) -> None:
-    weights, changed = load_file(tiny_v2), ("model.diffusion_model.middle_block.1.proj_in.weight", "cond_stage_model.model.transformer.resblocks.0.")
+    weights = load_file(tiny_v2)
+    changed = ("model.diffusion_model.middle_block.1.proj_in.weight", "cond_stage_model.model.transformer.resblocks.0.")
     torch.manual_seed(0)
     for name, tensor in weights.items():
         if name.startswith(changed) and tensor.dim() == 2:

@@ -100,7 +100,8 @@ def test_the_networks_are_written_in_the_precision_asked_for(flag: str, dtype: t
     if target == "x":
         parts = [torch.load(path, weights_only=True) for path in sorted((tmp_path / "x").rglob("*.bin"))]
         tensors = {f"{place}.{key}": tensor for place, part in enumerate(parts) for key, tensor in part.items()}
-        assert len(parts) == 3 and torch.equal(next(part for part in parts if "conv_in.weight" in part)["conv_in.weight"], before[name].to(dtype))
+        (unet,) = [part for part in parts if "conv_in.weight" in part]
+        assert len(parts) == 3 and torch.equal(unet["conv_in.weight"], before[name].to(dtype))
     else:
         tensors = load_file(tmp_path / target) if target.endswith(".safetensors") else torch.load(tmp_path / target)["state_dict"]
         tensors = {key: tensor for key, tensor in tensors.items() if key.startswith(NETWORKS) and tensor.dim()}
