@@ -55,8 +55,10 @@ def shut(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: not (Path(path).name == "closed" and mode & os.W_OK) and access(path, mode))
 
 
-def start(tool: str, models: dict[str, Path], folder: str = "images", read: str = "meta.json", written: str = "out.json") -> int:
-    sizes = ("--max_resolution", "64,64", "--min_bucket_reso", 64, "--recursive")
+def start(
+    tool: str, models: dict, folder: str = "images", read: str = "meta.json", written: str = "out.json", skip_existing: bool = False
+) -> int:
+    sizes = ("--max_resolution", "64,64", "--min_bucket_reso", 64, "--recursive", *(["--skip_existing"] if skip_existing else []))
     commands = {
         "captions": (make_captions, folder, "--recursive", "--caption_weights", models["blip"], "--max_length", 12),
         "tags": (tag_images_by_wd14_tagger, folder, "--recursive", "--model_dir", models["tagger"]),
@@ -89,13 +91,19 @@ def test_what_belongs_into_a_closed_folder_is_told_once_and_the_rest_is_done(wor
         assert ["train_resolution" in entry for entry in json.loads(Path("out.json").read_text(encoding="utf-8")).values()] == [True, False]
 
 
-def test_latents_that_lie_in_a_closed_folder_are_kept_and_need_no_right_to_write(work: Path, models, monkeypatch, capsys) -> None:
-    assert start("latents", models) == 0
-    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "closed")
-    argv = ("images", "meta.json", "out.json", models["model"], "--max_resolution", "64,64", "--min_bucket_reso", 64, "--recursive")
-    assert run_in_process(prepare_buckets_latents.main, *argv, "--skip_existing") == 0
+def test_latents_that_lie_in_a_closed_folder_are_kept_and_need_no_right_to_write(work: Path, models, shut, monkeypatch, capsys) -> None:
+    with monkeypatch.context() as once_open:
+        once_open.setattr(os, "access", lambda path, mode: True)
+        assert start("latents", models) == 0
+    kept = (work / "images" / "closed" / "c.npz").read_bytes()
+    assert start("latents", models, skip_existing=True) == 0
     assert all("train_resolution" in entry for entry in json.loads(Path("out.json").read_text(encoding="utf-8")).values())
-    assert run_in_process(prepare_buckets_latents.main, "images/closed", *argv[1:]) == 2  # nothing at all can be done
+    (work / "closed.json").write_text('{"c": {}}', encoding="utf-8")
+    capsys.readouterr()
+    assert start("latents", models, folder="images/closed", read="closed.json", written="none.json") == 2
+    (line,) = errors(capsys)  # nothing at all can be done
+    assert "1 file not written there (Permission denied)" in line and not Path("none.json").exists()
+    assert (work / "images" / "closed" / "c.npz").read_bytes() == kept
 
 
 @pytest.mark.parametrize("tool", ["merge captions", "merge tags", "clean", "latents", "shrink"])
