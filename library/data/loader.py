@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from library.data.batch import Batch
 from library.data.dataset import TrainingDataset
+from library.data.own_batches import OwnDataset
 from library.data.sampler import EpochSampler, GlobalBatch
 from library.errors import UserError
 
@@ -29,7 +30,7 @@ class EpochLoader:
 
     def __init__(
         self,
-        dataset: TrainingDataset,
+        dataset: TrainingDataset | OwnDataset,
         sampler: EpochSampler,
         process: int = 0,
         workers: int = 0,
@@ -92,7 +93,7 @@ class _Fault:
 class _Telling(Dataset):
     """The dataset, with user faults as values."""
 
-    def __init__(self, dataset: TrainingDataset) -> None:
+    def __init__(self, dataset: TrainingDataset | OwnDataset) -> None:
         self.dataset = dataset
 
     def __getitem__(self, share: GlobalBatch) -> Batch | _Fault:

@@ -15,7 +15,7 @@ HEAVY = ("torch", "diffusers", "transformers", "accelerate", "bitsandbytes", "xf
 SCRIPTS = ("train_network", "train_db", "fine_tune", "train_textual_inversion", "train_textual_inversion_XTI")
 OURS = ("library", "networks", "finetune", "tools", "benchmarks", "examples", "tests", *SCRIPTS)
 # the rest of library/data is answered without it
-DATA_WITH_TORCH = {"images", "batch", "dataset", "loader", "latent_build", "latent_cache", "masks"}
+DATA_WITH_TORCH = {"images", "batch", "dataset", "loader", "latent_build", "latent_cache", "masks", "own_batches", "own_check"}
 NETWORK_TOOLS = {
     "merge_lora",
     "svd_merge_lora",

@@ -1,0 +1,241 @@
+"""What a user's own dataset class gives: good batches become what is trained, each fault is a line with class, index and expectation."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from library.data.own_batches import OwnDataset, OwnSource, seeded
+from library.data.own_check import BEGIN, END, OwnItem, checked
+from library.data.sampler import SampleRequest
+from library.errors import UserError
+
+PLACE = "--dataset_class mine.Batches[3]"
+IDS = torch.full((2, 77), END)
+IDS[:, 0] = BEGIN
+GOOD: dict[str, Any] = {"images": torch.linspace(-1, 1, 2 * 3 * 16 * 24).reshape(2, 3, 16, 24), "captions": ["a cat", "a dog"]}
+
+
+def look(changes: Mapping[str, Any], windows: int = 1, needs_text: bool = True) -> OwnItem:
+    return checked(GOOD | dict(changes), PLACE, windows, needs_text)
+
+
+def test_a_good_batch_passes_with_what_may_be_missing_filled_in() -> None:
+    item = look({})
+    assert torch.equal(item.pictures, GOOD["images"]) and item.size == (24, 16) and len(item) == 2 and not item.are_latents
+    assert item.captions == ("a cat", "a dog") and item.loss_weights.tolist() == [1, 1]
+    assert item.input_ids is item.masks is item.image_keys is None and item.unused == item.hints == ()
+
+
+def test_numpy_half_precision_and_lists_are_taken_as_float_tensors_are() -> None:
+    item = look({"images": GOOD["images"].half().numpy(), "loss_weights": [0.5, 2.0], "image_keys": ("one", "two"), "flippeds": None})
+    assert item.pictures.dtype == torch.float32 and torch.equal(item.pictures, GOOD["images"].half().float())
+    assert item.loss_weights.tolist() == [0.5, 2.0] and item.image_keys == ("one", "two") and item.unused == ()
+
+
+def test_latents_tell_the_size_of_their_pictures() -> None:
+    item = look({"images": None, "latents": torch.randn(2, 4, 4, 3, dtype=torch.float64)})
+    assert item.are_latents and item.size == (24, 32) and item.pictures.dtype == torch.float32
+
+
+def test_ids_of_one_window_may_lack_its_dimension() -> None:
+    assert look({"captions": None, "input_ids": IDS}).input_ids.shape == (2, 1, 77)
+    assert look({"input_ids": IDS[:, None].expand(2, 3, 77).int()}, windows=3).input_ids.dtype == torch.int64
+
+
+def test_masks_in_pixels_are_averaged_to_the_size_of_latents() -> None:
+    masks = torch.zeros(2, 16, 24)
+    masks[0, :4, :8] = 1
+    found = look({"masks": masks}).masks
+    assert found.shape == (2, 1, 2, 3) and found[0, 0, 0].tolist() == [0.5, 0, 0] and not found[1].any()
+    assert torch.equal(look({"masks": found}).masks, found)
+
+
+def test_what_is_allowed_and_looks_like_a_mistake_is_hinted_at() -> None:
+    assert "images * 2 - 1" in look({"images": GOOD["images"].clamp(min=0)}).hints[0]
+    assert "multiplied by 0.18215" in look({"images": None, "latents": torch.randn(2, 4, 8, 8) * 5.5}).hints[0]
+
+
+NAN = GOOD["images"].clone()
+NAN[1, 0, 0, 0] = float("nan")
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"images": None}, "has neither images nor latents (its keys: captions), expected one of the two"),
+    ({"latents": torch.zeros(2, 4, 2, 3)}, "has both images and latents, expected one of the two"),
+    (
+        {"images": torch.zeros(2, 3, 16, 24, dtype=torch.uint8)},
+        "images is uint8, expected a float tensor [B,3,H,W] in -1..1; divide by 127.5",
+    ),
+    ({"images": torch.zeros(2, 16, 24, 3)}, "images has the shape [2,16,24,3], expected [B,3,H,W]; put the channels second"),
+    ({"images": torch.zeros(3, 16, 24)}, "images has the shape [3,16,24], expected [B,3,H,W]"),
+    ({"images": torch.zeros(0, 3, 16, 24)}, "images has the shape [0,3,16,24], expected [B,3,H,W]"),
+    ({"images": torch.zeros(2, 3, 20, 24)}, "images are 24×20, expected sides that are multiples of 8 pixels"),
+    ({"images": GOOD["images"] * 255}, "images reach from -255 to 255, expected -1..1; divide by 127.5 and take 1 off"),
+    ({"images": NAN}, "images holds numbers that are not finite in row 1, expected a float tensor"),
+    (
+        {"images": [torch.zeros(3, 16, 24)] * 2},
+        "images is a list of tensors, expected a float tensor [B,3,H,W] in -1..1; put them together",
+    ),
+    ({"images": "a.png"}, "images is a str, expected a float tensor"),
+    ({"images": None, "latents": torch.zeros(2, 3, 2, 3)}, "latents has the shape [2,3,2,3], expected [B,4,H/8,W/8]"),
+    ({"images": None, "latents": torch.full((2, 4, 2, 3), torch.inf)}, "latents holds numbers that are not finite in row 0, 1"),
+    ({"captions": None}, "has neither captions nor input_ids, expected one of the two for its 2 images"),
+    ({"captions": "a cat"}, "captions is a str, expected a list of 2 texts"),
+    ({"captions": ["a cat"]}, "captions has 1 entries, expected a list of 2 texts, one an image"),
+    ({"captions": ["a cat", 3]}, "captions holds a int, expected a list of 2 texts"),
+    ({"input_ids": IDS.float()}, "input_ids is float32, expected whole numbers [2,1,77] or [2,77]"),
+    (
+        {"input_ids": IDS[:, :75]},
+        "input_ids has the shape [2,75], expected whole numbers [2,1,77] or [2,77] (--max_token_length 75: 1 window)",
+    ),
+    ({"input_ids": torch.zeros_like(IDS)}, "input_ids is not of CLIP's vocabulary, expected 49406 at the begin and 49407 at the end"),
+    ({"input_ids": IDS + 1}, "input_ids is not of CLIP's vocabulary"),
+    ({"loss_weights": torch.ones(3)}, "loss_weights has the shape [3], expected float numbers [2], one an image"),
+    ({"loss_weights": [1, 2]}, "loss_weights is int64, expected float numbers [2]"),
+    ({"loss_weights": [1.0, float("nan")]}, "loss_weights holds numbers that are not finite in row 1"),
+    ({"masks": torch.ones(2, 8, 8)}, "masks has the shape [2,8,8], expected float numbers in 0..1 [2,16,24] or [2,1,2,3]"),
+    ({"masks": torch.ones(2, 16, 24) * 255}, "masks reaches from 255 to 255, expected 0..1"),
+    ({"image_keys": ["one"]}, "image_keys has 1 entries, expected a list of 2 texts"),
+    ({"loss_weight": [1.0, 1.0]}, "has the key 'loss_weight', which is not known; did you mean 'loss_weights'?"),
+    ({"alpha_masks": torch.ones(2, 16, 24)}, "has the key 'alpha_masks', which is not known; did you mean 'masks'?"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BAD, ids=[words[:40] for _, words in BAD])
+def test_each_fault_of_a_batch_is_one_line_with_its_place(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as fault:
+        look(changes)
+    (line,) = fault.value.problems
+    assert line.startswith(f"{PLACE}: {words}") and "\n" not in line
+
+
+def test_all_faults_of_a_batch_are_told_together() -> None:
+    with pytest.raises(UserError) as fault:
+        look({"captions": [], "loss_weights": [1.0], "masks": torch.ones(1)})
+    assert [line.removeprefix(PLACE)[2:].split()[0] for line in fault.value.problems] == ["captions", "loss_weights", "masks"]
+
+
+def test_what_is_no_dict_is_told() -> None:
+    with pytest.raises(UserError, match="is a tuple, expected a dict with images or latents"):
+        checked((1, 2), PLACE, 1)
+
+
+def test_ids_of_other_windows_than_asked_for_are_told() -> None:
+    with pytest.raises(UserError, match=r"expected whole numbers \[2,2,77\] \(--max_token_length 150: 2 windows\)"):
+        look({"input_ids": IDS}, windows=2)
+
+
+class Drawing:
+    """Batches of random numbers from all three streams."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def __len__(self) -> int:
+        return 2
+
+    def set_current_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+        self.shift = random.random()
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index == 1:
+            return {"images": torch.zeros(1, 3, 8, 8), "captions": ["still"]}
+        parts = (torch.rand(1, 3, 8, 8), torch.from_numpy(np.random.rand(1, 3, 8, 8)), torch.full((1, 3, 8, 8), random.random()))
+        return {"images": sum(parts) / 6 + self.shift / 2, "captions": ["drawn"], "loss_weights": [0.5]}
+
+
+def request(record: int, epoch: int = 0, weight: float = 1.0) -> tuple[SampleRequest, ...]:
+    return (SampleRequest(record, 0, epoch, 1000 * epoch + record, weight, 0),)
+
+
+def tokenize(caption: str) -> tuple[torch.Tensor, None]:
+    ids = torch.full((1, 77), END)
+    ids[0, 0], ids[0, 1] = BEGIN, len(caption)
+    return ids, None
+
+
+def dataset(made: Any, **more: Any) -> OwnDataset:
+    return OwnDataset(OwnSource("mine.Batches", made), 7, tokenize, 1, more.pop("are_latents", False), 0.18215, **more)
+
+
+def test_what_the_class_draws_is_a_function_of_the_place_and_leaves_the_streams_alone() -> None:
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    data, other = dataset(Drawing()), dataset(Drawing())
+    first = data[request(0)]
+    other[request(1)], other[request(0, epoch=1)]
+    assert torch.equal(first.images, other[request(0)].images), "what was asked for before has no say"
+    assert not torch.equal(first.images, data[request(0, epoch=1)].images)
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+
+
+def test_the_epoch_is_told_once_and_counted_from_one_also_in_a_copy() -> None:
+    made = Drawing()
+    data = dataset(made)
+    data[request(0)], data[request(1)], data[request(1, epoch=1)]
+    assert made.epochs == [1, 2]
+    copy = pickle.loads(pickle.dumps(dataset(Drawing())))
+    assert torch.equal(copy[request(0)].images, dataset(Drawing())[request(0)].images) and copy.source.made.epochs == [1]
+
+
+def test_a_batch_carries_weights_names_seeds_and_ids_for_each_image() -> None:
+    class Two:
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return GOOD | {"loss_weights": torch.tensor([1.0, 3.0]), "input_ids": IDS}
+
+    batch = dataset(Two())[request(1, weight=0.5)]
+    assert batch.loss_weights.tolist() == [0.5, 1.5] and batch.records == (1, 1) and len(batch) == 2
+    assert batch.paths == ("mine.Batches[1] image 0", "mine.Batches[1] image 1") and batch.captions == ("a cat", "a dog")
+    assert len(set(batch.seeds.tolist())) == 2 and torch.equal(batch.input_ids, IDS[:, None]), "the class's ids are trained"
+    again = dataset(Two(), reread="--token_string", rewrite_caption=lambda text, rng: text + "!")[request(1)]
+    assert again.captions == ("a cat!", "a dog!") and again.input_ids[:, 0, 1].tolist() == [6, 6], "ids of the captions are"
+
+
+def test_scaled_latents_arrive_as_the_step_wants_them() -> None:
+    latents = torch.randn(2, 4, 2, 2)
+
+    class Latents:
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"latents": latents, "captions": ["a", "b"]}
+
+    batch = dataset(Latents(), are_latents=True)[request(0)]
+    assert batch.images is None and torch.allclose(batch.latents * 0.18215, latents, atol=1e-6)
+    with pytest.raises(UserError, match=r"mine.Batches\[0\]: has latents, while the first batch has images"):
+        dataset(Latents())[request(0)]
+
+
+def test_captions_are_needed_where_ids_are_made_anew_and_not_where_templates_write_them() -> None:
+    class Ids:
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"images": GOOD["images"], "input_ids": IDS}
+
+    with pytest.raises(UserError, match="has input_ids without captions, which --token_string needs; give captions"):
+        dataset(Ids(), reread="--token_string")[request(0)]
+    made = dataset(Ids(), reread="--token_string", captions_are_made=True, rewrite_caption=lambda text, rng: "a photo of zorb")
+    assert made[request(0)].captions == ("a photo of zorb",) * 2
+
+
+def test_an_exception_of_the_class_is_one_line_that_says_where_it_was_raised() -> None:
+    class Broken:
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"images": [][index]}
+
+    source = OwnSource("mine.Broken", Broken(), __file__)
+    with pytest.raises(UserError) as fault:
+        source.item(4, 0, 1, 2)
+    line = Broken.__getitem__.__code__.co_firstlineno + 1
+    (told,) = fault.value.problems
+    assert told == f"--dataset_class mine.Broken[4]: raised IndexError: list index out of range ({__file__}, line {line})"
+
+
+def test_the_streams_are_put_back_after_an_error_too() -> None:
+    state = torch.get_rng_state()
+    with pytest.raises(ZeroDivisionError), seeded(3):
+        torch.rand(3)
+        raise ZeroDivisionError
+    assert torch.equal(state, torch.get_rng_state())
