@@ -1,4 +1,4 @@
-"""Finds what cannot work before anything heavy is loaded: missing paths, contradictions, options not built yet. Writes nothing."""
+"""Finds what cannot work before anything heavy is loaded: missing paths, contradictions. Writes nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from library.options.declare import Script, options_of
 from library.options.given import Given
 from library.options.loss_rules import averaging, loss_remarks, noise_and_loss
 from library.options.model_rules import attention, full_model, model_remarks, network, precision, word
-from library.options.not_yet import refusal
 from library.options.output_rules import hub, hub_remarks, log_remarks, logs, sampling, sampling_remarks, saving, saving_remarks
+from library.options.own_data_rules import own_data
 from library.options.presence import paths
 from library.options.rate_rules import optimizer, rate_remarks, rates
 
@@ -30,13 +30,6 @@ def check(options: Script) -> None:
             log.warning("%s", remark)
 
 
-def _not_built(given: Given) -> Iterator[str]:
-    for option in options_of(type(given.options)):
-        reason = refusal(option.field, getattr(given, option.field), option.default)
-        if reason:
-            yield f"{given.at(option.field)}: {reason}"
-
-
 def _required(given: Given) -> Iterator[str]:
     for option in options_of(type(given.options)):
         if option.field in type(given.options).required and not getattr(given, option.field):
@@ -45,8 +38,8 @@ def _required(given: Given) -> Iterator[str]:
 
 # in the order in which faults are told
 RULES: tuple[Rule, ...] = (
-    _not_built, _required,
-    data_source, resolution, buckets, augmentation, noise_and_loss, averaging, rates, optimizer, attention, precision,
+    _required,
+    data_source, own_data, resolution, buckets, augmentation, noise_and_loss, averaging, rates, optimizer, attention, precision,
     network, full_model, word, saving, sampling, logs, hub, paths,
 )  # fmt: skip
 # what is accepted as it always was, but hardly meant so

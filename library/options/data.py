@@ -121,7 +121,11 @@ class DataOptions:
         at_least=0,
     )
     persistent_data_loader_workers: bool = opt(False, "Keep those processes between epochs: shorter pauses, on Windows above all.")
-    dataset_class: str | None = opt(None, "A dataset class of your own, as module.Class.")
+    dataset_class: str | None = opt(
+        None,
+        "Instead of --dataset_config: a class of your own that makes the batches, as module.Class, such as my_data.Pairs for my_data.py in "
+        "the current folder (docs/dataset_class.md).",
+    )
 
 
 @dataclass(frozen=True)

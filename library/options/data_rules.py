@@ -9,6 +9,8 @@ from library.options.given import Given
 
 def data_source(given: Given) -> Iterator[str]:
     """Where the images come from: said once, and in full."""
+    if given.dataset_class is not None:
+        return  # what may not stand beside it is told by own_data
     old = [field for field in ("train_data_dir", "reg_data_dir", "in_json") if getattr(given, field) is not None]
     if given.dataset_config is not None:
         for field in old:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from library.options.declare import Option, Script, groups_of, options_of, title_of
 from library.options.help_text import shown_default
-from library.options.not_yet import NOT_YET
 from library.options.scripts import SCRIPTS
 from library.options.tools import TOOLS
 from library.options.values import expected
@@ -21,7 +20,7 @@ _INTRODUCTION = """\
 Options are given on the command line (`--seed 42`) or in a TOML file named with `--config_file` (`seed = 42`); the command line
 wins over the file. In the file `[sections]` are for your own order only, switches are `true` or `false`, and options that take
 several values are lists. `--output_config --config_file settings.toml` writes a file with all of them to start from. A name or
-value that is not known stops the run before it begins. *Not built yet* marks options that are known but still refused.
+value that is not known stops the run before it begins.
 
 The [tools](#tools) at the end take their options on the command line only.
 """
@@ -51,10 +50,6 @@ def _row(option: Option) -> str:
     told = option.help
     if option.aliases:
         told += " Also written " + ", ".join(f"`--{name}`" for name in option.aliases) + "."
-    entry = NOT_YET.get(option.field)
-    if entry is not None:
-        which = "Not built yet" if entry.values is None else "Not built yet: " + ", ".join(map(str, entry.values))
-        told += f" *{which} ({entry.row}); meanwhile {entry.meanwhile}.*"
     cells = (f"`{option.flag}`", takes, f"`{default}`" if default is not None else "", told)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from library.options.declare import Script, values_of
+from library.options.declare import Script, options_of, values_of
 
 
 class Given:
@@ -20,3 +20,7 @@ class Given:
     def at(self, field: str) -> str:
         """How an error line about the option begins: where its value stood."""
         return self.options.origin(field)
+
+    def differs(self, field: str) -> bool:
+        """Whether the script has the option, with another value than its default."""
+        return any(option.field == field and self._values[field] != option.default for option in options_of(type(self.options)))

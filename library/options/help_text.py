@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from library.options.declare import Option, Script, Tool, groups_of, options_of, title_of
-from library.options.not_yet import NOT_YET
 
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 _INDENT = 32
@@ -63,8 +62,6 @@ def _entry(option: Option, width: int) -> list[str]:
         body += f" [default: {default}]"
     if option.aliases:
         body += f" (also --{', --'.join(option.aliases)})"
-    if option.field in NOT_YET and NOT_YET[option.field].values is None:
-        body += " (not built yet)"
     wrapped = textwrap.wrap(body, width - _INDENT, break_on_hyphens=False)
     rest = [" " * _INDENT + line for line in wrapped]
     if len(head) + 2 > _INDENT:

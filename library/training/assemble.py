@@ -100,8 +100,12 @@ def _data(run: Foundation, model: Any) -> tuple[Validation | None, Feed]:
     options = run.options
     with explained(lambda: FOR_THE_VAE, "while latents were cached"):
         validation = _validation(run, model) if run.inputs.validation else None
-        source = options.model.vae or model.source.path
-        cache = latent_cache(options.data, run.inputs.data, model.vae, source, run.accelerator)
+        if run.inputs.own is not None:
+            cache = None
+            model.vae.to("cpu" if run.inputs.own.are_latents else run.device)
+        else:
+            source = options.model.vae or model.source.path
+            cache = latent_cache(options.data, run.inputs.data, model.vae, source, run.accelerator)
     return validation, make_feed(run, model, cache)
 
 
@@ -152,7 +156,9 @@ def _task(run: Foundation, model: Any) -> DiffusionTask:
     objective = objective_of(values, schedule, model.prediction)
     clip_skip = usable_clip_skip(model.version, values["clip_skip"])
     timesteps = range(values["min_timestep"], values["max_timestep"])
-    texts = text_cache(values["cache_text_encoder_outputs"], model, run.method, run.inputs, clip_skip)
+    texts = None  # a class of the user's own may give ids that are not those of its captions, by which texts are kept
+    if run.inputs.own is None:
+        texts = text_cache(values["cache_text_encoder_outputs"], model, run.method, run.inputs, clip_skip)
     return DiffusionTask(model, run.method, schedule, objective, noise_settings(values), clip_skip, timesteps, texts)
 
 

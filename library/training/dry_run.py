@@ -14,7 +14,7 @@ from library.data.blueprint import DatasetBlueprint
 from library.data.bucket_facts import BucketFacts, bucket_facts, bucket_findings
 from library.data.buckets import FilledData
 from library.data.captions import RewriteCaption
-from library.data.findings import ERROR, LEVELS, WARNING, Finding
+from library.data.findings import ERROR, LEVELS, NOTE, WARNING, Finding
 from library.data.inspection import inspect as inspect_data
 from library.data.records import Scan, survey
 from library.data.scan_index import ScanIndex
@@ -28,10 +28,12 @@ from library.training.caption_lengths import long_captions
 from library.training.checkpointer import FileNames
 from library.training.data_facts import tag_frequency
 from library.training.disk_need import DiskNeed, disk_need
-from library.training.inputs import Inputs, blueprint_of, data_lines, planned
+from library.training.inputs import Inputs, blueprint_of, data_lines, planned, planned_own
+from library.training.old_state import OldState
+from library.training.own_data import open_own
 from library.training.plan import plan_lines
 from library.training.samples import Samples
-from library.training.saved_state import read_state
+from library.training.saved_state import SavedState, read_state
 from library.training.tracker_settings import tracker_settings
 
 LookAt = Callable[[Any, Inputs], None]
@@ -72,7 +74,9 @@ def examine(options: Script, forms: frozenset[str], look_at: LookAt | None, rewr
         attempt(lambda: Samples.from_options(options))
         blueprint = attempt(lambda: blueprint_of(options, forms)) if _names_images(values) else None
         report = Report(type(options).name, ())
-        if blueprint is not None:
+        if values["dataset_class"] is not None:
+            report = _of_own(options, facts, attempt, look_at)
+        elif blueprint is not None:
             report = _of_images(options, blueprint, facts, attempt, look_at, rewrite)
         findings += _overwritten(values, facts)
     findings = list(dict.fromkeys(findings))  # a fault may be met twice: as an option, and where it is used
@@ -81,6 +85,8 @@ def examine(options: Script, forms: frozenset[str], look_at: LookAt | None, rewr
 
 def _names_images(values: dict[str, Any]) -> bool:
     """Whether there is anything to read; what is missing has been told then."""
+    if values["dataset_class"] is not None:
+        return False
     named = values["dataset_config"] if values["dataset_config"] is not None else values["train_data_dir"]
     return named is not None and Path(named).exists() and (values["dataset_config"] is not None or _old_form_is_whole(values))
 
@@ -109,8 +115,7 @@ def _of_images(
     report = Report(type(options).name, ())
     if not found.records:
         return report
-    on_disk = values["resume"] is not None and not values["resume_from_huggingface"]  # nothing is downloaded for a report
-    saved = attempt(lambda: read_state(Path(values["resume"]))) if on_disk else None
+    saved = _state_of(values, attempt)
     inputs = attempt(lambda: planned(options, Scan(blueprint, found.records, ()), saved))
     if inputs is None:
         return report
@@ -122,22 +127,60 @@ def _of_images(
     buckets = bucket_facts(filled, inputs.processes)
     attempt.findings += bucket_findings(filled, buckets, inputs.processes)
     attempt.findings += _plan_findings(inputs)
-    disk = None
-    if facts is not None and values["output_dir"]:
-        disk = attempt(lambda: disk_need(values, facts, inputs.plan, filled, by_layer="XTI" in type(options).name))
-    if disk is not None and disk.total is not None and disk.total > disk.free:
-        text = f"--output_dir {disk.folder}: the files need {in_words(disk.total)}, {in_words(disk.free)} are free"
-        attempt.findings.append(Finding(WARNING, text, "free some space, save less often, or give --save_last_n_epochs"))
+    disk = _disk(options, facts, inputs, attempt)
     return Report(
         type(options).name,
         (),
         inputs,
         tuple(data_lines(inputs)),
-        tuple(plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=values["max_train_epochs"], start=inputs.start)),
+        _plan_lines(options, inputs),
         tuple(buckets),
         tuple(tag_frequency(filled).items()),
         disk,
     )
+
+
+def _state_of(values: dict[str, Any], attempt: _Attempts) -> SavedState | OldState | None:
+    """The state to go on from, where it is on the disk: nothing is downloaded for a report."""
+    on_disk = values["resume"] is not None and not values["resume_from_huggingface"]
+    return attempt(lambda: read_state(Path(values["resume"]))) if on_disk else None
+
+
+def _plan_lines(options: Script, inputs: Inputs) -> tuple[str, ...]:
+    epochs = values_of(options)["max_train_epochs"]
+    return tuple(plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=epochs, start=inputs.start))
+
+
+def _disk(options: Script, facts: ModelFacts | None, inputs: Inputs, attempt: _Attempts) -> DiskNeed | None:
+    """The room that the run's files take; a finding where there is less."""
+    values, disk = values_of(options), None
+    if facts is not None and values["output_dir"]:
+        disk = attempt(lambda: disk_need(values, facts, inputs.plan, inputs.data, by_layer="XTI" in type(options).name))
+    if disk is not None and disk.total is not None and disk.total > disk.free:
+        text = f"--output_dir {disk.folder}: the files need {in_words(disk.total)}, {in_words(disk.free)} are free"
+        attempt.findings.append(Finding(WARNING, text, "free some space, save less often, or give --save_last_n_epochs"))
+    return disk
+
+
+def _of_own(options: Script, facts: ModelFacts | None, attempt: _Attempts, look_at: LookAt | None) -> Report:
+    """The part of the report that a class of the user's own has to answer for: it is imported, made and asked for all its batches."""
+    report, values = Report(type(options).name, ()), values_of(options)
+    own = attempt(lambda: open_own(values))
+    if own is None:
+        return report
+    attempt.findings += [Finding.from_line(ERROR, line) for line in own.faults()]
+    text = f"--dataset_class {own.name}: is imported for this report and asked for its batches, with whatever that takes"
+    attempt.findings.append(Finding(NOTE, text, "its random draws are not those of the run"))
+    saved = _state_of(values, attempt)
+    inputs = attempt(lambda: planned_own(options, own, saved))
+    if inputs is None:
+        return report
+    attempt.findings += [Finding.from_line(WARNING, line) for line in own.hints]
+    if look_at is not None:
+        attempt(lambda: look_at(options, inputs))
+    attempt.findings += _plan_findings(inputs)
+    disk = _disk(options, facts, inputs, attempt)
+    return Report(type(options).name, (), inputs, tuple(data_lines(inputs)), _plan_lines(options, inputs), disk=disk)
 
 
 def _caption_findings(options: Script, filled: FilledData, facts: ModelFacts | None, rewrite: RewriteCaption | None) -> Iterator[Finding]:

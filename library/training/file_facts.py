@@ -26,7 +26,8 @@ class FileFacts:
             facts.ModelHash("sd_model", options.model.pretrained_model_name_or_path),
             facts.ModelHash("vae", options.model.vae),
         ]
-        self._images = ImageHash(inputs.data) if images_too else None  # the main process writes the manifest
+        # the main process writes the manifest
+        self._images = ImageHash(inputs.data) if images_too and inputs.own is None else None
 
     def of_save(self, model: Any, made: MadeOptimizer, session: str, epochs: int, step: int) -> dict[str, str]:
         """The metadata of a file that is saved after so many epochs and updates."""
@@ -49,6 +50,8 @@ class FileFacts:
             "showings_hash": before["images"],
             "captions_hash": before["captions"],
         }
+        if inputs.own is not None:
+            data = inputs.own.facts()
         plan = {"updates": inputs.plan.updates, "epochs": inputs.plan.epochs, "batches_per_epoch": inputs.plan.batches_per_epoch}
         made = run_facts_of(self._options, self._seed, self._started, plan | {"processes": inputs.processes}, data)
         return Manifest(manifest_path(self._options), made)
@@ -64,7 +67,7 @@ class FileFacts:
         }
 
     def _training(self, model: Any, made: MadeOptimizer, session: str, values: Mapping[str, Any]) -> dict[str, str]:
-        plan = self._inputs.plan
+        plan, processes = self._inputs.plan, self._inputs.processes
         hashes: dict[str, str] = {}
         for model_hash in self._hashes:
             hashes |= model_hash.values()
@@ -80,7 +83,7 @@ class FileFacts:
                 "ss_num_epochs": plan.epochs,
                 "ss_max_train_steps": plan.updates,
             },
-            data=data_metadata(self._inputs.data, self._inputs.processes),
+            data=self._inputs.own.metadata(processes) if self._inputs.own else data_metadata(self._inputs.data, processes),
             method=self._method.describe(),
             hashes=hashes,
             privacy=values["metadata_privacy"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from library.data.validation_split import split_validation
 from library.errors import UserError
 from library.options.declare import Script, values_of
 from library.training.old_state import OldState
+from library.training.own_data import OwnData, open_own
 from library.training.plan import RunPlan, Start, make_plan, plan_lines
 from library.training.resume import Resumption, end_lines, old_resumption, resumption
 from library.training.saved_state import SavedState
@@ -38,10 +39,15 @@ class Inputs:
     resumed: Resumption | None = None
     start: Start | None = None
     validation: FilledData | None = None  # images that are never trained on
+    own: OwnData | None = None  # a class of the user's own, whose batches `data` then stands for, each as one record
 
     def sampler(self, seed: int) -> EpochSampler:
         """The order of every epoch under `seed`."""
         return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
+
+    def captions(self) -> Iterable[str]:
+        """The captions of all images; of a class of the user's own those of its first batch, as far as it has some."""
+        return (record.caption for record in self.data.records) if self.own is None else self.own.captions
 
     def first_state(self, seed: Callable[[], int]) -> TrainState:
         """The counters that the run begins with; `seed()` is asked where no state has one."""
@@ -56,6 +62,8 @@ def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState
 
     Raises UserError with all faults of a stage together.
     """
+    if values_of(options)["dataset_class"] is not None:
+        return planned_own(options, open_own(values_of(options)), saved)
     found = scan(blueprint_of(options, forms), values_of(options)["skip_bad_images"])
     return planned(options, found, saved)
 
@@ -79,6 +87,18 @@ def planned(options: Script, found: Scan, saved: SavedState | OldState | None = 
     data = fill(kept, values.get("prior_loss_weight", 1.0))
     validation = fill(apart) if apart else None
     check_validation(values, validation, saved.state.validated if isinstance(saved, SavedState) else None)
+    return _planned(options, data, validation, None, saved)
+
+
+def planned_own(options: Script, own: OwnData, saved: SavedState | OldState | None = None) -> Inputs:
+    """The plan of a run on the batches of a class. Raises UserError for a state that does not go with the command."""
+    return _planned(options, own.filled(), None, own, saved)
+
+
+def _planned(
+    options: Script, data: FilledData, validation: FilledData | None, own: OwnData | None, saved: SavedState | OldState | None
+) -> Inputs:
+    values = values_of(options)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     batches = EpochSampler(data, 0, processes).batches_per_epoch
     resumed = None
@@ -105,7 +125,7 @@ def planned(options: Script, found: Scan, saved: SavedState | OldState | None = 
         _refuse_finished(start, plan, values["max_train_epochs"], f"--resume {resumed.folder}" if resumed else "--initial_step")
     if isinstance(saved, SavedState) and resumed:
         resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
-    return Inputs(data, plan, processes, resumed, start, validation)
+    return Inputs(data, plan, processes, resumed, start, validation, own)
 
 
 def initial_place(values: Mapping[str, Any], batches_per_epoch: int, resumed: Resumption | None = None) -> Start | None:
@@ -183,6 +203,8 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
 
 def data_lines(inputs: Inputs) -> list[str]:
     """What was found: images, regularization and buckets of each dataset."""
+    if inputs.own is not None:
+        return inputs.own.lines()
     lines: list[str] = []
     for number, figures in enumerate(inputs.data.figures):
         spec = inputs.data.blueprint.datasets[number]

@@ -48,7 +48,7 @@ def memory_case(options: Script, inputs: Inputs, model: Any, method: Method, dev
         compute_bytes=2 if half else 4,
         optimizer_bytes=_optimizer_bytes(values),
         file_bytes=_file_bytes(model) if device.type == "cpu" else {},
-        latents_cached=values["cache_latents"],
+        latents_cached=values["cache_latents"] or (inputs.own is not None and inputs.own.are_latents),
         checkpointing=values["gradient_checkpointing"],
         linears_trained=any(str(group.get("name", "")).startswith(("unet", "group")) for group in groups),
         text_trained=method.trains_text_encoder(0),
@@ -57,7 +57,9 @@ def memory_case(options: Script, inputs: Inputs, model: Any, method: Method, dev
 
 
 def largest_batch(inputs: Inputs) -> tuple[tuple[int, int], int]:
-    """Size (pixels) and images a process of the batch with most pixels."""
+    """Size (pixels) and images a process of the batch with most pixels; of a class of the user's own, those of its first batch."""
+    if inputs.own is not None:
+        return inputs.own.size, inputs.own.images
     found = []
     for bucket in inputs.data.buckets:
         batch = min(inputs.data.blueprint.datasets[bucket.dataset].options.batch_size, bucket.count)

@@ -19,11 +19,11 @@ from library.options.declare import Script
 from library.training.data_facts import tag_frequency
 from library.training.dry_run import Report
 from library.training.inputs import Inputs, data_lines
+from library.training.own_preview import PAGE, preview_own
 from library.training.plan import plan_lines
 from library.training.report_page import as_page
 from library.training.report_text import as_text
 
-PAGE = "dataset.html"
 _ESCAPE = 27
 _LARGEST = 1200  # pixels of a window's longer side
 
@@ -44,6 +44,9 @@ def tell_report(report: Report, options: Script, rewrite: RewriteCaption | None 
 def preview(options: Script, inputs: Inputs, rewrite: RewriteCaption | None = None) -> None:
     """Show the images as they would be trained: in a window where there is a screen, else as a page in --output_dir."""
     if not is_main_process():
+        return
+    if inputs.own is not None:
+        preview_own(options, inputs, rewrite)
         return
     if has_screen():
         try:

@@ -32,8 +32,9 @@ def _figures(report: Report) -> Iterator[str]:
         return
     yield from ("", "IMAGES")
     yield from (f"  {line}" for line in report.data if not line.lstrip().startswith("bucket "))
-    yield from ("", "BUCKETS")
-    yield from table(bucket_rows(report.inputs.data, report.buckets))
+    if report.inputs.own is None:
+        yield from ("", "BUCKETS")
+        yield from table(bucket_rows(report.inputs.data, report.buckets))
     yield from ("", "PLAN")
     yield from (f"  {line}" for line in report.plan)
     if report.disk is not None:
@@ -41,6 +42,8 @@ def _figures(report: Report) -> Iterator[str]:
         yield from (f"  {line}" for line in report.disk.lines)
         total = "more than is known" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
         yield f"  {report.disk.folder}: {total}, {in_words(report.disk.free)} free"
+    if report.inputs.own is not None:
+        return
     yield from ("", f"TAGS (the {MOST_TAGS} most frequent of each folder, with the number of images)")
     for folder, tags in report.tags:
         shown = ", ".join(f"{tag} {count}" for tag, count in list(tags.items())[:MOST_TAGS])

@@ -19,7 +19,7 @@ from library.training.state import TrainState
 # Options that change nothing of what is trained, or are told in other words: by the data, the sizes of batches, the run's end.
 _UNTOLD_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config", "validation"})
 _UNTOLD = frozenset(
-    "dataset_config train_data_dir reg_data_dir in_json dataset_repeats dataset_class train_batch_size cache_latents "
+    "dataset_config train_data_dir reg_data_dir in_json dataset_repeats train_batch_size cache_latents "
     "cache_latents_to_disk vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps "
     "max_train_epochs seed gradient_accumulation_steps optimizer_type use_8bit_adam use_lion_optimizer lowram tokenizer_cache_dir "
     "network_weights dim_from_weights weights init_word cache_text_encoder_outputs skip_bad_images rehearsal vae_slicing".split()

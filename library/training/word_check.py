@@ -22,6 +22,10 @@ def check_word(options: Any, inputs: Inputs) -> None:
         if any(record.subset.is_reg for record in inputs.data.records):
             log.warning("--use_…_template: regularization images get these captions too; leave them out, or write captions yourself")
         return
+    if inputs.own is not None:
+        if not any(_holds(caption, word) for caption in inputs.own.captions):
+            log.warning(f"--token_string {word}: stands in no caption of the first batch; batches without it teach it nothing")
+        return
     trained = [record for record in inputs.data.records if not record.subset.is_reg]
     lacking = [record for record in trained if not _holds(record.caption, word)]
     if len(lacking) == len(trained):

@@ -7,8 +7,6 @@ import pytest
 
 from library.errors import UserError
 from library.options.check import check
-from library.options.declare import options_of
-from library.options.not_yet import NOT_YET
 from library.options.parse import parse
 from library.options.scripts import TrainNetwork
 
@@ -135,7 +133,7 @@ def test_what_cannot_work_without_a_dataset_config_is_told(good, more: str, word
 
 
 def test_all_that_cannot_work_is_told_together(good) -> None:
-    assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--xformers", "--sdpa", "--dataset_class", "my.Data")) == 4
+    assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--xformers", "--sdpa")) == 3
 
 
 def test_the_line_names_the_file_when_the_value_stood_there(good) -> None:
@@ -160,17 +158,3 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
 )
 def test_what_is_hardly_meant_so_is_remarked_on(good, warnings, more: str, words: str) -> None:
     assert words in warnings(*good, *more.split())
-
-
-@pytest.mark.parametrize("field", sorted(NOT_YET))
-def test_an_option_that_is_not_built_yet_is_refused_with_what_to_do_meanwhile(good, field: str) -> None:
-    option = next(option for option in options_of(TrainNetwork) if option.field == field)
-    entry = NOT_YET[field]
-    value = str(entry.values[0]) if entry.values else {str: "SECRET", int: "1"}.get(option.type, "")
-    found = problems(*good, f"--{field}", *([value] if option.type is not bool else []))
-    (line,) = [line for line in found if line.startswith(f"--{field}: ") and "not built yet" in line]
-    assert entry.row in line and entry.meanwhile in line and "SECRET" not in line
-
-
-def test_a_built_value_of_an_option_that_is_partly_built_is_accepted(good) -> None:
-    check(parse(TrainNetwork, [*good, "--log_with", "tensorboard", "--logging_dir", "logs"]))

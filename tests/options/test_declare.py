@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from library.options.declare import build, options_of, values_of
-from library.options.not_yet import NOT_YET
 from library.options.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork
 
 ROOT = Path(__file__).parents[2]
@@ -73,10 +72,6 @@ def test_no_flag_is_there_that_neither_the_list_nor_the_guide_has(spec: type) ->
 def test_every_option_has_a_line_of_help_in_plain_characters(spec: type) -> None:
     for option in options_of(spec):
         assert len(option.help) > 20 and option.help[0].isupper() and option.help.isascii(), option.field
-
-
-def test_every_option_not_built_yet_is_a_declared_one() -> None:
-    assert set(NOT_YET) <= {option.field for option in options_of(TrainNetwork)}
 
 
 @pytest.mark.parametrize("spec", SCRIPTS)

@@ -1,0 +1,61 @@
+"""What cannot go together with `--dataset_class`: options about images and captions that the suite does not read then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from library.options.given import Given
+
+_NAMES = "names images, and the class brings its own"
+_BATCHES = "the class makes the batches, with their sizes"
+_CAPTIONS = "the class makes the captions"
+_IMAGES = "the class makes the images"
+_CACHE = "the class decides what it gives: it may give latents itself"
+_WEIGHTS = "the class gives loss_weights"
+_MASKS = "masks that the class gives are used in any case"
+_FILES = "no image file is read"
+
+NO_CLASS = "expected module.Class, such as my_data.Pairs for the class Pairs in my_data.py"
+_REASONS: dict[str, str] = {
+    **dict.fromkeys("dataset_config train_data_dir reg_data_dir in_json".split(), _NAMES),
+    **dict.fromkeys(
+        "train_batch_size enable_bucket min_bucket_reso max_bucket_reso bucket_reso_steps bucket_no_upscale dataset_repeats".split(),
+        _BATCHES,
+    ),
+    **dict.fromkeys(
+        "caption_extension shuffle_caption keep_tokens token_warmup_min token_warmup_step caption_dropout_rate "
+        "caption_dropout_every_n_epochs caption_tag_dropout_rate".split(),
+        _CAPTIONS,
+    ),
+    **dict.fromkeys("color_aug flip_aug face_crop_aug_range random_crop".split(), _IMAGES),
+    **dict.fromkeys("cache_latents cache_latents_to_disk cache_latents_kind vae_batch_size".split(), _CACHE),
+    **dict.fromkeys("conditioning_data_dir alpha_mask masked_loss".split(), _MASKS),
+    "prior_loss_weight": _WEIGHTS,
+    "skip_bad_images": _FILES,
+    "report_html": "the page shows image files; --debug_dataset shows the batches of a class",
+    **dict.fromkeys(
+        "validation_split validation_seed validate_every_n_steps validate_every_n_epochs max_validation_steps save_best "
+        "early_stop_patience".split(),
+        "no images can be kept apart from a class's batches",
+    ),
+}
+
+
+def names_class(value: str) -> bool:
+    """Whether the value has the form module.Class."""
+    module, _, name = value.rpartition(".")
+    return all(part.isidentifier() for part in (*module.split("."), name))
+
+
+def own_data(given: Given) -> Iterator[str]:
+    """A line for each option that has no meaning beside `--dataset_class`, and for a value of that which names no class."""
+    if given.dataset_class is None:
+        return
+    if not names_class(given.dataset_class):
+        yield f"{given.at('dataset_class')}: {NO_CLASS}, not {given.dataset_class!r}"
+    for option, reason in _REASONS.items():
+        if given.differs(option):
+            yield f"{given.at(option)}: cannot be used together with --dataset_class: {reason}; leave it out"
+    if given.cache_text_encoder_outputs == "on":
+        reason = "the texts of the batches are not known beforehand"
+        yield f"{given.at('cache_text_encoder_outputs')}: on cannot be used together with --dataset_class: {reason}; leave it out"
