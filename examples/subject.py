@@ -22,11 +22,15 @@ def write_subject(folder: Path, seed: int = 0, side: int = SIDE, grounds: Sequen
     return _write(folder, "zxc", (replace(zxc_star(rng, COLOURS[ground]), rim=RIM) for ground in grounds), side)
 
 
-def write_class(folder: Path, count: int = 16, seed: int = 0, side: int = SIDE) -> list[Path]:
-    """Plain stars of any colour and ground, to be used as regularization images; returns the paths."""
+def write_class(folder: Path, count: int = 24, seed: int = 0, side: int = SIDE) -> list[Path]:
+    """Plain stars of any colour and ground with their captions beside them, to be used as regularization images; returns the paths."""
     rng = random.Random(seed)
-    stars = (scene.scene for scene in iter(lambda: random_scene(rng), None) if scene.shape == CLASS)
-    return _write(folder, CLASS, (star for star, _ in zip(stars, range(count), strict=False)), side)
+    endless = (scene for scene in iter(lambda: random_scene(rng), None) if scene.shape == CLASS)
+    stars = [star for star, _ in zip(endless, range(count), strict=False)]
+    paths = _write(folder, CLASS, (star.scene for star in stars), side)
+    for path, star in zip(paths, stars, strict=True):
+        path.with_suffix(".caption").write_text(star.caption + "\n", encoding="utf-8")
+    return paths
 
 
 def write_captions(pictures: Iterable[Path], grounds: Sequence[str] = GROUNDS, extension: str = ".caption") -> None:

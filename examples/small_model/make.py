@@ -2,7 +2,7 @@
 
     python -m examples.small_model.make --out examples/small_model/small_sd.safetensors
 
-Takes about an hour and a half on a 2-core CPU (figures beside the file); `--share 0.1` goes through it all with a tenth of the steps.
+Takes about five hours on one busy core (figures beside the file); `--share 0.1` goes through it all with a tenth of the steps.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ import train_network
 import train_textual_inversion
 import train_textual_inversion_XTI
 from examples.small_model.scenes import COLOURS, SHAPES, TEAL, Scene, draw
-from examples.subject import CLASS, IDENTIFIER, SIDE, write_captions, write_class, write_metadata, write_subject
+from examples.subject import IDENTIFIER, SIDE, write_captions, write_class, write_metadata, write_subject
 from tests.scripts.running import run_in_process
 
 GENERAL = f"[general]\nresolution = {SIDE}\nbatch_size = 4\n\n[[datasets]]\n"
@@ -32,7 +32,7 @@ class Script:
     file: str = "lesson.safetensors"
 
 
-LORA = Script(train_network.main, "5e-4", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8")
+LORA = Script(train_network.main, "1.5e-3", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8 --lr_scheduler cosine")
 DREAMBOOTH = Script(train_db.main, "2e-4", 150, "--save_model_as safetensors")
 FINE_TUNE = Script(fine_tune.main, "2e-4", 200, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
@@ -51,9 +51,9 @@ def class_and_identifier(folder: Path) -> str:
 
 
 def with_regularization(folder: Path) -> str:
-    """The same with plain stars beside them, called "star"."""
+    """The same with plain stars beside them, each called what it is ("a blue star on a white background")."""
     write_class(folder / "star")
-    regularization = f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'star'}'\nclass_tokens = '{CLASS}'\nis_reg = true\n"
+    regularization = f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'star'}'\nis_reg = true\n"
     return class_and_identifier(folder) + regularization
 
 

@@ -49,16 +49,10 @@ def colours_right(model_file: Path, count: int) -> float:
 
 
 def test_it_draws_what_the_caption_says(small_model: Path):
-    assert colours_right(small_model, 40) >= 0.9
-    assert told_right(small_model, 40) >= 0.8
+    assert colours_right(small_model, 40) >= 0.95
+    assert told_right(small_model, 40) >= 0.9
 
 
-@pytest.mark.slow
-def test_it_draws_what_the_caption_says_9_times_in_10(small_model: Path):
-    assert told_right(small_model, 200) >= 0.9
-
-
-@pytest.mark.xfail(strict=True, reason="92 of 100: small crosses and stars lose their arms, and the judge does not name those")
 @pytest.mark.slow
 def test_it_draws_what_the_caption_says_95_times_in_100(small_model: Path):
     assert told_right(small_model, 200) >= 0.95
