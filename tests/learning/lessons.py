@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import fine_tune
@@ -33,7 +33,8 @@ class Script:
 
 
 LORA = Script(train_network.main, "1.5e-3", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8 --lr_scheduler cosine")
-DREAMBOOTH = Script(train_db.main, "2e-4", 150, "--save_model_as safetensors")
+LORA_BESIDE_REGULARIZATION = replace(LORA, updates=800)  # every other picture is one of the class
+DREAMBOOTH = Script(train_db.main, "6e-4", 300, "--save_model_as safetensors --lr_scheduler cosine")
 FINE_TUNE = Script(fine_tune.main, "2e-4", 200, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
     train_textual_inversion.main,
@@ -52,9 +53,17 @@ def class_and_identifier(folder: Path) -> str:
 
 def with_regularization(folder: Path) -> str:
     """The same with plain stars beside them, each called what it is ("a blue star on a white background")."""
+    return class_and_identifier(folder) + _regularization(folder)
+
+
+def captions_with_regularization(folder: Path) -> str:
+    """Caption files beside the pictures of the subject, too."""
+    return captions(folder) + _regularization(folder)
+
+
+def _regularization(folder: Path) -> str:
     write_class(folder / "star")
-    regularization = f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'star'}'\nis_reg = true\n"
-    return class_and_identifier(folder) + regularization
+    return f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'star'}'\nis_reg = true\n"
 
 
 def captions(folder: Path) -> str:

