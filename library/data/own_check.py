@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
+from library.data.masks import REDUCTION
 from library.errors import UserError
 from library.options.suggest import closest
 
 KEYS = ("images", "latents", "input_ids", "captions", "loss_weights", "masks", "image_keys")
-REDUCTION = 8  # pixels of an image a value of its latents stands for
-WINDOW = 77  # ids of a window: a begin, 75 tokens, an end
+IDS = 77  # of a window: a begin, 75 tokens, an end
 BEGIN, END = 49406, 49407  # of CLIP's vocabulary, which ends there
 LARGEST = 1.5  # an enlarging filter may overshoot −1..1, and no more than that
 _UNLIKELY_DEVIATION = 3.0  # of latents: about 1 when they are scaled, 5.5 when they are not
@@ -161,8 +161,8 @@ class _Look:
             self._fault("input_ids", f"is {_kind(ids)}", expected)
             return None
         shaped = ids[:, None] if ids.ndim == 2 else ids
-        if tuple(shaped.shape) != (count, self._windows, WINDOW):
-            room = (self._windows * (WINDOW - 2), "window" if self._windows == 1 else "windows")
+        if tuple(shaped.shape) != (count, self._windows, IDS):
+            room = (self._windows * (IDS - 2), "window" if self._windows == 1 else "windows")
             self._fault(
                 "input_ids", f"has the shape {_shape(ids)}", f"{expected} (--max_token_length {room[0]}: {self._windows} {room[1]})"
             )
