@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -122,9 +121,8 @@ def test_in_the_background_training_goes_on_until_a_file_has_to_go(hub: FakeHub,
 
     sent = uploads(background=True, api=Slow())
     path = saved(tmp_path)
-    began = time.monotonic()
     sent.upload(path)
-    assert time.monotonic() - began < 5 and sent.done == 0
+    assert sent.done == 0  # and the gate is still shut
     threading.Timer(0.2, gate.set).start()
     sent.release(path)  # the checkpointer is about to delete it
     assert sent.done == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy
@@ -14,8 +15,9 @@ from safetensors import safe_open
 import train_db
 import train_network
 from library import console
-from library.training import tracker, wandb_log
-from library.training.event_log import read_events
+from library.training import loop, tracker, wandb_log
+from library.training.event_log import EventLog, read_events
+from library.training.stopwatch import Stopwatch
 from tests.hub_server import fake_hub, let_in
 from tests.scripts.running import kept, tensors_equal
 from tests.scripts.starting import dataset, start
@@ -165,9 +167,34 @@ def test_the_event_log_has_what_the_trackers_have(train, tmp_path: Path) -> None
     assert ending["loss/epoch"] == pytest.approx(sum(found["loss/current"] for found in updates[:5]) / 5)
     events = [found["event"] for found in read_events(folder / "events.jsonl")]
     assert (events[0], events[-2:]) == ("start", ["saved", "end"])
-    spent = sum(found["seconds/data"] + found["seconds/step"] + found["seconds/other"] for found in updates)
-    whole = read_events(folder / "events.jsonl")[-1]["seconds"]  # with the last save, which belongs to no update
-    assert 0.5 * whole < spent <= whole
+
+
+def test_the_time_of_an_update_is_told_by_what_it_went_on(train, monkeypatch) -> None:
+    """With a clock that only the work below moves."""
+    now = [0.0]
+
+    def taking(seconds: float, work):
+        def timed(*arguments):
+            now[0] += seconds
+            return work(*arguments)
+
+        return timed
+
+    def read(*arguments):
+        for group in groups(*arguments):
+            now[0] += 3.0
+            yield group
+
+    groups = loop._groups
+    monkeypatch.setattr(loop, "Stopwatch", partial(Stopwatch, now=lambda: now[0]))
+    monkeypatch.setattr(loop, "_groups", read)
+    monkeypatch.setattr(loop, "_accumulate", taking(10.0, loop._accumulate))
+    monkeypatch.setattr(EventLog, "write", taking(0.5, EventLog.write))
+    folder = train("out", save_every_n_steps=2)
+    updates = [found for found in read_events(folder / "events.jsonl") if found["event"] == "update"]
+    told = [(found["seconds/data"], found["seconds/step"], found["seconds/other"]) for found in updates]
+    # Lines are written during the next update: that the run begins and the figures of 1; those of 2 and that it was saved; those of 3.
+    assert told == [(3.0, 10.0, 0.0), (3.0, 10.0, 1.0), (3.0, 10.0, 1.0), (3.0, 10.0, 0.5)]
 
 
 def test_a_file_tells_no_more_than_it_is_let(train) -> None:
