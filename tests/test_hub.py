@@ -116,7 +116,7 @@ def test_in_the_background_training_goes_on_until_a_file_has_to_go(hub: FakeHub,
             return None
 
         def upload_file(self, path_or_fileobj: str, **_: object) -> None:
-            assert gate.wait(10)
+            assert gate.wait(60)
             assert Path(path_or_fileobj).exists()
 
     sent = uploads(background=True, api=Slow())

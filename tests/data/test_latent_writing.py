@@ -107,7 +107,7 @@ def test_killed_while_caching_and_started_again_leaves_no_broken_entry_and_does_
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": "."}
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + 300
     while len(list(folder.rglob("*.npz"))) < 3 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.005)
     process.kill()
@@ -138,9 +138,9 @@ def in_step(processes: int) -> Callable[[int], Callable[[object], list[object]]]
 
     def of(process: int) -> Callable[[object], list[object]]:
         def gather(part: object) -> list[object]:
-            barrier.wait(30)
+            barrier.wait(120)
             parts[process] = part
-            barrier.wait(30)
+            barrier.wait(120)
             return list(parts)
 
         return gather

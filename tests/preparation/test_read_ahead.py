@@ -40,7 +40,7 @@ def test_the_next_batch_is_read_while_the_caller_has_one_and_memory_stays_bounde
 
     batches = read_ahead(PATHS, load, batch_size, workers)
     next(batches)
-    assert more.wait(5), "the second batch is not read before it is asked for"
+    assert more.wait(60), "the second batch is not read before it is asked for"
     time.sleep(0.05)
     assert len(read) <= batch_size * (2 + workers // batch_size)
     batches.close()

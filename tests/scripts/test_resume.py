@@ -197,7 +197,7 @@ def in_a_process(options: dict[str, object], **more: object) -> subprocess.Popen
 
 
 def wait_for(process: subprocess.Popen, path: Path) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not path.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.02)
     assert path.exists(), process.communicate()[1][-2000:]
@@ -214,7 +214,7 @@ def test_signals_to_all_processes_at_any_moment_end_the_run_so_that_it_can_go_on
         wait_for(process, options["output_dir"] / f"cat-step{step:08d}-state")
         time.sleep(random.random() / 2)
         os.killpg(process.pid, number)
-        told = process.communicate(timeout=60)[1]
+        told = process.communicate(timeout=300)[1]
         assert process.returncode == code, told[-2000:]
         assert "Traceback" not in told
         more["resume"] = told.rpartition("give the same command with --resume ")[2].splitlines()[0]
