@@ -25,7 +25,6 @@ from library.training.events import RunEvents
 from library.training.foundation import Foundation
 from library.training.guard import Guard
 from library.training.inputs import Inputs
-from library.training.latents import latent_cache
 from library.training.loop import Events, train
 from library.training.lr_schedule import MadeSchedule, make_schedule
 from library.training.memory import FOR_THE_VAE, explained, rehearse, room_on, tell
@@ -100,12 +99,8 @@ def _data(run: Foundation, model: Any) -> tuple[Validation | None, Feed]:
     options = run.options
     with explained(lambda: FOR_THE_VAE, "while latents were cached"):
         validation = _validation(run, model) if run.inputs.validation else None
-        if run.inputs.own is not None:
-            cache = None
-            model.vae.to("cpu" if run.inputs.own.are_latents else run.device)
-        else:
-            source = options.model.vae or model.source.path
-            cache = latent_cache(options.data, run.inputs.data, model.vae, source, run.accelerator)
+        weights = options.model.vae or model.source.path
+        cache = run.inputs.source.latents(options.data, model.vae, weights, run.accelerator)
     return validation, make_feed(run, model, cache)
 
 
@@ -156,8 +151,8 @@ def _task(run: Foundation, model: Any) -> DiffusionTask:
     objective = objective_of(values, schedule, model.prediction)
     clip_skip = usable_clip_skip(model.version, values["clip_skip"])
     timesteps = range(values["min_timestep"], values["max_timestep"])
-    texts = None  # a class of the user's own may give ids that are not those of its captions, by which texts are kept
-    if run.inputs.own is None:
+    texts = None
+    if run.inputs.source.ids_follow_captions:
         texts = text_cache(values["cache_text_encoder_outputs"], model, run.method, run.inputs, clip_skip)
     return DiffusionTask(model, run.method, schedule, objective, noise_settings(values), clip_skip, timesteps, texts)
 

@@ -9,10 +9,8 @@ from typing import Any
 from accelerate.utils import gather_object
 
 from library.data.batch import Batch
-from library.data.dataset import TrainingDataset
 from library.data.latent_cache import LatentCache
 from library.data.loader import EpochLoader, worker_count
-from library.data.own_batches import OwnDataset
 from library.data.sampler import EpochSampler
 from library.model.tokenizer import without_padding
 from library.training.foundation import Foundation
@@ -45,15 +43,9 @@ def make_feed(run: Foundation, model: Any, cache: LatentCache | None) -> Feed:
 
 def _loader(run: Foundation, model: Any, sampler: EpochSampler, cache: LatentCache | None) -> EpochLoader:
     plan, data = run.inputs.plan, run.options.data
-    rewrite, own = run.method.rewrite_caption, run.inputs.own
-    workers = worker_count(data.max_data_loader_n_workers)
-    if own is not None:
-        dataset: TrainingDataset | OwnDataset = own.dataset(run.state.seed, model.tokenizer, model.scale_factor, rewrite)
-        own.check_can_be_sent(workers)
-        if run.accelerator.num_processes > 1:
-            own.check_agrees(gather_object([own.batches]))
-    else:
-        dataset = TrainingDataset(run.inputs.data, model.tokenizer, rewrite, cache is None, plan.updates, plan.accumulation, cache)
+    source, workers = run.inputs.source, worker_count(data.max_data_loader_n_workers)
+    source.check_loading(workers, gather_object if run.accelerator.num_processes > 1 else list)
+    dataset = source.dataset(run.state.seed, model.tokenizer, model.scale_factor, run.method.rewrite_caption, plan, cache)
     if cache is not None:  # nothing is left to decode, at most to be read
         workers = 0 if cache.in_memory else min(workers, READERS)
     pinned = run.device.type == "cuda"

@@ -156,8 +156,7 @@ class RunEvents:
         plan, done = self._inputs.plan, self._state.step - self._first_step
         seconds, whole = time.time() - self._training_began, time.time() - self._started
         images = sum(len(batch) for batch in self._inputs.sampler(self._seed).epoch(0)) / plan.updates_per_epoch * done
-        what = "images" if self._inputs.own is None else "batches"
-        rate = f"{images / max(seconds, 1e-9):.2f} {what} a second with saves and samples"
+        rate = f"{images / max(seconds, 1e-9):.2f} {self._inputs.source.unit} a second with saves and samples"
         log.info(f"trained {done} updates in {seconds:.0f} s, {rate}; {whole:.0f} s with loading")
 
     def _end(self, event: str, product: Path | None) -> None:

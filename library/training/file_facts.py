@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
 from library.options.declare import Script, values_of
 from library.training import metadata as facts
-from library.training.data_facts import data_metadata
 from library.training.inputs import Inputs
 from library.training.manifest import ImageHash, Manifest, manifest_path, run_facts_of
 from library.training.method import Method
@@ -27,7 +25,7 @@ class FileFacts:
             facts.ModelHash("vae", options.model.vae),
         ]
         # the main process writes the manifest
-        self._images = ImageHash(inputs.data) if images_too and inputs.own is None else None
+        self._images = ImageHash(files) if images_too and (files := inputs.source.files()) else None
 
     def of_save(self, model: Any, made: MadeOptimizer, session: str, epochs: int, step: int) -> dict[str, str]:
         """The metadata of a file that is saved after so many epochs and updates."""
@@ -43,15 +41,9 @@ class FileFacts:
         """The manifest with what is known when training begins; hashes follow with `known_late`."""
         inputs = self._inputs
         before = run_facts(self._options, inputs.data, inputs.processes, inputs.plan.updates)
-        data = {
-            "images": len(inputs.data.records),
-            "shown_an_epoch": sum(figures.shown + figures.reg_shown for figures in inputs.data.figures),
-            "folders": sorted({os.fspath(record.path.parent) for record in inputs.data.records}),
-            "showings_hash": before["images"],
-            "captions_hash": before["captions"],
-        }
-        if inputs.own is not None:
-            data = inputs.own.facts()
+        data = inputs.source.facts()
+        if inputs.source.captions_are_whole:
+            data |= {"showings_hash": before["images"], "captions_hash": before["captions"]}
         plan = {"updates": inputs.plan.updates, "epochs": inputs.plan.epochs, "batches_per_epoch": inputs.plan.batches_per_epoch}
         made = run_facts_of(self._options, self._seed, self._started, plan | {"processes": inputs.processes}, data)
         return Manifest(manifest_path(self._options), made)
@@ -83,7 +75,7 @@ class FileFacts:
                 "ss_num_epochs": plan.epochs,
                 "ss_max_train_steps": plan.updates,
             },
-            data=self._inputs.own.metadata(processes) if self._inputs.own else data_metadata(self._inputs.data, processes),
+            data=self._inputs.source.metadata(processes),
             method=self._method.describe(),
             hashes=hashes,
             privacy=values["metadata_privacy"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,11 +18,13 @@ from library.data.sampler import EpochSampler
 from library.data.validation_split import split_validation
 from library.errors import UserError
 from library.options.declare import Script, values_of
+from library.training.image_source import ImageSource
 from library.training.old_state import OldState
 from library.training.own_data import OwnData, open_own
 from library.training.plan import RunPlan, Start, make_plan, plan_lines
 from library.training.resume import Resumption, end_lines, old_resumption, resumption
 from library.training.saved_state import SavedState
+from library.training.source import Source
 from library.training.state import TrainState
 from library.training.validation_plan import check_validation
 
@@ -33,21 +35,17 @@ ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
 class Inputs:
     """What a run works on. `sampler` has no seed yet: that is `sampler(seed)`'s to bind. `resumed` is how it goes on, if it does."""
 
-    data: FilledData
+    source: Source
+    data: FilledData  # what the sampler shuffles and shares out: the source's images, or its batches, each as one record
     plan: RunPlan
     processes: int
     resumed: Resumption | None = None
     start: Start | None = None
     validation: FilledData | None = None  # images that are never trained on
-    own: OwnData | None = None  # a class of the user's own, whose batches `data` then stands for, each as one record
 
     def sampler(self, seed: int) -> EpochSampler:
         """The order of every epoch under `seed`."""
         return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
-
-    def captions(self) -> Iterable[str]:
-        """The captions of all images; of a class of the user's own those of its first batch, as far as it has some."""
-        return (record.caption for record in self.data.records) if self.own is None else self.own.captions
 
     def first_state(self, seed: Callable[[], int]) -> TrainState:
         """The counters that the run begins with; `seed()` is asked where no state has one."""
@@ -87,16 +85,16 @@ def planned(options: Script, found: Scan, saved: SavedState | OldState | None = 
     data = fill(kept, values.get("prior_loss_weight", 1.0))
     validation = fill(apart) if apart else None
     check_validation(values, validation, saved.state.validated if isinstance(saved, SavedState) else None)
-    return _planned(options, data, validation, None, saved)
+    return _planned(options, ImageSource(data), data, validation, saved)
 
 
 def planned_own(options: Script, own: OwnData, saved: SavedState | OldState | None = None) -> Inputs:
     """The plan of a run on the batches of a class. Raises UserError for a state that does not go with the command."""
-    return _planned(options, own.filled(), None, own, saved)
+    return _planned(options, own, own.filled(), None, saved)
 
 
 def _planned(
-    options: Script, data: FilledData, validation: FilledData | None, own: OwnData | None, saved: SavedState | OldState | None
+    options: Script, source: Source, data: FilledData, validation: FilledData | None, saved: SavedState | OldState | None
 ) -> Inputs:
     values = values_of(options)
     processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -125,7 +123,7 @@ def _planned(
         _refuse_finished(start, plan, values["max_train_epochs"], f"--resume {resumed.folder}" if resumed else "--initial_step")
     if isinstance(saved, SavedState) and resumed:
         resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
-    return Inputs(data, plan, processes, resumed, start, validation, own)
+    return Inputs(source, data, plan, processes, resumed, start, validation)
 
 
 def initial_place(values: Mapping[str, Any], batches_per_epoch: int, resumed: Resumption | None = None) -> Start | None:
@@ -202,26 +200,8 @@ def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
 
 
 def data_lines(inputs: Inputs) -> list[str]:
-    """What was found: images, regularization and buckets of each dataset."""
-    if inputs.own is not None:
-        return inputs.own.lines()
-    lines: list[str] = []
-    for number, figures in enumerate(inputs.data.figures):
-        spec = inputs.data.blueprint.datasets[number]
-        width, height = spec.options.resolution
-        title = f"dataset {number + 1}: " if len(inputs.data.figures) > 1 else ""
-        lines.append(
-            f"{title}{width}×{height}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} an epoch with repeats"
-        )
-        for subset in spec.subsets:
-            lines.append(f"    {_subset_line(inputs.data, subset)}")
-        if figures.reg_images:
-            left = f", {figures.reg_left_over} not seen in an epoch" if figures.reg_left_over else ""
-            lines.append(f"    regularization: {figures.reg_images} images, {figures.reg_shown} an epoch to match the train images{left}")
-        for size, count in figures.buckets:
-            lines.append(
-                f"    bucket {size[0]}×{size[1]}: {count} an epoch, {-(-count // (figures.batch_size * inputs.processes))} batches"
-            )
+    """What was found to train on, and to validate with."""
+    lines = inputs.source.lines(inputs.processes)
     if inputs.validation is not None:
         count = len(inputs.validation.records)
         lines.append(f"validation: {count} image{'s' if count > 1 else ''}, which are not trained on")
@@ -234,15 +214,3 @@ def _tell_resumed(resumed: Resumption) -> None:
     log.info(f"going on from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
     for line in resumed.lines:
         log.warning(f"changed since: {line}")
-
-
-def _subset_line(data: FilledData, subset: Any) -> str:
-    count = data.images_of.get(subset, 0)
-    kind = "regularization, " if subset.is_reg else ""
-    words = f", class tokens “{subset.class_tokens}”" if subset.class_tokens else ""
-    masked = subset.conditioning_data_dir is not None and any(record.mask for record in data.records if record.subset is subset)
-    masks = f", masks from {subset.conditioning_data_dir}" if masked else ""
-    masks = masks or (", transparency as mask" if subset.alpha_mask else "")
-    weight = f", loss × {subset.loss_weight:g}" if subset.loss_weight != 1 else ""
-    place = subset.image_dir or subset.metadata_file
-    return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}"

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from library.console import log
-from library.data.buckets import FilledData
 from library.files import atomic_write
 from library.options.declare import Script, options_of, values_of
 
@@ -98,8 +97,8 @@ def moment(seconds: float) -> str:
 class ImageHash:
     """The SHA-256 of all image files of a run, one after the other, made in the background; None where they are over MOST_HASHED."""
 
-    def __init__(self, data: FilledData) -> None:
-        self._paths: Sequence[Path] = list(dict.fromkeys(record.path for record in data.records))
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
         self._value: str | None = None
         self._thread = threading.Thread(target=self._compute, daemon=True)
         self._thread.start()

@@ -85,7 +85,7 @@ def rehearse(
 
 def _largest(inputs: Inputs, method: Method, tokenizer: Any, case: MemoryCase) -> Batch:
     """A batch of the largest size: gray images, or latents of 0, with a caption of the run's, since a method may look for its words."""
-    caption = method.rewrite_caption(next(iter(inputs.captions()), ""), random.Random(0))
+    caption = method.rewrite_caption(next(iter(inputs.source.captions()), ""), random.Random(0))
     ids, weights = tokenizer(caption)
     (width, height), batch = case.size, case.batch
     return Batch(

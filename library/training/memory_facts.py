@@ -28,7 +28,7 @@ def memory_case(options: Script, inputs: Inputs, model: Any, method: Method, dev
     groups = method.param_groups()
     trained = _trained(model, groups)
     half = values["mixed_precision"] != "no"
-    size, batch = largest_batch(inputs)
+    size, batch = inputs.source.largest()
     config, text = model.unet.config, model.text_encoder.config
     frozen = [p for part in (model.unet, model.text_encoder) for p in part.parameters() if not p.requires_grad]
     return MemoryCase(
@@ -48,24 +48,12 @@ def memory_case(options: Script, inputs: Inputs, model: Any, method: Method, dev
         compute_bytes=2 if half else 4,
         optimizer_bytes=_optimizer_bytes(values),
         file_bytes=_file_bytes(model) if device.type == "cpu" else {},
-        latents_cached=values["cache_latents"] or (inputs.own is not None and inputs.own.are_latents),
+        latents_cached=values["cache_latents"] or inputs.source.are_latents,
         checkpointing=values["gradient_checkpointing"],
         linears_trained=any(str(group.get("name", "")).startswith(("unet", "group")) for group in groups),
         text_trained=method.trains_text_encoder(0),
         vae_tiling=values["vae_tiling"],
     )
-
-
-def largest_batch(inputs: Inputs) -> tuple[tuple[int, int], int]:
-    """Size (pixels) and images a process of the batch with most pixels; of a class of the user's own, those of its first batch."""
-    if inputs.own is not None:
-        return inputs.own.size, inputs.own.images
-    found = []
-    for bucket in inputs.data.buckets:
-        batch = min(inputs.data.blueprint.datasets[bucket.dataset].options.batch_size, bucket.count)
-        found.append((bucket.size[0] * bucket.size[1] * batch, bucket.size, batch))
-    _, size, batch = max(found)
-    return size, batch
 
 
 def _trained(model: Any, groups: list[dict[str, Any]]) -> dict[str, int]:

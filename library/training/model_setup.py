@@ -24,7 +24,7 @@ def ready_model(run: Foundation) -> Any:
     """
     method, resumed = run.method, run.inputs.resumed
     model = _loaded(run)
-    tell_long_captions(run.inputs.captions(), model.tokenizer)
+    tell_long_captions(run.inputs.source.captions(), model.tokenizer)
     torch.manual_seed(fold(run.state.seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
     method.attach(model)
     settle_dtypes(model, method, run.options.training)

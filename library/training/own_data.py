@@ -7,7 +7,7 @@ import inspect
 import multiprocessing
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,9 +23,12 @@ from library.errors import UserError
 from library.options.own_data_rules import NO_CLASS, names_class
 from library.seeds import fold
 from library.training.named_class import did_you_mean, import_class
+from library.training.plan import RunPlan
 
 if TYPE_CHECKING:
+    from library.data.latent_cache import LatentCache
     from library.data.own_batches import OwnDataset, OwnSource
+    from library.options.data import DataOptions
 
 OPTION = "--dataset_class"
 
@@ -39,13 +42,16 @@ class OwnData:
     images: int  # of the first batch
     size: tuple[int, int]  # of the first batch: (width, height) in pixels
     are_latents: bool
-    captions: tuple[str, ...]  # of the first batch, as they are written
+    first_captions: tuple[str, ...]  # of the first batch, as they are written
     windows: int
     reread: str  # the option because of which ids are made of captions, also where the class gives ids
     captions_are_made: bool  # by templates
     notes: tuple[str, ...]
     hints: tuple[str, ...]  # what is allowed and looks like a mistake
     code_hash: str | None  # SHA-256 of the source file of the class
+    unit = "batches"
+    captions_are_whole = False
+    ids_follow_captions = False  # the class may give ids that are not those of its captions
 
     @property
     def name(self) -> str:
@@ -63,7 +69,7 @@ class OwnData:
         places = (Placement(self.size, self.size),) * self.batches
         return FilledData(blueprint, records, places, (bucket,), 1.0, (figures,), self.hints)
 
-    def lines(self) -> list[str]:
+    def lines(self, processes: int) -> list[str]:
         """What is found of it, for people."""
         kind = "latents" if self.are_latents else "images"
         width, height = self.size
@@ -74,12 +80,39 @@ class OwnData:
             *(f"    {note}" for note in self.notes),
         ]
 
-    def dataset(self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption) -> OwnDataset:
-        """The batches for the loader, `seed` being the run's and `scale` what latents are multiplied by in training."""
+    def captions(self) -> tuple[str, ...]:
+        """Those of the first batch, as far as it has some."""
+        return self.first_captions
+
+    def trained_captions(self) -> list[tuple[str, str]]:
+        """(batch, caption) of the first batch."""
+        return [(self.source.place(0), caption) for caption in self.first_captions]
+
+    def largest(self) -> tuple[tuple[int, int], int]:
+        """Size and images of the first batch."""
+        return self.size, self.images
+
+    def files(self) -> tuple[Path, ...]:
+        """None that are known."""
+        return ()
+
+    def latents(self, options: DataOptions, vae: Any, weights: str, accelerator: Any) -> None:
+        """Never kept by the suite; the VAE leaves the device where batches come with latents."""
+        vae.to("cpu" if self.are_latents else accelerator.device)
+
+    def dataset(
+        self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
+    ) -> OwnDataset:
+        """The batches for the loader."""
         from library.data.own_batches import OwnDataset, OwnSource
 
         source = OwnSource(self.name, self.source.made, self.source.file)  # one that has not begun an epoch
         return OwnDataset(source, seed, tokenizer, self.windows, self.are_latents, scale, rewrite, self.reread, self.captions_are_made)
+
+    def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
+        """Raise UserError where the object cannot be sent to `workers`, or has another length in another process."""
+        self.check_can_be_sent(workers)
+        self.check_agrees(gather([self.batches]))
 
     def check_can_be_sent(self, workers: int, start_method: str | None = None) -> None:
         """Raise UserError where `workers` are started afresh and the object cannot be pickled."""
@@ -170,7 +203,7 @@ def open_own(values: Mapping[str, Any]) -> OwnData:
         images=len(first),
         size=first.size,
         are_latents=first.are_latents,
-        captions=first.captions or (),
+        first_captions=first.captions or (),
         windows=windows,
         reread=reread,
         captions_are_made=made,

@@ -14,6 +14,7 @@ from library.errors import UserError
 from library.files import atomic_write
 from library.options.declare import Script, values_of
 from library.training.inputs import Inputs, data_lines
+from library.training.own_data import OwnData
 from library.training.plan import plan_lines
 
 PAGE = "dataset.html"
@@ -24,11 +25,11 @@ _STYLE = (
 )
 
 
-def preview_own(options: Script, inputs: Inputs, rewrite: RewriteCaption | None = None) -> None:
+def preview_own(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None = None) -> None:
     """Write the page into --output_dir: pictures, the texts that they are trained with, weights. Raises UserError for a faulty batch."""
     lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
     told = "".join(f"<li>{escape(line.strip())}</li>" for line in (*data_lines(inputs), *lines))
-    body = f"<ul>{told}</ul>\n{''.join(_batches(options, inputs, rewrite))}"
+    body = f"<ul>{told}</ul>\n{''.join(_batches(options, inputs, own, rewrite))}"
     page = Path(options.saving.output_dir) / PAGE
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -42,20 +43,19 @@ def preview_own(options: Script, inputs: Inputs, rewrite: RewriteCaption | None 
     log.info(f"--debug_dataset: nothing is trained; look at {page}")
 
 
-def _batches(options: Script, inputs: Inputs, rewrite: RewriteCaption | None) -> Iterator[str]:
+def _batches(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None) -> Iterator[str]:
     """A section for each batch, until there are pictures enough; without --seed, for which the run draws one, those of seed 0."""
     from library.model.tokenizer import ClipTokenizer
 
-    assert inputs.own is not None
     values, seed = values_of(options), options.training.seed or 0
     tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], bool(values.get("weighted_captions")))
-    dataset = inputs.own.dataset(seed, tokenizer, 1.0, rewrite or _as_it_is)
+    dataset = own.dataset(seed, tokenizer, 1.0, rewrite or _as_it_is, inputs.plan)
     sampler, shown = inputs.sampler(seed), 0
     shares = [sampler.share(batch, process) for batch in sampler.epoch(0) for process in range(min(inputs.processes, len(batch)))]
     for share in progress(shares, label="reading batches", unit="batch"):
         batch = dataset[share]
         figures = "".join(_figure(batch, row, tokenizer) for row in range(len(batch)))
-        yield f"<section><h2>{escape(inputs.own.source.place(share[0].record))}</h2><div>{figures}</div></section>\n"
+        yield f"<section><h2>{escape(own.source.place(share[0].record))}</h2><div>{figures}</div></section>\n"
         shown += len(batch)
         if shown >= MOST_PICTURES:
             yield f"<p>… {MOST_PICTURES} pictures are shown; the other batches were not asked for.</p>\n"

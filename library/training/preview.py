@@ -19,6 +19,7 @@ from library.options.declare import Script
 from library.training.data_facts import tag_frequency
 from library.training.dry_run import Report
 from library.training.inputs import Inputs, data_lines
+from library.training.own_data import OwnData
 from library.training.own_preview import PAGE, preview_own
 from library.training.plan import plan_lines
 from library.training.report_page import as_page
@@ -45,8 +46,8 @@ def preview(options: Script, inputs: Inputs, rewrite: RewriteCaption | None = No
     """Show the images as they would be trained: in a window where there is a screen, else as a page in --output_dir."""
     if not is_main_process():
         return
-    if inputs.own is not None:
-        preview_own(options, inputs, rewrite)
+    if isinstance(inputs.source, OwnData):
+        preview_own(options, inputs, inputs.source, rewrite)
         return
     if has_screen():
         try:

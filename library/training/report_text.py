@@ -32,7 +32,7 @@ def _figures(report: Report) -> Iterator[str]:
         return
     yield from ("", "IMAGES")
     yield from (f"  {line}" for line in report.data if not line.lstrip().startswith("bucket "))
-    if report.inputs.own is None:
+    if report.buckets:
         yield from ("", "BUCKETS")
         yield from table(bucket_rows(report.inputs.data, report.buckets))
     yield from ("", "PLAN")
@@ -42,7 +42,7 @@ def _figures(report: Report) -> Iterator[str]:
         yield from (f"  {line}" for line in report.disk.lines)
         total = "more than is known" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
         yield f"  {report.disk.folder}: {total}, {in_words(report.disk.free)} free"
-    if report.inputs.own is not None:
+    if not report.tags:
         return
     yield from ("", f"TAGS (the {MOST_TAGS} most frequent of each folder, with the number of images)")
     for folder, tags in report.tags:

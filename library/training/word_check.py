@@ -22,19 +22,19 @@ def check_word(options: Any, inputs: Inputs) -> None:
         if any(record.subset.is_reg for record in inputs.data.records):
             log.warning("--use_…_template: regularization images get these captions too; leave them out, or write captions yourself")
         return
-    if inputs.own is not None:
-        if not any(_holds(caption, word) for caption in inputs.own.captions):
+    trained = inputs.source.trained_captions()
+    lacking = [name for name, caption in trained if not _holds(caption, word)]
+    if not inputs.source.captions_are_whole:
+        if len(lacking) == len(trained):
             log.warning(f"--token_string {word}: stands in no caption of the first batch; batches without it teach it nothing")
         return
-    trained = [record for record in inputs.data.records if not record.subset.is_reg]
-    lacking = [record for record in trained if not _holds(record.caption, word)]
     if len(lacking) == len(trained):
         raise UserError(
             f"--token_string {word}: stands in none of the {len(trained)} captions, so nothing would be learnt; "
             "write it into them, or give --use_object_template or --use_style_template"
         )
     if lacking:
-        shown = ", ".join(record.path.name for record in lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        shown = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
         count = f"{len(lacking)} of {len(trained)} captions ({shown})"
         log.warning(f"--token_string {word}: is missing in {count}, which teach it nothing; write it into them")
 

@@ -27,6 +27,7 @@ from library.model.tokenizer import ClipTokenizer
 from library.options.declare import values_of
 from library.options.parse import parse
 from library.options.scripts import TrainNetwork
+from library.training.inputs import planned_own
 from library.training.own_data import OwnData, open_own
 from tests.scripts.running import kept, largest_difference, run_in_process, tensors_equal
 from tools import cache_latents
@@ -154,10 +155,15 @@ def command(tiny_v1: Path, folder: Path):
     return run
 
 
+def parsed(name: str) -> TrainNetwork:
+    """A command with the class."""
+    argv = ["--pretrained_model_name_or_path", "m", "--output_dir", "out", "--network_module", "networks.lora", "--resolution", "64,48"]
+    return parse(TrainNetwork, [*argv, "--dataset_class", name])
+
+
 def opened(name: str) -> OwnData:
     """The class as a run opens it."""
-    argv = ["--pretrained_model_name_or_path", "m", "--output_dir", "out", "--network_module", "networks.lora", "--resolution", "64,48"]
-    return open_own(values_of(parse(TrainNetwork, [*argv, "--dataset_class", name])))
+    return open_own(values_of(parsed(name)))
 
 
 def asked(folder: Path) -> list[tuple[int, int]]:
@@ -314,7 +320,7 @@ def test_two_processes_end_where_one_ends(command, folder: Path) -> None:
 @pytest.mark.slow
 def test_workers_that_are_started_afresh_give_the_same_batches(folder: Path) -> None:
     own = opened("my_batches.Batches")
-    made = own.dataset(7, ClipTokenizer("v1"), 1.0, as_it_is)
+    made = own.dataset(7, ClipTokenizer("v1"), 1.0, as_it_is, planned_own(parsed("my_batches.Batches"), own).plan)
     plain = list(EpochLoader(made, EpochSampler(own.filled(), 7)).epoch(0))
     fresh = list(EpochLoader(made, EpochSampler(own.filled(), 7), workers=1, context="spawn").epoch(0))
     assert all(torch.equal(one.images, other.images) for one, other in zip(plain, fresh, strict=True))
