@@ -20,7 +20,7 @@ from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod, NetworkSettings
 from library.model.attention import set_attention
 from library.model.load import load
-from library.training.loop import Events, train
+from library.training.loop import Events, Loop
 from library.training.lr_schedule import make_schedule
 from library.training.method import Method
 from library.training.optimizer import make_optimizer
@@ -61,7 +61,7 @@ def main() -> None:
     task = DiffusionTask(model, method, noise, Objective(noise, model.prediction), NoiseSettings(0.0, 0.0, 0, 0.3), None)
     task, optimizer = accelerator.prepare(task, made.optimizer)
     try:
-        train(
+        Loop(
             accelerator=accelerator,
             task=task,
             method=method,
@@ -72,7 +72,7 @@ def main() -> None:
             state=TrainState(0),
             max_grad_norm=job.max_grad_norm,
             events=Events(),
-        )
+        ).run()
     except Finished:
         return
 

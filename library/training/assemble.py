@@ -25,7 +25,7 @@ from library.training.events import RunEvents
 from library.training.foundation import Foundation
 from library.training.guard import Guard
 from library.training.inputs import Inputs
-from library.training.loop import Events, train
+from library.training.loop import Events, Loop
 from library.training.lr_schedule import MadeSchedule, make_schedule
 from library.training.memory import FOR_THE_VAE, explained, rehearse, room_on, tell
 from library.training.memory_advice import advice
@@ -83,9 +83,9 @@ def train_model(options: Script, inputs: Inputs, method: Method, samples: Sample
     fits = partial(explained, lambda: advice(case, room_on(run.device)))
     trained = _prepared(run, model, task, made, schedule.schedule, fits)
     attached = events.attach(model, made, trained.schedule, run.state, trained.ema, _validator(run, trained, validation))
-    guard = _guard(run, trained, feed, events)
+    loop = _loop(run, trained, feed, _guard(run, trained, feed, events), attached)
     _rehearse(run, trained, case, fits)
-    stopped = _train(run, trained, feed, guard, events, attached, fits)
+    stopped = _train(loop, events, fits)
     feed.unreadable.tell(run.accelerator.num_processes)
     if run.accelerator.num_processes > 1:
         _GROUPS.append(torch.distributed.group.WORLD)
@@ -222,27 +222,30 @@ def _rehearse(run: Foundation, trained: _Trained, case: MemoryCase, fits: Fits) 
             rehearse(run.accelerator, trained.task, run.method, run.inputs, trained.model.tokenizer, case, run.state.step, resumed)
 
 
-def _train(run: Foundation, trained: _Trained, feed: Feed, guard: Guard, events: RunEvents, attached: Events, fits: Fits) -> Stopped | None:
+def _loop(run: Foundation, trained: _Trained, feed: Feed, guard: Guard, events: Events) -> Loop:
+    training, limit = run.options.training, run.options.optimizer.max_grad_norm
+    return Loop(
+        accelerator=run.accelerator,
+        task=trained.task,
+        method=run.method,
+        optimizer=trained.optimizer,
+        schedule=trained.schedule,
+        batches=feed.batches,
+        plan=run.inputs.plan,
+        state=run.state,
+        max_grad_norm=0.0 if training.full_fp16 else limit,  # the scaler clips then
+        events=events,
+        length=feed.sampler.length,
+        guard=guard,
+    )
+
+
+def _train(loop: Loop, events: RunEvents, fits: Fits) -> Stopped | None:
     """Train and write the product; where somebody asked the run to end before, what to raise once all is put away."""
-    options, wishes = run.options, events.wishes
+    wishes = events.wishes
     with contextlib.closing(events), fits("in training"), StopRequest() as stop:
-        finished = train(
-            accelerator=run.accelerator,
-            task=trained.task,
-            method=run.method,
-            optimizer=trained.optimizer,
-            schedule=trained.schedule,
-            batches=feed.batches,
-            plan=run.inputs.plan,
-            state=run.state,
-            max_grad_norm=0.0 if options.training.full_fp16 else options.optimizer.max_grad_norm,  # the scaler clips then
-            events=attached,
-            length=feed.sampler.length,
-            stop=lambda: stop.asked or wishes.stop,
-            save=wishes.look,
-            guard=guard,
-        )
-        if finished:
+        loop.stop, loop.save = (lambda: stop.asked or wishes.stop), wishes.look
+        if loop.run():
             events.finish()
             return None
         by_file = wishes.stop

@@ -50,132 +50,161 @@ class Events:
     enough: Callable[[], bool] = lambda: False  # asked after an update and after an epoch: whether the run ends there, as if it were done
 
 
-def train(
-    *,
-    accelerator: Any,
-    task: torch.nn.Module,
-    method: Method,
-    optimizer: Any,
-    schedule: Any,
-    batches: Callable[[int, int], Iterable[Any]],
-    plan: RunPlan,
-    state: TrainState,
-    max_grad_norm: float,
-    events: Events,
-    length: Callable[[int], int] | None = None,
-    stop: Callable[[], bool] = lambda: False,
-    save: Callable[[], bool] = lambda: False,
-    guard: Guard | None = None,
-) -> bool:
-    """Train until `plan.updates`, moving `state` on; whether it got there (and was not stopped before).
+@dataclass(kw_only=True)
+class Loop:
+    """Trains until `plan.updates`, moving `state` on.
 
     `task` and `optimizer` are prepared by `accelerator`; `schedule` is not (it is stepped once an update, whatever the
     number of processes); `batches(epoch, start)` gives this process's batches of that epoch from batch `start` on, of
-    `length(epoch)` in all. When `stop()` says so on any process, all end after the same update, with `state` at its end; `save()`,
-    asked once an update, has them save there. `guard` judges figures; without one a loss that is not finite ends the run.
+    `length(epoch)` in all (`plan.batches_per_epoch` unless told otherwise). When `stop()` says so on any process, all end after the
+    same update, with `state` at its end; `save()`, asked once an update, has them save there. `guard` judges figures; without one a
+    loss that is not finite ends the run.
     """
-    if state.mean is None or state.mean.window != plan.updates_per_epoch:
-        state.mean = RunningMean(plan.updates_per_epoch)
-    length = length or (lambda epoch: plan.batches_per_epoch)
-    alone = accelerator.num_processes == 1
-    ending = saving = False
-    waiting: Pending | None = None
-    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    bar = progress(total=plan.updates, initial=state.step, label="steps", unit="step")
-    events.before_training()
-    clock = Stopwatch("data", "step", "other")
-    task.train()
-    if guard is not None:
-        guard.begin(state)
 
-    def report(pending: Pending | None) -> bool:
-        """Tell of the update; whether a process was asked to stop when it was made."""
-        nonlocal saving
-        if pending is None:
-            return False
-        figures = pending.read()
-        clock.mark("step")
-        check(pending, guard)
-        average = state.mean.add(figures.loss)
-        bar.update(1)
-        bar.set_postfix(loss=f"{figures.loss:.4f}", avr_loss=f"{average:.4f}", refresh=False)
-        events.on_update(UpdateReport(pending.step, pending.epoch, figures.loss, average, figures.gradient, pending.extra))
-        clock.mark("other")
-        saving = saving or figures.save
-        return figures.stop
+    accelerator: Any
+    task: torch.nn.Module
+    method: Method
+    optimizer: Any
+    schedule: Any
+    batches: Callable[[int, int], Iterable[Any]]
+    plan: RunPlan
+    state: TrainState
+    max_grad_norm: float
+    events: Events
+    length: Callable[[int], int] | None = None
+    stop: Callable[[], bool] = lambda: False
+    save: Callable[[], bool] = lambda: False
+    guard: Guard | None = None
 
-    with contextlib.closing(bar):
-        while state.epoch < plan.epochs:
-            epoch, back = state.epoch, False
-            method.begin_epoch(epoch)
-            for group in _groups(batches(epoch, state.position), plan.accumulation, lambda: alone and stop()):
-                if alone and stop():
-                    ending = True
-                    break
-                clock.mark("data")
-                pending = _accumulate(accelerator, task, group, state, stop, save)
-                pending.send(clipped_norm(accelerator, trained, max_grad_norm))
-                refused = guard is not None and guard.refuses(pending, state)
-                if refused:
-                    report(waiting)
-                    waiting = None
-                    _forget_gradients(accelerator, optimizer, max_grad_norm)
-                    back = guard.goes_back(pending, state)
-                    if back:
-                        break
-                    bar.update(1)
-                else:
-                    optimizer.step()
-                    rates = events.rates()
-                    pending.overflow = optimizer.step_was_skipped  # fp16: the scaler found an overflow and lowers its scale
-                    if not pending.overflow:
-                        schedule.step()
-                    optimizer.zero_grad(set_to_none=True)
-                    pending.extra = {**rates, **method.after_step(state.step)}
-                if method.trains_text_encoder(state.step) and not method.trains_text_encoder(state.step + 1):
-                    _forget_frozen(optimizer)
-                state.step += 1
-                state.position += len(group)
-                # A loss is read one update later than it was computed, so that the device never waits for the screen.
-                clock.mark("step")
-                ending = report(waiting) or (alone and stop())
-                pending.extra = {**pending.extra, **clock.take("seconds/")}
-                waiting = None if refused else pending
-                saving = saving or (alone and pending.save)
-                due = ending or saving or plan.is_save_step(state.step) or state.step >= plan.updates
-                if due:
-                    ending = report(waiting) or ending  # nothing is saved before its loss is known to be finite
-                    waiting = None
-                if guard is not None and not guard.holds(state, due):
-                    back = True
-                    break
-                epochs = epoch + (1 if state.position >= length(epoch) else 0)
-                events.after_update(epochs, state.step)
-                if saving:
-                    events.on_demand(epochs, state.step)
-                    saving = False
-                clock.mark("other")
-                if ending or state.step >= plan.updates or events.enough():
-                    break
-            if not back:
-                ending = report(waiting) or ending or (alone and stop())
-                waiting = None
-                back = guard is not None and not guard.holds(state, ending or events.enough() or plan.is_save_epoch(epoch + 1))
-            if back:
-                ending, waiting = False, None
-                bar.n = state.step
+    def run(self) -> bool:
+        """Whether the end was reached (and the run was not stopped before)."""
+        state, plan = self.state, self.plan
+        if state.mean is None or state.mean.window != plan.updates_per_epoch:
+            state.mean = RunningMean(plan.updates_per_epoch)
+        self._trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        self._ending = self._saving = False
+        self._waiting: Pending | None = None  # a loss is read one update later than it was computed, so that the device never waits
+        self._bar = progress(total=plan.updates, initial=state.step, label="steps", unit="step")
+        with contextlib.closing(self._bar):
+            self.events.before_training()
+            self._clock = Stopwatch("data", "step", "other")
+            self.task.train()
+            if self.guard is not None:
+                self.guard.begin(state)
+            return self._epochs()
+
+    def _epochs(self) -> bool:
+        state = self.state
+        while state.epoch < self.plan.epochs:
+            epoch = state.epoch
+            if not self._epoch(epoch):  # the run went back, maybe into another epoch
+                self._ending, self._waiting = False, None
+                self._bar.n = state.step
                 continue
-            if events.enough() and state.position < length(epoch):
-                break  # inside an epoch, which is not over
-            if ending and state.step < plan.updates and not events.enough():
-                return False  # also at an epoch's end: what is due there is done when the run goes on
-            if state.position >= length(epoch):
-                state.epoch, state.position, state.cuts = epoch + 1, 0, ()
-            events.after_epoch(epoch + 1, state.step)
-            clock.mark("other")
-            if state.step >= plan.updates or events.enough():
+            whole = state.position >= self._length(epoch)
+            if self.events.enough() and not whole:
                 break
-    return True
+            if self._ending and not self._is_through():
+                return False  # also at an epoch's end: what is due there is done when the run goes on
+            if whole:
+                state.epoch, state.position, state.cuts = epoch + 1, 0, ()
+            self.events.after_epoch(epoch + 1, state.step)
+            self._clock.mark("other")
+            if self._is_through():
+                break
+        return True
+
+    def _epoch(self, epoch: int) -> bool:
+        """The rest of an epoch, or less where the run ends in it; False when the run went back instead."""
+        self.method.begin_epoch(epoch)
+        for group in _groups(self.batches(epoch, self.state.position), self.plan.accumulation, self._is_asked_to_stop):
+            if self._is_asked_to_stop():
+                self._ending = True
+                break
+            self._clock.mark("data")
+            if not self._update(group):
+                return False
+            if self._ending or self._is_through():
+                break
+        self._report()
+        self._ending = self._ending or self._is_asked_to_stop()
+        return self._holds(self._ending or self.events.enough() or self.plan.is_save_epoch(epoch + 1))
+
+    def _update(self, group: list[Any]) -> bool:
+        """One update and what is due after it; False when the run went back instead."""
+        state, plan, alone = self.state, self.plan, self.accelerator.num_processes == 1
+        pending = _accumulate(self.accelerator, self.task, group, state, self.stop, self.save)
+        pending.send(clipped_norm(self.accelerator, self._trained, self.max_grad_norm))
+        refused = self.guard is not None and self.guard.refuses(pending, state)
+        if refused:
+            self._report()
+            _forget_gradients(self.accelerator, self.optimizer, self.max_grad_norm)
+            if self.guard.goes_back(pending, state):
+                return False
+            self._bar.update(1)
+        else:
+            self._step(pending)
+        if self.method.trains_text_encoder(state.step) and not self.method.trains_text_encoder(state.step + 1):
+            _forget_frozen(self.optimizer)
+        state.step += 1
+        state.position += len(group)
+        self._clock.mark("step")
+        self._report()
+        self._ending = self._ending or self._is_asked_to_stop()
+        pending.extra = {**pending.extra, **self._clock.take("seconds/")}
+        self._waiting = None if refused else pending
+        self._saving = self._saving or (alone and pending.save)
+        due = self._ending or self._saving or plan.is_save_step(state.step) or state.step >= plan.updates
+        if due:
+            self._report()  # nothing is saved before its loss is known to be finite
+        if not self._holds(due):
+            return False
+        epochs = state.epoch + (1 if state.position >= self._length(state.epoch) else 0)
+        self.events.after_update(epochs, state.step)
+        if self._saving:
+            self.events.on_demand(epochs, state.step)
+            self._saving = False
+        self._clock.mark("other")
+        return True
+
+    def _step(self, pending: Pending) -> None:
+        """Move the weights by the gradients that are there."""
+        self.optimizer.step()
+        rates = self.events.rates()
+        pending.overflow = self.optimizer.step_was_skipped  # fp16: the scaler found an overflow and lowers its scale
+        if not pending.overflow:
+            self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        pending.extra = {**rates, **self.method.after_step(self.state.step)}
+
+    def _report(self) -> None:
+        """Tell of the update that waits for it, if one does, and hear what was asked for when it was made."""
+        pending, self._waiting = self._waiting, None
+        if pending is None:
+            return
+        figures = pending.read()
+        self._clock.mark("step")
+        check(pending, self.guard)
+        average = self.state.mean.add(figures.loss)
+        self._bar.update(1)
+        self._bar.set_postfix(loss=f"{figures.loss:.4f}", avr_loss=f"{average:.4f}", refresh=False)
+        self.events.on_update(UpdateReport(pending.step, pending.epoch, figures.loss, average, figures.gradient, pending.extra))
+        self._clock.mark("other")
+        self._saving = self._saving or figures.save
+        self._ending = self._ending or figures.stop
+
+    def _holds(self, due: bool) -> bool:
+        return self.guard is None or self.guard.holds(self.state, due)
+
+    def _length(self, epoch: int) -> int:
+        return self.plan.batches_per_epoch if self.length is None else self.length(epoch)
+
+    def _is_through(self) -> bool:
+        return self.state.step >= self.plan.updates or self.events.enough()
+
+    def _is_asked_to_stop(self) -> bool:
+        """With several processes the figures of an update tell it to all alike."""
+        return self.accelerator.num_processes == 1 and self.stop()
 
 
 def check(pending: Pending, guard: Guard | None) -> None:

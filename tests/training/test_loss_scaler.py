@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from library.errors import UserError
-from library.training.loop import Events, train
+from library.training.loop import Events, Loop
 from library.training.loss_scaler import GROWS_AFTER, LossScaler
 from library.training.optimizer import make_optimizer
 from library.training.plan import make_plan
@@ -68,7 +68,7 @@ def test_an_update_that_overflows_is_left_out_with_its_step_of_the_schedule(kind
         settings = dict(max_train_steps=4, max_train_epochs=None, warmup=0, save_every_n_epochs=None, save_n_epoch_ratio=None)
         plan = make_plan(4, accumulation=1, save_every_n_steps=None, **settings)
         weights = []
-        train(
+        Loop(
             accelerator=accelerator,
             task=task,
             method=Untouched(),
@@ -79,7 +79,7 @@ def test_an_update_that_overflows_is_left_out_with_its_step_of_the_schedule(kind
             state=TrainState(1),
             max_grad_norm=0.0,
             events=Events(after_update=lambda epochs, step: weights.append(task.w[0].item())),
-        )
+        ).run()
         results.update(weights=weights, scale=accelerator.scaler.get_scale(), steps=schedule.last_epoch)
 
     assert run_in_process(run) == 0
