@@ -20,16 +20,15 @@ _TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name ends like an image's, in any letter case."""
-    return path.suffix.lower() in IMAGE_EXTENSIONS
+    """Whether the name ends like an image's, in any letter case, and is not hidden (a Mac writes `._a.png` beside a.png)."""
+    return path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".")
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """The images of `folder`, sorted by name so that the order is the same on every file system."""
+    """The images of `folder`, sorted by name so that the order is the same on every file system; hidden folders are left alone."""
     found: list[Path] = []
     for base, folders, names in os.walk(folder):
-        if not recursive:
-            folders.clear()
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found += [Path(base, name) for name in names if is_image(Path(name))]
     return sorted(found, key=lambda path: path.as_posix())
 

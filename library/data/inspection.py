@@ -16,7 +16,7 @@ from library.data.duplicates import Candidate, Group, find_groups
 from library.data.findings import ERROR, NOTE, WARNING, Finding
 from library.data.image_headers import Header, Unreadable, read_header
 from library.data.looks import Look, look_at
-from library.data.records import ImageRecord, Survey, caption_file
+from library.data.records import ImageRecord, Survey, caption_files
 from library.data.scan_index import ScanIndex
 from library.data.surroundings import counted, folder_contents, named
 from library.files import is_image
@@ -63,17 +63,22 @@ def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
         return  # told already
     images = [Path(name) for name in sorted(names) if is_image(Path(name))]
     others = Counter(suffix for name in names if (suffix := Path(name).suffix.lower()) in _OTHER_PICTURES)
-    captions = {name: found.name for name in map(str, images) if (found := caption_file(Path(name), subset.caption_extension, names))}
+    beside = caption_files(images, subset.caption_extension, names)
+    captions = {image.name: found.name for image, found in zip(images, beside, strict=True) if found}
     place = subset.place
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
         yield Finding(WARNING, f"{place}: folders inside '{folder}' are not read: {listed}", "give each as a subset of its own")
+    hidden = sorted(name for name in names if name[0] == "." and is_image(Path(name[1:])))
+    if hidden:
+        remedy = "take the dots off their names if they are to be trained on; those with ._ are no images but a Mac's notes"
+        yield Finding(NOTE, f"{place}: {counted(len(hidden), 'hidden image')} left alone: {named(hidden)}", remedy)
     if others:
         listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common())
         what = f"{place}: files that are not read lie in '{folder}': {listed}"
         yield Finding(WARNING, what, "convert them to .png or .jpg if they are to be trained on, or take them away")
     used = set(captions.values())
-    spare = sorted(name for name in names if Path(name).suffix == subset.caption_extension and name not in used)
+    spare = sorted(name for name in names if name.endswith(subset.caption_extension) and name[0] != "." and name not in used)
     if spare:
         files = tuple(str(folder / name) for name in spare)
         what = f"{place}: {counted(len(spare), 'caption file')} without an image: {named(spare)}"

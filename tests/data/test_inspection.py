@@ -115,3 +115,11 @@ def test_much_enlarged_images_are_told(tmp_path: Path) -> None:
     filled = fill(Scan(read(tmp_path, text), survey(read(tmp_path, text), ScanIndex()).records, ()))
     (finding,) = bucket_findings(filled, bucket_facts(filled))
     assert "1 image enlarged more than 1.5 times: a.png (2.6×)" in finding.text
+
+
+def test_hidden_images_are_told_and_their_captions_are_not(dog: Path) -> None:
+    picture(8, (160, 160)).save(dog / ".old.png")
+    (dog / "._0.png").write_bytes(b"a Mac's note")
+    (dog / "._0.caption").write_bytes(b"a Mac's note")
+    (finding,) = found(dog.parent)
+    assert finding.level == "note" and "2 hidden images left alone: ._0.png, .old.png" in finding.text
