@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 from library.errors import UserError
+
+_CURLY = tuple("“”„‟‘’‚‛「」『』«»＂＇`´")
+
+
+_INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # with the special spaces that come along from web pages
 
 
 def read_text(path: Path, what: str) -> str:
@@ -28,7 +35,7 @@ def read_text(path: Path, what: str) -> str:
 def read_tree(path: Path, what: str) -> dict[str, object]:
     """The top-level table of a .toml or .json file; UserError with line and remedy for a syntax fault."""
     text = read_text(path, what)
-    tree = _json(path, text, what) if path.suffix.lower() == ".json" else _toml(path, text, what)
+    tree = _json(path, text, what, _once) if path.suffix.lower() == ".json" else _toml(path, text, what)
     if not isinstance(tree, dict):
         raise UserError(f"{what} {path}: expected a table ({{…}}) at the top, found {type(tree).__name__}")
     return tree
@@ -42,14 +49,32 @@ def read_metadata_table(path: Path, what: str) -> dict[str, object]:
     return table
 
 
-def _json(path: Path, text: str, what: str) -> object:
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """A JSON table of which no key stands twice; json itself would take the last one in silence."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise _Twice(next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number])))
+    return table
+
+
+class _Twice(Exception):
+    """A key that stands twice in one table of a JSON file."""
+
+
+def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, object]]], object] | None = None) -> object:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=table)
+    except _Twice as fault:
+        raise UserError(f"{what} {path}: '{fault}' stands twice in one table; take one of them out") from None
+    except RecursionError:
+        raise UserError(f"{what} {path}: is nested too deeply to be such a file") from None
     except json.JSONDecodeError as fault:
         line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
         whole = text.rstrip()
         at_its_end = fault.pos >= len(whole) or not whole.endswith(("}", "]"))
         cut = "; it ends in the middle, so it is cut short: take an older copy" if at_its_end else ""
+        if text[fault.pos : fault.pos + 1] in ("}", "]", ",") and text[: fault.pos].rstrip().endswith((",", "[", "{")):
+            cut = "; behind the last entry there may be no comma: take it out"
         place = f"{path}, line {fault.lineno}"
         raise UserError(f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}") from None
 
@@ -58,7 +83,7 @@ def _toml(path: Path, text: str, what: str) -> object:
     import toml
 
     try:
-        return toml.loads(text)
+        return toml.loads(_INDENTATION.sub(" ", text))
     # The package lets some faults through as bare exceptions.
     except (toml.TomlDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:
         number = getattr(fault, "lineno", None)
@@ -84,6 +109,12 @@ def _remedy(reason: str, line: str) -> str:
     if "already exists" in lower or "duplicate" in lower:
         return f"a key or table stands there twice ({reason.strip()})"
     value = line.partition("=")[2].strip()
+    if value[:1] in _CURLY or line[:1] in _CURLY:
+        return "text stands between straight quotes, ' or \", not between “ ” or ‘ ’"
+    if "unterminated" in lower or "unbalanced quotes" in lower or "after a closed string" in lower:
+        return "text ends with the quote that it begins with; a path with ' in it stands between double quotes, with / for each backslash"
+    if re.fullmatch(r"[\[(]?\s*\d+\s*[,;x× ]\s*\d+\s*[\])]?\s*(#.*)?", value):
+        return "two numbers stand in square brackets with a comma between them, e.g. resolution = [512, 768]"
     if value[:1].isalpha() and value.split("#")[0].strip() not in ("true", "false"):
         return f"text needs quotes, and truth values are true or false in small letters ({reason.strip()})"
     return reason.strip()

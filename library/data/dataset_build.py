@@ -67,6 +67,28 @@ def dataset_options(values: Values, place: str) -> tuple[DatasetOptions | None, 
     return (None if faults else options), faults
 
 
+def idle_keys(options: DatasetOptions, place: str) -> list[str]:
+    """A line on keys of buckets that were set and do nothing beside the others; `place` as in `dataset_options`."""
+    usual = DatasetOptions(options.resolution)
+    keys = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
+    changed = [key for key in keys if getattr(options, key) != getattr(usual, key)]
+    if not options.enable_bucket and changed:
+        line = f"{place}: {' and '.join(changed)} can do nothing without buckets; set enable_bucket = true, or take {_it(changed)} out"
+    elif options.bucket_no_upscale and (changed := [key for key in changed if key in keys[:2]]):
+        line = f"{place}: {' and '.join(changed)} can do nothing beside bucket_no_upscale; take {_it(changed)} out"
+    else:
+        return []
+    return [
+        re.sub(rf"\b({'|'.join(keys)})\b", r"--\1", line).replace("enable_bucket = true", "--enable_bucket")
+        if place.startswith("--")
+        else line
+    ]
+
+
+def _it(keys: list[str]) -> str:
+    return "it" if len(keys) == 1 else "them"
+
+
 def _size_faults(options: DatasetOptions) -> list[str]:
     width, height = options.resolution
     low, high, steps = options.min_bucket_reso, options.max_bucket_reso, options.bucket_reso_steps
@@ -110,6 +132,7 @@ def _dataset(
     values = base | _converted(table)
     options, more = dataset_options(values, place)
     faults += more
+    findings += idle_keys(options, place) if options else []
     tables = table.get("subsets", [])
     if tables is FAULTY:
         return None
@@ -138,7 +161,7 @@ def _dataset(
         else:
             seen[same] = number
             subsets.append(subset)
-    if named_here and not seen and not faults:
+    if named_here and not seen and all(own.get("num_repeats", values.get("num_repeats")) == 0 for own in named_here):
         faults.append(f"{place}: all its subsets have num_repeats = 0, so nothing is left; set num_repeats = 1")
     if subsets and all(subset.is_reg for subset in subsets) and all(own.get("is_reg") is not FAULTY for own in named_here):
         faults.append(f"{place} holds only regularization images (is_reg = true); add a subset with the images to train on")

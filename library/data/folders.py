@@ -9,7 +9,7 @@ from pathlib import Path
 
 from library.data.blueprint import DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config_check import FAULTY
-from library.data.dataset_build import command_line_values, dataset_options
+from library.data.dataset_build import command_line_values, dataset_options, idle_keys
 from library.data.dataset_keys import DATASET
 from library.data.dataset_keys import KEYS as _KEYS
 from library.data.surroundings import counted, folder_contents, named, near_names, other_files
@@ -26,7 +26,7 @@ def from_folders(train_data_dir: Path | str, reg_data_dir: Path | str | None, de
     values, faults = command_line_values(defaults)
     options, more = dataset_options(values, "--train_data_dir")
     faults += more
-    findings: list[str] = []
+    findings = idle_keys(options, "--train_data_dir") if options else []
     common = {name: value for name, value in values.items() if _KEYS[name].level != DATASET and value is not FAULTY}
     base = SubsetOptions(**common)  # type: ignore[arg-type]
     subsets = _subsets(Path(train_data_dir), "--train_data_dir", base, faults, findings)
@@ -93,9 +93,10 @@ def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out:
             f"'{parent}' itself holds {counted(own, 'image')}, but they must lie one folder deeper; make a folder '{parent / example}'"
             f" (that is {form}), move them there and keep {flag} '{parent}'"
         )
+    repeats = example.partition("_")[0]
     unnamed = [name for name, images in below.items() if images and not _NAME.fullmatch(name)]
     if unnamed:
-        return f"'{parent}' holds no folder named {form}, only {named(left_out)}; rename, e.g. '{unnamed[0]}' to '10_{unnamed[0]}'"
+        return f"'{parent}' holds no folder named {form}, only {named(left_out)}; rename, e.g. '{unnamed[0]}' to '{repeats}_{unnamed[0]}'"
     if left_out:
         return f"'{parent}' has folders of the right name, but {named(left_out)}; put images (.png .jpg .jpeg .webp .bmp) into them"
     if below:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,10 @@ def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) ->
         ('[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "C:\\Users\\dog"\n', "line 4: is not TOML: a backslash"),
         ("[[datasets]]\nresolution = [512, 7.5]\n", "line 2: is not TOML: the numbers in [ ] must be all whole"),
         ("[[datasets]]\nenable_bucket = True\n", "line 2: is not TOML: text needs quotes, and truth values"),
+        ("[[datasets]]\nresolution = 512, 768  # wide\n", "line 2: is not TOML: two numbers stand in square brackets"),
+        ("[[datasets]]\nresolution = (512,768)\n", "line 2: is not TOML: two numbers stand in square brackets"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", "line 3: is not TOML: text stands between straight quotes"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'my dog's'\n", "line 3: is not TOML: text ends with the quote"),
         ("[[datasets]]\nresolution = 512\n[datasets.subsets]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets.subsets]]"),
         ("[datasets]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets]]"),
         ("[[datasets]]\nresolution = 512\n[datasets.subsets]\na = 1\n[[datasets.subsets]]\na = 1", "double brackets"),
@@ -233,6 +238,50 @@ def test_config_that_cannot_be_read_is_one_line(folder: Path, name: str, words: 
 def test_json_syntax_fault_names_the_line(folder: Path) -> None:
     with pytest.raises(UserError, match="line 2: is not JSON"):
         read_config(config(folder / "set.json", '{"datasets":\n oops}'), {}, BOTH)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"datasets": [],\n}', "line 2: is not JSON: .*behind the last entry there may be no comma"),
+        ('{"datasets": [{"batch_size": 1, "batch_size": 2}]}', "'batch_size' stands twice in one table"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_json_that_is_not_what_it_looks_like_is_told_in_one_line(folder: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        read_config(config(folder / "set.json", text), {}, BOTH)
+    assert len(caught.value.problems) == 1
+
+
+def test_indentation_copied_from_a_web_page_does_no_harm(folder: Path) -> None:
+    text = ONE.format("resolution = 512", "num_repeats = 3").replace("HERE", folder.as_posix())
+    (subset,) = read(folder, re.sub("(?m)^", "\u00a0\u3000 ", text)).subsets()
+    assert subset.num_repeats == 3
+
+
+def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) -> None:
+    (line,) = faults(folder, ONE.format("resolution = 512", "keep_tokens = -1"))
+    assert "keep_tokens is -1" in line
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale can do nothing without buckets"),
+        ("bucket_reso_steps = 32", "bucket_reso_steps can do nothing without buckets; set enable_bucket = true, or take it out"),
+        (
+            "enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048",
+            "max_bucket_reso can do nothing beside bucket_no_upscale",
+        ),
+        ("enable_bucket = true\nmin_bucket_reso = 128\nbucket_reso_steps = 32", None),
+        ("enable_bucket = true\nbucket_no_upscale = true\nbucket_reso_steps = 32", None),
+        ("min_bucket_reso = 256", None),  # as it is without being said
+    ],
+)
+def test_keys_of_buckets_that_do_nothing_are_told(folder: Path, dataset: str, words: str | None) -> None:
+    findings = read(folder, ONE.format(f"resolution = 512\n{dataset}", "").replace("HERE", folder.as_posix())).findings
+    assert findings == () if words is None else words in findings[0] and findings[0].startswith("set.toml: datasets[0]: ")
 
 
 def test_duplicate_and_unrepeated_subsets_are_left_out_with_a_finding(folder: Path) -> None:

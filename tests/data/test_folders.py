@@ -74,3 +74,18 @@ def test_all_faults_of_the_old_form_come_together_as_flags(tmp_path: Path) -> No
     assert "add --resolution 512" in lines[1] and "e.g. --keep_tokens 1" in lines[0]
     (line,) = [one for one in refused(tmp_path / "a", resolution="128", enable_bucket=True) if "min_bucket_reso" in one]
     assert line.endswith("set --min_bucket_reso 64")
+
+
+def test_regularization_folder_without_a_number_is_shown_with_one_repeat(tmp_path: Path) -> None:
+    photos(tmp_path / "train/10_shs dog", 1)
+    photos(tmp_path / "reg/dog", 2)
+    (line,) = refused(tmp_path / "train", tmp_path / "reg")
+    assert line.endswith("rename, e.g. 'dog' to '1_dog'")
+
+
+def test_bucket_options_without_buckets_are_told_as_flags(tmp_path: Path) -> None:
+    photos(tmp_path / "train/10_shs dog", 1)
+    blueprint = from_folders(tmp_path / "train", None, SIZE | {"bucket_no_upscale": True})
+    assert blueprint.findings == (
+        "--train_data_dir: --bucket_no_upscale can do nothing without buckets; set --enable_bucket, or take it out",
+    )
