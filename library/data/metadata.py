@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from library.data.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
+from library.data.captions import split_tags
 from library.data.config_check import FAULTY
 from library.data.config_text import read_metadata_table
-from library.data.dataset_build import command_line_values, dataset_options, subset_faults
+from library.data.dataset_build import command_line_values, dataset_options, idle_keys, subset_faults
 from library.data.dataset_keys import DATASET, KEYS, NotAccepted
 from library.data.surroundings import counted, named
 from library.errors import UserError
@@ -41,6 +42,7 @@ def from_metadata(
         values |= {"resolution": prepared, "enable_bucket": False}
     options, more = dataset_options(values, "--in_json")
     faults += more
+    findings = idle_keys(options, "--in_json") if options and prepared is None else []
     if options is not None and prepared is not None:
         options = replace(options, enable_bucket=True, as_prepared=True)
     own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
@@ -58,7 +60,7 @@ def from_metadata(
     assert options is not None
     common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
     common |= own | {"num_repeats": repeats or 1}
-    return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),))  # type: ignore[arg-type]
+    return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),), tuple(findings))  # type: ignore[arg-type]
 
 
 def _prepared_size(path: Path, image_dir: Path | str | None) -> tuple[int, int] | None:
@@ -71,11 +73,11 @@ def _prepared_size(path: Path, image_dir: Path | str | None) -> tuple[int, int] 
     return None if None in sizes else max((size for size in sizes if size), key=lambda size: size[0] * size[1])
 
 
-def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntry], list[str]]:
-    """The entries that have an image, in the file's order, and findings (entries without image, images without entry).
+def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_dir") -> tuple[list[MetadataEntry], list[str]]:
+    """The entries that have an image, in the file's order, and findings (entries without image or text, images without entry or with two).
 
     A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
-    tolerated. Raises UserError when the file is not such a table or no entry has an image.
+    tolerated. `folder_key` is what the user calls `image_dir`. Raises UserError when the file is not such a table or no entry has an image.
     """
     table = _table(path)
     on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
@@ -83,6 +85,7 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
     entries: list[MetadataEntry] = []
     used: set[Path] = set()
     missing: list[str] = []
+    again: list[str] = []
     faults: list[str] = []
     for key, value in table.items():
         image = _find(key, image_dir, on_disk, listed) or _latents(key, value, image_dir)
@@ -90,19 +93,36 @@ def read_metadata(path: Path, image_dir: Path | None) -> tuple[list[MetadataEntr
             missing.append(key)
             continue
         try:
-            entries.append(MetadataEntry(image, _caption(value), _train_resolution(value)))
-            used.add(image)
+            entry = MetadataEntry(image, _caption(value), _train_resolution(value))
+            if image in used:
+                again.append(key)
+            else:
+                entries.append(entry)
+                used.add(image)
         except NotAccepted as fault:
             faults.append(f"{path}: entry '{key}': {fault}")
     if faults:
         raise UserError(*faults[:20], *([f"{path}: … and {len(faults) - 20} more entries like these"] if len(faults) > 20 else []))
     if not entries:
-        raise UserError(f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk)}")
+        raise UserError(
+            f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk, folder_key)}"
+        )
     findings = []
     if missing:
         findings.append(
             f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)};"
             " take them out of the file, or bring the images back"
+        )
+    if again:
+        findings.append(
+            f"{path}: {counted(len(again), 'entry', 'entries')} left out, whose images other entries name already: {named(again)};"
+            " keep one entry for each image"
+        )
+    silent = [entry.path.name for entry in entries if not split_tags(entry.caption)]
+    if silent:
+        findings.append(
+            f"{path}: {counted(len(silent), 'image')} without caption and tags: {named(silent)};"
+            " their images are trained with no text; write one into the file, or take their entries out"
         )
     extra = sorted({image for images in on_disk.values() for image in images} - used)
     if extra and image_dir:
@@ -199,12 +219,16 @@ def _train_resolution(value: Mapping) -> tuple[int, int] | None:  # type: ignore
     return size[0], size[1]
 
 
-def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[Path]]) -> str:
+def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[Path]], folder_key: str) -> str:
     first = missing[0] if missing else ""
     if image_dir is None:
         return f" (first: '{first}'); its keys are not full paths: add image_dir = '…', the folder they are relative to"
     if not on_disk:
         return f": '{image_dir}' and its folders hold no images"
-    near = difflib.get_close_matches(_slashes(first).rsplit("/", 1)[-1], list(on_disk), n=1, cutoff=0.6)
-    example = near[0] if near else min(on_disk, key=len)
-    return f" in '{image_dir}' (first entry: '{first}', an image there: '{example}'); set image_dir to the folder its keys are relative to"
+    folded = {name.lower(): name for name in on_disk}
+    near = difflib.get_close_matches(_slashes(first).rsplit("/", 1)[-1].lower(), list(folded), n=1, cutoff=0.6)
+    example = folded[near[0]] if near else min(on_disk, key=len)
+    where = f" in '{image_dir}' (first entry: '{first}', an image there: '{example}')"
+    if near and near[0] == first.lower():
+        return f"{where}; write the names in the file as those of the images, in capital and small letters too"
+    return f"{where}; set {folder_key} to the folder its keys are relative to"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.data.blueprint import DatasetBlueprint, SubsetOptions
 from library.data.caption_files import CaptionFile, read_caption
+from library.data.captions import split_tags
 from library.data.findings import NOTE, WARNING, Finding
 from library.data.image_headers import Header, Unreadable, read_header
 from library.data.scan_index import ScanIndex
@@ -65,9 +67,10 @@ class _Report:
     index: ScanIndex
     faults: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    unreadable: list[str] = field(default_factory=list)
-    small: list[str] = field(default_factory=list)
-    large: list[str] = field(default_factory=list)
+    # an image of two datasets is told once
+    unreadable: dict[str, None] = field(default_factory=dict)
+    small: dict[str, None] = field(default_factory=dict)
+    large: dict[str, None] = field(default_factory=dict)
 
 
 def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
@@ -109,7 +112,8 @@ def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
     from library.data.metadata import read_metadata
 
     assert subset.metadata_file
-    entries, findings = read_metadata(subset.metadata_file, subset.image_dir)
+    folder_key = "--train_data_dir" if subset.place.startswith("--") else "image_dir"
+    entries, findings = read_metadata(subset.metadata_file, subset.image_dir, folder_key)
     report.findings += [Finding.from_line(WARNING, line) for line in findings]
     return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
 
@@ -123,8 +127,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     found: list[_Found] = []
     without: list[Path] = []
     empty: list[str] = []
-    for image in images:
-        beside = caption_file(image, subset.caption_extension, names)
+    for image, beside in zip(images, caption_files(images, subset.caption_extension, names), strict=True):
         if beside is None:
             without.append(image)
             found.append((image, subset.class_tokens or "", None))
@@ -136,7 +139,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
             report.faults.append(f"{subset.place}: caption file {beside} {reason}")
             found.append((image, "", None))
             continue
-        if not caption:
+        if not split_tags(caption):
             empty.append(str(beside))
         found.append((image, caption, None))
     if empty:
@@ -148,13 +151,17 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     return found
 
 
-def caption_file(image: Path, extension: str, names: Container[str]) -> Path | None:
-    """`<stem><extension>` beside the image; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
-    stems = [image.stem]
-    head, *numbers = image.stem.rsplit("_", 4)
-    if len(numbers) == 4 and all(number.isdigit() for number in numbers):
-        stems.append(head)
-    return next((image.with_name(stem + extension) for stem in stems if stem + extension in names), None)
+def caption_files(images: Iterable[Path], extension: str, names: Iterable[str]) -> Iterator[Path | None]:
+    """For each image the caption file beside it, of those in `names`: `<stem><extension>` in letters of any case where the file system
+    takes them for the same; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
+    known = {os.path.normcase(name): name for name in names}
+    for image in images:
+        stems = [image.stem]
+        head, *numbers = image.stem.rsplit("_", 4)
+        if len(numbers) == 4 and all(number.isdigit() for number in numbers):
+            stems.append(head)
+        found = (known.get(os.path.normcase(stem + extension)) for stem in stems)
+        yield next((image.with_name(name) for name in found if name is not None), None)
 
 
 def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path], names: Iterable[str], report: _Report) -> None:
@@ -195,12 +202,12 @@ def _size(path: Path, report: _Report) -> tuple[int, int] | None:
     try:
         size = report.index.fact(path, Header, read_header).size
     except Unreadable as fault:
-        report.unreadable.append(f"{path}: {fault}")
+        report.unreadable[f"{path}: {fault}"] = None
         return None
     if min(size) < SMALL_SIDE:
-        report.small.append(f"{path} ({size[0]}×{size[1]})")
+        report.small[f"{path} ({size[0]}×{size[1]})"] = None
     if max(size) > LARGE_SIDE:
-        report.large.append(f"{path} ({size[0]}×{size[1]})")
+        report.large[f"{path} ({size[0]}×{size[1]})"] = None
     return size
 
 
@@ -211,7 +218,7 @@ def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, repor
     try:
         return read_foreign(path).image or train_resolution
     except (OSError, *DAMAGE) as fault:
-        report.unreadable.append(f"{path}: holds no latents ({fault})")
+        report.unreadable[f"{path}: holds no latents ({fault})"] = None
         return None
 
 
@@ -225,7 +232,7 @@ def _tell_images(report: _Report, skip_unreadable: bool) -> None:
         (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are scaled down anyway, but smaller copies would load faster"),
     ):
         if files:
-            report.findings.append(Finding(level, f"{counted(len(files), 'image')} {what}: {_shown(files)}", remedy, tuple(files)))
+            report.findings.append(Finding(level, f"{counted(len(files), 'image')} {what}: {_shown(list(files))}", remedy, tuple(files)))
 
 
 def _shown(files: list[str]) -> str:

@@ -105,3 +105,27 @@ def test_old_form_takes_in_json_and_repeats(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         from_metadata(tmp_path / "imx", tmp_path / "n.json", 1, {})
     assert [line.split(":")[0] for line in caught.value.problems] == ["--in_json", "--in_json", "--train_data_dir"]
+
+
+def test_entries_that_name_one_image_train_it_once(tmp_path: Path) -> None:
+    (image, other) = photos(tmp_path / "img", 2)
+    table = {"00": {"tags": "first"}, "00.png": {"tags": "second"}, str(image): {"tags": "third"}, "01": {"tags": "a"}}
+    entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
+    assert [(entry.path, entry.caption) for entry in entries] == [(image, "first"), (other, "a")]
+    assert f"2 entries left out, whose images other entries name already: 00.png, {image}; keep one" in finding
+
+
+def test_entries_without_words_are_told(tmp_path: Path) -> None:
+    photos(tmp_path / "img", 3)
+    table = {"00": {"caption": "", "tags": None}, "01": {"tags": " , "}, "02": {"caption": "", "tags": "dog"}}
+    entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
+    assert len(entries) == 3 and "2 images without caption and tags: 00.png, 01.png;" in finding
+
+
+def test_keys_that_fit_no_image_are_told_with_what_would_help(tmp_path: Path) -> None:
+    photo(tmp_path / "img/Park.jpg")
+    folder = {"resolution": "64"}
+    with pytest.raises(UserError, match=r"an image there: 'Park'.*capital and small letters"):
+        scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"park": {"caption": "x"}}), 1, folder))
+    with pytest.raises(UserError, match="set --train_data_dir to the folder its keys are relative to"):
+        scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"a/b": {"caption": "x"}}), 1, folder))

@@ -170,3 +170,43 @@ def test_jpeg_named_png_is_an_image_like_any_other(tmp_path: Path) -> None:
     photo(tmp_path / "dog/x.jpg").rename(tmp_path / "dog/x.png")
     assert scanned(tmp_path, "class_tokens = 'x'").records[0].size == (96, 64)
     assert read_header(tmp_path / "dog/x.png").format == "JPEG"
+
+
+def test_hidden_files_are_no_images(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/a.png", (128, 128))
+    photo(tmp_path / "dog/.thumbnail.png", (128, 128))
+    write(tmp_path / "dog/._a.png", b"\0\5\26\7 what a Mac writes beside a.png")
+    result = scanned(tmp_path, "class_tokens = 'x'")
+    assert [record.path.name for record in result.records] == ["a.png"] and result.findings == ()
+
+
+def test_caption_of_other_letter_case_counts_where_the_file_system_takes_both_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photo(tmp_path / "dog/Park.PNG", (128, 128))
+    write(tmp_path / "dog/park.TXT", "a dog")
+    subset = "class_tokens = 'x'\ncaption_extension = '.txt'"
+    monkeypatch.setattr("os.path.normcase", str)
+    assert scanned(tmp_path, subset).records[0].caption == "x"
+    monkeypatch.setattr("os.path.normcase", lambda name: str(name).lower())  # as on Windows
+    assert scanned(tmp_path, subset).records[0].caption == "a dog"
+
+
+def test_captions_of_nothing_but_commas_are_told_as_empty(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/a.png", (128, 128))
+    write(tmp_path / "dog/a.caption", " , ,, ")
+    (finding,) = scanned(tmp_path, "").findings
+    assert "1 caption file with an empty first line: a.caption" in finding
+
+
+def test_an_image_of_two_datasets_is_told_once(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/a.png", (100, 100))
+    photo(tmp_path / "dog/b.png", (3200, 200))
+    subset = f"[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    text = f"[[datasets]]\nresolution = 64\n{subset}[[datasets]]\nresolution = 128\n{subset}"
+    small, large = scan(read(tmp_path, text)).findings
+    assert small.startswith("1 image with a side under 128 px: a.png") and large.startswith("1 image with a side over 3000 px: b.png")
+    write(tmp_path / "dog/c.png", b"")
+    with pytest.raises(UserError) as caught:
+        scan(read(tmp_path, text))
+    assert len(caught.value.problems) == 1
