@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -35,7 +36,7 @@ class _Part:
 
     places: dict[int, Kept | Held] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # folder -> why nothing can be written there
+    refused: dict[str, str] = field(default_factory=dict)  # folder, or file -> why nothing can be written there
 
 
 @dataclass
@@ -241,4 +242,7 @@ class _Writers:
             self._part.places[number] = Kept(work.file, work.flip, bound=True)
         except OSError as fault:
             self._part.places[number] = held
-            self._part.refused.setdefault(str(work.file.parent), fault.strerror or str(fault))
+            if fault.errno == errno.ENAMETOOLONG:  # a matter of this file alone
+                self._part.refused[str(work.file)] = "its name is too long; shorten that of the image"
+            else:
+                self._part.refused.setdefault(str(work.file.parent), fault.strerror or str(fault))

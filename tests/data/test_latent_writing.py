@@ -168,3 +168,20 @@ def test_two_processes_share_the_work_and_both_have_all(folder: Path, to_disk: b
     for cache in caches:
         assert torch.equal(all_latents(data, cache), alone)
     assert len(list(folder.rglob("*.npz"))) == (9 if to_disk else 0)
+
+
+def test_a_name_too_long_for_a_file_keeps_one_image_in_memory_and_not_its_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, heard: Heard
+) -> None:
+    real = latent_build.write_latents
+
+    def long(file: Path, *rest: object) -> None:
+        if file.name.startswith("00."):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(file))
+        real(file, *rest)
+
+    monkeypatch.setattr(latent_build, "write_latents", long)
+    assert made(read(folder))[1] == 9
+    (line,) = heard.warnings
+    assert "latents of 2 images stay in memory" in line and "cat/00.png" in line.replace(os.sep, "/") and "its name is too long" in line
+    assert made(read(folder))[1] == 2  # only they
