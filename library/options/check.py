@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from library.console import log
 from library.errors import UserError
-from library.options.data_rules import augmentation, buckets, data_source, resolution
+from library.options.data_rules import augmentation, buckets, data_remarks, data_source, resolution
 from library.options.declare import Script, options_of
 from library.options.given import Given
 from library.options.loss_rules import averaging, loss_remarks, noise_and_loss
@@ -44,5 +44,5 @@ RULES: tuple[Rule, ...] = (
 )  # fmt: skip
 # what is accepted as it always was, but hardly meant so
 REMARKS: tuple[Rule, ...] = (
-    loss_remarks, rate_remarks, sampling_remarks, model_remarks, saving_remarks, log_remarks, hub_remarks,
+    data_remarks, loss_remarks, rate_remarks, sampling_remarks, model_remarks, saving_remarks, log_remarks, hub_remarks,
 )  # fmt: skip

@@ -6,22 +6,31 @@ from collections.abc import Iterator
 
 from library.options.given import Given
 
+OLD_FORM = ("train_data_dir", "reg_data_dir", "in_json")  # where the images are, without --dataset_config
+
 
 def data_source(given: Given) -> Iterator[str]:
     """Where the images come from: said once, and in full."""
     if given.dataset_class is not None:
         return  # what may not stand beside it is told by own_data
-    old = [field for field in ("train_data_dir", "reg_data_dir", "in_json") if getattr(given, field) is not None]
     if given.dataset_config is not None:
-        for field in old:
-            yield f"{given.at(field)}: cannot be used together with --dataset_config, which names the images itself; leave one of them out"
-    elif given.train_data_dir is None:
+        return  # data_remarks tells of the others
+    old = [field for field in OLD_FORM if getattr(given, field) is not None]
+    if given.train_data_dir is None:
         reason = f"; {given.at(old[0])} alone is not enough" if old else ""
         yield f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}"
     elif given.reg_data_dir is not None and given.in_json is not None:
         yield f"{given.at('reg_data_dir')}: regularization images cannot be used together with --in_json; leave one of them out"
-    if given.dataset_config is None and given.train_data_dir is not None and given.in_json is None and given.resolution is None:
+    if given.train_data_dir is not None and given.in_json is None and given.resolution is None:
         yield "--resolution is missing: --train_data_dir needs the size to train at, such as --resolution 512"
+
+
+def data_remarks(given: Given) -> Iterator[str]:
+    """What the dataset config takes the place of."""
+    if given.dataset_config is not None and given.dataset_class is None:
+        idle = [given.at(field) for field in OLD_FORM if getattr(given, field) is not None]
+        if idle:
+            yield f"{' and '.join(idle)}: not used, since --dataset_config names the images; leave one of the two out"
 
 
 def resolution(given: Given) -> Iterator[str]:
@@ -34,7 +43,7 @@ def resolution(given: Given) -> Iterator[str]:
         sides = []
     if not 1 <= len(sides) <= 2 or min(sides) < 1 or "x" in given.resolution:
         yield f"{given.at('resolution')}: expected pixels as 512 or width,height as 512,768, not {given.resolution!r}"
-    elif given.train_data_dir is not None and not given.enable_bucket and any(side % 8 for side in sides):
+    elif given.train_data_dir is not None and given.dataset_config is None and not given.enable_bucket and any(side % 8 for side in sides):
         nearest = ",".join(str(max(8, round(side / 8) * 8)) for side in sides)
         yield f"{given.at('resolution')}: each side must be a multiple of 8 pixels, not {given.resolution}; the nearest is {nearest}"
 

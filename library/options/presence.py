@@ -7,13 +7,17 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
+from library.options.data_rules import OLD_FORM
 from library.options.given import Given
 from library.options.suggest import missing_path
 
 
 def paths(given: Given) -> Iterator[str]:
     """Everything that must already be there is there, and is what it should be: a file or a folder."""
+    idle = OLD_FORM if given.dataset_config is not None else ()
     for field in ("train_data_dir", "reg_data_dir", "conditioning_data_dir"):
+        if field in idle:
+            continue
         value = getattr(given, field)
         if value is not None and Path(value).is_file():
             yield f"{given.at(field)}: {value} is a file; give the folder"
@@ -24,7 +28,7 @@ def paths(given: Given) -> Iterator[str]:
         yield f"{given.at('resume')}: {given.resume}: {found}"
     for field in ("dataset_config", "in_json", "network_weights", "weights", "sample_prompts", "log_tracker_config"):
         value = getattr(given, field)
-        if value is not None:
+        if value is not None and field not in idle:
             yield from _file(given, field, Path(value))
     for value in given.base_weights or ():
         yield from _file(given, "base_weights", Path(value))

@@ -66,8 +66,6 @@ def test_everything_that_must_be_given_is_told_at_once() -> None:
 
 
 CONTRADICTIONS = [
-    ("--train_data_dir images", "--train_data_dir: cannot be used together with --dataset_config"),
-    ("--in_json data.toml", "--in_json: cannot be used together with --dataset_config"),
     ("--cache_latents --color_aug", "--color_aug: changes the images in each epoch and cannot be used with --cache_latents"),
     ("--cache_latents --random_crop", "--random_crop: changes the images in each epoch"),
     ("--cache_latents --face_crop_aug_range 2.0,4.0", "--face_crop_aug_range: changes the images in each epoch"),
@@ -151,6 +149,7 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
     ("more", "words"),
     [
         ("--sample_prompts prompts.txt", "no samples are made"),
+        ("--train_data_dir gone --in_json gone.json", "--train_data_dir and --in_json: not used, since --dataset_config names"),
         ("--base_weights model.safetensors model.safetensors --base_weights_multiplier 1", "merged at strength 1"),
         ("--save_last_n_epochs 2", "has no effect without --save_every_n_epochs"),
         ("--output_name a.safetensors", "give it without the ending"),
