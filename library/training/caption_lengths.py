@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from library.console import log
+from library.data.surroundings import counted
 from library.model.tokenizer import WINDOW, ClipTokenizer, too_long
 from library.options.declare import Script, values_of
 
@@ -31,4 +32,12 @@ def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown:
     examples = "; ".join(f"“{caption[:30]}…” loses “{words[:80]}{'…' if len(words) > 80 else ''}”" for caption, words in lost[:shown])
     more = f" and {len(lost) - shown} more" if len(lost) > shown else ""
     room = tokenizer.windows * WINDOW
-    log.warning(f"--max_token_length {room}: {len(lost)} captions are longer: {examples}{more}; 150 or 225 makes room, or shorten them")
+    log.warning(
+        f"--max_token_length {room}: {counted(len(lost), 'caption is', 'captions are')} longer: {examples}{more}; {remedy_of_length(room)}"
+    )
+
+
+def remedy_of_length(room: int) -> str:
+    """What to do about captions of more than `room` tokens."""
+    larger = " or ".join(str(tokens) for tokens in (150, 225) if tokens > room)
+    return f"give --max_token_length {larger}, or shorten them" if larger else "shorten them"

@@ -18,13 +18,14 @@ from library.data.findings import ERROR, LEVELS, NOTE, WARNING, Finding
 from library.data.inspection import inspect as inspect_data
 from library.data.records import Scan, survey
 from library.data.scan_index import ScanIndex
+from library.data.surroundings import counted
 from library.errors import UserError
 from library.files import in_words
 from library.model.facts import ModelFacts, check_flags
 from library.model.facts import inspect as inspect_model
 from library.options.check import check
 from library.options.declare import Script, values_of
-from library.training.caption_lengths import long_captions
+from library.training.caption_lengths import long_captions, remedy_of_length
 from library.training.checkpointer import FileNames
 from library.training.data_facts import tag_frequency
 from library.training.disk_need import DiskNeed, disk_need
@@ -190,11 +191,10 @@ def _caption_findings(options: Script, filled: FilledData, facts: ModelFacts | N
     if long:
         shown = "; ".join(f"“{caption[:40]}…” loses “{lost[:60]}{'…' if len(lost) > 60 else ''}”" for caption, lost in long[:3])
         more = f" and {len(long) - 3} more" if len(long) > 3 else ""
-        which = "caption is" if len(long) == 1 else "captions are"
+        which = counted(len(long), "caption is", "captions are")
         room = values_of(options)["max_token_length"] or 75
         files = tuple(f"{caption} ▸ loses: {lost}" for caption, lost in long)
-        remedy = "shorten them" if room == 225 else "give --max_token_length 150 or 225, or shorten them"
-        yield Finding(WARNING, f"--max_token_length {room}: {len(long)} {which} longer: {shown}{more}", remedy, files)
+        yield Finding(WARNING, f"--max_token_length {room}: {which} longer: {shown}{more}", remedy_of_length(room), files)
 
 
 def _plan_findings(inputs: Inputs) -> Iterator[Finding]:

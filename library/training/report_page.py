@@ -17,7 +17,7 @@ from library.data.surroundings import counted
 from library.errors import UserError
 from library.files import in_words
 from library.training.dry_run import Report
-from library.training.report_text import verdict
+from library.training.report_text import shortened, verdict
 
 MOST_PICTURES = 300  # on the page; every bucket has its share of them
 LEAST_PICTURES = 4  # of a bucket, where it has so many
@@ -141,7 +141,7 @@ def _tags(report: Report) -> Iterator[str]:
     for folder, tags in report.tags:
         shown = list(tags.items())[:_MOST_TAGS]
         rest = f' <span class="quiet">… {len(tags)} in all</span>' if len(tags) > _MOST_TAGS else ""
-        chips = " ".join(f'<span class="tag">{escape(tag)} <b>{count}</b></span>' for tag, count in shown)
+        chips = " ".join(f'<span class="tag">{escape(shortened(tag))} <b>{count}</b></span>' for tag, count in shown)
         yield f'<h3>{escape(folder)}</h3><p class="tags">{chips or "no tags"}{rest}</p>'
 
 

@@ -12,6 +12,7 @@ from library.files import in_words
 from library.training.dry_run import Report
 
 MOST_TAGS = 20
+_LONGEST_TAG = 60  # letters
 TITLES = {ERROR: "ERRORS, because of which the run would not start or break", WARNING: "WARNINGS", NOTE: "NOTES"}
 
 
@@ -46,8 +47,13 @@ def _figures(report: Report) -> Iterator[str]:
         return
     yield from ("", f"TAGS (the {MOST_TAGS} most frequent of each folder, with the number of images)")
     for folder, tags in report.tags:
-        shown = ", ".join(f"{tag} {count}" for tag, count in list(tags.items())[:MOST_TAGS])
+        shown = ", ".join(f"{shortened(tag)} {count}" for tag, count in list(tags.items())[:MOST_TAGS])
         yield f"  {folder}: {shown or 'none'}" + (f", … ({len(tags)} in all)" if len(tags) > MOST_TAGS else "")
+
+
+def shortened(tag: str) -> str:
+    """A tag as a list of tags shows it: a caption without commas is one tag, however long."""
+    return tag if len(tag) <= _LONGEST_TAG else f"{tag[: _LONGEST_TAG - 1].rstrip()}…"
 
 
 def bucket_rows(filled: FilledData, buckets: Sequence[BucketFacts]) -> list[tuple[str, ...]]:

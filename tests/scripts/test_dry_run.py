@@ -282,3 +282,14 @@ def test_surroundings_are_dark_and_the_crop_stands_in_its_place(tmp_path: Path) 
         assert np.abs(outside - whole[[*range(62), *range(194, 256)]] * 0.35).max() <= 2
         seen.add(bool(middle[0] > middle[-1]))
     assert seen == {True, False}  # mirrored and not
+
+
+def test_a_caption_without_commas_does_not_fill_the_lists_of_tags(
+    images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "0.txt").write_text("word " * 500, encoding="utf-8")
+    page = tmp_path / "report.html"
+    assert dry(described(tmp_path, images), tiny_v1, tmp_path / "out", report_html=page) == 0
+    shown = ("word " * 12).rstrip()[:59] + "… 1"
+    assert shown in capsys.readouterr().out.replace("</b>", "").replace("<b>", "")
+    assert max(map(len, re.findall(r'<span class="tag">(.*?)</span>', page.read_text(encoding="utf-8")))) < 80
