@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from library.console import log
-from library.data.buckets import FilledData
+from library.data.buckets import FilledData, Size
 from library.data.images import BACKGROUND, load_image
 from library.data.latent_cache import Held, LatentCache
 from library.data.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
@@ -95,7 +95,7 @@ def build(
     """
     if lost := source.without_image():
         raise UserError(*lost[:20], *([f"… and {len(lost) - 20} more latents like these"] if len(lost) > 20 else []))
-    missing = sorted(source.missing, key=lambda number: source.works[number].placement.bucket, reverse=True)
+    missing = sorted(source.missing, key=lambda number: _by_area(source.works[number].placement.bucket), reverse=True)
     if gather is not None:
         missing = missing[process::processes]
     part = _Part()
@@ -171,9 +171,13 @@ def _chunks(source: LatentSource, missing: list[int], batch_size: int) -> Iterat
     by_size: dict[tuple[int, int], list[int]] = {}
     for number in missing:
         by_size.setdefault(source.works[number].placement.bucket, []).append(number)
-    for _, numbers in sorted(by_size.items(), reverse=True):
+    for _, numbers in sorted(by_size.items(), key=lambda item: _by_area(item[0]), reverse=True):
         for begin in range(0, len(numbers), batch_size):
             yield numbers[begin : begin + batch_size]
+
+
+def _by_area(bucket: Size) -> tuple[int, Size]:
+    return bucket[0] * bucket[1], bucket
 
 
 def _load(source: LatentSource, chunk: list[int], part: _Part) -> list[_Loaded]:

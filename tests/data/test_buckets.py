@@ -200,3 +200,32 @@ def test_image_that_cannot_fill_a_step_is_left_out_and_told() -> None:
     assert len(filled.records) == 2 and "3000×63" in filled.findings[0] and "bucket_reso_steps" in filled.findings[0]
     with pytest.raises(UserError, match="40×40"):
         data((SubsetOptions(place="here"), 1, (40, 40)), options=NO_UPSCALE)
+
+
+def test_an_image_of_exactly_the_area_keeps_its_size() -> None:
+    # shrunk it would be 64×100: 80 -> 64, 100 -> 64 (0.36 off) against 125 -> 64, 41 -> 0 (0.64 off)
+    options = replace(NO_UPSCALE, resolution=(100, 100))
+    assert place((80, 125), options) == Placement((64, 64), (80, 125))
+    assert place((80, 126), options) == Placement((64, 64), (64, 101))
+
+
+def test_the_rest_of_a_division_goes_to_the_size_that_it_is_nearest_to() -> None:
+    # 10 among 5 and 10 images: 3.33 and 6.67
+    filled = data(
+        (SubsetOptions(num_repeats=10), 1, (512, 512)),
+        (SubsetOptions(is_reg=True), 5, (400, 600)),
+        (SubsetOptions(is_reg=True), 10, (600, 400)),
+    )
+    assert {bucket.size: bucket.drawn for bucket in filled.buckets if bucket.drawn} == {(384, 640): 3, (640, 384): 7}
+
+
+def test_a_part_of_the_regularization_images_is_a_part_of_each_of_their_folders() -> None:
+    reg = (SubsetOptions(is_reg=True), 40, (512, 512))
+    filled = data((SubsetOptions(num_repeats=20), 1, (512, 512)), reg, reg)
+    counts = shown(filled, 0, reg=True)
+    assert 4 <= sum(counts[index] for index in range(1, 41)) <= 16
+
+
+def test_loss_weight_of_a_regularization_folder_multiplies_the_prior_loss_weight() -> None:
+    filled = data((SubsetOptions(loss_weight=3.0), 1, (512, 512)), (SubsetOptions(is_reg=True, loss_weight=0.5), 1, (512, 512)))
+    assert filled.weight(0) == 3.0 and filled.weight(1) == 0.25

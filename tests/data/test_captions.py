@@ -61,6 +61,7 @@ def test_token_warmup_adds_tags_in_a_straight_line(update: int, expected: int) -
 def test_token_warmup_under_one_is_a_share_of_all_updates() -> None:
     settings = SubsetOptions(token_warmup_min=2, token_warmup_step=0.5)
     assert [tags_in_warmup(4, settings, Position(update=update, updates=200)) for update in (0, 50, 99, 100)] == [2, 3, 3, 4]
+    assert tags_in_warmup(4, settings, Position(update=100, updates=201)) == 4  # 100.5 are 100
     assert tags_in_warmup(1, settings, Position(update=0, updates=200)) == 1  # fewer tags than token_warmup_min
     assert tags_in_warmup(4, settings, Position(update=0, updates=0)) == 4
 

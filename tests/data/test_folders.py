@@ -25,6 +25,7 @@ def test_folder_names_hold_repeats_and_class(tmp_path: Path) -> None:
     photos(tmp_path / "train/5_cpc_x rabbit", 2)
     photos(tmp_path / "reg/1_frog", 3)
     photos(tmp_path / "train/notes", 1)
+    photos(tmp_path / "train/0_later", 1)
     (tmp_path / "train/.ipynb_checkpoints").mkdir()
     blueprint = from_folders(tmp_path / "train", str(tmp_path / "reg"), SIZE)
     assert blueprint.datasets[0].options.resolution == (512, 768) and blueprint.datasets[0].options.batch_size == 2
@@ -32,7 +33,9 @@ def test_folder_names_hold_repeats_and_class(tmp_path: Path) -> None:
         (20, "sls frog", False, True), (5, "cpc_x rabbit", False, True), (1, "frog", True, True),
     ]  # fmt: skip
     (finding,) = blueprint.findings
-    assert finding.startswith("--train_data_dir: left out: 'notes' (1 image, but no repeats in its name); rename them to <repeats>_<name>")
+    assert finding.startswith(
+        "--train_data_dir: left out: '0_later' (0 repeats), 'notes' (1 image, but no repeats in its name); rename them to <repeats>_<name>"
+    )
     assert len(scan(blueprint).records) == 6
 
 

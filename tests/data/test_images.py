@@ -11,7 +11,7 @@ from PIL import Image
 
 from library.data.blueprint import DatasetOptions, SubsetOptions
 from library.data.buckets import Placement, place
-from library.data.images import crop_corner, face_box, flipped, load_image, read_rgb, resize
+from library.data.images import crop_corner, face_box, flipped, load_image, part_shown, read_rgb, resize
 from library.data.records import ImageRecord
 from library.errors import UserError
 from tests.data.material import photo
@@ -77,8 +77,8 @@ def test_transparent_palette_greyscale_and_colour_key_lie_on_white(tmp_path: Pat
 
 
 def test_sixteen_bit_greyscale_is_scaled_not_cut(tmp_path: Path) -> None:
-    Image.fromarray(np.array([[0, 257, 32768, 65535]], np.uint16)).save(tmp_path / "x.png")
-    assert read_rgb(tmp_path / "x.png")[0, :, 0].tolist() == [0, 1, 128, 255]
+    Image.fromarray(np.array([[0, 200, 257, 32768, 65535]], np.uint16)).save(tmp_path / "x.png")
+    assert read_rgb(tmp_path / "x.png")[0, :, 0].tolist() == [0, 1, 1, 128, 255]
 
 
 def test_greyscale_bilevel_and_cmyk_become_rgb(tmp_path: Path) -> None:
@@ -204,6 +204,21 @@ def test_face_crop_stays_inside_the_image_and_covers_the_bucket(tmp_path: Path) 
             assert load_image(one, placement, seed).shape == (3, 128, 128)
 
 
+def test_an_image_is_not_enlarged_for_a_small_face() -> None:
+    one = record(Path("a_150_100_5_5.png"), (300, 200), face_crop_aug_range=(2.0, 2.0))
+    assert part_shown(one, Placement((128, 128), (192, 128)), 3) == ((300, 200), (86, 36))  # 150 − 64, 100 − 64
+    assert part_shown(one, Placement((400, 400), (600, 400)), 3) == ((600, 400), (100, 0))  # as much as covering takes
+
+
+def test_random_crop_moves_the_face_by_half_of_it_at_most() -> None:
+    one = record(Path("a_150_150_40_20.png"), (300, 300), face_crop_aug_range=(2.0, 2.0), random_crop=True)
+    placement = Placement((80, 80), (80, 80))  # 2 × 40: nothing is scaled
+    corners = {part_shown(one, placement, seed)[1] for seed in range(200)}
+    across, down = zip(*corners, strict=True)
+    assert 90 <= min(across) <= 94 and 126 <= max(across) <= 130  # 150 − 40 ± 20
+    assert 100 <= min(down) <= 103 and 117 <= max(down) <= 120  # 150 − 40 ± 10
+
+
 def test_image_that_vanished_or_changed_is_named(tmp_path: Path) -> None:
     placement = Placement((64, 64), (96, 64))
     with pytest.raises(UserError, match=r"gone\.png"):
@@ -211,6 +226,8 @@ def test_image_that_vanished_or_changed_is_named(tmp_path: Path) -> None:
     path = photo(tmp_path / "x.png", (64, 96))
     with pytest.raises(UserError, match=r"x\.png: has another shape"):
         load_image(record(path), placement, 1)
+    with pytest.raises(UserError, match=r"x\.png: has another shape"):  # by little
+        load_image(record(path, (64, 98)), placement, 1)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"x\.png: cannot be read"):
         load_image(record(path), placement, 1)

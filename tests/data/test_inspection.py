@@ -123,3 +123,11 @@ def test_hidden_images_are_told_and_their_captions_are_not(dog: Path) -> None:
     (dog / "._0.caption").write_bytes(b"a Mac's note")
     (finding,) = found(dog.parent)
     assert finding.level == "note" and "2 hidden images left alone: ._0.png, .old.png" in finding.text
+
+
+def test_batches_half_full_and_images_that_are_small_already_are_not_told_of_again(tmp_path: Path) -> None:
+    photos(tmp_path / "dog", 4, (100, 100))
+    text = f"[[datasets]]\nresolution = 512\nbatch_size = 8\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    scan = survey(read(tmp_path, text), ScanIndex()).checked()
+    assert "4 images with a side under 128 px" in scan.findings[0]
+    assert list(bucket_findings(fill(scan), bucket_facts(fill(scan)))) == []

@@ -16,7 +16,7 @@ from library.data.latent_plan import CacheRules
 from library.data.sampler import EpochSampler
 from library.diffusion.noise import gaussian
 from library.errors import UserError
-from tests.data.material import encode, filled, one_epoch, photos, tokenize
+from tests.data.material import encode, filled, one_epoch, photo, photos, tokenize
 
 CONFIG = """
 [[datasets]]
@@ -120,3 +120,14 @@ def test_an_image_in_two_datasets_of_one_size_is_encoded_once(tmp_path: Path) ->
 def test_image_without_finite_latents_is_named(data: FilledData) -> None:
     with pytest.raises(UserError, match=r"no finite numbers for .*\.png"):
         memory(data, lambda images: encode(images) * torch.nan)
+
+
+def test_the_largest_images_are_encoded_first(tmp_path: Path) -> None:
+    """What does not fit into memory shows at once; the widest are not the largest."""
+    for name, size in (("a", (32, 32)), ("b", (160, 32)), ("c", (96, 96)), ("d", (32, 160))):
+        photo(tmp_path / f"dog/{name}.png", size)
+    text = "[[datasets]]\nresolution = 96\nenable_bucket = true\nbucket_no_upscale = true\nbucket_reso_steps = 32\n"
+    data = filled(tmp_path, f"{text}[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n")
+    seen: list[tuple[int, int]] = []
+    memory(data, lambda images: seen.append(tuple(images.shape[2:])) or encode(images))
+    assert seen[0] == (96, 96) and seen[-1] == (32, 32) and len(seen) == 4

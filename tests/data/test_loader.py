@@ -13,7 +13,8 @@ from library.data.batch import Batch
 from library.data.buckets import FilledData
 from library.data.dataset import TrainingDataset
 from library.data.loader import EpochLoader, worker_count
-from library.data.sampler import EpochSampler
+from library.data.sampler import EpochSampler, SampleRequest
+from library.data.stand_ins import stand_ins
 from library.errors import UserError
 from tests.data.material import filled, one_epoch, photos, shout, tokenize, tokenize_weighted
 
@@ -157,3 +158,10 @@ def test_batch_moves_as_a_whole_but_for_its_seeds(data: FilledData) -> None:
         "meta"
     }
     assert batch.seeds.device.type == "cpu"
+
+
+def test_stand_ins_are_of_the_kind_of_what_they_stand_in_for(data: FilledData) -> None:
+    for index, record in enumerate(data.records):
+        request = SampleRequest(index, 0, 0, 5, 1.0, 0)
+        chosen = [data.records[one.record] for one, _ in stand_ins(data, request, any_size=True)]
+        assert chosen and all(one.subset.is_reg == record.subset.is_reg and one.path != record.path for one in chosen)

@@ -25,7 +25,7 @@ def test_caption_and_tags_are_joined_and_partnerless_ones_told(tmp_path: Path) -
     table = {
         "00": {"caption": "a dog", "tags": "dog, grass", "train_resolution": [96, 64]},
         "deep\\er": {"tags": "dog"},
-        "01.png": {"caption": "with extension"},
+        "./01.png": {"caption": "with extension"},
         "gone": {"caption": "x"},
     }
     entries, findings = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
@@ -129,3 +129,12 @@ def test_keys_that_fit_no_image_are_told_with_what_would_help(tmp_path: Path) ->
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"park": {"caption": "x"}}), 1, folder))
     with pytest.raises(UserError, match="set --train_data_dir to the folder its keys are relative to"):
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"a/b": {"caption": "x"}}), 1, folder))
+
+
+def test_what_is_false_does_not_contradict_a_metadata_file(tmp_path: Path) -> None:
+    photos(tmp_path / "img", 1)
+    file = write(tmp_path / "m.json", {"00": {"caption": "x"}})
+    text = f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'img'}'\nmetadata_file = '{file}'\n"
+    assert len(scan(read(tmp_path, text + "is_reg = false")).records) == 1
+    with pytest.raises(UserError, match="is_reg contradicts metadata_file"):
+        read(tmp_path, text + "is_reg = true")

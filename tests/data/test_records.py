@@ -137,7 +137,7 @@ def test_header_of_a_whole_image_is_read_without_decoding(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".webp"])
-@pytest.mark.parametrize(("orientation", "size"), [(1, (96, 64)), (3, (96, 64)), (6, (64, 96)), (8, (64, 96))])
+@pytest.mark.parametrize(("orientation", "size"), [(1, (96, 64)), (3, (96, 64)), *((turned, (64, 96)) for turned in (5, 6, 7, 8))])
 def test_size_is_that_after_exif_rotation(tmp_path: Path, ending: str, orientation: int, size: tuple[int, int]) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -149,6 +149,8 @@ def test_an_epoch_that_goes_on_in_batches_of_other_sizes_shows_each_image_once(c
         sampler = EpochSampler(data(batch_size), 7, processes, Begun(3, tuple(cuts)))
         batches = sampler.epoch(3)
         assert len(batches) == sampler.length(3)
+        end = 4 * sampler.batches_per_epoch  # so that what counts batches goes on where epoch 4 begins
+        assert [{request.batch for request in batch} for batch in batches] == [{number} for number in range(end - len(batches), end)]
         assert all(len({(r.record, r.repeat) for r in batch}) == len(batch) <= max(sampler.sizes) for batch in batches)
         assert list(sampler.epoch(3, 2)) == list(batches[2:])
         seen.update((request.record, request.repeat) for batch in batches[:done] for request in batch)
@@ -173,6 +175,7 @@ def test_images_left_out_are_replaced_by_others_of_their_size_and_nothing_else_c
             for old, new in zip(before, after, strict=True):
                 if filled.records[old.record].key in gone:
                     assert filled.records[new.record].key not in gone
+                    assert filled.records[new.record].subset.is_reg == filled.records[old.record].subset.is_reg
                 elif filled.records[old.record].key != "0/0/g":  # b and g share a size: of theirs only g is left
                     assert old == new
             seeds |= {request.seed for request in after}
