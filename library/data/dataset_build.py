@@ -173,7 +173,7 @@ def _numbers(named_here: list[Values], with_metadata: bool) -> str:
 
 
 def _identity(subset: SubsetOptions) -> tuple[str, ...]:
-    return tuple(os.path.normcase(path.absolute()) for path in (subset.image_dir, subset.metadata_file) if path)
+    return tuple(os.path.normcase(os.path.realpath(path)) for path in (subset.image_dir, subset.metadata_file) if path)
 
 
 def _subset(values: Values, place: str) -> SubsetOptions | None:

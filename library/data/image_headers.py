@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 _TAIL = 64 * 1024  # bytes
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
+# PIL takes images of more than 89 million pixels for an attack; these are the user's own, and their size is told with the others'
+warnings.filterwarnings("ignore", message="Image size .* exceeds limit of .* pixels")
 
 
 class Unreadable(Exception):

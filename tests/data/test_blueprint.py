@@ -293,6 +293,12 @@ def test_duplicate_and_unrepeated_subsets_are_left_out_with_a_finding(folder: Pa
     assert scan(blueprint).findings[:2] == blueprint.findings
 
 
+def test_a_folder_is_the_same_by_whatever_path(folder: Path) -> None:
+    text = ONE.format("resolution = 512", "") + "[[datasets.subsets]]\nimage_dir = 'HERE/reg/../dog'\nclass_tokens = 'y'\n"
+    (finding,) = read(folder, text.replace("HERE", folder.as_posix())).findings
+    assert "subsets[1]: ignored" in finding
+
+
 def test_windows_literal_strings_and_a_bom_parse(folder: Path) -> None:
     text = "\ufeff" + "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'C:\\new\\train'\nclass_tokens = 'x'\n"
     (line,) = faults(folder, text)

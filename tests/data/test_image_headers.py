@@ -1,10 +1,15 @@
 """Files that were cut short are found before a run, wherever they were cut; whole ones are not decoded."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from library.data.image_headers import Unreadable, read_header
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("share", [0.08, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95])
@@ -20,3 +25,10 @@ def test_a_photograph_cut_anywhere_is_found(photos: Path, tmp_path: Path, share:
 
 def test_whole_photographs_are_fine(photos: Path):
     assert all(read_header(photo).format == "JPEG" for photo in photos.glob("*.jpg"))
+
+
+def test_a_huge_image_is_no_attack_to_warn_of(tmp_path: Path) -> None:
+    Image.new("1", (10_000, 9_000)).save(tmp_path / "huge.png")
+    code = "import sys, pathlib; from library.data.image_headers import read_header; print(read_header(pathlib.Path(sys.argv[1])).size)"
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "huge.png"], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "(10000, 9000)" and done.stderr == ""

@@ -164,3 +164,14 @@ def test_a_subsets_loss_weight_multiplies_that_of_regularization(tmp_path: Path)
     assert [found.weight(0), found.weight(1)] == pytest.approx([0.5, 0.6])
     batch = next(one_epoch(TrainingDataset(found, tokenize), EpochSampler(found, 1), 0))
     assert sorted(batch.loss_weights.tolist()) == pytest.approx([0.5, 0.6])
+
+
+def test_a_mask_of_another_size_has_the_shape_of_its_image_up_to_a_pixel(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "a.png", (97, 64))
+    keys = f"conditioning_data_dir = '{tmp_path / 'masks'}'"
+    for size in ((48, 32), (49, 32), (194, 128)):
+        pictures(tmp_path / "masks", "a.png", size)
+        assert filled(tmp_path, keys).records[0].mask
+    pictures(tmp_path / "masks", "a.png", (50, 31))
+    (line,) = problems(tmp_path, keys)
+    assert "a.png is 50×31 and a.png is 97×64" in line
