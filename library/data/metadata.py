@@ -37,10 +37,10 @@ def from_metadata(
     Without --resolution the sizes are those of the metadata, where every entry has one (as prepare_buckets_latents.py writes them).
     """
     values, faults = command_line_values(defaults)
-    prepared = _prepared_size(Path(in_json).expanduser(), image_dir) if values.get("resolution") is None else None
+    prepared, unprepared = _prepared_size(Path(in_json).expanduser(), image_dir) if values.get("resolution") is None else (None, None)
     if prepared is not None:
         values |= {"resolution": prepared, "enable_bucket": False}
-    options, more = dataset_options(values, "--in_json")
+    options, more = (None, [unprepared]) if unprepared else dataset_options(values, "--in_json")
     faults += more
     findings = idle_keys(options, "--in_json") if options and prepared is None else []
     if options is not None and prepared is not None:
@@ -63,14 +63,21 @@ def from_metadata(
     return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),), tuple(findings))  # type: ignore[arg-type]
 
 
-def _prepared_size(path: Path, image_dir: Path | str | None) -> tuple[int, int] | None:
-    """The largest train_resolution, None where an entry has none; what is wrong with the file is told when it is scanned."""
+def _prepared_size(path: Path, image_dir: Path | str | None) -> tuple[tuple[int, int] | None, str | None]:
+    """The largest train_resolution, None where no entry has one, and a fault where only some have; what is wrong with the file is told when
+    it is scanned."""
     try:
         entries, _ = read_metadata(path, None if image_dir is None else Path(image_dir).expanduser())
     except (UserError, OSError):
-        return None
-    sizes = [entry.train_resolution for entry in entries]
-    return None if None in sizes else max((size for size in sizes if size), key=lambda size: size[0] * size[1])
+        return None, None
+    sizes = [entry.train_resolution for entry in entries if entry.train_resolution]
+    without = [entry.path.name for entry in entries if not entry.train_resolution]
+    if sizes and without:
+        return None, (
+            f"--in_json: no train_resolution for {len(without)} of {counted(len(entries), 'image')} ({named(without)}), so the sizes cannot"
+            " come from there; take them out of the file, prepare them with finetune/prepare_buckets_latents.py, or add --resolution 512"
+        )
+    return max(sizes, key=lambda size: size[0] * size[1], default=None), None
 
 
 def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_dir") -> tuple[list[MetadataEntry], list[str]]:

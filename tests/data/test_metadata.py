@@ -48,7 +48,7 @@ def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path:
     given = fill(scan(from_metadata(tmp_path / "img", path, 1, {"resolution": "64"})))
     assert {placement.bucket for placement in given.placements} == {(64, 64)}
     del table["b"]["train_resolution"]
-    with pytest.raises(UserError, match="resolution is missing"):
+    with pytest.raises(UserError, match="no train_resolution for 1 of 2 images"):
         from_metadata(tmp_path / "img", write(path, table), 1, {})
     table["b"]["train_resolution"] = [70, 72]
     with pytest.raises(UserError, match=r"entry 'b': .*multiples of 8"):
@@ -138,3 +138,11 @@ def test_what_is_false_does_not_contradict_a_metadata_file(tmp_path: Path) -> No
     assert len(scan(read(tmp_path, text + "is_reg = false")).records) == 1
     with pytest.raises(UserError, match="is_reg contradicts metadata_file"):
         read(tmp_path, text + "is_reg = true")
+
+
+def test_images_that_were_not_prepared_are_named_where_the_sizes_are_to_come_from_the_file(tmp_path: Path) -> None:
+    photos(tmp_path / "img", 3)
+    table = {name: {"caption": "x", "train_resolution": [64, 64]} for name in ("00", "01")} | {"02": {"caption": "x"}}
+    with pytest.raises(UserError, match=r"no train_resolution for 1 of 3 images \(02\.png\)") as caught:
+        from_metadata(tmp_path / "img", write(tmp_path / "m.json", table), 1, {})
+    assert len(caught.value.problems) == 1
