@@ -25,14 +25,12 @@ def draw_latents(moments: Tensor, seeds: Sequence[int] | Tensor) -> Tensor:
     if moments.shape[1] == 4:
         return moments
     mean, log_variance = moments.chunk(2, dim=1)
-    noise = torch.stack(
-        [
-            torch.randn(mean.shape[1:], generator=torch.Generator().manual_seed(fold(int(seed), "vae")), dtype=torch.float32)
-            for seed in seeds
-        ]
-    )
+    # page-locked where a GPU copies it: the CPU does not wait then for what the GPU still has to do
+    noise = torch.empty(mean.shape, dtype=torch.float32, pin_memory=mean.device.type == "cuda")
+    for row, seed in zip(noise, seeds, strict=True):
+        row.normal_(generator=torch.Generator().manual_seed(fold(int(seed), "vae")))
     deviation = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
-    return mean + deviation * noise.to(mean.device, mean.dtype)
+    return mean + deviation * noise.to(mean.device, mean.dtype, non_blocking=True)
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def sample_timesteps(seeds: Tensor | Sequence[int], schedule: NoiseSchedule, amo
     """
     among = range(len(schedule)) if among is None else among
     drawn = [among[fold(seed, "timestep") % len(among)] for seed in _numbers(seeds)]
-    return torch.tensor(drawn, dtype=torch.int64).to(schedule.alphas_cumprod.device)
+    return _sent(drawn, torch.int64, schedule.alphas_cumprod.device)
 
 
 def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tensor:
@@ -118,7 +118,7 @@ def _strengths(most: float, random: bool, seeds: list[int], purpose: str, device
     if not random:
         return most
     shares = [python_rng(seed, purpose).random() for seed in seeds]
-    return torch.tensor([most * share for share in shares], dtype=torch.float32).view(-1, 1, 1, 1).to(device)
+    return _sent([most * share for share in shares], torch.float32, device).view(-1, 1, 1, 1)
 
 
 def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> None:
@@ -143,6 +143,11 @@ def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> 
 
 def _generator(seed: int, purpose: str) -> Generator:
     return Generator().manual_seed(fold(seed, purpose))
+
+
+def _sent(numbers: list[int] | list[float], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The numbers [B] on the device, sent there without waiting for what it still has to do."""
+    return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 
 def _buffer(shape: Sequence[int], device: torch.device) -> Tensor:

@@ -51,7 +51,8 @@ class TextCache:
         with torch.no_grad():
             context = self._encode(input_ids, token_weights)
         if self._limit >= context.nbytes:
-            self._kept[key] = context.to("cpu", copy=True)
+            # page-locked where a GPU reads it, which else would be waited for at each step
+            self._kept[key] = torch.empty(context.shape, dtype=context.dtype, pin_memory=context.is_cuda).copy_(context)
             self.bytes += context.nbytes
             while self.bytes > self._limit:
                 self.bytes -= self._kept.popitem(last=False)[1].nbytes
