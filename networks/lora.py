@@ -106,7 +106,7 @@ def network_from_weights(
     ranks = {
         key: Rank(modules[key].rank, modules[key].alpha)
         for key, target in targets.items()
-        if key in modules and not (lr_weights and key.startswith(UNET_PREFIX) and lr_weights[block_index(target.path)] == 0)
+        if key in modules and not (lr_weights and _weight_of(target, lr_weights) == 0)
     }
     network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights, make_layer)
     network.load_tensors(weights, source)
@@ -131,6 +131,8 @@ class LoRANetwork(nn.Module):
             self.add_module(key, make_layer(targets[key].module, rank.dim, rank.alpha, multiplier, dropouts))
         self._paths = {key: target.path for key, target in targets.items()}
         self._extended = frozenset(key for key, target in targets.items() if target.extended)
+        self._outside = frozenset(key for key, target in targets.items() if target.outside)
+        self._patches_convolutions = not self._extended.isdisjoint(ranks)  # also where a part of it is not applied
         self.multiplier = multiplier
         self.lora_dim = _one({rank.dim for rank in ranks.values()})  # for the file's metadata; None where ranks differ
         self.alpha = _one({rank.alpha for rank in ranks.values()})
@@ -226,10 +228,14 @@ class LoRANetwork(nn.Module):
         if lr is None:
             raise UserError("--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to weight; set --unet_lr")
         blocks: dict[int, dict[str, LoRALayer]] = {}
+        outside: dict[str, LoRALayer] = {}
         for key, layer in layers.items():
-            blocks.setdefault(block_index(self._paths[key]), {})[key] = layer
+            place = outside if key in self._outside else blocks.setdefault(block_index(self._paths[key]), {})
+            place[key] = layer
         for index in sorted(blocks):
             yield _group(f"{label}_{block_label(index)}", blocks[index], lr * self._lr_weights[index])
+        if outside:
+            yield _group(f"{label}_outside_blocks", outside, lr)
 
     def _freeze(self) -> None:
         for name, parameter in self.named_parameters():
@@ -283,7 +289,7 @@ class LoRANetwork(nn.Module):
         modules = group_by_module(weights, source)
         refuse_unknown([key for key in modules if key not in self._paths], weights, source)
         layers = self.layers()
-        if self._extended.isdisjoint(layers):
+        if not self._patches_convolutions:
             refuse_convolutions([key for key in modules if key in self._extended], source)
         shapes = {key: (layer.lora_down.weight.shape, layer.lora_up.weight.shape) for key, layer in layers.items()}
         fitting = {key: module for key, module in modules.items() if key in layers}
@@ -303,6 +309,12 @@ class LoRANetwork(nn.Module):
         """Write the network as `.safetensors`, `.pt` or `.ckpt`, in `dtype` (None: as trained)."""
         weights = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in self.state_dict().items()}
         write_weights(file, weights, metadata)
+
+
+def _weight_of(target: Target, lr_weights: tuple[float, ...]) -> float:
+    """The factor of the learning rate of the target's block; 1 where it is in none of the U-Net's."""
+    in_block = target.key.startswith(UNET_PREFIX) and not target.outside
+    return lr_weights[block_index(target.path)] if in_block else 1.0
 
 
 def _one(values: set) -> object:

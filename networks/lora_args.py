@@ -41,7 +41,7 @@ class LoRASettings:
 
     def unet_rank(self, target: Target) -> Rank | None:
         """The layer size for a module of the U-Net, None where none is to be built."""
-        if target.extended and self.conv_blocks is None:
+        if target.outside or (target.extended and self.conv_blocks is None):
             return None
         index = block_index(target.path)
         if self.lr_weights is not None and self.lr_weights[index] == 0:
@@ -127,6 +127,8 @@ def _lr_weights(reader: _Reader) -> tuple[float, ...] | None:
     middle = reader.value("mid_lr_weight", _number, None)
     threshold = reader.value("block_lr_zero_threshold", _number, 0.0)
     if down is None and up is None and middle is None:
+        if "block_lr_zero_threshold" in reader.given:
+            log.warning("--network_args block_lr_zero_threshold: has no effect without down_lr_weight, mid_lr_weight or up_lr_weight")
         return None
     weights = [*(down or [1.0] * SIDE), 1.0 if middle is None else middle, *(up or [1.0] * SIDE)]
     assert len(weights) == BLOCKS and weights[MIDDLE] in (1.0, middle)

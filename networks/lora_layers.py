@@ -22,13 +22,15 @@ _TEXT_ENCODER = frozenset({"CLIPAttention", "CLIPSdpaAttention", "CLIPMLP"})
 class Target:
     """A module of the base model that LoRA can patch: its key in LoRA files, its dotted path in the model, itself.
 
-    `extended`: patched only where the user asks for convolutions (`conv_dim`).
+    `extended`: patched only where the user asks for convolutions (`conv_dim`). `outside` all of the blocks (`conv_in`, `conv_out`,
+    `time_embedding`): never patched by a new network, but files of LyCORIS have such modules.
     """
 
     key: str
     path: str
     module: nn.Module
     extended: bool = False
+    outside: bool = False
 
     @property
     def is_wide_convolution(self) -> bool:
@@ -38,10 +40,15 @@ class Target:
 
 def unet_targets(unet: nn.Module) -> dict[str, Target]:
     """Every Linear and convolution inside `Transformer2DModel`, and, marked as extended, inside `ResnetBlock2D`, `Downsample2D` and
-    `Upsample2D`. By LoRA key, in the model's order."""
+    `Upsample2D`. By LoRA key, in the model's order; behind them, marked so, those outside of all these."""
     plain = {target.key: target for target in _inside(unet, _TRANSFORMERS, UNET_PREFIX)}
     both = _inside(unet, _TRANSFORMERS | _CONVOLUTIONS, UNET_PREFIX)
-    return {target.key: plain.get(target.key, replace(target, extended=True)) for target in both}
+    targets = {target.key: plain.get(target.key, replace(target, extended=True)) for target in both}
+    for path, module in unet.named_modules():
+        key = UNET_PREFIX + path.replace(".", "_")
+        if isinstance(module, nn.Linear | nn.Conv2d) and key not in targets:
+            targets[key] = Target(key, path, module, outside=True)
+    return targets
 
 
 def text_encoder_targets(text_encoder: nn.Module) -> dict[str, Target]:

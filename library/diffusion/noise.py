@@ -124,16 +124,16 @@ def _strengths(most: float, random: bool, seeds: list[int], purpose: str, device
 def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> None:
     """Add coarser and coarser noise to `noise` [C,h,w] in place and bring it to unit deviation (Whitaker 2023, "Multi-resolution noise").
 
-    Level i is drawn at 1/rⁱ of the size of the level before, r uniform in 2 … 4, enlarged bilinearly and weighted with discountⁱ.
+    Level i is drawn at 1/rⁱ of the full size, r uniform in 2 … 4 and drawn anew, enlarged bilinearly and weighted with discountⁱ.
+    (So users of sd-scripts know it; the article's own lines take the size of the level before, of which few levels are left.)
     Level 0 has full size and weight 1, and noise plus noise is √2 noise. The level that is one cell wide or high is the last.
     """
     generator, ratios = _generator(seed, "pyramid"), python_rng(seed, "pyramid ratio")
     channels, *full = noise.shape
-    height, width = full
     noise.mul_(2**0.5)
     for level in range(1, iterations):
         shrink = ratios.uniform(2, 4) ** level
-        height, width = max(1, int(height / shrink)), max(1, int(width / shrink))
+        height, width = (max(1, int(side / shrink)) for side in full)
         coarse = torch.randn(1, channels, height, width, generator=generator)
         noise.add_(functional.interpolate(coarse, size=full, mode="bilinear")[0], alpha=discount**level)
         if 1 in (height, width):

@@ -118,12 +118,20 @@ class NetworkMethod:
             if settings.module.startswith("networks."):
                 raise
             raise UserError(
-                f"--network_module {settings.module}: cannot make its network ({type(fault).__name__}: {fault}); "
+                f"--network_module {settings.module}: cannot make its network ({_first_line(fault)}); "
                 "check --network_args, or try another version of its package"
             ) from fault
 
     def _load_weights(self, path: Path) -> None:
-        told = self.network.module.load_weights(str(path))
+        try:
+            told = self.network.module.load_weights(str(path))
+        except (KeyError, RuntimeError, TypeError, ValueError) as fault:
+            if self.settings.module.startswith("networks."):
+                raise
+            raise UserError(
+                f"--network_weights {path}: {self.settings.module} cannot load it into the network that it has made "
+                f"({_first_line(fault)}); give the --network_dim and --network_args that the file was made with, or --dim_from_weights"
+            ) from fault
         log.info(f"--network_weights {path}: training goes on from this file" + (f" ({told})" if told else ""))
 
     def modules(self) -> list[nn.Module]:
@@ -190,6 +198,11 @@ def _key_values(items: Sequence[str]) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}
 
 
+def _first_line(fault: Exception) -> str:
+    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
+    return f"{type(fault).__name__}: {' '.join(lines[:2])}" if lines else type(fault).__name__
+
+
 def _named_as_modules_expect(text_encoder: nn.Module) -> nn.Module:
     """The text encoder with the `text_model` level that transformers dropped: network modules build their tensors' names from it."""
     if hasattr(text_encoder, "text_model"):
@@ -240,9 +253,9 @@ def _import(name: str) -> Any:
 
 def _merge_base(module: Any, file: Path, multiplier: float, model: Any) -> None:
     text_encoder = _named_as_modules_expect(model.text_encoder)
-    network, weights = module.create_network_from_weights(
-        multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True
-    )
+    network, weights = module.create_network_from_weights(multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True)
+    if not list(network.parameters()):  # networks.lora says so itself; others take any file
+        raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
     dtype = model.unet.dtype
     network.merge_to(text_encoder, model.unet, weights, dtype, "cpu")
     log.info(f"--base_weights {file}: merged into the model with multiplier {multiplier:g}")

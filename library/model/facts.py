@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ OPTION = "--pretrained_model_name_or_path"
 LATENT_CHANNELS = 4
 OTHER_INPUTS = {9: "an inpainting model", 5: "a depth-to-image model", 8: "an image-editing (InstructPix2Pix) model", 7: "an upscaler"}
 PREDICTIONS = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction"}
-V1_TEXT_LAYERS = 12
+_TEXT_LAYER = re.compile(r"cond_stage_model\..*(?:\.layers|\.resblocks)\.(\d+)\.")
 V_MARKERS = ("v_pred", "model.v_pred")  # an empty tensor of this name says v-prediction
 
 
@@ -32,6 +33,7 @@ class ModelFacts:
     prediction: str | None  # "epsilon", "v_prediction", or None where the file does not say
     has_vae: bool
     stamp: tuple[int, int]  # size and time of change (ns) of the file, to see later whether it is still the one that was loaded
+    text_layers: int = 12  # of the text encoder, as the file has them
 
 
 def inspect(path_or_id: str | Path, option: str = OPTION) -> ModelFacts:
@@ -40,7 +42,7 @@ def inspect(path_or_id: str | Path, option: str = OPTION) -> ModelFacts:
     return _inspect_folder(path, option) if path.is_dir() else file_facts(open_weights(path, option), option)
 
 
-def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str | None = None) -> None:
+def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str | None = None, clip_skip: int | None = None) -> None:
     """Raise UserError when the flags contradict the weights or there is no VAE; warn where they merely look odd."""
     problems = []
     name = facts.path.name
@@ -52,6 +54,8 @@ def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str 
         problems.append(f"--v_parameterization contradicts the model: {OPTION} {name} says that it predicts noise; remove the flag")
     if not v_parameterization and facts.prediction == "v_prediction":
         problems.append(f"--v_parameterization is missing: {OPTION} {name} says that it predicts velocity; add the flag")
+    if facts.version == "v1" and clip_skip is not None and clip_skip > facts.text_layers:
+        problems.append(f"--clip_skip {clip_skip}: the text encoder of {name} has {facts.text_layers} layers; use 1 or 2")
     if not facts.has_vae and not vae:
         problems.append(f"{OPTION} {name} holds no VAE; give one with --vae")
     if problems:
@@ -64,8 +68,6 @@ def usable_clip_skip(version: str, clip_skip: int | None) -> int | None:
     """`--clip_skip` as it can be used: None for v2, whose encoder ends at the second last layer already (warned)."""
     if clip_skip is not None and clip_skip < 1:
         raise UserError(f"--clip_skip {clip_skip}: layers are counted from 1, the last one; use 1 or 2")
-    if clip_skip is not None and clip_skip > V1_TEXT_LAYERS:
-        raise UserError(f"--clip_skip {clip_skip}: the text encoder has {V1_TEXT_LAYERS} layers; use 1 or 2")
     if clip_skip is not None and version == "v2":
         log.warning("--clip_skip %d is left out: Stable Diffusion v2 uses the second last layer by itself", clip_skip)
         return None
@@ -90,6 +92,7 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
         prediction=_said_prediction(infos, file.metadata),
         has_vae=_any(infos, keys.VAE + "decoder."),
         stamp=(stat.st_size, stat.st_mtime_ns),
+        text_layers=len({match[1] for name in infos if (match := _TEXT_LAYER.match(name))}),
     )
 
 
@@ -154,6 +157,7 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
         prediction=PREDICTIONS.get(scheduler.get("prediction_type", "epsilon")) if scheduler else None,
         has_vae=(folder / "vae" / "config.json").is_file(),
         stamp=(0, 0),
+        text_layers=int(text.get("num_hidden_layers", 12)),  # transformers' own default
     )
 
 

@@ -43,7 +43,7 @@ class DiffusionOptions:
     )
     min_snr_gamma: float | None = opt(
         None,
-        "Weighs the loss so that training settles faster (Min-SNR). 5 is the paper's advice; left out = off.",
+        "Weighs the loss so that training settles faster (Min-SNR). 5 is the paper's advice; left out or 0 = off.",
         at_least=0,
     )
     scale_v_pred_loss_like_noise_pred: bool = opt(

@@ -9,15 +9,20 @@ from library.options.given import Given
 
 def noise_and_loss(given: Given) -> Iterator[str]:
     """What contradicts what among the options of noise and loss."""
-    if given.adaptive_noise_scale is not None and given.noise_offset is None:
-        yield f"{given.at('adaptive_noise_scale')}: changes the noise offset, and none is given; add --noise_offset 0.1 or leave it out"
+    if given.adaptive_noise_scale and not given.noise_offset:
+        lacking = "none is given; add --noise_offset 0.1" if given.noise_offset is None else "it is 0; give --noise_offset 0.1"
+        yield f"{given.at('adaptive_noise_scale')}: changes the noise offset, and {lacking} or leave it out"
+    if given.noise_offset and given.multires_noise_iterations:
+        yield f"{given.at('noise_offset')}: serves the same purpose as --multires_noise_iterations does; leave one of them out"
+    if given.multires_noise_iterations and not given.multires_noise_discount:
+        yield f"{given.at('multires_noise_discount')}: with 0 nothing is left of the coarser noise; 0.3 is the usual value"
     if given.scale_v_pred_loss_like_noise_pred and not given.v_parameterization:
         yield f"{given.at('scale_v_pred_loss_like_noise_pred')}: is for models trained with --v_parameterization only; leave it out"
     if given.noise_offset_random_strength and not given.noise_offset:
         yield f"{given.at('noise_offset_random_strength')}: draws strengths up to --noise_offset, which is missing; add --noise_offset 0.1"
     if given.ip_noise_gamma_random_strength and not given.ip_noise_gamma:
         yield f"{given.at('ip_noise_gamma_random_strength')}: draws strengths up to --ip_noise_gamma, which is missing; add it, e.g. 0.1"
-    if given.debiased_estimation_loss and given.min_snr_gamma is not None:
+    if given.debiased_estimation_loss and given.min_snr_gamma:
         yield f"{given.at('debiased_estimation_loss')}: weighs the timesteps another way than --min_snr_gamma does; leave one of them out"
     if given.v_pred_like_loss and given.v_parameterization:
         yield f"{given.at('v_pred_like_loss')}: is for models that predict the noise, not for --v_parameterization; leave it out"

@@ -53,3 +53,6 @@ def rate_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('learning_rate_te')}: has no effect without --train_text_encoder"
     if given.learning_rate_te and given.stop_text_encoder_training == -1:
         yield f"{given.at('learning_rate_te')}: has no effect with --stop_text_encoder_training -1"
+    for rate, only in (("text_encoder_lr", "network_train_unet_only"), ("unet_lr", "network_train_text_encoder_only")):
+        if getattr(given, rate) and getattr(given, only):
+            yield f"{given.at(rate)}: has no effect with --{only}"

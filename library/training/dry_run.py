@@ -71,7 +71,7 @@ def examine(options: Script, forms: frozenset[str], look_at: LookAt | None, rewr
         if values["pretrained_model_name_or_path"]:
             facts = attempt(lambda: inspect_model(values["pretrained_model_name_or_path"]))
         if facts is not None:
-            attempt(lambda: check_flags(facts, values["v2"], values["v_parameterization"], values["vae"]))
+            attempt(lambda: check_flags(facts, values["v2"], values["v_parameterization"], values["vae"], values["clip_skip"]))
         attempt(lambda: Samples.from_options(options))
         blueprint = attempt(lambda: blueprint_of(options, forms)) if _names_images(values) else None
         report = Report(type(options).name, ())

@@ -36,7 +36,7 @@ def objective_of(values: Mapping[str, Any], schedule: NoiseSchedule, prediction:
     """The loss that the options describe for a model of that `prediction`. Raises UserError where they contradict each other."""
     distance = PointwiseSettings(values["loss_type"], values["huber_schedule"], values["huber_c"], values["huber_scale"])
     settings = ObjectiveSettings(
-        min_snr_gamma=values["min_snr_gamma"],
+        min_snr_gamma=values["min_snr_gamma"] or None,
         debiased=values["debiased_estimation_loss"],
         scale_v_like_noise=values["scale_v_pred_loss_like_noise_pred"],
         v_like=values["v_pred_like_loss"] or 0.0,

@@ -51,7 +51,7 @@ def run(
     tracker_settings(options)  # a wrong name in that file is told now
     saved = _saved(options)
     facts = inspect(options.model.pretrained_model_name_or_path)
-    check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae)
+    check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae, options.model.clip_skip)
     inputs = gather(options, forms, saved)
     if look_at is not None:
         look_at(options, inputs)

@@ -101,13 +101,13 @@ def test_one_iteration_of_multires_noise_is_plain_noise_again():
     assert torch.nn.functional.avg_pool2d(noise, 8).std().item() == pytest.approx(1 / 8, rel=0.15)
 
 
-def test_multires_noise_has_the_spectrum_of_the_articles_recipe():
+def test_multires_noise_has_the_spectrum_of_the_recipe_that_users_know():
     """The recipe written out again, over many draws: deviations of the means of 16×16, 8×8 and 4×4 cells."""
 
     def recipe() -> torch.Tensor:
-        noise, size = torch.randn(1, 4, 32, 32), 32
+        noise = torch.randn(1, 4, 32, 32)
         for level in range(6):
-            size = max(1, int(size / (2 + 2 * torch.rand(()).item()) ** level))
+            size = max(1, int(32 / (2 + 2 * torch.rand(()).item()) ** level))
             enlarge = torch.nn.Upsample(size=(32, 32), mode="bilinear")
             noise = noise + enlarge(torch.randn(1, 4, size, size)) * 0.6**level
             if size == 1:
@@ -121,6 +121,21 @@ def test_multires_noise_has_the_spectrum_of_the_articles_recipe():
     for cell in (4, 8, 16):
         deviations = [torch.nn.functional.avg_pool2d(noise, cell).std().item() for noise in (ours, theirs)]
         assert deviations[0] == pytest.approx(deviations[1], rel=0.06)
+
+
+def test_levels_of_multires_noise_shrink_from_the_full_size_each(monkeypatch):
+    """With a ratio of 2 each time, 32 → 16 → 8 → 4 → 2 → 1 and no more."""
+    sizes = []
+    enlarge = torch.nn.functional.interpolate
+
+    def noted(coarse, **options):
+        sizes.append(tuple(coarse.shape[-2:]))
+        return enlarge(coarse, **options)
+
+    monkeypatch.setattr("library.diffusion.noise.functional.interpolate", noted)
+    monkeypatch.setattr("library.diffusion.noise.python_rng", lambda *place: type("Two", (), {"uniform": lambda self, low, high: low})())
+    sample_noise(torch.zeros(1, 4, 32, 32), [4], NoiseSettings(multires_iterations=10))
+    assert sizes == [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
 
 
 def test_multires_noise_takes_narrow_latents():

@@ -56,6 +56,19 @@ def test_its_tensors_have_the_names_that_other_programs_know(trained: Path, tiny
     assert [path.name for path in trained.parent.iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object], tiny_v1: Path, tmp_path: Path, capsys) -> None:
+    small = {**command, "network_args": ["algo=locon", "conv_dim=2"], "output_dir": tmp_path}
+    assert start(train_network.main, **{**small, "max_train_steps": 1}) == 0
+    capsys.readouterr()
+    large = {**command, "network_args": ["algo=locon"], "output_dir": tmp_path, "network_weights": tmp_path / "last.safetensors"}
+    assert start(train_network.main, **large) == 2
+    assert start(train_network.main, **{**command, "base_weights": tiny_v1}) == 2
+    first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "last.safetensors: lycoris.kohya cannot load it into the network that it has made (RuntimeError: " in first
+    assert "size mismatch" in first and len(first) < 600
+    assert "--base_weights" in second and "finds nothing in it that fits this model" in second
+
+
 def test_training_goes_on_from_its_file(command: dict[str, object], trained: Path) -> None:
     still = {**command, "network_weights": trained, "learning_rate": 0, "output_name": "again"}
     assert start(train_network.main, **still) == 2  # nothing is left to train at a rate of 0

@@ -98,6 +98,16 @@ def test_v_parameterization_without_v2_is_allowed_with_a_warning(checkpoints, he
     assert "--v_parameterization without --v2" in heard.text
 
 
+@pytest.mark.parametrize("kind", ["v1", "folder"])
+def test_clip_skip_counts_the_layers_that_the_text_encoder_has(kind, checkpoints, tmp_path):
+    facts = inspect(checkpoints["v1"] if kind == "v1" else write_diffusers(tmp_path / "model"))
+    assert facts.text_layers == 2
+    check_flags(facts, False, False, clip_skip=2)
+    with pytest.raises(UserError, match=r"--clip_skip 3: the text encoder of .* has 2 layers; use 1 or 2"):
+        check_flags(facts, False, False, clip_skip=3)
+    check_flags(inspect(checkpoints["v2"]), True, False, clip_skip=24)  # left out for v2, whatever it says
+
+
 def test_clip_skip_is_left_out_for_v2_with_a_warning(heard):
     assert usable_clip_skip("v1", 2) == 2 and usable_clip_skip("v1", None) is None and usable_clip_skip("v2", None) is None
     assert not heard.lines

@@ -43,8 +43,8 @@ def _original_block(path: str) -> int:
 
 def test_every_module_is_in_the_block_of_the_original_unet(unet):
     network = create_network(1.0, 4, 1, None, None, unet, conv_dim="4")
-    assert len(network._paths) == 278
-    for path in network._paths.values():
+    assert len(network.layers()) == 278
+    for path in map(network._paths.__getitem__, network.layers()):
         assert block_index(path) == _original_block(path), path
 
 
@@ -153,6 +153,13 @@ def test_a_list_of_another_length_is_accepted_and_told(unet, heard):
     rates = {group["name"]: group["lr"] for group in network.prepare_optimizer_params(None, 1.0, None)}
     assert rates["unet_IN01"] == 0.5 and rates["unet_IN02"] == 1.0 and rates["unet_OUT11"] == 2.0
     assert "12 weights are expected, not 2" in heard.text and "not 14" in heard.text
+
+
+def test_a_threshold_without_weights_is_told(unet, heard):
+    create_network(1.0, 4, 1, None, None, unet, block_lr_zero_threshold="0.1", mid_lr_weight="1")
+    assert "block_lr_zero_threshold" not in heard.text
+    create_network(1.0, 4, 1, None, None, unet, block_lr_zero_threshold="0.1")
+    assert "block_lr_zero_threshold: has no effect without down_lr_weight" in heard.text
 
 
 def test_known_arguments_are_those_of_the_ecosystem():

@@ -7,11 +7,11 @@ import hashlib
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from library.errors import UserError
 from networks.lora import create_network, create_network_from_weights
-from tests.networks.models import full_size, randomize, tiny_text_encoder, tiny_unet
+from tests.networks.models import full_size, randomize, run_unet, tiny_text_encoder, tiny_unet
 
 
 @pytest.fixture
@@ -84,6 +84,40 @@ def test_a_part_of_the_file_that_is_not_trained_is_left_out_and_told(models, tmp
     network.apply_to(*models, apply_text_encoder=False, apply_unet=True)
     network.load_weights(tmp_path / "a.safetensors")
     assert "12 of its" in heard.text
+
+
+def test_a_file_with_convolutions_goes_on_in_its_text_encoder_alone(models, tmp_path, heard):
+    _saved(models, tmp_path / "a.safetensors", conv_dim="4")
+    network = create_network(1.0, 4, 1, None, *models, conv_dim="4")
+    network.apply_to(*models, apply_text_encoder=True, apply_unet=False)
+    assert "12 of 12 modules loaded" in network.load_weights(tmp_path / "a.safetensors")
+    assert "are left out; they are not trained" in heard.text
+
+
+def test_modules_outside_of_the_blocks_are_read_from_files_and_never_made_anew(models, tmp_path):
+    """As LyCORIS' LoCon of a whole U-Net has them; they act, have the rate of the U-Net itself, and stay in the file."""
+    outside = {
+        "conv_in": (4, 16, 3),
+        "conv_out": (16, 4, 3),
+        "time_embedding_linear_1": (16, 64, 0),
+        "time_embedding_linear_2": (64, 64, 0),
+    }
+    made = create_network(1.0, 4, 1, None, *models, conv_dim="4")
+    assert not [key for key in made.layers() if key.removeprefix("lora_unet_") in outside]
+    weights = {key: value for key, value in made.state_dict().items()}
+    for name, (inputs, outputs, kernel) in outside.items():
+        shapes = ((2, inputs, kernel, kernel), (outputs, 2, 1, 1)) if kernel else ((2, inputs), (outputs, 2))
+        for kind, shape in zip(("lora_down", "lora_up"), shapes, strict=True):
+            weights[f"lora_unet_{name}.{kind}.weight"] = torch.full(shape, 0.5)
+    before = run_unet(models[1])
+    network, _ = create_network_from_weights(1.0, None, None, *models, weights, down_lr_weight="zeros", mid_lr_weight="0.5")
+    network.apply_to(*models)
+    assert (run_unet(models[1]) - before).abs().max() > 0.1
+    groups = {group["name"]: group for group in network.prepare_optimizer_params(None, 1e-3, None)}
+    assert groups["unet_outside_blocks"]["lr"] == 1e-3 and len(groups["unet_outside_blocks"]["params"]) == 8
+    assert not [name for name in groups if "IN" in name] and groups["unet_MID"]["lr"] == 5e-4
+    network.save_weights(tmp_path / "b.safetensors", None, None)
+    assert {key.removeprefix("lora_unet_").partition(".")[0] for key in load_file(tmp_path / "b.safetensors")} >= outside.keys()
 
 
 def test_a_file_of_other_ranks_is_refused_with_the_remedy(models, tmp_path):

@@ -152,6 +152,8 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
         ("--train_data_dir gone --in_json gone.json", "--train_data_dir and --in_json: not used, since --dataset_config names"),
         ("--base_weights model.safetensors model.safetensors --base_weights_multiplier 1", "merged at strength 1"),
         ("--save_last_n_epochs 2", "has no effect without --save_every_n_epochs"),
+        ("--network_train_unet_only --text_encoder_lr 1e-4", "--text_encoder_lr: has no effect with --network_train_unet_only"),
+        ("--network_train_text_encoder_only --unet_lr 1e-4", "--unet_lr: has no effect with --network_train_text_encoder_only"),
         ("--output_name a.safetensors", "give it without the ending"),
     ],
 )

@@ -106,6 +106,10 @@ def test_samples_are_drawn_with_the_trainings_schedule_and_on_demand_with_the_av
         ({"min_snr_gamma": 5, "debiased_estimation_loss": True}, "--debiased_estimation_loss: weighs the timesteps another way"),
         ({"v_parameterization": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: is for models that predict the noise"),
         ({"zero_terminal_snr": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: has an infinite weight"),
+        ({"noise_offset": 0.1, "multires_noise_iterations": 6}, "--noise_offset: serves the same purpose as --multires_noise_iterations"),
+        ({"noise_offset": 0, "adaptive_noise_scale": 0.1}, "--adaptive_noise_scale: changes the noise offset, and it is 0"),
+        ({"multires_noise_iterations": 6, "multires_noise_discount": 0}, "--multires_noise_discount: with 0 nothing is left"),
+        ({"clip_skip": 3}, "--clip_skip 3: the text encoder of tiny_v1.safetensors has 2 layers"),
         ({"min_timestep": 700, "max_timestep": 700}, "--min_timestep: 700 is not below --max_timestep 700"),
         ({"ip_noise_gamma_random_strength": True}, "--ip_noise_gamma_random_strength: draws strengths up to --ip_noise_gamma"),
         ({"noise_offset_random_strength": True}, "--noise_offset_random_strength: draws strengths up to --noise_offset"),
@@ -118,6 +122,11 @@ def test_contradictions_are_told_in_one_line(train, changes, told, capsys) -> No
     assert train("out", **changes) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert line.removeprefix("error: ").startswith(told)
+
+
+def test_a_gamma_of_0_is_no_weighting_beside_any_other(train) -> None:
+    without = train("without", max_train_steps=1, debiased_estimation_loss=True)
+    assert tensors_equal(train("with", max_train_steps=1, debiased_estimation_loss=True, min_snr_gamma=0), without)
 
 
 def test_what_has_no_effect_and_zero_terminal_snr_without_v_are_warned_of(train, capsys) -> None:
