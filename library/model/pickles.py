@@ -105,7 +105,16 @@ class _Size(tuple):
         return tuple.__new__(cls, values)
 
 
+class _Parameters(dict):
+    """torch's ParameterDict, in which the first embeddings of Textual Inversion were saved, as the plain table that it is."""
+
+    def __setstate__(self, state: Any) -> None:
+        kept = state.get("_parameters") if isinstance(state, dict) else None
+        self.update(kept if isinstance(kept, dict) else {})
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
+    ("torch.nn.modules.container", "ParameterDict"): _Parameters,
     ("collections", "OrderedDict"): OrderedDict,
     ("torch", "Size"): _Size,
     ("torch._utils", "_rebuild_tensor"): _tensor,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from library.errors import UserError
 from library.methods import templates
@@ -78,6 +79,22 @@ def test_training_goes_on_from_a_saved_file(tiny_v1: Path, tmp_path: Path, by_la
         attached(tiny_v1, by_layer=by_layer, weights=path, vectors=1)
     with pytest.raises(UserError, match="train_textual_inversion"):
         attached(tiny_v1, by_layer=not by_layer, weights=path)
+
+
+def test_embeddings_that_other_programs_wrote_are_gone_on_from(tiny_v1: Path, tmp_path: Path) -> None:
+    """The Web UI's, those of the first repository, which kept a ParameterDict, and the concepts library's, named by their word."""
+    vectors = torch.randn(2, 64)
+    files = {
+        "web.pt": {"string_to_token": {"*": 265}, "string_to_param": {"*": vectors}, "name": "shs", "step": 9, "sd_checkpoint": None},
+        "first.pt": {"string_to_token": {"*": torch.tensor(265)}, "string_to_param": nn.ParameterDict({"*": nn.Parameter(vectors)})},
+        "concept.bin": {"<shs>": vectors},
+    }
+    for name, content in files.items():
+        torch.save(content, tmp_path / name)
+        method, _ = attached(tiny_v1, weights=tmp_path / name)
+        assert method.word.vectors[0].equal(vectors), name
+    torch.save({"<shs>": vectors[0]}, tmp_path / "one.bin")
+    assert attached(tiny_v1, weights=tmp_path / "one.bin", vectors=1)[0].word.vectors[0, 0].equal(vectors[0])
 
 
 def test_an_embedding_of_another_model_and_a_file_of_another_kind_are_told(tiny_v1: Path, tmp_path: Path) -> None:
