@@ -86,6 +86,8 @@ class NetworkMethod:
         self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         if settings.weights is not None:
             self._load_weights(settings.weights)
+        if settings.scale_weight_norms:
+            _part(self.network.module, "apply_max_norm_regularization", "--scale_weight_norms", settings.module)
         if settings.gradient_checkpointing:
             self.network.call("enable_gradient_checkpointing")
         self._groups = self.network.optimizer_groups(settings)
@@ -103,17 +105,16 @@ class NetworkMethod:
         settings = self.settings
         if settings.dim_from_weights:
             dropout = {} if settings.dropout is None else {"neuron_dropout": settings.dropout}
-            network, _ = module.create_network_from_weights(
-                1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **settings.args
-            )
+            make = _part(module, "create_network_from_weights", "--dim_from_weights", settings.module)
+            network, _ = make(1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **settings.args)
             return network
-        extra = dict(settings.args)
-        if settings.dropout is not None and "neuron_dropout" not in inspect.signature(module.create_network).parameters:
+        create, extra = _part(module, "create_network", "--network_module", settings.module), dict(settings.args)
+        if settings.dropout is not None and "neuron_dropout" not in inspect.signature(create).parameters:
             extra.setdefault("dropout", str(settings.dropout))  # how modules that do not name the parameter take it
         elif settings.dropout is not None:
             extra["neuron_dropout"] = settings.dropout  # type: ignore[assignment]
         try:
-            return module.create_network(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **extra)
+            return create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **extra)
         except (AssertionError, KeyError, TypeError, ValueError) as fault:
             if settings.module.startswith("networks."):
                 raise
@@ -123,8 +124,9 @@ class NetworkMethod:
             ) from fault
 
     def _load_weights(self, path: Path) -> None:
+        load = _part(self.network.module, "load_weights", "--network_weights", self.settings.module)
         try:
-            told = self.network.module.load_weights(str(path))
+            told = load(str(path))
         except (KeyError, RuntimeError, TypeError, ValueError) as fault:
             if self.settings.module.startswith("networks."):
                 raise
@@ -251,9 +253,20 @@ def _import(name: str) -> Any:
         raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
 
 
+def _part(owner: Any, name: str, option: str, module: str) -> Any:
+    """What an option needs of a network or its module. Raises UserError where a module of the user's own lacks it."""
+    part = getattr(owner, name, None)
+    if part is None and option == "--network_module":
+        raise UserError(f"{option} {module}: is no network module, since it has no {name}; use networks.lora")
+    if part is None:
+        raise UserError(f"{option}: needs {name}, which --network_module {module} does not have; leave it out, or use networks.lora")
+    return part
+
+
 def _merge_base(module: Any, file: Path, multiplier: float, model: Any) -> None:
     text_encoder = _named_as_modules_expect(model.text_encoder)
-    network, weights = module.create_network_from_weights(multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True)
+    make = _part(module, "create_network_from_weights", "--base_weights", module.__name__)
+    network, weights = make(multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True)
     if not list(network.parameters()):  # networks.lora says so itself; others take any file
         raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
     dtype = model.unet.dtype
