@@ -5,11 +5,15 @@ import io
 import re
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from library.errors import UserError
+from library.options.optimizer import OptimizerOptions
+from library.options.training import TrainingOptions
+from library.training import assemble
 from library.training.named_class import parse_arguments
 from library.training.optimizer import logged_rates, make_optimizer, weights_to_keep
 from library.training.optimizer_table import OPTIMIZERS, markdown, resolve_name
@@ -237,6 +241,17 @@ def test_adamw_is_fused_and_equals_torchs_own_within_rounding():
     assert make_optimizer("AdamW", Toy().groups(), 1e-3, ["foreach=True"]).optimizer.param_groups[0]["foreach"]
 
 
+@pytest.mark.parametrize("precision", ["no", "bf16", "fp16"])
+def test_kernels_that_hide_an_overflow_from_the_scaler_are_not_used_with_it(precision):
+    run = SimpleNamespace(
+        options=SimpleNamespace(optimizer=OptimizerOptions(), training=TrainingOptions(mixed_precision=precision)),
+        inputs=SimpleNamespace(plan=SimpleNamespace(updates=10, warmup=0)),
+        state=SimpleNamespace(seed=1),
+    )
+    made, _ = assemble._optimizer(run, [{"params": [torch.nn.Parameter(torch.ones(2))]}])
+    assert bool(made.optimizer.defaults["fused"]) == (precision != "fp16")
+
+
 def test_rates_are_logged_by_group():
     made = make_optimizer("AdamW", Toy().groups(first=1e-3, second=5e-5), 7.0)
     assert logged_rates(made.optimizer, ["unet", "text_encoder"]) == {"lr/unet": 1e-3, "lr/text_encoder": 5e-5}
@@ -290,12 +305,15 @@ def test_a_frozen_part_stays_frozen():
     toy = Toy()
     before = toy.second.detach().clone()
     made = make_optimizer("Prodigy", toy.groups(first=1.0, second=0.0), 1.0)
-    take_steps(toy, made.optimizer, range(3))
+    take_steps(toy, made.optimizer, range(40))
     assert made.warnings == ()
     assert logged_rates(made.optimizer, ["unet", "te"])["lr/te"] == 0.0
     assert not torch.equal(toy.first, Toy().first)
     # the library moves frozen groups by their momentum, which stays 0
     torch.testing.assert_close(toy.second, before)
+    alone = Toy()  # and the rate is found as if it were not there
+    take_steps(alone, make_optimizer("Prodigy", alone.groups(first=1.0, second=0.0)[:1], 1.0).optimizer, range(40))
+    torch.testing.assert_close(toy.first, alone.first, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", ["DAdaptAdaGrad", "DAdaptSGD"])

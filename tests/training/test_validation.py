@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from library.data.buckets import fill
 from library.data.records import scan
+from library.training.task import DiffusionTask
 from library.training.validation import Validation
 from library.training.validation_plan import Standing, ValidationPlan
 from tests.data.material import encode, photos, read, shout, tokenize
@@ -70,6 +71,17 @@ def test_two_processes_agree_on_the_figure_of_one(prepare) -> None:
     for process in range(2):
         found = shares[process].measure(accelerator(process, 2, lambda other=1 - process: sums(other)), Task())
         assert found == pytest.approx(whole, rel=1e-9)
+
+
+def test_each_image_is_asked_at_its_own_place_in_each_rounds_share_of_the_timesteps() -> None:
+    asked = SimpleNamespace(timesteps=range(100, 900), schedule=SimpleNamespace(alphas_cumprod=torch.zeros(1000)))
+    batch = SimpleNamespace(seeds=torch.arange(400))
+    for number in range(4):
+        places, seeds = DiffusionTask._place(asked, batch, number, 4)
+        assert 100 + 200 * number <= places.min() and places.max() < 300 + 200 * number
+        assert len(set(places.tolist())) > 150 and len(set(seeds.tolist())) == 400  # 400 draws of 200 places meet 173 of them
+        assert places.float().mean().item() == pytest.approx(200 + 200 * number, abs=10)
+        assert torch.equal(DiffusionTask._place(asked, batch, number, 4)[0], places)
 
 
 def test_measuring_leaves_modes_and_random_streams_as_they_were_and_repeats_itself(prepare) -> None:
