@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from library.data.batch import Batch
 from library.data.latent_cache import draw_latents
@@ -40,6 +41,9 @@ class DiffusionTask(nn.Module):
         self.unet: nn.Module = model.unet
         self.text_encoder: nn.Module = model.text_encoder
         self.trained = nn.ModuleList(method.modules())
+        # What is frozen was read from one file by every process: DDP need not send all of it around first (nor can gloo send float8).
+        frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)
         self._model = [model]  # a list, so that nn.Module does not look inside
         self._method = method
         self.schedule, self.objective, self.noise, self.clip_skip = schedule, objective, noise, clip_skip

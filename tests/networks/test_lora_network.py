@@ -220,6 +220,16 @@ def _applied(plain: LoRALayer, source: LoRALayer, module: nn.Module, x: torch.Te
     return module(x) - before
 
 
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_layer_is_left_out_in_training_only(trains):
+    module, x = nn.Linear(6, 4), torch.ones(1, 6)
+    base = module(x)
+    layer = _layer(module, dropouts=Dropouts(module=0.5)).train(trains)
+    torch.manual_seed(0)
+    left_out = [torch.equal(module(x), base) for _ in range(60)]
+    assert any(left_out) == trains and not all(left_out) and layer is not None
+
+
 def test_rank_dropout_drops_components_of_an_image_as_a_whole():
     module = nn.Linear(6, 4, bias=False)
     layer = LoRALayer(module, rank=4, alpha=4.0, dropouts=Dropouts(rank=0.5))
