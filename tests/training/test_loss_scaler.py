@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
 
 from library.errors import UserError
+from library.options.optimizer import OptimizerOptions
+from library.options.training import TrainingOptions
+from library.training import assemble
 from library.training.loop import Events, Loop
 from library.training.loss_scaler import GROWS_AFTER, LossScaler
 from library.training.optimizer import make_optimizer
@@ -140,3 +144,20 @@ def test_gradients_that_overflow_at_every_scale_end_the_run_with_a_remedy() -> N
             _, optimizer = a_weight(math.nan, scaler)
             scaler.step(optimizer)
             scaler.update()
+
+
+@pytest.mark.parametrize(("full_fp16", "limit"), [(False, 0.7), (True, 0.0)])
+def test_gradients_are_clipped_in_one_place(full_fp16: bool, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our scaler clips unscaled gradients in its step; the loop would cut the scaled ones to nothing."""
+    anything = SimpleNamespace()
+    run = SimpleNamespace(
+        options=SimpleNamespace(training=TrainingOptions(full_fp16=full_fp16), optimizer=OptimizerOptions(max_grad_norm=0.7)),
+        inputs=SimpleNamespace(plan=anything),
+        **dict.fromkeys(("accelerator", "method", "state"), anything),
+    )
+    trained, feed = (
+        SimpleNamespace(task=None, optimizer=None, schedule=None),
+        SimpleNamespace(batches=None, sampler=SimpleNamespace(length=0)),
+    )
+    monkeypatch.setattr(assemble, "Loop", lambda **given: given)
+    assert assemble._loop(run, trained, feed, anything, anything)["max_grad_norm"] == limit
