@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from library.options.given import Given
 from library.options.presence import is_module, writable
+
+LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
 
 
 def saving(given: Given) -> Iterator[str]:
@@ -15,10 +18,27 @@ def saving(given: Given) -> Iterator[str]:
         yield from writable(given, "output_dir")
     if given.logging_dir is not None:
         yield from writable(given, "logging_dir")
+    if given.spare_dir is not None:
+        yield from writable(given, "spare_dir")
     name = given.output_name or ""
     bad = sorted(set(name) & set("/\\" + ('<>:"|?*' if os.name == "nt" else "")))
     if bad:
         yield f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir"
+    if any(ord(letter) < 32 for letter in name):
+        yield f"{given.at('output_name')}: {name!r} holds a line break or another control character; write it without"
+    length = len(name.encode("utf-8", "surrogateescape"))
+    if length > LONGEST_NAME:
+        yield f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave room for what is added; shorten it"
+    yield from _not_in_the_way(given)
+
+
+def _not_in_the_way(given: Given) -> Iterator[str]:
+    """A folder that has the name of the product."""
+    if given.output_dir is None or given.save_model_as in ("diffusers", "diffusers_safetensors"):
+        return
+    product = Path(given.output_dir) / f"{given.output_name or 'last'}.{given.save_model_as or 'safetensors'}"
+    if product.is_dir():
+        yield f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name"
 
 
 def sampling(given: Given) -> Iterator[str]:
@@ -72,6 +92,8 @@ def saving_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('report_html')}: has no effect without --dry_run"
     if given.resume_lr != "keep" and given.resume is None:
         yield f"{given.at('resume_lr')}: has no effect without --resume"
+    if given.spare_dir and given.output_dir and Path(given.spare_dir).resolve() == Path(given.output_dir).resolve():
+        yield f"{given.at('spare_dir')}: has no effect, it is --output_dir; give a folder on another disk"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
         yield f"{given.at('output_name')}: give it without the ending, which is added"
 
@@ -87,6 +109,9 @@ def log_remarks(given: Given) -> Iterator[str]:
 
 def hub_remarks(given: Given) -> Iterator[str]:
     """What is said of uploads that are not made."""
+    if given.huggingface_repo_visibility not in (None, "public", "private"):
+        visibility = given.huggingface_repo_visibility
+        yield f"{given.at('huggingface_repo_visibility')}: {visibility!r} is not public, so a new repository is made private"
     for field in ("huggingface_path_in_repo", "huggingface_repo_visibility", "save_state_to_huggingface", "async_upload"):
         if getattr(given, field) and given.huggingface_repo_id is None:
             yield f"{given.at(field)}: has no effect without --huggingface_repo_id"

@@ -31,8 +31,15 @@ class SavingOptions:
     )
     on_full_disk: str = opt(
         "stop",
-        "When there is no room for a save: stop, or continue and leave that save out. What was saved before stays in both cases.",
+        "When there is no room for a save, also not in --spare_dir and not after --full_disk_wait: stop, or continue and leave that save "
+        "out (without waiting, unless it is the last one). What was saved before stays in both cases.",
         choices=("stop", "continue"),
+    )
+    spare_dir: str | None = opt(
+        None, "A folder on another disk that takes saves for which --output_dir has no room, or which cannot be written there."
+    )
+    full_disk_wait: float = opt(
+        30.0, "Minutes to wait, trying again, for room for a save that would be lost otherwise; 0 does not wait.", at_least=0
     )
     resume: str | None = opt(None, "Go on from this saved state: the folder <name>-...-state, not the output folder around it.")
     resume_lr: str = opt(

@@ -244,6 +244,7 @@ def _train(loop: Loop, events: RunEvents, fits: Fits) -> Stopped | None:
     """Train and write the product; where somebody asked the run to end before, what to raise once all is put away."""
     wishes = events.wishes
     with contextlib.closing(events), fits("in training"), StopRequest() as stop:
+        events.stop_asked = lambda: stop.asked
         loop.stop, loop.save = (lambda: stop.asked or wishes.stop), wishes.look
         if loop.run():
             events.finish()

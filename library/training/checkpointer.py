@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -12,10 +11,9 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
-from library.files import free_bytes, in_words, is_full
+from library.training.full_disk import Refuge, SaveWriter
 from library.training.plan import RunPlan
 
-MARGIN = 1 << 20  # bytes that are left free for others
 WriteFile = Callable[[Path, int, int], None]  # (path, epochs done, updates done)
 
 
@@ -81,7 +79,7 @@ class Checkpointer:
     """Writes what the plan says, files and (where given) averages of weights and states beside them, and removes what retention says: only
     after the new ones are whole.
 
-    With `go_on_when_full` a save for which the disk has no room is left out, told and counted in `missed`; the last good ones stay.
+    `refuge` says what becomes of a save for which the disk has no room; those that are left out are counted in `missed`.
     """
 
     def __init__(
@@ -91,34 +89,35 @@ class Checkpointer:
         states: Kept | None = None,
         averages: Kept | None = None,
         release: Callable[[Path], None] | None = None,
-        go_on_when_full: bool = False,
-        free: Callable[[Path], int] = free_bytes,
+        refuge: Refuge | None = None,
     ):
         self.plan, self.states = plan, states
         self._release = release or (lambda path: None)  # returns when nobody else needs a file that is to go
         self.kinds = tuple(kind for kind in (files, averages, states) if kind is not None)
-        self.missed = 0
-        self._go_on, self._free = go_on_when_full, free
+        self._writer = SaveWriter(refuge or Refuge())
         self._newest_state: Path | None = None
         self._just_kept: set[tuple[int, FileNames]] = set()
 
-    def after_update(self, epoch: int, step: int) -> Path | None:
+    @property
+    def missed(self) -> int:
+        """Saves that were left out."""
+        return self._writer.missed
+
+    def after_update(self, epoch: int, step: int) -> None:
         """Keep a file after update `step` (from 1) of epoch `epoch` (epochs done) where the plan has one."""
         if not self.plan.is_save_step(step):
-            return None
+            return
         planned = [kind for kind in self.kinds if kind.with_saves]
         for kind in self._write_step(planned, epoch, step):
             self._remove(kind.outdated_steps(self.plan, step))
-        return self.kinds[0].names.step(step)
 
-    def after_epoch(self, epoch: int, step: int) -> Path | None:
+    def after_epoch(self, epoch: int, step: int) -> None:
         """Keep a file after epoch `epoch` (from 1) where the plan has one."""
         if not self.plan.is_save_epoch(epoch):
-            return None
+            return
         planned = [kind for kind in self.kinds if kind.with_saves]
         for kind in self._write(planned, lambda names: names.epoch(epoch), epoch, step):
             self._remove(kind.outdated_epochs(self.plan, epoch))
-        return self.kinds[0].names.epoch(epoch)
 
     def on_demand(self, epoch: int, step: int) -> None:
         """Keep a file and a state after update `step`, whatever the plan says, as somebody asked for it."""
@@ -128,19 +127,22 @@ class Checkpointer:
         """The same where the run is stopped: what cannot be written now is lost, so that is told as an error."""
         self._write_step(self._missing_at(step), epoch, step, needed=True)
 
-    def best(self, epoch: int, step: int) -> Path:
+    def best(self, epoch: int, step: int) -> None:
         """Keep what has the lowest validation loss so far, in the place of what had it before; no state."""
         self._write([kind for kind in self.kinds if kind is not self.states], FileNames.best, epoch, step)
-        return self.kinds[0].names.best()
 
     def at_end(self, epoch: int, step: int) -> Path:
-        """Write the run's product."""
+        """Write the run's product; returns where it is."""
         self._write(self.kinds, FileNames.last, epoch, step, needed=True)
-        return self.kinds[0].names.last()
+        return self._writer.place_of(self.kinds[0].names.last())
+
+    def file_at_step(self, step: int) -> Path:
+        """The product that `at_stop` has written."""
+        return self._writer.place_of(self.kinds[0].names.step(step))
 
     def state_at_step(self, step: int) -> Path | None:
-        """The state that `at_stop` writes, if states are kept."""
-        return None if self.states is None else self.states.names.step(step)
+        """The state that `at_stop` has written, if states are kept."""
+        return None if self.states is None else self._writer.place_of(self.states.names.step(step))
 
     def newest_state(self) -> Path | None:
         """The state that this run wrote last and still has."""
@@ -158,45 +160,30 @@ class Checkpointer:
     def _write(
         self, kinds: Sequence[Kept], path_of: Callable[[FileNames], Path], epoch: int, step: int, needed: bool = False
     ) -> list[Kept]:
-        """Those kinds that were written; one for which there is no room is left out, or raises UserError."""
-        written = []
+        """Those kinds that were written. Raises UserError for those for which nothing helps, when the others are written."""
+        written: list[Kept] = []
+        faults: list[str] = []
         for kind in kinds:
-            path = path_of(kind.names)
             try:
-                self._check_room(kind)
-                path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that fails early leaves nothing behind
-                kind.write(path, epoch, step)
-            except UserError:
-                raise
-            except Exception as error:  # safetensors and torch have errors of their own for a full disk
-                self._failed(kind, path, error, needed)
+                place = self._writer.write(
+                    path_of(kind.names), kind.bytes, lambda path, kind=kind: kind.write(path, epoch, step), needed, wait=not faults
+                )
+            except UserError as fault:
+                faults += fault.problems
                 continue
-            kind.bytes = size_of(path)
+            if place is None:
+                continue
+            kind.bytes = size_of(place)
             if kind is self.states:
-                self._newest_state = path
+                self._newest_state = place
             written.append(kind)
-            log.info(f"saved {path}")
+            log.info(f"saved {place}")
+        if faults:
+            raise UserError(*faults)
         return written
 
-    def _check_room(self, kind: Kept) -> None:
-        free = self._free(kind.names.folder)
-        if free < kind.bytes + MARGIN:
-            raise OSError(errno.ENOSPC, f"No space left on device: about {in_words(kind.bytes)} needed, {in_words(free)} free")
-
-    def _failed(self, kind: Kept, path: Path, error: Exception, needed: bool) -> None:
-        full = is_full(error)
-        if not full and not isinstance(error, OSError):
-            raise error
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else (str(error).strip().splitlines() or [""])[0]
-        told = f"--output_dir {kind.names.folder}: {path.name} could not be written ({reason}); what was saved before is unharmed"
-        if not full or not self._go_on or needed:
-            more = "" if self._go_on or not full else ", or let such runs go on with --on_full_disk continue"
-            raise UserError(f"{told}; free some space or choose another folder{more}") from error
-        self.missed += 1
-        log.warning(f"{told}; training goes on (--on_full_disk continue), free some space before the next save")
-
     def _remove(self, paths: Sequence[Path]) -> None:
-        for path in paths:
+        for path in map(self._writer.place_of, paths):
             if path.exists():
                 self._release(path)
                 with contextlib.suppress(OSError):  # on Windows another program may have it open: it stays, nothing is lost

@@ -10,7 +10,8 @@ from typing import Any
 from library.console import log
 from library.errors import UserError
 from library.files import free_bytes, in_words
-from library.training.checkpointer import MARGIN, Kept
+from library.training.checkpointer import Kept
+from library.training.full_disk import MARGIN
 from library.training.optimizer_table import state_bytes
 from library.training.plan import RunPlan, Start
 
@@ -55,8 +56,11 @@ def most_bytes(coming: Iterable[Save]) -> int:
     return most
 
 
-def check_room(plan: RunPlan, kinds: Sequence[Kept], start: Start | None, go_on: bool, free: int | None = None) -> str:
-    """A line for the plan. Raises UserError where the run's saves do not fit, or warns where the run may go on without them."""
+def check_room(
+    plan: RunPlan, kinds: Sequence[Kept], start: Start | None, go_on: bool, free: int | None = None, spare: Path | None = None
+) -> str:
+    """A line for the plan. Raises UserError where the run's saves do not fit, or warns where the run may go on without them or the folder
+    `spare` can take them."""
     folder = kinds[0].names.folder
     coming = list(saves(plan, kinds, start))
     sizes = [f"{sum(save.kind is kind for save in coming)} {kind.what} of about {in_words(kind.bytes)}" for kind in kinds]
@@ -65,9 +69,12 @@ def check_room(plan: RunPlan, kinds: Sequence[Kept], start: Start | None, go_on:
     if need > free:
         told = f"--output_dir {folder}: too little room for what this run keeps ({line.removeprefix('disk: ')})"
         remedy = "save less often, keep fewer with --save_last_n_epochs 2 or --save_last_n_steps, or choose another folder"
-        if not go_on:
+        if spare is not None and free_bytes(spare) >= need:
+            log.warning(f"{told}; saves for which there is no room will go to --spare_dir {spare}")
+        elif not go_on:
             raise UserError(f"{told}; {remedy}; --on_full_disk continue starts all the same")
-        log.warning(f"{told}; saves for which there is no room will be left out (--on_full_disk continue)")
+        else:
+            log.warning(f"{told}; saves for which there is no room will be left out (--on_full_disk continue)")
     return line
 
 

@@ -97,13 +97,18 @@ class Journal:
         """Something that happened: a line of the event log."""
         self._events.write(event, step, values)
 
-    def shares(self) -> str:
-        """Where the time went and how much memory was in use, for people; empty before the first update."""
-        total = sum(self._seconds.values())
-        if not total:
+    def shares(self, seconds: float) -> str:
+        """Where the `seconds` of training went and how much memory was in use, for people; empty before the first update.
+
+        What the updates do not tell of came after the last one: its saves and samples, and the product.
+        """
+        if not self._seconds:
             return ""
+        spent = {kind: self._seconds.get(_SECONDS + kind, 0.0) for kind in ("data", "step")}
+        spent["other"] = max(self._seconds.get(_SECONDS + "other", 0.0), seconds - sum(spent.values()))
+        total = max(sum(spent.values()), 1e-9)
         names = {"data": "waiting for images", "step": "training", "other": "saves, samples and logs"}
-        parts = [f"{self._seconds.get(_SECONDS + kind, 0.0) / total:.0%} {words}" for kind, words in names.items()]
+        parts = [f"{spent[kind] / total:.0%} {words}" for kind, words in names.items()]
         return f"time: {', '.join(parts)}; {'GPU ' if _on_gpu(self._device) else ''}memory: {self._peak:.1f} GiB at most"
 
     def places(self) -> list[str]:

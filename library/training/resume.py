@@ -29,6 +29,10 @@ _CURVE = frozenset(
     "lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_decay_steps lr_scheduler_num_cycles lr_scheduler_power "
     "lr_scheduler_min_lr_ratio lr_scheduler_timescale".split()
 )
+_COMPARED = {  # facts of every state; younger states hold more
+    "script": str, "options": dict, "optimizer": str, "updates": int, "processes": int, "accumulation": int, "sizes": list,
+    "batches_per_epoch": int, "images": str, "captions": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,9 @@ def resumption(saved: SavedState, options: Script, data: FilledData, processes: 
     """Compare the command with the state's run. Raises UserError where the two cannot be one run."""
     given = values_of(options)
     before, now = saved.run, run_facts(options, data, processes, 0)
+    for name, kind in _COMPARED.items():
+        if not isinstance(before.get(name), kind):
+            raise UserError(f"--resume {saved.folder}: state.json is damaged (run.{name} is {before.get(name)!r}); give an older state")
     _refuse_others(saved, before, now)
     state, lines = replace(saved.state), []
     if given["seed"] not in (None, state.seed):

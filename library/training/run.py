@@ -44,7 +44,8 @@ def run(
         tell_report(examine(options, forms, look_at, rewriter), options, rewriter)
         return
     if is_main_process() and options.saving.output_dir is not None:
-        removed = tidy(Path(options.saving.output_dir), names_of(options.saving.output_name))
+        folders = [folder for folder in (options.saving.output_dir, options.saving.spare_dir) if folder is not None]
+        removed = [name for folder in folders for name in tidy(Path(folder), names_of(options.saving.output_name))]
         if removed:
             log.info(f"removed what a killed run had left half written: {', '.join(removed)}")
     check(options)

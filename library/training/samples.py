@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from library.console import log
+from library.errors import UserError
 from library.files import atomic_write
 from library.training.sample_page import FACTS, SamplePage
 from library.training.sample_prompts import SamplePrompt, read_prompts
@@ -23,7 +24,7 @@ class Samples:
     """When to draw which prompts, and where the images go: `<output_dir>/sample`.
 
     `drawn` and `failed` count images, `latest` are those of the last moment with their prompts. `generate` takes the place of
-    `library.model.generate.generate`.
+    `library.model.generate.generate`. Where the file `source` of the prompts is changed, the new ones are drawn from then on.
     """
 
     def __init__(
@@ -37,8 +38,11 @@ class Samples:
         clip_skip: int | None = None,
         generate: Generate | None = None,
         at_first: bool = False,
+        source: Path | None = None,
     ) -> None:
         self.at_first = at_first
+        self._source = source
+        self._text = None if source is None else source.read_bytes()
         self.prompts, self.every_n_steps, self.every_n_epochs = tuple(prompts), every_n_steps, every_n_epochs
         self.folder = Path(output_dir) / "sample"
         self.drawn = self.failed = 0
@@ -54,7 +58,8 @@ class Samples:
         asked = given.sample_at_first or given.sample_every_n_steps is not None or given.sample_every_n_epochs is not None
         if given.sample_prompts is None or not asked:
             return None
-        prompts, notes = read_prompts(Path(given.sample_prompts))
+        source = Path(given.sample_prompts)
+        prompts, notes = read_prompts(source)
         for note in notes:
             log.info(note)
         return cls(
@@ -67,6 +72,7 @@ class Samples:
             None if options.model.v2 else options.model.clip_skip,
             generate,
             given.sample_at_first,
+            source,
         )
 
     def due_at_first(self, step: int) -> bool:
@@ -83,17 +89,29 @@ class Samples:
             return at_epoch_end and epoch % self.every_n_epochs == 0
         return self.every_n_steps is not None and not at_epoch_end and step > 0 and step % self.every_n_steps == 0
 
-    def draw(self, model: Any, step: int, epoch: int | None, device: Any, rewrite: Rewrite | None = None) -> list[Path]:
+    def draw(
+        self,
+        model: Any,
+        step: int,
+        epoch: int | None,
+        device: Any,
+        rewrite: Rewrite | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> list[Path]:
         """Draw every prompt with `model` (a StableDiffusion) and return the files that were written; for the main process only.
 
         `epoch` is given at an epoch's end and then names the files. `rewrite` is what the method does to captions. A prompt
-        that fails is told and counted; random state is left as it was.
+        that fails is told and counted; random state is left as it was. Once `stop()` says so, no further image is begun.
         """
+        self._read_again()
         moment = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
-        began, faults = time.time(), []
+        began, faults, left = time.time(), [], 0
         self.latest = []
         with untouched_random_state(device):
             for index, prompt in enumerate(self.prompts):
+                if stop():
+                    left = len(self.prompts) - index
+                    break
                 try:
                     path = self._draw_one(model, prompt, index, moment, device, rewrite, {"step": step, "epoch": epoch})
                     self.latest.append((path, prompt.prompt))
@@ -106,10 +124,29 @@ class Samples:
         where = ("of " + (f"epoch {epoch}" if epoch is not None else f"step {step}")) if step else "before training"
         if faults:
             log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training goes on")
+        if left:
+            log.info(f"samples {where}: {left} of {len(self.prompts)} are left out, as the run is asked to stop")
         if files:
             self.write_page(running=True)
             log.info(f"samples {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
         return files
+
+    def _read_again(self) -> None:
+        """Take the prompts of a file that was changed during the run; a faulty one is told, and the prompts of before stay."""
+        try:
+            text = None if self._source is None else self._source.read_bytes()
+        except OSError:  # it has gone: what it said is known
+            return
+        if text == self._text:
+            return
+        self._text = text
+        try:
+            self.prompts, notes = read_prompts(self._source)
+        except UserError as fault:
+            log.warning(f"{fault.problems[0]}; the prompts of before are drawn")
+            return
+        for note in (*notes, f"--sample_prompts {self._source}: was changed, {len(self.prompts)} prompts from here on"):
+            log.info(note)
 
     def write_page(self, running: bool) -> None:
         """Make the page of all samples anew; told once where that fails."""

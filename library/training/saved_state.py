@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from library.data.sampler import Cut
 from library.errors import UserError
+from library.files import check_whole
 from library.training.old_state import OldState, is_old, read_old
 from library.training.state import RunningMean, TrainState
 from library.training.validation_plan import Standing
@@ -27,9 +29,11 @@ class SavedState:
     run: Mapping[str, Any]
 
 
-def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, int]) -> str:
-    """The content of state.json; `files` are the sizes in bytes of all other files of the folder, by name."""
-    return json.dumps({"format": FORMAT, "state": asdict(state), "run": dict(run), "files": dict(files)}, indent=1, ensure_ascii=False)
+def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, int], checksums: Mapping[str, int]) -> str:
+    """The content of state.json; `files` are the sizes in bytes of all other files of the folder by name, `checksums` the CRC-32 of those
+    whose format has none of its own."""
+    facts = {"format": FORMAT, "state": asdict(state), "run": dict(run), "files": dict(files), "crc32": dict(checksums)}
+    return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def read_state(folder: Path) -> SavedState | OldState:
@@ -55,6 +59,27 @@ def read_own(folder: Path) -> SavedState:
             problem = "is missing" if not path.is_file() else f"has {path.stat().st_size} bytes instead of {size}"
             raise UserError(f"--resume {folder}: the state is not whole: {name} {problem}; copy it again, or give an older state")
     return SavedState(folder, state, run)
+
+
+def check_contents(folder: Path) -> None:
+    """Read all files of a state and raise UserError where bytes are no longer those that were written, as on a failing disk."""
+    for name, checksum in _read_facts(folder).get("crc32", {}).items():  # states of before have none
+        if crc32(folder / name) != checksum:
+            raise UserError(f"--resume {folder}: {name} is damaged: its bytes are not those that were written; give an older state")
+    for path in sorted(folder.glob("*.pt")):
+        try:
+            check_whole(path, path.suffix)
+        except (OSError, UnicodeDecodeError, NotImplementedError) as fault:  # what zipfile makes of damaged headers
+            raise UserError(f"--resume {folder}: {path.name} is damaged ({fault}); give an older state") from fault
+
+
+def crc32(path: Path) -> int:
+    """The CRC-32 of a file, read in pieces of 1 MiB."""
+    value = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            value = zlib.crc32(piece, value)
+    return value
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

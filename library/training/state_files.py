@@ -18,7 +18,7 @@ from library.files import atomic_folder
 from library.training.ema import Ema
 from library.training.method import Method
 from library.training.rate_ratios import RATIO
-from library.training.saved_state import FACTS_FILE, facts_text, read_own
+from library.training.saved_state import FACTS_FILE, check_contents, crc32, facts_text, read_own
 from library.training.snapshot import held_tensors
 from library.training.state import TrainState
 
@@ -43,7 +43,8 @@ def write_state(
         if ema is not None:
             ema.save(fresh)
         sizes = {path.name: path.stat().st_size for path in sorted(fresh.iterdir())}
-        (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes), encoding="utf-8")
+        checksums = {name: crc32(fresh / name) for name in sizes if name.endswith(".safetensors")}
+        (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes, checksums), encoding="utf-8")
 
 
 def check_can_be_kept(optimizer: Any, schedule: LRScheduler) -> None:
@@ -52,7 +53,8 @@ def check_can_be_kept(optimizer: Any, schedule: LRScheduler) -> None:
 
 
 def load_weights(folder: Path, method: Method) -> None:
-    """Put the state's weights into the method's modules; raises UserError where they do not fit."""
+    """Put the state's weights into the method's modules; raises UserError where they do not fit, or the state is damaged."""
+    check_contents(folder)
     for place, module in enumerate(method.modules()):
         try:
             saved = load_file(folder / _weights_file(place))

@@ -48,6 +48,7 @@ class StopRequest:
             self.signal, self._when = number, time.monotonic()
             _say("\nstopping after this update; once more to stop at once, without saving\n")
         elif time.monotonic() - self._when > GRACE:
+            _say("\nstopped at once; what was saved before is whole, what came after it is lost\n")
             raise Stopped(number)
 
 

@@ -19,6 +19,7 @@ def good(tmp_path: Path, monkeypatch) -> list[str]:
     Path("data.toml").write_text("", encoding="utf-8")
     Path("prompts.txt").write_text("a cat\n", encoding="utf-8")
     Path("images").mkdir()
+    Path("taken.safetensors").mkdir()
     names = ("--pretrained_model_name_or_path", "model.safetensors", "--output_dir", "out", "--network_module", "networks.lora")
     return [*names, "--dataset_config", "data.toml"]
 
@@ -93,6 +94,11 @@ CONTRADICTIONS = [
     ("--xformers --sdpa", "--xformers: cannot be used together with --sdpa; choose one"),
     ("--output_name a/b", "--output_name: 'a/b' cannot be a file name"),
     ("--output_name a\\b", "--output_name: 'a\\\\b' cannot be a file name"),
+    (f"--output_name {'x' * 181}", "--output_name: has 181 bytes, and at most 180 leave room"),
+    (f"--output_name {'é' * 91}", "--output_name: has 182 bytes"),
+    ("--output_name taken --output_dir .", "taken.safetensors is a folder, and the result would have its name"),
+    ("--spare_dir data.toml", "--spare_dir: data.toml is a file, not a folder"),
+    ("--full_disk_wait -1", "--full_disk_wait: expected a number, at least 0"),
     ("--output_dir data.toml", "data.toml is a file, not a folder"),
     ("--output_dir data.toml/deeper", "data.toml is a file, not a folder"),
     ("--logging_dir data.toml", "data.toml is a file, not a folder"),
@@ -130,6 +136,10 @@ def test_what_cannot_work_without_a_dataset_config_is_told(good, more: str, word
     assert any(words in line for line in found), found
 
 
+def test_a_name_with_a_line_break_is_told(good) -> None:
+    assert "holds a line break or another control character" in problems(*good, "--output_name", "cat\n")[0]
+
+
 def test_all_that_cannot_work_is_told_together(good) -> None:
     assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--xformers", "--sdpa")) == 3
 
@@ -155,6 +165,8 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
         ("--network_train_unet_only --text_encoder_lr 1e-4", "--text_encoder_lr: has no effect with --network_train_unet_only"),
         ("--network_train_text_encoder_only --unet_lr 1e-4", "--unet_lr: has no effect with --network_train_text_encoder_only"),
         ("--output_name a.safetensors", "give it without the ending"),
+        ("--spare_dir ./out", "--spare_dir: has no effect, it is --output_dir"),
+        ("--huggingface_repo_id me/x --huggingface_repo_visibility pubic", "'pubic' is not public, so a new repository is made private"),
     ],
 )
 def test_what_is_hardly_meant_so_is_remarked_on(good, warnings, more: str, words: str) -> None:

@@ -26,6 +26,7 @@ BEYOND_THE_LIST |= {"zero_terminal_snr", "masked_loss", "conditioning_data_dir",
 BEYOND_THE_LIST |= {"validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps", "early_stop_patience", "save_best"}
 BEYOND_THE_LIST |= {"ema_decay", "ema_for_samples"}
 BEYOND_OF_ONE = {TrainDb: {"learning_rate_te"}, FineTune: {"learning_rate_te"}}
+BEYOND_THE_LIST |= {"spare_dir", "full_disk_wait"}
 BEYOND_THE_LIST |= {"on_nan", "on_full_disk", "save_state_on_train_end", "initial_epoch", "initial_step", "skip_until_initial_step"}
 
 

@@ -39,6 +39,7 @@ def options(tiny_v1: Path, photos: Path, tmp_path: Path):
             "cache_latents": True,
             "seed": 7,
             "save_precision": "float",
+            "full_disk_wait": 0,
         }
         return {**common, **changes}
 
@@ -84,7 +85,7 @@ def fill(folder: Path, leave: int) -> Path:
 def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, capsys, monkeypatch) -> None:
     """As if others had taken the room just after it was looked at."""
     made = options(small_disk / "out", on_full_disk="continue", save_every_n_steps=2)
-    monkeypatch.setattr("library.training.checkpointer.Checkpointer._check_room", lambda *_: None)
+    monkeypatch.setattr("library.training.full_disk.MARGIN", -(1 << 30))
     other = small_disk / "other"
     with before_update(3, lambda: fill(small_disk, 100_000)), before_update(5, lambda: other.unlink()):
         assert start(train_network.main, **made) == 0
@@ -99,7 +100,8 @@ def test_a_file_system_that_stays_full_ends_the_run_and_harms_nothing(options, s
     with before_update(3, lambda: fill(small_disk, 100_000)):
         assert start(train_network.main, **options(small_disk / "out", save_last_n_steps=1)) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(told) == 1 and "cat-step00000003.safetensors could not be written (No space left on device" in told[0]
+    assert len(told) == 2 and "cat-step00000003-state could not be written" in told[1]
+    assert "cat-step00000003.safetensors could not be written (No space left on device" in told[0]
     assert "let such runs go on with --on_full_disk continue" in told[0]
     stems = [f"cat-step{step:08d}" for step in (1, 2)]
     assert check_what_is_there(small_disk / "out") == sorted(f"{stem}{end}" for stem in stems for end in (".safetensors", "-state"))
@@ -130,6 +132,38 @@ def test_no_room_wherever_it_shows_is_told_and_what_is_good_stays(options, tmp_p
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
     assert start(train_network.main, **options(tmp_path / "undisturbed", save_every_n_steps=None)) == 0
     assert tensors_equal(tmp_path / "undisturbed" / "cat.safetensors", tmp_path / "out" / "cat.safetensors")
+
+
+def test_the_last_save_waits_for_room_and_loses_nothing(options, small_disk: Path, capsys, monkeypatch) -> None:
+    waits: list[float] = []
+
+    def somebody_makes_room(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            (small_disk / "other").unlink()
+
+    monkeypatch.setattr("library.training.full_disk.sleep", somebody_makes_room)
+    made = options(small_disk / "out", save_every_n_steps=None, full_disk_wait=5)
+    with before_update(5, lambda: fill(small_disk, 100_000)):
+        assert start(train_network.main, **made) == 0
+    assert len(waits) == 2 and "waiting up to 5 minutes (--full_disk_wait)" in capsys.readouterr().err
+    assert check_what_is_there(small_disk / "out") == ["cat-state", "cat.safetensors"]
+
+
+def test_a_spare_folder_takes_what_is_saved_at_the_end_and_a_run_goes_on_from_there(
+    options, small_disk: Path, tmp_path: Path, capsys
+) -> None:
+    spare = tmp_path / "spare"
+    made = options(small_disk / "out", save_every_n_steps=None, spare_dir=spare)
+    with before_update(5, lambda: fill(small_disk, 100_000)):
+        assert start(train_network.main, **made) == 0
+    told = capsys.readouterr().err
+    assert f"result: {spare / 'cat.safetensors'}" in told and told.count(f"it is in --spare_dir {spare}") == 2
+    assert check_what_is_there(spare) == ["cat-state", "cat.safetensors"]
+    more = options(tmp_path / "more", save_every_n_steps=None, resume=spare / "cat-state", max_train_steps=6)
+    assert start(train_network.main, **more) == 0
+    assert start(train_network.main, **options(tmp_path / "whole", save_every_n_steps=None, max_train_steps=6)) == 0
+    assert tensors_equal(tmp_path / "whole" / "cat.safetensors", tmp_path / "more" / "cat.safetensors")
 
 
 def test_a_file_that_is_not_what_was_written_never_takes_its_name(tmp_path: Path) -> None:

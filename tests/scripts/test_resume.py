@@ -155,11 +155,27 @@ def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> N
     assert names(second) == ["cat-000001.safetensors", "cat-000002.safetensors", "cat.safetensors"]
 
 
+def without_fact(state: Path, name: str) -> None:
+    facts = json.loads((state / "state.json").read_text(encoding="utf-8"))
+    del facts["run"][name]
+    (state / "state.json").write_text(json.dumps(facts), encoding="utf-8")
+
+
+def flipped(path: Path, place: int) -> None:
+    """One byte that a failing disk has changed."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+
+
 BROKEN = [
     (lambda state: (state / "training.pt").write_bytes(b"short"), "the state is not whole: training.pt has 5 bytes instead of"),
     (lambda state: (state / "trained-0.safetensors").unlink(), "the state is not whole: trained-0.safetensors is missing"),
     (lambda state: (state / "state.json").write_text('{"format": 1, "state": {}}', encoding="utf-8"), "state.json is damaged"),
     (lambda state: (state / "state.json").write_text('{"form', encoding="utf-8"), "state.json cannot be read"),
+    (lambda state: without_fact(state, "optimizer"), "state.json is damaged (run.optimizer is None)"),
+    (lambda state: flipped(state / "trained-0.safetensors", -100), "trained-0.safetensors is damaged: its bytes are not those"),
+    (lambda state: flipped(state / "training.pt", 3000), "training.pt is damaged"),
     (lambda state: ((state / "state.json").unlink(), (state / "optimizer.bin").touch()), "is a state as accelerate writes it"),
 ]
 

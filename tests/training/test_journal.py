@@ -59,10 +59,12 @@ def test_every_log_gets_the_same_figures(tmp_path: Path) -> None:
 
 def test_the_shares_of_the_time_are_told(tmp_path: Path) -> None:
     journal = Journal([], EventLog(tmp_path, "cat", "a"))
-    assert journal.shares() == ""
+    assert journal.shares(3.0) == ""
     journal.update(report(1, **{"seconds/data": 1.0, "seconds/step": 6.0, "seconds/other": 1.0}))
     journal.update(report(2, **{"seconds/data": 0.0, "seconds/step": 2.0, "seconds/other": 0.0}))
-    assert journal.shares().startswith("time: 10% waiting for images, 80% training, 10% saves, samples and logs; memory: ")
+    assert journal.shares(10.0).startswith("time: 10% waiting for images, 80% training, 10% saves, samples and logs; memory: ")
+    after_the_last_update = 30.0  # which no update tells of: samples and the product
+    assert journal.shares(10.0 + after_the_last_update).startswith("time: 2% waiting for images, 20% training, 78% saves,")
     journal.close()
 
 

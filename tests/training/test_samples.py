@@ -289,3 +289,37 @@ def test_a_real_model_is_drawn_with_and_left_as_it_was(tiny_v1, tmp_path):
     assert len(first) == len(again) == 2
     assert numpy.array_equal(numpy.asarray(Image.open(first[0])), numpy.asarray(Image.open(again[0])))
     assert not numpy.array_equal(numpy.asarray(Image.open(first[1])), numpy.asarray(Image.open(again[1])))
+
+
+# ---- a file that changes, a run that is to stop
+
+
+def test_prompts_that_are_changed_during_the_run_are_drawn_from_then_on(tmp_path, heard):
+    path = written(tmp_path, "p.txt", "a cat --w 64 --h 64\n")
+    options = SimpleNamespace(
+        sampling=SimpleNamespace(
+            sample_prompts=str(path), sample_every_n_steps=1, sample_every_n_epochs=None, sample_at_first=False, sample_sampler="ddim"
+        ),
+        saving=SimpleNamespace(output_dir=tmp_path / "out", output_name="n"),
+        model=SimpleNamespace(v2=False, clip_skip=None),
+    )
+    painter = Painter()
+    samples = Samples.from_options(options, painter)
+    for text, drawn in (
+        ("a cat --w 64 --h 64\n", ["a cat"]),
+        ("a dog --w 64 --h 64\na hen --w 64 --h 64\n", ["a dog", "a hen"]),
+        ("a hen --w many\n", ["a dog", "a hen"]),
+        (None, ["a dog", "a hen"]),
+    ):
+        path.unlink() if text is None else path.write_text(text, encoding="utf-8")
+        samples.draw(None, 1, None, "cpu")
+        assert [prompt for _, prompt in samples.latest] == drawn
+    assert heard.text.count("was changed, 2 prompts from here on") == 1
+    assert heard.text.count("--w 'many': must be a whole number") == 1 and "the prompts of before are drawn" in heard.text
+
+
+def test_no_picture_is_begun_once_the_run_is_to_stop(tmp_path, heard):
+    prompts = [SamplePrompt(f"a {number}", width=64, height=64) for number in range(5)]
+    samples = Samples(prompts, tmp_path, generate=Painter())
+    assert len(samples.draw(None, 1, None, "cpu", stop=lambda: len(list(samples.folder.glob("*.png"))) == 2)) == 2
+    assert (samples.drawn, samples.failed) == (2, 0) and "3 of 5 are left out" in heard.text

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.training.checkpointer import MARGIN, Checkpointer, FileNames, Kept
+from library.training.checkpointer import Checkpointer, FileNames, Kept
 from library.training.disk_room import check_room, most_bytes, saves
+from library.training.full_disk import MARGIN
 from library.training.plan import RunPlan, Start, make_plan
 
 EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS = (None, 1, 2), (None, 2, 5), (None, 1, 2), (None, 0, 4)

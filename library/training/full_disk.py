@@ -1,0 +1,118 @@
+"""What becomes of a save that cannot be written where it belongs: another folder takes it, or the run waits until there is room."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import sleep
+from typing import Any
+
+from library.console import log
+from library.errors import UserError
+from library.files import free_bytes, in_words, is_full
+
+MARGIN = 1 << 20  # bytes that are left free for others
+EVERY = 10.0  # seconds between two tries
+MOST_WITH_OTHERS = 480.0  # seconds: other processes wait meanwhile, and NCCL takes one that is silent for ten minutes for dead
+
+
+@dataclass(frozen=True)
+class Refuge:
+    """Where a save goes that finds no room: into the folder `spare`, else the run waits up to `wait` seconds for some. With `go_on` a run
+    does not wait for a save that is not its last, and leaves it out."""
+
+    spare: Path | None = None
+    wait: float = 0.0
+    go_on: bool = False
+
+    @classmethod
+    def from_options(cls, saving: Any, processes: int = 1) -> Refuge:
+        """What the options of saving ask for."""
+        wait = saving.full_disk_wait * 60.0
+        spare = None if saving.spare_dir is None else Path(saving.spare_dir)
+        return cls(spare, wait if processes == 1 else min(wait, MOST_WITH_OTHERS), saving.on_full_disk == "continue")
+
+
+class SaveWriter:
+    """Writes what a run keeps. `missed` counts saves that were left out; `place_of` knows where one is that had to go elsewhere."""
+
+    def __init__(self, refuge: Refuge, free: Callable[[Path], int] = free_bytes) -> None:
+        self.refuge, self.missed = refuge, 0
+        self._free = free
+        self._elsewhere: dict[Path, Path] = {}
+
+    def write(self, path: Path, size: int, write: Callable[[Path], None], needed: bool, wait: bool = True) -> Path | None:
+        """Have `write` make `path` of about `size` bytes, or one of that name in the spare folder; returns which.
+
+        None where it was left out: never one that is `needed`. Raises UserError where nothing helps. `write` must be atomic.
+        """
+        fault = self._try_all(path, size, write)
+        skips = fault is not None and self.refuge.go_on and not needed and is_full(fault)
+        if fault is not None and wait and not skips and self.refuge.wait > 0:
+            fault = self._wait(path, size, write, fault)
+        if fault is None:
+            return self.place_of(path)
+        if not skips:
+            raise UserError(f"{_told(path, fault)}; {self._remedy(fault, needed)}") from fault
+        self.missed += 1
+        log.warning(f"{_told(path, fault)}; training goes on (--on_full_disk continue), free some space before the next save")
+        return None
+
+    def place_of(self, path: Path) -> Path:
+        """Where that which belongs to `path` was written."""
+        return self._elsewhere.get(path, path)
+
+    def _try_all(self, path: Path, size: int, write: Callable[[Path], None]) -> Exception | None:
+        """What is wrong with the folder where it belongs, if the spare one cannot help either."""
+        fault = self._try(path, size, write)
+        if fault is None:
+            self._elsewhere.pop(path, None)
+        elif self.refuge.spare is not None and self._try(self.refuge.spare / path.name, size, write) is None:
+            self._elsewhere[path] = self.refuge.spare / path.name
+            log.warning(f"{_told(path, fault)}; it is in --spare_dir {self.refuge.spare}")
+            return None
+        return fault
+
+    def _try(self, path: Path, size: int, write: Callable[[Path], None]) -> Exception | None:
+        try:
+            free = self._free(path.parent)
+            if free < size + MARGIN:
+                raise OSError(errno.ENOSPC, f"No space left on device: about {in_words(size)} needed, {in_words(free)} free")
+            path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that fails early leaves nothing behind
+            write(path)
+        except UserError:
+            raise
+        except Exception as fault:  # safetensors and torch have errors of their own for what the system refuses
+            if not isinstance(fault, OSError) and not is_full(fault) and "(os error " not in str(fault):
+                raise
+            return fault
+        return None
+
+    def _wait(self, path: Path, size: int, write: Callable[[Path], None], fault: Exception) -> Exception | None:
+        """Try again until it works or the time is over; returns what is still wrong."""
+        log.warning(
+            f"{_told(path, fault)}; waiting up to {self.refuge.wait / 60:g} minutes (--full_disk_wait) and trying again: free about "
+            f"{in_words(size + MARGIN)} there, or press Ctrl-C, twice if need be, to give this save up"
+        )
+        left, last = self.refuge.wait, fault
+        while left > 0:
+            sleep(min(EVERY, left))
+            left -= EVERY
+            found = self._try_all(path, size, write)
+            if found is None:
+                return None
+            last = found
+        return last
+
+    def _remedy(self, fault: Exception, needed: bool) -> str:
+        remedy = "free some space or choose another folder" if is_full(fault) else "mend that or choose another folder"
+        spare = "" if self.refuge.spare is not None else ", name a second folder with --spare_dir"
+        more = ", or let such runs go on with --on_full_disk continue" if is_full(fault) and not needed and not self.refuge.go_on else ""
+        return remedy + spare + more
+
+
+def _told(path: Path, fault: Exception) -> str:
+    reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else (str(fault).strip().splitlines() or [""])[0]
+    return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); what was saved before is unharmed"
