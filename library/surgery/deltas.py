@@ -30,7 +30,7 @@ def own_delta(network: NetworkFile, key: str) -> Tensor:
     if network.is_lora(key):
         module = network.lora(key)
         return delta_weight(module.down, module.up, module.alpha / module.rank)
-    tensors = {kind: tensor.float() for kind, tensor in network.tensors(key).items()}
+    tensors = {kind: tensor.float() for kind, tensor in network.sound_tensors(key).items()}
     return tensors["diff"] if "diff" in tensors else _lokr(tensors) if _has(tensors, "lokr_") else _loha(tensors)
 
 

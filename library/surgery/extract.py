@@ -104,7 +104,11 @@ def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> 
 
 
 def _difference(original: Weight, tuned: Weight) -> Tensor:
-    return tuned.read().float() - original.read().float()
+    difference = tuned.read().float() - original.read().float()
+    if not difference.isfinite().all():
+        which = "--model_tuned" if original.read().isfinite().all() else "--model_org"
+        raise UserError(f"{which}: {tuned.key} holds numbers that are not finite; the model is broken, take another save of it")
+    return difference
 
 
 def _of_vectors(original: Checkpoint, tuned: Checkpoint) -> float:

@@ -54,9 +54,19 @@ class NetworkFile:
         read = dict(self.file.read(names.values()))
         return {kind: read[name].clone() for kind, name in names.items()}
 
+    def sound_tensors(self, key: str) -> dict[str, Tensor]:
+        """The same; raises UserError where a number is not finite, which would spoil all that is made of it."""
+        tensors = self.tensors(key)
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise UserError(
+                f"{self.source}: {key} holds numbers that are not finite; nothing good can be made of it, take an earlier save "
+                "(networks/check_lora_weights.py names all such modules)"
+            )
+        return tensors
+
     def lora(self, key: str) -> ModuleWeights:
         """A module of kind LoRA; a convolution in CP form (LoCon's `lora_mid`) is folded into an ordinary one of the same rank."""
-        tensors = self.tensors(key)
+        tensors = self.sound_tensors(key)
         down, up = tensors["lora_down.weight"], tensors["lora_up.weight"]
         if "lora_mid.weight" in tensors:  # [r, r, kh, kw] between down [r, in, 1, 1] and up [out, r, 1, 1]
             down = torch.einsum("ijkl,jn->inkl", tensors["lora_mid.weight"].float(), down.float().flatten(1))

@@ -1,0 +1,46 @@
+"""Files with numbers that are not finite: every tool that would make something of them says so in a line and writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from networks import extract_lora_from_models, merge_lora, resize_lora, svd_merge_lora
+from tests.scripts.running import run_in_process
+
+
+def broken(source: Path, name: str, target: Path) -> Path:
+    """A copy in which one number of the first tensor that ends with `name` is NaN."""
+    tensors = load_file(source)
+    key = next(key for key in sorted(tensors) if key.endswith(name))
+    tensors[key].view(-1)[0] = float("nan")
+    save_file(tensors, target)
+    return target
+
+
+@pytest.fixture
+def lora(files, tmp_path: Path) -> Path:
+    return broken(files["a"], "lora_up.weight", tmp_path / "broken.safetensors")
+
+
+@pytest.mark.parametrize("tool", [merge_lora, resize_lora, svd_merge_lora, "into a model", "concat"])
+def test_nothing_is_made_of_a_broken_network(tool, lora: Path, files, tiny_v1: Path, tmp_path: Path, capsys) -> None:
+    more = {"into a model": ["--sd_model", tiny_v1], "concat": ["--concat", "--models", files["a"], lora]}.get(tool, [])
+    main = (merge_lora if isinstance(tool, str) else tool).main
+    given = ["--model", lora, "--new_rank", 2] if tool is resize_lora else ["--models", lora]
+    made = tmp_path / "made.safetensors"
+    assert run_in_process(main, *given, *more, "--save_to", made) == 2
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and "holds numbers that are not finite" in told[0] and "check_lora_weights" in told[0]
+    assert not made.exists()
+
+
+def test_of_a_broken_model_no_network_is_made(tiny_v1: Path, tmp_path: Path, capsys) -> None:
+    model = broken(tiny_v1, "attn1.to_q.weight", tmp_path / "model.safetensors")
+    made = tmp_path / "made.safetensors"
+    for org, tuned, which in ((tiny_v1, model, "--model_tuned"), (model, tiny_v1, "--model_org")):
+        assert run_in_process(extract_lora_from_models.main, "--model_org", org, "--model_tuned", tuned, "--save_to", made) == 2
+        assert f"error: {which}: lora_unet_" in capsys.readouterr().err
+    assert not made.exists()
