@@ -39,11 +39,13 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class Scan:
-    """The records of all datasets in a stable order; `findings` are lines worth telling that stop nothing."""
+    """The records of all datasets in a stable order; `findings` are lines worth telling that stop nothing, and `unreadable` those on
+    images that were left out."""
 
     blueprint: DatasetBlueprint
     records: tuple[ImageRecord, ...]
     findings: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,13 @@ class Survey:
     records: tuple[ImageRecord, ...]
     faults: tuple[str, ...]
     findings: tuple[Finding, ...]
+    unreadable: tuple[str, ...] = ()
 
     def checked(self) -> Scan:
         """The Scan; raises UserError with all faults."""
         if self.faults:
             raise UserError(*self.faults)
-        return Scan(self.blueprint, self.records, tuple(map(str, self.findings)))
+        return Scan(self.blueprint, self.records, tuple(map(str, self.findings)), self.unreadable)
 
 
 @dataclass
@@ -102,7 +105,7 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
     _tell_images(report, skip_unreadable)
     if not report.faults and not records:
         report.faults.append(f"{blueprint.subsets()[0].place}: no readable image is left")
-    return Survey(blueprint, tuple(records), tuple(report.faults), tuple(report.findings))
+    return Survey(blueprint, tuple(records), tuple(report.faults), tuple(report.findings), tuple(report.unreadable))
 
 
 _Found = tuple[Path, str, tuple[int, int] | None]

@@ -15,15 +15,18 @@ from library.data.surroundings import counted
 from library.errors import UserError
 from library.options.declare import values_of
 from library.options.prepare_latents import CacheLatents
+from library.preparation.faults import Faults
 from library.training.inputs import blueprint_of
 from library.training.latents import exchange, make, vae_in
 from library.training.precision import check_device
+from library.training.prepare_latents import in_open_folders
 
 
 def fill_cache(options: CacheLatents) -> None:
     """Make what `--cache_latents_to_disk` would make for these images, or with --remove delete it.
 
-    Raises UserError for faults of the data.
+    Raises PartlyDone, all the rest made, with a line for each image that cannot be read (unless --skip_bad_images leaves them out) and
+    each folder that cannot be written to, and UserError for other faults of the data.
     """
     values = values_of(options)
     if values["dataset_class"] is not None:
@@ -36,9 +39,11 @@ def fill_cache(options: CacheLatents) -> None:
     blueprint = blueprint_of(options)
     if faults := check_caching(blueprint):
         raise UserError(*faults)
-    data = fill(scan(blueprint, values["skip_bad_images"]))
+    found, faults, skips = scan(blueprint, skip_unreadable=True), Faults(), values["skip_bad_images"]
+    data = fill(found)
     for finding in data.findings:
-        log.warning(finding)
+        if skips or values["remove"] or not finding.startswith("left out: image "):  # those are told at the end
+            log.warning(finding)
     if values["remove"]:
         log.info("latents of %s deleted", counted(remove_files(data), "image"))
         return
@@ -48,9 +53,14 @@ def fill_cache(options: CacheLatents) -> None:
     rules = CacheRules(fingerprint, precision, values["cache_latents_kind"] == "distribution", cache_file)
     source = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
     tell(source.verdicts.values())
+    source, _ = in_open_folders(source, faults)
     cache = make(source, values["vae_batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
-    for line in cache.unreadable:
-        log.warning(line)
+    bad = [*(f"image {line}; remove or replace it" for line in found.unreadable), *cache.unreadable]
+    for line in cache.unreadable if skips else bad:
+        (log.warning if skips else faults.add)(line)
     if cache.in_memory:
         raise UserError("--dataset_config: not all latents could be written, see above; make room and start again, what is done is kept")
-    log.info("latents of %s are ready for --cache_latents_to_disk", counted(len(source.works) - len(cache.unreadable), "image"))
+    ready = sum(work.file is not None and work.file.is_file() for work in source.works)
+    told = f"latents of {counted(ready, 'image')} are ready for --cache_latents_to_disk"
+    faults.raise_if_any(told, ready)
+    log.info(told)

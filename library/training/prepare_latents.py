@@ -51,7 +51,7 @@ def prepare(options: PrepareBucketsLatents) -> None:
         tell(source.verdicts.values())
     else:
         source = replace(source, verdicts=dict.fromkeys(source.verdicts, NEW))
-    source, closed = _in_open_folders(source, faults)
+    source, closed = in_open_folders(source, faults)
     cache = make(source, values["batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
     if cache.in_memory:
         raise UserError(
@@ -123,7 +123,7 @@ def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: b
     return data
 
 
-def _in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource, set[int]]:
+def in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource, set[int]]:
     """The source without the works that have to be written into a folder that may not be written to, and the numbers of those."""
     images = {number: source.filled.records[source.works[number].record].path for number in source.missing}
     writable = set(in_writable_folders(images.values(), faults))

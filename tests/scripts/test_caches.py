@@ -82,6 +82,25 @@ def test_the_tool_fills_the_cache_that_the_run_finds_and_empties_it(folder: Path
     assert run_in_process(cache_latents.main, "--pretrained_model_name_or_path", tiny_v1) == 2
 
 
+def test_the_tool_does_all_but_bad_images_and_lists_them(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    pictures = folder / "pictures"
+    (pictures / "0.png").write_bytes(b"no picture")
+    spoiled = bytearray((pictures / "2.png").read_bytes())  # whole, as far as its header tells
+    spoiled[len(spoiled) // 2] ^= 0xFF
+    (pictures / "2.png").write_bytes(spoiled)
+    for more, code in ((), 1), (("--skip_bad_images",), 0):
+        capsys.readouterr()
+        given = ["--dataset_config", folder / "data.toml", "--pretrained_model_name_or_path", tiny_v1]
+        assert run_in_process(cache_latents.main, *given, *more) == code
+        told = capsys.readouterr().err
+        for name in ("0.png", "2.png"):
+            (line,) = [line for line in told.splitlines() if f"{pictures / name}: " in line]
+            assert line.startswith("warning: " if more else "error: ") and "remove or replace it" in line
+        assert "latents of 4 images are ready for --cache_latents_to_disk" in told
+        assert ("error: all the rest is done: latents of 4 images" in told) == (code == 1)
+        assert len(list(pictures.glob("*.npz"))) == 4
+
+
 def test_the_tools_vae_and_precision_are_those_that_the_latents_are_bound_to(folder: Path, tiny_v1: Path) -> None:
     def bound_to(*flags: object) -> tuple[str, str]:
         assert run_in_process(cache_latents.main, "--dataset_config", folder / "data.toml", *flags) == 0
