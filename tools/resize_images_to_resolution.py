@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from library.console import run_script
+from library.console import log, run_script
 from library.errors import UserError
 from library.options.parse import parse
 from library.options.preparation import ResizeImages
@@ -30,6 +30,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"dst_img_folder: {given.dst_img_folder}: cannot be made ({fault.strerror}); give another folder") from None
     if not os.access(given.dst_img_folder, os.W_OK | os.X_OK):
         raise UserError(f"dst_img_folder: {given.dst_img_folder}: no right to write there; give another folder")
+    if given.dst_img_folder.resolve() == given.src_img_folder.resolve():
+        log.warning("dst_img_folder: is src_img_folder: who trains on it trains on the images and on their copies; name another folder")
     settings = Shrink(
         target=given.dst_img_folder,
         resolutions=resolutions,

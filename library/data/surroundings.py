@@ -54,8 +54,12 @@ def has_images(folder: Path) -> bool:
 
 def other_files(folder: Path) -> str:
     """What a folder without images holds, in a few words."""
-    with os.scandir(folder) as entries:
+    with os.scandir(folder) as found:
+        entries = sorted(found, key=lambda entry: entry.name)
         endings = Counter(Path(entry.name).suffix.lower() or "without ending" for entry in entries if entry.is_file())
+    folders = [entry.name for entry in entries if entry.is_dir()]
+    if not endings and folders:
+        return f"it holds nothing but {counted(len(folders), 'folder')}: {named(folders)}"
     if not endings:
         return "it is empty"
     listed = [f"{count} {ending}" for ending, count in endings.most_common()]
