@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 
 from library.console import is_main_process, log
@@ -16,21 +15,34 @@ class FileWishes:
     def __init__(self, folder: Path) -> None:
         self._files = {wish: [Path(folder) / f"{wish}{ending}" for ending in _ENDINGS] for wish in ("save", "stop")}
         self._looks = is_main_process()
+        self._stuck: set[Path] = set()  # obeyed, and could not be removed
         self.save = self.stop = False
 
     def look(self) -> bool:
         """Look again; whether a file `save` is there."""
         if self._looks:
-            self.save, self.stop = (any(path.exists() for path in self._files[wish]) for wish in ("save", "stop"))
+            self.save, self.stop = (any(map(self._is_wish, self._files[wish])) for wish in ("save", "stop"))
         return self.save
+
+    def _is_wish(self, path: Path) -> bool:
+        if not path.is_file():  # a folder of that name is somebody's own
+            self._stuck.discard(path)
+            return False
+        return path not in self._stuck
 
     def forget(self, *wishes: str) -> list[str]:
         """Remove the files of these wishes (of both, when none is named), which were obeyed or came too late; returns their names."""
         removed = []
         for path in [path for wish in wishes or self._files for path in self._files[wish]] if self._looks else ():
-            with contextlib.suppress(OSError):
+            if not path.is_file():
+                continue
+            try:
                 path.unlink()
                 removed.append(path.name)
+            except OSError as fault:  # it would be obeyed after every update
+                if path not in self._stuck:
+                    log.warning(f"{path} cannot be removed ({fault.strerror}) and is not obeyed again while it is there")
+                self._stuck.add(path)
         self.look()
         return removed
 

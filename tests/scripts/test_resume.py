@@ -168,8 +168,13 @@ def flipped(path: Path, place: int) -> None:
     path.write_bytes(content)
 
 
+def longer(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"more")
+
+
 BROKEN = [
     (lambda state: (state / "training.pt").write_bytes(b"short"), "the state is not whole: training.pt has 5 bytes instead of"),
+    (lambda state: longer(state / "training.pt"), "the state is not whole: training.pt has "),
     (lambda state: (state / "trained-0.safetensors").unlink(), "the state is not whole: trained-0.safetensors is missing"),
     (lambda state: (state / "state.json").write_text('{"format": 1, "state": {}}', encoding="utf-8"), "state.json is damaged"),
     (lambda state: (state / "state.json").write_text('{"form', encoding="utf-8"), "state.json cannot be read"),

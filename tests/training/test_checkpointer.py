@@ -88,3 +88,25 @@ def test_what_a_kill_leaves_is_tidied_up_and_nothing_of_other_runs(tmp_path):
     moved_aside.mkdir()
     assert sorted(tidy(tmp_path, names_of("cat"))) == sorted(ours)
     assert {path.name for path in tmp_path.iterdir()} == {*others, "cat-000001-state", "cat-000003-state"}
+
+
+def test_what_is_kept_at_an_update_is_not_written_again_by_a_wish_or_the_stop(tmp_path):
+    plan = make_plan(
+        9, accumulation=1, warmup=0, max_train_steps=9, max_train_epochs=None, save_every_n_epochs=None, save_n_epoch_ratio=None,
+        save_every_n_steps=2,
+    )  # fmt: skip
+    written: list[str] = []
+
+    def write(path: Path, epoch: int, step: int) -> None:
+        written.append(path.name)
+        path.write_text("x")
+
+    files, states = (Kept(FileNames(tmp_path, "a", end), write, with_saves=end == ".pt") for end in (".pt", "-state"))
+    keeper = Checkpointer(plan, files, states)
+    keeper.after_update(0, 2)
+    assert written == ["a-step00000002.pt"]
+    for wish in (keeper.on_demand, keeper.at_stop):
+        wish(0, 2)
+        assert written == ["a-step00000002.pt", "a-step00000002-state"]
+    keeper.at_stop(0, 3)
+    assert written[2:] == ["a-step00000003.pt", "a-step00000003-state"]

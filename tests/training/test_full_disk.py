@@ -127,10 +127,11 @@ def test_one_kind_that_cannot_be_written_keeps_no_other_from_it(disk: Disk) -> N
         save_every_n_steps=None,
     )  # fmt: skip
     states = Kept(FileNames(disk.folder, "a", "-state"), lambda path, *_: path.mkdir())
-    keeper = Checkpointer(plan, Kept(FileNames(disk.folder, "a", ".pt"), disk.write), states, refuge=Refuge(wait=30))
+    files, averages = (Kept(FileNames(disk.folder, name, ".pt"), disk.write) for name in ("a", "a-ema"))
+    keeper = Checkpointer(plan, files, states, averages, refuge=Refuge(wait=30))
     with pytest.raises(UserError) as told:
         keeper.at_end(1, 2)
-    assert len(told.value.problems) == 1 and "a.pt could not be written" in told.value.problems[0]
+    assert ["a.pt could not" in told.value.problems[0], "a-ema.pt could not" in told.value.problems[1]] == [True, True]
     assert [path.name for path in disk.folder.iterdir()] == ["a-state"] and len(disk.slept) == 3
 
 
