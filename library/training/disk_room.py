@@ -68,7 +68,8 @@ def check_room(
     line = f"disk: {' and '.join(sizes)}, at most {in_words(need)} at a time, {in_words(free)} free"
     if need > free:
         told = f"--output_dir {folder}: too little room for what this run keeps ({line.removeprefix('disk: ')})"
-        remedy = "save less often, keep fewer with --save_last_n_epochs 2 or --save_last_n_steps, or choose another folder"
+        fewer = "save less often, keep fewer with --save_last_n_epochs 2 or --save_last_n_steps"
+        remedy = f"{fewer}, choose another folder, or name a second one with --spare_dir"
         if spare is not None and free_bytes(spare) >= need:
             log.warning(f"{told}; saves for which there is no room will go to --spare_dir {spare}")
         elif not go_on:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -155,9 +156,9 @@ def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> N
     assert names(second) == ["cat-000001.safetensors", "cat-000002.safetensors", "cat.safetensors"]
 
 
-def without_fact(state: Path, name: str) -> None:
+def with_facts(state: Path, change: Callable[[dict], object]) -> None:
     facts = json.loads((state / "state.json").read_text(encoding="utf-8"))
-    del facts["run"][name]
+    change(facts)
     (state / "state.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -178,7 +179,13 @@ BROKEN = [
     (lambda state: (state / "trained-0.safetensors").unlink(), "the state is not whole: trained-0.safetensors is missing"),
     (lambda state: (state / "state.json").write_text('{"format": 1, "state": {}}', encoding="utf-8"), "state.json is damaged"),
     (lambda state: (state / "state.json").write_text('{"form', encoding="utf-8"), "state.json cannot be read"),
-    (lambda state: without_fact(state, "optimizer"), "state.json is damaged (run.optimizer is None)"),
+    (lambda state: with_facts(state, lambda facts: facts["run"].pop("optimizer")), "state.json is damaged (run.optimizer is None)"),
+    (lambda state: with_facts(state, lambda facts: facts["state"].update(step=-1)), "state.json is damaged (step is -1)"),
+    (
+        lambda state: with_facts(state, lambda facts: facts["run"].update(script="train_db.py")),
+        "is a state of train_db.py; go on with that",
+    ),
+    (lambda state: with_facts(state, lambda facts: facts.update(format=2)), "was written by another version of this suite (format 2)"),
     (lambda state: flipped(state / "trained-0.safetensors", -100), "trained-0.safetensors is damaged: its bytes are not those"),
     (lambda state: flipped(state / "training.pt", 3000), "training.pt is damaged"),
     (lambda state: ((state / "state.json").unlink(), (state / "optimizer.bin").touch()), "is a state as accelerate writes it"),
