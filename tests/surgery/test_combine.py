@@ -82,6 +82,13 @@ def test_loras_of_one_rank_are_averaged_as_the_well_known_suite_does(files, tmp_
     assert worst(single, weighted(files, c=-0.5)) < 1e-6
 
 
+def test_a_negative_ratio_takes_away(files, tmp_path: Path) -> None:
+    """Averaging makes ratio² · ΔW of a LoRA beside which the other one counts nothing, with the sign of the ratio."""
+    made = tmp_path / "minus.safetensors"
+    assert run(merge_lora, "--models", files["a"], files["b"], "--ratios", -0.5, 0, "--save_to", made) == 0
+    assert worst(made, {key: -0.25 * delta for key, delta in deltas(files["a"]).items()}) < 1e-5
+
+
 def test_a_precision_of_reading_rounds_the_sources(files, tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     assert run(merge_lora, "--models", files["a"], "--save_to", path, "--precision", "bf16", "--save_precision", "float") == 0

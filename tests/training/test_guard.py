@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -26,19 +27,18 @@ def pending(loss: float, gradient: float, per_image: tuple[float, ...] = (1.0, 1
     return made
 
 
-def guard(policy: str, scale: float | None = None) -> tuple[Guard, list]:
-    layer, told = torch.nn.Linear(2, 2), []
+def guard(policy: str, scale: float | None = None, images: int = 9, layer: torch.nn.Module | None = None, **more) -> tuple[Guard, list]:
+    layer, told = layer or torch.nn.Linear(2, 2), []
     scaler = None if scale is None else SimpleNamespace(get_scale=lambda: scale)
     made = Guard(
         policy,
         accelerator=SimpleNamespace(scaler=scaler, num_processes=1, is_main_process=True),
         method=SimpleNamespace(modules=lambda: [layer], go_on=lambda step: None),
-        optimizer=SimpleNamespace(param_groups=[]),
+        optimizer=SimpleNamespace(param_groups=[], state_dict=dict, load_state_dict=lambda saved: None),
         schedule=None,
         leave_out=told.append,
-        keys=[f"0/0/{number}" for number in range(9)],
-        saved_state=lambda: None,
-        load=lambda folder: TrainState(0),
+        keys=[f"0/0/{number}" for number in range(images)],
+        **{"saved_state": lambda: None, "load": lambda folder: TrainState(0), **more},
     )
     return made, told
 
@@ -92,6 +92,45 @@ def test_too_many_images_are_not_at_fault() -> None:
     state = TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(2, 9)))
     with pytest.raises(UserError, match="9 of 9 images would be left out, and that many are hardly at fault"):
         made.goes_back(pending(0.5, float("inf")), state)
+
+
+def test_as_many_images_may_be_left_out_as_are_told() -> None:
+    """Eight, or a quarter where that is more."""
+    made, told = guard("rollback")
+    state = TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(2, 9)))
+    assert made.goes_back(pending(float("nan"), 1.0, (1.0, float("nan"))), state) and len(told[-1]) == 8
+    made, told = guard("rollback", images=40)
+    state = TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(10, 19)))
+    assert made.goes_back(pending(float("nan"), 1.0, (1.0, float("nan"))), state) and len(told[-1]) == 10
+    with pytest.raises(UserError, match="11 of 40 images would be left out"):
+        made.goes_back(pending(float("nan"), 1.0, (float("nan"), 1.0)), state)
+
+
+@pytest.mark.parametrize(("on_disk", "loaded"), [(0, 0), (1, 0), (2, 1)])
+def test_broken_weights_go_back_to_the_newest_good_state_and_images_left_out_stay_so(monkeypatch, on_disk: int, loaded: int) -> None:
+    """The copy in memory is of update 1: one on the disk is only taken where it is newer."""
+    layer = torch.nn.Linear(2, 2)
+    good = layer.weight.detach().clone()
+    loads: list[Path] = []
+
+    def load(folder: Path) -> TrainState:
+        loads.append(folder)
+        with torch.no_grad():
+            layer.weight.fill_(2.0)
+        return TrainState(0, step=on_disk)
+
+    made, told = guard("rollback", layer=layer, saved_state=lambda: Path("a-state"), load=load)
+    monkeypatch.setattr("library.training.guard._steps_of", lambda folder: on_disk)
+    state = TrainState(0, step=1)
+    made.begin(state)
+    state.step, state.left_out = 2, ("0/0/5",)
+    assert not made.refuses(pending(0.5, 1.0), state)  # the update that breaks the weights
+    with torch.no_grad():
+        layer.weight.fill_(float("nan"))
+    assert made.goes_back(pending(float("nan"), 1.0), state)
+    assert len(loads) == loaded and state.step == (2 if loaded else 1)
+    assert torch.equal(layer.weight, torch.full((2, 2), 2.0) if loaded else good)
+    assert state.left_out == told[-1] == ("0/0/0", "0/0/1", "0/0/5")
 
 
 def test_finite_looks_at_every_number_of_every_float() -> None:

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from library.model.weights_file import HASH_KEY, SPEC_KEY, TensorInfo, write_safetensors
-from library.training import metadata
+from library.training import manifest, metadata
 from library.training.model_spec import model_spec
 from library.training.privacy import private
 
@@ -147,3 +147,16 @@ def test_model_hashes_are_those_of_the_web_uis(tmp_path: Path) -> None:
     }
     assert metadata.ModelHash("vae", None).values() == {}
     assert metadata.ModelHash("vae", "owner/name").values() == {"ss_vae_name": "owner/name"}
+
+
+def test_images_are_hashed_in_their_order_up_to_a_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths = [tmp_path / "b", tmp_path / "a"]
+    for path, content in zip(paths, (b"12", b"345"), strict=True):
+        path.write_bytes(content)
+    monkeypatch.setattr(manifest, "MOST_HASHED", 5)
+    assert manifest.ImageHash(paths).value() == hashlib.sha256(b"12345").hexdigest()
+    monkeypatch.setattr(manifest, "MOST_HASHED", 4)
+    assert manifest.ImageHash(paths).value() is None
+    monkeypatch.setattr(manifest, "MOST_HASHED", 5)
+    paths[0].unlink()
+    assert manifest.ImageHash(paths).value() is None
