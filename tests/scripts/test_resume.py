@@ -19,6 +19,8 @@ import train_db
 import train_network
 import train_textual_inversion
 from library.training import loop
+from library.training.event_log import read_events
+from library.training.saved_state import read_own
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -167,6 +169,19 @@ def flipped(path: Path, place: int) -> None:
     content = bytearray(path.read_bytes())
     content[place] ^= 0xFF
     path.write_bytes(content)
+
+
+def test_with_other_images_the_epoch_under_way_begins_again_and_its_loss_is_that_of_what_was_shown(lora, capsys, config: Path) -> None:
+    assert stop_after(4, train_network.main, **lora.options("first", save_state=True)) == 130
+    state = lora.options("first")["output_dir"] / "cat-step00000004-state"
+    config.write_text(config.read_text(encoding="utf-8").replace("flip_aug", "num_repeats = 2\nflip_aug"), encoding="utf-8")
+    capsys.readouterr()
+    second = lora("second", resume=state, max_train_steps=13)
+    assert "buckets are no longer what they were: epoch 1, which was under way, starts again" in capsys.readouterr().err
+    lines = [line for line in read_events(second / "events.jsonl") if line["session"] == read_own(state).state.session]
+    losses = [line["loss/current"] for line in lines if line["event"] == "update"]
+    (epoch,) = [line["loss/epoch"] for line in lines if line["event"] == "epoch"]
+    assert len(losses) == 9 and epoch == pytest.approx(sum(losses) / 9)
 
 
 def longer(path: Path) -> None:
