@@ -52,6 +52,23 @@ def split_tags(caption: str) -> list[str]:
     return [tag for tag in (part.strip() for part in caption.split(",")) if tag]
 
 
+def brackets_hold_commas(caption: str) -> bool:
+    """Whether a pair of brackets begins in one tag and ends in another, so that moving or dropping tags tears it apart."""
+    opened: dict[str, list[int]] = {")": [], "]": []}
+    tag = 0
+    signs = iter(caption)
+    for sign in signs:
+        if sign == "\\":
+            next(signs, None)  # what follows is a plain sign
+        elif sign == ",":
+            tag += 1
+        elif sign in "([":
+            opened[")" if sign == "(" else "]"].append(tag)
+        elif sign in opened and opened[sign] and opened[sign].pop() != tag:
+            return True
+    return False
+
+
 def tags_in_warmup(count: int, settings: SubsetOptions, position: Position) -> int:
     """How many of `count` tags are shown: from token_warmup_min at update 0 in a straight line to all at token_warmup_step.
 

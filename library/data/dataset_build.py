@@ -142,8 +142,8 @@ def _dataset(
     named_here = [_converted(one) for one in tables]  # type: ignore[union-attr]
     if len({"metadata_file" in own for own in named_here}) > 1:
         faults.append(
-            f"{place} mixes subsets with and without metadata_file; put the two kinds under two [[datasets]]"
-            f" (with: {_numbers(named_here, True)}; without: {_numbers(named_here, False)})"
+            f"{place} mixes subsets with metadata_file ({_numbers(named_here, True)}) and without ({_numbers(named_here, False)});"
+            " put the two kinds under two [[datasets]]"
         )
     subsets: list[SubsetOptions] = []
     seen: dict[object, int] = {}

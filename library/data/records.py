@@ -149,6 +149,9 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
         remedy = "their images are trained with no text; write one, or delete the files to use class_tokens"
         report.findings.append(Finding(WARNING, line, remedy, tuple(empty)))
+    if without and subset.class_tokens is not None and not split_tags(subset.class_tokens):
+        line = f"{subset.place}: class_tokens is empty, so {counted(len(without), 'image has', 'images have')} no text to be trained with"
+        report.findings.append(Finding(WARNING, line, "write what they show, if that is not meant", tuple(map(str, without))))
     if without:
         _tell_missing(subset, images, without, names, report)
     return found

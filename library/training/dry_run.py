@@ -13,7 +13,7 @@ from library.console import log
 from library.data.blueprint import DatasetBlueprint
 from library.data.bucket_facts import BucketFacts, bucket_facts, bucket_findings
 from library.data.buckets import FilledData
-from library.data.captions import RewriteCaption
+from library.data.captions import RewriteCaption, brackets_hold_commas
 from library.data.findings import ERROR, LEVELS, NOTE, WARNING, Finding
 from library.data.inspection import inspect as inspect_data
 from library.data.records import Scan, survey
@@ -187,6 +187,8 @@ def _of_own(options: Script, facts: ModelFacts | None, attempt: _Attempts, look_
 def _caption_findings(options: Script, filled: FilledData, facts: ModelFacts | None, rewrite: RewriteCaption | None) -> Iterator[Finding]:
     if rewrite is not None:
         return  # templates take the place of captions
+    if values_of(options).get("weighted_captions"):
+        yield from _torn_brackets(filled)
     long = long_captions(options, (record.caption for record in filled.records), facts.version if facts else None)
     if long:
         shown = "; ".join(f"“{caption[:40]}…” loses “{lost[:60]}{'…' if len(lost) > 60 else ''}”" for caption, lost in long[:3])
@@ -195,6 +197,17 @@ def _caption_findings(options: Script, filled: FilledData, facts: ModelFacts | N
         room = values_of(options)["max_token_length"] or 75
         files = tuple(f"{caption} ▸ loses: {lost}" for caption, lost in long)
         yield Finding(WARNING, f"--max_token_length {room}: {which} longer: {shown}{more}", remedy_of_length(room), files)
+
+
+def _torn_brackets(filled: FilledData) -> Iterator[Finding]:
+    rules = ("shuffle_caption", "caption_tag_dropout_rate", "token_warmup_step")
+    moved = {record.path: record.caption for record in filled.records if any(getattr(record.subset, rule) for rule in rules)}
+    torn = {path: caption for path, caption in moved.items() if brackets_hold_commas(caption)}
+    if torn:
+        which = f"{counted(len(torn), 'caption has', 'captions have')} a comma inside brackets, which tags that move tear apart"
+        files = tuple(f"{path}: {caption}" for path, caption in torn.items())
+        remedy = "give each tag brackets of its own: (red:1.2), (blue:1.2)"
+        yield Finding(WARNING, f"{which}: “{next(iter(torn.values()))[:60]}…”", remedy, files)
 
 
 def _plan_findings(inputs: Inputs) -> Iterator[Finding]:

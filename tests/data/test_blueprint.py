@@ -139,7 +139,7 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
         ("set.toml: datasets[1].subsets[0].image_dir", "\\t is a tab"),
         ("set.toml: datasets[1].subsets[0].caption_dropout_rate", "1.5; expected a number from 0 to 1"),
         ("set.toml: datasets[1].subsets[0].caption_extension", 'caption_extension = ".txt"'),
-        ("set.toml: datasets[1] mixes subsets", "with: subsets[1]; without: subsets[0], subsets[2]"),
+        ("set.toml: datasets[1] mixes subsets", "(subsets[1]) and without (subsets[0], subsets[2]); put the two kinds"),
         ("set.toml: datasets[1].subsets[1].metadata_file", "use fine_tune.py or train_network.py"),
         ("set.toml: datasets[1].subsets[1].is_reg", "contradicts metadata_file"),
         ("set.toml: datasets[1].subsets[1].metadata_file", f"does not exist; did you mean '{folder / 'meta.json'}'?"),

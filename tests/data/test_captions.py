@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from library.data.blueprint import SubsetOptions
-from library.data.captions import Position, draw_caption, tags_in_warmup
+from library.data.captions import Position, brackets_hold_commas, draw_caption, tags_in_warmup
 
 TEXT = "shs dog, sitting,  on grass ,blue sky"
 
@@ -108,3 +108,19 @@ def test_warm_up_shows_the_first_tags_before_they_are_shuffled() -> None:
     settings = SubsetOptions(shuffle_caption=True, token_warmup_min=1, token_warmup_step=100)
     seen = draws(settings, 400, Position(update=34))
     assert seen.keys() == {"shs dog, sitting", "sitting, shs dog"}
+
+
+@pytest.mark.parametrize(
+    ("caption", "torn"),
+    [
+        ("(red, blue:1.2), c", True),
+        ("a, [b, (c:1.1)]", True),
+        ("(red:1.2), [blue], ((c))", False),
+        (r"a \(b, c\), (d)", False),  # plain signs
+        ("a :(, b", False),  # nothing closes it
+        ("a), (b", False),
+        ("([a), b]", True),
+    ],
+)
+def test_brackets_that_tags_tear_apart_are_found(caption: str, torn: bool) -> None:
+    assert brackets_hold_commas(caption) == torn

@@ -210,3 +210,9 @@ def test_an_image_of_two_datasets_is_told_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         scan(read(tmp_path, text))
     assert len(caught.value.problems) == 1
+
+
+def test_empty_class_tokens_are_told_and_allowed(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/a.png", (128, 128))
+    (finding,) = scanned(tmp_path, "class_tokens = ' '").findings
+    assert "class_tokens is empty, so 1 image has no text to be trained with" in finding

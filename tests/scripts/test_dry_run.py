@@ -293,3 +293,12 @@ def test_a_caption_without_commas_does_not_fill_the_lists_of_tags(
     shown = ("word " * 12).rstrip()[:59] + "… 1"
     assert shown in capsys.readouterr().out.replace("</b>", "").replace("<b>", "")
     assert max(map(len, re.findall(r'<span class="tag">(.*?)</span>', page.read_text(encoding="utf-8")))) < 80
+
+
+def test_brackets_around_several_tags_are_told_where_tags_move(
+    images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (images / "0.txt").write_text("my-word, (red, blue:1.2)", encoding="utf-8")
+    for subset, weighted, told in ((SUBSET, True, 1), (SUBSET, False, 0), (SUBSET.replace("shuffle_caption = true", ""), True, 0)):
+        assert dry(described(tmp_path, images, subset), tiny_v1, tmp_path / "out", weighted_captions=weighted) == 0
+        assert capsys.readouterr().out.count("1 caption has a comma inside brackets") == told
