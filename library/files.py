@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import unicodedata
 import uuid
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ _TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.
 def is_image(path: Path) -> bool:
     """Whether the name ends like an image's, in any letter case, and is not hidden (a Mac writes `._a.png` beside a.png)."""
     return path.suffix.lower() in IMAGE_EXTENSIONS and not path.name.startswith(".")
+
+
+def composed(name: str) -> str:
+    """The name with each Hangul syllable and accented letter as one sign (NFC), of which a Mac may make several."""
+    return unicodedata.normalize("NFC", name)
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:

@@ -15,7 +15,7 @@ from library.data.dataset_build import command_line_values, dataset_options, idl
 from library.data.dataset_keys import DATASET, KEYS, NotAccepted
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import is_image, list_images
+from library.files import composed, is_image, list_images
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
     for image in images:
         for whole in (image.relative_to(image_dir), image, image.absolute()):
             for name in {whole.as_posix(), whole.with_suffix("").as_posix()}:
-                found = table.setdefault(name, [])
+                found = table.setdefault(composed(name), [])
                 if image not in found:
                     found.append(image)
     return table
@@ -166,7 +166,7 @@ def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
 
 def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], listed: dict[Path, dict[str, Path]]) -> Path | None:
     """The image that a key names; of a.jpg and a.png the first by name. `listed` remembers folders, of which each is read once."""
-    found = on_disk.get(_slashes(key))
+    found = on_disk.get(composed(_slashes(key)))
     if found:
         return found[0]
     path = Path(key)
@@ -179,8 +179,8 @@ def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], l
             beside = sorted(filter(is_image, path.parent.iterdir()), reverse=True)
         except OSError:
             beside = []
-        listed[path.parent] = {one.name[: -len(one.suffix)]: one for one in beside}  # the first by name is written last
-    return listed[path.parent].get(path.name)
+        listed[path.parent] = {composed(one.name[: -len(one.suffix)]): one for one in beside}  # the first by name is written last
+    return listed[path.parent].get(composed(path.name))
 
 
 def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from library.data.image_headers import Header, Unreadable, read_header
 from library.data.scan_index import ScanIndex
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import IMAGE_EXTENSIONS, is_image
+from library.files import IMAGE_EXTENSIONS, composed, is_image
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
 # Files that tools leave beside images and that are no captions.
@@ -157,17 +157,17 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     return found
 
 
-def caption_files(images: Iterable[Path], extension: str, names: Iterable[str]) -> Iterator[Path | None]:
-    """For each image the caption file beside it, of those in `names`: `<stem><extension>` in letters of any case where the file system
-    takes them for the same; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
-    known = {os.path.normcase(name): name for name in names}
+def caption_files(images: Iterable[Path], extension: str, names: Collection[str]) -> Iterator[Path | None]:
+    """For each image the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where the file system
+    takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
+    known = {os.path.normcase(composed(name)): name for name in names} | {name: name for name in names}
     for image in images:
         stems = [image.stem]
         head, *numbers = image.stem.rsplit("_", 4)
         if len(numbers) == 4 and all(number.isdigit() for number in numbers):
             stems.append(head)
-        found = (known.get(os.path.normcase(stem + extension)) for stem in stems)
-        yield next((image.with_name(name) for name in found if name is not None), None)
+        wanted = (name for stem in stems for name in (stem + extension, os.path.normcase(composed(stem + extension))))
+        yield next((image.with_name(known[name]) for name in wanted if name in known), None)
 
 
 def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path], names: Iterable[str], report: _Report) -> None:

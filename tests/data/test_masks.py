@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -175,3 +176,9 @@ def test_a_mask_of_another_size_has_the_shape_of_its_image_up_to_a_pixel(tmp_pat
     pictures(tmp_path / "masks", "a.png", (50, 31))
     (line,) = problems(tmp_path, keys)
     assert "a.png is 50×31 and a.png is 97×64" in line
+
+
+def test_a_mask_fits_whether_its_name_is_composed_or_not(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", unicodedata.normalize("NFD", "강아지.png"))
+    pictures(tmp_path / "masks", unicodedata.normalize("NFC", "강아지.png"))
+    assert filled(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'").records[0].mask

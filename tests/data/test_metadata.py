@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,13 @@ def test_images_that_were_not_prepared_are_named_where_the_sizes_are_to_come_fro
     with pytest.raises(UserError, match=r"no train_resolution for 1 of 3 images \(02\.png\)") as caught:
         from_metadata(tmp_path / "img", write(tmp_path / "m.json", table), 1, {})
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("full_path", [True, False])
+def test_keys_fit_whether_names_are_composed_or_not(tmp_path: Path, full_path: bool) -> None:
+    """A Mac's file names and a metadata file made elsewhere, and the other way round."""
+    images = [photo(tmp_path / "img" / unicodedata.normalize(form, f"강아지{form}.png")) for form in ("NFC", "NFD")]
+    keys = [unicodedata.normalize(form, f"강아지{other}") for form, other in (("NFD", "NFC"), ("NFC", "NFD"))]
+    table = {(tmp_path / "img" / key).as_posix() if full_path else key: {"caption": key} for key in keys}
+    entries, findings = read_metadata(write(tmp_path / "m.json", table), None if full_path else tmp_path / "img")
+    assert [entry.path for entry in entries] == images and findings == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -216,3 +217,12 @@ def test_empty_class_tokens_are_told_and_allowed(tmp_path: Path) -> None:
     photo(tmp_path / "dog/a.png", (128, 128))
     (finding,) = scanned(tmp_path, "class_tokens = ' '").findings
     assert "class_tokens is empty, so 1 image has no text to be trained with" in finding
+
+
+def test_caption_is_found_whether_its_name_is_composed_or_not(tmp_path: Path) -> None:
+    """Macs write 강 in two or three signs, other systems in one."""
+    photo(tmp_path / "dog" / unicodedata.normalize("NFD", "강아지.png"), (128, 128))
+    write(tmp_path / "dog" / unicodedata.normalize("NFC", "강아지.caption"), "a dog")
+    photo(tmp_path / "dog" / unicodedata.normalize("NFC", "が.png"), (128, 128))
+    write(tmp_path / "dog" / unicodedata.normalize("NFD", "が.caption"), "a cat")
+    assert sorted(record.caption for record in scanned(tmp_path, "").records) == ["a cat", "a dog"]
