@@ -67,6 +67,7 @@ class DataOptions:
         None,
         "Crop around the face, at 1/a to 1/b of the image, given as a,b such as 2.0,4.0. For images whose file names hold the "
         "face position.",
+        also_numbers=True,
     )
     random_crop: bool = opt(False, "Crop at a random place instead of the centre. Not together with --cache_latents.")
     conditioning_data_dir: str | None = opt(

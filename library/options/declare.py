@@ -28,7 +28,7 @@ class Option:
     at_least: float | None = None
     at_most: float | None = None
     secret: bool = False
-    also_numbers: bool = False  # a text whose TOML form may be a number or a list of numbers (resolution)
+    also_numbers: bool = False  # a text whose TOML form may be a number or a list of numbers (resolution, face_crop_aug_range)
     positional: bool = False  # a tool's word without a flag; in the order of declaration, always needed
     also_fraction: bool = False  # a whole number, or a share of the run between 0 and 1
 

@@ -118,7 +118,7 @@ def _chosen(option: Option, value: Any) -> Any:
 
 def _is_numbers(value: Any) -> bool:
     parts = value if isinstance(value, list) else [value]
-    return bool(parts) and all(isinstance(part, int) and not isinstance(part, bool) for part in parts)
+    return bool(parts) and all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts)
 
 
 def _reads_as(option: Option, text: str) -> bool:

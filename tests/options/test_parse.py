@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
+from library.options.declare import values_of
 from library.options.parse import parse
 from library.options.scripts import FineTune, TrainNetwork
 
@@ -106,6 +107,15 @@ def test_all_faults_of_command_line_and_file_are_told_at_once(config) -> None:
         ("--network-dim 3", "--network-dim: unknown option; did you mean --network_dim?"),
         ("-seed 3", "-seed: unknown option; did you mean --seed?"),
         ("—seed 3", "—seed: unknown option; did you mean --seed?"),
+        (
+            "--batch_size 3",
+            "--batch_size: unknown option; it is a key of a dataset config (--dataset_config); here it is --train_batch_size",
+        ),
+        (
+            "--class_tokens dog",
+            "--class_tokens: unknown option; it is a key of a dataset config (--dataset_config); without one the names of folders say it, "
+            "such as '10_shs dog'",
+        ),
         ("--zzzz", "--zzzz: unknown option; --help lists all options"),
         ("--learning_rate 0,0001", "--learning_rate: expected a number, at least 0, not '0,0001'; write 0.0001, with a point"),
         ("--learning_rate nan", "--learning_rate: expected a number, at least 0, not 'nan'"),
@@ -130,12 +140,19 @@ def test_a_fault_on_the_command_line_is_told_with_its_remedy(argv: str, message:
         ("network_args = 'a=1'", "expected a list, not 'a=1'; write network_args = [\"a=1\"]"),
         ("output_name = 3", 'expected text, not 3; put it in quotation marks: output_name = "3"'),
         ("max_train_steps = 'none'", "expected a whole number, at least 1, not 'none', which is text"),
+        ("batch_size = 3", "unknown option; it is a key of a dataset config (--dataset_config); here it is train_batch_size"),
         ("config_file = 'x'", "belongs on the command line, not in the file"),
     ],
 )
 def test_a_fault_in_the_file_is_told_with_its_key_and_remedy(config, line: str, message: str) -> None:
     file = config(line)
     assert problems("--config_file", file) == (f"--config_file {file}, key {line.split()[0]}: {message}",)
+
+
+def test_sizes_and_ranges_may_be_lists_in_the_file(config) -> None:
+    options = parse(TrainNetwork, ["--config_file", config("resolution = [512, 768]\nface_crop_aug_range = [2.0, 4.5]\n")])
+    values = values_of(options)
+    assert values["resolution"] == "512,768" and values["face_crop_aug_range"] == "2.0,4.5"
 
 
 def test_an_option_of_other_scripts_is_told_as_theirs(config) -> None:
