@@ -57,6 +57,7 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
     own, below = folder_contents(parent)
     found: list[SubsetOptions] = []
     left_out: list[str] = []
+    misnamed = False
     for name, images in below.items():
         match = _NAME.fullmatch(name)
         repeats = int(match[1]) if match else 0
@@ -64,11 +65,15 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
             found.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
         elif images or match:
             left_out.append(f"'{name}' ({_reason(bool(match), repeats, images)})")
+            misnamed |= bool(images)
     if not found:
         faults.append(f"{flag}: {_nothing(parent, flag, own, below, left_out)}")
         return []
     if left_out:
-        findings.append(f"{flag}: left out: {named(left_out)}; rename them to <repeats>_<name>, such as '10_shs dog', to train on them")
+        remedy = (
+            "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else "put images (.png .jpg .jpeg .webp .bmp) into them"
+        )
+        findings.append(f"{flag}: left out: {named(left_out)}; {remedy} to train on them")
     if own:
         findings.append(
             f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"

@@ -109,6 +109,8 @@ def reason_of(fault: Exception) -> str:
         return "is no image, or of a kind that cannot be read"
     if name == "DecompressionBombError":
         return "is larger than 178 million pixels"
+    if isinstance(fault, OSError) and fault.errno is not None:  # the system's, not PIL's
+        return f"cannot be opened ({fault.strerror})"
     text = str(fault)
     if "truncated" in text.lower() or "unrecognized data stream" in text.lower():
         return f"is cut short ({text})"

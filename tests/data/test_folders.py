@@ -92,3 +92,10 @@ def test_bucket_options_without_buckets_are_told_as_flags(tmp_path: Path) -> Non
     assert blueprint.findings == (
         "--train_data_dir: --bucket_no_upscale can do nothing without buckets; set --enable_bucket, or take it out",
     )
+
+
+def test_empty_folders_beside_others_are_told_to_be_filled_not_renamed(tmp_path: Path) -> None:
+    photos(tmp_path / "train/10_shs dog", 1)
+    (tmp_path / "train/5_cat").mkdir()
+    (finding,) = from_folders(tmp_path / "train", None, SIZE).findings
+    assert "left out: '5_cat' (no images); put images" in finding

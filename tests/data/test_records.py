@@ -226,3 +226,13 @@ def test_caption_is_found_whether_its_name_is_composed_or_not(tmp_path: Path) ->
     photo(tmp_path / "dog" / unicodedata.normalize("NFC", "が.png"), (128, 128))
     write(tmp_path / "dog" / unicodedata.normalize("NFD", "が.caption"), "a cat")
     assert sorted(record.caption for record in scanned(tmp_path, "").records) == ["a cat", "a dog"]
+
+
+def test_a_link_that_leads_nowhere_is_not_told_as_damage(tmp_path: Path) -> None:
+    photo(tmp_path / "dog/a.png")
+    try:
+        (tmp_path / "dog/b.png").symlink_to("gone.png")
+    except OSError:
+        pytest.skip("no right to make links here")
+    (line,) = refused(tmp_path, "class_tokens = 'x'")
+    assert "b.png: cannot be opened (" in line and "damaged" not in line
