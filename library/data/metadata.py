@@ -229,7 +229,8 @@ def _train_resolution(value: Mapping) -> tuple[int, int] | None:  # type: ignore
 def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[Path]], folder_key: str) -> str:
     first = missing[0] if missing else ""
     if image_dir is None:
-        return f" (first: '{first}'); its keys are not full paths: add image_dir = '…', the folder they are relative to"
+        added = folder_key if folder_key.startswith("--") else f"{folder_key} = '…'"
+        return f" (first: '{first}'); if its keys are not full paths, add {added} with the folder they are relative to"
     if not on_disk:
         return f": '{image_dir}' and its folders hold no images"
     folded = {name.lower(): name for name in on_disk}

@@ -20,7 +20,8 @@ class DataOptions:
         None,
         "Without --dataset_config: the folder that holds the image folders, each named <repeats>_<identifier> <class>, such as "
         "'10_shs dog'. "
-        "It is the parent, not the folder with the images. With --in_json: the folder with the images.",
+        "It is the parent, not the folder with the images. With --in_json: the folder with the images, needed unless it names "
+        "them by full paths.",
     )
     resolution: str | None = opt(
         None,

@@ -16,7 +16,7 @@ def data_source(given: Given) -> Iterator[str]:
     if given.dataset_config is not None:
         return  # data_remarks tells of the others
     old = [field for field in OLD_FORM if getattr(given, field) is not None]
-    if given.train_data_dir is None:
+    if given.train_data_dir is None and given.in_json is None:  # a metadata file may name its images by full path
         reason = f"; {given.at(old[0])} alone is not enough" if old else ""
         yield f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}"
     elif given.reg_data_dir is not None and given.in_json is not None:

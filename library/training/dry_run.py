@@ -88,7 +88,8 @@ def _names_images(values: dict[str, Any]) -> bool:
     """Whether there is anything to read; what is missing has been told then."""
     if values["dataset_class"] is not None:
         return False
-    named = values["dataset_config"] if values["dataset_config"] is not None else values["train_data_dir"]
+    sources = (values["dataset_config"], values["train_data_dir"], values.get("in_json"))
+    named = next((source for source in sources if source is not None), None)
     return named is not None and Path(named).exists() and (values["dataset_config"] is not None or _old_form_is_whole(values))
 
 

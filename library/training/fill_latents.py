@@ -31,7 +31,7 @@ def fill_cache(options: CacheLatents) -> None:
     values = values_of(options)
     if values["dataset_class"] is not None:
         raise UserError("--dataset_class: a class gives its batches itself, there are no images to make latents of; leave it out")
-    if values["dataset_config"] is None and values["train_data_dir"] is None:
+    if all(values.get(source) is None for source in ("dataset_config", "train_data_dir", "in_json")):
         raise UserError("--dataset_config or --train_data_dir is missing: one of them has to name the training images")
     model = values["vae"] or values["pretrained_model_name_or_path"]
     if model is None and not values["remove"]:

@@ -157,3 +157,11 @@ def test_keys_fit_whether_names_are_composed_or_not(tmp_path: Path, full_path: b
     table = {(tmp_path / "img" / key).as_posix() if full_path else key: {"caption": key} for key in keys}
     entries, findings = read_metadata(write(tmp_path / "m.json", table), None if full_path else tmp_path / "img")
     assert [entry.path for entry in entries] == images and findings == []
+
+
+def test_old_form_needs_no_folder_for_full_paths(tmp_path: Path) -> None:
+    image = photo(tmp_path / "img/a.jpg")
+    file = write(tmp_path / "m.json", {str(image.with_suffix("")): {"caption": "x"}})
+    assert [record.path for record in scan(from_metadata(None, file, 1, {"resolution": "64"})).records] == [image]
+    with pytest.raises(UserError, match="if its keys are not full paths, add --train_data_dir with the folder"):
+        scan(from_metadata(None, write(tmp_path / "m.json", {"a": {"caption": "x"}}), 1, {"resolution": "64"}))

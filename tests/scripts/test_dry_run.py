@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import fine_tune
 import train_network
 import train_textual_inversion
 from library.data.draws import Draws
@@ -302,3 +303,13 @@ def test_brackets_around_several_tags_are_told_where_tags_move(
     for subset, weighted, told in ((SUBSET, True, 1), (SUBSET, False, 0), (SUBSET.replace("shuffle_caption = true", ""), True, 0)):
         assert dry(described(tmp_path, images, subset), tiny_v1, tmp_path / "out", weighted_captions=weighted) == 0
         assert capsys.readouterr().out.count("1 caption has a comma inside brackets") == told
+
+
+def test_a_metadata_file_with_full_paths_is_enough_and_is_read(
+    images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    meta = tmp_path / "meta.json"
+    meta.write_text(json.dumps({(images / str(n)).as_posix(): {"tags": "a, b"} for n in range(6)}), encoding="utf-8")
+    options = {"dataset_config": None, "in_json": meta, "resolution": 64}
+    assert dry(tmp_path, tiny_v1, tmp_path / "out", fine_tune.main, **options) == 0
+    assert "6 images, 6 an epoch with repeats" in capsys.readouterr().out
