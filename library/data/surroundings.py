@@ -56,7 +56,8 @@ def other_files(folder: Path) -> str:
     """What a folder without images holds, in a few words."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
-        endings = Counter(Path(entry.name).suffix.lower() or "without ending" for entry in entries if entry.is_file())
+    files = [entry.name for entry in entries if entry.is_file()]
+    endings = Counter("hidden" if name.startswith(".") else Path(name).suffix.lower() or "without ending" for name in files)
     folders = [entry.name for entry in entries if entry.is_dir()]
     if not endings and folders:
         return f"it holds nothing but {counted(len(folders), 'folder')}: {named(folders)}"

@@ -222,6 +222,13 @@ def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
     assert "holds no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
 
 
+def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
+    (folder / "mac").mkdir()
+    (folder / "mac/._a.png").write_bytes(b"a Mac's note")
+    (line,) = faults(folder, ONE.replace("HERE/dog", "HERE/mac").format("resolution = 512", ""))
+    assert "holds no images (.png .jpg .jpeg .webp .bmp): it holds 1 hidden file" in line
+
+
 def test_script_for_metadata_only_refuses_folders(folder: Path) -> None:
     (line,) = faults(folder, ONE.format("resolution = 512", ""), forms=frozenset({METADATA}))
     assert "trains from metadata files only" in line and "train_db.py or train_network.py" in line
