@@ -222,6 +222,19 @@ def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
     assert "holds no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("resolution = 512\n" + ONE.format("", ""), "resolution cannot stand here; it belongs under [[datasets]] or [general]"),
+        (ONE.format("resolution = [512, 0]", ""), "resolution is [512, 0]"),
+        (ONE.format("resolution = 512", "face_crop_aug_range = [0.5, 2.0]"), "both at least 1"),
+    ],
+)
+def test_one_fault_is_told_once(folder: Path, text: str, words: str) -> None:
+    (line,) = faults(folder, text)
+    assert words in line
+
+
 def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
     (folder / "mac").mkdir()
     (folder / "mac/._a.png").write_bytes(b"a Mac's note")

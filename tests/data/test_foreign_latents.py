@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ import torch
 
 from library.data.buckets import Placement
 from library.data.latent_build import look
-from library.data.latent_files import cache_file, crop_ltrb, read_latents
-from library.data.latent_plan import NEW, NO_MIRROR, OLDER, OTHER_CROP, tell
+from library.data.latent_cache import LatentCache
+from library.data.latent_files import cache_file, crop_ltrb, read_foreign, read_latents
+from library.data.latent_plan import NEW, NO_MIRROR, OLDER, OTHER_CROP, Kept, tell
 from tests.data.latent_material import RULES, foreign, made, read, reasons
 from tests.data.material import photo
 from tests.listening import Heard
@@ -79,3 +81,21 @@ def test_our_files_are_read_by_programs_of_that_layout(folder: Path) -> None:
 def test_crop_is_told_in_pixels_of_the_image() -> None:
     assert crop_ltrb((1000, 500), Placement((512, 512), (1024, 512))) == (250, 0, 750, 500)
     assert crop_ltrb((64, 64), Placement((64, 64), (64, 64))) == (0, 0, 64, 64)
+
+
+def test_a_mirror_file_of_another_size_is_no_mirror_image(folder: Path) -> None:
+    cat = folder / "cat"
+    for name, size in (("00", (8, 8)), ("01", (16, 8))):
+        foreign(cat, f"{name}.npz")
+        foreign(cat, f"{name}_flip.npz", size)
+    assert read_foreign(cat / "00.npz").mirrored and not read_foreign(cat / "01.npz").mirrored
+
+
+def test_only_latents_made_beforehand_bring_their_mirror_image_along(folder: Path) -> None:
+    """Of a file of our own the mirror image is shown where flip_aug asks for it, whatever else the file holds."""
+    data = read(folder)
+    data = replace(data, records=tuple(replace(record, train_resolution=(64, 64)) for record in data.records))
+    for prepared in (True, False):
+        kept = Kept(folder / "x.npz", mirrored=True, bound=True, prepared=prepared)
+        cache = LatentCache(data, [0] * len(data.records), {0: kept}, {})
+        assert any(cache.flipped(0, seed) for seed in range(20)) == prepared

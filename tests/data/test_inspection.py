@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from library.data.bucket_facts import bucket_facts, bucket_findings, cut, enlargement
 from library.data.buckets import Placement, fill
@@ -131,3 +133,20 @@ def test_batches_half_full_and_images_that_are_small_already_are_not_told_of_aga
     scan = survey(read(tmp_path, text), ScanIndex()).checked()
     assert "4 images with a side under 128 px" in scan.findings[0]
     assert list(bucket_findings(fill(scan), bucket_facts(fill(scan)))) == []
+
+
+def test_flat_images_are_told_as_such_and_not_as_copies_of_each_other(dog: Path) -> None:
+    for name, colour in (("a", (200, 0, 0)), ("b", (200, 0, 4))):
+        Image.new("RGB", (160, 160), colour).save(dog / f"{name}.png")
+    faint = np.full((160, 160, 3), 100, np.uint8)
+    faint[:80] = 112  # little to see, but something
+    Image.fromarray(faint).save(dog / "c.png")
+    (finding,) = found(dog.parent)
+    assert "2 images of a single colour: a.png, b.png" in finding.text
+
+
+def test_any_transparency_is_told(dog: Path) -> None:
+    pixels = np.dstack([np.asarray(picture(9, (160, 160))), np.full((160, 160), 250, np.uint8)])
+    Image.fromarray(pixels).save(dog / "a.png")
+    (finding,) = found(dog.parent)
+    assert "1 image with transparent parts" in finding.text

@@ -79,6 +79,7 @@ def test_dots_in_names_are_no_extensions(tmp_path: Path) -> None:
         ({"00": {}}, 'neither "caption" nor "tags"'),
         ({"00": "a dog"}, 'expected {"caption"'),
         ({"00": {"caption": 3}}, '"caption" is not text'),
+        ({"00": {"caption": "a", "train_resolution": [64, 60]}}, "both sides have to be multiples of 8"),
         ({"00": {"caption": "a", "train_resolution": [1]}}, '"train_resolution" is [1]; expected [width, height]'),
     ],
 )

@@ -169,3 +169,14 @@ def test_an_image_takes_well_under_two_kilobytes() -> None:
     # pathlib interns names, and Python's table of those doubles at some moment that what ran before decides: at most once in two
     each = min(bytes_an_image("image"), bytes_an_image("photo"))
     assert each < 1200, f"{each:.0f} bytes"
+
+
+def test_a_file_of_another_length_is_read_anew_even_with_the_old_time(folder: Path, opened: list[str]) -> None:
+    scan(blueprint(folder))
+    caption = folder / "005.txt"
+    before = caption.stat()
+    caption.write_text("a cat and a dog and a bird", encoding="utf-8")
+    os.utime(caption, ns=(before.st_atime_ns, before.st_mtime_ns))
+    opened.clear()
+    assert "a cat and a dog and a bird" in {record.caption for record in scan(blueprint(folder)).records}
+    assert opened == ["005.txt"]

@@ -95,3 +95,13 @@ def test_a_share_that_leaves_nothing_to_train_is_refused(tmp_path: Path) -> None
     photos(tmp_path / "a", 3)
     with pytest.raises(UserError, match="leaves none to train on"):
         split_validation(scanned(tmp_path, subset(tmp_path / "a", "validation_split = 1.0")))
+
+
+def test_an_image_that_is_a_regularization_image_too_stays_one(tmp_path: Path) -> None:
+    photos(tmp_path / "a", 4)
+    again = subset(tmp_path / "a", "is_reg = true")
+    photos(tmp_path / "b", 1)
+    reg_of_all = scanned(tmp_path, subset(tmp_path / "a", "validation_split = 0.5"), subset(tmp_path / "b") + again)
+    train, apart = split_validation(reg_of_all)
+    assert apart is not None and len(names(apart)) == 2
+    assert sum(record.subset.is_reg for record in train.records) == 4

@@ -263,6 +263,30 @@ def test_what_is_shown_is_what_the_loader_makes(images: Path, tmp_path: Path) ->
     assert len({draws.caption(request) for request in requests}) > 12
 
 
+def test_a_crop_beside_the_middle_stands_in_its_place_mirrored_or_not(tmp_path: Path) -> None:
+    from library.data.sampler import EpochSampler
+    from tests.data.material import filled
+
+    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (128, 1, 3))
+    (tmp_path / "dog").mkdir()
+    Image.fromarray(ramp).save(tmp_path / "dog/ramp.png")
+    keys = "class_tokens = 'x'\nflip_aug = true\nrandom_crop = true"
+    text = f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\n{keys}\n"
+    sampler = EpochSampler(filled(tmp_path, text), 1)
+    draws = Draws(sampler.filled, sampler, lambda caption, rng: caption, 1, 1)
+    mirrored = set()
+    for epoch in range(8):
+        ((request,),) = sampler.epoch(epoch)
+        shown = draws.with_surroundings(request, 256).astype(int)[64, :, 0]
+        fits = []
+        for whole in (ramp[64, :, 0], ramp[64, ::-1, 0]):
+            near = (np.abs(shown - whole) <= 2) | (np.abs(shown - whole * 0.35) <= 2)
+            fits.append(int(near.sum()) >= 254)  # all but the two columns of the frame
+        assert any(fits)
+        mirrored.add(fits[1])
+    assert mirrored == {True, False}
+
+
 def test_surroundings_are_dark_and_the_crop_stands_in_its_place(tmp_path: Path) -> None:
     from library.data.sampler import EpochSampler
     from tests.data.material import filled
