@@ -169,6 +169,8 @@ ONE = "[[datasets]]\n{}\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tok
         ("resolution = 512\nenable_bucket = true\nmax_bucket_reso = 1000", "nearest: 960 or 1024"),
         ("resolution = 512\nenable_bucket = true\nbucket_reso_steps = 20", "bucket_reso_steps 20 is not divisible by 8"),
         ("resolution = 128\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 128×128"),
+        ("resolution = [512, 192]\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 512×192"),
+        ("resolution = [512, 1536]\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side of resolution 512×1536"),
         ("resolution = 1536\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side"),
         ("resolution = 48\nenable_bucket = true\nbucket_no_upscale = true", "smaller than one step"),
     ],
