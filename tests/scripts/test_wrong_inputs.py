@@ -159,7 +159,6 @@ CASES = (
     ),
     Case("half a model", ("half.safetensors",), names=other_model("half.safetensors"), spoil=half_a_model),
     Case("options that contradict", ("--network_train_unet_only",), ("--network_train_unet_only", "--network_train_text_encoder_only")),
-    Case("two ways to name the images", ("--train_data_dir", "--dataset_config"), ("--train_data_dir", "images")),
     Case("caching with changing colours", ("color_aug", "cache_latents"), ("--cache_latents", "--color_aug")),
     Case(
         "the same said in the config",
