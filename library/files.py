@@ -15,6 +15,8 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from library.renaming import flush_file, flush_folder, patiently, put_in_place
+
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _LEFT_OVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)(\.[a-z]+)?")  # the names that the two functions below give
 _TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, which checks nothing but how far it got
@@ -54,12 +56,12 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
         mode = temporary.stat().st_mode
         temporary.unlink()
         yield temporary
-        with temporary.open("rb+") as written:
-            os.fsync(written.fileno())
+        flush_file(temporary)
         check_whole(temporary, path.suffix)
         if os.name != "nt" and temporary.stat().st_mode != mode:
-            temporary.chmod(mode)  # safetensors makes files that nobody else can read
-        temporary.replace(path)
+            with contextlib.suppress(OSError):  # a drive of Windows, or of the net, may know no rights
+                temporary.chmod(mode)  # safetensors makes files that nobody else can read
+        put_in_place(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -82,15 +84,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         inside = sorted(fresh.rglob("*"))
         for file in inside:
             if file.is_file():
-                with file.open("rb+") as written:
-                    os.fsync(written.fileno())
+                flush_file(file)
                 check_whole(file, file.suffix)
         for folder in (*(folder for folder in inside if folder.is_dir()), fresh):
             flush_folder(folder)
         if path.exists():
-            path.rename(old)
+            patiently(lambda: path.rename(old))
         try:
-            fresh.rename(path)
+            patiently(lambda: fresh.rename(path))
         except BaseException:
             if old.exists():
                 old.rename(path)
@@ -158,18 +159,6 @@ def is_full(error: BaseException) -> bool:
         return True
     # safetensors and torch have errors of their own, in which the system's number stands as text, or not at all
     return any(sign in str(error) for sign in ("No space left on device", "os error 28", "os error 112", "os error 122", *_TORCH_FULL))
-
-
-def flush_folder(folder: Path) -> None:
-    """Have the names in `folder` written to disk, where the system can do that (Windows does it by itself)."""
-    if os.name == "nt":
-        return
-    with contextlib.suppress(OSError):  # some network file systems refuse
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def sha256(path: Path, offset: int = 0) -> str:

@@ -21,6 +21,16 @@ def _on_the_cpu(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest)
         monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _windows_rules(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test passes that could not on Windows, where a file in use is neither replaced nor removed and some names are none."""
+    from tests import windows_rules
+
+    windows_rules.keep(tmp_path_factory.getbasetemp())
+    yield
+    windows_rules.forget()
+
+
 @pytest.fixture
 def heard() -> "Iterator[Heard]":
     """What the suite's logger says during the test; use it rather than caplog, which hears that logger never, once or twice."""

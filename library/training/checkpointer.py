@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
+from library.renaming import remove
 from library.training.full_disk import Refuge, SaveWriter
 from library.training.plan import RunPlan
 
@@ -186,9 +185,11 @@ class Checkpointer:
         for path in map(self._writer.place_of, paths):
             if path.exists():
                 self._release(path)
-                with contextlib.suppress(OSError):  # on Windows another program may have it open: it stays, nothing is lost
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                try:
+                    remove(path)
                     log.info(f"removed {path.name} (--save_last_n_*)")
+                except OSError as error:  # on Windows another program may have it open: it stays, nothing is lost
+                    log.warning(f"{path} was to be removed (--save_last_n_*) and cannot be ({error.strerror or error}); it stays, whole")
 
 
 def size_of(path: Path) -> int:

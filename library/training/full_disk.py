@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from library.console import log
 from library.errors import UserError
 from library.files import free_bytes, in_words, is_full
+from library.renaming import is_in_use
 
 MARGIN = 1 << 20  # bytes that are left free for others
 EVERY = 10.0  # seconds between two tries
@@ -69,6 +71,10 @@ class SaveWriter:
         fault = self._try(path, size, write)
         if fault is None:
             self._elsewhere.pop(path, None)
+        elif is_in_use(fault) and path.exists() and self._try(other := _beside(path), size, write) is None:
+            self._elsewhere[path] = other  # as what took hours is worth it
+            log.warning(f"{path} is in use by another program and cannot be replaced; saved as {other.name}")
+            return None
         elif self.refuge.spare is not None and self._try(self.refuge.spare / path.name, size, write) is None:
             self._elsewhere[path] = self.refuge.spare / path.name
             log.warning(f"{_told(path, fault)}; it is in --spare_dir {self.refuge.spare}")
@@ -111,6 +117,13 @@ class SaveWriter:
         spare = "" if self.refuge.spare is not None else ", name a second folder with --spare_dir"
         more = ", or let such runs go on with --on_full_disk continue" if is_full(fault) and not needed and not self.refuge.go_on else ""
         return remedy + spare + more
+
+
+def _beside(path: Path) -> Path:
+    """A free name for what cannot have the name `path`: cat-2.safetensors, cat-2-state."""
+    ending = "-state" if path.name.endswith("-state") else "" if path.is_dir() else path.suffix
+    names = (path.with_name(f"{path.name.removesuffix(ending)}-{number}{ending}") for number in itertools.count(2))
+    return next(name for name in names if not name.exists())
 
 
 def _told(path: Path, fault: Exception) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.files import tidy
+from library.files import atomic_folder, atomic_write, tidy
 from library.training.checkpointer import Checkpointer, FileNames, Kept, names_of
 from library.training.plan import make_plan
 
@@ -110,3 +110,50 @@ def test_what_is_kept_at_an_update_is_not_written_again_by_a_wish_or_the_stop(tm
         assert written == ["a-step00000002.pt", "a-step00000002-state"]
     keeper.at_stop(0, 3)
     assert written[2:] == ["a-step00000003.pt", "a-step00000003-state"]
+
+
+def test_a_product_whose_name_a_program_has_open_is_saved_beside_it(tmp_path, heard, monkeypatch):
+    """On Windows, where a program that shows the last run's file keeps it from being replaced."""
+    monkeypatch.setattr("library.renaming.DELAYS", ())
+    plan = make_plan(1, accumulation=1, warmup=0, max_train_steps=1, max_train_epochs=None, save_every_n_epochs=None,
+                     save_n_epoch_ratio=None, save_every_n_steps=None)  # fmt: skip
+
+    def write(path: Path, epoch: int, step: int) -> None:
+        with atomic_write(path) as temporary:
+            temporary.write_text("new", encoding="utf-8")
+
+    def write_state(path: Path, epoch: int, step: int) -> None:
+        with atomic_folder(path) as fresh:
+            (fresh / "x").write_text("new", encoding="utf-8")
+
+    (tmp_path / "cat.v1.txt").write_text("old", encoding="utf-8")
+    (tmp_path / "cat.v1-state").mkdir()
+    (tmp_path / "cat.v1-state" / "x").write_text("old", encoding="utf-8")
+    keeper = Checkpointer(
+        plan, Kept(FileNames(tmp_path, "cat.v1", ".txt"), write), Kept(FileNames(tmp_path, "cat.v1", "-state"), write_state)
+    )
+    with (tmp_path / "cat.v1.txt").open("rb"), (tmp_path / "cat.v1-state" / "x").open("rb"):
+        product = keeper.at_end(1, 1)
+    assert product == tmp_path / "cat.v1-2.txt" and keeper.newest_state() == tmp_path / "cat.v1-2-state"
+    assert product.read_text("utf-8") == (tmp_path / "cat.v1-2-state" / "x").read_text("utf-8") == "new"
+    assert (tmp_path / "cat.v1.txt").read_text("utf-8") == (tmp_path / "cat.v1-state" / "x").read_text("utf-8") == "old"
+    assert len(list(tmp_path.iterdir())) == 4
+    assert "cat.v1.txt is in use by another program and cannot be replaced; saved as cat.v1-2.txt" in heard.text
+
+
+def test_an_outdated_state_in_use_is_told_and_stays_whole(tmp_path, heard, monkeypatch):
+    monkeypatch.setattr("library.renaming.DELAYS", ())
+    plan = make_plan(1, accumulation=1, warmup=0, max_train_steps=1, max_train_epochs=3, save_every_n_epochs=1, save_n_epoch_ratio=None,
+                     save_every_n_steps=None)  # fmt: skip
+
+    def write(path: Path, epoch: int, step: int) -> None:
+        path.mkdir()
+        for name in "abc":
+            (path / name).write_text(name, encoding="utf-8")
+
+    keeper = Checkpointer(plan, Kept(FileNames(tmp_path, "a", "-state"), write, 1))
+    keeper.after_epoch(1, 1)
+    with (tmp_path / "a-000001-state" / "b").open("rb"):
+        keeper.after_epoch(2, 2)
+    assert sorted(path.name for path in (tmp_path / "a-000001-state").iterdir()) == ["a", "b", "c"]
+    assert "a-000001-state was to be removed (--save_last_n_*) and cannot be" in heard.text

@@ -1,0 +1,105 @@
+"""Files and folders put in their place on systems where another program, or the drive itself, stands in the way of it for a while.
+
+On Windows a file that a virus scanner, the search index or an image program has open can be neither renamed nor replaced; drives of the net
+and of notebooks may refuse a rename onto a file that is there, or know no flushing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each further try
+_PASSING = frozenset({errno.EACCES, errno.EBUSY, errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETXTBSY})
+_NO_RENAME_ONTO = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+_NO_FLUSHING = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
+def patiently(act: Callable[[], object]) -> None:
+    """Do `act()`, again after each of DELAYS where the reason why it failed may pass by itself; raises the last OSError."""
+    for delay in (*DELAYS, None):
+        try:
+            act()
+            return
+        except OSError as error:
+            if delay is None or error.errno not in _PASSING:
+                raise
+        time.sleep(delay)
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Rename the file `source` to `target`, in the place of the file that is there; raises OSError, and then `target` is as it was.
+
+    Where nothing can be renamed onto it, the file there is moved aside first; where that one cannot be removed either (on Windows a
+    program has it mapped into memory), it stays under a hidden name, for `library.files.tidy`.
+    """
+    patiently(lambda: _replace(source, target))
+
+
+def is_in_use(error: BaseException) -> bool:
+    """Whether `error` may mean that another program has the file open, as Windows and drives of the net tell it."""
+    by_number = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EBUSY, errno.ETXTBSY)
+    return by_number or getattr(error, "winerror", None) == 1224  # mapped into memory; has the number of EINVAL
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder; raises OSError, and then a folder is as it was, not half of it.
+
+    A folder of which another program has a file open cannot be renamed on Windows, so it is renamed before anything in it goes.
+    """
+    if not path.is_dir() or path.is_symlink():
+        patiently(path.unlink)
+        return
+    going = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    patiently(lambda: path.rename(going))
+    shutil.rmtree(going, ignore_errors=True)
+
+
+def flush_file(path: Path) -> None:
+    """Have what was written to the file brought to the disk, where the drive can do that."""
+    with path.open("rb+") as written:
+        try:
+            os.fsync(written.fileno())
+        except OSError as error:
+            if error.errno not in _NO_FLUSHING:
+                raise
+
+
+def flush_folder(folder: Path) -> None:
+    """Have the names in `folder` written to disk, where the system can do that (Windows does it by itself)."""
+    if os.name == "nt":
+        return
+    with contextlib.suppress(OSError):  # some network file systems refuse
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _replace(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+        return
+    except OSError as error:
+        if error.errno not in _PASSING | _NO_RENAME_ONTO or not target.is_file():
+            raise
+        refused = error
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+    try:
+        target.rename(aside)
+    except OSError:
+        raise refused from None
+    try:
+        source.rename(target)
+    except OSError:
+        aside.rename(target)
+        raise
+    with contextlib.suppress(OSError):
+        aside.unlink()
