@@ -174,7 +174,7 @@ def sha256(path: Path, offset: int = 0) -> str:
 def in_words(size: float) -> str:
     """Bytes as people read them: 1.5 GiB."""
     for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
+        if size < 999.5:  # 1000 of three digits would be 1e+03
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"

@@ -80,9 +80,9 @@ def write_diffusers(
 def _save_text_encoder(text_encoder: torch.nn.Module, folder: Path, safetensors: bool) -> None:
     text_encoder.save_pretrained(folder)
     if not safetensors:  # transformers no longer writes the old format; files of it, with the level it had, are still around
-        from safetensors.torch import load_file
+        from safetensors.torch import load as read
 
-        state = load_file(folder / "model.safetensors")
+        state = read((folder / "model.safetensors").read_bytes())  # not mapped, so that the file can go on Windows too
         state = {"text_model." + name.removeprefix("text_model."): value for name, value in state.items()}
         state["text_model.embeddings.position_ids"] = torch.arange(77).expand(1, -1)
         torch.save(state, folder / "pytorch_model.bin")

@@ -5,7 +5,7 @@ An audit hook sees every call before it is made, whatever package makes it; it l
 """
 
 # Paths as the system hands them over:
-# ruff: noqa: PTH100, PTH113, PTH115, PTH117, PTH118, PTH123, PTH206, PTH208
+# ruff: noqa: PTH100, PTH113, PTH115, PTH117, PTH118, PTH123, PTH206
 
 import contextlib
 import errno
@@ -18,6 +18,7 @@ _FORBIDDEN = frozenset('<>:"|?*\\') | {chr(number) for number in range(32)}
 _DEVICES = frozenset({"con", "prn", "aux", "nul"} | {f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"})
 _state: dict[str, str] = {}  # "folder": below which the rules are kept; empty where they are not
 _hooked: list[bool] = []
+_list = os.listdir  # not one that a test has put there to count
 
 
 def keep(folder: Path) -> None:
@@ -110,7 +111,7 @@ def _in_use(path: str, mapped_only: bool = False) -> str | None:
                 return f"mapped ({name})"
     if mapped_only:
         return None
-    for number in os.listdir("/proc/self/fd"):
+    for number in _list("/proc/self/fd"):
         try:
             name = os.readlink(f"/proc/self/fd/{number}")
         except OSError:
