@@ -56,11 +56,16 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def setup() -> None:
-    """Send log lines to standard error; processes other than the first speak only from errors on."""
-    for stream in (sys.stdout, sys.stderr):  # file names in any script must print on a Windows console
+def prints_all(*streams: Any) -> None:
+    """Let streams spell what their encoding has no sign for, rather than fail: outputs of Windows know one script or two."""
+    for stream in streams:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+def setup() -> None:
+    """Send log lines to standard error; processes other than the first speak only from errors on."""
+    prints_all(sys.stdout, sys.stderr)
     handler = _ThroughTqdm()
     handler.setFormatter(_Lines("%(message)s"))
     log.handlers[:] = [handler]

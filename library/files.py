@@ -17,6 +17,7 @@ from pathlib import Path
 
 from library.renaming import flush_file, flush_folder, patiently, put_in_place
 
+NOT_UNICODE = "backslashreplace"  # how text files spell such signs of a name (unpacked from another system's zip): \udcff, as JSON does
 IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
 _LEFT_OVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)(\.[a-z]+)?")  # the names that the two functions below give
 _TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, which checks nothing but how far it got

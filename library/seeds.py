@@ -14,7 +14,7 @@ def fold(*parts: int | str) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
-        data = part.encode("utf-8") if isinstance(part, str) else part.to_bytes(16, "little", signed=True)
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part.to_bytes(16, "little", signed=True)
         # Type and length go in too: ("a", "bc") and ("ab", "c") must differ, as must 1 and "1".
         digest.update(b"s" if isinstance(part, str) else b"i")
         digest.update(len(data).to_bytes(4, "little"))

@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     from library.model.metadata_page import as_json, page
 
     file = open_safetensors(options.shown.model, "--model")
-    print(as_json(file.metadata) if options.shown.json else page(file))
+    print(as_json(file.metadata, sys.stdout.encoding) if options.shown.json else page(file))
 
 
 if __name__ == "__main__":

@@ -57,17 +57,23 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
     own, below = folder_contents(parent)
     found: list[SubsetOptions] = []
     left_out: list[str] = []
-    misnamed = False
+    misnamed = unnamed = False
     for name, images in below.items():
         match = _NAME.fullmatch(name)
         repeats = int(match[1]) if match else 0
-        if match and repeats and images:
+        if match and repeats and images and not _is_unicode(name):
+            unnamed = True
+            faults.append(
+                f"{flag}: the name of the folder '{name}' is in another encoding than this system's, so its class cannot be read"
+                " (a zip archive of another system?); rename it"
+            )
+        elif match and repeats and images:
             found.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
         elif images or match:
             left_out.append(f"'{name}' ({_reason(bool(match), repeats, images)})")
             misnamed |= bool(images)
     if not found:
-        faults.append(f"{flag}: {_nothing(parent, flag, own, below, left_out)}")
+        faults += [] if unnamed else [f"{flag}: {_nothing(parent, flag, own, below, left_out)}"]
         return []
     if left_out:
         remedy = (
@@ -79,6 +85,10 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
             f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
         )
     return found
+
+
+def _is_unicode(name: str) -> bool:
+    return name.encode("utf-8", "replace").decode("utf-8") == name
 
 
 def _reason(named_right: bool, repeats: int, images: int) -> str:

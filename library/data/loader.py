@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from library.console import prints_all
 from library.data.batch import Batch
 from library.data.dataset import TrainingDataset
 from library.data.own_batches import OwnDataset
@@ -112,7 +114,10 @@ def _start_worker(worker: int) -> None:
     import cv2
 
     cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    prints_all(sys.stdout)  # a process that was started afresh has an output of its own, on which a --dataset_class may print
+    for name in ("SIGINT", "SIGBREAK"):  # SIGBREAK is Ctrl-Break on Windows
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_soon)
 
 

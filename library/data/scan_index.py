@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from library.console import is_main_process
-from library.files import atomic_write
+from library.files import NOT_UNICODE, atomic_write
 
 NAME = ".sd-scan.json"
 FEWEST = 50  # files; fewer are read anew in no time, and get no index
@@ -107,7 +107,7 @@ class ScanIndex:
         if any(known.values()):
             text = json.dumps({"version": _VERSION, **known}, ensure_ascii=False, separators=(",", ":"))
             with atomic_write(folder.path / NAME) as temporary:
-                temporary.write_text(text, encoding="utf-8", newline="\n")
+                temporary.write_text(text, encoding="utf-8", errors=NOT_UNICODE, newline="\n")
 
 
 def _stamp(entry: os.DirEntry[str]) -> Stamp:

@@ -13,9 +13,10 @@ TAGS_SHOWN = 20
 WIDTH = 30  # of the names
 
 
-def as_json(metadata: Mapping[str, str]) -> str:
-    """The entries as they are, sorted."""
-    return json.dumps(dict(sorted(metadata.items())), indent=2, ensure_ascii=False)
+def as_json(metadata: Mapping[str, str], encoding: str | None = "utf-8") -> str:
+    """The entries as they are, sorted; for an output in another `encoding` than UTF-8 in ASCII alone, so that it stays JSON."""
+    plain = (encoding or "").lower().replace("-", "").replace("_", "") != "utf8"
+    return json.dumps(dict(sorted(metadata.items())), indent=2, ensure_ascii=plain)
 
 
 def page(file: SafetensorsFile) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from library.console import log
-from library.files import atomic_write
+from library.files import NOT_UNICODE, atomic_write
 
 NAME = "events.jsonl"
 
@@ -46,7 +46,7 @@ class EventLog:
     def _open(self) -> TextIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         _mend(self.path, self._session, *self._from)
-        return self.path.open("a", encoding="utf-8", newline="\n", buffering=1)
+        return self.path.open("a", encoding="utf-8", errors=NOT_UNICODE, newline="\n", buffering=1)
 
     def close(self) -> None:
         """Nothing is waiting; give the file back."""

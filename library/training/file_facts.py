@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from library.files import NOT_UNICODE
 from library.options.declare import Script, values_of
 from library.training import metadata as facts
 from library.training.inputs import Inputs
@@ -34,8 +35,10 @@ class FileFacts:
         moment = facts.moment_metadata(epochs, step)
         if values.get("no_metadata"):
             told = facts.minimal(self._training(model, made, session, values))
-            return told | ({} if self._method.name == "network" else moment) | facts.minimal_spec(spec, values)
-        return self._training(model, made, session, values) | moment | spec
+            told |= ({} if self._method.name == "network" else moment) | facts.minimal_spec(spec, values)
+        else:
+            told = self._training(model, made, session, values) | moment | spec
+        return {key: text.encode("utf-8", NOT_UNICODE).decode("utf-8") for key, text in told.items()}
 
     def manifest(self) -> Manifest:
         """The manifest with what is known when training begins; hashes follow with `known_late`."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from library.console import log
-from library.files import atomic_write
+from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import Script, options_of, values_of
 
 FORMAT = 1
@@ -38,7 +38,7 @@ class Manifest:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.path) as temporary:
-                temporary.write_text(json.dumps(self._facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                temporary.write_text(json.dumps(self._facts, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", errors=NOT_UNICODE)
         except OSError as error:
             self.failed += 1
             if self.failed == 1:

@@ -11,7 +11,7 @@ from typing import Any
 from library.console import log, progress
 from library.data.captions import RewriteCaption
 from library.errors import UserError
-from library.files import atomic_write
+from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import Script, values_of
 from library.training.inputs import Inputs, data_lines
 from library.training.own_data import OwnData
@@ -37,7 +37,7 @@ def preview_own(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteC
             head = (
                 f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>What would be trained</title><style>{_STYLE}</style>'
             )
-            temporary.write_text(f"{head}</head>\n<body>\n{body}</body></html>\n", encoding="utf-8", newline="\n")
+            temporary.write_text(f"{head}</head>\n<body>\n{body}</body></html>\n", encoding="utf-8", errors=NOT_UNICODE, newline="\n")
     except OSError as fault:
         raise UserError(f"--output_dir {page}: cannot be written ({fault.strerror}); name another place") from None
     log.info(f"--debug_dataset: nothing is trained; look at {page}")

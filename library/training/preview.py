@@ -14,7 +14,7 @@ from library.data.draws import Draws
 from library.data.findings import ERROR, WARNING, Finding
 from library.data.surroundings import counted
 from library.errors import UserError
-from library.files import atomic_write
+from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import Script
 from library.training.data_facts import tag_frequency
 from library.training.dry_run import Report
@@ -150,7 +150,7 @@ def _write(path: Path, report: Report, options: Script, rewrite: RewriteCaption 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.write_text(text, encoding="utf-8", errors=NOT_UNICODE, newline="\n")
     except OSError as fault:
         raise UserError(f"{option} {path}: cannot be written ({fault.strerror}); name another place") from None
     log.info(f"report: {path}")

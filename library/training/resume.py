@@ -179,7 +179,7 @@ def _showings(data: FilledData) -> Iterator[str]:
 def _digest(lines: Iterator[str]) -> str:
     digest = hashlib.sha256()
     for line in lines:
-        digest.update(line.encode("utf-8", "surrogateescape") + b"\n")
+        digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()[:32]
 
 

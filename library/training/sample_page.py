@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from library.files import atomic_write
+from library.files import NOT_UNICODE, atomic_write
 
 PAGE = "index.html"
 FACTS = "training"  # the PNG text that says at which moment an image was drawn
@@ -44,7 +44,7 @@ class SamplePage:
         """Make the page anew, whole or not at all; while the training is `running` it reloads itself. Raises OSError."""
         page = self.folder / PAGE
         with atomic_write(page) as temporary:
-            temporary.write_text(page_text(self.run or "samples", self.samples(), running), encoding="utf-8")
+            temporary.write_text(page_text(self.run or "samples", self.samples(), running), encoding="utf-8", errors=NOT_UNICODE)
         return page
 
     def samples(self) -> list[Sample]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.errors import UserError
-from library.files import atomic_folder
+from library.files import NOT_UNICODE, atomic_folder
 from library.training.ema import Ema
 from library.training.method import Method
 from library.training.rate_ratios import RATIO
@@ -44,7 +44,7 @@ def write_state(
             ema.save(fresh)
         sizes = {path.name: path.stat().st_size for path in sorted(fresh.iterdir())}
         checksums = {name: crc32(fresh / name) for name in sizes if name.endswith(".safetensors")}
-        (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes, checksums), encoding="utf-8")
+        (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes, checksums), encoding="utf-8", errors=NOT_UNICODE)
 
 
 def check_can_be_kept(optimizer: Any, schedule: LRScheduler) -> None:

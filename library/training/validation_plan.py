@@ -59,7 +59,7 @@ class ValidationPlan:
         """A digest of what is measured: `Standing.images`."""
         lines = [f"{self.seed} {self.max_batches} {data.blueprint.datasets[0].options.batch_size if self.max_batches else 0}"]
         lines += [f"{record.key} {place.bucket} {record.caption}" for record, place in zip(data.records, data.placements, strict=True)]
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def due(self, step: int, epoch: int, at_epoch_end: bool) -> bool:
         """Whether to validate after `step` updates and `epoch` whole epochs."""
