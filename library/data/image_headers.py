@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from library.windows_names import LONGEST, only_short_paths
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -69,6 +71,11 @@ def read_header(path: Path) -> Header:
     except Unreadable:
         raise
     except Exception as fault:  # PIL raises many kinds for broken files
+        if only_short_paths() and len(str(path.absolute())) > LONGEST:
+            raise Unreadable(
+                f"its path has {len(str(path.absolute()))} letters and this Windows takes {LONGEST}; "
+                "move the folder up, or turn on long paths (docs/windows.md)"
+            ) from None
         raise Unreadable(reason_of(fault)) from None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from library.options.given import Given
 from library.options.presence import is_module, writable
+from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
 
@@ -21,15 +22,17 @@ def saving(given: Given) -> Iterator[str]:
     if given.spare_dir is not None:
         yield from writable(given, "spare_dir")
     name = given.output_name or ""
-    bad = sorted(set(name) & set("/\\" + ('<>:"|?*' if os.name == "nt" else "")))
+    bad = sorted(set(name) & set("/\\"))
     if bad:
         yield f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir"
     if any(ord(letter) < 32 for letter in name):
         yield f"{given.at('output_name')}: {name!r} holds a line break or another control character; write it without"
-    length = len(name.encode("utf-8", "surrogateescape"))
+    length = len(name.encode("utf-8", "surrogatepass"))
     if length > LONGEST_NAME:
         yield f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave room for what is added; shorten it"
     yield from _not_in_the_way(given)
+    if os.name == "nt":
+        yield from on_windows(given, only_short_paths())
 
 
 def _not_in_the_way(given: Given) -> Iterator[str]:
@@ -39,6 +42,18 @@ def _not_in_the_way(given: Given) -> Iterator[str]:
     product = Path(given.output_dir) / f"{given.output_name or 'last'}.{given.save_model_as or 'safetensors'}"
     if product.is_dir():
         yield f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name"
+
+
+def on_windows(given: Given, only_short: bool) -> Iterator[str]:
+    """Names that Windows has not, and where `only_short` paths are allowed those that grow too long."""
+    if given.output_name and (fault := name_fault(given.output_name)):
+        yield f"{given.at('output_name')}: {given.output_name!r} cannot be a file name: {fault}; give another"
+    for field, path in (("output_dir", "{}"), ("logging_dir", "{}"), ("log_prefix", "./{}20261231"), ("log_tracker_name", "./{}")):
+        folder = getattr(given, field)
+        if folder is not None and (fault := path_fault(path.format(folder))):
+            yield f"{given.at(field)}: {str(folder)!r} cannot be a folder: {fault}; give another"
+    if only_short and given.output_dir is not None and (fault := length_fault(Path(given.output_dir), [given.output_name or ""])):
+        yield f"{given.at('output_dir')}: {fault}"
 
 
 def sampling(given: Given) -> Iterator[str]:

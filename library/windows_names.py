@@ -1,0 +1,62 @@
+"""What Windows takes as the name of a file or folder and how long its paths may be, told before a run rather than at its first save."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path, PureWindowsPath
+
+LONGEST = 259  # letters of a path, unless the system was told to take longer ones
+OWN = 85  # letters, at most, of what the suite adds to --output_name: steps, dates and seeds of samples, marks of unfinished files
+_FORBIDDEN = frozenset('<>:"|?*') | {chr(number) for number in range(32)}
+_DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")})
+
+
+def name_fault(name: str) -> str | None:
+    """Why Windows gives no file or folder this name, or None."""
+    found = sorted(set(name) & _FORBIDDEN)
+    if found:
+        return f"Windows allows no {' '.join(map(_shown, found))} in names"
+    if name.partition(".")[0].rstrip().lower() in _DEVICES:
+        return f"{name.partition('.')[0]} is a device on Windows, whatever ending follows"
+    if name != name.rstrip(". "):
+        return "Windows cuts dots and blanks off the end of names"
+    return None
+
+
+def path_fault(path: Path | str) -> str | None:
+    """Why Windows cannot have a folder of this path, or None; drives (C:) and shares are no names."""
+    pure = PureWindowsPath(path)
+    parts = pure.parts[1:] if pure.anchor else pure.parts
+    return next((fault for part in parts if part not in (".", "..") and (fault := name_fault(part))), None)
+
+
+def length_fault(folder: Path, names: Iterable[str], added: int = OWN) -> str | None:
+    """Why what is written into `folder` under one of `names`, with up to `added` letters more, cannot be opened on Windows, or None."""
+    whole = str(folder.absolute())
+    longest = len(whole) + 1 + max(map(len, names), default=0) + added
+    if longest <= LONGEST or whole.startswith("\\\\?\\"):
+        return None
+    return (
+        f"its files would have paths of up to {longest} letters, and this Windows takes {LONGEST}; "
+        "choose shorter names, or turn on long paths (docs/windows.md)"
+    )
+
+
+@cache
+def only_short_paths() -> bool:
+    """Whether this is a Windows on which long paths are not turned on."""
+    if os.name != "nt":
+        return False
+    import winreg
+
+    try:
+        with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
+            return not winreg.QueryValueEx(key, "LongPathsEnabled")[0]
+    except OSError:  # Windows before 10
+        return True
+
+
+def _shown(sign: str) -> str:
+    return sign if sign.isprintable() else repr(sign)
