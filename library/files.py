@@ -33,6 +33,11 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def compared(name: str) -> str:
+    """The name by which two files are taken for the same: composed, and without letter case where the system knows none (Windows)."""
+    return os.path.normcase(composed(name))
+
+
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     """The images of `folder`, sorted by name so that the order is the same on every file system; hidden folders are left alone."""
     found: list[Path] = []

@@ -81,7 +81,7 @@ class Folders:
         """The folder that holds `path`."""
         if path.parent not in self._found:
             names = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
-            stems = Counter(Path(name).stem for name in names if is_image(Path(name)))
+            stems = Counter(os.path.normcase(Path(name).stem) for name in names if is_image(Path(name)))
             sized = frozenset(image.name for name in names if (image := image_of(Path(name))))
             self._found[path.parent] = _Folder(frozenset(names), stems, sized)
         return self._found[path.parent]
@@ -98,7 +98,7 @@ class Folders:
 @dataclass(frozen=True)
 class _Folder:
     names: frozenset[str]
-    stems: Mapping[str, int]  # images of one stem
+    stems: Mapping[str, int]  # images of one stem, as os.path.normcase has it
     sized: frozenset[str]  # names of images that have a cache file, whatever its size
 
 
@@ -127,7 +127,7 @@ def judge(work: Work, record: ImageRecord, rules: CacheRules, folders: Folders) 
     """The file with the latents of `work`, or why they have to be made."""
     folder = folders.of(record.path)
     reason = NEW
-    alone = folder.stems.get(record.path.stem, 0) <= 1
+    alone = folder.stems.get(os.path.normcase(record.path.stem), 0) <= 1
     if work.file is not None or (work.prepared and not alone):  # of a.png and a.jpg those made beforehand are called so too
         own = work.file or cache_file(record.path, work.placement.bucket)
         if own.name in folder.names:

@@ -10,7 +10,7 @@ from library.data.image_headers import Unreadable, read_header
 from library.data.records import ImageRecord, Scan
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import composed, is_image
+from library.files import compared, is_image
 
 
 def with_masks(scan: Scan, masked_loss: bool) -> Scan:
@@ -62,7 +62,7 @@ def _found(records: list[ImageRecord], place: str, faults: list[str]) -> dict[st
         beside = folder / _below(record).parent
         if beside not in listings:
             listings[beside] = _by_stem(beside)
-        masks = listings[beside].get(composed(record.path.stem), [])
+        masks = listings[beside].get(compared(record.path.stem), [])
         if not masks:
             missing.append(record.path.name)
             continue
@@ -90,7 +90,7 @@ def _by_stem(folder: Path) -> dict[str, list[Path]]:
     if folder.is_dir():
         for path in sorted(folder.iterdir()):
             if is_image(path):
-                found.setdefault(composed(path.stem), []).append(path)
+                found.setdefault(compared(path.stem), []).append(path)
     return found
 
 

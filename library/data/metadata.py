@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from library.data.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.captions import split_tags
@@ -15,7 +15,7 @@ from library.data.dataset_build import command_line_values, dataset_options, idl
 from library.data.dataset_keys import DATASET, KEYS, NotAccepted
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import composed, is_image, list_images
+from library.files import compared, is_image, list_images
 
 
 @dataclass(frozen=True)
@@ -152,13 +152,18 @@ def _slashes(key: str) -> str:
     return key.replace("\\", "/").removeprefix("./")
 
 
+def _compared(key: str) -> str:
+    """A key as the file system compares names: Windows knows no letter case, of drives (c:, C:) least of all."""
+    return compared(_slashes(key))
+
+
 def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
     """Images by every key that may name them: relative and full path, with and without extension."""
     table: dict[str, list[Path]] = {}
     for image in images:
         for whole in (image.relative_to(image_dir), image, image.absolute()):
             for name in {whole.as_posix(), whole.with_suffix("").as_posix()}:
-                found = table.setdefault(composed(name), [])
+                found = table.setdefault(_compared(name), [])
                 if image not in found:
                     found.append(image)
     return table
@@ -166,7 +171,7 @@ def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
 
 def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], listed: dict[Path, dict[str, Path]]) -> Path | None:
     """The image that a key names; of a.jpg and a.png the first by name. `listed` remembers folders, of which each is read once."""
-    found = on_disk.get(composed(_slashes(key)))
+    found = on_disk.get(_compared(key))
     if found:
         return found[0]
     path = Path(key)
@@ -179,8 +184,8 @@ def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], l
             beside = sorted(filter(is_image, path.parent.iterdir()), reverse=True)
         except OSError:
             beside = []
-        listed[path.parent] = {composed(one.name[: -len(one.suffix)]): one for one in beside}  # the first by name is written last
-    return listed[path.parent].get(composed(path.name))
+        listed[path.parent] = {compared(one.name[: -len(one.suffix)]): one for one in beside}  # the first by name is written last
+    return listed[path.parent].get(compared(path.name))
 
 
 def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
@@ -228,6 +233,10 @@ def _train_resolution(value: Mapping) -> tuple[int, int] | None:  # type: ignore
 
 def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[Path]], folder_key: str) -> str:
     first = missing[0] if missing else ""
+    if PureWindowsPath(first).drive and not Path(first).drive:
+        return f" (first: '{first}'); its keys are full paths of a Windows machine: make it again on this one"
+    if first.startswith("/") and not Path(first).is_absolute():
+        return f" (first: '{first}'); its keys are full paths of another system: make it again on this one"
     if image_dir is None:
         added = folder_key if folder_key.startswith("--") else f"{folder_key} = '…'"
         return f" (first: '{first}'); if its keys are not full paths, add {added} with the folder they are relative to"

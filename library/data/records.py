@@ -16,7 +16,7 @@ from library.data.image_headers import Header, Unreadable, read_header
 from library.data.scan_index import ScanIndex
 from library.data.surroundings import counted, named
 from library.errors import UserError
-from library.files import IMAGE_EXTENSIONS, composed, is_image
+from library.files import IMAGE_EXTENSIONS, compared, is_image
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
 # Files that tools leave beside images and that are no captions.
@@ -160,13 +160,13 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
 def caption_files(images: Iterable[Path], extension: str, names: Collection[str]) -> Iterator[Path | None]:
     """For each image the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where the file system
     takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
-    known = {os.path.normcase(composed(name)): name for name in names} | {name: name for name in names}
+    known = {compared(name): name for name in names} | {name: name for name in names}
     for image in images:
         stems = [image.stem]
         head, *numbers = image.stem.rsplit("_", 4)
         if len(numbers) == 4 and all(number.isdigit() for number in numbers):
             stems.append(head)
-        wanted = (name for stem in stems for name in (stem + extension, os.path.normcase(composed(stem + extension))))
+        wanted = (name for stem in stems for name in (stem + extension, compared(stem + extension)))
         yield next((image.with_name(known[name]) for name in wanted if name in known), None)
 
 

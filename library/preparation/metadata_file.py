@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -57,7 +58,7 @@ class Keys:
         alone = self._alike[image.with_suffix("")] < 2
         for name in self._names(image):
             for form in (name, name.with_suffix("")) if alone else (name,):
-                key = self._known.get(form.as_posix())
+                key = self._known.get(_plain(form.as_posix()))
                 if key is not None:
                     return key
         if self._full_path:
@@ -81,4 +82,4 @@ def is_full_path(key: str) -> bool:
 
 
 def _plain(key: str) -> str:
-    return key.replace("\\", "/").removeprefix("./")
+    return os.path.normcase(key.replace("\\", "/").removeprefix("./"))  # Windows knows no letter case

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -71,7 +72,8 @@ def shrink_images(images: Sequence[Path], settings: Shrink) -> None:
         pixels = read_rgb(image)
         # a.png and a.jpg would both become a+512x512.jpg
         name = image.stem if alike[image.with_suffix("")] == 1 else image.name
-        return sum(_copy(pixels, image, name, most, settings, beside.get(image.stem, [])) for most in settings.resolutions)
+        others = beside.get(os.path.normcase(image.stem), [])
+        return sum(_copy(pixels, image, name, most, settings, others) for most in settings.resolutions)
 
     with progress(total=len(images), label="shrinking", unit="image") as bar:
         for batch in read_ahead(images, work, 1, workers_of(None)):
@@ -133,10 +135,10 @@ def _write(path: Path, pixels: Pixels) -> None:
 
 def _files_beside(images: Sequence[Path]) -> dict[str, list[Path]]:
     """The files that go with an image by its stem: those that have its name and another ending."""
-    stems = {image.stem for image in images}
+    stems = {os.path.normcase(image.stem) for image in images}
     found: dict[str, list[Path]] = {}
     for folder in {image.parent for image in images}:
         for file in sorted(folder.iterdir()):
-            if file.is_file() and file.suffix.lower() not in _NOT_COPIED and file.stem in stems:
-                found.setdefault(file.stem, []).append(file)
+            if file.is_file() and file.suffix.lower() not in _NOT_COPIED and os.path.normcase(file.stem) in stems:
+                found.setdefault(os.path.normcase(file.stem), []).append(file)
     return found

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from library.console import log
 from library.options.declare import Script, values_of
@@ -50,11 +51,18 @@ def _accelerator(options: Script) -> Accelerator:
     mixed_precision = options.training.mixed_precision
     # Layers that a step does not use (the text encoder's last ones under clip skip, dropped LoRA modules) have no gradient.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel])
+    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *process_groups(os.name == "nt")])
     check_device(mixed_precision, accelerator.device)
     if options.training.full_fp16:
         accelerator.scaler = LossScaler(options.optimizer.max_grad_norm)
     return accelerator
+
+
+def process_groups(on_windows: bool) -> list[InitProcessGroupKwargs]:
+    """How several processes meet, where accelerate's own way does not do: torch has no NCCL on Windows, nor is libuv sure to be there."""
+    if not on_windows or int(os.environ.get("LOCAL_RANK", "-1")) < 0:
+        return []
+    return [InitProcessGroupKwargs(backend="gloo", init_method="env://?use_libuv=False")]
 
 
 def _seed(asked: int | None) -> int:

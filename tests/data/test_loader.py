@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from library.data import loader
 from library.data.batch import Batch
 from library.data.buckets import FilledData
 from library.data.dataset import TrainingDataset
@@ -165,3 +169,20 @@ def test_stand_ins_are_of_the_kind_of_what_they_stand_in_for(data: FilledData) -
         request = SampleRequest(index, 0, 0, 5, 1.0, 0)
         chosen = [data.records[one.record] for one, _ in stand_ins(data, request, any_size=True)]
         assert chosen and all(one.subset.is_reg == record.subset.is_reg and one.path != record.path for one in chosen)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="stands in for SIGBREAK")
+def test_a_worker_outlives_what_a_console_sends_to_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C, and Ctrl-Break on Windows, are the main process's affair; there the signal is called SIGBREAK."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    output = io.TextIOWrapper(io.BytesIO(), encoding="cp949")
+    monkeypatch.setattr(sys, "stdout", output)
+    try:
+        loader._start_worker(0)
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGUSR1)] == [signal.SIG_IGN] * 2
+        print("🐈", flush=True)  # a --dataset_class may print what the output has no sign for
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert output.buffer.getvalue().strip() == b"\\U0001f408"
