@@ -28,7 +28,7 @@ class CaptionFile:
 def read_caption(path: Path) -> CaptionFile:
     """Read a UTF-8 file, with or without a BOM; raises OSError, and UnicodeDecodeError for another encoding."""
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
         raise UnicodeDecodeError("utf-8", data, 0, 2, "UTF-16")
     first, *rest = data.decode("utf-8").replace("\r", "\n").split("\n")
     return CaptionFile(first.strip(), sum(bool(line.strip()) for line in rest))

@@ -82,7 +82,7 @@ def _scheduler(model: StableDiffusion) -> dict[str, Any]:
     if source is not None and source.layout == "diffusers":
         kept = source.path / "scheduler" / "scheduler_config.json"
         if kept.is_file():
-            return json.loads(kept.read_text(encoding="utf-8"))
+            return json.loads(kept.read_text(encoding="utf-8-sig"))
     return SCHEDULERS[model.version] | SCHEDULE | common | {"prediction_type": model.prediction}
 
 

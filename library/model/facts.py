@@ -166,7 +166,7 @@ def read_json(path: Path, option: str) -> dict | None:
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except ValueError as fault:
         raise UserError(f"{option} {path}: is no valid JSON ({fault}); download it again") from fault
     return content if isinstance(content, dict) else None

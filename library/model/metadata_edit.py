@@ -45,7 +45,7 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
     entries: dict[str, str] = {}
     if path is not None:
         try:
-            entries = _as_entries(json.loads(path.read_text(encoding="utf-8")), f"--from_json {path}")
+            entries = _as_entries(json.loads(path.read_bytes()), f"--from_json {path}")  # UTF-16 too: as > of PowerShell writes
         except ValueError as fault:
             raise UserError(f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json") from fault
     if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:

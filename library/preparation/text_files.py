@@ -46,7 +46,7 @@ def read_text_file(path: Path) -> str:
         data = path.read_bytes()
     except OSError as fault:
         raise UserError(f"{path}: cannot be opened ({fault.strerror}); check the file and start again") from None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # without its mark it could pass for UTF-8
         raise UserError(f"{path}: is UTF-16 text; save it again with encoding UTF-8")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")

@@ -64,6 +64,8 @@ def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]
         raise UserError(f"--sample_prompts {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except OSError as error:
         raise UserError(f"--sample_prompts {path}: cannot be read: {error.strerror or error}") from error
+    if "\0" in text:
+        raise UserError(f"--sample_prompts {path}: is not UTF-8 but UTF-16; save it as UTF-8")
     entries = readers[path.suffix.lower()](path, text)
     problems = [problem for _, values, faults in entries for problem in faults]
     if problems:
