@@ -97,9 +97,9 @@ def _replace(source: Path, target: Path) -> None:
     except OSError:
         raise refused from None
     try:
-        source.rename(target)
+        patiently(lambda: source.rename(target))
     except OSError:
-        aside.rename(target)
+        patiently(lambda: aside.rename(target))
         raise
     with contextlib.suppress(OSError):
         aside.unlink()
