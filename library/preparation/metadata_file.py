@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -11,7 +10,7 @@ from typing import Any
 
 from library.data.config_text import read_metadata_table
 from library.errors import UserError
-from library.files import atomic_write
+from library.files import atomic_write, compared
 
 Metadata = dict[str, dict[str, Any]]  # image key -> caption, tags, train_resolution and whatever else stands there
 
@@ -82,4 +81,4 @@ def is_full_path(key: str) -> bool:
 
 
 def _plain(key: str) -> str:
-    return os.path.normcase(key.replace("\\", "/").removeprefix("./"))  # Windows knows no letter case
+    return compared(key.replace("\\", "/").removeprefix("./"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from library.console import log, progress
 from library.data.images import Pixels, read_rgb
 from library.data.surroundings import counted
 from library.errors import UserError
-from library.files import IMAGE_EXTENSIONS, atomic_write
+from library.files import IMAGE_EXTENSIONS, atomic_write, compared
 from library.preparation.faults import Faults
 from library.preparation.read_ahead import read_ahead, workers_of
 
@@ -72,7 +71,7 @@ def shrink_images(images: Sequence[Path], settings: Shrink) -> None:
         pixels = read_rgb(image)
         # a.png and a.jpg would both become a+512x512.jpg
         name = image.stem if alike[image.with_suffix("")] == 1 else image.name
-        others = beside.get(os.path.normcase(image.stem), [])
+        others = beside.get(compared(image.stem), [])
         return sum(_copy(pixels, image, name, most, settings, others) for most in settings.resolutions)
 
     with progress(total=len(images), label="shrinking", unit="image") as bar:
@@ -135,10 +134,10 @@ def _write(path: Path, pixels: Pixels) -> None:
 
 def _files_beside(images: Sequence[Path]) -> dict[str, list[Path]]:
     """The files that go with an image by its stem: those that have its name and another ending."""
-    stems = {os.path.normcase(image.stem) for image in images}
+    stems = {compared(image.stem) for image in images}
     found: dict[str, list[Path]] = {}
     for folder in {image.parent for image in images}:
         for file in sorted(folder.iterdir()):
-            if file.is_file() and file.suffix.lower() not in _NOT_COPIED and os.path.normcase(file.stem) in stems:
-                found.setdefault(os.path.normcase(file.stem), []).append(file)
+            if file.is_file() and file.suffix.lower() not in _NOT_COPIED and compared(file.stem) in stems:
+                found.setdefault(compared(file.stem), []).append(file)
     return found
