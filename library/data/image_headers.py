@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from library.windows_names import LONGEST, only_short_paths
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
 _TAIL = 64 * 1024  # bytes
 _TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange width and height
 _ORIENTATION = 0x0112
-# PIL takes images of more than 89 million pixels for an attack; these are the user's own, and their size is told with the others'
-warnings.filterwarnings("ignore", message="Image size .* exceeds limit of .* pixels")
 
 
 class Unreadable(Exception):
@@ -44,12 +41,19 @@ class Header:
         return None
 
 
+def open_image(file: Path | BinaryIO) -> Image.Image:
+    """PIL's `Image.open` for images of any size: it takes many pixels for an attack, but these images are the user's own."""
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None
+    return Image.open(file)
+
+
 def read_header(path: Path) -> Header:
     """Size and format; raises Unreadable for a file that is no image, or cut short.
 
     A file whose end looks wrong is decoded to be sure: cameras append things behind the picture.
     """
-    from PIL import Image
 
     try:
         with path.open("rb") as file:
@@ -60,7 +64,7 @@ def read_header(path: Path) -> Header:
             file.seek(max(0, length - _TAIL))
             tail = file.read()
             file.seek(0)
-            with Image.open(file) as image:
+            with open_image(file) as image:
                 if _looks_cut(image, head, tail, length):
                     image.load()
                 width, height = image.size
@@ -114,8 +118,6 @@ def reason_of(fault: Exception) -> str:
     name = type(fault).__name__
     if name == "UnidentifiedImageError":
         return "is no image, or of a kind that cannot be read"
-    if name == "DecompressionBombError":
-        return "is larger than 178 million pixels"
     if isinstance(fault, OSError) and fault.errno is not None:  # the system's, not PIL's
         return f"cannot be opened ({fault.strerror})"
     text = str(fault)

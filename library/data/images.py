@@ -9,6 +9,7 @@ import numpy as np
 
 from library.data.blueprint import SubsetOptions
 from library.data.buckets import Placement, Size
+from library.data.image_headers import open_image
 from library.data.records import ImageRecord
 from library.errors import UserError
 from library.seeds import python_rng
@@ -75,9 +76,9 @@ def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, 
 
     `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large.
     """
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
-    with Image.open(path) as image:
+    with open_image(path) as image:
         if cover and image.format in ("JPEG", "MPO"):
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
             image.draft(None, cover[::-1] if turned else cover)

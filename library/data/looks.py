@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from library.data.image_headers import Unreadable, reason_of
+from library.data.image_headers import Unreadable, open_image, reason_of
 from library.data.images import opaque_rgb
 
 SIGNATURE_BYTES = 8 + 4 * 4 * 3  # 64 signs of a cosine transform, then mean RGB of 4×4 fields
@@ -40,7 +40,7 @@ def look_at(path: Path) -> Look:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             if image.format in ("JPEG", "MPO"):
                 image.draft(None, (2 * _SIDE, 2 * _SIDE))
             image.load()

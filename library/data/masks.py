@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from library.data.buckets import FilledData, Placement
+from library.data.image_headers import open_image
 from library.data.images import crop, flipped, part_shown, read_rgb, resize
 from library.errors import UserError
 
@@ -76,10 +77,10 @@ def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
 
 def _opacity(path: Path) -> np.ndarray:
     """uint8 [H,W]: the image's alpha channel, 255 throughout where it has none."""
-    from PIL import Image, ImageOps
+    from PIL import ImageOps
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))
     except Exception as fault:

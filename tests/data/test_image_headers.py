@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from library.data import masks
 from library.data.image_headers import Unreadable, read_header
+from library.data.images import read_rgb
+from library.data.looks import look_at
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,3 +35,12 @@ def test_a_huge_image_is_no_attack_to_warn_of(tmp_path: Path) -> None:
     code = "import sys, pathlib; from library.data.image_headers import read_header; print(read_header(pathlib.Path(sys.argv[1])).size)"
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "huge.png"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "(10000, 9000)" and done.stderr == ""
+
+
+def test_no_image_is_too_large_to_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PIL's limit set low, over the double of which it refuses an image; every way to read one lifts it."""
+    path = tmp_path / "a.png"
+    Image.new("RGBA", (64, 48), "red").save(path)
+    for read in (read_header, read_rgb, look_at, masks._opacity):
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+        read(path)
