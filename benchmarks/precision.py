@@ -104,14 +104,14 @@ def _train(job: dict) -> dict[str, object]:
 
     losses: list[float] = []
     times: list[float] = []
-    real = assemble.train
+    real = assemble.Loop
 
-    def train(**given):
+    def loop(**given):
         told = given["events"].on_update
         given["events"].on_update = lambda report: (losses.append(report.loss), times.append(time.perf_counter()), told(report))
         return real(**given)
 
-    assemble.train = train
+    assemble.Loop = loop
     if run_script(train_network.main, job["argv"]):
         raise SystemExit(1)
     spans = [later - earlier for earlier, later in itertools.pairwise(times)]

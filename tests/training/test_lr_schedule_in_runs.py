@@ -101,13 +101,13 @@ def test_flags_that_a_curve_does_not_use_are_told() -> None:
 def test_a_run_with_accumulation_takes_one_step_of_the_curve_an_update(tiny_v1: Path, photos: Path, tmp_path: Path, monkeypatch) -> None:
     """9 images in batches of 2 make 5 batches, 3 updates an epoch; a warm-up over half of 6 updates takes 3."""
     rates = []
-    real = assemble.train
+    real = assemble.Loop
 
-    def train(**given):
+    def loop(**given):
         given["events"].rates = lambda: rates.append(given["optimizer"].param_groups[0]["lr"]) or {}
         return real(**given)
 
-    monkeypatch.setattr(assemble, "train", train)
+    monkeypatch.setattr(assemble, "Loop", loop)
     common = {"pretrained_model_name_or_path": tiny_v1, "dataset_config": dataset(tmp_path / "data.toml", photos, resolution=32)}
     common |= {"output_dir": tmp_path / "out", "network_module": "networks.lora", "network_dim": 1, "cache_latents": True}
     common |= {"max_train_epochs": 2, "gradient_accumulation_steps": 2, "learning_rate": 3e-3, "lr_scheduler": "linear"}
