@@ -10,8 +10,6 @@ from pathlib import Path
 from library.errors import UserError
 
 _CURLY = tuple("“”„‟‘’‚‛「」『』«»＂＇`´")
-
-
 _INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # with the special spaces that come along from web pages
 
 

@@ -72,21 +72,16 @@ def idle_keys(options: DatasetOptions, place: str) -> list[str]:
     usual = DatasetOptions(options.resolution)
     keys = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
     changed = [key for key in keys if getattr(options, key) != getattr(usual, key)]
-    if not options.enable_bucket and changed:
-        line = f"{place}: {' and '.join(changed)} can do nothing without buckets; set enable_bucket = true, or take {_it(changed)} out"
-    elif options.bucket_no_upscale and (changed := [key for key in changed if key in keys[:2]]):
-        line = f"{place}: {' and '.join(changed)} can do nothing beside bucket_no_upscale; take {_it(changed)} out"
+    dashes = "--" if place.startswith("--") else ""
+    if not options.enable_bucket:
+        reason = f"without buckets; set {dashes}enable_bucket{'' if dashes else ' = true'}, or"
     else:
+        reason = f"beside {dashes}bucket_no_upscale;"
+        changed = [key for key in changed if key in keys[:2]] if options.bucket_no_upscale else []
+    if not changed:
         return []
-    return [
-        re.sub(rf"\b({'|'.join(keys)})\b", r"--\1", line).replace("enable_bucket = true", "--enable_bucket")
-        if place.startswith("--")
-        else line
-    ]
-
-
-def _it(keys: list[str]) -> str:
-    return "it" if len(keys) == 1 else "them"
+    names = " and ".join(dashes + key for key in changed)
+    return [f"{place}: {names} can do nothing {reason} take {'it' if len(changed) == 1 else 'them'} out"]
 
 
 def _size_faults(options: DatasetOptions) -> list[str]:

@@ -227,9 +227,14 @@ def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, repor
         return None
 
 
+def left_out(line: str) -> Finding:
+    """What `scan` tells of one of its `unreadable` lines."""
+    return Finding(WARNING, f"left out: image {line}", "remove or replace it")
+
+
 def _tell_images(report: _Report, skip_unreadable: bool) -> None:
     if skip_unreadable:
-        report.findings += [Finding(WARNING, f"left out: image {line}", "remove or replace it") for line in report.unreadable]
+        report.findings += map(left_out, report.unreadable)
     else:
         report.faults += [f"image {line}; remove or replace it" for line in report.unreadable]
     for files, level, what, remedy in (

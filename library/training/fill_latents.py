@@ -10,7 +10,7 @@ from library.data.buckets import fill
 from library.data.latent_build import look
 from library.data.latent_files import cache_file
 from library.data.latent_plan import CacheRules, remove_files, tell
-from library.data.records import scan
+from library.data.records import left_out, scan
 from library.data.surroundings import counted
 from library.errors import UserError
 from library.options.declare import values_of
@@ -41,8 +41,9 @@ def fill_cache(options: CacheLatents) -> None:
         raise UserError(*faults)
     found, faults, skips = scan(blueprint, skip_unreadable=True), Faults(), values["skip_bad_images"]
     data = fill(found)
+    told_at_the_end = set() if skips or values["remove"] else {str(left_out(line)) for line in found.unreadable}
     for finding in data.findings:
-        if skips or values["remove"] or not finding.startswith("left out: image "):  # those are told at the end
+        if finding not in told_at_the_end:
             log.warning(finding)
     if values["remove"]:
         log.info("latents of %s deleted", counted(remove_files(data), "image"))

@@ -263,17 +263,21 @@ def test_what_is_shown_is_what_the_loader_makes(images: Path, tmp_path: Path) ->
     assert len({draws.caption(request) for request in requests}) > 12
 
 
-def test_a_crop_beside_the_middle_stands_in_its_place_mirrored_or_not(tmp_path: Path) -> None:
+def ramp_and_draws(folder: Path, keys: str):
+    """uint8 [128,256,3] that grows from left to right, the only image of a dataset at 128 px, with the dataset's sampler and draws."""
     from library.data.sampler import EpochSampler
     from tests.data.material import filled
 
     ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (128, 1, 3))
-    (tmp_path / "dog").mkdir()
-    Image.fromarray(ramp).save(tmp_path / "dog/ramp.png")
-    keys = "class_tokens = 'x'\nflip_aug = true\nrandom_crop = true"
-    text = f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\n{keys}\n"
-    sampler = EpochSampler(filled(tmp_path, text), 1)
-    draws = Draws(sampler.filled, sampler, lambda caption, rng: caption, 1, 1)
+    (folder / "dog").mkdir()
+    Image.fromarray(ramp).save(folder / "dog/ramp.png")
+    text = f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{folder / 'dog'}'\nclass_tokens = 'x'\n{keys}\n"
+    sampler = EpochSampler(filled(folder, text), 1)
+    return ramp, sampler, Draws(sampler.filled, sampler, lambda caption, rng: caption, 1, 1)
+
+
+def test_a_crop_beside_the_middle_stands_in_its_place_mirrored_or_not(tmp_path: Path) -> None:
+    ramp, sampler, draws = ramp_and_draws(tmp_path, "flip_aug = true\nrandom_crop = true")
     mirrored = set()
     for epoch in range(8):
         ((request,),) = sampler.epoch(epoch)
@@ -288,15 +292,7 @@ def test_a_crop_beside_the_middle_stands_in_its_place_mirrored_or_not(tmp_path: 
 
 
 def test_surroundings_are_dark_and_the_crop_stands_in_its_place(tmp_path: Path) -> None:
-    from library.data.sampler import EpochSampler
-    from tests.data.material import filled
-
-    ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (128, 1, 3))
-    (tmp_path / "dog").mkdir()
-    Image.fromarray(ramp).save(tmp_path / "dog/ramp.png")
-    text = f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\nflip_aug = true\n"
-    sampler = EpochSampler(filled(tmp_path, text), 1)
-    draws = Draws(sampler.filled, sampler, lambda caption, rng: caption, 1, 1)
+    ramp, sampler, draws = ramp_and_draws(tmp_path, "flip_aug = true")
     seen = set()
     for epoch in range(8):
         ((request,),) = sampler.epoch(epoch)
