@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow style docs clean
+.PHONY: quickstart test test-slow style docs upgrade constraints clean
 
 quickstart: $(VENV)/.trains
 	$(BIN)/python -m examples.quickstart
@@ -23,16 +23,23 @@ style: $(VENV)/.tests
 docs: $(VENV)/.trains
 	$(BIN)/python -m library.options.docs
 
+upgrade: $(VENV)/.tests
+	$(BIN)/python .ci/upgrade.py
+
+constraints: $(VENV)/.tests
+	$(BIN)/python .ci/upgrade.py --same --no-test
+
 clean:
 	rm -rf $(VENV) build output
 
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@echo "making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.trains: $(VENV)/bin/python requirements.txt examples/requirements.txt
-	$(BIN)/python -m pip install -q -r requirements.txt -r examples/requirements.txt
-	touch $@
+$(VENV)/.trains: $(VENV)/bin/python requirements.txt examples/requirements.txt constraints.txt
+	@$(BIN)/python .ci/install.py requirements.txt examples/requirements.txt
+	@touch $@
 
 $(VENV)/.tests: $(VENV)/.trains requirements-test.txt
-	$(BIN)/python -m pip install -q -r requirements.txt -r requirements-test.txt
-	touch $@
+	@$(BIN)/python .ci/install.py requirements.txt requirements-test.txt
+	@touch $@

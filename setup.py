@@ -1,4 +1,7 @@
-"""Makes `library`, `networks` and `finetune` importable from anywhere; the scripts run from the root of the clone without it."""
+"""Makes `library`, `networks` and `finetune` importable from anywhere; the scripts run from the root of the clone without it.
+
+pip install -c constraints.txt .
+"""
 
 from pathlib import Path
 

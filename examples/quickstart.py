@@ -1,7 +1,7 @@
 """The suite in three minutes, as a new user would use it: teaches the small model a new word with train_network.py and shows what changed.
 
-    python -m examples.quickstart              a subject in 8 pictures, "zxc star"
-    python -m examples.quickstart --photos     captioned photographs in several aspect ratios instead
+python -m examples.quickstart              a subject in 8 pictures, "zxc star"
+python -m examples.quickstart --photos     captioned photographs in several aspect ratios instead
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from torch import nn
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.packages import install_command
 from library.training.method import keep_caption
 
 
@@ -246,10 +247,12 @@ def _import(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
             raise UserError(
-                f"--network_module {name}: it needs the package {error.name!r}; install it with: pip install {error.name}"
+                f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}"
             ) from error
         package = {"lycoris": "lycoris-lora"}.get(name.split(".")[0], name.split(".")[0])
-        remedy = "use networks.lora" if name.startswith("networks") else f"install it with: pip install {package}, or use networks.lora"
+        remedy = (
+            "use networks.lora" if name.startswith("networks") else f"{install_command(package)}, or use networks.lora"
+        )
         raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
 
 

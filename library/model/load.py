@@ -86,9 +86,7 @@ def load(
     return model
 
 
-def load_vae(
-    path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION, device: torch.device | str = "cpu"
-) -> nn.Module:
+def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION, device: torch.device | str = "cpu") -> nn.Module:
     """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id; faults name `option`."""
     path = locate(str(path_or_id), option)
     if path.is_dir():

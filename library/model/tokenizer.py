@@ -90,7 +90,6 @@ class ClipTokenizer:
             weights += [weight] * len(found)
         return ids, weights, " ".join(lost)
 
-
     def _found(self, text: str) -> list[tuple[int, int]]:
         """The ids of the text and where in it each begins, added words as what they stand for."""
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)

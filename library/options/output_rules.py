@@ -8,6 +8,7 @@ from pathlib import Path
 
 from library.options.given import Given
 from library.options.presence import is_module, writable
+from library.packages import install_command
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
@@ -68,7 +69,7 @@ def logs(given: Given) -> Iterator[str]:
     if given.log_with is not None and given.log_with != "wandb" and given.logging_dir is None:
         yield f"{given.at('log_with')}: {given.log_with} needs --logging_dir, the folder of the log"
     if given.log_with in ("wandb", "all") and not is_module("wandb"):
-        yield f"{given.at('log_with')}: {given.log_with} needs the package wandb: pip install wandb"
+        yield f"{given.at('log_with')}: {given.log_with} needs the package wandb: {install_command('wandb')}"
 
 
 def hub(given: Given) -> Iterator[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from library.console import log
 from library.data.images import Pixels, read_rgb, resize
 from library.errors import UserError
+from library.packages import install_command
 
 MODEL, LABELS = "model.onnx", "selected_tags.csv"
 GENERAL, CHARACTER, RATING = 0, 4, 9  # categories in selected_tags.csv, Danbooru's but for the rating
@@ -120,7 +121,9 @@ def _session(path: Path):
     try:
         import onnxruntime
     except ImportError:
-        raise UserError("onnxruntime is not installed; run pip install onnxruntime, or onnxruntime-gpu for an NVIDIA card") from None
+        raise UserError(
+            f"onnxruntime is not installed; run {install_command('onnxruntime')} (onnxruntime-gpu for an NVIDIA card)"
+        ) from None
     wanted = ("CUDAExecutionProvider", "ROCMExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:

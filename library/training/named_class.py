@@ -11,6 +11,7 @@ from typing import Any
 
 from library.errors import UserError
 from library.options.suggest import closest
+from library.packages import install_command
 
 _WORDS = {"true": True, "false": False, "none": None}
 _PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # has a letter or a colon, so that a mistyped number is not taken for text
@@ -81,8 +82,8 @@ def import_package(option: str, value: str, module_name: str, package: str) -> A
     except ModuleNotFoundError as error:
         root = module_name.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != root:
-            raise UserError(f"{option} {value}: {module_name} needs {error.name}: pip install {error.name}") from error
-        remedy = f"pip install {package}" if " " not in package else f"install {package}"
+            raise UserError(f"{option} {value}: {module_name} needs {error.name}: {install_command(error.name or root)}") from error
+        remedy = install_command(package) if " " not in package else f"install {package}"
         raise UserError(f"{option} {value}: {module_name} is not installed: {remedy}") from error
     except (ImportError, OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from library.errors import UserError
+from library.packages import install_command
 
 Kind = Literal["plain", "factor", "relative"]
 """What a learning rate means: the rate itself | a factor of the rate that the optimizer finds | nothing, the optimizer has its own."""
@@ -114,7 +115,7 @@ def markdown() -> str:
     titles = ("`--optimizer_type`", "Class", "Install", "`--learning_rate` is", "Added when left out", "Bytes a weight", "Note")
     lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for row in OPTIMIZERS:
-        install = "—" if row.package in ("torch", "transformers") else f"`pip install {row.package}`"
+        install = "—" if row.package in ("torch", "transformers") else f"`{install_command(row.package)}`"
         added = ", ".join(f"`{key}={value}`" for key, value in row.defaults.items()) or "—"
         name, owner = f"`{row.name}`", f"`{row.module}.{row.class_name}`"
         cells = (name, owner, install, RATE_MEANS[row.kind], added, f"{row.state_bytes:.2g}", row.note or "—")

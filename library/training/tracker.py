@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from library.console import log
+from library.packages import install_command
 
 FLUSH_SECONDS = 20
 DEFAULT_NAMES = {  # the names that users of the ecosystem look for, by script
@@ -42,7 +43,7 @@ class Tracker:
         try:
             self._writer = _open(self.folder, {"flush_secs": FLUSH_SECONDS} | dict(settings or {}))
         except ModuleNotFoundError as error:
-            self._fail(f"{(error.name or 'tensorboard').partition('.')[0]} is not installed: pip install tensorboard")
+            self._fail(f"{(error.name or 'tensorboard').partition('.')[0]} is not installed: {install_command('tensorboard')}")
         except Exception as error:
             self._fail(error)
 

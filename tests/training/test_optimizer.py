@@ -120,10 +120,10 @@ def test_a_name_that_cannot_be_used_is_refused_with_the_reason(name, said):
 @pytest.mark.parametrize(
     ("name", "module", "remedy"),
     [
-        ("AdamW8bit", "bitsandbytes.optim", "pip install bitsandbytes"),
-        ("Lion", "lion_pytorch", "pip install lion-pytorch"),
-        ("DAdaptAdam", "dadaptation", "pip install dadaptation"),
-        ("Prodigy", "prodigyopt", "pip install prodigyopt"),
+        ("AdamW8bit", "bitsandbytes.optim", "pip install -c constraints.txt bitsandbytes"),
+        ("Lion", "lion_pytorch", "pip install -c constraints.txt lion-pytorch"),
+        ("DAdaptAdam", "dadaptation", "pip install -c constraints.txt dadaptation"),
+        ("Prodigy", "prodigyopt", "pip install -c constraints.txt prodigyopt"),
     ],
 )
 def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch, name, module, remedy):

@@ -76,7 +76,7 @@ def test_failing_writes_are_counted_and_told_once(tmp_path, heard, monkeypatch):
 def test_a_missing_tensorboard_is_told_with_its_remedy(tmp_path, heard, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.event_file_writer", None)
     Tracker(tmp_path).log(1, {"loss": 1.0})
-    assert "tensorboard is not installed: pip install tensorboard" in heard.warnings[0]
+    assert "tensorboard is not installed: pip install -c constraints.txt tensorboard" in heard.warnings[0]
 
 
 def test_importing_the_tracker_imports_neither_torch_nor_tensorboard_and_logging_no_tensorflow(tmp_path):
