@@ -21,9 +21,7 @@ def main(files: list[str]) -> int:
     """Exit code of pip."""
     if not OLDEST <= sys.version_info[:2] <= NEWEST:
         found = ".".join(map(str, sys.version_info[:2]))
-        print(
-            f"error: this is Python {found}; install 3.10 to 3.13, then: make clean; make test PYTHON=python3.11", file=sys.stderr
-        )
+        print(f"error: this is Python {found}; install 3.10 to 3.13, then: make clean; make test PYTHON=python3.11", file=sys.stderr)
         return 2
     print(f"installing {', '.join(files)} at the versions of constraints.txt (a first time takes 1 to 10 minutes)", flush=True)
     requirements = [word for file in files for word in ("-r", file)]

@@ -42,9 +42,7 @@ def main() -> int:
         changes = _changes(old.get(CONSTRAINTS, ""), new[CONSTRAINTS])
         print("\n".join(changes) or "no version changed")
         if not chosen.no_test and not _tests_pass(python, Path(scratch) / "clone", new):
-            print(
-                "error: the tests fail with these versions, so nothing was changed; bound the package at fault in docs/architecture.md"
-            )
+            print("error: the tests fail with these versions, so nothing was changed; bound the package at fault in docs/architecture.md")
             return 1
     for file, text in new.items():
         (ROOT / file).write_text(text, encoding="utf-8", newline="\n")

@@ -16,13 +16,13 @@ from library.data.latent_cache import draw_latents
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
+from library.method import Method
 from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod, NetworkSettings
 from library.model.attention import set_attention
 from library.model.load import load
 from library.training.loop import Events, Loop
 from library.training.lr_schedule import make_schedule
-from library.training.method import Method
 from library.training.optimizer import make_optimizer
 from library.training.plan import make_plan
 from library.training.precision import frozen_dtype

@@ -175,12 +175,3 @@ def sha256(path: Path, offset: int = 0) -> str:
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
-
-
-def in_words(size: float) -> str:
-    """Bytes as people read them: 1.5 GiB."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 999.5:  # 1000 of three digits would be 1e+03
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

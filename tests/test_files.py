@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from library.files import atomic_write, in_words
+from library.files import atomic_write
+from library.words import in_words
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such rights")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from library.data.buckets import FilledData, Placement, Size
 from library.data.findings import NOTE, WARNING, Finding
 from library.data.records import SMALL_SIDE, ImageRecord
-from library.data.surroundings import counted, named
+from library.words import counted, named
 
 MUCH_CUT = 0.25  # of an image's area
 MUCH_ENLARGED = 1.5  # times, in each direction

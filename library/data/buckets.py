@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from library.data.blueprint import DatasetBlueprint, DatasetOptions, SubsetOptions
 from library.data.records import ImageRecord, Scan
-from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import is_image
 from library.seeds import fold
+from library.words import counted, named
 
 Size = tuple[int, int]  # (width, height) in pixels
 

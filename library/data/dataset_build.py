@@ -10,7 +10,8 @@ from pathlib import Path
 from library.data.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.config_check import FAULTY
 from library.data.dataset_keys import DATASET, KEYS, OTHER_NAMES, SUBSET_ONLY, NotAccepted, shown
-from library.data.surroundings import counted, folder_contents, has_images, named, near_names, other_files
+from library.data.surroundings import folder_contents, has_images, near_names, other_files
+from library.words import counted, named
 
 Values = dict[str, object]  # key -> converted value, or FAULTY
 

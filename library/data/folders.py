@@ -12,8 +12,9 @@ from library.data.config_check import FAULTY
 from library.data.dataset_build import command_line_values, dataset_options, idle_keys
 from library.data.dataset_keys import DATASET
 from library.data.dataset_keys import KEYS as _KEYS
-from library.data.surroundings import counted, folder_contents, named, near_names, other_files
+from library.data.surroundings import folder_contents, near_names, other_files
 from library.errors import UserError
+from library.words import counted, named
 
 _NAME = re.compile(r"(\d+)_(.*\S)\s*")
 

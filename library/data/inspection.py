@@ -18,8 +18,9 @@ from library.data.image_headers import Header, Unreadable, read_header
 from library.data.looks import Look, look_at
 from library.data.records import ImageRecord, Survey, caption_files
 from library.data.scan_index import ScanIndex
-from library.data.surroundings import counted, folder_contents, named
+from library.data.surroundings import folder_contents
 from library.files import is_image
+from library.words import counted, named
 
 _FORMATS = {".png": ("PNG",), ".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".webp": ("WEBP",), ".bmp": ("BMP", "DIB")}
 _OTHER_PICTURES = frozenset({".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jfif", ".tga", ".psd", ".jp2", ".dng"})

@@ -20,9 +20,9 @@ from library.data.images import BACKGROUND, load_image
 from library.data.latent_cache import Held, LatentCache
 from library.data.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
 from library.data.latent_plan import CacheRules, Folders, Kept, Work, judge, works_of
-from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import is_image, sha256
+from library.words import counted, named
 
 Encode = Callable[[Tensor], Tensor]  # images [B,3,H,W] in −1..1 -> moments [B,8,H/8,W/8]: mean and log variance, unscaled
 Gather = Callable[[Any], Sequence[Any]]  # what this process has -> what all processes have

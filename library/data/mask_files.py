@@ -8,9 +8,9 @@ from pathlib import Path
 
 from library.data.image_headers import Unreadable, read_header
 from library.data.records import ImageRecord, Scan
-from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import compared, is_image
+from library.words import counted, named
 
 
 def with_masks(scan: Scan, masked_loss: bool) -> Scan:

@@ -13,9 +13,9 @@ from library.data.config_check import FAULTY
 from library.data.config_text import read_metadata_table
 from library.data.dataset_build import command_line_values, dataset_options, idle_keys, subset_faults
 from library.data.dataset_keys import DATASET, KEYS, NotAccepted
-from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import compared, is_image, list_images
+from library.words import counted, named
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from library.data.captions import split_tags
 from library.data.findings import NOTE, WARNING, Finding
 from library.data.image_headers import Header, Unreadable, read_header
 from library.data.scan_index import ScanIndex
-from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, compared, is_image
+from library.words import counted, named
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
 # Files that tools leave beside images and that are no captions.

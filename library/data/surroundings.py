@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from library.files import is_image
+from library.words import counted, named
 
 
 def near_names(path: Path) -> str:
@@ -65,14 +66,3 @@ def other_files(folder: Path) -> str:
         return "it is empty"
     listed = [f"{count} {ending}" for ending, count in endings.most_common()]
     return f"it holds {named(listed, 4)} {'file' if endings.total() == 1 else 'files'}"
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """'1 image', '2 images'."""
-    return f"{number} {noun if number == 1 else plural or noun + 's'}"
-
-
-def named(names: list[str], at_most: int = 5) -> str:
-    """The first names and how many more there are."""
-    rest = len(names) - at_most
-    return ", ".join(names[:at_most]) + (f" and {rest} more" if rest > 0 else "")

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from library.method import keep_caption
 from library.model.product import EXTENSIONS, product_form, save_product
-from library.training.method import keep_caption
 
 
 @dataclass(frozen=True)

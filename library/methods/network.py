@@ -15,8 +15,8 @@ from torch import nn
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.method import keep_caption
 from library.packages import install_command
-from library.training.method import keep_caption
 
 
 @dataclass(frozen=True)
@@ -250,9 +250,7 @@ def _import(name: str) -> Any:
                 f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}"
             ) from error
         package = {"lycoris": "lycoris-lora"}.get(name.split(".")[0], name.split(".")[0])
-        remedy = (
-            "use networks.lora" if name.startswith("networks") else f"{install_command(package)}, or use networks.lora"
-        )
+        remedy = "use networks.lora" if name.startswith("networks") else f"{install_command(package)}, or use networks.lora"
         raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
 
 

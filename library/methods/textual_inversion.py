@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from library.console import log
 from library.errors import UserError
+from library.method import CaptionRewriter, keep_caption
 from library.methods import templates
 from library.model.embedding_files import read_vectors, write_vectors
 from library.model.new_words import NewWord, add_word, cross_attentions, embedding_table
-from library.training.method import CaptionRewriter, keep_caption
 
 # What a file tells of its making: the word and its model, and nothing of the images.
 KEPT_FACTS = {f"ss_{name}" for name in "token_string base_model_version sd_model_name new_sd_model_hash learning_rate epoch steps".split()}

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from library.console import log, progress
-from library.data.surroundings import counted, named
+from library.partial_faults import Faults
 from library.preparation.cleaning_rules import CaptionRules, Rules, TagRules
-from library.preparation.faults import Faults
 from library.preparation.metadata_file import Metadata
 from library.preparation.tag_text import split_tags, without_underscores
+from library.words import counted, named
 
 
 def clean_metadata(metadata: Metadata, rules: Rules, show: Callable[[str], None] | None = None) -> tuple[Metadata, Faults]:

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from library.console import log, progress
-from library.data.surroundings import counted
 from library.errors import UserError
-from library.preparation.faults import Faults, in_writable_folders
+from library.partial_faults import Faults, in_writable_folders
 from library.preparation.read_ahead import read_ahead, workers_of
+from library.words import counted
 
 
 class ImageModel(Protocol):

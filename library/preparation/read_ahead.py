@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from library.preparation.faults import reason_of
+from library.partial_faults import reason_of
 
 T = TypeVar("T")
 

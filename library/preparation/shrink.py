@@ -11,11 +11,11 @@ from pathlib import Path
 
 from library.console import log, progress
 from library.data.images import Pixels, read_rgb
-from library.data.surroundings import counted
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, compared
-from library.preparation.faults import Faults
+from library.partial_faults import Faults
 from library.preparation.read_ahead import read_ahead, workers_of
+from library.words import counted
 
 Size = tuple[int, int]  # width, height in pixels
 _NOT_COPIED = IMAGE_EXTENSIONS | {".npz"}  # latents of the larger image would be wrong for the copy

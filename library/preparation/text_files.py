@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from library.console import log
-from library.data.surroundings import counted, folder_contents, named, other_files
+from library.data.surroundings import folder_contents, other_files
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
+from library.words import counted, named
 
 
 def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> list[Path]:

@@ -17,6 +17,7 @@ from torch import nn
 from library.console import log
 from library.data.loader import worker_count
 from library.errors import Stopped, UserError
+from library.method import Method
 from library.model.facts import usable_clip_skip
 from library.options.declare import Script
 from library.training.batches import Feed, adapter, make_feed
@@ -31,7 +32,6 @@ from library.training.memory import FOR_THE_VAE, explained, rehearse, room_on, t
 from library.training.memory_advice import advice
 from library.training.memory_estimate import MemoryCase
 from library.training.memory_facts import memory_case
-from library.training.method import Method
 from library.training.model_setup import ready_model
 from library.training.noise_and_loss import noise_settings, objective_of, schedule_of
 from library.training.old_state_files import load_old_training

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from library.console import log
-from library.data.surroundings import counted
 from library.model.tokenizer import WINDOW, ClipTokenizer, too_long
 from library.options.declare import Script, values_of
+from library.words import counted
 
 
 def long_captions(options: Script, captions: Iterable[str], version: str | None) -> list[tuple[str, str]]:

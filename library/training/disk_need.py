@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from library.data.buckets import FilledData
-from library.files import in_words
 from library.model.facts import OPTION, ModelFacts
 from library.model.keys import CLIP_V1, CLIP_V2, UNET, VAE
 from library.model.weights_file import TensorInfo, open_weights
@@ -19,6 +18,7 @@ from library.training.checkpointer import FileNames, Kept
 from library.training.disk_room import most_bytes, saves
 from library.training.optimizer_table import resolve_name, state_bytes
 from library.training.plan import RunPlan
+from library.words import in_words
 
 Shapes = Mapping[str, TensorInfo]
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from library.console import log
 from library.errors import UserError
-from library.files import free_bytes, in_words
+from library.files import free_bytes
 from library.training.checkpointer import Kept
 from library.training.full_disk import MARGIN
 from library.training.optimizer_table import state_bytes
 from library.training.plan import RunPlan, Start
+from library.words import in_words
 
 
 @dataclass(frozen=True)

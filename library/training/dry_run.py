@@ -18,9 +18,7 @@ from library.data.findings import ERROR, LEVELS, NOTE, WARNING, Finding
 from library.data.inspection import inspect as inspect_data
 from library.data.records import Scan, survey
 from library.data.scan_index import ScanIndex
-from library.data.surroundings import counted
 from library.errors import UserError
-from library.files import in_words
 from library.model.facts import ModelFacts, check_flags
 from library.model.facts import inspect as inspect_model
 from library.options.check import check
@@ -36,6 +34,7 @@ from library.training.plan import plan_lines
 from library.training.samples import Samples
 from library.training.saved_state import SavedState, read_state
 from library.training.tracker_settings import tracker_settings
+from library.words import counted, in_words
 
 LookAt = Callable[[Any, Inputs], None]
 Found = TypeVar("Found")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from library.console import log
+from library.method import Method
 from library.model.generate import evaluating
 from library.options.declare import Script
 from library.training.ema import Ema
@@ -18,7 +19,6 @@ from library.training.journal import Journal
 from library.training.keeping import Keeping
 from library.training.last_lines import LastLines
 from library.training.loop import Events, UpdateReport
-from library.training.method import Method
 from library.training.optimizer import MadeOptimizer, logged_rates, weights_to_keep
 from library.training.samples import Samples
 from library.training.state import TrainState

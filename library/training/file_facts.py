@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from library.files import NOT_UNICODE
+from library.method import Method
 from library.options.declare import Script, values_of
 from library.training import metadata as facts
 from library.training.inputs import Inputs
 from library.training.manifest import ImageHash, Manifest, manifest_path, run_facts_of
-from library.training.method import Method
 from library.training.model_spec import model_spec
 from library.training.optimizer import MadeOptimizer
 from library.training.resume import run_facts

@@ -11,15 +11,15 @@ from library.data.latent_build import look
 from library.data.latent_files import cache_file
 from library.data.latent_plan import CacheRules, remove_files, tell
 from library.data.records import left_out, scan
-from library.data.surroundings import counted
 from library.errors import UserError
 from library.options.declare import values_of
 from library.options.prepare_latents import CacheLatents
-from library.preparation.faults import Faults
+from library.partial_faults import Faults
 from library.training.inputs import blueprint_of
 from library.training.latents import exchange, make, vae_in
 from library.training.precision import check_device
 from library.training.prepare_latents import in_open_folders
+from library.words import counted
 
 
 def fill_cache(options: CacheLatents) -> None:

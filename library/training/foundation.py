@@ -12,10 +12,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from library.console import log
+from library.method import Method
 from library.options.declare import Script, values_of
 from library.training.inputs import Inputs
 from library.training.loss_scaler import LossScaler
-from library.training.method import Method
 from library.training.precision import check_device
 from library.training.state import TrainState
 

@@ -12,8 +12,9 @@ from typing import Any
 
 from library.console import log
 from library.errors import UserError
-from library.files import free_bytes, in_words, is_full
+from library.files import free_bytes, is_full
 from library.renaming import is_in_use
+from library.words import in_words
 
 MARGIN = 1 << 20  # bytes that are left free for others
 EVERY = 10.0  # seconds between two tries

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from library.console import log
 from library.errors import UserError
-from library.training.method import Method
+from library.method import Method
 from library.training.pending import MOST_IMAGES, Pending, Shown
 from library.training.saved_state import read_own
 from library.training.snapshot import Snapshot, held_tensors, move, weights_bytes

@@ -8,6 +8,7 @@ from typing import Any
 
 from library.console import log
 from library.hub import Repository, Uploads
+from library.method import Method
 from library.options.declare import Script
 from library.training.checkpointer import Checkpointer, FileNames, Kept
 from library.training.disk_room import check_room, file_bytes, state_size
@@ -16,7 +17,6 @@ from library.training.file_facts import FileFacts
 from library.training.full_disk import Refuge
 from library.training.inputs import Inputs
 from library.training.journal import Journal
-from library.training.method import Method
 from library.training.optimizer import MadeOptimizer, weights_to_keep
 from library.training.precision import save_dtype
 from library.training.resume import run_facts

@@ -16,9 +16,9 @@ from torch import Tensor
 from library import seeds
 from library.console import progress
 from library.errors import UserError
+from library.method import Method
 from library.training.gradients import clipped_norm
 from library.training.guard import Guard
-from library.training.method import Method
 from library.training.pending import Pending
 from library.training.plan import RunPlan
 from library.training.state import RunningMean, TrainState

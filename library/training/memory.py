@@ -13,10 +13,10 @@ import torch
 from library.console import log
 from library.data.batch import Batch
 from library.errors import UserError
+from library.method import Method
 from library.training.inputs import Inputs
 from library.training.memory_advice import advice
 from library.training.memory_estimate import GIB, MemoryCase, estimate, line
-from library.training.method import Method
 
 # of RuntimeErrors; the CPU's allocator has no type of its own
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")

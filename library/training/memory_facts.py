@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from library.errors import UserError
+from library.method import Method
 from library.model import convert
 from library.model.facts import OPTION
 from library.model.locate import weights_of_part
@@ -16,7 +17,6 @@ from library.model.weights_file import WIDTHS, SafetensorsFile, open_weights
 from library.options.declare import Script, values_of
 from library.training.inputs import Inputs
 from library.training.memory_estimate import MemoryCase, TextShape, UNetShape
-from library.training.method import Method
 from library.training.optimizer_table import resolve_name, state_bytes
 
 _PARTS = ("text_encoder", "unet", "vae")  # in the order of loading

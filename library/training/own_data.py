@@ -18,12 +18,12 @@ from library.data.buckets import Bucket, DatasetFigures, Entry, FilledData, Plac
 from library.data.captions import RewriteCaption
 from library.data.dataset_keys import resolution
 from library.data.records import ImageRecord
-from library.data.surroundings import counted
 from library.errors import UserError
 from library.options.own_data_rules import NO_CLASS, names_class
 from library.seeds import fold
 from library.training.named_class import did_you_mean, import_class
 from library.training.plan import RunPlan
+from library.words import counted
 
 if TYPE_CHECKING:
     from library.data.latent_cache import LatentCache

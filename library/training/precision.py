@@ -8,8 +8,8 @@ import torch
 
 from library.console import log
 from library.errors import UserError
+from library.method import Method
 from library.model.float8 import store_in_float8
-from library.training.method import Method
 
 DTYPES = {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -19,15 +19,15 @@ from library.data.latent_build import LatentSource, look
 from library.data.latent_files import cache_file, mirror_file, moments_arrays, prepared_file, read_binding, read_latents, write_latents
 from library.data.latent_plan import NEW, CacheRules, tell
 from library.data.records import ImageRecord, Scan
-from library.data.surroundings import counted, named
 from library.errors import UserError
 from library.files import list_images
 from library.options.declare import values_of
 from library.options.prepare_latents import PrepareBucketsLatents
-from library.preparation.faults import Faults, in_writable_folders
+from library.partial_faults import Faults, in_writable_folders
 from library.preparation.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
 from library.training.latents import make, vae_in
 from library.training.precision import check_device
+from library.words import counted, named
 
 
 def prepare(options: PrepareBucketsLatents) -> None:

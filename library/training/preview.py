@@ -12,7 +12,6 @@ from library.data.bucket_facts import bucket_facts, bucket_findings
 from library.data.captions import RewriteCaption
 from library.data.draws import Draws
 from library.data.findings import ERROR, WARNING, Finding
-from library.data.surroundings import counted
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import Script
@@ -24,6 +23,7 @@ from library.training.own_preview import PAGE, preview_own
 from library.training.plan import plan_lines
 from library.training.report_page import as_page
 from library.training.report_text import as_text
+from library.words import counted
 
 _ESCAPE = 27
 _LARGEST = 1200  # pixels of a window's longer side

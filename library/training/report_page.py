@@ -13,11 +13,10 @@ from library.data.bucket_facts import BucketFacts, cut, enlargement
 from library.data.draws import Draws, as_jpeg
 from library.data.findings import LEVELS, Finding
 from library.data.sampler import SampleRequest
-from library.data.surroundings import counted
 from library.errors import UserError
-from library.files import in_words
 from library.training.dry_run import Report
 from library.training.report_text import shortened, verdict
+from library.words import counted, in_words
 
 MOST_PICTURES = 300  # on the page; every bucket has its share of them
 LEAST_PICTURES = 4  # of a bucket, where it has so many

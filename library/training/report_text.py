@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from library.data.bucket_facts import BucketFacts
 from library.data.buckets import FilledData
 from library.data.findings import ERROR, LEVELS, NOTE, WARNING
-from library.data.surroundings import counted
-from library.files import in_words
 from library.training.dry_run import Report
+from library.words import counted, in_words
 
 MOST_TAGS = 20
 _LONGEST_TAG = 60  # letters

@@ -23,7 +23,7 @@ from library.training.samples import Samples
 from library.training.saved_state import SavedState, read_state
 from library.training.tracker_settings import tracker_settings
 
-MakeMethod = Callable[[Any], Any]  # options -> library.training.method.Method; called when the run is known to be possible
+MakeMethod = Callable[[Any], Any]  # options -> library.method.Method; called when the run is known to be possible
 
 
 def run(

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_folder
+from library.method import Method
 from library.training.ema import Ema
-from library.training.method import Method
 from library.training.rate_ratios import RATIO
 from library.training.saved_state import FACTS_FILE, check_contents, crc32, facts_text, read_own
 from library.training.snapshot import held_tensors

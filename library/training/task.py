@@ -13,8 +13,8 @@ from library.data.latent_cache import draw_latents
 from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
+from library.method import Method
 from library.seeds import fold
-from library.training.method import Method
 from library.training.text_cache import TextCache
 
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from library.console import log
 from library.data.blueprint import SubsetOptions
 from library.errors import UserError
+from library.method import Method
 from library.training.inputs import Inputs
-from library.training.method import Method
 
 LIMIT = 1 << 30  # bytes; a caption of 75 tokens takes 0.23 MiB (v1) or 0.30 MiB (v2) in float32
 Encode = Callable[[Tensor, Tensor | None], Tensor]  # ids [1,N,T], weights [1,N,T] or None -> context [1,T',D]

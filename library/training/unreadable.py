@@ -9,7 +9,7 @@ from accelerate.utils import gather_object
 
 from library.console import is_main_process, log
 from library.data.batch import Batch
-from library.data.surroundings import counted
+from library.words import counted
 
 
 class UnreadableImages:

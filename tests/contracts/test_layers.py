@@ -31,7 +31,7 @@ ROOMS = (
     ("library.data", 1, ("library.diffusion", "library.model", "networks")),
     ("library.diffusion", 1, ("library.data", "library.model", "networks")),
     ("library.model", 1, ("library.data", "library.diffusion", "networks")),
-    ("library.training.method", 2, ()),
+    ("library.method", 2, ()),
     ("library.surgery", 2, ()),  # works on models and networks together
     ("library.methods", 3, ()),
     ("library.preparation", 3, ("library.training", "networks")),
@@ -115,7 +115,7 @@ def test_imports_point_down_only() -> None:
         ("library.preparation.merge", "from library.methods import network"),
         ("library.data.records", "from library.preparation.merge import merge"),
         ("library.methods.network", "from library.training.loop import run"),
-        ("library.training.method", "import library.methods"),
+        ("library.method", "import library.methods"),
         ("networks.lora", "import library.model.bundle"),
         ("library.files", "import train_network"),
         ("library.model.load", "from tests import small_models"),

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.make_model import SIZES, _parts, original_infos
-from library.files import in_words
 from library.model.facts import ModelFacts
 from library.training.disk_need import USUAL, disk_need, part_sizes
 from library.training.plan import make_plan
+from library.words import in_words
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])

@@ -15,6 +15,7 @@ from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective, ObjectiveSettings
 from library.diffusion.pointwise import PointwiseSettings
 from library.diffusion.schedule import NoiseSchedule
+from library.method import Method
 from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod, NetworkSettings
 from library.methods.textual_inversion import TextualInversionMethod, TextualInversionSettings
@@ -22,7 +23,6 @@ from library.model.load import load
 from library.training.ema import Ema
 from library.training.gradients import clipped_norm
 from library.training.loop import _accumulate
-from library.training.method import Method
 from library.training.state import TrainState
 from library.training.task import DiffusionTask
 from library.training.text_cache import TextCache

@@ -9,8 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from library.data.surroundings import counted
 from library.errors import PartlyDone, UserError
+from library.words import counted
 
 _MOST_LINES = 50
 

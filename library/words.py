@@ -1,0 +1,23 @@
+"""Figures and lists of names as a sentence has them."""
+
+from __future__ import annotations
+
+
+def in_words(size: float) -> str:
+    """Bytes as people read them: 1.5 GiB."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 999.5:  # 1000 of three digits would be 1e+03
+            return f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """'1 image', '2 images'."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def named(names: list[str], at_most: int = 5) -> str:
+    """The first names and how many more there are."""
+    rest = len(names) - at_most
+    return ", ".join(names[:at_most]) + (f" and {rest} more" if rest > 0 else "")
