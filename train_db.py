@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from library.console import run_script
-from library.data.blueprint import DREAMBOOTH
+from library.data.config.blueprint import DREAMBOOTH
 from library.options.parse import parse
 from library.options.scripts import TrainDb
 from library.training.run import run

@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.buckets import Placement, fill, place
-from library.data.images import load_image
-from library.data.records import ImageRecord, scan
+from library.data.batching.buckets import Placement, fill, place
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.pixels.images import load_image
+from library.data.scan.records import ImageRecord, scan
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
 TITLE, NEXT_TITLE = "# Reading images", "# Training speed"

@@ -25,14 +25,14 @@ from PIL import Image
 from torch import Tensor
 
 from benchmarks.train_step import device_name
-from library.data.blueprint import read_config
-from library.data.buckets import FilledData, fill
-from library.data.images import load_image
-from library.data.latent_build import build, look
-from library.data.latent_files import cache_file
-from library.data.latent_plan import CacheRules, remove_files
-from library.data.loader import worker_count
-from library.data.records import scan
+from library.data.batching.buckets import FilledData, fill
+from library.data.config.build import read_config
+from library.data.loading.loader import worker_count
+from library.data.pixels.images import load_image
+from library.data.pixels.latent_build import build, look
+from library.data.pixels.latent_files import cache_file
+from library.data.pixels.latent_plan import CacheRules, remove_files
+from library.data.scan.records import scan
 from library.model.bundle import moments
 
 RESULTS = Path(__file__).with_name("RESULTS.md")

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks.rounds import Finished, Job, matmul_tflops, read_job, steps, unet_tflop
 from library import console
-from library.data.batch import Batch
-from library.data.latent_cache import draw_latents
+from library.data.loading.batch import Batch
+from library.data.pixels.latent_cache import draw_latents
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule

@@ -1,0 +1,1 @@
+"""Tools for captions, tags and metadata, started from the command line."""

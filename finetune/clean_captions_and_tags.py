@@ -18,9 +18,9 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(CleanCaptionsAndTags, argv)
     check_paths(options, files=["in_json", "rules"], written=["out_json"])
+    from library.data.scan.metadata_file import read_metadata_file, write_metadata_file
     from library.preparation.cleaning import clean_metadata
     from library.preparation.cleaning_rules import read_rules
-    from library.preparation.metadata_file import read_metadata_file, write_metadata_file
 
     given = options.metadata
     rules = read_rules(given.rules or RULES, "--rules")

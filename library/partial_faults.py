@@ -59,7 +59,7 @@ def in_writable_folders(images: Collection[Path], faults: Faults) -> list[Path]:
 
 def reason_of(fault: Exception) -> str:
     """Why nothing could be made of an image, in a few words on one line."""
-    from library.data.image_headers import reason_of as image_reason
+    from library.data.scan.image_headers import reason_of as image_reason
 
     if isinstance(fault, UserError):
         return str(fault)

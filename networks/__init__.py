@@ -1,0 +1,1 @@
+"""Kinds of networks under the names that users type, and the tools for their files."""

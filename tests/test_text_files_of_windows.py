@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from library.data.caption_files import read_caption
-from library.data.config_text import read_metadata_table, read_tree
+from library.data.config.config_text import read_metadata_table, read_tree
+from library.data.scan.caption_files import read_caption
 from library.errors import UserError
 from library.model.metadata_edit import entries_of
 from library.options.parse import parse

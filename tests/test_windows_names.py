@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from library import windows_names
-from library.data import image_headers
-from library.data.image_headers import Unreadable, read_header
+from library.data.scan import image_headers
+from library.data.scan.image_headers import Unreadable, read_header
 from library.options.given import Given
 from library.options.output_rules import on_windows
 from library.options.parse import parse

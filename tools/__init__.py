@@ -1,0 +1,1 @@
+"""Tools for images, models and metadata, started from the command line."""

@@ -1,0 +1,1 @@
+"""Datasets: from what the user wrote to the batches of a run."""

@@ -1,0 +1,1 @@
+"""The noise schedule, noise, and the loss of an image."""

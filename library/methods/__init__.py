@@ -1,0 +1,1 @@
+"""The fine-tuning methods: network, full model, textual inversion."""

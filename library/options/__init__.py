@@ -1,0 +1,1 @@
+"""Options, declared once: everything that is known of a command before torch is imported."""

@@ -1,0 +1,1 @@
+"""Captions, tags and metadata for a folder of images."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from library.data.images import read_rgb
+from library.data.pixels.images import read_rgb
 from library.errors import UserError
 from library.seeds import fold
 

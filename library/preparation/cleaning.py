@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 
 from library.console import log, progress
+from library.data.scan.metadata_file import Metadata
 from library.partial_faults import Faults
 from library.preparation.cleaning_rules import CaptionRules, Rules, TagRules
-from library.preparation.metadata_file import Metadata
 from library.preparation.tag_text import split_tags, without_underscores
 from library.words import counted, named
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from library.data.config_text import read_tree
+from library.data.config.config_text import read_tree
 from library.errors import UserError
 from library.options.suggest import closest
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.console import log, progress
-from library.data.images import Pixels, read_rgb
+from library.data.pixels.images import Pixels, read_rgb
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, compared
 from library.partial_faults import Faults

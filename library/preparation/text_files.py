@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from library.console import log
-from library.data.surroundings import folder_contents, other_files
+from library.data.config.nearby_paths import folder_contents, other_files
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
 from library.words import counted, named

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from library.console import log
-from library.data.images import Pixels, read_rgb, resize
+from library.data.pixels.images import Pixels, read_rgb, resize
 from library.errors import UserError
 from library.packages import install_command
 

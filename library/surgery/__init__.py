@@ -1,0 +1,1 @@
+"""Work on files of networks and models: merge, resize, extract, check."""

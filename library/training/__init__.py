@@ -1,0 +1,1 @@
+"""A run: from checked options to trained files."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from library.console import log
-from library.data.loader import worker_count
+from library.data.loading.loader import worker_count
 from library.errors import Stopped, UserError
 from library.method import Method
 from library.model.facts import usable_clip_skip

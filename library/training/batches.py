@@ -8,10 +8,10 @@ from typing import Any
 
 from accelerate.utils import gather_object
 
-from library.data.batch import Batch
-from library.data.latent_cache import LatentCache
-from library.data.loader import EpochLoader, worker_count
-from library.data.sampler import EpochSampler
+from library.data.batching.sampler import EpochSampler
+from library.data.loading.batch import Batch
+from library.data.loading.loader import EpochLoader, worker_count
+from library.data.pixels.latent_cache import LatentCache
 from library.model.tokenizer import without_padding
 from library.training.foundation import Foundation
 from library.training.unreadable import UnreadableImages

@@ -6,8 +6,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from library.data.blueprint import DatasetSpec, SubsetOptions
-from library.data.buckets import FilledData
+from library.data.batching.buckets import FilledData
+from library.data.config.blueprint import DatasetSpec, SubsetOptions
 
 
 def data_metadata(data: FilledData, processes: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from library.data.buckets import FilledData
+from library.data.batching.buckets import FilledData
 from library.model.facts import OPTION, ModelFacts
 from library.model.keys import CLIP_V1, CLIP_V2, UNET, VAE
 from library.model.weights_file import TensorInfo, open_weights

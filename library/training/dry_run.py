@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from library.console import log
-from library.data.blueprint import DatasetBlueprint
-from library.data.bucket_facts import BucketFacts, bucket_facts, bucket_findings
-from library.data.buckets import FilledData
-from library.data.captions import RewriteCaption, brackets_hold_commas
-from library.data.findings import ERROR, LEVELS, NOTE, WARNING, Finding
-from library.data.inspection import inspect as inspect_data
-from library.data.records import Scan, survey
-from library.data.scan_index import ScanIndex
+from library.data.batching.buckets import FilledData
+from library.data.batching.captions import RewriteCaption, brackets_hold_commas
+from library.data.config.blueprint import DatasetBlueprint
+from library.data.inspection.bucket_facts import BucketFacts, bucket_facts, bucket_findings
+from library.data.inspection.inspection import inspect as inspect_data
+from library.data.scan.findings import ERROR, LEVELS, NOTE, WARNING, Finding
+from library.data.scan.records import Scan, survey
+from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
 from library.model.facts import ModelFacts, check_flags
 from library.model.facts import inspect as inspect_model

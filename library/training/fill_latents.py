@@ -5,12 +5,12 @@ from __future__ import annotations
 from accelerate import Accelerator
 
 from library.console import log
-from library.data.blueprint import check_caching
-from library.data.buckets import fill
-from library.data.latent_build import look
-from library.data.latent_files import cache_file
-from library.data.latent_plan import CacheRules, remove_files, tell
-from library.data.records import left_out, scan
+from library.data.batching.buckets import fill
+from library.data.config.blueprint import check_caching
+from library.data.pixels.latent_build import look
+from library.data.pixels.latent_files import cache_file
+from library.data.pixels.latent_plan import CacheRules, remove_files, tell
+from library.data.scan.records import left_out, scan
 from library.errors import UserError
 from library.options.declare import values_of
 from library.options.prepare_latents import CacheLatents

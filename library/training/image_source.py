@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from library.data.blueprint import SubsetOptions
-from library.data.buckets import FilledData
-from library.data.captions import RewriteCaption
+from library.data.batching.buckets import FilledData
+from library.data.batching.captions import RewriteCaption
+from library.data.config.blueprint import SubsetOptions
 from library.training.data_facts import data_metadata
 from library.training.plan import RunPlan
 
 if TYPE_CHECKING:
-    from library.data.dataset import TrainingDataset
-    from library.data.latent_cache import LatentCache
+    from library.data.loading.dataset import TrainingDataset
+    from library.data.pixels.latent_cache import LatentCache
     from library.options.data import DataOptions
 
 
@@ -92,7 +92,7 @@ class ImageSource:
         self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> TrainingDataset:
         """Batches of latents where `cache` has them, else of images; requests bring their seeds."""
-        from library.data.dataset import TrainingDataset
+        from library.data.loading.dataset import TrainingDataset
 
         return TrainingDataset(self.data, tokenizer, rewrite, cache is None, plan.updates, plan.accumulation, cache)
 

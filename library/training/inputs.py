@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from library.console import log
-from library.data.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching, read_config
-from library.data.buckets import FilledData, fill
-from library.data.folders import from_folders
-from library.data.mask_files import with_masks
-from library.data.metadata import from_metadata
-from library.data.records import Scan, scan
-from library.data.sampler import EpochSampler
-from library.data.validation_split import split_validation
+from library.data.batching.buckets import FilledData, fill
+from library.data.batching.sampler import EpochSampler
+from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching
+from library.data.config.build import read_config
+from library.data.config.folders import from_folders
+from library.data.scan.mask_files import with_masks
+from library.data.scan.metadata import from_metadata
+from library.data.scan.records import Scan, scan
+from library.data.scan.validation_split import split_validation
 from library.errors import UserError
 from library.options.declare import Script, values_of
 from library.training.image_source import ImageSource

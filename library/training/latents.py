@@ -11,13 +11,13 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from library.console import log, progress
-from library.data.blueprint import check_caching
-from library.data.buckets import FilledData
-from library.data.latent_build import LatentSource, build, look
-from library.data.latent_cache import LatentCache
-from library.data.latent_files import cache_file
-from library.data.latent_plan import NEW, CacheRules, tell
-from library.data.loader import worker_count
+from library.data.batching.buckets import FilledData
+from library.data.config.blueprint import check_caching
+from library.data.loading.loader import worker_count
+from library.data.pixels.latent_build import LatentSource, build, look
+from library.data.pixels.latent_cache import LatentCache
+from library.data.pixels.latent_files import cache_file
+from library.data.pixels.latent_plan import NEW, CacheRules, tell
 from library.errors import UserError
 from library.files import is_image
 from library.model.bundle import moments

@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from library.console import log
-from library.data.batch import Batch
+from library.data.loading.batch import Batch
 from library.errors import UserError
 from library.method import Method
 from library.training.inputs import Inputs

@@ -13,11 +13,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.buckets import Bucket, DatasetFigures, Entry, FilledData, Placement
-from library.data.captions import RewriteCaption
-from library.data.dataset_keys import resolution
-from library.data.records import ImageRecord
+from library.data.batching.buckets import Bucket, DatasetFigures, Entry, FilledData, Placement
+from library.data.batching.captions import RewriteCaption
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.config.keys import resolution
+from library.data.scan.records import ImageRecord
 from library.errors import UserError
 from library.options.own_data_rules import NO_CLASS, names_class
 from library.seeds import fold
@@ -26,8 +26,8 @@ from library.training.plan import RunPlan
 from library.words import counted
 
 if TYPE_CHECKING:
-    from library.data.latent_cache import LatentCache
-    from library.data.own_batches import OwnDataset, OwnSource
+    from library.data.loading.custom_batches import OwnDataset, OwnSource
+    from library.data.pixels.latent_cache import LatentCache
     from library.options.data import DataOptions
 
 OPTION = "--dataset_class"
@@ -104,7 +104,7 @@ class OwnData:
         self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> OwnDataset:
         """The batches for the loader."""
-        from library.data.own_batches import OwnDataset, OwnSource
+        from library.data.loading.custom_batches import OwnDataset, OwnSource
 
         source = OwnSource(self.name, self.source.made, self.source.file)  # one that has not begun an epoch
         return OwnDataset(source, seed, tokenizer, self.windows, self.are_latents, scale, rewrite, self.reread, self.captions_are_made)
@@ -135,7 +135,7 @@ class OwnData:
 
     def faults(self, most: int = 20) -> Iterator[str]:
         """What is wrong with the batches, asked for one after the other as in the first epoch; ends after `most` faulty ones."""
-        from library.data.own_check import checked
+        from library.data.loading.custom_check import checked
 
         found = 0
         for index in range(self.batches):
@@ -174,8 +174,8 @@ def open_own(values: Mapping[str, Any]) -> OwnData:
     """
     name = values["dataset_class"]
     kind = class_of(name)
-    from library.data.own_batches import OwnSource, told
-    from library.data.own_check import checked
+    from library.data.loading.custom_batches import OwnSource, told
+    from library.data.loading.custom_check import checked
     from library.model.tokenizer import WINDOW, ClipTokenizer
 
     tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], cache_dir=values["tokenizer_cache_dir"])

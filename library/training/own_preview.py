@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from library.console import log, progress
-from library.data.captions import RewriteCaption
+from library.data.batching.captions import RewriteCaption
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import Script, values_of
@@ -63,7 +63,7 @@ def _batches(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCapt
 
 
 def _figure(batch: Any, row: int, tokenizer: Any) -> str:
-    from library.data.draws import as_jpeg
+    from library.data.inspection.draw_preview import as_jpeg
 
     words = [tokenizer.tokenizer.decode(window.tolist(), skip_special_tokens=True) for window in batch.input_ids[row]]
     text = batch.captions[row] or " ".join(words).strip() or "(no text)"

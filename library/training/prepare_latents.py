@@ -11,20 +11,21 @@ from typing import Any
 from accelerate import Accelerator
 
 from library.console import log
-from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.buckets import FilledData, Size, fill
-from library.data.dataset_build import command_line_values, dataset_options
-from library.data.image_headers import Unreadable, read_header
-from library.data.latent_build import LatentSource, look
-from library.data.latent_files import cache_file, mirror_file, moments_arrays, prepared_file, read_binding, read_latents, write_latents
-from library.data.latent_plan import NEW, CacheRules, tell
-from library.data.records import ImageRecord, Scan
+from library.data.batching.buckets import FilledData, fill
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, Size, SubsetOptions
+from library.data.config.build import command_line_values, dataset_options
+from library.data.pixels.latent_build import LatentSource, look
+from library.data.pixels.latent_files import cache_file, moments_arrays, read_binding, read_latents, write_latents
+from library.data.pixels.latent_plan import NEW, CacheRules, tell
+from library.data.scan.image_headers import Unreadable, read_header
+from library.data.scan.latent_headers import mirror_file, prepared_file
+from library.data.scan.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
+from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 from library.files import list_images
 from library.options.declare import values_of
 from library.options.prepare_latents import PrepareBucketsLatents
 from library.partial_faults import Faults, in_writable_folders
-from library.preparation.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
 from library.training.latents import make, vae_in
 from library.training.precision import check_device
 from library.words import counted, named

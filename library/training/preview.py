@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 from library.console import is_main_process, log
-from library.data.bucket_facts import bucket_facts, bucket_findings
-from library.data.captions import RewriteCaption
-from library.data.draws import Draws
-from library.data.findings import ERROR, WARNING, Finding
+from library.data.batching.captions import RewriteCaption
+from library.data.inspection.bucket_facts import bucket_facts, bucket_findings
+from library.data.inspection.draw_preview import Draws
+from library.data.scan.findings import ERROR, WARNING, Finding
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import Script

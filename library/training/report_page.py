@@ -9,10 +9,10 @@ from html import escape
 from pathlib import Path
 
 from library.console import progress
-from library.data.bucket_facts import BucketFacts, cut, enlargement
-from library.data.draws import Draws, as_jpeg
-from library.data.findings import LEVELS, Finding
-from library.data.sampler import SampleRequest
+from library.data.batching.sampler import SampleRequest
+from library.data.inspection.bucket_facts import BucketFacts, cut, enlargement
+from library.data.inspection.draw_preview import Draws, as_jpeg
+from library.data.scan.findings import LEVELS, Finding
 from library.errors import UserError
 from library.training.dry_run import Report
 from library.training.report_text import shortened, verdict

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from library.data.bucket_facts import BucketFacts
-from library.data.buckets import FilledData
-from library.data.findings import ERROR, LEVELS, NOTE, WARNING
+from library.data.batching.buckets import FilledData
+from library.data.inspection.bucket_facts import BucketFacts
+from library.data.scan.findings import ERROR, LEVELS, NOTE, WARNING
 from library.training.dry_run import Report
 from library.words import counted, in_words
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from library.data.buckets import FilledData
-from library.data.sampler import Begun, Cut, EpochSampler
+from library.data.batching.buckets import FilledData
+from library.data.batching.sampler import Begun, Cut, EpochSampler
 from library.errors import UserError
 from library.options.declare import Script, options_of, values_of
 from library.training.old_state import OldState, old_lines

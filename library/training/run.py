@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from library.console import is_main_process, log
-from library.data.captions import RewriteCaption
+from library.data.batching.captions import RewriteCaption
 from library.files import tidy
 from library.hub import fetch_state
 from library.model.facts import check_flags, inspect

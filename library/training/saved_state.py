@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from library.data.sampler import Cut
+from library.data.batching.sampler import Cut
 from library.errors import UserError
 from library.files import check_whole
 from library.training.old_state import OldState, is_old, read_old

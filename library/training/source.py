@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from library.data.captions import RewriteCaption
+from library.data.batching.captions import RewriteCaption
 from library.training.plan import RunPlan
 
 if TYPE_CHECKING:
     import torch
 
-    from library.data.latent_cache import LatentCache
+    from library.data.pixels.latent_cache import LatentCache
     from library.options.data import DataOptions
 
 

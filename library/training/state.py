@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass, field
 
-from library.data.sampler import Cut
+from library.data.batching.sampler import Cut
 from library.training.validation_plan import Standing
 
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from library.data.batch import Batch
-from library.data.latent_cache import draw_latents
+from library.data.loading.batch import Batch
+from library.data.pixels.latent_cache import draw_latents
 from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
@@ -51,7 +51,7 @@ class DiffusionTask(nn.Module):
         self._texts = texts
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
-        """Batch of `library.data.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
+        """Batch of `library.data.loading.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
         context = self._context(batch, self._method.trains_text_encoder(step))
         t = self.drawn_timesteps(batch)
         per_image = self._losses(batch, self.latents(batch), context, t, batch.seeds)

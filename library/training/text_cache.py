@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from library.console import log
-from library.data.blueprint import SubsetOptions
+from library.data.config.blueprint import SubsetOptions
 from library.errors import UserError
 from library.method import Method
 from library.training.inputs import Inputs

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from accelerate.utils import gather_object
 
 from library.console import is_main_process, log
-from library.data.batch import Batch
+from library.data.loading.batch import Batch
 from library.words import counted
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 
-from library.data.batch import Batch
-from library.data.buckets import FilledData
-from library.data.dataset import TrainingDataset
-from library.data.latent_cache import draw_latents
-from library.data.loader import EpochLoader
-from library.data.sampler import EpochSampler
+from library.data.batching.buckets import FilledData
+from library.data.batching.sampler import EpochSampler
+from library.data.loading.batch import Batch
+from library.data.loading.dataset import TrainingDataset
+from library.data.loading.loader import EpochLoader
+from library.data.pixels.latent_cache import draw_latents
 from library.model.generate import evaluating
 from library.seeds import fold
 from library.training.samples import untouched_random_state

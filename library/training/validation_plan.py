@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from library.data.buckets import FilledData
+from library.data.batching.buckets import FilledData
 from library.errors import UserError
 
 _NEED_IMAGES = ("validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps", "save_best", "early_stop_patience")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from library.console import log
-from library.data.buckets import FilledData
+from library.data.batching.buckets import FilledData
 from library.training.optimizer import weights_to_keep
 from library.training.state import TrainState
 from library.training.validation import Validation

@@ -108,12 +108,12 @@ def test_imports_point_down_only() -> None:
 @pytest.mark.parametrize(
     ("module", "code"),
     [
-        ("library.data.buckets", "from library.model import load"),
-        ("library.data.buckets", "def f():\n    import library.diffusion.noise"),
-        ("library.options.check", "import library.data.blueprint"),
+        ("library.data.batching.buckets", "from library.model import load"),
+        ("library.data.batching.buckets", "def f():\n    import library.diffusion.noise"),
+        ("library.options.check", "import library.data.config.blueprint"),
         ("library.training.loop", "from library.methods import network"),
         ("library.preparation.merge", "from library.methods import network"),
-        ("library.data.records", "from library.preparation.merge import merge"),
+        ("library.data.scan.records", "from library.preparation.merge import merge"),
         ("library.methods.network", "from library.training.loop import run"),
         ("library.method", "import library.methods"),
         ("networks.lora", "import library.model.bundle"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from library.data import latent_files
+from library.data.pixels import latent_files
 from tests.data.material import photos
 
 

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from library.data.buckets import FilledData
-from library.data.latent_build import build, look
-from library.data.latent_cache import LatentCache
-from library.data.latent_files import cache_file
-from library.data.latent_plan import CacheRules
+from library.data.batching.buckets import FilledData
+from library.data.pixels.latent_build import build, look
+from library.data.pixels.latent_cache import LatentCache
+from library.data.pixels.latent_files import cache_file
+from library.data.pixels.latent_plan import CacheRules
 from tests.data.material import encode, filled
 
 CONFIG = """

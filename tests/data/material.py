@@ -11,13 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from library.data.batch import Batch
-from library.data.blueprint import DatasetBlueprint, read_config
-from library.data.buckets import FilledData, fill
-from library.data.dataset import TrainingDataset
-from library.data.loader import EpochLoader
-from library.data.records import scan
-from library.data.sampler import EpochSampler
+from library.data.batching.buckets import FilledData, fill
+from library.data.batching.sampler import EpochSampler
+from library.data.config.blueprint import DatasetBlueprint
+from library.data.config.build import read_config
+from library.data.loading.batch import Batch
+from library.data.loading.dataset import TrainingDataset
+from library.data.loading.loader import EpochLoader
+from library.data.scan.records import scan
 
 BOTH = frozenset({"dreambooth", "metadata"})
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from library.data.blueprint import METADATA, SubsetOptions, check_caching, read_config
-from library.data.records import scan
+from library.data.config.blueprint import METADATA, SubsetOptions, check_caching
+from library.data.config.build import read_config
+from library.data.scan.records import scan
 from library.errors import UserError
 from tests.data.material import BOTH, config, photos, read
 
@@ -335,7 +336,7 @@ def test_what_changes_pixels_is_refused_with_latent_caching_and_flipping_is_not(
 
 
 def test_defaults_in_the_table_are_those_of_the_dataclasses() -> None:
-    from library.data.dataset_keys import DATASET, KEYS
+    from library.data.config.keys import DATASET, KEYS
 
     subset = {key.name: key.default for key in KEYS.values() if key.level != DATASET}
     assert SubsetOptions(**subset) == SubsetOptions()
@@ -345,9 +346,10 @@ def test_config_is_read_without_torch_and_in_a_moment(folder: Path) -> None:
     path = config(folder / "set.toml", EVERYTHING_WRONG.replace("HERE", folder.as_posix()))
     code = (
         "import sys, time; start = time.process_time()\n"
-        "from library.data.blueprint import read_config\nfrom library.errors import UserError\n"
+        "from library.data.config.build import read_config\nfrom library.errors import UserError\n"
         f"try: read_config({str(path)!r}, {{}}, frozenset({{'dreambooth'}}))\nexcept UserError: pass\n"
-        "import library.data.records, library.data.sampler, library.data.captions, library.data.folders, library.data.metadata\n"
+        "import library.data.scan.records, library.data.batching.sampler, library.data.batching.captions\n"
+        "import library.data.config.folders, library.data.scan.metadata\n"
         "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)\nprint(time.process_time() - start)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

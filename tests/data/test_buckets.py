@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.buckets import FilledData, Placement, bucket_sizes, fill, place
-from library.data.records import ImageRecord, Scan
+from library.data.batching.buckets import FilledData, Placement, bucket_sizes, fill, place
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 
 BUCKETS = DatasetOptions((512, 512), enable_bucket=True)

@@ -7,8 +7,8 @@ from collections import Counter
 
 import pytest
 
-from library.data.blueprint import SubsetOptions
-from library.data.captions import Position, brackets_hold_commas, draw_caption, tags_in_warmup
+from library.data.batching.captions import Position, brackets_hold_commas, draw_caption, tags_in_warmup
+from library.data.config.blueprint import SubsetOptions
 
 TEXT = "shs dog, sitting,  on grass ,blue sky"
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import toml
 
-from library.data.config_check import check_tree
-from library.data.dataset_build import dataset_options
-from library.data.dataset_keys import KEYS
+from library.data.config.build import dataset_options
+from library.data.config.check import check_tree
+from library.data.config.keys import KEYS
 from library.options.declare import options_of
 from library.options.scripts import SCRIPTS
 from library.training.sample_prompts import read_prompts

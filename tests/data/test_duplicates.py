@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from library.data import duplicates
-from library.data.duplicates import Candidate, find_groups
-from library.data.image_headers import Unreadable
-from library.data.looks import SIGNATURE_BYTES, Look, look_at, signature
+from library.data.inspection import duplicates
+from library.data.inspection.duplicates import Candidate, find_groups
+from library.data.inspection.image_signature import SIGNATURE_BYTES, Look, look_at, signature
+from library.data.scan.image_headers import Unreadable
 from tests.data.material import photo
 
 

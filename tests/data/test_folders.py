@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from library.data.folders import from_folders
-from library.data.records import scan
+from library.data.config.folders import from_folders
+from library.data.scan.records import scan
 from library.errors import UserError
 from tests.data.material import photos
 

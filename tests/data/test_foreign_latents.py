@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from library.data.buckets import Placement
-from library.data.latent_build import look
-from library.data.latent_cache import LatentCache
-from library.data.latent_files import cache_file, crop_ltrb, read_foreign, read_latents
-from library.data.latent_plan import NEW, NO_MIRROR, OLDER, OTHER_CROP, Kept, tell
+from library.data.batching.buckets import Placement
+from library.data.pixels.latent_build import look
+from library.data.pixels.latent_cache import LatentCache
+from library.data.pixels.latent_files import cache_file, crop_ltrb, read_latents
+from library.data.pixels.latent_plan import NEW, NO_MIRROR, OLDER, OTHER_CROP, Kept, tell
+from library.data.scan.latent_headers import read_foreign
 from tests.data.latent_material import RULES, foreign, made, read, reasons
 from tests.data.material import photo
 from tests.listening import Heard

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from library.data import masks
-from library.data.image_headers import Unreadable, read_header
-from library.data.images import read_rgb
-from library.data.looks import look_at
+from library.data.inspection.image_signature import look_at
+from library.data.pixels import masks
+from library.data.pixels.images import read_rgb
+from library.data.scan.image_headers import Unreadable, read_header
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,7 +32,9 @@ def test_whole_photographs_are_fine(photos: Path):
 
 def test_a_huge_image_is_no_attack_to_warn_of(tmp_path: Path) -> None:
     Image.new("1", (10_000, 9_000)).save(tmp_path / "huge.png")
-    code = "import sys, pathlib; from library.data.image_headers import read_header; print(read_header(pathlib.Path(sys.argv[1])).size)"
+    code = (
+        "import sys, pathlib; from library.data.scan.image_headers import read_header; print(read_header(pathlib.Path(sys.argv[1])).size)"
+    )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "huge.png"], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.stdout.strip() == "(10000, 9000)" and done.stderr == ""
 

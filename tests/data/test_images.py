@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.data.blueprint import DatasetOptions, SubsetOptions
-from library.data.buckets import Placement, place
-from library.data.images import crop_corner, face_box, flipped, load_image, part_shown, read_rgb, resize
-from library.data.records import ImageRecord
+from library.data.batching.buckets import Placement, place
+from library.data.config.blueprint import DatasetOptions, SubsetOptions
+from library.data.pixels.images import crop_corner, face_box, flipped, load_image, part_shown, read_rgb, resize
+from library.data.scan.records import ImageRecord
 from library.errors import UserError
 from tests.data.material import photo
 

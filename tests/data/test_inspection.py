@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from library.data.bucket_facts import bucket_facts, bucket_findings, cut, enlargement
-from library.data.buckets import Placement, fill
-from library.data.findings import Finding
-from library.data.inspection import inspect
-from library.data.records import ImageRecord, Scan, survey
-from library.data.scan_index import ScanIndex
+from library.data.batching.buckets import Placement, fill
+from library.data.inspection.bucket_facts import bucket_facts, bucket_findings, cut, enlargement
+from library.data.inspection.inspection import inspect
+from library.data.scan.findings import Finding
+from library.data.scan.records import ImageRecord, Scan, survey
+from library.data.scan.scan_index import ScanIndex
 from tests.data.material import photo, photos, read
 from tests.scripts.faulty_dataset import picture
 
@@ -83,7 +83,7 @@ def test_looks_are_kept_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyP
     first = ScanIndex()
     expected = list(inspect(survey(read(tmp_path, text), first), first))
     first.save()
-    monkeypatch.setattr("library.data.inspection.look_at", lambda path: pytest.fail(f"{path} was decoded again"))
+    monkeypatch.setattr("library.data.inspection.inspection.look_at", lambda path: pytest.fail(f"{path} was decoded again"))
     again = ScanIndex()
     assert list(inspect(survey(read(tmp_path, text), again), again)) == expected
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from library.data.buckets import FilledData
-from library.data.dataset import TrainingDataset
-from library.data.latent_build import Encode, build, look
-from library.data.latent_cache import LatentCache, draw_latents
-from library.data.latent_plan import CacheRules
-from library.data.sampler import EpochSampler
+from library.data.batching.buckets import FilledData
+from library.data.batching.sampler import EpochSampler
+from library.data.loading.dataset import TrainingDataset
+from library.data.pixels.latent_build import Encode, build, look
+from library.data.pixels.latent_cache import LatentCache, draw_latents
+from library.data.pixels.latent_plan import CacheRules
 from library.diffusion.noise import gaussian
 from library.errors import UserError
 from tests.data.material import encode, filled, one_epoch, photo, photos, tokenize

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from library.data import latent_build, latent_files
-from library.data.latent_build import look
-from library.data.latent_files import cache_file, read_binding
-from library.data.latent_plan import (
+from library.data.pixels import latent_build, latent_files
+from library.data.pixels.latent_build import look
+from library.data.pixels.latent_files import cache_file, read_binding
+from library.data.pixels.latent_plan import (
     CHANGED,
     DAMAGED,
     MEAN_ONLY,
@@ -83,7 +83,7 @@ def test_a_second_start_reads_no_image_and_a_touched_one_is_hashed_once(folder: 
     made(data)
     hashed: list[Path] = []
     real = latent_build.sha256
-    monkeypatch.setattr("library.data.latent_plan.sha256", lambda path: hashed.append(path) or real(path))
+    monkeypatch.setattr("library.data.pixels.latent_plan.sha256", lambda path: hashed.append(path) or real(path))
     assert reasons(data) == {} and hashed == []
     os.utime(folder / "dog/00.png", (1.71e9, 1.71e9))
     assert reasons(data) == {} and hashed == [folder / "dog/00.png"]

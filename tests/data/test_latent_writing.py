@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.data import latent_build
-from library.data.latent_build import build, look
-from library.data.latent_files import cache_file, read_binding, read_latents
-from library.data.latent_plan import CacheRules
+from library.data.pixels import latent_build
+from library.data.pixels.latent_build import build, look
+from library.data.pixels.latent_files import cache_file, read_binding, read_latents
+from library.data.pixels.latent_plan import CacheRules
 from tests.data.latent_material import RULES, Counting, all_latents, made, read
 from tests.data.material import photos
 from tests.listening import Heard
@@ -90,7 +90,7 @@ def test_a_folder_that_cannot_be_written_is_trained_from_memory(folder: Path, mo
 KILLED = """
 import sys, time
 from pathlib import Path
-from library.data.latent_build import build, look
+from library.data.pixels.latent_build import build, look
 from tests.data.material import encode
 from tests.data.latent_material import RULES, read
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from library.data.blueprint import SubsetOptions
-from library.data.latent_plan import Folders
-from library.data.metadata import read_metadata
+from library.data.config.blueprint import SubsetOptions
+from library.data.pixels.latent_plan import Folders
+from library.data.scan.metadata import read_metadata
+from library.data.scan.metadata_file import Keys
 from library.errors import UserError
-from library.preparation.metadata_file import Keys
 from library.preparation.shrink import _files_beside
 from tests.data.material import photos
 
@@ -33,8 +33,8 @@ def named(folder: Path, *names: str) -> list[Path]:
 
 @pytest.mark.parametrize("text", ["img_1.TXT", "IMG_1.txt", "Img_1.Txt"])
 def test_a_caption_file_of_another_case_is_the_images(tmp_path: Path, no_case: None, text: str) -> None:
-    from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec
-    from library.data.records import scan
+    from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec
+    from library.data.scan.records import scan
 
     named(tmp_path, "IMG_1.PNG")
     (tmp_path / text).write_text("a cat", encoding="utf-8")

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.data import loader
-from library.data.batch import Batch
-from library.data.buckets import FilledData
-from library.data.dataset import TrainingDataset
-from library.data.loader import EpochLoader, worker_count
-from library.data.sampler import EpochSampler, SampleRequest
-from library.data.stand_ins import stand_ins
+from library.data.batching.buckets import FilledData
+from library.data.batching.sampler import EpochSampler, SampleRequest
+from library.data.loading import loader
+from library.data.loading.batch import Batch
+from library.data.loading.dataset import TrainingDataset
+from library.data.loading.loader import EpochLoader, worker_count
+from library.data.loading.stand_ins import stand_ins
 from library.errors import UserError
 from tests.data.material import filled, one_epoch, photos, shout, tokenize, tokenize_weighted
 

@@ -11,16 +11,16 @@ import pytest
 import torch
 from PIL import Image
 
-from library.data.buckets import FilledData, fill
-from library.data.dataset import TrainingDataset
-from library.data.folders import from_folders
-from library.data.images import load_image
-from library.data.latent_build import build, look
-from library.data.latent_plan import CacheRules
-from library.data.mask_files import with_masks
-from library.data.masks import Masks
-from library.data.records import scan
-from library.data.sampler import EpochSampler
+from library.data.batching.buckets import FilledData, fill
+from library.data.batching.sampler import EpochSampler
+from library.data.config.folders import from_folders
+from library.data.loading.dataset import TrainingDataset
+from library.data.pixels.images import load_image
+from library.data.pixels.latent_build import build, look
+from library.data.pixels.latent_plan import CacheRules
+from library.data.pixels.masks import Masks
+from library.data.scan.mask_files import with_masks
+from library.data.scan.records import scan
 from library.errors import UserError
 from tests.data.material import encode, one_epoch, read, tokenize
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from library.data.buckets import Placement, fill
-from library.data.metadata import from_metadata, read_metadata
-from library.data.records import scan
+from library.data.batching.buckets import Placement, fill
+from library.data.scan.metadata import from_metadata, read_metadata
+from library.data.scan.records import scan
 from library.errors import UserError
 from tests.data.material import photo, photos, read
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from library.data.own_batches import OwnDataset, OwnSource, seeded
-from library.data.own_check import BEGIN, END, OwnItem, checked
-from library.data.sampler import SampleRequest
+from library.data.batching.sampler import SampleRequest
+from library.data.loading.custom_batches import OwnDataset, OwnSource, seeded
+from library.data.loading.custom_check import BEGIN, END, OwnItem, checked
 from library.errors import UserError
 
 PLACE = "--dataset_class mine.Batches[3]"

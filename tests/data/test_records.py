@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from library.data.image_headers import Unreadable, read_header
-from library.data.records import Scan, scan
+from library.data.scan.image_headers import Unreadable, read_header
+from library.data.scan.records import Scan, scan
 from library.errors import UserError
 from tests.data.material import photo, photos, read
 

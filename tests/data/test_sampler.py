@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.buckets import FilledData, fill
-from library.data.records import ImageRecord, Scan
-from library.data.sampler import Begun, Cut, EpochSampler
+from library.data.batching.buckets import FilledData, fill
+from library.data.batching.sampler import Begun, Cut, EpochSampler
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 
 SIZES = [(512, 512), (600, 400), (400, 600), (512, 512), (800, 600), (512, 512), (601, 400)]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from library.data import records, scan_index
-from library.data.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.buckets import fill
-from library.data.records import ImageRecord, Scan, scan
-from library.data.scan_index import FEWEST, NAME
+from library.data.batching.buckets import fill
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.scan import records, scan_index
+from library.data.scan.records import ImageRecord, Scan, scan
+from library.data.scan.scan_index import FEWEST, NAME
 from library.errors import UserError
 from tests.data.material import photo
 from tests.listening import Heard

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from library.data.buckets import fill
-from library.data.records import Scan, scan
-from library.data.validation_split import split_validation
+from library.data.batching.buckets import fill
+from library.data.scan.records import Scan, scan
+from library.data.scan.validation_split import split_validation
 from library.errors import UserError
 from tests.data.material import photos, read
 

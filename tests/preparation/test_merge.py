@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from finetune import merge_captions_to_metadata, merge_dd_tags_to_metadata
-from library.data.metadata import read_metadata
+from library.data.scan.metadata import read_metadata
 from tests.data.material import photo
 from tests.scripts.running import run_in_process
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import train_network
-from library.data import scan_index
+from library.data.scan import scan_index
 from tests.scripts.starting import start
 
 ROOT = Path(__file__).parents[2]

@@ -20,8 +20,8 @@ import train_db
 import train_network
 import train_textual_inversion
 import train_textual_inversion_XTI
-from library.data.loader import EpochLoader
-from library.data.sampler import EpochSampler
+from library.data.batching.sampler import EpochSampler
+from library.data.loading.loader import EpochLoader
 from library.errors import UserError
 from library.model.tokenizer import ClipTokenizer
 from library.options.declare import values_of

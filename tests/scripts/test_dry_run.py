@@ -15,7 +15,7 @@ from PIL import Image
 import fine_tune
 import train_network
 import train_textual_inversion
-from library.data.draws import Draws
+from library.data.inspection.draw_preview import Draws
 from library.training import preview, report_page
 from tests.scripts.faulty_dataset import EXPECTED, IMAGES, picture, write_faulty_dataset
 from tests.scripts.starting import dataset, start
@@ -247,8 +247,8 @@ def test_window_shows_image_by_image_s_skips_a_batch_e_an_epoch_and_escape_ends(
 
 def test_what_is_shown_is_what_the_loader_makes(images: Path, tmp_path: Path) -> None:
     """Pixels and texts of every draw of two epochs, with flips, random crops and all caption options."""
-    from library.data.dataset import TrainingDataset
-    from library.data.sampler import EpochSampler
+    from library.data.batching.sampler import EpochSampler
+    from library.data.loading.dataset import TrainingDataset
     from tests.data.material import filled, shout, tokenize
 
     subset = SUBSET + "flip_aug = true\nrandom_crop = true\ncaption_dropout_rate = 0.2\ntoken_warmup_step = 0.3"
@@ -265,7 +265,7 @@ def test_what_is_shown_is_what_the_loader_makes(images: Path, tmp_path: Path) ->
 
 def ramp_and_draws(folder: Path, keys: str):
     """uint8 [128,256,3] that grows from left to right, the only image of a dataset at 128 px, with the dataset's sampler and draws."""
-    from library.data.sampler import EpochSampler
+    from library.data.batching.sampler import EpochSampler
     from tests.data.material import filled
 
     ramp = np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (128, 1, 3))

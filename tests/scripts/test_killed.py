@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import train_network
-from library.data.dataset import TrainingDataset
+from library.data.loading.dataset import TrainingDataset
 from library.model.bundle import StableDiffusion
 from library.training import events, keeping
 from library.training.saved_state import read_own

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import fine_tune
 from finetune import prepare_buckets_latents
-from library.data import latent_build
+from library.data.pixels import latent_build
 from library.model.bundle import moments
 from library.model.load import load_vae
 from library.training import latents

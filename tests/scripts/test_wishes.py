@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import train_network
-from library.data.dataset import TrainingDataset
+from library.data.loading.dataset import TrainingDataset
 from library.training.saved_state import read_own
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal

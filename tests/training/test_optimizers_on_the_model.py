@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.data.batch import Batch
+from library.data.loading.batch import Batch
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule

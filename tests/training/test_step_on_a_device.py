@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from library.data.batch import Batch
+from library.data.loading.batch import Batch
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective, ObjectiveSettings
 from library.diffusion.pointwise import PointwiseSettings

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from library.data.blueprint import SubsetOptions
+from library.data.config.blueprint import SubsetOptions
 from library.errors import UserError
 from library.model.load import load
 from library.training.text_cache import LIMIT, TextCache, text_cache

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from library.data.buckets import fill
-from library.data.records import scan
+from library.data.batching.buckets import fill
+from library.data.scan.records import scan
 from library.training.task import DiffusionTask
 from library.training.validation import Validation
 from library.training.validation_plan import Standing, ValidationPlan

@@ -1,0 +1,274 @@
+"""Which images share a size: the bucket rule, and how the buckets of a run are filled."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, Size, SubsetOptions
+from library.data.scan.records import ImageRecord, Scan
+from library.errors import UserError
+from library.files import is_image
+from library.seeds import fold
+from library.words import counted, named
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an image goes: scaled to `resized`, which covers `bucket`, then cropped to `bucket`."""
+
+    bucket: Size
+    resized: Size
+
+
+class Entry(NamedTuple):
+    """One showing of an image in an epoch: index into FilledData.records, and the how-manieth showing it is."""
+
+    record: int
+    repeat: int
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """The images of one dataset that share a size. `pool` are regularization images, each as often as its num_repeats says."""
+
+    dataset: int
+    size: Size
+    train: tuple[Entry, ...]
+    pool: tuple[int, ...] = ()
+    drawn: int = 0  # regularization images an epoch, taken in turn from the pool
+
+    @property
+    def count(self) -> int:
+        """Images an epoch."""
+        return len(self.train) + self.drawn
+
+    def entries(self, epoch: int) -> tuple[Entry, ...]:
+        """The showings of an epoch. Where one epoch ends in the pool the next goes on, so every image has its turn."""
+        shown: dict[int, int] = defaultdict(int)
+        entries = list(self.train)
+        for position in range(epoch * self.drawn, (epoch + 1) * self.drawn):
+            record = self.pool[position % len(self.pool)]
+            entries.append(Entry(record, shown[record]))
+            shown[record] += 1
+        return tuple(entries)
+
+
+@dataclass(frozen=True)
+class DatasetFigures:
+    """What the plan tells of one dataset; all counts are of one epoch but `images` and `reg_images`, which count files."""
+
+    images: int
+    shown: int  # train images × repeats
+    reg_images: int
+    reg_shown: int
+    reg_left_over: int  # files not seen in one epoch
+    batch_size: int
+    buckets: tuple[tuple[Size, int], ...]  # (size, images an epoch)
+
+
+@dataclass(frozen=True)
+class FilledData:
+    """All that is trained: `placements[i]` belongs to `records[i]`; images that fit no bucket are gone and told in `findings`."""
+
+    blueprint: DatasetBlueprint
+    records: tuple[ImageRecord, ...]
+    placements: tuple[Placement, ...]
+    buckets: tuple[Bucket, ...]
+    prior_loss_weight: float
+    figures: tuple[DatasetFigures, ...]
+    findings: tuple[str, ...]
+
+    def weight(self, record: int) -> float:
+        """The factor of an image's loss: its subset's loss_weight, for regularization images times prior_loss_weight."""
+        subset = self.records[record].subset
+        return subset.loss_weight * (self.prior_loss_weight if subset.is_reg else 1.0)
+
+    @functools.cached_property
+    def images_of(self) -> Mapping[SubsetOptions, int]:
+        """Images by subset; each subset names its place, so no two are equal."""
+        counts: dict[SubsetOptions, int] = {}
+        for _, group in itertools.groupby(self.records, key=lambda record: id(record.subset)):
+            mine = list(group)
+            counts[mine[0].subset] = counts.get(mine[0].subset, 0) + len(mine)
+        return counts
+
+
+@functools.lru_cache(maxsize=64)
+def bucket_sizes(options: DatasetOptions) -> tuple[Size, ...]:
+    """The predefined buckets of a dataset, sorted, without repeats."""
+    low, high, steps = options.min_bucket_reso, options.max_bucket_reso, options.bucket_reso_steps
+    area = options.resolution[0] * options.resolution[1]
+    side = math.isqrt(area) // steps * steps
+    sizes = {(side, side)}
+    for width in range(low, high + 1, steps):
+        height = min(high, area // width // steps * steps)
+        if height >= low:
+            sizes |= {(width, height), (height, width)}
+    return tuple(sorted(sizes))
+
+
+def place(size: Size, options: DatasetOptions) -> Placement | None:
+    """Where an image of `size` goes, or None when a side of its bucket would be 0 (only with bucket_no_upscale)."""
+    if not options.enable_bucket:
+        return cover(size, options.resolution)
+    if options.bucket_no_upscale:
+        return _without_upscaling(size, options)
+    sizes = bucket_sizes(options)
+    if size in sizes:
+        return Placement(size, size)
+    aspect = size[0] / size[1]
+    return cover(size, min(sizes, key=lambda bucket: abs(bucket[0] / bucket[1] - aspect)))
+
+
+def _place_of(record: ImageRecord, options: DatasetOptions) -> Placement | None:
+    # Latents whose image is gone have one size only, that at which they were made.
+    if record.train_resolution and (options.as_prepared or not is_image(record.path)):
+        return cover(record.size, record.train_resolution)
+    return place(record.size, options)
+
+
+def cover(size: Size, bucket: Size) -> Placement:
+    """Where an image of `size` goes to fill `bucket`: scaled by height if it is wider, else by width; the other side rounded half up,
+    in whole numbers."""
+    (width, height), (bucket_width, bucket_height) = size, bucket
+    if width * bucket_height > bucket_width * height:
+        return Placement(bucket, ((2 * width * bucket_height + height) // (2 * height), bucket_height))
+    return Placement(bucket, (bucket_width, (2 * height * bucket_width + width) // (2 * width)))
+
+
+def _without_upscaling(size: Size, options: DatasetOptions) -> Placement | None:
+    steps = options.bucket_reso_steps
+    area = options.resolution[0] * options.resolution[1]
+    resized = size if size[0] * size[1] <= area else _shrunk(size, area, steps)
+    if resized is None or min(resized) < steps:
+        return None
+    return Placement((resized[0] // steps * steps, resized[1] // steps * steps), resized)
+
+
+def _shrunk(size: Size, area: int, steps: int) -> Size | None:
+    """`size` shrunk to about `area` pixels with one side on a step: of the two ways the one whose floored aspect is nearer."""
+    aspect = size[0] / size[1]
+    ideal_width = math.sqrt(area * aspect)
+    width = _floored(ideal_width, steps)
+    height_of_width = _floored(width / aspect, steps)
+    height = _floored(area / ideal_width, steps)
+    width_of_height = _floored(height * aspect, steps)
+    by_width = abs(width / height_of_width - aspect) if height_of_width else math.inf
+    by_height = abs(width_of_height / height - aspect) if height else math.inf
+    if math.isinf(by_width) and math.isinf(by_height):
+        return None
+    if by_width < by_height:
+        return width, _half_up(width / aspect)
+    return _half_up(height * aspect), height
+
+
+def _half_up(value: float) -> int:
+    return int(value + 0.5)
+
+
+def _floored(value: float, steps: int) -> int:
+    return _half_up(value) // steps * steps
+
+
+def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
+    """Put every image into its bucket and balance regularization images; UserError when a dataset has nothing left to train."""
+    specs = scan.blueprint.datasets
+    shared: dict[tuple[int, Size, Size | None], Placement | None] = {}  # one for all images of a size
+    places = []
+    for record in scan.records:
+        kind = (record.dataset, record.size, record.train_resolution)
+        if kind not in shared:
+            shared[kind] = _place_of(record, specs[record.dataset].options)
+        places.append(shared[kind])
+    kept = [(record, placement) for record, placement in zip(scan.records, places, strict=True) if placement]
+    records = tuple(record for record, _ in kept)
+    placements = tuple(placement for _, placement in kept)
+    findings, faults = _left_out(scan, [record for record, placement in zip(scan.records, places, strict=True) if not placement])
+    buckets: list[Bucket] = []
+    figures: list[DatasetFigures] = []
+    for number, spec in enumerate(specs):
+        mine = [index for index, record in enumerate(records) if record.dataset == number]
+        filled = _fill_dataset(number, mine, records, placements)
+        buckets += filled
+        figures.append(_figures(mine, records, filled, spec.options.batch_size))
+        if not figures[-1].images:
+            faults.append(f"{spec.subsets[0].place}: no train image is left in this dataset")
+        findings += _balance(spec.subsets[0].place, figures[-1], filled)
+    if faults:
+        raise UserError(*faults)
+    return FilledData(scan.blueprint, records, placements, tuple(buckets), prior_loss_weight, tuple(figures), (*scan.findings, *findings))
+
+
+def _left_out(scan: Scan, records: list[ImageRecord]) -> tuple[list[str], list[str]]:
+    if not records:
+        return [], []
+    names = named([f"{record.path} ({record.size[0]}×{record.size[1]})" for record in records])
+    line = (
+        f"{counted(len(records), 'image')} left out: with bucket_no_upscale a side would be shorter than bucket_reso_steps;"
+        f" lower bucket_reso_steps or enlarge them: {names}"
+    )
+    return ([], [line]) if len(records) == len(scan.records) else ([line], [])
+
+
+def _fill_dataset(number: int, mine: list[int], records: tuple[ImageRecord, ...], placements: tuple[Placement, ...]) -> list[Bucket]:
+    train: dict[Size, list[Entry]] = defaultdict(list)
+    pools: dict[Size, list[tuple[int, int]]] = defaultdict(list)
+    for index in mine:
+        record, size = records[index], placements[index].bucket
+        for repeat in range(record.subset.num_repeats):
+            if record.subset.is_reg:
+                # An order that has nothing to do with folders, so that each stretch of it is a fair sample.
+                pools[size].append((fold("regularization", record.key, repeat), index))
+            else:
+                train[size].append(Entry(index, repeat))
+    wanted = sum(len(entries) for entries in train.values())
+    drawn = _shares(wanted, {size: len(pool) for size, pool in pools.items()})
+    return [
+        Bucket(number, size, tuple(train[size]), tuple(index for _, index in sorted(pools[size])), drawn.get(size, 0))
+        for size in sorted({*train, *(size for size, count in drawn.items() if count)})
+    ]
+
+
+def _shares(total: int, pools: dict[Size, int]) -> dict[Size, int]:
+    """`total` divided in proportion to the pools' sizes: whole numbers, the greatest remainders rounded up."""
+    whole = sum(pools.values())
+    if not whole:
+        return {}
+    shares = {size: total * count // whole for size, count in pools.items()}
+    by_remainder = sorted(pools, key=lambda size: (-(total * pools[size] % whole), size))
+    for size in by_remainder[: total - sum(shares.values())]:
+        shares[size] += 1
+    return shares
+
+
+def _figures(mine: list[int], records: tuple[ImageRecord, ...], buckets: list[Bucket], batch_size: int) -> DatasetFigures:
+    reg_images = sum(records[index].subset.is_reg for index in mine)
+    seen = {entry.record for bucket in buckets for entry in bucket.entries(0) if records[entry.record].subset.is_reg}
+    return DatasetFigures(
+        images=len(mine) - reg_images,
+        shown=sum(len(bucket.train) for bucket in buckets),
+        reg_images=reg_images,
+        reg_shown=sum(bucket.drawn for bucket in buckets),
+        reg_left_over=reg_images - len(seen),
+        batch_size=batch_size,
+        buckets=tuple((bucket.size, bucket.count) for bucket in buckets if bucket.count),
+    )
+
+
+def _balance(place: str, figures: DatasetFigures, buckets: list[Bucket]) -> list[str]:
+    """What to tell of regularization images that are too many."""
+    if not figures.reg_left_over:
+        return []
+    reachable = len({index for bucket in buckets if bucket.drawn for index in bucket.pool})
+    never = figures.reg_images - reachable
+    line = (
+        f"{place}: {figures.reg_left_over} of {counted(figures.reg_images, 'regularization image')} left over in each epoch"
+        f" (as many are used as train images × repeats: {figures.shown}); the next epoch goes on with the next ones"
+    )
+    return [line + (f", but {never} of a rare size are never used; raise num_repeats of the train images" if never else "")]

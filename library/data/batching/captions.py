@@ -1,0 +1,86 @@
+"""The caption of one draw: whole-caption dropout, token warm-up, shuffling behind kept tags, tag dropout; pure functions."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from library.data.config.blueprint import SubsetOptions
+from library.data.scan.caption_files import split_tags
+from library.seeds import python_rng
+
+RewriteCaption = Callable[[str, random.Random], str]  # what a method makes of a caption
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where in the run a draw stands: `epoch` from 0, `update` optimizer updates done before, `updates` planned (0 = unknown)."""
+
+    epoch: int = 0
+    update: int = 0
+    updates: int = 0
+
+
+def text_of_draw(caption: str, settings: SubsetOptions, seed: int, position: Position, rewrite: RewriteCaption) -> str:
+    """The text that the draw with this seed is trained with: `draw_caption`'s, as the method rewrites it."""
+    text = draw_caption(caption, settings, python_rng(seed, "caption"), position)
+    return rewrite(text, python_rng(seed, "rewrite"))
+
+
+def draw_caption(caption: str, settings: SubsetOptions, rng: random.Random, position: Position) -> str:
+    """The text to train on for this draw: '' when the caption is dropped, else its tags as `settings` treat them.
+
+    Tags are what commas separate. A caption for which no tag rule is set is returned as it is.
+    """
+    if _dropped(settings, rng, position):
+        return ""
+    if not (settings.shuffle_caption or settings.token_warmup_step or settings.caption_tag_dropout_rate):
+        return caption
+    tags = split_tags(caption)
+    tags = tags[: tags_in_warmup(len(tags), settings, position)]
+    kept, rest = tags[: settings.keep_tokens], tags[settings.keep_tokens :]
+    if settings.shuffle_caption:
+        rng.shuffle(rest)
+    if settings.caption_tag_dropout_rate:
+        rest = [tag for tag in rest if rng.random() >= settings.caption_tag_dropout_rate]
+    return ", ".join(kept + rest)
+
+
+def brackets_hold_commas(caption: str) -> bool:
+    """Whether a pair of brackets begins in one tag and ends in another, so that moving or dropping tags tears it apart."""
+    opened: dict[str, list[int]] = {")": [], "]": []}
+    tag = 0
+    signs = iter(caption)
+    for sign in signs:
+        if sign == "\\":
+            next(signs, None)  # what follows is a plain sign
+        elif sign == ",":
+            tag += 1
+        elif sign in "([":
+            opened[")" if sign == "(" else "]"].append(tag)
+        elif sign in opened and opened[sign] and opened[sign].pop() != tag:
+            return True
+    return False
+
+
+def tags_in_warmup(count: int, settings: SubsetOptions, position: Position) -> int:
+    """How many of `count` tags are shown: from token_warmup_min at update 0 in a straight line to all at token_warmup_step.
+
+    A token_warmup_step under 1 is a share of all planned updates.
+    """
+    steps = settings.token_warmup_step
+    if steps < 1:
+        steps = math.floor(steps * position.updates)
+    least = min(settings.token_warmup_min, count)
+    if position.update >= steps:
+        return count
+    return least + math.floor(position.update * (count - least) / steps)
+
+
+def _dropped(settings: SubsetOptions, rng: random.Random, position: Position) -> bool:
+    every = settings.caption_dropout_every_n_epochs
+    if every and (position.epoch + 1) % every == 0:
+        return True
+    return settings.caption_dropout_rate > 0 and rng.random() < settings.caption_dropout_rate

@@ -1,0 +1,143 @@
+"""Every fault of a dataset config's keys and values in our own words: which key, what was expected, what was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET, SUBSET_ONLY, NotAccepted, shown
+
+# A value that was told as a fault already: later checks pass over it in silence.
+FAULTY = object()
+
+_SECTIONS = ("general", "datasets")
+_SECTIONS_OF = {"top": _SECTIONS, "dataset": ("subsets",)}
+_EXTRA = "extra keys not allowed"  # voluptuous' words for an unknown key
+
+
+def check_tree(tree: dict[str, object], file: str) -> list[str]:
+    """One line for each fault of keys and types; faulty values in `tree` become FAULTY, unknown keys are removed."""
+    faults, without_form = _shape(tree, file)
+    faults += _table_faults(tree, "", "top", file)
+    faults += _table_faults(tree.get("general", {}), "general", "general", file)  # type: ignore[arg-type]
+    for number, dataset in enumerate(tree.get("datasets", [])):  # type: ignore[arg-type]
+        place = f"datasets[{number}]"
+        faults += _table_faults(dataset, place, "dataset", file)
+        for position, subset in enumerate(dataset.get("subsets", [])):
+            faults += _table_faults(subset, f"{place}.subsets[{position}]", "subset", file)
+    for holder, section in without_form:
+        holder[section] = FAULTY
+    return faults
+
+
+def _table_faults(table: dict[str, object], place: str, level: str, file: str) -> list[str]:
+    """The faults of one table's own keys. (One schema over the whole tree would stop at the first faulty table of a list.)"""
+    from voluptuous import MultipleInvalid
+
+    faults = []
+    try:
+        _schema(level)(table)
+    except MultipleInvalid as found:
+        order = list(table)
+        for fault in sorted(found.errors, key=lambda one: order.index(one.path[0])):
+            key = fault.path[0]
+            name = f"{place}.{key}" if place else str(key)
+            wrong = _unknown(str(key), level) if fault.msg == _EXTRA else f"is {shown(table[key])}; expected {fault.msg}"
+            faults.append(f"{file}: {name} {wrong}")
+            if key in KEYS:
+                table[key] = FAULTY
+            else:
+                del table[key]
+    return faults
+
+
+def _schema(level: str) -> Callable[[object], object]:
+    from voluptuous import Schema
+
+    keys: dict[str, object] = {key.name: _validator(key.check) for key in KEYS.values() if _allowed(key.name, level)}
+    return Schema(keys | dict.fromkeys(_SECTIONS_OF.get(level, ()), object))
+
+
+def _validator(check: Callable[[object], object]) -> Callable[[object], object]:
+    from voluptuous import Invalid
+
+    def validate(value: object) -> object:
+        try:
+            return check(value)
+        except NotAccepted as fault:
+            raise Invalid(str(fault)) from None
+
+    return validate
+
+
+def _shape(tree: dict[str, object], file: str) -> tuple[list[str], list[tuple[dict, str]]]:
+    """Faults of the file's skeleton: missing or single-bracketed sections; and the (holder, section) that had to be taken out for it."""
+    faults: list[str] = []
+    without_form: list[tuple[dict, str]] = []
+    if not isinstance(tree.get("general", {}), dict):
+        faults.append(f"{file}: general must be a table: write [general] on a line of its own")
+        del tree["general"]
+    if "datasets" not in tree:
+        faults.append(f"{file}: {_no_datasets(tree)}")
+        without_form.append((tree, "datasets"))
+    else:
+        _list_of_tables(tree, "datasets", "datasets", file, faults, without_form)
+    for number, dataset in enumerate(tree.get("datasets", [])):  # type: ignore[arg-type]
+        if "subsets" in dataset:
+            _list_of_tables(dataset, "subsets", f"datasets[{number}].subsets", file, faults, without_form)
+    return faults, without_form
+
+
+def _list_of_tables(holder: dict, section: str, name: str, file: str, faults: list[str], without_form: list[tuple[dict, str]]) -> None:
+    brackets = "[[datasets.subsets]]" if section == "subsets" else "[[datasets]]"
+    value = holder[section]
+    if isinstance(value, dict):
+        faults.append(f"{file}: {name} stands in single brackets; write {brackets}")
+        holder[section] = [value]
+    elif not _tables(value):
+        faults.append(f"{file}: {name} must be a list of tables: write {brackets} on a line of its own")
+        del holder[section]
+        without_form.append((holder, section))
+
+
+def _no_datasets(tree: dict[str, object]) -> str:
+    near = difflib.get_close_matches("datasets", list(tree), n=1, cutoff=0.7)
+    if near:
+        del tree[near[0]]
+        return f"{near[0]} is not a known section; did you mean [[datasets]]?"
+    if tree and not any(key in KEYS or key in _SECTIONS for key in tree):
+        tree.clear()
+        return "has no [[datasets]]; if it is a training config, give it as --config_file"
+    return "has no [[datasets]] section; add [[datasets]] and below it [[datasets.subsets]] with image_dir = '…'"
+
+
+def _tables(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+
+
+def _unknown(key: str, level: str) -> str:
+    """What to say of a key that is not known at this level."""
+    sections = _SECTIONS_OF.get(level, ())
+    near = key if key in KEYS else OTHER_NAMES.get(_plain(key)) or _nearest(key, [*KEYS, *sections])
+    if near is None:
+        return "is not a key of a dataset config; remove it (options of the training itself go on the command line or into --config_file)"
+    meant = "" if near == key else f"is not a known key; did you mean {near}?"
+    if near in sections or _allowed(near, level):
+        return meant
+    where = {DATASET: "[[datasets]] or [general]", SUBSET: "[[datasets.subsets]], [[datasets]] or [general]"}
+    place = where.get(KEYS[near].level, "[[datasets.subsets]]")
+    return f"{meant} It belongs under {place}" if meant else f"cannot stand here; it belongs under {place}"
+
+
+def _allowed(key: str, level: str) -> bool:
+    kind = KEYS[key].level
+    return {"subset": kind != DATASET, "dataset": kind != SUBSET_ONLY, "general": kind != SUBSET_ONLY, "top": False}[level]
+
+
+def _plain(key: str) -> str:
+    return key.lower().replace("-", "_").strip("_")
+
+
+def _nearest(key: str, known: list[str]) -> str | None:
+    close = difflib.get_close_matches(_plain(key), known, n=1, cutoff=0.6)
+    return close[0] if close else None

@@ -1,0 +1,120 @@
+"""The old command-line form: --train_data_dir and --reg_data_dir, whose folders' names hold repeats and class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from library.data.config.blueprint import DatasetBlueprint, DatasetSpec, SubsetOptions
+from library.data.config.build import command_line_values, dataset_options, idle_keys
+from library.data.config.check import FAULTY
+from library.data.config.keys import DATASET
+from library.data.config.keys import KEYS as _KEYS
+from library.data.config.nearby_paths import folder_contents, near_names, other_files
+from library.errors import UserError
+from library.words import counted, named
+
+_NAME = re.compile(r"(\d+)_(.*\S)\s*")
+
+
+def from_folders(train_data_dir: Path | str, reg_data_dir: Path | str | None, defaults: Mapping[str, object]) -> DatasetBlueprint:
+    """One dataset from the folders `<repeats>_<identifier> <class>` below `train_data_dir` (and `<repeats>_<class>` below `reg_data_dir`).
+
+    `defaults` are the command line's values by flag name. Raises UserError with every fault; it says what was found instead.
+    """
+    values, faults = command_line_values(defaults)
+    options, more = dataset_options(values, "--train_data_dir")
+    faults += more
+    findings = idle_keys(options, "--train_data_dir") if options else []
+    common = {name: value for name, value in values.items() if _KEYS[name].level != DATASET and value is not FAULTY}
+    base = SubsetOptions(**common)  # type: ignore[arg-type]
+    subsets = _subsets(Path(train_data_dir), "--train_data_dir", base, faults, findings)
+    masks = defaults.get("conditioning_data_dir")
+    if masks is not None:
+        subsets = [replace(subset, conditioning_data_dir=_masks_of(subset, Path(str(masks)).expanduser())) for subset in subsets]
+    if reg_data_dir is not None:
+        subsets += _subsets(Path(reg_data_dir), "--reg_data_dir", replace(base, is_reg=True), faults, findings)
+    if faults:
+        raise UserError(*faults)
+    assert options is not None
+    return DatasetBlueprint((DatasetSpec(options, tuple(subsets)),), tuple(findings))
+
+
+def _masks_of(subset: SubsetOptions, masks: Path) -> Path:
+    """The folder below `masks` that has the name of the subset's own, or `masks` itself where there is none."""
+    assert subset.image_dir
+    own = masks / subset.image_dir.name
+    return own if own.is_dir() else masks
+
+
+def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], findings: list[str]) -> list[SubsetOptions]:
+    parent = parent.expanduser()
+    if not parent.is_dir():
+        wrong = "is a file; name the folder" if parent.exists() else f"does not exist{near_names(parent)}"
+        faults.append(f"{flag}: '{parent}' {wrong}")
+        return []
+    own, below = folder_contents(parent)
+    found: list[SubsetOptions] = []
+    left_out: list[str] = []
+    misnamed = unnamed = False
+    for name, images in below.items():
+        match = _NAME.fullmatch(name)
+        repeats = int(match[1]) if match else 0
+        if match and repeats and images and not _is_unicode(name):
+            unnamed = True
+            faults.append(
+                f"{flag}: the name of the folder '{name}' is in another encoding than this system's, so its class cannot be read"
+                " (a zip archive of another system?); rename it"
+            )
+        elif match and repeats and images:
+            found.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
+        elif images or match:
+            left_out.append(f"'{name}' ({_reason(bool(match), repeats, images)})")
+            misnamed |= bool(images)
+    if not found:
+        faults += [] if unnamed else [f"{flag}: {_nothing(parent, flag, own, below, left_out)}"]
+        return []
+    if left_out:
+        remedy = (
+            "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else "put images (.png .jpg .jpeg .webp .bmp) into them"
+        )
+        findings.append(f"{flag}: left out: {named(left_out)}; {remedy} to train on them")
+    if own:
+        findings.append(
+            f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
+        )
+    return found
+
+
+def _is_unicode(name: str) -> bool:
+    return name.encode("utf-8", "replace").decode("utf-8") == name
+
+
+def _reason(named_right: bool, repeats: int, images: int) -> str:
+    if not named_right:
+        return f"{counted(images, 'image')}, but no repeats in its name"
+    return "no images" if not images else "0 repeats"
+
+
+def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out: list[str]) -> str:
+    """Why no folder of the right name with images was found, and what to do."""
+    form = "<repeats>_<class>" if flag == "--reg_data_dir" else "<repeats>_<identifier> <class>"
+    example = "1_dog" if flag == "--reg_data_dir" else "10_shs dog"
+    if _NAME.fullmatch(parent.name) and own:
+        return f"'{parent}' itself holds {counted(own, 'image')}; name the folder above it: {flag} '{parent.parent}'"
+    if own:
+        return (
+            f"'{parent}' itself holds {counted(own, 'image')}, but they must lie one folder deeper; make a folder '{parent / example}'"
+            f" (that is {form}), move them there and keep {flag} '{parent}'"
+        )
+    repeats = example.partition("_")[0]
+    unnamed = [name for name, images in below.items() if images and not _NAME.fullmatch(name)]
+    if unnamed:
+        return f"'{parent}' holds no folder named {form}, only {named(left_out)}; rename, e.g. '{unnamed[0]}' to '{repeats}_{unnamed[0]}'"
+    if left_out:
+        return f"'{parent}' has folders of the right name, but {named(left_out)}; put images (.png .jpg .jpeg .webp .bmp) into them"
+    if below:
+        return f"'{parent}' holds the folders {named([repr(name) for name in below])}, none with images; expected {form}, e.g. '{example}'"
+    return f"'{parent}' holds no folder named {form} (e.g. '{example}'): {other_files(parent)}"

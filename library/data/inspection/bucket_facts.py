@@ -1,0 +1,107 @@
+"""The bucket table of the report: how many images share a size, how many are enlarged for it, and what is cut off them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from library.data.batching.buckets import FilledData, Placement
+from library.data.config.blueprint import Size
+from library.data.scan.findings import NOTE, WARNING, Finding
+from library.data.scan.records import SMALL_SIDE, ImageRecord
+from library.words import counted, named
+
+MUCH_CUT = 0.25  # of an image's area
+MUCH_ENLARGED = 1.5  # times, in each direction
+_WORST = 3  # images named for each bucket
+
+
+@dataclass(frozen=True)
+class BucketFacts:
+    """One bucket of one dataset. Shares are of files, not of showings; `worst` are (index of record, share cut off), the greatest first."""
+
+    dataset: int
+    size: Size
+    images: int
+    shown: int  # an epoch, regularization images included
+    batches: int  # an epoch, for all processes together
+    enlarged: int  # images
+    cropped: int  # images of which anything is cut off
+    mean_cut: float  # share of the area, over all its images
+    worst: tuple[tuple[int, float], ...]
+
+
+def bucket_facts(filled: FilledData, processes: int = 1) -> list[BucketFacts]:
+    """The facts of every bucket that is trained, in the order of the plan."""
+    found = []
+    for bucket in filled.buckets:
+        if not bucket.count:
+            continue
+        members = list(dict.fromkeys([*(entry.record for entry in bucket.train), *(bucket.pool if bucket.drawn else ())]))
+        cuts = {index: cut(filled.placements[index]) for index in members}
+        size = filled.blueprint.datasets[bucket.dataset].options.batch_size * processes
+        found.append(
+            BucketFacts(
+                dataset=bucket.dataset,
+                size=bucket.size,
+                images=len(members),
+                shown=bucket.count,
+                batches=-(-bucket.count // size),
+                enlarged=sum(enlargement(filled.records[index], filled.placements[index]) > 1 for index in members),
+                cropped=sum(share > 0 for share in cuts.values()),
+                mean_cut=sum(cuts.values()) / len(members),
+                worst=tuple(sorted(((index, share) for index, share in cuts.items() if share), key=lambda one: -one[1])[:_WORST]),
+            )
+        )
+    return found
+
+
+def cut(placement: Placement) -> float:
+    """The share of the scaled image that the bucket leaves out."""
+    (width, height), (whole_width, whole_height) = placement.bucket, placement.resized
+    return 1 - width * height / (whole_width * whole_height)
+
+
+def enlargement(record: ImageRecord, placement: Placement) -> float:
+    """How many times the image is enlarged; under 1 it is scaled down. A pixel that rounding adds does not count."""
+    grown = max(scaled / side for scaled, side in zip(placement.resized, record.size, strict=True))
+    return 1.0 if all(scaled <= side + 1 for scaled, side in zip(placement.resized, record.size, strict=True)) and grown > 1 else grown
+
+
+def bucket_findings(filled: FilledData, facts: list[BucketFacts], processes: int = 1) -> Iterator[Finding]:
+    """Images that lose much or are enlarged much, and batches that stay short."""
+    cuts = [(cut(placement), record) for record, placement in zip(filled.records, filled.placements, strict=True)]
+    much = sorted(((share, record) for share, record in cuts if share > MUCH_CUT), key=lambda one: (-one[0], one[1].path))
+    if much:
+        remedy = "cut these images yourself to the part that matters"
+        if not all(spec.options.enable_bucket for spec in filled.blueprint.datasets):
+            remedy = "set enable_bucket = true (--enable_bucket), so that images keep their shape"
+        yield Finding(
+            WARNING,
+            f"{counted(len(much), 'image')} losing more than {MUCH_CUT:.0%} when cropped: "
+            + named([f"{record.path.name} ({share:.0%})" for share, record in much]),
+            remedy,
+            tuple(f"{record.path} ({share:.0%} cut off)" for share, record in much),
+        )
+    grown = [(enlargement(record, placement), record) for record, placement in zip(filled.records, filled.placements, strict=True)]
+    small = sorted(
+        ((times, record) for times, record in grown if times > MUCH_ENLARGED and min(record.size) >= SMALL_SIDE),
+        key=lambda one: (-one[0], one[1].path),
+    )
+    if small:
+        yield Finding(
+            WARNING,
+            f"{counted(len(small), 'image')} enlarged more than {MUCH_ENLARGED:g} times: "
+            + named([f"{record.path.name} ({times:.1f}×)" for times, record in small]),
+            "take larger ones, lower resolution, or set bucket_no_upscale = true",
+            tuple(f"{record.path} ({record.size[0]}×{record.size[1]}, {times:.2f}×)" for times, record in small),
+        )
+    room = [one.batches * filled.blueprint.datasets[one.dataset].options.batch_size * processes for one in facts]
+    short = [one for one, images in zip(facts, room, strict=True) if one.shown * 2 < images]
+    if short:
+        yield Finding(
+            NOTE,
+            f"{counted(len(short), 'bucket')} with batches not half full: "
+            + named([f"{one.size[0]}×{one.size[1]} ({counted(one.shown, 'image')} an epoch)" for one in short]),
+            "a larger bucket_reso_steps makes fewer and fuller buckets",
+        )

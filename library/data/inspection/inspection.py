@@ -1,0 +1,218 @@
+"""What only the report looks for: folders, captions and images that can be trained on, but hardly as they are meant to be."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from library.console import progress
+from library.data.config.blueprint import SubsetOptions
+from library.data.config.nearby_paths import folder_contents
+from library.data.inspection.duplicates import Candidate, Group, find_groups
+from library.data.inspection.image_signature import Look, look_at
+from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
+from library.data.scan.findings import ERROR, NOTE, WARNING, Finding
+from library.data.scan.image_headers import Header, Unreadable, read_header
+from library.data.scan.records import ImageRecord, Survey, caption_files
+from library.data.scan.scan_index import ScanIndex
+from library.files import is_image
+from library.words import counted, named
+
+_FORMATS = {".png": ("PNG",), ".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".webp": ("WEBP",), ".bmp": ("BMP", "DIB")}
+_OTHER_PICTURES = frozenset({".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jfif", ".tga", ".psd", ".jp2", ".dng"})
+_THREADS = 8
+_BAR_FROM = 200  # images; fewer are decoded before a bar would be read
+
+
+def inspect(survey: Survey, index: ScanIndex) -> Iterator[Finding]:
+    """Everything there is to say of folders, captions and images, which are all decoded; `index` is asked first and learns."""
+    for subset in survey.blueprint.subsets():
+        if subset.image_dir is not None and not subset.metadata_file:
+            yield from _folder(subset, index)
+    for subset, records in _by_subset(survey.records):
+        yield from _tags(subset, records)
+    yield from _images(survey.records, index)
+
+
+def _by_subset(records: Sequence[ImageRecord]) -> list[tuple[SubsetOptions, list[ImageRecord]]]:
+    groups: dict[int, list[ImageRecord]] = {}
+    for record in records:
+        groups.setdefault(id(record.subset), []).append(record)
+    return [(mine[0].subset, mine) for mine in groups.values()]
+
+
+def _about(level: str, files: Iterable[Path | str], what: str, remedy: str) -> Iterator[Finding]:
+    """A finding about these files, if there are any; `what` has a {} for '3 images'."""
+    files = [str(file) for file in files]
+    if files:
+        text = f"{what.format(counted(len(files), 'image'))}: {named([os.path.basename(file) for file in files])}"  # noqa: PTH119
+        yield Finding(level, text, remedy, tuple(files))
+
+
+def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
+    """What lies in a folder with caption files and is not used, or not as one might think."""
+    folder = subset.image_dir
+    assert folder is not None
+    try:
+        names = index.names(folder)
+        below = {name: images for name, images in folder_contents(folder)[1].items() if images}
+    except OSError:
+        return  # told already
+    images = [Path(name) for name in sorted(names) if is_image(Path(name))]
+    others = Counter(suffix for name in names if (suffix := Path(name).suffix.lower()) in _OTHER_PICTURES)
+    beside = caption_files(images, subset.caption_extension, names)
+    captions = {image.name: found.name for image, found in zip(images, beside, strict=True) if found}
+    place = subset.place
+    if below:
+        listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
+        yield Finding(WARNING, f"{place}: folders inside '{folder}' are not read: {listed}", "give each as a subset of its own")
+    hidden = sorted(name for name in names if name[0] == "." and is_image(Path(name[1:])))
+    if hidden:
+        remedy = "take the dots off their names if they are to be trained on; those with ._ are no images but a Mac's notes"
+        yield Finding(NOTE, f"{place}: {counted(len(hidden), 'hidden image')} left alone: {named(hidden)}", remedy)
+    if others:
+        listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common())
+        what = f"{place}: files that are not read lie in '{folder}': {listed}"
+        yield Finding(WARNING, what, "convert them to .png or .jpg if they are to be trained on, or take them away")
+    used = set(captions.values())
+    spare = sorted(name for name in names if name.endswith(subset.caption_extension) and name[0] != "." and name not in used)
+    if spare:
+        files = tuple(str(folder / name) for name in spare)
+        what = f"{place}: {counted(len(spare), 'caption file')} without an image: {named(spare)}"
+        yield Finding(WARNING, what, "give image and caption the same name, or take the files away", files)
+    yield from _caption_files(subset, captions, index)
+    if subset.class_tokens and images and len(captions) == len(images):
+        what = f"{place}: class_tokens '{subset.class_tokens}' is not used: every image has a caption file"
+        yield Finding(NOTE, what, "write these words into the captions if they are to be learnt")
+
+
+def _caption_files(subset: SubsetOptions, captions: dict[str, str], index: ScanIndex) -> Iterator[Finding]:
+    assert subset.image_dir is not None
+    shared = [name for name, used in Counter(captions.values()).items() if used > 1]
+    if shared:
+        what = f"{subset.place}: {counted(len(shared), 'caption file')} used by several images of one name: {named(sorted(shared))}"
+        yield Finding(WARNING, what, "rename one of these images and its caption if the texts are to differ")
+    longer = []
+    for name in sorted(set(captions.values())):
+        try:
+            if index.fact(subset.image_dir / name, CaptionFile, read_caption).more:
+                longer.append(name)
+        except (OSError, UnicodeDecodeError):
+            continue  # told already
+    if longer:
+        what = f"{subset.place}: only the first line of {counted(len(longer), 'caption file')} is read: {named(longer)}"
+        yield Finding(WARNING, what, "write the whole caption into one line", tuple(str(subset.image_dir / name) for name in longer))
+
+
+def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding]:
+    """Caption options that can do nothing with these captions."""
+    asked = [name for name in ("shuffle_caption", "caption_tag_dropout_rate", "token_warmup_step") if getattr(subset, name)]
+    texts = {record.caption for record in records if record.caption} - {subset.class_tokens}
+    if asked and texts and all(len(split_tags(text)) <= max(1, subset.keep_tokens) for text in texts):
+        most = counted(max(1, subset.keep_tokens), "tag")
+        what = f"{subset.place}: {' and '.join(asked)} can change nothing: no caption has more than {most}"
+        yield Finding(WARNING, what, "separate tags with commas, or lower keep_tokens")
+
+
+def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
+    # an image of two datasets is looked at once, and one of which only latents are left not at all
+    first = {record.path: record for record in reversed(records) if is_image(record.path)}
+    images = sorted(first.values(), key=lambda record: record.path.as_posix())
+    headers = {record.path: index.fact(record.path, Header, read_header) for record in images}
+
+    def those(condition: object) -> list[Path]:
+        return [path for path, header in headers.items() if condition(path, header)]  # type: ignore[operator]
+
+    yield from _about(
+        NOTE,
+        those(lambda path, header: header.format not in _FORMATS.get(path.suffix.lower(), ())),
+        "{} of another format than the name says",
+        "nothing has to be done: the content decides",
+    )
+    yield from _about(
+        NOTE, those(lambda _, header: header.orientation != 1), "{} turned upright, as the camera noted", "nothing has to be done"
+    )
+    yield from _about(
+        WARNING,
+        those(lambda _, header: header.frames > 1),
+        "{} with several frames, of which the first one is trained on",
+        "save the frame that is meant as an image of its own",
+    )
+    yield from _about(
+        NOTE,
+        those(lambda _, header: header.mode in ("CMYK", "YCCK")),
+        "{} in the colours of printing (CMYK), which may look different on a screen",
+        "save them as RGB and look at them",
+    )
+    yield from _looks(images, index)
+
+
+def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
+    looks, broken = _look_at_all([record.path for record in images], index)
+    for path, reason in broken.items():
+        yield Finding(ERROR, f"image {path}: cannot be decoded, though its ends are whole: {reason}", "remove or replace it", (str(path),))
+    yield from _about(
+        NOTE,
+        [path for path, look in looks.items() if look.clear],
+        "{} with transparent parts, which are trained as white",
+        "put another background behind them if white is not meant",
+    )
+    yield from _about(
+        WARNING,
+        [path for path, look in looks.items() if look.flat],
+        "{} of a single colour",
+        "remove them: they teach nothing",
+    )
+    seen = [record for record in images if record.path in looks and not looks[record.path].flat]
+    candidates = [
+        Candidate(record.path, record.size, index.names(record.path.parent)[record.path.name][1], looks[record.path].signature)
+        for record in seen
+    ]
+    yield from _duplicates(seen, find_groups(candidates))
+
+
+def _look_at_all(paths: list[Path], index: ScanIndex) -> tuple[dict[Path, Look], dict[Path, str]]:
+    """The looks of all images, decoded by several threads where the index does not know them; and why some have none."""
+    looks = {path: look for path in paths if (look := index.known(path, Look))}
+    new = [path for path in paths if path not in looks]
+    broken: dict[Path, str] = {}
+    bar = progress(total=len(new), label="looking at images", unit="image") if len(new) >= _BAR_FROM else None
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+        for path, found in zip(new, pool.map(_look, new), strict=True):
+            if isinstance(found, str):
+                broken[path] = found
+            else:
+                looks[path] = found
+                index.remember(path, found)
+            if bar is not None:
+                bar.update(1)
+    if bar is not None:
+        bar.close()
+    return {path: looks[path] for path in paths if path in looks}, broken
+
+
+def _look(path: Path) -> Look | str:
+    try:
+        return look_at(path)
+    except Unreadable as fault:
+        return str(fault)
+
+
+def _duplicates(images: list[ImageRecord], groups: list[Group]) -> Iterator[Finding]:
+    """Copies among images of a kind, and training images that are regularization images too."""
+    both, same, alike = [], [], []
+    for group in groups:
+        kinds = {images[index].subset.is_reg for index in group.members}
+        (both if len(kinds) > 1 else same if group.identical else alike).append([images[index].path for index in group.members])
+    for level, found, what, remedy in (
+        (WARNING, both, "trained on and used as regularization images at once", "take them out of the regularization images"),
+        (WARNING, same, "identical, to the last byte", "remove the copies, and raise num_repeats where more weight is meant"),
+        (WARNING, alike, "the same picture in another size, format or quality", "keep the best one of each"),
+    ):
+        if found:
+            shown = named([" = ".join(path.name for path in paths[:4]) + (" = …" if len(paths) > 4 else "") for paths in found])
+            text = f"{counted(sum(map(len, found)), 'image')} in {counted(len(found), 'group')} {what}: {shown}"
+            yield Finding(level, text, remedy, tuple(" = ".join(map(str, paths)) for paths in found))

@@ -1,0 +1,1 @@
+"""From a sample request to a Batch, in loader workers."""

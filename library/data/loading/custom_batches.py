@@ -1,0 +1,171 @@
+"""Batches of a class of the user's own (--dataset_class): what such a class has to be, and how what it gives becomes a Batch."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from library.data.batching.captions import RewriteCaption
+from library.data.batching.sampler import GlobalBatch
+from library.data.loading.batch import Batch
+from library.data.loading.custom_check import OwnItem, checked
+from library.data.loading.dataset import Tokenize, same_caption
+from library.errors import UserError
+from library.seeds import fold, python_rng
+
+OPTION = "--dataset_class"
+Made = Callable[[], Any]
+
+
+class OwnBatches(Protocol):
+    """A class of ready-made batches, as `--dataset_class module.Class` names it. Nothing has to be inherited.
+
+    It is made anew in every process, and sent to loader workers by pickling where the system starts them afresh (Windows, macOS).
+    A method `set_current_epoch(epoch: int)` is optional: it is called before the first batch of an epoch, epochs counted from 1, in
+    every process and loader worker.
+    """
+
+    def __init__(self, tokenizer: Any, max_token_length: int | None, resolution: tuple[int, int] | None, debug_dataset: bool) -> None:
+        """`tokenizer` is transformers' CLIPTokenizer of the model; the others are the options of these names, `resolution` as
+        (width, height) in pixels."""
+
+    def __len__(self) -> int:
+        """Batches an epoch: at least 1, and the same in each epoch and process."""
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        """Batch `index`, of as many images B as it likes. None is as good as a missing key.
+
+        images        float [B,3,H,W] in −1..1, H and W multiples of 8; or instead of them
+        latents       float [B,4,H/8,W/8], multiplied by 0.18215. All batches have the same one of the two
+        captions      list of B texts; may be missing where input_ids are there
+        input_ids     whole numbers [B,N,77], or [B,77] for one window: windows of CLIP ids, N = --max_token_length / 75.
+                      Missing: they are made of captions
+        loss_weights  float [B], factors of the losses. Missing: 1
+        masks         float [B,H,W], or [B,1,H/8,W/8], in 0..1: where the loss counts. Missing: everywhere
+        image_keys    list of B texts that name the images in messages
+
+        What it draws from `random`, `numpy.random` and torch's stream is the same for the same --seed, epoch and index: they are
+        seeded before each call.
+        """
+
+
+class OwnSource:
+    """An object of the user's class with its name: asks it for batches, with errors of its own as faults that say where they came from."""
+
+    def __init__(self, name: str, made: OwnBatches, file: str | None = None) -> None:
+        """`name` is module.Class, `file` the source file of the class."""
+        self.name, self.made, self.file = name, made, file
+        self._epoch: int | None = None
+
+    def place(self, index: int) -> str:
+        """How a line about batch `index` begins."""
+        return f"{OPTION} {self.name}[{index}]"
+
+    def item(self, index: int, epoch: int, seed: int, epoch_seed: int) -> Any:
+        """What the class gives for batch `index` of `epoch` (from 0); `seed` is that of the batch, `epoch_seed` that of the epoch."""
+        if self._epoch != epoch:
+            self._epoch = epoch
+            tell = getattr(self.made, "set_current_epoch", None)
+            if tell is not None:
+                with seeded(epoch_seed):
+                    self.call(lambda: tell(epoch + 1), f"{OPTION} {self.name}: set_current_epoch({epoch + 1})")
+        with seeded(seed):
+            return self.call(lambda: self.made[index], self.place(index))
+
+    def call(self, act: Made, place: str) -> Any:
+        """`act()`; an exception of the class becomes a UserError of one line."""
+        return told(act, place, self.file)
+
+
+class OwnDataset(torch.utils.data.Dataset):
+    """Batches of the class for the loader: dataset[share] is the batch that the share's only request names. Picklable."""
+
+    def __init__(
+        self,
+        source: OwnSource,
+        seed: int,
+        tokenize: Tokenize,
+        windows: int,
+        are_latents: bool,
+        scale: float,
+        rewrite_caption: RewriteCaption = same_caption,
+        reread: str = "",
+        captions_are_made: bool = False,
+    ) -> None:
+        """`seed` is the run's; `scale` what latents are multiplied by when they are trained; with `reread`, a reason, ids are always made
+        of captions; with `captions_are_made` the method makes them of nothing."""
+        self.source, self.seed, self.tokenize, self.windows = source, seed, tokenize, windows
+        self.are_latents, self.scale = are_latents, scale
+        self.rewrite_caption, self.reread, self.captions_are_made = rewrite_caption, reread, captions_are_made
+
+    def __getitem__(self, share: GlobalBatch) -> Batch:
+        """The batch of a share; UserError where the class fails or gives what cannot be trained."""
+        (request,) = share
+        place = self.source.place(request.record)
+        given = self.source.item(request.record, request.epoch, request.seed, fold(self.seed, "own epoch", request.epoch))
+        item = checked(given, place, self.windows, needs_text=not self.captions_are_made)
+        if item.are_latents != self.are_latents:
+            kinds = ("latents", "images") if item.are_latents else ("images", "latents")
+            raise UserError(f"{place}: has {kinds[0]}, while the first batch has {kinds[1]}; give the same in all batches")
+        seeds = [fold(request.seed, "image", row) for row in range(len(item))]
+        captions, input_ids, token_weights = self._text(item, seeds, place)
+        return Batch(
+            images=None if item.are_latents else item.pictures,
+            latents=item.pictures / self.scale if item.are_latents else None,
+            input_ids=input_ids,
+            token_weights=token_weights,
+            loss_weights=item.loss_weights * request.weight,
+            seeds=torch.tensor(seeds, dtype=torch.int64),
+            captions=captions,
+            paths=item.image_keys or tuple(f"{self.source.name}[{request.record}] image {row}" for row in range(len(item))),
+            records=(request.record,) * len(item),
+            masks=item.masks,
+        )
+
+    def _text(self, item: OwnItem, seeds: list[int], place: str) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor | None]:
+        """Captions, ids [B,N,77] and, where captions are weighted, the weights of tokens."""
+        if item.input_ids is not None and not self.reread:
+            return item.captions or ("",) * len(item), item.input_ids, None
+        if item.captions is None and not self.captions_are_made:
+            raise UserError(
+                f"{place}: has input_ids without captions, which {self.reread} needs; give captions, a list of {len(item)} texts"
+            )
+        written = item.captions or ("",) * len(item)
+        captions = tuple(self.rewrite_caption(text, python_rng(seed, "rewrite")) for text, seed in zip(written, seeds, strict=True))
+        ids, weights = zip(*map(self.tokenize, captions), strict=True)
+        return captions, torch.stack(ids), None if weights[0] is None else torch.stack(weights)
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Inside, the streams of Python, NumPy and torch (on the CPU) begin with `seed`; afterwards they are what they were."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFF_FFFF)
+    torch.default_generator.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+def told(act: Made, place: str, file: str | None) -> Any:
+    """`act()`; an exception becomes a UserError of one line with the place in `file` (or the last one) where it was raised."""
+    try:
+        return act()
+    except UserError:
+        raise
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)[1:]
+        own = [frame for frame in frames if frame.filename == file] or frames
+        where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"{place}: raised {type(error).__name__}{': ' if reason else ''}{reason}{where}") from error

@@ -1,0 +1,103 @@
+"""A share of requests becomes a Batch: images or nothing, caption of the draw, token ids, weights; the same in any worker."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from library.data.batching.buckets import FilledData, Placement
+from library.data.batching.captions import Position, RewriteCaption, text_of_draw
+from library.data.batching.sampler import GlobalBatch, SampleRequest
+from library.data.loading.batch import Batch
+from library.data.loading.stand_ins import stand_ins
+from library.data.pixels.images import load_image
+from library.data.pixels.latent_cache import LatentCache
+from library.data.pixels.masks import Masks
+from library.errors import UserError
+
+Tokenize = Callable[[str], tuple[Tensor, Tensor | None]]  # caption -> ids int64 [N,77], weights float32 [N,77] or None
+
+
+def same_caption(caption: str, rng: random.Random) -> str:
+    """A RewriteCaption that leaves captions alone."""
+    return caption
+
+
+class TrainingDataset(torch.utils.data.Dataset):
+    """Picklable, without state: dataset[share] is a function of the share. `updates` is the run's planned number of updates and
+    `batches_per_update` its gradient accumulation; only token warm-up reads them."""
+
+    def __init__(
+        self,
+        filled: FilledData,
+        tokenize: Tokenize,
+        rewrite_caption: RewriteCaption = same_caption,
+        with_images: bool = True,
+        updates: int = 0,
+        batches_per_update: int = 1,
+        cache: LatentCache | None = None,
+    ) -> None:
+        """With `cache` the latents come from there, and no image is read."""
+        self.filled, self.tokenize, self.rewrite_caption = filled, tokenize, rewrite_caption
+        self.with_images, self.updates, self.batches_per_update = with_images and cache is None, updates, batches_per_update
+        self.cache = cache
+        self.masks = Masks(filled, keep=not self.with_images)
+
+    def caption(self, request: SampleRequest) -> str:
+        """The text that this draw is trained with."""
+        record = self.filled.records[request.record]
+        position = Position(request.epoch, request.batch // self.batches_per_update, self.updates)
+        return text_of_draw(record.caption, record.subset, request.seed, position, self.rewrite_caption)
+
+    def image(self, request: SampleRequest, placement: Placement | None = None) -> np.ndarray:
+        """The pixels of this draw, float32 [3,H,W] in −1..1; UserError naming a file that cannot be read."""
+        return load_image(self.filled.records[request.record], placement or self.filled.placements[request.record], request.seed)
+
+    def __getitem__(self, share: GlobalBatch) -> Batch:
+        """The Batch of a share, its images in the share's order; UserError where neither an image nor a stand-in can be read."""
+        unreadable: list[str] = []
+        drawn = [self._drawn(request, unreadable) for request in share]
+        shown = [request for request, _, _ in drawn]
+        masked = [(request.record, request.seed) for request in shown]
+        captions = tuple(map(self.caption, shown))
+        ids, weights = zip(*map(self.tokenize, captions), strict=True)
+        return Batch(
+            images=torch.stack([picture for _, _, picture in drawn]) if self.with_images else None,
+            latents=torch.stack([picture for _, _, picture in drawn]) if self.cache is not None else None,
+            input_ids=torch.stack(ids),
+            token_weights=None if weights[0] is None else torch.stack(weights),
+            loss_weights=torch.tensor([request.weight for request in shown], dtype=torch.float32),
+            seeds=torch.tensor([request.seed for request in shown], dtype=torch.int64),
+            captions=captions,
+            paths=tuple(str(self.filled.records[request.record].path) for request in shown),
+            records=tuple(request.record for request in shown),
+            masks=self.masks.of(masked, [place for _, place, _ in drawn], self._mirrored(shown)),
+            unreadable=tuple(unreadable),
+        )
+
+    def _mirrored(self, shown: list[SampleRequest]) -> list[bool] | None:
+        """Which draws the cache mirrors, as it also does where prepared latents have a mirror image."""
+        return None if self.cache is None else [self.cache.flipped(request.record, request.seed) for request in shown]
+
+    def _drawn(self, request: SampleRequest, unreadable: list[str]) -> tuple[SampleRequest, Placement, Tensor]:
+        """The draw, or its stand-in, with its place and pixels [3,H,W] or latents [4,h,w]; what could not be read goes to `unreadable`."""
+        try:
+            return request, self.filled.placements[request.record], self._picture(request, None)
+        except UserError as fault:
+            reasons = fault.problems
+        unreadable += reasons
+        for other, placement in stand_ins(self.filled, request, any_size=self.cache is None):
+            try:
+                return other, placement, self._picture(other, placement)
+            except UserError as fault:
+                unreadable += fault.problems
+        raise UserError(*(f"{reason}; no other image of its size can be shown in its place" for reason in reasons))
+
+    def _picture(self, request: SampleRequest, placement: Placement | None) -> Tensor:
+        if self.cache is not None:
+            return self.cache.latents(request.record, request.seed)
+        return torch.from_numpy(self.image(request, placement)) if self.with_images else torch.empty(0)

@@ -1,0 +1,179 @@
+"""From an image file to the pixels of one draw: read upright on white, scale to cover, crop, flip, colour; float32 [3,H,W] in −1..1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from library.data.batching.buckets import Placement
+from library.data.config.blueprint import Size, SubsetOptions
+from library.data.scan.image_headers import open_image
+from library.data.scan.records import ImageRecord
+from library.errors import UserError
+from library.seeds import python_rng
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Pixels = np.ndarray  # uint8 [H,W,3], RGB
+
+BACKGROUND = (255, 255, 255)  # behind transparent pixels
+_ORIENTATION = 0x0112  # of EXIF
+_COLOUR_RATE = 1 / 3  # of the draws of a color_aug subset
+_HUE_SHIFT = 8  # at most, of the 180 hues of OpenCV's HSV
+_GAMMA = (0.95, 1.05)
+
+
+def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> np.ndarray:
+    """The pixels that a draw with this seed shows, float32 [3,H,W] in −1..1; with None the plain centre crop, unflipped.
+
+    Raises UserError naming the file when it cannot be read any more.
+    """
+    try:
+        resized, corner = part_shown(record, placement, seed)
+        pixels = crop(resize(_read(record, resized), resized), placement.bucket, corner)
+    except UserError:
+        raise
+    except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
+        raise UserError(f"image {record.path}: cannot be read ({fault}); remove or replace it") from None
+    if seed is not None:
+        if flipped(record.subset, seed):
+            pixels = pixels[:, ::-1]
+        if record.subset.color_aug:
+            pixels = _colour(pixels, seed)
+    values = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32)
+    values /= 127.5
+    values -= 1.0
+    return values
+
+
+def part_shown(record: ImageRecord, placement: Placement, seed: int | None) -> tuple[Size, tuple[int, int]]:
+    """What a draw with this seed shows: the size that the image is scaled to, and left and top of the crop of `placement.bucket` in it."""
+    face = face_box(record.path) if record.subset.face_crop_aug_range and seed is not None else None
+    if face:
+        return _around_face(record, placement.bucket, face, seed)  # type: ignore[arg-type]
+    return placement.resized, crop_corner(record.subset, placement, seed)
+
+
+def flipped(subset: SubsetOptions, seed: int) -> bool:
+    """Whether the draw with this seed is mirrored left to right."""
+    return subset.flip_aug and python_rng(seed, "flip").random() < 0.5
+
+
+def crop_corner(subset: SubsetOptions, placement: Placement, seed: int | None) -> tuple[int, int]:
+    """Left and top of the crop inside the resized image: the middle, or drawn from the seed with random_crop."""
+    spare = [resized - side for resized, side in zip(placement.resized, placement.bucket, strict=True)]
+    if subset.random_crop and seed is not None:
+        rng = python_rng(seed, "crop")
+        return rng.randint(0, spare[0]), rng.randint(0, spare[1])
+    return spare[0] // 2, spare[1] // 2
+
+
+def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, int] = BACKGROUND) -> Pixels:
+    """The first frame upright as uint8 [H,W,3]: transparency on `background`, 16 bit scaled to 8, any colour mode.
+
+    `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large.
+    """
+    from PIL import ImageOps
+
+    with open_image(path) as image:
+        if cover and image.format in ("JPEG", "MPO"):
+            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+            image.draft(None, cover[::-1] if turned else cover)
+        image.load()
+        # exif_transpose copies what stands upright already
+        upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+        return np.asarray(opaque_rgb(upright, background))
+
+
+def resize(pixels: Pixels, size: Size) -> Pixels:
+    """To (width, height): area averaging when it shrinks, Lanczos when it grows."""
+    height, width = pixels.shape[:2]
+    if (width, height) == tuple(size):
+        return pixels
+    if size[0] * size[1] < width * height:
+        import cv2
+
+        return cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_AREA)
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).resize(tuple(size), Image.Resampling.LANCZOS))
+
+
+def crop(pixels: Pixels, size: Size, corner: tuple[int, int]) -> Pixels:
+    """`size` (width, height) from the corner (left, top) on."""
+    (left, top), (width, height) = corner, size
+    cut = pixels[top : top + height, left : left + width]
+    assert cut.shape[:2] == (height, width), f"crop {size} at {corner} leaves the image {pixels.shape}"
+    return cut
+
+
+def face_box(path: Path) -> tuple[int, int, int, int] | None:
+    """(centre x, centre y, width, height) of the face in pixels from a name `…_x_y_w_h`, None when there is none."""
+    parts = path.stem.rsplit("_", 4)[1:]
+    if len(parts) != 4 or not all(part.isdigit() for part in parts):
+        return None
+    x, y, width, height = map(int, parts)
+    return (x, y, width, height) if width and height else None
+
+
+def _read(record: ImageRecord, cover: Size) -> Pixels:
+    pixels = read_rgb(record.path, cover)
+    height, width = pixels.shape[:2]
+    # A reduced JPEG keeps the aspect up to one pixel; anything else is another picture than the one that was measured.
+    if abs(width * record.size[1] - height * record.size[0]) > max(record.size):
+        raise UserError(f"image {record.path}: has another shape than at the start of the run; leave the images alone while training")
+    return pixels
+
+
+def opaque_rgb(image: Image.Image, colour: tuple[int, int, int] = BACKGROUND) -> Image.Image:
+    """8-bit RGB: transparency on `colour`, 16 bit scaled, any colour mode; an RGB image is returned as it is."""
+    from PIL import Image
+
+    if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit greyscale; PIL's own conversion would cut it at 255
+        wide = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((wide + 128) // 257).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        clear = image.convert("RGBA")
+        background = Image.new("RGBA", clear.size, (*colour, 255))
+        return Image.alpha_composite(background, clear).convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _around_face(record: ImageRecord, size: Size, face: tuple[int, int, int, int], seed: int) -> tuple[Size, tuple[int, int]]:
+    """Scale and corner of a crop of `size` around the face, whose longer side is face_crop_aug_range times the face's longer side.
+
+    The image is never enlarged for it beyond what covering `size` needs, and the crop stays inside the image.
+    """
+    low, high = record.subset.face_crop_aug_range  # type: ignore[misc]
+    width, height = record.size
+    x, y, face_width, face_height = face
+    rng = python_rng(seed, "crop")
+    wanted = max(size) / (rng.uniform(low, high) * max(face_width, face_height))
+    least = max(size[0] / width, size[1] / height)
+    scale = max(least, min(wanted, 1.0))
+    resized = (max(size[0], int(width * scale + 0.5)), max(size[1], int(height * scale + 0.5)))
+    shift = [rng.uniform(-0.5, 0.5) * face_side * scale if record.subset.random_crop else 0.0 for face_side in (face_width, face_height)]
+    corner = [
+        int(min(max(centre * scale + moved - side / 2, 0), whole - side))
+        for centre, moved, side, whole in zip((x, y), shift, size, resized, strict=True)
+    ]
+    return resized, (corner[0], corner[1])
+
+
+def _colour(pixels: Pixels, seed: int) -> Pixels:
+    """In a third of the draws a slight change of hue or of gamma."""
+    import cv2
+
+    rng = python_rng(seed, "colour")
+    if rng.random() >= _COLOUR_RATE:
+        return pixels
+    if rng.random() < 0.5:
+        hsv = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2HSV)
+        hsv[..., 0] = (hsv[..., 0].astype(np.int16) + rng.randint(-_HUE_SHIFT, _HUE_SHIFT)) % 180
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+    gamma = rng.uniform(*_GAMMA)
+    table = (np.linspace(0, 1, 256) ** gamma * 255 + 0.5).astype(np.uint8)
+    return table[pixels]

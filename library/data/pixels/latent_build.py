@@ -1,0 +1,253 @@
+"""Fills the latent cache: threads decode images ahead and write what is done, while the VAE encodes batches of one size."""
+
+from __future__ import annotations
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from library.console import log
+from library.data.batching.buckets import FilledData
+from library.data.config.blueprint import Size
+from library.data.pixels.images import BACKGROUND, load_image
+from library.data.pixels.latent_cache import Held, LatentCache
+from library.data.pixels.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
+from library.data.pixels.latent_plan import CacheRules, Folders, Kept, Work, judge, works_of
+from library.errors import UserError
+from library.files import is_image, sha256
+from library.words import counted, named
+
+Encode = Callable[[Tensor], Tensor]  # images [B,3,H,W] in −1..1 -> moments [B,8,H/8,W/8]: mean and log variance, unscaled
+Gather = Callable[[Any], Sequence[Any]]  # what this process has -> what all processes have
+_WRITERS = 2
+_MOST_WAITING = 32  # entries on their way to the disk
+
+
+@dataclass
+class _Part:
+    """What one process has made: by number of the work."""
+
+    places: dict[int, Kept | Held] = field(default_factory=dict)
+    unreadable: dict[int, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)  # folder, or file -> why nothing can be written there
+
+
+@dataclass
+class LatentSource:
+    """The latents that a run needs and what is known of them, before anything is encoded. All processes know the same."""
+
+    filled: FilledData
+    rules: CacheRules
+    works: list[Work]
+    of_record: list[int]
+    verdicts: dict[int, Kept | str]
+
+    @property
+    def missing(self) -> list[int]:
+        """The numbers of the works that have to be encoded."""
+        return [number for number, verdict in sorted(self.verdicts.items()) if isinstance(verdict, str)]
+
+    def without_image(self) -> list[str]:
+        """What cannot be trained: images that are gone, and whose latents do not fit."""
+        lost = [number for number in self.missing if not is_image(self._path(number))]
+        return [f"{self._path(number)}: there is no image for it, and its latents do not fit ({self.verdicts[number]})" for number in lost]
+
+    def _path(self, number: int) -> Path:
+        return self.filled.records[self.works[number].record].path
+
+
+def look(filled: FilledData, rules: CacheRules, process: int = 0, processes: int = 1, gather: Gather | None = None) -> LatentSource:
+    """Find the latents that lie in files and fit; each of `processes` looks at its part and they exchange what they found."""
+    works, of_record = works_of(filled, rules)
+    folders = Folders()
+    numbers = range(process, len(works), processes) if gather else range(len(works))
+    mine = {number: judge(works[number], filled.records[works[number].record], rules, folders) for number in numbers}
+    if process == 0:
+        folders.clear_left_overs()
+    found: dict[int, Kept | str] = {}
+    for part in gather(mine) if gather else [mine]:
+        found |= part
+    return LatentSource(filled, rules, works, of_record, found)
+
+
+def build(
+    source: LatentSource,
+    encode: Encode,
+    batch_size: int = 1,
+    threads: int = 4,
+    progress: Callable[..., Any] | None = None,
+    process: int = 0,
+    processes: int = 1,
+    gather: Gather | None = None,
+) -> LatentCache:
+    """Encode what is missing, `batch_size` images of one size at a time. `progress(total=images)` makes a bar with `update` and `close`.
+
+    With `gather` each of `processes` encodes its part and they exchange what is in memory; without it this one encodes everything.
+    An image that cannot be read is left out and told by `LatentCache.unreadable`; a file that cannot be written stays in memory.
+    Raises UserError where the VAE gives no finite numbers.
+    """
+    if lost := source.without_image():
+        raise UserError(*lost[:20], *([f"… and {len(lost) - 20} more latents like these"] if len(lost) > 20 else []))
+    missing = sorted(source.missing, key=lambda number: _by_area(source.works[number].placement.bucket), reverse=True)
+    if gather is not None:
+        missing = missing[process::processes]
+    part = _Part()
+    if missing:
+        bar = progress(total=sum(1 + source.works[number].flip for number in missing)) if progress else None
+        with _Writers(source, part) as writers:
+            for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar):
+                writers.put(loaded, moments)
+        if bar is not None:
+            bar.close()
+    whole = _Part({number: verdict for number, verdict in source.verdicts.items() if isinstance(verdict, Kept)})
+    for one in gather(part) if gather else [part]:
+        whole.places |= one.places
+        whole.unreadable |= one.unreadable
+        whole.refused |= one.refused
+    _tell_refused(whole)
+    return LatentCache(source.filled, source.of_record, whole.places, whole.unreadable, source.rules.distribution)
+
+
+def _tell_refused(whole: _Part) -> None:
+    if whole.refused:
+        held = sum(isinstance(place, Held) for place in whole.places.values())
+        log.warning(
+            "the latents of %s stay in memory, and the next run makes them anew: they cannot be written to %s",
+            counted(held, "image"),
+            named([f"{folder} ({why})" for folder, why in whole.refused.items()], 3),
+        )
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """The pixels of a work, float32 [3,H,W], with the hash and the stat of the file they came from."""
+
+    number: int
+    pixels: Tensor
+    image: str
+    stat: Stat | None
+
+
+def _encoded(
+    source: LatentSource, missing: list[int], encode: Encode, batch_size: int, threads: int, part: _Part, bar: Any
+) -> Iterator[tuple[_Loaded, list[np.ndarray]]]:
+    """Each work with its moments [1 or 2 of 8,h,w]; a few batches are read ahead while the VAE works."""
+    chunks = list(_chunks(source, missing, batch_size))
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        coming: deque[Future[list[_Loaded]]] = deque(pool.submit(_load, source, chunk, part) for chunk in chunks[: threads + 1])
+        for number, chunk in enumerate(chunks):
+            loaded = coming.popleft().result()
+            coming.extend(pool.submit(_load, source, one, part) for one in chunks[number + threads + 1 : number + threads + 2])
+            flips = [source.works[one.number].flip for one in loaded]
+            shown = [view for one, flip in zip(loaded, flips, strict=True) for view in _views(one.pixels, flip)]
+            moments = [
+                one
+                for begin in range(0, len(shown), batch_size)
+                for one in encode(torch.stack(shown[begin : begin + batch_size])).detach().to("cpu", torch.float32).numpy()
+            ]
+            at = 0
+            for one, flip in zip(loaded, flips, strict=True):
+                mine = moments[at : at + 1 + flip]
+                at += 1 + flip
+                _check(source, one.number, mine)
+                yield one, [array if source.rules.distribution else array[:4] for array in mine]
+            if bar is not None:
+                bar.update(sum(1 + source.works[one].flip for one in chunk))
+
+
+def _views(pixels: Tensor, flip: bool) -> list[Tensor]:
+    return [pixels, pixels.flip(2)] if flip else [pixels]
+
+
+def _chunks(source: LatentSource, missing: list[int], batch_size: int) -> Iterator[list[int]]:
+    """Works of one size, `batch_size` at a time, the largest first: what does not fit into memory shows at once."""
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for number in missing:
+        by_size.setdefault(source.works[number].placement.bucket, []).append(number)
+    for _, numbers in sorted(by_size.items(), key=lambda item: _by_area(item[0]), reverse=True):
+        for begin in range(0, len(numbers), batch_size):
+            yield numbers[begin : begin + batch_size]
+
+
+def _by_area(bucket: Size) -> tuple[int, Size]:
+    return bucket[0] * bucket[1], bucket
+
+
+def _load(source: LatentSource, chunk: list[int], part: _Part) -> list[_Loaded]:
+    """The works of a chunk that can be read. The stat is taken before the hash and the hash before the pixels, so that an image that
+    changes meanwhile never fits what is remembered of it."""
+    loaded = []
+    for number in chunk:
+        work = source.works[number]
+        record = source.filled.records[work.record]
+        try:
+            stat, image = (reliable(stat_of(record.path)), sha256(record.path)) if work.file else (None, "")
+            pixels = load_image(record, work.placement, None)
+        except UserError as fault:
+            part.unreadable[number] = fault.problems[0]
+        except OSError as fault:
+            part.unreadable[number] = f"image {record.path}: cannot be read ({fault}); remove or replace it"
+        else:
+            loaded.append(_Loaded(number, torch.from_numpy(pixels), image, stat))
+    return loaded
+
+
+def _check(source: LatentSource, number: int, moments: list[np.ndarray]) -> None:
+    if not all(np.isfinite(one).all() for one in moments):
+        path = source.filled.records[source.works[number].record].path
+        raise UserError(f"the VAE gives no finite numbers for {path}; use --mixed_precision bf16 or no, or another --vae")
+
+
+class _Writers:
+    """Threads that write entries; what cannot be written, and whatever comes for that folder afterwards, stays in memory."""
+
+    def __init__(self, source: LatentSource, part: _Part) -> None:
+        self._source, self._part = source, part
+        self._pool = ThreadPoolExecutor(max_workers=_WRITERS)
+        self._waiting: deque[tuple[int, Held, Future[None]]] = deque()
+
+    def __enter__(self) -> _Writers:
+        return self
+
+    def __exit__(self, kind: object, *rest: object) -> None:
+        while self._waiting and kind is None:
+            self._take()
+        self._pool.shutdown()
+
+    def put(self, loaded: _Loaded, moments: list[np.ndarray]) -> None:
+        """Send the moments of a work, and of its mirror image, on their way."""
+        work = self._source.works[loaded.number]
+        held = Held(moments[0].copy(), moments[1].copy() if work.flip else None)
+        if work.file is None or str(work.file.parent) in self._part.refused:
+            self._part.places[loaded.number] = held
+            return
+        rules = self._source.rules
+        place = work.placement
+        made = (rules.vae, rules.precision, place.bucket, place.resized, BACKGROUND, work.flip, rules.distribution)
+        binding = Binding(loaded.image, loaded.stat, *made)
+        arrays = moments_arrays(held.moments, held.mirrored, self._source.filled.records[work.record].size, place)
+        self._waiting.append((loaded.number, held, self._pool.submit(write_latents, work.file, arrays, binding)))
+        if len(self._waiting) > _MOST_WAITING:
+            self._take()
+
+    def _take(self) -> None:
+        number, held, written = self._waiting.popleft()
+        work = self._source.works[number]
+        assert work.file is not None
+        try:
+            written.result()
+            self._part.places[number] = Kept(work.file, work.flip, bound=True)
+        except OSError as fault:
+            self._part.places[number] = held
+            if fault.errno == errno.ENAMETOOLONG:  # a matter of this file alone
+                self._part.refused[str(work.file)] = "its name is too long; shorten that of the image"
+            else:
+                self._part.refused.setdefault(str(work.file.parent), fault.strerror or str(fault))

@@ -1,0 +1,104 @@
+"""VAE output kept in RAM or in files: each image is encoded once, and every draw still takes a new sample of its latent distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from library.data.batching.buckets import FilledData
+from library.data.pixels.latent_files import read_latents
+from library.data.pixels.latent_plan import Kept
+from library.data.scan.latent_headers import DAMAGE
+from library.errors import UserError
+from library.seeds import fold, python_rng
+
+
+def draw_latents(moments: Tensor, seeds: Sequence[int] | Tensor) -> Tensor:
+    """z = mean + exp(½·logvar)·ε with ε from fold(seed, "vae") for each image (Kingma & Welling 2013, eq. 9).
+
+    `moments` [B,8,h,w] on any device, `seeds` [B]; returns [B,4,h,w] there. ε is drawn on the CPU: the same on every device.
+    Means without log variances [B,4,h,w] come back as they are.
+    """
+    if moments.shape[1] == 4:
+        return moments
+    mean, log_variance = moments.chunk(2, dim=1)
+    # page-locked where a GPU copies it: the CPU does not wait then for what the GPU still has to do
+    noise = torch.empty(mean.shape, dtype=torch.float32, pin_memory=mean.device.type == "cuda")
+    for row, seed in zip(noise, seeds, strict=True):
+        row.normal_(generator=torch.Generator().manual_seed(fold(int(seed), "vae")))
+    deviation = torch.exp(0.5 * log_variance.clamp(-30.0, 20.0))
+    return mean + deviation * noise.to(mean.device, mean.dtype, non_blocking=True)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Latents in memory, float32 [8,h,w] or [4,h,w], and those of the mirror image."""
+
+    moments: np.ndarray
+    mirrored: np.ndarray | None
+
+
+class LatentCache:
+    """The moments of every image's centre crop, of its mirror image too where flip_aug is set; float32. Picklable."""
+
+    def __init__(
+        self,
+        filled: FilledData,
+        of_record: Sequence[int],
+        places: Mapping[int, Kept | Held],
+        unreadable: Mapping[int, str],
+        distribution: bool = True,
+    ) -> None:
+        """`of_record` gives the place of each record, `places` where its latents are, `unreadable` why there are none.
+
+        Without `distribution` every draw of an image is its mean.
+        """
+        self._filled, self._of_record, self._distribution = filled, of_record, distribution
+        self._places, self._unreadable = places, unreadable
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether any latents are held in memory rather than read from files."""
+        return any(isinstance(place, Held) for place in self._places.values())
+
+    def has(self, record: int) -> bool:
+        """Whether there are latents of the record: its image could be read."""
+        return self._of_record[record] not in self._unreadable
+
+    @property
+    def unreadable(self) -> tuple[str, ...]:
+        """A line for each image that could not be read when it was to be encoded."""
+        return tuple(self._unreadable.values())
+
+    def flipped(self, record: int, seed: int) -> bool:
+        """Whether the draw with this seed is mirrored: with flip_aug, and where latents made beforehand have a mirror image."""
+        place = self._places.get(self._of_record[record])
+        beforehand = isinstance(place, Kept) and place.prepared and place.mirrored and self._filled.records[record].train_resolution
+        return bool(self._filled.records[record].subset.flip_aug or beforehand) and python_rng(seed, "flip").random() < 0.5
+
+    def latents(self, record: int, seed: int) -> Tensor:
+        """Latents [4,h,w] of the draw of `record` with this seed, unscaled, on the CPU. Raises UserError where they cannot be had."""
+        moments = torch.from_numpy(self._moments(record, self.flipped(record, seed)))
+        return draw_latents((moments if self._distribution else moments[:4])[None], [seed])[0]
+
+    def _moments(self, record: int, flip: bool) -> np.ndarray:
+        number = self._of_record[record]
+        if number in self._unreadable:
+            raise UserError(self._unreadable[number])
+        place = self._places[number]
+        if isinstance(place, Held):
+            moments = place.mirrored if flip else place.moments
+            assert moments is not None
+            return moments
+        try:
+            moments = read_latents(place.file, flip)
+        except (OSError, *DAMAGE) as fault:
+            raise UserError(f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew") from None
+        width, height = self._filled.placements[record].bucket
+        if moments.shape[1:] != (height // 8, width // 8):
+            raise UserError(f"latents {place.file}: have another size than at the start of the run; leave them alone while training")
+        return moments

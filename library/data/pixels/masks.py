@@ -1,0 +1,94 @@
+"""Masks of the loss as a draw needs them: scaled, cropped and flipped with their image, averaged to the size of latents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from library.data.batching.buckets import FilledData, Placement
+from library.data.pixels.images import crop, flipped, part_shown, read_rgb, resize
+from library.data.scan.image_headers import open_image
+from library.errors import UserError
+
+REDUCTION = 8  # pixels of the image a value of the mask stands for
+
+
+class Masks:
+    """The masks of all images that have one: white (or opaque) is trained, black is not.
+
+    Picklable. With `keep` a mask is read once and kept (latents are cached then, and their images cut in one way only).
+    """
+
+    def __init__(self, filled: FilledData, keep: bool = False) -> None:
+        self.filled, self.keep = filled, keep
+        self._kept: dict[int, np.ndarray] = {}
+
+    def of(
+        self, draws: Sequence[tuple[int, int]], places: Sequence[Placement] | None = None, mirrored: Sequence[bool] | None = None
+    ) -> Tensor | None:
+        """Masks float32 [B,1,H/8,W/8] in 0…1 of draws (record, seed) of one size; 1 throughout for images without one.
+
+        `places` where images are not shown at their own, `mirrored` where not their subset and seed say which are. None where no image
+        of them has a mask. Raises UserError naming a file that cannot be read.
+        """
+        if not any(self.has(record) for record, _ in draws):
+            return None
+        masks = []
+        for number, (record, seed) in enumerate(draws):
+            mirror = flipped(self.filled.records[record].subset, seed) if mirrored is None else mirrored[number]
+            mask = self._mask(record, seed, self.filled.placements[record] if places is None else places[number])
+            masks.append(mask[:, ::-1] if mirror else mask)
+        return torch.from_numpy(np.stack(masks)[:, None])
+
+    def has(self, record: int) -> bool:
+        """Whether this image has a mask: a file of its own, or (if it has any) its transparency."""
+        found = self.filled.records[record]
+        return found.mask is not None or found.subset.alpha_mask
+
+    def _mask(self, index: int, seed: int, placement: Placement) -> np.ndarray:
+        """[H/8,W/8], not mirrored."""
+        record = self.filled.records[index]
+        if not self.has(index):
+            return np.ones((placement.bucket[1] // REDUCTION, placement.bucket[0] // REDUCTION), dtype=np.float32)
+        own = placement == self.filled.placements[index]
+        mask = self._kept.get(index) if own else None
+        if mask is None:
+            resized, corner = part_shown(record, placement, seed)
+            pixels = _opacity(record.path) if record.mask is None else _brightness(record.mask, resized)
+            mask = _averaged(crop(resize(pixels, resized), placement.bucket, corner))
+            if self.keep and own:
+                self._kept[index] = mask
+        return mask
+
+
+def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
+    """uint8 [H,W] of a mask image: its grey; what is transparent in it is black."""
+    from PIL import Image
+
+    try:
+        return np.asarray(Image.fromarray(read_rgb(path, cover, background=(0, 0, 0))).convert("L"))
+    except Exception as fault:  # PIL raises many kinds for broken files
+        raise UserError(f"mask {path}: cannot be read ({fault}); replace it") from None
+
+
+def _opacity(path: Path) -> np.ndarray:
+    """uint8 [H,W]: the image's alpha channel, 255 throughout where it has none."""
+    from PIL import ImageOps
+
+    try:
+        with open_image(path) as image:
+            image.load()
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))
+    except Exception as fault:
+        raise UserError(f"image {path}: cannot be read ({fault}); remove or replace it") from None
+
+
+def _averaged(pixels: np.ndarray) -> np.ndarray:
+    """uint8 [H,W] to float32 [H/8,W/8] in 0…1, the mean of each 8×8 cell."""
+    height, width = pixels.shape
+    cells = pixels.reshape(height // REDUCTION, REDUCTION, width // REDUCTION, REDUCTION)
+    return (cells.mean(axis=(1, 3), dtype=np.float64) / 255.0).astype(np.float32)

@@ -1,0 +1,106 @@
+"""Finds the mask image of each image, and tells all that are missing or do not fit before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from library.data.scan.image_headers import Unreadable, read_header
+from library.data.scan.records import ImageRecord, Scan
+from library.errors import UserError
+from library.files import compared, is_image
+from library.words import counted, named
+
+
+def with_masks(scan: Scan, masked_loss: bool) -> Scan:
+    """The scan with `mask` set in the records of subsets with `conditioning_data_dir`, if `masked_loss` asks for it.
+
+    A mask has its image's name without the ending, in the same folder below. Raises UserError for images without one, masks of
+    another shape, and where `masked_loss` has no masks to go by at all.
+    """
+    subsets = scan.blueprint.subsets()
+    findings = list(scan.findings)
+    if not masked_loss:
+        idle = [subset.place for subset in subsets if subset.conditioning_data_dir is not None]
+        if idle:
+            findings.append(f"{named(idle)}: conditioning_data_dir is not used without --masked_loss")
+        return replace(scan, findings=tuple(findings))
+    with_files = [subset for subset in subsets if subset.conditioning_data_dir is not None]
+    if not with_files and not any(subset.alpha_mask for subset in subsets):
+        raise UserError(
+            "--masked_loss: no subset has masks: set conditioning_data_dir = '…' with the folder of the mask images in a subset "
+            "(--conditioning_data_dir without a config), or use --alpha_mask"
+        )
+    whole = [subset.place for subset in subsets if subset.conditioning_data_dir is None and not (subset.alpha_mask or subset.is_reg)]
+    if whole:
+        findings.append(f"{named(whole)}: no conditioning_data_dir and no alpha_mask: the whole of these images is trained")
+    both = [subset.place for subset in with_files if subset.alpha_mask]
+    if both:
+        findings.append(f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask")
+    faults: list[str] = []
+    records = scan.records
+    for subset in with_files:
+        mine = [record for record in records if record.subset is subset]
+        found = _found(mine, subset.place, faults)
+        records = tuple(replace(record, mask=found[record.key]) if record.key in found else record for record in records)
+    if faults:
+        raise UserError(*faults)
+    return replace(scan, records=records, findings=tuple(findings))
+
+
+def _found(records: list[ImageRecord], place: str, faults: list[str]) -> dict[str, Path]:
+    """The mask of each record by its key; what is missing or of another shape goes into `faults`."""
+    if not records:
+        return {}
+    folder = records[0].subset.conditioning_data_dir
+    assert folder is not None
+    listings: dict[Path, Mapping[str, list[Path]]] = {}
+    found: dict[str, Path] = {}
+    missing: list[str] = []
+    for record in records:
+        beside = folder / _below(record).parent
+        if beside not in listings:
+            listings[beside] = _by_stem(beside)
+        masks = listings[beside].get(compared(record.path.stem), [])
+        if not masks:
+            missing.append(record.path.name)
+            continue
+        mask = next((one for one in masks if one.name == record.path.name), masks[0])
+        found[record.key] = mask
+        problem = _misfit(record, mask)
+        if problem:
+            faults.append(f"{place}: mask {mask} {problem}")
+    if missing:
+        faults.append(
+            f"{place}: {len(missing)} of {counted(len(records), 'image')} have no mask of the same name in '{folder}' ({named(missing)}); "
+            "add them (all white trains the whole image), or take these images out"
+        )
+    return found
+
+
+def _below(record: ImageRecord) -> Path:
+    """The image's path below its subset's folder; its name alone where the subset has none."""
+    folder = record.subset.image_dir
+    return record.path.relative_to(folder) if folder and record.path.is_relative_to(folder) else Path(record.path.name)
+
+
+def _by_stem(folder: Path) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if is_image(path):
+                found.setdefault(compared(path.stem), []).append(path)
+    return found
+
+
+def _misfit(record: ImageRecord, mask: Path) -> str | None:
+    """What is wrong with the mask's file or shape; its size may be another one, its aspect up to a pixel not."""
+    try:
+        width, height = read_header(mask).size
+    except Unreadable as fault:
+        return f"{fault}; replace it"
+    (image_width, image_height) = record.size
+    if abs(width * image_height - height * image_width) > max(width, height, image_width, image_height):
+        return f"is {width}×{height} and {record.path.name} is {image_width}×{image_height}; a mask has the shape of its image"
+    return None

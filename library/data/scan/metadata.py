@@ -1,0 +1,251 @@
+"""Metadata files of the fine-tuning form: captions and tags by image, read and matched with the images on disk."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PureWindowsPath
+
+from library.data.config.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
+from library.data.config.build import command_line_values, dataset_options, idle_keys, subset_faults
+from library.data.config.check import FAULTY
+from library.data.config.config_text import read_metadata_table
+from library.data.config.keys import DATASET, KEYS, NotAccepted
+from library.data.scan.caption_files import split_tags
+from library.errors import UserError
+from library.files import compared, is_image, list_images
+from library.words import counted, named
+
+
+@dataclass(frozen=True)
+class MetadataEntry:
+    """One image of a metadata file: `caption` is caption and tags joined; `train_resolution` (width, height) where the file has it.
+
+    `path` is the file of its latents where these are there and the image is not."""
+
+    path: Path
+    caption: str
+    train_resolution: tuple[int, int] | None
+
+
+def from_metadata(
+    image_dir: Path | str | None, in_json: Path | str, repeats: int | None, defaults: Mapping[str, object]
+) -> DatasetBlueprint:
+    """One dataset from --train_data_dir and --in_json, each image `repeats` times; UserError with every fault.
+
+    Without --resolution the sizes are those of the metadata, where every entry has one (as prepare_buckets_latents.py writes them).
+    """
+    values, faults = command_line_values(defaults)
+    prepared, unprepared = _prepared_size(Path(in_json).expanduser(), image_dir) if values.get("resolution") is None else (None, None)
+    if prepared is not None:
+        values |= {"resolution": prepared, "enable_bucket": False}
+    options, more = (None, [unprepared]) if unprepared else dataset_options(values, "--in_json")
+    faults += more
+    findings = idle_keys(options, "--in_json") if options and prepared is None else []
+    if options is not None and prepared is not None:
+        options = replace(options, enable_bucket=True, as_prepared=True)
+    own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
+    if image_dir is not None:
+        own["image_dir"] = Path(image_dir).expanduser()
+    if defaults.get("conditioning_data_dir") is not None:
+        own["conditioning_data_dir"] = Path(str(defaults["conditioning_data_dir"])).expanduser()
+    names = (("--in_json.metadata_file", "--in_json"), ("--in_json.image_dir", "--train_data_dir"))
+    for line in subset_faults(own, {}, "--in_json", frozenset({METADATA})):
+        for old, new in names:
+            line = line.replace(old, new)
+        faults.append(line)
+    if faults:
+        raise UserError(*faults)
+    assert options is not None
+    common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
+    common |= own | {"num_repeats": repeats or 1}
+    return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),), tuple(findings))  # type: ignore[arg-type]
+
+
+def _prepared_size(path: Path, image_dir: Path | str | None) -> tuple[tuple[int, int] | None, str | None]:
+    """The largest train_resolution, None where no entry has one, and a fault where only some have; what is wrong with the file is told when
+    it is scanned."""
+    try:
+        entries, _ = read_metadata(path, None if image_dir is None else Path(image_dir).expanduser())
+    except (UserError, OSError):
+        return None, None
+    sizes = [entry.train_resolution for entry in entries if entry.train_resolution]
+    without = [entry.path.name for entry in entries if not entry.train_resolution]
+    if sizes and without:
+        return None, (
+            f"--in_json: no train_resolution for {len(without)} of {counted(len(entries), 'image')} ({named(without)}), so the sizes cannot"
+            " come from there; take them out of the file, prepare them with finetune/prepare_buckets_latents.py, or add --resolution 512"
+        )
+    return max(sizes, key=lambda size: size[0] * size[1], default=None), None
+
+
+def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_dir") -> tuple[list[MetadataEntry], list[str]]:
+    """The entries that have an image, in the file's order, and findings (entries without image or text, images without entry or with two).
+
+    A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
+    tolerated. `folder_key` is what the user calls `image_dir`. Raises UserError when the file is not such a table or no entry has an image.
+    """
+    table = _table(path)
+    on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
+    listed: dict[Path, dict[str, Path]] = {}
+    entries: list[MetadataEntry] = []
+    used: set[Path] = set()
+    missing: list[str] = []
+    again: list[str] = []
+    faults: list[str] = []
+    for key, value in table.items():
+        image = _find(key, image_dir, on_disk, listed) or _latents(key, value, image_dir)
+        if image is None:
+            missing.append(key)
+            continue
+        try:
+            entry = MetadataEntry(image, _caption(value), _train_resolution(value))
+            if image in used:
+                again.append(key)
+            else:
+                entries.append(entry)
+                used.add(image)
+        except NotAccepted as fault:
+            faults.append(f"{path}: entry '{key}': {fault}")
+    if faults:
+        raise UserError(*faults[:20], *([f"{path}: … and {len(faults) - 20} more entries like these"] if len(faults) > 20 else []))
+    if not entries:
+        raise UserError(
+            f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk, folder_key)}"
+        )
+    findings = []
+    if missing:
+        findings.append(
+            f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)};"
+            " take them out of the file, or bring the images back"
+        )
+    if again:
+        findings.append(
+            f"{path}: {counted(len(again), 'entry', 'entries')} left out, whose images other entries name already: {named(again)};"
+            " keep one entry for each image"
+        )
+    silent = [entry.path.name for entry in entries if not split_tags(entry.caption)]
+    if silent:
+        findings.append(
+            f"{path}: {counted(len(silent), 'image')} without caption and tags: {named(silent)};"
+            " their images are trained with no text; write one into the file, or take their entries out"
+        )
+    extra = sorted({image for images in on_disk.values() for image in images} - used)
+    if extra and image_dir:
+        names = named([image.relative_to(image_dir).as_posix() for image in extra])
+        findings.append(
+            f"{path}: {counted(len(extra), 'image')} in '{image_dir}' without entry, left out: {names};"
+            " merge their captions into the file to train on them"
+        )
+    return entries, findings
+
+
+def _table(path: Path) -> dict[str, object]:
+    table = read_metadata_table(path, "metadata file")
+    if not table:
+        raise UserError(f"metadata file {path}: has no entries")
+    return table
+
+
+def _slashes(key: str) -> str:
+    return key.replace("\\", "/").removeprefix("./")
+
+
+def _compared(key: str) -> str:
+    """A key as the file system compares names: Windows knows no letter case, of drives (c:, C:) least of all."""
+    return compared(_slashes(key))
+
+
+def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
+    """Images by every key that may name them: relative and full path, with and without extension."""
+    table: dict[str, list[Path]] = {}
+    for image in images:
+        for whole in (image.relative_to(image_dir), image, image.absolute()):
+            for name in {whole.as_posix(), whole.with_suffix("").as_posix()}:
+                found = table.setdefault(_compared(name), [])
+                if image not in found:
+                    found.append(image)
+    return table
+
+
+def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], listed: dict[Path, dict[str, Path]]) -> Path | None:
+    """The image that a key names; of a.jpg and a.png the first by name. `listed` remembers folders, of which each is read once."""
+    found = on_disk.get(_compared(key))
+    if found:
+        return found[0]
+    path = Path(key)
+    if not path.is_absolute() and image_dir:
+        return None
+    if is_image(path) and path.is_file():
+        return path
+    if path.parent not in listed:
+        try:
+            beside = sorted(filter(is_image, path.parent.iterdir()), reverse=True)
+        except OSError:
+            beside = []
+        listed[path.parent] = {compared(one.name[: -len(one.suffix)]): one for one in beside}  # the first by name is written last
+    return listed[path.parent].get(compared(path.name))
+
+
+def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
+    """The `.npz` file that prepare_buckets_latents.py made of an image that is gone."""
+    if not isinstance(value, dict) or value.get("train_resolution") is None:
+        return None
+    path = Path(_slashes(key))
+    if not path.is_absolute():
+        if image_dir is None:
+            return None
+        path = image_dir / path
+    from library.data.scan.latent_headers import prepared_file
+
+    file = prepared_file(path) if is_image(path) else path.with_name(path.name + ".npz")
+    return file if file.is_file() else None
+
+
+def _caption(value: object) -> str:
+    if not isinstance(value, dict):
+        raise NotAccepted('expected {"caption": "…", "tags": "…"}')
+    parts = []
+    for name in ("caption", "tags"):
+        text = value.get(name)
+        if text is None:
+            continue
+        if not isinstance(text, str):
+            raise NotAccepted(f'"{name}" is not text')
+        if text.strip():
+            parts.append(text.strip())
+    if not parts and "caption" not in value and "tags" not in value:
+        raise NotAccepted('has neither "caption" nor "tags"; run finetune/merge_captions_to_metadata.py or merge_dd_tags_to_metadata.py')
+    return ", ".join(parts)
+
+
+def _train_resolution(value: Mapping) -> tuple[int, int] | None:  # type: ignore[type-arg]
+    size = value.get("train_resolution")
+    if size is None:
+        return None
+    if not isinstance(size, list) or len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
+        raise NotAccepted(f'"train_resolution" is {size}; expected [width, height] in pixels')
+    if size[0] % 8 or size[1] % 8:
+        raise NotAccepted(f'"train_resolution" is {size}; both sides have to be multiples of 8')
+    return size[0], size[1]
+
+
+def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[Path]], folder_key: str) -> str:
+    first = missing[0] if missing else ""
+    if PureWindowsPath(first).drive and not Path(first).drive:
+        return f" (first: '{first}'); its keys are full paths of a Windows machine: make it again on this one"
+    if first.startswith("/") and not Path(first).is_absolute():
+        return f" (first: '{first}'); its keys are full paths of another system: make it again on this one"
+    if image_dir is None:
+        added = folder_key if folder_key.startswith("--") else f"{folder_key} = '…'"
+        return f" (first: '{first}'); if its keys are not full paths, add {added} with the folder they are relative to"
+    if not on_disk:
+        return f": '{image_dir}' and its folders hold no images"
+    folded = {name.lower(): name for name in on_disk}
+    near = difflib.get_close_matches(_slashes(first).rsplit("/", 1)[-1].lower(), list(folded), n=1, cutoff=0.6)
+    example = folded[near[0]] if near else min(on_disk, key=len)
+    where = f" in '{image_dir}' (first entry: '{first}', an image there: '{example}')"
+    if near and near[0] == first.lower():
+        return f"{where}; write the names in the file as those of the images, in capital and small letters too"
+    return f"{where}; set {folder_key} to the folder its keys are relative to"

@@ -1,0 +1,255 @@
+"""Every image that a blueprint names, with size and caption, and everything that is wrong with them told at once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
+from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
+from library.data.scan.findings import NOTE, WARNING, Finding
+from library.data.scan.image_headers import Header, Unreadable, read_header
+from library.data.scan.scan_index import ScanIndex
+from library.errors import UserError
+from library.files import IMAGE_EXTENSIONS, compared, is_image
+from library.words import counted, named
+
+SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
+# Files that tools leave beside images and that are no captions.
+_NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRecord:
+    """One image of one subset. `size` (width, height) in pixels after EXIF rotation; `key` names it for random draws."""
+
+    path: Path
+    size: tuple[int, int]
+    caption: str
+    subset: SubsetOptions
+    dataset: int
+    key: str  # dataset/subset/relative path: the same on every machine, and unmoved by other images
+    train_resolution: tuple[int, int] | None = None  # from a metadata file
+    mask: Path | None = None  # where its loss counts, of its subset's conditioning_data_dir
+
+
+@dataclass(frozen=True)
+class Scan:
+    """The records of all datasets in a stable order; `findings` are lines worth telling that stop nothing, and `unreadable` those on
+    images that were left out."""
+
+    blueprint: DatasetBlueprint
+    records: tuple[ImageRecord, ...]
+    findings: tuple[str, ...]
+    unreadable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a scan found, faults or not: the records of all images that can be read, lines that stop the run, and other findings."""
+
+    blueprint: DatasetBlueprint
+    records: tuple[ImageRecord, ...]
+    faults: tuple[str, ...]
+    findings: tuple[Finding, ...]
+    unreadable: tuple[str, ...] = ()
+
+    def checked(self) -> Scan:
+        """The Scan; raises UserError with all faults."""
+        if self.faults:
+            raise UserError(*self.faults)
+        return Scan(self.blueprint, self.records, tuple(map(str, self.findings)), self.unreadable)
+
+
+@dataclass
+class _Report:
+    index: ScanIndex
+    faults: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    # an image of two datasets is told once
+    unreadable: dict[str, None] = field(default_factory=dict)
+    small: dict[str, None] = field(default_factory=dict)
+    large: dict[str, None] = field(default_factory=dict)
+
+
+def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
+    """Read sizes and captions of all images. Raises UserError with all faults: unreadable images (unless `skip_unreadable`, which
+    leaves them out and tells so), captions that are missing or not UTF-8, metadata without images."""
+    index = ScanIndex()
+    found = survey(blueprint, index, skip_unreadable)
+    index.save()
+    return found.checked()
+
+
+def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool = False) -> Survey:
+    """`scan` that raises nothing for faults; `index` is asked first and learns what is new, but is not saved."""
+    report = _Report(index, findings=[Finding.from_line(WARNING, line) for line in blueprint.findings])
+    records: list[ImageRecord] = []
+    sizes: dict[tuple[int, int], tuple[int, int]] = {}  # one tuple for all images of a size
+    for number, dataset in enumerate(blueprint.datasets):
+        for position, subset in enumerate(dataset.subsets):
+            try:
+                found = _metadata(subset, report) if subset.metadata_file else _folder(subset, report)
+            except UserError as fault:
+                report.faults += fault.problems
+                continue
+            for path, caption, train_resolution in found:
+                size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
+                if size:
+                    key = f"{number}/{position}/{_relative(path, subset.image_dir)}"
+                    records.append(ImageRecord(path, sizes.setdefault(size, size), caption, subset, number, key, train_resolution))
+    _tell_images(report, skip_unreadable)
+    if not report.faults and not records:
+        report.faults.append(f"{blueprint.subsets()[0].place}: no readable image is left")
+    return Survey(blueprint, tuple(records), tuple(report.faults), tuple(report.findings), tuple(report.unreadable))
+
+
+_Found = tuple[Path, str, tuple[int, int] | None]
+
+
+def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
+    from library.data.scan.metadata import read_metadata
+
+    assert subset.metadata_file
+    folder_key = "--train_data_dir" if subset.place.startswith("--") else "image_dir"
+    entries, findings = read_metadata(subset.metadata_file, subset.image_dir, folder_key)
+    report.findings += [Finding.from_line(WARNING, line) for line in findings]
+    return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
+
+
+def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
+    assert subset.image_dir
+    names = report.index.names(subset.image_dir)
+    images = [subset.image_dir / name for name in sorted(names) if is_image(Path(name))]
+    if not images:
+        raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images; name the folder that they lie in")
+    found: list[_Found] = []
+    without: list[Path] = []
+    empty: list[str] = []
+    for image, beside in zip(images, caption_files(images, subset.caption_extension, names), strict=True):
+        if beside is None:
+            without.append(image)
+            found.append((image, subset.class_tokens or "", None))
+            continue
+        try:
+            caption = report.index.fact(beside, CaptionFile, read_caption).text
+        except (OSError, UnicodeDecodeError) as fault:
+            reason = "is not UTF-8; save it again with encoding UTF-8" if isinstance(fault, UnicodeDecodeError) else f"unreadable ({fault})"
+            report.faults.append(f"{subset.place}: caption file {beside} {reason}")
+            found.append((image, "", None))
+            continue
+        if not split_tags(caption):
+            empty.append(str(beside))
+        found.append((image, caption, None))
+    if empty:
+        line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
+        remedy = "their images are trained with no text; write one, or delete the files to use class_tokens"
+        report.findings.append(Finding(WARNING, line, remedy, tuple(empty)))
+    if without and subset.class_tokens is not None and not split_tags(subset.class_tokens):
+        line = f"{subset.place}: class_tokens is empty, so {counted(len(without), 'image has', 'images have')} no text to be trained with"
+        report.findings.append(Finding(WARNING, line, "write what they show, if that is not meant", tuple(map(str, without))))
+    if without:
+        _tell_missing(subset, images, without, names, report)
+    return found
+
+
+def caption_files(images: Iterable[Path], extension: str, names: Collection[str]) -> Iterator[Path | None]:
+    """For each image the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where the file system
+    takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
+    known = {compared(name): name for name in names} | {name: name for name in names}
+    for image in images:
+        stems = [image.stem]
+        head, *numbers = image.stem.rsplit("_", 4)
+        if len(numbers) == 4 and all(number.isdigit() for number in numbers):
+            stems.append(head)
+        wanted = (name for stem in stems for name in (stem + extension, compared(stem + extension)))
+        yield next((image.with_name(known[name]) for name in wanted if name in known), None)
+
+
+def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path], names: Iterable[str], report: _Report) -> None:
+    """Images without caption file: an error without class_tokens, a finding when captions of another extension lie beside them."""
+    others = _other_extensions(without, names)
+    key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
+    listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
+    files = "file lies" if others.total() == 1 else "files lie"
+    use = f'set {key}"{others.most_common(1)[0][0]}"' if others else ""
+    beside = f"{listed} {files} beside them: {use}" if others else ""
+    if subset.class_tokens is None:
+        remedy = beside or f"write <image name>{subset.caption_extension} files, or set class_tokens = '…'"
+        verb = "has" if len(without) == 1 else "have"
+        report.faults.append(
+            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' {verb} neither a"
+            f" {subset.caption_extension} file nor class_tokens ({named([image.name for image in without])}); {remedy}"
+        )
+    elif beside:
+        line = (
+            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' will be trained with class_tokens"
+            f" '{subset.class_tokens}', though {listed} {files} beside them"
+        )
+        report.findings.append(Finding(WARNING, line, f"{use} to use them", tuple(map(str, without))))
+
+
+def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[str]:
+    """How many files of which other extension have the stem of one of the images."""
+    stems = {image.stem for image in images}
+    endings: Counter[str] = Counter()
+    for name in names:
+        path = Path(name)
+        if path.stem in stems and path.suffix and path.suffix.lower() not in _NO_CAPTIONS:
+            endings[path.suffix] += 1
+    return endings
+
+
+def _size(path: Path, report: _Report) -> tuple[int, int] | None:
+    try:
+        size = report.index.fact(path, Header, read_header).size
+    except Unreadable as fault:
+        report.unreadable[f"{path}: {fault}"] = None
+        return None
+    if min(size) < SMALL_SIDE:
+        report.small[f"{path} ({size[0]}×{size[1]})"] = None
+    if max(size) > LARGE_SIDE:
+        report.large[f"{path} ({size[0]}×{size[1]})"] = None
+    return size
+
+
+def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, report: _Report) -> tuple[int, int] | None:
+    """The size of an image that is gone, of which latents are left."""
+    from library.data.scan.latent_headers import DAMAGE, read_foreign
+
+    try:
+        return read_foreign(path).image or train_resolution
+    except (OSError, *DAMAGE) as fault:
+        report.unreadable[f"{path}: holds no latents ({fault})"] = None
+        return None
+
+
+def left_out(line: str) -> Finding:
+    """What `scan` tells of one of its `unreadable` lines."""
+    return Finding(WARNING, f"left out: image {line}", "remove or replace it")
+
+
+def _tell_images(report: _Report, skip_unreadable: bool) -> None:
+    if skip_unreadable:
+        report.findings += map(left_out, report.unreadable)
+    else:
+        report.faults += [f"image {line}; remove or replace it" for line in report.unreadable]
+    for files, level, what, remedy in (
+        (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: take larger ones"),
+        (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are scaled down anyway, but smaller copies would load faster"),
+    ):
+        if files:
+            report.findings.append(Finding(level, f"{counted(len(files), 'image')} {what}: {_shown(list(files))}", remedy, tuple(files)))
+
+
+def _shown(files: list[str]) -> str:
+    """The first files by their names alone."""
+    return named([Path(file).name for file in files])
+
+
+def _relative(path: Path, folder: Path | None) -> str:
+    if folder and path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return path.as_posix()

@@ -1,0 +1,72 @@
+"""Takes images for validation out of training: which ones is a function of the seed and their names, and of nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
+from library.data.scan.records import ImageRecord, Scan
+from library.errors import UserError
+from library.seeds import fold
+
+
+def split_validation(scan: Scan) -> tuple[Scan, Scan | None]:
+    """(what is trained, what is validated with or None): of each subset with a `validation_split` that share of its images.
+
+    Another image more or less moves at most one of the others across. An image that several subsets or datasets name is taken out
+    of all of them. Validation shows images and captions as they are, once: no repeats, flips, random crops, dropouts or shuffles.
+    Regularization images are never split. Raises UserError where nothing is left to train on.
+    """
+    chosen = {record.path for subset in scan.blueprint.subsets() for record in _chosen(scan, subset)}
+    if not chosen:
+        return scan, None
+    left = [record for record in scan.records if record.path not in chosen or record.subset.is_reg]
+    if not any(not record.subset.is_reg for record in left):
+        raise UserError("--validation_split: takes every image for validation and leaves none to train on; give a smaller share, e.g. 0.1")
+    plain = {id(subset): _plain(subset) for subset in scan.blueprint.subsets()}
+    datasets = tuple(replace(spec, subsets=tuple(plain[id(subset)] for subset in spec.subsets)) for spec in scan.blueprint.datasets)
+    apart = [replace(one, subset=plain[id(one.subset)]) for one in scan.records if one.path in chosen and not one.subset.is_reg]
+    return _of(left, scan.blueprint, scan.findings), _of(apart, DatasetBlueprint(datasets), ())
+
+
+def _of(records: list[ImageRecord], blueprint: DatasetBlueprint, findings: tuple[str, ...]) -> Scan:
+    """A scan of these records, without datasets that have none to train on left."""
+    numbers = sorted({record.dataset for record in records if not record.subset.is_reg})
+    places = {number: place for place, number in enumerate(numbers)}
+    kept = tuple(replace(record, dataset=places[record.dataset]) for record in records if record.dataset in places)
+    return Scan(replace(blueprint, datasets=tuple(blueprint.datasets[number] for number in numbers)), kept, findings)
+
+
+def _chosen(scan: Scan, subset: SubsetOptions) -> list[ImageRecord]:
+    """The images of this subset that are kept for validation: at least one, and of several not all unless the share is 1."""
+    if subset.is_reg or not subset.validation_split:
+        return []
+    by_name: dict[str, list[ImageRecord]] = defaultdict(list)
+    for record in scan.records:
+        if record.subset is subset:
+            by_name[record.key.split("/", 2)[2]].append(record)
+    if subset.validation_split == 1:
+        count = len(by_name)
+    else:
+        count = min(max(1, int(len(by_name) * subset.validation_split + 0.5)), len(by_name) - 1)
+    order = sorted(by_name, key=lambda name: (fold(subset.validation_seed, "validation", name), name))
+    return [record for name in order[: max(0, count)] for record in by_name[name]]
+
+
+def _plain(subset: SubsetOptions) -> SubsetOptions:
+    """The subset as validation shows it."""
+    return replace(
+        subset,
+        num_repeats=1,
+        shuffle_caption=False,
+        caption_dropout_rate=0.0,
+        caption_dropout_every_n_epochs=0,
+        caption_tag_dropout_rate=0.0,
+        token_warmup_step=0.0,
+        flip_aug=False,
+        color_aug=False,
+        random_crop=False,
+        face_crop_aug_range=None,
+        loss_weight=1.0,
+    )
