@@ -38,8 +38,8 @@ def make_lora(path: Path, model: Path, rank: int = RANK, conv_rank: int = CONV_R
     """A LoRA file in fp16 of random numbers for every module of `model`, convolutions included."""
     import torch
 
+    from library.lora.files import write_weights
     from library.surgery.checkpoint import open_checkpoint
-    from networks.lora_files import write_weights
 
     tensors = {}
     generator = torch.Generator().manual_seed(0)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from library.errors import UserError
+from library.lora.layers import Dropouts, LoRALayer
 from networks import lora
-from networks.lora_layers import Dropouts, LoRALayer
 
 
 class DyLoRALayer(LoRALayer):

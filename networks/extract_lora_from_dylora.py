@@ -22,9 +22,9 @@ def main(argv: Sequence[str]) -> None:
     if bool(chosen.rank) == (chosen.unit is not None):
         raise UserError("--unit, --rank: give one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two")
 
+    from library.lora.files import write_weights
     from library.surgery.dylora_ranks import truncated
     from library.surgery.network_file import DTYPES, open_network
-    from networks.lora_files import write_weights
 
     network = open_network(chosen.model, "--model")
     network.only_lora()

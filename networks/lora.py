@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from library.console import log
 from library.errors import UserError
-from networks.lora_args import Rank, read_file_settings, read_settings
-from networks.lora_blocks import block_index, block_label
-from networks.lora_files import group_by_module, read_weights, refuse_convolutions, refuse_misfits, refuse_unknown, write_weights
-from networks.lora_layers import (
+from library.lora.blocks import block_index, block_label
+from library.lora.files import group_by_module, read_weights, refuse_convolutions, refuse_misfits, refuse_unknown, write_weights
+from library.lora.layers import (
     TEXT_ENCODER_PREFIX,
     UNET_PREFIX,
     Dropouts,
@@ -23,6 +22,7 @@ from networks.lora_layers import (
     delta_weight,
     model_targets,
 )
+from library.lora.settings import Rank, read_file_settings, read_settings
 
 MakeLayer = Callable[[nn.Module, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
 

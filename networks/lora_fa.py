@@ -11,8 +11,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from library.lora.layers import LoRALayer
 from networks import lora
-from networks.lora_layers import LoRALayer
 
 
 class FrozenDownLayer(LoRALayer):

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.errors import UserError
+from library.lora.layers import TEXT_ENCODER_PREFIX, UNET_PREFIX
 from library.model import convert, keys
 from library.model.facts import ModelFacts, inspect
 from library.model.locate import locate, weights_of_part
 from library.model.weights_file import WeightsFile, open_weights
-from networks.lora_layers import TEXT_ENCODER_PREFIX, UNET_PREFIX
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from library.errors import UserError
+from library.lora.files import ModuleWeights
+from library.lora.layers import delta_weight
+from library.lora.low_rank import flat, from_svd, module_norm, relative_error, svd_of_product
 from library.seeds import fold
 from library.surgery.network_file import NetworkFile
-from networks.lora_files import ModuleWeights
-from networks.lora_layers import delta_weight
-from networks.low_rank import flat, from_svd, module_norm, relative_error, svd_of_product
 
 Sources = Sequence[tuple[NetworkFile, float]]  # with the ratio of each
 

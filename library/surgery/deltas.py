@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from library.errors import UserError
+from library.lora.files import refuse_unknown
+from library.lora.layers import delta_weight
 from library.surgery.network_file import LORA, NetworkFile
-from networks.lora_files import refuse_unknown
-from networks.lora_layers import delta_weight
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

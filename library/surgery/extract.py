@@ -11,11 +11,11 @@ from torch import Tensor
 
 from library.console import log
 from library.errors import UserError
+from library.lora.files import ModuleWeights
+from library.lora.low_rank import from_svd, svd_of_matrix, true_rank
 from library.model import convert
 from library.surgery.checkpoint import Checkpoint, Weight
 from library.surgery.combine import Combined
-from networks.lora_files import ModuleWeights
-from networks.low_rank import from_svd, svd_of_matrix, true_rank
 
 
 @dataclass(frozen=True)

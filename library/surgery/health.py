@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from library.lora.low_rank import flat, module_norm, svd_of_product, true_rank
 from library.surgery.deltas import own_delta
 from library.surgery.network_file import DORA, LOHA, LORA, NetworkFile
-from networks.low_rank import flat, module_norm, svd_of_product, true_rank
 
 NON_FINITE, DEAD = "not finite", "dead"
 HUGE = 100.0  # times the median norm

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from library.lora.low_rank import choose_rank, from_svd, svd_of_product
 from library.surgery.combine import Combined
 from library.surgery.network_file import NetworkFile
-from networks.low_rank import choose_rank, from_svd, svd_of_product
 
 
 @dataclass(frozen=True)
 class ResizeSettings:
-    """Target ranks, of which with a `method` as much is used as it needs (`networks.low_rank.choose_rank`)."""
+    """Target ranks, of which with a `method` as much is used as it needs (`library.lora.low_rank.choose_rank`)."""
 
     rank: int
     conv_rank: int  # of convolutions over more than one pixel

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from library.console import log
+from library.lora.files import ModuleWeights, write_weights
 from library.surgery.combine import Combined, sized_metadata
 from library.surgery.receipt import Entry, hand_over, rounded
-from networks.lora_files import ModuleWeights, write_weights
 
 
 def write_lora(

@@ -7,9 +7,9 @@ import math
 import pytest
 
 from library.errors import UserError
+from library.lora.blocks import PRESETS, block_index, block_label, parse_side_weights
+from library.lora.settings import KEYS
 from networks.lora import create_network
-from networks.lora_args import KEYS
-from networks.lora_blocks import PRESETS, block_index, block_label, parse_side_weights
 from tests.networks.models import full_size
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from library.errors import UserError
+from library.lora.layers import Dropouts, LoRALayer, Target
+from library.lora.settings import Rank
 from networks.lora import LoRANetwork, create_network, create_network_from_weights
-from networks.lora_args import Rank
-from networks.lora_layers import Dropouts, LoRALayer, Target
 from tests.networks.models import randomize, run_text_encoder, run_unet, tiny_text_encoder, tiny_unet
 
 MODULES = {

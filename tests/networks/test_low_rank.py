@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from networks.lora_files import ModuleWeights
-from networks.low_rank import choose_rank, from_svd, module_norm, relative_error, svd_of_matrix, svd_of_product, true_rank
+from library.lora.files import ModuleWeights
+from library.lora.low_rank import choose_rank, from_svd, module_norm, relative_error, svd_of_matrix, svd_of_product, true_rank
 
 VALUES = torch.tensor([8.0, 4.0, 2.0, 1.0, 1.0])  # sum 16, squares 64 + 16 + 4 + 1 + 1 = 86
 

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 import train_network
 from library import files
+from library.lora import files as lora_files
 from library.training import state_files
 from library.training.saved_state import read_state
-from networks import lora_files
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from library.lora.files import ModuleWeights, group_by_module, read_weights
+from library.lora.layers import delta_weight
 from networks.lora import create_network
-from networks.lora_files import ModuleWeights, group_by_module, read_weights
-from networks.lora_layers import delta_weight
 from tests.networks.models import randomize
 from tests.scripts.running import run_in_process
 

@@ -9,10 +9,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from library.lora.files import group_by_module, read_weights
 from library.surgery.network_file import open_network
 from library.surgery.resize import ResizeSettings, resized
 from networks import merge_lora, resize_lora, svd_merge_lora
-from networks.lora_files import group_by_module, read_weights
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.surgery.conftest import deltas, relative
 

@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from library.lora.files import group_by_module, read_weights
 from networks.extract_lora_from_models import main
-from networks.lora_files import group_by_module, read_weights
 from tests.scripts.running import run_in_process
 from tests.surgery.conftest import deltas, relative
 

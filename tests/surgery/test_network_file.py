@@ -63,7 +63,7 @@ def test_what_other_kinds_add_is_what_lycoris_says(name: str, tmp_path: Path) ->
 
 
 def test_a_locon_with_a_core_is_also_a_lora_of_the_same_rank(tmp_path: Path) -> None:
-    from networks.lora_layers import delta_weight
+    from library.lora.layers import delta_weight
 
     torch.manual_seed(0)
     tensors = {part: random(*size) for part, size in CASES["locon with a core"][0].items()}

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from library.console import log
 from library.errors import UserError
-from networks.lora_blocks import BLOCKS, MIDDLE, SIDE, block_index, parse_numbers, parse_side_weights
-from networks.lora_layers import Dropouts, Target
+from library.lora.blocks import BLOCKS, MIDDLE, SIDE, block_index, parse_numbers, parse_side_weights
+from library.lora.layers import Dropouts, Target
 
 DEFAULT_DIM = 4
 

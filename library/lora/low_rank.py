@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks.lora_files import ModuleWeights
+from library.lora.files import ModuleWeights
 
 DYNAMIC_METHODS = ("sv_ratio", "sv_cumulative", "sv_fro")
 Svd = tuple[Tensor, Tensor, Tensor]  # U [out, k], singular values [k] falling, Vᵀ [k, in]

@@ -1,0 +1,1 @@
+"""LoRA as values and layers: settings, blocks, low-rank layers and their files."""
