@@ -20,7 +20,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["library*", "networks*", "finetune"]),
-    package_data={"library.model": ["*.gz", "*.txt", "*.json"], "library.training": ["*.css"], "finetune": ["*.toml"]},
+    package_data={"library.model.text": ["*.gz", "*.txt"], "library.training.report": ["*.css"], "finetune": ["*.toml"]},
     install_requires=_requirements("requirements.txt"),
     extras_require={"optional": _requirements("requirements-optional.txt"), "test": _requirements("requirements-test.txt")},
 )

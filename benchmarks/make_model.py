@@ -17,8 +17,9 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.files import atomic_write
-from library.model import convert, keys
-from library.model.weights_file import TensorInfo, torch_dtype, write_safetensors
+from library.model.files import convert, keys
+from library.model.files.dtypes import torch_dtype
+from library.model.files.weights_file import TensorInfo, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,7 +11,7 @@ import pytest
 from library.data.config.config_text import read_metadata_table, read_tree
 from library.data.scan.caption_files import read_caption
 from library.errors import UserError
-from library.model.metadata_edit import entries_of
+from library.model.file_tools.metadata_edit import entries_of
 from library.options.parse import parse
 from library.options.scripts import TrainNetwork
 from library.preparation.cleaning_rules import read_rules

@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(Convert, argv)
     _check(options)
 
-    from library.model.locate import locate
+    from library.model.files.locate import locate
 
     source, target = locate(options.models.model_to_load, "model_to_load"), options.models.model_to_save
     if source.is_file() and target.suffix.lower() in FILES:
@@ -61,10 +61,10 @@ def _dtype(options: Convert):
 
 def _between_files(options: Convert, source: Path) -> None:
     """Between .ckpt and .safetensors names stay as they are, so that any file of weights can be converted."""
-    from library.model.change_layout import check_version, version_of
-    from library.model.metadata_edit import parse_metadata
-    from library.model.recast import recast
-    from library.model.weights_file import open_weights
+    from library.model.file_tools.change_layout import check_version, version_of
+    from library.model.file_tools.metadata_edit import parse_metadata
+    from library.model.file_tools.recast import recast
+    from library.model.files.weights_file import open_weights
 
     file = open_weights(source, "model_to_load")
     check_version(options.models.v1, options.models.v2, version_of(file.infos))
@@ -73,8 +73,8 @@ def _between_files(options: Convert, source: Path) -> None:
 
 
 def _between_layouts(options: Convert) -> None:
-    from library.model.change_layout import change_layout
-    from library.model.metadata_edit import parse_metadata
+    from library.model.file_tools.change_layout import change_layout
+    from library.model.file_tools.metadata_edit import parse_metadata
 
     change_layout(
         options.models.model_to_load,

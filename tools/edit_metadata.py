@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     if not (edit.set or edit.remove or edit.clear or edit.from_json):
         raise UserError("--set, --remove, --from_json, --clear: nothing to change; give one of them")
 
-    from library.model.metadata_edit import changed, entries_of, open_safetensors, write_metadata
+    from library.model.file_tools.metadata_edit import changed, entries_of, open_safetensors, write_metadata
 
     entries = entries_of(edit.from_json, edit.set)
     file = open_safetensors(edit.model, "--model")

@@ -18,8 +18,8 @@ def main(argv: Sequence[str]) -> None:
     options = parse(ShowMetadata, argv)
     check_paths(options, files=("model",))
 
-    from library.model.metadata_edit import open_safetensors
-    from library.model.metadata_page import as_json, page
+    from library.model.file_tools.metadata_edit import open_safetensors
+    from library.model.file_tools.metadata_page import as_json, page
 
     file = open_safetensors(options.shown.model, "--model")
     print(as_json(file.metadata, sys.stdout.encoding) if options.shown.json else page(file))

@@ -92,7 +92,7 @@ def write_untrained(path: Path, vae: torch.nn.Module, seed: int) -> None:
 
     from library.model.bundle import StableDiffusion
     from library.model.save import save_checkpoint
-    from library.model.tokenizer import ClipTokenizer
+    from library.model.text.tokenizer import ClipTokenizer
 
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(

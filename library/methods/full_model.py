@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from library.method import keep_caption
-from library.model.product import EXTENSIONS, product_form, save_product
+from library.model.save_forms import EXTENSIONS, product_form, save_product
 
 
 @dataclass(frozen=True)

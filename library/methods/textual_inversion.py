@@ -14,7 +14,7 @@ from library.console import log
 from library.errors import UserError
 from library.method import CaptionRewriter, keep_caption
 from library.methods import templates
-from library.model.embedding_files import read_vectors, write_vectors
+from library.model.files.embedding_files import read_vectors, write_vectors
 from library.model.new_words import NewWord, add_word, cross_attentions, embedding_table
 
 # What a file tells of its making: the word and its model, and nothing of the images.

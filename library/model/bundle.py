@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from library.model.facts import ModelFacts
-from library.model.text import encode_text
-from library.model.tokenizer import ClipTokenizer
+from library.model.files.facts import ModelFacts
+from library.model.text.encode import encode_text
+from library.model.text.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -56,5 +56,5 @@ class StableDiffusion:
             return moments(self.vae, images)
 
     def encode_text(self, input_ids: Tensor, token_weights: Tensor | None = None, clip_skip: int | None = None) -> Tensor:
-        """Token ids [B,N,77] to the context [B, N·75+2, D] that the U-Net reads (`library.model.text.encode_text`)."""
+        """Token ids [B,N,77] to the context [B, N·75+2, D] that the U-Net reads (`library.model.text.encode.encode_text`)."""
         return self.text_reader(self.text_encoder, input_ids, clip_skip, token_weights)

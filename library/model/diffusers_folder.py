@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.files import atomic_folder
-from library.model import keys
+from library.model.files import keys
+from library.model.files.weights_file import TensorInfo, dtype_name, write_safetensors
 from library.model.samplers import SCHEDULE
-from library.model.tokenizer import WINDOW, ClipTokenizer
-from library.model.vocabulary import ENTRIES, merges
-from library.model.weights_file import TensorInfo, dtype_name, write_safetensors
+from library.model.text.tokenizer import WINDOW, ClipTokenizer
+from library.model.text.vocabulary import ENTRIES, merges
 
 if TYPE_CHECKING:
     import torch

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from library.console import log
 from library.errors import UserError
-from library.model import configs, convert, keys
-from library.model.facts import LATENT_CHANNELS, OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
-from library.model.locate import locate, weights_of_part
-from library.model.weights_file import WeightsFile, open_weights
+from library.model import configs
+from library.model.files import convert, keys
+from library.model.files.facts import LATENT_CHANNELS, OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
+from library.model.files.locate import locate, weights_of_part
+from library.model.files.weights_file import WeightsFile, open_weights
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,7 @@ def load(
 
     from library.model.bundle import StableDiffusion
     from library.model.probe import looks_like_epsilon
-    from library.model.tokenizer import ClipTokenizer
+    from library.model.text.tokenizer import ClipTokenizer
 
     facts = inspect(path_or_id)
     check_flags(facts, v2, v_parameterization, str(vae) if vae else None)

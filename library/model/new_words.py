@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from library.model.text import encode_text
-from library.model.vocabulary import ENTRIES
+from library.model.text.encode import encode_text
+from library.model.text.vocabulary import ENTRIES
 
 if TYPE_CHECKING:
     from library.model.bundle import StableDiffusion
@@ -74,7 +74,7 @@ def embedding_table(text_encoder: nn.Module) -> nn.Embedding:
 def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
     """Teach `model`'s tokenizer and text encoder a word; with several layers its U-Net then reads a context for each.
 
-    `text` must be no entry of the vocabulary (`library.model.vocabulary.is_entry`).
+    `text` must be no entry of the vocabulary (`library.model.text.vocabulary.is_entry`).
     """
     layers, vectors, width = word.vectors.shape
     model.tokenizer = model.tokenizer.with_word(text, vectors)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 from library.errors import UserError
 from library.lora.layers import TEXT_ENCODER_PREFIX, UNET_PREFIX
-from library.model import convert, keys
-from library.model.facts import ModelFacts, inspect
-from library.model.locate import locate, weights_of_part
-from library.model.weights_file import WeightsFile, open_weights
+from library.model.files import convert, keys
+from library.model.files.facts import ModelFacts, inspect
+from library.model.files.locate import locate, weights_of_part
+from library.model.files.weights_file import WeightsFile, open_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

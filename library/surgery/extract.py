@@ -13,7 +13,7 @@ from library.console import log
 from library.errors import UserError
 from library.lora.files import ModuleWeights
 from library.lora.low_rank import from_svd, svd_of_matrix, true_rank
-from library.model import convert
+from library.model.files import convert
 from library.surgery.checkpoint import Checkpoint, Weight
 from library.surgery.combine import Combined
 

@@ -14,10 +14,11 @@ from torch import Tensor
 from library.console import log, progress
 from library.errors import UserError
 from library.files import atomic_folder, atomic_write
-from library.model import convert
 from library.model.diffusers_folder import STEMS
+from library.model.files import convert
+from library.model.files.dtypes import torch_dtype
+from library.model.files.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.model.save import COUNTS, FLOATS, NETWORKS
-from library.model.weights_file import TensorInfo, WeightsFile, dtype_name, torch_dtype, write_safetensors
 from library.surgery.checkpoint import Checkpoint, key_of
 from library.surgery.deltas import check_fit, delta
 from library.surgery.network_file import NetworkFile
@@ -131,7 +132,7 @@ def _loaded(model: Checkpoint, merge: ModelMerge) -> Any:
 
 
 def _save(loaded: Any, save_to: Path, dtype: torch.dtype) -> None:
-    from library.model.product import save_product
+    from library.model.save_forms import save_product
 
     form = {".safetensors": "safetensors", ".ckpt": "ckpt"}.get(save_to.suffix.lower(), "diffusers_safetensors")
     save_product(loaded, save_to, form, dtype)

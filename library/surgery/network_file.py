@@ -12,7 +12,7 @@ from torch import Tensor
 
 from library.errors import UserError
 from library.lora.files import ModuleWeights, kind_of_file
-from library.model.weights_file import TensorInfo, WeightsFile, open_weights
+from library.model.files.weights_file import TensorInfo, WeightsFile, open_weights
 
 DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LORA = frozenset({"lora_down.weight", "lora_up.weight"})

@@ -18,7 +18,7 @@ from library.console import log
 from library.data.loading.loader import worker_count
 from library.errors import Stopped, UserError
 from library.method import Method
-from library.model.facts import usable_clip_skip
+from library.model.files.facts import usable_clip_skip
 from library.options.declare import Script
 from library.training.batches import Feed, adapter, make_feed
 from library.training.ema import Ema

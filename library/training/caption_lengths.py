@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from library.console import log
-from library.model.tokenizer import WINDOW, ClipTokenizer, too_long
+from library.model.text.tokenizer import WINDOW, ClipTokenizer, too_long
 from library.options.declare import Script, values_of
 from library.words import counted
 

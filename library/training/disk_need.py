@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from library.data.batching.buckets import FilledData
-from library.model.facts import OPTION, ModelFacts
-from library.model.keys import CLIP_V1, CLIP_V2, UNET, VAE
-from library.model.weights_file import TensorInfo, open_weights
+from library.model.files.facts import OPTION, ModelFacts
+from library.model.files.keys import CLIP_V1, CLIP_V2, UNET, VAE
+from library.model.files.weights_file import TensorInfo, open_weights
 from library.training.checkpointer import FileNames, Kept
 from library.training.disk_room import most_bytes, saves
 from library.training.optimizer_table import resolve_name, state_bytes

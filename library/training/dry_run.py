@@ -19,8 +19,8 @@ from library.data.scan.findings import ERROR, LEVELS, NOTE, WARNING, Finding
 from library.data.scan.records import Scan, survey
 from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
-from library.model.facts import ModelFacts, check_flags
-from library.model.facts import inspect as inspect_model
+from library.model.files.facts import ModelFacts, check_flags
+from library.model.files.facts import inspect as inspect_model
 from library.options.check import check
 from library.options.declare import Script, values_of
 from library.training.caption_lengths import long_captions, remedy_of_length

@@ -21,7 +21,7 @@ from library.data.pixels.latent_plan import NEW, CacheRules, tell
 from library.errors import UserError
 from library.files import is_image
 from library.model.bundle import moments
-from library.model.fingerprint import encoder_fingerprint
+from library.model.files.fingerprint import encoder_fingerprint
 from library.model.load import check_vae, load_vae
 from library.options.data import DataOptions
 from library.training.precision import frozen_dtype

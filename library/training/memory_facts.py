@@ -10,10 +10,11 @@ import torch
 
 from library.errors import UserError
 from library.method import Method
-from library.model import convert
-from library.model.facts import OPTION
-from library.model.locate import weights_of_part
-from library.model.weights_file import WIDTHS, SafetensorsFile, open_weights
+from library.model.files import convert
+from library.model.files.dtypes import WIDTHS
+from library.model.files.facts import OPTION
+from library.model.files.locate import weights_of_part
+from library.model.files.weights_file import SafetensorsFile, open_weights
 from library.options.declare import Script, values_of
 from library.training.inputs import Inputs
 from library.training.memory_estimate import MemoryCase, TextShape, UNetShape

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from library.model.weights_file import SPEC_KEY
+from library.model.files.weights_file import SPEC_KEY
 
 VERSION = "1.0.0"
 ORIGINAL = "https://github.com/Stability-AI/generative-models"  # layouts of single files, and of embeddings

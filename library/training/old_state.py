@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from library.errors import UserError
-from library.model.pickles import InertUnpickler
+from library.model.files.pickles import InertUnpickler
 
 _OPTIMIZER, _SCHEDULE, _SCALER, _POSITION = "optimizer.bin", "scheduler.bin", "scaler.pt", "train_state.json"
 _WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # today's, and those of accelerate before 0.22

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from library.console import log
 from library.errors import UserError
 from library.method import Method
-from library.model.weights_file import open_weights
+from library.model.files.weights_file import open_weights
 from library.training.old_state import OldState
 from library.training.snapshot import held_tensors
 

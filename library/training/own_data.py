@@ -176,7 +176,7 @@ def open_own(values: Mapping[str, Any]) -> OwnData:
     kind = class_of(name)
     from library.data.loading.custom_batches import OwnSource, told
     from library.data.loading.custom_check import checked
-    from library.model.tokenizer import WINDOW, ClipTokenizer
+    from library.model.text.tokenizer import WINDOW, ClipTokenizer
 
     tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], cache_dir=values["tokenizer_cache_dir"])
     size = None if values["resolution"] is None else resolution(values["resolution"])

@@ -45,7 +45,7 @@ def preview_own(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteC
 
 def _batches(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None) -> Iterator[str]:
     """A section for each batch, until there are pictures enough; without --seed, for which the run draws one, those of seed 0."""
-    from library.model.tokenizer import ClipTokenizer
+    from library.model.text.tokenizer import ClipTokenizer
 
     values, seed = values_of(options), options.training.seed or 0
     tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], bool(values.get("weighted_captions")))

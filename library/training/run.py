@@ -10,7 +10,7 @@ from library.console import is_main_process, log
 from library.data.batching.captions import RewriteCaption
 from library.files import tidy
 from library.hub import fetch_state
-from library.model.facts import check_flags, inspect
+from library.model.files.facts import check_flags, inspect
 from library.model.light_imports import without_quantizers
 from library.options.check import check
 from library.options.declare import Script

@@ -7,7 +7,7 @@ from typing import Any
 
 from library.console import log
 from library.errors import UserError
-from library.model.vocabulary import is_entry, is_one_token
+from library.model.text.vocabulary import is_entry, is_one_token
 from library.training.inputs import Inputs
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from library.model.bundle import StableDiffusion
-from library.model.embedding_files import read_vectors
+from library.model.files.embedding_files import read_vectors
 from library.model.generate import decode, evaluating
 from library.model.load import load
 from library.model.new_words import NewWord, add_word, cross_attentions

@@ -7,7 +7,8 @@ import torch
 from diffusers.loaders import single_file_utils as oracle
 
 from benchmarks.make_model import SIZES, Size, original_infos
-from library.model import configs, convert, keys
+from library.model import configs
+from library.model.files import convert, keys
 
 # What Stability AI and Runway released beside their weights (unet/config.json, vae/config.json, text_encoder/config.json).
 RELEASED_UNET = {

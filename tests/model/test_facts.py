@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from library.errors import UserError
-from library.model.facts import check_flags, inspect, usable_clip_skip
-from library.model.locate import locate
+from library.model.files.facts import check_flags, inspect, usable_clip_skip
+from library.model.files.locate import locate
 from tests.small_models import write_checkpoint, write_diffusers
 
 UNET_IN = "model.diffusion_model.input_blocks.0.0.weight"
@@ -176,7 +176,7 @@ def test_what_is_no_model_at_all_is_told(content, words, tmp_path):
 
 
 def test_a_mistyped_path_names_close_files_and_asks_no_hub(tmp_path, monkeypatch):
-    import library.model.locate as place
+    import library.model.files.locate as place
 
     monkeypatch.setattr(place, "_from_hub", lambda *_: pytest.fail("the hub was asked"))
     (tmp_path / "AnythingV3.safetensors").touch()

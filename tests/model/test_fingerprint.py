@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from library.model.fingerprint import encoder_fingerprint
+from library.model.files.fingerprint import encoder_fingerprint
 from library.model.load import load_vae
 
 

@@ -11,7 +11,7 @@ import torch
 from library.errors import UserError
 from library.model.generate import GenerateSettings, generate
 from library.model.samplers import SAMPLERS
-from library.model.tokenizer import ClipTokenizer
+from library.model.text.tokenizer import ClipTokenizer
 
 # numpy 2 finds diffusers' schedulers old-fashioned, thousands of times
 pytestmark = [pytest.mark.filterwarnings(f"ignore::DeprecationWarning:{package}.*") for package in ("diffusers", "numpy")]

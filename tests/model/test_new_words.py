@@ -14,8 +14,8 @@ from torch import nn
 from library.model.bundle import StableDiffusion
 from library.model.load import load
 from library.model.new_words import ExtendedTable, NewWord, add_word, cross_attentions, embedding_table
-from library.model.tokenizer import ENTRIES, ClipTokenizer
-from library.model.vocabulary import is_entry, is_one_token
+from library.model.text.tokenizer import ENTRIES, ClipTokenizer
+from library.model.text.vocabulary import is_entry, is_one_token
 from tests.oracles import our_image
 
 WORD = "<Shs>"

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from library.model import keys
+from library.model.files import keys
 from library.model.load import load
-from library.model.product import EXTENSIONS, product_form, save_product
+from library.model.save_forms import EXTENSIONS, product_form, save_product
 from tests.small_models import write_diffusers
 
 PARTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")

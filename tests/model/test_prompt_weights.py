@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from library.model.prompt_weights import parse
+from library.model.text.prompt_weights import parse
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ import copy
 import pytest
 import torch
 
-from library.model.text import encode_text
-from library.model.tokenizer import ClipTokenizer
+from library.model.text.encode import encode_text
+from library.model.text.tokenizer import ClipTokenizer
 from tests.small_models import write_checkpoint
 
 CAPTIONS = ("a photo of a cat", "a dog, " * 40, "cat " * 300)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.model.tokenizer import ENTRIES, ClipTokenizer, build_tokenizer, too_long
+from library.model.text.tokenizer import ENTRIES, ClipTokenizer, build_tokenizer, too_long
 
 CAT = [49406, 320, 1125, 539, 320, 2368, 49407]  # "a photo of a cat", published with OpenAI's CLIP
 LONG = " ".join(["a photo of a cat"] * 20) + " and a zebra"  # 103 tokens
@@ -100,7 +100,7 @@ def test_long_captions_are_those_that_lose_words(weighted):
 
 
 def test_the_tokenizer_tells_lost_words_without_torch():
-    code = "import sys; from library.model.tokenizer import *; "
+    code = "import sys; from library.model.text.tokenizer import *; "
     code += "print(too_long(['cat ' * 80], ClipTokenizer('v1'))[0][1], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout.split() == ["cat"] * 5 + ["False"], done.stderr

@@ -23,7 +23,7 @@ import train_textual_inversion_XTI
 from library.data.batching.sampler import EpochSampler
 from library.data.loading.loader import EpochLoader
 from library.errors import UserError
-from library.model.tokenizer import ClipTokenizer
+from library.model.text.tokenizer import ClipTokenizer
 from library.options.declare import values_of
 from library.options.parse import parse
 from library.options.scripts import TrainNetwork

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file
 
 import fine_tune
-from library.model import keys
+from library.model.files import keys
 from tests.scripts.starting import dataset, start
 from tests.scripts.test_train_db import changed
 

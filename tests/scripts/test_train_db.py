@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 import train_db
-from library.model import keys
+from library.model.files import keys
 from library.model.load import load
 from tests.oracles import our_image, pipeline_image, pipeline_of
 from tests.scripts.running import kept

@@ -11,8 +11,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from library.lora.files import model_hashes
+from library.model.files.weights_file import open_weights
 from library.model.save import NETWORKS
-from library.model.weights_file import open_weights
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.small_models import write_checkpoint
 from tools import convert_diffusers20_original_sd as convert

@@ -2,7 +2,7 @@
 
 import pytest
 
-from library.model.tokenizer import ClipTokenizer
+from library.model.text.tokenizer import ClipTokenizer
 from library.training.caption_lengths import tell_long_captions
 
 

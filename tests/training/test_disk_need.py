@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.make_model import SIZES, _parts, original_infos
-from library.model.facts import ModelFacts
+from library.model.files.facts import ModelFacts
 from library.training.disk_need import USUAL, disk_need, part_sizes
 from library.training.plan import make_plan
 from library.words import in_words

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from library.model.weights_file import HASH_KEY, SPEC_KEY, TensorInfo, write_safetensors
+from library.model.files.weights_file import HASH_KEY, SPEC_KEY, TensorInfo, write_safetensors
 from library.training import manifest, metadata
 from library.training.model_spec import model_spec
 from library.training.privacy import private

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -12,30 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from library.errors import UserError
-from library.model.pickles import Pickled, read_pickled
+from library.model.files.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
+from library.model.files.pickles import Pickled, read_pickled
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-TORCH_NAMES = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
-    "I64": "int64",
-    "I32": "int32",
-    "I16": "int16",
-    "I8": "int8",
-    "U64": "uint64",
-    "U32": "uint32",
-    "U16": "uint16",
-    "U8": "uint8",
-    "BOOL": "bool",
-}
-WIDTHS = {name: int(re.sub(r"^\D+(\d+).*", r"\1", name)) // 8 if name != "BOOL" else 1 for name in TORCH_NAMES}  # bytes of an element
 SPEC_KEY = "modelspec.sai_model_spec"  # a file with this key in its metadata tells the hash of its tensors under the next one
 HASH_KEY = "modelspec.hash_sha256"
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
@@ -134,13 +116,6 @@ def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:
     if 8 + length + end > size:
         raise UserError(cut.format(f"its header says {8 + length + end:,}"))
     return SafetensorsFile(path, infos, metadata)
-
-
-def torch_dtype(name: str) -> torch.dtype:
-    """torch's dtype of a safetensors dtype name."""
-    import torch
-
-    return getattr(torch, TORCH_NAMES[name])
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from library.console import log
 from library.errors import UserError
-from library.model import keys
 from library.model.diffusers_folder import save_diffusers
-from library.model.facts import ModelFacts, inspect
-from library.model.locate import locate, weights_of_part
+from library.model.files import keys
+from library.model.files.dtypes import torch_dtype
+from library.model.files.facts import ModelFacts, inspect
+from library.model.files.locate import locate, weights_of_part
+from library.model.files.weights_file import TensorInfo, open_weights
 from library.model.save import FLOATS, save_checkpoint
-from library.model.weights_file import TensorInfo, open_weights, torch_dtype
 
 if TYPE_CHECKING:
     import torch

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from library.model import keys
+from library.model.files import keys
 
 if TYPE_CHECKING:
     from torch import Tensor

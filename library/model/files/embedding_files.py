@@ -10,7 +10,7 @@ from torch import Tensor
 
 from library.errors import UserError
 from library.files import atomic_write
-from library.model.weights_file import TensorInfo, dtype_name, open_weights, write_safetensors
+from library.model.files.weights_file import TensorInfo, dtype_name, open_weights, write_safetensors
 
 PLACEHOLDER = 265  # the id of "*", which readers of `.pt` files expect and do not use
 

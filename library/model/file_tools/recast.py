@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from library.console import progress
 from library.files import atomic_write
+from library.model.files.dtypes import torch_dtype
+from library.model.files.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.model.save import COUNTS, FLOATS, NETWORKS
-from library.model.weights_file import TensorInfo, WeightsFile, dtype_name, torch_dtype, write_safetensors
 
 if TYPE_CHECKING:
     import torch

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
-from library.model import keys
-from library.model.locate import WEIGHT_SUFFIXES, locate
-from library.model.weights_file import TensorInfo, WeightsFile, open_weights
+from library.model.files import keys
+from library.model.files.locate import WEIGHT_SUFFIXES, locate
+from library.model.files.weights_file import TensorInfo, WeightsFile, open_weights
 
 OPTION = "--pretrained_model_name_or_path"
 LATENT_CHANNELS = 4

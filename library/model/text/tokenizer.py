@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.errors import UserError
-from library.model.prompt_weights import parse
-from library.model.vocabulary import ENTRIES, merges, vocabulary
+from library.model.text.prompt_weights import parse
+from library.model.text.vocabulary import ENTRIES, merges, vocabulary
 
 if TYPE_CHECKING:
     from torch import FloatTensor, LongTensor

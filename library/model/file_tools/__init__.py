@@ -1,0 +1,1 @@
+"""The substance of the tools that convert models and edit metadata."""

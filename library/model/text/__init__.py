@@ -1,0 +1,1 @@
+"""From a caption to token numbers, weights and embeddings."""
