@@ -21,7 +21,7 @@ style: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
 
 docs: $(VENV)/.trains
-	$(BIN)/python -m library.options.docs
+	$(BIN)/python -m library.options.reading.docs
 
 upgrade: $(VENV)/.tests
 	$(BIN)/python .ci/upgrade.py

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from library.console import run_script
 from library.data.config.blueprint import METADATA
-from library.options.parse import parse
-from library.options.scripts import FineTune
+from library.options.groups.scripts import FineTune
+from library.options.reading.parse import parse
 from library.training.run import run
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from library.console import run_script
 from library.data.config.blueprint import DREAMBOOTH
-from library.options.parse import parse
-from library.options.scripts import TrainDb
+from library.options.groups.scripts import TrainDb
+from library.options.reading.parse import parse
 from library.training.run import run
 
 

@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from library.console import run_script
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
 from library.training.run import run
 
 

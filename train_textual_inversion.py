@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from library.console import run_script
 from library.methods.templates import of_options
-from library.options.parse import parse
-from library.options.scripts import TrainTextualInversion
+from library.options.groups.scripts import TrainTextualInversion
+from library.options.reading.parse import parse
 from library.training.run import run
 from library.training.word_check import check_word
 

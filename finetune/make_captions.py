@@ -8,9 +8,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
 from library.errors import UserError
-from library.options.parse import parse
-from library.options.preparation import MakeCaptions
-from library.options.tool_check import check_paths
+from library.options.reading.parse import parse
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.preparation import MakeCaptions
 
 
 def check(options: MakeCaptions) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
-from library.options.parse import parse
-from library.options.preparation import MergeCaptions
-from library.options.tool_check import check_paths
+from library.options.reading.parse import parse
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.preparation import MergeCaptions
 
 
 def main(argv: Sequence[str]) -> None:

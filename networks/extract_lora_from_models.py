@@ -8,9 +8,9 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
-from library.options.lora_tools import ExtractLora
-from library.options.parse import parse
-from library.options.tool_check import check_paths
+from library.options.reading.parse import parse
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.lora import ExtractLora
 
 
 def main(argv: Sequence[str]) -> None:

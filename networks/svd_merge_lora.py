@@ -9,9 +9,9 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
 
 from library.console import run_script
 from library.errors import UserError
-from library.options.lora_tools import SvdMergeLora
-from library.options.parse import parse
-from library.options.tool_check import check_paths
+from library.options.reading.parse import parse
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.lora import SvdMergeLora
 
 
 def main(argv: Sequence[str]) -> None:

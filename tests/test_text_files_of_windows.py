@@ -12,8 +12,8 @@ from library.data.config.config_text import read_metadata_table, read_tree
 from library.data.scan.caption_files import read_caption
 from library.errors import UserError
 from library.model.file_tools.metadata_edit import entries_of
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
 from library.preparation.cleaning_rules import read_rules
 from library.preparation.text_files import read_text_file
 from library.training.sample_prompts import read_prompts

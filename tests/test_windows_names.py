@@ -8,10 +8,10 @@ from PIL import Image
 from library import windows_names
 from library.data.scan import image_headers
 from library.data.scan.image_headers import Unreadable, read_header
-from library.options.given import Given
-from library.options.output_rules import on_windows
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
+from library.options.rules.option_view import Given
+from library.options.rules.output_rules import on_windows
 from library.windows_names import length_fault, name_fault, path_fault
 from tests import windows_rules
 

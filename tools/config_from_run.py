@@ -21,10 +21,10 @@ if __package__ in (None, ""):
 
 from library.console import log, run_script
 from library.errors import UserError
-from library.options.config_file import text_of
 from library.options.declare import Option, Script, build, options_of
-from library.options.scripts import SCRIPTS, TrainNetwork
-from library.options.values import from_text, from_toml
+from library.options.groups.scripts import SCRIPTS, TrainNetwork
+from library.options.reading.config_file import text_of
+from library.options.reading.values import from_text, from_toml
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one

@@ -9,8 +9,8 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
 
 from library.console import log, run_script
 from library.errors import UserError
-from library.options.format_tools import Convert
-from library.options.parse import parse
+from library.options.reading.parse import parse
+from library.options.tool_groups.formats import Convert
 
 FILES = (".ckpt", ".safetensors")
 

@@ -9,9 +9,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
 from library.errors import UserError
-from library.options.parse import parse
-from library.options.preparation import ResizeImages
-from library.options.tool_check import check_paths
+from library.options.reading.parse import parse
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.preparation import ResizeImages
 
 
 def main(argv: Sequence[str]) -> None:

@@ -41,7 +41,7 @@ class NetworkSettings:
 
 
 def network_settings(given: Any, learning_rate: float, gradient_checkpointing: bool) -> NetworkSettings:
-    """The settings from the script's network options (`library.options.network`)."""
+    """The settings from the script's network options (`library.options.groups.network`)."""
     multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
     return NetworkSettings(
         module=given.network_module,

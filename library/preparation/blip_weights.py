@@ -6,8 +6,8 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
-from library.options.preparation import BLIP
 from library.options.suggest import missing_path
+from library.options.tool_groups.preparation import BLIP
 
 _BASE = "Salesforce/blip-image-captioning-base"
 _ENDINGS = (".pth", ".pt", ".bin", ".safetensors")

@@ -9,7 +9,7 @@ from pathlib import Path
 from library.console import log, progress
 from library.data.scan.metadata_file import Keys, Metadata, is_full_path, read_metadata_file, write_metadata_file
 from library.errors import UserError
-from library.options.preparation import MergeOptions
+from library.options.tool_groups.preparation import MergeOptions
 from library.partial_faults import Faults
 from library.preparation.text_files import images_of, missing_remark, read_text_file, remark_on_shared_names, text_file_of
 from library.words import counted

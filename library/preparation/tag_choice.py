@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from library.errors import UserError
-from library.options.preparation import TagOptions
+from library.options.tool_groups.preparation import TagOptions
 from library.preparation.tag_text import split_tags, without_underscores
 from library.preparation.wd14 import CHARACTER, RATING, Label
 

@@ -21,8 +21,8 @@ from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
 from library.model.files.facts import ModelFacts, check_flags
 from library.model.files.facts import inspect as inspect_model
-from library.options.check import check
 from library.options.declare import Script, values_of
+from library.options.rules.check import check
 from library.training.caption_lengths import long_captions, remedy_of_length
 from library.training.checkpointer import FileNames
 from library.training.data_facts import tag_frequency

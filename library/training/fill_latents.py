@@ -13,7 +13,7 @@ from library.data.pixels.latent_plan import CacheRules, remove_files, tell
 from library.data.scan.records import left_out, scan
 from library.errors import UserError
 from library.options.declare import values_of
-from library.options.prepare_latents import CacheLatents
+from library.options.tool_groups.latents import CacheLatents
 from library.partial_faults import Faults
 from library.training.inputs import blueprint_of
 from library.training.latents import exchange, make, vae_in

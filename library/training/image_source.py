@@ -17,7 +17,7 @@ from library.training.plan import RunPlan
 if TYPE_CHECKING:
     from library.data.loading.dataset import TrainingDataset
     from library.data.pixels.latent_cache import LatentCache
-    from library.options.data import DataOptions
+    from library.options.groups.data import DataOptions
 
 
 @dataclass(frozen=True)

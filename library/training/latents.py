@@ -23,7 +23,7 @@ from library.files import is_image
 from library.model.bundle import moments
 from library.model.files.fingerprint import encoder_fingerprint
 from library.model.load import check_vae, load_vae
-from library.options.data import DataOptions
+from library.options.groups.data import DataOptions
 from library.training.precision import frozen_dtype
 
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.errors import UserError
-from library.training.named_class import (
+from library.options.reading.named_class import (
     check_arguments,
     classes_of,
     did_you_mean,

@@ -11,7 +11,7 @@ import torch
 from torch.optim import Optimizer
 
 from library.errors import UserError
-from library.training.named_class import (
+from library.options.reading.named_class import (
     check_arguments,
     classes_of,
     did_you_mean,

@@ -19,16 +19,16 @@ from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, Data
 from library.data.config.keys import resolution
 from library.data.scan.records import ImageRecord
 from library.errors import UserError
-from library.options.own_data_rules import NO_CLASS, names_class
+from library.options.reading.named_class import did_you_mean, import_class
+from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
 from library.seeds import fold
-from library.training.named_class import did_you_mean, import_class
 from library.training.plan import RunPlan
 from library.words import counted
 
 if TYPE_CHECKING:
     from library.data.loading.custom_batches import OwnDataset, OwnSource
     from library.data.pixels.latent_cache import LatentCache
-    from library.options.data import DataOptions
+    from library.options.groups.data import DataOptions
 
 OPTION = "--dataset_class"
 

@@ -24,7 +24,7 @@ from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 from library.files import list_images
 from library.options.declare import values_of
-from library.options.prepare_latents import PrepareBucketsLatents
+from library.options.tool_groups.latents import PrepareBucketsLatents
 from library.partial_faults import Faults, in_writable_folders
 from library.training.latents import make, vae_in
 from library.training.precision import check_device

@@ -12,8 +12,8 @@ from library.files import tidy
 from library.hub import fetch_state
 from library.model.files.facts import check_flags, inspect
 from library.model.light_imports import without_quantizers
-from library.options.check import check
 from library.options.declare import Script
+from library.options.rules.check import check
 from library.training.checkpointer import names_of
 from library.training.dry_run import examine
 from library.training.inputs import ALL_FORMS, Inputs, gather, tell

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from library.errors import UserError
-from library.options.sampling import SAMPLERS
+from library.options.groups.sampling import SAMPLERS
 from library.options.suggest import closest
 
 STEP = 8  # pixels that one latent stands for

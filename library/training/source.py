@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import torch
 
     from library.data.pixels.latent_cache import LatentCache
-    from library.options.data import DataOptions
+    from library.options.groups.data import DataOptions
 
 
 class Source(Protocol):

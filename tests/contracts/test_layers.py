@@ -110,7 +110,7 @@ def test_imports_point_down_only() -> None:
     [
         ("library.data.batching.buckets", "from library.model import load"),
         ("library.data.batching.buckets", "def f():\n    import library.diffusion.noise"),
-        ("library.options.check", "import library.data.config.blueprint"),
+        ("library.options.rules.check", "import library.data.config.blueprint"),
         ("library.training.loop", "from library.methods import network"),
         ("library.preparation.merge", "from library.methods import network"),
         ("library.data.scan.records", "from library.preparation.merge import merge"),

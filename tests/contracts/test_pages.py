@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from library.options.declare import options_of
-from library.options.scripts import SCRIPTS
-from library.options.tools import TOOLS
+from library.options.groups.scripts import SCRIPTS
+from library.options.tool_groups.table import TOOLS
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "RESULTS.md"]

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from library.options.declare import Tool, options_of
-from library.options.prepare_latents import CacheModelOptions
-from library.options.tools import TOOLS
+from library.options.tool_groups.latents import CacheModelOptions
+from library.options.tool_groups.table import TOOLS
 
 ROOT = Path(__file__).parents[2]
 SHOWN: dict[str, dict[str, str]] = json.loads(Path(__file__).with_name("tool_flags_shown.json").read_text(encoding="utf-8"))

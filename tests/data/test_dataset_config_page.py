@@ -14,7 +14,7 @@ from library.data.config.build import dataset_options
 from library.data.config.check import check_tree
 from library.data.config.keys import KEYS
 from library.options.declare import options_of
-from library.options.scripts import SCRIPTS
+from library.options.groups.scripts import SCRIPTS
 from library.training.sample_prompts import read_prompts
 from library.training.tracker_settings import TENSORBOARD
 

@@ -9,7 +9,7 @@ import torch
 
 from library.methods.network import NetworkMethod, network_settings
 from library.model.load import load
-from library.options.network import NetworkOptions
+from library.options.groups.network import NetworkOptions
 from networks.lora import create_network
 from tests.networks.models import randomize
 

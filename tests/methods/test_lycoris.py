@@ -79,8 +79,8 @@ def test_training_goes_on_from_its_file(command: dict[str, object], trained: Pat
 
 def test_lycoris_reads_the_file_and_the_image_is_the_same(command: dict[str, object], trained: Path, tiny_v1: Path) -> None:
     from library.methods.network import network_settings
-    from library.options.parse import parse
-    from library.options.scripts import TrainNetwork
+    from library.options.groups.scripts import TrainNetwork
+    from library.options.reading.parse import parse
 
     argv = ["--network_module", "lycoris.kohya", "--network_dim", "4", "--network_alpha", "4", "--network_weights", str(trained)]
     options = parse(TrainNetwork, [*argv, "--network_args", *command["network_args"]])

@@ -44,7 +44,7 @@ def options(tiny_v1: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.Mon
     module = ModuleType(NAME)
     module.create_network = lambda multiplier, dim, alpha, vae, text_encoder, unet, **args: Shift(unet)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, NAME, module)
-    monkeypatch.setattr("library.options.model_rules.is_module", lambda name: True)
+    monkeypatch.setattr("library.options.rules.model_rules.is_module", lambda name: True)
     return {
         "pretrained_model_name_or_path": tiny_v1,
         "dataset_config": dataset(tmp_path / "data.toml", photos, batch_size=9),

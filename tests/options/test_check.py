@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.options.check import check
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
+from library.options.rules.check import check
 
 
 @pytest.fixture

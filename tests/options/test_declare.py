@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from library.options.declare import build, options_of, values_of
-from library.options.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork
+from library.options.groups.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork
 
 ROOT = Path(__file__).parents[2]
 TOLD = {f"metadata_{word}" for word in ("title", "author", "description", "license", "tags", "privacy")} | {"no_metadata"}
@@ -101,8 +101,8 @@ def test_a_printed_options_object_does_not_show_secrets() -> None:
 
 def test_declaring_parsing_and_checking_import_no_torch_and_little_else() -> None:
     code = (
-        "import sys; from library.options.scripts import TrainNetwork; from library.options.parse import parse; "
-        "from library.options.check import check; from library.options.help_text import help_of; help_of(TrainNetwork); "
+        "import sys; from library.options.groups.scripts import TrainNetwork; from library.options.reading.parse import parse; "
+        "from library.options.rules.check import check; from library.options.reading.help_text import help_of; help_of(TrainNetwork); "
         "options = parse(TrainNetwork, ['--config_file', sys.argv[1]]); "
         "print([name for name in ('torch', 'numpy', 'diffusers', 'transformers', 'accelerate', 'tqdm') if name in sys.modules])"
     )

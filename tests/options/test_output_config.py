@@ -7,8 +7,8 @@ import toml
 
 from library.errors import UserError
 from library.options.declare import options_of, values_of
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
 
 ARGV = [
     *("--v2", "--seed", "5", "--learning_rate", "1e-4", "--network_args", "conv_dim=4", 'n="é"', "--base_weights_multiplier", "1", "0.5"),

@@ -6,8 +6,8 @@ import pytest
 
 from library.errors import UserError
 from library.options.declare import values_of
-from library.options.parse import parse
-from library.options.scripts import FineTune, TrainNetwork
+from library.options.groups.scripts import FineTune, TrainNetwork
+from library.options.reading.parse import parse
 
 
 def read(*argv: str) -> TrainNetwork:

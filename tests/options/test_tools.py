@@ -11,10 +11,10 @@ import pytest
 
 from library.errors import UserError
 from library.options.declare import Tool, opt, options_of, word
-from library.options.help_text import help_of
-from library.options.parse import parse
-from library.options.tool_check import check_paths
-from library.options.tools import TOOLS
+from library.options.reading.help_text import help_of
+from library.options.reading.parse import parse
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.table import TOOLS
 
 FLAGS = json.loads(Path(__file__).with_name("tool_flags.json").read_text(encoding="utf-8"))
 ROOT = Path(__file__).parents[2]

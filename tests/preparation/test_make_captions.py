@@ -10,7 +10,7 @@ from PIL import Image
 
 from finetune import make_captions
 from library.errors import UserError
-from library.options.preparation import BLIP
+from library.options.tool_groups.preparation import BLIP
 from library.preparation.blip import Captioner, SeededDraw, Writing
 from library.preparation.blip_weights import weights_named
 from tests.data.material import photo, photos

@@ -6,8 +6,8 @@ import re
 import shlex
 from pathlib import Path
 
-from library.options.parse import parse
-from library.options.tools import TOOLS
+from library.options.reading.parse import parse
+from library.options.tool_groups.table import TOOLS
 
 PAGE = Path(__file__).parents[2] / "docs" / "caches.md"
 

@@ -25,8 +25,8 @@ from library.data.loading.loader import EpochLoader
 from library.errors import UserError
 from library.model.text.tokenizer import ClipTokenizer
 from library.options.declare import values_of
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
 from library.training.inputs import planned_own
 from library.training.own_data import OwnData, open_own
 from tests.scripts.running import kept, largest_difference, run_in_process, tensors_equal

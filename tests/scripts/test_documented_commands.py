@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from library.options.declare import Script
-from library.options.parse import parse
-from library.options.scripts import SCRIPTS
+from library.options.groups.scripts import SCRIPTS
+from library.options.reading.parse import parse
 from tests.scripts.running import run_in_process
 
 ROOT = Path(__file__).parents[2]

@@ -122,7 +122,7 @@ def commands() -> list[list[str]]:
 
 
 def test_the_page_names_every_tool_that_it_is_about() -> None:
-    from library.options.preparation import PREPARATION_TOOLS
+    from library.options.tool_groups.preparation import PREPARATION_TOOLS
 
     assert {line[0] for line in commands()} == {spec.name for spec in PREPARATION_TOOLS} | {f"finetune/{LATENTS}.py", "fine_tune.py"}
     assert "(caches.md#latents-made-beforehand)" in PAGE.read_text(encoding="utf-8")

@@ -39,8 +39,8 @@ def test_the_commands_of_a_page_run(page: str, count: int, tiny_v1: Path, files,
 def test_both_pages_are_linked_and_name_every_tool() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     text = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("lora_tools.md", "convert.md"))
-    from library.options.format_tools import FORMAT_TOOLS
-    from library.options.lora_tools import LORA_TOOLS
+    from library.options.tool_groups.formats import FORMAT_TOOLS
+    from library.options.tool_groups.lora import LORA_TOOLS
 
     assert "docs/lora_tools.md" in readme and "docs/convert.md" in readme
     assert [spec.name for spec in (*LORA_TOOLS, *FORMAT_TOOLS) if spec.name not in text] == []

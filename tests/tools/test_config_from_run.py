@@ -12,8 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from library.options.declare import options_of, values_of
-from library.options.parse import parse
-from library.options.scripts import SCRIPTS, TrainNetwork
+from library.options.groups.scripts import SCRIPTS, TrainNetwork
+from library.options.reading.parse import parse
 from library.training.manifest import options_with_origins
 from tests.scripts.running import run_in_process
 from tools import config_from_run

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 
 from library.errors import UserError
-from library.options.optimizer import OptimizerOptions
-from library.options.training import TrainingOptions
+from library.options.groups.optimizer import OptimizerOptions
+from library.options.groups.training import TrainingOptions
 from library.training import assemble
 from library.training.loop import Events, Loop
 from library.training.loss_scaler import GROWS_AFTER, LossScaler

@@ -10,8 +10,8 @@ import transformers
 
 import train_network
 from library.errors import UserError
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
 from library.training import assemble
 from library.training.lr_schedule import BY_NAME, make_schedule
 from library.training.plan import steps_of

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from library.errors import UserError
-from library.options.optimizer import OptimizerOptions
-from library.options.training import TrainingOptions
+from library.options.groups.optimizer import OptimizerOptions
+from library.options.groups.training import TrainingOptions
+from library.options.reading.named_class import parse_arguments
 from library.training import assemble
-from library.training.named_class import parse_arguments
 from library.training.optimizer import logged_rates, make_optimizer, weights_to_keep
 from library.training.optimizer_table import OPTIMIZERS, markdown, resolve_name
 
@@ -130,7 +130,7 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch
     def missing(wanted: str) -> None:
         raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted.partition(".")[0])
 
-    monkeypatch.setattr("library.training.named_class.importlib.import_module", missing)
+    monkeypatch.setattr("library.options.reading.named_class.importlib.import_module", missing)
     assert problems_of(name, []) == f"--optimizer_type {name}: {module} is not installed: {remedy}"
 
 
@@ -138,7 +138,7 @@ def test_a_package_that_does_not_load_is_told_with_its_reason(monkeypatch):
     def broken(wanted: str) -> None:
         raise OSError("libcudart.so.13: cannot open shared object file")
 
-    monkeypatch.setattr("library.training.named_class.importlib.import_module", broken)
+    monkeypatch.setattr("library.options.reading.named_class.importlib.import_module", broken)
     assert "is installed but does not load: libcudart.so.13" in problems_of("AdamW8bit", [])
 
 

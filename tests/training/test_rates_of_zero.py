@@ -12,9 +12,9 @@ from torch import nn
 from library.errors import UserError
 from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod, NetworkSettings
-from library.options.check import check
-from library.options.parse import parse
-from library.options.scripts import FineTune, TrainDb, TrainNetwork
+from library.options.groups.scripts import FineTune, TrainDb, TrainNetwork
+from library.options.reading.parse import parse
+from library.options.rules.check import check
 from library.training.optimizer import make_optimizer
 from tests.networks.models import tiny_text_encoder, tiny_unet
 

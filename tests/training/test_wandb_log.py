@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.options.parse import parse
-from library.options.scripts import TrainNetwork
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
 from library.training.tracker_settings import tracker_settings, trackers
 from library.training.wandb_log import WandbLog
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from library.options.declare import Tool
-from library.options.format_tools import FORMAT_TOOLS
-from library.options.lora_tools import LORA_TOOLS
-from library.options.preparation import PREPARATION_TOOLS
-from library.options.prepare_latents import LATENT_TOOLS
+from library.options.tool_groups.formats import FORMAT_TOOLS
+from library.options.tool_groups.latents import LATENT_TOOLS
+from library.options.tool_groups.lora import LORA_TOOLS
+from library.options.tool_groups.preparation import PREPARATION_TOOLS
 
 TOOLS: tuple[type[Tool], ...] = (*PREPARATION_TOOLS, *LATENT_TOOLS, *LORA_TOOLS, *FORMAT_TOOLS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from library.options.declare import opt
-from library.options.saving import SavingOptions
+from library.options.groups.saving import SavingOptions
 
 
 @dataclass(frozen=True)

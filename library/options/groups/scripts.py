@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from library.options.averaging import AveragingOptions
-from library.options.config import ConfigOptions
-from library.options.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
 from library.options.declare import Script
-from library.options.diffusion import DiffusionOptions
-from library.options.full_model import CheckpointSavingOptions, DreamBoothOptions, FineTuneOptions
-from library.options.hub import HubOptions
-from library.options.logging import LoggingOptions
-from library.options.model import ModelOptions
-from library.options.network import NetworkOptions
-from library.options.optimizer import OptimizerOptions
-from library.options.sampling import SamplingOptions
-from library.options.saving import NetworkSavingOptions
-from library.options.textual_inversion import EmbeddingSavingOptions, WordOptions
-from library.options.training import TrainingOptions
-from library.options.validation import ValidationOptions
+from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
+from library.options.groups.diffusion import DiffusionOptions
+from library.options.groups.full_model import CheckpointSavingOptions, DreamBoothOptions, FineTuneOptions
+from library.options.groups.logging import LoggingOptions
+from library.options.groups.model import ModelOptions
+from library.options.groups.network import NetworkOptions
+from library.options.groups.optimizer import AveragingOptions, OptimizerOptions
+from library.options.groups.sampling import SamplingOptions
+from library.options.groups.saving import HubOptions, NetworkSavingOptions
+from library.options.groups.textual_inversion import EmbeddingSavingOptions, WordOptions
+from library.options.groups.training import ConfigOptions, TrainingOptions
+from library.options.groups.validation import ValidationOptions
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from library.options.data_rules import OLD_FORM
-from library.options.given import Given
+from library.options.rules.data_rules import OLD_FORM
+from library.options.rules.option_view import Given
 from library.options.suggest import missing_path
 
 

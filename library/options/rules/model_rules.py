@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from library.options.given import Given
-from library.options.presence import is_module
+from library.options.rules.option_view import Given
+from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
 
 

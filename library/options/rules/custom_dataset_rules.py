@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from library.options.given import Given
+from library.options.rules.option_view import Given
 
 _NAMES = "names images, and the class brings its own"
 _BATCHES = "the class makes the batches, with their sizes"

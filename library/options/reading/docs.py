@@ -1,21 +1,21 @@
-"""Writes docs/options.md from the declarations: `python -m library.options.docs`."""
+"""Writes docs/options.md from the declarations: `python -m library.options.reading.docs`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from library.options.declare import Option, Script, groups_of, options_of, title_of
-from library.options.help_text import shown_default
-from library.options.scripts import SCRIPTS
-from library.options.tools import TOOLS
-from library.options.values import expected
+from library.options.groups.scripts import SCRIPTS
+from library.options.reading.help_text import shown_default
+from library.options.reading.values import expected
+from library.options.tool_groups.table import TOOLS
 
-PAGE = Path(__file__).parents[2] / "docs" / "options.md"
+PAGE = Path(__file__).parents[3] / "docs" / "options.md"
 
 _INTRODUCTION = """\
 # Options
 
-<!-- Made by `python -m library.options.docs` from library/options/. Change it there. -->
+<!-- Made by `python -m library.options.reading.docs` from library/options/. Change it there. -->
 
 Options are given on the command line (`--seed 42`) or in a TOML file named with `--config_file` (`seed = 42`); the command line
 wins over the file. In the file `[sections]` are for your own order only, switches are `true` or `false`, and options that take

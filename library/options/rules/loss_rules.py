@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from library.options.given import Given
+from library.options.rules.option_view import Given
 
 
 def noise_and_loss(given: Given) -> Iterator[str]:

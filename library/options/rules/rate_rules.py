@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from library.options.given import Given
+from library.options.rules.option_view import Given
 
 _NOTHING = "nothing would be trained (a learning rate of 0 leaves a part out)"
 

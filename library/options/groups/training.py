@@ -1,4 +1,4 @@
-"""Options of the run itself: how long, in which precision, with how much memory."""
+"""Options of the run itself: how long, in which precision, with how much memory; and of options in a file."""
 
 from __future__ import annotations
 
@@ -58,3 +58,14 @@ class TrainingOptions:
         "not hours later. auto: on a GPU only.",
         choices=("auto", "on", "off"),
     )
+
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """Options in a file"""
+
+    config_file: str | None = opt(
+        None,
+        "A .toml file with options, written as name = value; [sections] are for your own order only. The command line wins over the file.",
+    )
+    output_config: bool = opt(False, "Write all options with their present values to --config_file, which must not exist yet, and end.")

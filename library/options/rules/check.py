@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator
 
 from library.console import log
 from library.errors import UserError
-from library.options.data_rules import augmentation, buckets, data_remarks, data_source, resolution
 from library.options.declare import Script, options_of
-from library.options.given import Given
-from library.options.loss_rules import averaging, loss_remarks, noise_and_loss
-from library.options.model_rules import attention, full_model, model_remarks, network, precision, word
-from library.options.output_rules import hub, hub_remarks, log_remarks, logs, sampling, sampling_remarks, saving, saving_remarks
-from library.options.own_data_rules import own_data
-from library.options.presence import paths
-from library.options.rate_rules import optimizer, rate_remarks, rates
+from library.options.rules.custom_dataset_rules import own_data
+from library.options.rules.data_rules import augmentation, buckets, data_remarks, data_source, resolution
+from library.options.rules.loss_rules import averaging, loss_remarks, noise_and_loss
+from library.options.rules.model_rules import attention, full_model, model_remarks, network, precision, word
+from library.options.rules.option_view import Given
+from library.options.rules.output_rules import hub, hub_remarks, log_remarks, logs, sampling, sampling_remarks, saving, saving_remarks
+from library.options.rules.path_rules import paths
+from library.options.rules.rate_rules import optimizer, rate_remarks, rates
 
 Rule = Callable[[Given], Iterator[str]]
 

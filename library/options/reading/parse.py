@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from library.console import keep_secret, log
 from library.errors import UserError
-from library.options import command_line, config_file
 from library.options.declare import Script, Tool, build, options_of
+from library.options.reading import command_line, config_file
 
 S = TypeVar("S", bound=Script)
 
@@ -23,7 +23,7 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
     options = options_of(spec)
     line = command_line.read(options, argv, issubclass(spec, Tool))
     if line.wants_help:
-        from library.options.help_text import help_of
+        from library.options.reading.help_text import help_of
 
         sys.stdout.write(help_of(spec))
         raise SystemExit(0)

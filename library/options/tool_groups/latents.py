@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from library.options.declare import Tool, opt, word
-from library.options.scripts import NetworkDataOptions
+from library.options.groups.scripts import NetworkDataOptions
 
 _PRECISION = ("no", "fp16", "bf16")
 _WORKERS = "How many threads read images ahead of the model. Left out: one for each processor but one, at most 8."

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from library.options.declare import Option
-from library.options.elsewhere import remedy
-from library.options.values import expected, from_text
+from library.options.reading.unknown_option import remedy
+from library.options.reading.values import expected, from_text
 
 _CONTINUATIONS = ("\\", "^", "`")  # of pasted commands: sh, cmd, PowerShell
 

@@ -22,7 +22,7 @@ def remedy(name: str, known: Iterable[str], dashes: str = "", near_first: bool =
     `dashes` go before the name of an option: those of the command line. `near_first` prefers the nearest name to other scripts that
     have this very one, as tools do, whose names are often those of a script without its beginning.
     """
-    from library.options.scripts import SCRIPTS
+    from library.options.groups.scripts import SCRIPTS
 
     known = list(known)
     if near_first and (near := closest(name, known)):

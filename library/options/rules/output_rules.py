@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from library.options.given import Given
-from library.options.presence import is_module, writable
+from library.options.rules.option_view import Given
+from library.options.rules.path_rules import is_module, writable
 from library.packages import install_command
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 

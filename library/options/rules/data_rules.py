@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from library.options.given import Given
+from library.options.rules.option_view import Given
 
 OLD_FORM = ("train_data_dir", "reg_data_dir", "in_json")  # where the images are, without --dataset_config
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from library.options.declare import Option, Script, groups_of, options_of, title_of, values_of
-from library.options.elsewhere import remedy
+from library.options.reading.unknown_option import remedy
+from library.options.reading.values import expected, from_toml
 from library.options.suggest import missing_path
-from library.options.values import expected, from_toml
 
 _NOT_IN_A_FILE = ("config_file", "output_config")
 _LINES = "each line is name = value; text stands in quotation marks (Windows paths in 'single' ones), true and false are written small"

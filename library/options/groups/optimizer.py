@@ -1,4 +1,4 @@
-"""Options of the optimizer and of the learning rate over time."""
+"""Options of the optimizer, of the learning rate over time and of the average of the weights."""
 
 from __future__ import annotations
 
@@ -65,3 +65,17 @@ class OptimizerOptions:
         "How fast inverse_sqrt falls: the rate is halved after three times so many steps. Left out = the warm-up's length.",
         at_least=1,
     )
+
+
+@dataclass(frozen=True)
+class AveragingOptions:
+    """Average of the weights (EMA)"""
+
+    ema_decay: float | None = opt(
+        None,
+        "Keep a moving average of the trained weights, steadier than they are, and save it beside each result as <name>-ema. "
+        "0.999 averages over about the last 1000 steps; left out = off.",
+        at_least=0,
+        at_most=1,
+    )
+    ema_for_samples: bool = opt(False, "With --ema_decay: make sample images with the average.")

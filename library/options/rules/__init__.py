@@ -1,0 +1,1 @@
+"""What options may not mean together, each rule once."""
