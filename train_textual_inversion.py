@@ -7,8 +7,8 @@ from library.console import run_script
 from library.methods.templates import of_options
 from library.options.groups.scripts import TrainTextualInversion
 from library.options.reading.parse import parse
+from library.training.planning.new_word_check import check_word
 from library.training.run import run
-from library.training.word_check import check_word
 
 
 def make_method(options: TrainTextualInversion):

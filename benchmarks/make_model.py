@@ -79,7 +79,7 @@ def _parts(version: str, size: Size) -> dict[str, nn.Module]:
     """The three parts without memory for their weights."""
     import torch
 
-    from library.model.light_imports import without_quantizers
+    from library.training.light_imports import without_quantizers
 
     without_quantizers()
     from diffusers import AutoencoderKL, UNet2DConditionModel

@@ -21,13 +21,13 @@ from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod, NetworkSettings
 from library.model.attention import set_attention
 from library.model.load import load
-from library.training.loop import Events, Loop
-from library.training.lr_schedule import make_schedule
-from library.training.optimizer import make_optimizer
-from library.training.plan import make_plan
+from library.training.optim.lr_schedule import make_schedule
+from library.training.optim.optimizer import make_optimizer
+from library.training.planning.plan import make_plan
 from library.training.precision import frozen_dtype
-from library.training.state import TrainState
-from library.training.task import DiffusionTask
+from library.training.states.state import TrainState
+from library.training.step.loop import Events, Loop
+from library.training.step.task import DiffusionTask
 
 CACHED = 16  # images in the cache
 

@@ -13,7 +13,7 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
 
 import torch
 
-from library.training.lr_schedule import BY_NAME, make_schedule
+from library.training.optim.lr_schedule import BY_NAME, make_schedule
 
 FOLDER = Path(__file__).with_name("images") / "schedules"
 UPDATES, WARMUP = 100, 10

@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(PrepareBucketsLatents, argv)
     check_paths(options, folders=["train_data_dir"], files=["in_json"], written=["out_json"])
-    from library.training.prepare_latents import prepare
+    from library.training.caches.prepare_latents import prepare
 
     prepare(options)
 

@@ -55,14 +55,3 @@ def in_writable_folders(images: Collection[Path], faults: Faults) -> list[Path]:
         if not writable[image.parent]:
             faults.not_written(image, PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
     return [image for image in images if writable[image.parent]]
-
-
-def reason_of(fault: Exception) -> str:
-    """Why nothing could be made of an image, in a few words on one line."""
-    from library.data.scan.image_headers import reason_of as image_reason
-
-    if isinstance(fault, UserError):
-        return str(fault)
-    if isinstance(fault, OSError) and fault.errno:
-        return f"cannot be opened ({fault.strerror})"
-    return " ".join(image_reason(fault).split())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from library.errors import UserError
 from library.lora.layers import Dropouts, LoRALayer
-from networks import lora
+from library.lora.network import LoRANetwork, network_from_weights, new_network
 
 
 class DyLoRALayer(LoRALayer):
@@ -56,10 +56,10 @@ def create_network(
     neuron_dropout: float | None = None,
     unit: object = 1,
     **kwargs: object,
-) -> lora.LoRANetwork:
+) -> LoRANetwork:
     """As `networks.lora.create_network`; `unit` is how many components are trained together, and the step between ranks."""
     layer = functools.partial(DyLoRALayer, unit=_unit(unit))
-    return lora.new_network(layer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
+    return new_network(layer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
 
 
 def create_network_from_weights(
@@ -72,10 +72,10 @@ def create_network_from_weights(
     for_inference: bool = False,
     unit: object = 1,
     **kwargs: object,
-) -> tuple[lora.LoRANetwork, dict[str, Tensor]]:
+) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`."""
     layer = functools.partial(DyLoRALayer, unit=_unit(unit))
-    return lora.network_from_weights(layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
+    return network_from_weights(layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
 
 
 def _unit(text: object) -> int:

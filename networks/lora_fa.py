@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from library.lora.layers import LoRALayer
-from networks import lora
+from library.lora.network import LoRANetwork, network_from_weights, new_network
 
 
 class FrozenDownLayer(LoRALayer):
@@ -32,9 +32,9 @@ def create_network(
     unet: nn.Module | None,
     neuron_dropout: float | None = None,
     **kwargs: object,
-) -> lora.LoRANetwork:
+) -> LoRANetwork:
     """As `networks.lora.create_network`, with the same arguments."""
-    return lora.new_network(FrozenDownLayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
+    return new_network(FrozenDownLayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
 
 
 def create_network_from_weights(
@@ -46,6 +46,6 @@ def create_network_from_weights(
     weights_sd: Mapping[str, Tensor] | None = None,
     for_inference: bool = False,
     **kwargs: object,
-) -> tuple[lora.LoRANetwork, dict[str, Tensor]]:
+) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`; the file may be any LoRA, whose downs are then kept."""
-    return lora.network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
+    return network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)

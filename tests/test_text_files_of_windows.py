@@ -16,7 +16,7 @@ from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.preparation.cleaning_rules import read_rules
 from library.preparation.text_files import read_text_file
-from library.training.sample_prompts import read_prompts
+from library.training.samples.sample_prompts import read_prompts
 
 Reader = Callable[[Path], object]
 

@@ -16,7 +16,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(CacheLatents, argv)
     check_paths(options, folders=["train_data_dir", "reg_data_dir"], files=["dataset_config", "in_json"])
-    from library.training.fill_latents import fill_cache
+    from library.training.caches.fill_latents import fill_cache
 
     fill_cache(options)
 

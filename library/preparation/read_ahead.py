@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from library.partial_faults import reason_of
+from library.data.scan.image_headers import reason_of as image_reason
+from library.errors import UserError
 
 T = TypeVar("T")
 
@@ -59,3 +60,12 @@ def _loaded(path: Path, load: Callable[[Path], Any]) -> Loaded[Any]:
         return Loaded(path, load(path), None)
     except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
         return Loaded(path, None, reason_of(fault))
+
+
+def reason_of(fault: Exception) -> str:
+    """Why nothing could be made of an image, in a few words on one line."""
+    if isinstance(fault, UserError):
+        return str(fault)
+    if isinstance(fault, OSError) and fault.errno:
+        return f"cannot be opened ({fault.strerror})"
+    return " ".join(image_reason(fault).split())

@@ -21,32 +21,33 @@ from library.method import Method
 from library.model.files.facts import usable_clip_skip
 from library.options.declare import Script
 from library.training.batches import Feed, adapter, make_feed
-from library.training.ema import Ema
+from library.training.caches.latents import latents_of
+from library.training.caches.text_cache import text_cache
 from library.training.events import RunEvents
-from library.training.foundation import Foundation
-from library.training.guard import Guard
-from library.training.inputs import Inputs
-from library.training.loop import Events, Loop
-from library.training.lr_schedule import MadeSchedule, make_schedule
-from library.training.memory import FOR_THE_VAE, explained, rehearse, room_on, tell
-from library.training.memory_advice import advice
-from library.training.memory_estimate import MemoryCase
-from library.training.memory_facts import memory_case
+from library.training.memory.advice import advice
+from library.training.memory.estimate import MemoryCase
+from library.training.memory.facts import memory_case
+from library.training.memory.rehearsal import FOR_THE_VAE, explained, rehearse, room_on, tell
 from library.training.model_setup import ready_model
-from library.training.noise_and_loss import noise_settings, objective_of, schedule_of
-from library.training.old_state_files import load_old_training
-from library.training.optimizer import MadeOptimizer, make_optimizer
-from library.training.optimizer_table import resolve_name
-from library.training.plan import steps_of
-from library.training.samples import Samples
-from library.training.state import TrainState
-from library.training.state_files import check_can_be_kept, load_all, load_training
-from library.training.stop import StopRequest
-from library.training.task import DiffusionTask
-from library.training.text_cache import text_cache
-from library.training.validation import Validation
-from library.training.validation_plan import ValidationPlan
-from library.training.validator import Validator
+from library.training.optim.ema import Ema
+from library.training.optim.lr_schedule import MadeSchedule, make_schedule
+from library.training.optim.optimizer import MadeOptimizer, make_optimizer
+from library.training.optim.optimizer_table import resolve_name
+from library.training.planning.inputs import Inputs
+from library.training.planning.plan import steps_of
+from library.training.run_context import Foundation
+from library.training.samples.samples import Samples
+from library.training.states.accelerate_state_files import load_old_training
+from library.training.states.state import TrainState
+from library.training.states.state_files import check_can_be_kept, load_all, load_training
+from library.training.step.guard import Guard
+from library.training.step.loop import Events, Loop
+from library.training.step.noise_and_loss import noise_settings, objective_of, schedule_of
+from library.training.step.stop_signals import StopRequest
+from library.training.step.task import DiffusionTask
+from library.training.validation.measure import Validation
+from library.training.validation.validation_plan import ValidationPlan
+from library.training.validation.validator import Validator
 
 # Process groups live until Python ends: one that goes with the last gradients' reducer waits, with Python's lock held, for a thread of
 # gloo that may want that lock.
@@ -100,7 +101,7 @@ def _data(run: Foundation, model: Any) -> tuple[Validation | None, Feed]:
     with explained(lambda: FOR_THE_VAE, "while latents were cached"):
         validation = _validation(run, model) if run.inputs.validation else None
         weights = options.model.vae or model.source.path
-        cache = run.inputs.source.latents(options.data, model.vae, weights, run.accelerator)
+        cache = latents_of(run.inputs.source, options.data, model.vae, weights, run.accelerator)
     return validation, make_feed(run, model, cache)
 
 

@@ -13,7 +13,7 @@ from library.data.loading.batch import Batch
 from library.data.loading.loader import EpochLoader, worker_count
 from library.data.pixels.latent_cache import LatentCache
 from library.model.text.tokenizer import without_padding
-from library.training.foundation import Foundation
+from library.training.run_context import Foundation
 from library.training.unreadable import UnreadableImages
 
 READERS = 2  # loader workers that read cached latents

@@ -12,18 +12,18 @@ from library.console import log
 from library.method import Method
 from library.model.generate import evaluating
 from library.options.declare import Script
-from library.training.ema import Ema
-from library.training.file_facts import FileFacts
-from library.training.inputs import Inputs
-from library.training.journal import Journal
-from library.training.keeping import Keeping
-from library.training.last_lines import LastLines
-from library.training.loop import Events, UpdateReport
-from library.training.optimizer import MadeOptimizer, logged_rates, weights_to_keep
-from library.training.samples import Samples
-from library.training.state import TrainState
-from library.training.validator import Validator
-from library.training.wishes import FileWishes
+from library.training.closing_lines import LastLines
+from library.training.logs.journal import Journal
+from library.training.optim.ema import Ema
+from library.training.optim.optimizer import MadeOptimizer, logged_rates, weights_to_keep
+from library.training.planning.inputs import Inputs
+from library.training.samples.samples import Samples
+from library.training.saving.file_metadata import FileFacts
+from library.training.saving.run_saves import Keeping
+from library.training.states.state import TrainState
+from library.training.step.loop import Events, UpdateReport
+from library.training.step.request_files import FileWishes
+from library.training.validation.validator import Validator
 
 
 class RunEvents:

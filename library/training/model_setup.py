@@ -10,11 +10,11 @@ from library.console import log
 from library.model.attention import set_attention
 from library.model.load import load
 from library.seeds import fold
-from library.training.caption_lengths import tell_long_captions
-from library.training.foundation import Foundation
-from library.training.old_state_files import load_old_weights
+from library.training.planning.caption_lengths import tell_long_captions
 from library.training.precision import frozen_dtype, settle_dtypes, trained_dtype
-from library.training.state_files import load_weights
+from library.training.run_context import Foundation
+from library.training.states.accelerate_state_files import load_old_weights
+from library.training.states.state_files import load_weights
 
 
 def ready_model(run: Foundation) -> Any:

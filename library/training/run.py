@@ -11,17 +11,17 @@ from library.data.batching.captions import RewriteCaption
 from library.files import tidy
 from library.hub import fetch_state
 from library.model.files.facts import check_flags, inspect
-from library.model.light_imports import without_quantizers
 from library.options.declare import Script
 from library.options.rules.check import check
-from library.training.checkpointer import names_of
-from library.training.dry_run import examine
-from library.training.inputs import ALL_FORMS, Inputs, gather, tell
-from library.training.old_state import OldState
-from library.training.preview import preview, tell_report
-from library.training.samples import Samples
-from library.training.saved_state import SavedState, read_state
-from library.training.tracker_settings import tracker_settings
+from library.training.light_imports import without_quantizers
+from library.training.logs.tracker_settings import tracker_settings
+from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
+from library.training.report.dry_run import examine
+from library.training.report.preview import preview, tell_report
+from library.training.samples.samples import Samples
+from library.training.saving.checkpointer import names_of
+from library.training.states.accelerate_state import OldState
+from library.training.states.saved_state import SavedState, read_state
 
 MakeMethod = Callable[[Any], Any]  # options -> library.method.Method; called when the run is known to be possible
 

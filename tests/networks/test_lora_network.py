@@ -8,8 +8,9 @@ from torch import nn
 
 from library.errors import UserError
 from library.lora.layers import Dropouts, LoRALayer, Target
+from library.lora.network import LoRANetwork
 from library.lora.settings import Rank
-from networks.lora import LoRANetwork, create_network, create_network_from_weights
+from networks.lora import create_network, create_network_from_weights
 from tests.networks.models import randomize, run_text_encoder, run_unet, tiny_text_encoder, tiny_unet
 
 MODULES = {

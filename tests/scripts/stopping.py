@@ -8,8 +8,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from library.training import loop
 from library.training.events import RunEvents
+from library.training.step import loop
 from tests.scripts.starting import start
 
 Main = Callable[[Sequence[str]], None]

@@ -12,7 +12,7 @@ import pytest
 import train_network
 from library.data.pixels import images as pixels
 from library.data.pixels.latent_files import read_binding
-from library.training import text_cache
+from library.training.caches import text_cache
 from tests.data.material import photo
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.scripts.starting import dataset, start

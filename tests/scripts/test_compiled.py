@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.training.event_log import read_events
+from library.training.logs.event_log import read_events
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import start
 from tests.scripts.test_exact_resume import QUICK, ROWS, SCRIPTS, options

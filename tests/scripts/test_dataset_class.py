@@ -27,8 +27,8 @@ from library.model.text.tokenizer import ClipTokenizer
 from library.options.declare import values_of
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
-from library.training.inputs import planned_own
-from library.training.own_data import OwnData, open_own
+from library.training.planning.custom_dataset import OwnData, open_own
+from library.training.planning.inputs import planned_own
 from tests.scripts.running import kept, largest_difference, run_in_process, tensors_equal
 from tools import cache_latents
 

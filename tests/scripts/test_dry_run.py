@@ -16,7 +16,7 @@ import fine_tune
 import train_network
 import train_textual_inversion
 from library.data.inspection.draw_preview import Draws
-from library.training import preview, report_page
+from library.training.report import preview, report_page
 from tests.scripts.faulty_dataset import EXPECTED, IMAGES, picture, write_faulty_dataset
 from tests.scripts.starting import dataset, start
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 import train_network
 from library import files
 from library.lora import files as lora_files
-from library.training import state_files
-from library.training.saved_state import read_state
+from library.training.states import state_files
+from library.training.states.saved_state import read_state
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -85,7 +85,7 @@ def fill(folder: Path, leave: int) -> Path:
 def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, capsys, monkeypatch) -> None:
     """As if others had taken the room just after it was looked at."""
     made = options(small_disk / "out", on_full_disk="continue", save_every_n_steps=2)
-    monkeypatch.setattr("library.training.full_disk.MARGIN", -(1 << 30))
+    monkeypatch.setattr("library.training.saving.full_disk.MARGIN", -(1 << 30))
     other = small_disk / "other"
     with before_update(3, lambda: fill(small_disk, 100_000)), before_update(5, lambda: other.unlink()):
         assert start(train_network.main, **made) == 0
@@ -142,7 +142,7 @@ def test_the_last_save_waits_for_room_and_loses_nothing(options, small_disk: Pat
         if len(waits) == 2:
             (small_disk / "other").unlink()
 
-    monkeypatch.setattr("library.training.full_disk.sleep", somebody_makes_room)
+    monkeypatch.setattr("library.training.saving.full_disk.sleep", somebody_makes_room)
     made = options(small_disk / "out", save_every_n_steps=None, full_disk_wait=5)
     with before_update(5, lambda: fill(small_disk, 100_000)):
         assert start(train_network.main, **made) == 0

@@ -16,8 +16,9 @@ from safetensors.torch import load_file
 import train_network
 from library.data.loading.dataset import TrainingDataset
 from library.model.bundle import StableDiffusion
-from library.training import events, keeping
-from library.training.saved_state import read_own
+from library.training import events
+from library.training.saving import run_saves
+from library.training.states.saved_state import read_own
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -178,7 +179,7 @@ def test_sigterm_while_loading_sampling_or_saving_ends_within_an_update(options,
         # during a step: test_wishes.py and test_resume.py
         ("loading", (TrainingDataset, "__getitem__", raise_once(3))),
         ("sampling", (events.RunEvents, "_drawn", raise_once(3))),
-        ("saving a state", (keeping, "write_state", raise_once())),
+        ("saving a state", (run_saves, "write_state", raise_once())),
     ):
         made = options(moment, **kept)
         capsys.readouterr()

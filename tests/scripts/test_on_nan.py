@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 import train_network
 from library.methods.network import NetworkMethod
-from library.training import guard
-from library.training.task import DiffusionTask
+from library.training.step import guard
+from library.training.step.task import DiffusionTask
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start

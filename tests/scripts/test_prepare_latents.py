@@ -18,7 +18,7 @@ from finetune import prepare_buckets_latents
 from library.data.pixels import latent_build
 from library.model.bundle import moments
 from library.model.load import load_vae
-from library.training import latents
+from library.training.caches import latents
 from tests.data.material import photo
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.scripts.starting import start

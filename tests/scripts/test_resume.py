@@ -18,9 +18,9 @@ import pytest
 import train_db
 import train_network
 import train_textual_inversion
-from library.training import loop
-from library.training.event_log import read_events
-from library.training.saved_state import read_own
+from library.training.logs.event_log import read_events
+from library.training.states.saved_state import read_own
+from library.training.step import loop
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -267,7 +267,7 @@ def test_signals_to_all_processes_at_any_moment_end_the_run_so_that_it_can_go_on
 
 
 def test_a_second_signal_ends_at_once(lora, monkeypatch) -> None:
-    monkeypatch.setattr("library.training.stop.GRACE", -1.0)
+    monkeypatch.setattr("library.training.step.stop_signals.GRACE", -1.0)
     real = loop._accumulate
 
     def accumulate(*arguments):

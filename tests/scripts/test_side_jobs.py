@@ -15,9 +15,10 @@ from safetensors import safe_open
 import train_db
 import train_network
 from library import console
-from library.training import loop, tracker, wandb_log
-from library.training.event_log import EventLog, read_events
-from library.training.stopwatch import Stopwatch
+from library.training.logs import tensorboard_log, wandb_log
+from library.training.logs.event_log import EventLog, read_events
+from library.training.step import loop
+from library.training.step.stopwatch import Stopwatch
 from tests.hub_server import fake_hub, let_in
 from tests.scripts.running import kept, tensors_equal
 from tests.scripts.starting import dataset, start
@@ -74,7 +75,7 @@ def test_side_jobs_that_all_fail_change_not_one_bit_and_are_told(train, everythi
 
     quiet = train("quiet")
     monkeypatch.setattr("library.model.generate.generate", broken)
-    monkeypatch.setattr(tracker, "_event", broken)
+    monkeypatch.setattr(tensorboard_log, "_event", broken)
     monkeypatch.setattr(wandb_log, "_init", broken)
     monkeypatch.setattr("library.hub.DELAYS", (0.0,))
     capsys.readouterr()

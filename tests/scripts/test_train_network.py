@@ -192,7 +192,7 @@ import json, os, sys
 import torch, train_network
 from library.console import run_script
 from library.methods.network import NetworkMethod
-from library.training.task import DiffusionTask
+from library.training.step.task import DiffusionTask
 
 rank, folder, seen = os.environ["RANK"], os.environ["SPY_FOLDER"], []
 forward, after_step = DiffusionTask.forward, NetworkMethod.after_step

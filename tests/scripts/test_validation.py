@@ -12,7 +12,7 @@ import train_network
 import train_textual_inversion
 from examples.quickstart import MODEL
 from examples.subject import write_subject
-from library.training.validation import Validation
+from library.training.validation.measure import Validation
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.test_resume import names, stop_after

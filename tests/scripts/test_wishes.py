@@ -11,7 +11,7 @@ import pytest
 
 import train_network
 from library.data.loading.dataset import TrainingDataset
-from library.training.saved_state import read_own
+from library.training.states.saved_state import read_own
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start

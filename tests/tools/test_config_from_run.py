@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from library.options.declare import options_of, values_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.parse import parse
-from library.training.manifest import options_with_origins
+from library.training.saving.manifest import options_with_origins
 from tests.scripts.running import run_in_process
 from tools import config_from_run
 

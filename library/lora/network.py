@@ -1,0 +1,298 @@
+"""The network of low-rank layers: made anew or from a file, applied to a model, trained, saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from library.console import log
+from library.errors import UserError
+from library.lora.blocks import block_index, block_label
+from library.lora.files import group_by_module, read_weights, refuse_convolutions, refuse_misfits, refuse_unknown, write_weights
+from library.lora.layers import (
+    TEXT_ENCODER_PREFIX,
+    UNET_PREFIX,
+    Dropouts,
+    LoRALayer,
+    Target,
+    delta_norm,
+    delta_weight,
+    model_targets,
+)
+from library.lora.settings import Rank, read_file_settings, read_settings
+
+MakeLayer = Callable[[nn.Module, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
+
+
+def new_network(
+    make_layer: MakeLayer,
+    multiplier: float,
+    network_dim: int | None,
+    network_alpha: float | None,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    neuron_dropout: float | None,
+    args: Mapping[str, object],
+) -> LoRANetwork:
+    """As `create_network`, with layers of another kind, for the network modules that train them otherwise."""
+    settings = read_settings(network_dim, network_alpha, neuron_dropout, args)
+    targets = model_targets(text_encoder, unet)
+    ranks: dict[str, Rank] = {}
+    for key, target in targets.items():
+        rank = settings.unet_rank(target) if key.startswith(UNET_PREFIX) else settings.text_encoder
+        if rank is not None:
+            ranks[key] = rank
+    if not ranks:
+        raise UserError("--network_args: every block has rank 0 or learning rate weight 0, so there is nothing to train; raise some")
+    return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights, make_layer)
+
+
+def network_from_weights(
+    make_layer: MakeLayer,
+    multiplier: float,
+    file: str | Path | None,
+    text_encoder: nn.Module | None,
+    unet: nn.Module | None,
+    weights_sd: Mapping[str, Tensor] | None,
+    for_inference: bool,
+    args: Mapping[str, object],
+) -> tuple[LoRANetwork, dict[str, Tensor]]:
+    """As `create_network_from_weights`, with layers of another kind."""
+    args = dict(args)
+    weights = dict(weights_sd) if weights_sd is not None else read_weights(_given(file))
+    source = f"LoRA file {file}" if file is not None else "LoRA weights"
+    modules = group_by_module(weights, source)
+    neuron_dropout = args.pop("neuron_dropout", None)
+    lr_weights, dropouts = (None, Dropouts()) if for_inference else read_file_settings(neuron_dropout, args)
+    targets = model_targets(text_encoder, unet)
+    refuse_unknown([key for key in modules if key not in targets], weights, source)
+    ranks = {
+        key: Rank(modules[key].rank, modules[key].alpha)
+        for key, target in targets.items()
+        if key in modules and not (lr_weights and _weight_of(target, lr_weights) == 0)
+    }
+    network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights, make_layer)
+    network.load_tensors(weights, source)
+    return network.eval() if for_inference else network, weights
+
+
+class LoRANetwork(nn.Module):
+    """LoRA layers under their file keys: `state_dict()` is the file's content. It holds no part of the base model."""
+
+    def __init__(
+        self,
+        targets: Mapping[str, Target],
+        ranks: Mapping[str, Rank],
+        multiplier: float = 1.0,
+        dropouts: Dropouts | None = None,
+        lr_weights: tuple[float, ...] | None = None,
+        make_layer: MakeLayer = LoRALayer,
+    ) -> None:
+        """`targets`: all modules of the model that LoRA can patch; `ranks`: those that it does patch; `lr_weights`: 25 factors."""
+        super().__init__()
+        for key, rank in ranks.items():
+            self.add_module(key, make_layer(targets[key].module, rank.dim, rank.alpha, multiplier, dropouts))
+        self._paths = {key: target.path for key, target in targets.items()}
+        self._extended = frozenset(key for key, target in targets.items() if target.extended)
+        self._outside = frozenset(key for key, target in targets.items() if target.outside)
+        self._patches_convolutions = not self._extended.isdisjoint(ranks)  # also where a part of it is not applied
+        self.multiplier = multiplier
+        self.lora_dim = _one({rank.dim for rank in ranks.values()})  # for the file's metadata; None where ranks differ
+        self.alpha = _one({rank.alpha for rank in ranks.values()})
+        self._lr_weights = lr_weights
+        self._frozen: frozenset[str] = frozenset()
+        of_unet = sum(key.startswith(UNET_PREFIX) for key in ranks)
+        log.info("LoRA: %d modules in the U-Net, %d in the text encoder", of_unet, len(ranks) - of_unet)
+
+    def layers(self, prefix: str = "") -> dict[str, LoRALayer]:
+        """The layers whose keys begin with `prefix`, by key."""
+        return {key: layer for key, layer in self.named_children() if key.startswith(prefix)}
+
+    # Attaching
+
+    def apply_to(
+        self, text_encoder: nn.Module | None, unet: nn.Module | None, apply_text_encoder: bool = True, apply_unet: bool = True
+    ) -> None:
+        """Patch the models. Layers of a part that is not applied leave the network. May be repeated, also with other models."""
+        for applied, prefix in ((apply_text_encoder, TEXT_ENCODER_PREFIX), (apply_unet, UNET_PREFIX)):
+            for key in () if applied else self.layers(prefix):
+                self.get_submodule(key).detach()
+                delattr(self, key)
+        targets = model_targets(text_encoder if apply_text_encoder else None, unet if apply_unet else None)
+        for key, layer in self.layers().items():
+            layer.attach(targets[key].module)
+
+    def restore(self) -> None:
+        """Take the layers out of the models again; `apply_to` puts them back."""
+        for layer in self.layers().values():
+            layer.detach()
+
+    def set_multiplier(self, multiplier: float) -> None:
+        """How strongly the layers act; 0 gives the base model's output."""
+        self.multiplier = multiplier
+        for layer in self.layers().values():
+            layer.multiplier = multiplier
+
+    def is_mergeable(self) -> bool:
+        """Whether `merge_to` gives the same model as `apply_to`: yes, LoRA is a sum of weights."""
+        return True
+
+    @torch.no_grad()
+    def merge_to(
+        self,
+        text_encoder: nn.Module | None,
+        unet: nn.Module | None,
+        weights_sd: Mapping[str, Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        """W ← W + multiplier · alpha/rank · up·down in the models, computed in float32 on `device`, kept in `dtype`.
+
+        With `weights_sd` from these, otherwise from the network's own. None: on the weight's device, in its dtype.
+        """
+        modules = group_by_module(self.state_dict() if weights_sd is None else weights_sd, "LoRA weights")
+        targets = model_targets(text_encoder, unet)
+        refuse_unknown([key for key in modules if key not in targets], modules, "LoRA weights")
+        for key, module in modules.items():
+            weight = targets[key].module.weight
+            down, up = (tensor.to(device or weight.device) for tensor in (module.down, module.up))
+            delta = delta_weight(down, up, self.multiplier * module.alpha / module.rank)
+            merged = weight.to(delta.device).float() + delta
+            weight.data = merged.to(device=weight.device, dtype=dtype or weight.dtype)
+
+    # Training
+
+    def prepare_optimizer_params(
+        self, text_encoder_lr: float | None, unet_lr: float | None, default_lr: float | None
+    ) -> list[dict[str, object]]:
+        """Parameter groups with "params", "lr" (absent where no rate is known) and "name", a label for logs.
+
+        A part without a rate of its own has `default_lr`; one whose rate is 0 has no group and is frozen. With block learning
+        rates the U-Net has one group a block: `unet_IN04`, `unet_MID`, `unet_OUT11`.
+        """
+        groups = [
+            *self._groups("textencoder", TEXT_ENCODER_PREFIX, default_lr if text_encoder_lr is None else text_encoder_lr),
+            *self._groups("unet", UNET_PREFIX, default_lr if unet_lr is None else unet_lr),
+        ]
+        trained = {id(parameter) for group in groups for parameter in group["params"]}
+        self._frozen = frozenset(name for name, parameter in self.named_parameters() if id(parameter) not in trained)
+        self._freeze()
+        if not groups:
+            raise UserError("--learning_rate, --unet_lr, --text_encoder_lr: all rates are 0, so nothing would be trained; raise one")
+        return groups
+
+    def _groups(self, label: str, prefix: str, lr: float | None) -> Iterator[dict[str, object]]:
+        layers = self.layers(prefix)
+        if lr == 0 or not layers:
+            return
+        if self._lr_weights is None or prefix != UNET_PREFIX:
+            yield _group(label, layers, lr)
+            return
+        if lr is None:
+            raise UserError("--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to weight; set --unet_lr")
+        blocks: dict[int, dict[str, LoRALayer]] = {}
+        outside: dict[str, LoRALayer] = {}
+        for key, layer in layers.items():
+            place = outside if key in self._outside else blocks.setdefault(block_index(self._paths[key]), {})
+            place[key] = layer
+        for index in sorted(blocks):
+            yield _group(f"{label}_{block_label(index)}", blocks[index], lr * self._lr_weights[index])
+        if outside:
+            yield _group(f"{label}_outside_blocks", outside, lr)
+
+    def _freeze(self) -> None:
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name not in self._frozen)
+
+    def prepare_grad_etc(self, text_encoder: nn.Module | None, unet: nn.Module | None) -> None:
+        """Let gradients flow to all layers but those whose learning rate is 0."""
+        self._freeze()
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Nothing to do: the layers run inside the base model's checkpointed blocks."""
+
+    def on_epoch_start(self, text_encoder: nn.Module | None, unet: nn.Module | None) -> None:
+        """Let the dropouts act."""
+        self.train()
+
+    def get_trainable_params(self) -> list[nn.Parameter]:
+        """What the optimizer trains and the gradient clipping counts."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    @torch.no_grad()
+    def apply_max_norm_regularization(self, max_norm: float, device: torch.device | str | None = None) -> tuple[int, float, float]:
+        """Scale every layer whose n = ‖alpha/rank · up·down‖ exceeds `max_norm` down to it, up and down by √(max_norm / n) each
+        (or up alone by max_norm / n, where down is not trained).
+
+        Returns how many were scaled, and the mean and the largest n afterwards. One wait for the device, whatever the number.
+        """
+        layers = list(self.layers().values())
+        norms = torch.stack([layer.scale * delta_norm(layer.lora_down.weight, layer.lora_up.weight) for layer in layers])
+        ratios = (max_norm / norms.clamp(min=1e-12)).clamp(max=1.0)
+        for layer, ratio, root in zip(layers, ratios.unbind(), ratios.sqrt().unbind(), strict=True):
+            trained = layer.trained()
+            for weight in trained:
+                weight.mul_(root if len(trained) == 2 else ratio)
+        after = norms * ratios
+        scaled, mean, largest = torch.stack([(ratios < 1).sum().float(), after.mean(), after.max()]).tolist()
+        return int(scaled), mean, largest
+
+    # Files
+
+    def load_weights(self, file: str | Path) -> str:
+        """Take over a LoRA file's weights and alphas; returns a sentence on what was loaded. UserError where it does not fit."""
+        return self.load_tensors(read_weights(file), f"LoRA file {file}")
+
+    def load_tensors(self, weights: Mapping[str, Tensor], source: str) -> str:
+        """As `load_weights`, from tensors; `source` names them in messages.
+
+        Modules of the file for parts or blocks that are not trained are left out with a warning, modules that the file lacks
+        keep their start.
+        """
+        modules = group_by_module(weights, source)
+        refuse_unknown([key for key in modules if key not in self._paths], weights, source)
+        layers = self.layers()
+        if not self._patches_convolutions:
+            refuse_convolutions([key for key in modules if key in self._extended], source)
+        shapes = {key: (layer.lora_down.weight.shape, layer.lora_up.weight.shape) for key, layer in layers.items()}
+        fitting = {key: module for key, module in modules.items() if key in layers}
+        refuse_misfits(fitting, shapes, source)
+        if not fitting:
+            raise UserError(f"{source}: none of its {len(modules)} modules is trained with these options")
+        if len(fitting) < len(modules):
+            log.warning("%s: %d of its %d modules are left out; they are not trained", source, len(modules) - len(fitting), len(modules))
+        with torch.no_grad():
+            for key, module in fitting.items():
+                layer = layers[key]
+                tensors = {"lora_down.weight": module.down, "lora_up.weight": module.up, "alpha": torch.tensor(module.alpha)}
+                layer.load_state_dict(tensors)
+        return f"{source}: {len(fitting)} of {len(layers)} modules loaded"
+
+    def save_weights(self, file: str | Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
+        """Write the network as `.safetensors`, `.pt` or `.ckpt`, in `dtype` (None: as trained)."""
+        weights = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in self.state_dict().items()}
+        write_weights(file, weights, metadata)
+
+
+def _weight_of(target: Target, lr_weights: tuple[float, ...]) -> float:
+    """The factor of the learning rate of the target's block; 1 where it is in none of the U-Net's."""
+    in_block = target.key.startswith(UNET_PREFIX) and not target.outside
+    return lr_weights[block_index(target.path)] if in_block else 1.0
+
+
+def _one(values: set) -> object:
+    return next(iter(values)) if len(values) == 1 else None
+
+
+def _group(name: str, layers: Mapping[str, LoRALayer], lr: float | None) -> dict[str, object]:
+    group: dict[str, object] = {"params": [parameter for layer in layers.values() for parameter in layer.trained()], "name": name}
+    return group if lr is None else {**group, "lr": lr}
+
+
+def _given(file: str | Path | None) -> str | Path:
+    if file is None:
+        raise UserError("--dim_from_weights: needs the LoRA file whose sizes are taken; set --network_weights")
+    return file

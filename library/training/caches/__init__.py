@@ -1,0 +1,1 @@
+"""Latents and text encoder outputs that are made once and kept."""

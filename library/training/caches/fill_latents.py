@@ -1,0 +1,67 @@
+"""Fills the disk cache of latents for a dataset before a run, or empties it, as tools/cache_latents.py does."""
+
+from __future__ import annotations
+
+from accelerate import Accelerator
+
+from library.console import log
+from library.data.batching.buckets import fill
+from library.data.config.blueprint import check_caching
+from library.data.pixels.latent_build import look
+from library.data.pixels.latent_files import cache_file
+from library.data.pixels.latent_plan import CacheRules, remove_files, tell
+from library.data.scan.records import left_out, scan
+from library.errors import UserError
+from library.options.declare import values_of
+from library.options.tool_groups.latents import CacheLatents
+from library.partial_faults import Faults
+from library.training.caches.latents import exchange, make, vae_in
+from library.training.caches.prepare_latents import in_open_folders
+from library.training.planning.inputs import blueprint_of
+from library.training.precision import check_device
+from library.words import counted
+
+
+def fill_cache(options: CacheLatents) -> None:
+    """Make what `--cache_latents_to_disk` would make for these images, or with --remove delete it.
+
+    Raises PartlyDone, all the rest made, with a line for each image that cannot be read (unless --skip_bad_images leaves them out) and
+    each folder that cannot be written to, and UserError for other faults of the data.
+    """
+    values = values_of(options)
+    if values["dataset_class"] is not None:
+        raise UserError("--dataset_class: a class gives its batches itself, there are no images to make latents of; leave it out")
+    if all(values.get(source) is None for source in ("dataset_config", "train_data_dir", "in_json")):
+        raise UserError("--dataset_config or --train_data_dir is missing: one of them has to name the training images")
+    model = values["vae"] or values["pretrained_model_name_or_path"]
+    if model is None and not values["remove"]:
+        raise UserError("--pretrained_model_name_or_path is missing: the model of the training run, whose VAE makes the latents")
+    blueprint = blueprint_of(options)
+    if faults := check_caching(blueprint):
+        raise UserError(*faults)
+    found, faults, skips = scan(blueprint, skip_unreadable=True), Faults(), values["skip_bad_images"]
+    data = fill(found)
+    told_at_the_end = set() if skips or values["remove"] else {str(left_out(line)) for line in found.unreadable}
+    for finding in data.findings:
+        if finding not in told_at_the_end:
+            log.warning(finding)
+    if values["remove"]:
+        log.info("latents of %s deleted", counted(remove_files(data), "image"))
+        return
+    accelerator = Accelerator()
+    check_device(values["mixed_precision"], accelerator.device)
+    vae, fingerprint, precision = vae_in(model, values["mixed_precision"], "--vae" if values["vae"] else "--pretrained_model_name_or_path")
+    rules = CacheRules(fingerprint, precision, values["cache_latents_kind"] == "distribution", cache_file)
+    source = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
+    tell(source.verdicts.values())
+    source, _ = in_open_folders(source, faults)
+    cache = make(source, values["vae_batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
+    bad = [*(f"image {line}; remove or replace it" for line in found.unreadable), *cache.unreadable]
+    for line in cache.unreadable if skips else bad:
+        (log.warning if skips else faults.add)(line)
+    if cache.in_memory:
+        raise UserError("--dataset_config: not all latents could be written, see above; make room and start again, what is done is kept")
+    ready = sum(work.file is not None and work.file.is_file() for work in source.works)
+    told = f"latents of {counted(ready, 'image')} are ready for --cache_latents_to_disk"
+    faults.raise_if_any(told, ready)
+    log.info(told)

@@ -1,0 +1,123 @@
+"""The latents of a run: found in files or made once, as the options ask; the VAE is on the device only for that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from library.console import log, progress
+from library.data.batching.buckets import FilledData
+from library.data.config.blueprint import check_caching
+from library.data.loading.loader import worker_count
+from library.data.pixels.latent_build import LatentSource, build, look
+from library.data.pixels.latent_cache import LatentCache
+from library.data.pixels.latent_files import cache_file
+from library.data.pixels.latent_plan import NEW, CacheRules, tell
+from library.errors import UserError
+from library.files import is_image
+from library.model.bundle import moments
+from library.model.files.fingerprint import encoder_fingerprint
+from library.model.load import check_vae, load_vae
+from library.options.groups.data import DataOptions
+from library.training.planning.source import Source
+from library.training.precision import frozen_dtype
+
+
+def latents_of(source: Source, options: DataOptions, vae: Any, weights: str, accelerator: Accelerator) -> LatentCache | None:
+    """The latents of the source's images as the options ask, found or made; None where batches are encoded as they come, or bring latents.
+
+    `weights` is the file or id that `vae` was loaded from; the VAE is on the device afterwards only where batches need it.
+    """
+    data = source.cacheable()
+    if data is not None:
+        return latent_cache(options, data, vae, weights, accelerator)
+    vae.to("cpu" if source.are_latents else accelerator.device)
+    return None
+
+
+def latent_cache(options: DataOptions, data: FilledData, vae: Any, source: str, accelerator: Accelerator) -> LatentCache | None:
+    """The cache of `--cache_latents` or `--cache_latents_to_disk`, or of latents that prepare_buckets_latents.py has made of all images;
+    None where images are decoded and encoded as they are drawn, with the VAE on the device.
+
+    `source` is the file or id that `vae` was loaded from. Raises UserError for images that are gone and whose latents cannot be used.
+    """
+    wanted = options.cache_latents or options.cache_latents_to_disk
+    gone = [str(record.path) for record in data.records if not is_image(record.path)]
+    faults = check_caching(data.blueprint)
+    if gone and faults:
+        raise UserError(*(f"{fault}; {gone[0]} has latents but no image" for fault in faults))
+    if wanted or (not faults and any(record.train_resolution for record in data.records)):
+        rules = CacheRules(
+            # of the weights as they are in the file, not as this run's precision rounds them
+            encoder_fingerprint(vae if vae.dtype == torch.float32 else load_vae(source, torch.float32)),
+            _precision(vae),
+            options.cache_latents_kind == "distribution",
+            cache_file if options.cache_latents_to_disk else None,
+        )
+        found = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
+        if any(verdict != NEW for verdict in found.verdicts.values()):
+            tell(found.verdicts.values())
+        if wanted or _complete(found):
+            return make(found, options.vae_batch_size, options.max_data_loader_n_workers, vae, accelerator)
+    vae.to(accelerator.device)
+    return None
+
+
+def _complete(found: LatentSource) -> bool:
+    """Whether all images have prepared latents that fit; tells where only some have."""
+    if not found.missing:
+        return True
+    if lost := found.without_image():
+        raise UserError(*lost)
+    if any(verdict != NEW for verdict in found.verdicts.values()):
+        log.warning(
+            "latents made beforehand are not used, since not all images have them: all images are decoded as they are drawn; "
+            "run finetune/prepare_buckets_latents.py again, or add --cache_latents"
+        )
+    return False
+
+
+def make(found: LatentSource, batch_size: int, threads: int | None, vae: Any, accelerator: Accelerator) -> LatentCache:
+    """Encode on the accelerator's device what was not found; the VAE is on the CPU afterwards."""
+    if found.missing:
+        vae.to(accelerator.device)
+    cache = build(
+        found,
+        lambda images: moments(vae, images.to(accelerator.device)),
+        batch_size,
+        max(1, worker_count(threads)),
+        progress=partial(progress, label="caching latents", unit="image"),
+        process=accelerator.process_index,
+        processes=accelerator.num_processes,
+        gather=exchange(accelerator),
+    )
+    vae.to("cpu")
+    return cache
+
+
+def exchange(accelerator: Accelerator) -> Callable[[Any], list[Any]] | None:
+    """How processes hand each other their parts; None where there is one only."""
+    return (lambda part: gather_object([part])) if accelerator.num_processes > 1 else None
+
+
+def vae_in(source: str, mixed_precision: str, option: str) -> tuple[Any, str, str]:
+    """The VAE of a model or VAE in the precision asked for, the fingerprint of its encoder, and the name of that precision."""
+    vae = load_vae(source, torch.float32, option)
+    check_vae(vae, f"{option} {source}")
+    fingerprint = encoder_fingerprint(vae)
+    dtype = frozen_dtype(mixed_precision)
+    return vae if dtype == torch.float32 else load_vae(source, dtype, option), fingerprint, _name(dtype)
+
+
+def _precision(vae: Any) -> str:
+    """What the encoder computes in, which latents are bound to: in tiles they are slightly others."""
+    return _name(vae.dtype) + (" in tiles" if getattr(vae, "use_tiling", False) else "")
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

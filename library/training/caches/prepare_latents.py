@@ -1,0 +1,177 @@
+"""Latents made for a metadata file before fine_tune.py trains on it, as finetune/prepare_buckets_latents.py does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from library.console import log
+from library.data.batching.buckets import FilledData, fill
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, Size, SubsetOptions
+from library.data.config.build import command_line_values, dataset_options
+from library.data.pixels.latent_build import LatentSource, look
+from library.data.pixels.latent_files import cache_file, moments_arrays, read_binding, read_latents, write_latents
+from library.data.pixels.latent_plan import NEW, CacheRules, tell
+from library.data.scan.image_headers import Unreadable, read_header
+from library.data.scan.latent_headers import mirror_file, prepared_file
+from library.data.scan.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
+from library.data.scan.records import ImageRecord, Scan
+from library.errors import UserError
+from library.files import list_images
+from library.options.declare import values_of
+from library.options.tool_groups.latents import PrepareBucketsLatents
+from library.partial_faults import Faults, in_writable_folders
+from library.training.caches.latents import make, vae_in
+from library.training.precision import check_device
+from library.words import counted, named
+
+
+def prepare(options: PrepareBucketsLatents) -> None:
+    """Write `.npz` files beside the images that the metadata names, and the metadata with each one's train_resolution.
+
+    Raises PartlyDone, all the rest written, with a line for each image that cannot be read and each folder that cannot be written to, and
+    UserError for what stops it: sizes that do not fit, no image found, a full disk.
+    """
+    values = values_of(options)
+    sizes = _sizes(values)
+    folder = values["train_data_dir"]
+    table = read_metadata_file(values["in_json"], "in_json")
+    images = _images(table, values)
+    faults = Faults()
+    data = _filled(folder, images.values(), sizes, values["flip_aug"], faults)
+    accelerator = Accelerator()
+    check_device(values["mixed_precision"], accelerator.device)
+    vae, fingerprint, precision = vae_in(values["model_name_or_path"], values["mixed_precision"], "model_name_or_path")
+    source = look(data, CacheRules(fingerprint, precision, file_of=_file_of(folder, values["recursive"])))
+    if values["skip_existing"]:
+        tell(source.verdicts.values())
+    else:
+        source = replace(source, verdicts=dict.fromkeys(source.verdicts, NEW))
+    source, closed = in_open_folders(source, faults)
+    cache = make(source, values["batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
+    if cache.in_memory:
+        raise UserError(
+            f"train_data_dir: not all latents could be written into {folder}, so {values['out_json']} is not written either; make room and "
+            "start again with --skip_existing, which keeps those that are done"
+        )
+    _write_mirrors(source)
+    placed = enumerate(zip(data.records, data.placements, strict=True))
+    done = {record.path: place.bucket for index, (record, place) in placed if cache.has(index) and source.of_record[index] not in closed}
+    for line in cache.unreadable:
+        faults.add(line)
+    if not done:
+        faults.raise_if_any("", 0)
+    table |= {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
+    write_metadata_file(values["out_json"], table, "out_json")
+    _tell_buckets(data, done)
+    told = f"{values['out_json']}, with the train_resolution of {counted(len(done), 'image')}"
+    faults.raise_if_any(told, len(done))
+    log.info("result: %s", told)
+
+
+def _sizes(values: Mapping[str, Any]) -> DatasetOptions:
+    names = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
+    given = {"resolution": values["max_resolution"], "enable_bucket": True} | {name: values[name] for name in names}
+    converted, faults = command_line_values(given)
+    sizes, more = (None, []) if faults else dataset_options(converted, "--max_resolution")
+    if sizes is None:
+        raise UserError(*(line.replace("--resolution", "--max_resolution") for line in (*faults, *more)))
+    return sizes
+
+
+def _images(table: Metadata, values: Mapping[str, Any]) -> dict[str, Path]:
+    """The image of each entry that names one in the folder; of a.jpg and a.png the first by name, where the entry does not say which."""
+    folder, in_json, full_path = values["train_data_dir"], values["in_json"], values["full_path"]
+    listed = list_images(folder, values["recursive"])
+    keys = Keys(folder, listed, table, full_path)
+    images = {key: image for image in listed if (key := keys.of(image)) in table}
+    for image in () if full_path else listed:
+        key = image.relative_to(folder).with_suffix("").as_posix()
+        if key in table:
+            images.setdefault(key, image)
+    if not images:
+        wording = "full paths; if they are not, leave out --full_path" if full_path else "relative to it; if they are not, add --full_path"
+        below = "" if values["recursive"] else ", and --recursive for images in the folders inside it"
+        raise UserError(f"in_json: {in_json} names no image in {folder}: its keys have to be {wording}{below}")
+    used = set(images.values())
+    left = [path.name for path in listed if path not in used]
+    if left:
+        log.warning("%s without an entry in %s, left out: %s", counted(len(left), "image"), in_json, named(left))
+    return images
+
+
+def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: bool, faults: Faults) -> FilledData:
+    """The images in their buckets, with a fault for each that cannot be read."""
+    subset = SubsetOptions(image_dir=folder, flip_aug=flip, place="train_data_dir")
+    records = []
+    for path in dict.fromkeys(images):
+        try:
+            size = read_header(path).size
+        except Unreadable as fault:
+            faults.add(f"image {path}: {fault}; remove or replace it")
+            continue
+        records.append(ImageRecord(path, size, "", subset, 0, path.relative_to(folder).as_posix()))
+    if not records:
+        faults.raise_if_any("", 0)
+    data = fill(Scan(DatasetBlueprint((DatasetSpec(sizes, (subset,)),)), tuple(records), ()))
+    for finding in data.findings:
+        log.warning(finding)
+    return data
+
+
+def in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource, set[int]]:
+    """The source without the works that have to be written into a folder that may not be written to, and the numbers of those."""
+    images = {number: source.filled.records[source.works[number].record].path for number in source.missing}
+    writable = set(in_writable_folders(images.values(), faults))
+    closed = {number for number, image in images.items() if image not in writable}
+    return replace(source, verdicts={number: verdict for number, verdict in source.verdicts.items() if number not in closed}), closed
+
+
+def _file_of(folder: Path, recursive: bool) -> Callable[[Path, Size], Path]:
+    """`a.npz` for a.png, as readers of that layout expect; where there is an a.jpg too, a name that tells them apart."""
+    alike = Counter(path.with_suffix("") for path in list_images(folder, recursive))
+
+    def file_of(image: Path, bucket: Size) -> Path:
+        return prepared_file(image) if alike[image.with_suffix("")] < 2 else cache_file(image, bucket)
+
+    twins = sorted({path.name for path in alike if alike[path] > 1})
+    if twins:
+        log.warning(
+            "%s shared by images of different endings (%s): their latents get names that only this suite reads; rename one of each pair "
+            "for other programs",
+            counted(len(twins), "name"),
+            named(twins),
+        )
+    return file_of
+
+
+def _write_mirrors(source: LatentSource) -> None:
+    """`a_flip.npz` beside each `a.npz` that holds a mirror image, for programs that look for it there."""
+    for work in source.works:
+        file = work.file
+        if not work.flip or file is None or file != prepared_file(source.filled.records[work.record].path) or not file.is_file():
+            continue
+        mirror, binding = mirror_file(file), read_binding(file)
+        if binding is not None and (not mirror.is_file() or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
+            size = source.filled.records[work.record].size
+            arrays = moments_arrays(read_latents(file, mirrored=True), None, size, work.placement)
+            try:
+                write_latents(mirror, arrays, replace(binding, flip=False))
+            except OSError as fault:
+                raise UserError(f"train_data_dir: {mirror}: cannot be written ({fault.strerror}); make room and start again") from None
+
+
+def _tell_buckets(data: FilledData, done: Mapping[Path, Size]) -> None:
+    """How many images each bucket has, and how far their shapes are from its own."""
+    counts = Counter(done.values())
+    for number, (size, count) in enumerate(sorted(counts.items())):
+        log.info("bucket %d: %d×%d: %s", number, *size, counted(count, "image"))
+    errors = [
+        abs(record.size[0] / record.size[1] - done[record.path][0] / done[record.path][1]) for record in data.records if record.path in done
+    ]
+    log.info("mean difference of aspect ratio between images and buckets: %.4f", sum(errors) / max(len(errors), 1))

@@ -1,0 +1,102 @@
+"""What a text encoder that is not trained makes of captions: each distinct one is encoded once, within a bound on memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from library.console import log
+from library.data.config.blueprint import SubsetOptions
+from library.errors import UserError
+from library.method import Method
+from library.training.planning.inputs import Inputs
+
+LIMIT = 1 << 30  # bytes; a caption of 75 tokens takes 0.23 MiB (v1) or 0.30 MiB (v2) in float32
+Encode = Callable[[Tensor, Tensor | None], Tensor]  # ids [1,N,T], weights [1,N,T] or None -> context [1,T',D]
+
+
+class TextCache:
+    """Reads each caption of a batch by itself, so that its context does not depend on its companions, nor on whether it is kept.
+
+    `limit` bytes of contexts are kept in main memory, those longest unused go first; 0 keeps nothing.
+    """
+
+    def __init__(self, encode: Encode, limit: int = LIMIT) -> None:
+        self._encode, self._limit = encode, limit
+        self._kept: OrderedDict[tuple[str, tuple[int, ...]], Tensor] = OrderedDict()
+        self.bytes = 0
+
+    def __call__(self, captions: Sequence[str], input_ids: Tensor, token_weights: Tensor | None = None) -> Tensor:
+        """Captions with their ids [B,N,T] and weights [B,N,T] on any device -> contexts [B,T',D] there, without gradients.
+
+        Ids and weights have to be a function of the caption and of their shape: the text is looked up, so that no device has to wait.
+        """
+        shown: dict[str, Tensor] = {}
+        for place, caption in enumerate(captions):
+            if caption not in shown:
+                row = slice(place, place + 1)
+                key = (caption, tuple(input_ids.shape[1:]))
+                shown[caption] = self._context(key, input_ids[row], None if token_weights is None else token_weights[row])
+        return torch.cat([shown[caption] for caption in captions])
+
+    def _context(self, key: tuple[str, tuple[int, ...]], input_ids: Tensor, token_weights: Tensor | None) -> Tensor:
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key].to(input_ids.device, non_blocking=True)
+        with torch.no_grad():
+            context = self._encode(input_ids, token_weights)
+        if self._limit >= context.nbytes:
+            # page-locked where a GPU reads it, which else would be waited for at each step
+            self._kept[key] = torch.empty(context.shape, dtype=context.dtype, pin_memory=context.is_cuda).copy_(context)
+            self.bytes += context.nbytes
+            while self.bytes > self._limit:
+                self.bytes -= self._kept.popitem(last=False)[1].nbytes
+        return context
+
+
+def text_cache(mode: str, model: Any, method: Method, inputs: Inputs, clip_skip: int | None) -> TextCache | None:
+    """The reader of captions for as long as the text encoder is not trained, by `--cache_text_encoder_outputs` auto, on or off; None
+    where it is trained to the end, or draws by chance. Raises UserError for `on` where nothing can be kept."""
+    reason = None
+    if method.trains_text_encoder(inputs.plan.updates - 1):
+        reason = "the text encoder is trained"
+    elif _draws(model.text_encoder):
+        reason = "a network works inside the text encoder"
+    if reason:
+        if mode == "on":
+            raise UserError(f"--cache_text_encoder_outputs on: {reason}, so nothing can be kept; leave the option out")
+        return None
+    changing = any(_changes(subset) for subset in inputs.data.blueprint.subsets())
+    keeps = mode == "on" or (mode == "auto" and not changing)
+    if keeps:
+        log.info("text encoder: not trained%s; each caption is encoded once", "" if not method.trains_text_encoder(0) else " later on")
+    encode = partial(_encode, model, clip_skip)
+    return TextCache(encode, LIMIT if keeps else 0)
+
+
+def _encode(model: Any, clip_skip: int | None, input_ids: Tensor, token_weights: Tensor | None) -> Tensor:
+    return model.encode_text(input_ids, token_weights, clip_skip)
+
+
+def _changes(subset: SubsetOptions) -> bool:
+    """Whether the captions of a folder are put together anew in each draw (leaving a whole caption out gives the empty one)."""
+    return bool(subset.shuffle_caption or subset.caption_tag_dropout_rate or subset.token_warmup_step)
+
+
+def _draws(text_encoder: nn.Module) -> bool:
+    """Whether two passes may differ: a dropout of its own, or something of others put into or onto its layers."""
+    if getattr(text_encoder.config, "attention_dropout", 0.0) > 0:
+        return True
+    for module in text_encoder.modules():
+        # transformers hangs hooks of its own in, to hand out the outputs of layers
+        hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+        if any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks):
+            return True
+        if "forward" in vars(module) or (isinstance(module, nn.Dropout) and module.p > 0):
+            return True
+    return False

@@ -1,0 +1,1 @@
+"""Figures of a run for TensorBoard, Weights & Biases and events.jsonl."""

@@ -1,0 +1,153 @@
+"""What a run leaves in words and figures: trackers, events.jsonl, and the shares of its time; one place for the loop's events to tell."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from library.options.declare import Script, options_of, values_of
+from library.training.logs.event_log import EventLog
+from library.training.logs.tensorboard_log import DEFAULT_NAMES, Tracker
+from library.training.logs.tracker_settings import tracker_settings, trackers
+from library.training.logs.wandb_log import WandbLog
+from library.training.states.state import TrainState
+from library.training.step.loop import UpdateReport
+
+_SECONDS = "seconds/"
+
+
+class FigureLog(Protocol):
+    """A log of figures, as a Journal fills it; none of these raises."""
+
+    failed: int
+
+    def log(self, step: int, values: Mapping[str, float], epoch: int | None = None) -> None:
+        """Write `values` at an update, or at the end of an epoch."""
+
+    def images(self, step: int, files: Sequence[tuple[Path, str]]) -> None:
+        """Show sample images (path, prompt)."""
+
+    def place(self) -> str:
+        """Where to look, for people."""
+
+    def close(self) -> None:
+        """Write out what is still waiting."""
+
+
+class Journal:
+    """For the main process only. Nothing that goes wrong in it reaches the training."""
+
+    def __init__(self, logs: Sequence[FigureLog], events: EventLog, device: Any = None) -> None:
+        self._logs, self._events, self._device = tuple(logs), events, device
+        self._seconds: dict[str, float] = {}
+        self._peak = 0.0
+
+    @classmethod
+    def from_options(cls, options: Script, state: TrainState, device: Any = None) -> Journal:
+        """The logs that the options ask for, beside the event log in `--output_dir`."""
+        given, folder = options.logging, Path(options.saving.output_dir)
+        settings = tracker_settings(options)
+        name = given.log_tracker_name or DEFAULT_NAMES.get(options.name, "training")
+        run = options.saving.output_name or "last"
+        logs: list[FigureLog] = []
+        for kind in trackers(options):
+            if kind == "tensorboard":
+                logs.append(Tracker(Path(given.logging_dir), given.log_prefix or "", name, settings=settings[kind]))
+            else:
+                place = folder if given.logging_dir is None else Path(given.logging_dir)
+                shown = f"{given.log_prefix or ''}{options.saving.output_name or ''}" or None
+                logs.append(WandbLog(place, name, shown, given.wandb_api_key, settings[kind], _config(options)))
+        return cls(logs, EventLog(folder, run, state.session, state.step, state.epoch), device)
+
+    def update(self, report: UpdateReport) -> None:
+        """The figures of one update."""
+        memory = memory_gib(self._device)
+        self._peak = max(self._peak, memory)
+        for name, value in report.extra.items():
+            if name.startswith(_SECONDS):
+                self._seconds[name] = self._seconds.get(name, 0.0) + value
+        values = {"loss/current": report.loss, "loss/average": report.average, "grad_norm": report.grad_norm, **report.extra}
+        values["memory/gib"] = memory
+        for figures in self._logs:
+            figures.log(report.step, values)
+        self._events.write("update", report.step, {"epoch": report.epoch + 1, **values})
+
+    def epoch(self, epoch: int, step: int, values: Mapping[str, float]) -> None:
+        """The figures of an epoch; `epoch` counts from 1."""
+        for figures in self._logs:
+            figures.log(step, values, epoch)
+        self._events.write("epoch", step, {"epoch": epoch, **values})
+
+    def validation(self, step: int, loss: float) -> None:
+        """The loss on images that are not trained on, at an update (0: before the first)."""
+        values = {"loss/validation": loss}
+        for figures in self._logs:
+            figures.log(step, values)
+        self._events.write("validation", step, values)
+
+    def images(self, epoch: int | None, step: int, files: Sequence[tuple[Path, str]]) -> None:
+        """Sample images that were drawn (path, prompt)."""
+        for figures in self._logs:
+            figures.images(step, files)
+        self.note("samples", step, {"epoch": epoch, "files": [path.name for path, _ in files]})
+
+    def note(self, event: str, step: int, values: Mapping[str, Any]) -> None:
+        """Something that happened: a line of the event log."""
+        self._events.write(event, step, values)
+
+    def shares(self, seconds: float) -> str:
+        """Where the `seconds` of training went and how much memory was in use, for people; empty before the first update.
+
+        What the updates do not tell of came after the last one: its saves and samples, and the product.
+        """
+        if not self._seconds:
+            return ""
+        spent = {kind: self._seconds.get(_SECONDS + kind, 0.0) for kind in ("data", "step")}
+        spent["other"] = max(self._seconds.get(_SECONDS + "other", 0.0), seconds - sum(spent.values()))
+        total = max(sum(spent.values()), 1e-9)
+        names = {"data": "waiting for images", "step": "training", "other": "saves, samples and logs"}
+        parts = [f"{spent[kind] / total:.0%} {words}" for kind, words in names.items()]
+        return f"time: {', '.join(parts)}; {'GPU ' if _on_gpu(self._device) else ''}memory: {self._peak:.1f} GiB at most"
+
+    def places(self) -> list[str]:
+        """Where the logs are, a line each, with how often writing failed."""
+        lines = [f"log: {figures.place()}{_failures(figures.failed)}" for figures in self._logs]
+        return [*lines, f"events: {self._events.path}{_failures(self._events.failed)}"]
+
+    def close(self) -> None:
+        """Write out what is still waiting."""
+        for figures in self._logs:
+            figures.close()
+        self._events.close()
+
+
+def memory_gib(device: Any = None) -> float:
+    """Memory in GiB: the most that torch has had on a CUDA device, else what this process has of the machine's."""
+    if _on_gpu(device):
+        return sys.modules["torch"].cuda.max_memory_allocated(device) / 2**30
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**30
+
+
+def _on_gpu(device: Any) -> bool:
+    return getattr(device, "type", "") == "cuda"
+
+
+def _failures(count: int) -> str:
+    return f" ({count} times it could not be written)" if count else ""
+
+
+def _config(options: Script) -> dict[str, Any]:
+    """The options as a tracker keeps them with a run: none that is secret, none that tells paths."""
+    values = values_of(options)
+    kept = {option.field: values[option.field] for option in options_of(type(options)) if not option.secret}
+    return {field: value for field, value in kept.items() if not _is_private(value)}
+
+
+def _is_private(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return any(map(_is_private, value))
+    return isinstance(value, Path) or (isinstance(value, str) and ("/" in value or "\\" in value))

@@ -1,0 +1,105 @@
+"""The figures of a run that its memory follows from: read off its options, its images and its model once that is loaded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from library.errors import UserError
+from library.method import Method
+from library.model.files import convert
+from library.model.files.dtypes import WIDTHS
+from library.model.files.facts import OPTION
+from library.model.files.locate import weights_of_part
+from library.model.files.weights_file import SafetensorsFile, open_weights
+from library.options.declare import Script, values_of
+from library.training.memory.estimate import MemoryCase, TextShape, UNetShape
+from library.training.optim.optimizer_table import resolve_name, state_bytes
+from library.training.planning.inputs import Inputs
+
+_PARTS = ("text_encoder", "unet", "vae")  # in the order of loading
+
+
+def memory_case(options: Script, inputs: Inputs, model: Any, method: Method, device: torch.device) -> MemoryCase:
+    """All that the memory of this run depends on; `method` is attached to `model`."""
+    values = values_of(options)
+    groups = method.param_groups()
+    trained = _trained(model, groups)
+    half = values["mixed_precision"] != "no"
+    size, batch = inputs.source.largest()
+    config, text = model.unet.config, model.text_encoder.config
+    frozen = [p for part in (model.unet, model.text_encoder) for p in part.parameters() if not p.requires_grad]
+    return MemoryCase(
+        device="cuda" if device.type == "cuda" else "cpu",
+        size=size,
+        batch=batch,
+        unet=UNetShape(
+            tuple(config.block_out_channels), config.layers_per_block, tuple("CrossAttn" in kind for kind in config.down_block_types)
+        ),
+        text=TextShape(text.hidden_size, text.num_hidden_layers, 75 * model.tokenizer.windows + 2),
+        counts={part: sum(p.numel() for p in getattr(model, part).parameters()) for part in _PARTS}
+        | {"network": trained.get("network", 0)},
+        trained=trained,
+        frozen_bytes=_bytes_each(frozen) if frozen else 4,
+        trained_bytes=groups[0]["params"][0].element_size(),
+        vae_bytes=torch.finfo(model.vae.dtype).bits // 8,
+        compute_bytes=2 if half else 4,
+        optimizer_bytes=_optimizer_bytes(values),
+        file_bytes=_file_bytes(model) if device.type == "cpu" else {},
+        latents_cached=values["cache_latents"] or inputs.source.are_latents,
+        checkpointing=values["gradient_checkpointing"],
+        linears_trained=any(str(group.get("name", "")).startswith(("unet", "group")) for group in groups),
+        text_trained=method.trains_text_encoder(0),
+        vae_tiling=values["vae_tiling"],
+    )
+
+
+def _trained(model: Any, groups: list[dict[str, Any]]) -> dict[str, int]:
+    """Trained values by block of the U-Net, text encoder or network."""
+    owners = {id(p): "text_encoder" for p in model.text_encoder.parameters()}
+    owners |= {id(p): _block(name, len(model.unet.config.block_out_channels)) for name, p in model.unet.named_parameters()}
+    counts: dict[str, int] = {}
+    for group in groups:
+        for parameter in group["params"]:
+            owner = owners.get(id(parameter), "network")
+            counts[owner] = counts.get(owner, 0) + parameter.numel()
+    return counts
+
+
+def _block(name: str, levels: int) -> str:
+    """The block that a parameter of the U-Net belongs to; what stands outside of blocks counts with the first or the last."""
+    first, _, rest = name.partition(".")
+    if first in ("down_blocks", "up_blocks"):
+        return f"{first}.{rest.partition('.')[0]}"
+    return first if first == "mid_block" else f"up_blocks.{levels - 1}" if first in ("conv_norm_out", "conv_out") else "down_blocks.0"
+
+
+def _bytes_each(parameters: list[torch.Tensor]) -> float:
+    return sum(p.numel() * p.element_size() for p in parameters) / sum(p.numel() for p in parameters)
+
+
+def _optimizer_bytes(values: Mapping[str, Any]) -> float:
+    return state_bytes(resolve_name(values["optimizer_type"], values["use_8bit_adam"], values["use_lion_optimizer"]))
+
+
+def _file_bytes(model: Any) -> dict[str, int]:
+    """Bytes of each part in the file it was loaded from, as far as they are mapped while it is read."""
+    facts = model.source
+    if facts is None:
+        return dict.fromkeys(_PARTS, 0)
+    try:
+        if facts.layout == "diffusers":
+            paths = {part: weights_of_part(facts.path / part) for part in _PARTS}
+            return {part: path.stat().st_size if path else 0 for part, path in paths.items()}
+        file = open_weights(facts.path, OPTION)
+    except (OSError, UserError):  # gone since it was loaded: nothing to tell, and the run has what it needs
+        return dict.fromkeys(_PARTS, 0)
+    found = dict.fromkeys(_PARTS, 0)
+    if isinstance(file, SafetensorsFile):
+        places = convert.places(file.infos)
+        for name, place in places.items():
+            found[place.part] = found.get(place.part, 0) + math.prod(file.infos[name].shape) * WIDTHS[file.infos[name].dtype]
+    return found

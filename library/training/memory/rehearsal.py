@@ -1,0 +1,101 @@
+"""Memory in a run: the estimate is told, the largest batch is tried first, and running out ends with what to change."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import torch
+
+from library.console import log
+from library.data.loading.batch import Batch
+from library.errors import UserError
+from library.method import Method
+from library.training.memory.advice import advice
+from library.training.memory.estimate import GIB, MemoryCase, estimate, line
+from library.training.planning.inputs import Inputs
+
+# of RuntimeErrors; the CPU's allocator has no type of its own
+_WORDS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
+FOR_THE_VAE = "lower --vae_batch_size (1 is the least), or add --vae_slicing and --vae_tiling"
+
+
+def tell(case: MemoryCase, device: torch.device) -> None:
+    """Print the estimate; warn when it is more than there is."""
+    found, room = estimate(case), room_on(device)
+    log.info(line(found, case))
+    if found.total > room:
+        log.warning(f"this may not fit: {advice(case, room)}")
+
+
+def room_on(device: torch.device) -> float:
+    """Bytes that this process has or could have on `device`."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return float(free + torch.cuda.memory_reserved(device))
+    return float(psutil.virtual_memory().available + psutil.Process().memory_info().rss)
+
+
+@contextlib.contextmanager
+def explained(remedy: Callable[[], str], when: str) -> Iterator[None]:
+    """Inside, running out of memory becomes a UserError that ends with `remedy()`; every other error passes."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        problem = f"out of memory {when}: {remedy()}"
+    else:
+        return
+    raise UserError(problem)  # outside the handler, whose traceback would hold on to the tensors
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the error says that memory has run out, on a GPU or on the CPU."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
+
+
+def rehearse(
+    accelerator: Any, task: torch.nn.Module, method: Method, inputs: Inputs, tokenizer: Any, case: MemoryCase, step: int, restored: bool
+) -> None:
+    """One forward and backward pass of the largest batch, thrown away: weights, gradients, optimizer and random streams stay as they are.
+
+    On a GPU the room that the optimizer's memory will take is held meanwhile, unless it is there already (`restored`).
+    """
+    device = accelerator.device
+    on_gpu = device.type == "cuda"
+    held = torch.empty(int(estimate(case).optimizer) if on_gpu and not restored else 0, dtype=torch.uint8, device=device)
+    training = task.training
+    task.train()
+    with torch.random.fork_rng([device] if on_gpu else []):
+        loss, _ = task(_largest(inputs, method, tokenizer, case).to(device), step)
+        accelerator.backward(loss)
+    for parameter in task.parameters():
+        parameter.grad = None
+    task.train(training)
+    del held, loss
+    peak = f"; {torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB were in use at most" if on_gpu else ""
+    log.info(f"rehearsal: a batch of {case.batch} at {case.size[0]}×{case.size[1]}, the largest, fits{peak}")
+
+
+def _largest(inputs: Inputs, method: Method, tokenizer: Any, case: MemoryCase) -> Batch:
+    """A batch of the largest size: gray images, or latents of 0, with a caption of the run's, since a method may look for its words."""
+    caption = method.rewrite_caption(next(iter(inputs.source.captions()), ""), random.Random(0))
+    ids, weights = tokenizer(caption)
+    (width, height), batch = case.size, case.batch
+    return Batch(
+        images=None if case.latents_cached else torch.zeros(batch, 3, height, width),
+        latents=torch.zeros(batch, 4, height // 8, width // 8) if case.latents_cached else None,
+        input_ids=ids.expand(batch, -1, -1),
+        token_weights=None if weights is None else weights.expand(batch, -1, -1),
+        loss_weights=torch.ones(batch),
+        seeds=torch.zeros(batch, dtype=torch.int64),
+        captions=(caption,) * batch,
+        paths=("the rehearsal",) * batch,
+        records=(0,) * batch,
+    )

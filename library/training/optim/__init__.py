@@ -1,0 +1,1 @@
+"""Optimizers, schedules, gradients and averages of the weights."""

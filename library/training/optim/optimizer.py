@@ -1,0 +1,228 @@
+"""Builds the optimizer that the user named, with what it needs and nothing it does not know, and says what its rates are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from library.errors import UserError
+from library.options.reading.named_class import (
+    check_arguments,
+    classes_of,
+    did_you_mean,
+    find_class,
+    import_class,
+    import_package,
+    parse_arguments,
+)
+from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow
+from library.training.optim.rate_ratios import effective_rate, give_one_rate
+from library.training.optim.stochastic_rounding import with_float32_steps
+
+_OPTION = "--optimizer_type"
+_ARGS = "--optimizer_args"
+_OURS = {"self": "", "params": "", "lr": "is given with --learning_rate (and --unet_lr, --text_encoder_lr)"}
+_FUSED = frozenset({torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD})
+_CHOOSES_KERNEL = frozenset({"fused", "foreach", "differentiable", "capturable"})
+_UNUSABLE = {
+    torch.optim.LBFGS: "computes the loss several times an update, which training on batches does not do",
+    torch.optim.SparseAdam: "takes sparse gradients only, and these models have none",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class MadeOptimizer:
+    """`kind` says what learning rates mean to it; `notes` and `warnings` are lines for the user; `schedule` is the only one it can have."""
+
+    optimizer: Optimizer
+    name: str
+    kind: Kind
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    schedule: str | None = None
+
+
+def make_optimizer(
+    name: str,
+    param_groups: Sequence[dict[str, Any]],
+    learning_rate: float,
+    args: Sequence[str] | None = None,
+    fused: bool = True,
+    rounding_seed: int | None = None,
+) -> MadeOptimizer:
+    """The optimizer `name` (a row of the table, a class of torch.optim, or module.Class) over `param_groups`.
+
+    Groups are {"params": …, "lr": …}; one without "lr" gets `learning_rate`. `args` are `key=value` texts. `fused=False` keeps
+    torch's optimizers off their fused kernels, which hide from the gradient scaler that an update was left out. With `rounding_seed`
+    the parameters are in 16 bits: steps are made in float32 and rounded at random from that seed. Raises UserError.
+    """
+    row, target = _find(name)
+    given = parse_arguments(_ARGS, args)
+    groups = [{**group, "params": list(group["params"])} for group in param_groups]
+    notes, warnings = [], []
+    for key, value in row.defaults.items():
+        if key not in given and not (key == "relative_step" and given.get("warmup_init")):
+            notes.append(f"{row.name}: {key}={value} is added; give {_ARGS} {key}=… for another value")
+            given[key] = value
+    kind = row.kind
+    if kind == "relative":
+        kind = _settle_adafactor(given, notes)
+    _check(row, target, given)
+    rate: float | None = learning_rate
+    if kind == "relative":
+        rate = None
+        groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
+        notes.append(f"{row.name} finds its own learning rate: the rates given are not used, and --lr_scheduler is adafactor")
+    optimizer = _build(row, target, groups, rate, {**row.fixed, **given}, fused, rounding_seed is not None)
+    if rounding_seed is not None:
+        _settle_rounding(row, target, optimizer, rounding_seed)
+    if kind == "factor":
+        _settle_factor(row, optimizer, notes, warnings)
+    if hasattr(optimizer, "train"):  # schedule-free optimizers: see weights_to_keep
+        optimizer.train()
+    return MadeOptimizer(optimizer, row.name, kind, tuple(notes), tuple(warnings), "adafactor" if kind == "relative" else None)
+
+
+def logged_rates(optimizer: Optimizer, names: Sequence[str]) -> dict[str, float]:
+    """What TensorBoard shows per group of parameters: `lr/<name>`, and `lr/d*lr/<name>` for optimizers that find the rate d themselves."""
+    rates: dict[str, float] = {}
+    for name, group in zip(names, optimizer.param_groups, strict=True):
+        rates[f"lr/{name}"] = effective_rate(group)
+        if "d" in group:
+            rates[f"lr/d*lr/{name}"] = float(group["d"]) * effective_rate(group)
+    return rates
+
+
+@contextlib.contextmanager
+def weights_to_keep(optimizer: Optimizer) -> Iterator[None]:
+    """Inside, parameters hold what is to be saved or sampled with.
+
+    Only schedule-free optimizers (Defazio et al. 2024) tell these from the weights that they train at; for others nothing happens.
+    """
+    two_kinds = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
+    if two_kinds:
+        optimizer.eval()
+    try:
+        yield
+    finally:
+        if two_kinds:
+            optimizer.train()
+
+
+def _find(name: str) -> tuple[OptimizerRow, type]:
+    """The row and the class of a name; a row is made up for classes that are not in the table."""
+    row = BY_NAME.get(name.lower())
+    if row:
+        module = import_package(_OPTION, row.name, row.module, row.package)
+        target = getattr(module, row.class_name, None)
+        if target is None:
+            raise UserError(f"{_OPTION} {row.name}: your {row.package} has no {row.class_name}: pip install --upgrade {row.package}")
+        return row, target
+    if "." in name:
+        target = import_class(_OPTION, name)
+    else:
+        target = find_class(torch.optim, Optimizer, name)
+    if target is None:
+        known = [row.name for row in OPTIMIZERS]
+        others = sorted(classes_of(torch.optim, Optimizer))
+        raise UserError(
+            f"{_OPTION} {name}: is not known{did_you_mean(name, known + others)}; known are {', '.join(known)}, "
+            "every class of torch.optim, and module.Class for any other"
+        )
+    if target in _UNUSABLE:
+        raise UserError(f"{_OPTION} {name}: {target.__name__} {_UNUSABLE[target]}; choose another optimizer")
+    if not issubclass(target, Optimizer):
+        raise UserError(f"{_OPTION} {name}: is not an optimizer (a class derived from torch.optim.Optimizer)")
+    return _row_of(name, target), target
+
+
+def _row_of(name: str, target: type) -> OptimizerRow:
+    """The table's row for a class that was named by its module, so that it gets the same care; otherwise a plain one."""
+    root = target.__module__.partition(".")[0]
+    same = [row for row in OPTIMIZERS if not row.fixed and row.class_name == target.__name__ and row.module.partition(".")[0] == root]
+    made_up = OptimizerRow(name if "." in name else target.__name__, target.__module__, target.__name__, "")
+    return same[-1] if same else made_up
+
+
+def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
+    check_arguments(_ARGS, row.name, target, given, _OURS)
+    contrary = [key for key, value in row.fixed.items() if given.get(key, value) != value]
+    if contrary:
+        key = contrary[0]
+        raise UserError(f"{_ARGS} {key}={given[key]}: {row.name} means {key}={row.fixed[key]}; leave it out or use another optimizer")
+    if given.get("use_triton") and not _installed("triton"):  # lion-pytorch ends the whole process in this case
+        raise UserError(f"{_ARGS} use_triton=True: triton is not installed: pip install triton (Linux with an NVIDIA GPU), or leave it out")
+
+
+def _settle_adafactor(given: dict[str, Any], notes: list[str]) -> Kind:
+    """Whether AdaFactor finds its own rate (the guide's rules), filling in `given` and `notes`."""
+    if given.get("warmup_init") and not given.get("relative_step"):
+        given["relative_step"] = True
+        notes.append("AdaFactor: relative_step=True, because warmup_init=True needs it")
+    if given["relative_step"]:
+        return "relative"
+    notes.append("AdaFactor with relative_step=False: --lr_scheduler constant_with_warmup and --max_grad_norm 0 are recommended with it")
+    return "plain"
+
+
+def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], warnings: list[str]) -> None:
+    """Rates as factors: warned when not around 1, shared out when they differ."""
+    rates = sorted({group["lr"] for group in optimizer.param_groups})
+    shown = ", ".join(f"{rate:g}" for rate in rates)
+    if rates[-1] != 1.0:
+        warnings.append(f"{row.name} finds the learning rate itself and takes yours as a factor: 1.0 is expected, not {shown}")
+    positive = [rate for rate in rates if rate > 0]
+    if len(positive) > 1 and row.one_rate:
+        raise UserError(f"{_OPTION} {row.name}: takes one learning rate for everything, not {shown}; make them equal or use DAdaptAdam")
+    if give_one_rate(optimizer):
+        notes.append(f"{row.name} finds one rate for all that is trained; parts with smaller factors take a share ({shown})")
+
+
+def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int) -> None:
+    """What `with_float32_steps` has to know; refuses optimizers that work on the weights outside their steps."""
+    if hasattr(optimizer, "train"):
+        raise UserError(
+            f"{_OPTION} {row.name}: changes the weights between its steps too, which 16 bits would blur; "
+            "leave --full_fp16 and --full_bf16 out, or use another optimizer"
+        )
+    if row.kind == "factor" and len({group["lr"] for group in optimizer.param_groups if group["lr"] > 0}) > 1:
+        raise UserError(f"{_OPTION} {row.name}: takes one learning rate for everything with --full_fp16 and --full_bf16; make them equal")
+    optimizer.seed = seed
+    # the table's others move each parameter by itself, as torch's do; of a class that is not in the table nothing is known
+    optimizer.one_by_one = row.kind != "factor" and (row in OPTIMIZERS or target.__module__.startswith("torch.optim."))
+
+
+def _build(
+    row: OptimizerRow,
+    target: type,
+    groups: list[dict[str, Any]],
+    rate: float | None,
+    args: dict[str, Any],
+    fused: bool,
+    in_float32: bool,
+) -> Optimizer:
+    """Construct; what the class itself refuses becomes a UserError in its words."""
+    kind = with_float32_steps(target) if in_float32 else target
+    ways = [args]
+    if fused and target in _FUSED and not _CHOOSES_KERNEL & args.keys():
+        ways.insert(0, {**args, "fused": True})  # several times faster on CPU and GPU; not every device has it
+    problem: BaseException | None = None
+    for way in ways:
+        try:
+            return kind([dict(group) for group in groups], lr=rate, **way)
+        except (TypeError, ValueError, AssertionError, RuntimeError, SystemExit) as error:
+            problem = error
+    reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    shown = " ".join(f"{key}={value}" for key, value in args.items()) or "(none)"
+    raise UserError(f"{_OPTION} {row.name} with {_ARGS} {shown}: refused by {target.__name__}: {reason}") from problem
+
+
+def _installed(module: str) -> bool:
+    from importlib.util import find_spec
+
+    return find_spec(module) is not None

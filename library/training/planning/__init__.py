@@ -1,0 +1,1 @@
+"""What is known of a run before torch: inputs, sources of batches, the plan."""

@@ -1,0 +1,266 @@
+"""--dataset_class in a run: the class is found and made, its first batch looked at, and its batches stand where images stood."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import multiprocessing
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from library.data.batching.buckets import Bucket, DatasetFigures, Entry, FilledData, Placement
+from library.data.batching.captions import RewriteCaption
+from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.config.keys import resolution
+from library.data.scan.records import ImageRecord
+from library.errors import UserError
+from library.options.reading.named_class import did_you_mean, import_class
+from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
+from library.seeds import fold
+from library.training.planning.plan import RunPlan
+from library.words import counted
+
+if TYPE_CHECKING:
+    from library.data.loading.custom_batches import OwnDataset, OwnSource
+    from library.data.pixels.latent_cache import LatentCache
+
+OPTION = "--dataset_class"
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """A class's object and what its first batch tells. All batches have latents or all have images; sizes may differ."""
+
+    source: OwnSource
+    batches: int  # an epoch
+    images: int  # of the first batch
+    size: tuple[int, int]  # of the first batch: (width, height) in pixels
+    are_latents: bool
+    first_captions: tuple[str, ...]  # of the first batch, as they are written
+    windows: int
+    reread: str  # the option because of which ids are made of captions, also where the class gives ids
+    captions_are_made: bool  # by templates
+    notes: tuple[str, ...]
+    hints: tuple[str, ...]  # what is allowed and looks like a mistake
+    code_hash: str | None  # SHA-256 of the source file of the class
+    unit = "batches"
+    captions_are_whole = False
+    ids_follow_captions = False  # the class may give ids that are not those of its captions
+
+    @property
+    def name(self) -> str:
+        """module.Class."""
+        return self.source.name
+
+    def filled(self) -> FilledData:
+        """What the sampler shuffles and shares out: each batch is one record, in batches of one."""
+        subset = SubsetOptions(place=f"{OPTION} {self.name}")
+        blueprint = DatasetBlueprint((DatasetSpec(DatasetOptions(self.size, 1), (subset,)),))
+        paths = (Path(f"{self.name}[{index}]") for index in range(self.batches))
+        records = tuple(ImageRecord(path, self.size, "", subset, 0, f"batch {index}") for index, path in enumerate(paths))
+        bucket = Bucket(0, self.size, tuple(Entry(index, 0) for index in range(self.batches)))
+        figures = DatasetFigures(self.batches, self.batches, 0, 0, 0, 1, ((self.size, self.batches),))
+        places = (Placement(self.size, self.size),) * self.batches
+        return FilledData(blueprint, records, places, (bucket,), 1.0, (figures,), self.hints)
+
+    def lines(self, processes: int) -> list[str]:
+        """What is found of it, for people."""
+        kind = "latents" if self.are_latents else "images"
+        width, height = self.size
+        of_first = f"the first has {kind} of {counted(self.images, 'picture')}, {width}×{height}"
+        return [
+            f"{OPTION} {self.name}: {counted(self.batches, 'batch', 'batches')} an epoch in shuffled order; {of_first}",
+            "    the others are not known beforehand: memory is reckoned with the size of the first",
+            *(f"    {note}" for note in self.notes),
+        ]
+
+    def captions(self) -> tuple[str, ...]:
+        """Those of the first batch, as far as it has some."""
+        return self.first_captions
+
+    def trained_captions(self) -> list[tuple[str, str]]:
+        """(batch, caption) of the first batch."""
+        return [(self.source.place(0), caption) for caption in self.first_captions]
+
+    def largest(self) -> tuple[tuple[int, int], int]:
+        """Size and images of the first batch."""
+        return self.size, self.images
+
+    def files(self) -> tuple[Path, ...]:
+        """None that are known."""
+        return ()
+
+    def cacheable(self) -> None:
+        """None of them: the suite keeps nothing of another's batches."""
+
+    def dataset(
+        self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
+    ) -> OwnDataset:
+        """The batches for the loader."""
+        from library.data.loading.custom_batches import OwnDataset, OwnSource
+
+        source = OwnSource(self.name, self.source.made, self.source.file)  # one that has not begun an epoch
+        return OwnDataset(source, seed, tokenizer, self.windows, self.are_latents, scale, rewrite, self.reread, self.captions_are_made)
+
+    def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
+        """Raise UserError where the object cannot be sent to `workers`, or has another length in another process."""
+        self.check_can_be_sent(workers)
+        self.check_agrees(gather([self.batches]))
+
+    def check_can_be_sent(self, workers: int, start_method: str | None = None) -> None:
+        """Raise UserError where `workers` are started afresh and the object cannot be pickled."""
+        if not workers or (start_method or multiprocessing.get_start_method()) == "fork":
+            return
+        try:
+            pickle.Pickler(_Nowhere()).dump(self.source.made)
+        except Exception as error:  # pickle raises many kinds, and so may the class
+            raise UserError(
+                f"{OPTION} {self.name}: cannot be sent to loader workers ({error}); open files and the like in __getitem__, not in the "
+                "constructor, or give --max_data_loader_n_workers 0"
+            ) from error
+
+    def check_agrees(self, lengths: list[int]) -> None:
+        """Raise UserError where the processes' objects have not the same length."""
+        if len(set(lengths)) > 1:
+            raise UserError(
+                f"{OPTION} {self.name}: has {' and '.join(map(str, lengths))} batches in different processes; make them the same"
+            )
+
+    def faults(self, most: int = 20) -> Iterator[str]:
+        """What is wrong with the batches, asked for one after the other as in the first epoch; ends after `most` faulty ones."""
+        from library.data.loading.custom_check import checked
+
+        found = 0
+        for index in range(self.batches):
+            try:
+                item = checked(_first_look(self.source, index), self.source.place(index), self.windows, not self.captions_are_made)
+                if item.are_latents != self.are_latents:
+                    yield f"{self.source.place(index)}: has not what the first batch has, {'latents' if self.are_latents else 'images'}"
+                    found += 1
+            except UserError as fault:
+                yield from fault.problems
+                found += 1
+            if found == most:
+                faulty = counted(found, "batch", "batches")
+                yield f"{OPTION} {self.name}: {faulty} of the first {index + 1} are faulty; the rest is not looked at"
+                return
+
+    def metadata(self, processes: int) -> dict[str, Any]:
+        """The `ss_*` keys of the data; sizes are those of the first batch."""
+        return {
+            "ss_dataset_class": self.name,
+            "ss_dataset_class_hash": self.code_hash,
+            "ss_batch_size_per_device": self.images,
+            "ss_total_batch_size": self.images * processes,
+            "ss_resolution": str(self.size),
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest tells of it."""
+        return {"dataset_class": self.name, "dataset_class_sha256": self.code_hash, "batches": self.batches}
+
+
+def open_own(values: Mapping[str, Any]) -> OwnData:
+    """Import and make the class that `--dataset_class` names, and look at its first batch; `values` are a script's options.
+
+    Raises UserError for a class that is not there, fails, or gives what cannot be trained.
+    """
+    name = values["dataset_class"]
+    kind = class_of(name)
+    from library.data.loading.custom_batches import OwnSource, told
+    from library.data.loading.custom_check import checked
+    from library.model.text.tokenizer import WINDOW, ClipTokenizer
+
+    tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], cache_dir=values["tokenizer_cache_dir"])
+    size = None if values["resolution"] is None else resolution(values["resolution"])
+    arguments = (tokenizer.tokenizer, values["max_token_length"], size, values["debug_dataset"])
+    _check_form(kind, name, arguments)
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    source = OwnSource(name, told(lambda: kind(*arguments), f"{OPTION} {name}: its constructor", file), file)
+    batches = source.call(lambda: len(source.made), f"{OPTION} {name}: len()")
+    if batches < 1:
+        raise UserError(f"{OPTION} {name}: has no batches (its length is 0), so there is nothing to train")
+    windows = (values["max_token_length"] or WINDOW) // WINDOW
+    made = bool(values.get("use_object_template") or values.get("use_style_template"))
+    first = checked(_first_look(source, 0), source.place(0), windows, not made)
+    reread = next((f"--{field}" for field in ("token_string", "weighted_captions") if values.get(field)), "")
+    notes = []
+    if first.unused:
+        notes.append(f"not used of what the class gives: {', '.join(first.unused)}")
+    if first.input_ids is not None and reread:
+        notes.append(f"input_ids are made of the captions because of {reread}; those of the class are not used")
+    code = None if file is None or not Path(file).is_file() else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return OwnData(
+        source=source,
+        batches=batches,
+        images=len(first),
+        size=first.size,
+        are_latents=first.are_latents,
+        first_captions=first.captions or (),
+        windows=windows,
+        reread=reread,
+        captions_are_made=made,
+        notes=tuple(notes),
+        hints=tuple(f"{source.place(0)}: {hint}" for hint in first.hints),
+        code_hash=code,
+    )
+
+
+def class_of(name: str) -> type:
+    """The class `module.Class`, of a module in the current folder or an installed one. Raises UserError with what is missing or fails."""
+    if not names_class(name):
+        raise UserError(f"{OPTION}: {NO_CLASS}, not {name!r}")
+    here = Path.cwd()
+    if str(here) not in sys.path:
+        sys.path.append(str(here))  # behind all others, so that no file of the user's takes the place of a package
+    module = name.rpartition(".")[0]
+    root = module.partition(".")[0]
+    found = sys.modules.get(root) or find_spec(root)
+    own = next((path for path in (here / f"{root}.py", here / root / "__init__.py") if path.is_file()), None)
+    if found is None:
+        beside = sorted({path.stem for path in here.glob("*.py")} | {path.parent.name for path in here.glob("*/__init__.py")})
+        raise UserError(
+            f"{OPTION} {name}: there is no module {root} in the current folder ({here}), nor an installed one{did_you_mean(root, beside)}"
+        )
+    origin = getattr(found, "origin", None) or getattr(found, "__file__", None)
+    if own is not None and not (origin and Path(origin).exists() and own.samefile(origin)):
+        raise UserError(f"{OPTION} {name}: {root} is another module, {origin or 'a part of Python'}; rename your {own.name}")
+    try:
+        return import_class(OPTION, name)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the user's own lines raise
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+        raise UserError(f"{OPTION} {name}: {module} does not load: {reason}{line}") from error
+
+
+def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:
+    lacking = [method for method in ("__len__", "__getitem__") if not callable(getattr(kind, method, None))]
+    if lacking:
+        what = {"__len__": "the number of its batches", "__getitem__": "batch i as a dict"}
+        raise UserError(f"{OPTION} {name}: has no {lacking[0]}, which gives {what[lacking[0]]} (docs/dataset_class.md)")
+    try:
+        inspect.signature(kind).bind(*arguments)
+    except TypeError as error:
+        taken = "(tokenizer, max_token_length, resolution, debug_dataset)"
+        raise UserError(f"{OPTION} {name}: its constructor has to take {taken}: {error}") from error
+    except ValueError:  # a class without a readable signature: making it will tell
+        return
+
+
+def _first_look(source: OwnSource, index: int) -> Any:
+    """A batch as the first epoch of seed 0 has it: of no run, but always the same."""
+    return source.item(index, 0, fold(0, "first look", index), fold(0, "own epoch", 0))
+
+
+class _Nowhere:
+    """A file that keeps nothing."""
+
+    def write(self, data: bytes) -> int:
+        return len(data)

@@ -1,0 +1,108 @@
+"""The images of a dataset config or of folders as the source of a run's batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from library.data.batching.buckets import FilledData
+from library.data.batching.captions import RewriteCaption
+from library.data.config.blueprint import SubsetOptions
+from library.training.planning.data_facts import data_metadata
+from library.training.planning.plan import RunPlan
+
+if TYPE_CHECKING:
+    from library.data.loading.dataset import TrainingDataset
+    from library.data.pixels.latent_cache import LatentCache
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """Images in buckets."""
+
+    data: FilledData
+    unit = "images"
+    are_latents = False
+    captions_are_whole = True
+    ids_follow_captions = True
+
+    def lines(self, processes: int) -> list[str]:
+        """Images, regularization and buckets of each dataset."""
+        lines: list[str] = []
+        for number, figures in enumerate(self.data.figures):
+            spec = self.data.blueprint.datasets[number]
+            width, height = spec.options.resolution
+            title = f"dataset {number + 1}: " if len(self.data.figures) > 1 else ""
+            lines.append(
+                f"{title}{width}×{height}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} an epoch with repeats"
+            )
+            lines += (f"    {self._subset_line(subset)}" for subset in spec.subsets)
+            if figures.reg_images:
+                left = f", {figures.reg_left_over} not seen in an epoch" if figures.reg_left_over else ""
+                shown = f"{figures.reg_images} images, {figures.reg_shown} an epoch to match the train images{left}"
+                lines.append(f"    regularization: {shown}")
+            for size, count in figures.buckets:
+                lines.append(f"    bucket {size[0]}×{size[1]}: {count} an epoch, {-(-count // (figures.batch_size * processes))} batches")
+        return lines
+
+    def captions(self) -> Iterator[str]:
+        """The captions of all images."""
+        return (record.caption for record in self.data.records)
+
+    def trained_captions(self) -> list[tuple[str, str]]:
+        """(file name, caption) of all train images."""
+        return [(record.path.name, record.caption) for record in self.data.records if not record.subset.is_reg]
+
+    def largest(self) -> tuple[tuple[int, int], int]:
+        """Size and images of the batch with most pixels."""
+        found = []
+        for bucket in self.data.buckets:
+            batch = min(self.data.blueprint.datasets[bucket.dataset].options.batch_size, bucket.count)
+            found.append((bucket.size[0] * bucket.size[1] * batch, bucket.size, batch))
+        _, size, batch = max(found)
+        return size, batch
+
+    def files(self) -> Sequence[Path]:
+        """The image files, each once."""
+        return list(dict.fromkeys(record.path for record in self.data.records))
+
+    def metadata(self, processes: int) -> dict[str, Any]:
+        """The `ss_*` keys about images, captions and buckets."""
+        return data_metadata(self.data, processes)
+
+    def facts(self) -> dict[str, Any]:
+        """How many images there are and where they lie."""
+        return {
+            "images": len(self.data.records),
+            "shown_an_epoch": sum(figures.shown + figures.reg_shown for figures in self.data.figures),
+            "folders": sorted({os.fspath(record.path.parent) for record in self.data.records}),
+        }
+
+    def cacheable(self) -> FilledData:
+        """All of them."""
+        return self.data
+
+    def dataset(
+        self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
+    ) -> TrainingDataset:
+        """Batches of latents where `cache` has them, else of images; requests bring their seeds."""
+        from library.data.loading.dataset import TrainingDataset
+
+        return TrainingDataset(self.data, tokenizer, rewrite, cache is None, plan.updates, plan.accumulation, cache)
+
+    def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
+        """Images can be loaded anywhere."""
+
+    def _subset_line(self, subset: SubsetOptions) -> str:
+        count = self.data.images_of.get(subset, 0)
+        kind = "regularization, " if subset.is_reg else ""
+        words = f", class tokens “{subset.class_tokens}”" if subset.class_tokens else ""
+        masked = subset.conditioning_data_dir is not None and any(record.mask for record in self.data.records if record.subset is subset)
+        masks = f", masks from {subset.conditioning_data_dir}" if masked else ""
+        masks = masks or (", transparency as mask" if subset.alpha_mask else "")
+        weight = f", loss × {subset.loss_weight:g}" if subset.loss_weight != 1 else ""
+        place = subset.image_dir or subset.metadata_file
+        return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}"

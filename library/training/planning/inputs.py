@@ -1,0 +1,217 @@
+"""From options to the images and the plan of a run: all that can be known, told and refused before torch is imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from library.console import log
+from library.data.batching.buckets import FilledData, fill
+from library.data.batching.sampler import EpochSampler
+from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching
+from library.data.config.build import read_config
+from library.data.config.folders import from_folders
+from library.data.scan.mask_files import with_masks
+from library.data.scan.metadata import from_metadata
+from library.data.scan.records import Scan, scan
+from library.data.scan.validation_split import split_validation
+from library.errors import UserError
+from library.options.declare import Script, values_of
+from library.training.planning.custom_dataset import OwnData, open_own
+from library.training.planning.image_source import ImageSource
+from library.training.planning.plan import RunPlan, Start, make_plan, plan_lines
+from library.training.planning.source import Source
+from library.training.states.accelerate_state import OldState
+from library.training.states.resume import Resumption, end_lines, old_resumption, resumption
+from library.training.states.saved_state import SavedState
+from library.training.states.state import TrainState
+from library.training.validation.validation_plan import check_validation
+
+ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run works on. `sampler` has no seed yet: that is `sampler(seed)`'s to bind. `resumed` is how it goes on, if it does."""
+
+    source: Source
+    data: FilledData  # what the sampler shuffles and shares out: the source's images, or its batches, each as one record
+    plan: RunPlan
+    processes: int
+    resumed: Resumption | None = None
+    start: Start | None = None
+    validation: FilledData | None = None  # images that are never trained on
+
+    def sampler(self, seed: int) -> EpochSampler:
+        """The order of every epoch under `seed`."""
+        return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
+
+    def first_state(self, seed: Callable[[], int]) -> TrainState:
+        """The counters that the run begins with; `seed()` is asked where no state has one."""
+        if self.resumed is not None and self.resumed.old is None:
+            return self.resumed.state
+        start = self.start or Start(0, 0, 0)
+        return TrainState(seed(), start.step, start.epoch, start.position)
+
+
+def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState | OldState | None = None) -> Inputs:
+    """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
+
+    Raises UserError with all faults of a stage together.
+    """
+    if values_of(options)["dataset_class"] is not None:
+        return planned_own(options, open_own(values_of(options)), saved)
+    found = scan(blueprint_of(options, forms), values_of(options)["skip_bad_images"])
+    return planned(options, found, saved)
+
+
+def blueprint_of(options: Script, forms: frozenset[str] = ALL_FORMS) -> DatasetBlueprint:
+    """What the dataset config or the folders describe. Raises UserError with all faults."""
+    values = values_of(options)
+    blueprint = _blueprint(values, forms)
+    if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
+        raise UserError(*faults)
+    return blueprint
+
+
+def planned(options: Script, found: Scan, saved: SavedState | OldState | None = None) -> Inputs:
+    """The buckets and the plan of a run on these images, from `saved` on if given, masks and validation images seen to.
+
+    Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
+    """
+    values = values_of(options)
+    kept, apart = split_validation(with_masks(found, values["masked_loss"]))
+    data = fill(kept, values.get("prior_loss_weight", 1.0))
+    validation = fill(apart) if apart else None
+    check_validation(values, validation, saved.state.validated if isinstance(saved, SavedState) else None)
+    return _planned(options, ImageSource(data), data, validation, saved)
+
+
+def planned_own(options: Script, own: OwnData, saved: SavedState | OldState | None = None) -> Inputs:
+    """The plan of a run on the batches of a class. Raises UserError for a state that does not go with the command."""
+    return _planned(options, own, own.filled(), None, saved)
+
+
+def _planned(
+    options: Script, source: Source, data: FilledData, validation: FilledData | None, saved: SavedState | OldState | None
+) -> Inputs:
+    values = values_of(options)
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    batches = EpochSampler(data, 0, processes).batches_per_epoch
+    resumed = None
+    if saved is not None:
+        resumed = old_resumption(saved, options) if isinstance(saved, OldState) else resumption(saved, options, data, processes)
+        resumed.state.left_out = tuple(key for key in resumed.state.left_out if key in {record.key for record in data.records})
+    start = initial_place(values, batches, resumed)
+    if start is None and resumed is not None:
+        start = _start(resumed, data, processes)
+    elif start is not None and resumed is not None:
+        resumed = _moved(resumed, start, values)
+    plan = make_plan(
+        batches,
+        accumulation=values["gradient_accumulation_steps"],
+        max_train_steps=values["max_train_steps"],
+        max_train_epochs=values["max_train_epochs"],
+        warmup=values["lr_warmup_steps"],
+        save_every_n_epochs=values["save_every_n_epochs"],
+        save_n_epoch_ratio=values["save_n_epoch_ratio"],
+        save_every_n_steps=values["save_every_n_steps"],
+        start=start,
+    )
+    if start is not None:
+        _refuse_finished(start, plan, values["max_train_epochs"], f"--resume {resumed.folder}" if resumed else "--initial_step")
+    if isinstance(saved, SavedState) and resumed:
+        resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
+    return Inputs(source, data, plan, processes, resumed, start, validation)
+
+
+def initial_place(values: Mapping[str, Any], batches_per_epoch: int, resumed: Resumption | None = None) -> Start | None:
+    """Where `--initial_step` or `--initial_epoch` say to begin, or an accelerate state without place; None where nothing says so.
+
+    The epoch under way is begun anew, unless `--skip_until_initial_step` leaves out the batches before the step.
+    """
+    accumulation = values["gradient_accumulation_steps"]
+    per_epoch = -(-batches_per_epoch // accumulation)
+    if values["initial_step"] is not None:
+        step = values["initial_step"]
+    elif values["initial_epoch"] is not None:
+        step = (values["initial_epoch"] - 1) * per_epoch
+    elif resumed is not None and resumed.old is not None:
+        step = resumed.state.step
+    else:
+        return None
+    epoch, inside = divmod(step, per_epoch)
+    done = inside * accumulation if values["skip_until_initial_step"] else 0
+    return Start(step, epoch, batches_per_epoch - done, done)
+
+
+def _moved(resumed: Resumption, start: Start, values: Mapping[str, Any]) -> Resumption:
+    """The resumption with the counters of `start`."""
+    state = replace(
+        resumed.state, step=start.step, epoch=start.epoch, position=start.position, cuts=(), epoch_losses=[], mean=resumed.state.mean
+    )
+    given = "initial_step" if values["initial_step"] is not None else "initial_epoch"
+    told = () if values[given] is None else (f"--{given} {values[given]} takes the place of the state's own count, {resumed.state.step}",)
+    return replace(resumed, state=state, lines=(*resumed.lines, *told))
+
+
+def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
+    state = resumed.state
+    length = EpochSampler(data, state.seed, processes, resumed.begun()).length(state.epoch)
+    if state.position > length:
+        raise UserError(
+            f"--resume {resumed.folder}: says {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
+            "the state is damaged, give an older one"
+        )
+    return Start(state.step, state.epoch, length - state.position, state.position)
+
+
+def _refuse_finished(start: Start, plan: RunPlan, max_train_epochs: int | None, place: str) -> None:
+    if plan.updates <= start.step:
+        option = f"--max_train_steps (now {plan.updates})" if max_train_epochs is None else f"--max_train_epochs (now {max_train_epochs})"
+        raise UserError(f"{place}: has {start.step} updates done and nothing is left to train; raise {option}")
+
+
+def _blueprint(values: dict[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
+    if values["dataset_config"] is not None:
+        return read_config(values["dataset_config"], values, forms)
+    if values.get("in_json") is not None:
+        if METADATA not in forms:
+            raise UserError(
+                "--in_json: this script takes caption files and class tokens, no metadata; use train_network.py or fine_tune.py"
+            )
+        return from_metadata(values["train_data_dir"], values["in_json"], values["dataset_repeats"], values)
+    if DREAMBOOTH not in forms:
+        raise UserError("--train_data_dir: this script needs the metadata of its images; give --in_json meta.json or --dataset_config")
+    return from_folders(values["train_data_dir"], values.get("reg_data_dir"), values)
+
+
+def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
+    """Print what was found and what will be done: images, regularization, buckets, then the plan (SPEC R6)."""
+    for finding in inputs.data.findings:
+        log.warning(finding)
+    lines = data_lines(inputs)
+    lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
+    for line in lines:
+        log.info(line)
+    if inputs.resumed is not None:
+        _tell_resumed(inputs.resumed)
+
+
+def data_lines(inputs: Inputs) -> list[str]:
+    """What was found to train on, and to validate with."""
+    lines = inputs.source.lines(inputs.processes)
+    if inputs.validation is not None:
+        count = len(inputs.validation.records)
+        lines.append(f"validation: {count} image{'s' if count > 1 else ''}, which are not trained on")
+    return lines
+
+
+def _tell_resumed(resumed: Resumption) -> None:
+    state = resumed.state
+    seed = f", seed {state.seed}" if resumed.old is None else ""
+    log.info(f"going on from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
+    for line in resumed.lines:
+        log.warning(f"changed since: {line}")

@@ -1,0 +1,44 @@
+"""Whether a new word can be trained: it is new, and the captions hold it. Known before anything heavy is loaded."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from library.console import log
+from library.errors import UserError
+from library.model.text.vocabulary import is_entry, is_one_token
+from library.training.planning.inputs import Inputs
+
+
+def check_word(options: Any, inputs: Inputs) -> None:
+    """Raise UserError for a `--token_string` that the model knows already, or that stands in no caption; warn where some lack it."""
+    word = options.word.token_string.strip()
+    if is_entry(word):
+        raise UserError(f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
+    if is_one_token(word):
+        log.warning(f"--token_string {word}: the model has a token of that name; with the embedding in place the new one is meant")
+    if options.word.use_object_template or options.word.use_style_template:
+        if any(record.subset.is_reg for record in inputs.data.records):
+            log.warning("--use_…_template: regularization images get these captions too; leave them out, or write captions yourself")
+        return
+    trained = inputs.source.trained_captions()
+    lacking = [name for name, caption in trained if not _holds(caption, word)]
+    if not inputs.source.captions_are_whole:
+        if len(lacking) == len(trained):
+            log.warning(f"--token_string {word}: stands in no caption of the first batch; batches without it teach it nothing")
+        return
+    if len(lacking) == len(trained):
+        raise UserError(
+            f"--token_string {word}: stands in none of the {len(trained)} captions, so nothing would be learnt; "
+            "write it into them, or give --use_object_template or --use_style_template"
+        )
+    if lacking:
+        shown = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        count = f"{len(lacking)} of {len(trained)} captions ({shown})"
+        log.warning(f"--token_string {word}: is missing in {count}, which teach it nothing; write it into them")
+
+
+def _holds(caption: str, word: str) -> bool:
+    """Whether the caption has `word` as a whole word, in any letter case."""
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", caption, re.IGNORECASE) is not None

@@ -1,0 +1,1 @@
+"""The report of --dry_run: text and page."""

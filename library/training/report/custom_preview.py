@@ -1,0 +1,86 @@
+"""--debug_dataset for a class of the user's own: the batches of the first epoch as a page, in the order in which they are trained."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from library.console import log, progress
+from library.data.batching.captions import RewriteCaption
+from library.errors import UserError
+from library.files import NOT_UNICODE, atomic_write
+from library.options.declare import Script, values_of
+from library.training.planning.custom_dataset import OwnData
+from library.training.planning.inputs import Inputs, data_lines
+from library.training.planning.plan import plan_lines
+
+PAGE = "dataset.html"
+MOST_PICTURES = 300
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem;color-scheme:light dark}h2{font-size:1rem;margin:1.5rem 0 .5rem}"
+    "div{display:flex;flex-wrap:wrap;gap:1rem}figure{margin:0;width:200px}img{max-width:200px;max-height:200px}figcaption{font-size:13px}"
+)
+
+
+def preview_own(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None = None) -> None:
+    """Write the page into --output_dir: pictures, the texts that they are trained with, weights. Raises UserError for a faulty batch."""
+    lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
+    told = "".join(f"<li>{escape(line.strip())}</li>" for line in (*data_lines(inputs), *lines))
+    body = f"<ul>{told}</ul>\n{''.join(_batches(options, inputs, own, rewrite))}"
+    page = Path(options.saving.output_dir) / PAGE
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(page) as temporary:
+            head = (
+                f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>What would be trained</title><style>{_STYLE}</style>'
+            )
+            temporary.write_text(f"{head}</head>\n<body>\n{body}</body></html>\n", encoding="utf-8", errors=NOT_UNICODE, newline="\n")
+    except OSError as fault:
+        raise UserError(f"--output_dir {page}: cannot be written ({fault.strerror}); name another place") from None
+    log.info(f"--debug_dataset: nothing is trained; look at {page}")
+
+
+def _batches(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None) -> Iterator[str]:
+    """A section for each batch, until there are pictures enough; without --seed, for which the run draws one, those of seed 0."""
+    from library.model.text.tokenizer import ClipTokenizer
+
+    values, seed = values_of(options), options.training.seed or 0
+    tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], bool(values.get("weighted_captions")))
+    dataset = own.dataset(seed, tokenizer, 1.0, rewrite or _as_it_is, inputs.plan)
+    sampler, shown = inputs.sampler(seed), 0
+    shares = [sampler.share(batch, process) for batch in sampler.epoch(0) for process in range(min(inputs.processes, len(batch)))]
+    for share in progress(shares, label="reading batches", unit="batch"):
+        batch = dataset[share]
+        figures = "".join(_figure(batch, row, tokenizer) for row in range(len(batch)))
+        yield f"<section><h2>{escape(own.source.place(share[0].record))}</h2><div>{figures}</div></section>\n"
+        shown += len(batch)
+        if shown >= MOST_PICTURES:
+            yield f"<p>… {MOST_PICTURES} pictures are shown; the other batches were not asked for.</p>\n"
+            return
+
+
+def _figure(batch: Any, row: int, tokenizer: Any) -> str:
+    from library.data.inspection.draw_preview import as_jpeg
+
+    words = [tokenizer.tokenizer.decode(window.tolist(), skip_special_tokens=True) for window in batch.input_ids[row]]
+    text = batch.captions[row] or " ".join(words).strip() or "(no text)"
+    weight = f", loss × {float(batch.loss_weights[row]):g}" if float(batch.loss_weights[row]) != 1 else ""
+    masked = "" if batch.masks is None else f", mask: {float(batch.masks[row].mean()):.0%} trained"
+    kind = "" if batch.latents is None else " (latents in false colours)"
+    source = base64.b64encode(as_jpeg(_pixels(batch, row))).decode("ascii")
+    name = escape(batch.paths[row])
+    about = f"{name}{weight}{masked}{kind}"
+    return f'<figure><img alt="{name}" src="data:image/jpeg;base64,{source}"><figcaption>{escape(text)}<br>{about}</figcaption></figure>'
+
+
+def _pixels(batch: Any, row: int) -> Any:
+    """uint8 [H,W,3]; of latents the first three channels, from −2 to 2."""
+    picture = batch.images[row] if batch.images is not None else batch.latents[row, :3].repeat_interleave(8, 1).repeat_interleave(8, 2) / 2
+    return ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
+
+
+def _as_it_is(caption: str, rng: object) -> str:
+    return caption

@@ -1,0 +1,1 @@
+"""Pictures during the training, and their page."""

@@ -1,0 +1,240 @@
+"""Draws sample images while training goes on, and leaves no trace in it: not in its random state, and not by failing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from library.console import log
+from library.errors import UserError
+from library.files import atomic_write
+from library.training.samples.sample_page import FACTS, SamplePage
+from library.training.samples.sample_prompts import SamplePrompt, read_prompts
+
+Generate = Callable[[Any, Any, Any], Any]  # (model, GenerateSettings, device) -> PIL image
+Rewrite = Callable[[str, random.Random], str]
+
+
+class Samples:
+    """When to draw which prompts, and where the images go: `<output_dir>/sample`.
+
+    `drawn` and `failed` count images, `latest` are those of the last moment with their prompts. `generate` takes the place of
+    `library.model.generate.generate`. Where the file `source` of the prompts is changed, the new ones are drawn from then on.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[SamplePrompt],
+        output_dir: Path,
+        output_name: str | None = None,
+        every_n_steps: int | None = None,
+        every_n_epochs: int | None = None,
+        sampler: str = "ddim",
+        clip_skip: int | None = None,
+        generate: Generate | None = None,
+        at_first: bool = False,
+        source: Path | None = None,
+    ) -> None:
+        self.at_first = at_first
+        self._source = source
+        self._text = None if source is None else source.read_bytes()
+        self.prompts, self.every_n_steps, self.every_n_epochs = tuple(prompts), every_n_steps, every_n_epochs
+        self.folder = Path(output_dir) / "sample"
+        self.drawn = self.failed = 0
+        self.latest: list[tuple[Path, str]] = []
+        self.page = SamplePage(self.folder, output_name)
+        self._page_failed = False
+        self._name, self._sampler, self._clip_skip, self._generate = output_name, sampler, clip_skip, generate
+
+    @classmethod
+    def from_options(cls, options: Any, generate: Generate | None = None) -> Samples | None:
+        """What the options of sampling ask for; None for nothing. Raises UserError for faults of the prompt file."""
+        given = options.sampling
+        asked = given.sample_at_first or given.sample_every_n_steps is not None or given.sample_every_n_epochs is not None
+        if given.sample_prompts is None or not asked:
+            return None
+        source = Path(given.sample_prompts)
+        prompts, notes = read_prompts(source)
+        for note in notes:
+            log.info(note)
+        return cls(
+            prompts,
+            Path(options.saving.output_dir),
+            options.saving.output_name,
+            given.sample_every_n_steps,
+            given.sample_every_n_epochs,
+            given.sample_sampler,
+            None if options.model.v2 else options.model.clip_skip,
+            generate,
+            given.sample_at_first,
+            source,
+        )
+
+    def due_at_first(self, step: int) -> bool:
+        """Whether to draw before the first update; a run that goes on has done so."""
+        return self.at_first and step == 0
+
+    def moment_is_epoch(self) -> bool:
+        """Whether files bear the number of an epoch."""
+        return self.every_n_epochs is not None
+
+    def due(self, step: int, epoch: int, at_epoch_end: bool) -> bool:
+        """Whether to draw after `step` updates and `epoch` whole epochs; with both intervals given the one in epochs counts."""
+        if self.every_n_epochs is not None:
+            return at_epoch_end and epoch % self.every_n_epochs == 0
+        return self.every_n_steps is not None and not at_epoch_end and step > 0 and step % self.every_n_steps == 0
+
+    def draw(
+        self,
+        model: Any,
+        step: int,
+        epoch: int | None,
+        device: Any,
+        rewrite: Rewrite | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> list[Path]:
+        """Draw every prompt with `model` (a StableDiffusion) and return the files that were written; for the main process only.
+
+        `epoch` is given at an epoch's end and then names the files. `rewrite` is what the method does to captions. A prompt
+        that fails is told and counted; random state is left as it was. Once `stop()` says so, no further image is begun.
+        """
+        self._read_again()
+        moment = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
+        began, faults, left = time.time(), [], 0
+        self.latest = []
+        with untouched_random_state(device):
+            for index, prompt in enumerate(self.prompts):
+                if stop():
+                    left = len(self.prompts) - index
+                    break
+                try:
+                    path = self._draw_one(model, prompt, index, moment, device, rewrite, {"step": step, "epoch": epoch})
+                    self.latest.append((path, prompt.prompt))
+                except Exception as error:  # out of memory, a full disk, a sampler's own fault: none is worth the training
+                    faults.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+        _give_back_memory(device)
+        files = [path for path, _ in self.latest]
+        self.drawn += len(files)
+        self.failed += len(faults)
+        where = ("of " + (f"epoch {epoch}" if epoch is not None else f"step {step}")) if step else "before training"
+        if faults:
+            log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training goes on")
+        if left:
+            log.info(f"samples {where}: {left} of {len(self.prompts)} are left out, as the run is asked to stop")
+        if files:
+            self.write_page(running=True)
+            log.info(f"samples {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
+        return files
+
+    def _read_again(self) -> None:
+        """Take the prompts of a file that was changed during the run; a faulty one is told, and the prompts of before stay."""
+        try:
+            text = None if self._source is None else self._source.read_bytes()
+        except OSError:  # it has gone: what it said is known
+            return
+        if text == self._text:
+            return
+        self._text = text
+        try:
+            self.prompts, notes = read_prompts(self._source)
+        except UserError as fault:
+            log.warning(f"{fault.problems[0]}; the prompts of before are drawn")
+            return
+        for note in (*notes, f"--sample_prompts {self._source}: was changed, {len(self.prompts)} prompts from here on"):
+            log.info(note)
+
+    def write_page(self, running: bool) -> None:
+        """Make the page of all samples anew; told once where that fails."""
+        try:
+            self.page.write(running)
+        except Exception as error:
+            if not self._page_failed:
+                log.warning(f"samples: {self.page.folder} gets no page of them ({error}); the images are there")
+            self._page_failed = True
+
+    def places(self) -> list[str]:
+        """Where the samples are, and how many could not be drawn, for the end of a run."""
+        if not self.drawn and not self.failed:
+            return []
+        lost = f", {self.failed} failed" if self.failed else ""
+        where = self.folder if self._page_failed or not self.drawn else self.folder / "index.html"
+        return [f"samples: {where} ({self.drawn} images{lost})"]
+
+    def _draw_one(
+        self, model: Any, prompt: SamplePrompt, index: int, moment: str, device: Any, rewrite: Rewrite | None, facts: Mapping[str, Any]
+    ) -> Path:
+        from library.model.generate import GenerateSettings, generate
+
+        seed = prompt.seed if prompt.seed is not None else random.SystemRandom().getrandbits(31)
+        changed = [text if rewrite is None else rewrite(text, random.Random(seed)) for text in (prompt.prompt, prompt.negative)]
+        settings = GenerateSettings(
+            prompt=changed[0],
+            negative=changed[1],
+            width=prompt.width,
+            height=prompt.height,
+            steps=prompt.steps,
+            guidance=prompt.guidance,
+            seed=seed,
+            sampler=prompt.sampler or self._sampler,
+            clip_skip=self._clip_skip,
+        )
+        image = (self._generate or generate)(model, settings, device)
+        parts = [self._name, moment, f"{index:02d}", time.strftime("%Y%m%d%H%M%S"), None if prompt.seed is None else str(prompt.seed)]
+        path = self.folder / ("_".join(part for part in parts if part) + ".png")
+        _write(path, image, {"parameters": _description(prompt, settings), FACTS: json.dumps(dict(facts))})
+        return path
+
+
+@contextlib.contextmanager
+def untouched_random_state(device: Any = "cpu") -> Iterator[None]:
+    """Python's, numpy's and torch's global streams (`device`'s too) go on afterwards as if nothing had been drawn inside."""
+    import numpy
+    import torch
+
+    devices = [device] if torch.device(device).type == "cuda" else []
+    python, arrays = random.getstate(), numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(devices=devices):
+            yield
+    finally:
+        random.setstate(python)
+        numpy.random.set_state(arrays)
+
+
+def _description(prompt: SamplePrompt, settings: Any) -> str:
+    """The text that image programs read from a PNG's `parameters`: as written in the prompt file, with what was used."""
+    used = {
+        "Steps": settings.steps,
+        "Sampler": settings.sampler,
+        "CFG scale": f"{settings.guidance:g}",
+        "Seed": settings.seed,
+        "Size": f"{settings.width}x{settings.height}",
+    }
+    if settings.clip_skip:
+        used["Clip skip"] = settings.clip_skip
+    lines = [prompt.prompt, *([f"Negative prompt: {prompt.negative}"] if prompt.negative else [])]
+    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in used.items())])
+
+
+def _give_back_memory(device: Any) -> None:
+    """On a GPU: what drawing has left in torch's own store, which would otherwise count as the training's."""
+    if getattr(device, "type", device) == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _write(path: Path, image: Any, told: Mapping[str, str]) -> None:
+    from PIL.PngImagePlugin import PngInfo
+
+    texts = PngInfo()
+    for key, text in told.items():
+        texts.add_text(key, text)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        image.save(temporary, format="PNG", pnginfo=texts)

@@ -1,0 +1,1 @@
+"""What a save writes, when, for how long, and where if the disk is full."""

@@ -1,0 +1,199 @@
+"""Which file is written when, under which name, and which older one it replaces (SPEC R2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.console import log
+from library.errors import UserError
+from library.renaming import remove
+from library.training.planning.plan import RunPlan
+from library.training.saving.full_disk import Refuge, SaveWriter
+
+WriteFile = Callable[[Path, int, int], None]  # (path, epochs done, updates done)
+
+
+@dataclass(frozen=True)
+class FileNames:
+    """Names that users' scripts and other programs rely on; without `--output_name`: last, epoch-000001, at-step00000100."""
+
+    folder: Path
+    name: str | None
+    extension: str  # with its dot
+
+    def epoch(self, epoch: int) -> Path:
+        """The file kept after epoch `epoch`, counted from 1."""
+        return self.folder / f"{self.name or 'epoch'}-{epoch:06d}{self.extension}"
+
+    def step(self, step: int) -> Path:
+        """The file kept after update `step`, counted from 1."""
+        return self.folder / f"{self.name or 'at'}-step{step:08d}{self.extension}"
+
+    def best(self) -> Path:
+        """The file with the lowest validation loss so far."""
+        return self.folder / f"{self.name or 'last'}-best{self.extension}"
+
+    def last(self) -> Path:
+        """The file of the run's end."""
+        return self.folder / f"{self.name or 'last'}{self.extension}"
+
+
+def names_of(name: str | None) -> re.Pattern[str]:
+    """What the names of a run's files and states look like, and those of no other run."""
+    stem = re.escape(name) if name else "(?:epoch|at|last)"
+    return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+|\.run\.json)?")
+
+
+@dataclass
+class Kept:
+    """One kind of thing that is kept, files or states, and how long: `last_n_epochs` keeps those of the last so many epochs that
+    were saved for, `last_n_steps` those of the last so many updates (a number of updates, not of files). `write` must be atomic."""
+
+    names: FileNames
+    write: WriteFile
+    last_n_epochs: int | None = None
+    last_n_steps: int | None = None
+    with_saves: bool = True  # False: only at the end, when the run is stopped, or on demand
+    what: str = "files"  # for the plan
+    bytes: int = 0  # that one takes on the disk: an estimate, until one was written
+
+    def outdated_steps(self, plan: RunPlan, step: int) -> list[Path]:
+        """Those that go when the one of update `step` is there: a number of updates counts, so all that are more than n behind it."""
+        if self.last_n_steps is None:
+            return []
+        return [self.names.step(old) for old in plan.save_steps if old < step - self.last_n_steps]
+
+    def outdated_epochs(self, plan: RunPlan, epoch: int) -> list[Path]:
+        """Those that go when the one of epoch `epoch` is there: of the epochs that were saved for, all but the last n."""
+        if self.last_n_epochs is None:
+            return []
+        done = [old for old in plan.save_epochs if old <= epoch]
+        return [self.names.epoch(old) for old in done[: max(0, len(done) - self.last_n_epochs)]]
+
+
+class Checkpointer:
+    """Writes what the plan says, files and (where given) averages of weights and states beside them, and removes what retention says: only
+    after the new ones are whole.
+
+    `refuge` says what becomes of a save for which the disk has no room; those that are left out are counted in `missed`.
+    """
+
+    def __init__(
+        self,
+        plan: RunPlan,
+        files: Kept,
+        states: Kept | None = None,
+        averages: Kept | None = None,
+        release: Callable[[Path], None] | None = None,
+        refuge: Refuge | None = None,
+    ):
+        self.plan, self.states = plan, states
+        self._release = release or (lambda path: None)  # returns when nobody else needs a file that is to go
+        self.kinds = tuple(kind for kind in (files, averages, states) if kind is not None)
+        self._writer = SaveWriter(refuge or Refuge())
+        self._newest_state: Path | None = None
+        self._just_kept: set[tuple[int, FileNames]] = set()
+
+    @property
+    def missed(self) -> int:
+        """Saves that were left out."""
+        return self._writer.missed
+
+    def after_update(self, epoch: int, step: int) -> None:
+        """Keep a file after update `step` (from 1) of epoch `epoch` (epochs done) where the plan has one."""
+        if not self.plan.is_save_step(step):
+            return
+        planned = [kind for kind in self.kinds if kind.with_saves]
+        for kind in self._write_step(planned, epoch, step):
+            self._remove(kind.outdated_steps(self.plan, step))
+
+    def after_epoch(self, epoch: int, step: int) -> None:
+        """Keep a file after epoch `epoch` (from 1) where the plan has one."""
+        if not self.plan.is_save_epoch(epoch):
+            return
+        planned = [kind for kind in self.kinds if kind.with_saves]
+        for kind in self._write(planned, lambda names: names.epoch(epoch), epoch, step):
+            self._remove(kind.outdated_epochs(self.plan, epoch))
+
+    def on_demand(self, epoch: int, step: int) -> None:
+        """Keep a file and a state after update `step`, whatever the plan says, as somebody asked for it."""
+        self._write_step(self._missing_at(step), epoch, step)
+
+    def at_stop(self, epoch: int, step: int) -> None:
+        """The same where the run is stopped: what cannot be written now is lost, so that is told as an error."""
+        self._write_step(self._missing_at(step), epoch, step, needed=True)
+
+    def best(self, epoch: int, step: int) -> None:
+        """Keep what has the lowest validation loss so far, in the place of what had it before; no state."""
+        self._write([kind for kind in self.kinds if kind is not self.states], FileNames.best, epoch, step)
+
+    def at_end(self, epoch: int, step: int) -> Path:
+        """Write the run's product; returns where it is."""
+        self._write(self.kinds, FileNames.last, epoch, step, needed=True)
+        return self._writer.place_of(self.kinds[0].names.last())
+
+    def file_at_step(self, step: int) -> Path:
+        """The product that `at_stop` has written."""
+        return self._writer.place_of(self.kinds[0].names.step(step))
+
+    def state_at_step(self, step: int) -> Path | None:
+        """The state that `at_stop` has written, if states are kept."""
+        return None if self.states is None else self._writer.place_of(self.states.names.step(step))
+
+    def newest_state(self) -> Path | None:
+        """The state that this run wrote last and still has."""
+        return self._newest_state if self._newest_state is not None and self._newest_state.exists() else None
+
+    def _missing_at(self, step: int) -> list[Kept]:
+        """What has not been kept after this very update already, by the plan or on demand."""
+        return [kind for kind in self.kinds if (step, kind.names) not in self._just_kept]
+
+    def _write_step(self, kinds: Sequence[Kept], epoch: int, step: int, needed: bool = False) -> list[Kept]:
+        written = self._write(kinds, lambda names: names.step(step), epoch, step, needed)
+        self._just_kept = {entry for entry in self._just_kept if entry[0] == step} | {(step, kind.names) for kind in written}
+        return written
+
+    def _write(
+        self, kinds: Sequence[Kept], path_of: Callable[[FileNames], Path], epoch: int, step: int, needed: bool = False
+    ) -> list[Kept]:
+        """Those kinds that were written. Raises UserError for those for which nothing helps, when the others are written."""
+        written: list[Kept] = []
+        faults: list[str] = []
+        for kind in kinds:
+            try:
+                place = self._writer.write(
+                    path_of(kind.names), kind.bytes, lambda path, kind=kind: kind.write(path, epoch, step), needed, wait=not faults
+                )
+            except UserError as fault:
+                faults += fault.problems
+                continue
+            if place is None:
+                continue
+            kind.bytes = size_of(place)
+            if kind is self.states:
+                self._newest_state = place
+            written.append(kind)
+            log.info(f"saved {place}")
+        if faults:
+            raise UserError(*faults)
+        return written
+
+    def _remove(self, paths: Sequence[Path]) -> None:
+        for path in map(self._writer.place_of, paths):
+            if path.exists():
+                self._release(path)
+                try:
+                    remove(path)
+                    log.info(f"removed {path.name} (--save_last_n_*)")
+                except OSError as error:  # on Windows another program may have it open: it stays, nothing is lost
+                    log.warning(f"{path} was to be removed (--save_last_n_*) and cannot be ({error.strerror or error}); it stays, whole")
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_dir():
+        return sum(inside.stat().st_size for inside in path.rglob("*") if inside.is_file())
+    return path.stat().st_size

@@ -1,0 +1,164 @@
+"""How much room the files of a run take, worked out from the model's header before anything is loaded."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from library.data.batching.buckets import FilledData
+from library.model.files.facts import OPTION, ModelFacts
+from library.model.files.keys import CLIP_V1, CLIP_V2, UNET, VAE
+from library.model.files.weights_file import TensorInfo, open_weights
+from library.training.optim.optimizer_table import resolve_name, state_bytes
+from library.training.planning.plan import RunPlan
+from library.training.saving.checkpointer import FileNames, Kept
+from library.training.saving.disk_room import most_bytes, saves
+from library.words import in_words
+
+Shapes = Mapping[str, TensorInfo]
+
+_WEIGHT_BYTES = {"float": 4, "fp16": 2, "bf16": 2}
+_LATENT_BYTES = {"distribution": 8 * 4, "mean": 4 * 4}  # 4 channels in float32, with their log variance or not, for each 8×8 pixels
+_PATCHED = (
+    re.compile(r"\.(?:transformer_blocks\..*\.(?:to_[qkv]|to_out\.0|net\.0\.proj|net\.2)|proj_in|proj_out)\.weight$"),  # U-Net
+    re.compile(r"\.(?:self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12]|attn\.out_proj|mlp\.c_(?:fc|proj))\.weight$"),  # text encoders
+)
+_FUSED = "attn.in_proj_weight"  # three projections in one, in v2's text encoder
+_WIDE = re.compile(r"\.(?:in_layers\.2|out_layers\.3|op|conv)\.weight$")  # 3×3 convolutions of residual blocks and of changes in size
+_EXTENDED = re.compile(r"\.(?:emb_layers\.1|skip_connection)\.weight$")  # the rest of the residual blocks
+
+
+@dataclass(frozen=True)
+class PartSizes:
+    """Weights of the parts, and of a LoRA of rank 1 on U-Net, text encoder, and the U-Net's 3×3 convolutions (the rest of them too)."""
+
+    unet: int
+    text_encoder: int
+    vae: int
+    lora_unet: int
+    lora_text_encoder: int
+    lora_wide: int
+    lora_extended: int
+
+
+# Those of the published models, for a Diffusers folder, whose parts lie in several files.
+USUAL = {
+    "v1": PartSizes(859_520_964, 123_060_557, 83_653_863, 423_936, 165_888, 544_000, 82_880),
+    "v2": PartSizes(865_910_724, 354_032_641, 83_653_863, 432_128, 423_936, 544_000, 82_880),
+}
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Bytes of the folder of results when it is fullest, None where a size is not known beforehand; `lines` tell how it comes about."""
+
+    total: int | None
+    free: int
+    folder: Path
+    lines: tuple[str, ...]
+
+
+def part_sizes(infos: Shapes) -> PartSizes:
+    """Counted in the header of an original-layout file."""
+    counts = dict.fromkeys(PartSizes.__annotations__, 0)
+    unused = _unused_layer(infos)
+    for name, info in infos.items():
+        part = "unet" if name.startswith(UNET) else "vae" if name.startswith(VAE) else "text_encoder"
+        if part == "text_encoder" and not name.startswith((CLIP_V1, CLIP_V2)):
+            continue
+        counts[part] += math.prod(info.shape)
+        if part == "vae" or len(info.shape) < 2 or (unused and name.startswith(unused)):
+            continue
+        out, inner, *kernel = info.shape
+        if any(pattern.search(name) for pattern in _PATCHED):
+            counts[f"lora_{part}"] += out + inner
+        elif name.endswith(_FUSED):
+            counts["lora_text_encoder"] += out + 3 * inner
+        elif part == "unet" and _WIDE.search(name):
+            counts["lora_wide"] += out + inner * math.prod(kernel)
+        elif part == "unet" and _EXTENDED.search(name):
+            counts["lora_extended"] += out + inner
+    return PartSizes(**counts)
+
+
+def _unused_layer(infos: Shapes) -> str | None:
+    """The last layer of v2's text encoder: it is in the file, and not in the model."""
+    layers = {int(match[1]) for name in infos if (match := re.match(re.escape(CLIP_V2) + r"transformer\.resblocks\.(\d+)\.", name))}
+    return f"{CLIP_V2}transformer.resblocks.{max(layers)}." if layers else None
+
+
+def disk_need(values: Mapping[str, Any], facts: ModelFacts, plan: RunPlan, filled: FilledData, by_layer: bool = False) -> DiskNeed:
+    """What the run's files need; `values` are a script's options by name. `by_layer`: a word with vectors for each of 16 layers.
+
+    Raises UserError when the model's header cannot be read.
+    """
+    sizes = USUAL[facts.version] if facts.layout == "diffusers" else part_sizes(open_weights(facts.path, OPTION).infos)
+    product, trained = _product(values, sizes, facts.version, by_layer)
+    width = _WEIGHT_BYTES[values["save_precision"] or "float"]
+    lines, totals = [], []
+    files = _at_a_time(plan, values, of_states=False)
+    if product is None:
+        lines.append(f"files: {files}, of a size that only {values['network_module']} knows")
+        totals.append(None)
+    else:
+        lines.append(f"files: {files} × {in_words(product * width)} = {in_words(files * product * width)}")
+        totals.append(files * product * width)
+    if (values["save_state"] or values["save_state_on_train_end"]) and trained is not None:
+        states = _at_a_time(plan, values, of_states=True)
+        optimizer = resolve_name(values["optimizer_type"], values["use_8bit_adam"], values["use_lion_optimizer"])
+        each = round(trained * (4 + state_bytes(optimizer)))
+        lines.append(f"states: {states} × {in_words(each)} = {in_words(states * each)}")
+        totals.append(states * each)
+    if values["cache_latents"] or values["cache_latents_to_disk"]:
+        latents = _latents(filled, values["cache_latents_kind"])
+        where = "disk, beside the images" if values["cache_latents_to_disk"] else "main memory"
+        lines.append(f"latents: {in_words(latents)} of {where}")
+    folder = Path(values["output_dir"])
+    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
+    return DiskNeed(None if None in totals else sum(totals), free, folder, tuple(lines))
+
+
+def _product(values: Mapping[str, Any], sizes: PartSizes, version: str, by_layer: bool) -> tuple[int | None, int | None]:
+    """Weights of the product, and of what is trained; None where they are not known beforehand."""
+    if "token_string" in values:
+        count = values["num_vectors_per_token"] * (768 if version == "v1" else 1024) * (16 if by_layer else 1)
+        return count, count
+    if "network_module" in values:
+        count = _lora(values, sizes) if values["network_module"] == "networks.lora" else None
+        return count, count
+    text = values["train_text_encoder"] if "train_text_encoder" in values else values.get("stop_text_encoder_training") != -1
+    return sizes.unet + sizes.text_encoder + sizes.vae, sizes.unet + (sizes.text_encoder if text else 0)
+
+
+def _lora(values: Mapping[str, Any], sizes: PartSizes) -> int:
+    """One rank for all blocks: what `block_dims` change is not counted."""
+    args = dict(part.split("=", 1) for part in values["network_args"] if "=" in part)
+    dim, conv_dim = values["network_dim"] or 4, args.get("conv_dim", "0")
+    count = 0 if values["network_train_text_encoder_only"] else sizes.lora_unet * dim
+    if count and conv_dim.isdigit() and int(conv_dim):
+        count += sizes.lora_wide * int(conv_dim) + sizes.lora_extended * dim
+    return count + (0 if values["network_train_unet_only"] else sizes.lora_text_encoder * dim)
+
+
+def _at_a_time(plan: RunPlan, values: Mapping[str, Any], of_states: bool) -> int:
+    """How many there are at most at one time, the one under way before an old one goes among them, and the last one."""
+    epochs, steps = values["save_last_n_epochs"], values["save_last_n_steps"]
+    if of_states:
+        epochs, steps = values["save_last_n_epochs_state"] or epochs, values["save_last_n_steps_state"] or steps
+    names = FileNames(Path(values["output_dir"]), values["output_name"], "")
+    with_saves = bool(values["save_state"]) if of_states else True
+    kind = Kept(names, lambda *_: None, epochs, steps, with_saves, bytes=1)  # asked for its names and its retention; it writes nothing
+    return most_bytes(saves(plan, [kind]))
+
+
+def _latents(filled: FilledData, kind: str) -> int:
+    pixels = sum(
+        placement.bucket[0] * placement.bucket[1] * (2 if record.subset.flip_aug else 1)
+        for record, placement in zip(filled.records, filled.placements, strict=True)
+    )
+    return pixels // 64 * _LATENT_BYTES[kind]

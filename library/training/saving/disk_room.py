@@ -1,0 +1,97 @@
+"""How much room on the disk the saves and states of a run need, worked out before it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from library.console import log
+from library.errors import UserError
+from library.files import free_bytes
+from library.training.optim.optimizer_table import state_bytes
+from library.training.planning.plan import RunPlan, Start
+from library.training.saving.checkpointer import Kept
+from library.training.saving.full_disk import MARGIN
+from library.words import in_words
+
+
+@dataclass(frozen=True)
+class Save:
+    """Something that will be written after update `step`, and what goes once it is there."""
+
+    step: int
+    kind: Kept
+    path: Path
+    outdated: tuple[Path, ...]
+
+
+def saves(plan: RunPlan, kinds: Sequence[Kept], start: Start | None = None) -> Iterator[Save]:
+    """All that a run writes from `start` on, in the order in which it does."""
+    begun = start or Start(0, 0, plan.batches_per_epoch)
+    first_end = begun.step + -(-begun.batches_left // plan.accumulation)
+    moments = [(step, 0) for step in plan.save_steps if step > begun.step]
+    for epoch in plan.save_epochs:
+        if epoch > begun.epoch:
+            moments.append((first_end + (epoch - begun.epoch - 1) * plan.updates_per_epoch, epoch))
+    for step, epoch in sorted(moments):
+        for kind in (kind for kind in kinds if kind.with_saves):
+            if epoch:
+                yield Save(step, kind, kind.names.epoch(epoch), tuple(kind.outdated_epochs(plan, epoch)))
+            else:
+                yield Save(step, kind, kind.names.step(step), tuple(kind.outdated_steps(plan, step)))
+    for kind in kinds:
+        yield Save(plan.updates, kind, kind.names.last(), ())
+
+
+def most_bytes(coming: Iterable[Save]) -> int:
+    """The most that stands on the disk at any time: a new one is whole before an old one goes."""
+    standing: dict[Path, int] = {}
+    most = 0
+    for save in coming:
+        most = max(most, sum(standing.values()) + save.kind.bytes)
+        standing[save.path] = save.kind.bytes
+        for path in save.outdated:
+            standing.pop(path, None)
+    return most
+
+
+def check_room(
+    plan: RunPlan, kinds: Sequence[Kept], start: Start | None, go_on: bool, free: int | None = None, spare: Path | None = None
+) -> str:
+    """A line for the plan. Raises UserError where the run's saves do not fit, or warns where the run may go on without them or the folder
+    `spare` can take them."""
+    folder = kinds[0].names.folder
+    coming = list(saves(plan, kinds, start))
+    sizes = [f"{sum(save.kind is kind for save in coming)} {kind.what} of about {in_words(kind.bytes)}" for kind in kinds]
+    need, free = most_bytes(coming) + MARGIN, free_bytes(folder) if free is None else free
+    line = f"disk: {' and '.join(sizes)}, at most {in_words(need)} at a time, {in_words(free)} free"
+    if need > free:
+        told = f"--output_dir {folder}: too little room for what this run keeps ({line.removeprefix('disk: ')})"
+        fewer = "save less often, keep fewer with --save_last_n_epochs 2 or --save_last_n_steps"
+        remedy = f"{fewer}, choose another folder, or name a second one with --spare_dir"
+        if spare is not None and free_bytes(spare) >= need:
+            log.warning(f"{told}; saves for which there is no room will go to --spare_dir {spare}")
+        elif not go_on:
+            raise UserError(f"{told}; {remedy}; --on_full_disk continue starts all the same")
+        else:
+            log.warning(f"{told}; saves for which there is no room will be left out (--on_full_disk continue)")
+    return line
+
+
+def file_bytes(method: Any, model: Any, dtype: Any) -> int:
+    """About the size of the product: the whole model where its weights are trained, else what the method adds."""
+    modules = [model.unet, model.text_encoder, model.vae] if method.full_precision else method.modules()
+    return sum(
+        tensor.numel() * (dtype.itemsize if dtype is not None else tensor.element_size())
+        for module in modules
+        for tensor in module.state_dict().values()
+    )
+
+
+def state_size(method: Any, optimizer: Any, name: str) -> int:
+    """About the size of a state in bytes: trained weights and what the optimizer of that name will remember of them."""
+    each = state_bytes(name)
+    weights = sum(tensor.numel() * tensor.element_size() for module in method.modules() for tensor in module.state_dict().values())
+    return weights + round(each * sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"]))

@@ -1,0 +1,106 @@
+"""What the files of one run tell of themselves: metadata of each save, and the manifest beside the product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from library.files import NOT_UNICODE
+from library.method import Method
+from library.options.declare import Script, values_of
+from library.training.optim.optimizer import MadeOptimizer
+from library.training.planning.inputs import Inputs
+from library.training.saving import ss_metadata as facts
+from library.training.saving.manifest import ImageHash, Manifest, manifest_path, run_facts_of
+from library.training.saving.model_spec import model_spec
+from library.training.states.resume import run_facts
+
+
+class FileFacts:
+    """Hashes are made in the background from the start on: only a save needs them."""
+
+    def __init__(self, options: Script, inputs: Inputs, method: Method, seed: int, started: float, images_too: bool) -> None:
+        self._options, self._inputs, self._method, self._seed, self._started = options, inputs, method, seed, started
+        self._hashes = [
+            facts.ModelHash("sd_model", options.model.pretrained_model_name_or_path),
+            facts.ModelHash("vae", options.model.vae),
+        ]
+        # the main process writes the manifest
+        self._images = ImageHash(files) if images_too and (files := inputs.source.files()) else None
+
+    def of_save(self, model: Any, made: MadeOptimizer, session: str, epochs: int, step: int) -> dict[str, str]:
+        """The metadata of a file that is saved after so many epochs and updates."""
+        values = values_of(self._options)
+        spec = self._spec(model, values)
+        moment = facts.moment_metadata(epochs, step)
+        if values.get("no_metadata"):
+            told = facts.minimal(self._training(model, made, session, values))
+            told |= ({} if self._method.name == "network" else moment) | facts.minimal_spec(spec, values)
+        else:
+            told = self._training(model, made, session, values) | moment | spec
+        return {key: text.encode("utf-8", NOT_UNICODE).decode("utf-8") for key, text in told.items()}
+
+    def manifest(self) -> Manifest:
+        """The manifest with what is known when training begins; hashes follow with `known_late`."""
+        inputs = self._inputs
+        before = run_facts(self._options, inputs.data, inputs.processes, inputs.plan.updates)
+        data = inputs.source.facts()
+        if inputs.source.captions_are_whole:
+            data |= {"showings_hash": before["images"], "captions_hash": before["captions"]}
+        plan = {"updates": inputs.plan.updates, "epochs": inputs.plan.epochs, "batches_per_epoch": inputs.plan.batches_per_epoch}
+        made = run_facts_of(self._options, self._seed, self._started, plan | {"processes": inputs.processes}, data)
+        return Manifest(manifest_path(self._options), made)
+
+    def known_late(self) -> dict[str, Any]:
+        """The hashes; waits for them."""
+        hashes: dict[str, str] = {}
+        for model_hash in self._hashes:
+            hashes |= model_hash.values()
+        return {
+            "model": {key.removeprefix("ss_"): value for key, value in hashes.items()},
+            "images_sha256": self._images.value() if self._images is not None else None,
+        }
+
+    def _training(self, model: Any, made: MadeOptimizer, session: str, values: Mapping[str, Any]) -> dict[str, str]:
+        plan, processes = self._inputs.plan, self._inputs.processes
+        hashes: dict[str, str] = {}
+        for model_hash in self._hashes:
+            hashes |= model_hash.values()
+        return facts.run_metadata(
+            values,
+            started=self._started,
+            session=int(session, 16),
+            seed=self._seed,
+            version=base_version(model),
+            optimizer=_class_name(made.optimizer, self._options.optimizer.optimizer_args),
+            plan={
+                "ss_num_batches_per_epoch": plan.batches_per_epoch,
+                "ss_num_epochs": plan.epochs,
+                "ss_max_train_steps": plan.updates,
+            },
+            data=self._inputs.source.metadata(processes),
+            method=self._method.describe(),
+            hashes=hashes,
+            privacy=values["metadata_privacy"],
+        )
+
+    def _spec(self, model: Any, values: Mapping[str, Any]) -> dict[str, str]:
+        return model_spec(
+            values,
+            method=self._method.name,
+            version=model.version,
+            prediction=model.prediction,
+            resolutions=[spec.options.resolution for spec in self._inputs.data.blueprint.datasets],
+            trigger=values.get("token_string"),
+        )
+
+
+def base_version(model: Any) -> str:
+    """The name under which programs know the model's family: sd_v1, sd_v2 or sd_v2_v."""
+    return f"sd_{model.version}" + ("_v" if model.prediction == "v_prediction" else "")
+
+
+def _class_name(optimizer: Any, args: Mapping[str, Any] | tuple[str, ...] | None) -> str:
+    kind = type(optimizer)
+    shown = f"({','.join(args)})" if args else ""
+    return f"{kind.__module__}.{kind.__name__}{shown}"

@@ -1,0 +1,118 @@
+"""What a saved network tells about its training, under the `ss_*` keys that other programs read (SPEC R7)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from library.files import sha256
+from library.training.saving.privacy import private
+
+# Options whose value goes into the file as it is, under "ss_" + name; the second part are keys that only this suite writes and reads.
+RECORDED_OPTIONS = (
+    "output_name learning_rate gradient_checkpointing gradient_accumulation_steps lr_warmup_steps lr_scheduler "
+    "mixed_precision full_fp16 v2 clip_skip max_token_length cache_latents lowram noise_offset multires_noise_iterations "
+    "multires_noise_discount adaptive_noise_scale zero_terminal_snr training_comment max_grad_norm caption_dropout_rate "
+    "caption_dropout_every_n_epochs caption_tag_dropout_rate face_crop_aug_range prior_loss_weight min_snr_gamma "
+    "ip_noise_gamma loss_type huber_schedule huber_c noise_offset_random_strength ip_noise_gamma_random_strength "
+).split() + (
+    "lr_scheduler_type lr_scheduler_args lr_scheduler_num_cycles lr_scheduler_power max_train_epochs weighted_captions "
+    "scale_v_pred_loss_like_noise_pred network_train_unet_only network_train_text_encoder_only"
+).split()
+_OTHER_NAMES = {"debiased_estimation_loss": "ss_debiased_estimation"}  # options that the ecosystem's key does not repeat
+
+# What `--no_metadata` still leaves in the file: without these a LoRA cannot be used or told apart.
+MINIMAL_KEYS = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args")
+
+
+class ModelHash:
+    """Hashes of a model file for `prefix` (sd_model, vae), made in the background: it takes seconds, and only a save needs them."""
+
+    def __init__(self, prefix: str, source: str | None):
+        self._values: dict[str, str] = {}
+        if source is None:
+            self._thread = None
+            return
+        path = Path(source)
+        self._values[f"ss_{prefix}_name"] = path.name if path.exists() else source
+        self._thread = threading.Thread(target=self._compute, args=(prefix, path), daemon=True) if path.is_file() else None
+        if self._thread is not None:
+            self._thread.start()
+
+    def _compute(self, prefix: str, path: Path) -> None:
+        self._values[f"ss_{prefix}_hash"] = legacy_hash(path)
+        self._values[f"ss_new_{prefix}_hash"] = sha256(path)
+
+    def values(self) -> dict[str, str]:
+        """The keys and values; waits for the hashing to end."""
+        if self._thread is not None:
+            self._thread.join()
+        return dict(self._values)
+
+
+def legacy_hash(path: Path) -> str:
+    """The short hash by which older web interfaces name a model: SHA-256 of 64 KiB at 1 MiB, its first 8 hex digits."""
+    with path.open("rb") as file:
+        file.seek(0x100000)
+        return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
+
+
+def run_metadata(
+    options: Mapping[str, Any],
+    *,
+    started: float,
+    session: int,
+    seed: int,
+    version: str,
+    optimizer: str,
+    plan: Mapping[str, Any],
+    data: Mapping[str, Any],
+    method: Mapping[str, Any],
+    hashes: Mapping[str, str],
+    privacy: str = "full",
+) -> dict[str, str]:
+    """All keys but those of the moment (`moment_metadata`); every value a string, as safetensors wants it.
+
+    `session` is one number for all files of a run, `privacy` the value of --metadata_privacy.
+    """
+    values: dict[str, Any] = {f"ss_{name}": options[name] for name in RECORDED_OPTIONS if name in options}
+    values |= {key: options[name] for name, key in _OTHER_NAMES.items() if name in options}
+    values |= {
+        "ss_session_id": session,
+        "ss_training_started_at": started,
+        "ss_seed": seed,
+        "ss_base_model_version": version,
+        "ss_optimizer": optimizer,
+        **plan,
+        **data,
+        **method,
+        **hashes,
+    }
+    return {key: as_text(value) for key, value in private(values, privacy).items()}
+
+
+def moment_metadata(epoch: int, step: int) -> dict[str, str]:
+    """What differs between the files of one run."""
+    return {"ss_epoch": str(epoch), "ss_steps": str(step), "ss_training_finished_at": str(time.time())}
+
+
+def minimal(metadata: Mapping[str, str]) -> dict[str, str]:
+    """What stays under `--no_metadata`."""
+    return {key: metadata[key] for key in MINIMAL_KEYS if key in metadata}
+
+
+def minimal_spec(spec: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, str]:
+    """What of `modelspec.*` stays under `--no_metadata`: what a program needs to load the file, and the user's own words."""
+    words = {f"modelspec.{word}" for word in ("title", "author", "description", "license", "tags") if options.get(f"metadata_{word}")}
+    needed = {f"modelspec.{key}" for key in ("sai_model_spec", "architecture", "implementation", "prediction_type")}
+    return {key: value for key, value in spec.items() if key in needed | words}
+
+
+def as_text(value: Any) -> str:
+    """A value as the ecosystem writes it: JSON for containers, Python's `str` for the rest ("None", "True")."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)

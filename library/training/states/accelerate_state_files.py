@@ -1,0 +1,175 @@
+"""Puts the weights, optimizer and schedule of an accelerate state into this suite's own, as far as they can be told apart."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from library.console import log
+from library.errors import UserError
+from library.method import Method
+from library.model.files.weights_file import open_weights
+from library.training.states.accelerate_state import OldState
+from library.training.states.snapshot import held_tensors
+
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
+_LEVEL = "text_model."  # of CLIPTextModel, in transformers before 5.6
+_TABLE = "embeddings.token_embedding.weight"
+_IN_BLOCK = re.compile(r"^(.*transformer_blocks[._]0[._])(attn1|ff|attn2|norm1|norm2|norm3)(?=[._])")
+_BLOCK_ORDER = ("attn1", "ff", "attn2", "norm1", "norm2", "norm3")  # in which sd-scripts' U-Net has the parts of a block
+# What tells one optimizer from another; the rest of a group are switches of torch's own that come and go with its versions.
+_KINDS = frozenset("betas eps weight_decay momentum nesterov amsgrad d d_coef k relative_step scale_parameter rho alpha lambd".split())
+
+_FOUND = frozenset("lr initial_lr d0 d_max d_numerator".split())
+
+
+def load_old_weights(old: OldState, method: Method) -> None:
+    """Put the state's weights into the method's modules. Raises UserError where they do not fit."""
+    modules = method.modules()
+    for place, module in enumerate(modules):
+        if place >= len(old.weights):
+            raise UserError(f"--resume {old.folder}: holds {len(old.weights)} models, this run trains {len(modules)}; train the same parts")
+        file = open_weights(old.weights[place], "--resume")
+        names = {_WRAPPERS.sub("", name): name for name in file.infos}
+        own = held_tensors(module)
+        sources = {name: _source(name, tensor, names, file.infos) for name, tensor in own.items()}
+        missing = sorted(name for name, source in sources.items() if source is None)
+        if missing:
+            raise UserError(
+                f"--resume {old.folder}: {old.weights[place].name} has other weights than this run trains: {len(missing)} are missing or "
+                f"of another shape, such as {missing[0]}; use the state's script, model and network options"
+            )
+        found = dict(file.read(source for source in sources.values() if source is not None))
+        with torch.no_grad():
+            for name, tensor in own.items():
+                value = found[sources[name]]
+                tensor.copy_(value if value.shape == tensor.shape else _rows(value, tensor))
+
+
+def load_old_training(old: OldState, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any, new_rates: bool) -> None:
+    """Restore what the state's files tell of optimizer, schedule and scaler; what cannot be used starts anew, which is told."""
+    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    saved = _read(old, old.optimizer)
+    if saved is not None:
+        _load_optimizer(old, saved, method, optimizer)
+    saved = _read(old, old.schedule)
+    if saved is not None:
+        _load_schedule(saved, schedule, optimizer, old, rates if new_rates else None)
+    saved = _read(old, old.scaler) if scaler is not None else None
+    if saved:
+        scaler.load_state_dict(saved)
+
+
+def _source(name: str, tensor: Tensor, names: Mapping[str, str], infos: Mapping[str, Any]) -> str | None:
+    """The name in the file of one of our tensors; a new word's vectors are the last rows of the text encoder's table."""
+    for candidate in (name, _LEVEL + name):
+        if candidate in names and tuple(infos[names[candidate]].shape) == tuple(tensor.shape):
+            return names[candidate]
+    table = names.get(_LEVEL + _TABLE, names.get(_TABLE))
+    if name == "vectors" and table is not None and tensor.shape[0] == 1 and infos[table].shape[1] == tensor.shape[2]:
+        return table
+    return None
+
+
+def _rows(value: Tensor, like: Tensor) -> Tensor:
+    return value[-like.shape[1] :].reshape(like.shape)
+
+
+def _read(old: OldState, path: Any) -> Any:
+    """The file's content, read without running code from it; None, and told, where that cannot be."""
+    if path is None:
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:  # pickle, zip and torch each have their own
+        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        log.warning(f"--resume {old.folder}: {path.name} cannot be read ({reason}); that part starts anew")
+        return None
+
+
+def _load_optimizer(old: OldState, saved: Mapping[str, Any], method: Method, optimizer: Any) -> None:
+    theirs, ours = saved["param_groups"], optimizer.param_groups
+    lacking = (_KINDS & theirs[0].keys()) ^ (_KINDS & ours[0].keys())
+    if lacking:
+        raise UserError(
+            f"--resume {old.folder}: optimizer.bin is of another optimizer than {type(optimizer).__name__} (they differ in "
+            f"{', '.join(sorted(lacking))}); use the state's --optimizer_type"
+        )
+    order = _matching_order([parameter for group in ours for parameter in group["params"]], method, saved)
+    if order is None:
+        log.warning(f"--resume {old.folder}: optimizer.bin cannot be told apart by parameter; the optimizer starts anew")
+        return
+    numbers = {number: group for group in theirs for number in group["params"]}
+    state = optimizer.state_dict()
+    flat = iter(order)
+    memory: dict[int, Any] = {}
+    for group, mine in zip(state["param_groups"], ours, strict=True):
+        pairs = [(number, next(flat)) for number in group["params"]]
+        source = numbers[pairs[0][1]]
+        group.update({key: source[key] for key in source.keys() & group.keys() & (_KINDS | _FOUND)})
+        for (number, their_number), parameter in zip(pairs, mine["params"], strict=True):
+            if their_number in saved["state"]:
+                memory[number] = {key: _fitted(value, parameter) for key, value in saved["state"][their_number].items()}
+    optimizer.load_state_dict({**state, "state": memory})
+
+
+def _matching_order(parameters: Sequence[Tensor], method: Method, saved: Mapping[str, Any]) -> list[int] | None:
+    """For each of our parameters, in the order of the groups, its number in the state: the order whose shapes all fit."""
+    theirs = [number for group in saved["param_groups"] for number in group["params"]]
+    if len(theirs) != len(parameters):
+        return None
+    names = {id(parameter): name for module in method.modules() for name, parameter in module.named_parameters()}
+    for ours in (_as_sd_scripts([names.get(id(parameter), "") for parameter in parameters]), list(range(len(parameters)))):
+        if all(_fits(saved["state"].get(theirs[place]), parameters[number]) for place, number in enumerate(ours)):
+            order = [0] * len(parameters)
+            for place, number in enumerate(ours):
+                order[number] = theirs[place]
+            return order
+    return None
+
+
+def _as_sd_scripts(names: Sequence[str]) -> list[int]:
+    """Our places in the order of sd-scripts: the parts of each transformer block of the U-Net stand otherwise there."""
+    firsts: dict[str, int] = {}
+    keys = []
+    for place, name in enumerate(names):
+        found = _IN_BLOCK.match(name)
+        if found is None:
+            keys.append((place, 0, place))
+        else:
+            keys.append((firsts.setdefault(found[1], place), 1 + _BLOCK_ORDER.index(found[2]), place))
+    return sorted(range(len(names)), key=lambda place: keys[place])
+
+
+def _fits(memory: Mapping[str, Any] | None, parameter: Tensor) -> bool:
+    shapes = [value.shape for value in (memory or {}).values() if isinstance(value, Tensor) and value.dim() == max(2, parameter.dim())]
+    return all(shape == parameter.shape or _is_table(shape, parameter) for shape in shapes)
+
+
+def _is_table(shape: Iterable[int], parameter: Tensor) -> bool:
+    """Whether it is of the whole vocabulary, whose last rows are the new word's."""
+    rows, *width = shape
+    return parameter.dim() == 3 and len(parameter) == 1 and width == [parameter.shape[2]] and rows > parameter.shape[1]
+
+
+def _fitted(value: Any, parameter: Tensor) -> Any:
+    return _rows(value, parameter) if isinstance(value, Tensor) and value.dim() == 2 and _is_table(value.shape, parameter) else value
+
+
+def _load_schedule(saved: Mapping[str, Any], schedule: LRScheduler, optimizer: Any, old: OldState, rates: list[Any] | None) -> None:
+    count = saved.get("last_epoch")
+    if not isinstance(count, int) or not isinstance(schedule, LambdaLR):
+        log.warning(f"--resume {old.folder}: its schedule cannot be used for {type(schedule).__name__}, which starts anew")
+        return
+    schedule.last_epoch = count // old.processes
+    schedule._step_count = schedule.last_epoch + 1
+    bases = rates or [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    schedule.base_lrs = list(bases)
+    for group, base, curve in zip(optimizer.param_groups, bases, schedule.lr_lambdas, strict=True):
+        group["initial_lr"], group["lr"] = base, base * curve(schedule.last_epoch)
+    schedule._last_lr = [group["lr"] for group in optimizer.param_groups]

@@ -1,0 +1,201 @@
+"""Going on from a saved state: what of the run is still the same, what that means, and how the rest of it is planned."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from library.data.batching.buckets import FilledData
+from library.data.batching.sampler import Begun, Cut, EpochSampler
+from library.errors import UserError
+from library.options.declare import Script, options_of, values_of
+from library.training.states.accelerate_state import OldState, old_lines
+from library.training.states.saved_state import SavedState
+from library.training.states.state import TrainState
+
+# Options that change nothing of what is trained, or are told in other words: by the data, the sizes of batches, the run's end.
+_UNTOLD_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config", "validation"})
+_UNTOLD = frozenset(
+    "dataset_config train_data_dir reg_data_dir in_json dataset_repeats train_batch_size cache_latents "
+    "cache_latents_to_disk vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps "
+    "max_train_epochs seed gradient_accumulation_steps optimizer_type use_8bit_adam use_lion_optimizer lowram tokenizer_cache_dir "
+    "network_weights dim_from_weights weights init_word cache_text_encoder_outputs skip_bad_images rehearsal vae_slicing".split()
+)
+_RATES = frozenset({"learning_rate", "learning_rate_te", "unet_lr", "text_encoder_lr"})
+_CURVE = frozenset(
+    "lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_decay_steps lr_scheduler_num_cycles lr_scheduler_power "
+    "lr_scheduler_min_lr_ratio lr_scheduler_timescale".split()
+)
+_COMPARED = {  # facts of every state; younger states hold more
+    "script": str, "options": dict, "optimizer": str, "updates": int, "processes": int, "accumulation": int, "sizes": list,
+    "batches_per_epoch": int, "images": str, "captions": str,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How a run goes on: `state` is where it starts (seed and counters), `lines` tell the user what differs from before."""
+
+    folder: Path
+    state: TrainState
+    lines: tuple[str, ...]
+    new_rates: bool
+    old: OldState | None = None  # of accelerate's: it has no seed, and counters as far as it tells
+
+    def begun(self) -> Begun | None:
+        """What the sampler has to know of the epoch under way."""
+        return Begun(self.state.epoch, self.state.cuts) if self.state.cuts else None
+
+
+def run_facts(options: Script, data: FilledData, processes: int, updates: int) -> dict[str, Any]:
+    """What a state keeps of its run, as JSON holds it, so that a later command can be compared with it."""
+    values = values_of(options)
+    kept = [o.field for o in options_of(type(options)) if o.group not in _UNTOLD_GROUPS and o.field not in _UNTOLD and not o.secret]
+    return {
+        "script": options.name,
+        "options": {field: _as_json(values[field]) for field in kept},
+        "optimizer": _optimizer(values),
+        "updates": updates,
+        "processes": processes,
+        "accumulation": values["gradient_accumulation_steps"],
+        "sizes": list(EpochSampler(data, 0, processes).sizes),
+        "batches_per_epoch": EpochSampler(data, 0, processes).batches_per_epoch,
+        "images": _digest(_showings(data)),
+        "captions": _digest(f"{record.key}\0{record.caption}" for record in data.records),
+        "weights": _digest(f"{one.key}\0{one.subset.loss_weight}\0{bool(one.mask or one.subset.alpha_mask)}" for one in data.records),
+    }
+
+
+def resumption(saved: SavedState, options: Script, data: FilledData, processes: int) -> Resumption:
+    """Compare the command with the state's run. Raises UserError where the two cannot be one run."""
+    given = values_of(options)
+    before, now = saved.run, run_facts(options, data, processes, 0)
+    for name, kind in _COMPARED.items():
+        if not isinstance(before.get(name), kind):
+            raise UserError(f"--resume {saved.folder}: state.json is damaged (run.{name} is {before.get(name)!r}); give an older state")
+    _refuse_others(saved, before, now)
+    state, lines = replace(saved.state), []
+    if given["seed"] not in (None, state.seed):
+        lines.append(f"--seed {given['seed']}: the run goes on with the seed that it began with, {state.seed}; another is for a new run")
+    lines += _option_lines(before["options"], now["options"], given["resume_lr"], state.step)
+    if before["images"] != now["images"]:
+        lines.append(_other_images(state))
+        state.position, state.cuts = 0, ()
+        state.epoch_losses = []
+    else:
+        if before["captions"] != now["captions"]:
+            lines.append("captions are no longer what they were: the new ones are trained from here on")
+        if before.get("weights", now["weights"]) != now["weights"]:
+            lines.append("loss weights or masks of images are no longer what they were: the new ones are used from here on")
+        lines += _size_lines(before, now, state)
+    if before["accumulation"] != now["accumulation"]:
+        lines.append(
+            f"--gradient_accumulation_steps was {before['accumulation']}, is {now['accumulation']} now: "
+            "an update is the mean of so many batches from here on"
+        )
+    return Resumption(saved.folder, state, tuple(lines), given["resume_lr"] == "new")
+
+
+def old_resumption(old: OldState, options: Script) -> Resumption:
+    """How a run goes on from a state of accelerate's; nothing is there to compare the command with."""
+    return Resumption(old.folder, TrainState(0, old.step or 0), tuple(old_lines(old)), values_of(options)["resume_lr"] == "new", old)
+
+
+def end_lines(before: Mapping[str, Any], updates: int) -> Iterator[str]:
+    """What to tell where the run's end has moved."""
+    if before["updates"] != updates:
+        yield (
+            f"the run was to end at update {before['updates']} and now ends at {updates}; "
+            "a learning rate that falls towards the end (linear, cosine, …) follows the new end"
+        )
+
+
+def _refuse_others(saved: SavedState, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    if before["script"] != now["script"]:
+        raise UserError(f"--resume {saved.folder}: is a state of {before['script']}; go on with that script, not {now['script']}")
+    if before["optimizer"].lower() != now["optimizer"].lower():
+        raise UserError(
+            f"--resume {saved.folder}: was trained with --optimizer_type {before['optimizer']}, the command's is {now['optimizer']}; what "
+            "an optimizer remembers is of no use to another: use the state's, or start a new run from the saved weights"
+        )
+
+
+def _optimizer(values: Mapping[str, Any]) -> str:
+    older = "AdamW8bit" if values["use_8bit_adam"] else "Lion" if values["use_lion_optimizer"] else "AdamW"
+    return values["optimizer_type"] or older
+
+
+def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], resume_lr: str, step: int) -> Iterator[str]:
+    for name, new in now.items():
+        old = before.get(name)
+        if old == new or name not in before:  # an option that is younger than the state
+            continue
+        told = f"--{name} was {_shown(old)}, is {_shown(new)} now: "
+        if name in _RATES and resume_lr == "keep":
+            yield told + "the state's rate is kept; add --resume_lr new to train at the new one"
+        elif name in _RATES:
+            yield told + f"the new rate is trained at from update {step + 1} on (--resume_lr new)"
+        elif name in _CURVE:
+            yield told + f"the new curve is followed from update {step + 1} on, at the place where it would be by then"
+        elif name == "optimizer_args":
+            yield told + "the optimizer goes on with the values of the state"
+        else:
+            yield told + "the new value is used from here on"
+
+
+def _other_images(state: TrainState) -> str:
+    told = "images, repeats or buckets are no longer what they were: "
+    if state.position or state.cuts:
+        return told + f"epoch {state.epoch + 1}, which was under way, starts again with the new ones"
+    return told + "the new ones are trained from here on"
+
+
+def _size_lines(before: Mapping[str, Any], now: Mapping[str, Any], state: TrainState) -> Iterator[str]:
+    """Lines about batch size and processes; moves `state` to a new cut of the epoch where batches have other sizes."""
+    if before["processes"] != now["processes"]:
+        yield f"processes were {before['processes']}, are {now['processes']} now: a batch is shared out among them"
+    if before["sizes"] == now["sizes"]:
+        return
+    inside = bool(state.position or state.cuts)
+    yield f"images in a batch over all processes were {_listed(before['sizes'])}, are {_listed(now['sizes'])} now" + (
+        f": what is left of epoch {state.epoch + 1} is cut anew, and each of its images is still shown exactly once" if inside else ""
+    )
+    if inside:
+        state.cuts = (*state.cuts, Cut(tuple(before["sizes"]), state.position))
+        state.position = 0
+
+
+def _showings(data: FilledData) -> Iterator[str]:
+    """Each showing of an epoch in the order that the sampler starts from, with the size that the image gets."""
+    for bucket in data.buckets:
+        yield f"{bucket.dataset} {bucket.size} {bucket.drawn}"
+        for entry in (*bucket.train, *((record, 0) for record in bucket.pool)):
+            yield f"{data.records[entry[0]].key}\0{data.placements[entry[0]].resized}\0{entry[1]}"
+
+
+def _digest(lines: Iterator[str]) -> str:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()[:32]
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_as_json(part) for part in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "not given"
+    if value is None or isinstance(value, bool):
+        return {None: "not given", True: "on", False: "off"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _listed(sizes: list[int]) -> str:
+    return ", ".join(map(str, sizes))

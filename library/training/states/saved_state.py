@@ -1,0 +1,124 @@
+"""What a saved state tells of itself: read, and found whole or refused, before torch is imported."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from library.data.batching.sampler import Cut
+from library.errors import UserError
+from library.files import check_whole
+from library.training.states.accelerate_state import OldState, is_old, read_old
+from library.training.states.state import RunningMean, Standing, TrainState
+
+FORMAT = 1
+FACTS_FILE = "state.json"
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """A state folder: where its run stood, and `run`, the facts of that run (`library.training.states.resume.run_facts`)."""
+
+    folder: Path
+    state: TrainState
+    run: Mapping[str, Any]
+
+
+def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, int], checksums: Mapping[str, int]) -> str:
+    """The content of state.json; `files` are the sizes in bytes of all other files of the folder by name, `checksums` the CRC-32 of those
+    whose format has none of its own."""
+    facts = {"format": FORMAT, "state": asdict(state), "run": dict(run), "files": dict(files), "crc32": dict(checksums)}
+    return json.dumps(facts, indent=1, ensure_ascii=False)
+
+
+def read_state(folder: Path) -> SavedState | OldState:
+    """Read the state in `folder`, also one of accelerate's; raises UserError for one that is broken, incomplete or no state."""
+    if not (folder / FACTS_FILE).is_file() and is_old(folder):
+        return read_old(folder)
+    return read_own(folder)
+
+
+def read_own(folder: Path) -> SavedState:
+    """Read a state of this suite."""
+    found = _read_facts(folder)
+    try:
+        if found["format"] != FORMAT:
+            raise UserError(f"--resume {folder}: was written by another version of this suite (format {found['format']}); use that one")
+        state = _state(found["state"])
+        run, files = dict(found["run"]), dict(found["files"])
+    except (KeyError, TypeError, ValueError, AttributeError) as fault:
+        raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); give an older state") from fault
+    for name, size in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            problem = "is missing" if not path.is_file() else f"has {path.stat().st_size} bytes instead of {size}"
+            raise UserError(f"--resume {folder}: the state is not whole: {name} {problem}; copy it again, or give an older state")
+    return SavedState(folder, state, run)
+
+
+def check_contents(folder: Path) -> None:
+    """Read all files of a state and raise UserError where bytes are no longer those that were written, as on a failing disk."""
+    for name, checksum in _read_facts(folder).get("crc32", {}).items():  # states of before have none
+        if crc32(folder / name) != checksum:
+            raise UserError(f"--resume {folder}: {name} is damaged: its bytes are not those that were written; give an older state")
+    for path in sorted(folder.glob("*.pt")):
+        try:
+            check_whole(path, path.suffix)
+        except (OSError, UnicodeDecodeError, NotImplementedError) as fault:  # what zipfile makes of damaged headers
+            raise UserError(f"--resume {folder}: {path.name} is damaged ({fault}); give an older state") from fault
+
+
+def crc32(path: Path) -> int:
+    """The CRC-32 of a file, read in pieces of 1 MiB."""
+    value = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            value = zlib.crc32(piece, value)
+    return value
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    path = folder / FACTS_FILE
+    if not path.is_file():
+        raise UserError(f"--resume {folder}: {_what_it_is(folder)}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as fault:
+        raise UserError(f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state") from fault
+    if not isinstance(found, dict):
+        raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged (it holds no table); give an older state")
+    return found
+
+
+def _what_it_is(folder: Path) -> str:
+    inside = sorted((path.parent for path in folder.glob(f"*/{FACTS_FILE}")), key=lambda path: (path / FACTS_FILE).stat().st_mtime)
+    if inside:
+        return f"is not a saved state but holds {len(inside)}; the newest is --resume {inside[-1]}"
+    return f"is not a saved state (there is no {FACTS_FILE} in it); states are the folders <name>-…-state that --save_state writes"
+
+
+def _state(found: Mapping[str, Any]) -> TrainState:
+    numbers = {name: _count(found, name) for name in ("seed", "step", "epoch", "position")}
+    cuts = tuple(Cut(tuple(int(size) for size in cut["sizes"]), int(cut["batches"])) for cut in found["cuts"])
+    mean = None if found["mean"] is None else RunningMean(**found["mean"])
+    session = {"session": str(found["session"])} if "session" in found else {}  # states of before had none
+    return TrainState(
+        **numbers,
+        cuts=cuts,
+        mean=mean,
+        epoch_losses=[float(loss) for loss in found["epoch_losses"]],
+        validated=Standing(**found.get("validated", {})),
+        left_out=tuple(str(key) for key in found.get("left_out", ())),
+        **session,
+    )
+
+
+def _count(found: Mapping[str, Any], name: str) -> int:
+    value = found[name]
+    if type(value) is not int or value < 0:
+        raise ValueError(f"{name} is {value!r}")
+    return value

@@ -1,0 +1,76 @@
+"""A run's last good state in main memory: weights, optimizer, schedule, scaler and counters, to go back to without a file."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from library.training.states.state import TrainState
+
+
+class Snapshot:
+    """Taken when it is made; `restore` may be called any number of times."""
+
+    def __init__(
+        self,
+        modules: Iterable[nn.Module],
+        optimizer: Any,
+        schedule: LRScheduler,
+        scaler: Any,
+        state: TrainState,
+        also: Sequence[Tensor] = (),
+    ) -> None:
+        """`also` are tensors that move along with the weights, such as an average of them."""
+        self._parts = (list(modules), optimizer, schedule, scaler)
+        self._weights = [_copied(held_tensors(module)) for module in self._parts[0]]
+        self._training = [_copied(part.state_dict()) for part in self._parts[1:] if part is not None]
+        self._also = [(tensor, _copied(tensor)) for tensor in also]
+        self.state = copy.deepcopy(state)
+
+    def restore(self, state: TrainState) -> None:
+        """Put everything back, `state` to the counters of that time."""
+        for module, weights in zip(self._parts[0], self._weights, strict=True):
+            with torch.no_grad():
+                for name, tensor in held_tensors(module).items():
+                    tensor.copy_(weights[name])
+        for part, saved in zip([part for part in self._parts[1:] if part is not None], self._training, strict=True):
+            part.load_state_dict(_copied(saved))
+        for tensor, saved in self._also:
+            tensor.data.copy_(saved)
+        move(state, copy.deepcopy(self.state))
+
+
+def move(state: TrainState, to: TrainState) -> None:
+    """Give `state`, which others hold too, the counters of `to`."""
+    for entry in fields(TrainState):
+        setattr(state, entry.name, getattr(to, entry.name))
+
+
+def held_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The module's parameters and buffers themselves, under the names of its state_dict: some modules (LyCORIS's) put products of
+    several into that, and writing into those would change nothing."""
+    held = dict(module.named_buffers(remove_duplicate=False)) | dict(module.named_parameters(remove_duplicate=False))
+    named = {name: held.get(name, tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
+    return named | dict(module.named_parameters())
+
+
+def weights_bytes(modules: Iterable[nn.Module]) -> int:
+    """Bytes of all tensors that a state of these modules holds."""
+    return sum(tensor.numel() * tensor.element_size() for module in modules for tensor in held_tensors(module).values())
+
+
+def _copied(value: Any) -> Any:
+    """A copy of a state_dict with tensors in main memory; what is no container or tensor is shared or deep-copied."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(part) for part in value) if type(value) in (list, tuple) else copy.deepcopy(value)
+    return copy.deepcopy(value)

@@ -1,0 +1,197 @@
+"""The folder of a saved state: trained weights, optimizer, schedule and gradient scaler, written whole and read back exactly."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from library.errors import UserError
+from library.files import NOT_UNICODE, atomic_folder
+from library.method import Method
+from library.training.optim.ema import Ema
+from library.training.optim.rate_ratios import RATIO
+from library.training.states.saved_state import FACTS_FILE, check_contents, crc32, facts_text, read_own
+from library.training.states.snapshot import held_tensors
+from library.training.states.state import TrainState
+
+TRAINING_FILE = "training.pt"
+
+
+def write_state(
+    folder: Path,
+    method: Method,
+    optimizer: Any,
+    schedule: LRScheduler,
+    scaler: Any,
+    state: TrainState,
+    run: Mapping[str, Any],
+    ema: Ema | None = None,
+) -> None:
+    """Write the state into `folder`, which is there whole or not at all; `run` are the facts of `library.training.states.resume`."""
+    with atomic_folder(folder) as fresh:
+        for place, module in enumerate(method.modules()):
+            save_file(_own_tensors(held_tensors(module)), fresh / _weights_file(place))
+        torch.save(_remembered(optimizer, schedule, scaler), fresh / TRAINING_FILE)
+        if ema is not None:
+            ema.save(fresh)
+        sizes = {path.name: path.stat().st_size for path in sorted(fresh.iterdir())}
+        checksums = {name: crc32(fresh / name) for name in sizes if name.endswith(".safetensors")}
+        (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes, checksums), encoding="utf-8", errors=NOT_UNICODE)
+
+
+def check_can_be_kept(optimizer: Any, schedule: LRScheduler) -> None:
+    """Raise UserError where optimizer or schedule remember what a state cannot hold; asked before the training, not at the first save."""
+    _remembered(optimizer, schedule, None)
+
+
+def load_weights(folder: Path, method: Method) -> None:
+    """Put the state's weights into the method's modules; raises UserError where they do not fit, or the state is damaged."""
+    check_contents(folder)
+    for place, module in enumerate(method.modules()):
+        try:
+            saved = load_file(folder / _weights_file(place))
+        except Exception as fault:  # safetensors has an error type of its own
+            raise UserError(f"--resume {folder}: {_weights_file(place)} cannot be read ({fault}); give an older state") from fault
+        own = held_tensors(module)
+        wrong = sorted(name for name in saved.keys() | own.keys() if _shape(saved, name) != _shape(own, name))
+        if wrong:
+            name = wrong[0]
+            raise UserError(
+                f"--resume {folder}: holds other weights than this run trains: {len(wrong)} differ, such as {name} ("
+                f"{_shape(saved, name)} in the state, {_shape(own, name)} here); use the state's model and network options"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(saved[name])
+
+
+def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: Any, new_rates: bool) -> None:
+    """Restore optimizer, schedule and scaler; with `new_rates` the learning rates stay those that the optimizer was built with.
+
+    Raises UserError where optimizer or schedule are of another kind than the state's.
+    """
+    try:
+        saved = torch.load(folder / TRAINING_FILE, map_location="cpu", weights_only=True)
+    except Exception as fault:  # pickle, zip and torch each have their own
+        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        raise UserError(f"--resume {folder}: {TRAINING_FILE} cannot be read ({reason}); give an older state") from fault
+    for what, option, made in (("optimizer", "--optimizer_type", optimizer), ("schedule", "--lr_scheduler", schedule)):
+        if saved[f"{what}_class"] != type(made).__name__:
+            raise UserError(
+                f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {type(made).__name__}; "
+                f"use the state's {option}"
+            )
+    ratios = [group.get(RATIO) for group in optimizer.param_groups]
+    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    try:
+        optimizer.load_state_dict(saved["optimizer"])
+    except (ValueError, KeyError) as fault:
+        raise UserError(
+            f"--resume {folder}: its optimizer trained other parameters ({fault}); use the state's network and learning rate options "
+            "(a rate of 0 leaves a part out)"
+        ) from fault
+    _settle_ratios(folder, optimizer, ratios, new_rates)
+    schedule.load_state_dict(saved["schedule"])
+    if new_rates:
+        _set_base_rates(schedule, optimizer, rates)
+    if isinstance(schedule, LambdaLR):  # the same figure again, unless base rate or curve are new
+        for group, base, curve in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = base * curve(schedule.last_epoch)
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+    if scaler is not None and saved["scaler"]:
+        scaler.load_state_dict(saved["scaler"])
+
+
+def load_all(folder: Path, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any) -> TrainState:
+    """Restore everything of a state of this very run, and return its counters."""
+    state = read_own(folder).state
+    load_weights(folder, method)
+    load_training(folder, optimizer, schedule, scaler, new_rates=False)
+    return state
+
+
+def _settle_ratios(folder: Path, optimizer: Any, ratios: list[float | None], new_rates: bool) -> None:
+    """Shares of one rate (see `rate_ratios`) are taken by a hook that is there only if the command's own rates differ."""
+    saved = [group.get(RATIO) for group in optimizer.param_groups]
+    if any(ratios) != any(saved):
+        raise UserError(
+            f"--resume {folder}: its parts were trained at {'different rates' if any(saved) else 'one rate'}, the command's are not, which "
+            "this optimizer cannot change on the way; use the state's learning rates"
+        )
+    for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+        if new_rates and ratio is not None:
+            group[RATIO] = ratio
+        elif new_rates:
+            group.pop(RATIO, None)
+
+
+def _set_base_rates(schedule: LRScheduler, optimizer: Any, rates: list[Any]) -> None:
+    before = list(schedule.base_lrs)
+    for inner in _with_inner(schedule):
+        inner.base_lrs = list(rates)
+    for group, old, new in zip(optimizer.param_groups, before, rates, strict=True):
+        group["initial_lr"] = new
+        if old and new is not None and group["lr"] is not None:
+            group["lr"] = group["lr"] * new / old
+
+
+def _with_inner(schedule: Any) -> Iterator[Any]:
+    yield schedule
+    for inner in getattr(schedule, "_schedulers", ()):
+        yield from _with_inner(inner)
+
+
+def _remembered(optimizer: Any, schedule: LRScheduler, scaler: Any) -> dict[str, Any]:
+    return {
+        "optimizer_class": type(optimizer).__name__,
+        "schedule_class": type(schedule).__name__,
+        "optimizer": _plain(optimizer.state_dict(), f"--optimizer_type {type(optimizer).__name__}"),
+        "schedule": _plain(schedule.state_dict(), f"--lr_scheduler {type(schedule).__name__}"),
+        "scaler": None if scaler is None else _plain(scaler.state_dict(), "--mixed_precision fp16"),
+    }
+
+
+def _plain(value: Any, owner: str) -> Any:
+    """`value` in types that torch reads back without running foreign code; raises UserError for any other."""
+    if value is None or isinstance(value, bool | int | float | complex | str | Tensor | torch.dtype):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Counter):
+        return value
+    if isinstance(value, Mapping):
+        return {_plain(key, owner): _plain(part, owner) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        parts = [_plain(part, owner) for part in value]
+        return tuple(parts) if isinstance(value, tuple) else parts
+    raise UserError(
+        f"--save_state: cannot keep what {owner} remembers (a {type(value).__name__}); leave --save_state out, or choose another"
+    )
+
+
+def _own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, each with memory of its own, as safetensors wants it."""
+    seen: set[int] = set()
+    own = {}
+    for name, tensor in tensors.items():
+        here = tensor.detach().cpu().contiguous()
+        place = here.untyped_storage().data_ptr()
+        own[name] = here.clone() if place in seen else here
+        seen.add(place)
+    return own
+
+
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
+    return "×".join(map(str, tensors[name].shape)) or "a number" if name in tensors else "absent"
+
+
+def _weights_file(place: int) -> str:
+    return f"trained-{place}.safetensors"

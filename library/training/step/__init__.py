@@ -1,0 +1,1 @@
+"""One update: noise, prediction, loss, guard and what can interrupt it."""

@@ -1,0 +1,107 @@
+"""One training step as one module: from a batch of images and captions to the loss of each image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from library.data.loading.batch import Batch
+from library.data.pixels.latent_cache import draw_latents
+from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
+from library.diffusion.objective import Objective
+from library.diffusion.schedule import NoiseSchedule
+from library.method import Method
+from library.seeds import fold
+from library.training.caches.text_cache import TextCache
+
+
+class DiffusionTask(nn.Module):
+    """Holds all that is trained, so that `accelerator.prepare(task, optimizer)` hands it whole to DDP.
+
+    (Wrapping only a LoRA network would do nothing: it runs inside the layers it patches, its own forward is never called.)
+    The VAE is not registered: it is never trained, and with a latent cache it is not even on the device.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        method: Method,
+        schedule: NoiseSchedule,
+        objective: Objective,
+        noise: NoiseSettings,
+        clip_skip: int | None,
+        timesteps: range | None = None,
+        texts: TextCache | None = None,
+    ):
+        """`texts` reads captions while the text encoder is not trained; without it each batch is encoded as a whole."""
+        super().__init__()
+        self.unet: nn.Module = model.unet
+        self.text_encoder: nn.Module = model.text_encoder
+        self.trained = nn.ModuleList(method.modules())
+        # What is frozen was read from one file by every process: DDP need not send all of it around first (nor can gloo send float8).
+        frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)
+        self._model = [model]  # a list, so that nn.Module does not look inside
+        self._method = method
+        self.schedule, self.objective, self.noise, self.clip_skip = schedule, objective, noise, clip_skip
+        self.timesteps = range(len(schedule)) if timesteps is None else timesteps  # those that are trained
+        self._texts = texts
+
+    def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
+        """Batch of `library.data.loading.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
+        context = self._context(batch, self._method.trains_text_encoder(step))
+        t = self.drawn_timesteps(batch)
+        per_image = self._losses(batch, self.latents(batch), context, t, batch.seeds)
+        return (per_image * batch.loss_weights).mean(), per_image.detach()
+
+    def drawn_timesteps(self, batch: Batch) -> Tensor:
+        """The timestep [B] of each image: a function of its seed, so it can be asked again."""
+        return sample_timesteps(batch.seeds, self.schedule, self.timesteps)
+
+    def evaluate(self, batch: Batch, rounds: int) -> Tensor:
+        """Loss of each image without gradients, float32 [B]: the mean over `rounds` timesteps, spread evenly over those that are trained.
+
+        Timesteps and noise are functions of the image's seed, so that the same weights always give the same figure.
+        """
+        with torch.no_grad():
+            latents = self.latents(batch)
+            context = self._encoded(batch)  # not the kept ones: the text encoder may be trained between two evaluations
+            losses = [self._losses(batch, latents, context, *self._place(batch, number, rounds)) for number in range(rounds)]
+            return torch.stack(losses).mean(dim=0)
+
+    def _context(self, batch: Batch, trained: bool) -> Tensor:
+        """What the captions say to the U-Net [B,T,D], with gradients where the text encoder is trained."""
+        if self._texts is not None and not trained:
+            return self._texts(batch.captions, batch.input_ids, batch.token_weights)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
+            return self._encoded(batch)
+
+    def _encoded(self, batch: Batch) -> Tensor:
+        return self._model[0].encode_text(batch.input_ids, batch.token_weights, self.clip_skip)
+
+    def _losses(self, batch: Batch, latents: Tensor, context: Tensor, t: Tensor, seeds: Tensor) -> Tensor:
+        """Loss of each image [B] at timesteps `t` [B], its noise drawn from `seeds` [B]."""
+        noise = sample_noise(latents, seeds, self.noise)
+        noisy = self.schedule.add_noise(latents, perturbed(noise, seeds, self.noise), t)
+        # Under autocast the U-Net takes float32; a U-Net kept in half precision without autocast needs its own dtype.
+        predicted = self.unet(noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)).sample
+        target = self.schedule.target(self._model[0].prediction, latents, noise, t)
+        return self.objective(predicted.float(), target.float(), t, batch.masks)
+
+    def _place(self, batch: Batch, number: int, rounds: int) -> tuple[Tensor, Tensor]:
+        """Timesteps and seeds [B] of one round: each image at its own place inside the round's share of the timesteps."""
+        seeds = [fold(seed, "validation", number) for seed in batch.seeds.tolist()]
+        count = len(self.timesteps)
+        first, last = number * count // rounds, (number + 1) * count // rounds
+        places = [self.timesteps[first + fold(seed, "timestep") % max(1, last - first)] for seed in seeds]
+        return torch.tensor(places, dtype=torch.int64).to(self.schedule.alphas_cumprod.device), torch.tensor(seeds, dtype=torch.int64)
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Latents [B,4,h,w], float32, scaled to unit deviation: the cached draw, or the same draw from the VAE's output."""
+        model = self._model[0]
+        if batch.latents is not None:
+            return batch.latents.float() * model.scale_factor
+        return draw_latents(model.moments(batch.images), batch.seeds) * model.scale_factor

@@ -1,0 +1,1 @@
+"""The loss on images that are kept out of the training."""

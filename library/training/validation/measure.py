@@ -1,0 +1,72 @@
+"""The loss on images that are not trained on, with noise and timesteps that never change, and without a trace in the training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+import torch
+
+from library.data.batching.buckets import FilledData
+from library.data.batching.sampler import EpochSampler
+from library.data.loading.batch import Batch
+from library.data.loading.dataset import TrainingDataset
+from library.data.loading.loader import EpochLoader
+from library.data.pixels.latent_cache import draw_latents
+from library.model.generate import evaluating
+from library.seeds import fold
+from library.training.samples.samples import untouched_random_state
+
+ROUNDS = 4  # timesteps each image is tried at
+
+
+class Validation:
+    """This process's share of the images, as latents and token ids on the CPU; `measure` gives the figure over all processes."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.batches = list(batches)
+
+    @classmethod
+    def prepare(
+        cls,
+        data: FilledData,
+        seed: int,
+        max_batches: int | None,
+        model: Any,
+        rewrite_caption: Callable[..., str],
+        adapt: Callable[[Batch], Batch],
+        accelerator: Any,
+        workers: int,
+    ) -> Validation:
+        """Load the images once and encode them: the draws are always the same, so nothing else is ever needed of them.
+
+        The VAE must be on the accelerator's device. `adapt` is what training does to its batches (captions without padding).
+        """
+        dataset = TrainingDataset(data, model.tokenizer, rewrite_caption)
+        sampler = EpochSampler(data, fold(seed, "validation"), accelerator.num_processes)
+        loader = EpochLoader(dataset, sampler, accelerator.process_index, workers)
+        batches = []
+        with untouched_random_state(accelerator.device):
+            for batch in islice(loader.epoch(0), max_batches):
+                images = batch.to(accelerator.device)
+                latents = draw_latents(model.moments(images.images), batch.seeds).float().cpu()
+                batches.append(adapt(replace(batch, images=None, latents=latents)))
+        return cls(batches)
+
+    def measure(self, accelerator: Any, task: Any) -> float:
+        """Mean loss over all images and `ROUNDS` timesteps of each. Every process has to call it; all get the same figure.
+
+        Module modes and random streams are left as they were. `task` is the DiffusionTask, prepared or not.
+        """
+        bare = accelerator.unwrap_model(task)
+        sums = torch.zeros(2, dtype=torch.float64)
+        with evaluating(bare), untouched_random_state(accelerator.device), accelerator.autocast():
+            for batch in self.batches:
+                losses = bare.evaluate(batch.to(accelerator.device), ROUNDS).double().cpu()
+                counted = (batch.loss_weights > 0).double()  # 0: the place of an image that another process has
+                sums += torch.stack([(losses * counted).sum(), counted.sum()])
+        if accelerator.num_processes > 1:
+            sums = accelerator.reduce(sums.to(accelerator.device), "sum").cpu()
+        return float(sums[0] / sums[1])

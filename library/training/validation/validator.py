@@ -1,0 +1,70 @@
+"""Carries validation through a run: measures when it is due, remembers the best, and says when more training does not help."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from library.console import log
+from library.data.batching.buckets import FilledData
+from library.training.optim.optimizer import weights_to_keep
+from library.training.states.state import Standing, TrainState
+from library.training.validation.measure import Validation
+from library.training.validation.validation_plan import ValidationPlan
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One validation: `loss` over all processes, and whether it is the lowest of the run."""
+
+    loss: float
+    is_best: bool
+
+
+class Validator:
+    """Every process asks it the same questions and gets the same answers; what it remembers stands in `state.validated`."""
+
+    def __init__(
+        self, plan: ValidationPlan, data: FilledData, validation: Validation, accelerator: Any, task: Any, optimizer: Any, state: TrainState
+    ) -> None:
+        self.plan, self._validation, self._accelerator = plan, validation, accelerator
+        self._task, self._optimizer, self._state = task, optimizer, state
+        images = plan.images(data)
+        if state.validated.images != images:
+            if state.validated.best is not None:
+                log.warning("changed since: images, captions or noise of the validation; what was best is measured anew from here on")
+            state.validated = Standing(images=images)
+
+    @property
+    def enough(self) -> bool:
+        """Whether the training has to end here."""
+        return self.plan.enough(self._state.validated)
+
+    def at_start(self) -> float:
+        """The loss before the first update: what the curve starts from, never what is best."""
+        loss = self._measure()
+        log.info(f"validation before the first update: loss {loss:.5f}")
+        return loss
+
+    def after(self, step: int, epochs: int, at_epoch_end: bool) -> Measured | None:
+        """Measure where the plan says so (once after an update, if it is an epoch's last one too), and tell; None where it does not."""
+        before = self._state.validated
+        if before.last_step == step or not self.plan.due(step, epochs, at_epoch_end):
+            return None
+        began = time.time()
+        loss = self._measure()
+        now = self._state.validated = before.after(loss, step)
+        is_best = now.best_step == step
+        standing = "the lowest so far" if is_best else f"lowest {now.best:.5f} after update {now.best_step}" if now.best is not None else ""
+        log.info(f"validation after update {step}: loss {loss:.5f} ({standing or 'not finite'}; {time.time() - began:.1f} s)")
+        if self.enough:
+            log.info(
+                f"--early_stop_patience {self.plan.patience}: training ends here; {now.worse} validations in a row were no better than the "
+                f"one after update {now.best_step}"
+            )
+        return Measured(loss, is_best)
+
+    def _measure(self) -> float:
+        with weights_to_keep(self._optimizer):
+            return self._validation.measure(self._accelerator, self._task)

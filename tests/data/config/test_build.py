@@ -1,0 +1,356 @@
+"""Reading a dataset config: levels, forms, and every fault in one go, in words that say what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from library.data.config.blueprint import METADATA, SubsetOptions, check_caching
+from library.data.config.build import read_config
+from library.data.scan.records import scan
+from library.errors import UserError
+from tests.data.material import BOTH, config, photos, read
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    photos(tmp_path / "dog", 2)
+    photos(tmp_path / "reg", 1)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "meta.json").write_text(json.dumps({"00": {"caption": "a dog"}, "01": {"tags": "dog"}}), encoding="utf-8")
+    return tmp_path
+
+
+def faults(folder: Path, text: str, defaults: dict[str, object] | None = None, forms: frozenset[str] = BOTH) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        read(folder, text.replace("HERE", folder.as_posix()), defaults, forms)
+    assert all("\n" not in line for line in caught.value.problems)
+    return list(caught.value.problems)
+
+
+def test_lower_levels_override_higher_ones_and_the_file_overrides_the_command_line(folder: Path) -> None:
+    text = f"""
+    [general]
+    keep_tokens = 1
+    enable_bucket = true
+    [[datasets]]
+    resolution = [512, 768]
+    shuffle_caption = true
+      [[datasets.subsets]]
+      image_dir = '{folder / "dog"}'
+      class_tokens = 'shs dog'
+      num_repeats = 10
+      [[datasets.subsets]]
+      image_dir = '{folder / "reg"}'
+      class_tokens = 'dog'
+      is_reg = true
+      keep_tokens = 2
+      shuffle_caption = false
+    [[datasets]]
+    batch_size = 4
+    keep_tokens = 3
+    enable_bucket = false
+      [[datasets.subsets]]
+      image_dir = '{folder / "dog"}'
+      class_tokens = 'shs dog'
+      face_crop_aug_range = [2.0, 4.0]
+    """
+    defaults = {
+        "resolution": "448,640", "train_batch_size": 2, "keep_tokens": 9, "flip_aug": True, "caption_dropout_rate": 0.1,
+        "face_crop_aug_range": "1.0,3.0", "dataset_repeats": 5, "min_bucket_reso": None, "learning_rate": 1e-4,
+    }  # fmt: skip
+    blueprint = read(folder, text, defaults)
+    first, second = blueprint.datasets
+    assert first.options.resolution == (512, 768) and first.options.batch_size == 2 and first.options.enable_bucket
+    assert second.options.resolution == (448, 640) and second.options.batch_size == 4 and not second.options.enable_bucket
+    assert [(subset.keep_tokens, subset.shuffle_caption, subset.num_repeats) for subset in blueprint.subsets()] == [
+        (1, True, 10), (2, False, 5), (3, False, 5),
+    ]  # fmt: skip
+    assert all(subset.flip_aug and subset.caption_dropout_rate == 0.1 for subset in blueprint.subsets())
+    assert [subset.face_crop_aug_range for subset in blueprint.subsets()] == [(1.0, 3.0), (1.0, 3.0), (2.0, 4.0)]
+    assert blueprint.subsets()[1].is_reg and blueprint.subsets()[1].place == "set.toml: datasets[0].subsets[1]"
+
+
+def test_json_says_the_same_as_toml(folder: Path) -> None:
+    subset = {"image_dir": str(folder / "dog"), "class_tokens": "x"}
+    path = config(folder / "set.json", json.dumps({"datasets": [{"resolution": 512, "subsets": [subset]}]}))
+    toml = read(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder / 'dog'}'\nclass_tokens = 'x'")
+    assert read_config(path, {}, BOTH).datasets[0].options == toml.datasets[0].options
+
+
+EVERYTHING_WRONG = r"""
+resoluton = 512
+[general]
+enable_bucket = "true"
+image_dir = 'x'
+train_batch_size = 3
+max_token_length = 225
+[[datasets]]
+resolution = [512, -500]
+batch_sise = 4
+keep_tokens = -1
+  [[datasets.subsets]]
+  image_dir = 'HERE/dgo'
+  num_repeats = "10"
+  [[datasets.subsets]]
+  image_dir = 'HERE/empty'
+  batch_size = 2
+  is_reg = 1
+[[datasets]]
+resolution = 500
+  [[datasets.subsets]]
+  image_dir = "HERE\train"
+  caption_dropout_rate = 1.5
+  caption_extension = "txt"
+  [[datasets.subsets]]
+  metadata_file = 'HERE/met.json'
+  is_reg = true
+  [[datasets.subsets]]
+  image_dir = 'HERE/dog/00.png'
+  face_crop_aug_range = [4.0, 2.0]
+"""
+
+
+def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path) -> None:
+    lines = faults(folder, EVERYTHING_WRONG, {"min_bucket_reso": 3}, frozenset({"dreambooth"}))
+    for place, words in [
+        ("set.toml: resoluton", "did you mean resolution?"),
+        ("set.toml: general.enable_bucket", 'is "true"; expected true or false'),
+        ("set.toml: general.image_dir", "belongs under [[datasets.subsets]]"),
+        ("set.toml: general.train_batch_size", "did you mean batch_size?"),
+        ("set.toml: general.max_token_length", "--config_file"),
+        ("set.toml: datasets[0].resolution", "[512, -500]; expected pixels"),
+        ("set.toml: datasets[0].batch_sise", "did you mean batch_size?"),
+        ("set.toml: datasets[0].keep_tokens", "is -1; expected a whole number of at least 0"),
+        ("set.toml: datasets[0].subsets[0].image_dir", f"did you mean '{folder / 'dog'}'?"),
+        (
+            "set.toml: datasets[0].subsets[0].num_repeats",
+            'is "10"; expected a whole number of at least 0, e.g. num_repeats = 10 (without quotes)',
+        ),
+        ("set.toml: datasets[0].subsets[1].image_dir", "holds no images"),
+        ("set.toml: datasets[0].subsets[1].batch_size", "belongs under [[datasets]] or [general]"),
+        ("set.toml: datasets[0].subsets[1].is_reg", "is 1; expected true or false"),
+        ("set.toml: datasets[1].subsets[0].image_dir", "\\t is a tab"),
+        ("set.toml: datasets[1].subsets[0].caption_dropout_rate", "1.5; expected a number from 0 to 1"),
+        ("set.toml: datasets[1].subsets[0].caption_extension", 'caption_extension = ".txt"'),
+        ("set.toml: datasets[1] mixes subsets", "(subsets[1]) and without (subsets[0], subsets[2]); put the two kinds"),
+        ("set.toml: datasets[1].subsets[1].metadata_file", "use fine_tune.py or train_network.py"),
+        ("set.toml: datasets[1].subsets[1].is_reg", "contradicts metadata_file"),
+        ("set.toml: datasets[1].subsets[1].metadata_file", f"does not exist; did you mean '{folder / 'meta.json'}'?"),
+        ("set.toml: datasets[1].subsets[2].image_dir", "is a file; name the folder"),
+        ("set.toml: datasets[1].subsets[2].face_crop_aug_range", "the smaller one first"),
+        ("--min_bucket_reso", "is 3; expected a whole number of at least 8, e.g. --min_bucket_reso 256"),
+    ]:
+        assert [line for line in lines if line.startswith(place) and words in line.replace("/", "\\" if "\\" in words else "/")], (
+            place,
+            words,
+        )
+    assert len(lines) == len(set(lines)) == 23, "nothing twice, nothing made up"
+
+
+ONE = "[[datasets]]\n{}\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'\n{}\n"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("", "resolution is missing; add resolution = 512"),
+        ("resolution = 500", "500×500 is not divisible by 8 (best: by 64); nearest: 512×512"),
+        ("resolution = '51a'", "expected pixels"),
+        ("resolution = true", "expected pixels"),
+        ("resolution = 512\nenable_bucket = true\nmin_bucket_reso = 1024\nmax_bucket_reso = 256", "is greater than max_bucket_reso 256"),
+        ("resolution = 512\nenable_bucket = true\nmin_bucket_reso = 300", "not divisible by bucket_reso_steps 64; nearest: 256 or 320"),
+        ("resolution = 512\nenable_bucket = true\nmax_bucket_reso = 1000", "nearest: 960 or 1024"),
+        ("resolution = 512\nenable_bucket = true\nbucket_reso_steps = 20", "bucket_reso_steps 20 is not divisible by 8"),
+        ("resolution = 128\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 128×128"),
+        ("resolution = [512, 192]\nenable_bucket = true", "min_bucket_reso 256 is greater than a side of resolution 512×192"),
+        ("resolution = [512, 1536]\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side of resolution 512×1536"),
+        ("resolution = 1536\nenable_bucket = true", "max_bucket_reso 1024 is smaller than a side"),
+        ("resolution = 48\nenable_bucket = true\nbucket_no_upscale = true", "smaller than one step"),
+    ],
+)  # fmt: skip
+def test_size_that_cannot_be_trained_is_refused_with_the_nearest_that_can(folder: Path, dataset: str, words: str) -> None:
+    (line,) = faults(folder, ONE.format(dataset, ""))
+    assert line.startswith("set.toml: datasets[0]") and words in line
+
+
+def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) -> None:
+    text = ONE.replace("HERE", folder.as_posix())
+    read(folder, text.format("resolution = 128", ""))
+    read(folder, text.format("resolution = 128\nenable_bucket = true\nbucket_no_upscale = true", ""))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[datasets]]\nresolution = 512\nresolution = 512\n", "line 3"),
+        ('[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "C:\\Users\\dog"\n', "line 4: is not TOML: a backslash"),
+        ("[[datasets]]\nresolution = [512, 7.5]\n", "line 2: is not TOML: the numbers in [ ] must be all whole"),
+        ("[[datasets]]\nenable_bucket = True\n", "line 2: is not TOML: text needs quotes, and truth values"),
+        ("[[datasets]]\nresolution = 512, 768  # wide\n", "line 2: is not TOML: two numbers stand in square brackets"),
+        ("[[datasets]]\nresolution = (512,768)\n", "line 2: is not TOML: two numbers stand in square brackets"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", "line 3: is not TOML: text stands between straight quotes"),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'my dog's'\n", "line 3: is not TOML: text ends with the quote"),
+        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets.subsets]]"),
+        ("[datasets]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets]]"),
+        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\na = 1\n[[datasets.subsets]]\na = 1", "double brackets"),
+        ("[[dataset]]\nresolution = 512\n", "did you mean [[datasets]]?"),
+        ("pretrained_model_name_or_path = 'x'\n", "give it as --config_file"),
+        ("[general]\n", "has no [[datasets]] section"),
+        ("", "has no [[datasets]] section"),
+        ("[[datasets]]\nresolution = 512\n", "has no subsets"),
+        ("datasets = []\n", "datasets is empty"),
+        ("datasets = 3\n", "must be a list of tables"),
+        ("general = 3\n[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "[general]"),
+        (ONE.format("resolution = 512", "is_reg = true"), "holds only regularization images"),
+        (ONE.format("resolution = 512", "num_repeats = 0"), "nothing is left"),
+        ("[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nclass_tokens = 'x'", "subsets[0].image_dir is missing"),
+        (ONE.format("resolution = 512", "metadata_file = 'HERE/meta.json'"), "class_tokens contradicts metadata_file"),
+    ],
+)  # fmt: skip
+def test_fault_of_the_files_form_is_one_line_with_the_remedy(folder: Path, text: str, words: str) -> None:
+    (line,) = faults(folder, text)
+    assert words in line and line.count("set.toml") == 1
+
+
+def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
+    (line,) = faults(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder}'\nclass_tokens = 'x'")
+    assert "holds no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("resolution = 512\n" + ONE.format("", ""), "resolution cannot stand here; it belongs under [[datasets]] or [general]"),
+        (ONE.format("resolution = [512, 0]", ""), "resolution is [512, 0]"),
+        (ONE.format("resolution = 512", "face_crop_aug_range = [0.5, 2.0]"), "both at least 1"),
+    ],
+)
+def test_one_fault_is_told_once(folder: Path, text: str, words: str) -> None:
+    (line,) = faults(folder, text)
+    assert words in line
+
+
+def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
+    (folder / "mac").mkdir()
+    (folder / "mac/._a.png").write_bytes(b"a Mac's note")
+    (line,) = faults(folder, ONE.replace("HERE/dog", "HERE/mac").format("resolution = 512", ""))
+    assert "holds no images (.png .jpg .jpeg .webp .bmp): it holds 1 hidden file" in line
+
+
+def test_script_for_metadata_only_refuses_folders(folder: Path) -> None:
+    (line,) = faults(folder, ONE.format("resolution = 512", ""), forms=frozenset({METADATA}))
+    assert "trains from metadata files only" in line and "train_db.py or train_network.py" in line
+
+
+@pytest.mark.parametrize(("name", "words"), [("nothing.toml", "cannot be opened"), ("dog", "is a folder"), ("latin.toml", "is not UTF-8")])
+def test_config_that_cannot_be_read_is_one_line(folder: Path, name: str, words: str) -> None:
+    (folder / "latin.toml").write_bytes("# Müller".encode("latin-1"))
+    with pytest.raises(UserError) as caught:
+        read_config(folder / name, {}, BOTH)
+    assert len(caught.value.problems) == 1 and words in str(caught.value)
+
+
+def test_json_syntax_fault_names_the_line(folder: Path) -> None:
+    with pytest.raises(UserError, match="line 2: is not JSON"):
+        read_config(config(folder / "set.json", '{"datasets":\n oops}'), {}, BOTH)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"datasets": [],\n}', "line 2: is not JSON: .*behind the last entry there may be no comma"),
+        ('{"datasets": [{"batch_size": 1, "batch_size": 2}]}', "'batch_size' stands twice in one table"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_json_that_is_not_what_it_looks_like_is_told_in_one_line(folder: Path, text: str, words: str) -> None:
+    with pytest.raises(UserError, match=words) as caught:
+        read_config(config(folder / "set.json", text), {}, BOTH)
+    assert len(caught.value.problems) == 1
+
+
+def test_indentation_copied_from_a_web_page_does_no_harm(folder: Path) -> None:
+    text = ONE.format("resolution = 512", "num_repeats = 3").replace("HERE", folder.as_posix())
+    (subset,) = read(folder, re.sub("(?m)^", "\u00a0\u3000 ", text)).subsets()
+    assert subset.num_repeats == 3
+
+
+def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) -> None:
+    (line,) = faults(folder, ONE.format("resolution = 512", "keep_tokens = -1"))
+    assert "keep_tokens is -1" in line
+
+
+@pytest.mark.parametrize(
+    ("dataset", "words"),
+    [
+        ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale can do nothing without buckets"),
+        ("bucket_reso_steps = 32", "bucket_reso_steps can do nothing without buckets; set enable_bucket = true, or take it out"),
+        (
+            "enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048",
+            "max_bucket_reso can do nothing beside bucket_no_upscale",
+        ),
+        ("enable_bucket = true\nmin_bucket_reso = 128\nbucket_reso_steps = 32", None),
+        ("enable_bucket = true\nbucket_no_upscale = true\nbucket_reso_steps = 32", None),
+        ("min_bucket_reso = 256", None),  # as it is without being said
+    ],
+)
+def test_keys_of_buckets_that_do_nothing_are_told(folder: Path, dataset: str, words: str | None) -> None:
+    findings = read(folder, ONE.format(f"resolution = 512\n{dataset}", "").replace("HERE", folder.as_posix())).findings
+    assert findings == () if words is None else words in findings[0] and findings[0].startswith("set.toml: datasets[0]: ")
+
+
+def test_duplicate_and_unrepeated_subsets_are_left_out_with_a_finding(folder: Path) -> None:
+    text = ONE.format("resolution = 512", "") + "[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'y'\n"
+    text += "[[datasets.subsets]]\nimage_dir = 'HERE/reg'\nclass_tokens = 'y'\nnum_repeats = 0\n"
+    blueprint = read(folder, text.replace("HERE", folder.as_posix()))
+    assert [subset.class_tokens for subset in blueprint.subsets()] == ["x"]
+    assert ["subsets[1]: ignored" in blueprint.findings[0], "subsets[2]: left out" in blueprint.findings[1]] == [True, True]
+    assert scan(blueprint).findings[:2] == blueprint.findings
+
+
+def test_a_folder_is_the_same_by_whatever_path(folder: Path) -> None:
+    text = ONE.format("resolution = 512", "") + "[[datasets.subsets]]\nimage_dir = 'HERE/reg/../dog'\nclass_tokens = 'y'\n"
+    (finding,) = read(folder, text.replace("HERE", folder.as_posix())).findings
+    assert "subsets[1]: ignored" in finding
+
+
+def test_windows_literal_strings_and_a_bom_parse(folder: Path) -> None:
+    text = "\ufeff" + "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'C:\\new\\train'\nclass_tokens = 'x'\n"
+    (line,) = faults(folder, text)
+    assert "'C:\\new\\train' does not exist" in line
+
+
+def test_what_changes_pixels_is_refused_with_latent_caching_and_flipping_is_not(folder: Path) -> None:
+    text = ONE.format("resolution = 512", "flip_aug = true\ncolor_aug = true\nrandom_crop = true\nface_crop_aug_range = [2.0, 4.0]")
+    lines = check_caching(read(folder, text.replace("HERE", folder.as_posix())))
+    assert [line.split(": ")[2].split()[0] for line in lines] == ["color_aug", "random_crop", "face_crop_aug_range"]
+    assert check_caching(read(folder, ONE.format("resolution = 512", "flip_aug = true").replace("HERE", folder.as_posix()))) == []
+
+
+def test_defaults_in_the_table_are_those_of_the_dataclasses() -> None:
+    from library.data.config.keys import DATASET, KEYS
+
+    subset = {key.name: key.default for key in KEYS.values() if key.level != DATASET}
+    assert SubsetOptions(**subset) == SubsetOptions()
+
+
+def test_config_is_read_without_torch_and_in_a_moment(folder: Path) -> None:
+    path = config(folder / "set.toml", EVERYTHING_WRONG.replace("HERE", folder.as_posix()))
+    code = (
+        "import sys, time; start = time.process_time()\n"
+        "from library.data.config.build import read_config\nfrom library.errors import UserError\n"
+        f"try: read_config({str(path)!r}, {{}}, frozenset({{'dreambooth'}}))\nexcept UserError: pass\n"
+        "import library.data.scan.records, library.data.batching.sampler, library.data.batching.captions\n"
+        "import library.data.config.folders, library.data.scan.metadata\n"
+        "assert not {'torch', 'numpy', 'PIL'} & set(sys.modules)\nprint(time.process_time() - start)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.0  # about 0.1 s on an idle core

@@ -1,0 +1,325 @@
+"""The prompt file read exactly, the moments and names of samples, and that drawing leaves no trace in the training."""
+
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+
+from library.errors import UserError
+from library.training.samples.sample_prompts import SamplePrompt, read_prompts
+from library.training.samples.samples import Samples
+
+GUIDE = """# prompt 1
+masterpiece, best quality, 1girl --n low quality, worst quality, bad anatomy,bad composition --w 768 --h 768 --d 1 --l 7.5 --s 28
+
+# prompt 2
+masterpiece, 1boy, well-dressed -- standing --n low effort --w 576 --h 832 --d 2 --l 5.5 --s 40
+plain
+"""
+GUIDE_MEANS = (
+    SamplePrompt("masterpiece, best quality, 1girl", "low quality, worst quality, bad anatomy,bad composition", 768, 768, 28, 7.5, 1),
+    SamplePrompt("masterpiece, 1boy, well-dressed -- standing", "low effort", 576, 832, 40, 5.5, 2),
+    SamplePrompt("plain", "", 512, 512, 30, 7.5, None),
+)
+
+
+def written(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def problems_of(folder: Path, name: str, text: str) -> list[str]:
+    with pytest.raises(UserError) as fault:
+        read_prompts(written(folder, name, text))
+    return [problem.replace(str(folder) + "/", "") for problem in fault.value.problems]
+
+
+# ---- the prompt file
+
+
+def test_the_guides_example_is_read(tmp_path):
+    assert read_prompts(written(tmp_path, "p.txt", GUIDE)) == (GUIDE_MEANS, ())
+
+
+def test_a_windows_file_with_byte_order_mark_is_read_alike(tmp_path):
+    path = tmp_path / "p.TXT"
+    path.write_bytes(b"\xef\xbb\xbf" + GUIDE.replace("\n", "\r\n").encode())
+    assert read_prompts(path) == (GUIDE_MEANS, ())
+
+
+def test_toml_subsets_share_what_stands_above_them(tmp_path):
+    text = """
+[prompt]
+width = 512
+height = 768
+scale = 7
+negative_prompt = "bad"
+[[prompt.subset]]
+prompt = "one"
+seed = 5
+[[prompt.subset]]
+prompt = "two --w 64"
+width = 640
+sample_steps = 12
+sample_sampler = "euler_a"
+"""
+    assert read_prompts(written(tmp_path, "p.toml", text))[0] == (
+        SamplePrompt("one", "bad", 512, 768, 30, 7.0, 5),
+        SamplePrompt("two --w 64", "bad", 640, 768, 12, 7.0, None, "euler_a"),
+    )
+    assert read_prompts(written(tmp_path, "one.toml", '[prompt]\nprompt = "alone"\n'))[0] == (SamplePrompt("alone"),)
+
+
+def test_json_lists_hold_objects_or_lines(tmp_path):
+    text = '[{"prompt": "one", "seed": 3, "width": 256}, "two --s 5 --ss euler"]'
+    assert read_prompts(written(tmp_path, "p.json", text))[0] == (
+        SamplePrompt("one", width=256, seed=3),
+        SamplePrompt("two", steps=5, sampler="euler"),
+    )
+
+
+def test_sides_are_rounded_to_multiples_of_eight_and_told(tmp_path):
+    prompts, notes = read_prompts(written(tmp_path, "p.txt", "a --w 511 --h 100\nb --w 64"))
+    assert [(prompt.width, prompt.height) for prompt in prompts] == [(504, 96), (64, 512)]
+    assert len(notes) == 1
+    assert "line 1: 511x100 is drawn as 504x96" in notes[0]
+
+
+def test_all_faults_of_a_text_file_are_told_by_line(tmp_path):
+    text = "a --w wide\n# --w 1\nb --ar 16:9 --d -1\nc --s 0 --s 3\nd --l big --h 32 --ss none\n"
+    assert problems_of(tmp_path, "p.txt", text) == [
+        "p.txt line 1: --w 'wide': must be a whole number from 64 to 16384",
+        "p.txt line 3: --ar is unknown; known are --n --w --h --d --l --s --ss",
+        "p.txt line 3: --d '-1': must be a whole number from 0 to 18446744073709551615",
+        "p.txt line 4: --s '0': must be a whole number from 1 to 1000",
+        "p.txt line 4: --s is given twice; leave one out",
+        "p.txt line 5: --l 'big': must be a number from 0 on, such as 7.5",
+        "p.txt line 5: --h '32': must be a whole number from 64 to 16384",
+        "p.txt line 5: --ss 'none': must be one of ddim pndm lms euler euler_a heun dpm_2 dpm_2_a dpmsolver dpmsolver++ dpmsingle "
+        "k_lms k_euler k_euler_a k_dpm_2 k_dpm_2_a",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("p.toml", '[[prompt.subset]]\nprompt = "a"\nstep = 3', "p.toml prompt.subset 1: step is unknown"),
+        ("p.toml", '[[prompt.subset]]\nprompt = "a"\nwidht = 3', "(did you mean width?)"),
+        ("p.toml", "[[prompt.subset]]\nwidth = 512", "p.toml prompt.subset 1: has no prompt"),
+        ("p.toml", '[prompt]\nprompt = "a"\nwidth = 512.5', "width = 512.5: must be a whole number"),
+        ("p.toml", '[prompt]\nprompt = "a"\nseed = true', "seed = True: must be a whole number"),
+        ("p.toml", "[prompt]\nprompt = 3", "prompt = 3: must be text"),
+        ("p.toml", '[prompt]\nprompt = "a', "p.toml line 2: is not valid TOML"),
+        ("p.toml", '[prompts]\nprompt = "a"', "wants one table [prompt]"),
+        ("p.json", '[{"prompt": "a",}]', "p.json line 1: is not valid JSON"),
+        ("p.json", '{"prompt": "a"}', "must be a list"),
+        ("p.json", "[3]", "p.json item 1: must be a prompt or an object"),
+        ("p.txt", "# only remarks\n\n", "has no prompt"),
+        ("p.yaml", "a", "must end in .txt, .toml or .json"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path, name, text, said):
+    (problem,) = problems_of(tmp_path, name, text)
+    assert said in problem
+    assert "\n" not in problem
+
+
+def test_a_file_in_another_encoding_or_missing_is_told(tmp_path):
+    (tmp_path / "p.txt").write_bytes("犬".encode("shift_jis"))
+    with pytest.raises(UserError, match="is not UTF-8"):
+        read_prompts(tmp_path / "p.txt")
+    with pytest.raises(UserError, match="cannot be read: No such file"):
+        read_prompts(tmp_path / "none.txt")
+
+
+# ---- moments
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "expected"),
+    [(3, None, ["3", "6"]), (None, 2, ["e2", "e4"]), (1, 2, ["e2", "e4"]), (None, None, [])],
+)
+def test_samples_are_due_by_steps_or_by_epochs_and_epochs_win(tmp_path, steps, epochs, expected):
+    samples = Samples([SamplePrompt("a")], tmp_path, every_n_steps=steps, every_n_epochs=epochs)
+    due = ["0"] if samples.due(0, 0, False) else []
+    for step in range(1, 9):  # epochs of two updates
+        due += [str(step)] if samples.due(step, step // 2, False) else []
+        due += [f"e{step // 2}"] if step % 2 == 0 and samples.due(step, step // 2, True) else []
+    assert due == expected
+
+
+# ---- drawing
+
+
+class Painter:
+    """Stands for the real generator: notes what it was asked, draws from every global stream, fails on request."""
+
+    def __init__(self) -> None:
+        self.asked = []
+
+    def __call__(self, model, settings, device) -> Image.Image:
+        self.asked.append(settings)
+        torch.manual_seed(1)
+        torch.randn(3), numpy.random.rand(3), random.random()
+        if "fail" in settings.prompt:
+            raise RuntimeError("CUDA out of memory.\nTried to allocate")
+        return Image.new("RGB", (settings.width, settings.height), (settings.steps, 0, 0))
+
+
+def test_files_are_named_as_users_know_them_and_hold_their_prompt(tmp_path):
+    painter = Painter()
+    prompts = [SamplePrompt("a 犬", "bad", 64, 72, 5, 3.5, 7), SamplePrompt("b", sampler="euler", width=64, height=64)]
+    samples = Samples(prompts, tmp_path, "mine", every_n_steps=1, sampler="ddim", clip_skip=2, generate=painter)
+    first, second = samples.draw(None, 12, None, "cpu")
+    assert first.parent == tmp_path / "sample"
+    assert re.fullmatch(r"mine_000012_00_\d{14}_7\.png", first.name)
+    assert re.fullmatch(r"mine_000012_01_\d{14}\.png", second.name)
+    assert re.fullmatch(r"mine_e000003_00_\d{14}_7\.png", samples.draw(None, 12, 3, "cpu")[0].name)
+    with Image.open(first) as image:
+        assert image.size == (64, 72)
+        described = "a 犬\nNegative prompt: bad\nSteps: 5, Sampler: ddim, CFG scale: 3.5, Seed: 7, Size: 64x72, Clip skip: 2"
+        assert image.text["parameters"] == described
+    asked = painter.asked[0]
+    assert (asked.prompt, asked.negative, asked.guidance, asked.seed, asked.clip_skip) == ("a 犬", "bad", 3.5, 7, 2)
+    assert [painter.asked[1].sampler, painter.asked[1].seed is not None] == ["euler", True]
+    assert (samples.drawn, samples.failed) == (4, 0)
+    assert not list(samples.folder.glob("*.tmp"))
+
+
+def test_drawing_leaves_every_random_stream_as_it_was(tmp_path):
+    def states():
+        return torch.get_rng_state().tolist(), random.getstate(), [numpy.asarray(part).tolist() for part in numpy.random.get_state()[1:]]
+
+    torch.manual_seed(99)
+    before = states()
+    Samples([SamplePrompt("a", width=64, height=64), SamplePrompt("fail")], tmp_path, generate=Painter()).draw(None, 1, None, "cpu")
+    assert states() == before
+
+
+def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path, heard):
+    prompts = [SamplePrompt("fail"), SamplePrompt("b", width=64, height=64), SamplePrompt("fail too")]
+    samples = Samples(prompts, tmp_path, generate=Painter())
+    assert len(samples.draw(None, 1, None, "cpu")) == 1
+    assert (samples.drawn, samples.failed) == (1, 2)
+    assert heard.warnings == ["samples of step 1: 2 of 3 failed (CUDA out of memory.); training goes on"]
+    assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 images, 2 failed)"]
+
+
+def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path):
+    written(tmp_path, "sample", "in the way")
+    samples = Samples([SamplePrompt("a", width=64, height=64)], tmp_path, generate=Painter())
+    assert samples.draw(None, 1, None, "cpu") == []
+    assert samples.failed == 1
+    assert samples.places() == [f"samples: {tmp_path / 'sample'} (0 images, 1 failed)"]
+
+
+def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
+    painter = Painter()
+    samples = Samples([SamplePrompt("a cat", "a dog", 64, 64, seed=1)], tmp_path, generate=painter)
+    samples.draw(None, 1, None, "cpu", lambda text, rng: text.replace("cat", "cat cat1"))
+    assert (painter.asked[0].prompt, painter.asked[0].negative) == ("a cat cat1", "a dog")
+
+
+# ---- options
+
+
+def options(folder: Path, **given) -> SimpleNamespace:
+    sampling = {"sample_prompts": None, "sample_every_n_steps": None, "sample_every_n_epochs": None, "sample_sampler": "euler"}
+    sampling |= {"sample_at_first": False} | given
+    saving = SimpleNamespace(output_dir=str(folder), output_name="n")
+    return SimpleNamespace(sampling=SimpleNamespace(**sampling), saving=saving, model=SimpleNamespace(v2=False, clip_skip=None))
+
+
+def test_options_without_prompts_or_interval_mean_no_samples(tmp_path):
+    path = str(written(tmp_path, "p.txt", "a"))
+    assert Samples.from_options(options(tmp_path)) is None
+    assert Samples.from_options(options(tmp_path, sample_prompts=path)) is None
+    samples = Samples.from_options(options(tmp_path, sample_prompts=path, sample_every_n_epochs=2), Painter())
+    assert samples.due(9, 2, True)
+    assert samples.draw(None, 9, 2, "cpu")[0].name.startswith("n_e000002_00_")
+
+
+def test_samples_before_training_are_drawn_once_in_the_life_of_a_run(tmp_path):
+    path = str(written(tmp_path, "p.txt", "a"))
+    samples = Samples.from_options(options(tmp_path, sample_prompts=path, sample_at_first=True), Painter())
+    assert samples.due_at_first(0) and not samples.due_at_first(7)
+    assert not samples.due(1, 1, True) and not samples.due(1, 1, False)
+    asked = options(tmp_path, sample_prompts=path, sample_every_n_steps=1)
+    assert not Samples.from_options(asked, Painter()).due_at_first(0)
+
+
+def test_reading_prompts_imports_no_torch():
+    code = "import sys, library.training.samples.samples; print('torch' in sys.modules, 'PIL' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3], check=True)
+    assert ended.stdout.strip() == "False False"
+
+
+# ---- the real generator
+
+
+def test_a_real_model_is_drawn_with_and_left_as_it_was(tiny_v1, tmp_path):
+    from library.model.load import load
+
+    model = load(str(tiny_v1), False, False)
+    networks = (model.unet, model.text_encoder, model.vae)
+    model.unet.train()
+    model.text_encoder.train()
+    model.vae.eval()
+    before = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
+    prompts = [SamplePrompt("a (red:1.3) cat", "bad", 64, 64, 2, 7.5, 3), SamplePrompt("a dog", "", 64, 64, 2, 7.5, None, "euler_a")]
+    samples = Samples(prompts, tmp_path, every_n_steps=1, clip_skip=2)
+    torch.manual_seed(5)
+    expected = torch.randn(3)
+    torch.manual_seed(5)
+    first = samples.draw(model, 1, None, torch.device("cpu"))
+    assert torch.equal(torch.randn(3), expected)
+    assert [network.training for network in networks] == [True, True, False]
+    assert all(parameter.grad is None for network in networks for parameter in network.parameters())
+    for network, old in zip(networks, before, strict=True):
+        assert all(torch.equal(value, old[name]) for name, value in network.state_dict().items())
+    again = samples.draw(model, 2, None, torch.device("cpu"))
+    assert len(first) == len(again) == 2
+    assert numpy.array_equal(numpy.asarray(Image.open(first[0])), numpy.asarray(Image.open(again[0])))
+    assert not numpy.array_equal(numpy.asarray(Image.open(first[1])), numpy.asarray(Image.open(again[1])))
+
+
+# ---- a file that changes, a run that is to stop
+
+
+def test_prompts_that_are_changed_during_the_run_are_drawn_from_then_on(tmp_path, heard):
+    path = written(tmp_path, "p.txt", "a cat --w 64 --h 64\n")
+    options = SimpleNamespace(
+        sampling=SimpleNamespace(
+            sample_prompts=str(path), sample_every_n_steps=1, sample_every_n_epochs=None, sample_at_first=False, sample_sampler="ddim"
+        ),
+        saving=SimpleNamespace(output_dir=tmp_path / "out", output_name="n"),
+        model=SimpleNamespace(v2=False, clip_skip=None),
+    )
+    painter = Painter()
+    samples = Samples.from_options(options, painter)
+    for text, drawn in (
+        ("a cat --w 64 --h 64\n", ["a cat"]),
+        ("a dog --w 64 --h 64\na hen --w 64 --h 64\n", ["a dog", "a hen"]),
+        ("a hen --w many\n", ["a dog", "a hen"]),
+        (None, ["a dog", "a hen"]),
+    ):
+        path.unlink() if text is None else path.write_text(text, encoding="utf-8")
+        samples.draw(None, 1, None, "cpu")
+        assert [prompt for _, prompt in samples.latest] == drawn
+    assert heard.text.count("was changed, 2 prompts from here on") == 1
+    assert heard.text.count("--w 'many': must be a whole number") == 1 and "the prompts of before are drawn" in heard.text
+
+
+def test_no_picture_is_begun_once_the_run_is_to_stop(tmp_path, heard):
+    prompts = [SamplePrompt(f"a {number}", width=64, height=64) for number in range(5)]
+    samples = Samples(prompts, tmp_path, generate=Painter())
+    assert len(samples.draw(None, 1, None, "cpu", stop=lambda: len(list(samples.folder.glob("*.png"))) == 2)) == 2
+    assert (samples.drawn, samples.failed) == (2, 0) and "3 of 5 are left out" in heard.text
