@@ -35,6 +35,7 @@ ROOMS = (
     ("library.lora", 1, ("library.data", "library.diffusion", "library.model", "networks")),
     ("library.method", 2, ("library.data", "library.diffusion", "library.lora", "networks")),  # the protocol, about a model
     ("library.surgery", 2, ("library.data", "library.diffusion", "networks")),  # works on models and networks together
+    ("library.doctor", 2, ("library.training", "library.model", "library.diffusion", "networks")),
     ("library.methods", 3, ()),
     ("library.preparation", 3, ("library.training", "networks")),
     ("library.training", 4, ("library.methods",)),

@@ -1,0 +1,110 @@
+"""Runs heavy jobs in a process of their own with a time limit, and reads what each told, however it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from library.doctor.findings import one_line
+from library.doctor.heavy import SIGN
+
+ROOT = Path(__file__).parents[2]
+TIME_LIMIT = 180.0  # seconds for all jobs; the first use of a card can take a minute, as can a slow disk
+
+# As a script in the root would start: the suite's folder first, and nothing of the current folder.
+_START = "import sys; sys.path[0] = sys.argv.pop(1); from library.doctor.heavy import main; main(sys.argv[1:])"
+
+
+Told = dict[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a job told, by kind; `failure` says why it did not come to its end, None where it did."""
+
+    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    failure: str | None = None
+
+    def first(self, kind: str) -> str | None:
+        """The first line of that kind, if there is one."""
+        return next(iter(self.told.get(kind, ())), None)
+
+    def all(self, kind: str) -> tuple[str, ...]:
+        """Every line of that kind."""
+        return self.told.get(kind, ())
+
+
+def ask(jobs: Mapping[str, Sequence[str]], time_limit: float = TIME_LIMIT) -> dict[str, Answer]:
+    """Run jobs of `library.doctor.heavy`, name -> words, in one process: loading torch once is what takes the time.
+
+    Never raises for what a job does; one that ends the process is told so, and those after it get a new process.
+    """
+    answers: dict[str, Answer] = {}
+    while len(answers) < len(jobs):
+        left = [name for name in jobs if name not in answers]
+        output, ending = _run([",".join([name, *jobs[name]]) for name in left], time_limit)
+        told = _by_job(output)
+        for name in left[: max(len(told), 1)]:  # in the order in which they began
+            answers[name] = _answer(told.get(name, {}), ending)
+    return answers
+
+
+def _run(words: list[str], time_limit: float) -> tuple[str, str]:
+    """What the process printed, and how it ended, in words."""
+    surroundings = os.environ | {"PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", _START, str(ROOT), *words]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", env=surroundings, timeout=time_limit
+        )
+    except subprocess.TimeoutExpired as late:
+        output = late.stdout or ""
+        return output.decode("utf-8", "replace") if isinstance(output, bytes) else output, f"no answer within {time_limit:.0f} seconds"
+    except OSError as reason:
+        return "", f"no process can be started ({reason})"
+    last = next((line for line in reversed(done.stderr.splitlines()) if line.strip()), "")
+    said = f" ({one_line(last, 300)})" if last else ""
+    return done.stdout, f"the process ended with {_ending(done.returncode)}{said}"
+
+
+def _by_job(output: str) -> dict[str, Told]:
+    """The lines of a process by job and kind."""
+    jobs: dict[str, Told] = {}
+    current: Told = {}
+    for line in output.splitlines():
+        if not line.startswith(SIGN):  # packages print too
+            continue
+        try:
+            kind, text = json.loads(line.removeprefix(SIGN))
+        except ValueError:  # cut by the time limit
+            continue
+        if kind == "job":
+            current = jobs.setdefault(text, {})
+        else:
+            current[kind] = (*current.get(kind, ()), text)
+    return jobs
+
+
+def _answer(told: Told, ending: str) -> Answer:
+    if "failure" in told:
+        return Answer(told, told["failure"][0])
+    if "done" in told:
+        return Answer(told)
+    stage = told["stage"][-1] if "stage" in told else "starting"
+    return Answer(told, f"while {stage}, {ending}" if told else ending)
+
+
+def _ending(code: int) -> str:
+    """A process's exit code in words: the signal's name, or Windows' number as it is known."""
+    if code < 0:
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"signal {-code}"
+    return f"exit code {code:#x}" if code > 255 else f"exit code {code}"

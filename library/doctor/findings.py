@@ -1,0 +1,49 @@
+"""What an examination finds: one line each, sound, worth knowing or at fault."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Level = Literal["ok", "note", "fault"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line; `remedy` is the reader's next step, `private` are parts of the text (paths, values) that a report leaves out."""
+
+    level: Level
+    text: str
+    remedy: str = ""
+    private: tuple[str, ...] = ()
+
+    def line(self) -> str:
+        """The level, what there is, and what to do."""
+        return f"{self.level:<7}{one_line(self.text)}" + (f"; {one_line(self.remedy)}" if self.remedy else "")
+
+
+def ok(text: str, *private: str) -> Finding:
+    """Something sound."""
+    return Finding("ok", text, private=private)
+
+
+def note(text: str, remedy: str = "", *private: str) -> Finding:
+    """Something worth knowing that keeps no run from working."""
+    return Finding("note", text, remedy, private)
+
+
+def fault(text: str, remedy: str, *private: str) -> Finding:
+    """Something that keeps runs from working, and how to mend it."""
+    assert remedy, "a fault needs a remedy"
+    return Finding("fault", text, remedy, private)
+
+
+def one_line(text: str, longest: int = 2000) -> str:
+    """The text without line breaks, cut where it is very long."""
+    line = " ".join(text.split())
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def named(error: BaseException) -> str:
+    """An error in one line, with its kind."""
+    return one_line(f"{type(error).__name__}: {error}", 300)

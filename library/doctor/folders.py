@@ -1,0 +1,134 @@
+"""Looks into the folders and files that a command uses: rights, room, and where they lie."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.doctor.findings import Finding, fault, named, note, ok
+from library.doctor.places import cloud_of, network_of
+from library.words import in_words
+
+_PROBE = 1 << 20  # bytes that are written to see that they can be
+_TOO_LITTLE = 200 << 20  # bytes; less takes no save at all
+_TIGHT = 5 << 30  # bytes; less takes few saves of a whole model
+_LOOKED_AT = 50  # files and folders of a folder that is read
+_IN_THE_CLOUD = 0x1000 | 0x40000 | 0x400000  # Windows' attributes OFFLINE, RECALL_ON_OPEN, RECALL_ON_DATA_ACCESS
+_RIGHTS = "give yourself the right to it, or choose another place; on Windows allow Python in 'Controlled folder access'"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or folder by the option that names it; `is_file`: its folder is what is written to."""
+
+    option: str
+    path: Path
+    written: bool
+    is_file: bool = False
+    may_be_missing: bool = False
+
+
+def judge_place(place: Place) -> Iterator[Finding]:
+    """Rights and room first, then whether a sync program or a network stands behind."""
+    private = (str(place.path), str(place.path.absolute()), str(place.path.absolute().parent))
+    try:
+        yield from _written(place, private) if place.written else _read(place, private)
+        yield from _where(place, private)
+    except (OSError, RuntimeError) as reason:  # RuntimeError: links that lead round in circles
+        yield fault(f"{place.option} {place.path} cannot be looked into ({named(reason)})", _RIGHTS, *private)
+
+
+def _written(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
+    folder = (place.path.parent if place.is_file else place.path).absolute()
+    standing = next((part for part in (folder, *folder.parents) if part.exists()), None)
+    what = f"{place.option} {place.path}"
+    if standing is None:
+        yield fault(f"{what}: there is no such drive", "give a folder that can be made", *private)
+        return
+    private = (*private, str(standing))
+    if not standing.is_dir():
+        yield fault(f"{what}: {standing} is a file, not a folder", "give another folder", *private)
+        return
+    free = shutil.disk_usage(standing).free
+    reason = _why_not_writable(standing)
+    if reason is not None and reason.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        yield fault(f"{what}: no right to write in {standing} ({reason.strerror})", _RIGHTS, *private)
+    elif reason is not None or free < _TOO_LITTLE:
+        yield fault(f"{what}: the disk is full, {in_words(free)} free", "free some space, or choose a folder on another disk", *private)
+    elif free < _TIGHT:
+        yield note(f"{what}: only {in_words(free)} free", "the plan of a run says how much its files need", *private)
+    else:
+        yield ok(f"{what}: can be written, {in_words(free)} free", *private)
+
+
+def _why_not_writable(folder: Path) -> OSError | None:
+    """Write a file there and take it away: what a system says of rights beforehand is not always true."""
+    try:
+        with tempfile.TemporaryFile(dir=folder, prefix=".doctor-") as file:
+            file.write(b"\0" * _PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as reason:
+        return reason
+    return None
+
+
+def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
+    what = f"{place.option} {place.path}"
+    if not place.path.exists():
+        if not place.may_be_missing:
+            yield fault(f"{what} is not there", "correct the path, or connect the drive", *private)
+        return
+    closed, distant = [], 0
+    paths = [place.path]
+    if place.path.is_dir():
+        try:
+            with os.scandir(place.path) as entries:
+                paths = [Path(entry.path) for entry in itertools.islice(entries, _LOOKED_AT)]
+        except PermissionError as reason:
+            yield fault(f"{what}: no right to read it ({reason.strerror})", _RIGHTS, *private)
+            return
+    for path in paths:
+        if getattr(path.lstat(), "st_file_attributes", 0) & _IN_THE_CLOUD:
+            distant += 1
+        elif not _opens(path):
+            closed.append(path.name)
+    if closed:
+        yield fault(f"{what}: no right to read {len(closed)} of {len(paths)}, such as {closed[0]}", _RIGHTS, *private, *closed)
+    elif distant:
+        remedy = "choose 'Always keep on this device' in the Explorer, or copy them elsewhere"
+        yield note(f"{what}: {distant} of {len(paths)} files are in the cloud only", remedy, *private)
+    else:
+        yield ok(f"{what}: can be read", *private)
+
+
+def _opens(path: Path) -> bool:
+    try:
+        if path.is_dir():
+            os.scandir(path).close()
+        elif path.is_file():
+            with path.open("rb") as file:
+                file.read(1)
+    except PermissionError:
+        return False
+    return True
+
+
+def _where(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
+    path = place.path.absolute()
+    resolved = path.resolve()
+    cloud = cloud_of(path) or cloud_of(resolved)
+    network = network_of(path) or network_of(resolved)
+    private = (*private, str(resolved))
+    if cloud is not None:
+        remedy = "choose a folder outside it, or pause the sync while training: it locks files and moves them away"
+        yield note(f"{place.option} {place.path}: is synced by {cloud}", remedy, *private)
+    if network is not None:
+        remedy = "choose a folder on a disk of this machine"
+        yield note(f"{place.option} {place.path}: is {network}, slow and easily cut off", remedy, *private)
