@@ -18,7 +18,8 @@ from library.console import secret_free
 from library.doctor.findings import Finding
 
 _QUOTED_PATH = re.compile(r"""(["'])(?:[A-Za-z]:[\\/]|\\\\|/|~)[^"'\n]*\1""")
-_PATH = re.compile(r"""(?:(?<![A-Za-z0-9])[A-Za-z]:[\\/]|\\\\[A-Za-z0-9?.]|(?<![\w./~<>-])/(?=[^\s/])|~[\\/])[^\s"'<>|;,()]*""")
+_PATH = re.compile(r"""(?:(?<![A-Za-z0-9])[A-Za-z]:[\\/]|(?<![\w>])\\\\[A-Za-z0-9?.]|(?<![\w./~<>-])/(?=[^\s/])|~[\\/])[^\s"'<>|;,()]*""")
+_BELOW_OWN = re.compile(r"""(<home>|<current folder>|<temp>)[\\/][^\s"'<>|;,()]*""")
 _BENEATH = re.compile(r"(nvidia-|triton|torch|pytorch|tokenizers|kernels|peft|lycoris|protobuf|packaging|pip$|setuptools$)", re.IGNORECASE)
 _LONGER_THAN = 2  # letters; a value such as 1 or 0.5 tells nothing
 
@@ -67,6 +68,7 @@ def scrubbed(text: str, own: Own) -> str:
         if len(folder) > 1:
             for spelled in {folder, folder.replace("\\", "/"), folder.replace("\\", "\\\\")}:
                 text = re.sub(rf"{re.escape(spelled)}(?![\w-])", own.folders[folder], text, flags=re.IGNORECASE)
+    text = _BELOW_OWN.sub(r"\1", text)
     text = _QUOTED_PATH.sub("<path>", text)
     text = _PATH.sub("<path>", text)
     for name in own.names:

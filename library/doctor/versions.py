@@ -170,4 +170,4 @@ def _indirect(locked: dict[str, Requirement], direct: set[str], installed: Insta
             others.append(f"{name} {version or '(incomplete)'} ({requirement.specifier})")
     if others:
         remedy = f"if something fails, pip install -r {REQUIRED} -c {LOCKED}"
-        yield note(f"{len(others)} packages that others bring along are of another version: {', '.join(others)}", remedy)
+        yield note(f"of what packages bring along, another version is installed: {', '.join(others)}", remedy)
