@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -27,6 +28,7 @@ _MODELS = frozenset(  # that may also be a name on the Hugging Face Hub
     "pretrained_model_name_or_path vae model_name_or_path sd_model model_org model_tuned model_to_load reference_model "
     "caption_weights".split()
 )
+_HUB_NAME = re.compile(r"(?!.*\.(?:safetensors|ckpt|pt|pth|bin)$)[\w.-]+(?:/[\w.-]+)?")
 _WITH_ACTS = ("-h", "--help", "--output_config")  # words for which the parser prints or writes something
 _TO_DISK = ("cache_latents_to_disk", "cache_text_encoder_outputs_to_disk")
 
@@ -110,7 +112,7 @@ def places_of(options: Script) -> Iterator[Place | Finding]:
     images_written = any(values.get(name) for name in _TO_DISK) or options.name == "finetune/prepare_buckets_latents.py"
     for name in (*_READ, *_WRITTEN, *_WRITTEN_FILES):
         for path in _paths(values.get(name)):
-            if name in _MODELS and not path.exists():
+            if name in _MODELS and not path.exists() and _HUB_NAME.fullmatch(path.as_posix()):
                 yield Place(f"the Hub's cache for --{name}", _hub_cache(), written=True)
                 continue
             written = name in (*_WRITTEN, *_WRITTEN_FILES)

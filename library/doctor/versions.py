@@ -130,10 +130,9 @@ def _fits(version: str, specifiers: str) -> bool:
     from packaging.version import InvalidVersion, Version
 
     try:
-        public = Version(version).public
+        return SpecifierSet(specifiers).contains(Version(version), prereleases=True)  # which passes over +cpu and its like
     except InvalidVersion:
         return False
-    return SpecifierSet(specifiers).contains(public, prereleases=True)
 
 
 def _command(package: Wanted, root: Path) -> str:

@@ -63,12 +63,21 @@ def test_tools_are_commands_too(tmp_path: Path) -> None:
     }
 
 
+def test_model_that_is_a_path_is_looked_for_on_the_disk_and_a_name_on_the_hub(tmp_path: Path) -> None:
+    words = ["tools/convert_diffusers20_original_sd.py", "{}", str(tmp_path / "out.safetensors")]
+    for model, option in (("gone.safetensors", "--model_to_load"), ("owner/model", "the Hub's cache for --model_to_load")):
+        command, _ = read_command([word.format(model) for word in words])
+        assert command.options is not None
+        first = next(place for place in places_of(command.options) if isinstance(place, Place))
+        assert (first.option, first.may_be_missing) == (option, False)
+
+
 def test_dataset_config_with_a_fault_is_a_finding(tmp_path: Path) -> None:
     (tmp_path / "cfg.toml").write_text("[[datasets]\n", encoding="utf-8")
     command, _ = read_command([*LORA, "--dataset_config", str(tmp_path / "cfg.toml"), "--output_dir", "out"])
     assert command.options is not None
     (finding,) = [place for place in places_of(command.options) if isinstance(place, Finding)]
-    assert finding.level == "fault" and "line 1" in finding.text
+    assert finding.level == "fault" and "line 1" in finding.text and finding.remedy == "correct the file"
 
 
 @pytest.mark.parametrize(

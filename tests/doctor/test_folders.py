@@ -159,7 +159,7 @@ def test_synced_folder_of_any_name_is_known_by_the_programs_variable() -> None:
     ],
 )
 def test_network_folders_are_known(path: str, network: str | None) -> None:
-    mounts = "/dev/a / ext4 rw 0 0\nnas:/x /mnt/nas nfs4 rw 0 0\n//s/x /mnt/my\\040share cifs rw 0 0\n/dev/b /mnt/nas/local ext4 rw 0 0\n"
+    mounts = "nas:/x /mnt/nas nfs4 rw 0 0\n//s/x /mnt/my\\040share cifs rw 0 0\n/dev/b /mnt/nas/local ext4 rw 0 0\n/dev/a / ext4 rw 0 0\n"
     assert network_of(Path(path), mounts) == network
 
 
