@@ -14,8 +14,8 @@ from library.console import run_script, secret_free
 from library.doctor.command import read_command, split_command
 from library.doctor.examine import examine
 from library.doctor.report import report
-from library.options.tool_groups.doctor import Doctor
 from library.options.reading.parse import parse
+from library.options.tool_groups.doctor import Doctor
 
 EXIT_UNSOUND = 1
 

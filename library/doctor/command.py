@@ -83,8 +83,8 @@ def read_command(words: Sequence[str]) -> tuple[Command, Finding]:
 
 
 def _checked(spec: type[Script], words: Sequence[str]) -> Script:
-    from library.options.rules.check import check
     from library.options.reading.parse import parse
+    from library.options.rules.check import check
 
     log.disabled = True  # remarks are for the run itself
     try:

@@ -16,8 +16,14 @@ _AGAIN = "install it again: pip install --force-reinstall --no-deps"
 _REMEDIES = (
     (("libGL", "libglib", "libgthread"), "pip uninstall opencv-python, then pip install opencv-python-headless"),
     (("WinError 126", "DLL load failed"), "install the Microsoft Visual C++ Redistributable (x64)"),
-    (("numpy.core", "numpy.dtype size changed", "compiled using NumPy 1"), "install matching versions: pip install -r requirements.txt"),
-    (("cannot import name", "is required for a normal functioning"), "install matching versions: pip install -r requirements.txt"),
+    (
+        ("numpy.core", "numpy.dtype size changed", "compiled using NumPy 1"),
+        "install matching versions: pip install -r requirements.txt -c constraints.txt",
+    ),
+    (
+        ("cannot import name", "is required for a normal functioning"),
+        "install matching versions: pip install -r requirements.txt -c constraints.txt",
+    ),
 )
 
 

@@ -10,7 +10,7 @@ from library.doctor.child_process import Answer
 from library.doctor.driver import Driver
 from library.doctor.findings import Finding, fault, note, ok
 
-GET_STARTED = "install PyTorch with the line that its \"Get started\" page (pytorch.org) gives for this system and CUDA version"
+GET_STARTED = 'install PyTorch with the line that its "Get started" page (pytorch.org) gives for this system and CUDA version'
 _UPDATE_DRIVER = "install NVIDIA's newest driver for the card and start the machine again"
 # The oldest driver for each major version of CUDA (CUDA Release Notes, table "CUDA Toolkit and Minimum Required Driver Version").
 _OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
@@ -18,7 +18,7 @@ _BF16_SINCE = 8  # compute capability 8.0, Ampere
 _LOAD_REMEDIES = (
     (("WinError 126", "WinError 127", "WinError 1114"), "install the Microsoft Visual C++ Redistributable (x64), then PyTorch again"),
     (("No module named 'torch'",), GET_STARTED),
-    (("No module named",), "install the requirements again: pip install -r requirements.txt"),
+    (("No module named",), "install the requirements again: pip install -r requirements.txt -c constraints.txt"),
     (("MemoryError", "Cannot allocate memory", "WinError 1455"), "close other programs, or make the page file larger"),
 )
 
