@@ -27,13 +27,13 @@ def learnt(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Calla
     """`learnt(lesson, seed, script=…)` is the file that the script wrote after that lesson: a LoRA, a model or a word."""
     files: dict[tuple, Path] = {}
 
-    def file_of(lesson: str, seed: int = 1, rate: str | None = None, script: lessons.Script = lessons.LORA) -> Path:
-        key = (lesson, seed, rate, script)
+    def file_of(lesson: str, seed: int = 1, script: lessons.Script = lessons.LORA) -> Path:
+        key = (lesson, seed, script)
         if key not in files:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("ACCELERATE_USE_CPU", "1")
                 folder = tmp_path_factory.mktemp(lesson)
-                files[key] = lessons.teach(small_model, script, getattr(lessons, lesson), folder, seed, rate)
+                files[key] = lessons.teach(small_model, script, getattr(lessons, lesson), folder, seed)
         return files[key]
 
     return file_of

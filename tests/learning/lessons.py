@@ -42,6 +42,7 @@ INVERSION = Script(
     250,
     f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2",
 )
+NO_RATE = "1e-30"  # moves no weight that a float32 can hold, whatever the number of updates
 XTI = Script(train_textual_inversion_XTI.main, INVERSION.rate, INVERSION.updates, INVERSION.options)
 
 
@@ -99,12 +100,17 @@ def colour_word(folder: Path) -> str:
     return GENERAL + f"[[datasets.subsets]]\nimage_dir = '{folder / 'teal'}'\nmetadata_file = '{folder / 'meta.json'}'\n"
 
 
-def teach(model: Path, script: Script, lesson: Callable[[Path], str], folder: Path, seed: int = 1, rate: str | None = None) -> Path:
+def untaught(script: Script) -> Script:
+    """The control of a lesson: the same script and options with a rate that moves nothing, for as many updates as show it."""
+    return replace(script, rate=NO_RATE, updates=20)
+
+
+def teach(model: Path, script: Script, lesson: Callable[[Path], str], folder: Path, seed: int = 1) -> Path:
     """Train `model` with a script by the lesson's data set; returns the file that it wrote."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "data.toml"
     config.write_text(lesson(folder), encoding="utf-8")
     named = ["--pretrained_model_name_or_path", model, "--dataset_config", config, "--output_dir", folder, "--output_name", "lesson"]
-    chosen = ["--learning_rate", rate or script.rate, "--max_train_steps", script.updates, "--seed", seed, *script.options.split()]
+    chosen = ["--learning_rate", script.rate, "--max_train_steps", script.updates, "--seed", seed, *script.options.split()]
     assert run_in_process(script.main, *named, *chosen, "--cache_latents", "--max_data_loader_n_workers", "0") == 0
     return folder / script.file

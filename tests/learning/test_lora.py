@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.judge import Seen
 from tests.learning.drawing import share
-from tests.learning.lessons import LORA_BESIDE_REGULARIZATION
+from tests.learning.lessons import LORA, LORA_BESIDE_REGULARIZATION, untaught
 
 SUBJECT = "a zxc star on a red background"
 OTHER = "a red circle on a blue background"
@@ -71,7 +71,7 @@ def test_regularization_images_keep_the_class(seed: int, learnt: Learnt, drawn: 
 @THREE_SEEDS
 def test_without_a_learning_rate_nothing_is_learnt(seed: int, learnt: Learnt, drawn: Drawn):
     """The control of the tests above: they fail on such a LoRA. (A rate of exactly 0 is refused.)"""
-    lora = learnt("captions", seed, "1e-30")
+    lora = learnt("captions", seed, untaught(LORA))
     assert share(drawn(lora, SUBJECT), is_subject) <= 0.1
     assert same(drawn(lora, SUBJECT), drawn(None, SUBJECT))
 

@@ -59,4 +59,4 @@ def test_a_word_is_found_for_an_unseen_subject_by_a_model_that_does_not_change(
 def test_without_a_learning_rate_nothing_is_learnt(script: lessons.Script, learnt: Learnt, drawn: Drawn) -> None:
     """The control of the tests above. (A rate of exactly 0 is refused.)"""
     way, prompt = ("captions_with_the_word", NEW_WORD) if script is lessons.INVERSION else ("class_and_identifier", SUBJECT)
-    assert share(drawn(learnt(way, 1, "1e-30", script), prompt), is_subject) <= 0.1
+    assert share(drawn(learnt(way, 1, lessons.untaught(script)), prompt), is_subject) <= 0.1
