@@ -10,16 +10,12 @@ from torch import Generator, Tensor
 from torch.nn import functional
 
 from library.diffusion.schedule import NoiseSchedule
-from library.errors import UserError
 from library.seeds import fold, python_rng
 
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """How noise differs from plain Gaussian noise; the defaults leave it plain.
-
-    Raises UserError for values that contradict each other or are out of range.
-    """
+    """How noise differs from plain Gaussian noise; the defaults leave it plain. Raises ValueError for a value that means nothing."""
 
     offset: float = 0.0
     adaptive_scale: float = 0.0
@@ -30,25 +26,10 @@ class NoiseSettings:
     perturbation_random: bool = False  # each image's is uniform in 0 … perturbation
 
     def __post_init__(self) -> None:
-        problems = []
-        if self.offset < 0:
-            problems.append(f"--noise_offset {self.offset:g}: cannot be negative; values around 0.1 are usual")
-        if self.adaptive_scale and not self.offset:
-            problems.append(f"--adaptive_noise_scale {self.adaptive_scale:g}: adapts the noise offset: add --noise_offset too (e.g. 0.1)")
-        if self.multires_iterations < 0:
-            problems.append(f"--multires_noise_iterations {self.multires_iterations}: cannot be negative; 6 to 10 are usual")
+        if min(self.offset, self.multires_iterations, self.perturbation) < 0:
+            raise ValueError(f"strengths and iterations of noise cannot be negative: {self}")
         if self.multires_iterations and not 0 < self.multires_discount <= 1:
-            problems.append(f"--multires_noise_discount {self.multires_discount:g}: must be over 0 and at most 1 (e.g. 0.3)")
-        if self.offset and self.multires_iterations:
-            problems.append("--noise_offset and --multires_noise_iterations serve the same purpose and exclude each other: leave one out")
-        if self.offset_random and not self.offset:
-            problems.append("--noise_offset_random_strength: draws strengths up to --noise_offset, which is missing; add e.g. 0.1")
-        if self.perturbation < 0:
-            problems.append(f"--ip_noise_gamma {self.perturbation:g}: cannot be negative; 0.1 is the usual value")
-        if self.perturbation_random and not self.perturbation:
-            problems.append("--ip_noise_gamma_random_strength: draws strengths up to --ip_noise_gamma, which is missing; add e.g. 0.1")
-        if problems:
-            raise UserError(*problems)
+            raise ValueError(f"the discount of multi-resolution noise is over 0 and at most 1, not {self.multires_discount:g}")
 
 
 def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: NoiseSettings) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from library.diffusion.pointwise import Pointwise, PointwiseSettings
 from library.diffusion.schedule import NoiseSchedule, Prediction
-from library.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,15 +37,13 @@ class Objective:
       made once, not twice.
     * `v_like` k: 1 + k·(snr+1)/snr, ε models only, on top of the others: the loss plus k times the same error as a v model has it.
 
-    Where snr is 0 (zero terminal SNR) min-SNR has its limit: 1 for ε, 0 for v. Raises UserError for values that are out of range or
-    contradict each other, the kind of model, or such a schedule.
+    Where snr is 0 (zero terminal SNR) min-SNR has its limit: 1 for ε, 0 for v. Raises ValueError for settings that have no weight for
+    this kind of model, this schedule or each other.
     """
 
     def __init__(self, schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings | None = None) -> None:
         settings = settings or ObjectiveSettings()
-        problems = _problems(schedule, prediction, settings)
-        if problems:
-            raise UserError(*problems)
+        _check(schedule, prediction, settings)
         self.weights = _weights(schedule, prediction, settings)
         self.pointwise = Pointwise(schedule, settings.pointwise)
 
@@ -62,28 +59,20 @@ class Objective:
         return per_image if self.weights is None else per_image * self.weights[timesteps]
 
 
-def _problems(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings) -> list[str]:
-    gamma, problems = settings.min_snr_gamma, []
-    if gamma is not None and gamma <= 0:
-        problems.append(f"--min_snr_gamma {gamma:g}: must be over 0; 5 is the usual value, or leave the option out")
-    if settings.scale_v_like_noise and prediction == "epsilon":
-        problems.append(
-            "--scale_v_pred_loss_like_noise_pred: is for models that predict v; add --v_parameterization if yours does, or leave it out"
-        )
-    if settings.v_like < 0:
-        problems.append(f"--v_pred_like_loss {settings.v_like:g}: cannot be negative; 0.1 is a value to begin with")
-    if settings.v_like and prediction == "v_prediction":
-        problems.append("--v_pred_like_loss: is for models that predict the noise, and this one predicts v already; leave it out")
+def _check(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings) -> None:
+    gamma = settings.min_snr_gamma
+    if (gamma is not None and gamma <= 0) or settings.v_like < 0:
+        raise ValueError(f"min_snr_gamma is over 0 and v_like not negative: {settings}")
     if settings.debiased and gamma is not None:
-        problems.append("--debiased_estimation_loss: weighs the timesteps another way than --min_snr_gamma does; leave one of them out")
-    if prediction == "epsilon" and not schedule.alphas_cumprod[-1] > 0:
-        for given, option in ((settings.debiased, "--debiased_estimation_loss"), (settings.v_like, "--v_pred_like_loss")):
-            if given:
-                problems.append(
-                    f"{option}: has an infinite weight at the last timestep of --zero_terminal_snr unless the model predicts v; "
-                    "leave one of them out"
-                )
-    return problems
+        raise ValueError("debiased and min_snr_gamma are two weights for the same thing")
+    if prediction == "v_prediction":
+        if settings.v_like:
+            raise ValueError("v_like is for models that predict ε")
+        return
+    if settings.scale_v_like_noise:
+        raise ValueError("scale_v_like_noise is for models that predict v")
+    if (settings.debiased or settings.v_like) and not schedule.alphas_cumprod[-1] > 0:
+        raise ValueError("debiased and v_like have an infinite weight where a model that predicts ε meets pure noise")
 
 
 def _weights(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings) -> Tensor | None:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from library.diffusion.schedule import NoiseSchedule
-from library.errors import UserError
 
 Kind = Literal["l2", "l1", "huber", "smooth_l1"]
 ThresholdSchedule = Literal["constant", "exponential", "snr"]
@@ -20,7 +19,7 @@ ThresholdSchedule = Literal["constant", "exponential", "snr"]
 class PointwiseSettings:
     """Which distance, and for the two Huber kinds how the threshold δ goes over the timesteps; `scale` multiplies δ everywhere.
 
-    Raises UserError for values that are out of range.
+    Raises ValueError for a δ that is not over 0, or would grow where it is to fall.
     """
 
     kind: Kind = "l2"
@@ -29,14 +28,10 @@ class PointwiseSettings:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        problems = []
         if self.c <= 0 or (self.c > 1 and self.schedule != "constant"):
-            upper = "" if self.schedule == "constant" else " and at most 1"
-            problems.append(f"--huber_c {self.c:g}: must be over 0{upper}; 0.1 is the usual value")
+            raise ValueError(f"c is over 0, and at most 1 unless the threshold is constant, not {self.c:g}")
         if self.scale <= 0:
-            problems.append(f"--huber_scale {self.scale:g}: must be over 0; 1 is the usual value")
-        if problems:
-            raise UserError(*problems)
+            raise ValueError(f"scale is over 0, not {self.scale:g}")
 
 
 class Pointwise:

@@ -5,7 +5,6 @@ import torch
 
 from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
 from library.diffusion.schedule import NoiseSchedule
-from library.errors import UserError
 
 EVERY_KIND = [
     NoiseSettings(),
@@ -155,23 +154,19 @@ def test_timesteps_are_each_images_own_and_uniform():
 
 
 @pytest.mark.parametrize(
-    ("values", "named"),
+    "values",
     [
-        ({"offset": -0.1}, "--noise_offset -0.1"),
-        ({"adaptive_scale": 0.1}, "--adaptive_noise_scale 0.1"),
-        ({"multires_iterations": -1}, "--multires_noise_iterations -1"),
-        ({"multires_iterations": 6, "multires_discount": 0.0}, "--multires_noise_discount 0"),
-        ({"offset": 0.1, "multires_iterations": 6}, "exclude each other"),
-        ({"offset_random": True}, "--noise_offset_random_strength"),
-        ({"perturbation": -0.1}, "--ip_noise_gamma -0.1"),
-        ({"perturbation_random": True}, "--ip_noise_gamma_random_strength"),
+        {"offset": -0.1},
+        {"multires_iterations": -1},
+        {"multires_iterations": 6, "multires_discount": 0.0},
+        {"multires_iterations": 6, "multires_discount": 1.1},
+        {"perturbation": -0.1},
     ],
 )
-def test_settings_that_make_no_sense_are_refused_by_option(values, named):
-    with pytest.raises(UserError) as fault:
+def test_a_value_that_means_nothing_is_refused_without_naming_an_option(values):
+    with pytest.raises(ValueError, match=r"negative|discount") as fault:
         NoiseSettings(**values)
-    assert len(fault.value.problems) == 1
-    assert named in fault.value.problems[0]
+    assert "--" not in str(fault.value)
 
 
 def test_a_random_offset_is_uniform_up_to_the_strength_asked_for():
