@@ -1,9 +1,12 @@
-"""What to train on and by which rules: the values every later step reads, and how a --dataset_config file becomes them."""
+"""What to train on and by which rules: the values that every later step reads. Defaults are those of the options of the same name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+
+from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions
+from library.options.groups.validation import ValidationOptions
 
 Size = tuple[int, int]  # (width, height) in pixels
 
@@ -20,23 +23,23 @@ class SubsetOptions:
     metadata_file: Path | None = None
     class_tokens: str | None = None
     is_reg: bool = False
-    num_repeats: int = 1
-    shuffle_caption: bool = False
-    keep_tokens: int = 0  # comma-separated tags
-    caption_extension: str = ".caption"
-    caption_dropout_rate: float = 0.0
-    caption_dropout_every_n_epochs: int = 0
-    caption_tag_dropout_rate: float = 0.0
-    token_warmup_min: int = 1  # tags
-    token_warmup_step: float = 0.0  # updates; under 1: share of all updates
-    flip_aug: bool = False
-    color_aug: bool = False
-    random_crop: bool = False
+    num_repeats: int = MetadataOptions.dataset_repeats
+    shuffle_caption: bool = DataOptions.shuffle_caption
+    keep_tokens: int = DataOptions.keep_tokens  # comma-separated tags
+    caption_extension: str = DataOptions.caption_extension
+    caption_dropout_rate: float = CaptionDropoutOptions.caption_dropout_rate
+    caption_dropout_every_n_epochs: int = CaptionDropoutOptions.caption_dropout_every_n_epochs
+    caption_tag_dropout_rate: float = CaptionDropoutOptions.caption_tag_dropout_rate
+    token_warmup_min: int = DataOptions.token_warmup_min  # tags
+    token_warmup_step: float = DataOptions.token_warmup_step  # updates; under 1: share of all updates
+    flip_aug: bool = DataOptions.flip_aug
+    color_aug: bool = DataOptions.color_aug
+    random_crop: bool = DataOptions.random_crop
     face_crop_aug_range: tuple[float, float] | None = None  # crop side ÷ face side
     loss_weight: float = 1.0  # factor of the loss of each of its images
     conditioning_data_dir: Path | None = None  # mask images, for --masked_loss
-    alpha_mask: bool = False
-    validation_split: float = 0.0  # share of its images that is kept for validation; 1: all
+    alpha_mask: bool = DataOptions.alpha_mask
+    validation_split: float = ValidationOptions.validation_split  # share of its images that is kept for validation; 1: all
     validation_seed: int = 0
     place: str = ""  # where the user wrote it: 'x.toml: datasets[0].subsets[1]' or '--train_data_dir'
 
@@ -46,12 +49,12 @@ class DatasetOptions:
     """The sizes and the batch that the subsets of one dataset share."""
 
     resolution: tuple[int, int]  # (width, height) in pixels
-    batch_size: int = 1
-    enable_bucket: bool = False
-    min_bucket_reso: int = 256
-    max_bucket_reso: int = 1024
-    bucket_reso_steps: int = 64
-    bucket_no_upscale: bool = False
+    batch_size: int = DataOptions.train_batch_size
+    enable_bucket: bool = DataOptions.enable_bucket
+    min_bucket_reso: int = DataOptions.min_bucket_reso
+    max_bucket_reso: int = DataOptions.max_bucket_reso
+    bucket_reso_steps: int = DataOptions.bucket_reso_steps
+    bucket_no_upscale: bool = DataOptions.bucket_no_upscale
     as_prepared: bool = False  # each image at its metadata's train_resolution; `resolution` is then the largest of them
 
 

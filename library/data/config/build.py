@@ -78,8 +78,8 @@ def as_flags(line: str) -> str:
 
 def dataset_options(values: Values, place: str) -> tuple[DatasetOptions | None, list[str]]:
     """Merged values as DatasetOptions, or None and what contradicts what. `place` begins each line ('x.toml: datasets[0]')."""
-    found = {key.name: values.get(key.name, key.default) for key in KEYS.values() if key.level == DATASET}
-    if found["resolution"] is None:
+    found = {name: value for name, value in values.items() if KEYS[name].level == DATASET}
+    if found.get("resolution") is None:
         remedy = "add --resolution 512" if place.startswith("--") else "add resolution = 512 under [[datasets]] or [general]"
         return None, [f"{place}: resolution is missing; {remedy}"]
     if any(value is FAULTY for value in found.values()):
@@ -194,7 +194,7 @@ def _identity(subset: SubsetOptions) -> tuple[str, ...]:
 
 
 def _subset(values: Values, place: str) -> SubsetOptions | None:
-    found = {key.name: values.get(key.name, key.default) for key in KEYS.values() if key.level != DATASET}
+    found = {name: value for name, value in values.items() if KEYS[name].level != DATASET}
     return None if any(value is FAULTY for value in found.values()) else SubsetOptions(**found, place=place)  # type: ignore[arg-type]
 
 

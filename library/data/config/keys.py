@@ -1,4 +1,4 @@
-"""The keys of a dataset config as one table: where each may stand, its default, what it accepts and what it means to a reader."""
+"""The keys of a dataset config as one table: where each may stand, what it accepts and what it means to a reader."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ class Key:
 
     name: str
     level: str
-    default: object
     check: Check
     expected: str
 
@@ -141,35 +140,35 @@ KEYS: Mapping[str, Key] = MappingProxyType(
     {
         key.name: key
         for key in (
-            Key("resolution", DATASET, None, resolution, _RESOLUTION),
-            Key("batch_size", DATASET, 1, *_whole(1, "batch_size = 2")),
-            Key("enable_bucket", DATASET, False, *_truth("enable_bucket = true")),
-            Key("min_bucket_reso", DATASET, 256, *_whole(8, "min_bucket_reso = 256")),
-            Key("max_bucket_reso", DATASET, 1024, *_whole(8, "max_bucket_reso = 1024")),
-            Key("bucket_reso_steps", DATASET, 64, *_whole(8, "bucket_reso_steps = 64")),
-            Key("bucket_no_upscale", DATASET, False, *_truth("bucket_no_upscale = true")),
-            Key("num_repeats", SUBSET, 1, *_whole(0, "num_repeats = 10")),
-            Key("shuffle_caption", SUBSET, False, *_truth("shuffle_caption = true")),
-            Key("keep_tokens", SUBSET, 0, *_whole(0, "keep_tokens = 1")),
-            Key("caption_extension", SUBSET, ".caption", _extension, 'a file ending, e.g. ".txt"'),
-            Key("caption_dropout_rate", SUBSET, 0.0, *_number(0, 1, "caption_dropout_rate = 0.1")),
-            Key("caption_dropout_every_n_epochs", SUBSET, 0, *_whole(0, "caption_dropout_every_n_epochs = 5")),
-            Key("caption_tag_dropout_rate", SUBSET, 0.0, *_number(0, 1, "caption_tag_dropout_rate = 0.1")),
-            Key("token_warmup_min", SUBSET, 1, *_whole(0, "token_warmup_min = 1")),
-            Key("token_warmup_step", SUBSET, 0.0, *_number(0, None, "token_warmup_step = 500")),
-            Key("flip_aug", SUBSET, False, *_truth("flip_aug = true")),
-            Key("color_aug", SUBSET, False, *_truth("color_aug = true")),
-            Key("random_crop", SUBSET, False, *_truth("random_crop = true")),
-            Key("face_crop_aug_range", SUBSET, None, _face_range, "two numbers, e.g. [2.0, 4.0]"),
-            Key("loss_weight", SUBSET, 1.0, *_number(0, None, "loss_weight = 0.5")),
-            Key("alpha_mask", SUBSET, False, *_truth("alpha_mask = true")),
-            Key("validation_split", SUBSET, 0.0, *_number(0, 1, "validation_split = 0.1")),
-            Key("validation_seed", SUBSET, 0, *_whole(0, "validation_seed = 42")),
-            Key("image_dir", SUBSET_ONLY, None, *_path(r"image_dir = 'C:\photos\dog'")),
-            Key("class_tokens", SUBSET_ONLY, None, *_text("class_tokens = 'shs dog'")),
-            Key("is_reg", SUBSET_ONLY, False, *_truth("is_reg = true")),
-            Key("conditioning_data_dir", SUBSET_ONLY, None, *_path(r"conditioning_data_dir = 'C:\photos\masks'")),
-            Key("metadata_file", SUBSET_ONLY, None, *_path(r"metadata_file = 'C:\photos\meta.json'")),
+            Key("resolution", DATASET, resolution, _RESOLUTION),
+            Key("batch_size", DATASET, *_whole(1, "batch_size = 2")),
+            Key("enable_bucket", DATASET, *_truth("enable_bucket = true")),
+            Key("min_bucket_reso", DATASET, *_whole(8, "min_bucket_reso = 256")),
+            Key("max_bucket_reso", DATASET, *_whole(8, "max_bucket_reso = 1024")),
+            Key("bucket_reso_steps", DATASET, *_whole(8, "bucket_reso_steps = 64")),
+            Key("bucket_no_upscale", DATASET, *_truth("bucket_no_upscale = true")),
+            Key("num_repeats", SUBSET, *_whole(0, "num_repeats = 10")),
+            Key("shuffle_caption", SUBSET, *_truth("shuffle_caption = true")),
+            Key("keep_tokens", SUBSET, *_whole(0, "keep_tokens = 1")),
+            Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"'),
+            Key("caption_dropout_rate", SUBSET, *_number(0, 1, "caption_dropout_rate = 0.1")),
+            Key("caption_dropout_every_n_epochs", SUBSET, *_whole(0, "caption_dropout_every_n_epochs = 5")),
+            Key("caption_tag_dropout_rate", SUBSET, *_number(0, 1, "caption_tag_dropout_rate = 0.1")),
+            Key("token_warmup_min", SUBSET, *_whole(0, "token_warmup_min = 1")),
+            Key("token_warmup_step", SUBSET, *_number(0, None, "token_warmup_step = 500")),
+            Key("flip_aug", SUBSET, *_truth("flip_aug = true")),
+            Key("color_aug", SUBSET, *_truth("color_aug = true")),
+            Key("random_crop", SUBSET, *_truth("random_crop = true")),
+            Key("face_crop_aug_range", SUBSET, _face_range, "two numbers, e.g. [2.0, 4.0]"),
+            Key("loss_weight", SUBSET, *_number(0, None, "loss_weight = 0.5")),
+            Key("alpha_mask", SUBSET, *_truth("alpha_mask = true")),
+            Key("validation_split", SUBSET, *_number(0, 1, "validation_split = 0.1")),
+            Key("validation_seed", SUBSET, *_whole(0, "validation_seed = 42")),
+            Key("image_dir", SUBSET_ONLY, *_path(r"image_dir = 'C:\photos\dog'")),
+            Key("class_tokens", SUBSET_ONLY, *_text("class_tokens = 'shs dog'")),
+            Key("is_reg", SUBSET_ONLY, *_truth("is_reg = true")),
+            Key("conditioning_data_dir", SUBSET_ONLY, *_path(r"conditioning_data_dir = 'C:\photos\masks'")),
+            Key("metadata_file", SUBSET_ONLY, *_path(r"metadata_file = 'C:\photos\meta.json'")),
         )
     }
 )

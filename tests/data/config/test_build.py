@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from library.data.config.blueprint import METADATA, SubsetOptions, check_caching
+from library.data.config.blueprint import METADATA, check_caching
 from library.data.config.build import read_config
+from library.data.config.keys import KEYS, OTHER_NAMES
 from library.data.scan.records import scan
 from library.errors import UserError
+from library.options.declare import options_of
+from library.options.groups.scripts import TrainNetwork
 from tests.data.material import BOTH, config, photos, read
 
 ROOT = Path(__file__).parents[3]
@@ -335,11 +338,15 @@ def test_what_changes_pixels_is_refused_with_latent_caching_and_flipping_is_not(
     assert check_caching(read(folder, ONE.format("resolution = 512", "flip_aug = true").replace("HERE", folder.as_posix()))) == []
 
 
-def test_defaults_in_the_table_are_those_of_the_dataclasses() -> None:
-    from library.data.config.keys import DATASET, KEYS
-
-    subset = {key.name: key.default for key in KEYS.values() if key.level != DATASET}
-    assert SubsetOptions(**subset) == SubsetOptions()
+def test_a_key_that_is_left_out_means_what_the_option_of_its_name_means_when_it_is(folder: Path) -> None:
+    dataset = read(folder, ONE.format("resolution = 512", "").replace("HERE", folder.as_posix())).datasets[0]
+    read_off = vars(dataset.subsets[0]) | vars(dataset.options)
+    usual = {name: option.default for option in options_of(TrainNetwork) for name in option.names}
+    names = {name: OTHER_NAMES.get(name, name) for name in usual}
+    where = ("resolution", "image_dir", "metadata_file", "validation_seed")  # named here; a seed that is left out is 0
+    shared = {option: key for option, key in names.items() if key in KEYS and key not in where}
+    assert len(shared) > 20
+    assert {option: read_off[key] for option, key in shared.items()} == {option: usual[option] for option in shared}
 
 
 def test_config_is_read_without_torch_and_in_a_moment(folder: Path) -> None:
