@@ -5,24 +5,17 @@ from collections.abc import Sequence
 
 from library.console import run_script
 from library.data.config.blueprint import METADATA
+from library.method import Method
 from library.options.groups.scripts import FineTune
 from library.options.reading.parse import parse
 from library.training.run import run
 
 
-def make_method(options: FineTune):
+def make_method(options: FineTune) -> Method:
     """The training of the model's own weights that the options describe."""
-    from library.methods.full_model import FullModelMethod, FullModelSettings
+    from library.methods.full_model import FullModelMethod, fine_tune_settings
 
-    return FullModelMethod(
-        FullModelSettings(
-            learning_rate=options.optimizer.learning_rate,
-            text_encoder_updates=None if options.trained.train_text_encoder else 0,
-            text_encoder_lr=options.trained.learning_rate_te,
-            save_model_as=options.saving.save_model_as,
-            use_safetensors=options.saving.use_safetensors,
-        )
-    )
+    return FullModelMethod(fine_tune_settings(options))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -5,25 +5,17 @@ from collections.abc import Sequence
 
 from library.console import run_script
 from library.data.config.blueprint import DREAMBOOTH
+from library.method import Method
 from library.options.groups.scripts import TrainDb
 from library.options.reading.parse import parse
 from library.training.run import run
 
 
-def make_method(options: TrainDb):
+def make_method(options: TrainDb) -> Method:
     """The training of the model's own weights that the options describe."""
-    from library.methods.full_model import FullModelMethod, FullModelSettings
+    from library.methods.full_model import FullModelMethod, dreambooth_settings
 
-    stop = options.trained.stop_text_encoder_training
-    return FullModelMethod(
-        FullModelSettings(
-            learning_rate=options.optimizer.learning_rate,
-            text_encoder_updates=None if stop is None else max(stop, 0),
-            text_encoder_lr=options.trained.learning_rate_te,
-            save_model_as=options.saving.save_model_as,
-            use_safetensors=options.saving.use_safetensors,
-        )
-    )
+    return FullModelMethod(dreambooth_settings(options))
 
 
 def main(argv: Sequence[str]) -> None:

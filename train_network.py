@@ -4,16 +4,17 @@ import sys
 from collections.abc import Sequence
 
 from library.console import run_script
+from library.method import Method
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.training.run import run
 
 
-def make_method(options: TrainNetwork):
+def make_method(options: TrainNetwork) -> Method:
     """The network method that the options describe."""
     from library.methods.network import NetworkMethod, network_settings
 
-    return NetworkMethod(network_settings(options.network, options.optimizer.learning_rate, options.training.gradient_checkpointing))
+    return NetworkMethod(network_settings(options))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from library.console import run_script
+from library.method import Method
 from library.methods.templates import of_options
 from library.options.groups.scripts import TrainTextualInversion
 from library.options.reading.parse import parse
@@ -11,7 +12,7 @@ from library.training.planning.new_word_check import check_word
 from library.training.run import run
 
 
-def make_method(options: TrainTextualInversion):
+def make_method(options: TrainTextualInversion) -> Method:
     """The training of the new word that the options describe."""
     from library.methods.textual_inversion import TextualInversionMethod, word_settings
 

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from library.console import run_script
+from library.method import Method
 from library.methods.templates import of_options
 from library.options.groups.scripts import TrainTextualInversionXti
 from library.options.reading.parse import parse
@@ -11,11 +12,11 @@ from library.training.planning.new_word_check import check_word
 from library.training.run import run
 
 
-def make_method(options: TrainTextualInversionXti):
+def make_method(options: TrainTextualInversionXti) -> Method:
     """The training of the new word that the options describe."""
     from library.methods.textual_inversion import TextualInversionMethod, word_settings
 
-    return TextualInversionMethod(word_settings(options, by_layer=True))
+    return TextualInversionMethod(word_settings(options))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -36,7 +36,7 @@ class Found:
     """Options by field, and lines for the user about what a config file cannot hold."""
 
     script: type[Script]
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, object] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -87,9 +87,10 @@ def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
             found.remarks.append(f"{name} = {value!r}: this version has no such option")
         elif value is not None and value != []:
             found.values[name] = from_toml(known[name], value)
-    if found.values.get("seed") is None and manifest.get("seed") is not None:
-        found.values["seed"] = manifest["seed"]
-        found.remarks.append(f"the run drew its seed at random; seed = {manifest['seed']} repeats it")
+    drawn = manifest.get("seed")
+    if drawn is not None and "seed" not in found.values:
+        found.values |= {"seed": drawn}
+        found.remarks.append(f"the run drew its seed at random; seed = {drawn} repeats it")
     return found
 
 
@@ -114,7 +115,7 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
     return found
 
 
-def _plain(option: Option, text: str) -> Any:
+def _plain(option: Option, text: str) -> object:
     if option.type is bool:
         return {"true": True, "false": False}[text.strip().lower()]
     if option.is_list:
@@ -143,7 +144,7 @@ _NAMES = {
     "ss_optimizer": "optimizer_type",
     "ss_debiased_estimation": "debiased_estimation_loss",
 }
-_READERS: dict[str, Callable[[Option, str], Any]] = {
+_READERS: dict[str, Callable[[Option, str], object]] = {
     "ss_network_args": _network_args,
     "ss_resolution": _resolution,
     "ss_optimizer": _optimizer_type,
@@ -163,15 +164,15 @@ def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
     return {f"ss_{key}": str(datasets[0][key]) for key in taken if datasets[0].get(key) is not None}
 
 
-def _model(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _model(metadata: Mapping[str, str]) -> dict[str, object]:
     """What follows from several keys together."""
-    values: dict[str, Any] = {}
+    values: dict[str, object] = {}
     version = metadata.get("ss_base_model_version", "")
     if version.startswith("sd_v2"):
         values |= {"v2": True, "v_parameterization": version == "sd_v2_v"}
     args = re.fullmatch(r"[^()]*\((.*)\)", metadata.get("ss_optimizer", ""))
     if args and args[1]:  # a comma also stands inside values such as betas=(0.9,0.99): a new argument begins with key=
-        values["optimizer_args"] = tuple(part.strip() for part in re.split(r",\s*(?=[A-Za-z_]\w*=)", args[1]))
+        values |= {"optimizer_args": tuple(part.strip() for part in re.split(r",\s*(?=[A-Za-z_]\w*=)", args[1]))}
     return values
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
@@ -12,8 +12,9 @@ from library.console import keep_secret, log
 from library.doctor.findings import Finding, fault, named, ok
 from library.doctor.folders import Place
 from library.errors import UserError
-from library.options.declare import Script, Tool, options_of, values_of
-from library.options.groups.scripts import SCRIPTS
+from library.options.declare import Script, Tool, options_of, options_table
+from library.options.groups.scripts import SCRIPTS, TrainingScript
+from library.options.tool_groups.latents import CacheLatents
 from library.options.tool_groups.table import TOOLS
 
 _WRITTEN = ("output_dir", "spare_dir", "logging_dir", "model_dir", "dst_img_folder")
@@ -107,7 +108,7 @@ def _keep_secrets(spec: type[Script], words: Sequence[str]) -> None:
 
 def places_of(options: Script) -> Iterator[Place | Finding]:
     """Every place the command reads or writes; a finding where its dataset config cannot be read."""
-    values: Mapping[str, object] = values_of(options)
+    values = options_table(options)
     checked = not isinstance(options, Tool)  # then what is missing is told already
     images_written = any(values.get(name) for name in _TO_DISK) or options.name == "finetune/prepare_buckets_latents.py"
     for name in (*_READ, *_WRITTEN, *_WRITTEN_FILES):
@@ -119,8 +120,8 @@ def places_of(options: Script) -> Iterator[Place | Finding]:
             yield Place(f"--{name}", path, written, is_file=name in _WRITTEN_FILES, may_be_missing=checked)
             if images_written and name in ("train_data_dir", "reg_data_dir"):
                 yield Place(f"caches in --{name}", path, written=True)
-    for path in _paths(values.get("dataset_config")):
-        yield from _dataset_places(path, images_written)
+    if isinstance(options, TrainingScript | CacheLatents) and options.data.dataset_config is not None:
+        yield from _dataset_places(options.data.dataset_config.expanduser(), images_written)
 
 
 def _paths(value: object) -> list[Path]:

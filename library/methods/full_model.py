@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from library.method import keep_caption
+from library.method import CaptionRewriter, keep_caption
 from library.model.save_forms import EXTENSIONS, product_form, save_product
+from library.options.groups.scripts import FineTune, FullModelScript, TrainDb
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,36 @@ class FullModelSettings:
     use_safetensors: bool = False
 
 
+def dreambooth_settings(options: TrainDb) -> FullModelSettings:
+    """The settings from the options of train_db.py."""
+    stop = options.trained.stop_text_encoder_training
+    return _settings(options, options.trained.learning_rate_te, None if stop is None else max(stop, 0))
+
+
+def fine_tune_settings(options: FineTune) -> FullModelSettings:
+    """The settings from the options of fine_tune.py."""
+    return _settings(options, options.trained.learning_rate_te, None if options.trained.train_text_encoder else 0)
+
+
+def _settings(options: FullModelScript, text_encoder_lr: float | None, text_encoder_updates: int | None) -> FullModelSettings:
+    return FullModelSettings(
+        learning_rate=options.optimizer.learning_rate,
+        text_encoder_updates=text_encoder_updates,
+        text_encoder_lr=text_encoder_lr,
+        save_model_as=options.saving.save_model_as,
+        use_safetensors=options.saving.use_safetensors,
+    )
+
+
 class FullModelMethod:
     """DreamBooth and fine-tuning: the product is the whole model."""
 
     name = "full_model"
-    rewrite_caption = staticmethod(keep_caption)
     full_precision = True
 
     def __init__(self, settings: FullModelSettings) -> None:
         self.settings = settings
+        self.rewrite_caption: CaptionRewriter = keep_caption
         self._model: Any = None
         self._form = ""
 

@@ -15,7 +15,8 @@ from torch import nn
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
-from library.method import keep_caption
+from library.method import CaptionRewriter, keep_caption
+from library.options.groups.scripts import TrainNetwork
 from library.packages import install_command
 
 
@@ -40,8 +41,10 @@ class NetworkSettings:
     gradient_checkpointing: bool
 
 
-def network_settings(given: Any, learning_rate: float, gradient_checkpointing: bool) -> NetworkSettings:
-    """The settings from the script's network options (`library.options.groups.network`)."""
+def network_settings(options: TrainNetwork) -> NetworkSettings:
+    """The settings from the options of train_network.py."""
+    given = options.network
+    assert given.network_module is not None  # `check` has seen to it
     multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
     return NetworkSettings(
         module=given.network_module,
@@ -53,12 +56,12 @@ def network_settings(given: Any, learning_rate: float, gradient_checkpointing: b
         dim_from_weights=given.dim_from_weights,
         train_unet=not given.network_train_text_encoder_only,
         train_text_encoder=not given.network_train_unet_only,
-        learning_rate=learning_rate,
+        learning_rate=options.optimizer.learning_rate,
         unet_lr=given.unet_lr,
         text_encoder_lr=given.text_encoder_lr,
         scale_weight_norms=given.scale_weight_norms,
         base_weights=[(Path(file), multiplier) for file, multiplier in zip(given.base_weights, multipliers, strict=False)],
-        gradient_checkpointing=gradient_checkpointing,
+        gradient_checkpointing=options.training.gradient_checkpointing,
     )
 
 
@@ -66,11 +69,11 @@ class NetworkMethod:
     """Trains the network alone; the model's weights are frozen and stay as they were loaded."""
 
     name = "network"
-    rewrite_caption = staticmethod(keep_caption)
     full_precision = False
 
     def __init__(self, settings: NetworkSettings) -> None:
         self.settings = settings
+        self.rewrite_caption: CaptionRewriter = keep_caption
         self.network: Any = None
         self._groups: list[dict[str, Any]] = []
 
@@ -107,15 +110,18 @@ class NetworkMethod:
         if settings.dim_from_weights:
             dropout = {} if settings.dropout is None else {"neuron_dropout": settings.dropout}
             make = _part(module, "create_network_from_weights", "--dim_from_weights", settings.module)
-            network, _ = make(1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **settings.args)
-            return network
-        create, extra = _part(module, "create_network", "--network_module", settings.module), dict(settings.args)
+            restored: nn.Module
+            restored, _ = make(1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **settings.args)
+            return restored
+        create = _part(module, "create_network", "--network_module", settings.module)
+        extra: dict[str, object] = dict(settings.args)
         if settings.dropout is not None and "neuron_dropout" not in inspect.signature(create).parameters:
             extra.setdefault("dropout", str(settings.dropout))  # how modules that do not name the parameter take it
         elif settings.dropout is not None:
-            extra["neuron_dropout"] = settings.dropout  # type: ignore[assignment]
+            extra["neuron_dropout"] = settings.dropout
         try:
-            return create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **extra)
+            network: nn.Module = create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **extra)
+            return network
         except (AssertionError, KeyError, TypeError, ValueError) as fault:
             if settings.module.startswith("networks."):
                 raise
@@ -222,7 +228,8 @@ class _Adapted:
         self.module = module
 
     def apply(self, text_encoder: nn.Module, unet: nn.Module, apply_text_encoder: bool, apply_unet: bool) -> None:
-        self.module.apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
+        apply_to: Any = self.module.apply_to
+        apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
 
     def call(self, name: str, *args: Any) -> Any:
         """Call a method that a network need not have."""
@@ -233,7 +240,8 @@ class _Adapted:
         """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""
         text_encoder_lr = settings.text_encoder_lr if settings.train_text_encoder else 0.0
         unet_lr = settings.unet_lr if settings.train_unet else 0.0
-        made = self.module.prepare_optimizer_params(text_encoder_lr, unet_lr, settings.learning_rate)
+        prepare: Any = self.module.prepare_optimizer_params
+        made = prepare(text_encoder_lr, unet_lr, settings.learning_rate)
         groups = made[0] if isinstance(made, tuple) else made
         named = [{**group, "params": list(group["params"])} for group in groups]
         for place, group in enumerate(named):
@@ -245,7 +253,9 @@ def _import(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not (name == error.name or name.startswith(error.name + ".")):
+        if error.name is None:
+            raise UserError(f"--network_module {name}: a module that it needs is missing ({error}); install it") from error
+        if not (name == error.name or name.startswith(error.name + ".")):
             raise UserError(
                 f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}"
             ) from error

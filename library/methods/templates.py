@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+
+from library.options.groups.scripts import TrainTextualInversion
+from library.options.groups.textual_inversion import WordOptions
 
 OBJECT = (
     "a photo of {}",
@@ -61,7 +63,7 @@ STYLE = (
 )
 
 
-def asked(word: Any) -> str | None:
+def asked(word: WordOptions) -> str | None:
     """Which templates the options of the new word ask for: "object", "style" or None."""
     return "object" if word.use_object_template else "style" if word.use_style_template else None
 
@@ -71,9 +73,9 @@ def rewriter(kind: str | None, word: str) -> Callable[[str, random.Random], str]
     return None if kind is None else partial(fill, {"object": OBJECT, "style": STYLE}[kind], word)
 
 
-def of_options(options: Any) -> Callable[[str, random.Random], str] | None:
+def of_options(options: TrainTextualInversion) -> Callable[[str, random.Random], str] | None:
     """The rewriter that the options of train_textual_inversion.py ask for."""
-    return rewriter(asked(options.word), (options.word.token_string or "").strip())
+    return rewriter(asked(options.word), options.word.word)
 
 
 def fill(templates: tuple[str, ...], word: str, caption: str, rng: random.Random) -> str:

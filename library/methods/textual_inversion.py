@@ -16,6 +16,7 @@ from library.method import CaptionRewriter, keep_caption
 from library.methods import templates
 from library.model.files.embedding_files import read_vectors, write_vectors
 from library.model.new_words import NewWord, add_word, cross_attentions, embedding_table
+from library.options.groups.scripts import TrainTextualInversion
 
 # What a file tells of its making: the word and its model, and nothing of the images.
 KEPT_FACTS = {f"ss_{name}" for name in "token_string base_model_version sd_model_name new_sd_model_hash learning_rate epoch steps".split()}
@@ -34,17 +35,17 @@ class TextualInversionSettings:
     by_layer: bool = False  # XTI
 
 
-def word_settings(options: Any, by_layer: bool = False) -> TextualInversionSettings:
+def word_settings(options: TrainTextualInversion) -> TextualInversionSettings:
     """The settings from the options of the two scripts."""
     word = options.word
     return TextualInversionSettings(
-        token_string=word.token_string.strip(),
+        token_string=word.word,
         learning_rate=options.optimizer.learning_rate,
         vectors=word.num_vectors_per_token,
         init_word=word.init_word,
         weights=None if word.weights is None else Path(word.weights),
         template=templates.asked(word),
-        by_layer=by_layer,
+        by_layer=options.layers_with_vectors > 1,
     )
 
 

@@ -6,10 +6,13 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,18 @@ class Option:
         return (self.field, *self.aliases)
 
 
+@dataclass(frozen=True)
 class Script:
     """Base of the per-script dataclasses in `scripts`: one attribute a group, and a memory of where each value came from."""
 
     name: typing.ClassVar[str]  # the file that users start
     required: typing.ClassVar[tuple[str, ...]]  # options that have no default and must be given
-    _origins: Mapping[str, str] = types.MappingProxyType({})  # field -> where its value stood
+    _origins: typing.ClassVar[Mapping[str, str]] = types.MappingProxyType({})  # field -> where its value stood; each object has its own
+
+    @classmethod
+    def group_names(cls) -> tuple[str, ...]:
+        """The attributes that hold the groups, in the order of help and documentation."""
+        return tuple(field.name for field in dataclasses.fields(cls))
 
     def origin(self, field: str) -> str:
         """Where the value stood, to begin an error line with: `--seed` or `--config_file x.toml, key [training] seed`."""
@@ -59,6 +68,7 @@ class Script:
         return field in self._origins
 
 
+@dataclass(frozen=True)
 class Tool(Script):
     """Base of the dataclasses of the tools around training: no --config_file, and words without a flag where their users type such."""
 
@@ -77,7 +87,7 @@ def opt(
     also_numbers: bool = False,
     also_fraction: bool = False,
 ) -> Any:
-    """Declare an option as the default of a dataclass field; its type is the field's annotation.
+    """Declare an option as the default of a dataclass field; its type is the field's annotation, whose Literal also names the choices.
 
     `at_least` and `at_most` bound each number (inclusive). A `secret` value is never shown, logged or written.
     """
@@ -93,11 +103,27 @@ def word(help: str) -> Any:
     return dataclasses.field(default=None, metadata=dict(help=help, choices=(), positional=True))
 
 
-@functools.cache
-def groups_of(spec: type[Script]) -> dict[str, type]:
-    """The groups of a script: attribute name -> dataclass of its options."""
+Answer = typing.TypeVar("Answer")
+
+
+def _once_each(answer: Callable[[type[Script]], Answer]) -> Callable[[type[Script]], Answer]:
+    """`answer`, computed once for each script. (For `functools.cache` a class is not hashable in the eyes of type checkers.)"""
+    answers: dict[type[Script], Answer] = {}
+
+    @functools.wraps(answer)
+    def remembered(spec: type[Script]) -> Answer:
+        if spec not in answers:
+            answers[spec] = answer(spec)
+        return answers[spec]
+
+    return remembered
+
+
+@_once_each
+def groups_of(spec: type[Script]) -> dict[str, type[DataclassInstance]]:
+    """The groups of a script: attribute name -> dataclass of its options, in the order of help and documentation."""
     hints = typing.get_type_hints(spec)
-    return {field.name: hints[field.name] for field in dataclasses.fields(spec)}
+    return {name: hints[name] for name in spec.group_names()}
 
 
 def title_of(group: type) -> str:
@@ -105,7 +131,7 @@ def title_of(group: type) -> str:
     return (group.__doc__ or "").strip().splitlines()[0]
 
 
-@functools.cache
+@_once_each
 def options_of(spec: type[Script]) -> tuple[Option, ...]:
     """All options of a script in the order of their declaration; a name declared twice is our own mistake."""
     found = [option for group, kind in groups_of(spec).items() for option in _options_of_group(group, kind)]
@@ -114,12 +140,20 @@ def options_of(spec: type[Script]) -> tuple[Option, ...]:
     return tuple(found)
 
 
-def values_of(options: Script) -> dict[str, Any]:
-    """All values of a script's options object by field name."""
+def options_table(options: Script) -> dict[str, object]:
+    """All options by field name, to write or compare every one of them. A single value is read off its section: `options.training.seed`."""
     return {option.field: getattr(getattr(options, option.group), option.field) for option in options_of(type(options))}
 
 
-def build(spec: type[Script], values: dict[str, Any], origins: dict[str, str]) -> Script:
+def section_table(*sections: DataclassInstance) -> dict[str, object]:
+    """The options of some sections (groups) by field name."""
+    return {field.name: getattr(section, field.name) for section in sections for field in dataclasses.fields(section)}
+
+
+S = typing.TypeVar("S", bound=Script)
+
+
+def build(spec: type[S], values: Mapping[str, object], origins: Mapping[str, str]) -> S:
     """The options object with `values` where given and defaults elsewhere; `origins` tells where each given value came from."""
     groups = {}
     for group, kind in groups_of(spec).items():
@@ -130,18 +164,19 @@ def build(spec: type[Script], values: dict[str, Any], origins: dict[str, str]) -
     return made
 
 
-def _options_of_group(group: str, kind: type) -> list[Option]:
+def _options_of_group(group: str, kind: type[DataclassInstance]) -> list[Option]:
     hints = typing.get_type_hints(kind)
     found = []
     for field in dataclasses.fields(kind):
         inner, is_list, optional = _unfold(hints[field.name])
-        found.append(
-            Option(group=group, field=field.name, type=inner, is_list=is_list, optional=optional, default=field.default, **field.metadata)
-        )
+        facts = dict(field.metadata)
+        if typing.get_origin(inner) is typing.Literal:  # whose texts are the choices
+            inner, facts["choices"] = str, typing.get_args(inner)
+        found.append(Option(group=group, field=field.name, type=inner, is_list=is_list, optional=optional, default=field.default, **facts))
     return found
 
 
-def _unfold(hint: Any) -> tuple[type, bool, bool]:
+def _unfold(hint: Any) -> tuple[Any, bool, bool]:
     """`int | None` -> (int, False, True); `tuple[str, ...]` -> (str, True, False)."""
     optional = False
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
@@ -149,5 +184,5 @@ def _unfold(hint: Any) -> tuple[type, bool, bool]:
         optional = True
     if typing.get_origin(hint) is tuple:
         return typing.get_args(hint)[0], True, optional
-    assert hint in (bool, int, float, str, Path), f"no option can have the type {hint}"
+    assert hint in (bool, int, float, str, Path) or typing.get_origin(hint) is typing.Literal, f"no option can have the type {hint}"
     return hint, False, optional

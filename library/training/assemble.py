@@ -19,7 +19,7 @@ from library.data.loading.loader import worker_count
 from library.errors import Stopped, UserError
 from library.method import Method
 from library.model.files.facts import usable_clip_skip
-from library.options.declare import Script
+from library.options.groups.scripts import TrainingScript
 from library.training.batches import Feed, adapter, make_feed
 from library.training.caches.latents import latents_of
 from library.training.caches.text_cache import text_cache
@@ -32,7 +32,7 @@ from library.training.model_setup import ready_model
 from library.training.optim.ema import Ema
 from library.training.optim.lr_schedule import MadeSchedule, make_schedule
 from library.training.optim.optimizer import MadeOptimizer, make_optimizer
-from library.training.optim.optimizer_table import resolve_name
+from library.training.optim.optimizer_table import chosen_name
 from library.training.planning.inputs import Inputs
 from library.training.planning.plan import steps_of
 from library.training.run_context import Foundation
@@ -67,7 +67,7 @@ class _Trained:
     ema: Ema | None
 
 
-def train_model(options: Script, inputs: Inputs, method: Method, samples: Samples | None) -> None:
+def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples: Samples | None) -> None:
     """Build every component from plain values, train, and leave the product in `--output_dir`."""
     started = time.time()
     run = Foundation.lay(options, inputs, method)
@@ -108,9 +108,9 @@ def _data(run: Foundation, model: Any) -> tuple[Validation | None, Feed]:
 def _validation(run: Foundation, model: Any) -> Validation:
     """Encode what is validated with."""
     assert run.inputs.validation is not None
-    plan = ValidationPlan.from_values(run.values)
+    plan = ValidationPlan.from_options(run.options.validation)
     model.vae.to(run.device)
-    adapt, workers = adapter(run.values), worker_count(run.options.data.max_data_loader_n_workers)
+    adapt, workers = adapter(run.options), worker_count(run.options.data.max_data_loader_n_workers)
     rewrite = run.method.rewrite_caption
     return Validation.prepare(run.inputs.validation, plan.seed, plan.max_batches, model, rewrite, adapt, run.accelerator, workers)
 
@@ -119,7 +119,7 @@ def _optimizer(run: Foundation, groups: list[dict[str, Any]]) -> tuple[MadeOptim
     given, training, updates = run.options.optimizer, run.options.training, run.inputs.plan.updates
     # fused kernels hide from fp16's gradient scaler that an update was left out
     fused = training.mixed_precision != "fp16"
-    name = resolve_name(given.optimizer_type, given.use_8bit_adam, given.use_lion_optimizer)
+    name = chosen_name(given)
     rounding_seed = run.state.seed if training.full_fp16 or training.full_bf16 else None
     made = make_optimizer(name, groups, given.learning_rate, given.optimizer_args, fused, rounding_seed)
     schedule = make_schedule(
@@ -147,15 +147,15 @@ def _tell_notes(made: MadeOptimizer, schedule: MadeSchedule) -> None:
 
 
 def _task(run: Foundation, model: Any) -> DiffusionTask:
-    values = run.values
-    schedule = schedule_of(values, run.device)
-    objective = objective_of(values, schedule, model.prediction)
-    clip_skip = usable_clip_skip(model.version, values["clip_skip"])
-    timesteps = range(values["min_timestep"], values["max_timestep"])
+    options = run.options
+    schedule = schedule_of(options.diffusion, run.device)
+    objective = objective_of(options.diffusion, schedule, model.prediction)
+    clip_skip = usable_clip_skip(model.version, options.model.clip_skip)
+    timesteps = range(options.diffusion.min_timestep, options.diffusion.max_timestep)
     texts = None
     if run.inputs.source.ids_follow_captions:
-        texts = text_cache(values["cache_text_encoder_outputs"], model, run.method, run.inputs, clip_skip)
-    return DiffusionTask(model, run.method, schedule, objective, noise_settings(values), clip_skip, timesteps, texts)
+        texts = text_cache(options.data.cache_text_encoder_outputs, model, run.method, run.inputs, clip_skip)
+    return DiffusionTask(model, run.method, schedule, objective, noise_settings(options.diffusion), clip_skip, timesteps, texts)
 
 
 def _prepared(run: Foundation, model: Any, task: DiffusionTask, made: MadeOptimizer, schedule: Any, fits: Fits) -> _Trained:
@@ -188,7 +188,7 @@ def _ema(run: Foundation, made: MadeOptimizer) -> Ema | None:
 def _validator(run: Foundation, trained: _Trained, validation: Validation | None) -> Validator | None:
     if validation is None:
         return None
-    plan, optimizer = ValidationPlan.from_values(run.values), trained.made.optimizer
+    plan, optimizer = ValidationPlan.from_options(run.options.validation), trained.made.optimizer
     return Validator(plan, run.inputs.validation, validation, run.accelerator, trained.task, optimizer, run.state)
 
 

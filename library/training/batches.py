@@ -13,6 +13,7 @@ from library.data.loading.batch import Batch
 from library.data.loading.loader import EpochLoader, worker_count
 from library.data.pixels.latent_cache import LatentCache
 from library.model.text.tokenizer import without_padding
+from library.options.groups.scripts import TrainingScript
 from library.training.run_context import Foundation
 from library.training.unreadable import UnreadableImages
 
@@ -33,7 +34,7 @@ def make_feed(run: Foundation, model: Any, cache: LatentCache | None) -> Feed:
     unreadable = UnreadableImages(cache.unreadable if cache else ())
     sampler = run.inputs.sampler(run.state.seed)
     sampler.leave_out(run.state.left_out)
-    loader, adapt = _loader(run, model, sampler, cache), adapter(run.values)
+    loader, adapt = _loader(run, model, sampler, cache), adapter(run.options)
 
     def batches(epoch: int, start: int) -> Iterable[Batch]:
         return map(adapt, map(unreadable.noted, loader.epoch(epoch, start)))
@@ -52,9 +53,9 @@ def _loader(run: Foundation, model: Any, sampler: EpochSampler, cache: LatentCac
     return EpochLoader(dataset, sampler, run.accelerator.process_index, workers, data.persistent_data_loader_workers, pinned)
 
 
-def adapter(values: dict[str, Any]) -> Callable[[Batch], Batch]:
+def adapter(options: TrainingScript) -> Callable[[Batch], Batch]:
     """What the options do to a batch before it is trained on: `--no_token_padding` takes the padding of its captions away."""
-    return _unpadded if values.get("no_token_padding") else _as_it_is
+    return _as_it_is if options.pads_captions else _unpadded
 
 
 def _unpadded(batch: Batch) -> Batch:

@@ -11,7 +11,7 @@ from typing import Any
 from library.console import log
 from library.method import Method
 from library.model.generate import evaluating
-from library.options.declare import Script
+from library.options.groups.scripts import TrainingScript
 from library.training.closing_lines import LastLines
 from library.training.logs.journal import Journal
 from library.training.optim.ema import Ema
@@ -31,7 +31,7 @@ class RunEvents:
 
     def __init__(
         self,
-        options: Script,
+        options: TrainingScript,
         inputs: Inputs,
         method: Method,
         seed: int,
@@ -43,7 +43,7 @@ class RunEvents:
         self._accelerator, self._started = accelerator, started
         self._facts = FileFacts(options, inputs, method, seed, started, accelerator.is_main_process)
         self._samples = samples
-        self.wishes = FileWishes(Path(options.saving.output_dir))
+        self.wishes = FileWishes(options.saving.folder)
         self.wishes.forget_old()
         self.stop_asked: Callable[[], bool] = lambda: False  # by a signal
         self._journal: Journal | None = None  # only on the main process, like `last`

@@ -40,12 +40,13 @@ def ready_model(run: Foundation) -> Any:
 
 
 def _loaded(run: Foundation) -> Any:
-    given, values, training = run.options.model, run.values, run.options.training
-    log.info(f"loading {given.pretrained_model_name_or_path}")
+    options = run.options
+    given, training = options.model, options.training
+    log.info(f"loading {given.start}")
     all_of_it = run.method.full_precision
     kept_dtype = trained_dtype(training.full_fp16, training.full_bf16) if all_of_it else frozen_dtype(training.mixed_precision)
     model = load(
-        given.pretrained_model_name_or_path,
+        given.start,
         given.v2,
         given.v_parameterization,
         given.vae,
@@ -60,12 +61,11 @@ def _loaded(run: Foundation) -> Any:
         model.vae.enable_slicing()
     if training.vae_tiling:
         model.vae.enable_tiling()
-    if values.get("weighted_captions"):
+    if options.data.weighted_captions:
         model.tokenizer = model.tokenizer.with_settings(model.tokenizer.windows, weighted=True)
-    xformers = values["xformers"] or values.get("diffusers_xformers")
-    attention = "xformers" if xformers else "mem_eff" if values["mem_eff_attn"] else "sdpa"
+    attention = "xformers" if options.uses_xformers else "mem_eff" if training.mem_eff_attn else "sdpa"
     set_attention(model.unet, model.vae, attention)
-    model.zero_terminal_snr = values["zero_terminal_snr"]
+    model.zero_terminal_snr = options.diffusion.zero_terminal_snr
     return model
 
 

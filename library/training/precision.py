@@ -10,6 +10,7 @@ from library.console import log
 from library.errors import UserError
 from library.method import Method
 from library.model.float8 import store_in_float8
+from library.options.groups.training import TrainingOptions
 
 DTYPES = {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -24,7 +25,7 @@ def trained_dtype(full_fp16: bool, full_bf16: bool) -> torch.dtype:
     return torch.float16 if full_fp16 else torch.bfloat16 if full_bf16 else torch.float32
 
 
-def settle_dtypes(model: Any, method: Method, training: Any) -> None:
+def settle_dtypes(model: Any, method: Method, training: TrainingOptions) -> None:
     """Give what is trained, and with --fp8_base what is frozen, the dtype that the options ask for; after the method is attached."""
     dtype = trained_dtype(training.full_fp16, training.full_bf16)
     if dtype != torch.float32:

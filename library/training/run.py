@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from library.console import is_main_process, log
 from library.data.batching.captions import RewriteCaption
 from library.files import tidy
 from library.hub import fetch_state
+from library.method import Method
 from library.model.files.facts import check_flags, inspect
-from library.options.declare import Script
+from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.training.light_imports import without_quantizers
 from library.training.logs.tracker_settings import tracker_settings
@@ -23,15 +24,15 @@ from library.training.saving.checkpointer import names_of
 from library.training.states.accelerate_state import OldState
 from library.training.states.saved_state import SavedState, read_state
 
-MakeMethod = Callable[[Any], Any]  # options -> library.method.Method; called when the run is known to be possible
+S = TypeVar("S", bound=TrainingScript)
 
 
 def run(
-    options: Script,
-    make_method: MakeMethod,
+    options: S,
+    make_method: Callable[[S], Method],
     forms: frozenset[str] = ALL_FORMS,
-    look_at: Callable[[Any, Inputs], None] | None = None,
-    rewrite: Callable[[Any], RewriteCaption | None] | None = None,
+    look_at: Callable[[S, Inputs], None] | None = None,
+    rewrite: Callable[[S], RewriteCaption | None] | None = None,
 ) -> None:
     """Train what `options` describe with the method that `make_method` builds; `forms` are the kinds of dataset the script takes.
 
@@ -51,7 +52,7 @@ def run(
     check(options)
     tracker_settings(options)  # a wrong name in that file is told now
     saved = _saved(options)
-    facts = inspect(options.model.pretrained_model_name_or_path)
+    facts = inspect(options.model.start)
     check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae, options.model.clip_skip)
     inputs = gather(options, forms, saved)
     if look_at is not None:
@@ -68,7 +69,7 @@ def run(
     train_model(options, inputs, make_method(options), samples)
 
 
-def _saved(options: Script) -> SavedState | OldState | None:
+def _saved(options: TrainingScript) -> SavedState | OldState | None:
     """The state to go on from, fetched from the Hub where it is there."""
     resume = options.saving.resume
     if resume is None:

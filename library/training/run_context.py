@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -13,7 +12,7 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from library.console import log
 from library.method import Method
-from library.options.declare import Script, values_of
+from library.options.groups.scripts import TrainingScript
 from library.training.optim.loss_scaler import LossScaler
 from library.training.planning.inputs import Inputs
 from library.training.precision import check_device
@@ -24,22 +23,17 @@ from library.training.states.state import TrainState
 class Foundation:
     """What is settled before anything heavy is loaded; the loop moves `state` on."""
 
-    options: Script
+    options: TrainingScript
     inputs: Inputs
     method: Method
     accelerator: Accelerator
     state: TrainState
 
     @classmethod
-    def lay(cls, options: Script, inputs: Inputs, method: Method) -> Foundation:
+    def lay(cls, options: TrainingScript, inputs: Inputs, method: Method) -> Foundation:
         """Meet the other processes, and agree on the seed. Raises UserError for a precision that the device cannot do."""
         accelerator = _accelerator(options)
         return cls(options, inputs, method, accelerator, inputs.first_state(lambda: _seed(options.training.seed)))
-
-    @property
-    def values(self) -> dict[str, Any]:
-        """The options' values by name, of whatever group."""
-        return values_of(self.options)
 
     @property
     def device(self) -> torch.device:
@@ -47,7 +41,7 @@ class Foundation:
         return self.accelerator.device
 
 
-def _accelerator(options: Script) -> Accelerator:
+def _accelerator(options: TrainingScript) -> Accelerator:
     mixed_precision = options.training.mixed_precision
     # Layers that a step does not use (the text encoder's last ones under clip skip, dropped LoRA modules) have no gradient.
     parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)

@@ -9,7 +9,8 @@ import torch
 
 from library.methods.network import NetworkMethod, network_settings
 from library.model.load import load
-from library.options.groups.network import NetworkOptions
+from library.options.declare import build
+from library.options.groups.scripts import TrainNetwork
 from networks.lora import create_network
 from tests.networks.models import randomize
 
@@ -23,8 +24,8 @@ def test_each_file_has_its_multiplier_and_1_where_none_is_left(given: tuple, mea
         randomize(network, seed=number, deviation=0.1)
         files.append(tmp_path / f"{number}.safetensors")
         network.save_weights(files[-1], None, None)
-    options = NetworkOptions(network_module="networks.lora", base_weights=tuple(map(str, files)), base_weights_multiplier=given)
-    NetworkMethod(network_settings(options, 1e-3, False)).attach(merged)
+    values = {"network_module": "networks.lora", "base_weights": tuple(map(str, files)), "base_weights_multiplier": given}
+    NetworkMethod(network_settings(build(TrainNetwork, values, {}))).attach(merged)
     for part in ("text_encoder", "unet"):
         layers, others = dict(getattr(model, part).named_modules()), dict(getattr(merged, part).named_modules())
         place = "encoder.layers.1.mlp.fc1" if part == "text_encoder" else "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"

@@ -86,7 +86,7 @@ def test_lycoris_reads_the_file_and_the_image_is_the_same(command: dict[str, obj
     options = parse(TrainNetwork, [*argv, "--network_args", *command["network_args"]])
     hooked, merged = load(tiny_v1), load(tiny_v1)
     without = our_image(merged, PROMPT)
-    NetworkMethod(network_settings(options.network, 1.0, False)).attach(hooked)
+    NetworkMethod(network_settings(options)).attach(hooked)
     level = torch.nn.Module()
     level.text_model = merged.text_encoder
     network, weights = lycoris.create_network_from_weights(1.0, str(trained), merged.vae, level, merged.unet, for_inference=True)

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from library.options.declare import build, options_of, values_of
-from library.options.groups.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork
+from library.options.declare import build, groups_of, options_of, options_table
+from library.options.groups.scripts import SCRIPTS, FineTune, TrainDb, TrainingScript, TrainNetwork, TrainTextualInversionXti
 
 ROOT = Path(__file__).parents[2]
 TOLD = {f"metadata_{word}" for word in ("title", "author", "description", "license", "tags", "privacy")} | {"no_metadata"}
@@ -88,10 +89,57 @@ def test_defaults_lie_within_their_own_bounds_and_choices(spec: type) -> None:
 def test_values_are_reached_by_group_and_name_and_cannot_be_changed() -> None:
     options = build(TrainNetwork, {"seed": 3, "network_dim": 8}, {"seed": "--seed"})
     assert options.training.seed == 3 and options.network.network_dim == 8 and options.data.train_batch_size == 1
-    assert values_of(options)["seed"] == 3
+    assert options_table(options)["seed"] == 3
     assert options.given("seed") and not options.given("network_dim")
     with pytest.raises(AttributeError):
         options.training.seed = 4
+
+
+def test_the_groups_that_all_scripts_share_are_those_of_the_common_base() -> None:
+    shared = set.intersection(*(set(groups_of(spec)) for spec in SCRIPTS))
+    assert shared == {field.name for field in fields(TrainingScript)}
+    for spec in SCRIPTS:
+        assert issubclass(spec, TrainingScript)
+        for group, kind in groups_of(TrainingScript).items():
+            assert issubclass(groups_of(spec)[group], kind)
+
+
+@pytest.mark.parametrize(("spec", "own"), [(TrainNetwork, "network"), (TrainDb, "trained"), (TrainTextualInversionXti, "word")])
+def test_a_scripts_own_group_stands_behind_its_images(spec: type[TrainingScript], own: str) -> None:
+    assert list(groups_of(spec))[:4] == ["model", "data", own, "training"]
+
+
+@pytest.mark.parametrize("spec", SCRIPTS)
+def test_an_option_that_a_script_lacks_reads_as_not_given(spec: type[TrainingScript]) -> None:
+    data, saving = build(spec, {}, {}).data, build(spec, {}, {}).saving
+    assert (data.in_json, data.dataset_repeats, data.reg_data_dir, data.prior_loss_weight, data.weighted_captions) == (
+        None,
+        1,
+        None,
+        1.0,
+        False,
+    )
+    assert not saving.use_safetensors and saving.save_model_as in (None, "safetensors", "pt")
+
+
+def test_an_option_that_a_script_has_reads_as_it_is_given() -> None:
+    values = {"in_json": "meta.json", "reg_data_dir": "reg", "prior_loss_weight": 0.5, "weighted_captions": True, "dataset_repeats": 3}
+    data = build(TrainNetwork, values, {}).data
+    assert {name: getattr(data, name) for name in values} == values
+    assert build(TrainDb, {"use_safetensors": True}, {}).saving.use_safetensors
+
+
+def test_a_script_answers_for_the_options_that_only_it_has() -> None:
+    assert build(TrainDb, {}, {}).pads_captions and not build(TrainDb, {"no_token_padding": True}, {}).pads_captions
+    assert not build(FineTune, {}, {}).uses_xformers
+    assert build(FineTune, {"diffusers_xformers": True}, {}).uses_xformers and build(TrainDb, {"xformers": True}, {}).uses_xformers
+    word = build(TrainTextualInversionXti, {"token_string": " shs "}, {}).new_word
+    assert word is not None and word.word == "shs" and build(TrainNetwork, {}, {}).new_word is None
+
+
+def test_the_texts_of_a_literal_are_the_choices() -> None:
+    option = next(option for option in options_of(TrainDb) if option.field == "loss_type")
+    assert (option.type, option.choices, option.default) == (str, ("l1", "l2", "huber", "smooth_l1"), "l2")
 
 
 def test_a_printed_options_object_does_not_show_secrets() -> None:

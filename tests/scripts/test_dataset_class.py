@@ -24,7 +24,6 @@ from library.data.batching.sampler import EpochSampler
 from library.data.loading.loader import EpochLoader
 from library.errors import UserError
 from library.model.text.tokenizer import ClipTokenizer
-from library.options.declare import values_of
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.training.planning.custom_dataset import OwnData, open_own
@@ -163,7 +162,7 @@ def parsed(name: str) -> TrainNetwork:
 
 def opened(name: str) -> OwnData:
     """The class as a run opens it."""
-    return open_own(values_of(parsed(name)))
+    return open_own(parsed(name))
 
 
 def asked(folder: Path) -> list[tuple[int, int]]:

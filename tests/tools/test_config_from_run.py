@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from library.options.declare import options_of, values_of
+from library.options.declare import options_of, options_table
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.parse import parse
 from library.training.saving.manifest import options_with_origins
@@ -47,7 +47,7 @@ def test_a_manifest_gives_the_same_options_back(script: type, tmp_path: Path) ->
     argv = ARGV + EXTRA.get(script.__name__, [])
     manifest(script, argv, tmp_path / "cat.run.json")
     again = parse(script, ["--config_file", str(config(tmp_path / "cat.run.json", tmp_path / "cat.toml"))])
-    assert values_of(again) | {"config_file": None} == values_of(parse(script, argv))
+    assert options_table(again) | {"config_file": None} == options_table(parse(script, argv))
 
 
 def test_the_manifest_says_where_each_value_came_from_and_keeps_no_secret(tmp_path: Path) -> None:

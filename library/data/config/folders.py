@@ -19,10 +19,13 @@ from library.words import counted, named
 _NAME = re.compile(r"(\d+)_(.*\S)\s*")
 
 
-def from_folders(train_data_dir: Path | str, reg_data_dir: Path | str | None, defaults: Mapping[str, object]) -> DatasetBlueprint:
+def from_folders(
+    train_data_dir: Path | str, reg_data_dir: Path | str | None, defaults: Mapping[str, object], masks: Path | str | None = None
+) -> DatasetBlueprint:
     """One dataset from the folders `<repeats>_<identifier> <class>` below `train_data_dir` (and `<repeats>_<class>` below `reg_data_dir`).
 
-    `defaults` are the command line's values by flag name. Raises UserError with every fault; it says what was found instead.
+    `defaults` are the command line's values by flag name, `masks` is --conditioning_data_dir. Raises UserError with every fault; it says
+    what was found instead.
     """
     values, faults = command_line_values(defaults)
     options, more = dataset_options(values, "--train_data_dir")
@@ -31,9 +34,8 @@ def from_folders(train_data_dir: Path | str, reg_data_dir: Path | str | None, de
     common = {name: value for name, value in values.items() if _KEYS[name].level != DATASET and value is not FAULTY}
     base = SubsetOptions(**common)  # type: ignore[arg-type]
     subsets = _subsets(Path(train_data_dir), "--train_data_dir", base, faults, findings)
-    masks = defaults.get("conditioning_data_dir")
     if masks is not None:
-        subsets = [replace(subset, conditioning_data_dir=_masks_of(subset, Path(str(masks)).expanduser())) for subset in subsets]
+        subsets = [replace(subset, conditioning_data_dir=_masks_of(subset, Path(masks).expanduser())) for subset in subsets]
     if reg_data_dir is not None:
         subsets += _subsets(Path(reg_data_dir), "--reg_data_dir", replace(base, is_reg=True), faults, findings)
     if faults:

@@ -30,14 +30,20 @@ class MetadataEntry:
 
 
 def from_metadata(
-    image_dir: Path | str | None, in_json: Path | str, repeats: int | None, defaults: Mapping[str, object]
+    image_dir: Path | str | None,
+    in_json: Path | str,
+    repeats: int | None,
+    defaults: Mapping[str, object],
+    masks: Path | str | None = None,
 ) -> DatasetBlueprint:
     """One dataset from --train_data_dir and --in_json, each image `repeats` times; UserError with every fault.
+
+    `defaults` are the command line's values by flag name, `masks` is --conditioning_data_dir.
 
     Without --resolution the sizes are those of the metadata, where every entry has one (as prepare_buckets_latents.py writes them).
     """
     values, faults = command_line_values(defaults)
-    prepared, unprepared = _prepared_size(Path(in_json).expanduser(), image_dir) if values.get("resolution") is None else (None, None)
+    prepared, unprepared = _prepared_size(Path(in_json).expanduser(), image_dir) if "resolution" not in values else (None, None)
     if prepared is not None:
         values |= {"resolution": prepared, "enable_bucket": False}
     options, more = (None, [unprepared]) if unprepared else dataset_options(values, "--in_json")
@@ -48,8 +54,8 @@ def from_metadata(
     own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
     if image_dir is not None:
         own["image_dir"] = Path(image_dir).expanduser()
-    if defaults.get("conditioning_data_dir") is not None:
-        own["conditioning_data_dir"] = Path(str(defaults["conditioning_data_dir"])).expanduser()
+    if masks is not None:
+        own["conditioning_data_dir"] = Path(masks).expanduser()
     names = (("--in_json.metadata_file", "--in_json"), ("--in_json.image_dir", "--train_data_dir"))
     for line in subset_faults(own, {}, "--in_json", frozenset({METADATA})):
         for old, new in names:

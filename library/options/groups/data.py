@@ -8,8 +8,37 @@ from pathlib import Path
 from library.options.declare import opt
 
 
+class _OfSomeScripts:
+    """How options of some scripts read where a script lacks them: as not given. So a section is the same for whoever reads it."""
+
+    @property
+    def reg_data_dir(self) -> str | None:
+        """Regularization images."""
+        return RegularizationOptions.reg_data_dir
+
+    @property
+    def prior_loss_weight(self) -> float:
+        """Their share of the loss."""
+        return RegularizationOptions.prior_loss_weight
+
+    @property
+    def in_json(self) -> str | None:
+        """The metadata file."""
+        return MetadataOptions.in_json
+
+    @property
+    def dataset_repeats(self) -> int:
+        """Repeats of its images."""
+        return MetadataOptions.dataset_repeats
+
+    @property
+    def weighted_captions(self) -> bool:
+        """Weights in captions."""
+        return WeightedCaptionOptions.weighted_captions
+
+
 @dataclass(frozen=True)
-class DataOptions:
+class DataOptions(_OfSomeScripts):
     """Images and captions"""
 
     dataset_config: Path | None = opt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from library.options.declare import opt
 
@@ -59,16 +60,14 @@ class DiffusionOptions:
         "For models that predict noise: add so much of the loss as a v-predicting model has it; 0.1 to begin with. Left out = off.",
         at_least=0,
     )
-    loss_type: str = opt(
+    loss_type: Literal["l1", "l2", "huber", "smooth_l1"] = opt(
         "l2",
         "How far off a prediction is: l2 (squared), l1, huber or smooth_l1 (both squared near 0 and absolute far off: odd images in the "
         "data spoil less).",
-        choices=("l1", "l2", "huber", "smooth_l1"),
     )
-    huber_schedule: str = opt(
+    huber_schedule: Literal["constant", "exponential", "snr"] = opt(
         "snr",
         "How the threshold between near and far of huber and smooth_l1 goes over the timesteps.",
-        choices=("constant", "exponential", "snr"),
     )
     huber_c: float = opt(0.1, "That threshold at the noisiest timestep (with constant: at all); over 0, at most 1.", at_least=0)
     huber_scale: float = opt(1.0, "Multiplies that threshold at all timesteps.", at_least=0)

@@ -11,6 +11,12 @@ from library.options.declare import opt
 class ModelOptions:
     """The model that training starts from"""
 
+    @property
+    def start(self) -> str:
+        """--pretrained_model_name_or_path, which `check` has seen to be given."""
+        assert self.pretrained_model_name_or_path is not None
+        return self.pretrained_model_name_or_path
+
     pretrained_model_name_or_path: str | None = opt(
         None,
         "The model to train: a .safetensors or .ckpt file, a Diffusers folder, or a Hugging Face model id such as "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from library.options.declare import opt
 
@@ -10,6 +11,22 @@ from library.options.declare import opt
 @dataclass(frozen=True)
 class SavingOptions:
     """Saving results"""
+
+    @property
+    def folder(self) -> Path:
+        """--output_dir, which `check` has seen to be given."""
+        assert self.output_dir is not None
+        return Path(self.output_dir)
+
+    @property
+    def save_model_as(self) -> str | None:
+        """The form of the result, which each script has a choice of its own of."""
+        raise NotImplementedError
+
+    @property
+    def use_safetensors(self) -> bool:
+        """Of scripts that save whole models only."""
+        return False
 
     output_dir: str | None = opt(None, "Folder for the results; made when it is not there. Always needed.")
     output_name: str | None = opt(None, "Name of the result files without ending; 'last' when left out.")

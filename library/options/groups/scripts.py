@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from library.options.declare import Script
@@ -14,7 +14,7 @@ from library.options.groups.model import ModelOptions
 from library.options.groups.network import NetworkOptions
 from library.options.groups.optimizer import AveragingOptions, OptimizerOptions
 from library.options.groups.sampling import SamplingOptions
-from library.options.groups.saving import HubOptions, NetworkSavingOptions
+from library.options.groups.saving import HubOptions, NetworkSavingOptions, SavingOptions
 from library.options.groups.textual_inversion import EmbeddingSavingOptions, WordOptions
 from library.options.groups.training import ConfigOptions, TrainingOptions
 from library.options.groups.validation import ValidationOptions
@@ -41,91 +41,132 @@ class WordDataOptions(MetadataOptions, RegularizationOptions, DataOptions):
 
 
 @dataclass(frozen=True)
-class TrainNetwork(Script):
+class TrainingScript(Script):
+    """What the five scripts share; groups that a script declares anew hold more than the ones here."""
+
+    model: ModelOptions
+    data: DataOptions
+    training: TrainingOptions
+    optimizer: OptimizerOptions
+    diffusion: DiffusionOptions
+    averaging: AveragingOptions
+    validation: ValidationOptions
+    saving: SavingOptions
+    sampling: SamplingOptions
+    logging: LoggingOptions
+    hub: HubOptions
+    config: ConfigOptions
+
+    @classmethod
+    def group_names(cls) -> tuple[str, ...]:
+        """A script's own groups stand behind the model and the data."""
+        shared = [field.name for field in fields(TrainingScript)]
+        own = [field.name for field in fields(cls) if field.name not in shared]
+        behind = shared.index("data") + 1
+        return (*shared[:behind], *own, *shared[behind:])
+
+    @property
+    def new_word(self) -> WordOptions | None:
+        """The word that is trained, where that is what the script does."""
+        return None
+
+    @property
+    def uses_xformers(self) -> bool:
+        """Whether attention is that of xformers."""
+        return self.training.xformers
+
+    @property
+    def pads_captions(self) -> bool:
+        """Whether captions are filled up to the tokens that the text encoder reads."""
+        return True
+
+
+@dataclass(frozen=True)
+class TrainNetwork(TrainingScript):
     """Train a LoRA (or another network) for Stable Diffusion 1.x or 2.x."""
 
     name: ClassVar[str] = "train_network.py"
     required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir", "network_module")
 
-    model: ModelOptions
     data: NetworkDataOptions
     network: NetworkOptions
-    training: TrainingOptions
-    optimizer: OptimizerOptions
-    diffusion: DiffusionOptions
-    averaging: AveragingOptions
-    validation: ValidationOptions
     saving: NetworkSavingOptions
-    sampling: SamplingOptions
-    logging: LoggingOptions
-    hub: HubOptions
-    config: ConfigOptions
 
 
 @dataclass(frozen=True)
-class TrainDb(Script):
+class FullModelScript(TrainingScript):
+    """What the two scripts share that train the model's own weights."""
+
+    saving: CheckpointSavingOptions
+
+    @property
+    def trains_text_encoder(self) -> bool:
+        """Whether the text encoder is trained in some part of the run."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class TrainDb(FullModelScript):
     """Teach a whole Stable Diffusion 1.x or 2.x model a subject or style from captioned images or class words (DreamBooth)."""
 
     name: ClassVar[str] = "train_db.py"
     required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir")
 
-    model: ModelOptions
     data: DreamBoothDataOptions
     trained: DreamBoothOptions
-    training: TrainingOptions
-    optimizer: OptimizerOptions
-    diffusion: DiffusionOptions
-    averaging: AveragingOptions
-    validation: ValidationOptions
-    saving: CheckpointSavingOptions
-    sampling: SamplingOptions
-    logging: LoggingOptions
-    hub: HubOptions
-    config: ConfigOptions
+
+    @property
+    def trains_text_encoder(self) -> bool:
+        """Unless --stop_text_encoder_training is -1."""
+        return self.trained.stop_text_encoder_training != -1
+
+    @property
+    def pads_captions(self) -> bool:
+        """Unless --no_token_padding is given."""
+        return not self.trained.no_token_padding
 
 
 @dataclass(frozen=True)
-class FineTune(Script):
+class FineTune(FullModelScript):
     """Train a whole Stable Diffusion 1.x or 2.x model on a collection of images whose captions are in a metadata file (fine-tuning)."""
 
     name: ClassVar[str] = "fine_tune.py"
     required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir")
 
-    model: ModelOptions
     data: FineTuneDataOptions
     trained: FineTuneOptions
-    training: TrainingOptions
-    optimizer: OptimizerOptions
-    diffusion: DiffusionOptions
-    averaging: AveragingOptions
-    validation: ValidationOptions
-    saving: CheckpointSavingOptions
-    sampling: SamplingOptions
-    logging: LoggingOptions
-    hub: HubOptions
-    config: ConfigOptions
+
+    @property
+    def trains_text_encoder(self) -> bool:
+        """With --train_text_encoder."""
+        return self.trained.train_text_encoder
+
+    @property
+    def uses_xformers(self) -> bool:
+        """With --xformers or --diffusers_xformers, which is the same here."""
+        return self.training.xformers or self.trained.diffusers_xformers
 
 
 @dataclass(frozen=True)
-class TrainTextualInversion(Script):
+class TrainTextualInversion(TrainingScript):
     """Teach Stable Diffusion 1.x or 2.x a new word for a subject or style, the model itself untouched (Textual Inversion)."""
 
     name: ClassVar[str] = "train_textual_inversion.py"
     required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir", "token_string")
 
-    model: ModelOptions
     data: WordDataOptions
     word: WordOptions
-    training: TrainingOptions
-    optimizer: OptimizerOptions
-    diffusion: DiffusionOptions
-    averaging: AveragingOptions
-    validation: ValidationOptions
     saving: EmbeddingSavingOptions
-    sampling: SamplingOptions
-    logging: LoggingOptions
-    hub: HubOptions
-    config: ConfigOptions
+
+    @property
+    def new_word(self) -> WordOptions:
+        """The word, of this script and of XTI."""
+        return self.word
+
+    @property
+    def layers_with_vectors(self) -> int:
+        """For how many cross-attention layers the word has vectors of its own; 1: the same for all."""
+        return 1
 
 
 @dataclass(frozen=True)
@@ -134,5 +175,10 @@ class TrainTextualInversionXti(TrainTextualInversion):
 
     name: ClassVar[str] = "train_textual_inversion_XTI.py"
 
+    @property
+    def layers_with_vectors(self) -> int:
+        """All of the U-Net's in Stable Diffusion 1.x and 2.x."""
+        return 16
 
-SCRIPTS: tuple[type[Script], ...] = (TrainNetwork, TrainDb, FineTune, TrainTextualInversion, TrainTextualInversionXti)
+
+SCRIPTS: tuple[type[TrainingScript], ...] = (TrainNetwork, TrainDb, FineTune, TrainTextualInversion, TrainTextualInversionXti)

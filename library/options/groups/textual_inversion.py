@@ -12,6 +12,16 @@ from library.options.groups.saving import SavingOptions
 class WordOptions:
     """The new word"""
 
+    @property
+    def word(self) -> str:
+        """--token_string as the tokenizer has it; empty where it is not given, which `check` refuses."""
+        return (self.token_string or "").strip()
+
+    @property
+    def makes_captions(self) -> bool:
+        """Whether templates take the place of captions."""
+        return self.use_object_template or self.use_style_template
+
     token_string: str | None = opt(
         None,
         "The new word, as it stands in your captions and later in prompts; no word that the model knows already. Always needed.",

@@ -101,7 +101,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
 
 def _rest(words: list[str], at_most: int | None = None) -> list[str]:
     """Take the words up to the next flag, or the first `at_most` of them."""
-    taken = []
+    taken: list[str] = []
     while words and not _is_flag(words[0]) and words[0] != "--" and (at_most is None or len(taken) < at_most):
         taken.append(words.pop(0))
     return [word for word in taken if word != "\\" and word != "^"] if len(taken) > 1 else taken

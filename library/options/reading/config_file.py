@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from library.options.declare import Option, Script, groups_of, options_of, title_of, values_of
+from library.options.declare import Option, Script, groups_of, options_of, options_table, title_of
 from library.options.reading.unknown_option import remedy
 from library.options.reading.values import expected, from_toml
 from library.options.suggest import missing_path
@@ -58,7 +58,7 @@ def read(options: Sequence[Option], name: str) -> tuple[dict[str, Any], dict[str
 def text_of(options: Script) -> str:
     """The options as TOML: values other than the default as they are, the rest as remarks, secrets never."""
     spec = type(options)
-    values = values_of(options)
+    values = options_table(options)
     lines = [f"# Options of {spec.name}. Take away the '# ' in front of a line to change its value; use this file with --config_file."]
     for group, kind in groups_of(spec).items():
         mine = [option for option in options_of(spec) if option.group == group and option.field not in _NOT_IN_A_FILE]
@@ -103,7 +103,8 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise ValueError(missing_path(path))
     try:
-        return toml.loads(path.read_text(encoding="utf-8-sig"))
+        tree: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8-sig"))
+        return tree
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text; save it as UTF-8 in your editor") from None
     except OSError as reason:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from library.options.groups.scripts import FullModelScript
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
@@ -24,7 +25,7 @@ def precision(given: Given) -> Iterator[str]:
     for field, needed in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if getattr(given, field) and given.mixed_precision != needed:
             yield f"{given.at(field)}: needs --mixed_precision {needed} (it is {given.mixed_precision})"
-    if given.fp8_base and given.options.name in ("train_db.py", "fine_tune.py"):
+    if given.fp8_base and isinstance(given.options, FullModelScript):
         yield (
             f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, and this script trains the weights themselves; "
             "use --full_bf16, or train a LoRA with train_network.py"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from library.options.declare import Script, options_of, values_of
+from library.options.declare import Script, options_of, options_table
 
 
 class Given:
@@ -12,7 +12,7 @@ class Given:
 
     def __init__(self, options: Script) -> None:
         self.options = options
-        self._values = values_of(options)
+        self._values = options_table(options)
 
     def __getattr__(self, field: str) -> Any:
         return self._values.get(field)

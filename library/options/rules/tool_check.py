@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from library.errors import UserError
-from library.options.declare import Tool, options_of, values_of
+from library.options.declare import Tool, options_of, options_table
 from library.options.suggest import missing_path
 
 
@@ -17,7 +17,7 @@ def check_paths(options: Tool, *, folders: Iterable[str] = (), files: Iterable[s
     `folders` and `files` have to be there; `written` are files to write, whose folder is made later if it is not there. Options that
     the tool names in `required` have to be given.
     """
-    values = values_of(options)
+    values = options_table(options)
     problems = [
         f"--{option.field} is missing: {option.help}"
         for option in options_of(type(options))

@@ -12,7 +12,6 @@ from library.data.pixels.latent_files import cache_file
 from library.data.pixels.latent_plan import CacheRules, remove_files, tell
 from library.data.scan.records import left_out, scan
 from library.errors import UserError
-from library.options.declare import values_of
 from library.options.tool_groups.latents import CacheLatents
 from library.partial_faults import Faults
 from library.training.caches.latents import exchange, make, vae_in
@@ -28,34 +27,35 @@ def fill_cache(options: CacheLatents) -> None:
     Raises PartlyDone, all the rest made, with a line for each image that cannot be read (unless --skip_bad_images leaves them out) and
     each folder that cannot be written to, and UserError for other faults of the data.
     """
-    values = values_of(options)
-    if values["dataset_class"] is not None:
+    given, wanted = options.model, options.data
+    if wanted.dataset_class is not None:
         raise UserError("--dataset_class: a class gives its batches itself, there are no images to make latents of; leave it out")
-    if all(values.get(source) is None for source in ("dataset_config", "train_data_dir", "in_json")):
+    if wanted.dataset_config is None and wanted.train_data_dir is None and wanted.in_json is None:
         raise UserError("--dataset_config or --train_data_dir is missing: one of them has to name the training images")
-    model = values["vae"] or values["pretrained_model_name_or_path"]
-    if model is None and not values["remove"]:
+    model = given.vae or given.pretrained_model_name_or_path
+    if model is None and not given.remove:
         raise UserError("--pretrained_model_name_or_path is missing: the model of the training run, whose VAE makes the latents")
-    blueprint = blueprint_of(options)
-    if faults := check_caching(blueprint):
-        raise UserError(*faults)
-    found, faults, skips = scan(blueprint, skip_unreadable=True), Faults(), values["skip_bad_images"]
+    blueprint = blueprint_of(wanted)
+    if contradictions := check_caching(blueprint):
+        raise UserError(*contradictions)
+    found, faults, skips = scan(blueprint, skip_unreadable=True), Faults(), wanted.skip_bad_images
     data = fill(found)
-    told_at_the_end = set() if skips or values["remove"] else {str(left_out(line)) for line in found.unreadable}
+    told_at_the_end = set() if skips or given.remove else {str(left_out(line)) for line in found.unreadable}
     for finding in data.findings:
         if finding not in told_at_the_end:
             log.warning(finding)
-    if values["remove"]:
+    if given.remove:
         log.info("latents of %s deleted", counted(remove_files(data), "image"))
         return
+    assert model is not None
     accelerator = Accelerator()
-    check_device(values["mixed_precision"], accelerator.device)
-    vae, fingerprint, precision = vae_in(model, values["mixed_precision"], "--vae" if values["vae"] else "--pretrained_model_name_or_path")
-    rules = CacheRules(fingerprint, precision, values["cache_latents_kind"] == "distribution", cache_file)
+    check_device(given.mixed_precision, accelerator.device)
+    vae, fingerprint, precision = vae_in(model, given.mixed_precision, "--vae" if given.vae else "--pretrained_model_name_or_path")
+    rules = CacheRules(fingerprint, precision, wanted.cache_latents_kind == "distribution", cache_file)
     source = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
     tell(source.verdicts.values())
     source, _ = in_open_folders(source, faults)
-    cache = make(source, values["vae_batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
+    cache = make(source, wanted.vae_batch_size, wanted.max_data_loader_n_workers, vae, accelerator)
     bad = [*(f"image {line}; remove or replace it" for line in found.unreadable), *cache.unreadable]
     for line in cache.unreadable if skips else bad:
         (log.warning if skips else faults.add)(line)

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 
@@ -23,8 +22,7 @@ from library.data.scan.metadata_file import Keys, Metadata, read_metadata_file, 
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 from library.files import list_images
-from library.options.declare import values_of
-from library.options.tool_groups.latents import PrepareBucketsLatents
+from library.options.tool_groups.latents import PrepareBucketsLatents, PrepareFilesOptions, PrepareSizesOptions
 from library.partial_faults import Faults, in_writable_folders
 from library.training.caches.latents import make, vae_in
 from library.training.precision import check_device
@@ -37,26 +35,26 @@ def prepare(options: PrepareBucketsLatents) -> None:
     Raises PartlyDone, all the rest written, with a line for each image that cannot be read and each folder that cannot be written to, and
     UserError for what stops it: sizes that do not fit, no image found, a full disk.
     """
-    values = values_of(options)
-    sizes = _sizes(values)
-    folder = values["train_data_dir"]
-    table = read_metadata_file(values["in_json"], "in_json")
-    images = _images(table, values)
+    files, work = options.files, options.work
+    sizes = _sizes(options.sizes)
+    folder = files.train_data_dir
+    table = read_metadata_file(files.in_json, "in_json")
+    images = _images(table, files)
     faults = Faults()
-    data = _filled(folder, images.values(), sizes, values["flip_aug"], faults)
+    data = _filled(folder, images.values(), sizes, work.flip_aug, faults)
     accelerator = Accelerator()
-    check_device(values["mixed_precision"], accelerator.device)
-    vae, fingerprint, precision = vae_in(values["model_name_or_path"], values["mixed_precision"], "model_name_or_path")
-    source = look(data, CacheRules(fingerprint, precision, file_of=_file_of(folder, values["recursive"])))
-    if values["skip_existing"]:
+    check_device(work.mixed_precision, accelerator.device)
+    vae, fingerprint, precision = vae_in(files.model_name_or_path, work.mixed_precision, "model_name_or_path")
+    source = look(data, CacheRules(fingerprint, precision, file_of=_file_of(folder, files.recursive)))
+    if work.skip_existing:
         tell(source.verdicts.values())
     else:
         source = replace(source, verdicts=dict.fromkeys(source.verdicts, NEW))
     source, closed = in_open_folders(source, faults)
-    cache = make(source, values["batch_size"], values["max_data_loader_n_workers"], vae, accelerator)
+    cache = make(source, work.batch_size, work.max_data_loader_n_workers, vae, accelerator)
     if cache.in_memory:
         raise UserError(
-            f"train_data_dir: not all latents could be written into {folder}, so {values['out_json']} is not written either; make room and "
+            f"train_data_dir: not all latents could be written into {folder}, so {files.out_json} is not written either; make room and "
             "start again with --skip_existing, which keeps those that are done"
         )
     _write_mirrors(source)
@@ -67,16 +65,22 @@ def prepare(options: PrepareBucketsLatents) -> None:
     if not done:
         faults.raise_if_any("", 0)
     table |= {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
-    write_metadata_file(values["out_json"], table, "out_json")
+    write_metadata_file(files.out_json, table, "out_json")
     _tell_buckets(data, done)
-    told = f"{values['out_json']}, with the train_resolution of {counted(len(done), 'image')}"
+    told = f"{files.out_json}, with the train_resolution of {counted(len(done), 'image')}"
     faults.raise_if_any(told, len(done))
     log.info("result: %s", told)
 
 
-def _sizes(values: Mapping[str, Any]) -> DatasetOptions:
-    names = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
-    given = {"resolution": values["max_resolution"], "enable_bucket": True} | {name: values[name] for name in names}
+def _sizes(options: PrepareSizesOptions) -> DatasetOptions:
+    given = {
+        "resolution": options.max_resolution,
+        "enable_bucket": True,
+        "min_bucket_reso": options.min_bucket_reso,
+        "max_bucket_reso": options.max_bucket_reso,
+        "bucket_reso_steps": options.bucket_reso_steps,
+        "bucket_no_upscale": options.bucket_no_upscale,
+    }
     converted, faults = command_line_values(given)
     sizes, more = (None, []) if faults else dataset_options(converted, "--max_resolution")
     if sizes is None:
@@ -84,10 +88,10 @@ def _sizes(values: Mapping[str, Any]) -> DatasetOptions:
     return sizes
 
 
-def _images(table: Metadata, values: Mapping[str, Any]) -> dict[str, Path]:
+def _images(table: Metadata, options: PrepareFilesOptions) -> dict[str, Path]:
     """The image of each entry that names one in the folder; of a.jpg and a.png the first by name, where the entry does not say which."""
-    folder, in_json, full_path = values["train_data_dir"], values["in_json"], values["full_path"]
-    listed = list_images(folder, values["recursive"])
+    folder, in_json, full_path = options.train_data_dir, options.in_json, options.full_path
+    listed = list_images(folder, options.recursive)
     keys = Keys(folder, listed, table, full_path)
     images = {key: image for image in listed if (key := keys.of(image)) in table}
     for image in () if full_path else listed:
@@ -96,7 +100,7 @@ def _images(table: Metadata, values: Mapping[str, Any]) -> dict[str, Path]:
             images.setdefault(key, image)
     if not images:
         wording = "full paths; if they are not, leave out --full_path" if full_path else "relative to it; if they are not, add --full_path"
-        below = "" if values["recursive"] else ", and --recursive for images in the folders inside it"
+        below = "" if options.recursive else ", and --recursive for images in the folders inside it"
         raise UserError(f"in_json: {in_json} names no image in {folder}: its keys have to be {wording}{below}")
     used = set(images.values())
     left = [path.name for path in listed if path not in used]

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from library.options.declare import Script, options_of, values_of
+from library.options.declare import options_of, options_table
+from library.options.groups.scripts import TrainingScript
 from library.training.logs.event_log import EventLog
 from library.training.logs.tensorboard_log import DEFAULT_NAMES, Tracker
 from library.training.logs.tracker_settings import tracker_settings, trackers
@@ -45,15 +46,16 @@ class Journal:
         self._peak = 0.0
 
     @classmethod
-    def from_options(cls, options: Script, state: TrainState, device: Any = None) -> Journal:
+    def from_options(cls, options: TrainingScript, state: TrainState, device: Any = None) -> Journal:
         """The logs that the options ask for, beside the event log in `--output_dir`."""
-        given, folder = options.logging, Path(options.saving.output_dir)
+        given, folder = options.logging, options.saving.folder
         settings = tracker_settings(options)
         name = given.log_tracker_name or DEFAULT_NAMES.get(options.name, "training")
         run = options.saving.output_name or "last"
         logs: list[FigureLog] = []
         for kind in trackers(options):
             if kind == "tensorboard":
+                assert given.logging_dir is not None  # `trackers` has seen to it
                 logs.append(Tracker(Path(given.logging_dir), given.log_prefix or "", name, settings=settings[kind]))
             else:
                 place = folder if given.logging_dir is None else Path(given.logging_dir)
@@ -126,10 +128,10 @@ class Journal:
 def memory_gib(device: Any = None) -> float:
     """Memory in GiB: the most that torch has had on a CUDA device, else what this process has of the machine's."""
     if _on_gpu(device):
-        return sys.modules["torch"].cuda.max_memory_allocated(device) / 2**30
+        return float(sys.modules["torch"].cuda.max_memory_allocated(device) / 2**30)
     import psutil
 
-    return psutil.Process().memory_info().rss / 2**30
+    return float(psutil.Process().memory_info().rss / 2**30)
 
 
 def _on_gpu(device: Any) -> bool:
@@ -140,14 +142,13 @@ def _failures(count: int) -> str:
     return f" ({count} times it could not be written)" if count else ""
 
 
-def _config(options: Script) -> dict[str, Any]:
+def _config(options: TrainingScript) -> dict[str, object]:
     """The options as a tracker keeps them with a run: none that is secret, none that tells paths."""
-    values = values_of(options)
-    kept = {option.field: values[option.field] for option in options_of(type(options)) if not option.secret}
-    return {field: value for field, value in kept.items() if not _is_private(value)}
+    secret = {option.field for option in options_of(type(options)) if option.secret}
+    return {field: value for field, value in options_table(options).items() if field not in secret and not _is_private(value)}
 
 
-def _is_private(value: Any) -> bool:
+def _is_private(value: object) -> bool:
     if isinstance(value, tuple):
         return any(map(_is_private, value))
     return isinstance(value, Path) or (isinstance(value, str) and ("/" in value or "\\" in value))

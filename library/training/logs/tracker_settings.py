@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from library.errors import UserError
-from library.options.declare import Script
+from library.options.groups.scripts import TrainingScript
 from library.options.suggest import closest
 
 TENSORBOARD = {"max_queue": "max_queue_size", "flush_secs": "flush_secs", "filename_suffix": "filename_suffix"}
 _OURS = ("dir", "settings", "reinit", "sync_tensorboard", "tensorboard")  # of wandb.init: what the suite itself sees to
 
 
-def trackers(options: Script) -> tuple[str, ...]:
+def trackers(options: TrainingScript) -> tuple[str, ...]:
     """The logs that are asked for: tensorboard where --logging_dir is given, unless --log_with says otherwise."""
     given = options.logging
-    chosen = {"all": ("tensorboard", "wandb"), "wandb": ("wandb",)}.get(given.log_with, ("tensorboard",))
+    chosen = {"all": ("tensorboard", "wandb"), "wandb": ("wandb",)}.get(given.log_with or "", ("tensorboard",))
     return tuple(name for name in chosen if name == "wandb" or given.logging_dir is not None)
 
 
-def tracker_settings(options: Script) -> dict[str, dict[str, Any]]:
+def tracker_settings(options: TrainingScript) -> dict[str, dict[str, Any]]:
     """`{"tensorboard": {…}, "wandb": {…}}`, empty where nothing is given. Raises UserError with every fault of the file.
 
     The file has a table for each tracker. Keys of [wandb] are arguments of `wandb.init` (name, entity, group, tags, …), those of
@@ -56,13 +56,15 @@ def _load(path: Path, place: str) -> dict[str, Any]:
     import toml
 
     try:
-        return toml.loads(path.read_text(encoding="utf-8-sig"))
+        tables: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8-sig"))
+        return tables
     except UnicodeDecodeError:
         raise UserError(f"{place}: is not UTF-8; save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"{place}: cannot be read ({error.strerror or error})") from None
     except (toml.TomlDecodeError, IndexError, TypeError, ValueError) as error:
-        where = f" line {error.lineno}" if getattr(error, "lineno", None) else ""
+        number = getattr(error, "lineno", None)
+        where = f" line {number}" if number else ""
         raise UserError(f"{place}{where}: is not valid TOML; write tables such as [wandb] with lines name = value") from None
 
 

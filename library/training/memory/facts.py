@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,20 +14,20 @@ from library.model.files.dtypes import WIDTHS
 from library.model.files.facts import OPTION
 from library.model.files.locate import weights_of_part
 from library.model.files.weights_file import SafetensorsFile, open_weights
-from library.options.declare import Script, values_of
+from library.options.groups.scripts import TrainingScript
 from library.training.memory.estimate import MemoryCase, TextShape, UNetShape
-from library.training.optim.optimizer_table import resolve_name, state_bytes
+from library.training.optim.optimizer_table import chosen_name, state_bytes
 from library.training.planning.inputs import Inputs
 
 _PARTS = ("text_encoder", "unet", "vae")  # in the order of loading
 
 
-def memory_case(options: Script, inputs: Inputs, model: Any, method: Method, device: torch.device) -> MemoryCase:
+def memory_case(options: TrainingScript, inputs: Inputs, model: Any, method: Method, device: torch.device) -> MemoryCase:
     """All that the memory of this run depends on; `method` is attached to `model`."""
-    values = values_of(options)
+    training = options.training
     groups = method.param_groups()
     trained = _trained(model, groups)
-    half = values["mixed_precision"] != "no"
+    half = training.mixed_precision != "no"
     size, batch = inputs.source.largest()
     config, text = model.unet.config, model.text_encoder.config
     frozen = [p for part in (model.unet, model.text_encoder) for p in part.parameters() if not p.requires_grad]
@@ -47,13 +46,13 @@ def memory_case(options: Script, inputs: Inputs, model: Any, method: Method, dev
         trained_bytes=groups[0]["params"][0].element_size(),
         vae_bytes=torch.finfo(model.vae.dtype).bits // 8,
         compute_bytes=2 if half else 4,
-        optimizer_bytes=_optimizer_bytes(values),
+        optimizer_bytes=state_bytes(chosen_name(options.optimizer)),
         file_bytes=_file_bytes(model) if device.type == "cpu" else {},
-        latents_cached=values["cache_latents"] or inputs.source.are_latents,
-        checkpointing=values["gradient_checkpointing"],
+        latents_cached=options.data.cache_latents or inputs.source.are_latents,
+        checkpointing=training.gradient_checkpointing,
         linears_trained=any(str(group.get("name", "")).startswith(("unet", "group")) for group in groups),
         text_trained=method.trains_text_encoder(0),
-        vae_tiling=values["vae_tiling"],
+        vae_tiling=training.vae_tiling,
     )
 
 
@@ -79,10 +78,6 @@ def _block(name: str, levels: int) -> str:
 
 def _bytes_each(parameters: list[torch.Tensor]) -> float:
     return sum(p.numel() * p.element_size() for p in parameters) / sum(p.numel() for p in parameters)
-
-
-def _optimizer_bytes(values: Mapping[str, Any]) -> float:
-    return state_bytes(resolve_name(values["optimizer_type"], values["use_8bit_adam"], values["use_lion_optimizer"]))
 
 
 def _file_bytes(model: Any) -> dict[str, int]:

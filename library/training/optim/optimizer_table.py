@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from library.errors import UserError
+from library.options.groups.optimizer import OptimizerOptions
 from library.packages import install_command
 
 Kind = Literal["plain", "factor", "relative"]
@@ -94,6 +95,11 @@ def state_bytes(name: str) -> float:
 RATE_MEANS: Mapping[Kind, str] = MappingProxyType(
     {"plain": "the rate itself", "factor": "a factor, 1.0 expected", "relative": "unused: finds its own"}
 )
+
+
+def chosen_name(options: OptimizerOptions) -> str:
+    """The optimizer that the options ask for. Raises UserError when they contradict each other."""
+    return resolve_name(options.optimizer_type, options.use_8bit_adam, options.use_lion_optimizer)
 
 
 def resolve_name(optimizer_type: str | None, use_8bit_adam: bool = False, use_lion_optimizer: bool = False) -> str:

@@ -7,7 +7,7 @@ import inspect
 import multiprocessing
 import pickle
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +19,7 @@ from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, Data
 from library.data.config.keys import resolution
 from library.data.scan.records import ImageRecord
 from library.errors import UserError
+from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean, import_class
 from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
 from library.seeds import fold
@@ -165,30 +166,31 @@ class OwnData:
         return {"dataset_class": self.name, "dataset_class_sha256": self.code_hash, "batches": self.batches}
 
 
-def open_own(values: Mapping[str, Any]) -> OwnData:
-    """Import and make the class that `--dataset_class` names, and look at its first batch; `values` are a script's options.
+def open_own(options: TrainingScript) -> OwnData:
+    """Import and make the class that `--dataset_class` names, and look at its first batch.
 
     Raises UserError for a class that is not there, fails, or gives what cannot be trained.
     """
-    name = values["dataset_class"]
+    name, model, word = options.data.dataset_class, options.model, options.new_word
+    assert name is not None
     kind = class_of(name)
     from library.data.loading.custom_batches import OwnSource, told
     from library.data.loading.custom_check import checked
     from library.model.text.tokenizer import WINDOW, ClipTokenizer
 
-    tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], cache_dir=values["tokenizer_cache_dir"])
-    size = None if values["resolution"] is None else resolution(values["resolution"])
-    arguments = (tokenizer.tokenizer, values["max_token_length"], size, values["debug_dataset"])
+    tokenizer = ClipTokenizer("v2" if model.v2 else "v1", model.max_token_length, cache_dir=model.tokenizer_cache_dir)
+    size = None if options.data.resolution is None else resolution(options.data.resolution)
+    arguments = (tokenizer.tokenizer, model.max_token_length, size, options.data.debug_dataset)
     _check_form(kind, name, arguments)
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
     source = OwnSource(name, told(lambda: kind(*arguments), f"{OPTION} {name}: its constructor", file), file)
     batches = source.call(lambda: len(source.made), f"{OPTION} {name}: len()")
     if batches < 1:
         raise UserError(f"{OPTION} {name}: has no batches (its length is 0), so there is nothing to train")
-    windows = (values["max_token_length"] or WINDOW) // WINDOW
-    made = bool(values.get("use_object_template") or values.get("use_style_template"))
+    windows = (model.max_token_length or WINDOW) // WINDOW
+    made = word is not None and word.makes_captions
     first = checked(_first_look(source, 0), source.place(0), windows, not made)
-    reread = next((f"--{field}" for field in ("token_string", "weighted_captions") if values.get(field)), "")
+    reread = "--token_string" if word and word.token_string else "--weighted_captions" if options.data.weighted_captions else ""
     notes = []
     if first.unused:
         notes.append(f"not used of what the class gives: {', '.join(first.unused)}")

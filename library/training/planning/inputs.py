@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from library.console import log
 from library.data.batching.buckets import FilledData, fill
@@ -18,7 +17,11 @@ from library.data.scan.metadata import from_metadata
 from library.data.scan.records import Scan, scan
 from library.data.scan.validation_split import split_validation
 from library.errors import UserError
-from library.options.declare import Script, values_of
+from library.options.declare import section_table
+from library.options.groups.data import DataOptions
+from library.options.groups.saving import SavingOptions
+from library.options.groups.scripts import TrainingScript
+from library.options.groups.validation import ValidationOptions
 from library.training.planning.custom_dataset import OwnData, open_own
 from library.training.planning.image_source import ImageSource
 from library.training.planning.plan import RunPlan, Start, make_plan, plan_lines
@@ -27,7 +30,7 @@ from library.training.states.accelerate_state import OldState
 from library.training.states.resume import Resumption, end_lines, old_resumption, resumption
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
-from library.training.validation.validation_plan import check_validation
+from library.training.validation.validation_plan import check_ended_early, check_has_images
 
 ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
 
@@ -56,105 +59,108 @@ class Inputs:
         return TrainState(seed(), start.step, start.epoch, start.position)
 
 
-def gather(options: Script, forms: frozenset[str] = ALL_FORMS, saved: SavedState | OldState | None = None) -> Inputs:
+def gather(options: TrainingScript, forms: frozenset[str] = ALL_FORMS, saved: SavedState | OldState | None = None) -> Inputs:
     """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
 
     Raises UserError with all faults of a stage together.
     """
-    if values_of(options)["dataset_class"] is not None:
-        return planned_own(options, open_own(values_of(options)), saved)
-    found = scan(blueprint_of(options, forms), values_of(options)["skip_bad_images"])
+    if options.data.dataset_class is not None:
+        return planned_own(options, open_own(options), saved)
+    found = scan(blueprint_of(options.data, options.validation, forms), options.data.skip_bad_images)
     return planned(options, found, saved)
 
 
-def blueprint_of(options: Script, forms: frozenset[str] = ALL_FORMS) -> DatasetBlueprint:
+def blueprint_of(options: DataOptions, validation: ValidationOptions | None = None, forms: frozenset[str] = ALL_FORMS) -> DatasetBlueprint:
     """What the dataset config or the folders describe. Raises UserError with all faults."""
-    values = values_of(options)
-    blueprint = _blueprint(values, forms)
-    if (values["cache_latents"] or values["cache_latents_to_disk"]) and (faults := check_caching(blueprint)):
+    blueprint = _blueprint(options, section_table(options, *([] if validation is None else [validation])), forms)
+    if (options.cache_latents or options.cache_latents_to_disk) and (faults := check_caching(blueprint)):
         raise UserError(*faults)
     return blueprint
 
 
-def planned(options: Script, found: Scan, saved: SavedState | OldState | None = None) -> Inputs:
+def planned(options: TrainingScript, found: Scan, saved: SavedState | OldState | None = None) -> Inputs:
     """The buckets and the plan of a run on these images, from `saved` on if given, masks and validation images seen to.
 
     Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
     """
-    values = values_of(options)
-    kept, apart = split_validation(with_masks(found, values["masked_loss"]))
-    data = fill(kept, values.get("prior_loss_weight", 1.0))
+    kept, apart = split_validation(with_masks(found, options.diffusion.masked_loss))
+    data = fill(kept, options.data.prior_loss_weight)
     validation = fill(apart) if apart else None
-    check_validation(values, validation, saved.state.validated if isinstance(saved, SavedState) else None)
+    if isinstance(saved, SavedState):
+        check_ended_early(options.validation, saved.state.validated, options.saving.resume)
+    check_has_images(options.validation, validation)
     return _planned(options, ImageSource(data), data, validation, saved)
 
 
-def planned_own(options: Script, own: OwnData, saved: SavedState | OldState | None = None) -> Inputs:
+def planned_own(options: TrainingScript, own: OwnData, saved: SavedState | OldState | None = None) -> Inputs:
     """The plan of a run on the batches of a class. Raises UserError for a state that does not go with the command."""
     return _planned(options, own, own.filled(), None, saved)
 
 
 def _planned(
-    options: Script, source: Source, data: FilledData, validation: FilledData | None, saved: SavedState | OldState | None
+    options: TrainingScript, source: Source, data: FilledData, validation: FilledData | None, saved: SavedState | OldState | None
 ) -> Inputs:
-    values = values_of(options)
+    training, saving = options.training, options.saving
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     batches = EpochSampler(data, 0, processes).batches_per_epoch
     resumed = None
     if saved is not None:
-        resumed = old_resumption(saved, options) if isinstance(saved, OldState) else resumption(saved, options, data, processes)
+        resumed = old_resumption(saved, saving) if isinstance(saved, OldState) else resumption(saved, options, data, processes)
         resumed.state.left_out = tuple(key for key in resumed.state.left_out if key in {record.key for record in data.records})
-    start = initial_place(values, batches, resumed)
+    start = initial_place(saving, training.gradient_accumulation_steps, batches, resumed)
     if start is None and resumed is not None:
         start = _start(resumed, data, processes)
     elif start is not None and resumed is not None:
-        resumed = _moved(resumed, start, values)
+        resumed = _moved(resumed, start, saving)
     plan = make_plan(
         batches,
-        accumulation=values["gradient_accumulation_steps"],
-        max_train_steps=values["max_train_steps"],
-        max_train_epochs=values["max_train_epochs"],
-        warmup=values["lr_warmup_steps"],
-        save_every_n_epochs=values["save_every_n_epochs"],
-        save_n_epoch_ratio=values["save_n_epoch_ratio"],
-        save_every_n_steps=values["save_every_n_steps"],
+        accumulation=training.gradient_accumulation_steps,
+        max_train_steps=training.max_train_steps,
+        max_train_epochs=training.max_train_epochs,
+        warmup=options.optimizer.lr_warmup_steps,
+        save_every_n_epochs=saving.save_every_n_epochs,
+        save_n_epoch_ratio=saving.save_n_epoch_ratio,
+        save_every_n_steps=saving.save_every_n_steps,
         start=start,
     )
     if start is not None:
-        _refuse_finished(start, plan, values["max_train_epochs"], f"--resume {resumed.folder}" if resumed else "--initial_step")
+        _refuse_finished(start, plan, training.max_train_epochs, f"--resume {resumed.folder}" if resumed else "--initial_step")
     if isinstance(saved, SavedState) and resumed:
         resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
     return Inputs(source, data, plan, processes, resumed, start, validation)
 
 
-def initial_place(values: Mapping[str, Any], batches_per_epoch: int, resumed: Resumption | None = None) -> Start | None:
+def initial_place(options: SavingOptions, accumulation: int, batches_per_epoch: int, resumed: Resumption | None = None) -> Start | None:
     """Where `--initial_step` or `--initial_epoch` say to begin, or an accelerate state without place; None where nothing says so.
 
     The epoch under way is begun anew, unless `--skip_until_initial_step` leaves out the batches before the step.
     """
-    accumulation = values["gradient_accumulation_steps"]
     per_epoch = -(-batches_per_epoch // accumulation)
-    if values["initial_step"] is not None:
-        step = values["initial_step"]
-    elif values["initial_epoch"] is not None:
-        step = (values["initial_epoch"] - 1) * per_epoch
+    if options.initial_step is not None:
+        step = options.initial_step
+    elif options.initial_epoch is not None:
+        step = (options.initial_epoch - 1) * per_epoch
     elif resumed is not None and resumed.old is not None:
         step = resumed.state.step
     else:
         return None
     epoch, inside = divmod(step, per_epoch)
-    done = inside * accumulation if values["skip_until_initial_step"] else 0
+    done = inside * accumulation if options.skip_until_initial_step else 0
     return Start(step, epoch, batches_per_epoch - done, done)
 
 
-def _moved(resumed: Resumption, start: Start, values: Mapping[str, Any]) -> Resumption:
+def _moved(resumed: Resumption, start: Start, options: SavingOptions) -> Resumption:
     """The resumption with the counters of `start`."""
     state = replace(
         resumed.state, step=start.step, epoch=start.epoch, position=start.position, cuts=(), epoch_losses=[], mean=resumed.state.mean
     )
-    given = "initial_step" if values["initial_step"] is not None else "initial_epoch"
-    told = () if values[given] is None else (f"--{given} {values[given]} takes the place of the state's own count, {resumed.state.step}",)
-    return replace(resumed, state=state, lines=(*resumed.lines, *told))
+    asked = ""
+    if options.initial_step is not None:
+        asked = f"--initial_step {options.initial_step}"
+    elif options.initial_epoch is not None:
+        asked = f"--initial_epoch {options.initial_epoch}"
+    lines = (f"{asked} takes the place of the state's own count, {resumed.state.step}",) if asked else ()
+    return replace(resumed, state=state, lines=(*resumed.lines, *lines))
 
 
 def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
@@ -174,18 +180,20 @@ def _refuse_finished(start: Start, plan: RunPlan, max_train_epochs: int | None, 
         raise UserError(f"{place}: has {start.step} updates done and nothing is left to train; raise {option}")
 
 
-def _blueprint(values: dict[str, Any], forms: frozenset[str]) -> DatasetBlueprint:
-    if values["dataset_config"] is not None:
-        return read_config(values["dataset_config"], values, forms)
-    if values.get("in_json") is not None:
+def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozenset[str]) -> DatasetBlueprint:
+    """`defaults` are options by name, from which the dataset config's keys of the same name take theirs."""
+    if options.dataset_config is not None:
+        return read_config(options.dataset_config, defaults, forms)
+    if options.in_json is not None:
         if METADATA not in forms:
             raise UserError(
                 "--in_json: this script takes caption files and class tokens, no metadata; use train_network.py or fine_tune.py"
             )
-        return from_metadata(values["train_data_dir"], values["in_json"], values["dataset_repeats"], values)
+        return from_metadata(options.train_data_dir, options.in_json, options.dataset_repeats, defaults, options.conditioning_data_dir)
     if DREAMBOOTH not in forms:
         raise UserError("--train_data_dir: this script needs the metadata of its images; give --in_json meta.json or --dataset_config")
-    return from_folders(values["train_data_dir"], values.get("reg_data_dir"), values)
+    assert options.train_data_dir is not None  # `data_source` has seen to it
+    return from_folders(options.train_data_dir, options.reg_data_dir, defaults, options.conditioning_data_dir)
 
 
 def tell(inputs: Inputs, max_train_epochs: int | None) -> None:

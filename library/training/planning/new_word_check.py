@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from library.console import log
 from library.errors import UserError
 from library.model.text.vocabulary import is_entry, is_one_token
+from library.options.groups.scripts import TrainTextualInversion
 from library.training.planning.inputs import Inputs
 
 
-def check_word(options: Any, inputs: Inputs) -> None:
+def check_word(options: TrainTextualInversion, inputs: Inputs) -> None:
     """Raise UserError for a `--token_string` that the model knows already, or that stands in no caption; warn where some lack it."""
-    word = options.word.token_string.strip()
+    word = options.word.word
     if is_entry(word):
         raise UserError(f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
     if is_one_token(word):
         log.warning(f"--token_string {word}: the model has a token of that name; with the embedding in place the new one is meant")
-    if options.word.use_object_template or options.word.use_style_template:
+    if options.word.makes_captions:
         if any(record.subset.is_reg for record in inputs.data.records):
             log.warning("--use_…_template: regularization images get these captions too; leave them out, or write captions yourself")
         return

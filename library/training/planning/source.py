@@ -11,8 +11,8 @@ from library.data.batching.captions import RewriteCaption
 from library.training.planning.plan import RunPlan
 
 if TYPE_CHECKING:
-    import torch
-
+    from library.data.loading.custom_batches import OwnDataset
+    from library.data.loading.dataset import TrainingDataset
     from library.data.pixels.latent_cache import LatentCache
 
 
@@ -20,9 +20,12 @@ class Source(Protocol):
     """`image_source.ImageSource` or `own_data.OwnData`. Its modules are read before torch; torch comes with `dataset`."""
 
     unit: str  # what the sampler counts: "images" or "batches"
-    are_latents: bool  # batches come with latents, without a VAE
     captions_are_whole: bool  # `trained_captions` are those of the whole run, not of its beginning
     ids_follow_captions: bool  # one caption has the same token ids wherever it stands
+
+    @property
+    def are_latents(self) -> bool:
+        """Whether batches come with latents, without a VAE."""
 
     def lines(self, processes: int) -> list[str]:
         """What was found, for people."""
@@ -50,7 +53,7 @@ class Source(Protocol):
 
     def dataset(
         self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
-    ) -> torch.utils.data.Dataset:
+    ) -> TrainingDataset | OwnDataset:
         """What loader workers ask for batches; `seed` is the run's, `scale` what latents are multiplied by in training."""
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from html import escape
-from pathlib import Path
 from typing import Any
 
 from library.console import log, progress
 from library.data.batching.captions import RewriteCaption
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_write
-from library.options.declare import Script, values_of
+from library.options.groups.scripts import TrainingScript
 from library.training.planning.custom_dataset import OwnData
 from library.training.planning.inputs import Inputs, data_lines
 from library.training.planning.plan import plan_lines
@@ -25,12 +24,12 @@ _STYLE = (
 )
 
 
-def preview_own(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None = None) -> None:
+def preview_own(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None = None) -> None:
     """Write the page into --output_dir: pictures, the texts that they are trained with, weights. Raises UserError for a faulty batch."""
     lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
     told = "".join(f"<li>{escape(line.strip())}</li>" for line in (*data_lines(inputs), *lines))
     body = f"<ul>{told}</ul>\n{''.join(_batches(options, inputs, own, rewrite))}"
-    page = Path(options.saving.output_dir) / PAGE
+    page = options.saving.folder / PAGE
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(page) as temporary:
@@ -43,12 +42,12 @@ def preview_own(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteC
     log.info(f"--debug_dataset: nothing is trained; look at {page}")
 
 
-def _batches(options: Script, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None) -> Iterator[str]:
+def _batches(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None) -> Iterator[str]:
     """A section for each batch, until there are pictures enough; without --seed, for which the run draws one, those of seed 0."""
     from library.model.text.tokenizer import ClipTokenizer
 
-    values, seed = values_of(options), options.training.seed or 0
-    tokenizer = ClipTokenizer("v2" if values["v2"] else "v1", values["max_token_length"], bool(values.get("weighted_captions")))
+    model, seed = options.model, options.training.seed or 0
+    tokenizer = ClipTokenizer("v2" if model.v2 else "v1", model.max_token_length, options.data.weighted_captions)
     dataset = own.dataset(seed, tokenizer, 1.0, rewrite or _as_it_is, inputs.plan)
     sampler, shown = inputs.sampler(seed), 0
     shares = [sampler.share(batch, process) for batch in sampler.epoch(0) for process in range(min(inputs.processes, len(batch)))]

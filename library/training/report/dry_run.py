@@ -6,8 +6,9 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from library.console import log
 from library.data.batching.buckets import FilledData
@@ -21,7 +22,9 @@ from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
 from library.model.files.facts import ModelFacts, check_flags
 from library.model.files.facts import inspect as inspect_model
-from library.options.declare import Script, values_of
+from library.options.groups.data import DataOptions
+from library.options.groups.saving import SavingOptions
+from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
@@ -36,8 +39,9 @@ from library.training.states.accelerate_state import OldState
 from library.training.states.saved_state import SavedState, read_state
 from library.words import counted, in_words
 
-LookAt = Callable[[Any, Inputs], None]
+S = TypeVar("S", bound=TrainingScript)
 Found = TypeVar("Found")
+Look = Callable[[Inputs], None]  # a script's own check of captions and images
 
 
 @dataclass(frozen=True)
@@ -58,79 +62,78 @@ class Report:
         return [one for one in self.findings if one.level == level]
 
 
-def examine(options: Script, forms: frozenset[str], look_at: LookAt | None, rewrite: RewriteCaption | None) -> Report:
+def examine(options: S, forms: frozenset[str], look_at: Callable[[S, Inputs], None] | None, rewrite: RewriteCaption | None) -> Report:
     """Read all that the run would read before torch, and decode every image. Raises nothing for what the user can mend."""
     findings: list[Finding] = []
     attempt = _Attempts(findings)
-    values = values_of(options)
+    model, data = options.model, options.data
+    look = None if look_at is None else partial(look_at, options)
     with _warnings_as(findings):
         attempt(lambda: check(options))
         attempt(lambda: tracker_settings(options))
         facts = None
-        if values["pretrained_model_name_or_path"]:
-            facts = attempt(lambda: inspect_model(values["pretrained_model_name_or_path"]))
+        if model.pretrained_model_name_or_path:
+            facts = attempt(lambda: inspect_model(model.start))
         if facts is not None:
-            attempt(lambda: check_flags(facts, values["v2"], values["v_parameterization"], values["vae"], values["clip_skip"]))
+            attempt(lambda: check_flags(facts, model.v2, model.v_parameterization, model.vae, model.clip_skip))
         attempt(lambda: Samples.from_options(options))
-        blueprint = attempt(lambda: blueprint_of(options, forms)) if _names_images(values) else None
-        report = Report(type(options).name, ())
-        if values["dataset_class"] is not None:
-            report = _of_own(options, facts, attempt, look_at)
+        blueprint = attempt(lambda: blueprint_of(data, options.validation, forms)) if _names_images(data) else None
+        report = Report(options.name, ())
+        if data.dataset_class is not None:
+            report = _of_own(options, facts, attempt, look)
         elif blueprint is not None:
-            report = _of_images(options, blueprint, facts, attempt, look_at, rewrite)
-        findings += _overwritten(values, facts)
+            report = _of_images(options, blueprint, facts, attempt, look, rewrite)
+        findings += _overwritten(options.saving, facts)
     findings = list(dict.fromkeys(findings))  # a fault may be met twice: as an option, and where it is used
     return Report(**{**vars(report), "findings": tuple(sorted(findings, key=lambda one: LEVELS.index(one.level)))})
 
 
-def _names_images(values: dict[str, Any]) -> bool:
+def _names_images(options: DataOptions) -> bool:
     """Whether there is anything to read; what is missing has been told then."""
-    if values["dataset_class"] is not None:
+    if options.dataset_class is not None:
         return False
-    sources = (values["dataset_config"], values["train_data_dir"], values.get("in_json"))
+    sources = (options.dataset_config, options.train_data_dir, options.in_json)
     named = next((source for source in sources if source is not None), None)
-    return named is not None and Path(named).exists() and (values["dataset_config"] is not None or _old_form_is_whole(values))
+    return named is not None and Path(named).exists() and (options.dataset_config is not None or _old_form_is_whole(options))
 
 
-def _old_form_is_whole(values: dict[str, Any]) -> bool:
-    given = values.get("in_json")
-    return values["resolution"] is not None if given is None else Path(given).exists()
+def _old_form_is_whole(options: DataOptions) -> bool:
+    return options.resolution is not None if options.in_json is None else Path(options.in_json).exists()
 
 
 def _of_images(
-    options: Script,
+    options: TrainingScript,
     blueprint: DatasetBlueprint,
     facts: ModelFacts | None,
     attempt: _Attempts,
-    look_at: LookAt | None,
+    look: Look | None,
     rewrite: RewriteCaption | None,
 ) -> Report:
     """The part of the report that needs the images; where some are faulty, the figures are those of the others."""
-    values = values_of(options)
     index = ScanIndex()
-    found = survey(blueprint, index, values["skip_bad_images"])
+    found = survey(blueprint, index, options.data.skip_bad_images)
     attempt.findings += [Finding.from_line(ERROR, line) for line in found.faults]
     attempt.findings += found.findings
     attempt.findings += inspect_data(found, index)
     index.save()
-    report = Report(type(options).name, ())
+    report = Report(options.name, ())
     if not found.records:
         return report
-    saved = _state_of(values, attempt)
+    saved = _state_of(options, attempt)
     inputs = attempt(lambda: planned(options, Scan(blueprint, found.records, ()), saved))
     if inputs is None:
         return report
     filled = inputs.data
     attempt.findings += [Finding.from_line(WARNING, line) for line in filled.findings]
-    if look_at is not None:
-        attempt(lambda: look_at(options, inputs))
+    if look is not None:
+        attempt(lambda: look(inputs))
     attempt.findings += _caption_findings(options, filled, facts, rewrite)
     buckets = bucket_facts(filled, inputs.processes)
     attempt.findings += bucket_findings(filled, buckets, inputs.processes)
     attempt.findings += _plan_findings(inputs)
     disk = _disk(options, facts, inputs, attempt)
     return Report(
-        type(options).name,
+        options.name,
         (),
         inputs,
         tuple(data_lines(inputs)),
@@ -141,60 +144,64 @@ def _of_images(
     )
 
 
-def _state_of(values: dict[str, Any], attempt: _Attempts) -> SavedState | OldState | None:
+def _state_of(options: TrainingScript, attempt: _Attempts) -> SavedState | OldState | None:
     """The state to go on from, where it is on the disk: nothing is downloaded for a report."""
-    on_disk = values["resume"] is not None and not values["resume_from_huggingface"]
-    return attempt(lambda: read_state(Path(values["resume"]))) if on_disk else None
+    resume = options.saving.resume
+    if resume is None or options.hub.resume_from_huggingface:
+        return None
+    return attempt(lambda: read_state(Path(resume)))
 
 
-def _plan_lines(options: Script, inputs: Inputs) -> tuple[str, ...]:
-    epochs = values_of(options)["max_train_epochs"]
+def _plan_lines(options: TrainingScript, inputs: Inputs) -> tuple[str, ...]:
+    epochs = options.training.max_train_epochs
     return tuple(plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=epochs, start=inputs.start))
 
 
-def _disk(options: Script, facts: ModelFacts | None, inputs: Inputs, attempt: _Attempts) -> DiskNeed | None:
+def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, attempt: _Attempts) -> DiskNeed | None:
     """The room that the run's files take; a finding where there is less."""
-    values, disk = values_of(options), None
-    if facts is not None and values["output_dir"]:
-        disk = attempt(lambda: disk_need(values, facts, inputs.plan, inputs.data, by_layer="XTI" in type(options).name))
+    disk = None
+    if facts is not None and options.saving.output_dir:
+        disk = attempt(lambda: disk_need(options, facts, inputs.plan, inputs.data))
     if disk is not None and disk.total is not None and disk.total > disk.free:
         text = f"--output_dir {disk.folder}: the files need {in_words(disk.total)}, {in_words(disk.free)} are free"
         attempt.findings.append(Finding(WARNING, text, "free some space, save less often, or give --save_last_n_epochs"))
     return disk
 
 
-def _of_own(options: Script, facts: ModelFacts | None, attempt: _Attempts, look_at: LookAt | None) -> Report:
+def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempts, look: Look | None) -> Report:
     """The part of the report that a class of the user's own has to answer for: it is imported, made and asked for all its batches."""
-    report, values = Report(type(options).name, ()), values_of(options)
-    own = attempt(lambda: open_own(values))
+    report = Report(options.name, ())
+    own = attempt(lambda: open_own(options))
     if own is None:
         return report
     attempt.findings += [Finding.from_line(ERROR, line) for line in own.faults()]
     text = f"--dataset_class {own.name}: is imported for this report and asked for its batches, with whatever that takes"
     attempt.findings.append(Finding(NOTE, text, "its random draws are not those of the run"))
-    saved = _state_of(values, attempt)
+    saved = _state_of(options, attempt)
     inputs = attempt(lambda: planned_own(options, own, saved))
     if inputs is None:
         return report
     attempt.findings += [Finding.from_line(WARNING, line) for line in own.hints]
-    if look_at is not None:
-        attempt(lambda: look_at(options, inputs))
+    if look is not None:
+        attempt(lambda: look(inputs))
     attempt.findings += _plan_findings(inputs)
     disk = _disk(options, facts, inputs, attempt)
-    return Report(type(options).name, (), inputs, tuple(data_lines(inputs)), _plan_lines(options, inputs), disk=disk)
+    return Report(options.name, (), inputs, tuple(data_lines(inputs)), _plan_lines(options, inputs), disk=disk)
 
 
-def _caption_findings(options: Script, filled: FilledData, facts: ModelFacts | None, rewrite: RewriteCaption | None) -> Iterator[Finding]:
+def _caption_findings(
+    options: TrainingScript, filled: FilledData, facts: ModelFacts | None, rewrite: RewriteCaption | None
+) -> Iterator[Finding]:
     if rewrite is not None:
         return  # templates take the place of captions
-    if values_of(options).get("weighted_captions"):
+    if options.data.weighted_captions:
         yield from _torn_brackets(filled)
     long = long_captions(options, (record.caption for record in filled.records), facts.version if facts else None)
     if long:
         shown = "; ".join(f"“{caption[:40]}…” loses “{lost[:60]}{'…' if len(lost) > 60 else ''}”" for caption, lost in long[:3])
         more = f" and {len(long) - 3} more" if len(long) > 3 else ""
         which = counted(len(long), "caption is", "captions are")
-        room = values_of(options)["max_token_length"] or 75
+        room = options.model.max_token_length or 75
         files = tuple(f"{caption} ▸ loses: {lost}" for caption, lost in long)
         yield Finding(WARNING, f"--max_token_length {room}: {which} longer: {shown}{more}", remedy_of_length(room), files)
 
@@ -217,14 +224,14 @@ def _plan_findings(inputs: Inputs) -> Iterator[Finding]:
         yield Finding(WARNING, text, f"give --max_train_steps {plan.updates_per_epoch} or more, or lower num_repeats")
 
 
-def _overwritten(values: dict[str, Any], facts: ModelFacts | None) -> Iterator[Finding]:
+def _overwritten(options: SavingOptions, facts: ModelFacts | None) -> Iterator[Finding]:
     """The product of an earlier run that this one's would take the place of; a run that goes on means to do that."""
-    if not values["output_dir"] or values["resume"] is not None:
+    if not options.output_dir or options.resume is not None:
         return
-    form = values["save_model_as"] or ("" if facts is None else facts.layout)
-    if form == "ckpt" and values.get("use_safetensors"):
+    form = options.save_model_as or ("" if facts is None else facts.layout)
+    if form == "ckpt" and options.use_safetensors:
         form = "safetensors"
-    path = FileNames(Path(values["output_dir"]), values["output_name"], "" if form.startswith("diffusers") else f".{form}").last()
+    path = FileNames(options.folder, options.output_name, "" if form.startswith("diffusers") else f".{form}").last()
     if form and path.exists():
         yield Finding(WARNING, f"--output_dir {path.parent}: {path.name} is there and will be written over", "give another --output_name")
 

@@ -14,7 +14,7 @@ from library.data.inspection.draw_preview import Draws
 from library.data.scan.findings import ERROR, WARNING, Finding
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_write
-from library.options.declare import Script
+from library.options.groups.scripts import TrainingScript
 from library.training.planning.custom_dataset import OwnData
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.inputs import Inputs, data_lines
@@ -29,7 +29,7 @@ _ESCAPE = 27
 _LARGEST = 1200  # pixels of a window's longer side
 
 
-def tell_report(report: Report, options: Script, rewrite: RewriteCaption | None = None) -> None:
+def tell_report(report: Report, options: TrainingScript, rewrite: RewriteCaption | None = None) -> None:
     """Print the report, write it as a page where --report_html asks for one, and raise UserError if it holds errors."""
     if not is_main_process():
         return
@@ -42,7 +42,7 @@ def tell_report(report: Report, options: Script, rewrite: RewriteCaption | None 
         raise UserError(f"--dry_run found {counted(errors, 'error')}, told above; mend {'it' if errors == 1 else 'them'} before training")
 
 
-def preview(options: Script, inputs: Inputs, rewrite: RewriteCaption | None = None) -> None:
+def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | None = None) -> None:
     """Show the images as they would be trained: in a window where there is a screen, else as a page in --output_dir."""
     if not is_main_process():
         return
@@ -59,7 +59,7 @@ def preview(options: Script, inputs: Inputs, rewrite: RewriteCaption | None = No
     findings = [Finding.from_line(WARNING, line) for line in inputs.data.findings]
     lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
     report = Report(
-        type(options).name,
+        options.name,
         (*findings, *bucket_findings(inputs.data, list(buckets), inputs.processes)),
         inputs,
         tuple(data_lines(inputs)),
@@ -67,12 +67,12 @@ def preview(options: Script, inputs: Inputs, rewrite: RewriteCaption | None = No
         buckets,
         tuple(tag_frequency(inputs.data).items()),
     )
-    page = Path(options.saving.output_dir) / PAGE
+    page = options.saving.folder / PAGE
     _write(page, report, options, rewrite, "--output_dir")
     log.info(f"--debug_dataset: nothing is trained; look at {page}")
 
 
-def draws_of(options: Script, inputs: Inputs, rewrite: RewriteCaption | None) -> Draws:
+def draws_of(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | None) -> Draws:
     """The draws of the run; without --seed, for which the run draws one, those of seed 0."""
     seed = options.training.seed or 0
     plan = inputs.plan
@@ -144,7 +144,7 @@ def _key(title: str) -> int:
             return _ESCAPE
 
 
-def _write(path: Path, report: Report, options: Script, rewrite: RewriteCaption | None, option: str) -> None:
+def _write(path: Path, report: Report, options: TrainingScript, rewrite: RewriteCaption | None, option: str) -> None:
     draws = None if report.inputs is None else draws_of(options, report.inputs, rewrite)
     text = as_page(report, draws, seed_given=options.training.seed is not None)
     try:

@@ -13,6 +13,7 @@ from typing import Any
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.options.groups.scripts import TrainingScript
 from library.training.samples.sample_page import FACTS, SamplePage
 from library.training.samples.sample_prompts import SamplePrompt, read_prompts
 
@@ -52,7 +53,7 @@ class Samples:
         self._name, self._sampler, self._clip_skip, self._generate = output_name, sampler, clip_skip, generate
 
     @classmethod
-    def from_options(cls, options: Any, generate: Generate | None = None) -> Samples | None:
+    def from_options(cls, options: TrainingScript, generate: Generate | None = None) -> Samples | None:
         """What the options of sampling ask for; None for nothing. Raises UserError for faults of the prompt file."""
         given = options.sampling
         asked = given.sample_at_first or given.sample_every_n_steps is not None or given.sample_every_n_epochs is not None
@@ -64,7 +65,7 @@ class Samples:
             log.info(note)
         return cls(
             prompts,
-            Path(options.saving.output_dir),
+            options.saving.folder,
             options.saving.output_name,
             given.sample_every_n_steps,
             given.sample_every_n_epochs,

@@ -8,13 +8,15 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from library.data.batching.buckets import FilledData
 from library.model.files.facts import OPTION, ModelFacts
 from library.model.files.keys import CLIP_V1, CLIP_V2, UNET, VAE
 from library.model.files.weights_file import TensorInfo, open_weights
-from library.training.optim.optimizer_table import resolve_name, state_bytes
+from library.options.groups.network import NetworkOptions
+from library.options.groups.saving import SavingOptions
+from library.options.groups.scripts import FullModelScript, TrainingScript, TrainNetwork, TrainTextualInversion
+from library.training.optim.optimizer_table import chosen_name, state_bytes
 from library.training.planning.plan import RunPlan
 from library.training.saving.checkpointer import FileNames, Kept
 from library.training.saving.disk_room import most_bytes, saves
@@ -92,66 +94,69 @@ def _unused_layer(infos: Shapes) -> str | None:
     return f"{CLIP_V2}transformer.resblocks.{max(layers)}." if layers else None
 
 
-def disk_need(values: Mapping[str, Any], facts: ModelFacts, plan: RunPlan, filled: FilledData, by_layer: bool = False) -> DiskNeed:
-    """What the run's files need; `values` are a script's options by name. `by_layer`: a word with vectors for each of 16 layers.
+def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled: FilledData) -> DiskNeed:
+    """What the run's files need.
 
     Raises UserError when the model's header cannot be read.
     """
     sizes = USUAL[facts.version] if facts.layout == "diffusers" else part_sizes(open_weights(facts.path, OPTION).infos)
-    product, trained = _product(values, sizes, facts.version, by_layer)
-    width = _WEIGHT_BYTES[values["save_precision"] or "float"]
-    lines, totals = [], []
-    files = _at_a_time(plan, values, of_states=False)
+    saving, data = options.saving, options.data
+    product, trained = _product(options, sizes, facts.version)
+    width = _WEIGHT_BYTES[saving.save_precision or "float"]
+    lines: list[str] = []
+    totals: list[int | None] = []
+    files = _at_a_time(plan, saving, of_states=False)
     if product is None:
-        lines.append(f"files: {files}, of a size that only {values['network_module']} knows")
+        module = options.network.network_module if isinstance(options, TrainNetwork) else None
+        lines.append(f"files: {files}, of a size that only {module} knows")
         totals.append(None)
     else:
         lines.append(f"files: {files} × {in_words(product * width)} = {in_words(files * product * width)}")
         totals.append(files * product * width)
-    if (values["save_state"] or values["save_state_on_train_end"]) and trained is not None:
-        states = _at_a_time(plan, values, of_states=True)
-        optimizer = resolve_name(values["optimizer_type"], values["use_8bit_adam"], values["use_lion_optimizer"])
-        each = round(trained * (4 + state_bytes(optimizer)))
+    if (saving.save_state or saving.save_state_on_train_end) and trained is not None:
+        states = _at_a_time(plan, saving, of_states=True)
+        each = round(trained * (4 + state_bytes(chosen_name(options.optimizer))))
         lines.append(f"states: {states} × {in_words(each)} = {in_words(states * each)}")
         totals.append(states * each)
-    if values["cache_latents"] or values["cache_latents_to_disk"]:
-        latents = _latents(filled, values["cache_latents_kind"])
-        where = "disk, beside the images" if values["cache_latents_to_disk"] else "main memory"
+    if data.cache_latents or data.cache_latents_to_disk:
+        latents = _latents(filled, data.cache_latents_kind)
+        where = "disk, beside the images" if data.cache_latents_to_disk else "main memory"
         lines.append(f"latents: {in_words(latents)} of {where}")
-    folder = Path(values["output_dir"])
+    folder = saving.folder
     free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
-    return DiskNeed(None if None in totals else sum(totals), free, folder, tuple(lines))
+    known = [total for total in totals if total is not None]
+    return DiskNeed(sum(known) if len(known) == len(totals) else None, free, folder, tuple(lines))
 
 
-def _product(values: Mapping[str, Any], sizes: PartSizes, version: str, by_layer: bool) -> tuple[int | None, int | None]:
+def _product(options: TrainingScript, sizes: PartSizes, version: str) -> tuple[int | None, int | None]:
     """Weights of the product, and of what is trained; None where they are not known beforehand."""
-    if "token_string" in values:
-        count = values["num_vectors_per_token"] * (768 if version == "v1" else 1024) * (16 if by_layer else 1)
+    if isinstance(options, TrainTextualInversion):
+        vectors = options.word.num_vectors_per_token * (768 if version == "v1" else 1024) * options.layers_with_vectors
+        return vectors, vectors
+    if isinstance(options, TrainNetwork):
+        count = _lora(options.network, sizes) if options.network.network_module == "networks.lora" else None
         return count, count
-    if "network_module" in values:
-        count = _lora(values, sizes) if values["network_module"] == "networks.lora" else None
-        return count, count
-    text = values["train_text_encoder"] if "train_text_encoder" in values else values.get("stop_text_encoder_training") != -1
+    text = isinstance(options, FullModelScript) and options.trains_text_encoder
     return sizes.unet + sizes.text_encoder + sizes.vae, sizes.unet + (sizes.text_encoder if text else 0)
 
 
-def _lora(values: Mapping[str, Any], sizes: PartSizes) -> int:
+def _lora(options: NetworkOptions, sizes: PartSizes) -> int:
     """One rank for all blocks: what `block_dims` change is not counted."""
-    args = dict(part.split("=", 1) for part in values["network_args"] if "=" in part)
-    dim, conv_dim = values["network_dim"] or 4, args.get("conv_dim", "0")
-    count = 0 if values["network_train_text_encoder_only"] else sizes.lora_unet * dim
+    args = dict(part.split("=", 1) for part in options.network_args if "=" in part)
+    dim, conv_dim = options.network_dim or 4, args.get("conv_dim", "0")
+    count = 0 if options.network_train_text_encoder_only else sizes.lora_unet * dim
     if count and conv_dim.isdigit() and int(conv_dim):
         count += sizes.lora_wide * int(conv_dim) + sizes.lora_extended * dim
-    return count + (0 if values["network_train_unet_only"] else sizes.lora_text_encoder * dim)
+    return count + (0 if options.network_train_unet_only else sizes.lora_text_encoder * dim)
 
 
-def _at_a_time(plan: RunPlan, values: Mapping[str, Any], of_states: bool) -> int:
+def _at_a_time(plan: RunPlan, options: SavingOptions, of_states: bool) -> int:
     """How many there are at most at one time, the one under way before an old one goes among them, and the last one."""
-    epochs, steps = values["save_last_n_epochs"], values["save_last_n_steps"]
+    epochs, steps = options.save_last_n_epochs, options.save_last_n_steps
     if of_states:
-        epochs, steps = values["save_last_n_epochs_state"] or epochs, values["save_last_n_steps_state"] or steps
-    names = FileNames(Path(values["output_dir"]), values["output_name"], "")
-    with_saves = bool(values["save_state"]) if of_states else True
+        epochs, steps = options.save_last_n_epochs_state or epochs, options.save_last_n_steps_state or steps
+    names = FileNames(options.folder, options.output_name, "")
+    with_saves = options.save_state if of_states else True
     kind = Kept(names, lambda *_: None, epochs, steps, with_saves, bytes=1)  # asked for its names and its retention; it writes nothing
     return most_bytes(saves(plan, [kind]))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from library.files import NOT_UNICODE
 from library.method import Method
-from library.options.declare import Script, values_of
+from library.options.groups.scripts import TrainingScript
 from library.training.optim.optimizer import MadeOptimizer
 from library.training.planning.inputs import Inputs
 from library.training.saving import ss_metadata as facts
@@ -19,10 +19,10 @@ from library.training.states.resume import run_facts
 class FileFacts:
     """Hashes are made in the background from the start on: only a save needs them."""
 
-    def __init__(self, options: Script, inputs: Inputs, method: Method, seed: int, started: float, images_too: bool) -> None:
+    def __init__(self, options: TrainingScript, inputs: Inputs, method: Method, seed: int, started: float, images_too: bool) -> None:
         self._options, self._inputs, self._method, self._seed, self._started = options, inputs, method, seed, started
         self._hashes = [
-            facts.ModelHash("sd_model", options.model.pretrained_model_name_or_path),
+            facts.ModelHash("sd_model", options.model.start),
             facts.ModelHash("vae", options.model.vae),
         ]
         # the main process writes the manifest
@@ -30,14 +30,13 @@ class FileFacts:
 
     def of_save(self, model: Any, made: MadeOptimizer, session: str, epochs: int, step: int) -> dict[str, str]:
         """The metadata of a file that is saved after so many epochs and updates."""
-        values = values_of(self._options)
-        spec = self._spec(model, values)
+        spec, saving = self._spec(model), self._options.saving
         moment = facts.moment_metadata(epochs, step)
-        if values.get("no_metadata"):
-            told = facts.minimal(self._training(model, made, session, values))
-            told |= ({} if self._method.name == "network" else moment) | facts.minimal_spec(spec, values)
+        if saving.no_metadata:
+            told = facts.minimal(self._training(model, made, session))
+            told |= ({} if self._method.name == "network" else moment) | facts.minimal_spec(spec, saving)
         else:
-            told = self._training(model, made, session, values) | moment | spec
+            told = self._training(model, made, session) | moment | spec
         return {key: text.encode("utf-8", NOT_UNICODE).decode("utf-8") for key, text in told.items()}
 
     def manifest(self) -> Manifest:
@@ -61,13 +60,13 @@ class FileFacts:
             "images_sha256": self._images.value() if self._images is not None else None,
         }
 
-    def _training(self, model: Any, made: MadeOptimizer, session: str, values: Mapping[str, Any]) -> dict[str, str]:
+    def _training(self, model: Any, made: MadeOptimizer, session: str) -> dict[str, str]:
         plan, processes = self._inputs.plan, self._inputs.processes
         hashes: dict[str, str] = {}
         for model_hash in self._hashes:
             hashes |= model_hash.values()
         return facts.run_metadata(
-            values,
+            self._options,
             started=self._started,
             session=int(session, 16),
             seed=self._seed,
@@ -81,17 +80,19 @@ class FileFacts:
             data=self._inputs.source.metadata(processes),
             method=self._method.describe(),
             hashes=hashes,
-            privacy=values["metadata_privacy"],
         )
 
-    def _spec(self, model: Any, values: Mapping[str, Any]) -> dict[str, str]:
+    def _spec(self, model: Any) -> dict[str, str]:
+        word = self._options.new_word
         return model_spec(
-            values,
+            self._options.saving,
+            clip_skip=self._options.model.clip_skip,
+            timesteps=range(self._options.diffusion.min_timestep, self._options.diffusion.max_timestep),
             method=self._method.name,
             version=model.version,
             prediction=model.prediction,
             resolutions=[spec.options.resolution for spec in self._inputs.data.blueprint.datasets],
-            trigger=values.get("token_string"),
+            trigger=None if word is None else word.token_string,
         )
 
 

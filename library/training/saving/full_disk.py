@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import sleep
-from typing import Any
 
 from library.console import log
 from library.errors import UserError
 from library.files import free_bytes, is_full
+from library.options.groups.saving import SavingOptions
 from library.renaming import is_in_use
 from library.words import in_words
 
@@ -31,7 +31,7 @@ class Refuge:
     go_on: bool = False
 
     @classmethod
-    def from_options(cls, saving: Any, processes: int = 1) -> Refuge:
+    def from_options(cls, saving: SavingOptions, processes: int = 1) -> Refuge:
         """What the options of saving ask for."""
         wait = saving.full_disk_wait * 60.0
         spare = None if saving.spare_dir is None else Path(saving.spare_dir)

@@ -14,7 +14,8 @@ from typing import Any
 
 from library.console import log
 from library.files import NOT_UNICODE, atomic_write
-from library.options.declare import Script, options_of, values_of
+from library.options.declare import options_of, options_table
+from library.options.groups.scripts import TrainingScript
 
 FORMAT = 1
 PACKAGES = (
@@ -45,14 +46,14 @@ class Manifest:
                 log.warning(f"{self.path} cannot be written ({error.strerror or error}); training goes on without it")
 
 
-def manifest_path(options: Script) -> Path:
+def manifest_path(options: TrainingScript) -> Path:
     """Where the manifest of a run lies."""
-    return Path(options.saving.output_dir) / f"{options.saving.output_name or 'last'}.run.json"
+    return options.saving.folder / f"{options.saving.output_name or 'last'}.run.json"
 
 
-def run_facts_of(options: Script, seed: int, started: float, plan: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+def run_facts_of(options: TrainingScript, seed: int, started: float, plan: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of a run when it begins. `seed` is the one in use, also where none was given."""
-    config = values_of(options).get("dataset_config")
+    config = options.data.dataset_config
     return {
         "format": FORMAT,
         "script": options.name,
@@ -61,16 +62,16 @@ def run_facts_of(options: Script, seed: int, started: float, plan: Mapping[str, 
         "result": None,
         "seed": seed,
         "options": options_with_origins(options),
-        "dataset_config": None if config is None else _text(Path(config)),
+        "dataset_config": None if config is None else _text(config),
         "plan": dict(plan),
         "data": dict(data),
         "versions": versions(),
     }
 
 
-def options_with_origins(options: Script) -> dict[str, dict[str, Any]]:
+def options_with_origins(options: TrainingScript) -> dict[str, dict[str, Any]]:
     """Every option but secret ones: its value as JSON holds it, and whether it is from the command line, a file or the default."""
-    values = values_of(options)
+    values = options_table(options)
     return {
         option.field: {"value": _as_json(values[option.field]), "from": _origin(options, option.field)}
         for option in options_of(type(options))
@@ -122,7 +123,7 @@ class ImageHash:
         return self._value
 
 
-def _origin(options: Script, field: str) -> str:
+def _origin(options: TrainingScript, field: str) -> str:
     if not options.given(field):
         return "default"
     place = options.origin(field)

@@ -7,8 +7,10 @@ from typing import Any
 
 FULL, NO_PATHS, TECHNICAL = "full", "no_paths", "technical"
 _NAMES = ("ss_sd_model_name", "ss_vae_name")
-_WORDS = ("ss_tag_frequency", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_output_name", "ss_training_comment", "ss_token_string")
-_WORDS += ("ss_dataset_class",)
+_WORDS = (
+    "ss_tag_frequency", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_output_name", "ss_training_comment", "ss_token_string",
+    "ss_dataset_class",
+)  # fmt: skip
 _SUBSET_NAMES, _SUBSET_WORDS = ("metadata_file",), ("image_dir", "metadata_file", "class_tokens")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from library.console import log
 from library.hub import Repository, Uploads
 from library.method import Method
-from library.options.declare import Script
+from library.options.groups.scripts import TrainingScript
 from library.training.logs.journal import Journal
 from library.training.optim.ema import Ema
 from library.training.optim.optimizer import MadeOptimizer, weights_to_keep
@@ -29,7 +29,7 @@ class Keeping:
 
     def __init__(
         self,
-        options: Script,
+        options: TrainingScript,
         inputs: Inputs,
         method: Method,
         facts: FileFacts,
@@ -61,7 +61,7 @@ class Keeping:
 
     def _kinds(self) -> tuple[Kept, Kept, Kept | None]:
         saving, model, made = self._options.saving, self._model, self._made
-        folder, name = Path(saving.output_dir), saving.output_name
+        folder, name = saving.folder, saving.output_name
         names = FileNames(folder, name, self._method.extension(saving.save_model_as))
         size = file_bytes(self._method, model, save_dtype(saving.save_precision))
         files = Kept(names, self._write, saving.save_last_n_epochs, saving.save_last_n_steps, bytes=size)
@@ -97,13 +97,13 @@ class Keeping:
 
     def _kept(self, event: str, path: Path, step: int, upload: bool) -> None:
         assert self._journal is not None
-        elsewhere = {} if path.parent == Path(self._options.saving.output_dir) else {"folder": str(path.parent)}
+        elsewhere = {} if path.parent == self._options.saving.folder else {"folder": str(path.parent)}
         self._journal.note(event, step, {"file": path.name, **elsewhere})
         if upload and self.uploads is not None:
             self.uploads.upload(path)
 
 
-def uploads_of(options: Script) -> Uploads | None:
+def uploads_of(options: TrainingScript) -> Uploads | None:
     """The uploads that the options ask for."""
     given = options.hub
     if given.huggingface_repo_id is None:

@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from library.files import sha256
+from library.options.declare import options_table
+from library.options.groups.saving import SavingOptions
+from library.options.groups.scripts import TrainingScript
+from library.training.saving.model_spec import own_words
 from library.training.saving.privacy import private
 
 # Options whose value goes into the file as it is, under "ss_" + name; the second part are keys that only this suite writes and reads.
@@ -63,7 +67,7 @@ def legacy_hash(path: Path) -> str:
 
 
 def run_metadata(
-    options: Mapping[str, Any],
+    options: TrainingScript,
     *,
     started: float,
     session: int,
@@ -74,14 +78,14 @@ def run_metadata(
     data: Mapping[str, Any],
     method: Mapping[str, Any],
     hashes: Mapping[str, str],
-    privacy: str = "full",
 ) -> dict[str, str]:
     """All keys but those of the moment (`moment_metadata`); every value a string, as safetensors wants it.
 
-    `session` is one number for all files of a run, `privacy` the value of --metadata_privacy.
+    `session` is one number for all files of a run.
     """
-    values: dict[str, Any] = {f"ss_{name}": options[name] for name in RECORDED_OPTIONS if name in options}
-    values |= {key: options[name] for name, key in _OTHER_NAMES.items() if name in options}
+    table = options_table(options)
+    values: dict[str, Any] = {f"ss_{name}": table[name] for name in RECORDED_OPTIONS if name in table}
+    values |= {key: table[name] for name, key in _OTHER_NAMES.items() if name in table}
     values |= {
         "ss_session_id": session,
         "ss_training_started_at": started,
@@ -93,7 +97,7 @@ def run_metadata(
         **method,
         **hashes,
     }
-    return {key: as_text(value) for key, value in private(values, privacy).items()}
+    return {key: as_text(value) for key, value in private(values, options.saving.metadata_privacy).items()}
 
 
 def moment_metadata(epoch: int, step: int) -> dict[str, str]:
@@ -106,9 +110,9 @@ def minimal(metadata: Mapping[str, str]) -> dict[str, str]:
     return {key: metadata[key] for key in MINIMAL_KEYS if key in metadata}
 
 
-def minimal_spec(spec: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, str]:
+def minimal_spec(spec: Mapping[str, str], options: SavingOptions) -> dict[str, str]:
     """What of `modelspec.*` stays under `--no_metadata`: what a program needs to load the file, and the user's own words."""
-    words = {f"modelspec.{word}" for word in ("title", "author", "description", "license", "tags") if options.get(f"metadata_{word}")}
+    words = {f"modelspec.{word}" for word in own_words(options)}
     needed = {f"modelspec.{key}" for key in ("sai_model_spec", "architecture", "implementation", "prediction_type")}
     return {key: value for key, value in spec.items() if key in needed | words}
 

@@ -69,7 +69,7 @@ def old_lines(old: OldState) -> Sequence[str]:
 
 def _weights(folder: Path) -> tuple[Path, ...]:
     for stem, ending in _WEIGHTS:
-        found = []
+        found: list[Path] = []
         while (path := folder / f"{stem}{'' if not found else f'_{len(found)}'}{ending}").is_file():
             found.append(path)
         if found:

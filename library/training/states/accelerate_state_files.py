@@ -37,14 +37,15 @@ def load_old_weights(old: OldState, method: Method) -> None:
         file = open_weights(old.weights[place], "--resume")
         names = {_WRAPPERS.sub("", name): name for name in file.infos}
         own = held_tensors(module)
-        sources = {name: _source(name, tensor, names, file.infos) for name, tensor in own.items()}
-        missing = sorted(name for name, source in sources.items() if source is None)
+        fitting = {name: _source(name, tensor, names, file.infos) for name, tensor in own.items()}
+        sources = {name: source for name, source in fitting.items() if source is not None}
+        missing = sorted(fitting.keys() - sources.keys())
         if missing:
             raise UserError(
                 f"--resume {old.folder}: {old.weights[place].name} has other weights than this run trains: {len(missing)} are missing or "
                 f"of another shape, such as {missing[0]}; use the state's script, model and network options"
             )
-        found = dict(file.read(source for source in sources.values() if source is not None))
+        found = dict(file.read(sources.values()))
         with torch.no_grad():
             for name, tensor in own.items():
                 value = found[sources[name]]

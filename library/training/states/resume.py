@@ -11,7 +11,10 @@ from typing import Any
 from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import Begun, Cut, EpochSampler
 from library.errors import UserError
-from library.options.declare import Script, options_of, values_of
+from library.options.declare import options_of, options_table
+from library.options.groups.optimizer import OptimizerOptions
+from library.options.groups.saving import SavingOptions
+from library.options.groups.scripts import TrainingScript
 from library.training.states.accelerate_state import OldState, old_lines
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
@@ -50,17 +53,17 @@ class Resumption:
         return Begun(self.state.epoch, self.state.cuts) if self.state.cuts else None
 
 
-def run_facts(options: Script, data: FilledData, processes: int, updates: int) -> dict[str, Any]:
+def run_facts(options: TrainingScript, data: FilledData, processes: int, updates: int) -> dict[str, Any]:
     """What a state keeps of its run, as JSON holds it, so that a later command can be compared with it."""
-    values = values_of(options)
-    kept = [o.field for o in options_of(type(options)) if o.group not in _UNTOLD_GROUPS and o.field not in _UNTOLD and not o.secret]
+    values = options_table(options)
+    compared = [o.field for o in options_of(type(options)) if o.group not in _UNTOLD_GROUPS and o.field not in _UNTOLD and not o.secret]
     return {
         "script": options.name,
-        "options": {field: _as_json(values[field]) for field in kept},
-        "optimizer": _optimizer(values),
+        "options": {field: _as_json(values[field]) for field in compared},
+        "optimizer": _optimizer(options.optimizer),
         "updates": updates,
         "processes": processes,
-        "accumulation": values["gradient_accumulation_steps"],
+        "accumulation": options.training.gradient_accumulation_steps,
         "sizes": list(EpochSampler(data, 0, processes).sizes),
         "batches_per_epoch": EpochSampler(data, 0, processes).batches_per_epoch,
         "images": _digest(_showings(data)),
@@ -69,18 +72,19 @@ def run_facts(options: Script, data: FilledData, processes: int, updates: int) -
     }
 
 
-def resumption(saved: SavedState, options: Script, data: FilledData, processes: int) -> Resumption:
+def resumption(saved: SavedState, options: TrainingScript, data: FilledData, processes: int) -> Resumption:
     """Compare the command with the state's run. Raises UserError where the two cannot be one run."""
-    given = values_of(options)
+    seed, new_rates = options.training.seed, options.saving.resume_lr == "new"
     before, now = saved.run, run_facts(options, data, processes, 0)
     for name, kind in _COMPARED.items():
         if not isinstance(before.get(name), kind):
             raise UserError(f"--resume {saved.folder}: state.json is damaged (run.{name} is {before.get(name)!r}); give an older state")
     _refuse_others(saved, before, now)
-    state, lines = replace(saved.state), []
-    if given["seed"] not in (None, state.seed):
-        lines.append(f"--seed {given['seed']}: the run goes on with the seed that it began with, {state.seed}; another is for a new run")
-    lines += _option_lines(before["options"], now["options"], given["resume_lr"], state.step)
+    state = replace(saved.state)
+    lines: list[str] = []
+    if seed not in (None, state.seed):
+        lines.append(f"--seed {seed}: the run goes on with the seed that it began with, {state.seed}; another is for a new run")
+    lines += _option_lines(before["options"], now["options"], new_rates, state.step)
     if before["images"] != now["images"]:
         lines.append(_other_images(state))
         state.position, state.cuts = 0, ()
@@ -96,12 +100,12 @@ def resumption(saved: SavedState, options: Script, data: FilledData, processes: 
             f"--gradient_accumulation_steps was {before['accumulation']}, is {now['accumulation']} now: "
             "an update is the mean of so many batches from here on"
         )
-    return Resumption(saved.folder, state, tuple(lines), given["resume_lr"] == "new")
+    return Resumption(saved.folder, state, tuple(lines), new_rates)
 
 
-def old_resumption(old: OldState, options: Script) -> Resumption:
+def old_resumption(old: OldState, options: SavingOptions) -> Resumption:
     """How a run goes on from a state of accelerate's; nothing is there to compare the command with."""
-    return Resumption(old.folder, TrainState(0, old.step or 0), tuple(old_lines(old)), values_of(options)["resume_lr"] == "new", old)
+    return Resumption(old.folder, TrainState(0, old.step or 0), tuple(old_lines(old)), options.resume_lr == "new", old)
 
 
 def end_lines(before: Mapping[str, Any], updates: int) -> Iterator[str]:
@@ -123,18 +127,18 @@ def _refuse_others(saved: SavedState, before: Mapping[str, Any], now: Mapping[st
         )
 
 
-def _optimizer(values: Mapping[str, Any]) -> str:
-    older = "AdamW8bit" if values["use_8bit_adam"] else "Lion" if values["use_lion_optimizer"] else "AdamW"
-    return values["optimizer_type"] or older
+def _optimizer(options: OptimizerOptions) -> str:
+    older = "AdamW8bit" if options.use_8bit_adam else "Lion" if options.use_lion_optimizer else "AdamW"
+    return options.optimizer_type or older
 
 
-def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], resume_lr: str, step: int) -> Iterator[str]:
+def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: bool, step: int) -> Iterator[str]:
     for name, new in now.items():
         old = before.get(name)
         if old == new or name not in before:  # an option that is younger than the state
             continue
         told = f"--{name} was {_shown(old)}, is {_shown(new)} now: "
-        if name in _RATES and resume_lr == "keep":
+        if name in _RATES and not new_rates:
             yield told + "the state's rate is kept; add --resume_lr new to train at the new one"
         elif name in _RATES:
             yield told + f"the new rate is trained at from update {step + 1} on (--resume_lr new)"

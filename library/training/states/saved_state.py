@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,19 +102,20 @@ def _what_it_is(folder: Path) -> str:
 
 
 def _state(found: Mapping[str, Any]) -> TrainState:
-    numbers = {name: _count(found, name) for name in ("seed", "step", "epoch", "position")}
     cuts = tuple(Cut(tuple(int(size) for size in cut["sizes"]), int(cut["batches"])) for cut in found["cuts"])
     mean = None if found["mean"] is None else RunningMean(**found["mean"])
-    session = {"session": str(found["session"])} if "session" in found else {}  # states of before had none
-    return TrainState(
-        **numbers,
+    state = TrainState(
+        seed=_count(found, "seed"),
+        step=_count(found, "step"),
+        epoch=_count(found, "epoch"),
+        position=_count(found, "position"),
         cuts=cuts,
         mean=mean,
         epoch_losses=[float(loss) for loss in found["epoch_losses"]],
         validated=Standing(**found.get("validated", {})),
         left_out=tuple(str(key) for key in found.get("left_out", ())),
-        **session,
     )
+    return replace(state, session=str(found["session"])) if "session" in found else state  # states of before had none
 
 
 def _count(found: Mapping[str, Any], name: str) -> int:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from library.data.batching.buckets import FilledData
 from library.errors import UserError
+from library.options.groups.validation import ValidationOptions
 from library.training.states.state import Standing
-
-_NEED_IMAGES = ("validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps", "save_best", "early_stop_patience")
 
 
 @dataclass(frozen=True)
@@ -26,16 +23,16 @@ class ValidationPlan:
     patience: int | None = None
 
     @classmethod
-    def from_values(cls, values: Mapping[str, Any]) -> ValidationPlan:
-        """What the options ask for, `values` by field name."""
-        steps, epochs = values["validate_every_n_steps"], values["validate_every_n_epochs"]
+    def from_options(cls, options: ValidationOptions) -> ValidationPlan:
+        """What the options ask for."""
+        steps, epochs = options.validate_every_n_steps, options.validate_every_n_epochs
         return cls(
-            seed=values["validation_seed"] or 0,
+            seed=options.validation_seed or 0,
             every_n_steps=steps,
             every_n_epochs=1 if steps is None and epochs is None else epochs,
-            max_batches=values["max_validation_steps"],
-            save_best=values["save_best"] or values["early_stop_patience"] is not None,
-            patience=values["early_stop_patience"],
+            max_batches=options.max_validation_steps,
+            save_best=options.save_best or options.early_stop_patience is not None,
+            patience=options.early_stop_patience,
         )
 
     def images(self, data: FilledData) -> str:
@@ -55,20 +52,28 @@ class ValidationPlan:
         return self.patience is not None and standing.worse >= self.patience
 
 
-def check_validation(values: Mapping[str, Any], validation: FilledData | None, standing: Standing | None = None) -> None:
-    """Raise UserError for options of validation where no images are kept for it, and where the run to resume has ended early.
-
-    `standing` is that of the state to go on from.
-    """
-    if standing is not None and standing.worse and ValidationPlan.from_values(values).enough(standing):
+def check_ended_early(options: ValidationOptions, standing: Standing, resume: str | None) -> None:
+    """Raise UserError where the run to go on with, whose state `resume` has this `standing`, has ended early."""
+    if standing.worse and ValidationPlan.from_options(options).enough(standing):
         raise UserError(
-            f"--resume {values['resume']}: {standing.worse} validations in a row were no better than the one after update "
-            f"{standing.best_step}, which ended this run early; raise --early_stop_patience (now {values['early_stop_patience']}) or leave "
+            f"--resume {resume}: {standing.worse} validations in a row were no better than the one after update "
+            f"{standing.best_step}, which ended this run early; raise --early_stop_patience (now {options.early_stop_patience}) or leave "
             "it out"
         )
-    given = [field for field in _NEED_IMAGES if values[field]]
-    if given and validation is None:
+
+
+def check_has_images(options: ValidationOptions, validation: FilledData | None) -> None:
+    """Raise UserError for options of validation where no images are kept for it."""
+    need_images = {
+        "--validate_every_n_steps": options.validate_every_n_steps,
+        "--validate_every_n_epochs": options.validate_every_n_epochs,
+        "--max_validation_steps": options.max_validation_steps,
+        "--save_best": options.save_best,
+        "--early_stop_patience": options.early_stop_patience,
+    }
+    flag = next((flag for flag, value in need_images.items() if value), None)
+    if flag is not None and validation is None:
         raise UserError(
-            f"--{given[0]}: there are no images to validate with; add --validation_split 0.1, or validation_split in a subset (of a folder "
+            f"{flag}: there are no images to validate with; add --validation_split 0.1, or validation_split in a subset (of a folder "
             "with at least two images)"
         )

@@ -151,8 +151,8 @@ def test_the_old_form_finds_masks_in_folders_of_the_same_name_or_in_one(tmp_path
     for folder in ("images/2_a cat", "images/3_b dog", "masks/2_a cat"):
         pictures(tmp_path / folder, "x.png")
     pictures(tmp_path / "masks", "x.jpg")
-    given = {"resolution": "64", "conditioning_data_dir": str(tmp_path / "masks")}
-    found = with_masks(scan(from_folders(tmp_path / "images", None, given)), masked_loss=True)
+    blueprint = from_folders(tmp_path / "images", None, {"resolution": "64"}, str(tmp_path / "masks"))
+    found = with_masks(scan(blueprint), masked_loss=True)
     assert [record.mask for record in found.records] == [tmp_path / "masks" / "2_a cat" / "x.png", tmp_path / "masks" / "x.jpg"]
 
 

@@ -6,7 +6,7 @@ import pytest
 import toml
 
 from library.errors import UserError
-from library.options.declare import options_of, values_of
+from library.options.declare import options_of, options_table
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 
@@ -25,8 +25,8 @@ def write(path: Path, *argv: str) -> str:
 
 def test_the_written_file_gives_the_same_values_when_read(tmp_path: Path) -> None:
     write(tmp_path / "out", *ARGV)
-    again = values_of(parse(TrainNetwork, ["--config_file", str(tmp_path / "out")]))
-    assert again | {"config_file": None} == values_of(parse(TrainNetwork, ARGV))
+    again = options_table(parse(TrainNetwork, ["--config_file", str(tmp_path / "out")]))
+    assert again | {"config_file": None} == options_table(parse(TrainNetwork, ARGV))
 
 
 def test_only_what_differs_from_the_default_is_in_force_and_the_rest_stands_as_remarks(tmp_path: Path) -> None:

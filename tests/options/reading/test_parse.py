@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.options.declare import values_of
+from library.options.declare import options_table
 from library.options.groups.scripts import FineTune, TrainNetwork
 from library.options.reading.parse import parse
 
@@ -151,7 +151,7 @@ def test_a_fault_in_the_file_is_told_with_its_key_and_remedy(config, line: str, 
 
 def test_sizes_and_ranges_may_be_lists_in_the_file(config) -> None:
     options = parse(TrainNetwork, ["--config_file", config("resolution = [512, 768]\nface_crop_aug_range = [2.0, 4.5]\n")])
-    values = values_of(options)
+    values = options_table(options)
     assert values["resolution"] == "512,768" and values["face_crop_aug_range"] == "2.0,4.5"
 
 

@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -13,6 +12,8 @@ import torch
 from PIL import Image
 
 from library.errors import UserError
+from library.options.declare import build
+from library.options.groups.scripts import TrainNetwork
 from library.training.samples.sample_prompts import SamplePrompt, read_prompts
 from library.training.samples.samples import Samples
 
@@ -231,11 +232,8 @@ def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
 # ---- options
 
 
-def options(folder: Path, **given) -> SimpleNamespace:
-    sampling = {"sample_prompts": None, "sample_every_n_steps": None, "sample_every_n_epochs": None, "sample_sampler": "euler"}
-    sampling |= {"sample_at_first": False} | given
-    saving = SimpleNamespace(output_dir=str(folder), output_name="n")
-    return SimpleNamespace(sampling=SimpleNamespace(**sampling), saving=saving, model=SimpleNamespace(v2=False, clip_skip=None))
+def options(folder: Path, **given: object) -> TrainNetwork:
+    return build(TrainNetwork, {"output_dir": str(folder), "output_name": "n", "sample_sampler": "euler"} | given, {})
 
 
 def test_options_without_prompts_or_interval_mean_no_samples(tmp_path):
@@ -296,15 +294,8 @@ def test_a_real_model_is_drawn_with_and_left_as_it_was(tiny_v1, tmp_path):
 
 def test_prompts_that_are_changed_during_the_run_are_drawn_from_then_on(tmp_path, heard):
     path = written(tmp_path, "p.txt", "a cat --w 64 --h 64\n")
-    options = SimpleNamespace(
-        sampling=SimpleNamespace(
-            sample_prompts=str(path), sample_every_n_steps=1, sample_every_n_epochs=None, sample_at_first=False, sample_sampler="ddim"
-        ),
-        saving=SimpleNamespace(output_dir=tmp_path / "out", output_name="n"),
-        model=SimpleNamespace(v2=False, clip_skip=None),
-    )
     painter = Painter()
-    samples = Samples.from_options(options, painter)
+    samples = Samples.from_options(options(tmp_path / "out", sample_prompts=str(path), sample_every_n_steps=1), painter)
     for text, drawn in (
         ("a cat --w 64 --h 64\n", ["a cat"]),
         ("a dog --w 64 --h 64\na hen --w 64 --h 64\n", ["a dog", "a hen"]),

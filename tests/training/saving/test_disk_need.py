@@ -9,8 +9,17 @@ import pytest
 
 from benchmarks.make_model import SIZES, _parts, original_infos
 from library.model.files.facts import ModelFacts
+from library.options.declare import build
+from library.options.groups.scripts import (
+    FineTune,
+    TrainDb,
+    TrainingScript,
+    TrainNetwork,
+    TrainTextualInversion,
+    TrainTextualInversionXti,
+)
 from library.training.planning.plan import make_plan
-from library.training.saving.disk_need import USUAL, disk_need, part_sizes
+from library.training.saving.disk_need import USUAL, DiskNeed, disk_need, part_sizes
 from library.words import in_words
 
 
@@ -37,13 +46,9 @@ def test_sizes_of_the_header_are_those_of_the_model_and_of_its_lora(version: str
 
 
 FACTS = ModelFacts(Path("folder"), "diffusers", "v1", 4, "epsilon", True, (0, 0))
-NOTHING = dict.fromkeys(
-    "save_last_n_epochs save_last_n_steps save_last_n_epochs_state save_last_n_steps_state save_precision save_state cache_latents"
-    " save_state_on_train_end output_name cache_latents_to_disk optimizer_type use_8bit_adam use_lion_optimizer".split()
-)
 
 
-def need(folder: Path, plan: dict | None = None, **values: object):
+def need(script: type[TrainingScript], folder: Path, plan: dict | None = None, **values: object) -> DiskNeed:
     made = make_plan(
         10,
         accumulation=1,
@@ -52,36 +57,55 @@ def need(folder: Path, plan: dict | None = None, **values: object):
         warmup=0,
         **({"save_every_n_epochs": None, "save_n_epoch_ratio": None, "save_every_n_steps": None} | (plan or {})),
     )
-    return disk_need(
-        NOTHING | {"output_dir": str(folder / "not" / "there")} | values, FACTS, made, SimpleNamespace(records=(), placements=())
-    )
+    options = build(script, {"output_dir": str(folder / "not" / "there")} | values, {})
+    return disk_need(options, FACTS, made, SimpleNamespace(records=(), placements=()))
 
 
 ALL = USUAL["v1"].unet + USUAL["v1"].text_encoder + USUAL["v1"].vae
 
 
 def test_files_of_a_whole_model(tmp_path: Path) -> None:
-    full = {"stop_text_encoder_training": None}
-    assert need(tmp_path, **full).total == ALL * 4
-    assert need(tmp_path, {"save_every_n_epochs": 2}, save_precision="fp16", **full).total == ALL * 2 * 5  # epochs 2 4 6 8 and the end
-    kept = need(tmp_path, {"save_every_n_epochs": 1}, save_last_n_epochs=2, **full)  # two, and a third before the first goes
+    assert need(TrainDb, tmp_path).total == ALL * 4
+    assert need(TrainDb, tmp_path, {"save_every_n_epochs": 2}, save_precision="fp16").total == ALL * 2 * 5  # epochs 2 4 6 8 and the end
+    kept = need(TrainDb, tmp_path, {"save_every_n_epochs": 1}, save_last_n_epochs=2)  # two, and a third before the first goes
     assert kept.total == ALL * 4 * 3 and kept.lines[0].startswith("files: 3 × 4.0 GiB = 11.9 GiB")
-    assert need(tmp_path, {"save_every_n_steps": 10}, save_last_n_steps=20, **full).total == ALL * 4 * 4
+    assert need(TrainDb, tmp_path, {"save_every_n_steps": 10}, save_last_n_steps=20).total == ALL * 4 * 4
 
 
-@pytest.mark.parametrize(("optimizer", "moments"), [(None, 8), ("AdamW8bit", 2.05), ("Lion", 4), ("prodigy", 16), ("AdaFactor", 0.03)])
-def test_states_hold_what_is_trained_and_what_the_optimizer_keeps(tmp_path: Path, optimizer: str | None, moments: float) -> None:
+@pytest.mark.parametrize(("optimizer", "moments"), [("", 8), ("AdamW8bit", 2.05), ("Lion", 4), ("prodigy", 16), ("AdaFactor", 0.03)])
+def test_states_hold_what_is_trained_and_what_the_optimizer_keeps(tmp_path: Path, optimizer: str, moments: float) -> None:
     trained = USUAL["v1"].unet
-    found = need(tmp_path, train_text_encoder=False, save_state=True, optimizer_type=optimizer)
+    found = need(FineTune, tmp_path, save_state=True, optimizer_type=optimizer)
     assert found.total == ALL * 4 + round(trained * (4 + moments))
 
 
+@pytest.mark.parametrize(
+    ("script", "values", "text"),
+    [
+        (FineTune, {}, False),
+        (FineTune, {"train_text_encoder": True}, True),
+        (TrainDb, {}, True),
+        (TrainDb, {"stop_text_encoder_training": 3}, True),
+        (TrainDb, {"stop_text_encoder_training": -1}, False),
+    ],
+)
+def test_a_text_encoder_counts_in_states_where_the_script_trains_it(
+    script: type[TrainingScript], values: dict, text: bool, tmp_path: Path
+) -> None:
+    trained = USUAL["v1"].unet + (USUAL["v1"].text_encoder if text else 0)
+    assert need(script, tmp_path, save_state=True, **values).total == ALL * 4 + round(trained * 12)
+
+
+@pytest.mark.parametrize(("script", "layers"), [(TrainTextualInversion, 1), (TrainTextualInversionXti, 16)])
+def test_a_word_has_its_vectors_once_or_for_each_layer(script: type[TrainingScript], layers: int, tmp_path: Path) -> None:
+    assert need(script, tmp_path, token_string="shs", num_vectors_per_token=3).total == 3 * 768 * layers * 4
+
+
 def test_networks_of_other_modules_have_a_size_that_is_not_known(tmp_path: Path) -> None:
-    network = {"network_args": ("conv_dim=2",), "network_dim": None, "network_train_unet_only": True}
-    network["network_train_text_encoder_only"] = False
+    network = {"network_args": ("conv_dim=2",), "network_train_unet_only": True}
     ours = USUAL["v1"].lora_unet * 4 + USUAL["v1"].lora_wide * 2 + USUAL["v1"].lora_extended * 4
-    assert need(tmp_path, network_module="networks.lora", **network).total == ours * 4
-    other = need(tmp_path, network_module="lycoris.kohya", **network)
+    assert need(TrainNetwork, tmp_path, network_module="networks.lora", **network).total == ours * 4
+    other = need(TrainNetwork, tmp_path, network_module="lycoris.kohya", **network)
     assert other.total is None and "only lycoris.kohya knows" in other.lines[0]
 
 
@@ -94,13 +118,8 @@ def test_latents_take_their_room_where_they_are_kept(tmp_path: Path) -> None:
         1, accumulation=1, max_train_steps=1, max_train_epochs=None, warmup=0,
         save_every_n_epochs=None, save_n_epoch_ratio=None, save_every_n_steps=None,
     )  # fmt: skip
-    values = NOTHING | {
-        "output_dir": str(tmp_path),
-        "train_text_encoder": True,
-        "cache_latents": True,
-        "cache_latents_kind": "distribution",
-    }
-    assert disk_need(values, FACTS, made, filled).lines[-1] == f"latents: {in_words(3 * 8 * 64 * 96 * 4)} of main memory"  # type: ignore[arg-type]
+    options = build(FineTune, {"output_dir": str(tmp_path), "cache_latents": True}, {})
+    assert disk_need(options, FACTS, made, filled).lines[-1] == f"latents: {in_words(3 * 8 * 64 * 96 * 4)} of main memory"  # type: ignore[arg-type]
 
 
 def test_bytes_in_words() -> None:

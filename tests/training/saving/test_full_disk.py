@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
+from library.options.groups.saving import SavingOptions
 from library.training.planning.plan import make_plan
 from library.training.saving import full_disk
 from library.training.saving.checkpointer import Checkpointer, FileNames, Kept
@@ -113,11 +114,9 @@ def test_room_is_looked_at_before_bytes_are_written(disk: Disk) -> None:
 
 
 def test_other_processes_are_not_kept_waiting_until_they_are_taken_for_dead() -> None:
-    class Saving:
-        spare_dir, full_disk_wait, on_full_disk = None, 30.0, "continue"
-
-    assert Refuge.from_options(Saving) == Refuge(None, 1800.0, True)
-    assert Refuge.from_options(Saving, processes=2).wait == MOST_WITH_OTHERS < 600
+    saving = SavingOptions(on_full_disk="continue")
+    assert Refuge.from_options(saving) == Refuge(None, 1800.0, True)
+    assert Refuge.from_options(saving, processes=2).wait == MOST_WITH_OTHERS < 600
 
 
 def test_one_kind_that_cannot_be_written_keeps_no_other_from_it(disk: Disk) -> None:

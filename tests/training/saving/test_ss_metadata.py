@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 
 from library.model.files.weights_file import HASH_KEY, SPEC_KEY, TensorInfo, write_safetensors
+from library.options.groups.saving import NetworkSavingOptions, SavingOptions
 from library.training.saving import manifest, ss_metadata
 from library.training.saving.model_spec import model_spec
 from library.training.saving.privacy import private
@@ -83,10 +84,26 @@ ARCHITECTURES = [
 ]
 
 
-def spec(method: str = "network", version: str = "v1", prediction: str = "epsilon", **options: object) -> dict[str, str]:
-    given = {"output_name": "cat", "metadata_privacy": "full", "clip_skip": None} | options
-    sizes = [(512, 512), (768, 640)]
-    return model_spec(given, method=method, version=version, prediction=prediction, resolutions=sizes, trigger=options.get("word"), now=0.0)
+def spec(
+    method: str = "network",
+    version: str = "v1",
+    prediction: str = "epsilon",
+    word: str | None = None,
+    clip_skip: int | None = None,
+    timesteps: range = range(1000),
+    **options: str,
+) -> dict[str, str]:
+    return model_spec(
+        NetworkSavingOptions(**{"output_name": "cat"} | options),
+        clip_skip=clip_skip,
+        timesteps=timesteps,
+        method=method,
+        version=version,
+        prediction=prediction,
+        resolutions=[(512, 512), (768, 640)],
+        trigger=word,
+        now=0.0,
+    )
 
 
 @pytest.mark.parametrize(("method", "version", "prediction", "architecture"), ARCHITECTURES)
@@ -100,11 +117,12 @@ def test_architectures_have_the_standards_names(method: str, version: str, predi
 
 def test_the_users_own_words_are_told() -> None:
     words = {f"metadata_{word}": f"my {word}" for word in ("title", "author", "description", "license", "tags")}
-    told = spec(**words, clip_skip=2)
+    told = spec(**words, clip_skip=2, timesteps=range(100, 900))
     assert {key: told[f"modelspec.{key}"] for key in ("title", "author", "description", "license", "tags")} == {
         key: f"my {key}" for key in ("title", "author", "description", "license", "tags")
     }
     assert (told["modelspec.encoder_layer"], told["modelspec.resolution"]) == ("2", "768x640")
+    assert told["modelspec.timestep_range"] == "100,900"
     assert told["modelspec.date"] == "1970-01-01T00:00:00Z" and told["modelspec.sai_model_spec"] == "1.0.0"
 
 
@@ -116,7 +134,7 @@ def test_technical_makes_a_title_up_and_tells_no_trigger() -> None:
 
 
 def test_no_metadata_leaves_of_the_standard_what_loads_the_file() -> None:
-    told = ss_metadata.minimal_spec(spec(metadata_author="me"), {"metadata_author": "me"})
+    told = ss_metadata.minimal_spec(spec(metadata_author="me"), SavingOptions(metadata_author="me"))
     assert set(told) == {f"modelspec.{key}" for key in ("sai_model_spec", "architecture", "implementation", "prediction_type", "author")}
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from library.data.batching.buckets import fill
 from library.data.scan.records import scan
+from library.options.groups.validation import ValidationOptions
 from library.training.states.state import Standing
 from library.training.step.task import DiffusionTask
 from library.training.validation.measure import Validation
@@ -109,10 +110,7 @@ def test_only_a_lower_loss_is_better_and_no_number_is_worse_than_any() -> None:
 
 
 def plan(**given: object) -> ValidationPlan:
-    values = dict.fromkeys(
-        ("validate_every_n_steps", "validate_every_n_epochs", "validation_seed", "max_validation_steps", "early_stop_patience")
-    )
-    return ValidationPlan.from_values({**values, "save_best": False, **given})
+    return ValidationPlan.from_options(ValidationOptions(**given))
 
 
 def test_intervals_act_side_by_side_and_without_any_every_epoch_is_measured() -> None:
