@@ -17,6 +17,7 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.files import atomic_write
+from library.model.family import FAMILIES
 from library.model.files import convert, keys
 from library.model.files.dtypes import torch_dtype
 from library.model.files.weights_file import TensorInfo, write_safetensors
@@ -58,19 +59,21 @@ def write(path: Path, version: str = "v1", size: Size | str = "full", seed: int 
 def original_infos(version: str, size: Size, dtype: str = "F16") -> dict[str, TensorInfo]:
     """Names, dtypes and shapes that a file of this version and size has: the three parts, position ids, schedules, EMA counters."""
     infos: dict[str, TensorInfo] = {}
+    family = FAMILIES[version]
+    encoder = family.text_encoders[0]
     for part, module in _parts(version, size).items():
         state = module.state_dict()
-        for name, place in convert.original_places(part, state, version).items():
+        for name, place in convert.original_places(part, state, family).items():
             infos[name] = TensorInfo(dtype, tuple(convert.to_original(place, state).shape))
     if version == "v1":
-        infos[f"{keys.CLIP_V1}{keys.CLIP_V1_LEVEL}embeddings.position_ids"] = TensorInfo("I64", (1, 77))
+        infos[f"{encoder.prefix}{keys.TEXT_LEVEL}embeddings.position_ids"] = TensorInfo("I64", (1, 77))
     else:
-        layer = f"{keys.CLIP_V2}transformer.resblocks.{{}}."
+        layer = f"{encoder.prefix}transformer.resblocks.{{}}."
         first = layer.format(0)
         last = {layer.format(size.text_layers) + name[len(first) :]: info for name, info in infos.items() if name.startswith(first)}
         infos |= last
-        infos[keys.CLIP_V2 + "text_projection"] = TensorInfo(dtype, (size.text_width, size.text_width))
-        infos[keys.CLIP_V2 + "logit_scale"] = TensorInfo(dtype, ())
+        infos[encoder.prefix + "text_projection"] = TensorInfo(dtype, (size.text_width, size.text_width))
+        infos[encoder.prefix + "logit_scale"] = TensorInfo(dtype, ())
     infos |= {name: TensorInfo("F32", tuple(value.shape)) for name, value in _schedule().items()}
     return infos | {"model_ema.decay": TensorInfo("F32", ()), "model_ema.num_updates": TensorInfo("I32", ())}
 

@@ -26,9 +26,10 @@ def floor(model_file: Path) -> None:
     """Load a model, encode an image, and take three times the gradient of one vector through text encoder and U-Net (batch 1, fp32)."""
     import torch
 
+    from library.model.family import V2
     from library.model.load import inspect, load
 
-    model = load(model_file, v2=inspect(model_file).version == "v2")
+    model = load(model_file, v2=inspect(model_file).family is V2)
     for part in (model.unet, model.text_encoder, model.vae):
         part.requires_grad_(False)
     table = model.text_encoder.embeddings.token_embedding

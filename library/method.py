@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
+
+    from library.model.bundle import StableDiffusion
 
 CaptionRewriter = Callable[[str, random.Random], str]
 
@@ -29,8 +32,8 @@ class Method(Protocol):
     rewrite_caption: CaptionRewriter
     full_precision: bool  # the model's own weights are trained, or go into the product: they are kept in float32
 
-    def attach(self, model: Any) -> None:
-        """Freeze, unfreeze and insert what this method needs into the `StableDiffusion`; called once, before any step."""
+    def attach(self, model: StableDiffusion) -> None:
+        """Freeze, unfreeze and insert what this method needs into the model; called once, before any step."""
 
     def modules(self) -> list[nn.Module]:
         """The modules that hold what is trained: what the task registers and a saved state holds."""
@@ -56,5 +59,5 @@ class Method(Protocol):
     def extension(self, save_model_as: str | None) -> str:
         """The ending of its product with the dot, "" for a folder; `save_model_as` is the option of that name."""
 
-    def save(self, path: Path, dtype: Any, metadata: Mapping[str, str] | None) -> None:
+    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the product, whole or not at all; `dtype` None keeps float32."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from library.errors import UserError
-from library.lora.layers import Dropouts, LoRALayer
+from library.lora.layers import STABLE_DIFFUSION, Dropouts, LoRALayer, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
 
 
@@ -51,31 +51,33 @@ def create_network(
     network_dim: int | None,
     network_alpha: float | None,
     vae: object,
-    text_encoder: nn.Module | None,
+    text_encoder: TextEncoders,
     unet: nn.Module | None,
     neuron_dropout: float | None = None,
+    prefixes: Prefixes = STABLE_DIFFUSION,
     unit: object = 1,
     **kwargs: object,
 ) -> LoRANetwork:
     """As `networks.lora.create_network`; `unit` is how many components are trained together, and the step between ranks."""
     layer = functools.partial(DyLoRALayer, unit=_unit(unit))
-    return new_network(layer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
+    return new_network(layer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
 
 def create_network_from_weights(
     multiplier: float,
     file: str | Path | None,
     vae: object,
-    text_encoder: nn.Module | None,
+    text_encoder: TextEncoders,
     unet: nn.Module | None,
     weights_sd: Mapping[str, Tensor] | None = None,
     for_inference: bool = False,
+    prefixes: Prefixes = STABLE_DIFFUSION,
     unit: object = 1,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`."""
     layer = functools.partial(DyLoRALayer, unit=_unit(unit))
-    return network_from_weights(layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
+    return network_from_weights(layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
 
 
 def _unit(text: object) -> int:

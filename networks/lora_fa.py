@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from library.lora.layers import LoRALayer
+from library.lora.layers import STABLE_DIFFUSION, LoRALayer, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
 
 
@@ -28,24 +28,26 @@ def create_network(
     network_dim: int | None,
     network_alpha: float | None,
     vae: object,
-    text_encoder: nn.Module | None,
+    text_encoder: TextEncoders,
     unet: nn.Module | None,
     neuron_dropout: float | None = None,
+    prefixes: Prefixes = STABLE_DIFFUSION,
     **kwargs: object,
 ) -> LoRANetwork:
     """As `networks.lora.create_network`, with the same arguments."""
-    return new_network(FrozenDownLayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs)
+    return new_network(FrozenDownLayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
 
 def create_network_from_weights(
     multiplier: float,
     file: str | Path | None,
     vae: object,
-    text_encoder: nn.Module | None,
+    text_encoder: TextEncoders,
     unet: nn.Module | None,
     weights_sd: Mapping[str, Tensor] | None = None,
     for_inference: bool = False,
+    prefixes: Prefixes = STABLE_DIFFUSION,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`; the file may be any LoRA, whose downs are then kept."""
-    return network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs)
+    return network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)

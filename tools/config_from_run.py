@@ -21,6 +21,7 @@ if __package__ in (None, ""):
 
 from library.console import log, run_script
 from library.errors import UserError
+from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
@@ -168,8 +169,9 @@ def _model(metadata: Mapping[str, str]) -> dict[str, object]:
     """What follows from several keys together."""
     values: dict[str, object] = {}
     version = metadata.get("ss_base_model_version", "")
-    if version.startswith("sd_v2"):
-        values |= {"v2": True, "v_parameterization": version == "sd_v2_v"}
+    family = family_of_base_version(version)
+    if family is not None and family.flag:
+        values |= {family.flag.removeprefix("--"): True, "v_parameterization": version == family.base_version("v_prediction")}
     args = re.fullmatch(r"[^()]*\((.*)\)", metadata.get("ss_optimizer", ""))
     if args and args[1]:  # a comma also stands inside values such as betas=(0.9,0.99): a new argument begins with key=
         values |= {"optimizer_args": tuple(part.strip() for part in re.split(r",\s*(?=[A-Za-z_]\w*=)", args[1]))}

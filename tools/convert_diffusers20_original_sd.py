@@ -61,13 +61,14 @@ def _dtype(options: Convert):
 
 def _between_files(options: Convert, source: Path) -> None:
     """Between .ckpt and .safetensors names stay as they are, so that any file of weights can be converted."""
-    from library.model.file_tools.change_layout import check_version, version_of
+    from library.model.family import family_of_names
+    from library.model.file_tools.change_layout import check_family
     from library.model.file_tools.metadata_edit import parse_metadata
     from library.model.file_tools.recast import recast
     from library.model.files.weights_file import open_weights
 
     file = open_weights(source, "model_to_load")
-    check_version(options.models.v1, options.models.v2, version_of(file.infos))
+    check_family(options.models.v1, options.models.v2, family_of_names(file.infos))
     metadata = parse_metadata(options.file.metadata)
     recast(file, options.models.model_to_save, _dtype(options), metadata, (options.file.epoch, options.file.global_step))
 

@@ -91,6 +91,7 @@ def write_untrained(path: Path, vae: torch.nn.Module, seed: int) -> None:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     from library.model.bundle import StableDiffusion
+    from library.model.family import V1
     from library.model.save import save_checkpoint
     from library.model.text.tokenizer import ClipTokenizer
 
@@ -109,7 +110,7 @@ def write_untrained(path: Path, vae: torch.nn.Module, seed: int) -> None:
             eos_token_id=49407,
         )
     )
-    save_checkpoint(StableDiffusion("v1", "epsilon", ClipTokenizer("v1"), text, vae, unet), path, torch.float32)
+    save_checkpoint(StableDiffusion(V1, "epsilon", ClipTokenizer(V1), text, vae, unet), path, torch.float32)
 
 
 def write_result(model: Path, vae: torch.nn.Module, out: Path) -> None:

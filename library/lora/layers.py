@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-UNET_PREFIX = "lora_unet_"
-TEXT_ENCODER_PREFIX = "lora_te_text_model_"
+TextEncoders = nn.Module | Sequence[nn.Module] | None  # of models with several, all of them in a sequence
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """How keys in LoRA files begin: of modules of the U-Net, and of each text encoder's."""
+
+    unet: str
+    text_encoders: tuple[str, ...]
+
+    def text_labels(self) -> list[tuple[str, str]]:
+        """What logs call each text encoder, with its prefix: "textencoder", or of several "textencoder1", "textencoder2"."""
+        several = len(self.text_encoders) > 1
+        return [(f"textencoder{place if several else ''}", prefix) for place, prefix in enumerate(self.text_encoders, start=1)]
+
+
+STABLE_DIFFUSION = Prefixes("lora_unet_", ("lora_te_text_model_",))  # v1 and v2
 
 # Class names, as the ecosystem's files were made by them; frozen, for one network must never change the next one's.
 _TRANSFORMERS = frozenset({"Transformer2DModel"})
@@ -38,29 +53,32 @@ class Target:
         return isinstance(self.module, nn.Conv2d) and self.module.kernel_size != (1, 1)
 
 
-def unet_targets(unet: nn.Module) -> dict[str, Target]:
+def unet_targets(unet: nn.Module, prefix: str = STABLE_DIFFUSION.unet) -> dict[str, Target]:
     """Every Linear and convolution inside `Transformer2DModel`, and, marked as extended, inside `ResnetBlock2D`, `Downsample2D` and
     `Upsample2D`. By LoRA key, in the model's order; behind them, marked so, those outside of all these."""
-    plain = {target.key: target for target in _inside(unet, _TRANSFORMERS, UNET_PREFIX)}
-    both = _inside(unet, _TRANSFORMERS | _CONVOLUTIONS, UNET_PREFIX)
+    plain = {target.key: target for target in _inside(unet, _TRANSFORMERS, prefix)}
+    both = _inside(unet, _TRANSFORMERS | _CONVOLUTIONS, prefix)
     targets = {target.key: plain.get(target.key, replace(target, extended=True)) for target in both}
     for path, module in unet.named_modules():
-        key = UNET_PREFIX + path.replace(".", "_")
+        key = prefix + path.replace(".", "_")
         if isinstance(module, nn.Linear | nn.Conv2d) and key not in targets:
             targets[key] = Target(key, path, module, outside=True)
     return targets
 
 
-def text_encoder_targets(text_encoder: nn.Module) -> dict[str, Target]:
+def text_encoder_targets(text_encoder: nn.Module, prefix: str = STABLE_DIFFUSION.text_encoders[0]) -> dict[str, Target]:
     """The Linears of CLIP's attention and MLP, by LoRA key. The keys hold `text_model_` whether this transformers' model does or not."""
-    found = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, TEXT_ENCODER_PREFIX)
+    found = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, prefix)
     return {target.key: target for target in found}
 
 
-def model_targets(text_encoder: nn.Module | None, unet: nn.Module | None) -> dict[str, Target]:
-    """The targets of the parts given, the text encoder's first."""
-    targets = {} if text_encoder is None else text_encoder_targets(text_encoder)
-    return targets if unet is None else {**targets, **unet_targets(unet)}
+def model_targets(text_encoder: TextEncoders, unet: nn.Module | None, prefixes: Prefixes = STABLE_DIFFUSION) -> dict[str, Target]:
+    """The targets of the parts given, the text encoders' first."""
+    text_encoders = [] if text_encoder is None else [text_encoder] if isinstance(text_encoder, nn.Module) else text_encoder
+    targets: dict[str, Target] = {}
+    for encoder, prefix in zip(text_encoders, prefixes.text_encoders, strict=bool(text_encoders)):
+        targets |= text_encoder_targets(encoder, prefix)
+    return targets if unet is None else targets | unet_targets(unet, prefixes.unet)
 
 
 def _inside(model: nn.Module, classes: frozenset[str], prefix: str) -> Iterator[Target]:

@@ -13,16 +13,17 @@ from library.errors import UserError
 from library.lora.blocks import block_index, block_label
 from library.lora.files import group_by_module, read_weights, refuse_convolutions, refuse_misfits, refuse_unknown, write_weights
 from library.lora.layers import (
-    TEXT_ENCODER_PREFIX,
-    UNET_PREFIX,
+    STABLE_DIFFUSION,
     Dropouts,
     LoRALayer,
+    Prefixes,
     Target,
+    TextEncoders,
     delta_norm,
     delta_weight,
     model_targets,
 )
-from library.lora.settings import Rank, read_file_settings, read_settings
+from library.lora.settings import Rank, rate_factor, read_file_settings, read_settings
 
 MakeLayer = Callable[[nn.Module, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
 
@@ -32,33 +33,35 @@ def new_network(
     multiplier: float,
     network_dim: int | None,
     network_alpha: float | None,
-    text_encoder: nn.Module | None,
+    text_encoder: TextEncoders,
     unet: nn.Module | None,
     neuron_dropout: float | None,
     args: Mapping[str, object],
+    prefixes: Prefixes = STABLE_DIFFUSION,
 ) -> LoRANetwork:
     """As `create_network`, with layers of another kind, for the network modules that train them otherwise."""
     settings = read_settings(network_dim, network_alpha, neuron_dropout, args)
-    targets = model_targets(text_encoder, unet)
+    targets = model_targets(text_encoder, unet, prefixes)
     ranks: dict[str, Rank] = {}
     for key, target in targets.items():
-        rank = settings.unet_rank(target) if key.startswith(UNET_PREFIX) else settings.text_encoder
+        rank = settings.unet_rank(target) if key.startswith(prefixes.unet) else settings.text_encoder
         if rank is not None:
             ranks[key] = rank
     if not ranks:
         raise UserError("--network_args: every block has rank 0 or learning rate weight 0, so there is nothing to train; raise some")
-    return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights, make_layer)
+    return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights, make_layer, prefixes)
 
 
 def network_from_weights(
     make_layer: MakeLayer,
     multiplier: float,
     file: str | Path | None,
-    text_encoder: nn.Module | None,
+    text_encoder: TextEncoders,
     unet: nn.Module | None,
     weights_sd: Mapping[str, Tensor] | None,
     for_inference: bool,
     args: Mapping[str, object],
+    prefixes: Prefixes = STABLE_DIFFUSION,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `create_network_from_weights`, with layers of another kind."""
     args = dict(args)
@@ -67,14 +70,14 @@ def network_from_weights(
     modules = group_by_module(weights, source)
     neuron_dropout = args.pop("neuron_dropout", None)
     lr_weights, dropouts = (None, Dropouts()) if for_inference else read_file_settings(neuron_dropout, args)
-    targets = model_targets(text_encoder, unet)
+    targets = model_targets(text_encoder, unet, prefixes)
     refuse_unknown([key for key in modules if key not in targets], weights, source)
     ranks = {
         key: Rank(modules[key].rank, modules[key].alpha)
         for key, target in targets.items()
-        if key in modules and not (lr_weights and _weight_of(target, lr_weights) == 0)
+        if key in modules and not (lr_weights and key.startswith(prefixes.unet) and rate_factor(target, lr_weights) == 0)
     }
-    network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights, make_layer)
+    network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights, make_layer, prefixes)
     network.load_tensors(weights, source)
     return network.eval() if for_inference else network, weights
 
@@ -90,11 +93,13 @@ class LoRANetwork(nn.Module):
         dropouts: Dropouts | None = None,
         lr_weights: tuple[float, ...] | None = None,
         make_layer: MakeLayer = LoRALayer,
+        prefixes: Prefixes = STABLE_DIFFUSION,
     ) -> None:
         """`targets`: all modules of the model that LoRA can patch; `ranks`: those that it does patch; `lr_weights`: 25 factors."""
         super().__init__()
         for key, rank in ranks.items():
             self.add_module(key, make_layer(targets[key].module, rank.dim, rank.alpha, multiplier, dropouts))
+        self._prefixes = prefixes
         self._paths = {key: target.path for key, target in targets.items()}
         self._extended = frozenset(key for key, target in targets.items() if target.extended)
         self._outside = frozenset(key for key, target in targets.items() if target.outside)
@@ -104,7 +109,7 @@ class LoRANetwork(nn.Module):
         self.alpha = _one({rank.alpha for rank in ranks.values()})
         self._lr_weights = lr_weights
         self._frozen: frozenset[str] = frozenset()
-        of_unet = sum(key.startswith(UNET_PREFIX) for key in ranks)
+        of_unet = sum(key.startswith(prefixes.unet) for key in ranks)
         log.info("LoRA: %d modules in the U-Net, %d in the text encoder", of_unet, len(ranks) - of_unet)
 
     def layers(self, prefix: str = "") -> dict[str, LoRALayer]:
@@ -114,14 +119,14 @@ class LoRANetwork(nn.Module):
     # Attaching
 
     def apply_to(
-        self, text_encoder: nn.Module | None, unet: nn.Module | None, apply_text_encoder: bool = True, apply_unet: bool = True
+        self, text_encoder: TextEncoders, unet: nn.Module | None, apply_text_encoder: bool = True, apply_unet: bool = True
     ) -> None:
         """Patch the models. Layers of a part that is not applied leave the network. May be repeated, also with other models."""
-        for applied, prefix in ((apply_text_encoder, TEXT_ENCODER_PREFIX), (apply_unet, UNET_PREFIX)):
-            for key in () if applied else self.layers(prefix):
-                self.get_submodule(key).detach()
-                delattr(self, key)
-        targets = model_targets(text_encoder if apply_text_encoder else None, unet if apply_unet else None)
+        left_out = (*(() if apply_text_encoder else self._prefixes.text_encoders), *(() if apply_unet else (self._prefixes.unet,)))
+        for key in [key for prefix in left_out for key in self.layers(prefix)]:
+            self.get_submodule(key).detach()
+            delattr(self, key)
+        targets = model_targets(text_encoder if apply_text_encoder else None, unet if apply_unet else None, self._prefixes)
         for key, layer in self.layers().items():
             layer.attach(targets[key].module)
 
@@ -143,7 +148,7 @@ class LoRANetwork(nn.Module):
     @torch.no_grad()
     def merge_to(
         self,
-        text_encoder: nn.Module | None,
+        text_encoder: TextEncoders,
         unet: nn.Module | None,
         weights_sd: Mapping[str, Tensor] | None = None,
         dtype: torch.dtype | None = None,
@@ -154,7 +159,7 @@ class LoRANetwork(nn.Module):
         With `weights_sd` from these, otherwise from the network's own. None: on the weight's device, in its dtype.
         """
         modules = group_by_module(self.state_dict() if weights_sd is None else weights_sd, "LoRA weights")
-        targets = model_targets(text_encoder, unet)
+        targets = model_targets(text_encoder, unet, self._prefixes)
         refuse_unknown([key for key in modules if key not in targets], modules, "LoRA weights")
         for key, module in modules.items():
             weight = targets[key].module.weight
@@ -173,9 +178,10 @@ class LoRANetwork(nn.Module):
         A part without a rate of its own has `default_lr`; one whose rate is 0 has no group and is frozen. With block learning
         rates the U-Net has one group a block: `unet_IN04`, `unet_MID`, `unet_OUT11`.
         """
+        text_lr = default_lr if text_encoder_lr is None else text_encoder_lr
         groups = [
-            *self._groups("textencoder", TEXT_ENCODER_PREFIX, default_lr if text_encoder_lr is None else text_encoder_lr),
-            *self._groups("unet", UNET_PREFIX, default_lr if unet_lr is None else unet_lr),
+            *(group for label, prefix in self._prefixes.text_labels() for group in self._groups(label, prefix, text_lr)),
+            *self._groups("unet", self._prefixes.unet, default_lr if unet_lr is None else unet_lr),
         ]
         trained = {id(parameter) for group in groups for parameter in group["params"]}
         self._frozen = frozenset(name for name, parameter in self.named_parameters() if id(parameter) not in trained)
@@ -188,7 +194,7 @@ class LoRANetwork(nn.Module):
         layers = self.layers(prefix)
         if lr == 0 or not layers:
             return
-        if self._lr_weights is None or prefix != UNET_PREFIX:
+        if self._lr_weights is None or prefix != self._prefixes.unet:
             yield _group(label, layers, lr)
             return
         if lr is None:
@@ -207,14 +213,14 @@ class LoRANetwork(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name not in self._frozen)
 
-    def prepare_grad_etc(self, text_encoder: nn.Module | None, unet: nn.Module | None) -> None:
+    def prepare_grad_etc(self, text_encoder: TextEncoders, unet: nn.Module | None) -> None:
         """Let gradients flow to all layers but those whose learning rate is 0."""
         self._freeze()
 
     def enable_gradient_checkpointing(self) -> None:
         """Nothing to do: the layers run inside the base model's checkpointed blocks."""
 
-    def on_epoch_start(self, text_encoder: nn.Module | None, unet: nn.Module | None) -> None:
+    def on_epoch_start(self, text_encoder: TextEncoders, unet: nn.Module | None) -> None:
         """Let the dropouts act."""
         self.train()
 
@@ -275,12 +281,6 @@ class LoRANetwork(nn.Module):
         """Write the network as `.safetensors`, `.pt` or `.ckpt`, in `dtype` (None: as trained)."""
         weights = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in self.state_dict().items()}
         write_weights(file, weights, metadata)
-
-
-def _weight_of(target: Target, lr_weights: tuple[float, ...]) -> float:
-    """The factor of the learning rate of the target's block; 1 where it is in none of the U-Net's."""
-    in_block = target.key.startswith(UNET_PREFIX) and not target.outside
-    return lr_weights[block_index(target.path)] if in_block else 1.0
 
 
 def _one(values: set) -> object:

@@ -90,6 +90,11 @@ def read_file_settings(neuron_dropout: float | None, args: Mapping[str, object])
     return weights, dropouts
 
 
+def rate_factor(target: Target, lr_weights: tuple[float, ...]) -> float:
+    """The factor of the learning rate at a target in the U-Net: that of its block, 1 outside of all blocks."""
+    return 1.0 if target.outside else lr_weights[block_index(target.path)]
+
+
 class _Reader:
     """The entries of `--network_args`, with the faults met on the way."""
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from library.method import CaptionRewriter, keep_caption
+from library.model.bundle import StableDiffusion
 from library.model.save_forms import EXTENSIONS, product_form, save_product
 from library.options.groups.scripts import FineTune, FullModelScript, TrainDb
 
@@ -59,30 +60,41 @@ class FullModelMethod:
     def __init__(self, settings: FullModelSettings) -> None:
         self.settings = settings
         self.rewrite_caption: CaptionRewriter = keep_caption
-        self._model: Any = None
+        self._model: StableDiffusion | None = None
         self._form = ""
 
-    def attach(self, model: Any) -> None:
+    def attach(self, model: StableDiffusion) -> None:
         """Freeze the VAE and whatever is not trained."""
         self._model = model
         self._form = product_form(self.settings.save_model_as, self.settings.use_safetensors, model.source.layout)
         model.vae.requires_grad_(False)
         model.unet.requires_grad_(self._trains_unet)
-        model.text_encoder.requires_grad_(self.trains_text_encoder(0))
+        for text_encoder in model.text_encoders:
+            text_encoder.requires_grad_(self.trains_text_encoder(0))
 
     def modules(self) -> list[nn.Module]:
         """U-Net and text encoder, where they are trained."""
-        unet = [self._model.unet] if self._trains_unet else []
-        return unet + ([self._model.text_encoder] if self.trains_text_encoder(0) else [])
+        model = self._attached
+        return [*([model.unet] if self._trains_unet else []), *(model.text_encoders if self.trains_text_encoder(0) else [])]
 
     def param_groups(self) -> list[dict[str, Any]]:
         """One group a part."""
-        groups = []
+        groups, model = [], self._attached
         if self._trains_unet:
-            groups.append({"params": list(self._model.unet.parameters()), "lr": self.settings.learning_rate, "name": "unet"})
+            groups.append({"params": list(model.unet.parameters()), "lr": self.settings.learning_rate, "name": "unet"})
         if self.trains_text_encoder(0):
-            groups.append({"params": list(self._model.text_encoder.parameters()), "lr": self._text_encoder_lr, "name": "textencoder"})
+            of_text = [parameter for text_encoder in model.text_encoders for parameter in text_encoder.parameters()]
+            groups.append({"params": of_text, "lr": self._text_encoder_lr, "name": "textencoder"})
         return groups
+
+    @property
+    def _attached(self) -> StableDiffusion:
+        assert self._model is not None, "attach comes first"
+        return self._model
+
+    def _freeze_text_encoders(self) -> None:
+        for text_encoder in self._attached.text_encoders:
+            text_encoder.requires_grad_(False)
 
     @property
     def _trains_unet(self) -> bool:
@@ -101,7 +113,7 @@ class FullModelMethod:
     def go_on(self, step: int) -> None:
         """Freeze the text encoder where its last update is done."""
         if not self.trains_text_encoder(step):
-            self._model.text_encoder.requires_grad_(False)
+            self._freeze_text_encoders()
 
     def begin_epoch(self, epoch: int) -> None:
         """Nothing changes with the epoch."""
@@ -109,7 +121,7 @@ class FullModelMethod:
     def after_step(self, step: int) -> Mapping[str, float]:
         """Freeze the text encoder for good when its last update is done, so that it costs no gradients from then on."""
         if self.settings.text_encoder_updates and not self.trains_text_encoder(step + 1):
-            self._model.text_encoder.requires_grad_(False)
+            self._freeze_text_encoders()
         return {}
 
     def describe(self) -> Mapping[str, Any]:
@@ -125,4 +137,4 @@ class FullModelMethod:
         said = metadata or {}
         trained = (int(said.get("ss_epoch", 0)), int(said.get("ss_steps", 0)))
         spec = {key: value for key, value in said.items() if key.startswith("modelspec.")}  # how it was trained is for networks to tell
-        save_product(self._model, path, self._form, dtype or torch.float32, trained, spec or None)
+        save_product(self._attached, path, self._form, dtype or torch.float32, trained, spec or None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,10 @@ from torch import nn
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.lora.layers import Prefixes, TextEncoders
 from library.method import CaptionRewriter, keep_caption
+from library.model.bundle import StableDiffusion
+from library.model.family import ModelFamily
 from library.options.groups.scripts import TrainNetwork
 from library.packages import install_command
 
@@ -77,15 +80,15 @@ class NetworkMethod:
         self.network: Any = None
         self._groups: list[dict[str, Any]] = []
 
-    def attach(self, model: Any) -> None:
+    def attach(self, model: StableDiffusion) -> None:
         """Freeze the model, merge `--base_weights` into it and put the network onto U-Net and text encoder."""
         settings = self.settings
-        for part in (model.unet, model.text_encoder, model.vae):
+        for part in (model.unet, *model.text_encoders, model.vae):
             part.requires_grad_(False)
         module = _import(settings.module)
         for file, multiplier in settings.base_weights:
             _merge_base(module, file, multiplier, model)
-        text_encoder = _named_as_modules_expect(model.text_encoder)
+        text_encoder = _as_modules_expect(model)
         self.network = _Adapted(self._create(module, model, text_encoder))
         self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         if settings.weights is not None:
@@ -105,13 +108,14 @@ class NetworkMethod:
         for parameter in self.network.module.parameters():  # a part with learning rate 0 must not cost gradients
             parameter.requires_grad_(id(parameter) in trained)
 
-    def _create(self, module: Any, model: Any, text_encoder: nn.Module) -> nn.Module:
+    def _create(self, module: Any, model: StableDiffusion, text_encoder: TextEncoders) -> nn.Module:
         settings = self.settings
         if settings.dim_from_weights:
             dropout = {} if settings.dropout is None else {"neuron_dropout": settings.dropout}
             make = _part(module, "create_network_from_weights", "--dim_from_weights", settings.module)
+            names = _prefixes(make, model.family, settings.args)
             restored: nn.Module
-            restored, _ = make(1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **settings.args)
+            restored, _ = make(1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
             return restored
         create = _part(module, "create_network", "--network_module", settings.module)
         extra: dict[str, object] = dict(settings.args)
@@ -120,7 +124,8 @@ class NetworkMethod:
         elif settings.dropout is not None:
             extra["neuron_dropout"] = settings.dropout
         try:
-            network: nn.Module = create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **extra)
+            names = _prefixes(create, model.family, settings.args)
+            network: nn.Module = create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **names, **extra)
             return network
         except (AssertionError, KeyError, TypeError, ValueError) as fault:
             if settings.module.startswith("networks."):
@@ -212,7 +217,22 @@ def _first_line(fault: Exception) -> str:
     return f"{type(fault).__name__}: {' '.join(lines[:2])}" if lines else type(fault).__name__
 
 
-def _named_as_modules_expect(text_encoder: nn.Module) -> nn.Module:
+def _as_modules_expect(model: StableDiffusion) -> TextEncoders:
+    """The text encoder, or a list where the model has several, as network modules take them."""
+    text_encoders = [_with_level(text_encoder) for text_encoder in model.text_encoders]
+    return text_encoders[0] if len(text_encoders) == 1 else text_encoders
+
+
+def _prefixes(make: Callable[..., Any], family: ModelFamily, args: Mapping[str, str]) -> dict[str, Prefixes]:
+    """How the family's networks name their tensors, for modules that ask; others have names of their own."""
+    if "prefixes" not in inspect.signature(make).parameters:
+        return {}
+    if "prefixes" in args:
+        raise UserError("--network_args prefixes: follows from the model; leave it out")
+    return {"prefixes": Prefixes(family.unet.lora_prefix, tuple(encoder.lora_prefix for encoder in family.text_encoders))}
+
+
+def _with_level(text_encoder: nn.Module) -> nn.Module:
     """The text encoder with the `text_model` level that transformers dropped: network modules build their tensors' names from it."""
     if hasattr(text_encoder, "text_model"):
         return text_encoder
@@ -227,7 +247,7 @@ class _Adapted:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
 
-    def apply(self, text_encoder: nn.Module, unet: nn.Module, apply_text_encoder: bool, apply_unet: bool) -> None:
+    def apply(self, text_encoder: TextEncoders, unet: nn.Module, apply_text_encoder: bool, apply_unet: bool) -> None:
         apply_to: Any = self.module.apply_to
         apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
 
@@ -274,10 +294,11 @@ def _part(owner: Any, name: str, option: str, module: str) -> Any:
     return part
 
 
-def _merge_base(module: Any, file: Path, multiplier: float, model: Any) -> None:
-    text_encoder = _named_as_modules_expect(model.text_encoder)
+def _merge_base(module: Any, file: Path, multiplier: float, model: StableDiffusion) -> None:
+    text_encoder = _as_modules_expect(model)
     make = _part(module, "create_network_from_weights", "--base_weights", module.__name__)
-    network, weights = make(multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True)
+    names = _prefixes(make, model.family, {})
+    network, weights = make(multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names)
     if not list(network.parameters()):  # networks.lora says so itself; others take any file
         raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
     dtype = model.unet.dtype

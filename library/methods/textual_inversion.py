@@ -14,6 +14,7 @@ from library.console import log
 from library.errors import UserError
 from library.method import CaptionRewriter, keep_caption
 from library.methods import templates
+from library.model.bundle import StableDiffusion
 from library.model.files.embedding_files import read_vectors, write_vectors
 from library.model.new_words import NewWord, add_word, cross_attentions, embedding_table
 from library.options.groups.scripts import TrainTextualInversion
@@ -61,16 +62,16 @@ class TextualInversionMethod:
         self.layers: tuple[str, ...] = ()
         self.word: NewWord | None = None
 
-    def attach(self, model: Any) -> None:
+    def attach(self, model: StableDiffusion) -> None:
         """Freeze the model and put the word beside its vocabulary."""
-        for part in (model.unet, model.text_encoder, model.vae):
+        for part in (model.unet, *model.text_encoders, model.vae):
             part.requires_grad_(False)
         if self.settings.by_layer:
             self.layers = tuple(cross_attentions(model.unet))
         self.word = NewWord(self._start(model))
         add_word(model, self.settings.token_string, self.word)
 
-    def _start(self, model: Any) -> Tensor:
+    def _start(self, model: StableDiffusion) -> Tensor:
         """The vectors that training starts from [L,V,D]."""
         settings, table = self.settings, embedding_table(model.text_encoder).weight.detach()
         if settings.weights is not None:
@@ -85,7 +86,7 @@ class TextualInversionMethod:
         start = self._of_init_word(model, table) if settings.init_word else self._drawn(table)
         return start.expand(max(len(self.layers), 1), -1, -1)
 
-    def _of_init_word(self, model: Any, table: Tensor) -> Tensor:
+    def _of_init_word(self, model: StableDiffusion, table: Tensor) -> Tensor:
         settings = self.settings
         ids = model.tokenizer.tokenizer(settings.init_word, add_special_tokens=False).input_ids
         if not ids:

@@ -1,25 +1,26 @@
-"""The parts of a loaded Stable Diffusion model, and the two things everybody asks of them: latents of images, context of captions."""
+"""The parts of a loaded model, and the three things everybody asks of them: latents of images, conditionings, predictions."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from library.model.family import ModelFamily, Prediction
 from library.model.files.facts import ModelFacts
-from library.model.text.encode import encode_text
+from library.model.text.conditioning import CaptionReader, Conditioning, whole_picture
 from library.model.text.tokenizer import ClipTokenizer
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    # not from `diffusers` itself, where type checkers find stand-ins for a system without torch
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel
 
-TextReader = Callable[..., Tensor]  # (text encoder, input_ids [B,N,77], clip skip, token weights) -> context
-SCALE_FACTOR = 0.18215  # latents are multiplied by it, so that their deviation is about 1 (Rombach et al. 2022, app. G)
+REDUCTION = 8  # pixels of the image that a latent's side stands for
 
 
 def moments(vae: AutoencoderKL, images: Tensor) -> Tensor:
@@ -34,27 +35,59 @@ def moments(vae: AutoencoderKL, images: Tensor) -> Tensor:
 class StableDiffusion:
     """A model ready to train or sample; `source` is what it was loaded from, None for one built in memory."""
 
-    version: str  # "v1" or "v2"
-    prediction: str  # "epsilon" or "v_prediction"
+    family: ModelFamily
+    prediction: Prediction
     tokenizer: ClipTokenizer
-    text_encoder: CLIPTextModel
+    text_encoder: CLIPTextModel  # the first one
     vae: AutoencoderKL
     unet: UNet2DConditionModel
     source: ModelFacts | None = None
     zero_terminal_snr: bool = False  # trained to start from pure noise, which samplers have to do too
     half_vae: bool = True  # whether the VAE may compute in half precision where the caller does (autocast)
-    text_reader: TextReader = encode_text  # another one gives each cross-attention a context of its own (`new_words`)
+    further_text_encoders: tuple[CLIPTextModel, ...] = ()
+    reader: CaptionReader | None = None  # another one than the family's gives each cross-attention a context of its own (`new_words`)
+
+    @property
+    def text_encoders(self) -> tuple[CLIPTextModel, ...]:
+        """All of them, in the family's order."""
+        return (self.text_encoder, *self.further_text_encoders)
 
     @property
     def scale_factor(self) -> float:
         """Latents for the U-Net are the VAE's × this."""
-        return SCALE_FACTOR
+        return self.family.scale_factor
 
     def moments(self, images: Tensor) -> Tensor:
         """`moments` of this model's VAE; in float32 whatever autocast says where `half_vae` is False."""
         with contextlib.nullcontext() if self.half_vae else torch.autocast(images.device.type, enabled=False):
             return moments(self.vae, images)
 
-    def encode_text(self, input_ids: Tensor, token_weights: Tensor | None = None, clip_skip: int | None = None) -> Tensor:
-        """Token ids [B,N,77] to the context [B, N·75+2, D] that the U-Net reads (`library.model.text.encode.encode_text`)."""
-        return self.text_reader(self.text_encoder, input_ids, clip_skip, token_weights)
+    def encode(self, input_ids: Tensor, token_weights: Tensor | None = None, clip_skip: int | None = None) -> Conditioning:
+        """Token ids [B,N,77] and weights to what captions tell the U-Net: a context [B, N·75+2, D] and what else the family has."""
+        read = self.reader or self.family.read
+        return read(self.text_encoders, input_ids, token_weights, clip_skip)
+
+    def with_sizes(self, conditioning: Conditioning, shown: tuple[int, int], sizes: Tensor | None = None) -> Conditioning:
+        """`conditioning` with the sizes of B pictures, where the family's U-Net is told of them.
+
+        `sizes` [B,6] are those of `Batch`; None: all are whole pictures of the size `shown` (width, height).
+        """
+        if self.family.size_ids is None:
+            return conditioning
+        if sizes is None:
+            sizes = whole_picture(*shown, len(conditioning), conditioning.context.device)
+        return replace(conditioning, size_ids=self.family.size_ids(sizes))
+
+    def predict(self, noisy: Tensor, timesteps: Tensor | int, conditioning: Conditioning) -> Tensor:
+        """Noise or velocity [B,4,h,w] in noisy latents [B,4,h,w] at timesteps [B] or one for all.
+
+        Under autocast the U-Net takes float32; one kept in half precision without autocast needs its own dtype.
+        """
+        dtype = self.unet.dtype
+        further = {} if conditioning.pooled is None else {"text_embeds": conditioning.pooled.to(dtype)}
+        if conditioning.size_ids is not None:
+            further["time_ids"] = conditioning.size_ids  # pixels: more than half precision counts
+        noisy, context = noisy.to(dtype), conditioning.context.to(dtype)
+        given = {"added_cond_kwargs": further} if further else {}
+        predicted: Tensor = self.unet(noisy, timesteps, context, **given).sample
+        return predicted

@@ -6,29 +6,26 @@ import re
 from collections.abc import Mapping
 
 from library.errors import UserError
+from library.model.family import SCALE_FACTOR, ModelFamily, TextEncoderFacts
 
 Shapes = Mapping[str, tuple[int, ...]]
 GROUPS = 32  # of every group norm in Stable Diffusion
-V1_HEADS = 8  # of every attention in the v1 U-Net
-V2_HEAD_WIDTH = 64
 CLIP_HEAD_WIDTH = 64
-ACTIVATIONS = {"v1": "quick_gelu", "v2": "gelu"}
 
 
-def unet_config(shapes: Shapes, version: str) -> dict:
+def unet_config(shapes: Shapes, family: ModelFamily) -> dict:
     """Arguments of diffusers' UNet2DConditionModel from its tensors' shapes.
 
-    `attention_head_dim` means the number of heads there (an old slip that diffusers keeps): 8 for v1, width / 64 for v2.
+    `attention_head_dim` means the number of heads there (an old slip that diffusers keeps).
     """
     levels = _count(shapes, r"down_blocks\.(\d+)\.")
     widths = [shapes[f"down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
     attention = [f"down_blocks.{level}.attentions.0.norm.weight" in shapes for level in range(levels)]
     context = next(shape[1] for name, shape in shapes.items() if name.endswith("attn2.to_k.weight"))
     projection = next(shape for name, shape in shapes.items() if name.endswith("attentions.0.proj_in.weight"))
-    heads = V1_HEADS if version == "v1" else [width // V2_HEAD_WIDTH for width in widths]
-    _check_widths("U-Net", widths, GROUPS if version == "v1" else V2_HEAD_WIDTH)
+    _check_widths("U-Net", widths, family.unet.head_width or GROUPS)
     return {
-        "sample_size": 64,
+        "sample_size": family.resolution // 8,
         "in_channels": shapes["conv_in.weight"][1],
         "out_channels": shapes["conv_out.weight"][0],
         "down_block_types": ["CrossAttnDownBlock2D" if crossed else "DownBlock2D" for crossed in attention],
@@ -36,7 +33,7 @@ def unet_config(shapes: Shapes, version: str) -> dict:
         "block_out_channels": widths,
         "layers_per_block": _count(shapes, r"down_blocks\.0\.resnets\.(\d+)\."),
         "cross_attention_dim": context,
-        "attention_head_dim": heads,
+        "attention_head_dim": family.unet.heads_of(widths),
         "use_linear_projection": len(projection) == 2,
         "norm_num_groups": GROUPS,
     }
@@ -57,11 +54,11 @@ def vae_config(shapes: Shapes) -> dict:
         "latent_channels": shapes["decoder.conv_in.weight"][1],
         "norm_num_groups": GROUPS,
         "sample_size": 512,
-        "scaling_factor": 0.18215,
+        "scaling_factor": SCALE_FACTOR,
     }
 
 
-def text_config(shapes: Shapes, version: str) -> dict:
+def text_config(shapes: Shapes, encoder: TextEncoderFacts) -> dict:
     """Arguments of transformers' CLIPTextConfig from its tensors' shapes (names without the `text_model.` level)."""
     vocabulary, width = shapes["embeddings.token_embedding.weight"]
     _check_widths("text encoder", [width], CLIP_HEAD_WIDTH)
@@ -73,10 +70,10 @@ def text_config(shapes: Shapes, version: str) -> dict:
         "num_hidden_layers": _count(shapes, r"encoder\.layers\.(\d+)\."),
         "num_attention_heads": width // CLIP_HEAD_WIDTH,
         "max_position_embeddings": shapes["embeddings.position_embedding.weight"][0],
-        "hidden_act": ACTIVATIONS[version],
+        "hidden_act": encoder.activation,
         "bos_token_id": 49406,
         "eos_token_id": 49407,  # with transformers' old value 2, pooling would pick added tokens
-        "pad_token_id": 49407 if version == "v1" else 0,
+        "pad_token_id": encoder.padding,
     }
 
 

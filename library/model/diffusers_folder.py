@@ -21,11 +21,8 @@ if TYPE_CHECKING:
     from library.model.bundle import StableDiffusion
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
-# As the released models have them: PNDM for v1, DDIM for v2.
-SCHEDULERS = {
-    "v1": {"_class_name": "PNDMScheduler", "skip_prk_steps": True},
-    "v2": {"_class_name": "DDIMScheduler"},
-}
+SCHEDULERS = {"PNDMScheduler": {"skip_prk_steps": True}, "DDIMScheduler": {}}  # by class, with settings of their own
+ZERO_SNR_SCHEDULER = "DDIMScheduler"  # for models that start from pure noise, which PNDM cannot
 
 
 def save_diffusers(
@@ -53,7 +50,7 @@ def save_diffusers(
 
 def _state(model: StableDiffusion, part: str) -> dict[str, Tensor]:
     """The part's tensors as files name them: the text encoder's with the level that transformers dropped."""
-    level = keys.CLIP_V1_LEVEL if part == "text_encoder" else ""
+    level = keys.TEXT_LEVEL if part == "text_encoder" else ""
     return {level + name: tensor for name, tensor in getattr(model, part).state_dict().items()}
 
 
@@ -76,14 +73,18 @@ def _text_config(text_encoder: Any, dtype: torch.dtype | None) -> dict[str, Any]
 
 def _scheduler(model: StableDiffusion) -> dict[str, Any]:
     source, common = model.source, {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1, "trained_betas": None}
-    if model.zero_terminal_snr:  # PNDM cannot
+    if model.zero_terminal_snr:
         changed = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": model.prediction}
-        return SCHEDULERS["v2"] | SCHEDULE | common | changed
+        return _named(ZERO_SNR_SCHEDULER) | SCHEDULE | common | changed
     if source is not None and source.layout == "diffusers":
         kept = source.path / "scheduler" / "scheduler_config.json"
         if kept.is_file():
             return json.loads(kept.read_text(encoding="utf-8-sig"))
-    return SCHEDULERS[model.version] | SCHEDULE | common | {"prediction_type": model.prediction}
+    return _named(model.family.scheduler) | SCHEDULE | common | {"prediction_type": model.prediction}
+
+
+def _named(scheduler: str) -> dict[str, Any]:
+    return {"_class_name": scheduler, **SCHEDULERS[scheduler]}
 
 
 def _write_tokenizer(folder: Path, reader: ClipTokenizer) -> None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from library.model.bundle import StableDiffusion
+from library.model.bundle import REDUCTION, StableDiffusion
 from library.model.samplers import make_scheduler
+from library.model.text.conditioning import Conditioning
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-REDUCTION = 8  # pixels of the image a latent's side stands for
 MAX_WINDOWS = 3  # of 75 tokens, whatever the training's limit
 
 
@@ -49,12 +49,12 @@ def generate(
     device = torch.device(device) if device is not None else model.unet.device
     seed = settings.seed if settings.seed is not None else random.SystemRandom().getrandbits(31)
     generator = torch.Generator("cpu").manual_seed(seed)  # on the CPU: one seed, one picture, whatever the device
-    with evaluating(model.unet, model.text_encoder, model.vae):
+    with evaluating(model.unet, *model.text_encoders, model.vae):
         if latents is None:
             size = (1, 4, max(settings.height // REDUCTION, 1), max(settings.width // REDUCTION, 1))
             latents = torch.randn(size, generator=generator)
-        context = _context(model, settings, device)
-        latents = _denoise(model, settings, latents.to(device, torch.float32), context, generator)
+        conditioning = _conditioning(model, settings, device)
+        latents = _denoise(model, settings, latents.to(device, torch.float32), conditioning, generator)
         return _to_image(decode(model, latents, device))
 
 
@@ -83,29 +83,32 @@ def decode(model: StableDiffusion, latents: Tensor, device: torch.device) -> Ten
     return (images.float() / 2 + 0.5).clamp(0, 1)
 
 
-def _context(model: StableDiffusion, settings: GenerateSettings, device: torch.device) -> Tensor:
-    """The contexts of negative and positive prompt [2,T,D], weights applied, both of as many windows as the longer one needs."""
+def _conditioning(model: StableDiffusion, settings: GenerateSettings, device: torch.device) -> Conditioning:
+    """Those of negative and positive prompt, weights applied, both of as many windows as the longer one needs."""
     prompts = (settings.negative, settings.prompt)
     reader = model.tokenizer.with_settings(windows=1, weighted=True)
     windows = min(max(reader.windows_needed(prompt) for prompt in prompts), MAX_WINDOWS)
     reader = reader.with_settings(windows=windows, weighted=True)
-    read = [reader(prompt) for prompt in prompts]
-    input_ids = torch.stack([ids for ids, _ in read]).to(device)
-    weights = torch.stack([factors for _, factors in read]).to(device)
+    tokens = [reader(prompt) for prompt in prompts]
+    input_ids = torch.stack([ids for ids, _ in tokens]).to(device)
+    weights = torch.stack([factors for _, factors in tokens]).to(device)
     plain = bool((weights == 1).all())
-    return model.encode_text(input_ids, None if plain else weights, settings.clip_skip)
+    read = model.encode(input_ids, None if plain else weights, settings.clip_skip)
+    return model.with_sizes(read, (settings.width, settings.height))
 
 
-def _denoise(model: StableDiffusion, settings: GenerateSettings, latents: Tensor, context: Tensor, generator: torch.Generator) -> Tensor:
+def _denoise(
+    model: StableDiffusion, settings: GenerateSettings, latents: Tensor, conditioning: Conditioning, generator: torch.Generator
+) -> Tensor:
     scheduler = make_scheduler(settings.sampler, model.prediction, model.zero_terminal_snr)
     scheduler.set_timesteps(settings.steps, device=latents.device)
     step = _step_function(scheduler, generator)
     latents = latents * scheduler.init_noise_sigma
     guided = settings.guidance != 1
-    context = (context if guided else context[1:]).to(model.unet.dtype)
+    conditioning = conditioning if guided else conditioning[1:]
     for timestep in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(torch.cat([latents] * len(context)), timestep)
-        predicted = model.unet(scaled.to(model.unet.dtype), timestep, context).sample.float()
+        scaled = scheduler.scale_model_input(torch.cat([latents] * len(conditioning)), timestep)
+        predicted = model.predict(scaled, timestep, conditioning).float()
         if guided:
             without, prompted = predicted.chunk(2)
             predicted = without + settings.guidance * (prompted - without)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from library.console import log
 from library.errors import UserError
 from library.model import configs
+from library.model.family import SCALE_FACTOR, V1, ModelFamily
 from library.model.files import convert, keys
 from library.model.files.facts import LATENT_CHANNELS, OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
 from library.model.files.locate import locate, weights_of_part
@@ -71,18 +72,20 @@ def load(
         facts = replace(facts, path=locate(str(path_or_id), OPTION))
         parts = _load_folder(facts, storage, with_vae=vae is None)
     else:
-        parts = _load_file(open_weights(facts.path, OPTION), facts.version, storage, with_vae=vae is None)
+        parts = _load_file(open_weights(facts.path, OPTION), facts.family, storage, with_vae=vae is None)
     model = StableDiffusion(
-        version=facts.version,
+        family=facts.family,
         prediction="v_prediction" if v_parameterization else "epsilon",
-        tokenizer=ClipTokenizer(facts.version, max_token_length, cache_dir=tokenizer_cache_dir),
+        tokenizer=ClipTokenizer(facts.family, max_token_length, cache_dir=tokenizer_cache_dir),
         text_encoder=parts["text_encoder"],
         vae=load_vae(vae, storage.vae_dtype, device=device) if vae else parts["vae"],
         unet=parts["unet"],
         source=facts,
     )
     check_vae(model.vae, f"{VAE_OPTION} {vae}" if vae else OPTION)
-    if (v_parameterization or v2) and facts.prediction is None:  # else the flags were checked against what the file says
+    if (
+        v_parameterization or len(facts.family.predictions) > 1
+    ) and facts.prediction is None:  # else the flags were checked against what the file says
         _check_prediction(looks_like_epsilon(model), v_parameterization, facts)
     return model
 
@@ -99,13 +102,11 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
         named = _renamed(file, convert.modern_vae_name)
         return _fill(_vae_builder(path.parent, option), named, dtype, device, f"{option} {path.name}")
-    return _load_places(file, {"vae"}, "v1", Storage(dtype, dtype, device), option)["vae"]
+    return _load_places(file, {"vae"}, V1, Storage(dtype, dtype, device), option)["vae"]
 
 
 def check_vae(vae: nn.Module, where: str) -> None:
     """Raise UserError, whose line begins with `where`, for a VAE of another family: other latents, or latents of another scale."""
-    from library.model.bundle import SCALE_FACTOR
-
     if vae.config.latent_channels != LATENT_CHANNELS:
         raise UserError(f"{where}: this VAE has {vae.config.latent_channels} latent channels, Stable Diffusion's has {LATENT_CHANNELS}")
     if abs(vae.config.scaling_factor - SCALE_FACTOR) > 1e-4:
@@ -120,15 +121,15 @@ def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: Mod
         log.warning("%s %s seems to predict velocity: if samples are noise, add --v_parameterization", OPTION, facts.path.name)
 
 
-def _load_file(file: WeightsFile, version: str, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
+def _load_file(file: WeightsFile, family: ModelFamily, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
     file_facts(file)  # the file may have changed since it was looked at first
-    return _load_places(file, {"unet", "text_encoder"} | ({"vae"} if with_vae else set()), version, storage, OPTION)
+    return _load_places(file, {"unet", "text_encoder"} | ({"vae"} if with_vae else set()), family, storage, OPTION)
 
 
-def _load_places(file: WeightsFile, wanted: set[str], version: str, storage: Storage, option: str) -> dict[str, nn.Module]:
+def _load_places(file: WeightsFile, wanted: set[str], family: ModelFamily, storage: Storage, option: str) -> dict[str, nn.Module]:
     """The wanted parts of an original-layout file."""
     places = {name: place for name, place in convert.places(file.infos).items() if place.part in wanted}
-    builders = {"unet": _unet_builder(version), "vae": _vae_builder(None, option), "text_encoder": _text_builder(version)}
+    builders = {"unet": _unet_builder(family), "vae": _vae_builder(None, option), "text_encoder": _text_builder(family)}
     loaded = {}
     for part in sorted(wanted):
         mine = {name: place for name, place in places.items() if place.part == part}
@@ -148,8 +149,8 @@ def _load_folder(facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[st
     """The parts of a Diffusers folder, built from its config files."""
     folder = facts.path
     ways: dict[str, tuple[Build, Callable[[str], str | None]]] = {
-        "unet": (_unet_builder(facts.version, folder / "unet"), str),
-        "text_encoder": (_text_builder(facts.version, folder / "text_encoder"), _modern_text_name),
+        "unet": (_unet_builder(facts.family, folder / "unet"), str),
+        "text_encoder": (_text_builder(facts.family, folder / "text_encoder"), _modern_text_name),
     }
     if with_vae:
         ways["vae"] = (_vae_builder(folder / "vae", OPTION), convert.modern_vae_name)
@@ -188,7 +189,7 @@ def _renamed(file: WeightsFile, rename: Callable[[str], str | None]) -> Tensors:
 
 def _modern_text_name(name: str) -> str | None:
     """A text encoder's name without the level that transformers dropped; None for the position ids, which are no weights."""
-    bare = name.removeprefix(keys.CLIP_V1_LEVEL)
+    bare = name.removeprefix(keys.TEXT_LEVEL)
     return None if bare.endswith("position_ids") or bare == "text_projection.weight" else bare
 
 
@@ -234,12 +235,12 @@ def _make_buffers(module: nn.Module, device: torch.device | str) -> None:
                 owner.position_ids = torch.arange(buffer.shape[-1], device=device).expand(1, -1)
 
 
-def _unet_builder(version: str, folder: Path | None = None) -> Build:
+def _unet_builder(family: ModelFamily, folder: Path | None = None) -> Build:
     def build(shapes: Shapes) -> nn.Module:
         from diffusers import UNet2DConditionModel
 
         config = _config(folder, OPTION)
-        return UNet2DConditionModel.from_config(config) if config else UNet2DConditionModel(**configs.unet_config(shapes, version))
+        return UNet2DConditionModel.from_config(config) if config else UNet2DConditionModel(**configs.unet_config(shapes, family))
 
     return build
 
@@ -254,13 +255,13 @@ def _vae_builder(folder: Path | None, option: str) -> Build:
     return build
 
 
-def _text_builder(version: str, folder: Path | None = None) -> Build:
+def _text_builder(family: ModelFamily, folder: Path | None = None) -> Build:
     def build(shapes: Shapes) -> nn.Module:
         from transformers import CLIPTextConfig, CLIPTextModel
 
         said: dict[str, Any] = _config(folder, OPTION) or {}
         told = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
-        return CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, version) | told)))
+        return CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, family.text_encoders[0]) | told)))
 
     return build
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from library.model.text.encode import encode_text
+from library.model.text.conditioning import CaptionReader, Conditioning, TextEncoders
 from library.model.text.vocabulary import ENTRIES
 
 if TYPE_CHECKING:
@@ -52,18 +52,19 @@ class ExtendedTable(nn.Module):
 class LayeredReader:
     """Reads a caption once for each cross-attention layer, with that layer's vectors of the new word (Voynov et al. 2023, sec. 3)."""
 
+    read: CaptionReader
     layers: int
     vectors: int  # of a layer
 
-    def __call__(
-        self, text_encoder: nn.Module, input_ids: Tensor, clip_skip: int | None = None, token_weights: Tensor | None = None
-    ) -> Tensor:
-        """Ids [B,N,77] -> the contexts of all layers side by side [B,T,L·D]."""
+    def __call__(self, text_encoders: TextEncoders, input_ids: Tensor, token_weights: Tensor | None, clip_skip: int | None) -> Conditioning:
+        """Ids [B,N,77] -> the contexts of all layers side by side [B,T,L·D]; what belongs to no layer is the mean over them."""
         shift = torch.arange(self.layers, device=input_ids.device).view(-1, 1, 1, 1) * self.vectors
         ids = input_ids + shift * (input_ids >= ENTRIES)  # [L,B,N,77]
         weights = None if token_weights is None else token_weights.expand(self.layers, *token_weights.shape).flatten(0, 1)
-        contexts = encode_text(text_encoder, ids.flatten(0, 1), clip_skip, weights)
-        return contexts.unflatten(0, (self.layers, -1)).permute(1, 2, 0, 3).flatten(2)
+        by_layer = self.read(text_encoders, ids.flatten(0, 1), weights, clip_skip)
+        contexts = by_layer.context.unflatten(0, (self.layers, -1)).permute(1, 2, 0, 3).flatten(2)
+        pooled = None if by_layer.pooled is None else by_layer.pooled.unflatten(0, (self.layers, -1)).mean(dim=0)
+        return replace(by_layer, context=contexts, pooled=pooled)
 
 
 def embedding_table(text_encoder: nn.Module) -> nn.Embedding:
@@ -83,7 +84,7 @@ def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
     if layers > 1:
         attentions = cross_attentions(model.unet)
         assert len(attentions) == layers, f"{layers} layers of vectors for {len(attentions)} cross-attentions"
-        model.text_reader = LayeredReader(layers, vectors)
+        model.reader = LayeredReader(model.family.read, layers, vectors)
         for place, attention in enumerate(attentions.values()):
             attention.register_forward_pre_hook(partial(_own_context, place, width), with_kwargs=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from library.model.bundle import StableDiffusion
+from library.model.bundle import REDUCTION, StableDiffusion
 
 LAST, MIDDLE = 999, 500  # timesteps: next to nothing but noise, and the steep part of the schedule
 SURE = 0.9  # correlation with the noise above which a model surely predicts it
@@ -22,13 +22,13 @@ def looks_like_epsilon(model: StableDiffusion) -> bool | None:
     """
     noise = torch.randn((1, 4, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).to(model.unet.device, model.unet.dtype)
     input_ids = model.tokenizer("")[0][None, :1].to(model.text_encoder.device)
-    context = model.encode_text(input_ids).to(model.unet.dtype)
+    conditioning = model.with_sizes(model.encode(input_ids), (SIDE * REDUCTION, SIDE * REDUCTION))
     training = model.unet.training
     model.unet.eval()
     try:
-        if _correlation(model.unet(noise, LAST, context).sample, noise) > SURE:
+        if _correlation(model.predict(noise, LAST, conditioning), noise) > SURE:
             return True
-        return False if _correlation(model.unet(noise, MIDDLE, context).sample, noise) > LIKELY else None
+        return False if _correlation(model.predict(noise, MIDDLE, conditioning), noise) > LIKELY else None
     finally:
         model.unet.train(training)
 

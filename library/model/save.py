@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.model.family import TextEncoderFacts
 from library.model.files import convert, keys
 from library.model.files.facts import OPTION
 from library.model.files.weights_file import TensorInfo, WeightsFile, dtype_name, open_weights, write_safetensors
@@ -97,11 +98,11 @@ def _plan(model: StableDiffusion, source: WeightsFile | None, dtype: torch.dtype
             tensors[name] = _from_model(place, states[place.part], dtype_name(dtype) if dtype else info.dtype, len(info.shape))
     for part in states.keys() - same:
         state = states[part]
-        for name, place in convert.original_places(part, state, model.version).items():
+        for name, place in convert.original_places(part, state, model.family).items():
             kind = dtype_name(dtype or state[place.names[0]].dtype)
             tensors[name] = _from_model(place, state, kind, None)
     if "text_encoder" not in same:
-        tensors = _made_up(model.version, tensors) | tensors
+        tensors = _made_up(model.family.text_encoders[0], tensors) | tensors
     return tensors
 
 
@@ -120,25 +121,25 @@ def _passed_through(source: WeightsFile, name: str, info: TensorInfo, dtype: tor
     return _Tensor(info, lambda: dict(source.read([name]))[name])
 
 
-def _made_up(version: str, tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
-    """What programs expect in a file of this version beside the tensors in use.
+def _made_up(encoder: TextEncoderFacts, tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+    """What programs expect in a file with this text encoder beside the tensors in use.
 
-    v1: CLIP's position ids. v2: OpenCLIP's last layer, of which the output is never used (a copy of the one before it), its
+    transformers' CLIP: position ids. OpenCLIP: the last layer, of which the output is never used (a copy of the one before it), its
     projection (identity) and its scale.
     """
     import torch
 
-    if version == "v1":
+    if encoder.layout == "transformers":
         ids = torch.arange(77)[None]
-        return {f"{keys.CLIP_V1}{keys.CLIP_V1_LEVEL}embeddings.position_ids": _Tensor(TensorInfo("I64", (1, 77)), lambda: ids)}
-    head = keys.CLIP_V2 + "transformer.resblocks."
+        return {f"{encoder.prefix}{keys.TEXT_LEVEL}embeddings.position_ids": _Tensor(TensorInfo("I64", (1, 77)), lambda: ids)}
+    head = encoder.prefix + "transformer.resblocks."
     layers = 1 + max(int(name[len(head) :].split(".")[0]) for name in tensors if name.startswith(head))
     last = f"{head}{layers - 1}."
     found = {f"{head}{layers}.{name[len(last) :]}": tensor for name, tensor in tensors.items() if name.startswith(last)}
-    norm = tensors[keys.CLIP_V2 + "ln_final.weight"].info
+    norm = tensors[encoder.prefix + "ln_final.weight"].info
     width = norm.shape[0]
-    found[keys.CLIP_V2 + "text_projection"] = _Tensor(TensorInfo(norm.dtype, (width, width)), lambda: torch.eye(width))
-    found[keys.CLIP_V2 + "logit_scale"] = _Tensor(TensorInfo(norm.dtype, ()), lambda: torch.tensor(TEXT_LOGIT_SCALE))
+    found[encoder.prefix + "text_projection"] = _Tensor(TensorInfo(norm.dtype, (width, width)), lambda: torch.eye(width))
+    found[encoder.prefix + "logit_scale"] = _Tensor(TensorInfo(norm.dtype, ()), lambda: torch.tensor(TEXT_LOGIT_SCALE))
     return found
 
 

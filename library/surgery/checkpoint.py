@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.errors import UserError
-from library.lora.layers import TEXT_ENCODER_PREFIX, UNET_PREFIX
+from library.model.family import ModelFamily, family_of_flag
 from library.model.files import convert, keys
 from library.model.files.facts import ModelFacts, inspect
 from library.model.files.locate import locate, weights_of_part
@@ -71,16 +71,17 @@ class Checkpoint:
 def open_checkpoint(path_or_id: str, option: str, v2: bool) -> Checkpoint:
     """Look into a model; raises UserError naming `option` for what is no Stable Diffusion v1 or v2, or not what --v2 says."""
     facts = inspect(path_or_id, option)
-    if v2 != (facts.version == "v2"):
-        remedy = "remove --v2" if v2 else "add --v2"
-        raise UserError(f"{option} {facts.path.name}: is a Stable Diffusion {facts.version} model; {remedy}")
+    chosen = family_of_flag(v2)
+    if facts.family is not chosen:
+        remedy = f"remove {chosen.flag}" if chosen.flag else f"add {facts.family.flag}"
+        raise UserError(f"{option} {facts.path.name}: is a {facts.family.title} model; {remedy}")
     if facts.layout != "diffusers":
         file = open_weights(facts.path, option)
         files: tuple[tuple[WeightsFile, Mapping[str, convert.Place]], ...] = ((file, convert.places(file.infos)),)
     else:
         folder = locate(path_or_id, option)
         files = tuple((file, _folder_places(part, file)) for part in ("unet", "text_encoder") for file in [_of_part(folder, part, option)])
-    found = {weight.key: weight for file, places in files for weight in _weights(file, places)}
+    found = {weight.key: weight for file, places in files for weight in _weights(facts.family, file, places)}
     return Checkpoint(facts, files, found)
 
 
@@ -92,16 +93,17 @@ def _of_part(folder: Path, part: str, option: str) -> WeightsFile:
 
 
 def _folder_places(part: str, file: WeightsFile) -> dict[str, convert.Place]:
-    level = keys.CLIP_V1_LEVEL if part == "text_encoder" else ""
+    level = keys.TEXT_LEVEL if part == "text_encoder" else ""
     return {name: convert.Place(part, (name.removeprefix(level),)) for name in file.infos}
 
 
-def key_of(part: str, path: str) -> str:
+def key_of(family: ModelFamily, part: str, path: str) -> str:
     """The network key of a module of U-Net or text encoder at the dotted `path`."""
-    return (UNET_PREFIX if part == "unet" else TEXT_ENCODER_PREFIX) + path.replace(".", "_")
+    prefix = family.unet.lora_prefix if part == "unet" else family.text_encoders[0].lora_prefix
+    return prefix + path.replace(".", "_")
 
 
-def _weights(file: WeightsFile, places: Mapping[str, convert.Place]) -> list[Weight]:
+def _weights(family: ModelFamily, file: WeightsFile, places: Mapping[str, convert.Place]) -> list[Weight]:
     found = []
     for name, place in places.items():
         if place.part not in ("unet", "text_encoder"):
@@ -109,5 +111,5 @@ def _weights(file: WeightsFile, places: Mapping[str, convert.Place]) -> list[Wei
         for ours, shape in convert.live_shapes(place, file.infos[name].shape).items():
             path, _, kind = ours.rpartition(".")
             if kind == "weight" and len(shape) in (2, 4):
-                found.append(Weight(key_of(place.part, path), place.part, path, file, name, place, tuple(shape)))
+                found.append(Weight(key_of(family, place.part, path), place.part, path, file, name, place, tuple(shape)))
     return found

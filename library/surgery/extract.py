@@ -13,6 +13,7 @@ from library.console import log
 from library.errors import UserError
 from library.lora.files import ModuleWeights
 from library.lora.low_rank import from_svd, svd_of_matrix, true_rank
+from library.model.family import V2
 from library.model.files import convert
 from library.surgery.checkpoint import Checkpoint, Weight
 from library.surgery.combine import Combined
@@ -59,10 +60,9 @@ class Extracted(Combined):
 
 def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> Extraction:
     """Find the weights that differ; raises UserError where the models have other shapes or do not differ at all."""
-    if original.facts.version != tuned.facts.version:
-        raise UserError(
-            f"--model_org is a {original.facts.version} model and --model_tuned a {tuned.facts.version} one; give two of a kind"
-        )
+    kinds = (original.facts.family, tuned.facts.family)
+    if kinds[0] is not kinds[1]:
+        raise UserError(f"--model_org is a {kinds[0].name} model and --model_tuned a {kinds[1].name} one; give two of a kind")
     weights = _comparable(original.weights, tuned.weights)
     reached = {key for key in weights if tuned.weights[key].is_plain or (settings.conv_rank and tuned.weights[key].is_extended)}
     found = Extraction(original.weights, tuned.weights, settings)
@@ -156,8 +156,8 @@ def _clamped(made: ModuleWeights, quantile: float) -> ModuleWeights:
 def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> dict[str, str]:
     """What programs and people read of the new file."""
     told = {
-        "ss_v2": str(tuned.facts.version == "v2"),
-        "ss_base_model_version": "sd_v2" if tuned.facts.version == "v2" else "sd_v1",
+        "ss_v2": str(tuned.facts.family is V2),
+        "ss_base_model_version": tuned.facts.family.base_model,
         "ss_sd_model_name": original.facts.path.name,
         "ss_training_comment": f"extracted: {tuned.facts.path.name} - {original.facts.path.name}",
     }

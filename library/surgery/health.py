@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from library.lora.layers import STABLE_DIFFUSION
 from library.lora.low_rank import flat, module_norm, svd_of_product, true_rank
+from library.model.family import FAMILIES
 from library.surgery.deltas import own_delta
 from library.surgery.network_file import DORA, LOHA, LORA, NetworkFile
 
@@ -152,12 +154,14 @@ def base_model(network: NetworkFile) -> str:
         return "SDXL"
     if any(key.startswith("lora_unet_double_blocks_") for key in keys):
         return "FLUX"
-    if not all(key.startswith(("lora_unet_", "lora_te_text_model_")) for key in keys):
+    if not all(key.startswith((STABLE_DIFFUSION.unet, *STABLE_DIFFUSION.text_encoders)) for key in keys):
         return "unknown"
     for key, kinds in network.modules.items():
         if key.endswith("attn2_to_k") and kinds.keys() >= LORA:
             width = network.info(key, "lora_down.weight").shape[1]
-            return {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x"}.get(width, f"Stable Diffusion with a text width of {width}")
+            return {family.unet.context_width: family.series for family in FAMILIES.values()}.get(
+                width, f"Stable Diffusion with a text width of {width}"
+            )
     return "Stable Diffusion 1.x or 2.x"
 
 

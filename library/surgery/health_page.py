@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from library.lora.layers import STABLE_DIFFUSION
 from library.surgery.health import Module, base_model, programs
 from library.surgery.network_file import NetworkFile
 
@@ -22,7 +23,7 @@ def page(network: NetworkFile, modules: Sequence[Module], findings: Sequence[str
 
 
 def _summary(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
-    of_unet = sum(module.key.startswith("lora_unet_") for module in modules)
+    of_unet = sum(module.key.startswith(STABLE_DIFFUSION.unet) for module in modules)
     kinds = sorted({module.kind for module in modules})
     dtypes = sorted({info.dtype for info in network.file.infos.values()})
     ranks = sorted({module.rank for module in modules})

@@ -14,7 +14,9 @@ from torch import Tensor
 from library.console import log, progress
 from library.errors import UserError
 from library.files import atomic_folder, atomic_write
+from library.model.bundle import StableDiffusion
 from library.model.diffusers_folder import STEMS
+from library.model.family import V2, ModelFamily
 from library.model.files import convert
 from library.model.files.dtypes import torch_dtype
 from library.model.files.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
@@ -92,7 +94,7 @@ def merge_into_model(
 def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, form: str, metadata: Mapping[str, str]) -> None:
     ((file, places),) = model.files
     infos = {name: _saved_info(name, info, merge.save_dtype) for name, info in file.infos.items()}
-    patched = _Patched(file, places, merge, infos)
+    patched = _Patched(model.facts.family, file, places, merge, infos)
     if form == ".safetensors":
         write_safetensors(temporary, infos, patched, {"format": "pt", **file.metadata, **metadata})
         return
@@ -114,24 +116,26 @@ def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
         part = file.path.parent.name
         kind = dtype_name(merge.save_dtype)
         infos = {name: replace(info, dtype=kind) if info.dtype in FLOATS else info for name, info in file.infos.items()}
-        write_safetensors(fresh / part / f"{STEMS[part]}.safetensors", infos, _Patched(file, places, merge, infos), {"format": "pt"})
+        write_safetensors(
+            fresh / part / f"{STEMS[part]}.safetensors", infos, _Patched(model.facts.family, file, places, merge, infos), {"format": "pt"}
+        )
 
 
-def _loaded(model: Checkpoint, merge: ModelMerge) -> Any:
+def _loaded(model: Checkpoint, merge: ModelMerge) -> StableDiffusion:
     """The model in memory, float32, with the networks merged in."""
     from library.model.load import load
 
-    loaded = load(model.facts.path, v2=model.facts.version == "v2", v_parameterization=model.facts.prediction == "v_prediction")
+    loaded = load(model.facts.path, v2=model.facts.family is V2, v_parameterization=model.facts.prediction == "v_prediction")
     with torch.no_grad():
         for part in ("unet", "text_encoder"):
             for name, tensor in getattr(loaded, part).state_dict().items():
                 path, _, kind = name.rpartition(".")
                 if kind == "weight" and tensor.ndim in (2, 4):
-                    tensor.copy_(merge(key_of(part, path), tensor))
+                    tensor.copy_(merge(key_of(loaded.family, part, path), tensor))
     return loaded
 
 
-def _save(loaded: Any, save_to: Path, dtype: torch.dtype) -> None:
+def _save(loaded: StableDiffusion, save_to: Path, dtype: torch.dtype) -> None:
     from library.model.save_forms import save_product
 
     form = {".safetensors": "safetensors", ".ckpt": "ckpt"}.get(save_to.suffix.lower(), "diffusers_safetensors")
@@ -147,6 +151,7 @@ def _saved_info(name: str, info: TensorInfo, dtype: torch.dtype) -> TensorInfo:
 class _Patched:
     """The tensors of a file by name, patched where the networks patch them."""
 
+    family: ModelFamily
     file: WeightsFile
     places: Mapping[str, convert.Place]
     merge: ModelMerge
@@ -158,5 +163,5 @@ class _Patched:
         if place is None or place.part == "vae" or not name.endswith("weight"):  # OpenCLIP's is `in_proj_weight`
             return tensor.to(torch_dtype(self.infos[name].dtype), copy=True)
         parts = convert.to_parts(place, tensor)
-        merged = {ours: self.merge(key_of(place.part, ours.removesuffix(".weight")), part) for ours, part in parts.items()}
+        merged = {ours: self.merge(key_of(self.family, place.part, ours.removesuffix(".weight")), part) for ours, part in parts.items()}
         return convert.to_original(place, merged, tensor.ndim)

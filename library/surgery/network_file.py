@@ -12,6 +12,7 @@ from torch import Tensor
 
 from library.errors import UserError
 from library.lora.files import ModuleWeights, kind_of_file
+from library.lora.layers import STABLE_DIFFUSION
 from library.model.files.weights_file import TensorInfo, WeightsFile, open_weights
 
 DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -137,8 +138,8 @@ def _peft_key(part: str, path: str) -> str:
     path = path.replace(".processor.", ".")
     path = re.sub(r"\.to_out$", ".to_out.0", path)
     if part == "unet":
-        return "lora_unet_" + path.replace(".", "_")
-    return "lora_te_text_model_" + path.removeprefix("text_model.").replace(".", "_")
+        return STABLE_DIFFUSION.unet + path.replace(".", "_")
+    return STABLE_DIFFUSION.text_encoders[0] + path.removeprefix("text_model.").replace(".", "_")
 
 
 def _is_whole(kinds: Mapping[str, str]) -> bool:

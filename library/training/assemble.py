@@ -18,7 +18,7 @@ from library.console import log
 from library.data.loading.loader import worker_count
 from library.errors import Stopped, UserError
 from library.method import Method
-from library.model.files.facts import usable_clip_skip
+from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
 from library.training.batches import Feed, adapter, make_feed
 from library.training.caches.latents import latents_of
@@ -59,7 +59,7 @@ Fits = Callable[[str], AbstractContextManager[None]]  # when -> inside, running 
 class _Trained:
     """What is trained and what moves it: `task` and `optimizer` as accelerate has prepared them, `made.optimizer` as it was."""
 
-    model: Any
+    model: StableDiffusion
     task: Any
     optimizer: Any
     made: MadeOptimizer
@@ -95,7 +95,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
         raise stopped
 
 
-def _data(run: Foundation, model: Any) -> tuple[Validation | None, Feed]:
+def _data(run: Foundation, model: StableDiffusion) -> tuple[Validation | None, Feed]:
     """What is validated with and what is trained on; the VAE may leave the device afterwards."""
     options = run.options
     with explained(lambda: FOR_THE_VAE, "while latents were cached"):
@@ -105,7 +105,7 @@ def _data(run: Foundation, model: Any) -> tuple[Validation | None, Feed]:
     return validation, make_feed(run, model, cache)
 
 
-def _validation(run: Foundation, model: Any) -> Validation:
+def _validation(run: Foundation, model: StableDiffusion) -> Validation:
     """Encode what is validated with."""
     assert run.inputs.validation is not None
     plan = ValidationPlan.from_options(run.options.validation)
@@ -146,11 +146,11 @@ def _tell_notes(made: MadeOptimizer, schedule: MadeSchedule) -> None:
         log.warning(warning)
 
 
-def _task(run: Foundation, model: Any) -> DiffusionTask:
+def _task(run: Foundation, model: StableDiffusion) -> DiffusionTask:
     options = run.options
     schedule = schedule_of(options.diffusion, run.device)
     objective = objective_of(options.diffusion, schedule, model.prediction)
-    clip_skip = usable_clip_skip(model.version, options.model.clip_skip)
+    clip_skip = model.family.usable_clip_skip(options.model.clip_skip)
     timesteps = range(options.diffusion.min_timestep, options.diffusion.max_timestep)
     texts = None
     if run.inputs.source.ids_follow_captions:
@@ -158,7 +158,7 @@ def _task(run: Foundation, model: Any) -> DiffusionTask:
     return DiffusionTask(model, run.method, schedule, objective, noise_settings(options.diffusion), clip_skip, timesteps, texts)
 
 
-def _prepared(run: Foundation, model: Any, task: DiffusionTask, made: MadeOptimizer, schedule: Any, fits: Fits) -> _Trained:
+def _prepared(run: Foundation, model: StableDiffusion, task: DiffusionTask, made: MadeOptimizer, schedule: Any, fits: Fits) -> _Trained:
     """All that is trained on its device, and then, in a run that goes on, what the state has of the optimizer, schedule and average."""
     with fits("when the model was brought to the device"):
         prepared_task, optimizer = run.accelerator.prepare(task, made.optimizer)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from accelerate.utils import gather_object
 
@@ -12,6 +11,7 @@ from library.data.batching.sampler import EpochSampler
 from library.data.loading.batch import Batch
 from library.data.loading.loader import EpochLoader, worker_count
 from library.data.pixels.latent_cache import LatentCache
+from library.model.bundle import StableDiffusion
 from library.model.text.tokenizer import without_padding
 from library.options.groups.scripts import TrainingScript
 from library.training.run_context import Foundation
@@ -29,7 +29,7 @@ class Feed:
     unreadable: UnreadableImages  # with those that the batches have met
 
 
-def make_feed(run: Foundation, model: Any, cache: LatentCache | None) -> Feed:
+def make_feed(run: Foundation, model: StableDiffusion, cache: LatentCache | None) -> Feed:
     """Batches of latents where `cache` has them, else of images."""
     unreadable = UnreadableImages(cache.unreadable if cache else ())
     sampler = run.inputs.sampler(run.state.seed)
@@ -42,7 +42,7 @@ def make_feed(run: Foundation, model: Any, cache: LatentCache | None) -> Feed:
     return Feed(batches, sampler, unreadable)
 
 
-def _loader(run: Foundation, model: Any, sampler: EpochSampler, cache: LatentCache | None) -> EpochLoader:
+def _loader(run: Foundation, model: StableDiffusion, sampler: EpochSampler, cache: LatentCache | None) -> EpochLoader:
     plan, data = run.inputs.plan, run.options.data
     source, workers = run.inputs.source, worker_count(data.max_data_loader_n_workers)
     source.check_loading(workers, gather_object if run.accelerator.num_processes > 1 else list)

@@ -10,6 +10,7 @@ from typing import Any
 
 from library.console import log
 from library.method import Method
+from library.model.bundle import StableDiffusion
 from library.model.generate import evaluating
 from library.options.groups.scripts import TrainingScript
 from library.training.closing_lines import LastLines
@@ -52,7 +53,7 @@ class RunEvents:
 
     def attach(
         self,
-        model: Any,
+        model: StableDiffusion,
         made: MadeOptimizer,
         schedule: Any,
         state: TrainState,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from library.console import log
 from library.model.attention import set_attention
+from library.model.bundle import StableDiffusion
 from library.model.load import load
 from library.seeds import fold
 from library.training.planning.caption_lengths import tell_long_captions
@@ -17,7 +16,7 @@ from library.training.states.accelerate_state_files import load_old_weights
 from library.training.states.state_files import load_weights
 
 
-def ready_model(run: Foundation) -> Any:
+def ready_model(run: Foundation) -> StableDiffusion:
     """The `StableDiffusion` that the run trains, its method attached and its tokenizer the one that captions are read with.
 
     Raises UserError for files that do not fit.
@@ -39,7 +38,7 @@ def ready_model(run: Foundation) -> Any:
     return model
 
 
-def _loaded(run: Foundation) -> Any:
+def _loaded(run: Foundation) -> StableDiffusion:
     options = run.options
     given, training = options.model, options.training
     log.info(f"loading {given.start}")
@@ -69,8 +68,8 @@ def _loaded(run: Foundation) -> Any:
     return model
 
 
-def _checkpoint_gradients(model: Any) -> None:
+def _checkpoint_gradients(model: StableDiffusion) -> None:
     model.unet.enable_gradient_checkpointing()
-    # transformers gives the method a new name; 5.17 has the old one only
-    enable = getattr(model.text_encoder, "activation_checkpointing_enable", None) or model.text_encoder.gradient_checkpointing_enable
-    enable()
+    for text_encoder in model.text_encoders:  # transformers gives the method a new name; 5.17 has the old one only
+        enable = getattr(text_encoder, "activation_checkpointing_enable", None) or text_encoder.gradient_checkpointing_enable
+        enable()

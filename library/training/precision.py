@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 from library.console import log
 from library.errors import UserError
 from library.method import Method
+from library.model.bundle import StableDiffusion
 from library.model.float8 import store_in_float8
 from library.options.groups.training import TrainingOptions
 
@@ -25,7 +24,7 @@ def trained_dtype(full_fp16: bool, full_bf16: bool) -> torch.dtype:
     return torch.float16 if full_fp16 else torch.bfloat16 if full_bf16 else torch.float32
 
 
-def settle_dtypes(model: Any, method: Method, training: TrainingOptions) -> None:
+def settle_dtypes(model: StableDiffusion, method: Method, training: TrainingOptions) -> None:
     """Give what is trained, and with --fp8_base what is frozen, the dtype that the options ask for; after the method is attached."""
     dtype = trained_dtype(training.full_fp16, training.full_bf16)
     if dtype != torch.float32:
@@ -33,7 +32,7 @@ def settle_dtypes(model: Any, method: Method, training: TrainingOptions) -> None
             for parameter in group["params"]:
                 parameter.data = parameter.data.to(dtype)
     if training.fp8_base:
-        saved = store_in_float8(model.unet) + store_in_float8(model.text_encoder)
+        saved = sum(map(store_in_float8, (model.unet, *model.text_encoders)))
         log.info(f"--fp8_base: frozen weights are kept in float8, which saves {saved / 2**20:,.0f} MiB")
 
 

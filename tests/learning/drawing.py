@@ -57,7 +57,7 @@ def draw(model: StableDiffusion, prompt: str, seeds: Sequence[int] = SEEDS) -> l
 def draw_each(model: StableDiffusion, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
     """One picture for each prompt and its seed, by DDIM; the same that `library.model.generate` draws one by one."""
     with evaluating(model.unet, model.text_encoder, model.vae):
-        context = model.encode_text(torch.stack([model.tokenizer(text)[0] for text in ("", *prompts)]))
+        context = model.encode(torch.stack([model.tokenizer(text)[0] for text in ("", *prompts)])).context
         context = torch.cat([context[:1].expand(len(prompts), -1, -1), context[1:]])
         noise = [torch.randn(1, 4, SIDE // 8, SIDE // 8, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         scheduler = make_scheduler("ddim", model.prediction)

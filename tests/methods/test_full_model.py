@@ -13,6 +13,7 @@ from library.methods.full_model import FullModelMethod, FullModelSettings
 def attached(**changes: object) -> tuple[FullModelMethod, SimpleNamespace]:
     """The method on a model of one layer a part."""
     model = SimpleNamespace(**{part: nn.Linear(2, 2) for part in ("unet", "text_encoder", "vae")}, source=SimpleNamespace(layout="ckpt"))
+    model.text_encoders = (model.text_encoder,)
     method = FullModelMethod(FullModelSettings(**{"learning_rate": 1e-6, **changes}))
     method.attach(model)
     return method, model

@@ -71,11 +71,11 @@ def test_a_unet_with_a_lora_on_it_trains_on_and_its_dtype_is_as_it_was(models) -
     network = create_network(1.0, 4, 4.0, model.vae, model.text_encoder, model.unet)
     network.apply_to(model.text_encoder, model.unet, True, True)
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
-    context = model.encode_text(model.tokenizer("a cat")[0][None])
+    context = model.encode(model.tokenizer("a cat")[0][None]).context
     before = model.unet(latents, 500, context).sample.detach()
     assert store_in_float8(model.unet) > 0 and store_in_float8(model.text_encoder) > 0
     assert model.unet.dtype == torch.float32 and model.text_encoder.dtype == torch.float32
-    after = model.unet(latents, 500, model.encode_text(model.tokenizer("a cat")[0][None])).sample
+    after = model.unet(latents, 500, model.encode(model.tokenizer("a cat")[0][None]).context).sample
     assert 0 < (after - before).norm() / before.norm() < 0.2
     after.square().mean().backward()
     ups = [parameter.grad for name, parameter in network.named_parameters() if "lora_up" in name]

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from library.errors import UserError
+from library.model.family import V1
 from library.model.generate import GenerateSettings, generate
 from library.model.samplers import SAMPLERS
 from library.model.text.tokenizer import ClipTokenizer
@@ -146,4 +147,4 @@ def test_it_runs_with_half_precision_weights(checkpoints):
 def test_the_models_own_tokenizer_is_left_as_it_was(models):
     generate(models["v1"], replace(SETTINGS, steps=1))
     assert (models["v1"].tokenizer.windows, models["v1"].tokenizer.weighted) == (1, False)
-    assert ClipTokenizer("v1")("a")[0].equal(models["v1"].tokenizer("a")[0])
+    assert ClipTokenizer(V1)("a")[0].equal(models["v1"].tokenizer("a")[0])

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from library.model.bundle import StableDiffusion
+from library.model.family import V1
 from library.model.load import load
 from library.model.new_words import ExtendedTable, NewWord, add_word, cross_attentions, embedding_table
 from library.model.text.tokenizer import ENTRIES, ClipTokenizer
@@ -24,7 +25,7 @@ XTI_LAYERS = "IN01 IN02 IN04 IN05 IN07 IN08 MID OUT03 OUT04 OUT05 OUT06 OUT07 OU
 
 @pytest.fixture(scope="module")
 def plain_tokenizer() -> ClipTokenizer:
-    return ClipTokenizer("v1")
+    return ClipTokenizer(V1)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +117,11 @@ def test_each_cross_attention_reads_its_own_vectors(tiny_v1: Path) -> None:
     seen: dict[str, torch.Tensor] = {}
     for name, attention in cross_attentions(layered.unet).items():
         attention.to_k.register_forward_hook(lambda module, args, output, name=name: seen.update({name: args[0]}))
-    layered.unet(torch.zeros(1, 4, 8, 8), 10, layered.encode_text(ids))
+    layered.unet(torch.zeros(1, 4, 8, 8), 10, layered.encode(ids).context)
     add_word(model, WORD, word := NewWord(vectors[:1]))
     for place, name in enumerate(names):
         word.vectors.data = vectors[place : place + 1]
-        assert seen[name].allclose(model.encode_text(ids), atol=1e-5), name
+        assert seen[name].allclose(model.encode(ids).context, atol=1e-5), name
 
 
 def test_a_text_encoder_with_a_word_keeps_its_own_table(tiny_v1: Path) -> None:

@@ -40,8 +40,8 @@ def test_diffusers_to_original_and_back_gives_every_tensor(version: str, form: s
     save_product(load(file, v2=v2), tmp_path / "back", "diffusers_safetensors", torch.float16)
     for part in PARTS:
         before, after = (load_file(place / f"{part}.safetensors") for place in (folder, tmp_path / "back"))
-        before = {name.removeprefix(keys.CLIP_V1_LEVEL): tensor for name, tensor in before.items()}
-        after = {name.removeprefix(keys.CLIP_V1_LEVEL): tensor for name, tensor in after.items()}
+        before = {name.removeprefix(keys.TEXT_LEVEL): tensor for name, tensor in before.items()}
+        after = {name.removeprefix(keys.TEXT_LEVEL): tensor for name, tensor in after.items()}
         assert before.keys() == after.keys() and all(tensor.equal(after[name]) for name, tensor in before.items())
 
 

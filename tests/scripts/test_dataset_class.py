@@ -23,6 +23,7 @@ import train_textual_inversion_XTI
 from library.data.batching.sampler import EpochSampler
 from library.data.loading.loader import EpochLoader
 from library.errors import UserError
+from library.model.family import V1
 from library.model.text.tokenizer import ClipTokenizer
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
@@ -319,7 +320,7 @@ def test_two_processes_end_where_one_ends(command, folder: Path) -> None:
 @pytest.mark.slow
 def test_workers_that_are_started_afresh_give_the_same_batches(folder: Path) -> None:
     own = opened("my_batches.Batches")
-    made = own.dataset(7, ClipTokenizer("v1"), 1.0, as_it_is, planned_own(parsed("my_batches.Batches"), own).plan)
+    made = own.dataset(7, ClipTokenizer(V1), 1.0, as_it_is, planned_own(parsed("my_batches.Batches"), own).plan)
     plain = list(EpochLoader(made, EpochSampler(own.filled(), 7)).epoch(0))
     fresh = list(EpochLoader(made, EpochSampler(own.filled(), 7), workers=1, context="spawn").epoch(0))
     assert all(torch.equal(one.images, other.images) for one, other in zip(plain, fresh, strict=True))

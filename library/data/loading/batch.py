@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-_TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "masks")
+_TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "masks", "sizes")
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,14 @@ class Batch:
     paths: tuple[str, ...]
     records: tuple[int, ...]  # indices into FilledData.records
     masks: Tensor | None = None  # float32 [B,1,H/8,W/8] in 0..1: where the loss counts; None: everywhere
+    sizes: Tensor | None = None  # int64 [B,6], pixels: width, height, left and top of the crop, width and height shown; None: unknown
     unreadable: tuple[str, ...] = ()  # a line for each image that could not be read, in whose place another one is shown
 
     def __len__(self) -> int:
         return len(self.records)
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with images, latents, ids and weights on `device`; `seeds` stay on the CPU, where all draws are made."""
+        """The same batch with images, latents, ids, weights and sizes on `device`; `seeds` stay on the CPU, where all draws are made."""
         moved = {name: value.to(device, non_blocking=True) for name in _TENSORS if (value := getattr(self, name)) is not None}
         return replace(self, **moved)
 

@@ -14,7 +14,7 @@ from library.data.batching.captions import Position, RewriteCaption, text_of_dra
 from library.data.batching.sampler import GlobalBatch, SampleRequest
 from library.data.loading.batch import Batch
 from library.data.loading.stand_ins import stand_ins
-from library.data.pixels.images import load_image
+from library.data.pixels.images import load_image, part_shown
 from library.data.pixels.latent_cache import LatentCache
 from library.data.pixels.masks import Masks
 from library.errors import UserError
@@ -76,8 +76,15 @@ class TrainingDataset(torch.utils.data.Dataset):
             paths=tuple(str(self.filled.records[request.record].path) for request in shown),
             records=tuple(request.record for request in shown),
             masks=self.masks.of(masked, [place for _, place, _ in drawn], self._mirrored(shown)),
+            sizes=torch.tensor([self._sizes(request, place) for request, place, _ in drawn], dtype=torch.int64),
             unreadable=tuple(unreadable),
         )
+
+    def _sizes(self, request: SampleRequest, placement: Placement) -> tuple[int, ...]:
+        """The image's own size, left and top of the crop in the scaled one, and the size shown; a cache holds the middle."""
+        record = self.filled.records[request.record]
+        _, corner = part_shown(record, placement, None if self.cache is not None else request.seed)
+        return (*record.size, *corner, *placement.bucket)
 
     def _mirrored(self, shown: list[SampleRequest]) -> list[bool] | None:
         """Which draws the cache mirrors, as it also does where prepared latents have a mirror image."""

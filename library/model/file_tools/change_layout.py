@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 from library.console import log
 from library.errors import UserError
 from library.model.diffusers_folder import save_diffusers
+from library.model.family import V1, V2, ModelFamily
 from library.model.files import keys
 from library.model.files.dtypes import torch_dtype
 from library.model.files.facts import ModelFacts, inspect
 from library.model.files.locate import locate, weights_of_part
-from library.model.files.weights_file import TensorInfo, open_weights
+from library.model.files.weights_file import open_weights
 from library.model.save import FLOATS, save_checkpoint
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def change_layout(
     `reference` names the Diffusers model whose scheduler settings the folder gets; UserError for flags that contradict the model.
     """
     facts = inspect(source, OPTION)
-    check_version(says_v1, says_v2, facts.version)
+    check_family(says_v1, says_v2, facts.family)
     if not facts.has_vae:
         raise UserError(f"{OPTION} {facts.path.name}: holds no VAE, which a whole model needs")
     kept = _dtype_of(facts, source)
@@ -59,18 +60,11 @@ def change_layout(
     save_diffusers(model, target, dtype or kept, safetensors, variant)
 
 
-def check_version(says_v1: bool, says_v2: bool, version: str | None) -> None:
-    """Raise UserError where the flag is not what the file is; `version` None: no model that could be told."""
-    if version is not None and ((says_v1 and version != "v1") or (says_v2 and version != "v2")):
-        raise UserError(f"--{'v1' if says_v1 else 'v2'}: {OPTION} is a Stable Diffusion {version} model; leave the flag out")
-
-
-def version_of(names: Mapping[str, TensorInfo]) -> str | None:
-    """ "v1" or "v2" by the text encoder of an original-layout file, None where it has none."""
-    for version, head in (("v2", keys.CLIP_V2), ("v1", keys.CLIP_V1)):
-        if any(name.startswith(head) for name in names):
-            return version
-    return None
+def check_family(says_v1: bool, says_v2: bool, family: ModelFamily | None) -> None:
+    """Raise UserError where a flag is not what the file is; `family` None: no model that could be told."""
+    for said, meant in ((says_v1, V1), (says_v2, V2)):
+        if said and family not in (None, meant):
+            raise UserError(f"--{meant.name}: {OPTION} is a {family.title} model; leave the flag out")
 
 
 def _dtype_of(facts: ModelFacts, source: str) -> torch.dtype:
@@ -93,8 +87,8 @@ def _load(facts: ModelFacts, source: str, kept: torch.dtype, v_parameterization:
     from library.model.probe import looks_like_epsilon
 
     velocity = v_parameterization or facts.prediction == "v_prediction"
-    unsure = facts.version == "v2" and facts.prediction is None and not velocity
-    model = load(source, v2=facts.version == "v2", v_parameterization=velocity, dtype=torch.float32 if unsure else kept)
+    unsure = len(facts.family.predictions) > 1 and facts.prediction is None and not velocity
+    model = load(source, v2=facts.family is V2, v_parameterization=velocity, dtype=torch.float32 if unsure else kept)
     if unsure and looks_like_epsilon(model) is False:
         model.prediction = "v_prediction"
         log.info("the model predicts velocity: the folder's scheduler says so")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from library.model.family import FAMILIES, ModelFamily, TextEncoderFacts
 from library.model.files import keys
 
 if TYPE_CHECKING:
@@ -45,31 +46,32 @@ def places(names: Iterable[str]) -> dict[str, Place]:
     if any(name.startswith("decoder.") for name in vae):
         levels, layers = _count(vae, r"encoder\.down\.(\d+)\."), _count(vae, r"encoder\.down\.0\.block\.(\d+)\.")
         found.update(_renamed(vae, vae_prefix, dict(_vae_rows(levels, layers)), "vae"))
-    for name in _under(names, keys.CLIP_V1):
-        bare = name.removeprefix(keys.CLIP_V1_LEVEL)
-        if not bare.endswith("position_ids") and bare.startswith(("embeddings.", "encoder.", "final_layer_norm.")):
-            found[keys.CLIP_V1 + name] = Place("text_encoder", (bare,))
-    found.update(_open_clip_places(_under(names, keys.CLIP_V2)))
+    for encoder in dict.fromkeys(encoder for family in FAMILIES.values() for encoder in family.text_encoders):
+        found.update(_text_places(names, encoder))
     return found
 
 
-def original_places(part: str, names: Iterable[str], version: str) -> dict[str, Place]:
+def original_places(part: str, names: Iterable[str], family: ModelFamily) -> dict[str, Place]:
     """The original layout's names for all tensors `names` of our `part`, for a model that comes from no original file."""
     names = list(names)
-    if part == "text_encoder" and version == "v1":
-        return {keys.CLIP_V1 + keys.CLIP_V1_LEVEL + name: Place(part, (name,)) for name in names}
     if part == "text_encoder":
-        fused = dict(_open_clip_fused(_count(names, r"encoder\.layers\.(\d+)\.")))
-        rows = _reversed(_open_clip_rows(_count(names, r"encoder\.layers\.(\d+)\.")))
-        stacked = {ours for group in fused.values() for ours in group}
-        found = {keys.CLIP_V2 + _rename(name, rows): Place(part, (name,)) for name in names if name not in stacked}
-        return found | {keys.CLIP_V2 + original: Place(part, group) for original, group in fused.items()}
+        return _original_text_places(names, family.text_encoders[0])
     if part == "unet":
         rows, prefix = _reversed(_unet_rows(_diffusers_blocks(names))), keys.UNET
     else:
         levels, layers = _count(names, r"encoder\.down_blocks\.(\d+)\."), _count(names, r"encoder\.down_blocks\.0\.resnets\.(\d+)\.")
         rows, prefix = _reversed(_vae_rows(levels, layers)), keys.VAE
     return {prefix + _rename(name, rows): Place(part, (name,)) for name in names}
+
+
+def _original_text_places(names: list[str], encoder: TextEncoderFacts) -> dict[str, Place]:
+    if encoder.layout == "transformers":
+        return {encoder.prefix + keys.TEXT_LEVEL + name: Place("text_encoder", (name,)) for name in names}
+    layers = _count(names, r"encoder\.layers\.(\d+)\.")
+    fused, rows = dict(_open_clip_fused(layers)), _reversed(_open_clip_rows(layers))
+    stacked = {ours for group in fused.values() for ours in group}
+    found = {encoder.prefix + _rename(name, rows): Place("text_encoder", (name,)) for name in names if name not in stacked}
+    return found | {encoder.prefix + original: Place("text_encoder", group) for original, group in fused.items()}
 
 
 def live_shapes(place: Place, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -226,6 +228,19 @@ def used_open_clip_layers(names: Iterable[str]) -> int:
     return layers if layers == OPEN_CLIP_H_LAYERS - 1 else layers - 1
 
 
+def _text_places(names: list[str], encoder: TextEncoderFacts) -> dict[str, Place]:
+    """The places of a text encoder's tensors; none where the file has no such encoder."""
+    under = _under(names, encoder.prefix)
+    if encoder.layout == "open_clip":
+        places = _open_clip_places(under)
+    else:
+        bare = {name: name.removeprefix(keys.TEXT_LEVEL) for name in under}
+        heads = ("embeddings.", "encoder.", "final_layer_norm.")
+        used = {name: ours for name, ours in bare.items() if not ours.endswith("position_ids") and ours.startswith(heads)}
+        places = {name: Place("text_encoder", (ours,)) for name, ours in used.items()}
+    return {encoder.prefix + name: place for name, place in places.items()}
+
+
 def _open_clip_places(names: list[str]) -> dict[str, Place]:
     if not names:
         return {}
@@ -233,4 +248,4 @@ def _open_clip_places(names: list[str]) -> dict[str, Place]:
     fused = {original: Place("text_encoder", ours) for original, ours in _open_clip_fused(layers)}
     found = _renamed(names, "", dict(_open_clip_rows(layers)), "text_encoder")
     found.update({name: fused[name] for name in names if name in fused})
-    return {keys.CLIP_V2 + name: place for name, place in found.items()}
+    return found

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
+from library.model.family import FAMILIES, ModelFamily, family_of_flag, family_of_names
 from library.model.files import keys
 from library.model.files.locate import WEIGHT_SUFFIXES, locate
 from library.model.files.weights_file import TensorInfo, WeightsFile, open_weights
@@ -28,7 +29,7 @@ class ModelFacts:
 
     path: Path  # the file, or the Diffusers folder
     layout: str  # "safetensors", "ckpt" or "diffusers"
-    version: str  # "v1" or "v2"
+    family: ModelFamily
     in_channels: int
     prediction: str | None  # "epsilon", "v_prediction", or None where the file does not say
     has_vae: bool
@@ -46,48 +47,38 @@ def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str 
     """Raise UserError when the flags contradict the weights or there is no VAE; warn where they merely look odd."""
     problems = []
     name = facts.path.name
-    if facts.version == "v2" and not v2:
-        problems.append(f"--v2 is missing: {OPTION} {name} is a Stable Diffusion v2 model; add --v2")
-    if facts.version == "v1" and v2:
-        problems.append(f"--v2 contradicts the weights: {OPTION} {name} is a Stable Diffusion v1 model; remove --v2")
+    family, chosen = facts.family, family_of_flag(v2)
+    if family is not chosen and family.flag:
+        problems.append(f"{family.flag} is missing: {OPTION} {name} is a {family.title} model; add {family.flag}")
+    elif family is not chosen:
+        problems.append(f"{chosen.flag} contradicts the weights: {OPTION} {name} is a {family.title} model; remove {chosen.flag}")
     if v_parameterization and facts.prediction == "epsilon":
         problems.append(f"--v_parameterization contradicts the model: {OPTION} {name} says that it predicts noise; remove the flag")
     if not v_parameterization and facts.prediction == "v_prediction":
         problems.append(f"--v_parameterization is missing: {OPTION} {name} says that it predicts velocity; add the flag")
-    if facts.version == "v1" and clip_skip is not None and clip_skip > facts.text_layers:
+    if family.takes_clip_skip and clip_skip is not None and clip_skip > facts.text_layers:
         problems.append(f"--clip_skip {clip_skip}: the text encoder of {name} has {facts.text_layers} layers; use 1 or 2")
     if not facts.has_vae and not vae:
         problems.append(f"{OPTION} {name} holds no VAE; give one with --vae")
     if problems:
         raise UserError(*problems)
-    if v_parameterization and not v2 and facts.prediction is None:
+    if v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
         log.warning("--v_parameterization without --v2: few v1 models predict velocity; leave it out unless this one surely does")
-
-
-def usable_clip_skip(version: str, clip_skip: int | None) -> int | None:
-    """`--clip_skip` as it can be used: None for v2, whose encoder ends at the second last layer already (warned)."""
-    if clip_skip is not None and clip_skip < 1:
-        raise UserError(f"--clip_skip {clip_skip}: layers are counted from 1, the last one; use 1 or 2")
-    if clip_skip is not None and version == "v2":
-        log.warning("--clip_skip %d is left out: Stable Diffusion v2 uses the second last layer by itself", clip_skip)
-        return None
-    return clip_skip
 
 
 def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
     """Facts of an original-layout file."""
     infos = file.infos
-    fault = _not_trainable(infos)
-    if fault:
+    fault, family = _not_trainable(infos), family_of_names(infos)
+    if fault or family is None:
         raise UserError(f"{option} {file.path.name}: {fault}")
-    version = "v2" if _any(infos, keys.CLIP_V2) else "v1"
     channels = infos[keys.UNET + "input_blocks.0.0.weight"].shape[1]
     _check_channels(channels, file.path.name, option)
     stat = file.path.stat()
     return ModelFacts(
         path=file.path,
         layout="safetensors" if file.path.suffix.lower() == ".safetensors" else "ckpt",
-        version=version,
+        family=family,
         in_channels=channels,
         prediction=_said_prediction(infos, file.metadata),
         has_vae=_any(infos, keys.VAE + "decoder."),
@@ -103,7 +94,7 @@ def _not_trainable(infos: Mapping[str, TensorInfo]) -> str | None:
             return "is an SDXL model; these scripts train Stable Diffusion v1 and v2"
         if keys.UNET + "input_blocks.0.0.weight" not in infos:
             return "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2"
-        if not _any(infos, keys.CLIP_V1) and not _any(infos, keys.CLIP_V2):
+        if family_of_names(infos) is None:
             return "holds a U-Net but no text encoder; use the full checkpoint"
         return None
     if not infos:
@@ -134,7 +125,9 @@ def _said_prediction(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str
     said = metadata.get("modelspec.prediction_type", "").lower()
     if said in PREDICTIONS:
         return PREDICTIONS[said]
-    return "v_prediction" if metadata.get("modelspec.architecture", "").lower() == "stable-diffusion-v2-768-v" else None
+    named = metadata.get("modelspec.architecture", "").lower()
+    velocity = {family.velocity_architecture for family in FAMILIES.values()} - {family.architecture for family in FAMILIES.values()}
+    return "v_prediction" if named in velocity else None
 
 
 def _inspect_folder(folder: Path, option: str) -> ModelFacts:
@@ -152,7 +145,7 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
     return ModelFacts(
         path=folder,
         layout="diffusers",
-        version="v2" if config.get("use_linear_projection") else "v1",
+        family=next(family for family in FAMILIES.values() if family.unet.linear_projection == bool(config.get("use_linear_projection"))),
         in_channels=config.get("in_channels", LATENT_CHANNELS),
         prediction=PREDICTIONS.get(scheduler.get("prediction_type", "epsilon")) if scheduler else None,
         has_vae=(folder / "vae" / "config.json").is_file(),

@@ -5,11 +5,9 @@ Rows are (original, ours). `{…}` stands for a level or layer; convert.py fills
 
 from __future__ import annotations
 
-UNET = "model.diffusion_model."
+UNET = "model.diffusion_model."  # before the names behind it, as the prefix of a family's text encoders
 VAE = "first_stage_model."
-CLIP_V1 = "cond_stage_model.transformer."
-CLIP_V1_LEVEL = "text_model."  # transformers had this level until 5.5; most files still have it, some never did
-CLIP_V2 = "cond_stage_model.model."
+TEXT_LEVEL = "text_model."  # transformers had this level until 5.5; most files still have it, some never did
 
 UNET_ENDS = (
     ("time_embed.0", "time_embedding.linear_1"),

@@ -19,7 +19,8 @@ def encode_text(text_encoder: nn.Module, input_ids: Tensor, clip_skip: int | Non
         hidden = text_encoder(ids).last_hidden_state
     else:
         encoder = getattr(text_encoder, "text_model", text_encoder)
-        hidden = encoder.final_layer_norm(text_encoder(ids, output_hidden_states=True).hidden_states[-clip_skip])
+        norm = encoder.get_submodule("final_layer_norm")
+        hidden = norm(text_encoder(ids, output_hidden_states=True).hidden_states[-clip_skip])
     context = join_windows(hidden.reshape(batch, windows, length, -1))
     if token_weights is None:
         return context

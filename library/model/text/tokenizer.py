@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.errors import UserError
+from library.model.family import ModelFamily
 from library.model.text.prompt_weights import parse
 from library.model.text.vocabulary import ENTRIES, merges, vocabulary
 
@@ -17,25 +18,23 @@ if TYPE_CHECKING:
 
 BEGIN, END = 49406, 49407
 WINDOW = 75  # tokens of a window; a begin and an end make it 77
-PADDING = {"v1": END, "v2": 0}  # what fills a window behind its end; 0 is "!"
-CACHE_FOLDERS = {"v1": "openai_clip-vit-large-patch14", "v2": "stabilityai_stable-diffusion-2"}
 
 
 class ClipTokenizer:
     """Captions to ids [N,77] of N = max_token_length / 75 windows, each with its own begin and end; can be sent to loader workers.
 
-    `weighted` reads "(a:1.2)" as weights and returns them beside the ids. `tokenizer` is transformers' own.
+    `weighted` reads "(a:1.2)" as weights and returns them beside the ids. `tokenizer` is transformers' own. Of several text encoders
+    the first one's padding counts.
     """
 
     def __init__(
-        self, version: str, max_token_length: int | None = None, weighted: bool = False, cache_dir: str | Path | None = None
+        self, family: ModelFamily, max_token_length: int | None = None, weighted: bool = False, cache_dir: str | Path | None = None
     ) -> None:
-        self.version = version
         self.windows = (max_token_length or WINDOW) // WINDOW
         self.weighted = weighted
-        self.padding = PADDING[version]
+        self.padding = family.text_encoders[0].padding
         self.stands_for: dict[int, tuple[int, ...]] = {}  # the id of an added word -> the ids that take its place
-        self.tokenizer = _kept_tokenizer(Path(cache_dir), version) if cache_dir else build_tokenizer(version)
+        self.tokenizer = _kept_tokenizer(Path(cache_dir), family) if cache_dir else build_tokenizer(self.padding)
 
     def with_settings(self, windows: int, weighted: bool) -> ClipTokenizer:
         """The same vocabulary, added tokens included, with other windows and weights."""
@@ -123,24 +122,23 @@ def without_padding(input_ids: LongTensor, weights: FloatTensor | None = None) -
     return input_ids[:, :, :longest], None if weights is None else weights[:, :, :longest]
 
 
-def build_tokenizer(version: str) -> CLIPTokenizer:
-    """transformers' CLIPTokenizer made from the vocabulary in this folder."""
+def build_tokenizer(padding: int) -> CLIPTokenizer:
+    """transformers' CLIPTokenizer made from the vocabulary in this folder; `padding` is the id that fills windows."""
     from transformers import CLIPTokenizer
 
     entries = vocabulary()
-    padding = list(entries)[PADDING[version]]
-    tokenizer = CLIPTokenizer(vocab=dict(entries), merges=list(merges()), pad_token=padding, model_max_length=WINDOW + 2)
+    tokenizer = CLIPTokenizer(vocab=dict(entries), merges=list(merges()), pad_token=list(entries)[padding], model_max_length=WINDOW + 2)
     assert len(tokenizer) == ENTRIES and tokenizer.bos_token_id == BEGIN and tokenizer.eos_token_id == END
     return tokenizer
 
 
-def _kept_tokenizer(folder: Path, version: str) -> CLIPTokenizer:
+def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
     """The tokenizer kept in `folder`, or ours kept there from now on."""
     from transformers import CLIPTokenizer
 
-    place = folder / CACHE_FOLDERS[version]
+    place = folder / family.text_encoders[0].tokenizer_folder
     if not place.is_dir():
-        tokenizer = build_tokenizer(version)
+        tokenizer = build_tokenizer(family.text_encoders[0].padding)
         tokenizer.save_pretrained(place)
         return tokenizer
     try:

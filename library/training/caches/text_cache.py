@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,58 +13,64 @@ from library.console import log
 from library.data.config.blueprint import SubsetOptions
 from library.errors import UserError
 from library.method import Method
+from library.model.bundle import StableDiffusion
+from library.model.text.conditioning import Conditioning
 from library.training.planning.inputs import Inputs
 
 LIMIT = 1 << 30  # bytes; a caption of 75 tokens takes 0.23 MiB (v1) or 0.30 MiB (v2) in float32
-Encode = Callable[[Tensor, Tensor | None], Tensor]  # ids [1,N,T], weights [1,N,T] or None -> context [1,T',D]
+Encode = Callable[[Tensor, Tensor | None], Conditioning]  # ids [1,N,T], weights [1,N,T] or None -> that of one caption
 
 
 class TextCache:
-    """Reads each caption of a batch by itself, so that its context does not depend on its companions, nor on whether it is kept.
+    """Reads each caption of a batch by itself, so that its conditioning does not depend on its companions, nor on whether it is kept.
 
-    `limit` bytes of contexts are kept in main memory, those longest unused go first; 0 keeps nothing.
+    `limit` bytes of conditionings are kept in main memory, those longest unused go first; 0 keeps nothing.
     """
 
     def __init__(self, encode: Encode, limit: int = LIMIT) -> None:
         self._encode, self._limit = encode, limit
-        self._kept: OrderedDict[tuple[str, tuple[int, ...]], Tensor] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, tuple[int, ...]], Conditioning] = OrderedDict()
         self.bytes = 0
 
-    def __call__(self, captions: Sequence[str], input_ids: Tensor, token_weights: Tensor | None = None) -> Tensor:
-        """Captions with their ids [B,N,T] and weights [B,N,T] on any device -> contexts [B,T',D] there, without gradients.
+    def __call__(self, captions: Sequence[str], input_ids: Tensor, token_weights: Tensor | None = None) -> Conditioning:
+        """Captions with their ids [B,N,T] and weights [B,N,T] on any device -> their conditioning there, without gradients.
 
         Ids and weights have to be a function of the caption and of their shape: the text is looked up, so that no device has to wait.
         """
-        shown: dict[str, Tensor] = {}
+        shown: dict[str, Conditioning] = {}
         for place, caption in enumerate(captions):
             if caption not in shown:
                 row = slice(place, place + 1)
                 key = (caption, tuple(input_ids.shape[1:]))
-                shown[caption] = self._context(key, input_ids[row], None if token_weights is None else token_weights[row])
-        return torch.cat([shown[caption] for caption in captions])
+                shown[caption] = self._one(key, input_ids[row], None if token_weights is None else token_weights[row])
+        return Conditioning.joined([shown[caption] for caption in captions])
 
-    def _context(self, key: tuple[str, tuple[int, ...]], input_ids: Tensor, token_weights: Tensor | None) -> Tensor:
+    def _one(self, key: tuple[str, tuple[int, ...]], input_ids: Tensor, token_weights: Tensor | None) -> Conditioning:
         if key in self._kept:
             self._kept.move_to_end(key)
-            return self._kept[key].to(input_ids.device, non_blocking=True)
+            return self._kept[key].map(lambda tensor: tensor.to(input_ids.device, non_blocking=True))
         with torch.no_grad():
-            context = self._encode(input_ids, token_weights)
-        if self._limit >= context.nbytes:
-            # page-locked where a GPU reads it, which else would be waited for at each step
-            self._kept[key] = torch.empty(context.shape, dtype=context.dtype, pin_memory=context.is_cuda).copy_(context)
-            self.bytes += context.nbytes
+            encoded = self._encode(input_ids, token_weights)
+        if self._limit >= encoded.nbytes:
+            self._kept[key] = encoded.map(_in_main_memory)
+            self.bytes += encoded.nbytes
             while self.bytes > self._limit:
                 self.bytes -= self._kept.popitem(last=False)[1].nbytes
-        return context
+        return encoded
 
 
-def text_cache(mode: str, model: Any, method: Method, inputs: Inputs, clip_skip: int | None) -> TextCache | None:
+def _in_main_memory(tensor: Tensor) -> Tensor:
+    """A copy, page-locked where a GPU reads it, which else would be waited for at each step."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda).copy_(tensor)
+
+
+def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs, clip_skip: int | None) -> TextCache | None:
     """The reader of captions for as long as the text encoder is not trained, by `--cache_text_encoder_outputs` auto, on or off; None
     where it is trained to the end, or draws by chance. Raises UserError for `on` where nothing can be kept."""
     reason = None
     if method.trains_text_encoder(inputs.plan.updates - 1):
         reason = "the text encoder is trained"
-    elif _draws(model.text_encoder):
+    elif any(map(_draws, model.text_encoders)):
         reason = "a network works inside the text encoder"
     if reason:
         if mode == "on":
@@ -79,8 +84,8 @@ def text_cache(mode: str, model: Any, method: Method, inputs: Inputs, clip_skip:
     return TextCache(encode, LIMIT if keeps else 0)
 
 
-def _encode(model: Any, clip_skip: int | None, input_ids: Tensor, token_weights: Tensor | None) -> Tensor:
-    return model.encode_text(input_ids, token_weights, clip_skip)
+def _encode(model: StableDiffusion, clip_skip: int | None, input_ids: Tensor, token_weights: Tensor | None) -> Conditioning:
+    return model.encode(input_ids, token_weights, clip_skip)
 
 
 def _changes(subset: SubsetOptions) -> bool:

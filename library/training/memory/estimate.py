@@ -70,7 +70,7 @@ class MemoryCase:
     size: tuple[int, int]  # of the largest bucket, pixels
     batch: int
     unet: UNetShape
-    text: TextShape
+    texts: tuple[TextShape, ...]  # of each text encoder
     counts: Mapping[str, int]  # "unet", "text_encoder", "vae", "network": all their values
     trained: Mapping[str, int]  # trained values: "network", "text_encoder", and blocks of the U-Net ("down_blocks.0", …)
     frozen_bytes: float = 4
@@ -194,10 +194,11 @@ def _kept(case: MemoryCase, parts: Sequence[tuple[int, int, float, bool]], besid
 
 
 def _text_block(case: MemoryCase) -> tuple[float, float]:
-    layer = case.text.width * case.text.tokens * case.batch * case.compute_bytes
     if not case.text_trained:
         return 0.0, 0.0
-    return case.text.layers * layer * (1 if case.checkpointing else TEXT_LAYER), layer * TEXT_LAYER
+    layers = [text.width * text.tokens * case.batch * case.compute_bytes for text in case.texts]
+    kept = sum(text.layers * layer for text, layer in zip(case.texts, layers, strict=True))
+    return kept * (1 if case.checkpointing else TEXT_LAYER), max(layers) * TEXT_LAYER
 
 
 def _vae(case: MemoryCase) -> float:

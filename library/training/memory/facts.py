@@ -9,6 +9,7 @@ import torch
 
 from library.errors import UserError
 from library.method import Method
+from library.model.bundle import StableDiffusion
 from library.model.files import convert
 from library.model.files.dtypes import WIDTHS
 from library.model.files.facts import OPTION
@@ -22,15 +23,15 @@ from library.training.planning.inputs import Inputs
 _PARTS = ("text_encoder", "unet", "vae")  # in the order of loading
 
 
-def memory_case(options: TrainingScript, inputs: Inputs, model: Any, method: Method, device: torch.device) -> MemoryCase:
+def memory_case(options: TrainingScript, inputs: Inputs, model: StableDiffusion, method: Method, device: torch.device) -> MemoryCase:
     """All that the memory of this run depends on; `method` is attached to `model`."""
     training = options.training
     groups = method.param_groups()
     trained = _trained(model, groups)
     half = training.mixed_precision != "no"
     size, batch = inputs.source.largest()
-    config, text = model.unet.config, model.text_encoder.config
-    frozen = [p for part in (model.unet, model.text_encoder) for p in part.parameters() if not p.requires_grad]
+    config = model.unet.config
+    frozen = [p for part in (model.unet, *model.text_encoders) for p in part.parameters() if not p.requires_grad]
     return MemoryCase(
         device="cuda" if device.type == "cuda" else "cpu",
         size=size,
@@ -38,9 +39,11 @@ def memory_case(options: TrainingScript, inputs: Inputs, model: Any, method: Met
         unet=UNetShape(
             tuple(config.block_out_channels), config.layers_per_block, tuple("CrossAttn" in kind for kind in config.down_block_types)
         ),
-        text=TextShape(text.hidden_size, text.num_hidden_layers, 75 * model.tokenizer.windows + 2),
-        counts={part: sum(p.numel() for p in getattr(model, part).parameters()) for part in _PARTS}
-        | {"network": trained.get("network", 0)},
+        texts=tuple(
+            TextShape(text.config.hidden_size, text.config.num_hidden_layers, 75 * model.tokenizer.windows + 2)
+            for text in model.text_encoders
+        ),
+        counts=_counts(model) | {"network": trained.get("network", 0)},
         trained=trained,
         frozen_bytes=_bytes_each(frozen) if frozen else 4,
         trained_bytes=groups[0]["params"][0].element_size(),
@@ -56,9 +59,15 @@ def memory_case(options: TrainingScript, inputs: Inputs, model: Any, method: Met
     )
 
 
-def _trained(model: Any, groups: list[dict[str, Any]]) -> dict[str, int]:
+def _counts(model: StableDiffusion) -> dict[str, int]:
+    """The values of each part."""
+    parts = {"text_encoder": model.text_encoders, "unet": (model.unet,), "vae": (model.vae,)}
+    return {part: sum(p.numel() for module in modules for p in module.parameters()) for part, modules in parts.items()}
+
+
+def _trained(model: StableDiffusion, groups: list[dict[str, Any]]) -> dict[str, int]:
     """Trained values by block of the U-Net, text encoder or network."""
-    owners = {id(p): "text_encoder" for p in model.text_encoder.parameters()}
+    owners = {id(p): "text_encoder" for text_encoder in model.text_encoders for p in text_encoder.parameters()}
     owners |= {id(p): _block(name, len(model.unet.config.block_out_channels)) for name, p in model.unet.named_parameters()}
     counts: dict[str, int] = {}
     for group in groups:
@@ -80,7 +89,7 @@ def _bytes_each(parameters: list[torch.Tensor]) -> float:
     return sum(p.numel() * p.element_size() for p in parameters) / sum(p.numel() for p in parameters)
 
 
-def _file_bytes(model: Any) -> dict[str, int]:
+def _file_bytes(model: StableDiffusion) -> dict[str, int]:
     """Bytes of each part in the file it was loaded from, as far as they are mapped while it is read."""
     facts = model.source
     if facts is None:

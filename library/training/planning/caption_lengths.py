@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from library.console import log
+from library.model.family import ModelFamily, family_of_flag
 from library.model.text.tokenizer import WINDOW, ClipTokenizer, too_long
 from library.options.groups.scripts import TrainingScript
 from library.words import counted
 
 
-def long_captions(options: TrainingScript, captions: Iterable[str], version: str | None) -> list[tuple[str, str]]:
-    """Each caption that does not fit with the words it loses; `version` of the model is "v1", "v2" or None, if that is not known."""
+def long_captions(options: TrainingScript, captions: Iterable[str], family: ModelFamily | None) -> list[tuple[str, str]]:
+    """Each caption that does not fit with the words it loses; `family` is the model's, None where it is not known."""
     given, new_word = options.model, options.new_word
     word = new_word.word if new_word is not None else ""
     windows = (given.max_token_length or WINDOW) // WINDOW
@@ -19,8 +20,8 @@ def long_captions(options: TrainingScript, captions: Iterable[str], version: str
     # a token is one byte at least, unless it is a new word that stands for several: mostly there is nothing to read a vocabulary for
     if not word and all(len(caption.lower().encode()) <= windows * WINDOW for caption in distinct):
         return []
-    version = version or ("v2" if given.v2 else "v1")
-    tokenizer = ClipTokenizer(version, given.max_token_length, options.data.weighted_captions, given.tokenizer_cache_dir)
+    family = family or family_of_flag(given.v2)
+    tokenizer = ClipTokenizer(family, given.max_token_length, options.data.weighted_captions, given.tokenizer_cache_dir)
     return too_long(distinct, tokenizer.with_word(word, new_word.num_vectors_per_token) if new_word and word else tokenizer)
 
 

@@ -176,9 +176,10 @@ def open_own(options: TrainingScript) -> OwnData:
     kind = class_of(name)
     from library.data.loading.custom_batches import OwnSource, told
     from library.data.loading.custom_check import checked
+    from library.model.family import family_of_flag
     from library.model.text.tokenizer import WINDOW, ClipTokenizer
 
-    tokenizer = ClipTokenizer("v2" if model.v2 else "v1", model.max_token_length, cache_dir=model.tokenizer_cache_dir)
+    tokenizer = ClipTokenizer(family_of_flag(model.v2), model.max_token_length, cache_dir=model.tokenizer_cache_dir)
     size = None if options.data.resolution is None else resolution(options.data.resolution)
     arguments = (tokenizer.tokenizer, model.max_token_length, size, options.data.debug_dataset)
     _check_form(kind, name, arguments)

@@ -44,10 +44,11 @@ def preview_own(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: 
 
 def _batches(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None) -> Iterator[str]:
     """A section for each batch, until there are pictures enough; without --seed, for which the run draws one, those of seed 0."""
+    from library.model.family import family_of_flag
     from library.model.text.tokenizer import ClipTokenizer
 
     model, seed = options.model, options.training.seed or 0
-    tokenizer = ClipTokenizer("v2" if model.v2 else "v1", model.max_token_length, options.data.weighted_captions)
+    tokenizer = ClipTokenizer(family_of_flag(model.v2), model.max_token_length, options.data.weighted_captions)
     dataset = own.dataset(seed, tokenizer, 1.0, rewrite or _as_it_is, inputs.plan)
     sampler, shown = inputs.sampler(seed), 0
     shares = [sampler.share(batch, process) for batch in sampler.epoch(0) for process in range(min(inputs.processes, len(batch)))]

@@ -196,7 +196,7 @@ def _caption_findings(
         return  # templates take the place of captions
     if options.data.weighted_captions:
         yield from _torn_brackets(filled)
-    long = long_captions(options, (record.caption for record in filled.records), facts.version if facts else None)
+    long = long_captions(options, (record.caption for record in filled.records), facts.family if facts else None)
     if long:
         shown = "; ".join(f"“{caption[:40]}…” loses “{lost[:60]}{'…' if len(lost) > 60 else ''}”" for caption, lost in long[:3])
         more = f" and {len(long) - 3} more" if len(long) > 3 else ""

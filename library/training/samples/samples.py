@@ -8,16 +8,24 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.model.family import family_of_flag
 from library.options.groups.scripts import TrainingScript
 from library.training.samples.sample_page import FACTS, SamplePage
 from library.training.samples.sample_prompts import SamplePrompt, read_prompts
 
-Generate = Callable[[Any, Any, Any], Any]  # (model, GenerateSettings, device) -> PIL image
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+    from library.model.bundle import StableDiffusion
+    from library.model.generate import GenerateSettings
+
+    Generate = Callable[[StableDiffusion, GenerateSettings, torch.device], Image]
 Rewrite = Callable[[str, random.Random], str]
 
 
@@ -70,7 +78,7 @@ class Samples:
             given.sample_every_n_steps,
             given.sample_every_n_epochs,
             given.sample_sampler,
-            None if options.model.v2 else options.model.clip_skip,
+            family_of_flag(options.model.v2).clip_skip(options.model.clip_skip),
             generate,
             given.sample_at_first,
             source,
@@ -92,7 +100,7 @@ class Samples:
 
     def draw(
         self,
-        model: Any,
+        model: StableDiffusion,
         step: int,
         epoch: int | None,
         device: Any,
@@ -167,7 +175,14 @@ class Samples:
         return [f"samples: {where} ({self.drawn} images{lost})"]
 
     def _draw_one(
-        self, model: Any, prompt: SamplePrompt, index: int, moment: str, device: Any, rewrite: Rewrite | None, facts: Mapping[str, Any]
+        self,
+        model: StableDiffusion,
+        prompt: SamplePrompt,
+        index: int,
+        moment: str,
+        device: Any,
+        rewrite: Rewrite | None,
+        facts: Mapping[str, Any],
     ) -> Path:
         from library.model.generate import GenerateSettings, generate
 

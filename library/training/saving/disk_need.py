@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.data.batching.buckets import FilledData
+from library.model.family import FAMILIES, ModelFamily, PartSizes
 from library.model.files.facts import OPTION, ModelFacts
-from library.model.files.keys import CLIP_V1, CLIP_V2, UNET, VAE
+from library.model.files.keys import UNET, VAE
 from library.model.files.weights_file import TensorInfo, open_weights
 from library.options.groups.network import NetworkOptions
 from library.options.groups.saving import SavingOptions
@@ -24,6 +25,8 @@ from library.words import in_words
 
 Shapes = Mapping[str, TensorInfo]
 
+_TEXT = tuple(encoder.prefix for family in FAMILIES.values() for encoder in family.text_encoders)
+_OPEN_CLIP = tuple(e.prefix for family in FAMILIES.values() for e in family.text_encoders if e.layout == "open_clip")
 _WEIGHT_BYTES = {"float": 4, "fp16": 2, "bf16": 2}
 _LATENT_BYTES = {"distribution": 8 * 4, "mean": 4 * 4}  # 4 channels in float32, with their log variance or not, for each 8×8 pixels
 _PATCHED = (
@@ -33,26 +36,6 @@ _PATCHED = (
 _FUSED = "attn.in_proj_weight"  # three projections in one, in v2's text encoder
 _WIDE = re.compile(r"\.(?:in_layers\.2|out_layers\.3|op|conv)\.weight$")  # 3×3 convolutions of residual blocks and of changes in size
 _EXTENDED = re.compile(r"\.(?:emb_layers\.1|skip_connection)\.weight$")  # the rest of the residual blocks
-
-
-@dataclass(frozen=True)
-class PartSizes:
-    """Weights of the parts, and of a LoRA of rank 1 on U-Net, text encoder, and the U-Net's 3×3 convolutions (the rest of them too)."""
-
-    unet: int
-    text_encoder: int
-    vae: int
-    lora_unet: int
-    lora_text_encoder: int
-    lora_wide: int
-    lora_extended: int
-
-
-# Those of the published models, for a Diffusers folder, whose parts lie in several files.
-USUAL = {
-    "v1": PartSizes(859_520_964, 123_060_557, 83_653_863, 423_936, 165_888, 544_000, 82_880),
-    "v2": PartSizes(865_910_724, 354_032_641, 83_653_863, 432_128, 423_936, 544_000, 82_880),
-}
 
 
 @dataclass(frozen=True)
@@ -71,7 +54,7 @@ def part_sizes(infos: Shapes) -> PartSizes:
     unused = _unused_layer(infos)
     for name, info in infos.items():
         part = "unet" if name.startswith(UNET) else "vae" if name.startswith(VAE) else "text_encoder"
-        if part == "text_encoder" and not name.startswith((CLIP_V1, CLIP_V2)):
+        if part == "text_encoder" and not name.startswith(_TEXT):
             continue
         counts[part] += math.prod(info.shape)
         if part == "vae" or len(info.shape) < 2 or (unused and name.startswith(unused)):
@@ -89,9 +72,12 @@ def part_sizes(infos: Shapes) -> PartSizes:
 
 
 def _unused_layer(infos: Shapes) -> str | None:
-    """The last layer of v2's text encoder: it is in the file, and not in the model."""
-    layers = {int(match[1]) for name in infos if (match := re.match(re.escape(CLIP_V2) + r"transformer\.resblocks\.(\d+)\.", name))}
-    return f"{CLIP_V2}transformer.resblocks.{max(layers)}." if layers else None
+    """The last layer of an OpenCLIP text encoder: it is in the file, and not in the model."""
+    for prefix in _OPEN_CLIP:
+        layers = {int(match[1]) for name in infos if (match := re.match(re.escape(prefix) + r"transformer\.resblocks\.(\d+)\.", name))}
+        if layers:
+            return f"{prefix}transformer.resblocks.{max(layers)}."
+    return None
 
 
 def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled: FilledData) -> DiskNeed:
@@ -99,9 +85,10 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
 
     Raises UserError when the model's header cannot be read.
     """
-    sizes = USUAL[facts.version] if facts.layout == "diffusers" else part_sizes(open_weights(facts.path, OPTION).infos)
+    # a folder's parts lie in several files: it counts as a released model
+    sizes = facts.family.sizes if facts.layout == "diffusers" else part_sizes(open_weights(facts.path, OPTION).infos)
     saving, data = options.saving, options.data
-    product, trained = _product(options, sizes, facts.version)
+    product, trained = _product(options, sizes, facts.family)
     width = _WEIGHT_BYTES[saving.save_precision or "float"]
     lines: list[str] = []
     totals: list[int | None] = []
@@ -128,10 +115,10 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
     return DiskNeed(sum(known) if len(known) == len(totals) else None, free, folder, tuple(lines))
 
 
-def _product(options: TrainingScript, sizes: PartSizes, version: str) -> tuple[int | None, int | None]:
+def _product(options: TrainingScript, sizes: PartSizes, family: ModelFamily) -> tuple[int | None, int | None]:
     """Weights of the product, and of what is trained; None where they are not known beforehand."""
     if isinstance(options, TrainTextualInversion):
-        vectors = options.word.num_vectors_per_token * (768 if version == "v1" else 1024) * options.layers_with_vectors
+        vectors = options.word.num_vectors_per_token * family.text_encoders[0].width * options.layers_with_vectors
         return vectors, vectors
     if isinstance(options, TrainNetwork):
         count = _lora(options.network, sizes) if options.network.network_module == "networks.lora" else None

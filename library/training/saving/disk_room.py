@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from library.console import log
 from library.errors import UserError
@@ -15,6 +15,12 @@ from library.training.planning.plan import RunPlan, Start
 from library.training.saving.checkpointer import Kept
 from library.training.saving.full_disk import MARGIN
 from library.words import in_words
+
+if TYPE_CHECKING:
+    import torch
+
+    from library.method import Method
+    from library.model.bundle import StableDiffusion
 
 
 @dataclass(frozen=True)
@@ -80,9 +86,9 @@ def check_room(
     return line
 
 
-def file_bytes(method: Any, model: Any, dtype: Any) -> int:
+def file_bytes(method: Method, model: StableDiffusion, dtype: torch.dtype | None) -> int:
     """About the size of the product: the whole model where its weights are trained, else what the method adds."""
-    modules = [model.unet, model.text_encoder, model.vae] if method.full_precision else method.modules()
+    modules = [model.unet, *model.text_encoders, model.vae] if method.full_precision else method.modules()
     return sum(
         tensor.numel() * (dtype.itemsize if dtype is not None else tensor.element_size())
         for module in modules
@@ -90,7 +96,7 @@ def file_bytes(method: Any, model: Any, dtype: Any) -> int:
     )
 
 
-def state_size(method: Any, optimizer: Any, name: str) -> int:
+def state_size(method: Method, optimizer: Any, name: str) -> int:
     """About the size of a state in bytes: trained weights and what the optimizer of that name will remember of them."""
     each = state_bytes(name)
     weights = sum(tensor.numel() * tensor.element_size() for module in method.modules() for tensor in module.state_dict().values())

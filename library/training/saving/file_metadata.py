@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from library.files import NOT_UNICODE
 from library.method import Method
@@ -14,6 +14,9 @@ from library.training.saving import ss_metadata as facts
 from library.training.saving.manifest import ImageHash, Manifest, manifest_path, run_facts_of
 from library.training.saving.model_spec import model_spec
 from library.training.states.resume import run_facts
+
+if TYPE_CHECKING:
+    from library.model.bundle import StableDiffusion
 
 
 class FileFacts:
@@ -28,7 +31,7 @@ class FileFacts:
         # the main process writes the manifest
         self._images = ImageHash(files) if images_too and (files := inputs.source.files()) else None
 
-    def of_save(self, model: Any, made: MadeOptimizer, session: str, epochs: int, step: int) -> dict[str, str]:
+    def of_save(self, model: StableDiffusion, made: MadeOptimizer, session: str, epochs: int, step: int) -> dict[str, str]:
         """The metadata of a file that is saved after so many epochs and updates."""
         spec, saving = self._spec(model), self._options.saving
         moment = facts.moment_metadata(epochs, step)
@@ -60,7 +63,7 @@ class FileFacts:
             "images_sha256": self._images.value() if self._images is not None else None,
         }
 
-    def _training(self, model: Any, made: MadeOptimizer, session: str) -> dict[str, str]:
+    def _training(self, model: StableDiffusion, made: MadeOptimizer, session: str) -> dict[str, str]:
         plan, processes = self._inputs.plan, self._inputs.processes
         hashes: dict[str, str] = {}
         for model_hash in self._hashes:
@@ -70,7 +73,7 @@ class FileFacts:
             started=self._started,
             session=int(session, 16),
             seed=self._seed,
-            version=base_version(model),
+            base_version=model.family.base_version(model.prediction),
             optimizer=_class_name(made.optimizer, self._options.optimizer.optimizer_args),
             plan={
                 "ss_num_batches_per_epoch": plan.batches_per_epoch,
@@ -82,23 +85,18 @@ class FileFacts:
             hashes=hashes,
         )
 
-    def _spec(self, model: Any) -> dict[str, str]:
+    def _spec(self, model: StableDiffusion) -> dict[str, str]:
         word = self._options.new_word
         return model_spec(
             self._options.saving,
             clip_skip=self._options.model.clip_skip,
             timesteps=range(self._options.diffusion.min_timestep, self._options.diffusion.max_timestep),
             method=self._method.name,
-            version=model.version,
+            family=model.family,
             prediction=model.prediction,
             resolutions=[spec.options.resolution for spec in self._inputs.data.blueprint.datasets],
             trigger=None if word is None else word.token_string,
         )
-
-
-def base_version(model: Any) -> str:
-    """The name under which programs know the model's family: sd_v1, sd_v2 or sd_v2_v."""
-    return f"sd_{model.version}" + ("_v" if model.prediction == "v_prediction" else "")
 
 
 def _class_name(optimizer: Any, args: Mapping[str, Any] | tuple[str, ...] | None) -> str:

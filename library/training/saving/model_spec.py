@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from library.model.family import ModelFamily
 from library.model.files.weights_file import SPEC_KEY
 from library.options.groups.saving import SavingOptions
 
@@ -20,24 +21,24 @@ def model_spec(
     clip_skip: int | None,
     timesteps: range,
     method: str,
-    version: str,
+    family: ModelFamily,
     prediction: str,
     resolutions: Sequence[tuple[int, int]],
     trigger: str | None = None,
     now: float | None = None,
 ) -> dict[str, str]:
-    """The keys of a file that `method` saves for a model of `version` (v1, v2) that predicts "epsilon" or "v_prediction".
+    """The keys of a file that `method` saves for a model of `family` that predicts "epsilon" or "v_prediction".
 
     `resolutions` are those of the datasets; the largest one counts. `timesteps` are those that are trained. The hash is filled in by who
     writes the tensors.
     """
     product = PRODUCTS.get(method, method)
-    family = "stable-diffusion-" + ("v1" if version == "v1" else "v2-512" if prediction == "epsilon" else "v2-768-v")
+    architecture = family.architecture_of(prediction)
     technical = options.metadata_privacy == "technical"
-    made_up = f"{family} {product}".strip() if technical else options.output_name or "last"
-    width, height = max(resolutions, key=lambda size: size[0] * size[1], default=(512, 512))
+    made_up = f"{architecture} {product}".strip() if technical else options.output_name or "last"
+    width, height = max(resolutions, key=lambda size: size[0] * size[1], default=(family.resolution, family.resolution))
     values = {
-        "architecture": f"{family}/{product}" if product else family,
+        "architecture": f"{architecture}/{product}" if product else architecture,
         "implementation": DIFFUSERS if product == "lora" else ORIGINAL,
         "title": options.metadata_title or made_up,
         "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
@@ -45,8 +46,8 @@ def model_spec(
         "prediction_type": "epsilon" if prediction == "epsilon" else "v",
         **{word: text for word, text in own_words(options).items() if word != "title"},
     }
-    if clip_skip and version == "v1":
-        values["encoder_layer"] = str(clip_skip)
+    if layer := family.clip_skip(clip_skip):
+        values["encoder_layer"] = str(layer)
     values["timestep_range"] = f"{timesteps.start},{timesteps.stop}"
     if trigger and not technical:
         values["trigger_phrase"] = trigger

@@ -9,6 +9,7 @@ from typing import Any
 from library.console import log
 from library.hub import Repository, Uploads
 from library.method import Method
+from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
 from library.training.logs.journal import Journal
 from library.training.optim.ema import Ema
@@ -34,7 +35,7 @@ class Keeping:
         method: Method,
         facts: FileFacts,
         journal: Journal | None,
-        model: Any,
+        model: StableDiffusion,
         made: MadeOptimizer,
         schedule: Any,
         scaler: Any,

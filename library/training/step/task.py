@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -14,6 +12,8 @@ from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, samp
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
 from library.method import Method
+from library.model.bundle import REDUCTION, StableDiffusion
+from library.model.text.conditioning import Conditioning
 from library.seeds import fold
 from library.training.caches.text_cache import TextCache
 
@@ -27,7 +27,7 @@ class DiffusionTask(nn.Module):
 
     def __init__(
         self,
-        model: Any,
+        model: StableDiffusion,
         method: Method,
         schedule: NoiseSchedule,
         objective: Objective,
@@ -39,11 +39,11 @@ class DiffusionTask(nn.Module):
         """`texts` reads captions while the text encoder is not trained; without it each batch is encoded as a whole."""
         super().__init__()
         self.unet: nn.Module = model.unet
-        self.text_encoder: nn.Module = model.text_encoder
+        self.text_encoders = nn.ModuleList(model.text_encoders)
         self.trained = nn.ModuleList(method.modules())
         # What is frozen was read from one file by every process: DDP need not send all of it around first (nor can gloo send float8).
         frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)  # type: ignore[no-untyped-call]
         self._model = [model]  # a list, so that nn.Module does not look inside
         self._method = method
         self.schedule, self.objective, self.noise, self.clip_skip = schedule, objective, noise, clip_skip
@@ -52,9 +52,9 @@ class DiffusionTask(nn.Module):
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Batch of `library.data.loading.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
-        context = self._context(batch, self._method.trains_text_encoder(step))
+        captions = self._captions(batch, self._method.trains_text_encoder(step))
         t = self.drawn_timesteps(batch)
-        per_image = self._losses(batch, self.latents(batch), context, t, batch.seeds)
+        per_image = self._losses(batch, self.latents(batch), captions, t, batch.seeds)
         return (per_image * batch.loss_weights).mean(), per_image.detach()
 
     def drawn_timesteps(self, batch: Batch) -> Tensor:
@@ -68,27 +68,27 @@ class DiffusionTask(nn.Module):
         """
         with torch.no_grad():
             latents = self.latents(batch)
-            context = self._encoded(batch)  # not the kept ones: the text encoder may be trained between two evaluations
-            losses = [self._losses(batch, latents, context, *self._place(batch, number, rounds)) for number in range(rounds)]
+            captions = self._encoded(batch)  # not the kept ones: the text encoder may be trained between two evaluations
+            losses = [self._losses(batch, latents, captions, *self._place(batch, number, rounds)) for number in range(rounds)]
             return torch.stack(losses).mean(dim=0)
 
-    def _context(self, batch: Batch, trained: bool) -> Tensor:
-        """What the captions say to the U-Net [B,T,D], with gradients where the text encoder is trained."""
+    def _captions(self, batch: Batch, trained: bool) -> Conditioning:
+        """What the captions say to the U-Net, with gradients where the text encoder is trained."""
         if self._texts is not None and not trained:
             return self._texts(batch.captions, batch.input_ids, batch.token_weights)
         with torch.set_grad_enabled(torch.is_grad_enabled() and trained):
             return self._encoded(batch)
 
-    def _encoded(self, batch: Batch) -> Tensor:
-        return self._model[0].encode_text(batch.input_ids, batch.token_weights, self.clip_skip)
+    def _encoded(self, batch: Batch) -> Conditioning:
+        return self._model[0].encode(batch.input_ids, batch.token_weights, self.clip_skip)
 
-    def _losses(self, batch: Batch, latents: Tensor, context: Tensor, t: Tensor, seeds: Tensor) -> Tensor:
+    def _losses(self, batch: Batch, latents: Tensor, captions: Conditioning, t: Tensor, seeds: Tensor) -> Tensor:
         """Loss of each image [B] at timesteps `t` [B], its noise drawn from `seeds` [B]."""
+        model, (height, width) = self._model[0], latents.shape[-2:]
         noise = sample_noise(latents, seeds, self.noise)
         noisy = self.schedule.add_noise(latents, perturbed(noise, seeds, self.noise), t)
-        # Under autocast the U-Net takes float32; a U-Net kept in half precision without autocast needs its own dtype.
-        predicted = self.unet(noisy.to(self.unet.dtype), t, context.to(self.unet.dtype)).sample
-        target = self.schedule.target(self._model[0].prediction, latents, noise, t)
+        predicted = model.predict(noisy, t, model.with_sizes(captions, (width * REDUCTION, height * REDUCTION), batch.sizes))
+        target = self.schedule.target(model.prediction, latents, noise, t)
         return self.objective(predicted.float(), target.float(), t, batch.masks)
 
     def _place(self, batch: Batch, number: int, rounds: int) -> tuple[Tensor, Tensor]:
@@ -104,4 +104,5 @@ class DiffusionTask(nn.Module):
         model = self._model[0]
         if batch.latents is not None:
             return batch.latents.float() * model.scale_factor
+        assert batch.images is not None
         return draw_latents(model.moments(batch.images), batch.seeds) * model.scale_factor

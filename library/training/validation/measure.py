@@ -15,6 +15,7 @@ from library.data.loading.batch import Batch
 from library.data.loading.dataset import TrainingDataset
 from library.data.loading.loader import EpochLoader
 from library.data.pixels.latent_cache import draw_latents
+from library.model.bundle import StableDiffusion
 from library.model.generate import evaluating
 from library.seeds import fold
 from library.training.samples.samples import untouched_random_state
@@ -34,7 +35,7 @@ class Validation:
         data: FilledData,
         seed: int,
         max_batches: int | None,
-        model: Any,
+        model: StableDiffusion,
         rewrite_caption: Callable[..., str],
         adapt: Callable[[Batch], Batch],
         accelerator: Any,

@@ -9,8 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import EpochSampler, SampleRequest
@@ -186,3 +188,19 @@ def test_a_worker_outlives_what_a_console_sends_to_all_processes(monkeypatch: py
         for number, handler in before.items():
             signal.signal(number, handler)
     assert output.buffer.getvalue().strip() == b"\\U0001f408"
+
+
+def test_sizes_say_which_part_of_which_image_a_batch_shows(tmp_path: Path) -> None:
+    """Images as large as their buckets are wide are not scaled, so that the part can be cut out of the file itself."""
+    photos(tmp_path / "cat", 4, (128, 200))
+    subset = f"[[datasets.subsets]]\nimage_dir = '{(tmp_path / 'cat').as_posix()}'\nclass_tokens = 'cat'\nrandom_crop = true\n"
+    data = filled(tmp_path, f"[[datasets]]\nresolution = 128\nbatch_size = 4\n{subset}")
+    (batch,) = one_epoch(TrainingDataset(data, tokenize), EpochSampler(data, seed=7), 0)
+    assert batch.images is not None and batch.sizes is not None
+    tops = set()
+    for picture, path, (width, height, left, top, *shown) in zip(batch.images, batch.paths, batch.sizes.tolist(), strict=True):
+        pixels = torch.from_numpy(np.array(Image.open(path)))[top : top + 128, left : left + 128]
+        assert torch.allclose(picture.permute(1, 2, 0) * 127.5 + 127.5, pixels.float(), atol=1e-3)
+        assert (width, height, *shown) == (128, 200, 128, 128)
+        tops.add(top)
+    assert len(tops) > 1  # drawn, not the middle

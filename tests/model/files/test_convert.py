@@ -8,7 +8,8 @@ from diffusers.loaders import single_file_utils as oracle
 
 from benchmarks.make_model import SIZES, Size, original_infos
 from library.model import configs
-from library.model.files import convert, keys
+from library.model.family import FAMILIES, V2
+from library.model.files import convert
 
 # What Stability AI and Runway released beside their weights (unet/config.json, vae/config.json, text_encoder/config.json).
 RELEASED_UNET = {
@@ -56,7 +57,7 @@ def _shapes(state: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
 def test_unet_names_are_those_of_diffusers(case):
     version, state = _file(case)
     shapes = _ours(state, "unet")
-    config = configs.unet_config(shapes, version)
+    config = configs.unet_config(shapes, FAMILIES[version])
     assert shapes == _shapes(oracle.convert_ldm_unet_checkpoint(dict(state), config))
 
 
@@ -90,17 +91,17 @@ def test_names_lead_back_to_where_they_came_from(case):
     back = {}
     for part in ("unet", "vae", "text_encoder"):
         names = [name for place in there.values() if place.part == part for name in place.names]
-        back.update(convert.original_places(part, names, version))
+        back.update(convert.original_places(part, names, FAMILIES[version]))
     assert back == there
 
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 def test_the_released_architectures_are_read_from_shapes(version):
     _, state = _file(f"{version} full")
-    assert configs.unet_config(_ours(state, "unet"), version) == RELEASED[version]
+    assert configs.unet_config(_ours(state, "unet"), FAMILIES[version]) == RELEASED[version]
     vae = configs.vae_config(_ours(state, "vae"))
     assert (vae["block_out_channels"], vae["layers_per_block"], vae["latent_channels"]) == ([128, 256, 512, 512], 2, 4)
-    text = configs.text_config(_ours(state, "text_encoder"), version)
+    text = configs.text_config(_ours(state, "text_encoder"), FAMILIES[version].text_encoders[0])
     said = (text["hidden_size"], text["num_hidden_layers"], text["num_attention_heads"], text["intermediate_size"], text["hidden_act"])
     assert said == {"v1": (768, 12, 12, 3072, "quick_gelu"), "v2": (1024, 23, 16, 4096, "gelu")}[version]
 
@@ -128,7 +129,7 @@ def test_heads_are_eight_in_v1_and_64_wide_in_v2(version, models):
 
 
 def test_fused_projections_come_apart_as_query_key_value_and_together_again():
-    place = convert.places([keys.CLIP_V2 + f"transformer.resblocks.{layer}.attn.in_proj_weight" for layer in range(2)])
+    place = convert.places([V2.text_encoders[0].prefix + f"transformer.resblocks.{layer}.attn.in_proj_weight" for layer in range(2)])
     ((name, place),) = place.items()
     fused = torch.arange(6.0)[:, None] * torch.ones(6, 2)
     apart = convert.to_parts(place, fused)

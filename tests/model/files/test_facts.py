@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from library.errors import UserError
-from library.model.files.facts import check_flags, inspect, usable_clip_skip
+from library.model.family import V1, V2
+from library.model.files.facts import check_flags, inspect
 from library.model.files.locate import locate
 from tests.small_models import write_checkpoint, write_diffusers
 
@@ -37,7 +38,7 @@ def _saved(path, state, metadata=None):
 def test_version_and_layout_are_seen_in_narrow_models_too(version, layout, checkpoints, folders, tmp_path):
     path = {"safetensors": checkpoints[version], "diffusers": folders[version]}.get(layout)
     facts = inspect(path or write_checkpoint(tmp_path / "model.ckpt", version))
-    assert (facts.version, facts.layout, facts.in_channels, facts.has_vae) == (version, layout, 4, True)
+    assert (facts.family.name, facts.layout, facts.in_channels, facts.has_vae) == (version, layout, 4, True)
 
 
 def test_looking_at_a_model_imports_no_torch(checkpoints, folders, tmp_path):
@@ -109,12 +110,12 @@ def test_clip_skip_counts_the_layers_that_the_text_encoder_has(kind, checkpoints
 
 
 def test_clip_skip_is_left_out_for_v2_with_a_warning(heard):
-    assert usable_clip_skip("v1", 2) == 2 and usable_clip_skip("v1", None) is None and usable_clip_skip("v2", None) is None
+    assert V1.usable_clip_skip(2) == 2 and V1.usable_clip_skip(None) is None and V2.usable_clip_skip(None) is None
     assert not heard.lines
-    assert usable_clip_skip("v2", 2) is None
+    assert V2.usable_clip_skip(2) is None
     assert "--clip_skip 2" in heard.text
     with pytest.raises(UserError, match="--clip_skip 0"):
-        usable_clip_skip("v1", 0)
+        V1.usable_clip_skip(0)
 
 
 @pytest.mark.parametrize(("channels", "kind"), [(9, "an inpainting model"), (5, "a depth-to-image model"), (8, "InstructPix2Pix")])
@@ -227,7 +228,7 @@ def test_a_hub_id_becomes_the_folder_in_the_cache(folders, monkeypatch):
         return str(folders["v1"])
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert inspect("someone/some-model").version == "v1"
+    assert inspect("someone/some-model").family is V1
     assert not any("safetensors" in pattern for pattern in asked[0])
     assert locate("someone/some-model", "--vae") == folders["v1"]
     assert [pattern for pattern in asked[1] if "." in pattern and "json" not in pattern] == [

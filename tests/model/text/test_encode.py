@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+from library.model.family import FAMILIES, V1
 from library.model.text.encode import encode_text
 from library.model.text.tokenizer import ClipTokenizer
 from tests.small_models import write_checkpoint
@@ -27,9 +28,9 @@ def by_transformers(folders):
 @pytest.mark.parametrize("clip_skip", [None, 1, 2])
 @torch.no_grad()
 def test_encoding_equals_transformers_called_by_hand(version, length, clip_skip, models, by_transformers):
-    tokenizer = ClipTokenizer(version, length)
+    tokenizer = ClipTokenizer(FAMILIES[version], length)
     ids = torch.stack([tokenizer(caption)[0] for caption in CAPTIONS])
-    ours = models[version].encode_text(ids, clip_skip=clip_skip)
+    ours = models[version].encode(ids, clip_skip=clip_skip).context
     oracle = by_transformers[version]
     for caption, context in zip(ids, ours, strict=True):
         windows = []
@@ -43,7 +44,7 @@ def test_encoding_equals_transformers_called_by_hand(version, length, clip_skip,
 
 def test_clip_skip_changes_the_context(models):
     ids = models["v1"].tokenizer("a photo of a cat")[0][None]
-    assert not torch.allclose(models["v1"].encode_text(ids), models["v1"].encode_text(ids, clip_skip=2), atol=1e-2)
+    assert not torch.allclose(models["v1"].encode(ids).context, models["v1"].encode(ids, clip_skip=2).context, atol=1e-2)
 
 
 def test_v2_never_looks_at_the_last_layer_of_its_file(tmp_path):
@@ -59,18 +60,18 @@ def test_v2_never_looks_at_the_last_layer_of_its_file(tmp_path):
         state[name] = torch.full_like(state[name], float("nan"))
     save_file(state, path)
     model = load(path, v2=True)
-    assert model.encode_text(model.tokenizer("a cat")[0][None]).isfinite().all()
+    assert model.encode(model.tokenizer("a cat")[0][None]).context.isfinite().all()
 
 
 def test_weights_of_one_change_nothing(models):
     ids = models["v1"].tokenizer("a photo of a cat")[0][None]
-    assert models["v1"].encode_text(ids, torch.ones(1, 1, 77)).equal(models["v1"].encode_text(ids))
+    assert models["v1"].encode(ids, torch.ones(1, 1, 77)).context.equal(models["v1"].encode(ids).context)
 
 
 def test_weights_scale_their_tokens_and_keep_the_mean(models):
     text_encoder = copy.deepcopy(models["v1"].text_encoder)
     torch.nn.init.constant_(text_encoder.final_layer_norm.bias, -0.1)  # as in real models, the mean is not 0
-    tokenizer = ClipTokenizer("v1", 150, weighted=True)
+    tokenizer = ClipTokenizer(V1, 150, weighted=True)
     ids, weights = tokenizer("a (cat:1.5) on [grass]" + ", tree" * 50)
     plain = encode_text(text_encoder, ids[None])[0]
     ours = encode_text(text_encoder, ids[None], None, weights[None])[0]
@@ -82,6 +83,6 @@ def test_weights_scale_their_tokens_and_keep_the_mean(models):
 
 
 def test_an_encoder_whose_mean_is_nothing_is_weighted_without_rescaling(models):
-    ids, weights = ClipTokenizer("v1", weighted=True)("a (cat:1.5)")
-    plain = models["v1"].encode_text(ids[None])  # an untrained norm: the mean over the width is 0 but for rounding
-    torch.testing.assert_close(models["v1"].encode_text(ids[None], weights[None]), plain * weights[0][None, :, None])
+    ids, weights = ClipTokenizer(V1, weighted=True)("a (cat:1.5)")
+    plain = models["v1"].encode(ids[None]).context  # an untrained norm: the mean over the width is 0 but for rounding
+    torch.testing.assert_close(models["v1"].encode(ids[None], weights[None]).context, plain * weights[0][None, :, None])

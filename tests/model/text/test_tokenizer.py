@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
+from library.model.family import FAMILIES, V1, V2
 from library.model.text.tokenizer import ENTRIES, ClipTokenizer, build_tokenizer, too_long
 
 CAT = [49406, 320, 1125, 539, 320, 2368, 49407]  # "a photo of a cat", published with OpenAI's CLIP
@@ -19,12 +20,12 @@ LONG = " ".join(["a photo of a cat"] * 20) + " and a zebra"  # 103 tokens
 
 @pytest.fixture(scope="module")
 def transformers_own():
-    return {version: build_tokenizer(version) for version in ("v1", "v2")}
+    return {version: build_tokenizer(FAMILIES[version].text_encoders[0].padding) for version in ("v1", "v2")}
 
 
 @pytest.mark.parametrize(("version", "padding"), [("v1", 49407), ("v2", 0)])
 def test_a_caption_becomes_clips_own_ids_padded_as_each_version_was_trained(version, padding):
-    ids, weights = ClipTokenizer(version)("a photo of a cat")
+    ids, weights = ClipTokenizer(FAMILIES[version])("a photo of a cat")
     assert ids.tolist() == [CAT + [padding] * 70]
     assert weights is None
 
@@ -39,7 +40,7 @@ def test_the_vocabulary_has_all_entries(transformers_own):
 @pytest.mark.parametrize("length", [None, 150, 225])
 @pytest.mark.parametrize("caption", ["", "a photo of a cat", LONG, "cat " * 75, "cat " * 300])
 def test_long_captions_are_cut_in_windows_of_75_with_their_own_begin_and_end(version, length, caption, transformers_own):
-    ids, _ = ClipTokenizer(version, length)(caption)
+    ids, _ = ClipTokenizer(FAMILIES[version], length)(caption)
     count = (length or 75) // 75
     assert ids.shape == (count, 77)
     bare = transformers_own[version](caption, add_special_tokens=False)["input_ids"]
@@ -50,42 +51,42 @@ def test_long_captions_are_cut_in_windows_of_75_with_their_own_begin_and_end(ver
 
 
 def test_the_words_that_do_not_fit_are_told():
-    assert ClipTokenizer("v1").lost_words("a photo of a cat") == ""
-    assert ClipTokenizer("v1").lost_words("cat " * 75 + "Two Zebras") == "Two Zebras"
-    assert ClipTokenizer("v1", 150).lost_words(LONG) == ""
-    assert ClipTokenizer("v1", weighted=True).lost_words("cat " * 74 + "(blue zebras:1.2) and [more]") == "zebras and more"
+    assert ClipTokenizer(V1).lost_words("a photo of a cat") == ""
+    assert ClipTokenizer(V1).lost_words("cat " * 75 + "Two Zebras") == "Two Zebras"
+    assert ClipTokenizer(V1, 150).lost_words(LONG) == ""
+    assert ClipTokenizer(V1, weighted=True).lost_words("cat " * 74 + "(blue zebras:1.2) and [more]") == "zebras and more"
 
 
 def test_weighted_captions_carry_a_weight_for_each_token():
-    ids, weights = ClipTokenizer("v1", weighted=True)("a (photo of:1.5) a [cat]")
+    ids, weights = ClipTokenizer(V1, weighted=True)("a (photo of:1.5) a [cat]")
     assert ids[0, :7].tolist() == CAT
     assert weights[0, :8].tolist() == pytest.approx([1, 1, 1.5, 1.5, 1, 1 / 1.1, 1, 1])
     assert weights.shape == (1, 77)
 
 
 def test_unweighted_captions_keep_their_brackets_as_text():
-    ids, weights = ClipTokenizer("v1")("(a:1.2)")
+    ids, weights = ClipTokenizer(V1)("(a:1.2)")
     assert weights is None
     assert ids[0, 2].item() == 320 and ids[0, 1].item() != 320
 
 
 def test_it_can_be_sent_to_a_loader_worker():
-    tokenizer = ClipTokenizer("v2", 150, weighted=True)
+    tokenizer = ClipTokenizer(V2, 150, weighted=True)
     twin = pickle.loads(pickle.dumps(tokenizer))
     assert twin(LONG)[0].equal(tokenizer(LONG)[0])
 
 
 def test_a_cache_folder_keeps_the_tokenizer_and_is_read_again(tmp_path):
-    first = ClipTokenizer("v1", cache_dir=tmp_path)
+    first = ClipTokenizer(V1, cache_dir=tmp_path)
     assert (tmp_path / "openai_clip-vit-large-patch14").is_dir()
-    again = ClipTokenizer("v1", cache_dir=tmp_path)
+    again = ClipTokenizer(V1, cache_dir=tmp_path)
     assert again(LONG)[0].equal(first(LONG)[0])
 
 
 def test_a_cache_folder_without_a_whole_vocabulary_is_an_error(tmp_path):
     (tmp_path / "openai_clip-vit-large-patch14").mkdir()
     with pytest.raises(UserError, match="--tokenizer_cache_dir"):
-        ClipTokenizer("v1", cache_dir=tmp_path)
+        ClipTokenizer(V1, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -94,13 +95,13 @@ def test_long_captions_are_those_that_lose_words(weighted):
     rng = random.Random(3)
     words = ["".join(rng.choices("abcdefgh'é7", k=rng.randint(1, 9))) for _ in range(200)] + ["(red:1.2)", "[old]", "犬", "a-b", "x,y"]
     captions = [", ".join(rng.choices(words, k=rng.randint(5, 40))) for _ in range(150)]
-    tokenizer = ClipTokenizer("v1", weighted=weighted)
+    tokenizer = ClipTokenizer(V1, weighted=weighted)
     expected = [(caption, lost) for caption in captions if (lost := tokenizer.lost_words(caption))]
     assert too_long(captions, tokenizer) == expected and 20 < len(expected) < 130
 
 
 def test_the_tokenizer_tells_lost_words_without_torch():
-    code = "import sys; from library.model.text.tokenizer import *; "
-    code += "print(too_long(['cat ' * 80], ClipTokenizer('v1'))[0][1], 'torch' in sys.modules)"
+    code = "import sys; from library.model.family import V1; from library.model.text.tokenizer import *; "
+    code += "print(too_long(['cat ' * 80], ClipTokenizer(V1))[0][1], 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert done.stdout.split() == ["cat"] * 5 + ["False"], done.stderr

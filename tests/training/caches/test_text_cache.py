@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from library.data.config.blueprint import SubsetOptions
 from library.errors import UserError
 from library.model.load import load
+from library.model.text.conditioning import Conditioning
 from library.training.caches.text_cache import LIMIT, TextCache, text_cache
 
 CAPTIONS = ["a cat", "a dog on a mat", "", "a cat", "many small words about nothing in particular"]
@@ -24,10 +25,11 @@ class Counting:
     def __init__(self) -> None:
         self.read = 0
 
-    def __call__(self, ids: Tensor, weights: Tensor | None) -> Tensor:
+    def __call__(self, ids: Tensor, weights: Tensor | None) -> Conditioning:
         assert len(ids) == 1 and not torch.is_grad_enabled()
         self.read += 1
-        return ids.float().flatten(1)[..., None].expand(-1, -1, 4) * (1 if weights is None else weights.flatten(1)[..., None])
+        context = ids.float().flatten(1)[..., None].expand(-1, -1, 4) * (1 if weights is None else weights.flatten(1)[..., None])
+        return Conditioning(context)
 
 
 def ids(captions: list[str], length: int = 77) -> Tensor:
@@ -37,8 +39,8 @@ def ids(captions: list[str], length: int = 77) -> Tensor:
 def test_each_caption_is_encoded_once_in_all_batches() -> None:
     counting = Counting()
     cache = TextCache(counting)
-    first = cache(CAPTIONS, ids(CAPTIONS))
-    again = cache(CAPTIONS[::-1], ids(CAPTIONS[::-1]))
+    first = cache(CAPTIONS, ids(CAPTIONS)).context
+    again = cache(CAPTIONS[::-1], ids(CAPTIONS[::-1])).context
     assert counting.read == 4 and torch.equal(first.flip(0), again)
     assert torch.equal(first, ids(CAPTIONS).float().flatten(1)[..., None].expand(-1, -1, 4))
 
@@ -46,7 +48,7 @@ def test_each_caption_is_encoded_once_in_all_batches() -> None:
 def test_without_memory_only_the_batch_shares_its_captions() -> None:
     counting = Counting()
     cache = TextCache(counting, 0)
-    assert torch.equal(cache(CAPTIONS, ids(CAPTIONS)), cache(CAPTIONS, ids(CAPTIONS)))
+    assert torch.equal(cache(CAPTIONS, ids(CAPTIONS)).context, cache(CAPTIONS, ids(CAPTIONS)).context)
     assert counting.read == 8 and cache.bytes == 0
 
 
@@ -63,8 +65,25 @@ def test_memory_stays_in_bounds_and_what_was_used_last_stays() -> None:
 def test_weights_and_lengths_are_told_apart() -> None:
     counting = Counting()
     cache = TextCache(counting)
-    assert cache(["a"], ids(["a"], 5)).shape[1] == 5 and cache(["a"], ids(["a"], 9)).shape[1] == 9
-    assert torch.equal(cache(["(a)"], ids(["a"]), torch.full((1, 1, 77), 1.5)), 1.5 * cache(["a"], ids(["a"])))
+    assert cache(["a"], ids(["a"], 5)).context.shape[1] == 5 and cache(["a"], ids(["a"], 9)).context.shape[1] == 9
+    weighted = cache(["(a)"], ids(["a"]), torch.full((1, 1, 77), 1.5)).context
+    assert torch.equal(weighted, 1.5 * cache(["a"], ids(["a"])).context)
+
+
+def test_a_pooled_embedding_is_kept_with_the_context() -> None:
+    counting = Counting()
+
+    def pooling(ids: Tensor, weights: Tensor | None) -> Conditioning:
+        context = counting(ids, weights).context
+        return Conditioning(context, context.mean(dim=1))
+
+    cache = TextCache(pooling)
+    first, again = (cache(CAPTIONS, ids(CAPTIONS)) for _ in range(2))
+    assert first.pooled is not None and again.pooled is not None and counting.read == 4
+    assert torch.equal(first.pooled, ids(CAPTIONS).float().flatten(1).mean(dim=1)[:, None].expand(-1, 4)) and torch.equal(
+        first.pooled, again.pooled
+    )
+    assert cache.bytes == 4 * (77 + 1) * 4 * 4
 
 
 @dataclass
@@ -95,11 +114,12 @@ def test_the_context_of_a_caption_is_the_same_bit_for_bit_kept_or_not_and_in_any
     rows = [model.tokenizer(caption)[0] for caption in CAPTIONS]
     kept, fresh = (text_cache(mode, model, Method(), inputs(), 2) for mode in ("auto", "off"))
     model.text_encoder.train()  # as in training
-    expected = fresh(CAPTIONS, torch.stack(rows))
+    expected = fresh(CAPTIONS, torch.stack(rows)).context
     for batch in ([0, 1, 2, 3, 4], [3], [4, 0], [2, 2, 1]):
         captions, stacked = [CAPTIONS[place] for place in batch], torch.stack([rows[place] for place in batch])
-        assert torch.equal(kept(captions, stacked), expected[batch]) and torch.equal(fresh(captions, stacked), expected[batch])
-    whole = model.encode_text(torch.stack(rows), None, 2)
+        for cache in (kept, fresh):
+            assert torch.equal(cache(captions, stacked).context, expected[batch])
+    whole = model.encode(torch.stack(rows), None, 2).context
     torch.testing.assert_close(whole, expected, rtol=1e-4, atol=1e-4)
     assert not expected.requires_grad
 

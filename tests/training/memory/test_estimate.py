@@ -34,7 +34,7 @@ IN_FILE = {part: 2 * V1[part] for part in ("text_encoder", "unet", "vae")}
 def lora(side: int, **changes: object) -> MemoryCase:
     """A LoRA on SD v1.5 in float32 on a CPU, cached latents, batch 1."""
     case = MemoryCase(
-        "cpu", (side, side), 1, UNetShape(), TextShape(), {**V1, "network": LORA}, {"network": LORA},
+        "cpu", (side, side), 1, UNetShape(), (TextShape(),), {**V1, "network": LORA}, {"network": LORA},
         file_bytes=IN_FILE, latents_cached=True,
     )  # fmt: skip
     return replace(case, **changes)
@@ -50,7 +50,7 @@ def half_width(side: int) -> MemoryCase:
     in_file = {part: 2 * counts[part] for part in ("text_encoder", "unet", "vae")}
     trained = {**blocks, "text_encoder": V1["text_encoder"]}
     shape = UNetShape((160, 320, 640, 640))
-    return MemoryCase("cpu", (side, side), 1, shape, TextShape(), counts, trained, file_bytes=in_file, latents_cached=True)
+    return MemoryCase("cpu", (side, side), 1, shape, (TextShape(),), counts, trained, file_bytes=in_file, latents_cached=True)
 
 
 MEASURED = [  # largest resident set in GiB (benchmarks/RESULTS.md, "Memory of whole runs")

@@ -2,12 +2,13 @@
 
 import pytest
 
+from library.model.family import V1
 from library.model.text.tokenizer import ClipTokenizer
 from library.training.planning.caption_lengths import tell_long_captions
 
 
 def told(captions: list[str], heard, **settings) -> str:
-    tell_long_captions(captions, ClipTokenizer("v1", **settings))
+    tell_long_captions(captions, ClipTokenizer(V1, **settings))
     return heard.text
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.make_model import SIZES, _parts, original_infos
+from library.model.family import FAMILIES, V1
 from library.model.files.facts import ModelFacts
 from library.options.declare import build
 from library.options.groups.scripts import (
@@ -19,7 +20,7 @@ from library.options.groups.scripts import (
     TrainTextualInversionXti,
 )
 from library.training.planning.plan import make_plan
-from library.training.saving.disk_need import USUAL, DiskNeed, disk_need, part_sizes
+from library.training.saving.disk_need import DiskNeed, disk_need, part_sizes
 from library.words import in_words
 
 
@@ -31,7 +32,7 @@ def test_sizes_of_the_header_are_those_of_the_model_and_of_its_lora(version: str
     from networks.lora import create_network
 
     sizes = part_sizes(original_infos(version, SIZES[version, "full"]))
-    assert sizes == USUAL[version]
+    assert sizes == FAMILIES[version].sizes
     parts = _parts(version, SIZES[version, "full"])
     assert sizes.unet == sum(weight.numel() for weight in parts["unet"].parameters())
     assert sizes.vae == sum(weight.numel() for weight in parts["vae"].parameters())
@@ -45,7 +46,7 @@ def test_sizes_of_the_header_are_those_of_the_model_and_of_its_lora(version: str
     assert counts["te"] == 3 * sizes.lora_text_encoder
 
 
-FACTS = ModelFacts(Path("folder"), "diffusers", "v1", 4, "epsilon", True, (0, 0))
+FACTS = ModelFacts(Path("folder"), "diffusers", V1, 4, "epsilon", True, (0, 0))
 
 
 def need(script: type[TrainingScript], folder: Path, plan: dict | None = None, **values: object) -> DiskNeed:
@@ -61,7 +62,7 @@ def need(script: type[TrainingScript], folder: Path, plan: dict | None = None, *
     return disk_need(options, FACTS, made, SimpleNamespace(records=(), placements=()))
 
 
-ALL = USUAL["v1"].unet + USUAL["v1"].text_encoder + USUAL["v1"].vae
+ALL = V1.sizes.unet + V1.sizes.text_encoder + V1.sizes.vae
 
 
 def test_files_of_a_whole_model(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_files_of_a_whole_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("optimizer", "moments"), [("", 8), ("AdamW8bit", 2.05), ("Lion", 4), ("prodigy", 16), ("AdaFactor", 0.03)])
 def test_states_hold_what_is_trained_and_what_the_optimizer_keeps(tmp_path: Path, optimizer: str, moments: float) -> None:
-    trained = USUAL["v1"].unet
+    trained = V1.sizes.unet
     found = need(FineTune, tmp_path, save_state=True, optimizer_type=optimizer)
     assert found.total == ALL * 4 + round(trained * (4 + moments))
 
@@ -92,7 +93,7 @@ def test_states_hold_what_is_trained_and_what_the_optimizer_keeps(tmp_path: Path
 def test_a_text_encoder_counts_in_states_where_the_script_trains_it(
     script: type[TrainingScript], values: dict, text: bool, tmp_path: Path
 ) -> None:
-    trained = USUAL["v1"].unet + (USUAL["v1"].text_encoder if text else 0)
+    trained = V1.sizes.unet + (V1.sizes.text_encoder if text else 0)
     assert need(script, tmp_path, save_state=True, **values).total == ALL * 4 + round(trained * 12)
 
 
@@ -103,7 +104,7 @@ def test_a_word_has_its_vectors_once_or_for_each_layer(script: type[TrainingScri
 
 def test_networks_of_other_modules_have_a_size_that_is_not_known(tmp_path: Path) -> None:
     network = {"network_args": ("conv_dim=2",), "network_train_unet_only": True}
-    ours = USUAL["v1"].lora_unet * 4 + USUAL["v1"].lora_wide * 2 + USUAL["v1"].lora_extended * 4
+    ours = V1.sizes.lora_unet * 4 + V1.sizes.lora_wide * 2 + V1.sizes.lora_extended * 4
     assert need(TrainNetwork, tmp_path, network_module="networks.lora", **network).total == ours * 4
     other = need(TrainNetwork, tmp_path, network_module="lycoris.kohya", **network)
     assert other.total is None and "only lycoris.kohya knows" in other.lines[0]

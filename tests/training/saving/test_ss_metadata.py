@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from library.model.family import FAMILIES
 from library.model.files.weights_file import HASH_KEY, SPEC_KEY, TensorInfo, write_safetensors
 from library.options.groups.saving import NetworkSavingOptions, SavingOptions
 from library.training.saving import manifest, ss_metadata
@@ -98,7 +99,7 @@ def spec(
         clip_skip=clip_skip,
         timesteps=timesteps,
         method=method,
-        version=version,
+        family=FAMILIES[version],
         prediction=prediction,
         resolutions=[(512, 512), (768, 640)],
         trigger=word,

@@ -53,7 +53,7 @@ def made(kind: str, checkpoint: Path) -> tuple[Any, DiffusionTask]:
     method.attach(model)
     if kind == "U-Net":  # checkpointed too, which has its own ways with random states and devices
         model.unet.enable_gradient_checkpointing()
-    texts = None if method.trains_text_encoder(0) else TextCache(model.encode_text)
+    texts = None if method.trains_text_encoder(0) else TextCache(model.encode)
     schedule = NoiseSchedule.stable_diffusion()
     objective = Objective(schedule, "epsilon", ObjectiveSettings(min_snr_gamma=5, pointwise=PointwiseSettings("huber")))
     return model, DiffusionTask(model, method, schedule, objective, noise, clip_skip=2, texts=texts)

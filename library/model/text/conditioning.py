@@ -1,0 +1,64 @@
+"""What the U-Net is told beside noisy latents and a timestep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+TextEncoders = Sequence[nn.Module]
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """B captions as the U-Net reads them; families whose U-Net takes no pooled embedding and no sizes have None there."""
+
+    context: Tensor  # [B,T,D], for the cross-attentions
+    pooled: Tensor | None = None  # [B,P], one vector for the whole caption
+    size_ids: Tensor | None = None  # [B,K], of the picture: original size, crop, size shown
+
+    def __len__(self) -> int:
+        return len(self.context)
+
+    def __getitem__(self, rows: slice) -> Conditioning:
+        """Those of some of the captions."""
+        return self.map(lambda tensor: tensor[rows])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(tensor.nbytes for tensor in (self.context, self.pooled, self.size_ids) if tensor is not None)
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
+        """The same with each tensor changed."""
+        pooled, size_ids = (None if tensor is None else change(tensor) for tensor in (self.pooled, self.size_ids))
+        return Conditioning(change(self.context), pooled, size_ids)
+
+    @staticmethod
+    def joined(parts: Sequence[Conditioning]) -> Conditioning:
+        """The captions of all parts, which have the same tensors, one after the other."""
+        return Conditioning(
+            torch.cat([part.context for part in parts]),
+            _joined([part.pooled for part in parts]),
+            _joined([part.size_ids for part in parts]),
+        )
+
+
+class CaptionReader(Protocol):
+    """How captions become a conditioning: the part of a model family that reads them."""
+
+    def __call__(self, text_encoders: TextEncoders, input_ids: Tensor, token_weights: Tensor | None, clip_skip: int | None) -> Conditioning:
+        """Token ids [B,N,77] and, where captions are weighted, weights [B,N,77] -> the conditioning of B captions, without sizes."""
+
+
+def whole_picture(width: int, height: int, count: int, device: torch.device) -> Tensor:
+    """Sizes [count,6] of pictures shown as they are: width, height, left and top of the crop, width and height shown; pixels."""
+    return torch.tensor([width, height, 0, 0, width, height], device=device).expand(count, -1)
+
+
+def _joined(tensors: Sequence[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.cat(present) if present else None
