@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ from torch import nn
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
-from library.lora.layers import Prefixes, TextEncoders
+from library.lora.layers import TextEncoders
 from library.method import CaptionRewriter, keep_caption
+from library.methods.network_inputs import prefixes_for, text_encoders_of
 from library.model.bundle import StableDiffusion
-from library.model.family import ModelFamily
 from library.options.groups.scripts import TrainNetwork
 from library.packages import install_command
 
@@ -88,7 +88,7 @@ class NetworkMethod:
         module = _import(settings.module)
         for file, multiplier in settings.base_weights:
             _merge_base(module, file, multiplier, model)
-        text_encoder = _as_modules_expect(model)
+        text_encoder = text_encoders_of(model)
         self.network = _Adapted(self._create(module, model, text_encoder))
         self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         if settings.weights is not None:
@@ -113,7 +113,7 @@ class NetworkMethod:
         if settings.dim_from_weights:
             dropout = {} if settings.dropout is None else {"neuron_dropout": settings.dropout}
             make = _part(module, "create_network_from_weights", "--dim_from_weights", settings.module)
-            names = _prefixes(make, model.family, settings.args)
+            names = prefixes_for(make, model.family, settings.args)
             restored: nn.Module
             restored, _ = make(1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
             return restored
@@ -124,7 +124,7 @@ class NetworkMethod:
         elif settings.dropout is not None:
             extra["neuron_dropout"] = settings.dropout
         try:
-            names = _prefixes(create, model.family, settings.args)
+            names = prefixes_for(create, model.family, settings.args)
             network: nn.Module = create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **names, **extra)
             return network
         except (AssertionError, KeyError, TypeError, ValueError) as fault:
@@ -217,30 +217,6 @@ def _first_line(fault: Exception) -> str:
     return f"{type(fault).__name__}: {' '.join(lines[:2])}" if lines else type(fault).__name__
 
 
-def _as_modules_expect(model: StableDiffusion) -> TextEncoders:
-    """The text encoder, or a list where the model has several, as network modules take them."""
-    text_encoders = [_with_level(text_encoder) for text_encoder in model.text_encoders]
-    return text_encoders[0] if len(text_encoders) == 1 else text_encoders
-
-
-def _prefixes(make: Callable[..., Any], family: ModelFamily, args: Mapping[str, str]) -> dict[str, Prefixes]:
-    """How the family's networks name their tensors, for modules that ask; others have names of their own."""
-    if "prefixes" not in inspect.signature(make).parameters:
-        return {}
-    if "prefixes" in args:
-        raise UserError("--network_args prefixes: follows from the model; leave it out")
-    return {"prefixes": Prefixes(family.unet.lora_prefix, tuple(encoder.lora_prefix for encoder in family.text_encoders))}
-
-
-def _with_level(text_encoder: nn.Module) -> nn.Module:
-    """The text encoder with the `text_model` level that transformers dropped: network modules build their tensors' names from it."""
-    if hasattr(text_encoder, "text_model"):
-        return text_encoder
-    level = nn.Module()
-    level.text_model = text_encoder
-    return level
-
-
 class _Adapted:
     """A network module of any origin behind one face: what is optional in the contract is settled here and nowhere else."""
 
@@ -295,9 +271,9 @@ def _part(owner: Any, name: str, option: str, module: str) -> Any:
 
 
 def _merge_base(module: Any, file: Path, multiplier: float, model: StableDiffusion) -> None:
-    text_encoder = _as_modules_expect(model)
+    text_encoder = text_encoders_of(model)
     make = _part(module, "create_network_from_weights", "--base_weights", module.__name__)
-    names = _prefixes(make, model.family, {})
+    names = prefixes_for(make, model.family, {})
     network, weights = make(multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names)
     if not list(network.parameters()):  # networks.lora says so itself; others take any file
         raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
