@@ -12,6 +12,8 @@ quickstart: $(VENV)/.trains
 
 test: $(VENV)/.tests
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not weights"
 
 test-slow: $(VENV)/.tests
@@ -19,6 +21,7 @@ test-slow: $(VENV)/.tests
 
 style: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 docs: $(VENV)/.trains
 	$(BIN)/python -m library.options.reading.docs

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from library.console import run_script
 from library.data.config.blueprint import METADATA
 from library.method import Method
+from library.methods.expected_weights import of_full_model
 from library.options.groups.scripts import FineTune
 from library.options.reading.parse import parse
 from library.training.run import run
@@ -20,7 +21,7 @@ def make_method(options: FineTune) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
-    run(parse(FineTune, argv), make_method, frozenset({METADATA}))
+    run(parse(FineTune, argv), make_method, of_full_model, frozenset({METADATA}))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from library.console import run_script
 from library.method import Method
+from library.methods.expected_weights import of_network
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.training.run import run
@@ -19,7 +20,7 @@ def make_method(options: TrainNetwork) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
-    run(parse(TrainNetwork, argv), make_method)
+    run(parse(TrainNetwork, argv), make_method, of_network)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from library.console import run_script
 from library.method import Method
+from library.methods.expected_weights import of_word
 from library.methods.templates import of_options
 from library.options.groups.scripts import TrainTextualInversion
 from library.options.reading.parse import parse
@@ -21,7 +22,7 @@ def make_method(options: TrainTextualInversion) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
-    run(parse(TrainTextualInversion, argv), make_method, look_at=check_word, rewrite=of_options)
+    run(parse(TrainTextualInversion, argv), make_method, of_word, look_at=check_word, rewrite=of_options)
 
 
 if __name__ == "__main__":

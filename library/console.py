@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from library.errors import PartlyDone, Stopped, UserError
 
@@ -32,6 +32,12 @@ def secret_free(text: str) -> str:
     return text
 
 
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[TextIO]
+else:
+    _StreamHandler = logging.StreamHandler  # generic from Python 3.11 on
+
+
 class _Lines(logging.Formatter):
     """Information as it is; warnings and errors with their level in front; never a secret."""
 
@@ -40,7 +46,7 @@ class _Lines(logging.Formatter):
         return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
 
 
-class _ThroughTqdm(logging.StreamHandler):
+class _ThroughTqdm(_StreamHandler):
     """Writes above a running progress bar instead of into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -56,7 +62,7 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def prints_all(*streams: Any) -> None:
+def prints_all(*streams: object) -> None:
     """Let streams spell what their encoding has no sign for, rather than fail: outputs of Windows know one script or two."""
     for stream in streams:
         if hasattr(stream, "reconfigure"):

@@ -14,8 +14,18 @@ class UserError(Exception):
         super().__init__("\n".join(problems))
         self.problems = tuple(problems)
 
-    def __reduce__(self):  # loader workers hand it to the main process by pickling
+    def __reduce__(self) -> tuple[type[UserError], tuple[str, ...]]:  # loader workers hand it to the main process by pickling
         return (type(self), self.problems)
+
+
+def first_line(error: BaseException | str) -> str:
+    """The first line of what an exception (or a text) says, and the name of its class where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def named_line(error: BaseException) -> str:
+    """The name of its class before the first line: `ValueError: no such size`."""
+    return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 class PartlyDone(UserError):

@@ -11,10 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from library.console import log, secret_free
 from library.errors import UserError
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
 
 TYPES = ("model", "dataset", "space")
 DELAYS = (10.0, 30.0)  # seconds before each further try of an upload; each of them is several of huggingface_hub's own
@@ -49,7 +52,12 @@ class Uploads:
     """
 
     def __init__(
-        self, repository: Repository, token: str | None = None, background: bool = False, delays: Sequence[float] = DELAYS, api: Any = None
+        self,
+        repository: Repository,
+        token: str | None = None,
+        background: bool = False,
+        delays: Sequence[float] = DELAYS,
+        api: HfApi | None = None,
     ) -> None:
         self.repository, self.background = repository, background
         self.done = self.failed = 0
@@ -133,7 +141,7 @@ class Uploads:
             if not hopeless:
                 self._lost.append(path)
 
-    def _make_sure(self, api: Any) -> None:
+    def _make_sure(self, api: HfApi) -> None:
         """The repository is there, or is made."""
         repository = self.repository
         try:
@@ -149,7 +157,7 @@ class Uploads:
                 log.warning(f"--huggingface_repo_id {repository.id}: is public already; what is uploaded there can be seen by everyone")
         self._ready = True
 
-    def _put(self, api: Any, path: Path) -> None:
+    def _put(self, api: HfApi, path: Path) -> None:
         target = {"repo_id": self.repository.id, "repo_type": self.repository.type, "path_in_repo": self.repository.path_of(path.name)}
         if path.is_dir():
             api.upload_folder(folder_path=str(path), commit_message=f"Upload {path.name}", **target)
@@ -182,7 +190,7 @@ def state_name(text: str) -> StateName:
     return StateName("/".join(parts[:2]), "/".join(parts[2:]), rest[0] if rest and rest[0] else None, kind)
 
 
-def fetch_state(text: str, token: str | None = None, api: Any = None) -> Path:
+def fetch_state(text: str, token: str | None = None, api: HfApi | None = None) -> Path:
     """Fetch the state that `--resume text` names into the hub's cache and return its folder; raises UserError."""
     name = state_name(text)
     log.info(f"fetching the state {name.path} from {name.repo_id}")
@@ -207,7 +215,7 @@ def told(error: BaseException) -> str:
     return line + meant
 
 
-def _api(token: str | None, quiet: bool = True) -> Any:
+def _api(token: str | None, quiet: bool = True) -> HfApi:
     from huggingface_hub import HfApi
     from huggingface_hub.utils import disable_progress_bars
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+
+from library.caption_rewriting import RewriteCaption
 
 if TYPE_CHECKING:
     import torch
@@ -13,12 +15,17 @@ if TYPE_CHECKING:
 
     from library.model.bundle import StableDiffusion
 
-CaptionRewriter = Callable[[str, random.Random], str]
 
+@dataclass(frozen=True)
+class ExpectedWeights:
+    """How many weights a method's product holds and how many are trained, worked out before anything is loaded.
 
-def keep_caption(caption: str, rng: random.Random) -> str:
-    """The rewriter of every method that trains on captions as they are."""
-    return caption
+    None where they are not known beforehand; `known_by` then says who knows them.
+    """
+
+    product: int | None
+    trained: int | None
+    known_by: str = ""
 
 
 class Method(Protocol):
@@ -29,7 +36,7 @@ class Method(Protocol):
     """
 
     name: str
-    rewrite_caption: CaptionRewriter
+    rewrite_caption: RewriteCaption
     full_precision: bool  # the model's own weights are trained, or go into the product: they are kept in float32
 
     def attach(self, model: StableDiffusion) -> None:

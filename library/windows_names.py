@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable
 from functools import cache
@@ -49,8 +50,7 @@ def only_short_paths() -> bool:
     """Whether this is a Windows on which long paths are not turned on."""
     if os.name != "nt":
         return False
-    import winreg
-
+    winreg = importlib.import_module("winreg")  # which only Windows has, and type checkers know only there
     try:
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
             return not winreg.QueryValueEx(key, "LongPathsEnabled")[0]

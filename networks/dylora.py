@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from library.errors import UserError
-from library.lora.layers import STABLE_DIFFUSION, Dropouts, LoRALayer, Prefixes, TextEncoders
+from library.lora.layers import STABLE_DIFFUSION, Dropouts, LoRALayer, Patched, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
 
 
@@ -28,7 +28,7 @@ class DyLoRALayer(LoRALayer):
     """
 
     def __init__(
-        self, module: nn.Module, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None, unit: int = 1
+        self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None, unit: int = 1
     ) -> None:
         if rank % unit:
             raise UserError(f"--network_args unit={unit}: rank {rank} is no multiple of it; choose --network_dim and conv_dim that are")

@@ -29,9 +29,10 @@ def main(argv: Sequence[str]) -> None:
     network = open_network(chosen.model, "--model")
     network.only_lora()
     full = max(network.rank(key) for key in network.modules)
-    ranks = chosen.rank or tuple(range(chosen.unit, full, chosen.unit))
+    asked = chosen.rank or (chosen.unit or 1,)
+    ranks = chosen.rank or tuple(range(asked[0], full, asked[0]))
     if not ranks or max(ranks) > full:
-        raise UserError(f"--{'rank' if chosen.rank else 'unit'} {max(chosen.rank or (chosen.unit,))}: the file's rank is {full}; use less")
+        raise UserError(f"--{'rank' if chosen.rank else 'unit'} {max(asked)}: the file's rank is {full}; use less")
     for rank in ranks:
         path = chosen.save_to.with_name(f"{chosen.save_to.stem}-{rank}{chosen.save_to.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ class FrozenDownLayer(LoRALayer):
 
     def trained(self) -> list[nn.Parameter]:
         """`lora_up.weight` alone."""
-        return [self.lora_up.weight]
+        return list(self.lora_up.parameters())
 
 
 def create_network(

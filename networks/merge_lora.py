@@ -1,8 +1,11 @@
 """Merge LoRAs into a model, or into one LoRA: `python networks/merge_lora.py --sd_model m.safetensors --models a.safetensors …`"""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 if __package__ in (None, ""):  # started as a script: the library lies one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -12,6 +15,11 @@ from library.errors import UserError
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import MergeLora
+
+if TYPE_CHECKING:
+    import torch
+
+    from library.surgery.network_file import NetworkFile
 
 
 def main(argv: Sequence[str]) -> None:
@@ -31,30 +39,30 @@ def main(argv: Sequence[str]) -> None:
     if problems:
         raise UserError(*problems)
     if merge.sd_model is not None:
-        _into_model(options)
+        _into_model(options, merge.sd_model)
     else:
         _into_one(options)
 
 
-def _sources(options: MergeLora) -> list:
+def _sources(options: MergeLora) -> list[tuple[NetworkFile, float]]:
     from library.surgery.network_file import open_network
 
     ratios = options.merge.ratios or (1.0,) * len(options.merge.models)
     return [(open_network(path, "--models"), ratio) for path, ratio in zip(options.merge.models, ratios, strict=True)]
 
 
-def _precisions(options: MergeLora) -> tuple:
+def _precisions(options: MergeLora) -> tuple[torch.dtype, torch.dtype]:
     from library.surgery.network_file import DTYPES
 
     return DTYPES[options.output.precision], DTYPES[options.output.save_precision or options.output.precision]
 
 
-def _into_model(options: MergeLora) -> None:
+def _into_model(options: MergeLora, sd_model: str) -> None:
     from library.surgery.checkpoint import open_checkpoint
     from library.surgery.merge_model import ModelMerge, merge_into_model
 
     sources = _sources(options)
-    model = open_checkpoint(options.merge.sd_model, "--sd_model", options.merge.v2)
+    model = open_checkpoint(sd_model, "--sd_model", options.merge.v2)
     merge = ModelMerge(sources, *_precisions(options))
     told = ", ".join(f"{network.file.path.name}: {ratio:g}" for network, ratio in sources)
     metadata = {} if options.output.no_metadata else {"merged_networks": told}

@@ -45,9 +45,11 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _check_dynamic(method: str | None, parameter: float | None) -> None:
-    if method is None and parameter is not None:
-        raise UserError("--dynamic_param: has no effect without --dynamic_method; add it, or leave this out")
-    if method is not None and parameter is None:
+    if method is None:
+        if parameter is not None:
+            raise UserError("--dynamic_param: has no effect without --dynamic_method; add it, or leave this out")
+        return
+    if parameter is None:
         raise UserError(f"--dynamic_method {method}: needs --dynamic_param, such as {'20' if method == 'sv_ratio' else '0.9'}")
     if method == "sv_ratio" and parameter < 2:
         raise UserError(f"--dynamic_param {parameter:g}: sv_ratio divides the largest singular value by it; use 2 or more")

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.files import atomic_write
 
 PICKLED = (".pt", ".ckpt")
@@ -39,10 +39,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise UserError(f"LoRA file {path} does not exist; check the path")
     try:
         if path.suffix.lower() == ".safetensors":
-            return safetensors.torch.load_file(path)
+            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
+            return tensors
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # the readers raise many kinds for a broken file
-        raise UserError(f"LoRA file {path} cannot be read ({str(fault).splitlines()[0]}); get or make it again") from fault
+        raise UserError(f"LoRA file {path} cannot be read ({first_line(fault)}); get or make it again") from fault
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UserError(f"LoRA file {path} is not a plain list of named tensors; it is no LoRA file")
     return weights
@@ -75,7 +76,7 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
     }
 
 
-def refuse_unknown(unknown: Iterable[str], weights: Mapping[str, Tensor], source: str) -> None:
+def refuse_unknown(unknown: Iterable[str], weights: Iterable[str], source: str) -> None:
     """UserError where the file has modules that the model lacks."""
     if unknown := list(unknown):
         raise UserError(f"{source}: {_listed(unknown)} are not in this model{kind_of_file(weights)}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,10 @@ class Prefixes:
 
 STABLE_DIFFUSION = Prefixes("lora_unet_", ("lora_te_text_model_",))  # v1 and v2
 
+Patched = nn.Linear | nn.Conv2d  # what LoRA can be put onto
+
+_Pair = tuple[int, int]  # (down, across)
+
 # Class names, as the ecosystem's files were made by them; frozen, for one network must never change the next one's.
 _TRANSFORMERS = frozenset({"Transformer2DModel"})
 _CONVOLUTIONS = frozenset({"ResnetBlock2D", "Downsample2D", "Upsample2D"})
@@ -43,7 +48,7 @@ class Target:
 
     key: str
     path: str
-    module: nn.Module
+    module: Patched
     extended: bool = False
     outside: bool = False
 
@@ -114,14 +119,15 @@ class LoRALayer(nn.Module):
 
     alpha: Tensor
 
-    def __init__(self, module: nn.Module, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
+    def __init__(self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
         super().__init__()
         if isinstance(module, nn.Conv2d):
             assert module.groups == 1 and module.padding_mode == "zeros", "not a convolution of Stable Diffusion"
-            shape = {"kernel_size": module.kernel_size, "stride": module.stride, "padding": module.padding, "dilation": module.dilation}
-            self.lora_down: nn.Module = nn.Conv2d(module.in_channels, rank, bias=False, **shape)
-            self.lora_up: nn.Module = nn.Conv2d(rank, module.out_channels, 1, bias=False)
-            self._convolution: tuple | None = (module.stride, module.padding, module.dilation)
+            stride, dilation = _pair(module.stride), _pair(module.dilation)
+            padding = module.padding if isinstance(module.padding, str) else _pair(module.padding)
+            self.lora_down: Patched = nn.Conv2d(module.in_channels, rank, _pair(module.kernel_size), stride, padding, dilation, bias=False)
+            self.lora_up: Patched = nn.Conv2d(rank, module.out_channels, 1, bias=False)
+            self._convolution: tuple[_Pair, str | _Pair, _Pair] | None = (stride, padding, dilation)
         else:
             self.lora_down = nn.Linear(module.in_features, rank, bias=False)
             self.lora_up = nn.Linear(rank, module.out_features, bias=False)
@@ -139,7 +145,7 @@ class LoRALayer(nn.Module):
         """What the optimizer changes of it: here everything."""
         return list(self.parameters())
 
-    def attach(self, module: nn.Module) -> None:
+    def attach(self, module: Patched) -> None:
         """Patch `module`, whatever this layer patched before being freed first."""
         self.detach()
         self._hook = module.register_forward_hook(self._add_delta)
@@ -160,7 +166,11 @@ class LoRALayer(nn.Module):
         x, (down, up, factor) = inputs[0], self._factors()
         if x.dtype != down.dtype and not torch.is_autocast_enabled(x.device.type):
             x = x.to(down.dtype)
-        hidden = F.linear(x, down) if self._convolution is None else F.conv2d(x, down, None, *self._convolution)
+        if self._convolution is None:
+            hidden = F.linear(x, down)
+        else:
+            stride, padding, dilation = self._convolution
+            hidden = F.conv2d(x, down, None, stride, padding, dilation)
         if self._drops_inside and self.training:
             hidden = self._drop(hidden)
         # The factor meets the narrow tensor: cheap there, and in fp16 a scaled `up` would sink below the smallest numbers.
@@ -185,9 +195,31 @@ class LoRALayer(nn.Module):
             hidden = hidden * (kept / (1 - self.dropouts.rank)).to(hidden.dtype).view(shape)
         return hidden
 
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
+    def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.scale = float(self.alpha) / self.rank  # the alpha just loaded is the one that counts
+
+
+class _Named(TypedDict):
+    params: list[nn.Parameter]
+    name: str  # for logs
+
+
+class Group(_Named, total=False):
+    """A group of parameters for the optimizer; `lr` is left out where no rate is known."""
+
+    lr: float
+
+
+def group_of(name: str, layers: Mapping[str, LoRALayer], lr: float | None) -> Group:
+    """What the optimizer trains of these layers, at the rate `lr`."""
+    group: Group = {"params": [parameter for layer in layers.values() for parameter in layer.trained()], "name": name}
+    return group if lr is None else {**group, "lr": lr}
+
+
+def _pair(sizes: tuple[int, ...]) -> _Pair:
+    height, width = sizes
+    return height, width
 
 
 def delta_weight(down: Tensor, up: Tensor, scale: float) -> Tensor:

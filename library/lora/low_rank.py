@@ -7,7 +7,6 @@ from torch import Tensor
 
 from library.lora.files import ModuleWeights
 
-DYNAMIC_METHODS = ("sv_ratio", "sv_cumulative", "sv_fro")
 Svd = tuple[Tensor, Tensor, Tensor]  # U [out, k], singular values [k] falling, Vᵀ [k, in]
 NEGLIGIBLE = 1e-6  # below this share of the largest a singular value is rounding
 
@@ -29,6 +28,12 @@ def svd_of_matrix(matrix: Tensor) -> Svd:
     columns, square = torch.linalg.qr(matrix)
     u, values, vh = torch.linalg.svd(square, full_matrices=False)
     return columns @ u, values, vh
+
+
+def on_cpu(svd: Svd) -> Svd:
+    """The SVD in the memory of the CPU."""
+    u, values, vh = svd
+    return u.cpu(), values.cpu(), vh.cpu()
 
 
 def product_norm(up: Tensor, down: Tensor) -> float:

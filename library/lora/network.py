@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +16,21 @@ from library.lora.files import group_by_module, read_weights, refuse_convolution
 from library.lora.layers import (
     STABLE_DIFFUSION,
     Dropouts,
+    Group,
     LoRALayer,
+    Patched,
     Prefixes,
     Target,
     TextEncoders,
     delta_norm,
     delta_weight,
+    group_of,
     model_targets,
 )
 from library.lora.settings import Rank, rate_factor, read_file_settings, read_settings
 
-MakeLayer = Callable[[nn.Module, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
+Number = TypeVar("Number", int, float)
+MakeLayer = Callable[[Patched, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
 
 
 def new_network(
@@ -85,6 +90,8 @@ def network_from_weights(
 class LoRANetwork(nn.Module):
     """LoRA layers under their file keys: `state_dict()` is the file's content. It holds no part of the base model."""
 
+    saves_whole = True  # `save_weights` leaves no half file behind
+
     def __init__(
         self,
         targets: Mapping[str, Target],
@@ -114,7 +121,7 @@ class LoRANetwork(nn.Module):
 
     def layers(self, prefix: str = "") -> dict[str, LoRALayer]:
         """The layers whose keys begin with `prefix`, by key."""
-        return {key: layer for key, layer in self.named_children() if key.startswith(prefix)}
+        return {key: layer for key, layer in self.named_children() if isinstance(layer, LoRALayer) and key.startswith(prefix)}
 
     # Attaching
 
@@ -123,8 +130,8 @@ class LoRANetwork(nn.Module):
     ) -> None:
         """Patch the models. Layers of a part that is not applied leave the network. May be repeated, also with other models."""
         left_out = (*(() if apply_text_encoder else self._prefixes.text_encoders), *(() if apply_unet else (self._prefixes.unet,)))
-        for key in [key for prefix in left_out for key in self.layers(prefix)]:
-            self.get_submodule(key).detach()
+        for key, layer in [one for prefix in left_out for one in self.layers(prefix).items()]:
+            layer.detach()
             delattr(self, key)
         targets = model_targets(text_encoder if apply_text_encoder else None, unet if apply_unet else None, self._prefixes)
         for key, layer in self.layers().items():
@@ -170,9 +177,7 @@ class LoRANetwork(nn.Module):
 
     # Training
 
-    def prepare_optimizer_params(
-        self, text_encoder_lr: float | None, unet_lr: float | None, default_lr: float | None
-    ) -> list[dict[str, object]]:
+    def prepare_optimizer_params(self, text_encoder_lr: float | None, unet_lr: float | None, default_lr: float | None) -> list[Group]:
         """Parameter groups with "params", "lr" (absent where no rate is known) and "name", a label for logs.
 
         A part without a rate of its own has `default_lr`; one whose rate is 0 has no group and is frozen. With block learning
@@ -190,12 +195,12 @@ class LoRANetwork(nn.Module):
             raise UserError("--learning_rate, --unet_lr, --text_encoder_lr: all rates are 0, so nothing would be trained; raise one")
         return groups
 
-    def _groups(self, label: str, prefix: str, lr: float | None) -> Iterator[dict[str, object]]:
+    def _groups(self, label: str, prefix: str, lr: float | None) -> Iterator[Group]:
         layers = self.layers(prefix)
         if lr == 0 or not layers:
             return
         if self._lr_weights is None or prefix != self._prefixes.unet:
-            yield _group(label, layers, lr)
+            yield group_of(label, layers, lr)
             return
         if lr is None:
             raise UserError("--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to weight; set --unet_lr")
@@ -205,9 +210,9 @@ class LoRANetwork(nn.Module):
             place = outside if key in self._outside else blocks.setdefault(block_index(self._paths[key]), {})
             place[key] = layer
         for index in sorted(blocks):
-            yield _group(f"{label}_{block_label(index)}", blocks[index], lr * self._lr_weights[index])
+            yield group_of(f"{label}_{block_label(index)}", blocks[index], lr * self._lr_weights[index])
         if outside:
-            yield _group(f"{label}_outside_blocks", outside, lr)
+            yield group_of(f"{label}_outside_blocks", outside, lr)
 
     def _freeze(self) -> None:
         for name, parameter in self.named_parameters():
@@ -283,13 +288,8 @@ class LoRANetwork(nn.Module):
         write_weights(file, weights, metadata)
 
 
-def _one(values: set) -> object:
+def _one(values: set[Number]) -> Number | None:
     return next(iter(values)) if len(values) == 1 else None
-
-
-def _group(name: str, layers: Mapping[str, LoRALayer], lr: float | None) -> dict[str, object]:
-    group: dict[str, object] = {"params": [parameter for layer in layers.values() for parameter in layer.trained()], "name": name}
-    return group if lr is None else {**group, "lr": lr}
 
 
 def _given(file: str | Path | None) -> str | Path:

@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from library.console import log
 from library.errors import UserError
@@ -80,7 +81,7 @@ def read_settings(
     return settings
 
 
-def read_file_settings(neuron_dropout: float | None, args: Mapping[str, object]) -> tuple[tuple[float, ...] | None, Dropouts]:
+def read_file_settings(neuron_dropout: object, args: Mapping[str, object]) -> tuple[tuple[float, ...] | None, Dropouts]:
     """Block learning rate weights and dropouts of a network whose sizes come from a file; sizes in `args` are told to be unused."""
     reader = _Reader(args)
     for key in sorted(reader.given & set(_SIZE_KEYS)):
@@ -93,6 +94,10 @@ def read_file_settings(neuron_dropout: float | None, args: Mapping[str, object])
 def rate_factor(target: Target, lr_weights: tuple[float, ...]) -> float:
     """The factor of the learning rate at a target in the U-Net: that of its block, 1 outside of all blocks."""
     return 1.0 if target.outside else lr_weights[block_index(target.path)]
+
+
+Read = TypeVar("Read")
+Default = TypeVar("Default")
 
 
 class _Reader:
@@ -108,7 +113,7 @@ class _Reader:
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(KEYS)}"
                 self.problems.append(f"--network_args {key}: networks.lora does not know this; {hint}")
 
-    def value(self, key: str, read: Callable[[str], object], default):
+    def value(self, key: str, read: Callable[[str], Read], default: Default) -> Read | Default:
         """The entry as `read` understands it, or `default` where it is absent or faulty."""
         if key not in self.args:
             return default
@@ -149,7 +154,7 @@ def _side_weights(reader: _Reader, key: str) -> list[float] | None:
     return (weights + [1.0] * SIDE)[:SIDE]
 
 
-def _dropouts(reader: _Reader, neuron_dropout: float | None) -> Dropouts:
+def _dropouts(reader: _Reader, neuron_dropout: object) -> Dropouts:
     """`dropout` in the arguments is what other network modules call `--network_dropout`; the option wins."""
     values = {key: reader.value(key, _probability, 0.0) for key in _DROPOUT_KEYS}
     if neuron_dropout is not None:

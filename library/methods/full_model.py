@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from library.method import CaptionRewriter, keep_caption
+from library.caption_rewriting import RewriteCaption, keep_caption
 from library.model.bundle import StableDiffusion
 from library.model.save_forms import EXTENSIONS, product_form, save_product
 from library.options.groups.scripts import FineTune, FullModelScript, TrainDb
@@ -59,12 +59,13 @@ class FullModelMethod:
 
     def __init__(self, settings: FullModelSettings) -> None:
         self.settings = settings
-        self.rewrite_caption: CaptionRewriter = keep_caption
+        self.rewrite_caption: RewriteCaption = keep_caption
         self._model: StableDiffusion | None = None
         self._form = ""
 
     def attach(self, model: StableDiffusion) -> None:
         """Freeze the VAE and whatever is not trained."""
+        assert model.source is not None, "a model that is trained whole comes from a file or a folder"
         self._model = model
         self._form = product_form(self.settings.save_model_as, self.settings.use_safetensors, model.source.layout)
         model.vae.requires_grad_(False)

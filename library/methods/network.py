@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
 from library.lora.layers import TextEncoders
-from library.method import CaptionRewriter, keep_caption
 from library.methods.network_inputs import prefixes_for, text_encoders_of
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainNetwork
@@ -76,7 +76,7 @@ class NetworkMethod:
 
     def __init__(self, settings: NetworkSettings) -> None:
         self.settings = settings
-        self.rewrite_caption: CaptionRewriter = keep_caption
+        self.rewrite_caption: RewriteCaption = keep_caption
         self.network: Any = None
         self._groups: list[dict[str, Any]] = []
 
@@ -200,8 +200,7 @@ class NetworkMethod:
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""
-        with atomic_write(path, keep_ending=True) as fresh:  # not every module writes whole or not at all
-            self.network.module.save_weights(str(fresh), dtype, dict(metadata) if metadata is not None else None)
+        self.network.save(path, dtype, metadata)
 
 
 def _key_values(items: Sequence[str]) -> dict[str, str]:
@@ -231,6 +230,16 @@ class _Adapted:
         """Call a method that a network need not have."""
         method = getattr(self.module, name, None)
         return None if method is None else method(*args)
+
+    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
+        """Write the network whole or not at all, whether its own writer does so (`saves_whole`) or not."""
+        save_weights: Any = self.module.save_weights
+        entries = None if metadata is None else dict(metadata)
+        if getattr(self.module, "saves_whole", False):
+            save_weights(str(path), dtype, entries)
+            return
+        with atomic_write(path, keep_ending=True) as fresh:
+            save_weights(str(fresh), dtype, entries)
 
     def optimizer_groups(self, settings: NetworkSettings) -> list[dict[str, Any]]:
         """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError
-from library.method import CaptionRewriter, keep_caption
 from library.methods import templates
 from library.model.bundle import StableDiffusion
 from library.model.files.embedding_files import read_vectors, write_vectors
@@ -58,7 +58,7 @@ class TextualInversionMethod:
     def __init__(self, settings: TextualInversionSettings) -> None:
         self.settings = settings
         self.name = "xti" if settings.by_layer else "textual_inversion"
-        self.rewrite_caption: CaptionRewriter = templates.rewriter(settings.template, settings.token_string) or keep_caption
+        self.rewrite_caption: RewriteCaption = templates.rewriter(settings.template, settings.token_string) or keep_caption
         self.layers: tuple[str, ...] = ()
         self.word: NewWord | None = None
 

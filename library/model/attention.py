@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from library.console import log
+from library.errors import first_line
 
 CHUNK = 1024  # queries attended at a time
 KINDS = ("sdpa", "xformers", "mem_eff")
@@ -44,7 +45,7 @@ def _xformers_lacks() -> str | None:
         tried = torch.zeros(1, 8, 1, 40, device="cuda", dtype=torch.float16, requires_grad=True)
         xformers.ops.memory_efficient_attention(tried, tried, tried).sum().backward()
     except (NotImplementedError, RuntimeError, ValueError) as fault:
-        return f"xformers cannot attend on this device ({(str(fault).strip().splitlines() or [type(fault).__name__])[0]})"
+        return f"xformers cannot attend on this device ({first_line(fault)})"
     return None
 
 

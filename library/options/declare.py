@@ -76,7 +76,7 @@ class Tool(Script):
 
 
 def opt(
-    default: Any,
+    default: object,
     help: str,
     *,
     choices: tuple[Any, ...] = (),
@@ -96,6 +96,11 @@ def opt(
         also_fraction=also_fraction,
     )  # fmt: skip
     return dataclasses.field(default=default, repr=not secret, metadata=facts)
+
+
+def needed(help: str) -> Any:
+    """Declare an option that has no default, since its tool names it in `required` and refuses to run without it; its type has no None."""
+    return opt(None, help)
 
 
 def word(help: str) -> Any:
@@ -169,6 +174,7 @@ def _options_of_group(group: str, kind: type[DataclassInstance]) -> list[Option]
     found = []
     for field in dataclasses.fields(kind):
         inner, is_list, optional = _unfold(hints[field.name])
+        optional |= field.default is None and not field.metadata.get("positional")  # `needed`: left empty it counts as not given
         facts = dict(field.metadata)
         if typing.get_origin(inner) is typing.Literal:  # whose texts are the choices
             inner, facts["choices"] = str, typing.get_args(inner)
@@ -176,7 +182,7 @@ def _options_of_group(group: str, kind: type[DataclassInstance]) -> list[Option]
     return found
 
 
-def _unfold(hint: Any) -> tuple[Any, bool, bool]:
+def _unfold(hint: object) -> tuple[Any, bool, bool]:
     """`int | None` -> (int, False, True); `tuple[str, ...]` -> (str, True, False)."""
     optional = False
     if typing.get_origin(hint) in (types.UnionType, typing.Union):

@@ -9,6 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 from library.data.pixels.images import read_rgb
 from library.errors import UserError
 from library.seeds import fold
+
+if TYPE_CHECKING:
+    from transformers import BlipForConditionalGeneration, PreTrainedTokenizerBase
 
 _PROMPT = "a picture of"
 # What BLIP's processor does where a folder does not say otherwise: CLIP's mean and standard deviation of red, green, blue in 0..1.
@@ -108,7 +112,7 @@ def _name(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
 
 
-def _load(weights: str):
+def _load(weights: str) -> tuple[BlipForConditionalGeneration, PreTrainedTokenizerBase, dict[str, object]]:
     """Model, tokenizer and the image processor's settings; UserError in one line when they are not there."""
     import httpx
     from transformers import AutoTokenizer, BlipForConditionalGeneration
@@ -126,12 +130,13 @@ def _load(weights: str):
     return model, tokenizer, _processor_settings(weights)
 
 
-def _processor_settings(weights: str) -> dict:
+def _processor_settings(weights: str) -> dict[str, object]:
     """The folder's preprocessor_config.json, read without the processor class, which would need torchvision."""
     from transformers.utils import cached_file
 
     try:
         path = cached_file(weights, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-        return json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        settings: dict[str, object] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        return settings
     except (OSError, ValueError):
         return {}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from library.data.config.config_text import read_tree
 from library.errors import UserError
 from library.options.suggest import closest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 Names = tuple[str, ...]
 
@@ -50,21 +54,27 @@ def read_rules(path: Path, option: str) -> Rules:
     tree = read_tree(path, f"{option}: table of rules")
     where = f"{option}: table of rules {path}"
     faults = [f"{where}: [{name}]: unknown section{_near(name, ('tags', 'captions'))}" for name in tree if name not in ("tags", "captions")]
-    sections = {}
-    for name, kind in (("tags", TagRules), ("captions", CaptionRules)):
-        section = tree.get(name, {})
-        if not isinstance(section, dict):
-            faults.append(f"{where}: {name}: expected a section [{name}]")
-            continue
-        sections[name] = kind(**_values(section, kind, f"{where}: [{name}]", faults))
+    rules = Rules(_section(tree, "tags", TagRules(), where, faults), _section(tree, "captions", CaptionRules(), where, faults))
     if faults:
         raise UserError(*faults)
-    return Rules(sections["tags"], sections["captions"])
+    return rules
 
 
-def _values(section: Mapping[str, object], kind: type, where: str, faults: list[str]) -> dict[str, object]:
-    """The section's values by key, as the dataclass `kind` declares them."""
-    kinds = {field.name: str(field.type) for field in fields(kind)}
+Section = TypeVar("Section", bound="DataclassInstance")
+
+
+def _section(tree: Mapping[str, object], name: str, usual: Section, where: str, faults: list[str]) -> Section:
+    """`usual` with the values of the tree's section of that name."""
+    section = tree.get(name, {})
+    if not isinstance(section, dict):
+        faults.append(f"{where}: {name}: expected a section [{name}]")
+        return usual
+    return replace(usual, **_values(section, usual, f"{where}: [{name}]", faults))
+
+
+def _values(section: Mapping[str, object], usual: DataclassInstance, where: str, faults: list[str]) -> dict[str, object]:
+    """The section's values by key, as the dataclass of `usual` declares them."""
+    kinds = {field.name: str(field.type) for field in fields(usual)}
     values: dict[str, object] = {}
     for key, value in section.items():
         if key not in kinds:
@@ -110,6 +120,6 @@ _READERS = {
 }
 
 
-def _near(name: str, known: object) -> str:
-    near = closest(name, list(known))  # type: ignore[call-overload]
-    return f"; did you mean {near}?" if near else f"; known are {', '.join(known)}"  # type: ignore[arg-type]
+def _near(name: str, known: Iterable[str]) -> str:
+    near = closest(name, list(known))
+    return f"; did you mean {near}?" if near else f"; known are {', '.join(known)}"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -14,21 +14,24 @@ from library.partial_faults import Faults, in_writable_folders
 from library.preparation.read_ahead import read_ahead, workers_of
 from library.words import counted
 
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
 
-class ImageModel(Protocol):
+
+class ImageModel(Protocol[Answer_co]):
     """A model that says something about each image of a batch."""
 
     def prepare(self, path: Path) -> np.ndarray:
         """The image file as the model's input."""
 
-    def describe(self, images: np.ndarray, paths: Sequence[Path]) -> Sequence[Any]:
+    def describe(self, images: np.ndarray, paths: Sequence[Path]) -> Iterable[Answer_co]:
         """One answer for each image of the batch [B, ...]."""
 
 
 def describe_images(
     images: Sequence[Path],
-    model: ImageModel,
-    write: Callable[[Path, Any], None],
+    model: ImageModel[Answer],
+    write: Callable[[Path, Answer], None],
     *,
     batch_size: int,
     workers: int | None,
@@ -58,7 +61,7 @@ def describe_images(
     log.info("%s", told)
 
 
-def _written(path: Path, answer: Any, write: Callable[[Path, Any], None], faults: Faults) -> bool:
+def _written(path: Path, answer: Answer, write: Callable[[Path, Answer], None], faults: Faults) -> bool:
     try:
         write(path, answer)
     except UserError as fault:

@@ -63,8 +63,8 @@ def choose(probabilities: np.ndarray, labels: Sequence[Label], settings: TagSett
         kind: tuple(_names((labels[n].name for n in places), settings))
         for kind, places in {
             "rating": rating,
-            "general": np.flatnonzero(sure & (kinds != CHARACTER)),
-            "character": np.flatnonzero(sure & (kinds == CHARACTER)),
+            "general": np.flatnonzero(sure & (kinds != CHARACTER)).tolist(),
+            "character": np.flatnonzero(sure & (kinds == CHARACTER)).tolist(),
         }.items()
     }
     tags = names["character"] + names["general"] if settings.character_first else names["general"] + names["character"]

@@ -7,13 +7,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from library.console import log
 from library.data.pixels.images import Pixels, read_rgb, resize
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.packages import install_command
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 MODEL, LABELS = "model.onnx", "selected_tags.csv"
 GENERAL, CHARACTER, RATING = 0, 4, 9  # categories in selected_tags.csv, Danbooru's but for the rating
@@ -52,7 +56,7 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
     try:
         hf_hub_download(repo_id, name, local_dir=folder, force_download=force)
     except (OSError, ValueError, httpx.HTTPError) as fault:
-        reason = str(fault).strip().splitlines()[0] if str(fault).strip() else type(fault).__name__
+        reason = first_line(fault)
         remedy = f"check --repo_id and the network, or put {MODEL} and {LABELS} into {folder} yourself"
         if type(fault).__name__ == "RemoteEntryNotFoundError":
             remedy = "it has none in the ONNX form, and the older Keras form is not supported; choose another --repo_id"
@@ -113,10 +117,11 @@ class Tagger:
         return np.concatenate(pieces)
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {self._input.name: images})[0]
+        probabilities: np.ndarray = self._session.run(None, {self._input.name: images})[0]
+        return probabilities
 
 
-def _session(path: Path):
+def _session(path: Path) -> InferenceSession:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; ONNX Runtime would report its use to its makers
     try:
         import onnxruntime

@@ -12,7 +12,7 @@ from torch import Tensor
 from library.errors import UserError
 from library.lora.files import ModuleWeights
 from library.lora.layers import delta_weight
-from library.lora.low_rank import flat, from_svd, module_norm, relative_error, svd_of_product
+from library.lora.low_rank import flat, from_svd, module_norm, on_cpu, relative_error, svd_of_product
 from library.seeds import fold
 from library.surgery.network_file import NetworkFile
 
@@ -76,7 +76,7 @@ def cut(sources: Sources, precision: torch.dtype, rank: int, conv_rank: int, dev
     for key in module_keys(sources):
         wanted = _sum(sources, key, precision)
         up, down = (tensor.to(device or "cpu") for tensor in flat(wanted))
-        svd = tuple(part.cpu() for part in svd_of_product(up, down))
+        svd = on_cpu(svd_of_product(up, down))
         kept = min(conv_rank if wanted.down.dim() == 4 and wanted.down.shape[2:] != (1, 1) else rank, len(svd[1]))
         yield Combined(key, from_svd(svd, kept, wanted.down.shape), wanted)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 
 
 def usable_device(name: str | None) -> str:
@@ -14,6 +14,6 @@ def usable_device(name: str | None) -> str:
     try:
         torch.linalg.svdvals(torch.linalg.qr(torch.eye(2, device=name))[1]).cpu()
     except (RuntimeError, AssertionError, ImportError) as fault:  # torch has one for each way of not having a device
-        reason = str(fault).splitlines()[0].partition(". ")[0]
+        reason = first_line(fault).partition(". ")[0]
         raise UserError(f"--device {name}: cannot be used here ({reason}); leave it out to compute on the CPU") from fault
     return name

@@ -12,7 +12,7 @@ from torch import Tensor
 from library.console import log
 from library.errors import UserError
 from library.lora.files import ModuleWeights
-from library.lora.low_rank import from_svd, svd_of_matrix, true_rank
+from library.lora.low_rank import from_svd, on_cpu, svd_of_matrix, true_rank
 from library.model.family import V2
 from library.model.files import convert
 from library.surgery.checkpoint import Checkpoint, Weight
@@ -136,7 +136,7 @@ def _vectors(model: Checkpoint) -> dict[tuple[str, str], Tensor]:
 def _extracted(key: str, difference: Tensor, rank: int, settings: ExtractSettings) -> Extracted:
     shape = difference.shape
     matrix = difference.flatten(1).to(settings.device)
-    svd = tuple(part.cpu() for part in svd_of_matrix(matrix))
+    svd = on_cpu(svd_of_matrix(matrix))
     values = svd[1]
     kept = max(1, min(rank, true_rank(values)))
     made = from_svd(svd, kept, torch.Size((1, *shape[1:])))

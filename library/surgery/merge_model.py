@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from library.surgery.checkpoint import Checkpoint, key_of
 from library.surgery.deltas import check_fit, delta
 from library.surgery.network_file import NetworkFile
 from library.surgery.receipt import Entry, hand_over, overflows
+
+if TYPE_CHECKING:
+    from library.model.bundle import StableDiffusion
 
 MERGE_ERROR = "what rounding took from the change / the change that the networks make"
 FILES = (".safetensors", ".ckpt")

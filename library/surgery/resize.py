@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from library.lora.low_rank import choose_rank, from_svd, svd_of_product
+from library.lora.files import ModuleWeights
+from library.lora.low_rank import choose_rank, from_svd, on_cpu, svd_of_product
 from library.surgery.combine import Combined
 from library.surgery.network_file import NetworkFile
 
@@ -27,6 +28,7 @@ class ResizeSettings:
 class Resized(Combined):
     """A module of the resized LoRA with the singular values of up·down (None where it stays as it is)."""
 
+    wanted: ModuleWeights
     values: Tensor | None
 
     def note(self) -> str:
@@ -50,7 +52,7 @@ def resized(network: NetworkFile, settings: ResizeSettings) -> Iterator[Resized]
             yield Resized(key, module, module, None)
             continue
         up, down = (part.float().flatten(1).to(settings.device) for part in (module.up, module.down))
-        svd = tuple(part.cpu() for part in svd_of_product(up, down))
+        svd = on_cpu(svd_of_product(up, down))
         rank = choose_rank(svd[1], settings.method, settings.parameter, limit)
         if rank >= module.rank:
             yield Resized(key, module, module, svd[1])

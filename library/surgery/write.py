@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,16 +14,22 @@ from library.lora.files import ModuleWeights, write_weights
 from library.surgery.combine import Combined, sized_metadata
 from library.surgery.receipt import Entry, hand_over, rounded
 
+Module = TypeVar("Module", bound=Combined)
+
+
+def _no_note(combined: Combined) -> str:
+    return ""
+
 
 def write_lora(
-    modules: Iterable[Combined],
+    modules: Iterable[Module],
     save_to: Path,
     dtype: torch.dtype,
     metadata: Mapping[str, str] | None,
     what: str,
     verbose: bool,
     max_error: float | None,
-    note: Callable[[Combined], str] = lambda combined: "",
+    note: Callable[[Module], str] = _no_note,
 ) -> None:
     """Round the modules to `dtype`, compare each with what was wanted, print the receipt (`what` its error is) and write the file.
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from library.caption_rewriting import RewriteCaption
 from library.console import is_main_process, log
-from library.data.batching.captions import RewriteCaption
 from library.files import tidy
 from library.hub import fetch_state
 from library.method import Method
@@ -17,7 +17,7 @@ from library.options.rules.check import check
 from library.training.light_imports import without_quantizers
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
-from library.training.report.dry_run import examine
+from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
 from library.training.samples.samples import Samples
 from library.training.saving.checkpointer import names_of
@@ -30,11 +30,13 @@ S = TypeVar("S", bound=TrainingScript)
 def run(
     options: S,
     make_method: Callable[[S], Method],
+    expected: Expected[S],
     forms: frozenset[str] = ALL_FORMS,
     look_at: Callable[[S, Inputs], None] | None = None,
     rewrite: Callable[[S], RewriteCaption | None] | None = None,
 ) -> None:
-    """Train what `options` describe with the method that `make_method` builds; `forms` are the kinds of dataset the script takes.
+    """Train what `options` describe with the method that `make_method` builds; `expected` is how many weights it will make of a model,
+    `forms` are the kinds of dataset the script takes.
 
     `look_at(options, inputs)` is the script's own check of captions and images, before anything heavy is loaded; `rewrite(options)`
     is what its method makes of captions. With --dry_run or --debug_dataset everything is read and shown, and nothing is trained.
@@ -42,7 +44,7 @@ def run(
     """
     rewriter = rewrite(options) if rewrite is not None else None
     if options.data.dry_run:
-        tell_report(examine(options, forms, look_at, rewriter), options, rewriter)
+        tell_report(examine(options, forms, look_at, rewriter, expected), options, rewriter)
         return
     if is_main_process() and options.saving.output_dir is not None:
         folders = [folder for folder in (options.saving.output_dir, options.saving.spare_dir) if folder is not None]

@@ -143,9 +143,10 @@ def test_the_walk_finds_an_import_that_points_up_or_sideways(module: str, code: 
 
 
 def torch_free() -> list[Path]:
-    """The files that answer wrong input in a fraction of a second: level 0, and what data knows without pixels."""
+    """The files that answer in a fraction of a second: level 0, what data knows without pixels, what methods say of their size."""
     data = [path for path in (ROOT / "library" / "data").rglob("*.py") if path.parent.name not in DATA_WITH_TORCH]
-    return sorted([*(ROOT / "library").glob("*.py"), *(ROOT / "library" / "options").rglob("*.py"), *data])
+    expected = [ROOT / "library" / "methods" / "expected_weights.py", ROOT / "library" / "lora" / "expected_size.py"]
+    return sorted([*expected, *(ROOT / "library").glob("*.py"), *(ROOT / "library" / "options").rglob("*.py"), *data])
 
 
 def test_cheap_rooms_name_no_heavy_package_anywhere() -> None:

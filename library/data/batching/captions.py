@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from library.caption_rewriting import RewriteCaption
 from library.data.config.blueprint import SubsetOptions
 from library.data.scan.caption_files import split_tags
 from library.seeds import python_rng
-
-RewriteCaption = Callable[[str, random.Random], str]  # what a method makes of a caption
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.config.check import FAULTY
+from library.data.config.check import FAULTY, tables_in
 from library.data.config.config_text import read_tree
 from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET_ONLY, NotAccepted, shown
 from library.data.config.nearby_paths import folder_contents, has_images, near_names, other_files
@@ -42,14 +42,14 @@ def build(
 ) -> tuple[DatasetBlueprint | None, list[str]]:
     """The blueprint (None when there are faults) and the faults, one line each. `tree` has been through check_tree."""
     base, faults = command_line_values(defaults)
-    base |= {name: FAULTY for name in tree if name in KEYS} | _converted(tree.get("general", {}))
+    general = tree.get("general")
+    base |= {name: FAULTY for name in tree if name in KEYS} | (_converted(general) if isinstance(general, dict) else {})
     findings: list[str] = []
     specs: list[DatasetSpec] = []
-    tables = tree["datasets"]
-    for number, table in enumerate(tables if tables is not FAULTY else []):  # type: ignore[arg-type]
+    for number, table in enumerate(tables_in(tree, "datasets")):
         spec = _dataset(table, base, f"{file}: datasets[{number}]", forms, faults, findings)
         specs += [spec] if spec else []
-    if tables == []:
+    if tree["datasets"] == []:
         faults.append(f"{file}: datasets is empty; add [[datasets]] and below it [[datasets.subsets]] with image_dir = '…'")
     return (None if faults else DatasetBlueprint(tuple(specs), tuple(findings))), faults
 
@@ -111,8 +111,8 @@ def _size_faults(options: DatasetOptions) -> list[str]:
     low, high, steps = options.min_bucket_reso, options.max_bucket_reso, options.bucket_reso_steps
     if not options.enable_bucket:
         if width % 8 or height % 8:
-            near = [max(64, round(side / 64) * 64) for side in (width, height)]
-            return [f"resolution {width}×{height} is not divisible by 8 (best: by 64); nearest: {near[0]}×{near[1]}, or set enable_bucket"]
+            best = "×".join(str(max(64, round(side / 64) * 64)) for side in (width, height))
+            return [f"resolution {width}×{height} is not divisible by 8 (best: by 64); nearest: {best}, or set enable_bucket"]
         return []
     if steps % 8:
         return [f"bucket_reso_steps {steps} is not divisible by 8; the usual values are 64 and 32"]
@@ -150,13 +150,13 @@ def _dataset(
     options, more = dataset_options(values, place)
     faults += more
     findings += idle_keys(options, place) if options else []
-    tables = table.get("subsets", [])
-    if tables is FAULTY:
+    tables = tables_in(table, "subsets")
+    if table.get("subsets") is FAULTY:
         return None
     if not tables:
         faults.append(f"{place} has no subsets; add [[datasets.subsets]] with image_dir = '…' below it")
         return None
-    named_here = [_converted(one) for one in tables]  # type: ignore[union-attr]
+    named_here = [_converted(one) for one in tables]
     if len({"metadata_file" in own for own in named_here}) > 1:
         faults.append(
             f"{place} mixes subsets with metadata_file ({_numbers(named_here, True)}) and without ({_numbers(named_here, False)});"

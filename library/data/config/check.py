@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeGuard
 
 from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET, SUBSET_ONLY, NotAccepted, shown
+
+Table = dict[str, object]  # of a config: key -> value, table or list of tables
 
 # A value that was told as a fault already: later checks pass over it in silence.
 FAULTY = object()
@@ -19,15 +22,22 @@ def check_tree(tree: dict[str, object], file: str) -> list[str]:
     """One line for each fault of keys and types; faulty values in `tree` become FAULTY, unknown keys are removed."""
     faults, without_form = _shape(tree, file)
     faults += _table_faults(tree, "", "top", file)
-    faults += _table_faults(tree.get("general", {}), "general", "general", file)  # type: ignore[arg-type]
-    for number, dataset in enumerate(tree.get("datasets", [])):  # type: ignore[arg-type]
+    general = tree.get("general")
+    faults += _table_faults(general, "general", "general", file) if isinstance(general, dict) else []
+    for number, dataset in enumerate(tables_in(tree, "datasets")):
         place = f"datasets[{number}]"
         faults += _table_faults(dataset, place, "dataset", file)
-        for position, subset in enumerate(dataset.get("subsets", [])):
+        for position, subset in enumerate(tables_in(dataset, "subsets")):
             faults += _table_faults(subset, f"{place}.subsets[{position}]", "subset", file)
     for holder, section in without_form:
         holder[section] = FAULTY
     return faults
+
+
+def tables_in(holder: Mapping[str, object], section: str) -> list[Table]:
+    """The tables of [[section]]; none where it is missing or has another form, which `check_tree` tells."""
+    value = holder.get(section)
+    return value if _are_tables(value) else []
 
 
 def _table_faults(table: dict[str, object], place: str, level: str, file: str) -> list[str]:
@@ -39,10 +49,10 @@ def _table_faults(table: dict[str, object], place: str, level: str, file: str) -
         _schema(level)(table)
     except MultipleInvalid as found:
         order = list(table)
-        for fault in sorted(found.errors, key=lambda one: order.index(one.path[0])):
-            key = fault.path[0]
-            name = f"{place}.{key}" if place else str(key)
-            wrong = _unknown(str(key), level) if fault.msg == _EXTRA else f"is {shown(table[key])}; expected {fault.msg}"
+        for fault in sorted(found.errors, key=lambda one: order.index(str(one.path[0]))):
+            key = str(fault.path[0])
+            name = f"{place}.{key}" if place else key
+            wrong = _unknown(key, level) if fault.msg == _EXTRA else f"is {shown(table[key])}; expected {fault.msg}"
             faults.append(f"{file}: {name} {wrong}")
             if key in KEYS:
                 table[key] = FAULTY
@@ -70,10 +80,10 @@ def _validator(check: Callable[[object], object]) -> Callable[[object], object]:
     return validate
 
 
-def _shape(tree: dict[str, object], file: str) -> tuple[list[str], list[tuple[dict, str]]]:
+def _shape(tree: dict[str, object], file: str) -> tuple[list[str], list[tuple[Table, str]]]:
     """Faults of the file's skeleton: missing or single-bracketed sections; and the (holder, section) that had to be taken out for it."""
     faults: list[str] = []
-    without_form: list[tuple[dict, str]] = []
+    without_form: list[tuple[Table, str]] = []
     if not isinstance(tree.get("general", {}), dict):
         faults.append(f"{file}: general must be a table: write [general] on a line of its own")
         del tree["general"]
@@ -82,19 +92,19 @@ def _shape(tree: dict[str, object], file: str) -> tuple[list[str], list[tuple[di
         without_form.append((tree, "datasets"))
     else:
         _list_of_tables(tree, "datasets", "datasets", file, faults, without_form)
-    for number, dataset in enumerate(tree.get("datasets", [])):  # type: ignore[arg-type]
+    for number, dataset in enumerate(tables_in(tree, "datasets")):
         if "subsets" in dataset:
             _list_of_tables(dataset, "subsets", f"datasets[{number}].subsets", file, faults, without_form)
     return faults, without_form
 
 
-def _list_of_tables(holder: dict, section: str, name: str, file: str, faults: list[str], without_form: list[tuple[dict, str]]) -> None:
+def _list_of_tables(holder: Table, section: str, name: str, file: str, faults: list[str], without_form: list[tuple[Table, str]]) -> None:
     brackets = "[[datasets.subsets]]" if section == "subsets" else "[[datasets]]"
     value = holder[section]
     if isinstance(value, dict):
         faults.append(f"{file}: {name} stands in single brackets; write {brackets}")
         holder[section] = [value]
-    elif not _tables(value):
+    elif not _are_tables(value):
         faults.append(f"{file}: {name} must be a list of tables: write {brackets} on a line of its own")
         del holder[section]
         without_form.append((holder, section))
@@ -111,7 +121,7 @@ def _no_datasets(tree: dict[str, object]) -> str:
     return "has no [[datasets]] section; add [[datasets]] and below it [[datasets.subsets]] with image_dir = '…'"
 
 
-def _tables(value: object) -> bool:
+def _are_tables(value: object) -> TypeGuard[list[Table]]:
     return isinstance(value, list) and all(isinstance(item, dict) for item in value)
 
 

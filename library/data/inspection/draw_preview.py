@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
-from library.data.batching.captions import Position, RewriteCaption, text_of_draw
+from library.data.batching.captions import Position, text_of_draw
 from library.data.batching.sampler import EpochSampler, SampleRequest
 from library.data.pixels.images import Pixels, flipped, load_image, part_shown, read_rgb, resize
 
@@ -35,7 +36,8 @@ class Draws:
     def pixels(self, request: SampleRequest) -> Pixels:
         """What this draw shows, uint8 [H,W,3]. Raises UserError naming a file that cannot be read."""
         image = load_image(self.filled.records[request.record], self.filled.placements[request.record], request.seed)
-        return np.clip(image.transpose(1, 2, 0) * 127.5 + 127.5 + 0.5, 0, 255).astype(np.uint8)
+        values: np.ndarray = np.clip(image.transpose(1, 2, 0) * 127.5 + 127.5 + 0.5, 0, 255)
+        return values.astype(np.uint8)
 
     def with_surroundings(self, request: SampleRequest, side: int) -> Pixels:
         """This draw inside the whole image, which is dark where the crop leaves it out; the longer side has `side` pixels."""

@@ -109,4 +109,5 @@ def _joined(sets: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray
     numbers = np.arange(len(sets))
     for number in above:
         numbers[number] = root(number)
-    return numbers[sets]
+    joined: np.ndarray = numbers[sets]
+    return joined

@@ -61,10 +61,10 @@ def signature(pixels: np.ndarray) -> str:
     a sign of shapes that scaling, another format and a little noise hardly touch. The colours keep apart what differs in nothing else.
     """
     waves = _waves()
-    frequencies = (waves @ (pixels @ np.float32([0.299, 0.587, 0.114])) @ waves.T).ravel()
+    frequencies = (waves @ (pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)) @ waves.T).ravel()
     bits = frequencies > np.median(frequencies[1:])
     bits[0] = False  # the mean brightness, which the colours tell
-    fields = pixels.reshape(4, _SIDE // 4, 4, _SIDE // 4, 3).mean(axis=(1, 3)) + 0.5
+    fields: np.ndarray = pixels.reshape(4, _SIDE // 4, 4, _SIDE // 4, 3).mean(axis=(1, 3)) + 0.5
     return (np.packbits(bits).tobytes() + fields.astype(np.uint8).tobytes()).hex()
 
 
@@ -72,7 +72,8 @@ def signature(pixels: np.ndarray) -> str:
 def _waves() -> np.ndarray:
     """The 8 lowest waves over 32 pixels, float32 [8,32]."""
     wave, place = np.mgrid[:8, :_SIDE]
-    return np.cos(np.pi * wave * (2 * place + 1) / (2 * _SIDE)).astype(np.float32)
+    waves: np.ndarray = np.cos(np.pi * wave * (2 * place + 1) / (2 * _SIDE))
+    return waves.astype(np.float32)
 
 
 def _is_signature(text: str) -> bool:

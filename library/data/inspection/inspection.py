@@ -46,10 +46,10 @@ def _by_subset(records: Sequence[ImageRecord]) -> list[tuple[SubsetOptions, list
 
 def _about(level: str, files: Iterable[Path | str], what: str, remedy: str) -> Iterator[Finding]:
     """A finding about these files, if there are any; `what` has a {} for '3 images'."""
-    files = [str(file) for file in files]
-    if files:
-        text = f"{what.format(counted(len(files), 'image'))}: {named([os.path.basename(file) for file in files])}"  # noqa: PTH119
-        yield Finding(level, text, remedy, tuple(files))
+    paths = [str(file) for file in files]
+    if paths:
+        text = f"{what.format(counted(len(paths), 'image'))}: {named([os.path.basename(path) for path in paths])}"  # noqa: PTH119
+        yield Finding(level, text, remedy, tuple(paths))
 
 
 def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
@@ -203,7 +203,9 @@ def _look(path: Path) -> Look | str:
 
 def _duplicates(images: list[ImageRecord], groups: list[Group]) -> Iterator[Finding]:
     """Copies among images of a kind, and training images that are regularization images too."""
-    both, same, alike = [], [], []
+    both: list[list[Path]] = []
+    same: list[list[Path]] = []
+    alike: list[list[Path]] = []
     for group in groups:
         kinds = {images[index].subset.is_reg for index in group.members}
         (both if len(kinds) > 1 else same if group.identical else alike).append([images[index].path for index in group.members])

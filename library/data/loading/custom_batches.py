@@ -11,12 +11,12 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from library.data.batching.captions import RewriteCaption
+from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.sampler import GlobalBatch
 from library.data.loading.batch import Batch
 from library.data.loading.custom_check import OwnItem, checked
-from library.data.loading.dataset import Tokenize, same_caption
-from library.errors import UserError
+from library.data.loading.dataset import Tokenize
+from library.errors import UserError, named_line
 from library.seeds import fold, python_rng
 
 OPTION = "--dataset_class"
@@ -83,7 +83,7 @@ class OwnSource:
         return told(act, place, self.file)
 
 
-class OwnDataset(torch.utils.data.Dataset):
+class OwnDataset(torch.utils.data.Dataset["Batch"]):
     """Batches of the class for the loader: dataset[share] is the batch that the share's only request names. Picklable."""
 
     def __init__(
@@ -94,7 +94,7 @@ class OwnDataset(torch.utils.data.Dataset):
         windows: int,
         are_latents: bool,
         scale: float,
-        rewrite_caption: RewriteCaption = same_caption,
+        rewrite_caption: RewriteCaption = keep_caption,
         reread: str = "",
         captions_are_made: bool = False,
     ) -> None:
@@ -167,5 +167,4 @@ def told(act: Made, place: str, file: str | None) -> Any:
         frames = traceback.extract_tb(error.__traceback__)[1:]
         own = [frame for frame in frames if frame.filename == file] or frames
         where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"{place}: raised {type(error).__name__}{': ' if reason else ''}{reason}{where}") from error
+        raise UserError(f"{place}: raised {named_line(error)}{where}") from error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -47,7 +46,7 @@ class OwnItem:
         return width * factor, height * factor
 
 
-def checked(item: Any, place: str, windows: int, needs_text: bool = True) -> OwnItem:
+def checked(item: object, place: str, windows: int, needs_text: bool = True) -> OwnItem:
     """`item` as the class gave it for `place` ("--dataset_class my_data.Pairs[3]"). `windows` are those of --max_token_length.
 
     Raises UserError with every fault: each line names the place, what was found and what is expected.
@@ -56,7 +55,7 @@ def checked(item: Any, place: str, windows: int, needs_text: bool = True) -> Own
 
 
 class _Look:
-    def __init__(self, item: Any, place: str, windows: int, needs_text: bool) -> None:
+    def __init__(self, item: object, place: str, windows: int, needs_text: bool) -> None:
         self._place, self._windows, self._needs_text = place, windows, needs_text
         self._faults: list[str] = []
         self._hints: list[str] = []

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.buckets import FilledData, Placement
-from library.data.batching.captions import Position, RewriteCaption, text_of_draw
+from library.data.batching.captions import Position, text_of_draw
 from library.data.batching.sampler import GlobalBatch, SampleRequest
 from library.data.loading.batch import Batch
 from library.data.loading.stand_ins import stand_ins
@@ -22,12 +22,7 @@ from library.errors import UserError
 Tokenize = Callable[[str], tuple[Tensor, Tensor | None]]  # caption -> ids int64 [N,77], weights float32 [N,77] or None
 
 
-def same_caption(caption: str, rng: random.Random) -> str:
-    """A RewriteCaption that leaves captions alone."""
-    return caption
-
-
-class TrainingDataset(torch.utils.data.Dataset):
+class TrainingDataset(torch.utils.data.Dataset["Batch"]):
     """Picklable, without state: dataset[share] is a function of the share. `updates` is the run's planned number of updates and
     `batches_per_update` its gradient accumulation; only token warm-up reads them."""
 
@@ -35,7 +30,7 @@ class TrainingDataset(torch.utils.data.Dataset):
         self,
         filled: FilledData,
         tokenize: Tokenize,
-        rewrite_caption: RewriteCaption = same_caption,
+        rewrite_caption: RewriteCaption = keep_caption,
         with_images: bool = True,
         updates: int = 0,
         batches_per_update: int = 1,

@@ -45,7 +45,7 @@ class EpochLoader:
         self._loader = DataLoader(
             _Telling(dataset),
             batch_size=None,
-            sampler=self._shares,  # type: ignore[arg-type]
+            sampler=self._shares,
             num_workers=workers,
             persistent_workers=persistent and workers > 0,
             pin_memory=pin_memory,
@@ -92,7 +92,7 @@ class _Fault:
         self.problems = problems
 
 
-class _Telling(Dataset):
+class _Telling(Dataset["Batch | _Fault"]):
     """The dataset, with user faults as values."""
 
     def __init__(self, dataset: TrainingDataset | OwnDataset) -> None:

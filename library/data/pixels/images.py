@@ -96,10 +96,11 @@ def resize(pixels: Pixels, size: Size) -> Pixels:
     if size[0] * size[1] < width * height:
         import cv2
 
-        return cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_AREA)
+        shrunk: Pixels = cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_AREA)
+        return shrunk
     from PIL import Image
 
-    return np.asarray(Image.fromarray(pixels).resize(tuple(size), Image.Resampling.LANCZOS))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
 
 
 def crop(pixels: Pixels, size: Size, corner: tuple[int, int]) -> Pixels:
@@ -173,7 +174,9 @@ def _colour(pixels: Pixels, seed: int) -> Pixels:
     if rng.random() < 0.5:
         hsv = cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2HSV)
         hsv[..., 0] = (hsv[..., 0].astype(np.int16) + rng.randint(-_HUE_SHIFT, _HUE_SHIFT)) % 180
-        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        shifted: Pixels = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+        return shifted
     gamma = rng.uniform(*_GAMMA)
     table = (np.linspace(0, 1, 256) ** gamma * 255 + 0.5).astype(np.uint8)
-    return table[pixels]
+    brighter: Pixels = table[pixels]
+    return brighter

@@ -91,4 +91,5 @@ def _averaged(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H,W] to float32 [H/8,W/8] in 0…1, the mean of each 8×8 cell."""
     height, width = pixels.shape
     cells = pixels.reshape(height // REDUCTION, REDUCTION, width // REDUCTION, REDUCTION)
-    return (cells.mean(axis=(1, 3), dtype=np.float64) / 255.0).astype(np.float32)
+    means: np.ndarray = cells.mean(axis=(1, 3), dtype=np.float64)
+    return (means / 255.0).astype(np.float32)

@@ -226,8 +226,8 @@ def _caption(value: object) -> str:
     return ", ".join(parts)
 
 
-def _train_resolution(value: Mapping) -> tuple[int, int] | None:  # type: ignore[type-arg]
-    size = value.get("train_resolution")
+def _train_resolution(value: object) -> tuple[int, int] | None:
+    size = value.get("train_resolution") if isinstance(value, dict) else None
     if size is None:
         return None
     if not isinstance(size, list) or len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):

@@ -19,10 +19,12 @@ def read_metadata_file(path: Path, option: str) -> Metadata:
     """The file's entries in their order; UserError, naming `option`, when it is no such table. Nothing is changed or dropped."""
     what = f"{option}: metadata file"
     table = read_metadata_table(path, what)
-    wrong = next((key for key, entry in table.items() if not isinstance(entry, dict)), None)
-    if wrong is not None:
-        raise UserError(f'{what} {path}: entry {wrong!r}: expected {{"caption": "…", "tags": "…"}}, found {table[wrong]!r:.60}')
-    return table
+    metadata: Metadata = {}
+    for key, entry in table.items():
+        if not isinstance(entry, dict):
+            raise UserError(f'{what} {path}: entry {key!r}: expected {{"caption": "…", "tags": "…"}}, found {entry!r:.60}')
+        metadata[key] = entry
+    return metadata
 
 
 def write_metadata_file(path: Path, metadata: Metadata, option: str) -> None:

@@ -7,9 +7,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import Field, astuple, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from library.console import is_main_process
 from library.files import NOT_UNICODE, atomic_write
@@ -22,11 +22,16 @@ _SETTLED = 2_000_000_000  # ns; a file changed less long ago might change again 
 Stamp = tuple[int, int]  # (time of change in ns, bytes)
 
 
+Own = TypeVar("Own", bound="Fact")
+
+
 class Fact(Protocol):
     """A dataclass of plain values that says something about one file."""
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
     @classmethod
-    def from_values(cls, values: Sequence[Any]) -> Any:
+    def from_values(cls: type[Own], values: Sequence[Any]) -> Own | None:
         """The fact that `astuple` was taken of; None when the values are no such thing."""
 
 
@@ -74,7 +79,7 @@ class ScanIndex:
             return None
         return kind.from_values(entry[2:])
 
-    def remember(self, path: Path, fact: Any) -> None:
+    def remember(self, path: Path, fact: Fact) -> None:
         """Take a fact of the file as it was when its folder was listed."""
         folder = self._folder(path.parent)
         if path.name in folder.stamps:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from library.options.declare import Option, Script, groups_of, options_of, options_table, title_of
 from library.options.reading.unknown_option import remedy
 from library.options.reading.values import expected, from_toml
 from library.options.suggest import missing_path
+
+if TYPE_CHECKING:
+    from toml import TomlDecodeError
 
 _NOT_IN_A_FILE = ("config_file", "output_config")
 _LINES = "each line is name = value; text stands in quotation marks (Windows paths in 'single' ones), true and false are written small"
@@ -69,7 +72,7 @@ def text_of(options: Script) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _entry(option: Option, value: Any) -> str:
+def _entry(option: Option, value: object) -> str:
     if option.secret:
         return f"# {option.field}: never written to a file; give it on the command line"
     if value is None:
@@ -78,7 +81,7 @@ def _entry(option: Option, value: Any) -> str:
     return entry if value != option.default else f"# {entry}"
 
 
-def _toml(value: Any) -> str:
+def _toml(value: object) -> str:
     import json
 
     if isinstance(value, bool):
@@ -115,7 +118,7 @@ def _load(path: Path) -> dict[str, Any]:
         raise ValueError(f"not valid TOML: {_LINES}") from None
 
 
-def _syntax(reason: Any) -> str:
+def _syntax(reason: TomlDecodeError) -> str:
     words = reason.msg.lower()
     if "homogeneous" in words:
         return "numbers in one list must all be written with a point, or all without ([1.0, 0.5])"
@@ -135,7 +138,7 @@ def _leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*above, key), value
 
 
-def _refusal(keys: tuple[str, ...], value: Any, option: Option | None, known: dict[str, Option]) -> str | None:
+def _refusal(keys: tuple[str, ...], value: object, option: Option | None, known: dict[str, Option]) -> str | None:
     """Why this key cannot be used at all, or None."""
     if keys[0] == "datasets" and isinstance(value, list):
         return "this is a dataset description; give the file with --dataset_config instead"

@@ -7,9 +7,10 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.options.suggest import closest
 from library.packages import install_command
 
@@ -86,8 +87,7 @@ def import_package(option: str, value: str, module_name: str, package: str) -> A
         remedy = install_command(package) if " " not in package else f"install {package}"
         raise UserError(f"{option} {value}: {module_name} is not installed: {remedy}") from error
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{option} {value}: {module_name} is installed but does not load: {reason[0]}") from error
+        raise UserError(f"{option} {value}: {module_name} is installed but does not load: {first_line(error)}") from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -96,12 +96,12 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f" (did you mean {near}?)" if near else ""
 
 
-def find_class(module: Any, base: type | tuple[type, ...], name: str, left_out: Collection[str] = ()) -> type | None:
+def find_class(module: ModuleType, base: type | tuple[type, ...], name: str, left_out: Collection[str] = ()) -> type | None:
     """The class of `module` called `name` in any letter case that derives from `base`."""
     return {key.lower(): value for key, value in classes_of(module, base).items() if key not in left_out}.get(name.lower())
 
 
-def classes_of(module: Any, base: type | tuple[type, ...]) -> dict[str, type]:
+def classes_of(module: ModuleType, base: type | tuple[type, ...]) -> dict[str, type]:
     """Public classes of `module` that derive from `base` (itself left out), by name."""
     bases = base if isinstance(base, tuple) else (base,)
     return {

@@ -22,7 +22,7 @@ def from_text(option: Option, text: str) -> Any:
     return _chosen(option, Path(text) if option.type is Path else text)
 
 
-def from_toml(option: Option, value: Any) -> Any:
+def from_toml(option: Option, value: object) -> Any:
     """The value that a TOML value stands for, lists included; raises ValueError with the reason and the remedy."""
     if option.also_numbers and _is_numbers(value):
         return ",".join(str(part) for part in (value if isinstance(value, list) else [value]))
@@ -31,6 +31,13 @@ def from_toml(option: Option, value: Any) -> Any:
     if not isinstance(value, list):
         raise ValueError(f"expected a list{_shown(option, value)}; write {option.field} = [{_literal(value, option)}]")
     return tuple(_one_from_toml(option, part) for part in value)
+
+
+def as_json(value: object) -> object:
+    """An option's value as JSON has it: lists for tuples, paths and all that JSON does not know as text."""
+    if isinstance(value, tuple | list):
+        return [as_json(part) for part in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def expected(option: Option) -> str:
@@ -45,7 +52,7 @@ def expected(option: Option) -> str:
     return text
 
 
-def _one_from_toml(option: Option, value: Any) -> Any:
+def _one_from_toml(option: Option, value: object) -> Any:
     if isinstance(value, str) and option.optional and (not value.strip() or value.lower() in ("none", "null")):
         return None
     if option.type is bool and not isinstance(value, bool):
@@ -54,15 +61,17 @@ def _one_from_toml(option: Option, value: Any) -> Any:
         )
     if option.type in (int, float):
         return _bounded(option, _toml_number(option, value))
-    if option.type in (str, Path) and not isinstance(value, str):
-        if isinstance(value, list):
-            raise ValueError(f'expected {KINDS[option.type]}, not a list; write {option.field} = "…"')
-        written = f"{option.field} = {_quoted(option, value)}"
-        raise ValueError(f"expected {KINDS[option.type]}{_shown(option, value)}; put it in quotation marks: {written}")
-    return value if option.type is bool else _chosen(option, Path(value) if option.type is Path else value)
+    if option.type is bool:
+        return value
+    if isinstance(value, str):
+        return _chosen(option, Path(value) if option.type is Path else value)
+    if isinstance(value, list):
+        raise ValueError(f'expected {KINDS[option.type]}, not a list; write {option.field} = "…"')
+    written = f"{option.field} = {_quoted(option, value)}"
+    raise ValueError(f"expected {KINDS[option.type]}{_shown(option, value)}; put it in quotation marks: {written}")
 
 
-def _toml_number(option: Option, value: Any) -> int | float:
+def _toml_number(option: Option, value: object) -> int | float:
     if isinstance(value, str):
         remedy = f"; write {option.field} = {value.strip()} without quotation marks" if _reads_as(option, value) else ""
         raise ValueError(f"expected {expected(option)}{_shown(option, value)}, which is text{remedy}")
@@ -106,7 +115,7 @@ def _bounded(option: Option, number: float) -> Any:
     return number
 
 
-def _chosen(option: Option, value: Any) -> Any:
+def _chosen(option: Option, value: object) -> Any:
     if not option.choices or value in option.choices:
         return value
     same = [choice for choice in option.choices if str(choice).lower() == str(value).lower()]
@@ -116,7 +125,7 @@ def _chosen(option: Option, value: Any) -> Any:
     raise ValueError(f"expected {expected(option)}, not {value!r}" + (f"; did you mean {near}?" if near else ""))
 
 
-def _is_numbers(value: Any) -> bool:
+def _is_numbers(value: object) -> bool:
     parts = value if isinstance(value, list) else [value]
     return bool(parts) and all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts)
 
@@ -135,19 +144,19 @@ def _is_float(text: str) -> bool:
         return False
 
 
-def _nearest_bool(value: Any) -> str:
+def _nearest_bool(value: object) -> str:
     return "false" if str(value).strip().lower() in ("false", "no", "off", "0", "") else "true"
 
 
-def _literal(value: Any, option: Option) -> str:
+def _literal(value: object, option: Option) -> str:
     return "…" if option.secret else (f'"{value}"' if isinstance(value, str) else str(value))
 
 
-def _quoted(option: Option, value: Any) -> str:
+def _quoted(option: Option, value: object) -> str:
     return '"…"' if option.secret else f'"{value}"'
 
 
-def _shown(option: Option, value: Any) -> str:
+def _shown(option: Option, value: object) -> str:
     if option.secret:
         return ""
     return f", not {str(value).lower()}" if isinstance(value, bool) else f", not {value!r}"

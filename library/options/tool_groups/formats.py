@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from library.options.declare import Tool, opt, word
+from library.options.declare import Tool, needed, opt, word
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Convert(Tool):
 class ShowMetadataOptions:
     """What is shown"""
 
-    model: Path | None = opt(None, "The .safetensors file.")
+    model: Path = needed("The .safetensors file.")
     json: bool = opt(False, "Print the metadata as JSON, for other programs.")
 
 
@@ -75,7 +75,7 @@ class ShowMetadata(Tool):
 class EditMetadataOptions:
     """Metadata"""
 
-    model: Path | None = opt(None, "The .safetensors file.")
+    model: Path = needed("The .safetensors file.")
     save_to: Path | None = opt(None, "Write the changed file here; left out: in place of --model.")
     set: tuple[str, ...] = opt((), "Entries to set, as key=value, several after one another.")
     remove: tuple[str, ...] = opt((), "Entries to remove; * stands for anything: ss_tag_frequency, 'ss_*dir*'.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from library.options.declare import Tool, opt, word
+from library.options.declare import Tool, needed, opt, word
 
 PRECISIONS = ("float", "fp16", "bf16")
 _DEVICE = "Where to compute: cuda, cuda:1, mps or cpu. Left out: cpu."
@@ -25,7 +25,7 @@ class ReceiptOptions:
 class LoraOutputOptions:
     """The file to write"""
 
-    save_to: Path | None = opt(None, "The LoRA to write: .safetensors, .ckpt or .pt.")
+    save_to: Path = needed("The LoRA to write: .safetensors, .ckpt or .pt.")
     save_precision: str | None = opt(None, "Precision of the file; left out: float.", choices=PRECISIONS)
     no_metadata: bool = opt(False, "Write no metadata into the file.")
 
@@ -42,7 +42,7 @@ class MergedOutputOptions(LoraOutputOptions):
 class ModelOutputOptions(MergedOutputOptions):
     """The file to write"""
 
-    save_to: Path | None = opt(None, "The file to write: .safetensors or .ckpt; any other name makes a Diffusers folder (models only).")
+    save_to: Path = needed("The file to write: .safetensors or .ckpt; any other name makes a Diffusers folder (models only).")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class SvdMergeLora(Tool):
 class ResizeLoraOptions:
     """What is resized"""
 
-    model: Path | None = opt(None, "The LoRA file that is made smaller.")
+    model: Path = needed("The LoRA file that is made smaller.")
     new_rank: int = opt(4, "The new rank; with --dynamic_method the most that a module may have.", at_least=1)
     new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions; left out: --new_rank.", at_least=1)
     dynamic_method: str | None = opt(
@@ -125,8 +125,8 @@ class ResizeLora(Tool):
 class ExtractLoraOptions:
     """What is extracted"""
 
-    model_org: str | None = opt(None, "The model that training began with: a checkpoint, a Diffusers folder or a hub id.")
-    model_tuned: str | None = opt(None, "The model that training ended with.")
+    model_org: str = needed("The model that training began with: a checkpoint, a Diffusers folder or a hub id.")
+    model_tuned: str = needed("The model that training ended with.")
     v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
     dim: int = opt(4, "Rank of the LoRA that is made.", at_least=1)
     conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1)
@@ -156,8 +156,8 @@ class ExtractLora(Tool):
 class ExtractDyloraOptions:
     """What is extracted"""
 
-    model: Path | None = opt(None, "The file that networks.dylora trained.")
-    save_to: Path | None = opt(None, "The LoRAs to write; each rank is put before the ending: name-4.safetensors.")
+    model: Path = needed("The file that networks.dylora trained.")
+    save_to: Path = needed("The LoRAs to write; each rank is put before the ending: name-4.safetensors.")
     unit: int | None = opt(
         None, "Write one LoRA for each multiple of this below the full rank; that of the training or a multiple of it.", at_least=1
     )

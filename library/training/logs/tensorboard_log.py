@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from library.console import log
+from library.errors import first_line
 from library.packages import install_command
 
 FLUSH_SECONDS = 20
@@ -73,10 +74,10 @@ class Tracker:
         except Exception as error:
             self._fail(error)
 
-    def _fail(self, reason: object) -> None:
+    def _fail(self, reason: Exception | str) -> None:
         self.failed += 1
         if self.failed == 1:
-            line = (str(reason).strip().splitlines() or [type(reason).__name__])[0]
+            line = first_line(reason)
             log.warning(f"--logging_dir: the log in {self.folder} cannot be written ({line}); training goes on without it")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlparse
 
 from library.console import log, secret_free
+from library.errors import first_line
 
 HOST = "https://api.wandb.ai"
 _OFFLINE = ("offline", "dryrun")
@@ -85,7 +86,7 @@ class WandbLog:
     def _fail(self, reason: Exception) -> None:
         self.failed += 1
         if self.failed == 1:
-            line = (secret_free(str(reason)).strip().splitlines() or [type(reason).__name__])[0]
+            line = secret_free(first_line(reason))
             log.warning(f"--log_with: the log at Weights & Biases cannot be written ({line}); training goes on without it")
 
 

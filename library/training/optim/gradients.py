@@ -27,5 +27,8 @@ def clipped_norm(accelerator: Any, trained: list[nn.Parameter], limit: float) ->
 def _total_norm(gradients: list[Tensor]) -> Tensor:
     """In float32, in which the squares of 16-bit gradients have room."""
     if all(gradient.dtype == torch.float32 for gradient in gradients):
-        return nn.utils.get_total_norm(gradients)
-    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]))
+        norm: Tensor = nn.utils.get_total_norm(gradients)
+    else:
+        norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
+        norm = torch.linalg.vector_norm(torch.stack(norms))
+    return norm

@@ -9,10 +9,11 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.options.reading.named_class import (
     check_arguments,
     classes_of,
@@ -103,8 +104,8 @@ def make_schedule(
     """
     given = parse_arguments(_ARGS, args)
     if forced == ADAFACTOR:
-        asked = scheduler_type or name
-        told = () if asked == ADAFACTOR else (f"{_OPTION} {ADAFACTOR} is used, because the optimizer sets its own rates; {asked} is not",)
+        other = scheduler_type or name
+        told = () if other == ADAFACTOR else (f"{_OPTION} {ADAFACTOR} is used, because the optimizer sets its own rates; {other} is not",)
         _refuse_arguments(given, ADAFACTOR)
         return MadeSchedule(AdafactorRates(optimizer), ADAFACTOR, told)
     if scheduler_type:
@@ -146,7 +147,7 @@ class AdafactorRates(LRScheduler):
             group.setdefault("initial_lr", 0.0)
         super().__init__(optimizer, last_epoch)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         return [_adafactor_rate(group, self.optimizer.state.get(group["params"][0], {})) for group in self.optimizer.param_groups]
 
 
@@ -199,10 +200,7 @@ def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) 
 
 def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: int) -> MadeSchedule:
     base = (LRScheduler, torch.optim.lr_scheduler._LRScheduler)
-    if "." in dotted:
-        target = import_class(_CUSTOM, dotted)
-    else:
-        target = find_class(torch.optim.lr_scheduler, base, dotted)
+    target = import_class(_CUSTOM, dotted) if "." in dotted else find_class(torch.optim.lr_scheduler, base, dotted)
     if target is None:
         known = sorted(classes_of(torch.optim.lr_scheduler, base))
         raise UserError(f"{_CUSTOM} {dotted}: is not known{did_you_mean(dotted, known)}; known are {', '.join(known)}, and module.Class")
@@ -234,6 +232,6 @@ def _build(what: str, build: Callable[[], LRScheduler], given: Mapping[str, Any]
     try:
         return build()
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError, KeyError, IndexError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         shown = f" with {_ARGS} {' '.join(f'{key}={value}' for key, value in given.items())}" if given else ""
         raise UserError(f"{what}{shown}: refused: {reason}") from error

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.options.reading.named_class import (
     check_arguments,
     classes_of,
@@ -64,7 +64,8 @@ def make_optimizer(
     row, target = _find(name)
     given = parse_arguments(_ARGS, args)
     groups = [{**group, "params": list(group["params"])} for group in param_groups]
-    notes, warnings = [], []
+    notes: list[str] = []
+    warnings: list[str] = []
     for key, value in row.defaults.items():
         if key not in given and not (key == "relative_step" and given.get("warmup_init")):
             notes.append(f"{row.name}: {key}={value} is added; give {_ARGS} {key}=… for another value")
@@ -104,14 +105,15 @@ def weights_to_keep(optimizer: Optimizer) -> Iterator[None]:
 
     Only schedule-free optimizers (Defazio et al. 2024) tell these from the weights that they train at; for others nothing happens.
     """
-    two_kinds = hasattr(optimizer, "train") and hasattr(optimizer, "eval")
-    if two_kinds:
-        optimizer.eval()
+    to_kept, to_trained = getattr(optimizer, "eval", None), getattr(optimizer, "train", None)
+    if to_kept is None or to_trained is None:
+        yield
+        return
+    to_kept()
     try:
         yield
     finally:
-        if two_kinds:
-            optimizer.train()
+        to_trained()
 
 
 def _find(name: str) -> tuple[OptimizerRow, type]:
@@ -214,12 +216,13 @@ def _build(
     problem: BaseException | None = None
     for way in ways:
         try:
-            return kind([dict(group) for group in groups], lr=rate, **way)
+            optimizer: Optimizer = kind([dict(group) for group in groups], lr=rate, **way)
+            return optimizer
         except (TypeError, ValueError, AssertionError, RuntimeError, SystemExit) as error:
             problem = error
-    reason = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+    assert problem is not None
     shown = " ".join(f"{key}={value}" for key, value in args.items()) or "(none)"
-    raise UserError(f"{_OPTION} {row.name} with {_ARGS} {shown}: refused by {target.__name__}: {reason}") from problem
+    raise UserError(f"{_OPTION} {row.name} with {_ARGS} {shown}: refused by {target.__name__}: {first_line(problem)}") from problem
 
 
 def _installed(module: str) -> bool:

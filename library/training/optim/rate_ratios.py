@@ -44,4 +44,4 @@ def give_one_rate(optimizer: Optimizer) -> bool:
 
 def effective_rate(group: dict[str, Any]) -> float:
     """The rate that the group trains at, its share included; 0.0 while an optimizer of its own rate has not made a step."""
-    return float(group["lr"] or 0.0) * group.get(RATIO, 1.0)
+    return float(group["lr"] or 0.0) * float(group.get(RATIO, 1.0))

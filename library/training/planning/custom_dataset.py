@@ -13,12 +13,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import Bucket, DatasetFigures, Entry, FilledData, Placement
-from library.data.batching.captions import RewriteCaption
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.config.keys import resolution
 from library.data.scan.records import ImageRecord
-from library.errors import UserError
+from library.errors import UserError, named_line
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean, import_class
 from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
@@ -239,8 +239,7 @@ def class_of(name: str) -> type:
         raise
     except Exception as error:  # whatever the user's own lines raise
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
-        raise UserError(f"{OPTION} {name}: {module} does not load: {reason}{line}") from error
+        raise UserError(f"{OPTION} {name}: {module} does not load: {named_line(error)}{line}") from error
 
 
 def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
-from library.data.batching.captions import RewriteCaption
 from library.data.config.blueprint import SubsetOptions
 from library.training.planning.data_facts import data_metadata
 from library.training.planning.plan import RunPlan

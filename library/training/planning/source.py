@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
-from library.data.batching.captions import RewriteCaption
 from library.training.planning.plan import RunPlan
 
 if TYPE_CHECKING:

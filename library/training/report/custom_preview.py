@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
+from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log, progress
-from library.data.batching.captions import RewriteCaption
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
@@ -49,7 +49,7 @@ def _batches(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: Rew
 
     model, seed = options.model, options.training.seed or 0
     tokenizer = ClipTokenizer(family_of_flag(model.v2), model.max_token_length, options.data.weighted_captions)
-    dataset = own.dataset(seed, tokenizer, 1.0, rewrite or _as_it_is, inputs.plan)
+    dataset = own.dataset(seed, tokenizer, 1.0, rewrite or keep_caption, inputs.plan)
     sampler, shown = inputs.sampler(seed), 0
     shares = [sampler.share(batch, process) for batch in sampler.epoch(0) for process in range(min(inputs.processes, len(batch)))]
     for share in progress(shares, label="reading batches", unit="batch"):
@@ -80,7 +80,3 @@ def _pixels(batch: Any, row: int) -> Any:
     """uint8 [H,W,3]; of latents the first three channels, from −2 to 2."""
     picture = batch.images[row] if batch.images is not None else batch.latents[row, :3].repeat_interleave(8, 1).repeat_interleave(8, 2) / 2
     return ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()
-
-
-def _as_it_is(caption: str, rng: object) -> str:
-    return caption

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from library.caption_rewriting import RewriteCaption
 from library.console import log
 from library.data.batching.buckets import FilledData
-from library.data.batching.captions import RewriteCaption, brackets_hold_commas
+from library.data.batching.captions import brackets_hold_commas
 from library.data.config.blueprint import DatasetBlueprint
 from library.data.inspection.bucket_facts import BucketFacts, bucket_facts, bucket_findings
 from library.data.inspection.inspection import inspect as inspect_data
@@ -20,6 +21,8 @@ from library.data.scan.findings import ERROR, LEVELS, NOTE, WARNING, Finding
 from library.data.scan.records import Scan, survey
 from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
+from library.method import ExpectedWeights
+from library.model.family import ModelFamily, PartSizes
 from library.model.files.facts import ModelFacts, check_flags
 from library.model.files.facts import inspect as inspect_model
 from library.options.groups.data import DataOptions
@@ -34,12 +37,13 @@ from library.training.planning.inputs import Inputs, blueprint_of, data_lines, p
 from library.training.planning.plan import plan_lines
 from library.training.samples.samples import Samples
 from library.training.saving.checkpointer import FileNames
-from library.training.saving.disk_need import DiskNeed, disk_need
+from library.training.saving.disk_need import DiskNeed, Expect, disk_need
 from library.training.states.accelerate_state import OldState
 from library.training.states.saved_state import SavedState, read_state
 from library.words import counted, in_words
 
 S = TypeVar("S", bound=TrainingScript)
+Expected = Callable[[S, PartSizes, ModelFamily], ExpectedWeights]  # of a script's method and a model of these sizes
 Found = TypeVar("Found")
 Look = Callable[[Inputs], None]  # a script's own check of captions and images
 
@@ -62,7 +66,13 @@ class Report:
         return [one for one in self.findings if one.level == level]
 
 
-def examine(options: S, forms: frozenset[str], look_at: Callable[[S, Inputs], None] | None, rewrite: RewriteCaption | None) -> Report:
+def examine(
+    options: S,
+    forms: frozenset[str],
+    look_at: Callable[[S, Inputs], None] | None,
+    rewrite: RewriteCaption | None,
+    expected: Expected[S],
+) -> Report:
     """Read all that the run would read before torch, and decode every image. Raises nothing for what the user can mend."""
     findings: list[Finding] = []
     attempt = _Attempts(findings)
@@ -77,15 +87,20 @@ def examine(options: S, forms: frozenset[str], look_at: Callable[[S, Inputs], No
         if facts is not None:
             attempt(lambda: check_flags(facts, model.v2, model.v_parameterization, model.vae, model.clip_skip))
         attempt(lambda: Samples.from_options(options))
+        expect = None if facts is None else partial(_expected, expected, options, facts.family)
         blueprint = attempt(lambda: blueprint_of(data, options.validation, forms)) if _names_images(data) else None
         report = Report(options.name, ())
         if data.dataset_class is not None:
-            report = _of_own(options, facts, attempt, look)
+            report = _of_own(options, facts, attempt, look, expect)
         elif blueprint is not None:
-            report = _of_images(options, blueprint, facts, attempt, look, rewrite)
+            report = _of_images(options, blueprint, facts, attempt, look, rewrite, expect)
         findings += _overwritten(options.saving, facts)
     findings = list(dict.fromkeys(findings))  # a fault may be met twice: as an option, and where it is used
     return Report(**{**vars(report), "findings": tuple(sorted(findings, key=lambda one: LEVELS.index(one.level)))})
+
+
+def _expected(expected: Expected[S], options: S, family: ModelFamily, sizes: PartSizes) -> ExpectedWeights:
+    return expected(options, sizes, family)
 
 
 def _names_images(options: DataOptions) -> bool:
@@ -108,6 +123,7 @@ def _of_images(
     attempt: _Attempts,
     look: Look | None,
     rewrite: RewriteCaption | None,
+    expect: Expect | None,
 ) -> Report:
     """The part of the report that needs the images; where some are faulty, the figures are those of the others."""
     index = ScanIndex()
@@ -131,7 +147,7 @@ def _of_images(
     buckets = bucket_facts(filled, inputs.processes)
     attempt.findings += bucket_findings(filled, buckets, inputs.processes)
     attempt.findings += _plan_findings(inputs)
-    disk = _disk(options, facts, inputs, attempt)
+    disk = _disk(options, facts, inputs, attempt, expect)
     return Report(
         options.name,
         (),
@@ -157,18 +173,18 @@ def _plan_lines(options: TrainingScript, inputs: Inputs) -> tuple[str, ...]:
     return tuple(plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=epochs, start=inputs.start))
 
 
-def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, attempt: _Attempts) -> DiskNeed | None:
+def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, attempt: _Attempts, expect: Expect | None) -> DiskNeed | None:
     """The room that the run's files take; a finding where there is less."""
     disk = None
-    if facts is not None and options.saving.output_dir:
-        disk = attempt(lambda: disk_need(options, facts, inputs.plan, inputs.data))
+    if facts is not None and expect is not None and options.saving.output_dir:
+        disk = attempt(lambda: disk_need(options, facts, inputs.plan, inputs.data, expect))
     if disk is not None and disk.total is not None and disk.total > disk.free:
         text = f"--output_dir {disk.folder}: the files need {in_words(disk.total)}, {in_words(disk.free)} are free"
         attempt.findings.append(Finding(WARNING, text, "free some space, save less often, or give --save_last_n_epochs"))
     return disk
 
 
-def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempts, look: Look | None) -> Report:
+def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempts, look: Look | None, expect: Expect | None) -> Report:
     """The part of the report that a class of the user's own has to answer for: it is imported, made and asked for all its batches."""
     report = Report(options.name, ())
     own = attempt(lambda: open_own(options))
@@ -185,7 +201,7 @@ def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempt
     if look is not None:
         attempt(lambda: look(inputs))
     attempt.findings += _plan_findings(inputs)
-    disk = _disk(options, facts, inputs, attempt)
+    disk = _disk(options, facts, inputs, attempt, expect)
     return Report(options.name, (), inputs, tuple(data_lines(inputs)), _plan_lines(options, inputs), disk=disk)
 
 

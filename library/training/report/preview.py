@@ -7,12 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import is_main_process, log
-from library.data.batching.captions import RewriteCaption
 from library.data.inspection.bucket_facts import bucket_facts, bucket_findings
 from library.data.inspection.draw_preview import Draws
 from library.data.scan.findings import ERROR, WARNING, Finding
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
 from library.training.planning.custom_dataset import OwnData
@@ -76,11 +76,7 @@ def draws_of(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | 
     """The draws of the run; without --seed, for which the run draws one, those of seed 0."""
     seed = options.training.seed or 0
     plan = inputs.plan
-    return Draws(inputs.data, inputs.sampler(seed), rewrite or _as_it_is, plan.updates, plan.accumulation)
-
-
-def _as_it_is(caption: str, rng: object) -> str:
-    return caption
+    return Draws(inputs.data, inputs.sampler(seed), rewrite or keep_caption, plan.updates, plan.accumulation)
 
 
 def has_screen() -> bool:
@@ -100,7 +96,7 @@ def show(draws: Draws) -> None:
     try:
         cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)
     except cv2.error as fault:  # a build without windows
-        raise _NoWindow(str(fault).strip().splitlines()[0]) from None
+        raise _NoWindow(first_line(fault)) from None
     try:
         for epoch in itertools.count():
             if not _show_epoch(draws, epoch, title):

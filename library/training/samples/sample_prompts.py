@@ -110,7 +110,8 @@ def _from_toml(path: Path, text: str) -> list[_Entry]:
     try:
         data = toml.loads(text)
     except (toml.TomlDecodeError, IndexError, ValueError) as error:
-        where = f" line {error.lineno}" if getattr(error, "lineno", None) else ""
+        number = getattr(error, "lineno", None)
+        where = f" line {number}" if number else ""
         raise UserError(f"--sample_prompts {path}{where}: is not valid TOML: {getattr(error, 'msg', error)}") from error
     shared = data.get("prompt")
     if not isinstance(shared, dict) or set(data) != {"prompt"}:

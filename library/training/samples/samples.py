@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.files import atomic_write
 from library.model.family import family_of_flag
 from library.options.groups.scripts import TrainingScript
@@ -125,7 +125,7 @@ class Samples:
                     path = self._draw_one(model, prompt, index, moment, device, rewrite, {"step": step, "epoch": epoch})
                     self.latest.append((path, prompt.prompt))
                 except Exception as error:  # out of memory, a full disk, a sampler's own fault: none is worth the training
-                    faults.append((str(error).strip().splitlines() or [type(error).__name__])[0])
+                    faults.append(first_line(error))
         _give_back_memory(device)
         files = [path for path, _ in self.latest]
         self.drawn += len(files)
@@ -142,8 +142,10 @@ class Samples:
 
     def _read_again(self) -> None:
         """Take the prompts of a file that was changed during the run; a faulty one is told, and the prompts of before stay."""
+        if self._source is None:
+            return
         try:
-            text = None if self._source is None else self._source.read_bytes()
+            text = self._source.read_bytes()
         except OSError:  # it has gone: what it said is known
             return
         if text == self._text:

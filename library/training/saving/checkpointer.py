@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -164,9 +165,8 @@ class Checkpointer:
         faults: list[str] = []
         for kind in kinds:
             try:
-                place = self._writer.write(
-                    path_of(kind.names), kind.bytes, lambda path, kind=kind: kind.write(path, epoch, step), needed, wait=not faults
-                )
+                write = functools.partial(_write_one, kind, epoch, step)
+                place = self._writer.write(path_of(kind.names), kind.bytes, write, needed, wait=not faults)
             except UserError as fault:
                 faults += fault.problems
                 continue
@@ -190,6 +190,10 @@ class Checkpointer:
                     log.info(f"removed {path.name} (--save_last_n_*)")
                 except OSError as error:  # on Windows another program may have it open: it stays, nothing is lost
                     log.warning(f"{path} was to be removed (--save_last_n_*) and cannot be ({error.strerror or error}); it stays, whole")
+
+
+def _write_one(kind: Kept, epoch: int, step: int, path: Path) -> None:
+    kind.write(path, epoch, step)
 
 
 def size_of(path: Path) -> int:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from library.console import log
 from library.errors import UserError
 from library.files import free_bytes
+from library.method import Method
 from library.training.optim.optimizer_table import state_bytes
 from library.training.planning.plan import RunPlan, Start
 from library.training.saving.checkpointer import Kept
@@ -18,6 +19,7 @@ from library.words import in_words
 
 if TYPE_CHECKING:
     import torch
+    from torch.optim import Optimizer
 
     from library.method import Method
     from library.model.bundle import StableDiffusion
@@ -89,15 +91,13 @@ def check_room(
 def file_bytes(method: Method, model: StableDiffusion, dtype: torch.dtype | None) -> int:
     """About the size of the product: the whole model where its weights are trained, else what the method adds."""
     modules = [model.unet, *model.text_encoders, model.vae] if method.full_precision else method.modules()
-    return sum(
-        tensor.numel() * (dtype.itemsize if dtype is not None else tensor.element_size())
-        for module in modules
-        for tensor in module.state_dict().values()
-    )
+    tensors = [tensor for module in modules for tensor in module.state_dict().values()]
+    return sum(tensor.numel() * (dtype.itemsize if dtype is not None else tensor.element_size()) for tensor in tensors)
 
 
-def state_size(method: Method, optimizer: Any, name: str) -> int:
+def state_size(method: Method, optimizer: Optimizer, name: str) -> int:
     """About the size of a state in bytes: trained weights and what the optimizer of that name will remember of them."""
     each = state_bytes(name)
-    weights = sum(tensor.numel() * tensor.element_size() for module in method.modules() for tensor in module.state_dict().values())
-    return weights + round(each * sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"]))
+    weights: int = sum(tensor.numel() * tensor.element_size() for module in method.modules() for tensor in module.state_dict().values())
+    trained: int = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
+    return weights + round(each * trained)

@@ -10,7 +10,7 @@ from pathlib import Path
 from time import sleep
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.files import free_bytes, is_full
 from library.options.groups.saving import SavingOptions
 from library.renaming import is_in_use
@@ -128,5 +128,5 @@ def _beside(path: Path) -> Path:
 
 
 def _told(path: Path, fault: Exception) -> str:
-    reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else (str(fault).strip().splitlines() or [""])[0]
+    reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else first_line(fault)
     return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); what was saved before is unharmed"

@@ -16,6 +16,7 @@ from library.console import log
 from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import options_of, options_table
 from library.options.groups.scripts import TrainingScript
+from library.options.reading.values import as_json
 
 FORMAT = 1
 PACKAGES = (
@@ -73,7 +74,7 @@ def options_with_origins(options: TrainingScript) -> dict[str, dict[str, Any]]:
     """Every option but secret ones: its value as JSON holds it, and whether it is from the command line, a file or the default."""
     values = options_table(options)
     return {
-        option.field: {"value": _as_json(values[option.field]), "from": _origin(options, option.field)}
+        option.field: {"value": as_json(values[option.field]), "from": _origin(options, option.field)}
         for option in options_of(type(options))
         if not option.secret
     }
@@ -128,12 +129,6 @@ def _origin(options: TrainingScript, field: str) -> str:
         return "default"
     place = options.origin(field)
     return place.removeprefix("--") if place.startswith("--config_file ") else "command line"
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_as_json(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _text(path: Path) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-FULL, NO_PATHS, TECHNICAL = "full", "no_paths", "technical"
+FULL, TECHNICAL = "full", "technical"  # and "no_paths" between the two
 _NAMES = ("ss_sd_model_name", "ss_vae_name")
 _WORDS = (
     "ss_tag_frequency", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_output_name", "ss_training_comment", "ss_token_string",

@@ -20,6 +20,7 @@ from library.training.saving.checkpointer import Checkpointer, FileNames, Kept
 from library.training.saving.disk_room import check_room, file_bytes, state_size
 from library.training.saving.file_metadata import FileFacts
 from library.training.saving.full_disk import Refuge
+from library.training.saving.retention import files_to_keep, states_to_keep
 from library.training.states.resume import run_facts
 from library.training.states.state import TrainState
 from library.training.states.state_files import write_state
@@ -65,16 +66,9 @@ class Keeping:
         folder, name = saving.folder, saving.output_name
         names = FileNames(folder, name, self._method.extension(saving.save_model_as))
         size = file_bytes(self._method, model, save_dtype(saving.save_precision))
-        files = Kept(names, self._write, saving.save_last_n_epochs, saving.save_last_n_steps, bytes=size)
-        states = Kept(
-            FileNames(folder, name, "-state"),
-            self._write_state,
-            saving.save_last_n_epochs_state or saving.save_last_n_epochs,
-            saving.save_last_n_steps_state or saving.save_last_n_steps,
-            with_saves=saving.save_state,
-            what="states",
-            bytes=state_size(self._method, made.optimizer, made.name),
-        )
+        files = files_to_keep(saving, names, self._write, size)
+        of_state = state_size(self._method, made.optimizer, made.name)
+        states = states_to_keep(saving, FileNames(folder, name, "-state"), self._write_state, of_state)
         average_names = replace(names, name=f"{name or 'last'}-ema")
         averages = replace(files, names=average_names, write=self._write_average, what="averages") if self._ema else None
         return files, states, averages

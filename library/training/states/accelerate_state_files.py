@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.method import Method
 from library.model.files.weights_file import open_weights
 from library.training.states.accelerate_state import OldState
@@ -88,7 +88,7 @@ def _read(old: OldState, path: Any) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # pickle, zip and torch each have their own
-        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        reason = first_line(fault)
         log.warning(f"--resume {old.folder}: {path.name} cannot be read ({reason}); that part starts anew")
         return None
 

@@ -15,6 +15,7 @@ from library.options.declare import options_of, options_table
 from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
+from library.options.reading.values import as_json
 from library.training.states.accelerate_state import OldState, old_lines
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
@@ -59,7 +60,7 @@ def run_facts(options: TrainingScript, data: FilledData, processes: int, updates
     compared = [o.field for o in options_of(type(options)) if o.group not in _UNTOLD_GROUPS and o.field not in _UNTOLD and not o.secret]
     return {
         "script": options.name,
-        "options": {field: _as_json(values[field]) for field in compared},
+        "options": {field: as_json(values[field]) for field in compared},
         "optimizer": _optimizer(options.optimizer),
         "updates": updates,
         "processes": processes,
@@ -185,12 +186,6 @@ def _digest(lines: Iterator[str]) -> str:
     for line in lines:
         digest.update(line.encode("utf-8", "surrogatepass") + b"\n")
     return digest.hexdigest()[:32]
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, tuple | list):
-        return [_as_json(part) for part in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def _shown(value: Any) -> str:

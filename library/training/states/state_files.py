@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.files import NOT_UNICODE, atomic_folder
 from library.method import Method
 from library.training.optim.ema import Ema
@@ -81,7 +81,7 @@ def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: A
     try:
         saved = torch.load(folder / TRAINING_FILE, map_location="cpu", weights_only=True)
     except Exception as fault:  # pickle, zip and torch each have their own
-        reason = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        reason = first_line(fault)
         raise UserError(f"--resume {folder}: {TRAINING_FILE} cannot be read ({reason}); give an older state") from fault
     for what, option, made in (("optimizer", "--optimizer_type", optimizer), ("schedule", "--lr_scheduler", schedule)):
         if saved[f"{what}_class"] != type(made).__name__:

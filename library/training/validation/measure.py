@@ -52,6 +52,7 @@ class Validation:
         with untouched_random_state(accelerator.device):
             for batch in islice(loader.epoch(0), max_batches):
                 images = batch.to(accelerator.device)
+                assert images.images is not None, "a dataset without a cache loads images"
                 latents = draw_latents(model.moments(images.images), batch.seeds).float().cpu()
                 batches.append(adapt(replace(batch, images=None, latents=latents)))
         return cls(batches)

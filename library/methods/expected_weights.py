@@ -1,0 +1,29 @@
+"""How many weights each method's product will hold, for --dry_run: known before torch is imported."""
+
+from __future__ import annotations
+
+from library.lora.expected_size import RULES
+from library.method import ExpectedWeights
+from library.model.family import ModelFamily, PartSizes
+from library.options.groups.scripts import FullModelScript, TrainNetwork, TrainTextualInversion
+
+
+def of_network(options: TrainNetwork, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
+    """Those of the network, where its module has a rule."""
+    module = options.network.network_module or ""
+    if module not in RULES:
+        return ExpectedWeights(None, None, known_by=module)
+    count = RULES[module](options.network, sizes)
+    return ExpectedWeights(count, count)
+
+
+def of_full_model(options: FullModelScript, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
+    """The whole model, of which the VAE is never trained."""
+    trained = sizes.unet + (sizes.text_encoder if options.trains_text_encoder else 0)
+    return ExpectedWeights(sizes.unet + sizes.text_encoder + sizes.vae, trained)
+
+
+def of_word(options: TrainTextualInversion, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
+    """The word's vectors, once or for each layer that has its own."""
+    count = options.word.num_vectors_per_token * family.text_encoders[0].width * options.layers_with_vectors
+    return ExpectedWeights(count, count)

@@ -1,0 +1,22 @@
+"""What of an exception stands in a line of ours."""
+
+from __future__ import annotations
+
+import pytest
+
+from library.errors import first_line, named_line
+
+
+@pytest.mark.parametrize(
+    ("error", "line", "named"),
+    [
+        (ValueError("no such size"), "no such size", "ValueError: no such size"),
+        (RuntimeError("\n  CUDA error\nat file 3\n"), "CUDA error", "RuntimeError: CUDA error"),
+        (KeyError("a"), "'a'", "KeyError: 'a'"),
+        (ValueError(), "ValueError", "ValueError"),
+        (OSError("  \n "), "OSError", "OSError"),
+    ],
+)
+def test_an_error_is_told_in_its_first_line_and_by_its_class_where_it_says_nothing(error: Exception, line: str, named: str) -> None:
+    assert first_line(error) == line
+    assert named_line(error) == named
