@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,11 +27,20 @@ from library.training.optim.lr_schedule import make_schedule
 from library.training.optim.optimizer import make_optimizer
 from library.training.planning.plan import make_plan
 from library.training.precision import frozen_dtype
+from library.training.states.good_states import GoodStates
 from library.training.states.state import TrainState
-from library.training.step.loop import Events, Loop
-from library.training.step.task import DiffusionTask
+from library.training.states.state_parts import StateParts
+from library.training.step.course import Course
+from library.training.step.guard import Guard, LeftOutImages
+from library.training.step.loop import Loop
+from library.training.step.loop_events import NoEvents
+from library.training.step.requests import Requests
+from library.training.step.stop_signals import StopRequest
+from library.training.step.task import DiffusionTask, NoiseAndLoss
+from library.training.step.update import Gradients, Weights
 
 CACHED = 16  # images in the cache
+LENGTH = 1 << 20  # updates
 
 
 def main() -> None:
@@ -45,36 +56,32 @@ def main() -> None:
     if job.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
         model.text_encoder.gradient_checkpointing_enable()
-    made = make_optimizer("AdamW", method.param_groups(), job.learning_rate, None, fused=job.precision != "fp16")
+    built = make_optimizer("AdamW", method.param_groups(), job.learning_rate, None, fused=job.precision != "fp16")
     plan = make_plan(
-        1 << 20,
+        LENGTH,
         accumulation=1,
-        max_train_steps=1 << 20,
+        max_train_steps=LENGTH,
         max_train_epochs=None,
         warmup=0,
         save_every_n_epochs=None,
         save_n_epoch_ratio=None,
         save_every_n_steps=None,
     )
-    schedule = make_schedule(made.optimizer, "constant", updates=plan.updates, warmup=0, cycles=1, power=1.0)
+    schedule = make_schedule(built.optimizer, "constant", updates=plan.updates, warmup=0, cycles=1, power=1.0)
     noise = NoiseSchedule.stable_diffusion().to(accelerator.device)
-    task = DiffusionTask(model, method, noise, Objective(noise, model.prediction), NoiseSettings(0.0, 0.0, 0, 0.3), None)
-    task, optimizer = accelerator.prepare(task, made.optimizer)
-    try:
-        Loop(
-            accelerator=accelerator,
-            task=task,
-            method=method,
-            optimizer=optimizer,
-            schedule=schedule.schedule,
-            batches=lambda epoch, start: _batches(job, _facts(job, method)),
-            plan=plan,
-            state=TrainState(0),
-            max_grad_norm=job.max_grad_norm,
-            events=Events(),
-        ).run()
-    except Finished:
-        return
+    task = DiffusionTask(model, method, NoiseAndLoss(noise, Objective(noise, model.prediction), NoiseSettings(0.0, 0.0, 0, 0.3)))
+    task, optimizer = accelerator.prepare(task, built.optimizer)
+    state, requests = TrainState(0), Requests(StopRequest(), None, accelerator.num_processes)
+    good_states = GoodStates(StateParts(method, built.optimizer, schedule.schedule, accelerator.scaler), accelerator, lambda: None)
+    loop = Loop(
+        Course(plan, state, _Feed(job, _facts(job, method)), requests),
+        Gradients(accelerator, task, state, requests),
+        Weights(accelerator, method, optimizer, schedule.schedule, job.max_grad_norm),
+        Guard("stop", accelerator, state, good_states, LeftOutImages([], lambda names: None)),
+        NoEvents(),
+    )
+    with contextlib.suppress(Finished):
+        loop.run()
 
 
 def _method(job: Job) -> Method:
@@ -107,6 +114,22 @@ def _facts(job: Job, method: Method) -> dict[str, Any]:
     if job.device == "cuda":
         floor = {"matmul_tflops": matmul_tflops(job.device, job.precision), "unet_tflop": unet_tflop(job.resolution)}
     return {"trained": trained, **floor}
+
+
+@dataclass(frozen=True)
+class _Feed:
+    """One epoch without end."""
+
+    job: Job
+    facts: dict[str, Any]
+
+    def batches(self, epoch: int, start: int) -> Iterator[Batch]:
+        """The batches, as often as the driver asks."""
+        return _batches(self.job, self.facts)
+
+    def length(self, epoch: int) -> int:
+        """More than any driver asks for."""
+        return LENGTH
 
 
 def _batches(job: Job, facts: dict[str, Any]) -> Iterator[Batch]:

@@ -100,18 +100,18 @@ def _train(job: dict) -> dict[str, object]:
     import train_network
     from benchmarks.rounds import peak_gib
     from library.console import run_script
-    from library.training import assemble
+    from library.training.events import RunEvents
 
     losses: list[float] = []
     times: list[float] = []
-    real = assemble.Loop
+    real = RunEvents.on_update
 
-    def loop(**given):
-        told = given["events"].on_update
-        given["events"].on_update = lambda report: (losses.append(report.loss), times.append(time.perf_counter()), told(report))
-        return real(**given)
+    def on_update(events, report) -> None:
+        losses.append(report.loss)
+        times.append(time.perf_counter())
+        real(events, report)
 
-    assemble.Loop = loop
+    RunEvents.on_update = on_update  # type: ignore[method-assign]
     if run_script(train_network.main, job["argv"]):
         raise SystemExit(1)
     spans = [later - earlier for earlier, later in itertools.pairwise(times)]

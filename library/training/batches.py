@@ -14,7 +14,7 @@ from library.data.pixels.latent_cache import LatentCache
 from library.model.bundle import StableDiffusion
 from library.model.text.tokenizer import without_padding
 from library.options.groups.scripts import TrainingScript
-from library.training.run_context import Foundation
+from library.training.run_context import RunStart
 from library.training.unreadable import UnreadableImages
 
 READERS = 2  # loader workers that read cached latents
@@ -22,27 +22,31 @@ READERS = 2  # loader workers that read cached latents
 
 @dataclass(frozen=True)
 class Feed:
-    """What the loop trains on: `batches(epoch, start)` gives this process's batches of that epoch from batch `start` on."""
+    """What the loop trains on, on this process."""
 
-    batches: Callable[[int, int], Iterable[Batch]]
+    loader: EpochLoader
     sampler: EpochSampler
+    adapt: Callable[[Batch], Batch]
     unreadable: UnreadableImages  # with those that the batches have met
 
+    @classmethod
+    def create(cls, run: RunStart, model: StableDiffusion, cache: LatentCache | None) -> Feed:
+        """Batches of latents where `cache` has them, else of images."""
+        unreadable = UnreadableImages(cache.unreadable if cache else ())
+        sampler = run.inputs.sampler(run.state.seed)
+        sampler.leave_out(run.state.left_out)
+        return cls(_loader(run, model, sampler, cache), sampler, adapter(run.options), unreadable)
 
-def make_feed(run: Foundation, model: StableDiffusion, cache: LatentCache | None) -> Feed:
-    """Batches of latents where `cache` has them, else of images."""
-    unreadable = UnreadableImages(cache.unreadable if cache else ())
-    sampler = run.inputs.sampler(run.state.seed)
-    sampler.leave_out(run.state.left_out)
-    loader, adapt = _loader(run, model, sampler, cache), adapter(run.options)
+    def batches(self, epoch: int, start: int) -> Iterable[Batch]:
+        """The batches of that epoch from batch `start` on."""
+        return map(self.adapt, map(self.unreadable.noted, self.loader.epoch(epoch, start)))
 
-    def batches(epoch: int, start: int) -> Iterable[Batch]:
-        return map(adapt, map(unreadable.noted, loader.epoch(epoch, start)))
-
-    return Feed(batches, sampler, unreadable)
+    def length(self, epoch: int) -> int:
+        """How many batches that epoch has in all."""
+        return self.sampler.length(epoch)
 
 
-def _loader(run: Foundation, model: StableDiffusion, sampler: EpochSampler, cache: LatentCache | None) -> EpochLoader:
+def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache: LatentCache | None) -> EpochLoader:
     plan, data = run.inputs.plan, run.options.data
     source, workers = run.inputs.source, worker_count(data.max_data_loader_n_workers)
     source.check_loading(workers, gather_object if run.accelerator.num_processes > 1 else list)

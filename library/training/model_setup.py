@@ -11,12 +11,12 @@ from library.model.load import load
 from library.seeds import fold
 from library.training.planning.caption_lengths import tell_long_captions
 from library.training.precision import frozen_dtype, settle_dtypes, trained_dtype
-from library.training.run_context import Foundation
+from library.training.run_context import RunStart
 from library.training.states.accelerate_state_files import load_old_weights
 from library.training.states.state_files import load_weights
 
 
-def ready_model(run: Foundation) -> StableDiffusion:
+def ready_model(run: RunStart) -> StableDiffusion:
     """The `StableDiffusion` that the run trains, its method attached and its tokenizer the one that captions are read with.
 
     Raises UserError for files that do not fit.
@@ -38,20 +38,20 @@ def ready_model(run: Foundation) -> StableDiffusion:
     return model
 
 
-def _loaded(run: Foundation) -> StableDiffusion:
+def _loaded(run: RunStart) -> StableDiffusion:
     options = run.options
-    given, training = options.model, options.training
-    log.info(f"loading {given.start}")
+    files, training = options.model, options.training
+    log.info(f"loading {files.start}")
     all_of_it = run.method.full_precision
-    kept_dtype = trained_dtype(training.full_fp16, training.full_bf16) if all_of_it else frozen_dtype(training.mixed_precision)
+    dtype = trained_dtype(training.full_fp16, training.full_bf16) if all_of_it else frozen_dtype(training.mixed_precision)
     model = load(
-        given.start,
-        given.v2,
-        given.v_parameterization,
-        given.vae,
-        kept_dtype,
-        given.tokenizer_cache_dir,
-        given.max_token_length,
+        files.start,
+        files.v2,
+        files.v_parameterization,
+        files.vae,
+        dtype,
+        files.tokenizer_cache_dir,
+        files.max_token_length,
         vae_dtype=torch.float32 if training.no_half_vae else None,
         device=run.device if training.lowram else "cpu",
     )

@@ -1,44 +1,110 @@
-"""What every part of a run is built on: options, inputs, method, processes and devices, and the counters with the seed."""
+"""What every part of a run is built from: `RunStart` before anything heavy is loaded, `RunContext` with model, optimizer and schedule."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from library.console import log
+from library.errors import UserError
 from library.method import Method
+from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
+from library.training.optim.ema import Ema
 from library.training.optim.loss_scaler import LossScaler
+from library.training.optim.optimizer import BuiltOptimizer
 from library.training.planning.inputs import Inputs
 from library.training.precision import check_device
+from library.training.processes import PreparedOptimizer, Processes
+from library.training.states.accelerate_state_files import load_old_training
 from library.training.states.state import TrainState
+from library.training.states.state_files import check_can_be_kept, load_training
+from library.training.states.state_parts import StateParts
+from library.training.step.request_files import RequestFiles
+from library.training.step.requests import Requests
+from library.training.step.stop_signals import StopRequest
 
 
 @dataclass(frozen=True)
-class Foundation:
-    """What is settled before anything heavy is loaded; the loop moves `state` on."""
+class RunStart:
+    """What is settled before anything heavy is loaded; the loop moves `state` on, and `requests` hear what people ask meanwhile."""
 
     options: TrainingScript
     inputs: Inputs
     method: Method
-    accelerator: Accelerator
+    accelerator: Processes
     state: TrainState
+    requests: Requests
+    started: float  # seconds since the epoch
 
     @classmethod
-    def lay(cls, options: TrainingScript, inputs: Inputs, method: Method) -> Foundation:
+    def begin(cls, options: TrainingScript, inputs: Inputs, method: Method) -> RunStart:
         """Meet the other processes, and agree on the seed. Raises UserError for a precision that the device cannot do."""
+        started = time.time()
         accelerator = _accelerator(options)
-        return cls(options, inputs, method, accelerator, inputs.first_state(lambda: _seed(options.training.seed)))
+        state = inputs.first_state(lambda: _seed(options.training.seed))
+        requests = Requests(StopRequest(), RequestFiles(options.saving.folder), accelerator.num_processes)
+        return cls(options, inputs, method, accelerator, state, requests, started)
 
     @property
     def device(self) -> torch.device:
         """Where this process trains."""
         return self.accelerator.device
+
+    def on_main(self, act: Callable[[], object]) -> None:
+        """Have the main process act while the others wait."""
+        if self.accelerator.is_main_process:
+            act()
+        self.accelerator.wait_for_everyone()
+
+
+@dataclass(frozen=True)
+class RunContext(RunStart):
+    """All that a run works with: what saves, samples, logs and closing lines are built from."""
+
+    model: StableDiffusion  # with the method attached
+    task: nn.Module  # a DiffusionTask, as accelerate has prepared it
+    prepared: PreparedOptimizer
+    optimizer: BuiltOptimizer
+    schedule: LRScheduler
+    ema: Ema | None
+
+    @classmethod
+    def create(
+        cls,
+        start: RunStart,
+        model: StableDiffusion,
+        prepared: tuple[nn.Module, PreparedOptimizer],
+        optimizer: BuiltOptimizer,
+        schedule: LRScheduler,
+    ) -> RunContext:
+        """`prepared` are task and optimizer on the device; a run that goes on gets what its state has of optimizer, schedule and average.
+
+        Raises UserError where those do not fit, or could not be kept in a state.
+        """
+        resumed, scaler, saving = start.inputs.resumed, start.accelerator.scaler, start.options.saving
+        if resumed and resumed.old:
+            load_old_training(resumed.old, start.method, optimizer.optimizer, schedule, scaler, resumed.new_rates)
+        elif resumed:
+            load_training(resumed.folder, optimizer.optimizer, schedule, scaler, resumed.new_rates)
+        if saving.save_state or saving.save_state_on_train_end:
+            check_can_be_kept(optimizer.optimizer, schedule)
+        return cls(**vars(start), model=model, task=prepared[0], prepared=prepared[1], optimizer=optimizer, schedule=schedule,
+                   ema=_ema(start, optimizer))  # fmt: skip
+
+    @property
+    def state_parts(self) -> StateParts:
+        """What its states hold."""
+        return StateParts(self.method, self.optimizer.optimizer, self.schedule, self.accelerator.scaler, self.ema)
 
 
 def _accelerator(options: TrainingScript) -> Accelerator:
@@ -50,6 +116,19 @@ def _accelerator(options: TrainingScript) -> Accelerator:
     if options.training.full_fp16:
         accelerator.scaler = LossScaler(options.optimizer.max_grad_norm)
     return accelerator
+
+
+def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:
+    """The average of all that is trained, going on from the state's where there is one."""
+    decay, resumed = start.options.averaging.ema_decay, start.inputs.resumed
+    if decay is None:
+        return None
+    if hasattr(optimizer.optimizer, "train"):
+        raise UserError(f"--ema_decay: {optimizer.name} averages the weights itself, and saves the average; leave --ema_decay out")
+    ema = Ema([parameter for group in optimizer.optimizer.param_groups for parameter in group["params"]], decay)
+    if resumed and not ema.load(resumed.folder):
+        log.warning(f"--ema_decay: {resumed.folder} holds no average; it begins with the weights after update {resumed.state.step}")
+    return ema
 
 
 def process_groups(on_windows: bool) -> list[InitProcessGroupKwargs]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from library.training.events import RunEvents
-from library.training.step import loop
+from library.training.step.update import Gradients
 from tests.scripts.starting import start
 
 Main = Callable[[Sequence[str]], None]
@@ -18,15 +18,15 @@ Main = Callable[[Sequence[str]], None]
 @contextmanager
 def before_update(number: int, act: Callable[[], None]) -> Iterator[None]:
     """Inside, `act()` is called as update `number` (from 1) of a run begins to be computed."""
-    real = loop._accumulate
+    real = Gradients.accumulate
 
-    def accumulate(accelerator, task, group, state, *more):
-        if state.step == number - 1:
+    def accumulate(self, group):
+        if self._state.step == number - 1:
             act()
-        return real(accelerator, task, group, state, *more)
+        return real(self, group)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "_accumulate", accumulate)
+        patch.setattr(Gradients, "accumulate", accumulate)
         yield
 
 
@@ -40,12 +40,12 @@ def stop_after(updates: int, main: Main, **options: object) -> int:
 def losses() -> Iterator[dict[int, tuple[float, float]]]:
     """Inside, every update that is told of: {update: (loss, running average)}."""
     found: dict[int, tuple[float, float]] = {}
-    real = RunEvents._on_update
+    real = RunEvents.on_update
 
     def on_update(self, report):
         found[report.step] = (report.loss, report.average)
         return real(self, report)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RunEvents, "_on_update", on_update)
+        patch.setattr(RunEvents, "on_update", on_update)
         yield found

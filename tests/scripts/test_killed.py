@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import train_network
 from library.data.loading.dataset import TrainingDataset
 from library.model.bundle import StableDiffusion
-from library.training import events
+from library.training.samples.run_samples import RunSamples
 from library.training.saving import run_saves
 from library.training.states.saved_state import read_own
 from tests.scripts.running import kept as names
@@ -176,9 +176,9 @@ def test_sigterm_while_loading_sampling_or_saving_ends_within_an_update(options,
     kept = {"sample_prompts": prompts, "sample_every_n_steps": 1, "save_every_n_steps": 3, "save_last_n_steps": None, "max_train_steps": 5}
     assert start(train_network.main, **options("whole", **kept)) == 0
     for moment, place in (
-        # during a step: test_wishes.py and test_resume.py
+        # during a step: test_request_files.py and test_resume.py
         ("loading", (TrainingDataset, "__getitem__", raise_once(3))),
-        ("sampling", (events.RunEvents, "_drawn", raise_once(3))),
+        ("sampling", (RunSamples, "_draw", raise_once(3))),
         ("saving a state", (run_saves, "write_state", raise_once())),
     ):
         made = options(moment, **kept)

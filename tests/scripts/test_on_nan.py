@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 import train_network
 from library.methods.network import NetworkMethod
+from library.training.states import good_states
 from library.training.step import guard
 from library.training.step.task import DiffusionTask
 from tests.scripts.running import kept as names
@@ -135,7 +136,7 @@ def test_rollback_returns_to_the_last_good_state_when_weights_are_broken(options
     if at == "memory":
         monkeypatch.setattr(guard, "SNAPSHOT_EVERY", 2)
     elif at == "disk":
-        monkeypatch.setattr(guard, "LARGEST_SNAPSHOT", 0)
+        monkeypatch.setattr(good_states, "LARGEST_SNAPSHOT", 0)
     made = options("out", on_nan="rollback", save_state=True, save_every_n_steps=None if at == "start" else 3)
     with broken_weight(5):
         assert start(train_network.main, **made) == 0

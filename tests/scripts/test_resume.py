@@ -20,7 +20,7 @@ import train_network
 import train_textual_inversion
 from library.training.logs.event_log import read_events
 from library.training.states.saved_state import read_own
-from library.training.step import loop
+from library.training.step.update import Gradients
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -268,14 +268,14 @@ def test_signals_to_all_processes_at_any_moment_end_the_run_so_that_it_can_go_on
 
 def test_a_second_signal_ends_at_once(lora, monkeypatch) -> None:
     monkeypatch.setattr("library.training.step.stop_signals.GRACE", -1.0)
-    real = loop._accumulate
+    real = Gradients.accumulate
 
     def accumulate(*arguments):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "_accumulate", accumulate)
+    monkeypatch.setattr(Gradients, "accumulate", accumulate)
     options = lora.options("out", save_state=True)
     before = signal.getsignal(signal.SIGINT)
     assert start(train_network.main, **options) == 143

@@ -17,8 +17,10 @@ import train_network
 from library import console
 from library.training.logs import tensorboard_log, wandb_log
 from library.training.logs.event_log import EventLog, read_events
-from library.training.step import loop
+from library.training.step import late_reports
+from library.training.step.course import Course
 from library.training.step.stopwatch import Stopwatch
+from library.training.step.update import Gradients
 from tests.hub_server import fake_hub, let_in
 from tests.scripts.running import kept, tensors_equal
 from tests.scripts.starting import dataset, start
@@ -186,10 +188,10 @@ def test_the_time_of_an_update_is_told_by_what_it_went_on(train, monkeypatch) ->
             now[0] += 3.0
             yield group
 
-    groups = loop._groups
-    monkeypatch.setattr(loop, "Stopwatch", partial(Stopwatch, now=lambda: now[0]))
-    monkeypatch.setattr(loop, "_groups", read)
-    monkeypatch.setattr(loop, "_accumulate", taking(10.0, loop._accumulate))
+    groups = Course.groups
+    monkeypatch.setattr(late_reports, "Stopwatch", partial(Stopwatch, now=lambda: now[0]))
+    monkeypatch.setattr(Course, "groups", read)
+    monkeypatch.setattr(Gradients, "accumulate", taking(10.0, Gradients.accumulate))
     monkeypatch.setattr(EventLog, "write", taking(0.5, EventLog.write))
     folder = train("out", save_every_n_steps=2)
     updates = [found for found in read_events(folder / "events.jsonl") if found["event"] == "update"]

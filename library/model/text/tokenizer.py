@@ -13,7 +13,7 @@ from library.model.text.prompt_weights import parse
 from library.model.text.vocabulary import ENTRIES, merges, vocabulary
 
 if TYPE_CHECKING:
-    from torch import FloatTensor, LongTensor
+    from torch import FloatTensor, LongTensor, Tensor
     from transformers import CLIPTokenizer
 
 BEGIN, END = 49406, 49407
@@ -115,7 +115,7 @@ def too_long(captions: Iterable[str], tokenizer: ClipTokenizer) -> list[tuple[st
     return found
 
 
-def without_padding(input_ids: LongTensor, weights: FloatTensor | None = None) -> tuple[LongTensor, FloatTensor | None]:
+def without_padding(input_ids: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
     """Ids [B,1,77] (and weights) of single windows cut behind the end token of the longest caption: [B,1,T]."""
     assert input_ids.shape[1] == 1, "only captions of one window have their padding at the end"
     longest = 1 + int((input_ids == END).int().argmax(dim=-1).max())

@@ -14,7 +14,7 @@ from library.training.logs.tensorboard_log import DEFAULT_NAMES, Tracker
 from library.training.logs.tracker_settings import tracker_settings, trackers
 from library.training.logs.wandb_log import WandbLog
 from library.training.states.state import TrainState
-from library.training.step.loop import UpdateReport
+from library.training.step.loop_events import UpdateReport
 
 _SECONDS = "seconds/"
 

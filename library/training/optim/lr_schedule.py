@@ -71,7 +71,7 @@ _FLAGS = {
 
 
 @dataclass(frozen=True, eq=False)
-class MadeSchedule:
+class BuiltSchedule:
     """`schedule.step()` is due once after every update; `notes` and `warnings` are lines for the user."""
 
     schedule: LRScheduler
@@ -94,7 +94,7 @@ def make_schedule(
     scheduler_type: str = "",
     args: Sequence[str] | None = None,
     forced: str | None = None,
-) -> MadeSchedule:
+) -> BuiltSchedule:
     """The schedule `name` over `updates` updates of the whole run, of which `warmup` rise from 0 and the last `decay` fall (0: a tenth).
 
     All figures count updates, whatever the number of processes or accumulated batches; `min_ratio` is a share of the rate, and
@@ -107,7 +107,7 @@ def make_schedule(
         other = scheduler_type or name
         told = () if other == ADAFACTOR else (f"{_OPTION} {ADAFACTOR} is used, because the optimizer sets its own rates; {other} is not",)
         _refuse_arguments(given, ADAFACTOR)
-        return MadeSchedule(AdafactorRates(optimizer), ADAFACTOR, told)
+        return BuiltSchedule(AdafactorRates(optimizer), ADAFACTOR, told)
     if scheduler_type:
         return _custom(optimizer, scheduler_type, given, warmup)
     if name.lower() == ADAFACTOR:
@@ -161,7 +161,7 @@ def _adafactor_rate(group: Mapping[str, Any], state: Mapping[str, Any]) -> float
 
 def _named(
     optimizer: Optimizer, row: ScheduleRow, given: dict[str, Any], updates: int, warmup: int, figures: dict[str, Any], warnings: list[str]
-) -> MadeSchedule:
+) -> BuiltSchedule:
     build = getattr(import_package(_OPTION, row.name, row.module, row.module.partition(".")[0]), row.function)
     check_arguments(_ARGS, row.name, build, given, _ours(figures), needs_all=False)
     notes = _complete(row, given, figures)
@@ -174,7 +174,7 @@ def _named(
         warnings.append(f"--lr_warmup_steps {warmup}: the run has only {updates} updates, so the full learning rate is never reached")
     check_arguments(_ARGS, row.name, build, given, _ours(figures))
     schedule = _build(f"{_OPTION} {row.name}", lambda: build(optimizer, **figures, **given), given)
-    return MadeSchedule(schedule, row.name, tuple(notes), tuple(warnings))
+    return BuiltSchedule(schedule, row.name, tuple(notes), tuple(warnings))
 
 
 def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) -> list[str]:
@@ -198,7 +198,7 @@ def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) 
     return notes
 
 
-def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: int) -> MadeSchedule:
+def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: int) -> BuiltSchedule:
     base = (LRScheduler, torch.optim.lr_scheduler._LRScheduler)
     target = import_class(_CUSTOM, dotted) if "." in dotted else find_class(torch.optim.lr_scheduler, base, dotted)
     if target is None:
@@ -214,7 +214,7 @@ def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: in
     check_arguments(_ARGS, dotted, target, given, _ours({}))
     schedule = _build(f"{_CUSTOM} {dotted}", lambda: target(optimizer, **given), given)
     warnings = (f"--lr_warmup_steps {warmup}: is not used with {_CUSTOM} {dotted}",) if warmup else ()
-    return MadeSchedule(schedule, dotted, (f"{_CUSTOM} {dotted} takes the place of {_OPTION}",), warnings)
+    return BuiltSchedule(schedule, dotted, (f"{_CUSTOM} {dotted} takes the place of {_OPTION}",), warnings)
 
 
 def _ours(figures: Mapping[str, Any]) -> dict[str, str]:

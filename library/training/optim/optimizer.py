@@ -23,6 +23,7 @@ from library.options.reading.named_class import (
 from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow
 from library.training.optim.rate_ratios import effective_rate, give_one_rate
 from library.training.optim.stochastic_rounding import with_float32_steps
+from library.training.processes import PreparedOptimizer
 
 _OPTION = "--optimizer_type"
 _ARGS = "--optimizer_args"
@@ -36,7 +37,7 @@ _UNUSABLE = {
 
 
 @dataclass(frozen=True, eq=False)
-class MadeOptimizer:
+class BuiltOptimizer:
     """`kind` says what learning rates mean to it; `notes` and `warnings` are lines for the user; `schedule` is the only one it can have."""
 
     optimizer: Optimizer
@@ -54,7 +55,7 @@ def make_optimizer(
     args: Sequence[str] | None = None,
     fused: bool = True,
     rounding_seed: int | None = None,
-) -> MadeOptimizer:
+) -> BuiltOptimizer:
     """The optimizer `name` (a row of the table, a class of torch.optim, or module.Class) over `param_groups`.
 
     Groups are {"params": …, "lr": …}; one without "lr" gets `learning_rate`. `args` are `key=value` texts. `fused=False` keeps
@@ -86,10 +87,10 @@ def make_optimizer(
         _settle_factor(row, optimizer, notes, warnings)
     if hasattr(optimizer, "train"):  # schedule-free optimizers: see weights_to_keep
         optimizer.train()
-    return MadeOptimizer(optimizer, row.name, kind, tuple(notes), tuple(warnings), "adafactor" if kind == "relative" else None)
+    return BuiltOptimizer(optimizer, row.name, kind, tuple(notes), tuple(warnings), "adafactor" if kind == "relative" else None)
 
 
-def logged_rates(optimizer: Optimizer, names: Sequence[str]) -> dict[str, float]:
+def logged_rates(optimizer: Optimizer | PreparedOptimizer, names: Sequence[str]) -> dict[str, float]:
     """What TensorBoard shows per group of parameters: `lr/<name>`, and `lr/d*lr/<name>` for optimizers that find the rate d themselves."""
     rates: dict[str, float] = {}
     for name, group in zip(names, optimizer.param_groups, strict=True):

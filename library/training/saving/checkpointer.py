@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
 from library.renaming import remove
 from library.training.planning.plan import RunPlan
-from library.training.saving.full_disk import Refuge, SaveWriter
+from library.training.saving.full_disk import FullDiskPolicy, SaveWriter
 
 WriteFile = Callable[[Path, int, int], None]  # (path, epochs done, updates done)
 
@@ -48,55 +48,72 @@ def names_of(name: str | None) -> re.Pattern[str]:
     return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+|\.run\.json)?")
 
 
-@dataclass
-class Kept:
-    """One kind of thing that is kept, files or states, and how long: `last_n_epochs` keeps those of the last so many epochs that
-    were saved for, `last_n_steps` those of the last so many updates (a number of updates, not of files). `write` must be atomic."""
+@dataclass(frozen=True)
+class SaveRule:
+    """When a kind of thing is written and how long it stays: `last_n_epochs` keeps those of the last so many epochs that were saved for,
+    `last_n_steps` those of the last so many updates (a number of updates, not of files)."""
 
-    names: FileNames
-    write: WriteFile
     last_n_epochs: int | None = None
     last_n_steps: int | None = None
     with_saves: bool = True  # False: only at the end, when the run is stopped, or on demand
+
+
+@dataclass(frozen=True, eq=False)
+class SaveKind:
+    """One kind of thing that a run saves: files, averages of weights, or states. `write` must be atomic."""
+
+    names: FileNames
+    write: WriteFile
+    rule: SaveRule = field(default_factory=SaveRule)
     what: str = "files"  # for the plan
-    bytes: int = 0  # that one takes on the disk: an estimate, until one was written
+    bytes: int = 0  # that one takes on the disk: an estimate
 
     def outdated_steps(self, plan: RunPlan, step: int) -> list[Path]:
         """Those that go when the one of update `step` is there: a number of updates counts, so all that are more than n behind it."""
-        if self.last_n_steps is None:
+        if self.rule.last_n_steps is None:
             return []
-        return [self.names.step(old) for old in plan.save_steps if old < step - self.last_n_steps]
+        return [self.names.step(old) for old in plan.save_steps if old < step - self.rule.last_n_steps]
 
     def outdated_epochs(self, plan: RunPlan, epoch: int) -> list[Path]:
         """Those that go when the one of epoch `epoch` is there: of the epochs that were saved for, all but the last n."""
-        if self.last_n_epochs is None:
+        if self.rule.last_n_epochs is None:
             return []
         done = [old for old in plan.save_epochs if old <= epoch]
-        return [self.names.epoch(old) for old in done[: max(0, len(done) - self.last_n_epochs)]]
+        return [self.names.epoch(old) for old in done[: max(0, len(done) - self.rule.last_n_epochs)]]
+
+
+@dataclass(frozen=True)
+class SaveKinds:
+    """What a run saves: always files, and on request averages of weights and states beside them."""
+
+    files: SaveKind
+    averages: SaveKind | None = None
+    states: SaveKind | None = None
+
+    def all(self) -> tuple[SaveKind, ...]:
+        """Those that there are, in the order in which they are written."""
+        return tuple(kind for kind in (self.files, self.averages, self.states) if kind is not None)
 
 
 class Checkpointer:
-    """Writes what the plan says, files and (where given) averages of weights and states beside them, and removes what retention says: only
-    after the new ones are whole.
+    """Writes what the plan says, and removes what retention says: only after the new ones are whole.
 
-    `refuge` says what becomes of a save for which the disk has no room; those that are left out are counted in `missed`.
+    `policy` says what becomes of a save for which the disk has no room; those that are left out are counted in `missed`.
     """
 
     def __init__(
         self,
         plan: RunPlan,
-        files: Kept,
-        states: Kept | None = None,
-        averages: Kept | None = None,
-        release: Callable[[Path], None] | None = None,
-        refuge: Refuge | None = None,
-    ):
-        self.plan, self.states = plan, states
-        self._release = release or (lambda path: None)  # returns when nobody else needs a file that is to go
-        self.kinds = tuple(kind for kind in (files, averages, states) if kind is not None)
-        self._writer = SaveWriter(refuge or Refuge())
+        kinds: SaveKinds,
+        policy: FullDiskPolicy | None = None,
+        release: Callable[[Path], None] = lambda path: None,
+    ) -> None:
+        """`release(path)` returns when nobody else needs a file that is to go."""
+        self._plan, self._kinds, self._release = plan, kinds, release
+        self._writer = SaveWriter(policy or FullDiskPolicy())
+        self._bytes = {kind: kind.bytes for kind in kinds.all()}  # that one takes: an estimate, until one was written
         self._newest_state: Path | None = None
-        self._just_kept: set[tuple[int, FileNames]] = set()
+        self._just_saved: set[tuple[int, FileNames]] = set()
 
     @property
     def missed(self) -> int:
@@ -105,19 +122,19 @@ class Checkpointer:
 
     def after_update(self, epoch: int, step: int) -> None:
         """Keep a file after update `step` (from 1) of epoch `epoch` (epochs done) where the plan has one."""
-        if not self.plan.is_save_step(step):
+        if not self._plan.is_save_step(step):
             return
-        planned = [kind for kind in self.kinds if kind.with_saves]
+        planned = [kind for kind in self._kinds.all() if kind.rule.with_saves]
         for kind in self._write_step(planned, epoch, step):
-            self._remove(kind.outdated_steps(self.plan, step))
+            self._remove(kind.outdated_steps(self._plan, step))
 
     def after_epoch(self, epoch: int, step: int) -> None:
         """Keep a file after epoch `epoch` (from 1) where the plan has one."""
-        if not self.plan.is_save_epoch(epoch):
+        if not self._plan.is_save_epoch(epoch):
             return
-        planned = [kind for kind in self.kinds if kind.with_saves]
+        planned = [kind for kind in self._kinds.all() if kind.rule.with_saves]
         for kind in self._write(planned, lambda names: names.epoch(epoch), epoch, step):
-            self._remove(kind.outdated_epochs(self.plan, epoch))
+            self._remove(kind.outdated_epochs(self._plan, epoch))
 
     def on_demand(self, epoch: int, step: int) -> None:
         """Keep a file and a state after update `step`, whatever the plan says, as somebody asked for it."""
@@ -129,51 +146,51 @@ class Checkpointer:
 
     def best(self, epoch: int, step: int) -> None:
         """Keep what has the lowest validation loss so far, in the place of what had it before; no state."""
-        self._write([kind for kind in self.kinds if kind is not self.states], FileNames.best, epoch, step)
+        self._write([kind for kind in self._kinds.all() if kind is not self._kinds.states], FileNames.best, epoch, step)
 
     def at_end(self, epoch: int, step: int) -> Path:
         """Write the run's product; returns where it is."""
-        self._write(self.kinds, FileNames.last, epoch, step, needed=True)
-        return self._writer.place_of(self.kinds[0].names.last())
+        self._write(self._kinds.all(), FileNames.last, epoch, step, needed=True)
+        return self._writer.place_of(self._kinds.files.names.last())
 
     def file_at_step(self, step: int) -> Path:
         """The product that `at_stop` has written."""
-        return self._writer.place_of(self.kinds[0].names.step(step))
+        return self._writer.place_of(self._kinds.files.names.step(step))
 
     def state_at_step(self, step: int) -> Path | None:
         """The state that `at_stop` has written, if states are kept."""
-        return None if self.states is None else self._writer.place_of(self.states.names.step(step))
+        return None if self._kinds.states is None else self._writer.place_of(self._kinds.states.names.step(step))
 
     def newest_state(self) -> Path | None:
         """The state that this run wrote last and still has."""
         return self._newest_state if self._newest_state is not None and self._newest_state.exists() else None
 
-    def _missing_at(self, step: int) -> list[Kept]:
+    def _missing_at(self, step: int) -> list[SaveKind]:
         """What has not been kept after this very update already, by the plan or on demand."""
-        return [kind for kind in self.kinds if (step, kind.names) not in self._just_kept]
+        return [kind for kind in self._kinds.all() if (step, kind.names) not in self._just_saved]
 
-    def _write_step(self, kinds: Sequence[Kept], epoch: int, step: int, needed: bool = False) -> list[Kept]:
+    def _write_step(self, kinds: Sequence[SaveKind], epoch: int, step: int, needed: bool = False) -> list[SaveKind]:
         written = self._write(kinds, lambda names: names.step(step), epoch, step, needed)
-        self._just_kept = {entry for entry in self._just_kept if entry[0] == step} | {(step, kind.names) for kind in written}
+        self._just_saved = {entry for entry in self._just_saved if entry[0] == step} | {(step, kind.names) for kind in written}
         return written
 
     def _write(
-        self, kinds: Sequence[Kept], path_of: Callable[[FileNames], Path], epoch: int, step: int, needed: bool = False
-    ) -> list[Kept]:
+        self, kinds: Sequence[SaveKind], path_of: Callable[[FileNames], Path], epoch: int, step: int, needed: bool = False
+    ) -> list[SaveKind]:
         """Those kinds that were written. Raises UserError for those for which nothing helps, when the others are written."""
-        written: list[Kept] = []
+        written: list[SaveKind] = []
         faults: list[str] = []
         for kind in kinds:
             try:
-                write = functools.partial(_write_one, kind, epoch, step)
-                place = self._writer.write(path_of(kind.names), kind.bytes, write, needed, wait=not faults)
+                write = partial(_written, kind, epoch, step)
+                place = self._writer.write(path_of(kind.names), self._bytes[kind], write, needed, wait=not faults)
             except UserError as fault:
                 faults += fault.problems
                 continue
             if place is None:
                 continue
-            kind.bytes = size_of(place)
-            if kind is self.states:
+            self._bytes[kind] = size_of(place)
+            if kind is self._kinds.states:
                 self._newest_state = place
             written.append(kind)
             log.info(f"saved {place}")
@@ -192,7 +209,7 @@ class Checkpointer:
                     log.warning(f"{path} was to be removed (--save_last_n_*) and cannot be ({error.strerror or error}); it stays, whole")
 
 
-def _write_one(kind: Kept, epoch: int, step: int, path: Path) -> None:
+def _written(kind: SaveKind, epoch: int, step: int, path: Path) -> None:
     kind.write(path, epoch, step)
 
 

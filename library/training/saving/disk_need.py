@@ -16,7 +16,7 @@ from library.model.files.weights_file import open_weights
 from library.options.groups.scripts import TrainingScript
 from library.training.optim.optimizer_table import chosen_name, state_bytes
 from library.training.planning.plan import RunPlan
-from library.training.saving.checkpointer import FileNames, Kept
+from library.training.saving.checkpointer import FileNames, SaveKind
 from library.training.saving.disk_room import most_bytes, saves
 from library.training.saving.retention import files_to_keep, states_to_keep
 from library.words import in_words
@@ -73,7 +73,7 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
     return DiskNeed(sum(known) if len(known) == len(totals) else None, free, folder, tuple(lines))
 
 
-def _at_a_time(plan: RunPlan, kind: Kept) -> int:
+def _at_a_time(plan: RunPlan, kind: SaveKind) -> int:
     """How many there are at most at one time, the one under way before an old one goes among them, and the last one."""
     return most_bytes(saves(plan, [kind]))
 

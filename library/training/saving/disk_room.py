@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from library.console import log
 from library.errors import UserError
@@ -13,12 +13,13 @@ from library.files import free_bytes
 from library.method import Method
 from library.training.optim.optimizer_table import state_bytes
 from library.training.planning.plan import RunPlan, Start
-from library.training.saving.checkpointer import Kept
-from library.training.saving.full_disk import MARGIN
+from library.training.saving.checkpointer import SaveKind
+from library.training.saving.full_disk import MARGIN, FullDiskPolicy
 from library.words import in_words
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # disk_need reads this file before torch
     import torch
+    from torch import nn
     from torch.optim import Optimizer
 
     from library.method import Method
@@ -30,12 +31,12 @@ class Save:
     """Something that will be written after update `step`, and what goes once it is there."""
 
     step: int
-    kind: Kept
+    kind: SaveKind
     path: Path
     outdated: tuple[Path, ...]
 
 
-def saves(plan: RunPlan, kinds: Sequence[Kept], start: Start | None = None) -> Iterator[Save]:
+def saves(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None = None) -> Iterator[Save]:
     """All that a run writes from `start` on, in the order in which it does."""
     begun = start or Start(0, 0, plan.batches_per_epoch)
     first_end = begun.step + -(-begun.batches_left // plan.accumulation)
@@ -44,7 +45,7 @@ def saves(plan: RunPlan, kinds: Sequence[Kept], start: Start | None = None) -> I
         if epoch > begun.epoch:
             moments.append((first_end + (epoch - begun.epoch - 1) * plan.updates_per_epoch, epoch))
     for step, epoch in sorted(moments):
-        for kind in (kind for kind in kinds if kind.with_saves):
+        for kind in (kind for kind in kinds if kind.rule.with_saves):
             if epoch:
                 yield Save(step, kind, kind.names.epoch(epoch), tuple(kind.outdated_epochs(plan, epoch)))
             else:
@@ -65,34 +66,35 @@ def most_bytes(coming: Iterable[Save]) -> int:
     return most
 
 
-def check_room(
-    plan: RunPlan, kinds: Sequence[Kept], start: Start | None, go_on: bool, free: int | None = None, spare: Path | None = None
-) -> str:
-    """A line for the plan. Raises UserError where the run's saves do not fit, or warns where the run may go on without them or the folder
-    `spare` can take them."""
+def check_room(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None, policy: FullDiskPolicy, free: int | None = None) -> str:
+    """A line for the plan. Raises UserError where the run's saves do not fit, or warns where by `policy` the run may go on without them or
+    another folder can take them."""
     folder = kinds[0].names.folder
     coming = list(saves(plan, kinds, start))
     sizes = [f"{sum(save.kind is kind for save in coming)} {kind.what} of about {in_words(kind.bytes)}" for kind in kinds]
     need, free = most_bytes(coming) + MARGIN, free_bytes(folder) if free is None else free
     line = f"disk: {' and '.join(sizes)}, at most {in_words(need)} at a time, {in_words(free)} free"
     if need > free:
-        told = f"--output_dir {folder}: too little room for what this run keeps ({line.removeprefix('disk: ')})"
+        problem = f"--output_dir {folder}: too little room for what this run keeps ({line.removeprefix('disk: ')})"
         fewer = "save less often, keep fewer with --save_last_n_epochs 2 or --save_last_n_steps"
         remedy = f"{fewer}, choose another folder, or name a second one with --spare_dir"
-        if spare is not None and free_bytes(spare) >= need:
-            log.warning(f"{told}; saves for which there is no room will go to --spare_dir {spare}")
-        elif not go_on:
-            raise UserError(f"{told}; {remedy}; --on_full_disk continue starts all the same")
+        if policy.spare is not None and free_bytes(policy.spare) >= need:
+            log.warning(f"{problem}; saves for which there is no room will go to --spare_dir {policy.spare}")
+        elif not policy.go_on:
+            raise UserError(f"{problem}; {remedy}; --on_full_disk continue starts all the same")
         else:
-            log.warning(f"{told}; saves for which there is no room will be left out (--on_full_disk continue)")
+            log.warning(f"{problem}; saves for which there is no room will be left out (--on_full_disk continue)")
     return line
 
 
 def file_bytes(method: Method, model: StableDiffusion, dtype: torch.dtype | None) -> int:
     """About the size of the product: the whole model where its weights are trained, else what the method adds."""
-    modules = [model.unet, *model.text_encoders, model.vae] if method.full_precision else method.modules()
-    tensors = [tensor for module in modules for tensor in module.state_dict().values()]
-    return sum(tensor.numel() * (dtype.itemsize if dtype is not None else tensor.element_size()) for tensor in tensors)
+    whole = cast("list[nn.Module]", [model.unet, *model.text_encoders, model.vae])  # diffusers' types are not torch's for a checker
+    return sum(
+        tensor.numel() * (dtype.itemsize if dtype is not None else tensor.element_size())
+        for module in (whole if method.full_precision else method.modules())
+        for tensor in module.state_dict().values()
+    )
 
 
 def state_size(method: Method, optimizer: Optimizer, name: str) -> int:

@@ -22,7 +22,7 @@ MOST_WITH_OTHERS = 480.0  # seconds: other processes wait meanwhile, and NCCL ta
 
 
 @dataclass(frozen=True)
-class Refuge:
+class FullDiskPolicy:
     """Where a save goes that finds no room: into the folder `spare`, else the run waits up to `wait` seconds for some. With `go_on` a run
     does not wait for a save that is not its last, and leaves it out."""
 
@@ -31,7 +31,7 @@ class Refuge:
     go_on: bool = False
 
     @classmethod
-    def from_options(cls, saving: SavingOptions, processes: int = 1) -> Refuge:
+    def from_options(cls, saving: SavingOptions, processes: int = 1) -> FullDiskPolicy:
         """What the options of saving ask for."""
         wait = saving.full_disk_wait * 60.0
         spare = None if saving.spare_dir is None else Path(saving.spare_dir)
@@ -41,8 +41,8 @@ class Refuge:
 class SaveWriter:
     """Writes what a run keeps. `missed` counts saves that were left out; `place_of` knows where one is that had to go elsewhere."""
 
-    def __init__(self, refuge: Refuge, free: Callable[[Path], int] = free_bytes) -> None:
-        self.refuge, self.missed = refuge, 0
+    def __init__(self, policy: FullDiskPolicy, free: Callable[[Path], int] = free_bytes) -> None:
+        self.policy, self.missed = policy, 0
         self._free = free
         self._elsewhere: dict[Path, Path] = {}
 
@@ -52,15 +52,15 @@ class SaveWriter:
         None where it was left out: never one that is `needed`. Raises UserError where nothing helps. `write` must be atomic.
         """
         fault = self._try_all(path, size, write)
-        skips = fault is not None and self.refuge.go_on and not needed and is_full(fault)
-        if fault is not None and wait and not skips and self.refuge.wait > 0:
+        skips = fault is not None and self.policy.go_on and not needed and is_full(fault)
+        if fault is not None and wait and not skips and self.policy.wait > 0:
             fault = self._wait(path, size, write, fault)
         if fault is None:
             return self.place_of(path)
         if not skips:
-            raise UserError(f"{_told(path, fault)}; {self._remedy(fault, needed)}") from fault
+            raise UserError(f"{_fault_line(path, fault)}; {self._remedy(fault, needed)}") from fault
         self.missed += 1
-        log.warning(f"{_told(path, fault)}; training goes on (--on_full_disk continue), free some space before the next save")
+        log.warning(f"{_fault_line(path, fault)}; training goes on (--on_full_disk continue), free some space before the next save")
         return None
 
     def place_of(self, path: Path) -> Path:
@@ -76,9 +76,9 @@ class SaveWriter:
             self._elsewhere[path] = other  # as what took hours is worth it
             log.warning(f"{path} is in use by another program and cannot be replaced; saved as {other.name}")
             return None
-        elif self.refuge.spare is not None and self._try(self.refuge.spare / path.name, size, write) is None:
-            self._elsewhere[path] = self.refuge.spare / path.name
-            log.warning(f"{_told(path, fault)}; it is in --spare_dir {self.refuge.spare}")
+        elif self.policy.spare is not None and self._try(self.policy.spare / path.name, size, write) is None:
+            self._elsewhere[path] = self.policy.spare / path.name
+            log.warning(f"{_fault_line(path, fault)}; it is in --spare_dir {self.policy.spare}")
             return None
         return fault
 
@@ -100,23 +100,23 @@ class SaveWriter:
     def _wait(self, path: Path, size: int, write: Callable[[Path], None], fault: Exception) -> Exception | None:
         """Try again until it works or the time is over; returns what is still wrong."""
         log.warning(
-            f"{_told(path, fault)}; waiting up to {self.refuge.wait / 60:g} minutes (--full_disk_wait) and trying again: free about "
+            f"{_fault_line(path, fault)}; waiting up to {self.policy.wait / 60:g} minutes (--full_disk_wait) and trying again: free about "
             f"{in_words(size + MARGIN)} there, or press Ctrl-C, twice if need be, to give this save up"
         )
-        left, last = self.refuge.wait, fault
+        left, last = self.policy.wait, fault
         while left > 0:
             sleep(min(EVERY, left))
             left -= EVERY
-            found = self._try_all(path, size, write)
-            if found is None:
+            still = self._try_all(path, size, write)
+            if still is None:
                 return None
-            last = found
+            last = still
         return last
 
     def _remedy(self, fault: Exception, needed: bool) -> str:
         remedy = "free some space or choose another folder" if is_full(fault) else "mend that or choose another folder"
-        spare = "" if self.refuge.spare is not None else ", name a second folder with --spare_dir"
-        more = ", or let such runs go on with --on_full_disk continue" if is_full(fault) and not needed and not self.refuge.go_on else ""
+        spare = "" if self.policy.spare is not None else ", name a second folder with --spare_dir"
+        more = ", or let such runs go on with --on_full_disk continue" if is_full(fault) and not needed and not self.policy.go_on else ""
         return remedy + spare + more
 
 
@@ -127,6 +127,6 @@ def _beside(path: Path) -> Path:
     return next(name for name in names if not name.exists())
 
 
-def _told(path: Path, fault: Exception) -> str:
+def _fault_line(path: Path, fault: Exception) -> str:
     reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else first_line(fault)
     return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); what was saved before is unharmed"

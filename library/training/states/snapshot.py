@@ -3,45 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
 
 from library.training.states.state import TrainState
+from library.training.states.state_parts import StateParts
 
 
 class Snapshot:
     """Taken when it is made; `restore` may be called any number of times."""
 
-    def __init__(
-        self,
-        modules: Iterable[nn.Module],
-        optimizer: Any,
-        schedule: LRScheduler,
-        scaler: Any,
-        state: TrainState,
-        also: Sequence[Tensor] = (),
-    ) -> None:
-        """`also` are tensors that move along with the weights, such as an average of them."""
-        self._parts = (list(modules), optimizer, schedule, scaler)
-        self._weights = [_copied(held_tensors(module)) for module in self._parts[0]]
-        self._training = [_copied(part.state_dict()) for part in self._parts[1:] if part is not None]
-        self._also = [(tensor, _copied(tensor)) for tensor in also]
+    def __init__(self, parts: StateParts, state: TrainState) -> None:
         self.state = copy.deepcopy(state)
+        self._modules = parts.method.modules()
+        self._weights = [_copied(held_tensors(module)) for module in self._modules]
+        moving = (parts.optimizer, parts.schedule, parts.scaler)
+        self._moving = [(part, _copied(part.state_dict())) for part in moving if part is not None]
+        self._averages = [(tensor, _copied(tensor)) for tensor in (parts.ema.tensors() if parts.ema is not None else ())]
 
     def restore(self, state: TrainState) -> None:
         """Put everything back, `state` to the counters of that time."""
-        for module, weights in zip(self._parts[0], self._weights, strict=True):
+        for module, weights in zip(self._modules, self._weights, strict=True):
             with torch.no_grad():
                 for name, tensor in held_tensors(module).items():
                     tensor.copy_(weights[name])
-        for part, saved in zip([part for part in self._parts[1:] if part is not None], self._training, strict=True):
+        for part, saved in self._moving:
             part.load_state_dict(_copied(saved))
-        for tensor, saved in self._also:
+        for tensor, saved in self._averages:
             tensor.data.copy_(saved)
         move(state, copy.deepcopy(self.state))
 

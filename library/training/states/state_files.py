@@ -16,32 +16,23 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from library.errors import UserError, first_line
 from library.files import NOT_UNICODE, atomic_folder
 from library.method import Method
-from library.training.optim.ema import Ema
 from library.training.optim.rate_ratios import RATIO
 from library.training.states.saved_state import FACTS_FILE, check_contents, crc32, facts_text, read_own
 from library.training.states.snapshot import held_tensors
 from library.training.states.state import TrainState
+from library.training.states.state_parts import StateParts
 
 TRAINING_FILE = "training.pt"
 
 
-def write_state(
-    folder: Path,
-    method: Method,
-    optimizer: Any,
-    schedule: LRScheduler,
-    scaler: Any,
-    state: TrainState,
-    run: Mapping[str, Any],
-    ema: Ema | None = None,
-) -> None:
+def write_state(folder: Path, parts: StateParts, state: TrainState, run: Mapping[str, Any]) -> None:
     """Write the state into `folder`, which is there whole or not at all; `run` are the facts of `library.training.states.resume`."""
     with atomic_folder(folder) as fresh:
-        for place, module in enumerate(method.modules()):
+        for place, module in enumerate(parts.method.modules()):
             save_file(_own_tensors(held_tensors(module)), fresh / _weights_file(place))
-        torch.save(_remembered(optimizer, schedule, scaler), fresh / TRAINING_FILE)
-        if ema is not None:
-            ema.save(fresh)
+        torch.save(_remembered(parts.optimizer, parts.schedule, parts.scaler), fresh / TRAINING_FILE)
+        if parts.ema is not None:
+            parts.ema.save(fresh)
         sizes = {path.name: path.stat().st_size for path in sorted(fresh.iterdir())}
         checksums = {name: crc32(fresh / name) for name in sizes if name.endswith(".safetensors")}
         (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes, checksums), encoding="utf-8", errors=NOT_UNICODE)
@@ -110,11 +101,13 @@ def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: A
         scaler.load_state_dict(saved["scaler"])
 
 
-def load_all(folder: Path, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any) -> TrainState:
+def load_all(folder: Path, parts: StateParts) -> TrainState:
     """Restore everything of a state of this very run, and return its counters."""
     state = read_own(folder).state
-    load_weights(folder, method)
-    load_training(folder, optimizer, schedule, scaler, new_rates=False)
+    load_weights(folder, parts.method)
+    load_training(folder, parts.optimizer, parts.schedule, parts.scaler, new_rates=False)
+    if parts.ema is not None:
+        parts.ema.load(folder)
     return state
 
 

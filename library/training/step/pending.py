@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from library.data.loading.batch import Batch
 
 MOST_IMAGES = 8  # that are told one by one
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What is known of an update; the two wishes are those of any process."""
+    """What is known of an update; the two requests are those of any process."""
 
     loss: float
     gradient: float  # norm before it is limited; of scaled gradients where fp16's are not limited
@@ -24,6 +25,7 @@ class Figures:
 
     @property
     def finite(self) -> bool:
+        """Whether both numbers are."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient)
 
 
@@ -36,23 +38,38 @@ class Shown:
     finite: bool
 
 
-@dataclass
-class Pending:
-    """An update, counted from 1 by `step`, of `epoch` epochs done before. `loss` [3]: the mean loss over images and processes, and the
-    shares of processes that are asked to stop and to save; `per_image` [B] losses of each batch of `group`."""
+@dataclass(frozen=True)
+class ShownGroup:
+    """The batches of one update on this process with the losses [B] of each; `timesteps` gives the timesteps [B] of a batch."""
 
-    step: int
-    epoch: int
-    group: Sequence[Any]
-    loss: Tensor
-    per_image: Sequence[Tensor]
-    timesteps: Callable[[Any], Tensor] | None = None  # of a batch, [B]
-    save: bool = False  # this process alone is asked to save
-    extra: Mapping[str, float] = field(default_factory=dict)
-    overflow: bool = False  # fp16's scaler found one and has left the update out by itself
-    _figures: Figures | None = None
-    _host: Tensor | None = None
-    _event: Any = None
+    batches: Sequence[Batch]
+    losses: Sequence[Tensor]
+    timesteps: Callable[[Batch], Tensor] | None = None
+
+    def images(self) -> list[Shown]:
+        """Every image with caption, timestep and loss; only asked when something is wrong."""
+        images = []
+        for batch, losses in zip(self.batches, self.losses, strict=True):
+            steps = self.timesteps(batch).tolist() if self.timesteps else [None] * len(batch)
+            for place, loss in enumerate(losses.float().tolist()):
+                moment = "" if steps[place] is None else f"timestep {steps[place]}, "
+                text = f"{batch.paths[place]}: {moment}loss {loss:g}, caption “{batch.captions[place]}”"
+                images.append(Shown(batch.records[place], text, math.isfinite(loss)))
+        return images
+
+
+class Pending:
+    """An update, counted from 1 by `step`, of `epoch` epochs done before, whose figures are read when somebody asks for them."""
+
+    def __init__(self, step: int, epoch: int, group: ShownGroup, loss: Tensor) -> None:
+        """`loss` [3]: the mean loss over images and processes, and the shares of processes that are asked to stop and to save."""
+        self.step, self.epoch, self.group = step, epoch, group
+        self.extra: Mapping[str, float] = {}  # for the log
+        self.overflow = False  # fp16's scaler found one and has left the update out by itself
+        self.loss = loss
+        self._figures: Figures | None = None
+        self._host: Tensor | None = None
+        self._event: torch.cuda.Event | None = None
 
     def send(self, gradient: Tensor) -> None:
         """Send the figures on their way, now that the gradient's norm is known too."""
@@ -60,7 +77,7 @@ class Pending:
         if figures.is_cuda:
             self._host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
             self._host.copy_(figures, non_blocking=True)
-            self._event = torch.cuda.Event()
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             self._event.record()
         else:
             self._host = figures
@@ -74,14 +91,3 @@ class Pending:
             loss, stop, save, gradient = self._host.tolist()
             self._figures = Figures(loss, gradient, stop > 0, save > 0)
         return self._figures
-
-    def images(self) -> list[Shown]:
-        """This process's images with captions, timesteps and losses; only asked when something is wrong."""
-        found = []
-        for batch, losses in zip(self.group, self.per_image, strict=True):
-            steps = self.timesteps(batch).tolist() if self.timesteps else [None] * len(batch)
-            for place, loss in enumerate(losses.float().tolist()):
-                moment = "" if steps[place] is None else f"timestep {steps[place]}, "
-                text = f"{batch.paths[place]}: {moment}loss {loss:g}, caption “{batch.captions[place]}”"
-                found.append(Shown(batch.records[place], text, math.isfinite(loss)))
-        return found

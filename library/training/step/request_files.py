@@ -1,4 +1,4 @@
-"""Files named `save` and `stop` in the output folder: wishes to a run that goes on somewhere, by anyone who can put a file there."""
+"""Files named `save` and `stop` in the output folder: requests to a running run, by anyone who can put a file there."""
 
 from __future__ import annotations
 
@@ -7,33 +7,34 @@ from pathlib import Path
 from library.console import is_main_process, log
 
 _ENDINGS = ("", ".txt")  # file browsers on Windows make text files, and hide their ending
+_REQUESTS = ("save", "stop")
 
 
-class FileWishes:
-    """`look()` is called once an update; `save` and `stop` say what it found. Only the main process looks: the loop tells the others."""
+class RequestFiles:
+    """`look()` is called once an update; `save` and `stop` say what it saw. Only the main process looks: the loop tells the others."""
 
     def __init__(self, folder: Path) -> None:
-        self._files = {wish: [Path(folder) / f"{wish}{ending}" for ending in _ENDINGS] for wish in ("save", "stop")}
-        self._looks = is_main_process()
+        self._files = {request: [Path(folder) / f"{request}{ending}" for ending in _ENDINGS] for request in _REQUESTS}
+        self._is_main = is_main_process()
         self._stuck: set[Path] = set()  # obeyed, and could not be removed
         self.save = self.stop = False
 
     def look(self) -> bool:
         """Look again; whether a file `save` is there."""
-        if self._looks:
-            self.save, self.stop = (any(map(self._is_wish, self._files[wish])) for wish in ("save", "stop"))
+        if self._is_main:
+            self.save, self.stop = (any(map(self._is_request, self._files[request])) for request in _REQUESTS)
         return self.save
 
-    def _is_wish(self, path: Path) -> bool:
+    def _is_request(self, path: Path) -> bool:
         if not path.is_file():  # a folder of that name is somebody's own
             self._stuck.discard(path)
             return False
         return path not in self._stuck
 
-    def forget(self, *wishes: str) -> list[str]:
-        """Remove the files of these wishes (of both, when none is named), which were obeyed or came too late; returns their names."""
+    def forget(self, *requests: str) -> list[str]:
+        """Remove the files of these requests (of both, when none is named), which were obeyed or came too late; returns their names."""
         removed = []
-        for path in [path for wish in wishes or self._files for path in self._files[wish]] if self._looks else ():
+        for path in [path for request in requests or self._files for path in self._files[request]] if self._is_main else ():
             if not path.is_file():
                 continue
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -18,6 +20,16 @@ from library.seeds import fold
 from library.training.caches.text_cache import TextCache
 
 
+@dataclass(frozen=True)
+class NoiseAndLoss:
+    """How images become noisy and what is asked of the U-Net then; `timesteps` are those that are trained (None: all of the schedule)."""
+
+    schedule: NoiseSchedule
+    objective: Objective
+    noise: NoiseSettings
+    timesteps: range | None = None
+
+
 class DiffusionTask(nn.Module):
     """Holds all that is trained, so that `accelerator.prepare(task, optimizer)` hands it whole to DDP.
 
@@ -29,13 +41,10 @@ class DiffusionTask(nn.Module):
         self,
         model: StableDiffusion,
         method: Method,
-        schedule: NoiseSchedule,
-        objective: Objective,
-        noise: NoiseSettings,
-        clip_skip: int | None,
-        timesteps: range | None = None,
+        noise_and_loss: NoiseAndLoss,
+        clip_skip: int | None = None,
         texts: TextCache | None = None,
-    ):
+    ) -> None:
         """`texts` reads captions while the text encoder is not trained; without it each batch is encoded as a whole."""
         super().__init__()
         self.unet: nn.Module = model.unet
@@ -46,8 +55,10 @@ class DiffusionTask(nn.Module):
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)  # type: ignore[no-untyped-call]
         self._model = [model]  # a list, so that nn.Module does not look inside
         self._method = method
-        self.schedule, self.objective, self.noise, self.clip_skip = schedule, objective, noise, clip_skip
-        self.timesteps = range(len(schedule)) if timesteps is None else timesteps  # those that are trained
+        self.schedule, self.objective, self.noise = noise_and_loss.schedule, noise_and_loss.objective, noise_and_loss.noise
+        asked = noise_and_loss.timesteps
+        self.timesteps = range(len(self.schedule)) if asked is None else asked  # those that are trained
+        self.clip_skip = clip_skip
         self._texts = texts
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,16 @@ from library.training import assemble
 from library.training.optim.loss_scaler import GROWS_AFTER, LossScaler
 from library.training.optim.optimizer import make_optimizer
 from library.training.planning.plan import make_plan
+from library.training.states.good_states import GoodStates
 from library.training.states.state import TrainState
-from library.training.step.loop import Events, Loop
+from library.training.states.state_parts import StateParts
+from library.training.step.course import Course
+from library.training.step.guard import Guard, LeftOutImages
+from library.training.step.loop import Loop
+from library.training.step.loop_events import NoEvents
+from library.training.step.requests import Requests
+from library.training.step.stop_signals import StopRequest
+from library.training.step.update import Gradients, Weights
 from tests.scripts.running import run_in_process
 
 
@@ -46,6 +54,9 @@ class Share:
 class Untouched:
     """A method that does nothing of its own."""
 
+    def modules(self):
+        return []
+
     def begin_epoch(self, epoch):
         pass
 
@@ -71,18 +82,17 @@ def test_an_update_that_overflows_is_left_out_with_its_step_of_the_schedule(kind
         task, optimizer = accelerator.prepare(task, made.optimizer)
         settings = dict(max_train_steps=4, max_train_epochs=None, warmup=0, save_every_n_epochs=None, save_n_epoch_ratio=None)
         plan = make_plan(4, accumulation=1, save_every_n_steps=None, **settings)
-        weights = []
+        method, state, requests, weights = Untouched(), TrainState(1), Requests(StopRequest(), None, 1), []
+        feed = SimpleNamespace(batches=lambda epoch, start: [Share()] * 4, length=lambda epoch: 4)
+        events = NoEvents()
+        events.after_update = lambda epochs, step: weights.append(task.w[0].item())
+        good_states = GoodStates(StateParts(method, optimizer, schedule), accelerator, lambda: None)
         Loop(
-            accelerator=accelerator,
-            task=task,
-            method=Untouched(),
-            optimizer=optimizer,
-            schedule=schedule,
-            batches=lambda epoch, start: [Share()] * 4,
-            plan=plan,
-            state=TrainState(1),
-            max_grad_norm=0.0,
-            events=Events(after_update=lambda epochs, step: weights.append(task.w[0].item())),
+            Course(plan, state, feed, requests),
+            Gradients(accelerator, task, state, requests),
+            Weights(accelerator, method, optimizer, schedule, max_grad_norm=0.0),
+            Guard("stop", accelerator, state, good_states, LeftOutImages([], lambda names: None)),
+            events,
         ).run()
         results.update(weights=weights, scale=accelerator.scaler.get_scale(), steps=schedule.last_epoch)
 
@@ -147,17 +157,7 @@ def test_gradients_that_overflow_at_every_scale_end_the_run_with_a_remedy() -> N
 
 
 @pytest.mark.parametrize(("full_fp16", "limit"), [(False, 0.7), (True, 0.0)])
-def test_gradients_are_clipped_in_one_place(full_fp16: bool, limit: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_are_clipped_in_one_place(full_fp16: bool, limit: float) -> None:
     """Our scaler clips unscaled gradients in its step; the loop would cut the scaled ones to nothing."""
-    anything = SimpleNamespace()
-    run = SimpleNamespace(
-        options=SimpleNamespace(training=TrainingOptions(full_fp16=full_fp16), optimizer=OptimizerOptions(max_grad_norm=0.7)),
-        inputs=SimpleNamespace(plan=anything),
-        **dict.fromkeys(("accelerator", "method", "state"), anything),
-    )
-    trained, feed = (
-        SimpleNamespace(task=None, optimizer=None, schedule=None),
-        SimpleNamespace(batches=None, sampler=SimpleNamespace(length=0)),
-    )
-    monkeypatch.setattr(assemble, "Loop", lambda **given: given)
-    assert assemble._loop(run, trained, feed, anything, anything)["max_grad_norm"] == limit
+    options = SimpleNamespace(training=TrainingOptions(full_fp16=full_fp16), optimizer=OptimizerOptions(max_grad_norm=0.7))
+    assert assemble.max_grad_norm(options) == limit

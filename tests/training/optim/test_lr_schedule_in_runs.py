@@ -12,11 +12,12 @@ import train_network
 from library.errors import UserError
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
-from library.training import assemble
+from library.training.events import RunEvents
 from library.training.optim.lr_schedule import BY_NAME, make_schedule
 from library.training.planning.plan import steps_of
 from library.training.states.state import TrainState
 from library.training.states.state_files import load_training, write_state
+from library.training.states.state_parts import StateParts
 from tests.scripts.starting import dataset, start
 
 UPDATES, RATE = 100, 2e-3
@@ -60,7 +61,7 @@ def test_every_rate_of_a_run_resumed_twice_is_the_librarys(name: str, tmp_path: 
     optimizer, schedule = made(name)
     for step in range(UPDATES):
         if step in (7, 53):
-            write_state(tmp_path / str(step), NothingTrained(), optimizer, schedule, None, TrainState(1, step=step), {})
+            write_state(tmp_path / str(step), StateParts(NothingTrained(), optimizer, schedule), TrainState(1, step=step), {})
             optimizer, schedule = made(name)
             load_training(tmp_path / str(step), optimizer, schedule, None, new_rates=False)
         assert optimizer.param_groups[0]["lr"] == reference.param_groups[0]["lr"], step
@@ -101,13 +102,7 @@ def test_flags_that_a_curve_does_not_use_are_told() -> None:
 def test_a_run_with_accumulation_takes_one_step_of_the_curve_an_update(tiny_v1: Path, photos: Path, tmp_path: Path, monkeypatch) -> None:
     """9 images in batches of 2 make 5 batches, 3 updates an epoch; a warm-up over half of 6 updates takes 3."""
     rates = []
-    real = assemble.Loop
-
-    def loop(**given):
-        given["events"].rates = lambda: rates.append(given["optimizer"].param_groups[0]["lr"]) or {}
-        return real(**given)
-
-    monkeypatch.setattr(assemble, "Loop", loop)
+    monkeypatch.setattr(RunEvents, "on_update", lambda events, report: rates.append(report.extra["lr/unet"]))
     common = {"pretrained_model_name_or_path": tiny_v1, "dataset_config": dataset(tmp_path / "data.toml", photos, resolution=32)}
     common |= {"output_dir": tmp_path / "out", "network_module": "networks.lora", "network_dim": 1, "cache_latents": True}
     common |= {"max_train_epochs": 2, "gradient_accumulation_steps": 2, "learning_rate": 3e-3, "lr_scheduler": "linear"}

@@ -19,7 +19,8 @@ from library.training.optim.optimizer import make_optimizer
 from library.training.optim.optimizer_table import OPTIMIZERS
 from library.training.states.state import TrainState
 from library.training.states.state_files import check_can_be_kept, load_training, load_weights, write_state
-from library.training.step.task import DiffusionTask
+from library.training.states.state_parts import StateParts
+from library.training.step.task import DiffusionTask, NoiseAndLoss
 
 SETTINGS = NetworkSettings(
     module="networks.lora", dim=16, alpha=16, dropout=None, args={}, weights=None, dim_from_weights=False, train_unet=True,
@@ -44,7 +45,7 @@ class Run:
         self.method = NetworkMethod(SETTINGS)
         self.method.attach(model)
         schedule = NoiseSchedule.stable_diffusion()
-        self.task = DiffusionTask(model, self.method, schedule, Objective(schedule, "epsilon"), NoiseSettings(), None).train()
+        self.task = DiffusionTask(model, self.method, NoiseAndLoss(schedule, Objective(schedule, "epsilon"), NoiseSettings())).train()
         rate = 1.0 if row.kind == "factor" else 1e-3
         groups = [{**group, "params": group["params"][:PARAMETERS], "lr": rate} for group in self.method.param_groups()]
         self.trained = [parameter for group in groups for parameter in group["params"]]
@@ -87,7 +88,7 @@ def test_the_small_model_trains_for_5_updates_and_resumes_bit_for_bit(row, model
     assert all(loss == loss for loss in run.train(range(5)))
     moved = [not torch.equal(old, new) for old, new in zip(before, run.weights(), strict=True)]
     assert sum(moved) >= len(moved) / 2 and all(weights.isfinite().all() for weights in run.weights())
-    write_state(tmp_path / "state", run.method, run.optimizer, run.schedule, None, TrainState(1, step=5), {})
+    write_state(tmp_path / "state", StateParts(run.method, run.optimizer, run.schedule), TrainState(1, step=5), {})
     again = Run(model, row)
     load_weights(tmp_path / "state", again.method)
     load_training(tmp_path / "state", again.optimizer, again.schedule, None, new_rates=False)

@@ -7,7 +7,7 @@ import pytest
 from library.errors import UserError
 from library.files import atomic_folder, atomic_write, tidy
 from library.training.planning.plan import make_plan
-from library.training.saving.checkpointer import Checkpointer, FileNames, Kept, names_of
+from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds, SaveRule, names_of
 
 
 def files_of_a_run(
@@ -16,9 +16,9 @@ def files_of_a_run(
     """Play a run's saves through a Checkpointer; returns the names left in the folder."""
     settings = dict(max_train_steps=1, max_train_epochs=None, save_every_n_epochs=None, save_n_epoch_ratio=None, save_every_n_steps=None)
     plan = make_plan(batches, accumulation=1, warmup=0, **(settings | saves))
-    files = Kept(FileNames(folder, name, ".safetensors"), lambda path, *_: path.write_text("x"), last_epochs, last_steps)
-    kept = None if states is None else Kept(FileNames(folder, name, "-state"), lambda path, *_: path.mkdir(), *states)
-    keeper = Checkpointer(plan, files, kept)
+    files = SaveKind(FileNames(folder, name, ".safetensors"), lambda path, *_: path.write_text("x"), SaveRule(last_epochs, last_steps))
+    folders = None if states is None else SaveKind(FileNames(folder, name, "-state"), lambda path, *_: path.mkdir(), SaveRule(*states))
+    keeper = Checkpointer(plan, SaveKinds(files, states=folders))
     for step in range(1, plan.updates + 1):
         keeper.after_update(step // batches, step)
         if step % batches == 0:
@@ -71,7 +71,7 @@ def test_nothing_is_removed_when_the_new_file_cannot_be_written(tmp_path):
             raise OSError(28, "No space left on device")
         path.write_text("x")
 
-    keeper = Checkpointer(plan, Kept(FileNames(tmp_path, "a", ".safetensors"), write, 1))
+    keeper = Checkpointer(plan, SaveKinds(SaveKind(FileNames(tmp_path, "a", ".safetensors"), write, SaveRule(1))))
     keeper.after_epoch(1, 1)
     with pytest.raises(UserError, match=r"a-000002.safetensors could not be written .*No space left"):
         keeper.after_epoch(2, 2)
@@ -90,7 +90,7 @@ def test_what_a_kill_leaves_is_tidied_up_and_nothing_of_other_runs(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {*others, "cat-000001-state", "cat-000003-state"}
 
 
-def test_what_is_kept_at_an_update_is_not_written_again_by_a_wish_or_the_stop(tmp_path):
+def test_what_is_kept_at_an_update_is_not_written_again_on_demand_or_at_the_stop(tmp_path):
     plan = make_plan(
         9, accumulation=1, warmup=0, max_train_steps=9, max_train_epochs=None, save_every_n_epochs=None, save_n_epoch_ratio=None,
         save_every_n_steps=2,
@@ -101,12 +101,12 @@ def test_what_is_kept_at_an_update_is_not_written_again_by_a_wish_or_the_stop(tm
         written.append(path.name)
         path.write_text("x")
 
-    files, states = (Kept(FileNames(tmp_path, "a", end), write, with_saves=end == ".pt") for end in (".pt", "-state"))
-    keeper = Checkpointer(plan, files, states)
+    files, states = (SaveKind(FileNames(tmp_path, "a", end), write, SaveRule(with_saves=end == ".pt")) for end in (".pt", "-state"))
+    keeper = Checkpointer(plan, SaveKinds(files, states=states))
     keeper.after_update(0, 2)
     assert written == ["a-step00000002.pt"]
-    for wish in (keeper.on_demand, keeper.at_stop):
-        wish(0, 2)
+    for save in (keeper.on_demand, keeper.at_stop):
+        save(0, 2)
         assert written == ["a-step00000002.pt", "a-step00000002-state"]
     keeper.at_stop(0, 3)
     assert written[2:] == ["a-step00000003.pt", "a-step00000003-state"]
@@ -130,7 +130,10 @@ def test_a_product_whose_name_a_program_has_open_is_saved_beside_it(tmp_path, he
     (tmp_path / "cat.v1-state").mkdir()
     (tmp_path / "cat.v1-state" / "x").write_text("old", encoding="utf-8")
     keeper = Checkpointer(
-        plan, Kept(FileNames(tmp_path, "cat.v1", ".txt"), write), Kept(FileNames(tmp_path, "cat.v1", "-state"), write_state)
+        plan,
+        SaveKinds(
+            SaveKind(FileNames(tmp_path, "cat.v1", ".txt"), write), states=SaveKind(FileNames(tmp_path, "cat.v1", "-state"), write_state)
+        ),
     )
     with (tmp_path / "cat.v1.txt").open("rb"), (tmp_path / "cat.v1-state" / "x").open("rb"):
         product = keeper.at_end(1, 1)
@@ -151,7 +154,7 @@ def test_an_outdated_state_in_use_is_told_and_stays_whole(tmp_path, heard, monke
         for name in "abc":
             (path / name).write_text(name, encoding="utf-8")
 
-    keeper = Checkpointer(plan, Kept(FileNames(tmp_path, "a", "-state"), write, 1))
+    keeper = Checkpointer(plan, SaveKinds(SaveKind(FileNames(tmp_path, "a", "-state"), write, SaveRule(1))))
     keeper.after_epoch(1, 1)
     with (tmp_path / "a-000001-state" / "b").open("rb"):
         keeper.after_epoch(2, 2)

@@ -12,8 +12,8 @@ from library.errors import UserError
 from library.options.groups.saving import SavingOptions
 from library.training.planning.plan import make_plan
 from library.training.saving import full_disk
-from library.training.saving.checkpointer import Checkpointer, FileNames, Kept
-from library.training.saving.full_disk import EVERY, MOST_WITH_OTHERS, Refuge, SaveWriter
+from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds, SaveRule
+from library.training.saving.full_disk import EVERY, MOST_WITH_OTHERS, FullDiskPolicy, SaveWriter
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
@@ -42,8 +42,8 @@ def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Disk:
     return Disk(tmp_path / "out", monkeypatch)
 
 
-def save(disk: Disk, refuge: Refuge, needed: bool = True) -> Path | None:
-    return SaveWriter(refuge).write(disk.folder / "a.txt", 1, disk.write, needed)
+def save(disk: Disk, policy: FullDiskPolicy, needed: bool = True) -> Path | None:
+    return SaveWriter(policy).write(disk.folder / "a.txt", 1, disk.write, needed)
 
 
 def test_a_save_that_would_be_lost_waits_for_room(disk: Disk, heard) -> None:
@@ -51,24 +51,24 @@ def test_a_save_that_would_be_lost_waits_for_room(disk: Disk, heard) -> None:
         disk.full = len(disk.slept) < 3
 
     disk.then = room_comes_at_the_third
-    assert save(disk, Refuge(wait=600)) == disk.folder / "a.txt" and (disk.folder / "a.txt").read_text() == "x"
+    assert save(disk, FullDiskPolicy(wait=600)) == disk.folder / "a.txt" and (disk.folder / "a.txt").read_text() == "x"
     assert disk.slept == [EVERY] * 3
     assert "waiting up to 10 minutes (--full_disk_wait)" in heard.text and heard.text.count("waiting") == 1
 
 
 def test_the_wait_ends(disk: Disk) -> None:
     with pytest.raises(UserError, match=r"a.txt could not be written \(No space left.*--spare_dir"):
-        save(disk, Refuge(wait=25))
+        save(disk, FullDiskPolicy(wait=25))
     assert disk.slept == [EVERY, EVERY, 5.0]
     disk.slept.clear()
     with pytest.raises(UserError):
-        save(disk, Refuge(wait=0))
+        save(disk, FullDiskPolicy(wait=0))
     assert disk.slept == []
 
 
 def test_the_spare_folder_takes_it_before_any_wait(disk: Disk, tmp_path: Path, heard) -> None:
     spare = tmp_path / "spare"
-    writer = SaveWriter(Refuge(spare, wait=600))
+    writer = SaveWriter(FullDiskPolicy(spare, wait=600))
     path = disk.folder / "a.txt"
     assert writer.write(path, 1, disk.write, needed=True) == spare / "a.txt" == writer.place_of(path)
     assert disk.slept == [] and f"it is in --spare_dir {spare}" in heard.text
@@ -78,7 +78,7 @@ def test_the_spare_folder_takes_it_before_any_wait(disk: Disk, tmp_path: Path, h
 
 @pytest.mark.parametrize("needed", [False, True])
 def test_a_run_that_goes_on_waits_only_for_its_last_save(disk: Disk, needed: bool) -> None:
-    writer = SaveWriter(Refuge(wait=600, go_on=True))
+    writer = SaveWriter(FullDiskPolicy(wait=600, go_on=True))
     if needed:
         with pytest.raises(UserError):
             writer.write(disk.folder / "a.txt", 1, disk.write, needed)
@@ -97,26 +97,26 @@ def test_what_the_system_refuses_for_another_reason_is_no_full_disk_but_may_pass
     ):
         disk.fault, disk.full = fault, True
         with pytest.raises(UserError, match=r"could not be written \((Input|I/O).*mend that or choose another folder"):
-            save(disk, Refuge(go_on=True), needed=False)
-        assert save(disk, Refuge(tmp_path / "spare")) == tmp_path / "spare" / "a.txt"
+            save(disk, FullDiskPolicy(go_on=True), needed=False)
+        assert save(disk, FullDiskPolicy(tmp_path / "spare")) == tmp_path / "spare" / "a.txt"
     disk.fault = ValueError("a mistake of ours")
     with pytest.raises(ValueError, match="a mistake"):
-        save(disk, Refuge(tmp_path / "spare", wait=600))
+        save(disk, FullDiskPolicy(tmp_path / "spare", wait=600))
 
 
 def test_room_is_looked_at_before_bytes_are_written(disk: Disk) -> None:
     disk.full = False
-    writer = SaveWriter(Refuge(), free=lambda folder: 5 << 20)
+    writer = SaveWriter(FullDiskPolicy(), free=lambda folder: 5 << 20)
     assert writer.write(disk.folder / "a.txt", 4 << 20, disk.write, needed=True)
     with pytest.raises(UserError, match="about 4 MiB needed, 5 MiB free"):
-        SaveWriter(Refuge(), free=lambda folder: (5 << 20) - 1).write(disk.folder / "b.txt", 4 << 20, disk.write, needed=True)
+        SaveWriter(FullDiskPolicy(), free=lambda folder: (5 << 20) - 1).write(disk.folder / "b.txt", 4 << 20, disk.write, needed=True)
     assert not (disk.folder / "b.txt").exists()
 
 
 def test_other_processes_are_not_kept_waiting_until_they_are_taken_for_dead() -> None:
     saving = SavingOptions(on_full_disk="continue")
-    assert Refuge.from_options(saving) == Refuge(None, 1800.0, True)
-    assert Refuge.from_options(saving, processes=2).wait == MOST_WITH_OTHERS < 600
+    assert FullDiskPolicy.from_options(saving) == FullDiskPolicy(None, 1800.0, True)
+    assert FullDiskPolicy.from_options(saving, processes=2).wait == MOST_WITH_OTHERS < 600
 
 
 def test_one_kind_that_cannot_be_written_keeps_no_other_from_it(disk: Disk) -> None:
@@ -125,9 +125,9 @@ def test_one_kind_that_cannot_be_written_keeps_no_other_from_it(disk: Disk) -> N
         1, accumulation=1, warmup=0, max_train_steps=2, max_train_epochs=None, save_every_n_epochs=None, save_n_epoch_ratio=None,
         save_every_n_steps=None,
     )  # fmt: skip
-    states = Kept(FileNames(disk.folder, "a", "-state"), lambda path, *_: path.mkdir())
-    files, averages = (Kept(FileNames(disk.folder, name, ".pt"), disk.write) for name in ("a", "a-ema"))
-    keeper = Checkpointer(plan, files, states, averages, refuge=Refuge(wait=30))
+    states = SaveKind(FileNames(disk.folder, "a", "-state"), lambda path, *_: path.mkdir())
+    files, averages = (SaveKind(FileNames(disk.folder, name, ".pt"), disk.write) for name in ("a", "a-ema"))
+    keeper = Checkpointer(plan, SaveKinds(files, averages, states), FullDiskPolicy(wait=30))
     with pytest.raises(UserError) as told:
         keeper.at_end(1, 2)
     assert ["a.pt could not" in told.value.problems[0], "a-ema.pt could not" in told.value.problems[1]] == [True, True]
@@ -140,9 +140,9 @@ def test_retention_finds_what_went_elsewhere(disk: Disk, tmp_path: Path) -> None
         save_every_n_steps=1,
     )  # fmt: skip
     spare = tmp_path / "spare"
-    files = Kept(FileNames(disk.folder, "a", ".pt"), disk.write, last_n_steps=1)
-    states = Kept(FileNames(disk.folder, "a", "-state"), lambda path, *_: disk.write(path), last_n_steps=1)
-    keeper = Checkpointer(plan, files, states, refuge=Refuge(spare))
+    files = SaveKind(FileNames(disk.folder, "a", ".pt"), disk.write, SaveRule(last_n_steps=1))
+    states = SaveKind(FileNames(disk.folder, "a", "-state"), lambda path, *_: disk.write(path), SaveRule(last_n_steps=1))
+    keeper = Checkpointer(plan, SaveKinds(files, states=states), FullDiskPolicy(spare))
     for step in (1, 2, 3):
         disk.full = step == 1
         keeper.after_update(0, step)

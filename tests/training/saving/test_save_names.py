@@ -6,15 +6,16 @@ What is expected is worked out here by other means than in the library: from the
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from library.errors import UserError
 from library.training.planning.plan import RunPlan, Start, make_plan
-from library.training.saving.checkpointer import Checkpointer, FileNames, Kept
+from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds, SaveRule
 from library.training.saving.disk_room import check_room, most_bytes, saves
-from library.training.saving.full_disk import MARGIN
+from library.training.saving.full_disk import MARGIN, FullDiskPolicy
 
 EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS = (None, 1, 2), (None, 2, 5), (None, 1, 2), (None, 0, 4)
 STATES = ("no", "with saves", "at the end")
@@ -28,14 +29,14 @@ def plan_of(every_epochs: int | None, every_steps: int | None, start: Start | No
     )  # fmt: skip
 
 
-def kinds_of(folder: Path, name: str | None, keep_epochs, keep_steps, states: str) -> tuple[Kept, ...]:
-    files = Kept(FileNames(folder, name, ".safetensors"), lambda path, *_: path.write_bytes(b"x" * 10), keep_epochs, keep_steps, bytes=10)
+def kinds_of(folder: Path, name: str | None, keep_epochs, keep_steps, states: str) -> tuple[SaveKind, ...]:
+    rule = SaveRule(keep_epochs, keep_steps)
+    files = SaveKind(FileNames(folder, name, ".safetensors"), lambda path, *_: path.write_bytes(b"x" * 10), rule, bytes=10)
     if states == "no":
         return (files,)
     names = FileNames(folder, name, "-state")
-    return files, Kept(
-        names, lambda path, *_: _state(path), keep_epochs, keep_steps, with_saves=states == "with saves", what="states", bytes=100
-    )
+    rule = SaveRule(keep_epochs, keep_steps, with_saves=states == "with saves")
+    return files, SaveKind(names, lambda path, *_: _state(path), rule, what="states", bytes=100)
 
 
 def _state(path: Path) -> None:
@@ -43,9 +44,9 @@ def _state(path: Path) -> None:
     (path / "a").write_bytes(b"x" * 100)
 
 
-def play(plan: RunPlan, kinds: tuple[Kept, ...], until: int | None = None, start: int = 0) -> None:
+def play(plan: RunPlan, kinds: tuple[SaveKind, ...], until: int | None = None, start: int = 0) -> None:
     """The moments of a run as the loop has them."""
-    keeper = Checkpointer(plan, *kinds)
+    keeper = Checkpointer(plan, SaveKinds(kinds[0], states=kinds[1] if len(kinds) > 1 else None))
     if start and start % plan.updates_per_epoch == 0:
         keeper.after_epoch(start // plan.updates_per_epoch, start)  # the epoch was left open
     for step in range(start + 1, (until or plan.updates) + 1):
@@ -98,8 +99,7 @@ def test_the_most_room_is_that_of_the_play(tmp_path: Path) -> None:
         folder, seen = tmp_path / str(number), []
         folder.mkdir()
         kinds = kinds_of(folder, "cat", *rest)
-        for kind in kinds:
-            kind.write = _measured(kind.write, folder, seen)
+        kinds = tuple(replace(kind, write=_measured(kind.write, folder, seen)) for kind in kinds)
         plan = plan_of(every_epochs, every_steps)
         play(plan, kinds)
         assert most_bytes(saves(plan, kinds)) == max(seen), choices
@@ -123,8 +123,8 @@ def test_a_resumed_run_needs_room_for_what_is_left_only(tmp_path: Path) -> None:
 
 def test_too_little_room_is_told_before_the_training(tmp_path: Path) -> None:
     plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "with saves")
-    line = check_room(plan, kinds, None, False, free=330 + MARGIN)
+    line = check_room(plan, kinds, None, FullDiskPolicy(), free=330 + MARGIN)
     assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1 MiB at a time, 1 MiB free"
     with pytest.raises(UserError, match=r"too little room for what this run keeps .*--on_full_disk continue starts all the same"):
-        check_room(plan, kinds, None, False, free=329 + MARGIN)
-    check_room(plan, kinds, None, True, free=0)
+        check_room(plan, kinds, None, FullDiskPolicy(), free=329 + MARGIN)
+    check_room(plan, kinds, None, FullDiskPolicy(go_on=True), free=0)

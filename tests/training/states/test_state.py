@@ -16,6 +16,7 @@ from library.training.states import state_files
 from library.training.states.saved_state import read_state
 from library.training.states.state import RunningMean, TrainState
 from library.training.states.state_files import check_can_be_kept, load_training, load_weights, write_state
+from library.training.states.state_parts import StateParts
 
 
 def made(rate: float = 0.1, schedule: str = "lambda"):
@@ -42,7 +43,7 @@ def trained(parts, updates: int) -> torch.Tensor:
 
 
 def kept(folder: Path, parts, state: TrainState | None = None) -> Path:
-    write_state(folder, *parts, None, state or TrainState(5), {"script": "x"})
+    write_state(folder, StateParts(*parts), state or TrainState(5), {"script": "x"})
     return folder
 
 
@@ -62,7 +63,7 @@ def test_training_goes_on_as_if_it_had_not_been_interrupted(tmp_path: Path, sche
 
 def test_the_gradient_scaler_of_fp16_is_read_back(tmp_path: Path) -> None:
     parts, scaler, fresh = made(), torch.amp.GradScaler("cpu", init_scale=1024.0), torch.amp.GradScaler("cpu")
-    write_state(tmp_path / "a-state", *parts, scaler, TrainState(5), {})
+    write_state(tmp_path / "a-state", StateParts(*parts, scaler), TrainState(5), {})
     load_training(tmp_path / "a-state", *made()[1:], fresh, False)
     assert fresh.state_dict() == scaler.state_dict() and fresh.state_dict()["scale"] == 1024.0
 

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from library.training.states.state import TrainState
-from library.training.step.loop import _accumulate
+from library.training.step.requests import Requests
+from library.training.step.stop_signals import StopRequest
+from library.training.step.update import Gradients
 
 
 class Task(nn.Module):
@@ -48,7 +50,8 @@ def update(task: Task, numbers: list[float], step: int = 4, index: int = 0) -> f
         batch.to = lambda device, batch=batch: batch
         group.append(batch)
     task.weight.grad = None
-    pending = _accumulate(processes(index), task, group, TrainState(seed=1, step=step), lambda: False, lambda: False)
+    gradients = Gradients(processes(index), task, TrainState(seed=1, step=step), Requests(StopRequest(), None, 1))
+    pending = gradients.accumulate(group)
     pending.send(torch.zeros(1))
     return pending.read().loss
 

@@ -6,22 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from library.training.step.request_files import FileWishes
+from library.training.step.request_files import RequestFiles
 
 
-def test_a_folder_of_that_name_is_no_wish_and_stays(tmp_path: Path) -> None:
+def test_a_folder_of_that_name_is_no_request_and_stays(tmp_path: Path) -> None:
     for name in ("save", "stop"):
         (tmp_path / name).mkdir()
-    wishes = FileWishes(tmp_path)
-    wishes.forget_old()
-    assert not wishes.look() and not wishes.stop
-    assert wishes.forget() == [] and sorted(path.name for path in tmp_path.iterdir()) == ["save", "stop"]
+    requests = RequestFiles(tmp_path)
+    requests.forget_old()
+    assert not requests.look() and not requests.stop
+    assert requests.forget() == [] and sorted(path.name for path in tmp_path.iterdir()) == ["save", "stop"]
     (tmp_path / "save.txt").touch()
-    assert wishes.look() and wishes.forget("save") == ["save.txt"] and not wishes.look()
+    assert requests.look() and requests.forget("save") == ["save.txt"] and not requests.look()
 
 
-def test_a_wish_that_cannot_be_removed_is_obeyed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard) -> None:
-    wishes = FileWishes(tmp_path)
+def test_a_request_that_cannot_be_removed_is_obeyed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard) -> None:
+    requests = RequestFiles(tmp_path)
     (tmp_path / "save").touch()
 
     def refused(self: Path, missing_ok: bool = False) -> None:
@@ -29,11 +29,11 @@ def test_a_wish_that_cannot_be_removed_is_obeyed_once(tmp_path: Path, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refused)
-        assert wishes.look()
-        assert wishes.forget("save") == [] and not wishes.look() and not wishes.save
-        wishes.forget("save")
+        assert requests.look()
+        assert requests.forget("save") == [] and not requests.look() and not requests.save
+        requests.forget("save")
     assert heard.text.count("cannot be removed (Permission denied) and is not obeyed again while it is there") == 1
     (tmp_path / "save").unlink()
-    assert not wishes.look()
-    (tmp_path / "save").touch()  # somebody else's, a new wish
-    assert wishes.look()
+    assert not requests.look()
+    (tmp_path / "save").touch()  # somebody else's, a new request
+    assert requests.look()

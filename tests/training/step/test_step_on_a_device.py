@@ -24,8 +24,10 @@ from library.training.caches.text_cache import TextCache
 from library.training.optim.ema import Ema
 from library.training.optim.gradients import clipped_norm
 from library.training.states.state import TrainState
-from library.training.step.loop import _accumulate
-from library.training.step.task import DiffusionTask
+from library.training.step.requests import Requests
+from library.training.step.stop_signals import StopRequest
+from library.training.step.task import DiffusionTask, NoiseAndLoss
+from library.training.step.update import Gradients
 from tests.fake_device import DEVICE, FakeDevice, fake_device
 
 OFFSET = NoiseSettings(offset=0.1, adaptive_scale=0.05, offset_random=True, perturbation=0.1, perturbation_random=True)
@@ -56,7 +58,7 @@ def made(kind: str, checkpoint: Path) -> tuple[Any, DiffusionTask]:
     texts = None if method.trains_text_encoder(0) else TextCache(model.encode)
     schedule = NoiseSchedule.stable_diffusion()
     objective = Objective(schedule, "epsilon", ObjectiveSettings(min_snr_gamma=5, pointwise=PointwiseSettings("huber")))
-    return model, DiffusionTask(model, method, schedule, objective, noise, clip_skip=2, texts=texts)
+    return model, DiffusionTask(model, method, NoiseAndLoss(schedule, objective, noise), clip_skip=2, texts=texts)
 
 
 def bring(device: FakeDevice, model: Any, task: DiffusionTask) -> None:
@@ -99,7 +101,7 @@ def test_an_update_stays_on_the_device_and_never_waits_for_it(kind: str, tiny_v1
         if task._texts is not None:  # captions that were met before are read from main memory
             task._texts(shown.captions, shown.input_ids.to(DEVICE), shown.token_weights.to(DEVICE))
             device.copies.clear()
-        pending = _accumulate(processes(), task, [shown], TrainState(seed=3), lambda: False, lambda: False)
+        pending = Gradients(processes(), task, TrainState(seed=3), Requests(StopRequest(), None, 1)).accumulate([shown])
         norm = clipped_norm(processes(), trained, 1.0)
         optimizer.step()
         ema.update()

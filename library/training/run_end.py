@@ -1,0 +1,62 @@
+"""The end of a run, reached or asked for: the last save, and the last lines on the screen, in the log and in the manifest."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from library.console import log
+from library.training.closing_lines import ClosingLines
+from library.training.logs.run_record import RunRecord
+from library.training.run_context import RunContext
+from library.training.samples.samples import Samples
+from library.training.saving.run_saves import RunSaves
+
+
+class RunEnd:
+    """On every process; the main one, which alone has a `record`, acts."""
+
+    def __init__(self, run: RunContext, saves: RunSaves, record: RunRecord | None, samples: Samples | None) -> None:
+        self._run, self._saves, self._record = run, saves, record
+        self._lines = None if record is None else ClosingLines(run, record, saves, samples)
+        self._first_step = run.state.step
+
+    def finish(self) -> None:
+        """Write the product and say where everything is."""
+        if self._lines is not None:
+            plan, state = self._run.inputs.plan, self._run.state
+            epochs = state.epoch + (state.position > 0) if state.step < plan.updates else plan.epochs
+            product = self._saves.checkpointer.at_end(epochs, state.step)
+            self._run.requests.forget()
+            self._lines.times()
+            log.info(f"result: {product}")
+            self._close_with("end", product)
+        self._run.accelerator.wait_for_everyone()
+
+    def stop(self) -> None:
+        """Keep what a run that was asked to stop has reached, and say how to go on."""
+        state = self._run.state
+        if state.step == self._first_step:
+            log.warning("stopped before the first update was done; nothing new is saved")
+        else:
+            length = self._run.inputs.sampler(state.seed).length(state.epoch)
+            epochs = state.epoch + (1 if state.position >= length else 0)
+            self._run.on_main(lambda: self._saves.checkpointer.at_stop(epochs, state.step))
+            if self._lines is not None:
+                self._lines.times()
+                self._lines.way_on()
+        self._run.requests.forget()
+        self._close_with("stopped", None)
+
+    def close(self) -> None:
+        """Write out what logs still hold and wait for uploads under way, unless a second Ctrl-C is what ends the run."""
+        if self._record is not None:
+            self._record.journal.close()
+        if self._saves.uploads is not None:
+            self._saves.uploads.close(wait=not isinstance(sys.exc_info()[1], KeyboardInterrupt))
+
+    def _close_with(self, event: str, product: Path | None) -> None:
+        if self._record is not None and self._lines is not None:
+            self._record.end(event, product)
+            self._lines.places()
+            self._record.journal.close()

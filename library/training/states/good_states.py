@@ -1,0 +1,59 @@
+"""The last good states of a run, in main memory and on the disk, to go back to when weights are no longer finite numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from accelerate.utils import broadcast_object_list
+
+from library.training.processes import Processes
+from library.training.states.saved_state import read_own
+from library.training.states.snapshot import Snapshot, move, weights_bytes
+from library.training.states.state import TrainState
+from library.training.states.state_files import load_all
+from library.training.states.state_parts import StateParts
+
+LARGEST_SNAPSHOT = 1 << 30  # bytes of weights; of a whole model only states on the disk are gone back to
+
+
+class GoodStates:
+    """All processes call it together."""
+
+    def __init__(self, parts: StateParts, processes: Processes, newest_on_disk: Callable[[], Path | None]) -> None:
+        """`newest_on_disk()` is the newest good state on the disk; only the main process is asked."""
+        self.parts = parts
+        self._processes, self._newest_on_disk = processes, newest_on_disk
+        self._snapshot: Snapshot | None = None
+
+    def remember(self, state: TrainState) -> None:
+        """Take a copy of everything into main memory, where it is not too large for that."""
+        if weights_bytes(self.parts.method.modules()) <= LARGEST_SNAPSHOT:
+            self._snapshot = Snapshot(self.parts, state)
+
+    def newest(self) -> Path | None:
+        """The newest good state on the disk."""
+        shared = [self._newest_on_disk() if self._processes.is_main_process else None]
+        broadcast_object_list(shared)
+        return shared[0]
+
+    def restore(self, state: TrainState) -> str | None:
+        """Put everything back as it was in the newest good state, `state` too; returns where that is, None where there is none."""
+        folder = self.newest()
+        if self._snapshot is not None and (folder is None or self._snapshot.state.step >= _steps_of(folder)):
+            self._snapshot.restore(state)
+            where = "in memory"
+        elif folder is not None:
+            move(state, load_all(folder, self.parts))
+            where = str(folder)
+        else:
+            return None
+        for group in self.parts.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.requires_grad_(True)
+        self.parts.method.go_on(state.step)
+        return where
+
+
+def _steps_of(folder: Path) -> int:
+    return read_own(folder).state.step

@@ -1,0 +1,23 @@
+"""What a state holds besides its counters: one list for those who write a state, keep one in memory, and go back to one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from library.method import Method
+from library.training.optim.ema import Ema
+from library.training.processes import Scaler
+
+
+@dataclass(frozen=True)
+class StateParts:
+    """`method` has the weights; `scaler` is that of fp16 gradients."""
+
+    method: Method
+    optimizer: Optimizer
+    schedule: LRScheduler
+    scaler: Scaler | None = None
+    ema: Ema | None = None

@@ -1,0 +1,102 @@
+"""One update: the gradients of a group of batches, and the weights that they move."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from library import seeds
+from library.data.loading.batch import Batch
+from library.method import Method
+from library.training.optim.gradients import clipped_norm
+from library.training.optim.optimizer import logged_rates
+from library.training.processes import PreparedOptimizer, Processes
+from library.training.states.state import TrainState
+from library.training.step.pending import Pending, ShownGroup
+from library.training.step.requests import Requests
+from library.training.step.task import DiffusionTask
+
+
+class Gradients:
+    """Accumulates them in `task`, which accelerate has prepared."""
+
+    def __init__(self, processes: Processes, task: nn.Module, state: TrainState, requests: Requests) -> None:
+        self.task = task
+        self._processes, self._state, self._requests = processes, state, requests
+
+    def accumulate(self, group: Sequence[Batch]) -> Pending:
+        """Forward and backward of the batches of one update, with the mean loss over them and over the processes, and the shares of
+        processes that are asked to stop and to save (which all have to know alike)."""
+        total, per_image = None, []
+        for place, batch in enumerate(group):
+            self._seed(place)
+            is_last = place == len(group) - 1
+            with contextlib.nullcontext() if is_last else self._processes.no_sync(self.task):
+                loss, losses = self.task(batch.to(self._processes.device), self._state.step)
+                self._processes.backward(loss / len(group))
+            share = loss.detach() / len(group)
+            total = share if total is None else total + share
+            per_image.append(losses)
+        assert total is not None
+        stop, save = self._requests.seen()
+        figures = torch.stack([total, torch.full_like(total, float(stop)), torch.full_like(total, float(save))])
+        if self._processes.num_processes > 1:
+            figures = self._processes.reduce(figures, "mean")
+        shown = ShownGroup(group, per_image, partial(_timesteps, self._processes, self.task))
+        return Pending(self._state.step + 1, self._state.epoch, shown, figures)
+
+    def _seed(self, place: int) -> None:
+        """Dropout inside networks draws from torch's own stream: seeded here, it depends on the place in the run alone."""
+        drawn = seeds.fold(self._state.seed, "network", self._state.step, place, self._processes.process_index)
+        torch.manual_seed(drawn & 0xFFFF_FFFF_FFFF)
+
+
+class Weights:
+    """What is trained and what moves it. `optimizer` is prepared by accelerate; `schedule` is not: it is stepped once an update, whatever
+    the number of processes."""
+
+    def __init__(
+        self, processes: Processes, method: Method, optimizer: PreparedOptimizer, schedule: LRScheduler, max_grad_norm: float
+    ) -> None:
+        """`max_grad_norm` 0: gradients are not limited."""
+        self.method = method
+        self._processes, self._optimizer, self._schedule, self._max_grad_norm = processes, optimizer, schedule, max_grad_norm
+        self._trained: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._names = [str(group.get("name", place)) for place, group in enumerate(optimizer.param_groups)]
+
+    def clip(self) -> Tensor:
+        """Limit the gradients; returns their norm [1] as it was."""
+        return clipped_norm(self._processes, self._trained, self._max_grad_norm)
+
+    def move(self, pending: Pending) -> None:
+        """Move the weights by the gradients that are there."""
+        self._optimizer.step()
+        rates = logged_rates(self._optimizer, self._names)  # of this very update
+        pending.overflow = self._optimizer.step_was_skipped  # fp16: the scaler found an overflow and lowers its scale
+        if not pending.overflow:
+            self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        pending.extra = {**rates, **self.method.after_step(pending.step - 1)}
+
+    def leave(self) -> None:
+        """Leave the update out whose gradients are there."""
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._processes.scaler is not None and self._max_grad_norm:  # it has seen the gradients and waits for its update
+            self._processes.scaler.update()
+
+    def release_frozen(self, step: int) -> None:
+        """Give back the optimizer's memory of the text encoder where update `step`, counted from 0, is the last one that trains it."""
+        if self.method.trains_text_encoder(step) and not self.method.trains_text_encoder(step + 1):
+            for parameter in self._trained:
+                if not parameter.requires_grad:
+                    self._optimizer.state.pop(parameter, None)
+
+
+def _timesteps(processes: Processes, task: nn.Module, batch: Batch) -> Tensor:
+    return cast(DiffusionTask, processes.unwrap_model(task)).drawn_timesteps(batch)  # which may be compiled, and so of another class
