@@ -12,7 +12,7 @@ from library.seeds import fold
 from library.training.planning.caption_lengths import tell_long_captions
 from library.training.precision import frozen_dtype, settle_dtypes, trained_dtype
 from library.training.run_context import RunStart
-from library.training.states.accelerate_state_files import load_old_weights
+from library.training.states.accelerate_state_files import load_accelerate_weights
 from library.training.states.state_files import load_weights
 
 
@@ -27,8 +27,8 @@ def ready_model(run: RunStart) -> StableDiffusion:
     torch.manual_seed(fold(run.state.seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
     method.attach(model)
     settle_dtypes(model, method, run.options.training)
-    if resumed and resumed.old:
-        load_old_weights(resumed.old, method)
+    if resumed and resumed.accelerate:
+        load_accelerate_weights(resumed.accelerate, method)
     elif resumed:
         load_weights(resumed.folder, method)
     if run.state.step:

@@ -21,7 +21,7 @@ from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
 from library.training.samples.samples import Samples
 from library.training.saving.checkpointer import names_of
-from library.training.states.accelerate_state import OldState
+from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
 
 S = TypeVar("S", bound=TrainingScript)
@@ -71,7 +71,7 @@ def run(
     train_model(options, inputs, make_method(options), samples)
 
 
-def _saved(options: TrainingScript) -> SavedState | OldState | None:
+def _saved(options: TrainingScript) -> SavedState | AccelerateState | None:
     """The state to go on from, fetched from the Hub where it is there."""
     resume = options.saving.resume
     if resume is None:

@@ -25,7 +25,7 @@ from library.training.optim.optimizer import BuiltOptimizer
 from library.training.planning.inputs import Inputs
 from library.training.precision import check_device
 from library.training.processes import PreparedOptimizer, Processes
-from library.training.states.accelerate_state_files import load_old_training
+from library.training.states.accelerate_state_files import load_accelerate_training
 from library.training.states.state import TrainState
 from library.training.states.state_files import check_can_be_kept, load_training
 from library.training.states.state_parts import StateParts
@@ -92,8 +92,8 @@ class RunContext(RunStart):
         Raises UserError where those do not fit, or could not be kept in a state.
         """
         resumed, scaler, saving = start.inputs.resumed, start.accelerator.scaler, start.options.saving
-        if resumed and resumed.old:
-            load_old_training(resumed.old, start.method, optimizer.optimizer, schedule, scaler, resumed.new_rates)
+        if resumed and resumed.accelerate:
+            load_accelerate_training(resumed.accelerate, start.method, optimizer.optimizer, schedule, scaler, resumed.new_rates)
         elif resumed:
             load_training(resumed.folder, optimizer.optimizer, schedule, scaler, resumed.new_rates)
         if saving.save_state or saving.save_state_on_train_end:

@@ -27,8 +27,8 @@ from library.model.family import V1
 from library.model.text.tokenizer import ClipTokenizer
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
-from library.training.planning.custom_dataset import OwnData, open_own
-from library.training.planning.inputs import planned_own
+from library.training.planning.custom_dataset import CustomDataset, open_custom
+from library.training.planning.inputs import planned_custom
 from tests.scripts.running import kept, largest_difference, run_in_process, tensors_equal
 from tools import cache_latents
 
@@ -161,9 +161,9 @@ def parsed(name: str) -> TrainNetwork:
     return parse(TrainNetwork, [*argv, "--dataset_class", name])
 
 
-def opened(name: str) -> OwnData:
+def opened(name: str) -> CustomDataset:
     """The class as a run opens it."""
-    return open_own(parsed(name))
+    return open_custom(parsed(name))
 
 
 def asked(folder: Path) -> list[tuple[int, int]]:
@@ -320,7 +320,7 @@ def test_two_processes_end_where_one_ends(command, folder: Path) -> None:
 @pytest.mark.slow
 def test_workers_that_are_started_afresh_give_the_same_batches(folder: Path) -> None:
     own = opened("my_batches.Batches")
-    made = own.dataset(7, ClipTokenizer(V1), 1.0, as_it_is, planned_own(parsed("my_batches.Batches"), own).plan)
+    made = own.dataset(7, ClipTokenizer(V1), 1.0, as_it_is, planned_custom(parsed("my_batches.Batches"), own).plan)
     plain = list(EpochLoader(made, EpochSampler(own.filled(), 7)).epoch(0))
     fresh = list(EpochLoader(made, EpochSampler(own.filled(), 7), workers=1, context="spawn").epoch(0))
     assert all(torch.equal(one.images, other.images) for one, other in zip(plain, fresh, strict=True))

@@ -14,16 +14,16 @@ import torch
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.sampler import GlobalBatch
 from library.data.loading.batch import Batch
-from library.data.loading.custom_check import OwnItem, checked
+from library.data.loading.custom_check import CustomItem, checked
 from library.data.loading.dataset import Tokenize
 from library.errors import UserError, named_line
 from library.seeds import fold, python_rng
 
 OPTION = "--dataset_class"
-Made = Callable[[], Any]
+Act = Callable[[], Any]
 
 
-class OwnBatches(Protocol):
+class CustomBatches(Protocol):
     """A class of ready-made batches, as `--dataset_class module.Class` names it. Nothing has to be inherited.
 
     It is made anew in every process, and sent to loader workers by pickling where the system starts them afresh (Windows, macOS).
@@ -55,12 +55,12 @@ class OwnBatches(Protocol):
         """
 
 
-class OwnSource:
+class CustomSource:
     """An object of the user's class with its name: asks it for batches, with errors of its own as faults that say where they came from."""
 
-    def __init__(self, name: str, made: OwnBatches, file: str | None = None) -> None:
+    def __init__(self, name: str, dataset: CustomBatches, file: str | None = None) -> None:
         """`name` is module.Class, `file` the source file of the class."""
-        self.name, self.made, self.file = name, made, file
+        self.name, self.dataset, self.file = name, dataset, file
         self._epoch: int | None = None
 
     def place(self, index: int) -> str:
@@ -71,24 +71,24 @@ class OwnSource:
         """What the class gives for batch `index` of `epoch` (from 0); `seed` is that of the batch, `epoch_seed` that of the epoch."""
         if self._epoch != epoch:
             self._epoch = epoch
-            tell = getattr(self.made, "set_current_epoch", None)
+            tell = getattr(self.dataset, "set_current_epoch", None)
             if tell is not None:
                 with seeded(epoch_seed):
                     self.call(lambda: tell(epoch + 1), f"{OPTION} {self.name}: set_current_epoch({epoch + 1})")
         with seeded(seed):
-            return self.call(lambda: self.made[index], self.place(index))
+            return self.call(lambda: self.dataset[index], self.place(index))
 
-    def call(self, act: Made, place: str) -> Any:
+    def call(self, act: Act, place: str) -> Any:
         """`act()`; an exception of the class becomes a UserError of one line."""
-        return told(act, place, self.file)
+        return as_user_fault(act, place, self.file)
 
 
-class OwnDataset(torch.utils.data.Dataset["Batch"]):
+class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
     """Batches of the class for the loader: dataset[share] is the batch that the share's only request names. Picklable."""
 
     def __init__(
         self,
-        source: OwnSource,
+        source: CustomSource,
         seed: int,
         tokenize: Tokenize,
         windows: int,
@@ -108,8 +108,8 @@ class OwnDataset(torch.utils.data.Dataset["Batch"]):
         """The batch of a share; UserError where the class fails or gives what cannot be trained."""
         (request,) = share
         place = self.source.place(request.record)
-        given = self.source.item(request.record, request.epoch, request.seed, fold(self.seed, "own epoch", request.epoch))
-        item = checked(given, place, self.windows, needs_text=not self.captions_are_made)
+        item_of_class = self.source.item(request.record, request.epoch, request.seed, fold(self.seed, "own epoch", request.epoch))
+        item = checked(item_of_class, place, self.windows, needs_text=not self.captions_are_made)
         if item.are_latents != self.are_latents:
             kinds = ("latents", "images") if item.are_latents else ("images", "latents")
             raise UserError(f"{place}: has {kinds[0]}, while the first batch has {kinds[1]}; give the same in all batches")
@@ -128,7 +128,7 @@ class OwnDataset(torch.utils.data.Dataset["Batch"]):
             masks=item.masks,
         )
 
-    def _text(self, item: OwnItem, seeds: list[int], place: str) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor | None]:
+    def _text(self, item: CustomItem, seeds: list[int], place: str) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor | None]:
         """Captions, ids [B,N,77] and, where captions are weighted, the weights of tokens."""
         if item.input_ids is not None and not self.reread:
             return item.captions or ("",) * len(item), item.input_ids, None
@@ -157,7 +157,7 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def told(act: Made, place: str, file: str | None) -> Any:
+def as_user_fault(act: Act, place: str, file: str | None) -> Any:
     """`act()`; an exception becomes a UserError of one line with the place in `file` (or the last one) where it was raised."""
     try:
         return act()

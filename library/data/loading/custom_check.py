@@ -22,7 +22,7 @@ _CHANNELS = {"images": 3, "latents": 4}
 
 
 @dataclass(frozen=True)
-class OwnItem:
+class CustomItem:
     """One batch of B images as the class gave it, found good; all tensors on the CPU."""
 
     pictures: Tensor  # float32 images [B,3,H,W] in −1..1, or scaled latents [B,4,H/8,W/8]
@@ -46,7 +46,7 @@ class OwnItem:
         return width * factor, height * factor
 
 
-def checked(item: object, place: str, windows: int, needs_text: bool = True) -> OwnItem:
+def checked(item: object, place: str, windows: int, needs_text: bool = True) -> CustomItem:
     """`item` as the class gave it for `place` ("--dataset_class my_data.Pairs[3]"). `windows` are those of --max_token_length.
 
     Raises UserError with every fault: each line names the place, what was found and what is expected.
@@ -63,7 +63,7 @@ class _Look:
             raise UserError(f"{place}: is a {type(item).__name__}, expected a dict with images or latents, and captions or input_ids")
         self._given = {key: value for key, value in item.items() if value is not None}
 
-    def checked(self) -> OwnItem:
+    def checked(self) -> CustomItem:
         """The item; raises UserError with all faults."""
         unused = self._unused()
         which = [name for name in ("images", "latents") if name in self._given]
@@ -81,7 +81,9 @@ class _Look:
         image_keys = self._texts("image_keys", count)
         if self._faults:
             raise UserError(*self._faults)
-        return OwnItem(pictures, which[0] == "latents", input_ids, captions, weights, masks, image_keys, tuple(unused), tuple(self._hints))
+        return CustomItem(
+            pictures, which[0] == "latents", input_ids, captions, weights, masks, image_keys, tuple(unused), tuple(self._hints)
+        )
 
     def _unused(self) -> list[str]:
         others = [str(key) for key in self._given if key not in KEYS]
@@ -92,8 +94,8 @@ class _Look:
                 others.remove(key)
         return others
 
-    def _fault(self, name: str, found: str, expected: str, remedy: str = "") -> None:
-        self._faults.append(f"{self._place}: {name} {found}, expected {expected}" + (f"; {remedy}" if remedy else ""))
+    def _fault(self, name: str, present: str, expected: str, remedy: str = "") -> None:
+        self._faults.append(f"{self._place}: {name} {present}, expected {expected}" + (f"; {remedy}" if remedy else ""))
 
     def _tensor(self, name: str, expected: str) -> Tensor | None:
         value = self._given[name]

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from library.console import prints_all
 from library.data.batching.sampler import EpochSampler, GlobalBatch
 from library.data.loading.batch import Batch
-from library.data.loading.custom_batches import OwnDataset
+from library.data.loading.custom_batches import CustomBatchDataset
 from library.data.loading.dataset import TrainingDataset
 from library.errors import UserError
 
@@ -32,7 +32,7 @@ class EpochLoader:
 
     def __init__(
         self,
-        dataset: TrainingDataset | OwnDataset,
+        dataset: TrainingDataset | CustomBatchDataset,
         sampler: EpochSampler,
         process: int = 0,
         workers: int = 0,
@@ -95,7 +95,7 @@ class _Fault:
 class _Telling(Dataset["Batch | _Fault"]):
     """The dataset, with user faults as values."""
 
-    def __init__(self, dataset: TrainingDataset | OwnDataset) -> None:
+    def __init__(self, dataset: TrainingDataset | CustomBatchDataset) -> None:
         self.dataset = dataset
 
     def __getitem__(self, share: GlobalBatch) -> Batch | _Fault:

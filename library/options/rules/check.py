@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from library.console import log
 from library.errors import UserError
 from library.options.declare import Script, options_of
-from library.options.rules.custom_dataset_rules import own_data
+from library.options.rules.custom_dataset_rules import custom_dataset
 from library.options.rules.data_rules import augmentation, buckets, data_remarks, data_source, resolution
 from library.options.rules.loss_rules import averaging, loss_remarks, noise_and_loss
 from library.options.rules.model_rules import attention, full_model, model_remarks, network, precision, word
@@ -39,7 +39,7 @@ def _required(given: Given) -> Iterator[str]:
 # in the order in which faults are told
 RULES: tuple[Rule, ...] = (
     _required,
-    data_source, own_data, resolution, buckets, augmentation, noise_and_loss, averaging, rates, optimizer, attention, precision,
+    data_source, custom_dataset, resolution, buckets, augmentation, noise_and_loss, averaging, rates, optimizer, attention, precision,
     network, full_model, word, saving, sampling, logs, hub, paths,
 )  # fmt: skip
 # what is accepted as it always was, but hardly meant so

@@ -47,7 +47,7 @@ def names_class(value: str) -> bool:
     return all(part.isidentifier() for part in (*module.split("."), name))
 
 
-def own_data(given: Given) -> Iterator[str]:
+def custom_dataset(given: Given) -> Iterator[str]:
     """A line for each option that has no meaning beside `--dataset_class`, and for a value of that which names no class."""
     if given.dataset_class is None:
         return

@@ -12,7 +12,7 @@ OLD_FORM = ("train_data_dir", "reg_data_dir", "in_json")  # where the images are
 def data_source(given: Given) -> Iterator[str]:
     """Where the images come from: said once, and in full."""
     if given.dataset_class is not None:
-        return  # what may not stand beside it is told by own_data
+        return  # what may not stand beside it is told by custom_dataset
     if given.dataset_config is not None:
         return  # data_remarks tells of the others
     old = [field for field in OLD_FORM if getattr(given, field) is not None]

@@ -27,17 +27,17 @@ from library.training.planning.plan import RunPlan
 from library.words import counted
 
 if TYPE_CHECKING:
-    from library.data.loading.custom_batches import OwnDataset, OwnSource
+    from library.data.loading.custom_batches import CustomBatchDataset, CustomSource
     from library.data.pixels.latent_cache import LatentCache
 
 OPTION = "--dataset_class"
 
 
 @dataclass(frozen=True)
-class OwnData:
+class CustomDataset:
     """A class's object and what its first batch tells. All batches have latents or all have images; sizes may differ."""
 
-    source: OwnSource
+    source: CustomSource
     batches: int  # an epoch
     images: int  # of the first batch
     size: tuple[int, int]  # of the first batch: (width, height) in pixels
@@ -101,12 +101,14 @@ class OwnData:
 
     def dataset(
         self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
-    ) -> OwnDataset:
+    ) -> CustomBatchDataset:
         """The batches for the loader."""
-        from library.data.loading.custom_batches import OwnDataset, OwnSource
+        from library.data.loading.custom_batches import CustomBatchDataset, CustomSource
 
-        source = OwnSource(self.name, self.source.made, self.source.file)  # one that has not begun an epoch
-        return OwnDataset(source, seed, tokenizer, self.windows, self.are_latents, scale, rewrite, self.reread, self.captions_are_made)
+        source = CustomSource(self.name, self.source.dataset, self.source.file)  # one that has not begun an epoch
+        return CustomBatchDataset(
+            source, seed, tokenizer, self.windows, self.are_latents, scale, rewrite, self.reread, self.captions_are_made
+        )
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
         """Raise UserError where the object cannot be sent to `workers`, or has another length in another process."""
@@ -118,7 +120,7 @@ class OwnData:
         if not workers or (start_method or multiprocessing.get_start_method()) == "fork":
             return
         try:
-            pickle.Pickler(_Nowhere()).dump(self.source.made)
+            pickle.Pickler(_Nowhere()).dump(self.source.dataset)
         except Exception as error:  # pickle raises many kinds, and so may the class
             raise UserError(
                 f"{OPTION} {self.name}: cannot be sent to loader workers ({error}); open files and the like in __getitem__, not in the "
@@ -136,18 +138,18 @@ class OwnData:
         """What is wrong with the batches, asked for one after the other as in the first epoch; ends after `most` faulty ones."""
         from library.data.loading.custom_check import checked
 
-        found = 0
+        faults = 0
         for index in range(self.batches):
             try:
                 item = checked(_first_look(self.source, index), self.source.place(index), self.windows, not self.captions_are_made)
                 if item.are_latents != self.are_latents:
                     yield f"{self.source.place(index)}: has not what the first batch has, {'latents' if self.are_latents else 'images'}"
-                    found += 1
+                    faults += 1
             except UserError as fault:
                 yield from fault.problems
-                found += 1
-            if found == most:
-                faulty = counted(found, "batch", "batches")
+                faults += 1
+            if faults == most:
+                faulty = counted(faults, "batch", "batches")
                 yield f"{OPTION} {self.name}: {faulty} of the first {index + 1} are faulty; the rest is not looked at"
                 return
 
@@ -166,7 +168,7 @@ class OwnData:
         return {"dataset_class": self.name, "dataset_class_sha256": self.code_hash, "batches": self.batches}
 
 
-def open_own(options: TrainingScript) -> OwnData:
+def open_custom(options: TrainingScript) -> CustomDataset:
     """Import and make the class that `--dataset_class` names, and look at its first batch.
 
     Raises UserError for a class that is not there, fails, or gives what cannot be trained.
@@ -174,7 +176,7 @@ def open_own(options: TrainingScript) -> OwnData:
     name, model, word = options.data.dataset_class, options.model, options.new_word
     assert name is not None
     kind = class_of(name)
-    from library.data.loading.custom_batches import OwnSource, told
+    from library.data.loading.custom_batches import CustomSource, as_user_fault
     from library.data.loading.custom_check import checked
     from library.model.family import family_of_flag
     from library.model.text.tokenizer import WINDOW, ClipTokenizer
@@ -184,13 +186,13 @@ def open_own(options: TrainingScript) -> OwnData:
     arguments = (tokenizer.tokenizer, model.max_token_length, size, options.data.debug_dataset)
     _check_form(kind, name, arguments)
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    source = OwnSource(name, told(lambda: kind(*arguments), f"{OPTION} {name}: its constructor", file), file)
-    batches = source.call(lambda: len(source.made), f"{OPTION} {name}: len()")
+    source = CustomSource(name, as_user_fault(lambda: kind(*arguments), f"{OPTION} {name}: its constructor", file), file)
+    batches = source.call(lambda: len(source.dataset), f"{OPTION} {name}: len()")
     if batches < 1:
         raise UserError(f"{OPTION} {name}: has no batches (its length is 0), so there is nothing to train")
     windows = (model.max_token_length or WINDOW) // WINDOW
-    made = word is not None and word.makes_captions
-    first = checked(_first_look(source, 0), source.place(0), windows, not made)
+    captions_are_made = word is not None and word.makes_captions
+    first = checked(_first_look(source, 0), source.place(0), windows, not captions_are_made)
     reread = "--token_string" if word and word.token_string else "--weighted_captions" if options.data.weighted_captions else ""
     notes = []
     if first.unused:
@@ -198,7 +200,7 @@ def open_own(options: TrainingScript) -> OwnData:
     if first.input_ids is not None and reread:
         notes.append(f"input_ids are made of the captions because of {reread}; those of the class are not used")
     code = None if file is None or not Path(file).is_file() else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return OwnData(
+    return CustomDataset(
         source=source,
         batches=batches,
         images=len(first),
@@ -207,7 +209,7 @@ def open_own(options: TrainingScript) -> OwnData:
         first_captions=first.captions or (),
         windows=windows,
         reread=reread,
-        captions_are_made=made,
+        captions_are_made=captions_are_made,
         notes=tuple(notes),
         hints=tuple(f"{source.place(0)}: {hint}" for hint in first.hints),
         code_hash=code,
@@ -223,14 +225,14 @@ def class_of(name: str) -> type:
         sys.path.append(str(here))  # behind all others, so that no file of the user's takes the place of a package
     module = name.rpartition(".")[0]
     root = module.partition(".")[0]
-    found = sys.modules.get(root) or find_spec(root)
+    imported = sys.modules.get(root) or find_spec(root)
     own = next((path for path in (here / f"{root}.py", here / root / "__init__.py") if path.is_file()), None)
-    if found is None:
+    if imported is None:
         beside = sorted({path.stem for path in here.glob("*.py")} | {path.parent.name for path in here.glob("*/__init__.py")})
         raise UserError(
             f"{OPTION} {name}: there is no module {root} in the current folder ({here}), nor an installed one{did_you_mean(root, beside)}"
         )
-    origin = getattr(found, "origin", None) or getattr(found, "__file__", None)
+    origin = getattr(imported, "origin", None) or getattr(imported, "__file__", None)
     if own is not None and not (origin and Path(origin).exists() and own.samefile(origin)):
         raise UserError(f"{OPTION} {name}: {root} is another module, {origin or 'a part of Python'}; rename your {own.name}")
     try:
@@ -256,7 +258,7 @@ def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:
         return
 
 
-def _first_look(source: OwnSource, index: int) -> Any:
+def _first_look(source: CustomSource, index: int) -> Any:
     """A batch as the first epoch of seed 0 has it: of no run, but always the same."""
     return source.item(index, 0, fold(0, "first look", index), fold(0, "own epoch", 0))
 

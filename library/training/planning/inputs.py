@@ -22,12 +22,12 @@ from library.options.groups.data import DataOptions
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.groups.validation import ValidationOptions
-from library.training.planning.custom_dataset import OwnData, open_own
+from library.training.planning.custom_dataset import CustomDataset, open_custom
 from library.training.planning.image_source import ImageSource
 from library.training.planning.plan import RunPlan, Start, make_plan, plan_lines
 from library.training.planning.source import Source
-from library.training.states.accelerate_state import OldState
-from library.training.states.resume import Resumption, end_lines, old_resumption, resumption
+from library.training.states.accelerate_state import AccelerateState
+from library.training.states.resume import Resumption, accelerate_resumption, end_lines, resumption
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
 from library.training.validation.validation_plan import check_ended_early, check_has_images
@@ -53,19 +53,19 @@ class Inputs:
 
     def first_state(self, seed: Callable[[], int]) -> TrainState:
         """The counters that the run begins with; `seed()` is asked where no state has one."""
-        if self.resumed is not None and self.resumed.old is None:
+        if self.resumed is not None and self.resumed.accelerate is None:
             return self.resumed.state
         start = self.start or Start(0, 0, 0)
         return TrainState(seed(), start.step, start.epoch, start.position)
 
 
-def gather(options: TrainingScript, forms: frozenset[str] = ALL_FORMS, saved: SavedState | OldState | None = None) -> Inputs:
+def gather(options: TrainingScript, forms: frozenset[str] = ALL_FORMS, saved: SavedState | AccelerateState | None = None) -> Inputs:
     """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
 
     Raises UserError with all faults of a stage together.
     """
     if options.data.dataset_class is not None:
-        return planned_own(options, open_own(options), saved)
+        return planned_custom(options, open_custom(options), saved)
     found = scan(blueprint_of(options.data, options.validation, forms), options.data.skip_bad_images)
     return planned(options, found, saved)
 
@@ -78,7 +78,7 @@ def blueprint_of(options: DataOptions, validation: ValidationOptions | None = No
     return blueprint
 
 
-def planned(options: TrainingScript, found: Scan, saved: SavedState | OldState | None = None) -> Inputs:
+def planned(options: TrainingScript, found: Scan, saved: SavedState | AccelerateState | None = None) -> Inputs:
     """The buckets and the plan of a run on these images, from `saved` on if given, masks and validation images seen to.
 
     Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
@@ -92,20 +92,23 @@ def planned(options: TrainingScript, found: Scan, saved: SavedState | OldState |
     return _planned(options, ImageSource(data), data, validation, saved)
 
 
-def planned_own(options: TrainingScript, own: OwnData, saved: SavedState | OldState | None = None) -> Inputs:
+def planned_custom(options: TrainingScript, custom: CustomDataset, saved: SavedState | AccelerateState | None = None) -> Inputs:
     """The plan of a run on the batches of a class. Raises UserError for a state that does not go with the command."""
-    return _planned(options, own, own.filled(), None, saved)
+    return _planned(options, custom, custom.filled(), None, saved)
 
 
 def _planned(
-    options: TrainingScript, source: Source, data: FilledData, validation: FilledData | None, saved: SavedState | OldState | None
+    options: TrainingScript, source: Source, data: FilledData, validation: FilledData | None, saved: SavedState | AccelerateState | None
 ) -> Inputs:
     training, saving = options.training, options.saving
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     batches = EpochSampler(data, 0, processes).batches_per_epoch
     resumed = None
     if saved is not None:
-        resumed = old_resumption(saved, saving) if isinstance(saved, OldState) else resumption(saved, options, data, processes)
+        if isinstance(saved, AccelerateState):
+            resumed = accelerate_resumption(saved, saving)
+        else:
+            resumed = resumption(saved, options, data, processes)
         resumed.state.left_out = tuple(key for key in resumed.state.left_out if key in {record.key for record in data.records})
     start = initial_place(saving, training.gradient_accumulation_steps, batches, resumed)
     if start is None and resumed is not None:
@@ -140,7 +143,7 @@ def initial_place(options: SavingOptions, accumulation: int, batches_per_epoch: 
         step = options.initial_step
     elif options.initial_epoch is not None:
         step = (options.initial_epoch - 1) * per_epoch
-    elif resumed is not None and resumed.old is not None:
+    elif resumed is not None and resumed.accelerate is not None:
         step = resumed.state.step
     else:
         return None
@@ -219,7 +222,7 @@ def data_lines(inputs: Inputs) -> list[str]:
 
 def _tell_resumed(resumed: Resumption) -> None:
     state = resumed.state
-    seed = f", seed {state.seed}" if resumed.old is None else ""
+    seed = f", seed {state.seed}" if resumed.accelerate is None else ""
     log.info(f"going on from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
     for line in resumed.lines:
         log.warning(f"changed since: {line}")

@@ -11,13 +11,13 @@ from library.data.batching.buckets import FilledData
 from library.training.planning.plan import RunPlan
 
 if TYPE_CHECKING:
-    from library.data.loading.custom_batches import OwnDataset
+    from library.data.loading.custom_batches import CustomBatchDataset
     from library.data.loading.dataset import TrainingDataset
     from library.data.pixels.latent_cache import LatentCache
 
 
 class Source(Protocol):
-    """`image_source.ImageSource` or `own_data.OwnData`. Its modules are read before torch; torch comes with `dataset`."""
+    """`image_source.ImageSource` or `custom_dataset.CustomDataset`. Its modules are read before torch; torch comes with `dataset`."""
 
     unit: str  # what the sampler counts: "images" or "batches"
     captions_are_whole: bool  # `trained_captions` are those of the whole run, not of its beginning
@@ -53,7 +53,7 @@ class Source(Protocol):
 
     def dataset(
         self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
-    ) -> TrainingDataset | OwnDataset:
+    ) -> TrainingDataset | CustomBatchDataset:
         """What loader workers ask for batches; `seed` is the run's, `scale` what latents are multiplied by in training."""
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:

@@ -12,7 +12,7 @@ from library.console import log, progress
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
-from library.training.planning.custom_dataset import OwnData
+from library.training.planning.custom_dataset import CustomDataset
 from library.training.planning.inputs import Inputs, data_lines
 from library.training.planning.plan import plan_lines
 
@@ -24,11 +24,11 @@ _STYLE = (
 )
 
 
-def preview_own(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None = None) -> None:
+def preview_custom(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rewrite: RewriteCaption | None = None) -> None:
     """Write the page into --output_dir: pictures, the texts that they are trained with, weights. Raises UserError for a faulty batch."""
     lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
-    told = "".join(f"<li>{escape(line.strip())}</li>" for line in (*data_lines(inputs), *lines))
-    body = f"<ul>{told}</ul>\n{''.join(_batches(options, inputs, own, rewrite))}"
+    facts = "".join(f"<li>{escape(line.strip())}</li>" for line in (*data_lines(inputs), *lines))
+    body = f"<ul>{facts}</ul>\n{''.join(_batches(options, inputs, custom, rewrite))}"
     page = options.saving.folder / PAGE
     try:
         page.parent.mkdir(parents=True, exist_ok=True)
@@ -42,20 +42,20 @@ def preview_own(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: 
     log.info(f"--debug_dataset: nothing is trained; look at {page}")
 
 
-def _batches(options: TrainingScript, inputs: Inputs, own: OwnData, rewrite: RewriteCaption | None) -> Iterator[str]:
+def _batches(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rewrite: RewriteCaption | None) -> Iterator[str]:
     """A section for each batch, until there are pictures enough; without --seed, for which the run draws one, those of seed 0."""
     from library.model.family import family_of_flag
     from library.model.text.tokenizer import ClipTokenizer
 
     model, seed = options.model, options.training.seed or 0
     tokenizer = ClipTokenizer(family_of_flag(model.v2), model.max_token_length, options.data.weighted_captions)
-    dataset = own.dataset(seed, tokenizer, 1.0, rewrite or keep_caption, inputs.plan)
+    dataset = custom.dataset(seed, tokenizer, 1.0, rewrite or keep_caption, inputs.plan)
     sampler, shown = inputs.sampler(seed), 0
     shares = [sampler.share(batch, process) for batch in sampler.epoch(0) for process in range(min(inputs.processes, len(batch)))]
     for share in progress(shares, label="reading batches", unit="batch"):
         batch = dataset[share]
         figures = "".join(_figure(batch, row, tokenizer) for row in range(len(batch)))
-        yield f"<section><h2>{escape(own.source.place(share[0].record))}</h2><div>{figures}</div></section>\n"
+        yield f"<section><h2>{escape(custom.source.place(share[0].record))}</h2><div>{figures}</div></section>\n"
         shown += len(batch)
         if shown >= MOST_PICTURES:
             yield f"<p>… {MOST_PICTURES} pictures are shown; the other batches were not asked for.</p>\n"

@@ -31,14 +31,14 @@ from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
-from library.training.planning.custom_dataset import open_own
+from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
-from library.training.planning.inputs import Inputs, blueprint_of, data_lines, planned, planned_own
+from library.training.planning.inputs import Inputs, blueprint_of, data_lines, planned, planned_custom
 from library.training.planning.plan import plan_lines
 from library.training.samples.samples import Samples
 from library.training.saving.checkpointer import FileNames
 from library.training.saving.disk_need import DiskNeed, Expect, disk_need
-from library.training.states.accelerate_state import OldState
+from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
 from library.words import counted, in_words
 
@@ -160,7 +160,7 @@ def _of_images(
     )
 
 
-def _state_of(options: TrainingScript, attempt: _Attempts) -> SavedState | OldState | None:
+def _state_of(options: TrainingScript, attempt: _Attempts) -> SavedState | AccelerateState | None:
     """The state to go on from, where it is on the disk: nothing is downloaded for a report."""
     resume = options.saving.resume
     if resume is None or options.hub.resume_from_huggingface:
@@ -187,14 +187,14 @@ def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, att
 def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempts, look: Look | None, expect: Expect | None) -> Report:
     """The part of the report that a class of the user's own has to answer for: it is imported, made and asked for all its batches."""
     report = Report(options.name, ())
-    own = attempt(lambda: open_own(options))
+    own = attempt(lambda: open_custom(options))
     if own is None:
         return report
     attempt.findings += [Finding.from_line(ERROR, line) for line in own.faults()]
     text = f"--dataset_class {own.name}: is imported for this report and asked for its batches, with whatever that takes"
     attempt.findings.append(Finding(NOTE, text, "its random draws are not those of the run"))
     saved = _state_of(options, attempt)
-    inputs = attempt(lambda: planned_own(options, own, saved))
+    inputs = attempt(lambda: planned_custom(options, own, saved))
     if inputs is None:
         return report
     attempt.findings += [Finding.from_line(WARNING, line) for line in own.hints]

@@ -15,11 +15,11 @@ from library.data.scan.findings import ERROR, WARNING, Finding
 from library.errors import UserError, first_line
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
-from library.training.planning.custom_dataset import OwnData
+from library.training.planning.custom_dataset import CustomDataset
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.inputs import Inputs, data_lines
 from library.training.planning.plan import plan_lines
-from library.training.report.custom_preview import PAGE, preview_own
+from library.training.report.custom_preview import PAGE, preview_custom
 from library.training.report.dry_run import Report
 from library.training.report.report_page import as_page
 from library.training.report.report_text import as_text
@@ -46,8 +46,8 @@ def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | N
     """Show the images as they would be trained: in a window where there is a screen, else as a page in --output_dir."""
     if not is_main_process():
         return
-    if isinstance(inputs.source, OwnData):
-        preview_own(options, inputs, inputs.source, rewrite)
+    if isinstance(inputs.source, CustomDataset):
+        preview_custom(options, inputs, inputs.source, rewrite)
         return
     if has_screen():
         try:

@@ -37,7 +37,7 @@ class RunSaves:
     def newest_state(self) -> Path | None:
         """The state on the disk that training could go back to: the last one of this run, or that from which it was resumed."""
         resumed = self._run.inputs.resumed
-        return self.checkpointer.newest_state() or (resumed.folder if resumed is not None and resumed.old is None else None)
+        return self.checkpointer.newest_state() or (resumed.folder if resumed is not None and resumed.accelerate is None else None)
 
     def _kinds(self) -> SaveKinds:
         run, saving = self._run, self._run.options.saving

@@ -8,7 +8,6 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from library.errors import UserError
 from library.model.files.pickles import InertUnpickler
@@ -18,8 +17,8 @@ _WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # today's, an
 
 
 @dataclass(frozen=True)
-class OldState:
-    """Files that are there, and the updates done as far as they tell; `told` says where that figure is from."""
+class AccelerateState:
+    """Files that are there, and the updates done as far as they tell; `step_source` says where that figure is from."""
 
     folder: Path
     weights: tuple[Path, ...]
@@ -28,15 +27,15 @@ class OldState:
     scaler: Path | None
     processes: int
     step: int | None
-    told: str
+    step_source: str
 
 
-def is_old(folder: Path) -> bool:
+def is_accelerate_state(folder: Path) -> bool:
     """Whether accelerate's `save_state` wrote the folder."""
     return (folder / _OPTIMIZER).is_file() or bool(_weights(folder))
 
 
-def read_old(folder: Path) -> OldState:
+def read_accelerate_state(folder: Path) -> AccelerateState:
     """What the folder holds; raises UserError where there are no weights in it."""
     weights = _weights(folder)
     if not weights:
@@ -44,23 +43,24 @@ def read_old(folder: Path) -> OldState:
     processes = max(1, len(list(folder.glob("random_states_*.pkl"))))
     counted = _schedule_count(folder / _SCHEDULE)
     position = _position(folder / _POSITION)
-    step, told = None, f"neither {_SCHEDULE} nor {_POSITION} tells how many updates were done, so they count from 1; --initial_step says it"
+    step = None
+    source = f"neither {_SCHEDULE} nor {_POSITION} tells how many updates were done, so they count from 1; --initial_step says it"
     if counted is not None:
         # accelerate moves the schedule once for each process. The count of train_state.json starts anew with each resumption.
-        step, told = counted // processes, f"{counted // processes} updates are done, as {_SCHEDULE} tells"
+        step, source = counted // processes, f"{counted // processes} updates are done, as {_SCHEDULE} tells"
         if position is not None and position not in (step, step + 1):
-            told += f" ({_POSITION} says {position}; --initial_step {position} would go on from there)"
+            source += f" ({_POSITION} says {position}; --initial_step {position} would go on from there)"
     elif position is not None:
-        step, told = position, f"{position} updates are done, as {_POSITION} tells"
+        step, source = position, f"{position} updates are done, as {_POSITION} tells"
     present = {name: folder / name if (folder / name).is_file() else None for name in (_OPTIMIZER, _SCHEDULE, _SCALER)}
-    return OldState(folder, weights, present[_OPTIMIZER], present[_SCHEDULE], present[_SCALER], processes, step, told)
+    return AccelerateState(folder, weights, present[_OPTIMIZER], present[_SCHEDULE], present[_SCALER], processes, step, source)
 
 
-def old_lines(old: OldState) -> Sequence[str]:
+def accelerate_lines(accelerate: AccelerateState) -> Sequence[str]:
     """What the user has to know of going on from such a state."""
-    missing = [name for name, path in ((_OPTIMIZER, old.optimizer), (_SCHEDULE, old.schedule)) if path is None]
+    missing = [name for name, path in ((_OPTIMIZER, accelerate.optimizer), (_SCHEDULE, accelerate.schedule)) if path is None]
     return (
-        f"a state as accelerate writes it (sd-scripts): {old.told}",
+        f"a state as accelerate writes it (sd-scripts): {accelerate.step_source}",
         "it does not hold the place inside the epoch nor the order of images: the epoch under way starts again "
         "(--skip_until_initial_step leaves out as many batches as were done of it), and draws are this suite's own",
         *(f"{name} is not in it: that part starts anew" for name in missing),
@@ -69,11 +69,11 @@ def old_lines(old: OldState) -> Sequence[str]:
 
 def _weights(folder: Path) -> tuple[Path, ...]:
     for stem, ending in _WEIGHTS:
-        found: list[Path] = []
-        while (path := folder / f"{stem}{'' if not found else f'_{len(found)}'}{ending}").is_file():
-            found.append(path)
-        if found:
-            return tuple(found)
+        files: list[Path] = []
+        while (path := folder / f"{stem}{'' if not files else f'_{len(files)}'}{ending}").is_file():
+            files.append(path)
+        if files:
+            return tuple(files)
     return ()
 
 
@@ -82,10 +82,10 @@ def _schedule_count(path: Path) -> int | None:
     try:
         with zipfile.ZipFile(path) as archive:
             member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            found: Any = InertUnpickler(io.BytesIO(archive.read(member))).load()
+            content: object = InertUnpickler(io.BytesIO(archive.read(member))).load()
     except Exception:  # a file that is missing, older than zip archives, or broken: the torch part says so, if it matters
         return None
-    count = found.get("last_epoch") if isinstance(found, dict) else None
+    count = content.get("last_epoch") if isinstance(content, dict) else None
     return count if type(count) is int and count > 0 else None
 
 

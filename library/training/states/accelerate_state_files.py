@@ -14,7 +14,7 @@ from library.console import log
 from library.errors import UserError, first_line
 from library.method import Method
 from library.model.files.weights_file import open_weights
-from library.training.states.accelerate_state import OldState
+from library.training.states.accelerate_state import AccelerateState
 from library.training.states.snapshot import held_tensors
 
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
@@ -25,16 +25,19 @@ _BLOCK_ORDER = ("attn1", "ff", "attn2", "norm1", "norm2", "norm3")  # in which s
 # What tells one optimizer from another; the rest of a group are switches of torch's own that come and go with its versions.
 _KINDS = frozenset("betas eps weight_decay momentum nesterov amsgrad d d_coef k relative_step scale_parameter rho alpha lambd".split())
 
-_FOUND = frozenset("lr initial_lr d0 d_max d_numerator".split())
+_RATES = frozenset("lr initial_lr d0 d_max d_numerator".split())
 
 
-def load_old_weights(old: OldState, method: Method) -> None:
+def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None:
     """Put the state's weights into the method's modules. Raises UserError where they do not fit."""
     modules = method.modules()
     for place, module in enumerate(modules):
-        if place >= len(old.weights):
-            raise UserError(f"--resume {old.folder}: holds {len(old.weights)} models, this run trains {len(modules)}; train the same parts")
-        file = open_weights(old.weights[place], "--resume")
+        if place >= len(accelerate.weights):
+            raise UserError(
+                f"--resume {accelerate.folder}: holds {len(accelerate.weights)} models, this run trains {len(modules)}; "
+                "train the same parts"
+            )
+        file = open_weights(accelerate.weights[place], "--resume")
         names = {_WRAPPERS.sub("", name): name for name in file.infos}
         own = held_tensors(module)
         fitting = {name: _source(name, tensor, names, file.infos) for name, tensor in own.items()}
@@ -42,26 +45,28 @@ def load_old_weights(old: OldState, method: Method) -> None:
         missing = sorted(fitting.keys() - sources.keys())
         if missing:
             raise UserError(
-                f"--resume {old.folder}: {old.weights[place].name} has other weights than this run trains: {len(missing)} are missing or "
-                f"of another shape, such as {missing[0]}; use the state's script, model and network options"
+                f"--resume {accelerate.folder}: {accelerate.weights[place].name} has other weights than this run trains: "
+                f"{len(missing)} are missing or of another shape, such as {missing[0]}; use the state's script, model and network options"
             )
-        found = dict(file.read(sources.values()))
+        tensors = dict(file.read(sources.values()))
         with torch.no_grad():
             for name, tensor in own.items():
-                value = found[sources[name]]
+                value = tensors[sources[name]]
                 tensor.copy_(value if value.shape == tensor.shape else _rows(value, tensor))
 
 
-def load_old_training(old: OldState, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any, new_rates: bool) -> None:
+def load_accelerate_training(
+    accelerate: AccelerateState, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any, new_rates: bool
+) -> None:
     """Restore what the state's files tell of optimizer, schedule and scaler; what cannot be used starts anew, which is told."""
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
-    saved = _read(old, old.optimizer)
+    saved = _read(accelerate, accelerate.optimizer)
     if saved is not None:
-        _load_optimizer(old, saved, method, optimizer)
-    saved = _read(old, old.schedule)
+        _load_optimizer(accelerate, saved, method, optimizer)
+    saved = _read(accelerate, accelerate.schedule)
     if saved is not None:
-        _load_schedule(saved, schedule, optimizer, old, rates if new_rates else None)
-    saved = _read(old, old.scaler) if scaler is not None else None
+        _load_schedule(saved, schedule, optimizer, accelerate, rates if new_rates else None)
+    saved = _read(accelerate, accelerate.scaler) if scaler is not None else None
     if saved:
         scaler.load_state_dict(saved)
 
@@ -81,7 +86,7 @@ def _rows(value: Tensor, like: Tensor) -> Tensor:
     return value[-like.shape[1] :].reshape(like.shape)
 
 
-def _read(old: OldState, path: Any) -> Any:
+def _read(accelerate: AccelerateState, path: Any) -> Any:
     """The file's content, read without running code from it; None, and told, where that cannot be."""
     if path is None:
         return None
@@ -89,21 +94,21 @@ def _read(old: OldState, path: Any) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # pickle, zip and torch each have their own
         reason = first_line(fault)
-        log.warning(f"--resume {old.folder}: {path.name} cannot be read ({reason}); that part starts anew")
+        log.warning(f"--resume {accelerate.folder}: {path.name} cannot be read ({reason}); that part starts anew")
         return None
 
 
-def _load_optimizer(old: OldState, saved: Mapping[str, Any], method: Method, optimizer: Any) -> None:
+def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], method: Method, optimizer: Any) -> None:
     theirs, ours = saved["param_groups"], optimizer.param_groups
     lacking = (_KINDS & theirs[0].keys()) ^ (_KINDS & ours[0].keys())
     if lacking:
         raise UserError(
-            f"--resume {old.folder}: optimizer.bin is of another optimizer than {type(optimizer).__name__} (they differ in "
+            f"--resume {accelerate.folder}: optimizer.bin is of another optimizer than {type(optimizer).__name__} (they differ in "
             f"{', '.join(sorted(lacking))}); use the state's --optimizer_type"
         )
     order = _matching_order([parameter for group in ours for parameter in group["params"]], method, saved)
     if order is None:
-        log.warning(f"--resume {old.folder}: optimizer.bin cannot be told apart by parameter; the optimizer starts anew")
+        log.warning(f"--resume {accelerate.folder}: optimizer.bin cannot be told apart by parameter; the optimizer starts anew")
         return
     numbers = {number: group for group in theirs for number in group["params"]}
     state = optimizer.state_dict()
@@ -112,7 +117,7 @@ def _load_optimizer(old: OldState, saved: Mapping[str, Any], method: Method, opt
     for group, mine in zip(state["param_groups"], ours, strict=True):
         pairs = [(number, next(flat)) for number in group["params"]]
         source = numbers[pairs[0][1]]
-        group.update({key: source[key] for key in source.keys() & group.keys() & (_KINDS | _FOUND)})
+        group.update({key: source[key] for key in source.keys() & group.keys() & (_KINDS | _RATES)})
         for (number, their_number), parameter in zip(pairs, mine["params"], strict=True):
             if their_number in saved["state"]:
                 memory[number] = {key: _fitted(value, parameter) for key, value in saved["state"][their_number].items()}
@@ -139,11 +144,11 @@ def _as_sd_scripts(names: Sequence[str]) -> list[int]:
     firsts: dict[str, int] = {}
     keys = []
     for place, name in enumerate(names):
-        found = _IN_BLOCK.match(name)
-        if found is None:
+        match = _IN_BLOCK.match(name)
+        if match is None:
             keys.append((place, 0, place))
         else:
-            keys.append((firsts.setdefault(found[1], place), 1 + _BLOCK_ORDER.index(found[2]), place))
+            keys.append((firsts.setdefault(match[1], place), 1 + _BLOCK_ORDER.index(match[2]), place))
     return sorted(range(len(names)), key=lambda place: keys[place])
 
 
@@ -162,12 +167,14 @@ def _fitted(value: Any, parameter: Tensor) -> Any:
     return _rows(value, parameter) if isinstance(value, Tensor) and value.dim() == 2 and _is_table(value.shape, parameter) else value
 
 
-def _load_schedule(saved: Mapping[str, Any], schedule: LRScheduler, optimizer: Any, old: OldState, rates: list[Any] | None) -> None:
+def _load_schedule(
+    saved: Mapping[str, Any], schedule: LRScheduler, optimizer: Any, accelerate: AccelerateState, rates: list[Any] | None
+) -> None:
     count = saved.get("last_epoch")
     if not isinstance(count, int) or not isinstance(schedule, LambdaLR):
-        log.warning(f"--resume {old.folder}: its schedule cannot be used for {type(schedule).__name__}, which starts anew")
+        log.warning(f"--resume {accelerate.folder}: its schedule cannot be used for {type(schedule).__name__}, which starts anew")
         return
-    schedule.last_epoch = count // old.processes
+    schedule.last_epoch = count // accelerate.processes
     schedule._step_count = schedule.last_epoch + 1
     bases = rates or [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     schedule.base_lrs = list(bases)

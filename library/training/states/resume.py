@@ -16,7 +16,7 @@ from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.values import as_json
-from library.training.states.accelerate_state import OldState, old_lines
+from library.training.states.accelerate_state import AccelerateState, accelerate_lines
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
 
@@ -47,7 +47,7 @@ class Resumption:
     state: TrainState
     lines: tuple[str, ...]
     new_rates: bool
-    old: OldState | None = None  # of accelerate's: it has no seed, and counters as far as it tells
+    accelerate: AccelerateState | None = None  # of accelerate's: it has no seed, and counters as far as it tells
 
     def begun(self) -> Begun | None:
         """What the sampler has to know of the epoch under way."""
@@ -104,9 +104,11 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
     return Resumption(saved.folder, state, tuple(lines), new_rates)
 
 
-def old_resumption(old: OldState, options: SavingOptions) -> Resumption:
+def accelerate_resumption(accelerate: AccelerateState, options: SavingOptions) -> Resumption:
     """How a run goes on from a state of accelerate's; nothing is there to compare the command with."""
-    return Resumption(old.folder, TrainState(0, old.step or 0), tuple(old_lines(old)), options.resume_lr == "new", old)
+    return Resumption(
+        accelerate.folder, TrainState(0, accelerate.step or 0), tuple(accelerate_lines(accelerate)), options.resume_lr == "new", accelerate
+    )
 
 
 def end_lines(before: Mapping[str, Any], updates: int) -> Iterator[str]:
@@ -138,24 +140,24 @@ def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: 
         old = before.get(name)
         if old == new or name not in before:  # an option that is younger than the state
             continue
-        told = f"--{name} was {_shown(old)}, is {_shown(new)} now: "
+        change = f"--{name} was {_shown(old)}, is {_shown(new)} now: "
         if name in _RATES and not new_rates:
-            yield told + "the state's rate is kept; add --resume_lr new to train at the new one"
+            yield change + "the state's rate is kept; add --resume_lr new to train at the new one"
         elif name in _RATES:
-            yield told + f"the new rate is trained at from update {step + 1} on (--resume_lr new)"
+            yield change + f"the new rate is trained at from update {step + 1} on (--resume_lr new)"
         elif name in _CURVE:
-            yield told + f"the new curve is followed from update {step + 1} on, at the place where it would be by then"
+            yield change + f"the new curve is followed from update {step + 1} on, at the place where it would be by then"
         elif name == "optimizer_args":
-            yield told + "the optimizer goes on with the values of the state"
+            yield change + "the optimizer goes on with the values of the state"
         else:
-            yield told + "the new value is used from here on"
+            yield change + "the new value is used from here on"
 
 
 def _other_images(state: TrainState) -> str:
-    told = "images, repeats or buckets are no longer what they were: "
+    change = "images, repeats or buckets are no longer what they were: "
     if state.position or state.cuts:
-        return told + f"epoch {state.epoch + 1}, which was under way, starts again with the new ones"
-    return told + "the new ones are trained from here on"
+        return change + f"epoch {state.epoch + 1}, which was under way, starts again with the new ones"
+    return change + "the new ones are trained from here on"
 
 
 def _size_lines(before: Mapping[str, Any], now: Mapping[str, Any], state: TrainState) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from library.data.batching.sampler import Cut
 from library.errors import UserError
 from library.files import check_whole
-from library.training.states.accelerate_state import OldState, is_old, read_old
+from library.training.states.accelerate_state import AccelerateState, is_accelerate_state, read_accelerate_state
 from library.training.states.state import RunningMean, Standing, TrainState
 
 FORMAT = 1
@@ -35,21 +35,21 @@ def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, in
     return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
-def read_state(folder: Path) -> SavedState | OldState:
+def read_state(folder: Path) -> SavedState | AccelerateState:
     """Read the state in `folder`, also one of accelerate's; raises UserError for one that is broken, incomplete or no state."""
-    if not (folder / FACTS_FILE).is_file() and is_old(folder):
-        return read_old(folder)
+    if not (folder / FACTS_FILE).is_file() and is_accelerate_state(folder):
+        return read_accelerate_state(folder)
     return read_own(folder)
 
 
 def read_own(folder: Path) -> SavedState:
     """Read a state of this suite."""
-    found = _read_facts(folder)
+    facts = _read_facts(folder)
     try:
-        if found["format"] != FORMAT:
-            raise UserError(f"--resume {folder}: was written by another version of this suite (format {found['format']}); use that one")
-        state = _state(found["state"])
-        run, files = dict(found["run"]), dict(found["files"])
+        if facts["format"] != FORMAT:
+            raise UserError(f"--resume {folder}: was written by another version of this suite (format {facts['format']}); use that one")
+        state = _state(facts["state"])
+        run, files = dict(facts["run"]), dict(facts["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
         raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); give an older state") from fault
     for name, size in files.items():
@@ -86,12 +86,12 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"--resume {folder}: {_what_it_is(folder)}")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as fault:
         raise UserError(f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state") from fault
-    if not isinstance(found, dict):
+    if not isinstance(facts, dict):
         raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged (it holds no table); give an older state")
-    return found
+    return facts
 
 
 def _what_it_is(folder: Path) -> str:
@@ -101,25 +101,25 @@ def _what_it_is(folder: Path) -> str:
     return f"is not a saved state (there is no {FACTS_FILE} in it); states are the folders <name>-…-state that --save_state writes"
 
 
-def _state(found: Mapping[str, Any]) -> TrainState:
-    cuts = tuple(Cut(tuple(int(size) for size in cut["sizes"]), int(cut["batches"])) for cut in found["cuts"])
-    mean = None if found["mean"] is None else RunningMean(**found["mean"])
+def _state(saved: Mapping[str, Any]) -> TrainState:
+    cuts = tuple(Cut(tuple(int(size) for size in cut["sizes"]), int(cut["batches"])) for cut in saved["cuts"])
+    mean = None if saved["mean"] is None else RunningMean(**saved["mean"])
     state = TrainState(
-        seed=_count(found, "seed"),
-        step=_count(found, "step"),
-        epoch=_count(found, "epoch"),
-        position=_count(found, "position"),
+        seed=_count(saved, "seed"),
+        step=_count(saved, "step"),
+        epoch=_count(saved, "epoch"),
+        position=_count(saved, "position"),
         cuts=cuts,
         mean=mean,
-        epoch_losses=[float(loss) for loss in found["epoch_losses"]],
-        validated=Standing(**found.get("validated", {})),
-        left_out=tuple(str(key) for key in found.get("left_out", ())),
+        epoch_losses=[float(loss) for loss in saved["epoch_losses"]],
+        validated=Standing(**saved.get("validated", {})),
+        left_out=tuple(str(key) for key in saved.get("left_out", ())),
     )
-    return replace(state, session=str(found["session"])) if "session" in found else state  # states of before had none
+    return replace(state, session=str(saved["session"])) if "session" in saved else state  # states of before had none
 
 
-def _count(found: Mapping[str, Any], name: str) -> int:
-    value = found[name]
+def _count(saved: Mapping[str, Any], name: str) -> int:
+    value = saved[name]
     if type(value) is not int or value < 0:
         raise ValueError(f"{name} is {value!r}")
     return value

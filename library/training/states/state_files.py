@@ -74,10 +74,10 @@ def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: A
     except Exception as fault:  # pickle, zip and torch each have their own
         reason = first_line(fault)
         raise UserError(f"--resume {folder}: {TRAINING_FILE} cannot be read ({reason}); give an older state") from fault
-    for what, option, made in (("optimizer", "--optimizer_type", optimizer), ("schedule", "--lr_scheduler", schedule)):
-        if saved[f"{what}_class"] != type(made).__name__:
+    for what, option, built in (("optimizer", "--optimizer_type", optimizer), ("schedule", "--lr_scheduler", schedule)):
+        if saved[f"{what}_class"] != type(built).__name__:
             raise UserError(
-                f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {type(made).__name__}; "
+                f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {type(built).__name__}; "
                 f"use the state's {option}"
             )
     ratios = [group.get(RATIO) for group in optimizer.param_groups]

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from library.data.batching.sampler import SampleRequest
-from library.data.loading.custom_batches import OwnDataset, OwnSource, seeded
-from library.data.loading.custom_check import BEGIN, END, OwnItem, checked
+from library.data.loading.custom_batches import CustomBatchDataset, CustomSource, seeded
+from library.data.loading.custom_check import BEGIN, END, CustomItem, checked
 from library.errors import UserError
 
 PLACE = "--dataset_class mine.Batches[3]"
@@ -22,7 +22,7 @@ IDS[:, 0] = BEGIN
 GOOD: dict[str, Any] = {"images": torch.linspace(-1, 1, 2 * 3 * 16 * 24).reshape(2, 3, 16, 24), "captions": ["a cat", "a dog"]}
 
 
-def look(changes: Mapping[str, Any], windows: int = 1, needs_text: bool = True) -> OwnItem:
+def look(changes: Mapping[str, Any], windows: int = 1, needs_text: bool = True) -> CustomItem:
     return checked(GOOD | dict(changes), PLACE, windows, needs_text)
 
 
@@ -160,8 +160,8 @@ def tokenize(caption: str) -> tuple[torch.Tensor, None]:
     return ids, None
 
 
-def dataset(made: Any, **more: Any) -> OwnDataset:
-    return OwnDataset(OwnSource("mine.Batches", made), 7, tokenize, 1, more.pop("are_latents", False), 0.18215, **more)
+def dataset(made: Any, **more: Any) -> CustomBatchDataset:
+    return CustomBatchDataset(CustomSource("mine.Batches", made), 7, tokenize, 1, more.pop("are_latents", False), 0.18215, **more)
 
 
 def test_what_the_class_draws_is_a_function_of_the_place_and_leaves_the_streams_alone() -> None:
@@ -180,7 +180,7 @@ def test_the_epoch_is_told_once_and_counted_from_one_also_in_a_copy() -> None:
     data[request(0)], data[request(1)], data[request(1, epoch=1)]
     assert made.epochs == [1, 2]
     copy = pickle.loads(pickle.dumps(dataset(Drawing())))
-    assert torch.equal(copy[request(0)].images, dataset(Drawing())[request(0)].images) and copy.source.made.epochs == [1]
+    assert torch.equal(copy[request(0)].images, dataset(Drawing())[request(0)].images) and copy.source.dataset.epochs == [1]
 
 
 def test_a_batch_carries_weights_names_seeds_and_ids_for_each_image() -> None:
@@ -225,7 +225,7 @@ def test_an_exception_of_the_class_is_one_line_that_says_where_it_was_raised() -
         def __getitem__(self, index: int) -> dict[str, Any]:
             return {"images": [][index]}
 
-    source = OwnSource("mine.Broken", Broken(), __file__)
+    source = CustomSource("mine.Broken", Broken(), __file__)
     with pytest.raises(UserError) as fault:
         source.item(4, 0, 1, 2)
     line = Broken.__getitem__.__code__.co_firstlineno + 1

@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import train_network
 from library.errors import UserError
-from library.training.states.accelerate_state import is_old, old_lines, read_old
-from library.training.states.accelerate_state_files import load_old_training, load_old_weights
+from library.training.states.accelerate_state import accelerate_lines, is_accelerate_state, read_accelerate_state
+from library.training.states.accelerate_state_files import load_accelerate_training, load_accelerate_weights
 from tests.scripts.starting import dataset, start
 
 
@@ -105,9 +105,9 @@ def method(*modules: nn.Module) -> SimpleNamespace:
 def resumed(folder: Path, *modules: nn.Module, rate: float = 0.5, new_rates: bool = False):
     optimizer = torch.optim.AdamW([{"params": list(module.parameters()), "lr": rate} for module in modules], fused=True)
     schedule = LambdaLR(optimizer, curve)
-    old = read_old(folder)
-    load_old_weights(old, method(*modules))
-    load_old_training(old, method(*modules), optimizer, schedule, None, new_rates)
+    old = read_accelerate_state(folder)
+    load_accelerate_weights(old, method(*modules))
+    load_accelerate_training(old, method(*modules), optimizer, schedule, None, new_rates)
     return optimizer, schedule
 
 
@@ -157,30 +157,30 @@ def test_how_far_a_state_knows_where_it_stood(tmp_path: Path, accelerator, posit
     saved(tmp_path / "old", accelerator, Unet(Theirs), position=position)
     if not schedule:
         (tmp_path / "old" / "scheduler.bin").unlink()
-    assert is_old(tmp_path / "old")
-    old = read_old(tmp_path / "old")
-    assert old.step == step and told in old_lines(old)[0]
-    assert any("scheduler.bin is not in it" in line for line in old_lines(old)) != schedule
+    assert is_accelerate_state(tmp_path / "old")
+    old = read_accelerate_state(tmp_path / "old")
+    assert old.step == step and told in accelerate_lines(old)[0]
+    assert any("scheduler.bin is not in it" in line for line in accelerate_lines(old)) != schedule
 
 
 def test_two_processes_move_the_schedule_twice_an_update(tmp_path: Path, accelerator) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs), position=None, steps=6)
     (tmp_path / "old" / "random_states_1.pkl").touch()
-    assert read_old(tmp_path / "old").step == 3
+    assert read_accelerate_state(tmp_path / "old").step == 3
     _, schedule = resumed(tmp_path / "old", Unet(Ours))
     assert schedule.last_epoch == 3
 
 
 def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, heard) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs))
-    old = read_old(tmp_path / "old")
+    old = read_accelerate_state(tmp_path / "old")
     with pytest.raises(UserError, match=r"has other weights than this run trains: 1 are missing or of another shape, such as vectors"):
-        load_old_weights(old, method(Vectors()))
+        load_accelerate_weights(old, method(Vectors()))
     with pytest.raises(UserError, match="holds 1 models, this run trains 2"):
-        load_old_weights(old, method(Unet(Ours), nn.Linear(5, 2)))
+        load_accelerate_weights(old, method(Unet(Ours), nn.Linear(5, 2)))
     sgd = torch.optim.SGD(Unet(Ours).parameters(), lr=0.1)
     with pytest.raises(UserError, match=r"optimizer.bin is of another optimizer than SGD .*amsgrad, betas"):
-        load_old_training(old, method(Unet(Ours)), sgd, LambdaLR(sgd, curve), None, False)
+        load_accelerate_training(old, method(Unet(Ours)), sgd, LambdaLR(sgd, curve), None, False)
     (tmp_path / "old" / "optimizer.bin").write_bytes(b"not a pickle")
     resumed(tmp_path / "old", Unet(Ours))
     assert "optimizer.bin cannot be read" in heard.text and "that part starts anew" in heard.text
