@@ -67,6 +67,7 @@ class FullModelMethod:
         """Freeze the VAE and whatever is not trained."""
         assert model.source is not None, "a model that is trained whole comes from a file or a folder"
         self._model = model
+        assert model.source is not None, "a model that is saved whole was loaded from somewhere"
         self._form = product_form(self.settings.save_model_as, self.settings.use_safetensors, model.source.layout)
         model.vae.requires_grad_(False)
         model.unet.requires_grad_(self._trains_unet)
