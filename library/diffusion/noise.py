@@ -28,8 +28,8 @@ class NoiseSettings:
     def __post_init__(self) -> None:
         if min(self.offset, self.multires_iterations, self.perturbation) < 0:
             raise ValueError(f"strengths and iterations of noise cannot be negative: {self}")
-        if self.multires_iterations and not 0 < self.multires_discount <= 1:
-            raise ValueError(f"the discount of multi-resolution noise is over 0 and at most 1, not {self.multires_discount:g}")
+        if self.multires_iterations and not 0 <= self.multires_discount <= 1:
+            raise ValueError(f"the discount of multi-resolution noise is from 0 to 1, not {self.multires_discount:g}")
 
 
 def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: NoiseSettings) -> Tensor:
@@ -43,9 +43,13 @@ def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: Noise
         row.normal_(generator=_generator(seed, "noise"))
         if settings.multires_iterations:
             _add_pyramid(row, seed, settings.multires_iterations, settings.multires_discount)
+            if not settings.offset:
+                row.div_(row.std())
     noise = noise.to(latents.device, non_blocking=True)
     if settings.offset:
         noise += _offsets(latents, seeds, settings)
+        if settings.multires_iterations:  # the pyramid is built on noise that has its offset, as sd-scripts does it
+            noise /= torch.stack([row.std() for row in noise]).view(-1, 1, 1, 1)
     return noise.to(latents.dtype)
 
 
@@ -103,7 +107,7 @@ def _strengths(most: float, random: bool, seeds: list[int], purpose: str, device
 
 
 def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> None:
-    """Add coarser and coarser noise to `noise` [C,h,w] in place and bring it to unit deviation (Whitaker 2023, "Multi-resolution noise").
+    """Add coarser and coarser noise to `noise` [C,h,w] in place (Whitaker 2023, "Multi-resolution noise"); its deviation grows over 1.
 
     Level i is drawn at 1/rⁱ of the full size, r uniform in 2 … 4 and drawn anew, enlarged bilinearly and weighted with discountⁱ.
     (So users of sd-scripts know it; the article's own lines take the size of the level before, of which few levels are left.)
@@ -119,7 +123,6 @@ def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> 
         noise.add_(functional.interpolate(coarse, size=full, mode="bilinear")[0], alpha=discount**level)
         if 1 in (height, width):
             break
-    noise.div_(noise.std())
 
 
 def _generator(seed: int, purpose: str) -> Generator:

@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Leniency:
+    """What sd-scripts and its front-ends write instead of a value, beside what all options take (see `reading/values.py`)."""
+
+    zero_is_off: bool = False  # 0 means the default, with which nothing happens
+    negative_is_off: bool = False  # so does every number below 0
+    next_choice: bool = False  # a number that is no choice means the next larger one, or the largest
+    raised_to_least: bool = False  # a number over 0 that is too small means the smallest that is taken
+    first_of_several: bool = False  # where several values come, the first is meant
+    empty_is_value: bool = False  # an empty text is a value and not the same as none
+
+
+@dataclass(frozen=True)
 class Option:
     """What the rest of the package knows about one option; `field` is its name in Python and in a TOML file."""
 
@@ -34,6 +46,7 @@ class Option:
     also_numbers: bool = False  # a text whose TOML form may be a number or a list of numbers (resolution, face_crop_aug_range)
     positional: bool = False  # a tool's word without a flag; in the order of declaration, always needed
     also_fraction: bool = False  # a whole number, or a share of the run between 0 and 1
+    leniency: Leniency = Leniency()
 
     @property
     def flag(self) -> str:
@@ -86,6 +99,7 @@ def opt(
     secret: bool = False,
     also_numbers: bool = False,
     also_fraction: bool = False,
+    leniency: Leniency = Leniency(),
 ) -> Any:
     """Declare an option as the default of a dataclass field; its type is the field's annotation, whose Literal also names the choices.
 
@@ -93,7 +107,7 @@ def opt(
     """
     facts = dict(
         help=help, choices=choices, aliases=aliases, at_least=at_least, at_most=at_most, secret=secret, also_numbers=also_numbers,
-        also_fraction=also_fraction,
+        also_fraction=also_fraction, leniency=leniency,
     )  # fmt: skip
     return dataclasses.field(default=default, repr=not secret, metadata=facts)
 

@@ -28,6 +28,51 @@ def closest(name: str, known: Iterable[str], likeness: float = 0.7) -> str | Non
     return plain[near[0]] if near else None
 
 
+def plain_name(name: str) -> str:
+    """The name in small letters and with underscores, as options are written."""
+    return name.strip().lower().replace("-", "_")
+
+
+def mistyped(name: str, known: Iterable[str]) -> str | None:
+    """The known name of which `name` is a slip of the fingers: the one that is the fewest letters away, at most two, or one of short names.
+
+    A number after a whole name (`unet_lr2`) is no slip but another name; so is another letter in a name of two or three.
+
+    >>> mistyped("netwrok_dim", ["network_dim", "network_alpha"]), mistyped("unet_lr2", ["unet_lr"])
+    ('network_dim', None)
+    """
+    plain = plain_name(name)
+    best: tuple[int, str] | None = None
+    for entry in known:
+        at_most = 2 if min(len(plain), len(entry)) >= 6 else 1
+        if abs(len(plain) - len(entry)) > at_most or (best is not None and best[0] == 1):
+            continue
+        steps = edits(plain, entry)
+        if 0 < steps <= at_most and (best is None or steps < best[0]) and not _another_name(plain, entry):
+            best = steps, entry
+    return best[1] if best else None
+
+
+def _another_name(name: str, known: str) -> bool:
+    if len(known) <= 3 and len(name) == len(known) and sorted(name) != sorted(known):
+        return True
+    rest = name.removeprefix(known).lstrip("_")
+    return name.startswith(known) and rest.isdigit() and not known[-1].isdigit()
+
+
+def edits(one: str, other: str) -> int:
+    """Letters to leave out, add, change, or exchange with their neighbour to make one text of the other (Damerau 1964)."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, letter in enumerate(one, 1):
+        earlier, before, row = before, row, [i]
+        for j, wanted in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != wanted)))
+            if i > 1 and j > 1 and letter == other[j - 2] and one[i - 2] == wanted:
+                row[j] = min(row[j], earlier[j - 2] + 1)
+    return row[-1]
+
+
 def missing_path(path: Path, folder: bool = False) -> str:
     """Words for a path that does not exist: where it stops existing, and what stands there instead.
 

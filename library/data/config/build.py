@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
@@ -22,16 +23,17 @@ def read_config(path: Path | str, defaults: Mapping[str, object], forms: frozens
     `forms` are the kinds of dataset that the script takes (DREAMBOOTH, METADATA). Paths are relative to the working folder.
     Raises UserError with every fault found: syntax alone, or all of keys, types, values, contradictions and missing folders.
     """
-    from library.data.config.check import check_tree
+    from library.data.config.check import check_tree, take_out_foreign_keys
 
     path = Path(path)
     tree = read_tree(path, "--dataset_config")
+    remarks = take_out_foreign_keys(tree, path.name)
     faults = check_tree(tree, path.name)  # faulty values are taken out of the tree, so that the rest can be judged too
     blueprint, more = build(tree, path.name, defaults, forms)
     if faults or more:
         raise UserError(*faults, *more)
     assert blueprint is not None
-    return blueprint
+    return replace(blueprint, findings=(*remarks, *blueprint.findings))
 
 
 Values = dict[str, object]  # key -> converted value, or FAULTY
@@ -46,9 +48,14 @@ def build(
     base |= {name: FAULTY for name in tree if name in KEYS} | (_converted(general) if isinstance(general, dict) else {})
     findings: list[str] = []
     specs: list[DatasetSpec] = []
+    empty: list[str] = []  # a line for each subset without images
     for number, table in enumerate(tables_in(tree, "datasets")):
-        spec = _dataset(table, base, f"{file}: datasets[{number}]", forms, faults, findings)
+        spec = _dataset(table, base, f"{file}: datasets[{number}]", forms, faults, findings, empty)
         specs += [spec] if spec else []
+    if specs:
+        findings += [f"{line}; it is left out" for line in empty]
+    else:
+        faults += empty
     if tree["datasets"] == []:
         faults.append(f"{file}: datasets is empty; add [[datasets]] and below it [[datasets.subsets]] with image_dir = '…'")
     return (None if faults else DatasetBlueprint(tuple(specs), tuple(findings))), faults
@@ -144,7 +151,13 @@ def _converted(table: Mapping[str, object]) -> Values:
 
 
 def _dataset(
-    table: Mapping[str, object], base: Values, place: str, forms: frozenset[str], faults: list[str], findings: list[str]
+    table: Mapping[str, object],
+    base: Values,
+    place: str,
+    forms: frozenset[str],
+    faults: list[str],
+    findings: list[str],
+    empty: list[str],
 ) -> DatasetSpec | None:
     values = base | _converted(table)
     options, more = dataset_options(values, place)
@@ -167,6 +180,10 @@ def _dataset(
     for number, own in enumerate(named_here):
         name = f"{place}.subsets[{number}]"
         faults += subset_faults(own, values, name, forms)
+        if (lacks := _without_images(own)) is not None:
+            empty.append(f"{name}.image_dir: {lacks}")
+            seen[name] = number
+            continue
         subset = _subset(values | own, name)
         if subset is None:
             continue
@@ -212,7 +229,7 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
         )
     if form == METADATA:
         for key in ("is_reg", "class_tokens", "caption_extension"):
-            if own.get(key) not in (None, False, FAULTY):
+            if own.get(key) not in (None, "", False, FAULTY):
                 reason = "regularization images are of the DreamBooth form" if key == "is_reg" else "captions come from the metadata file"
                 faults.append(f"{place}.{key} contradicts metadata_file: {reason}; remove one of the two")
         if isinstance(own["metadata_file"], Path) and not own["metadata_file"].is_file():
@@ -226,20 +243,26 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
         faults.append(f"{place}.conditioning_data_dir: '{masks}' {wrong}")
     folder = own.get("image_dir")
     if isinstance(folder, Path):
-        faults += [f"{place}.image_dir: {line}" for line in _folder_faults(folder, form)]
+        faults += [f"{place}.image_dir: {line}" for line in _folder_faults(folder)]
     return faults
 
 
-def _folder_faults(folder: Path, form: str) -> list[str]:
+def _folder_faults(folder: Path) -> list[str]:
     if not folder.exists():
         relative = "" if folder.is_absolute() else f" (relative to {Path.cwd()})"
         return [f"'{folder}' does not exist{relative}{near_names(folder)}"]
     if not folder.is_dir():
         return [f"'{folder}' is a file; name the folder it lies in"]
-    if form == METADATA or has_images(folder):
-        return []
+    return []
+
+
+def _without_images(own: Values) -> str | None:
+    """What a subset's folder holds instead of images; None where it has some, cannot be read, or is that of a metadata file."""
+    folder = own.get("image_dir")
+    if not isinstance(folder, Path) or "metadata_file" in own or not folder.is_dir() or has_images(folder):
+        return None
     below = {name: count for name, count in folder_contents(folder)[1].items() if count}
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
-        return [f"'{folder}' holds no images itself, but its folders do: {listed}; give each as a subset of its own"]
-    return [f"'{folder}' holds no images (.png .jpg .jpeg .webp .bmp): {other_files(folder)}"]
+        return f"'{folder}' holds no images itself, but its folders do: {listed}; give each as a subset of its own"
+    return f"'{folder}' holds no images (.png .jpg .jpeg .webp .bmp): {other_files(folder)}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeGuard
 
 from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET, SUBSET_ONLY, NotAccepted, shown
+from library.options.reading.foreign_keys import FOREIGN_IN_DATASETS
+from library.options.suggest import plain_name
 
 Table = dict[str, object]  # of a config: key -> value, table or list of tables
 
@@ -38,6 +40,26 @@ def tables_in(holder: Mapping[str, object], section: str) -> list[Table]:
     """The tables of [[section]]; none where it is missing or has another form, which `check_tree` tells."""
     value = holder.get(section)
     return value if _are_tables(value) else []
+
+
+def take_out_foreign_keys(tree: dict[str, object], file: str) -> list[str]:
+    """Take keys out of all tables that sd-scripts has and that do nothing here; returns the one line about them, if there are any."""
+    taken: dict[str, list[str]] = {}
+    for table in _tables_of(tree):
+        for key in [key for key in table if plain_name(key) in FOREIGN_IN_DATASETS and key not in KEYS]:
+            taken.setdefault(FOREIGN_IN_DATASETS[plain_name(key)].reason, []).append(key)
+            del table[key]
+    sorts = "; ".join(f"{', '.join(dict.fromkeys(keys))} – of {reason}" for reason, keys in taken.items())
+    return [f"{file}: keys without effect: {sorts}; take them out"] if taken else []
+
+
+def _tables_of(tree: dict[str, object]) -> Iterator[dict[str, object]]:
+    """The file's own table and every section in it."""
+    yield tree
+    for value in tree.values():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, dict):
+                yield from _tables_of(part)
 
 
 def _table_faults(table: dict[str, object], place: str, level: str, file: str) -> list[str]:

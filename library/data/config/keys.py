@@ -90,11 +90,18 @@ def _path(example: str) -> tuple[Check, str]:
 
 
 def _extension(value: object) -> str:
-    if not isinstance(value, str) or not value:
+    if not isinstance(value, str):
         raise NotAccepted('a file ending in quotes, e.g. caption_extension = ".txt"')
     if value.isalnum():
         raise NotAccepted(f'a file ending with its dot: caption_extension = ".{value}"')
     return value
+
+
+def _bucket_steps(value: object) -> int:
+    """Steps below 8, which front-ends send for the finest there are, are 8: the VAE works on blocks of 8 × 8 pixels."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise NotAccepted("a whole number of at least 8, e.g. bucket_reso_steps = 64" + _unquote(value))
+    return max(8, value)
 
 
 def resolution(value: object) -> tuple[int, int]:
@@ -145,12 +152,12 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("enable_bucket", DATASET, *_truth("enable_bucket = true")),
             Key("min_bucket_reso", DATASET, *_whole(8, "min_bucket_reso = 256")),
             Key("max_bucket_reso", DATASET, *_whole(8, "max_bucket_reso = 1024")),
-            Key("bucket_reso_steps", DATASET, *_whole(8, "bucket_reso_steps = 64")),
+            Key("bucket_reso_steps", DATASET, _bucket_steps, "a whole number of at least 8, e.g. bucket_reso_steps = 64"),
             Key("bucket_no_upscale", DATASET, *_truth("bucket_no_upscale = true")),
             Key("num_repeats", SUBSET, *_whole(0, "num_repeats = 10")),
             Key("shuffle_caption", SUBSET, *_truth("shuffle_caption = true")),
             Key("keep_tokens", SUBSET, *_whole(0, "keep_tokens = 1")),
-            Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"'),
+            Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"; "" reads none'),
             Key("caption_dropout_rate", SUBSET, *_number(0, 1, "caption_dropout_rate = 0.1")),
             Key("caption_dropout_every_n_epochs", SUBSET, *_whole(0, "caption_dropout_every_n_epochs = 5")),
             Key("caption_tag_dropout_rate", SUBSET, *_number(0, 1, "caption_tag_dropout_rate = 0.1")),

@@ -78,7 +78,8 @@ def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
         what = f"{place}: files that are not read lie in '{folder}': {listed}"
         yield Finding(WARNING, what, "convert them to .png or .jpg if they are to be trained on, or take them away")
     used = set(captions.values())
-    spare = sorted(name for name in names if name.endswith(subset.caption_extension) and name[0] != "." and name not in used)
+    extension = subset.caption_extension
+    spare = sorted(name for name in names if extension and name.endswith(extension) and name[0] != "." and name not in used)
     if spare:
         files = tuple(str(folder / name) for name in spare)
         what = f"{place}: {counted(len(spare), 'caption file')} without an image: {named(spare)}"

@@ -157,7 +157,11 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
 
 def caption_files(images: Iterable[Path], extension: str, names: Collection[str]) -> Iterator[Path | None]:
     """For each image the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where the file system
-    takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do."""
+    takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do. None for an empty
+    extension, which says that there are no such files."""
+    if not extension:
+        yield from (None for _ in images)
+        return
     known = {compared(name): name for name in names} | {name: name for name in names}
     for image in images:
         stems = [image.stem]
@@ -177,13 +181,16 @@ def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path]
     use = f'set {key}"{others.most_common(1)[0][0]}"' if others else ""
     beside = f"{listed} {files} beside them: {use}" if others else ""
     if subset.class_tokens is None:
-        remedy = beside or f"write <image name>{subset.caption_extension} files, or set class_tokens = '…'"
+        remedy = beside or f"write <image name>{subset.caption_extension or '.txt'} files, or set class_tokens = '…'"
         verb = "has" if len(without) == 1 else "have"
-        report.faults.append(
-            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' {verb} neither a"
-            f" {subset.caption_extension} file nor class_tokens ({named([image.name for image in without])}); {remedy}"
+        wanted = (
+            f"a {subset.caption_extension} file" if subset.caption_extension else f"a caption (an empty {key.split()[0]} reads no files)"
         )
-    elif beside:
+        report.faults.append(
+            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' {verb} neither"
+            f" {wanted} nor class_tokens ({named([image.name for image in without])}); {remedy}"
+        )
+    elif beside and subset.caption_extension:
         line = (
             f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' will be trained with class_tokens"
             f" '{subset.class_tokens}', though {listed} {files} beside them"

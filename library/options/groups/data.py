@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 
 class _OfSomeScripts:
@@ -68,12 +68,18 @@ class DataOptions(_OfSomeScripts):
     )
     min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8)
     max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8)
-    bucket_reso_steps: int = opt(64, "Sides of buckets are multiples of this many pixels; itself a multiple of 8.", at_least=8)
+    bucket_reso_steps: int = opt(
+        64,
+        "Sides of buckets are multiples of this many pixels; itself a multiple of 8.",
+        at_least=8,
+        leniency=Leniency(raised_to_least=True),
+    )
     bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are trained in a bucket of their own size.")
     caption_extension: str = opt(
         ".caption",
-        "Ending of the caption files beside the images. Give .txt if yours end so.",
+        'Ending of the caption files beside the images. Give .txt if yours end so; "" reads none and trains the class words.',
         aliases=("caption_extention",),
+        leniency=Leniency(empty_is_value=True),
     )
     shuffle_caption: bool = opt(False, "Put the comma-separated parts of a caption in a new random order each time.")
     keep_tokens: int = opt(
@@ -120,7 +126,9 @@ class DataOptions(_OfSomeScripts):
         "or its mean alone, which takes half the space and is the same in every epoch.",
         choices=("distribution", "mean"),
     )
-    vae_batch_size: int = opt(1, "Images that are turned into latents at once while caching.", at_least=1)
+    vae_batch_size: int = opt(
+        1, "Images that are turned into latents at once while caching.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
     cache_text_encoder_outputs: str = opt(
         "auto",
         "Where the text encoder is not trained: encode each caption once and keep the result in memory. auto does so where captions stay "

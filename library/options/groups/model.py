@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,12 @@ class ModelOptions:
         "leave it out otherwise, and always for Stable Diffusion 2.x.",
         at_least=1,
         at_most=24,
+        leniency=Leniency(zero_is_off=True),
     )
     max_token_length: int | None = opt(
         None,
         "How many tokens (word pieces) of a caption are read: 75 when left out, 150 or 225 for long captions. "
         "Use 75 unless your captions really are longer.",
         choices=(75, 150, 225),
+        leniency=Leniency(zero_is_off=True, next_choice=True),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,12 @@ class NetworkOptions:
     network_train_unet_only: bool = opt(False, "Train the U-Net part only.")
     network_train_text_encoder_only: bool = opt(False, "Train the text encoder part only.")
     unet_lr: float | None = opt(None, "Learning rate of the U-Net part, when it should differ from --learning_rate.", at_least=0)
-    text_encoder_lr: float | None = opt(None, "Learning rate of the text encoder part; often half of the U-Net's.", at_least=0)
+    text_encoder_lr: float | None = opt(
+        None,
+        "Learning rate of the text encoder part; often half of the U-Net's. Of several (for models with more text encoders) the first.",
+        at_least=0,
+        leniency=Leniency(first_of_several=True),
+    )
     scale_weight_norms: float | None = opt(
         None,
         "Keep the weights of each module below this size, against overfitting; 1 is a good start.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 SAMPLERS = (
     "ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver", "dpmsolver++", "dpmsingle",
@@ -16,8 +16,10 @@ SAMPLERS = (
 class SamplingOptions:
     """Sample images during training"""
 
-    sample_every_n_steps: int | None = opt(None, "Make sample images every N steps.", at_least=1)
-    sample_every_n_epochs: int | None = opt(None, "Make sample images every N epochs. Wins over --sample_every_n_steps.", at_least=1)
+    sample_every_n_steps: int | None = opt(None, "Make sample images every N steps.", at_least=1, leniency=Leniency(zero_is_off=True))
+    sample_every_n_epochs: int | None = opt(
+        None, "Make sample images every N epochs. Wins over --sample_every_n_steps.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
     sample_at_first: bool = opt(False, "Also make sample images before the first step, to compare with.")
     sample_prompts: str | None = opt(
         None,

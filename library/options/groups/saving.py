@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,30 @@ class SavingOptions:
         "Number format of the saved file: float (32 bits), fp16 or bf16 (half the size). Left out = as trained.",
         choices=("float", "fp16", "bf16"),
     )
-    save_every_n_epochs: int | None = opt(None, "Also save every N epochs, as <name>-000002.", at_least=1)
-    save_every_n_steps: int | None = opt(None, "Also save every N steps, as <name>-step00000100.", at_least=1)
-    save_n_epoch_ratio: int | None = opt(None, "Also save so often that there are at least N saves over the run.", at_least=1)
-    save_last_n_epochs: int | None = opt(None, "Of the saves by epoch keep those of the last N epochs and delete older ones.", at_least=1)
-    save_last_n_epochs_state: int | None = opt(None, "The same for saved states, when it should differ.", at_least=1)
-    save_last_n_steps: int | None = opt(None, "Of the saves by step keep those of the last N steps and delete older ones.", at_least=1)
-    save_last_n_steps_state: int | None = opt(None, "The same for saved states, when it should differ.", at_least=1)
+    save_every_n_epochs: int | None = opt(
+        None, "Also save every N epochs, as <name>-000002.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
+    save_every_n_steps: int | None = opt(
+        None, "Also save every N steps, as <name>-step00000100.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
+    save_n_epoch_ratio: int | None = opt(
+        None, "Also save so often that there are at least N saves over the run.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
+    save_last_n_epochs: int | None = opt(
+        None,
+        "Of the saves by epoch keep those of the last N epochs and delete older ones.",
+        at_least=1,
+        leniency=Leniency(zero_is_off=True),
+    )
+    save_last_n_epochs_state: int | None = opt(
+        None, "The same for saved states, when it should differ.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
+    save_last_n_steps: int | None = opt(
+        None, "Of the saves by step keep those of the last N steps and delete older ones.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
+    save_last_n_steps_state: int | None = opt(
+        None, "The same for saved states, when it should differ.", at_least=1, leniency=Leniency(zero_is_off=True)
+    )
     save_state: bool = opt(False, "With each save also keep all that is needed to go on training exactly from there (a folder, large).")
     save_state_on_train_end: bool = opt(
         False, "Keep such a state where the training ends, or is stopped, and when a file `save` asks for it; also without --save_state."

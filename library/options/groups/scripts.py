@@ -16,7 +16,7 @@ from library.options.groups.optimizer import AveragingOptions, OptimizerOptions
 from library.options.groups.sampling import SamplingOptions
 from library.options.groups.saving import HubOptions, NetworkSavingOptions, SavingOptions
 from library.options.groups.textual_inversion import EmbeddingSavingOptions, WordOptions
-from library.options.groups.training import ConfigOptions, TrainingOptions
+from library.options.groups.training import ConfigOptions, IdleOptions, TrainingOptions
 from library.options.groups.validation import ValidationOptions
 
 
@@ -56,6 +56,7 @@ class TrainingScript(Script):
     logging: LoggingOptions
     hub: HubOptions
     config: ConfigOptions
+    idle: IdleOptions
 
     @classmethod
     def group_names(cls) -> tuple[str, ...]:
@@ -72,8 +73,8 @@ class TrainingScript(Script):
 
     @property
     def uses_xformers(self) -> bool:
-        """Whether attention is that of xformers."""
-        return self.training.xformers
+        """Whether attention is that of xformers; --mem_eff_attn goes before it."""
+        return self.training.xformers and not self.training.mem_eff_attn
 
     @property
     def pads_captions(self) -> bool:
@@ -143,8 +144,8 @@ class FineTune(FullModelScript):
 
     @property
     def uses_xformers(self) -> bool:
-        """With --xformers or --diffusers_xformers, which is the same here."""
-        return self.training.xformers or self.trained.diffusers_xformers
+        """With --diffusers_xformers too, which goes before the others."""
+        return self.trained.diffusers_xformers or super().uses_xformers
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 
 @dataclass(frozen=True)
@@ -12,12 +12,18 @@ class TrainingOptions:
     """Length, precision and memory"""
 
     max_train_steps: int = opt(1600, "How many steps to train.", at_least=1)
-    max_train_epochs: int | None = opt(None, "How many epochs (passes over all images) to train. Wins over --max_train_steps.", at_least=1)
+    max_train_epochs: int | None = opt(
+        None,
+        "How many epochs (passes over all images) to train. Wins over --max_train_steps.",
+        at_least=1,
+        leniency=Leniency(zero_is_off=True),
+    )
     seed: int | None = opt(
         None,
         "A whole number from which all chance is drawn: the same command with the same seed gives the same result.",
         at_least=0,
         at_most=2**32 - 1,
+        leniency=Leniency(negative_is_off=True),
     )
     gradient_accumulation_steps: int = opt(
         1,
@@ -58,6 +64,35 @@ class TrainingOptions:
         "not hours later. auto: on a GPU only.",
         choices=("auto", "on", "off"),
     )
+
+
+_ACCELERATES = "No effect here: DeepSpeed is accelerate's to set up (`accelerate config`); this suite is not tested with it."
+
+
+@dataclass(frozen=True)
+class IdleOptions:
+    """Accepted without effect, for commands that are written for sd-scripts"""
+
+    highvram: bool = opt(False, "No effect here: the suite keeps on the GPU whatever it needs there.")
+    skip_cache_check: bool = opt(
+        False, "No effect here: files of a latent cache are always checked, from their headers, which takes no time."
+    )
+    cache_info: bool = opt(False, "No effect here: sizes and captions are always kept for the next run.")
+    cache_text_encoder_outputs_to_disk: bool = opt(
+        False, "No effect here: what the text encoder makes of captions is kept in main memory (--cache_text_encoder_outputs)."
+    )
+    fused_backward_pass: bool = opt(False, "No effect here: gradients are kept until the optimizer has moved all weights.")
+    fp8_base_unet: bool = opt(False, "No effect here: it is for FLUX.1; --fp8_base keeps the weights of U-Net and text encoder in 8 bits.")
+    cpu_offload_checkpointing: bool = opt(False, "No effect here: --gradient_checkpointing keeps what it needs on the GPU.")
+    deepspeed: bool = opt(False, _ACCELERATES)
+    zero_stage: int = opt(2, _ACCELERATES, choices=(0, 1, 2, 3))
+    offload_optimizer_device: str | None = opt(None, _ACCELERATES, choices=("cpu", "nvme"))
+    offload_optimizer_nvme_path: str | None = opt(None, _ACCELERATES)
+    offload_param_device: str | None = opt(None, _ACCELERATES, choices=("cpu", "nvme"))
+    offload_param_nvme_path: str | None = opt(None, _ACCELERATES)
+    zero3_init_flag: bool = opt(False, _ACCELERATES)
+    zero3_save_16bit_model: bool = opt(False, _ACCELERATES)
+    fp16_master_weights_and_gradients: bool = opt(False, _ACCELERATES)
 
 
 @dataclass(frozen=True)

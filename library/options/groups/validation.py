@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class ValidationOptions:
         at_least=0,
         at_most=2**32 - 1,
     )
-    validate_every_n_steps: int | None = opt(None, "Validate every N steps.", at_least=1)
+    validate_every_n_steps: int | None = opt(None, "Validate every N steps.", at_least=1, leniency=Leniency(zero_is_off=True))
     validate_every_n_epochs: int | None = opt(
-        None, "Validate every N epochs. With neither of the two given: after every epoch.", at_least=1
+        None, "Validate every N epochs. With neither of the two given: after every epoch.", at_least=1, leniency=Leniency(zero_is_off=True)
     )
     max_validation_steps: int | None = opt(None, "Validate on so many batches at most. Left out: on all images kept for it.", at_least=1)
     save_best: bool = opt(False, "Also keep the result with the lowest validation loss, as <name>-best.")

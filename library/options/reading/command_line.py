@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from library.options.declare import Option
 from library.options.reading.unknown_option import remedy
-from library.options.reading.values import expected, from_text
+from library.options.reading.values import Value, expected, from_text, from_words, takes_no_value
 
 _CONTINUATIONS = ("\\", "^", "`")  # of pasted commands: sh, cmd, PowerShell
 
 
 @dataclass
 class CommandLine:
-    """What a command line said; `problems` are lines for the user, `repeated` the flags that came again with another value."""
+    """What a command line said; `problems` and `warnings` are lines for the user, `repeated` are flags that came again."""
 
-    values: dict[str, Any] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     wants_help: bool = False
 
@@ -41,8 +41,12 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
             line.wants_help = True
         elif word == "--" or not word.strip() or (places and word in _CONTINUATIONS):
             continue  # stray line continuations of a pasted command
-        elif name in flags:
-            _take(line, flags[name], name, ([value] if has_value else None), words, bool(places))
+        elif len(named := _abbreviated(name, flags)) == 1:
+            _take(line, named[0], name, ([value] if has_value else None), words, bool(places))
+        elif named:
+            candidates = ", ".join(option.flag for option in named)
+            line.problems.append(f"{name}: could be any of {candidates}; write one of them in full")
+            _rest(words, 0 if places else None)
         elif _is_flag(word):
             line.problems.append(f"{_printable(name)}: unknown option{_meant(name, flags, of_a_tool)}")
             _rest(words, 0 if places else None)  # its values, if any; they may be secret, so they are not shown
@@ -52,11 +56,20 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
     return line
 
 
+def _abbreviated(name: str, flags: Mapping[str, Option]) -> list[Option]:
+    """The options that `name` stands for: the one it is the name of, or all that begin with it, as argparse takes them."""
+    if name in flags:
+        return [flags[name]]
+    if not name.startswith("--") or name == "--":
+        return []
+    return list({option.field: option for flag, option in flags.items() if flag.startswith(name)}.values())
+
+
 def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> None:
     """Give the words that belong to no flag to the options that are written without one, in their order."""
     open_places = [option for option in places if option.field not in line.values]
     for option, word in zip(open_places, strays, strict=False):
-        line.values[option.field] = from_text(option, word)
+        line.values[option.field] = from_text(option, word).value
     remedy = "values with spaces need quotation marks"
     if any(": unknown option" in problem for problem in line.problems):
         return  # whose value may be the word too many
@@ -80,20 +93,29 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         else:
             line.values[option.field] = True
         return
+    several = option.is_list or option.leniency.first_of_several
     texts = attached or _rest(words, 1 if one_only and not option.is_list else None)
-    if not option.is_list and not texts:
+    alone = takes_no_value(option)
+    if not texts and alone is not None:
+        texts = [str(alone.value)]
+    if not several and not texts:
         line.problems.append(f"{name}: a value is missing after it; expected {expected(option)}")
         return
-    if not option.is_list and len(texts) > 1:
+    if not several and len(texts) > 1:
         found = "" if option.secret else f" (found {' '.join(texts)!r})"
         line.problems.append(f"{name}: takes one value{found}; a value with spaces needs quotation marks")
         return
+    if not texts and not option.is_list:
+        return  # --text_encoder_lr without a value: none
     try:
-        values = tuple(from_text(option, text) for text in texts)
+        reading = from_words(option, texts)
     except ValueError as reason:
         line.problems.append(f"{name}: {reason}")
         return
-    value = values if option.is_list else values[0]
+    line.warnings += [f"{name}: {reading.warning}"] if reading.warning else []
+    if not reading.given:
+        return
+    value = reading.value
     if option.field in line.values and line.values[option.field] != value:
         line.repeated.append(option.field)
     line.values[option.field] = value
@@ -125,7 +147,7 @@ def _is_flag(word: str) -> bool:
 
 
 def _meant(name: str, flags: Mapping[str, Option], near_first: bool) -> str:
-    return "; " + remedy(name.strip("-–—"), [flag[2:] for flag in flags], dashes="--", near_first=near_first)
+    return "; " + remedy(name.strip("-–—"), {flag[2:]: option.field for flag, option in flags.items()}, dashes="--", near_first=near_first)
 
 
 def _printable(name: str) -> str:

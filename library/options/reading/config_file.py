@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.options.declare import Option, Script, groups_of, options_of, options_table, title_of
-from library.options.reading.unknown_option import remedy
-from library.options.reading.values import expected, from_toml
+from library.options.reading.unknown_option import UnknownKeys
+from library.options.reading.values import Value, expected, from_toml
 from library.options.suggest import missing_path
 
 if TYPE_CHECKING:
@@ -25,37 +26,54 @@ def locate(name: str) -> Path:
     return path if path.suffix == ".toml" or (path.is_file() and not with_ending.is_file()) else with_ending
 
 
-def read(options: Sequence[Option], name: str) -> tuple[dict[str, Any], dict[str, str], list[str]]:
-    """Values by field, where each stood (`--config_file x.toml, key [training] seed`), and the problems found, all of them."""
+@dataclass(frozen=True)
+class FileOptions:
+    """What a file said: values by field, where each stood (`--config_file x.toml, key [training] seed`), what is wrong, what to warn of."""
+
+    values: dict[str, Value] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read(options: Sequence[Option], name: str) -> FileOptions:
+    """The options in the file that `--config_file name` means; keys without effect are told in one warning."""
     path = locate(name)
     place = f"--config_file {path}"
     try:
         table = _load(path)
     except ValueError as reason:
-        return {}, {}, [f"{place}: {reason}"]
+        return FileOptions(problems=[f"{place}: {reason}"])
     known = {name: option for option in options for name in option.names}
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
-    problems: list[str] = []
+    unknown = UnknownKeys({name: option.field for name, option in known.items()})
+    found = FileOptions()
     for keys, value in _leaves(table):
         where = f"{place}, key {_spelled(keys)}"
         option = known.get(keys[-1])
-        problem = _refusal(keys, value, option, known)
+        problem = _misplaced(keys, value)
         if problem is None:
-            assert option is not None
-            try:
-                read_value = from_toml(option, value)
-            except ValueError as reason:
-                problem = str(reason)
-            else:
-                if option.field in values and values[option.field] != read_value:
-                    other = origins[option.field].rpartition(", key ")[2]
-                    problem = f"given twice with different values, also as {other}; keep one of them"
-                values[option.field] = read_value
-                origins[option.field] = where
+            problem = unknown.add(keys[-1]) if option is None else _file(found, option, value, where)
         if problem is not None:
-            problems.append(f"{where}: {problem}")
-    return values, origins, problems
+            found.problems.append(f"{where}: {problem}")
+    line = unknown.line(place)
+    found.warnings.extend([line] if line else [])
+    return found
+
+
+def _file(found: FileOptions, option: Option, value: object, where: str) -> str | None:
+    """Put the value among the others, or return what is wrong with it."""
+    try:
+        reading = from_toml(option, value)
+    except ValueError as reason:
+        return str(reason)
+    if reading.warning:
+        found.warnings.append(f"{where}: {reading.warning}")
+    if not reading.given:
+        return None
+    other = found.origins.get(option.field, "")
+    differs = bool(other) and found.values[option.field] != reading.value
+    found.values[option.field], found.origins[option.field] = reading.value, where
+    return f"given twice with different values, also as {other.rpartition(', key ')[2]}; keep one of them" if differs else None
 
 
 def text_of(options: Script) -> str:
@@ -138,15 +156,13 @@ def _leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*above, key), value
 
 
-def _refusal(keys: tuple[str, ...], value: object, option: Option | None, known: dict[str, Option]) -> str | None:
-    """Why this key cannot be used at all, or None."""
-    if keys[0] == "datasets" and isinstance(value, list):
+def _misplaced(keys: tuple[str, ...], value: object) -> str | None:
+    """Why this key cannot be in such a file at all, or None."""
+    if keys[0] == "datasets" and isinstance(value, list) and any(isinstance(part, dict) for part in value):
         return "this is a dataset description; give the file with --dataset_config instead"
     if keys[-1] in _NOT_IN_A_FILE:
         return "belongs on the command line, not in the file"
-    if option is not None:
-        return None
-    return "unknown option; " + remedy(keys[-1], known)
+    return None
 
 
 def _spelled(keys: tuple[str, ...]) -> str:

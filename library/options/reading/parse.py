@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from library.console import keep_secret, log
 from library.errors import UserError
@@ -27,20 +27,21 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
 
         sys.stdout.write(help_of(spec))
         raise SystemExit(0)
-    values: dict[str, Any] = {}
-    origins: dict[str, str] = {}
+    from_file = config_file.FileOptions()
     problems = list(line.problems)
     problems += [f"{option.field} is missing: {option.help}" for option in options if option.positional and option.field not in line.values]
     file = line.values.get("config_file")
     if file is not None and not line.values.get("output_config"):
-        values, origins, more = config_file.read(options, file)
-        problems += more
+        from_file = config_file.read(options, file)
+        problems += from_file.problems
     if problems:
         raise UserError(*problems)
     for field in dict.fromkeys(line.repeated):
         log.warning("--%s is given more than once; the last value counts", field)
-    values.update(line.values)
-    origins.update({option.field: option.flag for option in options if option.field in line.values})
+    for warning in (*line.warnings, *from_file.warnings):
+        log.warning("%s", warning)
+    values = from_file.values | line.values
+    origins = from_file.origins | {option.field: option.flag for option in options if option.field in line.values}
     for option in options:
         if option.secret:
             keep_secret(values.get(option.field))

@@ -1,11 +1,17 @@
-"""Which scripts have an option: what to tell somebody who gave it to a script that has not."""
+"""What a name is that the script has no option for: a typo, an option of another script, a front-end's own key, or unknown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
 
 from library.options.declare import options_of
-from library.options.suggest import closest
+from library.options.reading.foreign_keys import FOREIGN, HERE
+from library.options.suggest import closest, mistyped, plain_name
+
+Kind = Literal["typo", "other script", "foreign", "dataset key", "unknown"]
 
 # keys of a dataset config that are no options, and the option that says the same
 _DATASET_KEYS = {
@@ -16,23 +22,116 @@ _DATASET_KEYS = {
 }
 
 
-def remedy(name: str, known: Iterable[str], dashes: str = "", near_first: bool = False) -> str:
-    """What ends the line about an unknown option: the scripts that have it, the nearest `known` one, or where all are listed.
+@dataclass(frozen=True)
+class Verdict:
+    """What a name is. `reason` says it of all names of its sort; `meant` is the option that it is near to or that says the same."""
+
+    kind: Kind
+    reason: str
+    meant: str | None = None
+
+
+def judge(name: str, known: Mapping[str, str]) -> Verdict:
+    """What `name` is to a script whose options `known` lists: every way to write one, and its official name.
+
+    A name that another script has, or that is known from elsewhere, is no typo however near it is to an option; one that is nearer to
+    such a name than to any option is none either.
+    """
+    if (same := _written_otherwise(name, known)) is not None:
+        return Verdict("typo", "unknown option", same)
+    others = _options_of_other_scripts()
+    plain = plain_name(name)
+    if plain in others:
+        scripts = others[plain]
+        return Verdict("other script", f"{_listed(scripts)} only")
+    if plain in FOREIGN:
+        return Verdict("foreign", FOREIGN[plain].reason, HERE.get(plain))
+    if plain in _DATASET_KEYS:
+        return Verdict("dataset key", "a key of a dataset config (--dataset_config)", _DATASET_KEYS[plain])
+    near = mistyped(name, [*known, *others, *FOREIGN, *_DATASET_KEYS])
+    if near is not None and near in known:
+        return Verdict("typo", "unknown option", known[near])
+    if near is not None and near in others:
+        return Verdict("typo", f"unknown option, near to one of {_listed(others[near])}", near)
+    likely = closest(name, known)
+    return Verdict("unknown", "unknown", known[likely] if likely else None)
+
+
+def remedy(name: str, known: Mapping[str, str], dashes: str = "", near_first: bool = False) -> str:
+    """What ends the line of an error about an unknown option: the nearest `known` one, whose it is, or where all are listed.
 
     `dashes` go before the name of an option: those of the command line. `near_first` prefers the nearest name to other scripts that
     have this very one, as tools do, whose names are often those of a script without its beginning.
     """
-    from library.options.groups.scripts import SCRIPTS
-
-    known = list(known)
     if near_first and (near := closest(name, known)):
         return f"did you mean {dashes}{near}?"
-    scripts = [spec.name for spec in SCRIPTS if any(name in option.names for option in options_of(spec))]
-    if scripts and name not in known:  # a known one was written with other dashes
-        return f"it is one of {' and '.join(filter(None, [', '.join(scripts[:-1]), scripts[-1]]))} only; leave it out here"
-    if name in _DATASET_KEYS and not near_first:
-        flag = _DATASET_KEYS[name]
-        instead = f"here it is {dashes}{flag}" if flag else "without one the names of folders say it, such as '10_shs dog'"
-        return f"it is a key of a dataset config (--dataset_config); {instead}"
-    near = closest(name, known)
-    return f"did you mean {dashes}{near}?" if near else "--help lists all options"
+    verdict = judge(name, known)
+    if verdict.kind == "other script":
+        return f"it is one of {verdict.reason}; leave it out here"
+    if verdict.kind == "foreign":
+        instead = f"here it is {dashes}{verdict.meant}" if verdict.meant in known.values() else "leave it out"
+        return f"it belongs to {verdict.reason}; {instead}"
+    if verdict.kind == "dataset key":
+        by_folders = "without one the names of folders say it, such as '10_shs dog'"
+        return f"it is {verdict.reason}; {f'here it is {dashes}{verdict.meant}' if verdict.meant else by_folders}"
+    return f"did you mean {dashes}{verdict.meant}?" if verdict.meant else "--help lists all options"
+
+
+@dataclass
+class UnknownKeys:
+    """The keys of one file that have no effect, in the order of the file, to be told in one line."""
+
+    known: Mapping[str, str]
+    _sorts: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)  # (kind, reason) -> names
+
+    def add(self, name: str) -> str | None:
+        """Note the key, or return why it is an error: it is a typo."""
+        verdict = judge(name, self.known)
+        if verdict.kind == "typo":
+            return f"{verdict.reason}; did you mean {verdict.meant}?"
+        sort, shown = self._sorts.setdefault((verdict.kind, verdict.reason), []), name
+        if verdict.kind == "unknown" and verdict.meant:
+            shown = f"{name} (is {verdict.meant} meant?)"
+        elif verdict.meant in self.known.values():
+            shown = f"{name} (here {verdict.meant})"
+        if shown not in sort:
+            sort.append(shown)
+        return None
+
+    def line(self, place: str) -> str | None:
+        """The warning about them, or None where there are none."""
+        if not self._sorts:
+            return None
+        count = sum(map(len, self._sorts.values()))
+        sorts = "; ".join(f"{', '.join(names)} – {_of(kind, reason)}" for (kind, reason), names in self._sorts.items())
+        if count == 1:
+            return f"{place}: a key has no effect: {sorts}; take it out, or correct its name if it is meant as an option"
+        return f"{place}: {count} keys have no effect: {sorts}; take them out, or correct the names of those meant as options"
+
+
+def _of(kind: Kind, reason: str) -> str:
+    return {"other script": f"of {reason}", "foreign": f"of {reason}"}.get(kind, reason)
+
+
+def _written_otherwise(name: str, known: Mapping[str, str]) -> str | None:
+    """The option that the name is but for letter case, hyphens and underscores."""
+    letters = plain_name(name).replace("_", "")
+    return next((official for written, official in known.items() if written.replace("_", "") == letters), None)
+
+
+@functools.cache
+def _options_of_other_scripts() -> Mapping[str, tuple[str, ...]]:
+    """Every option of every script, in each way to write it, and the scripts that have it."""
+    from library.options.groups.scripts import SCRIPTS
+
+    scripts: dict[str, tuple[str, ...]] = {}
+    for spec in SCRIPTS:
+        for option in options_of(spec):
+            for name in option.names:
+                scripts[name] = (*scripts.get(name, ()), spec.name)
+    return scripts
+
+
+def _listed(scripts: Iterable[str]) -> str:
+    *first, last = scripts
+    return " and ".join(filter(None, [", ".join(first), last]))

@@ -1,36 +1,71 @@
-"""From what a user wrote, on the command line or in TOML, to a value of the option's type; what does not fit is told in words."""
+"""From what a user or a front-end wrote, on the command line or in TOML, to a value of the option's type.
+
+What sd-scripts takes is taken where its meaning is plain: 0 and 1 for a switch, whole numbers written 2.0, numbers in quotation marks,
+`[]` and `""` for "not given", one value for a list of one and a list of one for its value, and what the option's `Leniency` says.
+Anything else is refused in words.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from library.options.declare import Option
+from library.options.suggest import closest
+
+Single = bool | int | float | str | Path
+Value = Single | tuple[Single, ...] | None
 
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+_SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 
 
-def from_text(option: Option, text: str) -> Any:
-    """The value that `text`, one word of a command line, stands for; raises ValueError with the reason and the remedy."""
-    if option.optional and not text.strip():
-        return None  # --vae "$VAE" with an empty variable
-    if option.type is int:
-        return _bounded(option, _whole(option, text))
-    if option.type is float:
-        return _bounded(option, _number(option, text))
-    return _chosen(option, Path(text) if option.type is Path else text)
+@dataclass(frozen=True)
+class Reading:
+    """The value that was read; not `given` where what was written means that there is none. `warning` says what was changed."""
+
+    value: Value = None
+    given: bool = True
+    warning: str = ""
 
 
-def from_toml(option: Option, value: object) -> Any:
-    """The value that a TOML value stands for, lists included; raises ValueError with the reason and the remedy."""
-    if option.also_numbers and _is_numbers(value):
-        return ",".join(str(part) for part in (value if isinstance(value, list) else [value]))
+NOT_GIVEN = Reading(given=False)
+
+
+def from_text(option: Option, text: str) -> Reading:
+    """What `text`, one word of a command line, means; raises ValueError with the reason and the remedy."""
+    if not text.strip():
+        if option.optional:
+            return Reading(None)  # --vae "$VAE" with an empty variable, which takes the place of the file's value
+        if option.type in (int, float) or option.choices:
+            return NOT_GIVEN
+    return _from_word(option, text)
+
+
+def from_words(option: Option, words: Sequence[str]) -> Reading:
+    """What the words after a flag mean, `words` being one for an option that takes one value; raises ValueError as `from_text` does."""
     if not option.is_list:
-        return _one_from_toml(option, value)
-    if not isinstance(value, list):
-        raise ValueError(f"expected a list{_shown(option, value)}; write {option.field} = [{_literal(value, option)}]")
-    return tuple(_one_from_toml(option, part) for part in value)
+        return from_text(option, words[0])
+    return _joined([from_text(option, word) for word in words])
+
+
+def from_toml(option: Option, value: object) -> Reading:
+    """What a TOML value means, lists included; raises ValueError with the reason and the remedy."""
+    if option.also_numbers and _is_numbers(value):
+        return Reading(",".join(str(part) for part in (value if isinstance(value, list) else [value])))
+    parts = value if isinstance(value, list) else [value]
+    if option.is_list:
+        return _joined([_one_from_toml(option, part) for part in parts]) if parts else NOT_GIVEN
+    if len(parts) > 1 and not option.leniency.first_of_several:
+        raise ValueError(f"expected {expected(option)}, not a list; write {option.field} = {_literal(parts[0], option)}")
+    return _one_from_toml(option, parts[0]) if parts else NOT_GIVEN
+
+
+def takes_no_value(option: Option) -> Reading | None:
+    """What the flag alone means for an option that is a switch in sd-scripts and has a choice of words here; None for others."""
+    return Reading(_word_of_switch(option, True)) if _is_switch_of_words(option) else None
 
 
 def as_json(value: object) -> object:
@@ -49,65 +84,106 @@ def expected(option: Option) -> str:
         text += f" from {_figure(option.at_least)} to {_figure(option.at_most)}"
     elif option.at_least is not None:
         text += f", at least {_figure(option.at_least)}"
-    return text
+    return text + (" (0 = off)" if option.leniency.zero_is_off else "")
 
 
-def _one_from_toml(option: Option, value: object) -> Any:
-    if isinstance(value, str) and option.optional and (not value.strip() or value.lower() in ("none", "null")):
-        return None
-    if option.type is bool and not isinstance(value, bool):
-        raise ValueError(
-            f"expected true or false{_shown(option, value)}; write {option.field} = {_nearest_bool(value)} without quotation marks"
-        )
-    if option.type in (int, float):
-        return _bounded(option, _toml_number(option, value))
+def _joined(parts: Sequence[Reading]) -> Reading:
+    """The parts of a list that say something, as one."""
+    values = tuple(part.value for part in parts if part.given and part.value is not None)
+    assert all(not isinstance(value, tuple) for value in values)
+    return Reading(values, warning="; ".join(part.warning for part in parts if part.warning))  # type: ignore[arg-type]
+
+
+def _one_from_toml(option: Option, value: object) -> Reading:
+    if isinstance(value, str) and _says_nothing(option, value):
+        return NOT_GIVEN
     if option.type is bool:
+        return Reading(_switch(option, value))
+    if option.type in (int, float):
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError(f"expected {expected(option)}{_shown(option, value)}")
+        return _from_word(option, value if isinstance(value, str) else repr(value))
+    if isinstance(value, bool) and _is_switch_of_words(option):
+        return Reading(_word_of_switch(option, value))
+    if isinstance(value, str) or (isinstance(value, int | float) and not isinstance(value, bool) and not option.choices):
+        return _from_word(option, str(value))
+    remedy = "write it in quotation marks" if option.secret else f'put it in quotation marks: {option.field} = "{value}"'
+    raise ValueError(f"expected {KINDS[option.type]}{_shown(option, value)}; {remedy}")
+
+
+def _says_nothing(option: Option, text: str) -> bool:
+    """Whether a text of TOML is there in place of a value that is not given."""
+    word = text.strip().lower()
+    return (not word and not option.leniency.empty_is_value) or (word in ("none", "null") and word not in option.choices)
+
+
+def _switch(option: Option, value: object) -> bool:
+    if isinstance(value, bool):
         return value
-    if isinstance(value, str):
-        return _chosen(option, Path(value) if option.type is Path else value)
-    if isinstance(value, list):
-        raise ValueError(f'expected {KINDS[option.type]}, not a list; write {option.field} = "…"')
-    written = f"{option.field} = {_quoted(option, value)}"
-    raise ValueError(f"expected {KINDS[option.type]}{_shown(option, value)}; put it in quotation marks: {written}")
+    if isinstance(value, int | float) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, str) and value.strip().lower() in _SWITCHES:
+        return _SWITCHES[value.strip().lower()]
+    meant = "false" if str(value).strip().lower() in ("no", "off") else "true"
+    raise ValueError(f"expected true or false{_shown(option, value)}; write {option.field} = {meant}")
 
 
-def _toml_number(option: Option, value: object) -> int | float:
-    if isinstance(value, str):
-        remedy = f"; write {option.field} = {value.strip()} without quotation marks" if _reads_as(option, value) else ""
-        raise ValueError(f"expected {expected(option)}{_shown(option, value)}, which is text{remedy}")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"expected {expected(option)}{_shown(option, value)}")
-    if option.type is int:
-        return _whole(option, repr(value))
-    return _number(option, repr(value))
+def _is_switch_of_words(option: Option) -> bool:
+    return {"on", "off"} <= set(option.choices)
+
+
+def _word_of_switch(option: Option, on: bool) -> str:
+    """`true` for an option with the choices on and off, and auto where there is that: where it can be done."""
+    return "off" if not on else "auto" if "auto" in option.choices else "on"
+
+
+def _from_word(option: Option, text: str) -> Reading:
+    if option.type not in (int, float):
+        return Reading(_chosen(option, Path(text) if option.type is Path else text))
+    number = _whole(option, text.strip()) if option.type is int else _number(option, text.strip())
+    return _lenient(option, number) or Reading(_bounded(option, number))
+
+
+def _lenient(option: Option, number: float) -> Reading | None:
+    """What a number that the option does not take means, None where the option is strict about it."""
+    ways = option.leniency
+    if (ways.zero_is_off and number == 0) or (ways.negative_is_off and number < 0):
+        return Reading(option.default)
+    larger: float | None = None
+    if ways.next_choice and number > 0 and number not in option.choices:
+        larger = next((choice for choice in sorted(option.choices) if choice > number), max(option.choices))
+    if ways.raised_to_least and option.at_least is not None and 0 < number < option.at_least:
+        larger = int(option.at_least)
+    if larger is None:
+        return None
+    return Reading(larger, warning=f"{_figure(number)} is not possible, {_figure(larger)} is used; expected {expected(option)}")
 
 
 def _whole(option: Option, text: str) -> int | float:
     try:
         return int(text)
     except ValueError:
-        if option.also_fraction and _is_float(text) and 0 < float(text) < 1:
-            return float(text)
-        try:
-            number = float(text)
-            remedy = f"; write {int(number)}" if number.is_integer() else f"; write {round(number)} or another whole number"
-        except (ValueError, OverflowError):
-            remedy = ""
-        raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}") from None
+        percent = option.also_fraction and text.endswith("%")
+        number = _as_float(text.removesuffix("%") if percent else text)
+    if number is not None and percent:
+        number /= 100
+    if number is not None and option.also_fraction and 0 < number < 1:
+        return number
+    if number is not None and number.is_integer():
+        return int(number)
+    remedy = "" if number is None else f"; write {round(number)} or another whole number"
+    raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}")
 
 
 def _number(option: Option, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        remedy = f"; write {text.replace(',', '.')}, with a point" if _is_float(text.replace(",", ".")) else ""
-        raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}") from None
-    if not math.isfinite(number):
-        raise ValueError(f"expected {expected(option)}, not {text!r}")
+    number = _as_float(text)
+    if number is None:
+        remedy = f"; write {text.replace(',', '.')}, with a point" if _as_float(text.replace(",", ".")) is not None else ""
+        raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}")
     return number
 
 
-def _bounded(option: Option, number: float) -> Any:
+def _bounded(option: Option, number: float) -> float:
     too_small = option.at_least is not None and number < option.at_least
     too_large = option.at_most is not None and number > option.at_most
     if too_small or too_large or (option.choices and number not in option.choices):
@@ -115,12 +191,10 @@ def _bounded(option: Option, number: float) -> Any:
     return number
 
 
-def _chosen(option: Option, value: object) -> Any:
+def _chosen(option: Option, value: str | Path) -> str | Path:
     if not option.choices or value in option.choices:
         return value
     same = [choice for choice in option.choices if str(choice).lower() == str(value).lower()]
-    from library.options.suggest import closest
-
     near = same[0] if same else closest(str(value), [str(choice) for choice in option.choices])
     raise ValueError(f"expected {expected(option)}, not {value!r}" + (f"; did you mean {near}?" if near else ""))
 
@@ -130,30 +204,17 @@ def _is_numbers(value: object) -> bool:
     return bool(parts) and all(isinstance(part, int | float) and not isinstance(part, bool) for part in parts)
 
 
-def _reads_as(option: Option, text: str) -> bool:
+def _as_float(text: str) -> float | None:
+    """The finite number that `text` is, if it is one."""
     try:
-        return from_text(option, text) is not None
+        number = float(text)
     except ValueError:
-        return False
-
-
-def _is_float(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _nearest_bool(value: object) -> str:
-    return "false" if str(value).strip().lower() in ("false", "no", "off", "0", "") else "true"
+        return None
+    return number if math.isfinite(number) else None
 
 
 def _literal(value: object, option: Option) -> str:
     return "…" if option.secret else (f'"{value}"' if isinstance(value, str) else str(value))
-
-
-def _quoted(option: Option, value: object) -> str:
-    return '"…"' if option.secret else f'"{value}"'
 
 
 def _shown(option: Option, value: object) -> str:

@@ -9,13 +9,9 @@ from library.options.rules.option_view import Given
 
 def noise_and_loss(given: Given) -> Iterator[str]:
     """What contradicts what among the options of noise and loss."""
-    if given.adaptive_noise_scale and not given.noise_offset:
-        lacking = "none is given; add --noise_offset 0.1" if given.noise_offset is None else "it is 0; give --noise_offset 0.1"
+    if given.adaptive_noise_scale and given.noise_offset is None:
+        lacking = "none is given; add --noise_offset 0.1"
         yield f"{given.at('adaptive_noise_scale')}: changes the noise offset, and {lacking} or leave it out"
-    if given.noise_offset and given.multires_noise_iterations:
-        yield f"{given.at('noise_offset')}: serves the same purpose as --multires_noise_iterations does; leave one of them out"
-    if given.multires_noise_iterations and not given.multires_noise_discount:
-        yield f"{given.at('multires_noise_discount')}: with 0 nothing is left of the coarser noise; 0.3 is the usual value"
     if given.scale_v_pred_loss_like_noise_pred and not given.v_parameterization:
         yield f"{given.at('scale_v_pred_loss_like_noise_pred')}: is for models trained with --v_parameterization only; leave it out"
     if given.noise_offset_random_strength and not given.noise_offset:
@@ -58,9 +54,15 @@ def averaging(given: Given) -> Iterator[str]:
 
 def loss_remarks(given: Given) -> Iterator[str]:
     """What has no effect, and what zero terminal SNR means for the rest."""
+    if given.noise_offset and given.multires_noise_iterations:
+        yield f"{given.at('noise_offset')}: --multires_noise_iterations serves the same purpose, and both act; one of them is usual"
+    if given.adaptive_noise_scale and given.noise_offset == 0:
+        yield f"{given.at('adaptive_noise_scale')}: has no effect with --noise_offset 0"
+    if given.multires_noise_iterations and not given.multires_noise_discount:
+        yield f"{given.at('multires_noise_discount')}: with 0 nothing is left of the coarser noise; 0.3 is the usual value"
     if given.loss_type not in ("huber", "smooth_l1"):
         for field in ("huber_schedule", "huber_c", "huber_scale"):
-            if given.options.given(field):
+            if given.differs(field):
                 yield f"{given.at(field)}: has no effect without --loss_type huber or smooth_l1"
     if given.zero_terminal_snr and not given.v_parameterization:
         yield (

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from library.options.declare import options_of
 from library.options.groups.scripts import FullModelScript
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
 
-
-def attention(given: Given) -> Iterator[str]:
-    """One way of attention."""
-    chosen = [field for field in ("xformers", "mem_eff_attn", "sdpa") if getattr(given, field)]
-    if len(chosen) > 1:
-        yield f"{given.at(chosen[0])}: cannot be used together with {' and '.join('--' + field for field in chosen[1:])}; choose one"
+# ways of attention; of several the first is used, as in sd-scripts
+ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
 
 
 def precision(given: Given) -> Iterator[str]:
@@ -58,9 +55,6 @@ def full_model(given: Given) -> Iterator[str]:
     """What only scripts that train the model itself have."""
     if given.no_token_padding and (given.max_token_length or 75) > 75:
         yield f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out"
-    both = [field for field in ("mem_eff_attn", "sdpa") if getattr(given, field)]
-    if given.diffusers_xformers and both:
-        yield f"{given.at('diffusers_xformers')}: cannot be used together with --{both[0]}; choose one"
 
 
 def word(given: Given) -> Iterator[str]:
@@ -70,10 +64,26 @@ def word(given: Given) -> Iterator[str]:
 
 
 def model_remarks(given: Given) -> Iterator[str]:
-    """What has no effect on what is trained."""
+    """What has no effect on what is trained, and how."""
+    kinds = [field for field in ATTENTION if getattr(given, field)]
+    if len(kinds) > 1 and kinds != ["diffusers_xformers", "xformers"]:
+        yield f"{given.at(kinds[0])}: is used, and {' and '.join('--' + field for field in kinds[1:])} is not; leave one of them out"
+    yield from _idle(given)
     if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:
         yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
     if given.use_object_template and given.use_style_template:
         yield f"{given.at('use_style_template')}: has no effect beside --use_object_template; leave one of them out"
     if given.base_weights_multiplier and len(given.base_weights_multiplier) < len(given.base_weights):
         yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"
+
+
+def _idle(given: Given) -> Iterator[str]:
+    """Options that are accepted for sd-scripts' sake and do nothing: all that do so for one reason in one line."""
+    reasons: dict[str, list[str]] = {}
+    for option in options_of(type(given.options)):
+        if option.group == "idle" and given.differs(option.field):
+            reasons.setdefault(option.help, []).append(option.field)
+    for reason, fields in reasons.items():
+        first, *rest = fields
+        also = f" (so with {', '.join('--' + field for field in rest)})" if rest else ""
+        yield f"{given.at(first)}: {reason[0].lower()}{reason[1:].removesuffix('.')}{also}; leave it out"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.options.rules.option_view import Given
-from library.options.rules.path_rules import is_module, writable
+from library.options.rules.path_rules import asks_for_samples, is_module, writable
 from library.packages import install_command
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
@@ -87,7 +87,11 @@ def hub(given: Given) -> Iterator[str]:
 
 def sampling_remarks(given: Given) -> Iterator[str]:
     """Samples that are never made."""
-    if given.sample_prompts is not None and not (given.sample_every_n_steps or given.sample_every_n_epochs or given.sample_at_first):
+    if given.sample_prompts is None:
+        return
+    if asks_for_samples(given) and not Path(given.sample_prompts).exists():
+        yield f"{given.at('sample_prompts')}: {given.sample_prompts} does not exist; no samples are made until it does"
+    elif not asks_for_samples(given):
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
 
 

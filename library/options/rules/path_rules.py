@@ -26,16 +26,29 @@ def paths(given: Given) -> Iterator[str]:
     if given.resume is not None and not given.resume_from_huggingface and not Path(given.resume).is_dir():
         found = "is a file; give the folder" if Path(given.resume).exists() else missing_path(Path(given.resume), folder=True)
         yield f"{given.at('resume')}: {given.resume}: {found}"
-    for field in ("dataset_config", "in_json", "network_weights", "weights", "sample_prompts", "log_tracker_config"):
+    files = ["dataset_config", "in_json", "network_weights", "weights", "log_tracker_config"]
+    for field in files:
         value = getattr(given, field)
         if value is not None and field not in idle:
             yield from _file(given, field, Path(value))
+    if given.sample_prompts is not None and asks_for_samples(given) and not _may_come_later(Path(given.sample_prompts)):
+        yield from _file(given, "sample_prompts", Path(given.sample_prompts))
     for value in given.base_weights or ():
         yield from _file(given, "base_weights", Path(value))
     for field in ("pretrained_model_name_or_path", "vae"):
         value = getattr(given, field)
         if value is not None and not Path(value).exists() and _is_path(value):
             yield f"{given.at(field)}: {value}: {missing_path(Path(value), folder=not Path(value).suffix)}"
+
+
+def asks_for_samples(given: Given) -> bool:
+    """Whether samples are to be made during training."""
+    return bool(given.sample_every_n_steps or given.sample_every_n_epochs or given.sample_at_first)
+
+
+def _may_come_later(path: Path) -> bool:
+    """Whether a file that is not there is no slip of the fingers: nothing beside it has such a name."""
+    return not path.exists() and "did you mean" not in missing_path(path)
 
 
 def is_module(name: str) -> bool:

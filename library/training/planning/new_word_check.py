@@ -12,7 +12,7 @@ from library.training.planning.inputs import Inputs
 
 
 def check_word(options: TrainTextualInversion, inputs: Inputs) -> None:
-    """Raise UserError for a `--token_string` that the model knows already, or that stands in no caption; warn where some lack it."""
+    """Raise UserError for a `--token_string` that the model knows already, and warn where captions lack it."""
     word = options.word.word
     if is_entry(word):
         raise UserError(f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
@@ -29,11 +29,11 @@ def check_word(options: TrainTextualInversion, inputs: Inputs) -> None:
             log.warning(f"--token_string {word}: stands in no caption of the first batch; batches without it teach it nothing")
         return
     if len(lacking) == len(trained):
-        raise UserError(
-            f"--token_string {word}: stands in none of the {len(trained)} captions, so nothing would be learnt; "
+        log.warning(
+            f"--token_string {word}: stands in none of the {len(trained)} captions, so nothing is learnt; "
             "write it into them, or give --use_object_template or --use_style_template"
         )
-    if lacking:
+    elif lacking:
         shown = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
         count = f"{len(lacking)} of {len(trained)} captions ({shown})"
         log.warning(f"--token_string {word}: is missing in {count}, which teach it nothing; write it into them")

@@ -51,7 +51,7 @@ class Samples:
     ) -> None:
         self.at_first = at_first
         self._source = source
-        self._text = None if source is None else source.read_bytes()
+        self._text = source.read_bytes() if source is not None and source.exists() else None
         self.prompts, self.every_n_steps, self.every_n_epochs = tuple(prompts), every_n_steps, every_n_epochs
         self.folder = Path(output_dir) / "sample"
         self.drawn = self.failed = 0
@@ -68,7 +68,7 @@ class Samples:
         if given.sample_prompts is None or not asked:
             return None
         source = Path(given.sample_prompts)
-        prompts, notes = read_prompts(source)
+        prompts, notes = read_prompts(source) if source.exists() else ((), ())  # that it is missing has been told; it may come
         for note in notes:
             log.info(note)
         return cls(
