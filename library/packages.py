@@ -1,9 +1,12 @@
-"""How a missing Python package is installed at the version that this suite is tested with."""
+"""Which Python packages are there, and how a missing one is installed at the version that this suite is tested with."""
 
 from __future__ import annotations
 
 import re
+import sys
 from functools import cache
+from importlib.machinery import all_suffixes
+from importlib.util import find_spec
 from pathlib import Path
 
 CONSTRAINTS = "constraints.txt"
@@ -13,6 +16,30 @@ _ROOT = Path(__file__).resolve().parents[1]
 def install_command(package: str) -> str:
     """`pip install -c constraints.txt PACKAGE` for a package with a locked version, otherwise `pip install PACKAGE`."""
     return f"pip install -c {CONSTRAINTS} {package}" if _plain(package) in _locked() else f"pip install {package}"
+
+
+def missing_module(name: str) -> str | None:
+    """The first part of a dotted module name that cannot be imported, as far as shows without importing any of them; None for none."""
+    root, *below = name.split(".")
+    try:
+        spec = find_spec(root)
+    except (ImportError, ValueError):
+        return root
+    if spec is None:
+        return root
+    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    if places and not any(place.is_dir() for place in places):
+        return None  # in an archive
+    for depth, part in enumerate(below, 2):
+        found = [place / part for place in places if _is_module_in(place, part)]
+        if not found and ".".join([root, *below][:depth]) not in sys.modules:
+            return ".".join([root, *below][:depth])
+        places = found
+    return None
+
+
+def _is_module_in(folder: Path, name: str) -> bool:
+    return bool(name) and ((folder / name).is_dir() or any((folder / f"{name}{suffix}").is_file() for suffix in all_suffixes()))
 
 
 @cache

@@ -16,6 +16,7 @@ from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.training.light_imports import without_quantizers
 from library.training.logs.tracker_settings import tracker_settings
+from library.training.optim.choices import check_choices
 from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
@@ -52,6 +53,7 @@ def run(
         if removed:
             log.info(f"removed what a killed run had left half written: {', '.join(removed)}")
     check(options)
+    check_choices(options)
     tracker_settings(options)  # a wrong name in that file is told now
     saved = _saved(options)
     facts = inspect(options.model.start)

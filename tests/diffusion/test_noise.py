@@ -100,6 +100,23 @@ def test_one_iteration_of_multires_noise_is_plain_noise_again():
     assert torch.nn.functional.avg_pool2d(noise, 8).std().item() == pytest.approx(1 / 8, rel=0.15)
 
 
+def test_with_an_offset_the_pyramid_is_built_on_the_noise_that_has_it():
+    latents, seeds = torch.zeros(8, 4, 16, 16), range(8)
+    plain = sample_noise(latents, seeds, NoiseSettings())
+    shifted = sample_noise(latents, seeds, NoiseSettings(offset=0.8))
+    both = sample_noise(latents, seeds, NoiseSettings(offset=0.8, multires_iterations=1))
+    # sd-scripts' order: offset noise first, then the pyramid's level of full size is added, then all is divided by its deviation
+    expected = [2**0.5 * noise + (moved - noise) for noise, moved in zip(plain, shifted, strict=True)]
+    torch.testing.assert_close(both, torch.stack([noise / noise.std() for noise in expected]))
+    torch.testing.assert_close(both.std(dim=(1, 2, 3)), torch.ones(8))
+
+
+def test_multires_noise_without_weight_for_coarser_levels_is_plain_noise_of_unit_deviation():
+    none = sample_noise(torch.zeros(2, 4, 16, 16), range(2), NoiseSettings(multires_iterations=6, multires_discount=0.0))
+    one = sample_noise(torch.zeros(2, 4, 16, 16), range(2), NoiseSettings(multires_iterations=1))
+    torch.testing.assert_close(none, one)
+
+
 def test_multires_noise_has_the_spectrum_of_the_recipe_that_users_know():
     """The recipe written out again, over many draws: deviations of the means of 16×16, 8×8 and 4×4 cells."""
 
@@ -158,7 +175,7 @@ def test_timesteps_are_each_images_own_and_uniform():
     [
         {"offset": -0.1},
         {"multires_iterations": -1},
-        {"multires_iterations": 6, "multires_discount": 0.0},
+        {"multires_iterations": 6, "multires_discount": -0.1},
         {"multires_iterations": 6, "multires_discount": 1.1},
         {"perturbation": -0.1},
     ],

@@ -10,6 +10,7 @@ import pytest
 
 from library.options.declare import build, groups_of, options_of, options_table
 from library.options.groups.scripts import SCRIPTS, FineTune, TrainDb, TrainingScript, TrainNetwork, TrainTextualInversionXti
+from library.options.groups.training import IdleOptions
 
 ROOT = Path(__file__).parents[2]
 TOLD = {f"metadata_{word}" for word in ("title", "author", "description", "license", "tags", "privacy")} | {"no_metadata"}
@@ -26,6 +27,7 @@ BEYOND_THE_LIST |= {"v_pred_like_loss", "loss_type", "huber_schedule", "huber_c"
 BEYOND_THE_LIST |= {"zero_terminal_snr", "masked_loss", "conditioning_data_dir", "alpha_mask", "validation_split", "validation_seed"}
 BEYOND_THE_LIST |= {"validate_every_n_steps", "validate_every_n_epochs", "max_validation_steps", "early_stop_patience", "save_best"}
 BEYOND_THE_LIST |= {"ema_decay", "ema_for_samples"}
+BEYOND_THE_LIST |= {field.name for field in fields(IdleOptions)}  # of newer sd-scripts, without effect here
 BEYOND_OF_ONE = {TrainDb: {"learning_rate_te"}, FineTune: {"learning_rate_te"}}
 BEYOND_THE_LIST |= {"spare_dir", "full_disk_wait"}
 BEYOND_THE_LIST |= {"on_nan", "on_full_disk", "save_state_on_train_end", "initial_epoch", "initial_step", "skip_until_initial_step"}

@@ -16,6 +16,10 @@ import fine_tune
 import train_network
 import train_textual_inversion
 from library.data.inspection.draw_preview import Draws
+from library.errors import UserError
+from library.options.groups.scripts import TrainNetwork
+from library.options.reading.parse import parse
+from library.training.optim.choices import check_choices
 from library.training.report import preview, report_page
 from tests.scripts.faulty_dataset import EXPECTED, IMAGES, picture, write_faulty_dataset
 from tests.scripts.starting import dataset, start
@@ -71,6 +75,31 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
     assert facts["cpu"] < 3.0, f"{facts['cpu']:.1f} s for {IMAGES} images"
     assert sum(one.suffix in (".jpg", ".png") for one in tmp_path.rglob("*")) == IMAGES
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is not known (did", "--lr_scheduler cosin: is not known"]),
+        ("--optimizer_type no_such.Thing --lr_scheduler_type nope.Nope", ["there is no module no_such;", "there is no module nope;"]),
+        ("--lr_scheduler_type CosineAnealingLR", ["--lr_scheduler_type CosineAnealingLR: is not known (did you mean CosineAnnealingLR?)"]),
+        ("--optimizer_type adamw8BIT --lr_scheduler Cosine", []),
+        ("--optimizer_type radam --lr_scheduler_type cosineannealinglr --lr_scheduler_args T_max=4", []),
+        ("--optimizer_type torch.optim.AdamW --lr_scheduler_type torch.optim.lr_scheduler.StepLR", []),
+        ("--optimizer_type transformers.optimization.Adafactor --lr_scheduler anything", []),
+        ("--optimizer_type AdaFactor --lr_scheduler anything", []),
+        ("--optimizer_type AdaFactor --optimizer_args relative_step=False --lr_scheduler other", ["--lr_scheduler other: is not known"]),
+        ("--use_8bit_adam", []),
+    ],
+)  # fmt: skip
+def test_an_optimizer_or_schedule_that_does_not_exist_is_found_and_no_other_refused(options: str, told: list[str]) -> None:
+    chosen = parse(TrainNetwork, options.split())
+    problems: tuple[str, ...] = ()
+    try:
+        check_choices(chosen)
+    except UserError as fault:
+        problems = fault.problems
+    assert len(problems) == len(told) and all(words in line for line, words in zip(problems, told, strict=True)), problems
 
 
 @pytest.fixture

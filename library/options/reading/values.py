@@ -41,6 +41,11 @@ def from_text(option: Option, text: str) -> Reading:
             return Reading(None)  # --vae "$VAE" with an empty variable, which takes the place of the file's value
         if option.type in (int, float) or option.choices:
             return NOT_GIVEN
+    whole = text.strip().lstrip("+-").replace("_", "").isdigit()
+    if option.type is int and not option.also_fraction and not whole:
+        number = _as_float(text)
+        remedy = "" if number is None else f"; write {round(number)}{'' if number.is_integer() else ' or another whole number'}"
+        raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}")
     return _from_word(option, text)
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 from library.options.rules.data_rules import OLD_FORM
 from library.options.rules.option_view import Given
 from library.options.suggest import missing_path
+from library.packages import missing_module
 
 
 def paths(given: Given) -> Iterator[str]:
@@ -48,17 +48,12 @@ def asks_for_samples(given: Given) -> bool:
 
 def _may_come_later(path: Path) -> bool:
     """Whether a file that is not there is no slip of the fingers: nothing beside it has such a name."""
-    return not path.exists() and "did you mean" not in missing_path(path)
+    return not path.exists() and (not path.parent.is_dir() or "did you mean" not in missing_path(path))
 
 
 def is_module(name: str) -> bool:
     """Whether the module can be there, as far as it shows without importing a package that may be large."""
-    package, _, rest = name.partition(".")
-    try:
-        found = find_spec(package)
-        return found is not None and (package != "networks" or not rest or find_spec(name) is not None)
-    except (ImportError, ValueError):
-        return False
+    return missing_module(name) is None
 
 
 def writable(given: Given, field: str) -> Iterator[str]:

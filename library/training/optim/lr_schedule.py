@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,42 +22,11 @@ from library.options.reading.named_class import (
     import_package,
     parse_arguments,
 )
+from library.training.optim.lr_schedule_table import ADAFACTOR, BY_NAME, ScheduleRow
 
 _OPTION, _CUSTOM, _ARGS = "--lr_scheduler", "--lr_scheduler_type", "--lr_scheduler_args"
 
 
-@dataclass(frozen=True)
-class ScheduleRow:
-    """A curve: the function that builds it and which figures of the command line it takes; `floor` names its lowest share of the rate."""
-
-    name: str
-    module: str
-    function: str
-    warmup: bool = False
-    updates: bool = False
-    cycles: bool = False
-    power: bool = False
-    decay: bool = False
-    timescale: bool = False
-    floor: str = ""
-
-
-_HF, _DIFFUSERS = "transformers.optimization", "diffusers.optimization"
-
-SCHEDULES: tuple[ScheduleRow, ...] = (
-    ScheduleRow("constant", _HF, "get_constant_schedule"),
-    ScheduleRow("constant_with_warmup", _HF, "get_constant_schedule_with_warmup", warmup=True),
-    ScheduleRow("linear", _HF, "get_linear_schedule_with_warmup", warmup=True, updates=True),
-    ScheduleRow("cosine", _HF, "get_cosine_schedule_with_warmup", warmup=True, updates=True),
-    ScheduleRow("cosine_with_restarts", _HF, "get_cosine_with_hard_restarts_schedule_with_warmup", warmup=True, updates=True, cycles=True),
-    ScheduleRow("polynomial", _HF, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True),
-    ScheduleRow("inverse_sqrt", _HF, "get_inverse_sqrt_schedule", warmup=True, timescale=True),
-    ScheduleRow("cosine_with_min_lr", _HF, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True, floor="min_lr_rate"),
-    ScheduleRow("warmup_stable_decay", _HF, "get_wsd_schedule", warmup=True, updates=True, decay=True, floor="min_lr_ratio"),
-    ScheduleRow("piecewise_constant", _DIFFUSERS, "get_piecewise_constant_schedule"),
-)
-BY_NAME: Mapping[str, ScheduleRow] = MappingProxyType({row.name: row for row in SCHEDULES})
-ADAFACTOR = "adafactor"
 _FLAGS = {
     "num_warmup_steps": "--lr_warmup_steps",
     "num_cycles": "--lr_scheduler_num_cycles",

@@ -30,6 +30,7 @@ from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.training.logs.tracker_settings import tracker_settings
+from library.training.optim.choices import check_choices
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
 from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
@@ -80,6 +81,7 @@ def examine(
     look = None if look_at is None else partial(look_at, options)
     with _warnings_as(findings):
         attempt(lambda: check(options))
+        attempt(lambda: check_choices(options))
         attempt(lambda: tracker_settings(options))
         facts = None
         if model.pretrained_model_name_or_path:

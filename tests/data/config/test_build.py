@@ -241,6 +241,32 @@ def test_one_fault_is_told_once(folder: Path, text: str, words: str) -> None:
     assert words in line
 
 
+def test_a_subset_without_images_beside_others_is_left_out_with_a_warning(folder: Path) -> None:
+    more = "[[datasets.subsets]]\nimage_dir = 'HERE/empty'\nclass_tokens = 'x'\n[[datasets]]\nresolution = 64\n"
+    more += "[[datasets.subsets]]\nimage_dir = 'HERE/empty'\nclass_tokens = 'y'\n"
+    blueprint = read(folder, (ONE.format("resolution = 512", "") + more).replace("HERE", folder.as_posix()))
+    assert [subset.image_dir for subset in blueprint.subsets()] == [folder / "dog"]
+    first, second = blueprint.findings
+    assert first.startswith("set.toml: datasets[0].subsets[1].image_dir: ") and first.endswith("it is empty; it is left out")
+    assert second.startswith("set.toml: datasets[1].subsets[0].image_dir: ")
+
+
+def test_keys_of_sd_scripts_that_do_nothing_here_are_told_in_one_finding(folder: Path) -> None:
+    text = ONE.format("resolution = 512\nskip_image_resolution = '64,64'", "cache_info = true").replace("HERE", folder.as_posix())
+    (line,) = read(folder, text).findings
+    assert line == (
+        "set.toml: keys without effect: skip_image_resolution, cache_info – of sd-scripts (this suite has nothing of the kind); "
+        "take them out"
+    )
+    assert "did you mean caption_extension?" in faults(folder, ONE.format("resolution = 512", "caption_extensoin = '.txt'"))[0]
+
+
+@pytest.mark.parametrize(("steps", "used"), [(1, 8), (7, 8), (8, 8), (32, 32)])
+def test_the_finest_steps_of_buckets_are_8_pixels(folder: Path, steps: int, used: int) -> None:
+    text = ONE.format(f"resolution = 512\nenable_bucket = true\nbucket_reso_steps = {steps}", "").replace("HERE", folder.as_posix())
+    assert read(folder, text).datasets[0].options.bucket_reso_steps == used
+
+
 def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
     (folder / "mac").mkdir()
     (folder / "mac/._a.png").write_bytes(b"a Mac's note")

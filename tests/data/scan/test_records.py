@@ -42,6 +42,17 @@ def test_caption_comes_from_the_file_beside_the_image_else_from_class_tokens(tmp
     assert records[0].size == (96, 64) and records[0].path == tmp_path / "dog/00.png"
 
 
+def test_an_empty_caption_extension_reads_no_files(tmp_path: Path) -> None:
+    photos(tmp_path / "dog", 2)
+    write(tmp_path / "dog/00.caption", "a dog")
+    write(tmp_path / "dog/01.txt", "a dog")
+    found = scanned(tmp_path, "caption_extension = ''\nclass_tokens = 'shs dog'")
+    assert [record.caption for record in found.records] == ["shs dog", "shs dog"]
+    assert not [line for line in found.findings if "beside them" in line]
+    (line,) = refused(tmp_path, "caption_extension = ''")
+    assert "have neither a caption (an empty caption_extension reads no files) nor class_tokens" in line
+
+
 def test_images_are_found_in_any_letter_case_and_hold_one_order(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.JPeG", "c.webp", "d.Bmp"):
         photo(tmp_path / "dog" / name)

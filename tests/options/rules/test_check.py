@@ -91,7 +91,6 @@ CONTRADICTIONS = [
     ("--bucket_reso_steps 50", "--bucket_reso_steps: must be a multiple of 8 pixels, not 50; the nearest is 48"),
     ("--resolution 512x512", "--resolution: expected pixels as 512 or width,height as 512,768, not '512x512'"),
     ("--resolution 0", "--resolution: expected pixels"),
-    ("--xformers --sdpa", "--xformers: cannot be used together with --sdpa; choose one"),
     ("--output_name a/b", "--output_name: 'a/b' cannot be a file name"),
     ("--output_name a\\b", "--output_name: 'a\\\\b' cannot be a file name"),
     (f"--output_name {'x' * 181}", "--output_name: has 181 bytes, and at most 180 leave room"),
@@ -141,7 +140,7 @@ def test_a_name_with_a_line_break_is_told(good) -> None:
 
 
 def test_all_that_cannot_work_is_told_together(good) -> None:
-    assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--xformers", "--sdpa")) == 3
+    assert len(problems(*good, "--vae", "vae.pt", "--output_name", "a/b", "--full_fp16", "--full_bf16")) == 3
 
 
 def test_the_line_names_the_file_when_the_value_stood_there(good) -> None:
@@ -167,7 +166,43 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
         ("--output_name a.safetensors", "give it without the ending"),
         ("--spare_dir ./out", "--spare_dir: has no effect, it is --output_dir"),
         ("--huggingface_repo_id me/x --huggingface_repo_visibility pubic", "'pubic' is not public, so a new repository is made private"),
+        ("--xformers --sdpa", "--xformers: is used, and --sdpa is not"),
+        ("--xformers --mem_eff_attn", "--mem_eff_attn: is used, and --xformers is not"),
+        (
+            "--noise_offset 0.1 --multires_noise_iterations 6",
+            "--noise_offset: --multires_noise_iterations serves the same purpose, and both act",
+        ),
+        ("--noise_offset 0 --adaptive_noise_scale 0.1", "--adaptive_noise_scale: has no effect with --noise_offset 0"),
+        ("--multires_noise_iterations 6 --multires_noise_discount 0", "--multires_noise_discount: with 0 nothing is left"),
+        ("--huber_c 0.2", "--huber_c: has no effect without --loss_type huber"),
+        ("--highvram", "--highvram: no effect here: "),
+        ("--sample_every_n_epochs 1 --sample_prompts made/later.txt", "made/later.txt does not exist; no samples are made until it does"),
+        ("--deepspeed --zero_stage 3 --offload_param_device cpu", "--deepspeed: no effect here: DeepSpeed is accelerate's to set up"),
     ],
 )
 def test_what_is_hardly_meant_so_is_remarked_on(good, warnings, more: str, words: str) -> None:
     assert words in warnings(*good, *more.split())
+
+
+def test_options_that_are_idle_for_one_reason_are_told_in_one_line(good, warnings) -> None:
+    said = warnings(*good, "--deepspeed", "--zero_stage", "3", "--zero3_init_flag")
+    assert len(said.splitlines()) == 1 and "(so with --zero_stage, --zero3_init_flag); leave it out" in said
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["--huber_c 0.1 --huber_schedule snr --huber_scale 1", "--zero_stage 2", "--sample_prompts prompts.txt --sample_every_n_steps 1"],
+)
+def test_an_option_without_effect_is_not_told_where_it_has_its_default_value(good, warnings, more: str) -> None:
+    assert warnings(*good, *more.split()) == ""
+
+
+def test_a_file_of_prompts_that_is_missing_stops_no_run_that_makes_no_samples(good, warnings) -> None:
+    assert "no samples are made" in warnings(*good, "--sample_prompts", "promts.txt")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"), [("networks.lroa", "networks.lroa"), ("lycoris.kohyaa", "lycoris.kohyaa"), ("nope.x", "nope.x")]
+)
+def test_a_network_module_that_is_not_there_is_told(good, name: str, missing: str) -> None:
+    assert any(f"there is no module {missing}" in line for line in problems(*good, "--network_module", name))

@@ -1,0 +1,150 @@
+"""A name without an option is a typo, another script's, a front-end's or unknown; a typo is an error and the others one warning."""
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from library.errors import UserError
+from library.options.declare import options_of
+from library.options.groups.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork, TrainTextualInversion
+from library.options.reading.foreign_keys import FOREIGN, HERE
+from library.options.reading.parse import parse
+from library.options.reading.unknown_option import judge
+from library.options.suggest import edits
+
+SPECIFICATION = Path(__file__).parents[4] / "shared" / "spec" / "options-v0.10.1.json"
+OPTIONS = [option.field for option in options_of(TrainNetwork) if option.field not in ("config_file", "output_config")]
+
+
+def read(folder: Path, text: str, spec: type = TrainNetwork) -> None:
+    file = folder / "c.toml"
+    file.write_text(text, encoding="utf-8")
+    parse(spec, ["--config_file", str(file)])
+
+
+def problems(folder: Path, text: str, spec: type = TrainNetwork) -> tuple[str, ...]:
+    with pytest.raises(UserError) as fault:
+        read(folder, text, spec)
+    return tuple(line.partition(", key ")[2] for line in fault.value.problems)
+
+
+def slips(names: list[str], count: int) -> Iterator[tuple[str, str]]:
+    """(mistyped, meant): a letter left out, doubled, or exchanged with its neighbour, drawn at random."""
+    draw = random.Random(15)
+    while count:
+        meant = draw.choice(names)
+        at = draw.randrange(len(meant) - 1)
+        swapped = meant[:at] + meant[at + 1] + meant[at] + meant[at + 2 :]
+        mistyped = draw.choice([meant[:at] + meant[at + 1 :], meant[: at + 1] + meant[at:], swapped])
+        if mistyped and mistyped not in names:
+            count -= 1
+            yield mistyped, meant
+
+
+def test_one_letter_typos_of_options_are_errors_with_the_right_suggestion_and_none_is_taken(tmp_path: Path, heard) -> None:
+    pairs = list(slips(OPTIONS, 300))
+    file = tmp_path / "c.toml"
+    right = 0
+    for mistyped, meant in pairs:
+        file.write_text(f'"{mistyped}" = 1\n', encoding="utf-8")
+        heard.records.clear()
+        try:
+            parse(TrainNetwork, ["--config_file", str(file)])
+        except UserError as fault:
+            right += f"key {mistyped}: unknown option; did you mean {meant}?" in fault.problems[0]
+        else:
+            assert mistyped in heard.text, f"{mistyped} (for {meant}) is taken without a word"
+    assert right >= 290, right
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("lerning_rate", "unknown option; did you mean learning_rate?"),
+        ("netwrok_dim", "unknown option; did you mean network_dim?"),
+        ("mixed_precison", "unknown option; did you mean mixed_precision?"),
+        ("Learning-Rate", "unknown option; did you mean learning_rate?"),
+        ("maxTrainEpochs", "unknown option; did you mean max_train_epochs?"),
+        ("caption_extenion", "unknown option; did you mean caption_extension?"),
+        ("gradient_acumulation_step", "unknown option; did you mean gradient_accumulation_steps?"),
+        ("vae_", "unknown option; did you mean vae?"),
+    ],
+)
+def test_a_key_near_to_an_option_is_a_typo(tmp_path: Path, key: str, message: str) -> None:
+    assert problems(tmp_path, f'[any.section]\n"{key}" = 1\n') == (f"[any.section] {key}: {message}",)
+
+
+def test_a_key_near_to_another_scripts_option_is_a_typo_too(tmp_path: Path) -> None:
+    (line,) = problems(tmp_path, "netwrok_dim = 4\n", TrainTextualInversion)
+    assert line == "netwrok_dim: unknown option, near to one of train_network.py; did you mean network_dim?"
+
+
+def test_all_keys_without_effect_of_a_file_are_told_in_one_warning(tmp_path: Path, heard) -> None:
+    text = "epoch = 1\n[gui]\nsdxl = false\nnoise_offset_type = 'Original'\nlearning_rate_te1 = 1e-5\n[new]\nmy_key = 1\nmax_epochs = ''\n"
+    read(tmp_path, text + "num_repeats = 1\nconv_dim = 4\nlearning_rate_te = 1e-5\n")
+    (line,) = [record for record in heard.text.splitlines() if "have no effect" in record]
+    told = line.partition("c.toml: ")[2]
+    assert told == (
+        "9 keys have no effect: epoch (here max_train_epochs), noise_offset_type – of kohya_ss (the GUI's own setting); "
+        "sdxl, learning_rate_te1 – of SDXL (SDXL is not trained here); my_key, max_epochs (is max_train_epochs meant?) – unknown; "
+        "num_repeats – a key of a dataset config (--dataset_config); "
+        'conv_dim – of network_args (a setting of the network is written as network_args = ["conv_dim=4"]); '
+        "learning_rate_te – of train_db.py and fine_tune.py only; take them out, or correct the names of those meant as options"
+    )
+
+
+def test_a_file_of_options_only_is_not_warned_of(tmp_path: Path, heard) -> None:
+    read(tmp_path, "seed = 1\n[a]\nv2 = true\n")
+    assert heard.text == ""
+
+
+@pytest.mark.parametrize(
+    "key", ["learning_rate_te1", "learning_rate_te2", "text_encoder_lr2", "unet_lr_2", "ae", "v1", "v3", "clip_l", "t5xxl"]
+)
+def test_a_name_of_its_own_beside_an_option_is_no_typo(tmp_path: Path, heard, key: str) -> None:
+    for spec in (TrainNetwork, TrainDb, FineTune):
+        read(tmp_path, f"{key} = 1\n", spec)
+        assert key in heard.text
+
+
+def test_no_foreign_key_is_an_option_or_means_one_that_is_not_there() -> None:
+    names = {name for spec in SCRIPTS for option in options_of(spec) for name in option.names}
+    assert not names & set(FOREIGN)
+    assert set(HERE.values()) <= names
+    assert all(key.whose and key.why for key in FOREIGN.values())
+
+
+def test_the_foreign_keys_are_told_from_the_typos_of_options() -> None:
+    known = {name: option.field for option in options_of(TrainNetwork) for name in option.names}
+    near = [key for key in FOREIGN if any(abs(len(key) - len(name)) < 2 and edits(key, name) == 1 for name in known)]
+    assert "ae" in near and all(judge(key, known).kind == "foreign" for key in FOREIGN)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "steps"),
+    [("", "", 0), ("seed", "seed", 0), ("sed", "seed", 1), ("sede", "seed", 1), ("sead", "seed", 1), ("abc", "", 3), ("ca", "abc", 3)],
+)
+def test_the_distance_of_names_counts_slips_of_the_fingers(one: str, other: str, steps: int) -> None:
+    assert edits(one, other) == edits(other, one) == steps
+
+
+F5 = (  # issue 15's options that are built beside this
+    "caption_prefix caption_suffix caption_separator keep_tokens_separator secondary_separator enable_wildcard wandb_run_name "
+    "torch_compile dynamo_backend resize_interpolation ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph "
+    "metadata_usage_hint metadata_trigger_phrase metadata_thumbnail metadata_merged_from metadata_preprocessor "
+    "metadata_is_negative_embedding console_log_level console_log_file console_log_simple log_config "
+).split()
+
+
+@pytest.mark.parametrize("spec", SCRIPTS)
+def test_each_option_of_the_newest_sd_scripts_is_an_option_or_in_the_table_with_its_reason(spec: type) -> None:
+    if not SPECIFICATION.is_file():
+        pytest.skip("the specification is not beside this checkout")
+    rows = json.loads(SPECIFICATION.read_text(encoding="utf-8"))[spec.name]
+    known = {name: option.field for option in options_of(spec) for name in option.names} | {"help": "help", "h": "h"}
+    names = {flag.lstrip("-") for row in rows for flag in row["flags"]}
+    assert len(names) > 100
+    assert [name for name in sorted(names - set(known) - set(F5)) if judge(name, known).kind != "foreign"] == []
