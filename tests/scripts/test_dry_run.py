@@ -80,7 +80,7 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is not known (did", "--lr_scheduler cosin: is not known"]),
+        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is not known (", "--lr_scheduler cosin: is not known"]),
         ("--optimizer_type no_such.Thing --lr_scheduler_type nope.Nope", ["there is no module no_such;", "there is no module nope;"]),
         ("--lr_scheduler_type CosineAnealingLR", ["--lr_scheduler_type CosineAnealingLR: is not known (did you mean CosineAnnealingLR?)"]),
         ("--optimizer_type adamw8BIT --lr_scheduler Cosine", []),

@@ -28,7 +28,7 @@ PENDING = (
     "min-torch_compile",
     "min-wandb",
     "min-wild",
-)  # options that are being built
+)
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,7 @@ class ExtractLoraOptions:
     v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
     dim: int = opt(4, "Rank of the LoRA that is made.", at_least=1)
     conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1)
-    min_diff: float = opt(1e-6, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0)
+    min_diff: float = opt(0.01, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0)
     clamp_quantile: float = opt(
         1.0,
         "Cut off the largest numbers of each module at this quantile, such as 0.99, which other tools do; 1 cuts nothing and is exact.",
