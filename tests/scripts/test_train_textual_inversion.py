@@ -104,11 +104,16 @@ def test_samples_during_training_show_the_word(kind: str, tiny_v1: Path, config:
     assert len(images) == 2 and images[0].read_bytes() != images[1].read_bytes()
 
 
+def test_a_word_that_stands_in_no_caption_is_warned_of(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
+    assert train("plain", tiny_v1, config, tmp_path / "out", token_string="<other>", dry_run=True) == 0
+    said = capsys.readouterr().out
+    assert "--token_string <other>: stands in none of the 9 captions, so nothing is learnt" in said and "--use_object_template" in said
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"token_string": "dog"}, ("--token_string dog", "knows already")),
-        ({"token_string": "<other>"}, ("--token_string <other>", "none of the 9 captions", "--use_object_template")),
         ({"token_string": None}, ("--token_string is missing",)),
         ({"weights": "nothing.pt"}, ("--weights", "nothing.pt", "no such file")),
         ({"weights": "data.toml", "init_word": "cat"}, ("--init_word", "--weights")),

@@ -1,22 +1,25 @@
-"""The names of `foreign_keys.toml`: what sd-scripts' other scripts and the front-ends write that has no effect here."""
+"""The names of `foreign_keys.json`: what sd-scripts' other scripts and the front-ends write that has no effect here."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TypedDict, cast
-
-import toml
-
-_FILE = Path(__file__).with_suffix(".toml")
+from typing import TypedDict
 
 
-class _Table(TypedDict):
+class _Kind(TypedDict):
     whose: str
     why: str
     keys: list[str]
+
+
+class _File(TypedDict):
+    options: list[_Kind]
+    datasets: list[_Kind]
+    here: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,18 @@ class ForeignKey:
         return f"{self.whose} ({self.why})"
 
 
-def _keys(tables: Mapping[str, _Table]) -> Iterator[tuple[str, ForeignKey]]:
-    for table in tables.values():
-        key = ForeignKey(table["whose"], table["why"])
-        yield from ((name.lower(), key) for name in table["keys"])
+def _keys(kinds: Sequence[_Kind]) -> Mapping[str, ForeignKey]:
+    keys = {name.lower(): ForeignKey(kind["whose"], kind["why"]) for kind in kinds for name in kind["keys"]}
+    return MappingProxyType(keys)
 
 
-_TREE = toml.loads(_FILE.read_text(encoding="utf-8"))
+_TABLE: _File = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
 
-HERE: Mapping[str, str] = MappingProxyType(cast(dict[str, str], _TREE.pop("here")))
-"""A foreign key -> the option that says the same."""
+FOREIGN = _keys(_TABLE["options"])
+"""Keys of a --config_file, in small letters."""
 
-FOREIGN_IN_DATASETS: Mapping[str, ForeignKey] = MappingProxyType(dict(_keys({"dataset": cast(_Table, _TREE.pop("dataset"))})))
+FOREIGN_IN_DATASETS = _keys(_TABLE["datasets"])
 """Keys of a dataset config that sd-scripts takes and that have no effect here, in small letters."""
 
-FOREIGN: Mapping[str, ForeignKey] = MappingProxyType(dict(_keys(cast(dict[str, _Table], _TREE))))
-"""Keys of a --config_file, in small letters."""
+HERE: Mapping[str, str] = MappingProxyType(_TABLE["here"])
+"""A foreign key -> the option that says the same."""
