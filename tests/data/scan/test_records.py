@@ -46,6 +46,7 @@ def test_an_empty_caption_extension_reads_no_files(tmp_path: Path) -> None:
     photos(tmp_path / "dog", 2)
     write(tmp_path / "dog/00.caption", "a dog")
     write(tmp_path / "dog/01.txt", "a dog")
+    write(tmp_path / "dog/01", "a file without an ending")
     found = scanned(tmp_path, "caption_extension = ''\nclass_tokens = 'shs dog'")
     assert [record.caption for record in found.records] == ["shs dog", "shs dog"]
     assert not [line for line in found.findings if "beside them" in line]
