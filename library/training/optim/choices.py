@@ -9,21 +9,19 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from library.errors import UserError
-from library.options.declare import Script
 from library.options.groups.optimizer import OptimizerOptions
+from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean
 from library.packages import install_command, missing_module
 from library.training.optim import lr_schedule_table, optimizer_table
 
 
-def check_choices(options: Script) -> None:
+def check_choices(options: TrainingScript) -> None:
     """Raise UserError for names of optimizer and schedule that do not exist, both where both are wrong.
 
     What only an import can tell, such as whether a module has the class, is left to the run.
     """
-    chosen = options.optimizer  # type: ignore[attr-defined]
-    assert isinstance(chosen, OptimizerOptions)
-    problems = [*_optimizer(chosen), *_schedule(chosen)]
+    problems = [*_optimizer(options.optimizer), *_schedule(options.optimizer)]
     if problems:
         raise UserError(*problems)
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from library.options.declare import values_of
+from library.options.declare import options_table
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.options.reading.values import as_json
 
-DEFAULTS = values_of(parse(TrainNetwork, []))
+DEFAULTS = options_table(parse(TrainNetwork, []))
 
 
 def from_file(folder: Path, line: str) -> dict:
@@ -21,7 +21,7 @@ def from_file(folder: Path, line: str) -> dict:
 
 
 def changed(*argv: str) -> dict:
-    values = values_of(parse(TrainNetwork, argv))
+    values = options_table(parse(TrainNetwork, argv))
     return {name: value for name, value in values.items() if value != DEFAULTS[name] and name != "config_file"}
 
 

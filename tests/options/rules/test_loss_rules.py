@@ -65,7 +65,6 @@ def test_what_the_rules_let_through_has_noise_and_finite_weights() -> None:
     ("argv", "words"),
     [
         ({"adaptive_noise_scale": "0.1"}, "add --noise_offset 0.1"),
-        ({"noise_offset": "0.1", "multires_noise_iterations": "6"}, "serves the same purpose"),
         ({"noise_offset_random_strength": None}, "draws strengths up to --noise_offset"),
         ({"ip_noise_gamma_random_strength": None}, "draws strengths up to --ip_noise_gamma"),
         ({"min_snr_gamma": "5", "debiased_estimation_loss": None}, "another way than --min_snr_gamma"),
