@@ -31,6 +31,7 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
     problems = list(line.problems)
     problems += [f"{option.field} is missing: {option.help}" for option in options if option.positional and option.field not in line.values]
     file = line.values.get("config_file")
+    assert file is None or isinstance(file, str)
     if file is not None and not line.values.get("output_config"):
         from_file = config_file.read(options, file)
         problems += from_file.problems
@@ -44,7 +45,8 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
     origins = from_file.origins | {option.field: option.flag for option in options if option.field in line.values}
     for option in options:
         if option.secret:
-            keep_secret(values.get(option.field))
+            secret = values.get(option.field)
+            keep_secret(secret if isinstance(secret, str) else None)
     made = build(spec, values, origins)
     if line.values.get("output_config"):
         _write(made, file)
