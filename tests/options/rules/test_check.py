@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.options.groups.scripts import TrainNetwork
+from library.options.groups.scripts import FineTune, TrainNetwork
 from library.options.reading.parse import parse
 from library.options.rules.check import check
 
@@ -206,3 +206,17 @@ def test_a_file_of_prompts_that_is_missing_stops_no_run_that_makes_no_samples(go
 )
 def test_a_network_module_that_is_not_there_is_told(good, name: str, missing: str) -> None:
     assert any(f"there is no module {missing}" in line for line in problems(*good, "--network_module", name))
+
+
+@pytest.mark.parametrize(
+    ("spec", "flags", "uses"),
+    [
+        (TrainNetwork, "--xformers", True),
+        (TrainNetwork, "--xformers --sdpa", True),
+        (TrainNetwork, "--xformers --mem_eff_attn", False),
+        (FineTune, "--diffusers_xformers --mem_eff_attn", True),
+        (FineTune, "--mem_eff_attn --xformers", False),
+    ],
+)
+def test_of_several_ways_of_attention_the_one_of_sd_scripts_is_used(spec: type, flags: str, uses: bool) -> None:
+    assert parse(spec, flags.split()).uses_xformers is uses
