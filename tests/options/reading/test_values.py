@@ -1,4 +1,4 @@
-"""What sd-scripts and its front-ends write for a value is taken where its meaning is plain, from a file and from the command line; and their way into JSON."""
+"""Values: what front-ends and TOML write for one is taken where its meaning is plain; and values in JSON."""
 
 import json
 from pathlib import Path
