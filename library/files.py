@@ -10,15 +10,15 @@ import os
 import re
 import shutil
 import unicodedata
-import uuid
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from library.renaming import flush_file, flush_folder, patiently, put_in_place
+from library.image_endings import READABLE
+from library.renaming import flush_file, flush_folder, name_beside, patiently, put_in_place
 
 NOT_UNICODE = "backslashreplace"  # how text files spell such signs of a name (unpacked from another system's zip): \udcff, as JSON does
-IMAGE_EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp"})
+IMAGE_EXTENSIONS = frozenset(READABLE)
 _LEFT_OVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)(\.[a-z]+)?")  # the names that the two functions below give
 _TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, which checks nothing but how far it got
 
@@ -55,8 +55,7 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
     A reader, a kill or a full disk therefore never meets half a file under the real name.
     """
     path = Path(path)
-    mark = uuid.uuid4().hex[:8]
-    temporary = path.with_name(f".{path.name}.{mark}.tmp{path.suffix if keep_ending else ''}")
+    temporary = name_beside(path, "tmp", path.suffix if keep_ending else "")
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -82,8 +81,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder that stood there before is moved aside first and comes back if the new one cannot be put in its place.
     """
     path = Path(path)
-    mark = uuid.uuid4().hex[:8]
-    fresh, old = path.with_name(f".{path.name}.{mark}.tmp"), path.with_name(f".{path.name}.{mark}.old")
+    fresh, old = name_beside(path, "tmp"), name_beside(path, "old")
     try:
         fresh.mkdir(parents=True)
         yield fresh

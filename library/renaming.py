@@ -18,6 +18,8 @@ from pathlib import Path
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each further try
 _PASSING = frozenset({errno.EACCES, errno.EBUSY, errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETXTBSY})
 _NO_RENAME_ONTO = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
+_LONGEST_NAME = 255  # bytes
+_KEPT_END = 16  # letters: `.512x768.npz` and `-000010.safetensors` are told by their ends
 _NO_FLUSHING = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
@@ -31,6 +33,66 @@ def patiently(act: Callable[[], object]) -> None:
             if delay is None or error.errno not in _PASSING:
                 raise
         time.sleep(delay)
+
+
+def name_beside(path: Path, kind: str, ending: str = "") -> Path:
+    """A new hidden name beside `path` for what takes its place or makes room for it: `.<name>.<mark>.<kind><ending>`.
+
+    The middle of a name is left out where the whole would be longer than the file system takes.
+    """
+    tail = f".{uuid.uuid4().hex[:8]}.{kind}{ending}"
+    room = longest_name(path.parent) - len(tail) - 1
+    return path.with_name(f".{_shortened(path.name, room)}{tail}")
+
+
+def longest_name(folder: Path) -> int:
+    """How many bytes a file's name may have in `folder`, or in the nearest folder above it that exists."""
+    standing = next((part for part in (folder, *folder.absolute().parents) if part.is_dir()), None)
+    try:
+        return min(os.pathconf(standing, "PC_NAME_MAX"), _LONGEST_NAME) if standing else _LONGEST_NAME
+    except (AttributeError, OSError, ValueError):  # Windows counts 255 letters, which have a byte at least
+        return _LONGEST_NAME
+
+
+def fits(path: Path) -> bool:
+    """Whether the file system takes the length of this file's name."""
+    return _length(path.name) <= longest_name(path.parent)
+
+
+def too_long(path: Path) -> str:
+    """What is wrong with a name that does not fit, with the remedy, for the end of a line."""
+    return f"the name has {_length(path.name)} bytes and this file system takes {longest_name(path.parent)}; rename the image to a shorter one"
+
+
+def is_too_long(error: BaseException) -> bool:
+    """Whether a file could not be written because its name is too long, as Linux, macOS and Windows tell it."""
+    return isinstance(error, OSError) and (error.errno == errno.ENAMETOOLONG or getattr(error, "winerror", None) == 206)
+
+
+def is_there(path: Path) -> bool:
+    """Whether `path` is a file; a name that is too long for one is none (pathlib raises then)."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if not is_too_long(error):
+            raise
+        return False
+
+
+def _length(name: str) -> int:
+    """Bytes on POSIX systems, UTF-16 units on Windows."""
+    return len(name.encode("utf-16-le", "surrogatepass")) // 2 if os.name == "nt" else len(os.fsencode(name))
+
+
+def _shortened(name: str, room: int) -> str:
+    """`name` in at most `room` bytes: the end, which tells the kind of file, and as much of the beginning as fits."""
+    if len(name.encode("utf-8", "surrogatepass")) <= room:
+        return name
+    end = name[-_KEPT_END:]
+    head = name[:-_KEPT_END]
+    while head and len((head + "~" + end).encode("utf-8", "surrogatepass")) > room:
+        head = head[:-1]
+    return f"{head}~{end}"
 
 
 def put_in_place(source: Path, target: Path) -> None:
@@ -56,7 +118,7 @@ def remove(path: Path) -> None:
     if not path.is_dir() or path.is_symlink():
         patiently(path.unlink)
         return
-    going = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    going = name_beside(path, "tmp")
     patiently(lambda: path.rename(going))
     shutil.rmtree(going, ignore_errors=True)
 
@@ -91,7 +153,7 @@ def _replace(source: Path, target: Path) -> None:
         if error.errno not in _PASSING | _NO_RENAME_ONTO or not target.is_file():
             raise
         refused = error
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.old")
+    aside = name_beside(target, "old")
     try:
         target.rename(aside)
     except OSError:

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from library.data.pixels.images import opaque_rgb
-from library.data.scan.image_headers import Unreadable, open_image, reason_of
+from library.data.pixels.decode import decode
+from library.data.scan.image_headers import Unreadable, reason_of
 
 SIGNATURE_BYTES = 8 + 4 * 4 * 3  # 64 signs of a cosine transform, then mean RGB of 4×4 fields
 _SIDE = 32  # pixels of the small picture that is transformed
@@ -37,18 +37,12 @@ class Look:
 
 def look_at(path: Path) -> Look:
     """Decode an image, a JPEG at down to ⅛; raises Unreadable."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
-        with open_image(path) as image:
-            if image.format in ("JPEG", "MPO"):
-                image.draft(None, (2 * _SIDE, 2 * _SIDE))
-            image.load()
-            clear = image.has_transparency_data and image.convert("RGBA").getchannel("A").getextrema()[0] < 255
-            small = opaque_rgb(image).resize((_SIDE, _SIDE), Image.Resampling.BOX)
-            if "exif" in image.info:
-                small.info["exif"] = image.info["exif"]
-            pixels = np.asarray(ImageOps.exif_transpose(small), dtype=np.float32)
+        image = decode(path, (2 * _SIDE, 2 * _SIDE))
+        clear = image.alpha is not None and image.alpha.getextrema()[0] < 255
+        pixels = np.asarray(image.on().resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32)
     except Exception as fault:  # PIL raises many kinds for broken files
         raise Unreadable(reason_of(fault)) from None
     return Look(signature(pixels), bool(clear), bool(np.ptp(pixels, axis=(0, 1)).max() <= _FLAT))

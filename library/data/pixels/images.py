@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from library.data.batching.buckets import Placement
 from library.data.config.blueprint import Size, SubsetOptions
-from library.data.scan.image_headers import open_image
+from library.data.pixels.decode import WHITE, decode
 from library.data.scan.records import ImageRecord
 from library.errors import UserError
 from library.seeds import python_rng
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 Pixels = np.ndarray  # uint8 [H,W,3], RGB
 
-BACKGROUND = (255, 255, 255)  # behind transparent pixels
-_ORIENTATION = 0x0112  # of EXIF
+BACKGROUND = WHITE  # behind transparent pixels
 _COLOUR_RATE = 1 / 3  # of the draws of a color_aug subset
 _HUE_SHIFT = 8  # at most, of the 180 hues of OpenCV's HSV
 _GAMMA = (0.95, 1.05)
@@ -72,20 +66,11 @@ def crop_corner(subset: SubsetOptions, placement: Placement, seed: int | None) -
 
 
 def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, int] = BACKGROUND) -> Pixels:
-    """The first frame upright as uint8 [H,W,3]: transparency on `background`, 16 bit scaled to 8, any colour mode.
+    """The first frame upright in sRGB as uint8 [H,W,3]: transparency on `background`, 16 bit scaled to 8, any colour mode.
 
     `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large.
     """
-    from PIL import ImageOps
-
-    with open_image(path) as image:
-        if cover and image.format in ("JPEG", "MPO"):
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            image.draft(None, cover[::-1] if turned else cover)
-        image.load()
-        # exif_transpose copies what stands upright already
-        upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
-        return np.asarray(opaque_rgb(upright, background))
+    return np.asarray(decode(path, cover).on(background))
 
 
 def resize(pixels: Pixels, size: Size) -> Pixels:
@@ -127,20 +112,6 @@ def _read(record: ImageRecord, cover: Size) -> Pixels:
     if abs(width * record.size[1] - height * record.size[0]) > max(record.size):
         raise UserError(f"image {record.path}: has another shape than at the start of the run; leave the images alone while training")
     return pixels
-
-
-def opaque_rgb(image: Image.Image, colour: tuple[int, int, int] = BACKGROUND) -> Image.Image:
-    """8-bit RGB: transparency on `colour`, 16 bit scaled, any colour mode; an RGB image is returned as it is."""
-    from PIL import Image
-
-    if image.mode.startswith("I;16") or image.mode == "I":  # 16-bit greyscale; PIL's own conversion would cut it at 255
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide + 128) // 257).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        clear = image.convert("RGBA")
-        background = Image.new("RGBA", clear.size, (*colour, 255))
-        return Image.alpha_composite(background, clear).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _around_face(record: ImageRecord, size: Size, face: tuple[int, int, int, int], seed: int) -> tuple[Size, tuple[int, int]]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from library.data.config.blueprint import Size
 
 FORMAT = 1
-PIXELS = 1  # raise it when library.data.pixels.images reads, scales or crops images to other pixels than before
+PIXELS = 2  # raise it when library.data.pixels.images reads, scales or crops images to other pixels than before
 _TAIL = 4096  # bytes; a binding is under 1 KiB
 _FRESH = 3 * 10**9  # ns; some file systems date changes to 2 s only
 _OWN = re.compile(r"(.+)\.\d+x\d+\.npz")

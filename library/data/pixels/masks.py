@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from library.data.batching.buckets import FilledData, Placement
+from library.data.pixels.decode import decode
 from library.data.pixels.images import crop, flipped, part_shown, read_rgb, resize
-from library.data.scan.image_headers import open_image
 from library.errors import UserError
 
 REDUCTION = 8  # pixels of the image a value of the mask stands for
@@ -77,12 +77,9 @@ def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
 
 def _opacity(path: Path) -> np.ndarray:
     """uint8 [H,W]: the image's alpha channel, 255 throughout where it has none."""
-    from PIL import ImageOps
-
     try:
-        with open_image(path) as image:
-            image.load()
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGBA").getchannel("A"))
+        image = decode(path)
+        return np.full(image.rgb.size[::-1], 255, dtype=np.uint8) if image.alpha is None else np.asarray(image.alpha)
     except Exception as fault:
         raise UserError(f"image {path}: cannot be read ({fault}); remove or replace it") from None
 

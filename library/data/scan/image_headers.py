@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from library.data.pixels.colour import colour_of
+from library.data.scan.exif import TURNED, orientation_of, quiet_about_exif
+from library.image_endings import register_plugins
 from library.windows_names import LONGEST, only_short_paths
 
 if TYPE_CHECKING:
     from PIL import Image
 
 _TAIL = 64 * 1024  # bytes
-_TURNED = frozenset({5, 6, 7, 8})  # EXIF orientations that exchange width and height
-_ORIENTATION = 0x0112
 
 
 class Unreadable(Exception):
@@ -31,13 +32,14 @@ class Header:
     mode: str = "RGB"
     orientation: int = 1  # of EXIF, 1 = upright
     frames: int = 1  # more than one: animated
+    colour: str = ""  # what is done about its colour profile, as library.data.pixels.colour names it
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Header | None:
         """The fact that `astuple` was taken of; None when the values are no such thing."""
         match values:
-            case [[int(width), int(height)], str(form), str(mode), int(orientation), int(frames)] if width > 0 and height > 0:
-                return cls((width, height), form, mode, orientation, frames)
+            case [[int(width), int(height)], str(form), str(mode), int(orientation), int(frames), str(colour)] if width > 0 < height:
+                return cls((width, height), form, mode, orientation, frames, colour)
         return None
 
 
@@ -46,6 +48,8 @@ def open_image(file: Path | BinaryIO) -> Image.Image:
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None
+    register_plugins()
+    quiet_about_exif()
     return Image.open(file)
 
 
@@ -65,13 +69,14 @@ def read_header(path: Path) -> Header:
             tail = file.read()
             file.seek(0)
             with open_image(file) as image:
+                mode, colour = image.mode, colour_of(image)  # before it is loaded
                 if _looks_cut(image, head, tail, length):
                     image.load()
                 width, height = image.size
                 orientation = _orientation(image, tail)
-                if orientation in _TURNED:
+                if orientation in TURNED:
                     width, height = height, width
-                return Header((width, height), image.format or "", image.mode, orientation, _frames(image))
+                return Header((width, height), image.format or "", mode, orientation, _frames(image), colour)
     except Unreadable:
         raise
     except Exception as fault:  # PIL raises many kinds for broken files
@@ -99,13 +104,9 @@ def _looks_cut(image: Image.Image, head: bytes, tail: bytes, length: int) -> boo
 
 def _orientation(image: Image.Image, tail: bytes) -> int:
     """The EXIF orientation, 1 when there is none. PNGs that carry EXIF behind the picture are decoded for it, others are not."""
-    from PIL import Image
-
-    if image.format == "PNG" and not ("exif" not in image.info and b"eXIf" in tail):
-        exif = Image.Image.getexif(image)  # PngImageFile's own would decode the whole picture first
-    else:
-        exif = image.getexif()
-    return int(exif.get(_ORIENTATION, 1) or 1)
+    if image.format == "PNG" and "exif" not in image.info and b"eXIf" in tail:
+        image.load()
+    return orientation_of(image)
 
 
 def _frames(image: Image.Image) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
+from library.data.pixels.colour import CONVERTED, UNUSABLE
 from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
 from library.data.scan.findings import NOTE, WARNING, Finding
 from library.data.scan.image_headers import Header, Unreadable, read_header
@@ -33,6 +34,7 @@ class ImageRecord:
     key: str  # dataset/subset/relative path: the same on every machine, and unmoved by other images
     train_resolution: tuple[int, int] | None = None  # from a metadata file
     mask: Path | None = None  # where its loss counts, of its subset's conditioning_data_dir
+    converted: bool = False  # its colour profile is converted to sRGB
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,8 @@ class _Report:
     unreadable: dict[str, None] = field(default_factory=dict)
     small: dict[str, None] = field(default_factory=dict)
     large: dict[str, None] = field(default_factory=dict)
+    unusable: dict[str, None] = field(default_factory=dict)  # colour profiles
+    converted: set[Path] = field(default_factory=set)
 
 
 def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
@@ -99,7 +103,9 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
                 size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
                 if size:
                     key = f"{number}/{position}/{_relative(path, subset.image_dir)}"
-                    records.append(ImageRecord(path, sizes.setdefault(size, size), caption, subset, number, key, train_resolution))
+                    size = sizes.setdefault(size, size)
+                    converted = path in report.converted
+                    records.append(ImageRecord(path, size, caption, subset, number, key, train_resolution, converted=converted))
     _tell_images(report, skip_unreadable)
     if not report.faults and not records:
         report.faults.append(f"{blueprint.subsets()[0].place}: no readable image is left")
@@ -211,10 +217,15 @@ def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[s
 
 def _size(path: Path, report: _Report) -> tuple[int, int] | None:
     try:
-        size = report.index.fact(path, Header, read_header).size
+        header = report.index.fact(path, Header, read_header)
     except Unreadable as fault:
         report.unreadable[f"{path}: {fault}"] = None
         return None
+    size = header.size
+    if header.colour == CONVERTED:
+        report.converted.add(path)
+    elif header.colour == UNUSABLE:
+        report.unusable[str(path)] = None
     if min(size) < SMALL_SIDE:
         report.small[f"{path} ({size[0]}×{size[1]})"] = None
     if max(size) > LARGE_SIDE:
@@ -246,6 +257,7 @@ def _tell_images(report: _Report, skip_unreadable: bool) -> None:
     for files, level, what, remedy in (
         (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: take larger ones"),
         (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are scaled down anyway, but smaller copies would load faster"),
+        (report.unusable, NOTE, "with a colour profile that cannot be used", "their numbers are taken for sRGB: look at them"),
     ):
         if files:
             report.findings.append(Finding(level, f"{counted(len(files), 'image')} {what}: {_shown(list(files))}", remedy, tuple(files)))

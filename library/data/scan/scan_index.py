@@ -16,7 +16,7 @@ from library.files import NOT_UNICODE, atomic_write
 
 NAME = ".sd-scan.json"
 FEWEST = 50  # files; fewer are read anew in no time, and get no index
-_VERSION = 1  # of the index's form; another one is not read
+_VERSION = 2  # of the index's form; another one is not read
 _SETTLED = 2_000_000_000  # ns; a file changed less long ago might change again without a new time (FAT counts in 2 s)
 
 Stamp = tuple[int, int]  # (time of change in ns, bytes)

@@ -46,6 +46,9 @@ class ImageSource:
                 lines.append(f"    regularization: {shown}")
             for size, count in figures.buckets:
                 lines.append(f"    bucket {size[0]}×{size[1]}: {count} an epoch, {-(-count // (figures.batch_size * processes))} batches")
+        converted = len({record.path for record in self.data.records if record.converted})
+        if converted:
+            lines.append(f"colour profiles converted: {converted} (to sRGB)")
         return lines
 
     def captions(self) -> Iterator[str]:

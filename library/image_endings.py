@@ -1,0 +1,75 @@
+"""Which endings of file names are images that can be read here, and which are pictures all the same: told, not passed over."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from library.words import counted
+
+_ALWAYS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+_BY_MODULE = (  # endings that are read where one of these modules is installed
+    ((".avif",), ("PIL._avif", "pillow_avif")),
+    ((".heic", ".heif"), ("pillow_heif",)),
+    ((".jxl",), ("pillow_jxl",)),
+)
+_PACKAGES = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin", ".avif": "pillow-avif-plugin"}
+# What else are pictures, by their endings.
+_PICTURES = frozenset(".avif .jxl .heic .heif .hif .jfif .jpe .tga .psd .jp2 .j2k .jxr .dng .cr2 .nef .arw .svg .exr .hdr .ico .ppm".split())
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):  # its package is missing
+        return False
+
+
+def _readable() -> tuple[str, ...]:
+    return _ALWAYS + tuple(ending for endings, modules in _BY_MODULE if any(map(_installed, modules)) for ending in endings)
+
+
+READABLE: tuple[str, ...] = _readable()
+SHOWN = " ".join(READABLE)  # for messages
+
+
+@functools.cache
+def register_plugins() -> None:
+    """Teach Pillow the formats of the packages that are installed for them."""
+    if _installed("pillow_heif"):
+        import pillow_heif
+
+        pillow_heif.register_heif_opener()
+    for module in ("pillow_avif", "pillow_jxl"):  # these register themselves
+        if _installed(module):
+            importlib.import_module(module)
+
+
+def unread_pictures(names: Iterable[str]) -> Counter[str]:
+    """How many files are pictures by their ending and cannot be read here, by ending in small letters; hidden files aside."""
+    endings = (Path(name).suffix.lower() for name in names if not name.startswith("."))
+    return Counter(ending for ending in endings if ending in _PICTURES and ending not in READABLE)
+
+
+def listed(endings: Counter[str]) -> str:
+    """'3 .heic, 1 .jxl'."""
+    return ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+
+
+def remedy(endings: Counter[str]) -> str:
+    """What to do about such files: convert them, or install what reads them."""
+    packages = sorted({_PACKAGES[ending] for ending in endings if ending in _PACKAGES})
+    install = f", or install {' and '.join(packages)}, which reads {_those(endings)}" if packages else ""
+    return f"convert {'it' if endings.total() == 1 else 'them'} to .png or .jpg{install}"
+
+
+def described(endings: Counter[str]) -> str:
+    """'3 files of a kind that cannot be read: 3 .heic'."""
+    return f"{counted(endings.total(), 'picture')} of a kind that is not read: {listed(endings)}"
+
+
+def _those(endings: Counter[str]) -> str:
+    return " ".join(ending for ending in endings if ending in _PACKAGES)
