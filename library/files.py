@@ -40,11 +40,15 @@ def compared(name: str) -> str:
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     """The images of `folder`, sorted by name so that the order is the same on every file system; hidden folders are left alone."""
-    found: list[Path] = []
+    found = [base / name for base, names in listed_files(folder, recursive) for name in names if is_image(Path(name))]
+    return sorted(found, key=lambda path: path.as_posix())
+
+
+def listed_files(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder with the names of its files, that given first; hidden folders are left alone."""
     for base, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        found += [Path(base, name) for name in names if is_image(Path(name))]
-    return sorted(found, key=lambda path: path.as_posix())
+        yield Path(base), names
 
 
 @contextlib.contextmanager

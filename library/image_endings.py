@@ -12,7 +12,7 @@ from library.words import counted
 
 _ALWAYS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _BY_MODULE = (  # endings that are read where one of these modules is installed
-    ((".avif",), ("PIL._avif", "pillow_avif")),
+    ((".avif",), ("PIL._avif", "pillow_avif")),  # Pillow's own part is missing in some builds
     ((".heic", ".heif"), ("pillow_heif",)),
     ((".jxl",), ("pillow_jxl",)),
 )
@@ -22,10 +22,15 @@ _PICTURES = frozenset(".avif .jxl .heic .heif .hif .jfif .jpe .tga .psd .jp2 .j2
 
 
 def _installed(module: str) -> bool:
+    """Whether a module is there, of a package its part too; nothing is imported for it, for Pillow takes a while."""
+    package, _, part = module.partition(".")
     try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):  # its package is missing
+        found = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
         return False
+    if found is None or not part:
+        return found is not None
+    return any(True for folder in found.submodule_search_locations or () for _ in Path(folder).glob(f"{part}.*"))
 
 
 def _readable() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from library.console import log
 from library.data.config.nearby_paths import folder_contents, other_files
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
+from library.image_endings import SHOWN
 from library.words import counted, named
 
 
@@ -23,7 +24,7 @@ def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> 
     inside = sum(below.values())
     if inside and not recursive:
         raise UserError(f"{option}: {folder} holds no images, but the folders inside it hold {inside}; add --recursive to take those")
-    raise UserError(f"{option}: {folder} holds no images (.png .jpg .jpeg .webp .bmp): {other_files(folder)}")
+    raise UserError(f"{option}: {folder} holds no images ({SHOWN}): {other_files(folder)}")
 
 
 def check_extension(origin: str, extension: str) -> None:

@@ -14,6 +14,7 @@ from library.data.config.config_text import read_tree
 from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET_ONLY, NotAccepted, shown
 from library.data.config.nearby_paths import folder_contents, has_images, near_names, other_files
 from library.errors import UserError
+from library.image_endings import SHOWN
 from library.words import counted, named
 
 
@@ -265,4 +266,4 @@ def _without_images(own: Values) -> str | None:
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
         return f"'{folder}' holds no images itself, but its folders do: {listed}; give each as a subset of its own"
-    return f"'{folder}' holds no images (.png .jpg .jpeg .webp .bmp): {other_files(folder)}"
+    return f"'{folder}' holds no images ({SHOWN}): {other_files(folder)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from library.data.config.keys import DATASET
 from library.data.config.keys import KEYS as _KEYS
 from library.data.config.nearby_paths import folder_contents, near_names, other_files
 from library.errors import UserError
+from library.image_endings import SHOWN, described, remedy, unread_pictures
 from library.words import counted, named
 
 _NAME = re.compile(r"(\d+)_(.*\S)\s*")
@@ -72,17 +74,17 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
             )
         elif match and repeats and images:
             found.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
-        elif images or match:
-            left_out.append(f"'{name}' ({_reason(bool(match), repeats, images)})")
+        elif images or match or _unread(parent / name):
+            left_out.append(f"'{name}' ({_reason(bool(match), repeats, images, parent / name)})")
             misnamed |= bool(images)
     if not found:
         faults += [] if unnamed else [f"{flag}: {_nothing(parent, flag, own, below, left_out)}"]
         return []
     if left_out:
-        remedy = (
-            "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else "put images (.png .jpg .jpeg .webp .bmp) into them"
+        advice = (
+            "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else f"put images ({SHOWN}) into them"
         )
-        findings.append(f"{flag}: left out: {named(left_out)}; {remedy} to train on them")
+        findings.append(f"{flag}: left out: {named(left_out)}; {advice} to train on them")
     if own:
         findings.append(
             f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
@@ -94,10 +96,15 @@ def _is_unicode(name: str) -> bool:
     return name.encode("utf-8", "replace").decode("utf-8") == name
 
 
-def _reason(named_right: bool, repeats: int, images: int) -> str:
-    if not named_right:
-        return f"{counted(images, 'image')}, but no repeats in its name"
-    return "no images" if not images else "0 repeats"
+def _reason(named_right: bool, repeats: int, images: int, folder: Path) -> str:
+    if images:
+        return "0 repeats" if named_right else f"{counted(images, 'image')}, but no repeats in its name"
+    pictures = _unread(folder)
+    return f"{described(pictures)}: {remedy(pictures)}" if pictures else "no images"
+
+
+def _unread(folder: Path) -> Counter[str]:
+    return unread_pictures(path.name for path in folder.iterdir())
 
 
 def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out: list[str]) -> str:
@@ -116,7 +123,7 @@ def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out:
     if unnamed:
         return f"'{parent}' holds no folder named {form}, only {named(left_out)}; rename, e.g. '{unnamed[0]}' to '{repeats}_{unnamed[0]}'"
     if left_out:
-        return f"'{parent}' has folders of the right name, but {named(left_out)}; put images (.png .jpg .jpeg .webp .bmp) into them"
+        return f"'{parent}' has folders of the right name, but {named(left_out)}; put images ({SHOWN}) into them"
     if below:
         return f"'{parent}' holds the folders {named([repr(name) for name in below])}, none with images; expected {form}, e.g. '{example}'"
     return f"'{parent}' holds no folder named {form} (e.g. '{example}'): {other_files(parent)}"

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from library.files import is_image
+from library.image_endings import remedy, unread_pictures
 from library.words import counted, named
 
 
@@ -65,4 +66,6 @@ def other_files(folder: Path) -> str:
     if not endings:
         return "it is empty"
     listed = [f"{count} {ending}" for ending, count in endings.most_common()]
-    return f"it holds {named(listed, 4)} {'file' if endings.total() == 1 else 'files'}"
+    pictures = unread_pictures(files)
+    instead = f"; {remedy(pictures)}" if pictures else ""
+    return f"it holds {named(listed, 4)} {'file' if endings.total() == 1 else 'files'}{instead}"

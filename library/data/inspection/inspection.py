@@ -13,16 +13,29 @@ from library.data.config.blueprint import SubsetOptions
 from library.data.config.nearby_paths import folder_contents
 from library.data.inspection.duplicates import Candidate, Group, find_groups
 from library.data.inspection.image_signature import Look, look_at
-from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
+from library.data.scan.caption_files import split_tags
 from library.data.scan.findings import ERROR, NOTE, WARNING, Finding
 from library.data.scan.image_headers import Header, Unreadable, read_header
+from library.data.scan.profile_use import CONVERTED
 from library.data.scan.records import ImageRecord, Survey, caption_files
 from library.data.scan.scan_index import ScanIndex
 from library.files import is_image
 from library.words import counted, named
 
-_FORMATS = {".png": ("PNG",), ".jpg": ("JPEG", "MPO"), ".jpeg": ("JPEG", "MPO"), ".webp": ("WEBP",), ".bmp": ("BMP", "DIB")}
-_OTHER_PICTURES = frozenset({".gif", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jxl", ".jfif", ".tga", ".psd", ".jp2", ".dng"})
+_FORMATS = {
+    ".png": ("PNG",),
+    ".jpg": ("JPEG", "MPO"),
+    ".jpeg": ("JPEG", "MPO"),
+    ".webp": ("WEBP",),
+    ".bmp": ("BMP", "DIB"),
+    ".gif": ("GIF",),
+    ".tif": ("TIFF",),
+    ".tiff": ("TIFF",),
+    ".avif": ("AVIF",),
+    ".heic": ("HEIF", "HEIC"),
+    ".heif": ("HEIF", "HEIC"),
+    ".jxl": ("JXL",),
+}
 _THREADS = 8
 _BAR_FROM = 200  # images; fewer are decoded before a bar would be read
 
@@ -62,7 +75,6 @@ def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
     except OSError:
         return  # told already
     images = [Path(name) for name in sorted(names) if is_image(Path(name))]
-    others = Counter(suffix for name in names if (suffix := Path(name).suffix.lower()) in _OTHER_PICTURES)
     beside = caption_files(images, subset.caption_extension, names)
     captions = {image.name: found.name for image, found in zip(images, beside, strict=True) if found}
     place = subset.place
@@ -73,10 +85,6 @@ def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
     if hidden:
         remedy = "take the dots off their names if they are to be trained on; those with ._ are no images but a Mac's notes"
         yield Finding(NOTE, f"{place}: {counted(len(hidden), 'hidden image')} left alone: {named(hidden)}", remedy)
-    if others:
-        listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common())
-        what = f"{place}: files that are not read lie in '{folder}': {listed}"
-        yield Finding(WARNING, what, "convert them to .png or .jpg if they are to be trained on, or take them away")
     used = set(captions.values())
     extension = subset.caption_extension
     spare = sorted(name for name in names if extension and name.endswith(extension) and name[0] != "." and name not in used)
@@ -84,28 +92,17 @@ def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
         files = tuple(str(folder / name) for name in spare)
         what = f"{place}: {counted(len(spare), 'caption file')} without an image: {named(spare)}"
         yield Finding(WARNING, what, "give image and caption the same name, or take the files away", files)
-    yield from _caption_files(subset, captions, index)
+    yield from _caption_files(subset, captions)
     if subset.class_tokens and images and len(captions) == len(images):
         what = f"{place}: class_tokens '{subset.class_tokens}' is not used: every image has a caption file"
         yield Finding(NOTE, what, "write these words into the captions if they are to be learnt")
 
 
-def _caption_files(subset: SubsetOptions, captions: dict[str, str], index: ScanIndex) -> Iterator[Finding]:
-    assert subset.image_dir is not None
+def _caption_files(subset: SubsetOptions, captions: dict[str, str]) -> Iterator[Finding]:
     shared = [name for name, used in Counter(captions.values()).items() if used > 1]
     if shared:
         what = f"{subset.place}: {counted(len(shared), 'caption file')} used by several images of one name: {named(sorted(shared))}"
         yield Finding(WARNING, what, "rename one of these images and its caption if the texts are to differ")
-    longer = []
-    for name in sorted(set(captions.values())):
-        try:
-            if index.fact(subset.image_dir / name, CaptionFile, read_caption).more:
-                longer.append(name)
-        except (OSError, UnicodeDecodeError):
-            continue  # told already
-    if longer:
-        what = f"{subset.place}: only the first line of {counted(len(longer), 'caption file')} is read: {named(longer)}"
-        yield Finding(WARNING, what, "write the whole caption into one line", tuple(str(subset.image_dir / name) for name in longer))
 
 
 def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding]:
@@ -144,8 +141,8 @@ def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Findin
     )
     yield from _about(
         NOTE,
-        those(lambda _, header: header.mode in ("CMYK", "YCCK")),
-        "{} in the colours of printing (CMYK), which may look different on a screen",
+        those(lambda _, header: header.mode in ("CMYK", "YCCK") and header.colour != CONVERTED),
+        "{} in the colours of printing (CMYK) without a profile, which may look different on a screen",
         "save them as RGB and look at them",
     )
     yield from _looks(images, index)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from library.data.scan.profile_use import CONVERTED, NONE, UNUSABLE
+
 if TYPE_CHECKING:
     from PIL import Image, ImageCms
 
 Wide = np.ndarray  # uint16 [H,W,3], RGB
 
-CONVERTED, UNUSABLE = "converted", "unusable"  # what is done about a profile; "" for none, and for sRGB's own
 _NOTHING_MOVES = 1  # of 255: a profile that moves no colour by more is sRGB under whatever name
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "LAB"}
 _ROWS = 1 << 19  # pixels of a 16-bit image that are converted at once
@@ -29,12 +30,12 @@ class _Unusable(Exception):
 
 
 def colour_of(image: Image.Image) -> str:
-    """What `to_srgb` will do about an image that was opened and not yet decoded: CONVERTED, UNUSABLE or ""."""
+    """What `to_srgb` will do about an image that was opened and not yet decoded: NONE, CONVERTED or UNUSABLE."""
     profile = image.info.get("icc_profile")
     if not profile:
-        return ""
+        return NONE
     try:
-        return CONVERTED if _transform_for(profile, _kind(image.mode)) is not None else ""
+        return CONVERTED if _transform_for(profile, _kind(image.mode)) is not None else NONE
     except _Unusable:
         return UNUSABLE
 

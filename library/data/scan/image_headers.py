@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from library.data.pixels.colour import colour_of
 from library.data.scan.exif import TURNED, orientation_of, quiet_about_exif
 from library.image_endings import register_plugins
 from library.windows_names import LONGEST, only_short_paths
@@ -32,7 +31,7 @@ class Header:
     mode: str = "RGB"
     orientation: int = 1  # of EXIF, 1 = upright
     frames: int = 1  # more than one: animated
-    colour: str = ""  # what is done about its colour profile, as library.data.pixels.colour names it
+    colour: str = ""  # what is done about its colour profile, as `profile_use` names it
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Header | None:
@@ -58,6 +57,7 @@ def read_header(path: Path) -> Header:
 
     A file whose end looks wrong is decoded to be sure: cameras append things behind the picture.
     """
+    from library.data.pixels.colour import colour_of
 
     try:
         with path.open("rb") as file:

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
-from library.data.pixels.colour import CONVERTED, UNUSABLE
+from library.data.config.nearby_paths import other_files
 from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
 from library.data.scan.findings import NOTE, WARNING, Finding
+from library.data.scan.folder_findings import further_lines, other_commas, unread
 from library.data.scan.image_headers import Header, Unreadable, read_header
+from library.data.scan.profile_use import CONVERTED, UNUSABLE
 from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
-from library.files import IMAGE_EXTENSIONS, compared, is_image
+from library.files import IMAGE_EXTENSIONS, compared, is_image, listed_files
 from library.words import counted, named
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
@@ -99,6 +101,7 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
             except UserError as fault:
                 report.faults += fault.problems
                 continue
+            report.findings += other_commas(subset.place, [(path, caption) for path, caption, _ in found])
             for path, caption, train_resolution in found:
                 size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
                 if size:
@@ -120,6 +123,9 @@ def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
 
     assert subset.metadata_file
     folder_key = "--train_data_dir" if subset.place.startswith("--") else "image_dir"
+    if subset.image_dir is not None:
+        for base, inside in listed_files(subset.image_dir):
+            report.findings += unread(subset.place, base, inside)
     entries, findings = read_metadata(subset.metadata_file, subset.image_dir, folder_key)
     report.findings += [Finding.from_line(WARNING, line) for line in findings]
     return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
@@ -130,25 +136,30 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     names = report.index.names(subset.image_dir)
     images = [subset.image_dir / name for name in sorted(names) if is_image(Path(name))]
     if not images:
-        raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images; name the folder that they lie in")
+        raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images: {other_files(subset.image_dir)}")
+    report.findings += unread(subset.place, subset.image_dir, names)
     found: list[_Found] = []
     without: list[Path] = []
     empty: list[str] = []
+    longer: dict[Path, int] = {}
     for image, beside in zip(images, caption_files(images, subset.caption_extension, names), strict=True):
         if beside is None:
             without.append(image)
             found.append((image, subset.class_tokens or "", None))
             continue
         try:
-            caption = report.index.fact(beside, CaptionFile, read_caption).text
+            whole = report.index.fact(beside, CaptionFile, read_caption)
         except (OSError, UnicodeDecodeError) as fault:
             reason = "is not UTF-8; save it again with encoding UTF-8" if isinstance(fault, UnicodeDecodeError) else f"unreadable ({fault})"
             report.faults.append(f"{subset.place}: caption file {beside} {reason}")
             found.append((image, "", None))
             continue
-        if not split_tags(caption):
+        if not split_tags(whole.text):
             empty.append(str(beside))
-        found.append((image, caption, None))
+        if whole.more:
+            longer[beside] = whole.more
+        found.append((image, whole.text, None))
+    report.findings += further_lines(subset.place, longer)
     if empty:
         line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
         remedy = "their images are trained with no text; write one, or delete the files to use class_tokens"
@@ -184,7 +195,7 @@ def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path]
     key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
     listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
     files = "file lies" if others.total() == 1 else "files lie"
-    use = f'set {key}"{others.most_common(1)[0][0]}"' if others else ""
+    use = _use(others, key, subset.caption_extension if len(without) < len(images) else None)
     beside = f"{listed} {files} beside them: {use}" if others else ""
     if subset.class_tokens is None:
         remedy = beside or f"write <image name>{subset.caption_extension or '.txt'} files, or set class_tokens = '…'"
@@ -202,6 +213,20 @@ def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path]
             f" '{subset.class_tokens}', though {listed} {files} beside them"
         )
         report.findings.append(Finding(WARNING, line, f"{use} to use them", tuple(map(str, without))))
+
+
+def _use(others: Counter[str], key: str, in_use: str | None) -> str:
+    """How to have the captions read that have `others` for their endings ('' where there are none), without losing those that are read by
+    the ending `in_use`."""
+    if not others:
+        return ""
+    first = others.most_common(1)[0][0]
+    spellings = sorted(ending for ending in others if ending.lower() == first.lower())
+    if in_use is not None:
+        return f"rename them to end in {in_use} like the other images' captions"
+    if len(spellings) > 1:
+        return f'rename them to one spelling of {" and ".join(spellings)}, then set {key}"{first.lower()}"'
+    return f'set {key}"{first}"'
 
 
 def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[str]:
