@@ -29,7 +29,7 @@ def options_of(path: Path) -> TrainNetwork:
 FILES: dict[str, tuple[str, str, Reader, object]] = {
     "--config_file": ("c.toml", "[saving]\noutput_name = 'cat'\n", lambda path: options_of(path).saving.output_name, "cat"),
     "--dataset_config": ("d.toml", "[general]\nresolution = 64\n", lambda path: read_tree(path, "x"), {"general": {"resolution": 64}}),
-    "metadata": ("m.json", '{\n"a": {"caption": "b"}}\n', lambda path: read_metadata_table(path, "x"), {"a": {"caption": "b"}}),
+    "metadata": ("m.json", '{\n"a": {"caption": "b"}}\n', lambda path: read_metadata_table(path, "x")[0], {"a": {"caption": "b"}}),
     "caption": ("a.caption", "a cat\n", lambda path: read_caption(path).text, "a cat"),
     "a tool's caption": ("a.txt", "a cat\n", lambda path: read_text_file(path).splitlines(), ["a cat"]),
     "--sample_prompts": ("p.txt", "a cat\n", lambda path: [prompt.prompt for prompt in read_prompts(path)[0]], ["a cat"]),

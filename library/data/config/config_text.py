@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from library.errors import UserError
+from library.words import named
 
 _CURLY = tuple("“”„‟‘’‚‛「」『』«»＂＇`´")
 _INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # with the special spaces that come along from web pages
@@ -39,12 +40,73 @@ def read_tree(path: Path, what: str) -> dict[str, object]:
     return tree
 
 
-def read_metadata_table(path: Path, what: str) -> dict[str, object]:
-    """The table of a metadata file, image key -> entry, whatever its name ends like; UserError when it is none."""
-    table = _json(path, read_text(path, what), what)
+def read_metadata_table(path: Path, what: str) -> tuple[dict[str, object], list[str]]:
+    """The table of a metadata file, image key -> entry, and findings; UserError when it is none.
+
+    It is one JSON table, or rows with `file_name` and `text` as Diffusers reads them: JSON Lines, or a JSON list. Of a key that stands
+    twice the first one counts.
+    """
+    text = read_text(path, what)
+    again: list[str] = []
+
+    def first_counts(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        table: dict[str, object] = {}
+        for key, value in pairs:
+            if key in table:
+                again.append(key)
+            table.setdefault(key, value)
+        return table
+
+    lines = _lines_of_rows(path, text)
+    found: object = [_json(path, line, what, first_counts, number) for number, line in lines] if lines else None
+    if found is None:
+        found = _json(path, text, what, first_counts)
+    if isinstance(found, dict) and isinstance(found.get("file_name"), str):
+        found = [found]
+    table = _of_rows(path, found, what, again) if isinstance(found, list) and found else found
     if not isinstance(table, dict):
         raise UserError(f'{what} {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}')
+    return table, _said_again(path, again)
+
+
+def _lines_of_rows(path: Path, text: str) -> list[tuple[int, str]]:
+    """The lines of JSON Lines with their numbers; none where the text is one JSON value over several lines, or in one."""
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    if len(lines) < 2 or _is_json(text) or not (path.suffix.lower() == ".jsonl" or _is_json(lines[0][1])):
+        return []
+    return lines
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _of_rows(path: Path, rows: list[object], what: str, again: list[str]) -> dict[str, object]:
+    """Rows as a table: `file_name` is the key, `text` the caption where there is no other one."""
+    table: dict[str, object] = {}
+    for number, row in enumerate(rows, start=1):
+        name = row.get("file_name") if isinstance(row, dict) else None
+        if not isinstance(row, dict) or not isinstance(name, str) or not name.strip():
+            raise UserError(f'{what} {path}: row {number} has no file_name; write each row as {{"file_name": "a.png", "text": "…"}}')
+        entry = {key: value for key, value in row.items() if key not in ("file_name", "text")}
+        if "text" in row:
+            entry.setdefault("caption", row["text"])
+        if name in table:
+            again.append(name)
+        table.setdefault(name, entry)
     return table
+
+
+def _said_again(path: Path, again: list[str]) -> list[str]:
+    if not again:
+        return []
+    names = named([f"'{key}'" for key in dict.fromkeys(again)])
+    verb = "stands" if len(set(again)) == 1 else "stand"
+    return [f"{path}: {names} {verb} there more than once, of which the first counts; take the others out"]
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -59,7 +121,8 @@ class _Twice(Exception):
     """A key that stands twice in one table of a JSON file."""
 
 
-def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, object]]], object] | None = None) -> object:
+def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, object]]], object], first_line: int = 1) -> object:
+    """The value of a JSON text that begins on `first_line` of the file; `table` makes each of its tables."""
     try:
         return json.loads(text, object_pairs_hook=table)
     except _Twice as fault:
@@ -73,7 +136,7 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
         cut = "; it ends in the middle, so it is cut short: take an older copy" if at_its_end else ""
         if text[fault.pos : fault.pos + 1] in ("}", "]", ",") and text[: fault.pos].rstrip().endswith((",", "[", "{")):
             cut = "; behind the last entry there may be no comma: take it out"
-        place = f"{path}, line {fault.lineno}"
+        place = f"{path}, line {fault.lineno + first_line - 1}"
         raise UserError(f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}") from None
 
 

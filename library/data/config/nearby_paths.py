@@ -11,9 +11,14 @@ from library.files import is_image
 from library.image_endings import remedy, unread_pictures
 from library.words import counted, named
 
+_BLANKS = " \t\u00a0\u3000"
+_QUOTES = "'\"“”„‘’‚`"
+
 
 def near_names(path: Path) -> str:
     """'; did you mean …' with siblings of a close name, or the part of the path that is missing; empty when there is nothing to say."""
+    if hint := _marks(path):
+        return hint
     path = Path(path).absolute()
     parent = path.parent
     if not parent.is_dir():
@@ -21,6 +26,18 @@ def near_names(path: Path) -> str:
             path, parent = parent, parent.parent
         return f"; there is no '{path.name}' in {parent}" + _close(path, parent)
     return _close(path, parent)
+
+
+def _marks(path: Path) -> str:
+    """A hint at blanks and quotes that were written into a path; '' where it has none, or where without them there is nothing either."""
+    bare = Path(*(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts))
+    if str(bare) == str(path):
+        return ""
+    quoted = any(sign in str(path) for sign in _QUOTES)
+    what = "quotes inside the quotes" if quoted else "a blank at the end of a name"
+    if bare.expanduser().exists():
+        return f"; it has {what}: write '{bare}'"
+    return f"; it has {what}: take {'them' if quoted else 'it'} out" if quoted or str(path) != str(path).strip(_BLANKS) else ""
 
 
 def _close(path: Path, parent: Path) -> str:

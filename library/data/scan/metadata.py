@@ -90,9 +90,13 @@ def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_d
     """The entries that have an image, in the file's order, and findings (entries without image or text, images without entry or with two).
 
     A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
-    tolerated. `folder_key` is what the user calls `image_dir`. Raises UserError when the file is not such a table or no entry has an image.
+    tolerated. Without `image_dir` keys are full paths, or relative to the folder of a .jsonl. `folder_key` is what the user calls it. Raises UserError when the file is not such a table or no entry has an image.
     """
-    table = _table(path)
+    table, findings = read_metadata_table(path, "metadata file")
+    if not table:
+        raise UserError(f"metadata file {path}: has no entries")
+    if image_dir is None and path.suffix.lower() == ".jsonl":
+        image_dir = path.parent  # which the file names of its rows are relative to
     on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
     listed: dict[Path, dict[str, Path]] = {}
     entries: list[MetadataEntry] = []
@@ -120,7 +124,6 @@ def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_d
         raise UserError(
             f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk, folder_key)}"
         )
-    findings = []
     if missing:
         findings.append(
             f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)};"
@@ -145,13 +148,6 @@ def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_d
             " merge their captions into the file to train on them"
         )
     return entries, findings
-
-
-def _table(path: Path) -> dict[str, object]:
-    table = read_metadata_table(path, "metadata file")
-    if not table:
-        raise UserError(f"metadata file {path}: has no entries")
-    return table
 
 
 def _slashes(key: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from library.console import log
 from library.data.config.config_text import read_metadata_table
 from library.errors import UserError
 from library.files import atomic_write, compared
@@ -16,9 +17,12 @@ Metadata = dict[str, dict[str, Any]]  # image key -> caption, tags, train_resolu
 
 
 def read_metadata_file(path: Path, option: str) -> Metadata:
-    """The file's entries in their order; UserError, naming `option`, when it is no such table. Nothing is changed or dropped."""
+    """The file's entries in their order; UserError, naming `option`, when it is no such table. Nothing is changed,
+    and nothing dropped but what stands there twice."""
     what = f"{option}: metadata file"
-    table = read_metadata_table(path, what)
+    table, findings = read_metadata_table(path, what)
+    for line in findings:
+        log.warning(line)
     metadata: Metadata = {}
     for key, entry in table.items():
         if not isinstance(entry, dict):

@@ -197,6 +197,8 @@ def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path]
     files = "file lies" if others.total() == 1 else "files lie"
     use = _use(others, key, subset.caption_extension if len(without) < len(images) else None)
     beside = f"{listed} {files} beside them: {use}" if others else ""
+    if not beside and "metadata.jsonl" in names and subset.image_dir:
+        beside = f"captions lie in metadata.jsonl: set metadata_file = '{subset.image_dir / 'metadata.jsonl'}'"
     if subset.class_tokens is None:
         remedy = beside or f"write <image name>{subset.caption_extension or '.txt'} files, or set class_tokens = '…'"
         verb = "has" if len(without) == 1 else "have"
@@ -208,11 +210,12 @@ def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path]
             f" {wanted} nor class_tokens ({named([image.name for image in without])}); {remedy}"
         )
     elif beside and subset.caption_extension:
+        though, _, remedy = beside.partition(": ")
         line = (
             f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' will be trained with class_tokens"
-            f" '{subset.class_tokens}', though {listed} {files} beside them"
+            f" '{subset.class_tokens}', though {though}"
         )
-        report.findings.append(Finding(WARNING, line, f"{use} to use them", tuple(map(str, without))))
+        report.findings.append(Finding(WARNING, line, f"{remedy} to use them", tuple(map(str, without))))
 
 
 def _use(others: Counter[str], key: str, in_use: str | None) -> str:
