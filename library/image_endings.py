@@ -18,7 +18,9 @@ _BY_MODULE = (  # endings that are read where one of these modules is installed
 )
 _PACKAGES = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin", ".avif": "pillow-avif-plugin"}
 # What else are pictures, by their endings.
-_PICTURES = frozenset(".avif .jxl .heic .heif .hif .jfif .jpe .tga .psd .jp2 .j2k .jxr .dng .cr2 .nef .arw .svg .exr .hdr .ico .ppm".split())
+_PICTURES = frozenset(
+    ".avif .jxl .heic .heif .hif .jfif .jpe .tga .psd .jp2 .j2k .jxr .dng .cr2 .nef .arw .svg .exr .hdr .ico .ppm".split()
+)
 
 
 def _installed(module: str) -> bool:

@@ -8,14 +8,15 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
+from library.data.batching.showings import Bucket, Pool, pool_of
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, Size, SubsetOptions
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 from library.files import is_image
-from library.seeds import fold
 from library.words import counted, named
+
+MOST_SHOWN = 20_000_000  # showings an epoch, where images are repeated
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,39 +25,6 @@ class Placement:
 
     bucket: Size
     resized: Size
-
-
-class Entry(NamedTuple):
-    """One showing of an image in an epoch: index into FilledData.records, and the how-manieth showing it is."""
-
-    record: int
-    repeat: int
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """The images of one dataset that share a size. `pool` are regularization images, each as often as its num_repeats says."""
-
-    dataset: int
-    size: Size
-    train: tuple[Entry, ...]
-    pool: tuple[int, ...] = ()
-    drawn: int = 0  # regularization images an epoch, taken in turn from the pool
-
-    @property
-    def count(self) -> int:
-        """Images an epoch."""
-        return len(self.train) + self.drawn
-
-    def entries(self, epoch: int) -> tuple[Entry, ...]:
-        """The showings of an epoch. Where one epoch ends in the pool the next goes on, so every image has its turn."""
-        shown: dict[int, int] = defaultdict(int)
-        entries = list(self.train)
-        for position in range(epoch * self.drawn, (epoch + 1) * self.drawn):
-            record = self.pool[position % len(self.pool)]
-            entries.append(Entry(record, shown[record]))
-            shown[record] += 1
-        return tuple(entries)
 
 
 @dataclass(frozen=True)
@@ -194,6 +162,9 @@ def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
     figures: list[DatasetFigures] = []
     for number, spec in enumerate(specs):
         mine = [index for index, record in enumerate(records) if record.dataset == number]
+        if fault := _too_many(spec.subsets[0].place, [records[index].subset.num_repeats for index in mine]):
+            faults.append(fault)
+            continue
         filled = _fill_dataset(number, mine, records, placements)
         buckets += filled
         figures.append(_figures(mine, records, filled, spec.options.batch_size))
@@ -203,6 +174,17 @@ def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
     if faults:
         raise UserError(*faults)
     return FilledData(scan.blueprint, records, placements, tuple(buckets), prior_loss_weight, tuple(figures), (*scan.findings, *findings))
+
+
+def _too_many(place: str, repeats: list[int]) -> str | None:
+    """A fault where repeats, not images, make an epoch so long that its order alone would take minutes and gigabytes."""
+    shown = sum(repeats)
+    if shown <= MOST_SHOWN or max(repeats) == 1:
+        return None
+    return (
+        f"{place}: num_repeats makes {shown:,} showings an epoch of {counted(len(repeats), 'image')}, and {MOST_SHOWN:,} is the most; "
+        "lower num_repeats and raise --max_train_epochs instead"
+    )
 
 
 def _left_out(scan: Scan, records: list[ImageRecord]) -> tuple[list[str], list[str]]:
@@ -217,20 +199,19 @@ def _left_out(scan: Scan, records: list[ImageRecord]) -> tuple[list[str], list[s
 
 
 def _fill_dataset(number: int, mine: list[int], records: tuple[ImageRecord, ...], placements: tuple[Placement, ...]) -> list[Bucket]:
-    train: dict[Size, list[Entry]] = defaultdict(list)
-    pools: dict[Size, list[tuple[int, int]]] = defaultdict(list)
+    train: dict[Size, list[tuple[int, int]]] = defaultdict(list)
+    pools: dict[Size, list[int]] = defaultdict(list)
     for index in mine:
-        record, size = records[index], placements[index].bucket
-        for repeat in range(record.subset.num_repeats):
-            if record.subset.is_reg:
-                # An order that has nothing to do with folders, so that each stretch of it is a fair sample.
-                pools[size].append((fold("regularization", record.key, repeat), index))
-            else:
-                train[size].append(Entry(index, repeat))
-    wanted = sum(len(entries) for entries in train.values())
-    drawn = _shares(wanted, {size: len(pool) for size, pool in pools.items()})
+        size = placements[index].bucket
+        if records[index].subset.is_reg:
+            pools[size].append(index)
+        else:
+            train[size].append((index, records[index].subset.num_repeats))
+    filled = {size: pool_of(pool, records) for size, pool in pools.items()}
+    wanted = sum(repeats for shares in train.values() for _, repeats in shares)
+    drawn = _shares(wanted, {size: len(pool.records) for size, pool in filled.items()})
     return [
-        Bucket(number, size, tuple(train[size]), tuple(index for _, index in sorted(pools[size])), drawn.get(size, 0))
+        Bucket(number, size, tuple(train[size]), filled.get(size, Pool()), drawn.get(size, 0))
         for size in sorted({*train, *(size for size, count in drawn.items() if count)})
     ]
 
@@ -249,10 +230,10 @@ def _shares(total: int, pools: dict[Size, int]) -> dict[Size, int]:
 
 def _figures(mine: list[int], records: tuple[ImageRecord, ...], buckets: list[Bucket], batch_size: int) -> DatasetFigures:
     reg_images = sum(records[index].subset.is_reg for index in mine)
-    seen = {entry.record for bucket in buckets for entry in bucket.entries(0) if records[entry.record].subset.is_reg}
+    seen = {record for bucket in buckets for record in bucket.pool.records[: bucket.drawn]}
     return DatasetFigures(
         images=len(mine) - reg_images,
-        shown=sum(len(bucket.train) for bucket in buckets),
+        shown=sum(bucket.shown for bucket in buckets),
         reg_images=reg_images,
         reg_shown=sum(bucket.drawn for bucket in buckets),
         reg_left_over=reg_images - len(seen),
@@ -265,7 +246,7 @@ def _balance(place: str, figures: DatasetFigures, buckets: list[Bucket]) -> list
     """What to tell of regularization images that are too many."""
     if not figures.reg_left_over:
         return []
-    reachable = len({index for bucket in buckets if bucket.drawn for index in bucket.pool})
+    reachable = len({index for bucket in buckets if bucket.drawn for index in bucket.pool.distinct()})
     never = figures.reg_images - reachable
     line = (
         f"{place}: {figures.reg_left_over} of {counted(figures.reg_images, 'regularization image')} left over in each epoch"

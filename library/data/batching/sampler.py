@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
+from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import overload
 
-from library.data.batching.buckets import Bucket, Entry, FilledData
+from library.data.batching.buckets import FilledData
+from library.data.batching.showings import Bucket, Entry, numbers
 from library.errors import UserError
 from library.seeds import fold, python_rng
 
@@ -40,6 +45,54 @@ class Begun:
     cuts: tuple[Cut, ...]
 
 
+@dataclass(frozen=True)
+class _Order:
+    """An epoch cut into batches, in 4 bytes a showing and 4 a batch: `due` are the numbers of its showings by bucket, shuffled,
+    `sizes` images a batch by bucket, `begins` the number of each bucket's first batch, `order` that of each batch in training."""
+
+    due: list[array[int]]
+    sizes: list[int]
+    begins: tuple[int, ...]
+    order: array[int]
+
+    def showings(self, batch: int) -> tuple[int, array[int]]:
+        """The bucket of a batch, and the numbers of its showings."""
+        place = bisect.bisect_right(self.begins, batch) - 1
+        size = self.sizes[place]
+        first = (batch - self.begins[place]) * size
+        return place, self.due[place][first : first + size]
+
+
+class _Epoch(Sequence[GlobalBatch]):
+    """The batches of an epoch, made one by one: those of all showings at once would take more room than images."""
+
+    def __init__(self, sampler: EpochSampler, epoch: int, order: _Order, first: int, places: range) -> None:
+        """`first` are the run's batches before the epoch's, `places` those in `order` that are shown."""
+        self._sampler, self._epoch, self._order, self._first, self._places = sampler, epoch, order, first, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> GlobalBatch: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> _Epoch: ...
+
+    def __getitem__(self, index: int | slice) -> GlobalBatch | _Epoch:
+        if isinstance(index, slice):
+            return _Epoch(self._sampler, self._epoch, self._order, self._first, self._places[index])
+        place = self._places[index]
+        return self._sampler.batch_of(self._epoch, self._order, place, self._first + place)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class EpochSampler:
     """Global batches of batch_size × processes images of one bucket each; every train image × its repeats once an epoch.
 
@@ -56,7 +109,7 @@ class EpochSampler:
         """Show the images of these record keys no more: in their places others of the same size are shown, so that no batch, epoch or
         update becomes another one. Raises UserError where no image would be left."""
         gone = frozenset(index for index, record in enumerate(self.filled.records) if record.key in keys)
-        if all(entry.record in gone for bucket in self.filled.buckets for entry in bucket.train):
+        if all(record in gone for bucket in self.filled.buckets for record, _ in bucket.train):
             raise UserError("every image is left out of the training; nothing is left to train")
         self._gone = gone
 
@@ -67,7 +120,7 @@ class EpochSampler:
 
     def length(self, n: int) -> int:
         """Batches of epoch `n`: `batches_per_epoch`, or less where it was begun in other sizes."""
-        return len(self._batches(n)) if self._cuts(n) else self.batches_per_epoch
+        return len(self._order(n).order) if self._cuts(n) else self.batches_per_epoch
 
     @property
     def batches_per_epoch(self) -> int:
@@ -75,40 +128,36 @@ class EpochSampler:
         return sum(-(-bucket.count // self._batch_size(bucket.dataset)) for bucket in self.filled.buckets)
 
     def epoch(self, n: int, start: int = 0) -> Sequence[GlobalBatch]:
-        """The global batches of epoch `n` (from 0), without the first `start` ones."""
-        batches = self._batches(n)
-        first = (n + 1) * self.batches_per_epoch - len(batches)
-        return [
-            tuple(self._request(record, repeat, n, first + number) for record, repeat in self._present(batch, n))
-            for number, batch in enumerate(batches[start:], start=start)
-        ]
+        """The global batches of epoch `n` (from 0), without the first `start` ones; each is made when it is asked for."""
+        order = self._order(n)
+        return _Epoch(self, n, order, (n + 1) * self.batches_per_epoch - len(order.order), range(start, len(order.order)))
 
     def _cuts(self, n: int) -> tuple[Cut, ...]:
         return self.begun.cuts if self.begun is not None and self.begun.epoch == n else ()
 
-    def _batches(self, n: int) -> list[list[Entry]]:
+    def _order(self, n: int) -> _Order:
         """The batches of epoch `n` in their order, after what earlier cuts of it have done."""
         due = []
         for bucket in self.filled.buckets:
-            entries = list(bucket.entries(n))
-            python_rng(self.seed, "bucket", n, bucket.dataset, *bucket.size).shuffle(entries)
-            due.append(entries)
+            showings = numbers(bucket.count)
+            python_rng(self.seed, "bucket", n, bucket.dataset, *bucket.size).shuffle(showings)
+            due.append(showings)
         cuts = self._cuts(n)
         for number, cut in enumerate(cuts):
-            rest = self._cut(due, cut.sizes, n, number)[cut.batches :]
-            due = [[] for _ in due]
-            for place, _, batch in sorted(rest, key=lambda item: item[:2]):  # back in the order of their bucket
-                due[place] += batch
-        return [batch for _, _, batch in self._cut(due, self.sizes, n, len(cuts))]
+            begun = self._cut(due, cut.sizes, n, number)
+            due = [array("I") for _ in due]
+            for batch in sorted(begun.order[cut.batches :]):  # back in the order of their bucket
+                place, showings = begun.showings(batch)
+                due[place].extend(showings)
+        return self._cut(due, self.sizes, n, len(cuts))
 
-    def _cut(self, due: list[list[Entry]], sizes: Sequence[int], n: int, number: int) -> list[tuple[int, int, list[Entry]]]:
-        """(bucket, first entry, entries) of each batch, in the order of training; `number` counts the cuts of the epoch."""
-        batches = []
-        for place, entries in enumerate(due):
-            size = sizes[self.filled.buckets[place].dataset]
-            batches += [(place, begin, entries[begin : begin + size]) for begin in range(0, len(entries), size)]
-        python_rng(self.seed, "batches", n, *([number] if number else [])).shuffle(batches)
-        return batches
+    def _cut(self, due: list[array[int]], sizes: Sequence[int], n: int, number: int) -> _Order:
+        """The showings of each bucket in batches, in the order of training; `number` counts the cuts of the epoch."""
+        of_bucket = [sizes[bucket.dataset] for bucket in self.filled.buckets]
+        begins = (0, *itertools.accumulate(-(-len(showings) // size) for showings, size in zip(due, of_bucket, strict=True)))
+        order = numbers(begins[-1])
+        python_rng(self.seed, "batches", n, *([number] if number else [])).shuffle(order)
+        return _Order(due, of_bucket, begins, order)
 
     def share(self, batch: GlobalBatch, process: int) -> GlobalBatch:
         """The images of a global batch that `process` takes.
@@ -121,6 +170,12 @@ class EpochSampler:
             return (replace(batch[0], weight=0.0),)
         scale = len(mine) * self.processes / len(batch)
         return mine if scale == 1 else tuple(replace(request, weight=request.weight * scale) for request in mine)
+
+    def batch_of(self, n: int, order: _Order, place: int, number: int) -> GlobalBatch:
+        """The batch at `place` of an order of epoch `n`, the run's `number`th."""
+        bucket, showings = order.showings(order.order[place])
+        entries = [self.filled.buckets[bucket].entry(n, showing) for showing in showings]
+        return tuple(self._request(record, repeat, n, number) for record, repeat in self._present(entries, n))
 
     def _present(self, batch: list[Entry], n: int) -> list[Entry]:
         """The batch with others in the places of images that are left out; of another size altogether where none of its size is left."""
@@ -137,7 +192,7 @@ class EpochSampler:
         return [entry if entry[0] not in self._gone and not whole else self._stand_in(entry, left, n) for entry in batch]
 
     def _left(self, buckets: Sequence[Bucket]) -> list[int]:
-        shown = {index for bucket in buckets for index in (*(entry.record for entry in bucket.train), *bucket.pool)}
+        shown = {index for bucket in buckets for index in (*(record for record, _ in bucket.train), *bucket.pool.distinct())}
         return sorted(shown - self._gone)
 
     def _stand_in(self, entry: Entry, left: list[int], n: int) -> Entry:

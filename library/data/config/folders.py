@@ -11,7 +11,7 @@ from pathlib import Path
 from library.data.config.blueprint import DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config.build import command_line_values, dataset_options, idle_keys
 from library.data.config.check import FAULTY
-from library.data.config.keys import DATASET
+from library.data.config.keys import DATASET, MOST_REPEATS
 from library.data.config.keys import KEYS as _KEYS
 from library.data.config.nearby_paths import folder_contents, near_names, other_files
 from library.errors import UserError
@@ -72,6 +72,12 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
                 f"{flag}: the name of the folder '{name}' is in another encoding than this system's, so its class cannot be read"
                 " (a zip archive of another system?); rename it"
             )
+        elif match and repeats > MOST_REPEATS and images:
+            unnamed = True
+            faults.append(
+                f"{flag}: the folder '{_cut(name)}' asks for {_cut(match[1])} repeats, and {MOST_REPEATS} is the most; rename it, e.g. to"
+                f" '10_{_cut(match[2])}'"
+            )
         elif match and repeats and images:
             found.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
         elif images or match or _unread(parent / name):
@@ -81,15 +87,17 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
         faults += [] if unnamed else [f"{flag}: {_nothing(parent, flag, own, below, left_out)}"]
         return []
     if left_out:
-        advice = (
-            "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else f"put images ({SHOWN}) into them"
-        )
+        advice = "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else f"put images ({SHOWN}) into them"
         findings.append(f"{flag}: left out: {named(left_out)}; {advice} to train on them")
     if own:
         findings.append(
             f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
         )
     return found
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 30 else f"{text[:30]}…"
 
 
 def _is_unicode(name: str) -> bool:

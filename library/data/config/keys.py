@@ -10,6 +10,7 @@ from types import MappingProxyType
 DATASET = "dataset"  # [general], [[datasets]]
 SUBSET = "subset"  # [general], [[datasets]], [[datasets.subsets]]
 SUBSET_ONLY = "subset only"  # [[datasets.subsets]]
+MOST_REPEATS = 1_000_000  # of an image in an epoch
 
 
 class NotAccepted(Exception):
@@ -29,12 +30,14 @@ class Key:
     expected: str
 
 
-def _whole(at_least: int, example: str) -> tuple[Check, str]:
+def _whole(at_least: int, example: str, at_most: int | None = None) -> tuple[Check, str]:
     expected = f"a whole number of at least {at_least}, e.g. {example}"
 
     def check(value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
             raise NotAccepted(expected + _unquote(value))
+        if at_most is not None and value > at_most:
+            raise NotAccepted(f"a whole number of at most {at_most}, e.g. {example}")
         return value
 
     return check, expected
@@ -154,7 +157,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("max_bucket_reso", DATASET, *_whole(8, "max_bucket_reso = 1024")),
             Key("bucket_reso_steps", DATASET, _bucket_steps, "a whole number of at least 8, e.g. bucket_reso_steps = 64"),
             Key("bucket_no_upscale", DATASET, *_truth("bucket_no_upscale = true")),
-            Key("num_repeats", SUBSET, *_whole(0, "num_repeats = 10")),
+            Key("num_repeats", SUBSET, *_whole(0, "num_repeats = 10", MOST_REPEATS)),
             Key("shuffle_caption", SUBSET, *_truth("shuffle_caption = true")),
             Key("keep_tokens", SUBSET, *_whole(0, "keep_tokens = 1")),
             Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"; "" reads none'),
@@ -206,4 +209,6 @@ def shown(value: object) -> str:
         return "[" + ", ".join(shown(item) for item in value) + "]"
     if isinstance(value, Mapping):
         return "a table"
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return f"{str(value)[:8]}… ({len(str(abs(value)))} digits)"
     return str(value)

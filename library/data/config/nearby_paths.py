@@ -30,7 +30,9 @@ def near_names(path: Path) -> str:
 
 def _marks(path: Path) -> str:
     """A hint at blanks and quotes that were written into a path; '' where it has none, or where without them there is nothing either."""
-    bare = Path(*(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts))
+    bare = Path(
+        *(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts)
+    )
     if str(bare) == str(path):
         return ""
     quoted = any(sign in str(path) for sign in _QUOTES)

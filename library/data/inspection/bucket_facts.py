@@ -37,7 +37,7 @@ def bucket_facts(filled: FilledData, processes: int = 1) -> list[BucketFacts]:
     for bucket in filled.buckets:
         if not bucket.count:
             continue
-        members = list(dict.fromkeys([*(entry.record for entry in bucket.train), *(bucket.pool if bucket.drawn else ())]))
+        members = list(dict.fromkeys([*(record for record, _ in bucket.train), *(bucket.pool.records if bucket.drawn else ())]))
         cuts = {index: cut(filled.placements[index]) for index in members}
         size = filled.blueprint.datasets[bucket.dataset].options.batch_size * processes
         found.append(

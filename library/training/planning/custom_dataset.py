@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.caption_rewriting import RewriteCaption
-from library.data.batching.buckets import Bucket, DatasetFigures, Entry, FilledData, Placement
+from library.data.batching.buckets import DatasetFigures, FilledData, Placement
+from library.data.batching.showings import Bucket
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.config.keys import resolution
 from library.data.scan.records import ImageRecord
@@ -64,7 +65,7 @@ class CustomDataset:
         blueprint = DatasetBlueprint((DatasetSpec(DatasetOptions(self.size, 1), (subset,)),))
         paths = (Path(f"{self.name}[{index}]") for index in range(self.batches))
         records = tuple(ImageRecord(path, self.size, "", subset, 0, f"batch {index}") for index, path in enumerate(paths))
-        bucket = Bucket(0, self.size, tuple(Entry(index, 0) for index in range(self.batches)))
+        bucket = Bucket(0, self.size, tuple((index, 1) for index in range(self.batches)))
         figures = DatasetFigures(self.batches, self.batches, 0, 0, 0, 1, ((self.size, self.batches),))
         places = (Placement(self.size, self.size),) * self.batches
         return FilledData(blueprint, records, places, (bucket,), 1.0, (figures,), self.hints)

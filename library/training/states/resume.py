@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -179,8 +180,9 @@ def _showings(data: FilledData) -> Iterator[str]:
     """Each showing of an epoch in the order that the sampler starts from, with the size that the image gets."""
     for bucket in data.buckets:
         yield f"{bucket.dataset} {bucket.size} {bucket.drawn}"
-        for entry in (*bucket.train, *((record, 0) for record in bucket.pool)):
-            yield f"{data.records[entry[0]].key}\0{data.placements[entry[0]].resized}\0{entry[1]}"
+        train = ((record, repeat) for record, repeats in bucket.train for repeat in range(repeats))
+        for record, repeat in itertools.chain(train, ((record, 0) for record in bucket.pool.records)):
+            yield f"{data.records[record].key}\0{data.placements[record].resized}\0{repeat}"
 
 
 def _digest(lines: Iterator[str]) -> str:

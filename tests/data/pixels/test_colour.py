@@ -166,7 +166,9 @@ def test_an_unusable_profile_keeps_the_pixels_and_is_noted(tmp_path: Path, name:
     (tmp_path / "set").mkdir()
     Image.open(tmp_path / "plain.png").save(tmp_path / "set" / "a.png", icc_profile=BROKEN[name])
     assert np.array_equal(read_rgb(tmp_path / "set" / "a.png"), read_rgb(tmp_path / "plain.png"))
-    found = scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'set'}'\nclass_tokens = 'x'\n"))
+    found = scan(
+        read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'set'}'\nclass_tokens = 'x'\n")
+    )
     if name != "of grey":  # whether an image in colours is grey only its pixels tell
         assert any("colour profile that cannot be used" in line and "a.png" in line for line in found.findings)
 
