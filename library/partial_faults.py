@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.errors import PartlyDone, UserError
+from library.renaming import is_too_long
 from library.words import counted
 
 _MOST_LINES = 50
@@ -27,7 +28,15 @@ class Faults:
         self.lines.append(line)
 
     def not_written(self, path: Path, fault: OSError) -> None:
-        """File that `path` could not be written; a folder in which nothing can be written is told once."""
+        """File that `path` could not be written; a folder in which nothing can be written is told once.
+
+        `path` may be the image beside which the file belongs.
+        """
+        if is_too_long(fault):
+            self.add(
+                f"{path}: what belongs beside it is not written: the name would be too long for this file system; rename it to a shorter one"
+            )
+            return
         self.folders[path.parent, fault.strerror or str(fault)] += 1
 
     def shown(self) -> list[str]:

@@ -12,6 +12,7 @@ from library.errors import UserError
 from library.options.tool_groups.preparation import MergeOptions
 from library.partial_faults import Faults
 from library.preparation.text_files import images_of, missing_remark, read_text_file, remark_on_shared_names, text_file_of
+from library.renaming import is_there
 from library.words import counted
 
 
@@ -58,7 +59,7 @@ def merge(settings: Merge) -> Metadata:
     merged = 0
     for image in progress(images, label=f"merging {settings.field}", unit="image"):
         beside = text_file_of(image, settings.extension)
-        if not beside.is_file():
+        if not is_there(beside):
             without.append(image)
             continue
         try:

@@ -15,6 +15,7 @@ from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, compared
 from library.partial_faults import Faults
 from library.preparation.read_ahead import read_ahead, workers_of
+from library.renaming import is_too_long, too_long
 from library.words import counted
 
 Size = tuple[int, int]  # width, height in pixels
@@ -100,6 +101,8 @@ def _copy(pixels: Pixels, image: Path, name: str, most: Size, settings: Shrink, 
             with atomic_write(settings.target / f"{name}{mark}{file.name[len(image.stem) :]}") as temporary:
                 shutil.copyfile(file, temporary)
     except OSError as fault:
+        if is_too_long(fault):
+            raise UserError(f"its copy cannot be written: {too_long(path)}") from None
         raise UserError(f"{path} cannot be written ({fault.strerror or fault}); give another folder") from None
     return 1
 

@@ -14,6 +14,7 @@ from library.preparation.tag_choice import Chosen, TagSettings, added, choose
 from library.preparation.tag_text import split_tags
 from library.preparation.text_files import read_text_file, text_file_of, write_text_file
 from library.preparation.wd14 import Tagger
+from library.renaming import is_there
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,19 @@ def _write(image: Path, chosen: Chosen, run: TagRun) -> None:
         kinds = {"rating": [chosen.rating or "none"], "character": chosen.character, "general": chosen.general}
         run.show(f"{image}:\n" + "\n".join(f"  {kind}: {', '.join(tags)}" for kind, tags in kinds.items()))
     path = text_file_of(image, run.extension)
-    tags = list(chosen.written)
-    if run.append and path.is_file():
-        tags = added(split_tags(" ".join(read_text_file(path).splitlines()), run.separator), tags)
-    write_text_file(path, run.separator.join(tags))
+    if run.append and is_there(path):
+        before = read_text_file(path)
+        known = [tag for line in before.splitlines() for tag in split_tags(line, run.separator)]
+        new = added(known, chosen.written)[len(known) :]
+        if new or not before:
+            write_text_file(path, _joined(before, new, run.separator))
+    else:
+        write_text_file(path, run.separator.join(chosen.written))
+
+
+def _joined(before: str, new: Sequence[str], separator: str) -> str:
+    """What stands there, line by line as it was, with the new tags behind the last one."""
+    kept = before.rstrip()
+    while separator.strip() and kept.endswith(separator.strip()):
+        kept = kept.removesuffix(separator.strip()).rstrip()
+    return separator.join([kept, *new] if kept else new)

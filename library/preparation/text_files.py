@@ -12,6 +12,7 @@ from library.data.config.nearby_paths import folder_contents, other_files
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
 from library.image_endings import SHOWN
+from library.renaming import is_there
 from library.words import counted, named
 
 
@@ -65,7 +66,7 @@ def write_text_file(path: Path, text: str) -> None:
 def remark_on_targets(images: Sequence[Path], extension: str, append: bool = False) -> None:
     """Tell what is worth knowing before text files are written: those that two images share, and without `append` those to be replaced."""
     remark_on_shared_names(images, extension)
-    there = [path.name for path in (text_file_of(image, extension) for image in images) if path.exists()]
+    there = [path.name for path in (text_file_of(image, extension) for image in images) if is_there(path)]
     if there and not append:
         files = counted(len(there), f"{extension} file is", f"{extension} files are")
         log.warning("%s there already and will be written anew: %s", files, named(there))
@@ -92,7 +93,7 @@ def _other_endings(images: list[Path], extension: str) -> Counter[str]:
     endings: Counter[str] = Counter()
     for ending in (".caption", ".txt", ".tags", ".cap"):
         if ending != extension:
-            found = sum(text_file_of(image, ending).is_file() for image in images)
+            found = sum(is_there(text_file_of(image, ending)) for image in images)
             if found:
                 endings[ending] = found
     return endings

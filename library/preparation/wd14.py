@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MODEL, LABELS = "model.onnx", "selected_tags.csv"
 GENERAL, CHARACTER, RATING = 0, 4, 9  # categories in selected_tags.csv, Danbooru's but for the rating
 _WHITE = 255
+_TOO_NEW = re.compile(r"IR version|opset .*(under development|not (yet )?supported)|is not a registered function", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,24 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
         for folder in (own, model_dir):
             if (folder / MODEL).is_file() and (folder / LABELS).is_file():
                 return folder
+        _refuse_half(model_dir)
     if any((folder / "saved_model.pb").exists() or (folder / "keras_metadata.pb").exists() for folder in (own, model_dir)):
         log.warning("--model_dir: %s holds a tagger in the older Keras form, which is not used; %s is needed", model_dir, MODEL)
     own.mkdir(parents=True, exist_ok=True)
     for name in (MODEL, LABELS):
-        _download(repo_id, name, own, force_download)
+        if force_download or not (own / name).is_file():
+            _download(repo_id, name, own, force_download)
     return own
+
+
+def _refuse_half(folder: Path) -> None:
+    """Raise UserError for a model that was put into `folder` without its labels, or labels without their model: the other half is not
+    that of just any model."""
+    there = {name: (folder / name).is_file() for name in (MODEL, LABELS)}
+    if sum(there.values()) == 1:
+        has, lacks = sorted(there, key=lambda name: not there[name])
+        remedy = f"put the {lacks} of the same model beside it, or use --force_download for both"
+        raise UserError(f"--model_dir: {folder} holds {has} but no {lacks}; {remedy}")
 
 
 def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
@@ -134,5 +148,8 @@ def _session(path: Path) -> InferenceSession:
     try:
         return onnxruntime.InferenceSession(str(path), providers=providers)
     except Exception as fault:  # of a class of its own for each reason
-        reason = " ".join(str(fault).split())[:120]
-        raise UserError(f"--model_dir: {path}: cannot be loaded ({reason}); use --force_download") from None
+        reason = " ".join(str(fault).split())
+        remedy = "use --force_download"
+        if _TOO_NEW.search(reason):
+            remedy = f"it is newer than ONNX Runtime {onnxruntime.__version__} can read: update that, or use an older model"
+        raise UserError(f"--model_dir: {path}: cannot be loaded ({reason[:120]}); {remedy}") from None

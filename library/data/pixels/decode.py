@@ -1,4 +1,4 @@
-"""The one way from an image file to pixels: decoded, upright, in sRGB, with its transparency apart. Everything that shows an image goes it."""
+"""The one way from an image file to pixels, for all that looks at images: decoded, upright, in sRGB, with the transparency apart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is passed over in a folder or in captions, told in the run as in the report: pictures of other kinds, further lines, other commas."""
+"""What is passed over in a folder or in captions, told in run and report: pictures of other kinds, further lines, other commas."""
 
 from __future__ import annotations
 
@@ -26,10 +26,9 @@ def further_lines(place: str, lines: Mapping[Path, int]) -> Iterator[Finding]:
     """Caption files with more than their first line; `lines` are those that hold something and are not read, by file."""
     if lines:
         files = tuple(map(str, lines))
-        text = (
-            f"{place}: only the first line of {counted(len(lines), 'caption file')} is read, {counted(sum(lines.values()), 'further line')} "
-            f"left out: {named([path.name for path in lines])}"
-        )
+        more = counted(sum(lines.values()), "further line")
+        names = named([path.name for path in lines])
+        text = f"{place}: only the first line of {counted(len(lines), 'caption file')} is read, {more} left out: {names}"
         yield Finding(WARNING, text, "write the whole caption into one line", files)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from library.data.config.blueprint import Size
+from library.renaming import is_there
 
 DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading a damaged file raises, besides OSError
 
@@ -41,7 +42,7 @@ def read_foreign(file: Path) -> Foreign:
         shape = _shape(found.zip, "arr_0" if "arr_0" in names else "latents")
         image: Any = tuple(found["original_size"].tolist()) if "original_size" in names else None
     mirrored = "latents_flipped" in names
-    if not mirrored and mirror_file(file).is_file():
+    if not mirrored and is_there(mirror_file(file)):
         with np.load(mirror_file(file)) as found:
             mirrored = _shape(found.zip, "arr_0" if "arr_0" in found.files else "latents") == shape
     if len(shape) != 3 or shape[0] != 4:

@@ -15,6 +15,7 @@ from library.data.config.keys import DATASET, KEYS, NotAccepted
 from library.data.scan.caption_files import split_tags
 from library.errors import UserError
 from library.files import compared, is_image, list_images
+from library.renaming import is_there
 from library.words import counted, named
 
 
@@ -90,7 +91,8 @@ def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_d
     """The entries that have an image, in the file's order, and findings (entries without image or text, images without entry or with two).
 
     A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
-    tolerated. Without `image_dir` keys are full paths, or relative to the folder of a .jsonl. `folder_key` is what the user calls it. Raises UserError when the file is not such a table or no entry has an image.
+    tolerated. Without `image_dir` keys are full paths, or relative to the folder of a .jsonl. `folder_key` is what the user calls
+    `image_dir`. Raises UserError when the file is not such a table or no entry has an image.
     """
     table, findings = read_metadata_table(path, "metadata file")
     if not table:
@@ -179,7 +181,7 @@ def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], l
     path = Path(key)
     if not path.is_absolute() and image_dir:
         return None
-    if is_image(path) and path.is_file():
+    if is_image(path) and is_there(path):
         return path
     if path.parent not in listed:
         try:
@@ -202,7 +204,7 @@ def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
     from library.data.scan.latent_headers import prepared_file
 
     file = prepared_file(path) if is_image(path) else path.with_name(path.name + ".npz")
-    return file if file.is_file() else None
+    return file if is_there(file) else None
 
 
 def _caption(value: object) -> str:

@@ -14,6 +14,7 @@ from library.data.scan.records import left_out, scan
 from library.errors import UserError
 from library.options.tool_groups.latents import CacheLatents
 from library.partial_faults import Faults
+from library.renaming import is_there
 from library.training.caches.latents import exchange, make, vae_in
 from library.training.caches.prepare_latents import in_open_folders
 from library.training.planning.inputs import blueprint_of
@@ -61,7 +62,7 @@ def fill_cache(options: CacheLatents) -> None:
         (log.warning if skips else faults.add)(line)
     if cache.in_memory:
         raise UserError("--dataset_config: not all latents could be written, see above; make room and start again, what is done is kept")
-    ready = sum(work.file is not None and work.file.is_file() for work in source.works)
+    ready = sum(work.file is not None and is_there(work.file) for work in source.works)
     told = f"latents of {counted(ready, 'image')} are ready for --cache_latents_to_disk"
     faults.raise_if_any(told, ready)
     log.info(told)

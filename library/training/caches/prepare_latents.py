@@ -24,6 +24,7 @@ from library.errors import UserError
 from library.files import list_images
 from library.options.tool_groups.latents import PrepareBucketsLatents, PrepareFilesOptions, PrepareSizesOptions
 from library.partial_faults import Faults, in_writable_folders
+from library.renaming import fits, is_there, too_long
 from library.training.caches.latents import make, vae_in
 from library.training.precision import check_device
 from library.words import counted, named
@@ -129,10 +130,15 @@ def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: b
 
 
 def in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource, set[int]]:
-    """The source without the works that have to be written into a folder that may not be written to, and the numbers of those."""
+    """The source without the works that cannot be written, for their folder is closed or the name too long, and the numbers of those."""
     images = {number: source.filled.records[source.works[number].record].path for number in source.missing}
     writable = set(in_writable_folders(images.values(), faults))
     closed = {number for number, image in images.items() if image not in writable}
+    for number in sorted(images.keys() - closed):
+        file = source.works[number].file
+        if file is not None and not fits(file):
+            faults.add(f"image {images[number]}: its latents are not written: {too_long(file)}")
+            closed.add(number)
     return replace(source, verdicts={number: verdict for number, verdict in source.verdicts.items() if number not in closed}), closed
 
 
@@ -158,10 +164,12 @@ def _write_mirrors(source: LatentSource) -> None:
     """`a_flip.npz` beside each `a.npz` that holds a mirror image, for programs that look for it there."""
     for work in source.works:
         file = work.file
-        if not work.flip or file is None or file != prepared_file(source.filled.records[work.record].path) or not file.is_file():
+        if not work.flip or file is None or file != prepared_file(source.filled.records[work.record].path) or not is_there(file):
             continue
         mirror, binding = mirror_file(file), read_binding(file)
-        if binding is not None and (not mirror.is_file() or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
+        if not fits(mirror):
+            log.warning("%s: %s; its mirror image is in %s, where this suite reads it", mirror.parent, too_long(mirror), file.name)
+        elif binding is not None and (not mirror.is_file() or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
             size = source.filled.records[work.record].size
             arrays = moments_arrays(read_latents(file, mirrored=True), None, size, work.placement)
             try:

@@ -1,4 +1,4 @@
-"""Images with colour profiles are trained in the colours that they show: held against the formulas, not against the library that converts."""
+"""Images with colour profiles are trained in the colours that they show: held against formulas, not against the library that converts."""
 
 from __future__ import annotations
 
