@@ -33,9 +33,7 @@ class Faults:
         `path` may be the image beside which the file belongs.
         """
         if is_too_long(fault):
-            self.add(
-                f"{path}: what belongs beside it is not written: the name would be too long for this file system; rename it to a shorter one"
-            )
+            self.add(f"{path}: what belongs beside it is not written, its name would be too long for this file system; rename it")
             return
         self.folders[path.parent, fault.strerror or str(fault)] += 1
 

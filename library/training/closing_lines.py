@@ -22,7 +22,7 @@ class ClosingLines:
         """How long it trained, and how fast."""
         inputs, done = self._run.inputs, self._run.state.step - self._first_step
         seconds, whole = time.time() - self._record.training_began, time.time() - self._run.started
-        an_epoch = sum(len(batch) for batch in inputs.sampler(self._run.state.seed).epoch(0))
+        an_epoch = sum(bucket.count for bucket in inputs.data.buckets)
         images = an_epoch / inputs.plan.updates_per_epoch * done
         rate = f"{images / max(seconds, 1e-9):.2f} {inputs.source.unit} a second with saves and samples"
         log.info(f"trained {done} updates in {seconds:.0f} s, {rate}; {whole:.0f} s with loading")

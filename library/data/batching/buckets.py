@@ -96,7 +96,7 @@ def place(size: Size, options: DatasetOptions) -> Placement | None:
 
 def _place_of(record: ImageRecord, options: DatasetOptions) -> Placement | None:
     # Latents whose image is gone have one size only, that at which they were made.
-    if record.train_resolution and (options.as_prepared or not is_image(record.path)):
+    if record.train_resolution and (record.subset.as_prepared or not is_image(record.path)):
         return cover(record.size, record.train_resolution)
     return place(record.size, options)
 
@@ -147,10 +147,10 @@ def _floored(value: float, steps: int) -> int:
 def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
     """Put every image into its bucket and balance regularization images; UserError when a dataset has nothing left to train."""
     specs = scan.blueprint.datasets
-    shared: dict[tuple[int, Size, Size | None], Placement | None] = {}  # one for all images of a size
+    shared: dict[tuple[int, Size, Size | None, bool], Placement | None] = {}  # one for all images of a size
     places = []
     for record in scan.records:
-        kind = (record.dataset, record.size, record.train_resolution)
+        kind = (record.dataset, record.size, record.train_resolution, record.subset.as_prepared)
         if kind not in shared:
             shared[kind] = _place_of(record, specs[record.dataset].options)
         places.append(shared[kind])

@@ -9,6 +9,7 @@ from library.options.groups.data import CaptionDropoutOptions, DataOptions, Meta
 from library.options.groups.validation import ValidationOptions
 
 Size = tuple[int, int]  # (width, height) in pixels
+AS_PREPARED: Size = (0, 0)  # the resolution of a dataset that leaves it to its metadata, until the scan puts the largest size there
 
 
 DREAMBOOTH = "dreambooth"
@@ -41,6 +42,7 @@ class SubsetOptions:
     alpha_mask: bool = DataOptions.alpha_mask
     validation_split: float = ValidationOptions.validation_split  # share of its images that is kept for validation; 1: all
     validation_seed: int = 0
+    as_prepared: bool = False  # every image of its metadata has a train_resolution, which decides its bucket; the scan finds out
     place: str = ""  # where the user wrote it: 'x.toml: datasets[0].subsets[1]' or '--train_data_dir'
 
 
@@ -55,7 +57,6 @@ class DatasetOptions:
     max_bucket_reso: int = DataOptions.max_bucket_reso
     bucket_reso_steps: int = DataOptions.bucket_reso_steps
     bucket_no_upscale: bool = DataOptions.bucket_no_upscale
-    as_prepared: bool = False  # each image at its metadata's train_resolution; `resolution` is then the largest of them
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
+from library.data.config.blueprint import AS_PREPARED, DREAMBOOTH, METADATA, DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.config.check import FAULTY, tables_in
-from library.data.config.config_text import read_tree
+from library.data.config.config_text import read_metadata_table, read_tree
 from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET_ONLY, NotAccepted, shown
 from library.data.config.nearby_paths import folder_contents, has_images, near_names, other_files
 from library.errors import UserError
@@ -84,9 +84,15 @@ def as_flags(line: str) -> str:
     return re.sub(r"\b([a-z_]+) = ", r"--\1 ", line)
 
 
-def dataset_options(values: Values, place: str) -> tuple[DatasetOptions | None, list[str]]:
-    """Merged values as DatasetOptions, or None and what contradicts what. `place` begins each line ('x.toml: datasets[0]')."""
+def dataset_options(values: Values, place: str, prepared: bool = False) -> tuple[DatasetOptions | None, list[str]]:
+    """Merged values as DatasetOptions, or None and what contradicts what. `place` begins each line ('x.toml: datasets[0]').
+
+    With `prepared` the sizes may come from metadata: without `resolution` it is AS_PREPARED, and no key of buckets matters.
+    """
     found = {name: value for name, value in values.items() if KEYS[name].level == DATASET}
+    if found.get("resolution") is None and prepared:
+        found |= {"resolution": AS_PREPARED, "enable_bucket": True}
+        return (None if any(value is FAULTY for value in found.values()) else DatasetOptions(**found)), []  # type: ignore[arg-type]
     if found.get("resolution") is None:
         remedy = "add --resolution 512" if place.startswith("--") else "add resolution = 512 under [[datasets]] or [general]"
         return None, [f"{place}: resolution is missing; {remedy}"]
@@ -97,8 +103,19 @@ def dataset_options(values: Values, place: str) -> tuple[DatasetOptions | None, 
     return (None if faults else options), faults
 
 
+def says_sizes(file: Path) -> bool:
+    """Whether a metadata file has a train_resolution for any image, as prepare_buckets_latents.py writes it."""
+    try:
+        table, _ = read_metadata_table(file, "metadata file")
+    except UserError:  # the scan tells
+        return False
+    return any(isinstance(entry, dict) and entry.get("train_resolution") is not None for entry in table.values())
+
+
 def idle_keys(options: DatasetOptions, place: str) -> list[str]:
     """A line on keys of buckets that were set and do nothing beside the others; `place` as in `dataset_options`."""
+    if options.resolution == AS_PREPARED:
+        return []
     usual = DatasetOptions(options.resolution)
     keys = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
     changed = [key for key in keys if getattr(options, key) != getattr(usual, key)]
@@ -161,10 +178,12 @@ def _dataset(
     empty: list[str],
 ) -> DatasetSpec | None:
     values = base | _converted(table)
-    options, more = dataset_options(values, place)
+    tables = tables_in(table, "subsets")
+    files = [_converted(one).get("metadata_file") for one in tables]
+    prepared = values.get("resolution") is None and bool(files) and all(isinstance(file, Path) and says_sizes(file) for file in files)
+    options, more = dataset_options(values, place, prepared)
     faults += more
     findings += idle_keys(options, place) if options else []
-    tables = tables_in(table, "subsets")
     if table.get("subsets") is FAULTY:
         return None
     if not tables:

@@ -63,7 +63,8 @@ def read_metadata_table(path: Path, what: str) -> tuple[dict[str, object], list[
         found = _json(path, text, what, first_counts)
     if isinstance(found, dict) and isinstance(found.get("file_name"), str):
         found = [found]
-    table = _of_rows(path, found, what, again) if isinstance(found, list) and found else found
+    rows = bool(lines) or (isinstance(found, list) and found and all(isinstance(row, dict) for row in found))
+    table = _of_rows(path, found, what, again) if rows and isinstance(found, list) else found
     if not isinstance(table, dict):
         raise UserError(f'{what} {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}')
     return table, _said_again(path, again)

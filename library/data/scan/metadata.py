@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from library.data.config.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
-from library.data.config.build import command_line_values, dataset_options, idle_keys, subset_faults
+from library.data.config.build import command_line_values, dataset_options, idle_keys, says_sizes, subset_faults
 from library.data.config.check import FAULTY
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
@@ -41,17 +41,13 @@ def from_metadata(
 
     `defaults` are the command line's values by flag name, `masks` is --conditioning_data_dir.
 
-    Without --resolution the sizes are those of the metadata, where every entry has one (as prepare_buckets_latents.py writes them).
+    Without --resolution the sizes have to be those of the metadata (as prepare_buckets_latents.py writes them), which the scan sees to.
     """
     values, faults = command_line_values(defaults)
-    prepared, unprepared = _prepared_size(Path(in_json).expanduser(), image_dir) if "resolution" not in values else (None, None)
-    if prepared is not None:
-        values |= {"resolution": prepared, "enable_bucket": False}
-    options, more = (None, [unprepared]) if unprepared else dataset_options(values, "--in_json")
+    prepared = values.get("resolution") is None and says_sizes(Path(in_json).expanduser())
+    options, more = dataset_options(values, "--in_json", prepared)
     faults += more
-    findings = idle_keys(options, "--in_json") if options and prepared is None else []
-    if options is not None and prepared is not None:
-        options = replace(options, enable_bucket=True, as_prepared=True)
+    findings = idle_keys(options, "--in_json") if options else []
     own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
     if image_dir is not None:
         own["image_dir"] = Path(image_dir).expanduser()
@@ -68,23 +64,6 @@ def from_metadata(
     common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
     common |= own | {"num_repeats": repeats or 1}
     return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),), tuple(findings))  # type: ignore[arg-type]
-
-
-def _prepared_size(path: Path, image_dir: Path | str | None) -> tuple[tuple[int, int] | None, str | None]:
-    """The largest train_resolution, None where no entry has one, and a fault where only some have; what is wrong with the file is told when
-    it is scanned."""
-    try:
-        entries, _ = read_metadata(path, None if image_dir is None else Path(image_dir).expanduser())
-    except (UserError, OSError):
-        return None, None
-    sizes = [entry.train_resolution for entry in entries if entry.train_resolution]
-    without = [entry.path.name for entry in entries if not entry.train_resolution]
-    if sizes and without:
-        return None, (
-            f"--in_json: no train_resolution for {len(without)} of {counted(len(entries), 'image')} ({named(without)}), so the sizes cannot"
-            " come from there; take them out of the file, prepare them with finetune/prepare_buckets_latents.py, or add --resolution 512"
-        )
-    return max(sizes, key=lambda size: size[0] * size[1], default=None), None
 
 
 def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_dir") -> tuple[list[MetadataEntry], list[str]]:

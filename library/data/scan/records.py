@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
+from library.data.config.blueprint import DatasetBlueprint, Size, SubsetOptions
 from library.data.config.nearby_paths import other_files
 from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
+from library.data.scan.caption_search import caption_files, without_caption
 from library.data.scan.findings import NOTE, WARNING, Finding
 from library.data.scan.folder_findings import further_lines, other_commas, unread
 from library.data.scan.image_headers import Header, Unreadable, read_header
+from library.data.scan.prepared import judged, with_sizes
 from library.data.scan.profile_use import CONVERTED, UNUSABLE
 from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
-from library.files import IMAGE_EXTENSIONS, compared, is_image, listed_files
+from library.files import is_image, listed_files
 from library.words import counted, named
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
-# Files that tools leave beside images and that are no captions.
-_NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +92,17 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
     report = _Report(index, findings=[Finding.from_line(WARNING, line) for line in blueprint.findings])
     records: list[ImageRecord] = []
     sizes: dict[tuple[int, int], tuple[int, int]] = {}  # one tuple for all images of a size
+    subsets: list[list[SubsetOptions]] = [[] for _ in blueprint.datasets]
     for number, dataset in enumerate(blueprint.datasets):
         for position, subset in enumerate(dataset.subsets):
             try:
                 found = _metadata(subset, report) if subset.metadata_file else _folder(subset, report)
             except UserError as fault:
                 report.faults += fault.problems
+                subsets[number].append(subset)
                 continue
+            subset = _as_prepared(subset, found, dataset.options.resolution, report)
+            subsets[number].append(subset)
             report.findings += other_commas(subset.place, [(path, caption) for path, caption, _ in found])
             for path, caption, train_resolution in found:
                 size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
@@ -109,6 +111,7 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
                     size = sizes.setdefault(size, size)
                     converted = path in report.converted
                     records.append(ImageRecord(path, size, caption, subset, number, key, train_resolution, converted=converted))
+    blueprint = with_sizes(blueprint, subsets, [_largest(records, number) for number in range(len(subsets))])
     _tell_images(report, skip_unreadable)
     if not report.faults and not records:
         report.faults.append(f"{blueprint.subsets()[0].place}: no readable image is left")
@@ -116,6 +119,21 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
 
 
 _Found = tuple[Path, str, tuple[int, int] | None]
+
+
+def _as_prepared(subset: SubsetOptions, found: list[_Found], resolution: Size, report: _Report) -> SubsetOptions:
+    """The subset with `as_prepared` as its metadata says; what speaks against it goes into the report."""
+    if subset.metadata_file is None:
+        return subset
+    subset, fault, finding = judged(subset, [(path.name, size) for path, _, size in found], resolution)
+    report.faults += [fault] if fault else []
+    report.findings += [finding] if finding else []
+    return subset
+
+
+def _largest(records: list[ImageRecord], dataset: int) -> Size | None:
+    sizes = [record.train_resolution for record in records if record.dataset == dataset and record.train_resolution]
+    return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
 def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
@@ -168,79 +186,10 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         line = f"{subset.place}: class_tokens is empty, so {counted(len(without), 'image has', 'images have')} no text to be trained with"
         report.findings.append(Finding(WARNING, line, "write what they show, if that is not meant", tuple(map(str, without))))
     if without:
-        _tell_missing(subset, images, without, names, report)
+        fault, finding = without_caption(subset, images, without, names)
+        report.faults += [fault] if fault else []
+        report.findings += [finding] if finding else []
     return found
-
-
-def caption_files(images: Iterable[Path], extension: str, names: Collection[str]) -> Iterator[Path | None]:
-    """For each image the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where the file system
-    takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do. None for an empty
-    extension, which says that there are no such files."""
-    if not extension:
-        yield from (None for _ in images)
-        return
-    known = {compared(name): name for name in names} | {name: name for name in names}
-    for image in images:
-        stems = [image.stem]
-        head, *numbers = image.stem.rsplit("_", 4)
-        if len(numbers) == 4 and all(number.isdigit() for number in numbers):
-            stems.append(head)
-        wanted = (name for stem in stems for name in (stem + extension, compared(stem + extension)))
-        yield next((image.with_name(known[name]) for name in wanted if name in known), None)
-
-
-def _tell_missing(subset: SubsetOptions, images: list[Path], without: list[Path], names: Iterable[str], report: _Report) -> None:
-    """Images without caption file: an error without class_tokens, a finding when captions of another extension lie beside them."""
-    others = _other_extensions(without, names)
-    key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
-    listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
-    files = "file lies" if others.total() == 1 else "files lie"
-    use = _use(others, key, subset.caption_extension if len(without) < len(images) else None)
-    beside = f"{listed} {files} beside them: {use}" if others else ""
-    if not beside and "metadata.jsonl" in names and subset.image_dir:
-        beside = f"captions lie in metadata.jsonl: set metadata_file = '{subset.image_dir / 'metadata.jsonl'}'"
-    if subset.class_tokens is None:
-        remedy = beside or f"write <image name>{subset.caption_extension or '.txt'} files, or set class_tokens = '…'"
-        verb = "has" if len(without) == 1 else "have"
-        wanted = (
-            f"a {subset.caption_extension} file" if subset.caption_extension else f"a caption (an empty {key.split()[0]} reads no files)"
-        )
-        report.faults.append(
-            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' {verb} neither"
-            f" {wanted} nor class_tokens ({named([image.name for image in without])}); {remedy}"
-        )
-    elif beside and subset.caption_extension:
-        though, _, remedy = beside.partition(": ")
-        line = (
-            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' will be trained with class_tokens"
-            f" '{subset.class_tokens}', though {though}"
-        )
-        report.findings.append(Finding(WARNING, line, f"{remedy} to use them", tuple(map(str, without))))
-
-
-def _use(others: Counter[str], key: str, in_use: str | None) -> str:
-    """How to have the captions read that have `others` for their endings ('' where there are none), without losing those that are read by
-    the ending `in_use`."""
-    if not others:
-        return ""
-    first = others.most_common(1)[0][0]
-    spellings = sorted(ending for ending in others if ending.lower() == first.lower())
-    if in_use is not None:
-        return f"rename them to end in {in_use} like the other images' captions"
-    if len(spellings) > 1:
-        return f'rename them to one spelling of {" and ".join(spellings)}, then set {key}"{first.lower()}"'
-    return f'set {key}"{first}"'
-
-
-def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[str]:
-    """How many files of which other extension have the stem of one of the images."""
-    stems = {image.stem for image in images}
-    endings: Counter[str] = Counter()
-    for name in names:
-        path = Path(name)
-        if path.stem in stems and path.suffix and path.suffix.lower() not in _NO_CAPTIONS:
-            endings[path.suffix] += 1
-    return endings
 
 
 def _size(path: Path, report: _Report) -> tuple[int, int] | None:

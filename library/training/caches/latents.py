@@ -26,6 +26,7 @@ from library.model.load import check_vae, load_vae
 from library.options.groups.data import DataOptions
 from library.training.planning.source import Source
 from library.training.precision import frozen_dtype
+from library.words import counted
 
 
 def latents_of(source: Source, options: DataOptions, vae: Any, weights: str, accelerator: Accelerator) -> LatentCache | None:
@@ -51,6 +52,8 @@ def latent_cache(options: DataOptions, data: FilledData, vae: Any, source: str, 
     faults = check_caching(data.blueprint)
     if gone and faults:
         raise UserError(*(f"{fault}; {gone[0]} has latents but no image" for fault in faults))
+    if faults and any(record.subset.as_prepared for record in data.records):
+        log.warning("latents made beforehand are not used, all images are decoded as they are drawn: %s", faults[0])
     if wanted or (not faults and any(record.train_resolution for record in data.records)):
         rules = CacheRules(
             # of the weights as they are in the file, not as this run's precision rounds them
@@ -62,18 +65,23 @@ def latent_cache(options: DataOptions, data: FilledData, vae: Any, source: str, 
         found = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
         if any(verdict != NEW for verdict in found.verdicts.values()):
             tell(found.verdicts.values())
-        if wanted or _complete(found):
+        if wanted or _usable(found):
             return make(found, options.vae_batch_size, options.max_data_loader_n_workers, vae, accelerator)
     vae.to(accelerator.device)
     return None
 
 
-def _complete(found: LatentSource) -> bool:
-    """Whether all images have prepared latents that fit; tells where only some have."""
+def _usable(found: LatentSource) -> bool:
+    """Whether the latents made beforehand can be used: all images of the subsets that were prepared have them. Tells where only some have,
+    and how many images of other subsets are encoded now, since a batch is of latents or of images."""
     if not found.missing:
         return True
     if lost := found.without_image():
         raise UserError(*lost)
+    prepared = {found.of_record[number] for number, record in enumerate(found.filled.records) if record.subset.as_prepared}
+    if prepared and prepared.isdisjoint(found.missing):
+        log.info("latents: %s of subsets that were not prepared are encoded now and kept in memory", counted(len(found.missing), "image"))
+        return True
     if any(verdict != NEW for verdict in found.verdicts.values()):
         log.warning(
             "latents made beforehand are not used, since not all images have them: all images are decoded as they are drawn; "

@@ -36,9 +36,8 @@ class ImageSource:
             spec = self.data.blueprint.datasets[number]
             width, height = spec.options.resolution
             title = f"dataset {number + 1}: " if len(self.data.figures) > 1 else ""
-            lines.append(
-                f"{title}{width}×{height}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} an epoch with repeats"
-            )
+            sizes = "sizes as prepared" if all(subset.as_prepared for subset in spec.subsets) else f"{width}×{height}"
+            lines.append(f"{title}{sizes}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} an epoch with repeats")
             lines += (f"    {self._subset_line(subset)}" for subset in spec.subsets)
             if figures.reg_images:
                 left = f", {figures.reg_left_over} not seen in an epoch" if figures.reg_left_over else ""
@@ -108,4 +107,5 @@ class ImageSource:
         masks = masks or (", transparency as mask" if subset.alpha_mask else "")
         weight = f", loss × {subset.loss_weight:g}" if subset.loss_weight != 1 else ""
         place = subset.image_dir or subset.metadata_file
-        return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}"
+        prepared = f", buckets and latents as prepared (train_resolution in {subset.metadata_file.name})" if subset.as_prepared else ""
+        return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}{prepared}"

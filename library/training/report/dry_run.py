@@ -14,7 +14,7 @@ from library.caption_rewriting import RewriteCaption
 from library.console import log
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import brackets_hold_commas
-from library.data.config.blueprint import DatasetBlueprint
+from library.data.config.blueprint import AS_PREPARED, DatasetBlueprint
 from library.data.inspection.bucket_facts import BucketFacts, bucket_facts, bucket_findings
 from library.data.inspection.inspection import inspect as inspect_data
 from library.data.scan.findings import ERROR, LEVELS, NOTE, WARNING, Finding
@@ -135,10 +135,10 @@ def _of_images(
     attempt.findings += inspect_data(found, index)
     index.save()
     report = Report(options.name, ())
-    if not found.records:
+    if not found.records or any(spec.options.resolution == AS_PREPARED for spec in found.blueprint.datasets):
         return report
     saved = _state_of(options, attempt)
-    inputs = attempt(lambda: planned(options, Scan(blueprint, found.records, ()), saved))
+    inputs = attempt(lambda: planned(options, Scan(found.blueprint, found.records, ()), saved))
     if inputs is None:
         return report
     filled = inputs.data

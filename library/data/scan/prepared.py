@@ -1,0 +1,41 @@
+"""Metadata with a train_resolution for every image decides the buckets of its subset: found out when the images are known."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from library.data.config.blueprint import AS_PREPARED, DatasetBlueprint, DatasetSpec, Size, SubsetOptions
+from library.data.scan.findings import WARNING, Finding
+from library.words import counted, named
+
+Sizes = Sequence[tuple[str, Size | None]]  # (name of the image, its train_resolution) of a subset
+
+
+def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[SubsetOptions, str | None, Finding | None]:
+    """The subset as its metadata decides, and a fault or a finding that names the images without a train_resolution."""
+    without = [name for name, size in sizes if size is None]
+    if not without:
+        return replace(subset, as_prepared=bool(sizes)), None, None
+    missing = resolution == AS_PREPARED
+    if len(without) == len(sizes) and not missing:
+        return subset, None, None
+    flags = subset.place.startswith("--")
+    text = f"{subset.place}: no train_resolution for {len(without)} of {counted(len(sizes), 'image')} ({named(without)}), so the sizes"
+    steps = "take them out of the file, prepare them with finetune/prepare_buckets_latents.py"
+    if missing:
+        add = "add --resolution 512" if flags else "add resolution = 512 under [[datasets]] or [general]"
+        return subset, f"{text} cannot come from there; {steps}, or {add}", None
+    text += f" of all of them come from {'--' if flags else ''}resolution"
+    return subset, None, Finding(WARNING, text, f"{steps} to have those of the metadata", tuple(without))
+
+
+def with_sizes(blueprint: DatasetBlueprint, subsets: Sequence[Sequence[SubsetOptions]], largest: Sequence[Size | None]) -> DatasetBlueprint:
+    """The blueprint with its subsets as judged; a dataset that is prepared throughout has buckets, and its `largest` size as resolution."""
+    specs = []
+    for spec, mine, size in zip(blueprint.datasets, subsets, largest, strict=True):
+        options = spec.options
+        if size is not None and all(subset.as_prepared for subset in mine):
+            options = replace(options, resolution=size, enable_bucket=True)
+        specs.append(DatasetSpec(options, tuple(mine)))
+    return replace(blueprint, datasets=tuple(specs))
