@@ -98,6 +98,54 @@ def test_append_keeps_what_is_there_and_adds_the_rest_and_without_it_the_file_is
     assert tags(folder) == f"blue_sky, {ALWAYS}, miku_(someone)"
 
 
+@pytest.mark.parametrize(
+    ("before", "start"),
+    [
+        ("mine\nsecond line", "mine\nsecond line, blue_sky, "),
+        ("mine,\r\nsecond line,\n\n", "mine,\r\nsecond line, blue_sky, "),
+        ("mine, blue sky\n\n  a  b\n", "mine, blue sky\n\n  a  b, o_o, no_humans, "),
+        ("\n", "blue_sky, "),
+    ],
+)
+def test_append_never_joins_words_of_two_lines(folder: Path, model: Path, before: str, start: str) -> None:
+    (folder / "blue.txt").write_text(before, encoding="utf-8", newline="")
+    assert tag(folder, model, "--append_tags") == 0
+    first = (folder / "blue.txt").read_bytes()
+    assert first.decode("utf-8").startswith(start) and first.endswith(b"\n")
+    assert tag(folder, model, "--append_tags") == 0
+    assert (folder / "blue.txt").read_bytes() == first, "nothing new, nothing written"
+
+
+def test_a_name_that_is_too_long_is_told_as_such_and_the_rest_is_done(folder: Path, model: Path, capsys) -> None:
+    for length in (238, 247, 251):  # with .txt all fit; the name that is written to first has to as well
+        shutil.copy(folder / "blue.png", folder / f"{'n' * (length - 4)}.png")
+    assert tag(folder, model) == 0 and len(list(folder.glob("n*.txt"))) == 3
+    shutil.copy(folder / "blue.png", folder / f"{'か' * 83}.png")
+    assert tag(folder, model, "--caption_extension", ".caption") == 1
+    error = capsys.readouterr().err
+    assert "its name would be too long for this file system; rename it" in error and "writable" not in error
+    assert (folder / "blue.caption").is_file()
+
+
+def test_a_model_without_its_labels_is_told_by_the_file_that_is_missing(folder: Path, model: Path, tmp_path: Path, capsys) -> None:
+    for there, lacks in (("model.onnx", "selected_tags.csv"), ("selected_tags.csv", "model.onnx")):
+        half = tmp_path / f"half {there}"
+        half.mkdir()
+        shutil.copy(model / there, half)
+        assert tag(folder, half) == 2
+        assert f"{half} holds {there} but no {lacks}; put the {lacks} of the same model beside it" in capsys.readouterr().err
+
+
+def test_a_model_too_new_for_the_runtime_is_told_as_such(tmp_path: Path) -> None:
+    write_tagger(tmp_path / "new")
+    data = bytearray((tmp_path / "new" / "model.onnx").read_bytes())
+    assert data[0] == 0x08  # field 1, ir_version
+    data[1] = 99
+    (tmp_path / "new" / "model.onnx").write_bytes(data)
+    with pytest.raises(UserError, match=r"it is newer than ONNX Runtime [\d.]+ can read: update that"):
+        Tagger(tmp_path / "new")
+
+
 def test_frequency_and_debug_print(folder: Path, model: Path, capsys) -> None:
     tag(folder, model)
     assert capsys.readouterr().out == ""

@@ -39,8 +39,9 @@ class Decoded:
         return Image.alpha_composite(Image.new("RGBA", clear.size, (*background, 255)), clear).convert("RGB")
 
 
-def decode(path: Path, cover: Size | None = None) -> Decoded:
-    """The first frame. `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large.
+def decode(path: Path, cover: Size | None = None, profiles: bool = True) -> Decoded:
+    """The first frame. `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large; without
+    `profiles` its numbers are not taken for colours (those of a mask are none).
 
     What Pillow raises for a broken file is raised.
     """
@@ -51,7 +52,7 @@ def decode(path: Path, cover: Size | None = None) -> Decoded:
         wide = _wide(path, image, raw)
         turn = _tiff_orientation(image) if wide is not None and image.format == "TIFF" else None
         image.load()
-        profile = image.info.get("icc_profile") or None
+        profile = image.info.get("icc_profile") or None if profiles else None
         if wide is not None:
             rgb, alpha = wide_to_srgb(wide[..., :3], profile), _alpha_of_wide(wide, image)
         else:

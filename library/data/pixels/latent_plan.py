@@ -25,6 +25,7 @@ from library.files import is_image, sha256
 NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE", "of another size or crop"
 OTHER_PRECISION, NO_MIRROR, MEAN_ONLY = "in another precision", "without mirror image", "without deviation"
 DAMAGED, OLDER = "damaged", "older than the image"
+OTHER_READING = "of an older version, which read images in other colours"
 _LEFT_OVER = re.compile(r"\..+\.npz\.[0-9a-f]{8}\.tmp")
 _AGE = 60.0  # seconds after which a half-written file has no writer any more
 
@@ -162,10 +163,12 @@ def _bound(file: Path, work: Work, record: ImageRecord, rules: CacheRules, exact
         return DAMAGED
     if binding is None:
         return DAMAGED
-    recipe = (work.placement.bucket, work.placement.resized, BACKGROUND, Binding.pixels)
-    said = (binding.bucket, binding.resized, binding.background, binding.pixels)
+    recipe = (work.placement.bucket, work.placement.resized, BACKGROUND)
+    said = (binding.bucket, binding.resized, binding.background)
     if (said != recipe) if exact else (said[0] != recipe[0]):
         return OTHER_CROP
+    if binding.pixels != Binding.pixels and file != record.path:  # of an image that is gone they are all there is
+        return OTHER_READING
     if binding.vae != rules.vae:
         return OTHER_VAE
     if exact and binding.precision != rules.precision:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from library.data.batching.buckets import FilledData, Placement
 from library.data.pixels.decode import decode
-from library.data.pixels.images import crop, flipped, part_shown, read_rgb, resize
+from library.data.pixels.images import crop, flipped, part_shown, resize
 from library.errors import UserError
 
 REDUCTION = 8  # pixels of the image a value of the mask stands for
@@ -67,10 +67,8 @@ class Masks:
 
 def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
     """uint8 [H,W] of a mask image: its grey; what is transparent in it is black."""
-    from PIL import Image
-
     try:
-        return np.asarray(Image.fromarray(read_rgb(path, cover, background=(0, 0, 0))).convert("L"))
+        return np.asarray(decode(path, cover, profiles=False).on((0, 0, 0)).convert("L"))
     except Exception as fault:  # PIL raises many kinds for broken files
         raise UserError(f"mask {path}: cannot be read ({fault}); replace it") from None
 

@@ -85,6 +85,10 @@ def planned(options: TrainingScript, found: Scan, saved: SavedState | Accelerate
     """
     kept, apart = split_validation(with_masks(found, options.diffusion.masked_loss))
     data = fill(kept, options.data.prior_loss_weight)
+    if options.diffusion.masked_loss:
+        from library.data.pixels.mask_extent import with_masks_seen
+
+        data = with_masks_seen(data)
     validation = fill(apart) if apart else None
     if isinstance(saved, SavedState):
         check_ended_early(options.validation, saved.state.validated, options.saving.resume)

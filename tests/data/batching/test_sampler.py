@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from library.data.batching.sampler import Begun, Cut, EpochSampler
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
+from library.seeds import python_rng
 
 SIZES = [(512, 512), (600, 400), (400, 600), (512, 512), (800, 600), (512, 512), (601, 400)]
 
@@ -192,3 +194,44 @@ def test_a_size_of_which_nothing_is_left_gives_its_batches_to_another() -> None:
     assert "0/0/b" not in {filled.records[request.record].key for batch in batches for request in batch}
     with pytest.raises(UserError, match="every image is left out"):
         sampler.leave_out({record.key for record in filled.records})
+
+
+def test_repeats_take_eight_bytes_a_draw_and_the_order_is_what_it_was(tmp_path: Path) -> None:
+    subset = SubsetOptions(num_repeats=100_000)
+    records = tuple(ImageRecord(Path(name), (64, 64), "", subset, 0, f"0/0/{name}") for name in "abc")
+    scanned = Scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),)), records, ())
+    tracemalloc.start()
+    try:
+        sampler = EpochSampler(fill(scanned), 7)
+        batches = sampler.epoch(2, start=1000)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 8 * 300_000 + 1_500_000 and len(batches) == 299_000
+    entries = [(record, repeat) for record in range(3) for repeat in range(100_000)]
+    python_rng(7, "bucket", 2, 0, 64, 64).shuffle(entries)
+    python_rng(7, "batches", 2).shuffle(entries)
+    assert [(batch[0].record, batch[0].repeat) for batch in batches[:50]] == entries[1000:1050]
+    assert batches[-1][0].batch == 3 * 300_000 - 1
+
+
+def test_regularization_images_have_their_turn_with_repeats_that_count_from_each_epochs_beginning() -> None:
+    """By going through them one after the other, as the rule is told."""
+    filled = data(reg=3)
+    for epoch in range(4):
+        for bucket in filled.buckets:
+            shown: Counter[int] = Counter()
+            expected = [(record, repeat) for record, repeats in bucket.train for repeat in range(repeats)]
+            for position in range(epoch * bucket.drawn, (epoch + 1) * bucket.drawn):
+                record = bucket.pool.records[position % len(bucket.pool.records)]
+                expected.append((record, shown[record]))
+                shown[record] += 1
+            assert list(map(tuple, bucket.entries(epoch))) == expected
+
+
+def test_an_epoch_that_repeats_make_endless_is_refused() -> None:
+    subset = SubsetOptions(num_repeats=1_000_000, place="x.toml: datasets[0].subsets[0]")
+    records = tuple(ImageRecord(Path(str(n)), (64, 64), "", subset, 0, f"0/0/{n}") for n in range(21))
+    scanned = Scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),)), records, ())
+    with pytest.raises(UserError, match=r"num_repeats makes 21,000,000 showings an epoch of 21 images, and 20,000,000 is the most; lower"):
+        fill(scanned)

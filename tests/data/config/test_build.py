@@ -387,3 +387,17 @@ def test_config_is_read_without_torch_and_in_a_moment(folder: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 1.0  # about 0.1 s on an idle core
+
+
+@pytest.mark.parametrize("repeats", ["1000001", "20000000", "9" * 60])
+def test_repeats_have_a_bound(folder: Path, repeats: str) -> None:
+    (line,) = faults(folder, ONE.format("resolution = 512", f"num_repeats = {repeats}"))
+    assert "num_repeats is" in line and "expected a whole number of at most 1000000" in line and len(line) < 200
+
+
+@pytest.mark.parametrize("mark", [" {}", "{} ", "'{}'", "“{}”", "\u3000{}"])
+def test_blanks_and_quotes_inside_a_path_are_told(folder: Path, mark: str) -> None:
+    quote = '"' if "'" in mark else "'"
+    text = ONE.replace("'HERE/dog'", quote + mark.format("HERE/dog") + quote).format("resolution = 512", "")
+    (line,) = faults(folder, text)
+    assert f"write '{folder / 'dog'}'" in line and ("quotes inside the quotes" in line) == any(sign in mark for sign in "'“")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ from library.data.loading.dataset import TrainingDataset
 from library.data.pixels.images import load_image
 from library.data.pixels.latent_build import build, look
 from library.data.pixels.latent_plan import CacheRules
-from library.data.pixels.masks import Masks
+from library.data.pixels.mask_extent import with_masks_seen
+from library.data.pixels.masks import Masks, _brightness
 from library.data.scan.mask_files import with_masks
 from library.data.scan.records import scan
 from library.errors import UserError
-from tests.data.material import encode, one_epoch, read, tokenize
+from tests.data.material import encode, one_epoch, photos, read, tokenize
+from tests.data.pixels.profiles import grey_profile
 
 SUBSET = """[[datasets]]
 resolution = 64
@@ -182,3 +185,43 @@ def test_a_mask_fits_whether_its_name_is_composed_or_not(tmp_path: Path) -> None
     pictures(tmp_path / "images", unicodedata.normalize("NFD", "강아지.png"))
     pictures(tmp_path / "masks", unicodedata.normalize("NFC", "강아지.png"))
     assert filled(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'").records[0].mask
+
+
+def test_masks_that_leave_nothing_are_told_and_refused_where_it_is_all(tmp_path: Path) -> None:
+    photos(tmp_path / "img", 3, (96, 64))
+    (tmp_path / "masks").mkdir()
+    for number, box in enumerate((None, (0, 0, 8, 64), (40, 20, 41, 21))):
+        mask = Image.new("L", (96, 64), 0)
+        if box:
+            mask.paste(1, box)  # as dark as can be, and not black
+        mask.save(tmp_path / "masks" / f"{number:02}.png")
+    subset = f"image_dir = '{tmp_path / 'img'}'\nclass_tokens = 'x'\nconditioning_data_dir = '{tmp_path / 'masks'}'"
+    found = with_masks(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n{subset}")), True)
+    black, cut_off = with_masks_seen(fill(found)).findings[-2:]
+    assert black.startswith("--masked_loss: nothing of 1 image is trained, whose masks are black throughout: 00.png; ")
+    assert "white only where the crop cuts them off: 01.png" in cut_off
+    with pytest.raises(UserError) as caught:
+        with_masks_seen(fill(replace(found, records=found.records[:2])))
+    assert len(caught.value.problems) == 2
+    cropped = replace(found.records[1].subset, random_crop=True)
+    alone = fill(replace(found, records=(replace(found.records[1], subset=cropped),), findings=()))
+    assert with_masks_seen(alone).findings == ()
+
+
+def test_images_that_are_clear_throughout_are_told(tmp_path: Path) -> None:
+    for name, alpha in (("a", 0), ("b", 1), ("c", None)):
+        image = Image.new("RGB", (64, 64), (9, 90, 9))
+        if alpha is not None:
+            image.putalpha(alpha)
+        (tmp_path / "img").mkdir(exist_ok=True)
+        image.save(tmp_path / "img" / f"{name}.png")
+    subset = f"image_dir = '{tmp_path / 'img'}'\nclass_tokens = 'x'\nalpha_mask = true"
+    found = with_masks(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n{subset}")), True)
+    assert "black throughout: a.png;" in with_masks_seen(fill(found)).findings[-1]
+    with pytest.raises(UserError, match=r"nothing of 1 image is trained.*a\.png"):
+        with_masks_seen(fill(replace(found, records=found.records[:1])))
+
+
+def test_a_profile_changes_no_mask(tmp_path: Path) -> None:
+    Image.new("L", (64, 64), 55).save(tmp_path / "m.png", icc_profile=grey_profile(1))
+    assert (_brightness(tmp_path / "m.png", (64, 64)) == 55).all()

@@ -10,8 +10,10 @@ import pytest
 
 from library.data.batching.buckets import Placement, fill
 from library.data.scan.metadata import from_metadata, read_metadata
+from library.data.scan.metadata_file import read_metadata_file
 from library.data.scan.records import scan
 from library.errors import UserError
+from library.training.planning.image_source import ImageSource
 from tests.data.material import photo, photos, read
 
 
@@ -47,10 +49,16 @@ def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path:
     filled = fill(scan(from_metadata(tmp_path / "img", path, 1, {})))
     assert filled.placements == (Placement((96, 64), (96, 64)), Placement((72, 72), (72, 72)))
     given = fill(scan(from_metadata(tmp_path / "img", path, 1, {"resolution": "64"})))
-    assert {placement.bucket for placement in given.placements} == {(64, 64)}
+    assert given.placements == filled.placements and given.blueprint.datasets[0].options.resolution == (96, 64)
     del table["b"]["train_resolution"]
+    mixed = fill(scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"})))
+    assert {placement.bucket for placement in mixed.placements} == {(64, 64)}
+    assert any(
+        "no train_resolution for 1 of 2 images (b.png), so the sizes of all of them come from --resolution" in line
+        for line in mixed.findings
+    )
     with pytest.raises(UserError, match="no train_resolution for 1 of 2 images"):
-        from_metadata(tmp_path / "img", write(path, table), 1, {})
+        scan(from_metadata(tmp_path / "img", path, 1, {}))
     table["b"]["train_resolution"] = [70, 72]
     with pytest.raises(UserError, match=r"entry 'b': .*multiples of 8"):
         scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"}))
@@ -146,8 +154,48 @@ def test_images_that_were_not_prepared_are_named_where_the_sizes_are_to_come_fro
     photos(tmp_path / "img", 3)
     table = {name: {"caption": "x", "train_resolution": [64, 64]} for name in ("00", "01")} | {"02": {"caption": "x"}}
     with pytest.raises(UserError, match=r"no train_resolution for 1 of 3 images \(02\.png\)") as caught:
-        from_metadata(tmp_path / "img", write(tmp_path / "m.json", table), 1, {})
+        scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", table), 1, {}))
     assert len(caught.value.problems) == 1
+
+
+CONFIG = """
+[[datasets]]
+{dataset}
+[[datasets.subsets]]
+image_dir = '{img}'
+metadata_file = '{meta}'
+"""
+
+
+@pytest.mark.parametrize(
+    "dataset", ["", "resolution = 64", "resolution = 64\nenable_bucket = true\nmin_bucket_reso = 32\nbucket_reso_steps = 32"]
+)
+def test_a_config_trains_images_as_they_were_prepared_too(tmp_path: Path, dataset: str) -> None:
+    for name, size in (("a", (300, 200)), ("b", (100, 100))):
+        photo(tmp_path / f"img/{name}.png", size)
+    table = {"a": {"caption": "x", "train_resolution": [96, 64]}, "b": {"caption": "x", "train_resolution": [72, 72]}}
+    meta = write(tmp_path / "m.json", table)
+    text = CONFIG.format(img=tmp_path / "img", meta=meta, dataset=dataset)
+    data = fill(scan(read(tmp_path, text)))
+    assert [place.bucket for place in data.placements] == [(96, 64), (72, 72)]
+    lines = ImageSource(data).lines(1)
+    assert "sizes as prepared" in lines[0] and "buckets and latents as prepared (train_resolution in m.json)" in lines[1]
+
+
+def test_each_subset_goes_by_its_own_metadata(tmp_path: Path) -> None:
+    for name in ("a", "b", "c", "d"):
+        photo(tmp_path / f"{name}/{name}.png", (300, 200))
+    files = [
+        write(tmp_path / f"{name}.json", {name: {"caption": "x"} | ({"train_resolution": size} if size else {})})
+        for name, size in (("a", [96, 64]), ("b", None), ("c", [64, 96]))
+    ]
+    one = "[[datasets.subsets]]\nimage_dir = '{0}'\nmetadata_file = '{1}'\n"
+    subsets = "".join(one.format(tmp_path / file.stem, file) for file in files)
+    data = fill(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n{subsets}")))
+    assert [place.bucket for place in data.placements] == [(96, 64), (64, 64), (64, 96)]
+    assert "64×64, batch size" in ImageSource(data).lines(1)[0]
+    with pytest.raises(UserError, match="resolution is missing; add resolution = 512"):
+        read(tmp_path, f"[[datasets]]\n{subsets}")
 
 
 @pytest.mark.parametrize("full_path", [True, False])
@@ -166,3 +214,56 @@ def test_old_form_needs_no_folder_for_full_paths(tmp_path: Path) -> None:
     assert [record.path for record in scan(from_metadata(None, file, 1, {"resolution": "64"})).records] == [image]
     with pytest.raises(UserError, match="if its keys are not full paths, add --train_data_dir with the folder"):
         scan(from_metadata(None, write(tmp_path / "m.json", {"a": {"caption": "x"}}), 1, {"resolution": "64"}))
+
+
+ROWS = '{"file_name": "00.png", "text": "a dog"}\n\n{"file_name": "sub/01.png", "text": "a cat", "extra": 1}\n'
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "captions.json"])
+@pytest.mark.parametrize("rows", [ROWS, "[" + ",".join(ROWS.split("\n\n")) + "]", ROWS.replace("\n", "\r\n")])
+def test_rows_of_file_name_and_text_are_captions(tmp_path: Path, rows: str, name: str) -> None:
+    images = [photo(tmp_path / "img/00.png"), photo(tmp_path / "img/sub/01.png")]
+    (tmp_path / "img" / name).write_text(rows, encoding="utf-8", newline="")
+    entries, findings = read_metadata(tmp_path / "img" / name, None if name.endswith("jsonl") else tmp_path / "img")
+    assert [(entry.path, entry.caption) for entry in entries] == list(zip(images, ("a dog", "a cat"), strict=True)) and not findings
+    assert read_metadata_file(tmp_path / "img" / name, "in_json")["sub/01.png"] == {"caption": "a cat", "extra": 1}
+
+
+def test_one_row_alone_is_a_row(tmp_path: Path) -> None:
+    image = photo(tmp_path / "00.png")
+    (tmp_path / "metadata.jsonl").write_text(ROWS.splitlines()[0], encoding="utf-8")
+    assert [entry.path for entry in read_metadata(tmp_path / "metadata.jsonl", None)[0]] == [image]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (ROWS + '{"text": "x"}', "row 3 has no file_name"),
+        (ROWS + "{broken", r"metadata\.jsonl, line 4: is not JSON"),
+        (ROWS.replace('"a dog"', "7"), "entry '00.png': \"caption\" is not text"),
+    ],
+)
+def test_rows_that_cannot_be_used_are_told_by_number(tmp_path: Path, rows: str, words: str) -> None:
+    photo(tmp_path / "00.png")
+    (tmp_path / "metadata.jsonl").write_text(rows, encoding="utf-8")
+    with pytest.raises(UserError, match=words):
+        read_metadata(tmp_path / "metadata.jsonl", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        ('{"00": {"caption": "first"}, "00": {"caption": "second"}}', "'00' stands"),
+        ('{"00": {"caption": "first", "caption": "second"}}', "'caption' stands"),
+        ('{"file_name": "00.png", "text": "first"}\n{"file_name": "00.png", "text": "second"}\n', "'00.png' stands"),
+    ],
+)
+def test_what_stands_twice_counts_once_the_first_and_is_told(
+    tmp_path: Path, text: str, again: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo(tmp_path / "img/00.png")
+    (tmp_path / "m.json").write_text(text, encoding="utf-8")
+    (entry,), (finding,) = read_metadata(tmp_path / "m.json", tmp_path / "img")
+    assert entry.caption == "first" and f"{again} there more than once, of which the first counts" in finding
+    (table,) = read_metadata_file(tmp_path / "m.json", "in_json").values()
+    assert table == {"caption": "first"}

@@ -6,9 +6,12 @@ import os
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from library.data.config.folders import from_folders
+from library.data.pixels.images import read_rgb
 from library.data.scan.image_headers import Unreadable, read_header
 from library.data.scan.records import Scan, scan
 from library.errors import UserError
@@ -248,3 +251,79 @@ def test_a_link_that_leads_nowhere_is_not_told_as_damage(tmp_path: Path) -> None
         pytest.skip("no right to make links here")
     (line,) = refused(tmp_path, "class_tokens = 'x'")
     assert "b.png: cannot be opened (" in line and "damaged" not in line
+
+
+def one_folder(folder: Path, more: str = "class_tokens = 'x'") -> str:
+    return f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{folder}'\n{more}\n"
+
+
+def test_pictures_of_kinds_that_cannot_be_read_are_counted_by_ending_in_the_run(tmp_path: Path) -> None:
+    photo(tmp_path / "set/a.png", (200, 200))
+    for name in ("b.jxl", "c.JXL", "d.psd", "e.jfif", "._f.jxl", "notes.txt"):
+        (tmp_path / "set" / name).write_bytes(b"x")
+    found = scan(read(tmp_path, one_folder(tmp_path / "set")))
+    (line,) = [line for line in found.findings if "not read" in line]
+    assert "4 pictures of a kind that is not read: 2 .jxl, 1 .psd, 1 .jfif" in line and "b.jxl" in line
+    assert line.endswith("convert them to .png or .jpg, or install pillow-jxl-plugin, which reads .jxl, or take them away")
+
+
+def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/a.jxl").write_bytes(b"x")
+    with pytest.raises(UserError, match=r"it holds 1 \.jxl file; convert it to \.png or \.jpg, or install pillow-jxl-plugin"):
+        read(tmp_path, one_folder(tmp_path / "set"))
+    (tmp_path / "parent").mkdir()
+    (tmp_path / "set").rename(tmp_path / "parent/10_shs dog")
+    with pytest.raises(UserError, match=r"10_shs dog' \(1 picture of a kind that is not read: 1 \.jxl: convert it to"):
+        from_folders(tmp_path / "parent", None, {"resolution": "64"})
+
+
+@pytest.mark.parametrize("ending", [".gif", ".tif", ".TIFF", ".avif"])
+def test_other_formats_that_pillow_reads_are_trained(tmp_path: Path, ending: str) -> None:
+    (tmp_path / "set").mkdir()
+    first = Image.new("RGB", (160, 140), (10, 200, 30))
+    kind = {".gif": "GIF", ".avif": "AVIF"}.get(ending, "TIFF")
+    more = {"save_all": True, "append_images": [Image.new("RGB", (160, 140), (200, 0, 0))]} if kind == "GIF" else {}
+    first.save(tmp_path / f"set/a{ending}", format=kind, **more)
+    (record,) = scan(read(tmp_path, one_folder(tmp_path / "set"))).records
+    assert record.size == (160, 140)
+    assert np.abs(read_rgb(record.path)[70, 80].astype(int) - (10, 200, 30)).max() < 8
+
+
+def test_further_lines_of_captions_are_told_with_their_count(tmp_path: Path) -> None:
+    for name, text in (("a", "tag1,\ntag2\n\ntag3\n"), ("b", "one\r\ntwo"), ("c", "whole\n")):
+        photo(tmp_path / f"set/{name}.png", (200, 200))
+        (tmp_path / f"set/{name}.caption").write_text(text, encoding="utf-8", newline="")
+    found = scan(read(tmp_path, one_folder(tmp_path / "set")))
+    (line,) = found.findings
+    assert "only the first line of 2 caption files is read, 3 further lines left out: a.caption, b.caption; write" in line
+
+
+def test_commas_of_other_scripts_are_told(tmp_path: Path) -> None:
+    for name, text in (("a", "1girl，solo"), ("b", "帽子、少女"), ("c", "1girl, solo")):
+        photo(tmp_path / f"set/{name}.png", (200, 200))
+        (tmp_path / f"set/{name}.caption").write_text(text, encoding="utf-8")
+    (line,) = scan(read(tmp_path, one_folder(tmp_path / "set"))).findings
+    assert "2 captions have ， or 、, which separates no tags: a.png, b.png; write a plain comma between tags" in line
+    meta = tmp_path / "m.json"
+    meta.write_text('{"a": {"tags": "1girl，solo"}, "b": {"caption": "x"}, "c": {"caption": "x"}}', encoding="utf-8")
+    (line,) = scan(read(tmp_path, one_folder(tmp_path / "set", f"metadata_file = '{meta}'"))).findings
+    assert "1 caption has ，, which separates no tags: a.png" in line
+
+
+def test_the_advice_for_captions_of_several_spellings_loses_none(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.TXT", "c.TXT"):
+        photo(tmp_path / f"set/{name[0]}.png", (200, 200))
+        (tmp_path / "set" / name).write_text("x", encoding="utf-8")
+    with pytest.raises(UserError, match=r'rename them to one spelling of \.TXT and \.txt, then set caption_extension = "\.txt"'):
+        scan(read(tmp_path, one_folder(tmp_path / "set", "")))
+    if os.path.normcase("A") == "A":
+        with pytest.raises(UserError, match=r"2 \.TXT files lie beside them: rename them to end in \.txt like the other images' captions"):
+            scan(read(tmp_path, one_folder(tmp_path / "set", "caption_extension = '.txt'")))
+
+
+def test_a_metadata_jsonl_beside_images_without_captions_is_pointed_at(tmp_path: Path) -> None:
+    photo(tmp_path / "set/a.png", (200, 200))
+    (tmp_path / "set/metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"captions lie in metadata\.jsonl: set metadata_file = '.*metadata\.jsonl'"):
+        scan(read(tmp_path, one_folder(tmp_path / "set", "")))

@@ -1,0 +1,114 @@
+"""Where masks let anything be trained at all, known before the run: images that would count for nothing are told, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from library.data.batching.buckets import FilledData, Placement
+from library.data.pixels.decode import decode
+from library.data.pixels.images import crop_corner
+from library.data.scan.image_headers import open_image
+from library.data.scan.records import ImageRecord
+from library.data.scan.scan_index import ScanIndex
+from library.errors import UserError
+from library.words import counted, named
+
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class MaskExtent:
+    """The smallest box that holds all of a mask that is not black, (left, top, right, bottom), of `size` (width, height) pixels; a box of
+    nothing where it is black throughout."""
+
+    size: tuple[int, int]
+    box: tuple[int, int, int, int]
+
+    @classmethod
+    def from_values(cls, values: Sequence[Any]) -> MaskExtent | None:
+        """The fact that `astuple` was taken of; None when the values are no such thing."""
+        match values:
+            case [[int(width), int(height)], [int(left), int(top), int(right), int(bottom)]] if width > 0 < height:
+                return cls((width, height), (left, top, right, bottom))
+        return None
+
+    @property
+    def dark(self) -> bool:
+        """Whether it is black throughout."""
+        return self.box[0] >= self.box[2]
+
+    def within(self, placement: Placement, corner: tuple[int, int]) -> bool:
+        """Whether any of it is in the crop that begins at `corner` of the scaled image."""
+        for side in range(2):
+            scale = placement.resized[side] / self.size[side]
+            if self.box[side + 2] * scale <= corner[side] or self.box[side] * scale >= corner[side] + placement.bucket[side]:
+                return False
+        return True
+
+
+@dataclass(frozen=True)
+class OpacityExtent(MaskExtent):
+    """The same of an image's own transparency."""
+
+
+def with_masks_seen(filled: FilledData) -> FilledData:
+    """The data with a finding that names the train images of which masks leave nothing; UserError where they leave nothing of any."""
+    train = [(record, place) for record, place in zip(filled.records, filled.placements, strict=True) if not record.subset.is_reg]
+    masked = [(record, place) for record, place in train if record.mask is not None or record.subset.alpha_mask]
+    index = ScanIndex()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        extents = list(pool.map(lambda one: _extent(one[0], index), masked))
+    index.save()
+    dark = [record for (record, _), extent in zip(masked, extents, strict=True) if extent is not None and extent.dark]
+    cut_off = [
+        record
+        for (record, place), extent in zip(masked, extents, strict=True)
+        if extent is not None and not extent.dark and not _shows(record, place, extent)
+    ]
+    lines = [
+        *_line(dark, "masks are black throughout", "white is trained and black is not: invert them, or take these images out"),
+        *_line(cut_off, "masks are white only where the crop cuts them off", "cut these images yourself, or set enable_bucket"),
+    ]
+    if lines and len(dark) + len(cut_off) == len(train):
+        raise UserError(*lines)
+    return replace(filled, findings=(*filled.findings, *lines))
+
+
+def _line(records: list[ImageRecord], why: str, remedy: str) -> list[str]:
+    if not records:
+        return []
+    names = named([record.path.name for record in records])
+    return [f"--masked_loss: nothing of {counted(len(records), 'image')} is trained, whose {why}: {names}; {remedy}"]
+
+
+def _shows(record: ImageRecord, place: Placement, extent: MaskExtent) -> bool:
+    subset = record.subset
+    return subset.random_crop or subset.face_crop_aug_range is not None or extent.within(place, crop_corner(subset, place, None))
+
+
+def _extent(record: ImageRecord, index: ScanIndex) -> MaskExtent | None:
+    """None where the file cannot be read, which is told when it is."""
+    try:
+        if record.mask is not None:
+            return index.fact(record.mask, MaskExtent, _of_mask)
+        return index.fact(record.path, OpacityExtent, _of_opacity)
+    except Exception:  # PIL raises many kinds for broken files
+        return None
+
+
+def _of_mask(path: Path) -> MaskExtent:
+    mask = decode(path, profiles=False).on((0, 0, 0)).convert("L")
+    return MaskExtent(mask.size, mask.getbbox() or (0, 0, 0, 0))
+
+
+def _of_opacity(path: Path) -> OpacityExtent:
+    with open_image(path) as image:
+        if not image.has_transparency_data:
+            return OpacityExtent(image.size, (0, 0, *image.size))
+    alpha = decode(path).alpha
+    assert alpha is not None
+    return OpacityExtent(alpha.size, alpha.getbbox() or (0, 0, 0, 0))
