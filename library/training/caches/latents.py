@@ -80,7 +80,7 @@ def _usable(found: LatentSource) -> bool:
         raise UserError(*lost)
     prepared = {found.of_record[number] for number, record in enumerate(found.filled.records) if record.subset.as_prepared}
     if prepared and prepared.isdisjoint(found.missing):
-        log.info("latents: %s of subsets that were not prepared are encoded now and kept in memory", counted(len(found.missing), "image"))
+        log.info("latents: encoding %s of subsets that were not prepared, kept in memory", counted(len(found.missing), "image"))
         return True
     if any(verdict != NEW for verdict in found.verdicts.values()):
         log.warning(
