@@ -277,3 +277,15 @@ def test_a_folder_is_not_listed_for_each_of_its_images(tmp_path: Path, monkeypat
         assert captions(folder, tmp_path / "meta.json", "--full_path") == 0
         counts.append(len(listings))
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("length", [238, 247, 251])
+def test_images_with_the_longest_names_are_merged(tmp_path: Path, length: int) -> None:
+    name = "n" * length
+    photo(tmp_path / "img" / f"{name}.png")
+    photo(tmp_path / "img" / "short.png")
+    (tmp_path / "img" / "short.caption").write_text("short", encoding="utf-8")
+    if length < 248:
+        (tmp_path / "img" / f"{name}.caption").write_text("long", encoding="utf-8")
+    assert captions(tmp_path / "img", tmp_path / f"{'m' * 245}.json") == 0
+    assert read(tmp_path / f"{'m' * 245}.json") == {"short": {"caption": "short"}} | ({name: {"caption": "long"}} if length < 248 else {})

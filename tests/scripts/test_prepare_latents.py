@@ -248,3 +248,23 @@ def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path,
     assert "1 name shared by images of different endings" in told
     assert ["train_resolution" in entry for entry in entries(folder).values()] == [False, True, False, False]
     assert sorted(path.name for path in pictures.glob("*.npz")) == ["1.jpg.64x64.npz"]
+
+
+def test_a_name_that_is_too_long_blocks_no_other_image(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
+    """`.jpg` for `.npz` fits, the name that is written to first has to fit as well; `_flip.npz` does not, and is not needed."""
+    fits, too_long = "か" * 83, "n" * 251
+    photo(folder / "pictures" / f"{fits}.jpg", (64, 64), seed=4)
+    for ending in (".jpg", ".png"):  # of these two the latents would be called n….png.64x64.npz
+        photo(folder / "pictures" / f"{too_long}{ending}", (64, 64), seed=5)
+    table = entries_of(folder / "meta.json") | {name: {"caption": "long"} for name in (fits, f"{too_long}.png", f"{too_long}.jpg")}
+    (folder / "meta.json").write_text(json.dumps(table), encoding="utf-8")
+    assert prepare(folder, tiny_v1, "--recursive", "--flip_aug") == 1
+    told = capsys.readouterr().err
+    assert told.count("its latents are not written: its name would have") == 2 and "rename the image to a shorter name" in told
+    assert f"its mirror image is in {fits}.npz" in told
+    written = {name for name, entry in entries(folder).items() if "train_resolution" in entry}
+    assert written == {"0", "1", "2", "inside/3", fits} and (folder / "pictures" / f"{fits}.npz").is_file()
+
+
+def entries_of(path: Path) -> dict[str, dict]:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -11,10 +11,13 @@ import pytest
 from PIL import Image
 
 from library.data.inspection.image_signature import look_at
+from library.data.inspection.inspection import inspect
 from library.data.pixels.decode import decode
 from library.data.pixels.images import read_rgb
 from library.data.scan.image_headers import read_header
-from tests.data.material import photo
+from library.data.scan.records import survey
+from library.data.scan.scan_index import ScanIndex
+from tests.data.material import photo, read
 
 
 def png(path: Path, values: np.ndarray, colour_type: int, depth: int, key: tuple[int, ...]) -> Path:
@@ -123,3 +126,15 @@ def _with_exif(plain: Path, path: Path, block: bytes) -> None:
             path.write_bytes(data[:-12] + struct.pack(">I", len(block)) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[-12:])
         else:
             image.save(path, exif=b"Exif\0\0" + block, **SAVE[path.suffix])
+
+
+def test_run_and_report_agree_that_such_images_are_sound(tmp_path: Path) -> None:
+    for number, block in enumerate(MALFORMED.values()):
+        for ending in SAVE:
+            plain = photo(tmp_path / "plain" / f"{number}{ending}", (160, 140), seed=number * 3 + len(ending))
+            (tmp_path / "set").mkdir(exist_ok=True)
+            _with_exif(plain, tmp_path / "set" / plain.name, block)
+    text = f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'set'}'\nclass_tokens = 'x'\n"
+    found = survey(read(tmp_path, text), ScanIndex())
+    assert not found.faults and not found.findings and len(found.records) == 3 * len(MALFORMED)
+    assert not [one for one in inspect(found, ScanIndex()) if one.level == "error" or "turned" in one.text]
