@@ -70,7 +70,7 @@ def remedy(endings: Counter[str]) -> str:
     """What to do about such files: convert them, or install what reads them."""
     packages = sorted({_PACKAGES[ending] for ending in endings if ending in _PACKAGES})
     install = f", or install {' and '.join(packages)}, which reads {_those(endings)}" if packages else ""
-    return f"convert {'it' if endings.total() == 1 else 'them'} to .png or .jpg{install}"
+    return f"convert them to .png or .jpg{install}"
 
 
 def described(endings: Counter[str]) -> str:

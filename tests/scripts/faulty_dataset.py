@@ -21,12 +21,12 @@ EXPECTED = (
     ("error", "image {dog}/broken.png: cannot be decoded", "remove or replace it"),
     ("warning", "datasets[0].subsets[3]: ignored, subsets[0] of this dataset reads the same images already", "take it out"),
     ("warning", "1 caption file with an empty first line: 012.txt", "write one, or delete the files to use class_tokens"),
+    ("warning", "files that are not read lie in '{dog}': 1 .psd", "convert them to .png or .jpg"),
+    ("warning", "only the first line of 1 caption file is read: 013.txt", "write the whole caption into one line"),
     ("warning", "1 of 4 images in '{cups}' will be trained with class_tokens 'a cup', though 1 .caption file lies", "caption_extension"),
     ("warning", "1 image with a side under 128 px: tiny.png (100×100)", "take larger ones"),
     ("warning", "folders inside '{dog}' are not read: 'more' (1 image)", "give each as a subset of its own"),
-    ("warning", "files that are not read lie in '{dog}': 1 .gif", "convert them to .png or .jpg"),
     ("warning", "1 caption file without an image: 099.txt", "give image and caption the same name"),
-    ("warning", "only the first line of 1 caption file is read: 013.txt", "write the whole caption into one line"),
     ("warning", "1 image of a single colour: flat.png", "remove them"),
     ("warning", "2 images in 1 group trained on and used as regularization images at once: 000.jpg = r00.jpg", "take them out"),
     ("warning", "2 images in 1 group identical, to the last byte: 001.jpg = copy.jpg", "remove the copies"),
@@ -85,7 +85,7 @@ def write_faulty_dataset(root: Path) -> Path:
         if image.is_file():
             image.with_suffix(".txt").write_text(f"a dog, number {image.stem}", encoding="utf-8")
     _spoil_captions(dog, cups)
-    picture(5).save(dog / "anim.gif")
+    (dog / "layers.psd").write_bytes(b"8BPS")
     picture(3000).save(dog / "more" / "deep.jpg")
     config = root / "faulty.toml"
     config.write_text(CONFIG.format(root.as_posix()), encoding="utf-8")

@@ -50,6 +50,8 @@ def work(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in CONFIGS.items():
         Path(name).write_text(content, encoding="utf-8")
     Path("meta.json").write_text('{"my_dog/00_chelsea": {"caption": "a cat", "tags": "a, b"}}', encoding="utf-8")
+    prepared = '{"my_dog/00_chelsea": {"caption": "a cat", "train_resolution": [64, 64]}}'
+    Path("meta_latents.json").write_text(prepared, encoding="utf-8")
     Path("prompts.txt").write_text("a dog --w 64 --h 64 --s 1\n", encoding="utf-8")
     return tmp_path
 

@@ -261,7 +261,7 @@ def test_a_name_that_is_too_long_blocks_no_other_image(folder: Path, tiny_v1: Pa
     assert prepare(folder, tiny_v1, "--recursive", "--flip_aug") == 1
     told = capsys.readouterr().err
     assert told.count("its latents are not written: its name would have") == 2 and "rename the image to a shorter name" in told
-    assert f"its mirror image is in {fits}.npz" in told
+    assert f"this suite reads it in {fits}.npz" in told
     written = {name for name, entry in entries(folder).items() if "train_resolution" in entry}
     assert written == {"0", "1", "2", "inside/3", fits} and (folder / "pictures" / f"{fits}.npz").is_file()
 

@@ -14,10 +14,10 @@ from library.data.config.nearby_paths import folder_contents
 from library.data.inspection.duplicates import Candidate, Group, find_groups
 from library.data.inspection.image_signature import Look, look_at
 from library.data.scan.caption_files import split_tags
-from library.data.scan.caption_search import caption_files
 from library.data.scan.findings import ERROR, NOTE, WARNING, Finding
+from library.data.scan.folder_findings import caption_files
 from library.data.scan.image_headers import Header, Unreadable, read_header
-from library.data.scan.profile_use import CONVERTED
+from library.data.scan.image_notes import CONVERTED
 from library.data.scan.records import ImageRecord, Survey
 from library.data.scan.scan_index import ScanIndex
 from library.files import is_image

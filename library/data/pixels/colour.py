@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from library.data.scan.profile_use import CONVERTED, NONE, UNUSABLE
+from library.data.scan.image_notes import CONVERTED, NONE, UNUSABLE
 
 if TYPE_CHECKING:
     from PIL import Image, ImageCms

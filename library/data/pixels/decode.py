@@ -10,8 +10,8 @@ import numpy as np
 
 from library.data.config.blueprint import Size
 from library.data.pixels.colour import to_srgb, wide_to_srgb
-from library.data.scan.exif import TURNED, orientation_of, upright
 from library.data.scan.image_headers import open_image
+from library.data.scan.image_notes import TURNED, orientation_of, upright
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -1,14 +1,19 @@
-"""What is passed over in a folder or in captions, told in run and report: pictures of other kinds, further lines, other commas."""
+"""The caption file of each image, and what is passed over beside images or in captions, told in run and report alike."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from library.data.config.blueprint import SubsetOptions
 from library.data.scan.findings import WARNING, Finding
-from library.image_endings import described, remedy, unread_pictures
+from library.files import IMAGE_EXTENSIONS, compared
+from library.image_endings import listed, remedy, unread_pictures
 from library.words import counted, named
 
+# Files that tools leave beside images and that are no captions.
+_NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".jsonl", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
 _COMMAS = ("，", "、")  # of Chinese and Japanese text; Python and tokenizers take neither for a comma
 
 
@@ -18,7 +23,7 @@ def unread(place: str, folder: Path, names: Iterable[str]) -> Iterator[Finding]:
     endings = unread_pictures(names)
     if endings:
         files = tuple(str(folder / name) for name in sorted(names) if unread_pictures([name]))
-        text = f"{place}: {described(endings)} in '{folder}', left out: {named([Path(file).name for file in files], 3)}"
+        text = f"{place}: files that are not read lie in '{folder}': {listed(endings)} ({named([Path(file).name for file in files], 3)})"
         yield Finding(WARNING, text, f"{remedy(endings)}, or take them away", files)
 
 
@@ -28,7 +33,7 @@ def further_lines(place: str, lines: Mapping[Path, int]) -> Iterator[Finding]:
         files = tuple(map(str, lines))
         more = counted(sum(lines.values()), "further line")
         names = named([path.name for path in lines])
-        text = f"{place}: only the first line of {counted(len(lines), 'caption file')} is read, {more} left out: {names}"
+        text = f"{place}: only the first line of {counted(len(lines), 'caption file')} is read: {names} ({more} left out)"
         yield Finding(WARNING, text, "write the whole caption into one line", files)
 
 
@@ -42,3 +47,77 @@ def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[F
             f"{named([Path(file).name for file in files])}"
         )
         yield Finding(WARNING, text, "write a plain comma between tags; in sentences it may stay", files)
+
+
+def caption_files(images: Iterable[Path], extension: str, names: Collection[str]) -> Iterator[Path | None]:
+    """For each image the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where the file system
+    takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do. None for an empty
+    extension, which says that there are no such files."""
+    if not extension:
+        yield from (None for _ in images)
+        return
+    known = {compared(name): name for name in names} | {name: name for name in names}
+    for image in images:
+        stems = [image.stem]
+        head, *numbers = image.stem.rsplit("_", 4)
+        if len(numbers) == 4 and all(number.isdigit() for number in numbers):
+            stems.append(head)
+        wanted = (name for stem in stems for name in (stem + extension, compared(stem + extension)))
+        yield next((image.with_name(known[name]) for name in wanted if name in known), None)
+
+
+def without_caption(
+    subset: SubsetOptions, images: list[Path], without: list[Path], names: Collection[str]
+) -> tuple[str | None, Finding | None]:
+    """Images without caption file: a fault without class_tokens, a finding when captions of another extension lie beside them."""
+    others = _other_extensions(without, names)
+    key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
+    listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
+    files = "file lies" if others.total() == 1 else "files lie"
+    use = _use(others, key, subset.caption_extension if len(without) < len(images) else None)
+    beside = f"{listed} {files} beside them: {use}" if others else ""
+    if not beside and "metadata.jsonl" in names and subset.image_dir:
+        beside = f"captions lie in metadata.jsonl: set metadata_file = '{subset.image_dir / 'metadata.jsonl'}'"
+    if subset.class_tokens is None:
+        remedy = beside or f"write <image name>{subset.caption_extension or '.txt'} files, or set class_tokens = '…'"
+        verb = "has" if len(without) == 1 else "have"
+        wanted = (
+            f"a {subset.caption_extension} file" if subset.caption_extension else f"a caption (an empty {key.split()[0]} reads no files)"
+        )
+        return (
+            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' {verb} neither"
+            f" {wanted} nor class_tokens ({named([image.name for image in without])}); {remedy}"
+        ), None
+    if beside and subset.caption_extension:
+        though, _, remedy = beside.partition(": ")
+        line = (
+            f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' will be trained with class_tokens"
+            f" '{subset.class_tokens}', though {though}"
+        )
+        return None, Finding(WARNING, line, f"{remedy} to use them", tuple(map(str, without)))
+    return None, None
+
+
+def _use(others: Counter[str], key: str, in_use: str | None) -> str:
+    """How to have the captions read that have `others` for their endings ('' where there are none), without losing those that are read by
+    the ending `in_use`."""
+    if not others:
+        return ""
+    first = others.most_common(1)[0][0]
+    spellings = sorted(ending for ending in others if ending.lower() == first.lower())
+    if in_use is not None:
+        return f"rename them to end in {in_use} like the other images' captions (caption_extension is one ending)"
+    if len(spellings) > 1:
+        return f'rename them to one spelling of {" and ".join(spellings)}, then set {key}"{first.lower()}"'
+    return f'set {key}"{first}"'
+
+
+def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[str]:
+    """How many files of which other extension have the stem of one of the images."""
+    stems = {image.stem for image in images}
+    endings: Counter[str] = Counter()
+    for name in names:
+        path = Path(name)
+        if path.stem in stems and path.suffix and path.suffix.lower() not in _NO_CAPTIONS:
+            endings[path.suffix] += 1
+    return endings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from library.data.scan.exif import TURNED, orientation_of, quiet_about_exif
+from library.data.scan.image_notes import TURNED, orientation_of, quiet_about_exif
 from library.image_endings import register_plugins
 from library.windows_names import LONGEST, only_short_paths
 
@@ -31,7 +31,7 @@ class Header:
     mode: str = "RGB"
     orientation: int = 1  # of EXIF, 1 = upright
     frames: int = 1  # more than one: animated
-    colour: str = ""  # what is done about its colour profile, as `profile_use` names it
+    colour: str = ""  # what is done about its colour profile, as image_notes names it
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Header | None:

@@ -8,12 +8,11 @@ from pathlib import Path
 from library.data.config.blueprint import DatasetBlueprint, Size, SubsetOptions
 from library.data.config.nearby_paths import other_files
 from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
-from library.data.scan.caption_search import caption_files, without_caption
 from library.data.scan.findings import NOTE, WARNING, Finding
-from library.data.scan.folder_findings import further_lines, other_commas, unread
+from library.data.scan.folder_findings import caption_files, further_lines, other_commas, unread, without_caption
 from library.data.scan.image_headers import Header, Unreadable, read_header
+from library.data.scan.image_notes import CONVERTED, UNUSABLE
 from library.data.scan.prepared import judged, with_sizes
-from library.data.scan.profile_use import CONVERTED, UNUSABLE
 from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
 from library.files import is_image, listed_files
@@ -155,7 +154,6 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     images = [subset.image_dir / name for name in sorted(names) if is_image(Path(name))]
     if not images:
         raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images: {other_files(subset.image_dir)}")
-    report.findings += unread(subset.place, subset.image_dir, names)
     found: list[_Found] = []
     without: list[Path] = []
     empty: list[str] = []
@@ -177,7 +175,6 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         if whole.more:
             longer[beside] = whole.more
         found.append((image, whole.text, None))
-    report.findings += further_lines(subset.place, longer)
     if empty:
         line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
         remedy = "their images are trained with no text; write one, or delete the files to use class_tokens"
@@ -189,6 +186,8 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         fault, finding = without_caption(subset, images, without, names)
         report.faults += [fault] if fault else []
         report.findings += [finding] if finding else []
+    report.findings += unread(subset.place, subset.image_dir, names)
+    report.findings += further_lines(subset.place, longer)
     return found
 
 

@@ -168,7 +168,9 @@ def _write_mirrors(source: LatentSource) -> None:
             continue
         mirror, binding = mirror_file(file), read_binding(file)
         if not fits(mirror):
-            log.warning("%s: %s; its mirror image is in %s, where this suite reads it", mirror.parent, too_long(mirror), file.name)
+            log.warning(
+                "a mirror image in a file of its own: %s, for other programs; this suite reads it in %s", too_long(mirror), file.name
+            )
         elif binding is not None and (not mirror.is_file() or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
             size = source.filled.records[work.record].size
             arrays = moments_arrays(read_latents(file, mirrored=True), None, size, work.placement)

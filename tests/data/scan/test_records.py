@@ -263,18 +263,18 @@ def test_pictures_of_kinds_that_cannot_be_read_are_counted_by_ending_in_the_run(
         (tmp_path / "set" / name).write_bytes(b"x")
     found = scan(read(tmp_path, one_folder(tmp_path / "set")))
     (line,) = [line for line in found.findings if "not read" in line]
-    assert "4 pictures of a kind that is not read: 2 .jxl, 1 .psd, 1 .jfif" in line and "b.jxl" in line
+    assert f"files that are not read lie in '{tmp_path / 'set'}': 2 .jxl, 1 .psd, 1 .jfif (b.jxl, c.JXL, d.psd and 1 more)" in line
     assert line.endswith("convert them to .png or .jpg, or install pillow-jxl-plugin, which reads .jxl, or take them away")
 
 
 def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/a.jxl").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"it holds 1 \.jxl file; convert it to \.png or \.jpg, or install pillow-jxl-plugin"):
+    with pytest.raises(UserError, match=r"it holds 1 \.jxl file; convert them to \.png or \.jpg, or install pillow-jxl-plugin"):
         read(tmp_path, one_folder(tmp_path / "set"))
     (tmp_path / "parent").mkdir()
     (tmp_path / "set").rename(tmp_path / "parent/10_shs dog")
-    with pytest.raises(UserError, match=r"10_shs dog' \(1 picture of a kind that is not read: 1 \.jxl: convert it to"):
+    with pytest.raises(UserError, match=r"10_shs dog' \(1 picture of a kind that is not read: 1 \.jxl: convert them to"):
         from_folders(tmp_path / "parent", None, {"resolution": "64"})
 
 
@@ -296,7 +296,7 @@ def test_further_lines_of_captions_are_told_with_their_count(tmp_path: Path) -> 
         (tmp_path / f"set/{name}.caption").write_text(text, encoding="utf-8", newline="")
     found = scan(read(tmp_path, one_folder(tmp_path / "set")))
     (line,) = found.findings
-    assert "only the first line of 2 caption files is read, 3 further lines left out: a.caption, b.caption; write" in line
+    assert "only the first line of 2 caption files is read: a.caption, b.caption (3 further lines left out); write" in line
 
 
 def test_commas_of_other_scripts_are_told(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How a camera held the image, from its EXIF block, and the way back: a block that cannot be read says nothing."""
+"""What an image file notes beside its pixels: how the camera held it, and what is done about its colour profile."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
+
+# what is done about a colour profile
+NONE = ""  # there is none, or it is sRGB's own
+CONVERTED = "converted"  # to sRGB
+UNUSABLE = "unusable"  # the numbers are taken for sRGB
 
 TURNED = frozenset({5, 6, 7, 8})  # orientations that exchange width and height
 _ORIENTATION = 0x0112
