@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,12 +84,14 @@ def as_flags(line: str) -> str:
     return re.sub(r"\b([a-z_]+) = ", r"--\1 ", line)
 
 
-def dataset_options(values: Values, place: str, prepared: bool = False) -> tuple[DatasetOptions | None, list[str]]:
+def dataset_options(values: Values, place: str, metadata: Sequence[object] = ()) -> tuple[DatasetOptions | None, list[str]]:
     """Merged values as DatasetOptions, or None and what contradicts what. `place` begins each line ('x.toml: datasets[0]').
 
-    With `prepared` the sizes may come from metadata: without `resolution` it is AS_PREPARED, and no key of buckets matters.
+    `metadata` are the metadata files of its subsets: where all of them say sizes and `resolution` is not given, it is AS_PREPARED, and no
+    key of buckets matters.
     """
     found = {name: value for name, value in values.items() if KEYS[name].level == DATASET}
+    prepared = bool(metadata) and all(isinstance(file, Path) and says_sizes(file) for file in metadata)
     if found.get("resolution") is None and prepared:
         found |= {"resolution": AS_PREPARED, "enable_bucket": True}
         return (None if any(value is FAULTY for value in found.values()) else DatasetOptions(**found)), []  # type: ignore[arg-type]
@@ -180,8 +182,7 @@ def _dataset(
     values = base | _converted(table)
     tables = tables_in(table, "subsets")
     files = [_converted(one).get("metadata_file") for one in tables]
-    prepared = values.get("resolution") is None and bool(files) and all(isinstance(file, Path) and says_sizes(file) for file in files)
-    options, more = dataset_options(values, place, prepared)
+    options, more = dataset_options(values, place, files)
     faults += more
     findings += idle_keys(options, place) if options else []
     if table.get("subsets") is FAULTY:

@@ -41,7 +41,7 @@ def look_at(path: Path) -> Look:
 
     try:
         image = decode(path, (2 * _SIDE, 2 * _SIDE))
-        clear = image.alpha is not None and image.alpha.getextrema()[0] < 255
+        clear = image.alpha is not None and int(np.asarray(image.alpha).min()) < 255
         pixels = np.asarray(image.on().resize((_SIDE, _SIDE), Image.Resampling.BOX), dtype=np.float32)
     except Exception as fault:  # PIL raises many kinds for broken files
         raise Unreadable(reason_of(fault)) from None

@@ -61,6 +61,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         transform = _transform(profile, "I;16")
     elif wanted == "RGB" and plain.mode != "RGB":
         return to_srgb(_rounded(np.asarray(plain)).convert("RGB") if plain.mode == "I;16" else plain.convert("RGB"), profile)
+    assert transform is not None
     converted = ImageCms.applyTransform(plain, transform)
     assert converted is not None
     return converted
@@ -85,6 +86,7 @@ def wide_to_srgb(wide: Wide, profile: bytes | None) -> Image.Image:
 
     def converted(values: np.ndarray) -> np.ndarray:
         shown = ImageCms.applyTransform(Image.fromarray(values.astype(np.uint8)), transform)
+        assert shown is not None
         return np.asarray(shown, dtype=np.float32)
 
     strips = [_between(strip, converted) for strip in _strips(wide)]
@@ -108,7 +110,8 @@ def _between(wide: Wide, converted: Callable[[np.ndarray], np.ndarray]) -> np.nd
         np.put_along_axis(corner, here, np.minimum(np.take_along_axis(corner, here, axis=2) + 1, 255), axis=2)
         weight = sorted_part[..., step : step + 1] - (sorted_part[..., step + 1 : step + 2] if step < 2 else 0)
         total += weight * converted(corner)
-    return (total + 0.5).astype(np.uint8)
+    rounded: np.ndarray = (total + 0.5).astype(np.uint8)
+    return rounded
 
 
 def _rounded(wide: np.ndarray) -> Image.Image:

@@ -64,8 +64,9 @@ def decode(path: Path, cover: Size | None = None, profiles: bool = True) -> Deco
 
 def _raw_mode(image: Image.Image) -> str:
     """How the file lays out its pixels, as Pillow names it (RGB;16B); known until the image is loaded."""
-    args = image.tile[0].args if getattr(image, "tile", None) else ""
-    return args if isinstance(args, str) else str(args[0]) if args else ""
+    tiles = getattr(image, "tile", None)
+    args: object = tiles[0].args if tiles else ""
+    return args if isinstance(args, str) else str(args[0]) if isinstance(args, tuple) and args else ""
 
 
 def _wide(path: Path, image: Image.Image, raw: str) -> np.ndarray | None:
@@ -88,7 +89,8 @@ def _wide(path: Path, image: Image.Image, raw: str) -> np.ndarray | None:
     width, height = image.size[::-1] if image.format == "TIFF" and _tiff_orientation(image) in TURNED else image.size
     if found is None or found.dtype != np.uint16 or found.ndim != 3 or found.shape[:2] != (height, width) or found.shape[2] not in (3, 4):
         return None
-    return found[..., [2, 1, 0, 3][: found.shape[2]]]
+    wide: np.ndarray = found[..., [2, 1, 0, 3][: found.shape[2]]]
+    return wide
 
 
 def _tiff_orientation(image: Image.Image) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from library.data.batching.buckets import FilledData, Placement
 from library.data.pixels.decode import decode
@@ -20,6 +20,9 @@ from library.words import counted, named
 _THREADS = 8
 
 
+Extent = TypeVar("Extent", bound="MaskExtent")
+
+
 @dataclass(frozen=True)
 class MaskExtent:
     """The smallest box that holds all of a mask that is not black, (left, top, right, bottom), of `size` (width, height) pixels; a box of
@@ -29,7 +32,7 @@ class MaskExtent:
     box: tuple[int, int, int, int]
 
     @classmethod
-    def from_values(cls, values: Sequence[Any]) -> MaskExtent | None:
+    def from_values(cls: type[Extent], values: Sequence[Any]) -> Extent | None:
         """The fact that `astuple` was taken of; None when the values are no such thing."""
         match values:
             case [[int(width), int(height)], [int(left), int(top), int(right), int(bottom)]] if width > 0 < height:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from library.data.config.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
-from library.data.config.build import command_line_values, dataset_options, idle_keys, says_sizes, subset_faults
+from library.data.config.build import command_line_values, dataset_options, idle_keys, subset_faults
 from library.data.config.check import FAULTY
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
@@ -44,8 +44,7 @@ def from_metadata(
     Without --resolution the sizes have to be those of the metadata (as prepare_buckets_latents.py writes them), which the scan sees to.
     """
     values, faults = command_line_values(defaults)
-    prepared = values.get("resolution") is None and says_sizes(Path(in_json).expanduser())
-    options, more = dataset_options(values, "--in_json", prepared)
+    options, more = dataset_options(values, "--in_json", [Path(in_json).expanduser()])
     faults += more
     findings = idle_keys(options, "--in_json") if options else []
     own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}

@@ -183,8 +183,8 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         line = f"{subset.place}: class_tokens is empty, so {counted(len(without), 'image has', 'images have')} no text to be trained with"
         report.findings.append(Finding(WARNING, line, "write what they show, if that is not meant", tuple(map(str, without))))
     if without:
-        fault, finding = without_caption(subset, images, without, names)
-        report.faults += [fault] if fault else []
+        line_of_fault, finding = without_caption(subset, images, without, names)
+        report.faults += [line_of_fault] if line_of_fault else []
         report.findings += [finding] if finding else []
     report.findings += unread(subset.place, subset.image_dir, names)
     report.findings += further_lines(subset.place, longer)

@@ -107,5 +107,6 @@ class ImageSource:
         masks = masks or (", transparency as mask" if subset.alpha_mask else "")
         weight = f", loss × {subset.loss_weight:g}" if subset.loss_weight != 1 else ""
         place = subset.image_dir or subset.metadata_file
-        prepared = f", buckets and latents as prepared (train_resolution in {subset.metadata_file.name})" if subset.as_prepared else ""
+        file = subset.metadata_file if subset.as_prepared else None
+        prepared = f", buckets and latents as prepared (train_resolution in {file.name})" if file else ""
         return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}{prepared}"
