@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 if __package__ in (None, ""):  # started as a script: the library lies one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from library.containers.dtypes import torch_dtype
+from library.containers.weights_file import TensorInfo, write_safetensors
 from library.files import atomic_write
 from library.model.family import FAMILIES
 from library.model.files import convert, keys
-from library.model.files.dtypes import torch_dtype
-from library.model.files.weights_file import TensorInfo, write_safetensors
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.make_model import SIZES, Size, write
-from library.model.files.weights_file import dtype_name
+from library.containers.weights_file import dtype_name
 
 SMALL = {version: SIZES[version, "small"] for version in ("v1", "v2")}
 

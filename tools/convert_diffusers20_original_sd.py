@@ -61,11 +61,11 @@ def _dtype(options: Convert):
 
 def _between_files(options: Convert, source: Path) -> None:
     """Between .ckpt and .safetensors names stay as they are, so that any file of weights can be converted."""
+    from library.containers.weights_file import open_weights
     from library.model.family import family_of_names
     from library.model.file_tools.change_layout import check_family
     from library.model.file_tools.metadata_edit import parse_metadata
     from library.model.file_tools.recast import recast
-    from library.model.files.weights_file import open_weights
 
     file = open_weights(source, "model_to_load")
     check_family(options.models.v1, options.models.v2, family_of_names(file.infos))

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from library.containers.weights_file import TensorInfo, dtype_name, write_safetensors
 from library.files import atomic_folder
 from library.model.files import keys
-from library.model.files.weights_file import TensorInfo, dtype_name, write_safetensors
 from library.model.samplers import SCHEDULE
 from library.model.text.tokenizer import WINDOW, ClipTokenizer
 from library.model.text.vocabulary import ENTRIES, merges

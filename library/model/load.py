@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from library.console import log
+from library.containers.weights_file import WeightsFile, open_weights
 from library.errors import UserError
 from library.model import configs
 from library.model.family import SCALE_FACTOR, V1, ModelFamily
 from library.model.files import convert, keys
 from library.model.files.facts import LATENT_CHANNELS, OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
 from library.model.files.locate import locate, weights_of_part
-from library.model.files.weights_file import WeightsFile, open_weights
 
 if TYPE_CHECKING:
     import torch

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.console import log
+from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, open_weights, write_safetensors
 from library.errors import UserError
 from library.files import atomic_write
 from library.model.family import TextEncoderFacts
 from library.model.files import convert, keys
 from library.model.files.facts import OPTION
-from library.model.files.weights_file import TensorInfo, WeightsFile, dtype_name, open_weights, write_safetensors
 
 if TYPE_CHECKING:
     import torch
@@ -157,7 +157,7 @@ def _number(text: str | None) -> int:
 def _write_pickle(path: Path, tensors: Mapping[str, _Tensor], counts: Mapping[str, str]) -> None:
     import torch
 
-    from library.model.files.dtypes import torch_dtype
+    from library.containers.dtypes import torch_dtype
 
     # Copies: a view would be saved with the whole storage behind it.
     state = {

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from library.containers.weights_file import WeightsFile, open_weights
 from library.errors import UserError
 from library.model.family import ModelFamily, family_of_flag
 from library.model.files import convert, keys
 from library.model.files.facts import ModelFacts, inspect
 from library.model.files.locate import locate, weights_of_part
-from library.model.files.weights_file import WeightsFile, open_weights
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from library.console import log, progress
+from library.containers.dtypes import torch_dtype
+from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.errors import UserError
 from library.files import atomic_folder, atomic_write
 from library.model.bundle import StableDiffusion
 from library.model.diffusers_folder import STEMS
 from library.model.family import V2, ModelFamily
 from library.model.files import convert
-from library.model.files.dtypes import torch_dtype
-from library.model.files.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.model.save import COUNTS, FLOATS, NETWORKS
 from library.surgery.checkpoint import Checkpoint, key_of
 from library.surgery.deltas import check_fit, delta

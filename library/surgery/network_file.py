@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from library.containers.weights_file import TensorInfo, WeightsFile, open_weights
 from library.errors import UserError
 from library.lora.files import ModuleWeights, kind_of_file
 from library.lora.layers import STABLE_DIFFUSION
-from library.model.files.weights_file import TensorInfo, WeightsFile, open_weights
 
 DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LORA = frozenset({"lora_down.weight", "lora_up.weight"})

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from library.model.files.weights_file import open_weights
+from library.containers.weights_file import open_weights
 from library.model.load import load
 from networks.lora import create_network_from_weights
 from networks.merge_lora import main

@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from library.containers.weights_file import open_weights
 from library.lora.files import model_hashes
-from library.model.files.weights_file import open_weights
 from library.model.save import NETWORKS
 from tests.scripts.running import run_in_process, tensors_equal
 from tests.small_models import write_checkpoint

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.console import log
+from library.containers.dtypes import torch_dtype
+from library.containers.weights_file import open_weights
 from library.errors import UserError
 from library.model.diffusers_folder import save_diffusers
 from library.model.family import V1, V2, ModelFamily
 from library.model.files import keys
-from library.model.files.dtypes import torch_dtype
 from library.model.files.facts import ModelFacts, inspect
 from library.model.files.locate import locate, weights_of_part
-from library.model.files.weights_file import open_weights
 from library.model.save import FLOATS, save_checkpoint
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError
 from library.files import atomic_write
-from library.model.files.weights_file import SafetensorsFile, open_weights
 
 PIECE = 1 << 22  # bytes copied at once
 LEGACY_FROM, LEGACY_TO = 0x100000, 0x110000  # what AUTOMATIC1111's short hash reads of a file with only the ss_ metadata

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from math import prod
 
-from library.model.files.weights_file import SafetensorsFile
+from library.containers.weights_file import SafetensorsFile
 
 TAGS_SHOWN = 20
 WIDTH = 30  # of the names

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.console import progress
+from library.containers.dtypes import torch_dtype
+from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.files import atomic_write
-from library.model.files.dtypes import torch_dtype
-from library.model.files.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.model.save import COUNTS, FLOATS, NETWORKS
 
 if TYPE_CHECKING:

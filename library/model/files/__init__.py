@@ -1,1 +1,1 @@
-"""Files of weights: containers, key names, formats and the facts in their headers."""
+"""Files of weights: key names, formats and the facts in their headers."""

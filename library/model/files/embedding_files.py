@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from library.containers.weights_file import TensorInfo, dtype_name, open_weights, write_safetensors
 from library.errors import UserError
 from library.files import atomic_write
-from library.model.files.weights_file import TensorInfo, dtype_name, open_weights, write_safetensors
 
 PLACEHOLDER = 265  # the id of "*", which readers of `.pt` files expect and do not use
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.console import log
+from library.containers.weights_file import TensorInfo, WeightsFile, open_weights
 from library.errors import UserError
 from library.model.family import FAMILIES, ModelFamily, family_of_flag, family_of_names
 from library.model.files import keys
 from library.model.files.locate import WEIGHT_SUFFIXES, locate
-from library.model.files.weights_file import TensorInfo, WeightsFile, open_weights
 
 OPTION = "--pretrained_model_name_or_path"
 LATENT_CHANNELS = 4

@@ -6,9 +6,9 @@ import math
 import re
 from collections.abc import Mapping
 
+from library.containers.weights_file import TensorInfo
 from library.model.family import FAMILIES, PartSizes
 from library.model.files.keys import UNET, VAE
-from library.model.files.weights_file import TensorInfo
 
 Shapes = Mapping[str, TensorInfo]
 

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
+from library.containers.dtypes import WIDTHS
+from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.model.files import convert
-from library.model.files.dtypes import WIDTHS
 from library.model.files.facts import OPTION
 from library.model.files.locate import weights_of_part
-from library.model.files.weights_file import SafetensorsFile, open_weights
 from library.options.groups.scripts import TrainingScript
 from library.training.memory.estimate import MemoryCase, TextShape, UNetShape
 from library.training.optim.optimizer_table import chosen_name, state_bytes

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.containers.weights_file import open_weights
 from library.data.batching.buckets import FilledData
 from library.method import ExpectedWeights
 from library.model.family import PartSizes
 from library.model.files.facts import OPTION, ModelFacts
 from library.model.files.part_sizes import part_sizes
-from library.model.files.weights_file import open_weights
 from library.options.groups.scripts import TrainingScript
 from library.training.optim.optimizer_table import chosen_name, state_bytes
 from library.training.planning.plan import RunPlan

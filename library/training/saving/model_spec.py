@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+from library.containers.weights_file import SPEC_KEY
 from library.model.family import ModelFamily
-from library.model.files.weights_file import SPEC_KEY
 from library.options.groups.saving import SavingOptions
 
 VERSION = "1.0.0"

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.containers.pickles import InertUnpickler
 from library.errors import UserError
-from library.model.files.pickles import InertUnpickler
 
 _OPTIMIZER, _SCHEDULE, _SCALER, _POSITION = "optimizer.bin", "scheduler.bin", "scaler.pt", "train_state.json"
 _WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # today's, and those of accelerate before 0.22

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.console import log
+from library.containers.weights_file import open_weights
 from library.errors import UserError, first_line
 from library.method import Method
-from library.model.files.weights_file import open_weights
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.snapshot import held_tensors
 

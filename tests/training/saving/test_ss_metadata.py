@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from library.containers.weights_file import HASH_KEY, SPEC_KEY, TensorInfo, write_safetensors
 from library.model.family import FAMILIES
-from library.model.files.weights_file import HASH_KEY, SPEC_KEY, TensorInfo, write_safetensors
 from library.options.groups.saving import NetworkSavingOptions, SavingOptions
 from library.training.saving import manifest, ss_metadata
 from library.training.saving.model_spec import model_spec

@@ -210,7 +210,7 @@ def _counts(content: Any) -> dict[str, int]:
 
 def _legacy_starts(file: IO[bytes], order: Any, dtypes: dict[str, str]) -> dict[str, int]:
     """Where the bytes of each storage begin: they follow one another, each behind its number of elements."""
-    from library.model.files.dtypes import WIDTHS
+    from library.containers.dtypes import WIDTHS
 
     starts: dict[str, int] = {}
     here = file.tell()
@@ -231,7 +231,7 @@ def _numbers(file: IO[bytes], stored: StoredTensor) -> Tensor:
     """The tensor's numbers from `file`, which stands where its storage begins."""
     import torch
 
-    from library.model.files.dtypes import torch_dtype
+    from library.containers.dtypes import torch_dtype
 
     dtype = torch_dtype(stored.dtype)
     count = 0

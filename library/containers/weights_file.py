@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
+from library.containers.pickles import Pickled, read_pickled
 from library.errors import UserError
-from library.model.files.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
-from library.model.files.pickles import Pickled, read_pickled
 
 if TYPE_CHECKING:
     import torch
