@@ -66,9 +66,10 @@ def _between_files(options: Convert, source: Path) -> None:
     from library.model.file_tools.change_layout import check_family
     from library.model.file_tools.metadata_edit import parse_metadata
     from library.model.file_tools.recast import recast
+    from library.model.files.facts import classic_infos
 
     file = open_weights(source, "model_to_load")
-    check_family(options.models.v1, options.models.v2, family_of_names(file.infos))
+    check_family(options.models.v1, options.models.v2, family_of_names(classic_infos(file.infos)))
     metadata = parse_metadata(options.file.metadata)
     recast(file, options.models.model_to_save, _dtype(options), metadata, (options.file.epoch, options.file.global_step))
 

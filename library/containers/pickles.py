@@ -7,10 +7,12 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+
+from library.containers.dtypes import WIDTHS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +29,18 @@ STORAGES = {
     "ByteStorage": "U8",
     "BoolStorage": "BOOL",
 }
+# Of kinds that no weights have, but what lies beside them may: the bytes of an element, to get past them in a file of the old form.
+_OTHER_STORAGES = {
+    "ComplexFloatStorage": 8,
+    "ComplexDoubleStorage": 16,
+    "QInt32Storage": 4,
+    "QInt8Storage": 1,
+    "QUInt8Storage": 1,
+    "QUInt4x2Storage": 1,
+    "QUInt2x4Storage": 1,
+    "UntypedStorage": 1,
+}
+_STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first number of a file that torch.save wrote before torch 1.6
 
 
@@ -81,11 +95,11 @@ class Inert:
 
 
 class _StorageKind(str):
-    """The dtype behind a name such as `torch.HalfStorage`."""
+    """The dtype behind a name such as `torch.HalfStorage`; of kinds that are no weights' the name itself."""
 
 
 def _tensor(storage: Any, offset: int, shape: tuple, stride: tuple, *rest: Any) -> Any:
-    if not isinstance(storage, Storage):
+    if not isinstance(storage, Storage) or storage.dtype in _OTHER_STORAGES:
         return Inert()
     return StoredTensor(storage, int(offset), tuple(shape), tuple(stride))
 
@@ -126,17 +140,26 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class InertUnpickler(pickle.Unpickler):
-    """An unpickler that imports nothing and calls nothing but what stands in this file."""
+    """An unpickler that imports nothing and calls nothing but what stands in this file.
+
+    `widths` names every storage that was met, those of optimizers and other company included: the bytes of its elements by its key.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self.widths: dict[str, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("torch", "torch.storage") and name in STORAGES:
-            return _StorageKind(STORAGES[name])
+        if module in _STORAGE_MODULES and (name in STORAGES or name in _OTHER_STORAGES):
+            return _StorageKind(STORAGES.get(name, name))
         return _ALLOWED.get((module, name), Inert)
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) >= 3 and pid[0] == "storage" and isinstance(pid[1], _StorageKind):
-            return Storage(str(pid[1]), str(pid[2]))
-        return Inert()
+            kind, key = str(pid[1]), str(pid[2])
+            self.widths[key] = _OTHER_STORAGES.get(kind) or WIDTHS[kind]
+            return Storage(kind, key)
+        return Inert if isinstance(pid, tuple) and pid[:1] == ("module",) else Inert()  # the old form tells a layer's class so
 
 
 @dataclass(frozen=True)
@@ -176,20 +199,23 @@ def read_pickled(path: Path) -> Pickled:
             order = f"{prefix}/byteorder"
             if order in archive.namelist() and archive.read(order) != b"little":
                 raise ValueError("was written on a big-endian machine")
-            content = _load(io.BytesIO(archive.read(member)))
+            content, _ = _load(io.BytesIO(archive.read(member)))
         return Pickled(path, _tensors(content), None, prefix, _counts(content))
     with path.open("rb") as file:
-        if _load(file) != LEGACY_MAGIC:
+        if _load(file)[0] != LEGACY_MAGIC:
             raise ValueError("is no checkpoint")
         _load(file), _load(file)  # protocol version, machine
-        content, order = _load(file), _load(file)
-        starts = _legacy_starts(file, order, {stored.storage.key: stored.dtype for stored in _tensors(content).values()})
+        content, widths = _load(file)
+        order, _ = _load(file)
+        starts = _legacy_starts(file, order, widths)
     return Pickled(path, _tensors(content), starts, "", _counts(content))
 
 
-def _load(file: IO[bytes]) -> Any:
+def _load(file: IO[bytes]) -> tuple[Any, dict[str, int]]:
+    """The next object of the file, and the storages that it names: the bytes of each one's elements."""
+    unpickler = InertUnpickler(file)
     try:
-        return InertUnpickler(file).load()
+        return unpickler.load(), unpickler.widths
     except Exception as fault:  # a broken pickle can raise nearly anything
         raise ValueError("is damaged, cut short or no checkpoint") from fault
 
@@ -208,21 +234,19 @@ def _counts(content: Any) -> dict[str, int]:
     return {name: value for name, value in found.items() if type(value) is int}
 
 
-def _legacy_starts(file: IO[bytes], order: Any, dtypes: dict[str, str]) -> dict[str, int]:
+def _legacy_starts(file: IO[bytes], order: Any, widths: Mapping[str, int]) -> dict[str, int]:
     """Where the bytes of each storage begin: they follow one another, each behind its number of elements."""
-    from library.containers.dtypes import WIDTHS
-
     starts: dict[str, int] = {}
     here = file.tell()
     end = file.seek(0, io.SEEK_END)
     file.seek(here)
     for key in order:
         head = file.read(8)
-        if len(head) < 8 or str(key) not in dtypes:
+        if len(head) < 8 or str(key) not in widths:
             raise ValueError("is damaged or cut short")
         (count,) = struct.unpack("<q", head)
         starts[str(key)] = file.tell()
-        if file.seek(count * WIDTHS[dtypes[str(key)]], io.SEEK_CUR) > end:
+        if file.seek(count * widths[str(key)], io.SEEK_CUR) > end:
             raise ValueError("is cut short")
     return starts
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 SPEC_KEY = "modelspec.sai_model_spec"  # a file with this key in its metadata tells the hash of its tensors under the next one
 HASH_KEY = "modelspec.hash_sha256"
+SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<rest>\..+)")  # model-00001-of-00002.safetensors
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -73,9 +75,26 @@ class PickleFile:
         return self.content.read(names)
 
 
+@dataclass(frozen=True)
+class ShardedFile:
+    """Several files as one, with an index that says which tensor lies in which, as large parts of Diffusers folders are saved."""
+
+    path: Path  # of the index
+    infos: Mapping[str, TensorInfo]
+    files: Mapping[str, WeightsFile]  # by tensor
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
+        """The named tensors one by one, as their files give them."""
+        for name in names:
+            yield from self.files[name].read([name])
+
+
 def open_weights(path: Path, option: str) -> WeightsFile:
     """Look into a file by its content, whatever its name ends with; raises UserError naming `option` for one that cannot be used."""
     path = Path(path)
+    if is_index(path):
+        return _open_shards(path, option)
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -116,6 +135,30 @@ def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:
     if 8 + length + end > size:
         raise UserError(cut.format(f"its header says {8 + length + end:,}"))
     return SafetensorsFile(path, infos, metadata)
+
+
+def is_index(path: Path) -> bool:
+    """Whether the name is that of an index of several files: `….safetensors.index.json`, `….bin.index.fp16.json`."""
+    return path.name.endswith(".json") and ".index." in path.name
+
+
+def _open_shards(index: Path, option: str) -> ShardedFile:
+    try:
+        entries = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].items()
+    except OSError as fault:
+        raise UserError(f"{option} {index}: cannot be read ({fault.strerror})") from fault
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise UserError(f"{option} {index}: is no index of weights; download it again") from fault
+    names = {str(tensor): str(file) for tensor, file in entries}
+    files = sorted(set(names.values()))
+    if missing := [file for file in files if not (index.parent / file).is_file()]:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise UserError(f"{option} {index}: {missing[0]}{more}, which it names, is not beside it; download what is missing")
+    opened = {file: open_weights(index.parent / file, option) for file in files}
+    if lost := [tensor for tensor, file in names.items() if tensor not in opened[file].infos]:
+        raise UserError(f"{option} {index}: {lost[0]} is not in {names[lost[0]]}, as it says; download both again")
+    infos = {tensor: opened[file].infos[tensor] for tensor, file in names.items()}
+    return ShardedFile(index, infos, {tensor: opened[file] for tensor, file in names.items()})
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -12,9 +12,19 @@ from library.containers.weights_file import WeightsFile, open_weights
 from library.errors import UserError
 from library.model import configs
 from library.model.family import SCALE_FACTOR, V1, ModelFamily
-from library.model.files import convert, keys
-from library.model.files.facts import LATENT_CHANNELS, OPTION, ModelFacts, check_flags, file_facts, inspect, is_vae_file, read_json
-from library.model.files.locate import locate, weights_of_part
+from library.model.files import convert
+from library.model.files.facts import (
+    LATENT_CHANNELS,
+    OPTION,
+    ModelFacts,
+    check_flags,
+    file_facts,
+    inspect,
+    is_vae_file,
+    read_json,
+    text_settings,
+)
+from library.model.files.locate import locate, part_weights
 
 if TYPE_CHECKING:
     import torch
@@ -150,7 +160,7 @@ def _load_folder(facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[st
     folder = facts.path
     ways: dict[str, tuple[Build, Callable[[str], str | None]]] = {
         "unet": (_unet_builder(facts.family, folder / "unet"), str),
-        "text_encoder": (_text_builder(facts.family, folder / "text_encoder"), _modern_text_name),
+        "text_encoder": (_text_builder(facts.family, folder / "text_encoder"), convert.modern_text_name),
     }
     if with_vae:
         ways["vae"] = (_vae_builder(folder / "vae", OPTION), convert.modern_vae_name)
@@ -167,9 +177,7 @@ def _load_part(
     dtype: torch.dtype,
     device: torch.device | str,
 ) -> nn.Module:
-    path = weights_of_part(folder)
-    if path is None:
-        raise UserError(f"{option} {folder}: has no weights (such as diffusion_pytorch_model.safetensors); download the folder again")
+    path = part_weights(folder, option)
     return _fill(build, _renamed(open_weights(path, option), rename), dtype, device, f"{option} {path}")
 
 
@@ -185,12 +193,6 @@ def _renamed(file: WeightsFile, rename: Callable[[str], str | None]) -> Tensors:
             yield names[name], tensor
 
     return {new: file.infos[name].shape for name, new in names.items()}, tensors
-
-
-def _modern_text_name(name: str) -> str | None:
-    """A text encoder's name without the level that transformers dropped; None for the position ids, which are no weights."""
-    bare = name.removeprefix(keys.TEXT_LEVEL)
-    return None if bare.endswith("position_ids") or bare == "text_projection.weight" else bare
 
 
 def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.device | str, where: str) -> nn.Module:
@@ -259,7 +261,7 @@ def _text_builder(family: ModelFamily, folder: Path | None = None) -> Build:
     def build(shapes: Shapes) -> nn.Module:
         from transformers import CLIPTextConfig, CLIPTextModel
 
-        said: dict[str, Any] = _config(folder, OPTION) or {}
+        said: dict[str, Any] = text_settings(_config(folder, OPTION) or {})
         told = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
         return CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, family.text_encoders[0]) | told)))
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from library.model.bundle import StableDiffusion
 
-NETWORKS = (keys.UNET, keys.VAE, "cond_stage_model.", "model_ema.")  # what a save precision applies to; schedules stay as they are
+# What a save precision applies to; schedules stay as they are.
+NETWORKS = (keys.UNET, keys.VAE, "cond_stage_model.", "conditioner.", "model_ema.")
 COUNTS = ("epoch", "global_step")  # as `.ckpt` files call them
 FLOATS = ("F64", "F32", "F16", "BF16")
 TEXT_LOGIT_SCALE = math.log(100.0)  # where CLIP's training ends (Radford et al. 2021, sec. 2.5)

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from library.containers.weights_file import WeightsFile, open_weights
 from library.errors import UserError
 from library.model.family import ModelFamily, family_of_flag
-from library.model.files import convert, keys
+from library.model.files import convert
 from library.model.files.facts import ModelFacts, inspect
-from library.model.files.locate import locate, weights_of_part
+from library.model.files.locate import locate, part_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,15 +86,12 @@ def open_checkpoint(path_or_id: str, option: str, v2: bool) -> Checkpoint:
 
 
 def _of_part(folder: Path, part: str, option: str) -> WeightsFile:
-    path = weights_of_part(folder / part)
-    if path is None:
-        raise UserError(f"{option} {folder / part}: has no weights (such as diffusion_pytorch_model.safetensors); get the folder again")
-    return open_weights(path, option)
+    return open_weights(part_weights(folder / part, option), option)
 
 
 def _folder_places(part: str, file: WeightsFile) -> dict[str, convert.Place]:
-    level = keys.TEXT_LEVEL if part == "text_encoder" else ""
-    return {name: convert.Place(part, (name.removeprefix(level),)) for name in file.infos}
+    named = {name: convert.modern_text_name(name) if part == "text_encoder" else name for name in file.infos}
+    return {name: convert.Place(part, (ours,)) for name, ours in named.items() if ours is not None}
 
 
 def key_of(family: ModelFamily, part: str, path: str) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from library.console import log, progress
 from library.containers.dtypes import torch_dtype
-from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
+from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, is_index, write_safetensors
 from library.errors import UserError
 from library.files import atomic_folder, atomic_write
 from library.model.bundle import StableDiffusion
@@ -111,7 +111,7 @@ def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
     source = model.files[0][0].path.parents[1]
     for path in source.rglob("*"):
         relative = path.relative_to(source)
-        replaced = path.parent in patched_folders and path.suffix != ".json"
+        replaced = path.parent in patched_folders and (path.suffix != ".json" or is_index(path))
         if path.is_file() and not replaced and not relative.parts[0].startswith("."):
             (fresh / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, fresh / relative)

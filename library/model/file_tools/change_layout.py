@@ -16,7 +16,7 @@ from library.model.diffusers_folder import save_diffusers
 from library.model.family import V1, V2, ModelFamily
 from library.model.files import keys
 from library.model.files.facts import ModelFacts, inspect
-from library.model.files.locate import locate, weights_of_part
+from library.model.files.locate import locate, part_weights
 from library.model.save import FLOATS, save_checkpoint
 
 if TYPE_CHECKING:
@@ -73,10 +73,7 @@ def _dtype_of(facts: ModelFacts, source: str) -> torch.dtype:
         infos = {name: info for name, info in open_weights(facts.path, OPTION).infos.items() if name.startswith(keys.UNET)}
     else:
         folder = locate(source, OPTION) / "unet"
-        path = weights_of_part(folder)
-        if path is None:
-            raise UserError(f"{OPTION} {folder}: has no weights; get the folder again")
-        infos = dict(open_weights(path, OPTION).infos)
+        infos = dict(open_weights(part_weights(folder, OPTION), OPTION).infos)
     return torch_dtype(Counter(info.dtype for info in infos.values() if info.dtype in FLOATS).most_common(1)[0][0])
 
 

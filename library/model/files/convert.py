@@ -36,7 +36,11 @@ class _Blocks:
 
 def places(names: Iterable[str]) -> dict[str, Place]:
     """Original name -> place in our parts, for those names that are in use; the others (EMA, schedules, …) are not in it."""
-    names = list(names)
+    in_file = {keys.classic_name(name): name for name in names}
+    return {in_file[name]: place for name, place in _classic_places(list(in_file)).items()}
+
+
+def _classic_places(names: list[str]) -> dict[str, Place]:
     found: dict[str, Place] = {}
     unet = _under(names, keys.UNET)
     if unet:
@@ -49,6 +53,17 @@ def places(names: Iterable[str]) -> dict[str, Place]:
     for encoder in dict.fromkeys(encoder for family in FAMILIES.values() for encoder in family.text_encoders):
         found.update(_text_places(names, encoder))
     return found
+
+
+def modern_text_name(name: str) -> str | None:
+    """Today's name of a tensor of a Diffusers text encoder, without the level that transformers dropped; None for what is no part of it.
+
+    That is the position ids, and what CLIP has beside its text encoder: projections, their scale, and all that sees images.
+    """
+    bare = name.removeprefix(keys.TEXT_LEVEL)
+    if bare.endswith("position_ids") or bare.partition(".")[0] in keys.CLIP_BESIDE_TEXT:
+        return None
+    return bare
 
 
 def original_places(part: str, names: Iterable[str], family: ModelFamily) -> dict[str, Place]:

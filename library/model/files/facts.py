@@ -68,7 +68,7 @@ def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str 
 
 def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
     """Facts of an original-layout file."""
-    infos = file.infos
+    infos = classic_infos(file.infos)
     fault, family = _not_trainable(infos), family_of_names(infos)
     if fault or family is None:
         raise UserError(f"{option} {file.path.name}: {fault}")
@@ -85,6 +85,14 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
         stamp=(stat.st_size, stat.st_mtime_ns),
         text_layers=len({match[1] for name in infos if (match := _TEXT_LAYER.match(name))}),
     )
+
+
+def classic_infos(infos: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
+    """The tensors by their classic names (`keys.classic_name`) where the file is a Stable Diffusion 1 or 2 in SDXL's layout."""
+    named = {keys.classic_name(name): info for name, info in infos.items()}
+    context = next((info.shape[1:2] for name, info in infos.items() if name.endswith("attn2.to_k.weight")), None)
+    widths = [info.shape[1:2] for name, info in named.items() if name.startswith("cond_stage_model.") and "token_embedding" in name]
+    return named if context in widths else infos
 
 
 def _not_trainable(infos: Mapping[str, TensorInfo]) -> str | None:
@@ -150,8 +158,14 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
         prediction=PREDICTIONS.get(scheduler.get("prediction_type", "epsilon")) if scheduler else None,
         has_vae=(folder / "vae" / "config.json").is_file(),
         stamp=(0, 0),
-        text_layers=int(text.get("num_hidden_layers", 12)),  # transformers' own default
+        text_layers=int(text_settings(text).get("num_hidden_layers", 12)),  # transformers' own default
     )
+
+
+def text_settings(config: dict) -> dict:
+    """The settings of the text encoder in its folder's config, where those of a whole CLIP stand one level deeper."""
+    inner = config.get("text_config")
+    return inner if isinstance(inner, dict) else config
 
 
 def read_json(path: Path, option: str) -> dict | None:

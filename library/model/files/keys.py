@@ -1,4 +1,4 @@
-"""The names of tensors in original-layout checkpoints beside their names in diffusers and transformers: tables, no code.
+"""The names of tensors in original-layout checkpoints beside their names in diffusers and transformers: tables, hardly any code.
 
 Rows are (original, ours). `{…}` stands for a level or layer; convert.py fills them in and walks them in both directions.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 UNET = "model.diffusion_model."  # before the names behind it, as the prefix of a family's text encoders
 VAE = "first_stage_model."
 TEXT_LEVEL = "text_model."  # transformers had this level until 5.5; most files still have it, some never did
+CLIP_BESIDE_TEXT = frozenset({"logit_scale", "text_projection", "visual_projection", "vision_model"})  # in folders that keep all of CLIP
+_STAGE, _CONDITIONER = "cond_stage_model.", "conditioner.embedders.0."  # the newer layout's name of the same place: SD 2.1-Turbo
 
 UNET_ENDS = (
     ("time_embed.0", "time_embedding.linear_1"),
@@ -69,3 +71,8 @@ OPEN_CLIP_FUSED = (  # one tensor there, three here, stacked along the first axi
     ("transformer.resblocks.{layer}.attn.in_proj_weight", "encoder.layers.{layer}.self_attn.{one}_proj.weight"),
     ("transformer.resblocks.{layer}.attn.in_proj_bias", "encoder.layers.{layer}.self_attn.{one}_proj.bias"),
 )
+
+
+def classic_name(name: str) -> str:
+    """The name that files of Stable Diffusion 1 and 2 usually give a tensor: the layout of SDXL's code calls the text encoder otherwise."""
+    return _STAGE + name[len(_CONDITIONER) :] if name.startswith(_CONDITIONER) else name

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
+from library.containers.weights_file import SHARD, is_index
 from library.errors import UserError
 
 WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
@@ -14,6 +16,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
 CONFIG_FILES = ("model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json")
 PARTS = ("unet", "text_encoder", "vae")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_VARIANT = re.compile(rf"(?P<stem>{'|'.join(STEMS)})\.(?P<variant>[\w-]+)(?P<suffix>\.safetensors|\.bin)")  # ….non_ema.safetensors
+_OTHER_WEIGHTS = {".msgpack": "Flax", ".onnx": "ONNX Runtime", ".h5": "TensorFlow", ".xml": "OpenVINO", ".ckpt": "other programs"}
 VARIANTS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 
 
@@ -30,10 +34,60 @@ def locate(name: str, option: str, with_weights: bool = True) -> Path:
     return _from_hub(name, option, with_weights)
 
 
-def weights_of_part(folder: Path) -> Path | None:
-    """The weights file in the folder of one part of a Diffusers model: full precision first, safetensors first."""
-    candidates = (folder / (stem + variant) for variant in VARIANTS for stem in STEMS)
-    return next((path for path in candidates if path.is_file()), None)
+def part_weights(folder: Path, option: str) -> Path:
+    """The weights file in the folder of one part of a Diffusers model, or the index of several: full precision first, safetensors first.
+
+    Raises UserError where there is none, saying what is there instead.
+    """
+    path = _weights_of_part(folder)
+    if path is None:
+        raise UserError(f"{option} {folder}: {_instead(folder)}")
+    return path
+
+
+def part_bytes(folder: Path) -> int:
+    """How large the weights of one part of a Diffusers model are; 0 where there are none."""
+    path = _weights_of_part(folder)
+    if path is None:
+        return 0
+    if not is_index(path):
+        return path.stat().st_size
+    return sum(piece.stat().st_size for piece in folder.iterdir() if SHARD.fullmatch(piece.name) and piece.suffix in path.name)
+
+
+def _weights_of_part(folder: Path) -> Path | None:
+    return next((folder / name for name in _weight_names() if (folder / name).is_file()), None)
+
+
+def _weight_names() -> list[str]:
+    """What the weights of a part may be called, the best first: one file before the index of several, of each format."""
+    names = []
+    for variant in VARIANTS:
+        mark, suffix = variant.rpartition(".")[0], "." + variant.rpartition(".")[2]
+        for stem in STEMS:
+            names += [stem + variant, f"{stem}{suffix}.index{mark}.json"]
+    return names
+
+
+def _instead(folder: Path) -> str:
+    """Why the folder of a part has no weights that can be used: what it has, and what to do."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    for name in names:
+        if match := _VARIANT.fullmatch(name):
+            wanted = match["stem"] + match["suffix"]
+            return (
+                f"holds only the variant {match['variant']!r} of its weights ({name}); rename that file to {wanted} to use it, "
+                f"or download {wanted}"
+            )
+    for name in names:
+        if match := SHARD.fullmatch(name):
+            return f"holds {name}, one file of several, and not their index {match['stem']}{match['rest']}.index.json; download it too"
+    for name in names:
+        if kind := _OTHER_WEIGHTS.get(Path(name).suffix.lower()):
+            return (
+                f"holds weights for {kind} ({name}) and none for PyTorch; download diffusion_pytorch_model.safetensors or model.safetensors"
+            )
+    return "has no weights (such as diffusion_pytorch_model.safetensors); download the folder again"
 
 
 def _is_hub_id(name: str) -> bool:
@@ -98,13 +152,21 @@ def _reachable(name: str) -> None:
 
 def _weight_files(name: str, offline: bool) -> list[str]:
     """For each part the one weights file to fetch; offline, whatever the cache holds of them."""
-    possible = {part: [f"{part}/{stem}{variant}" for variant in VARIANTS for stem in STEMS] for part in PARTS}
-    bare = [stem + variant for variant in VARIANTS for stem in STEMS]
+    bare = _weight_names()
+    possible = {part: [f"{part}/{name}" for name in bare] for part in PARTS}
     if offline:
-        return [*(path for paths in possible.values() for path in paths), *bare]
+        return [*(path for paths in possible.values() for path in paths), *bare, *(f"{part}/*-of-*" for part in PARTS), "*-of-*"]
     from huggingface_hub import HfApi
 
     there = {entry.rfilename for entry in HfApi().model_info(name, timeout=10).siblings or ()}
     chosen = [next((path for path in paths if path in there), None) for paths in possible.values()]
     chosen = [path for path in chosen if path] or [path for path in bare if path in there][:1]
-    return chosen
+    return chosen + [piece for path in chosen if is_index(Path(path)) for piece in _pieces(path, there)]
+
+
+def _pieces(index: str, there: Iterable[str]) -> list[str]:
+    """The files of a hub repository that belong to an index: of its folder, stem and format."""
+    folder, _, name = index.rpartition("/")
+    stem, suffix = name.split(".")[:2]
+    head = f"{folder}/{stem}" if folder else stem
+    return [path for path in there if path.startswith(head) and path.endswith("." + suffix) and SHARD.fullmatch(path.rpartition("/")[2])]

@@ -14,7 +14,7 @@ from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.model.files import convert
 from library.model.files.facts import OPTION
-from library.model.files.locate import weights_of_part
+from library.model.files.locate import part_bytes
 from library.options.groups.scripts import TrainingScript
 from library.training.memory.estimate import MemoryCase, TextShape, UNetShape
 from library.training.optim.optimizer_table import chosen_name, state_bytes
@@ -96,8 +96,7 @@ def _file_bytes(model: StableDiffusion) -> dict[str, int]:
         return dict.fromkeys(_PARTS, 0)
     try:
         if facts.layout == "diffusers":
-            paths = {part: weights_of_part(facts.path / part) for part in _PARTS}
-            return {part: path.stat().st_size if path else 0 for part, path in paths.items()}
+            return {part: part_bytes(facts.path / part) for part in _PARTS}
         file = open_weights(facts.path, OPTION)
     except (OSError, UserError):  # gone since it was loaded: nothing to tell, and the run has what it needs
         return dict.fromkeys(_PARTS, 0)

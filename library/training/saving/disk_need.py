@@ -11,7 +11,7 @@ from library.containers.weights_file import open_weights
 from library.data.batching.buckets import FilledData
 from library.method import ExpectedWeights
 from library.model.family import PartSizes
-from library.model.files.facts import OPTION, ModelFacts
+from library.model.files.facts import OPTION, ModelFacts, classic_infos
 from library.model.files.part_sizes import part_sizes
 from library.options.groups.scripts import TrainingScript
 from library.training.optim.optimizer_table import chosen_name, state_bytes
@@ -43,7 +43,7 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
     Raises UserError when the model's header cannot be read.
     """
     # a folder's parts lie in several files: it counts as a released model
-    sizes = facts.family.sizes if facts.layout == "diffusers" else part_sizes(open_weights(facts.path, OPTION).infos)
+    sizes = facts.family.sizes if facts.layout == "diffusers" else part_sizes(classic_infos(open_weights(facts.path, OPTION).infos))
     saving, data = options.saving, options.data
     expected = expect(sizes)
     product, trained = expected.product, expected.trained
