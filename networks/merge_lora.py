@@ -63,7 +63,7 @@ def _into_model(options: MergeLora, sd_model: str) -> None:
 
     sources = _sources(options)
     model = open_checkpoint(sd_model, "--sd_model", options.merge.v2)
-    merge = ModelMerge(sources, *_precisions(options))
+    merge = ModelMerge(sources, model.facts.family, *_precisions(options))
     told = ", ".join(f"{network.file.path.name}: {ratio:g}" for network, ratio in sources)
     metadata = {} if options.output.no_metadata else {"merged_networks": told}
     merge_into_model(model, merge, options.output.save_to, metadata, options.receipt.verbose, options.receipt.max_error)

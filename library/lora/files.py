@@ -11,8 +11,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from library.errors import UserError, first_line
+from library.containers.weights_file import open_weights
+from library.errors import UserError
 from library.files import atomic_write
+from library.lora.file_layout import file_layout
+from library.lora.file_names import read_name
 
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
@@ -33,20 +36,21 @@ class ModuleWeights:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The file's tensors on the CPU. Pickled files are read without executing anything in them. UserError names a bad file."""
+    """The file's tensors on the CPU by the names of web UIs, whichever it has itself, with an alpha where its settings say one.
+
+    Tensors of no known kind keep their names. Nothing in the file is executed. UserError names a bad file.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"LoRA file {path} does not exist; check the path")
+    file = open_weights(path, "LoRA file")
+    layout = file_layout(file.infos, file.metadata, path, f"LoRA file {path}")
+    names = {name: f"{key}.{kind}" for key, kinds in layout.modules.items() for kind, name in kinds.items()}
     try:
-        if path.suffix.lower() == ".safetensors":
-            tensors: dict[str, Tensor] = safetensors.torch.load_file(path)
-            return tensors
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # the readers raise many kinds for a broken file
-        raise UserError(f"LoRA file {path} cannot be read ({first_line(fault)}); get or make it again") from fault
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"LoRA file {path} is not a plain list of named tensors; it is no LoRA file")
-    return weights
+        weights = {names.get(name, name): tensor.clone() for name, tensor in file.read([*names, *layout.strange])}
+    except ValueError as fault:
+        raise UserError(f"LoRA file {path}: {fault}; get or make it again") from fault
+    return weights | {f"{key}.alpha": torch.tensor(alpha) for key, alpha in layout.alphas.items()}
 
 
 def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, ModuleWeights]:
@@ -54,9 +58,9 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
     parts: dict[str, dict[str, Tensor]] = {}
     strange = []
     for name, tensor in weights.items():
-        key, _, kind = name.partition(".")
-        if key.startswith("lora_") and kind in _TENSORS:
-            parts.setdefault(key, {})[kind] = tensor
+        place = read_name(name)
+        if place is not None and place.kind in _TENSORS:
+            parts.setdefault(place.key, {})[place.kind] = tensor
         else:
             strange.append(name)
     if strange:
@@ -146,6 +150,7 @@ def model_hashes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
 
 # How files that this network cannot use give themselves away: (part of a tensor's name, what it then is).
 _OTHER_KINDS = (
+    ("model.diffusion_model.", "a whole model"),
     ("lora_te1_", "an SDXL LoRA"),
     ("lora_te2_", "an SDXL LoRA"),
     ("lora_unet_input_blocks_", "an SDXL LoRA"),
@@ -154,10 +159,20 @@ _OTHER_KINDS = (
     (".hada_", "a LoHa, which lycoris.kohya reads"),
     (".lokr_", "a LoKr, which lycoris.kohya reads"),
     (".dora_scale", "a DoRA, which lycoris.kohya reads"),
+    (".dora_magnitude", "a DoRA of PEFT"),
+    (".lora_magnitude_vector", "a DoRA of PEFT"),
+    (".w_norm", "a LyCORIS file with norms, which lycoris.kohya reads"),
+    (".diff", "full differences, which lycoris.kohya reads"),
+    (".on_input", "an IA3, which lycoris.kohya reads"),
+    (".oft_blocks", "an OFT or BOFT, which lycoris.kohya reads"),
+    (".a1.weight", "a GLoRA, which lycoris.kohya reads"),
+    (".lora_up.bias", "a LoRA with biases (lora_bias of PEFT)"),
+    (".lora_B.bias", "a LoRA with biases (lora_bias of PEFT)"),
+    ("text_encoder_2.", "an SDXL LoRA"),
+    (".transformer_blocks.1.", "an SDXL LoRA"),
+    ("transformer.", "a LoRA of another family (such as SD3 or Flux)"),
+    (":up", "a LoRA of cloneofsimo's first program, which is not read"),
     (".lora_mid.", "a CP-decomposed LoCon, which lycoris.kohya reads"),
-    (".lora_A.", "a LoRA in PEFT's own layout, which is not the one of web UIs"),
-    (".processor.", "a LoRA in old Diffusers layout, which is not the one of web UIs"),
-    ("model.diffusion_model.", "a whole model"),
 )
 
 

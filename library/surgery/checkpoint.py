@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +62,25 @@ class Checkpoint:
     facts: ModelFacts
     files: tuple[tuple[WeightsFile, Mapping[str, convert.Place]], ...]
     weights: Mapping[str, Weight]
+
+    @property
+    def norms(self) -> dict[str, tuple[int]]:
+        """Of each norm by its key the shape of its weight."""
+        return {key: (size,) for key, kind, size in self._vectors() if kind == "weight"}
+
+    @property
+    def biases(self) -> frozenset[str]:
+        """The keys of all modules that have a bias."""
+        return frozenset(key for key, kind, _ in self._vectors() if kind == "bias")
+
+    def _vectors(self) -> Iterator[tuple[str, str, int]]:
+        for file, places in self.files:
+            for name, place in places.items():
+                if place.part == "vae" or len(file.infos[name].shape) != 1:
+                    continue
+                for ours, shape in convert.live_shapes(place, file.infos[name].shape).items():
+                    path, _, kind = ours.rpartition(".")
+                    yield key_of(self.facts.family, place.part, path), kind, shape[0]
 
     @property
     def is_folder(self) -> bool:

@@ -1,4 +1,4 @@
-"""What a module of a network file adds to its weight: ΔW of LoRA, LoHa, LoKr and full differences, in the weight's shape."""
+"""What a module of a network file changes of its layer: ΔW of LoRA, DoRA, LoHa, LoKr, IA3, norms and full differences, and Δb of biases."""
 
 from __future__ import annotations
 
@@ -9,12 +9,38 @@ import torch
 from torch import Tensor
 
 from library.errors import UserError
+from library.lora.file_names import BIASES, DORA_MAGNITUDE, DORA_SCALE, IA3, LORA
 from library.lora.files import refuse_unknown
 from library.lora.layers import delta_weight
-from library.surgery.network_file import LORA, NetworkFile
+from library.surgery.network_file import NetworkFile
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
+
+
+def change(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
+    """What a module at strength 1 makes of its `weight` [out, in(, kh, kw)] (of norms [n]), less the weight itself, in float32."""
+    weight = weight.float()
+    if network.modules[key].keys() >= IA3:
+        return weight * _ia3_factors(network, key, weight)
+    found = delta(network, key, weight.shape)
+    if network.is_dora(key):
+        summed = weight + found
+        return summed * (_magnitude(network, key, weight) / _norms(summed, _on_output(network, key, weight))) - weight
+    return found
+
+
+def bias_change(network: NetworkFile, key: str) -> Tensor | None:
+    """Δb [out] of a module at strength 1 in float32, None where it leaves the bias alone."""
+    kinds = BIASES & network.modules[key].keys()
+    if not kinds:
+        return None
+    (kind,) = kinds
+    tensors = network.sound_tensors(key)
+    if kind == "lora_up.bias":  # PEFT scales it as it does the matrices
+        module = network.lora(key)
+        return tensors[kind].float() * (module.alpha / module.rank)
+    return tensors[kind].float().flatten()
 
 
 def delta(network: NetworkFile, key: str, shape: Sequence[int]) -> Tensor:
@@ -31,7 +57,10 @@ def own_delta(network: NetworkFile, key: str) -> Tensor:
         module = network.lora(key)
         return delta_weight(module.down, module.up, module.alpha / module.rank)
     tensors = {kind: tensor.float() for kind, tensor in network.sound_tensors(key).items()}
-    return tensors["diff"] if "diff" in tensors else _lokr(tensors) if _has(tensors, "lokr_") else _loha(tensors)
+    for kind in ("diff", "w_norm", "weight"):  # the last is IA3's
+        if kind in tensors:
+            return tensors[kind]
+    return _lokr(tensors) if _has(tensors, "lokr_") else _loha(tensors)
 
 
 def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> str:
@@ -42,11 +71,12 @@ def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequenc
     )
 
 
-def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]]) -> None:
+def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]], biases: Container[str]) -> None:
     """Raise UserError, from headers alone, where modules are not in the model or LoRA modules have another size than its weights."""
-    network.refuse_dora()
     refuse_unknown([key for key in network.modules if key not in shapes], network.file.infos, network.source)
     for key, kinds in network.modules.items():
+        if BIASES & kinds.keys() and key not in biases:
+            raise UserError(f"{network.source}: {key} changes a bias, and the model's layer has none; the file belongs to another model")
         if not kinds.keys() >= LORA:
             continue
         down, up = network.info(key, "lora_down.weight").shape, network.info(key, "lora_up.weight").shape
@@ -54,6 +84,38 @@ def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]]) -> None
         found = (up[0], down[1], *kernel)
         if found[:2] != tuple(shapes[key][:2]) or torch.Size(found).numel() != torch.Size(shapes[key]).numel():
             raise UserError(misfit(network, key, found, shapes[key]))
+
+
+def _ia3_factors(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
+    """w of W ⊙ (1 + w) (Liu et al. 2022, as LyCORIS has it), to be multiplied with the weight: along its inputs or its outputs."""
+    tensors = network.sound_tensors(key)
+    factors, axis = tensors["weight"].float().flatten(), 1 if float(tensors["on_input"]) else 0
+    if factors.numel() != weight.shape[axis]:
+        raise UserError(misfit(network, key, (factors.numel(),), weight.shape))
+    return factors.view([-1 if place == axis else 1 for place in range(weight.dim())])
+
+
+def _magnitude(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
+    """DoRA's m (Liu et al. 2024, eq. 5) in a shape that multiplies the weight."""
+    kinds = network.modules[key]
+    ((_, stored),) = network.file.read([kinds.get(DORA_MAGNITUDE) or kinds[DORA_SCALE]])
+    axis = 0 if _on_output(network, key, weight) else 1
+    if stored.numel() != weight.shape[axis]:
+        raise UserError(misfit(network, key, tuple(stored.shape), weight.shape))
+    return stored.float().view([-1 if place == axis else 1 for place in range(weight.dim())])
+
+
+def _on_output(network: NetworkFile, key: str, weight: Tensor) -> bool:
+    """Whether the magnitudes are those of the weight's rows, as PEFT has it; LyCORIS' shape [out, 1 …] or [1, in …] says which."""
+    if DORA_MAGNITUDE in network.modules[key]:
+        return True
+    return tuple(network.info(key, DORA_SCALE).shape)[:1] == tuple(weight.shape[:1])
+
+
+def _norms(weight: Tensor, on_output: bool) -> Tensor:
+    """The norm of each row of a weight (or of each input's column), kept in the weight's dimensions."""
+    axes = [axis for axis in range(weight.dim()) if axis != (0 if on_output else 1)]
+    return torch.linalg.vector_norm(weight, dim=axes, keepdim=True).clamp(min=torch.finfo(weight.dtype).eps)
 
 
 def _loha(tensors: Mapping[str, Tensor]) -> Tensor:

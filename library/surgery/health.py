@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from library.lora.file_names import DORA, LOHA, LORA
 from library.lora.layers import STABLE_DIFFUSION
 from library.lora.low_rank import flat, module_norm, svd_of_product, true_rank
 from library.model.family import FAMILIES
 from library.surgery.deltas import own_delta
-from library.surgery.network_file import DORA, LOHA, LORA, NetworkFile
+from library.surgery.network_file import NetworkFile
 
 NON_FINITE, DEAD = "not finite", "dead"
 HUGE = 100.0  # times the median norm
 SUBNORMAL = 6.1e-5  # smallest number that fp16 holds with full precision
+_BY_MARK = (("diff", "full"), ("w_norm", "norm"), ("on_input", "IA3"))
+_WITHOUT_ALPHA = ("full", "norm", "IA3")
 SAID_IN_FULL = 8  # modules that are named in a finding
 
 
@@ -36,7 +39,7 @@ def modules_of(network: NetworkFile) -> Iterator[Module]:
     for key, kinds in network.modules.items():
         tensors = network.tensors(key)
         numbers = {kind: tensor for kind, tensor in tensors.items() if kind != "alpha"}
-        alpha = float(tensors["alpha"]) if "alpha" in tensors else None
+        alpha = float(tensors["alpha"]) if "alpha" in tensors else network.alphas.get(key)
         finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
         size = sum(tensor.numel() for tensor in numbers.values())
         mean = sum(float(tensor.float().abs().sum()) for tensor in numbers.values()) / size
@@ -51,14 +54,14 @@ def modules_of(network: NetworkFile) -> Iterator[Module]:
 
 
 def kind_of(kinds: Mapping[str, str]) -> str:
-    """LoRA, LoCon (a LoRA of a convolution in CP form), DoRA, LoHa, LoKr or full."""
-    if DORA in kinds:
+    """LoRA, LoCon (a LoRA of a convolution in CP form), DoRA, LoHa, LoKr, IA3, norm or full."""
+    if not DORA.isdisjoint(kinds):
         return "DoRA"
     if kinds.keys() >= LORA:
         return "LoRA" if "lora_mid.weight" not in kinds else "LoCon (CP)"
     if kinds.keys() >= LOHA:
         return "LoHa"
-    return "full" if "diff" in kinds else "LoKr"
+    return next((name for mark, name in _BY_MARK if mark in kinds), "LoKr")
 
 
 def _rank(network: NetworkFile, key: str) -> int:
@@ -95,7 +98,7 @@ def _tiny_alpha(network: NetworkFile, key: str) -> bool:
 
 
 def _rank_findings(modules: Sequence[Module]) -> Iterator[str]:
-    without = [module.key for module in modules if module.alpha is None and module.kind != "full"]
+    without = [module.key for module in modules if module.alpha is None and module.kind not in _WITHOUT_ALPHA]
     if without:
         yield f"{len(without)} modules have no alpha; programs take the rank for it: {_named(without)}"
     if over := [module.key for module in modules if module.alpha is not None and module.rank and module.alpha > 4 * module.rank]:
@@ -132,18 +135,19 @@ def programs(network: NetworkFile) -> list[Loads]:
     base = base_model(network)
     convolutions = any(_is_convolution(network, key) for key in network.modules)
     plain = kinds <= {"LoRA"}
+    of_diffusers = plain or (foreign and kinds <= {"LoRA", "DoRA"})
     if base.startswith(("SDXL", "FLUX", "unknown")):
         return [Loads("this suite (networks.lora)", False, f"the modules are those of another model ({base})")]
     others = ", ".join(sorted(kinds - {"LoRA"}))
     for_models = f"{others}: merging into a model only"
-    with_conv = " (with convolutions: --network_args conv_dim=… or --dim_from_weights)" if convolutions and plain and not foreign else ""
+    with_conv = " (with convolutions: --network_args conv_dim=… or --dim_from_weights)" if convolutions and plain else ""
     return [
-        Loads("this suite, networks.lora", plain and not foreign, with_conv.strip() or ("names of Diffusers/PEFT" if foreign else others)),
-        Loads("this suite, networks/ tools", "DoRA" not in kinds, "" if plain else others if "DoRA" in kinds else for_models),
+        Loads("this suite, networks.lora", plain, with_conv.strip() or others),
+        Loads("this suite, networks/ tools", True, "" if plain else for_models),
         Loads("LyCORIS (lycoris.kohya)", not foreign, "names of Diffusers/PEFT" if foreign else ""),
         Loads("AUTOMATIC1111 web UI", not foreign, "names of Diffusers/PEFT" if foreign else "" if plain else "version 1.5 and later"),
         Loads("ComfyUI", True, ""),
-        Loads("Diffusers (load_lora_weights)", plain, others and f"{others} is not read"),
+        Loads("Diffusers (load_lora_weights)", of_diffusers, "" if of_diffusers else f"{others} is not read"),
     ]
 
 

@@ -22,7 +22,7 @@ from library.model.family import V2, ModelFamily
 from library.model.files import convert
 from library.model.save import COUNTS, FLOATS, NETWORKS
 from library.surgery.checkpoint import Checkpoint, key_of
-from library.surgery.deltas import check_fit, delta
+from library.surgery.deltas import bias_change, change, check_fit
 from library.surgery.network_file import NetworkFile
 from library.surgery.receipt import Entry, hand_over, overflows
 
@@ -38,6 +38,7 @@ class ModelMerge:
     """W + Σ ratio · ΔW for each weight that the networks patch, summed in `precision`, kept in `save_dtype`; writes the receipt."""
 
     networks: Sequence[tuple[NetworkFile, float]]
+    family: ModelFamily
     precision: torch.dtype
     save_dtype: torch.dtype
     entries: list[Entry] = field(default_factory=list)
@@ -49,18 +50,37 @@ class ModelMerge:
 
     def __call__(self, key: str, weight: Tensor) -> Tensor:
         """The weight [out, in(, kh, kw)] with what the networks add to it, in the dtype to save; others are only cast."""
-        if key not in self.keys:
+        changes = [ratio * change(network, key, weight) for network, ratio in self.networks if key in network.modules]
+        if not changes:
             return weight.to(self.save_dtype)
-        change = torch.zeros(weight.shape)
-        for network, ratio in self.networks:
-            if key in network.modules:
-                change += ratio * delta(network, key, weight.shape)
+        saved = self._summed(key, weight, changes)
+        self.advance()
+        return saved
+
+    def bias(self, key: str, bias: Tensor) -> Tensor:
+        """The same for a layer's bias [out]."""
+        found = [(bias_change(network, key), ratio) for network, ratio in self.networks if key in network.modules]
+        changes = [ratio * by for by, ratio in found if by is not None]
+        return self._summed(f"{key} (bias)", bias, changes) if changes else bias.to(self.save_dtype)
+
+    def tensor(self, part: str, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of U-Net or text encoder by its dotted name, patched where the networks patch it."""
+        path, _, kind = name.rpartition(".")
+        patch = {"weight": self, "bias": self.bias}.get(kind)
+        return tensor.to(self.save_dtype) if patch is None else patch(key_of(self.family, part, path), tensor)
+
+    def reaches(self, place: convert.Place) -> bool:
+        """Whether the networks may patch one of the tensors at `place`."""
+        return any(key_of(self.family, place.part, name.rpartition(".")[0]) in self.keys for name in place.names)
+
+    def _summed(self, key: str, weight: Tensor, changes: Sequence[Tensor]) -> Tensor:
+        """The weight and all changes, rounded as they are saved; writes a line of the receipt."""
+        change = torch.stack(tuple(changes)).sum(0) if len(changes) > 1 else changes[0]
         saved = (weight.to(self.precision) + change.to(self.precision)).to(self.save_dtype)
         norm = float(torch.linalg.vector_norm(change))
         lost = float(torch.linalg.vector_norm((saved.float() - weight.float()) - change)) if saved.isfinite().all() else float("inf")
         error = lost / norm if norm else (float("inf") if lost else 0.0)
         self.entries.append(Entry(key, error, norm, overflows(weight.float() + change, saved)))
-        self.advance()
         return saved
 
 
@@ -72,7 +92,7 @@ def merge_into_model(
     A layout that stays as it is goes through one tensor at a time; for another one the model is loaded. Whole or not there at all.
     """
     for network, _ in merge.networks:
-        check_fit(network, {key: weight.shape for key, weight in model.weights.items()})
+        check_fit(network, {key: weight.shape for key, weight in model.weights.items()} | model.norms, model.biases)
     to_folder = save_to.suffix.lower() not in FILES
     if to_folder and save_to.exists() and not (save_to / "model_index.json").is_file():
         raise UserError(f"--save_to {save_to}: is there and is no Diffusers model; name a .safetensors file or a new folder")
@@ -97,7 +117,7 @@ def merge_into_model(
 def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, form: str, metadata: Mapping[str, str]) -> None:
     ((file, places),) = model.files
     infos = {name: _saved_info(name, info, merge.save_dtype) for name, info in file.infos.items()}
-    patched = _Patched(model.facts.family, file, places, merge, infos)
+    patched = _Patched(file, places, merge, infos)
     if form == ".safetensors":
         write_safetensors(temporary, infos, patched, {"format": "pt", **file.metadata, **metadata})
         return
@@ -119,9 +139,7 @@ def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
         part = file.path.parent.name
         kind = dtype_name(merge.save_dtype)
         infos = {name: replace(info, dtype=kind) if info.dtype in FLOATS else info for name, info in file.infos.items()}
-        write_safetensors(
-            fresh / part / f"{STEMS[part]}.safetensors", infos, _Patched(model.facts.family, file, places, merge, infos), {"format": "pt"}
-        )
+        write_safetensors(fresh / part / f"{STEMS[part]}.safetensors", infos, _Patched(file, places, merge, infos), {"format": "pt"})
 
 
 def _loaded(model: Checkpoint, merge: ModelMerge) -> StableDiffusion:
@@ -132,9 +150,7 @@ def _loaded(model: Checkpoint, merge: ModelMerge) -> StableDiffusion:
     with torch.no_grad():
         for part in ("unet", "text_encoder"):
             for name, tensor in getattr(loaded, part).state_dict().items():
-                path, _, kind = name.rpartition(".")
-                if kind == "weight" and tensor.ndim in (2, 4):
-                    tensor.copy_(merge(key_of(loaded.family, part, path), tensor))
+                tensor.copy_(merge.tensor(part, name, tensor))
     return loaded
 
 
@@ -154,7 +170,6 @@ def _saved_info(name: str, info: TensorInfo, dtype: torch.dtype) -> TensorInfo:
 class _Patched:
     """The tensors of a file by name, patched where the networks patch them."""
 
-    family: ModelFamily
     file: WeightsFile
     places: Mapping[str, convert.Place]
     merge: ModelMerge
@@ -163,8 +178,7 @@ class _Patched:
     def __call__(self, name: str) -> Tensor:
         ((_, tensor),) = self.file.read([name])
         place = self.places.get(name)
-        if place is None or place.part == "vae" or not name.endswith("weight"):  # OpenCLIP's is `in_proj_weight`
+        if place is None or place.part == "vae" or not self.merge.reaches(place):
             return tensor.to(torch_dtype(self.infos[name].dtype), copy=True)
-        parts = convert.to_parts(place, tensor)
-        merged = {ours: self.merge(key_of(self.family, place.part, ours.removesuffix(".weight")), part) for ours, part in parts.items()}
+        merged = {ours: self.merge.tensor(place.part, ours, part) for ours, part in convert.to_parts(place, tensor).items()}
         return convert.to_original(place, merged, tensor.ndim)

@@ -43,7 +43,8 @@ def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: flo
 
     To be called before the file gets its name, so that nothing is left behind when it raises.
     """
-    lines = [f"receipt: {len(entries)} modules; error = {what}"]
+    modules = {entry.key.partition(" ")[0] for entry in entries}  # a module's bias has a line of its own
+    lines = [f"receipt: {len(modules)} modules; error = {what}"]
     by_error = sorted(entries, key=lambda entry: -entry.error)
     for entry in entries if verbose else by_error[:WORST] if by_error and by_error[0].error > 0 else ():
         lines.append(f"  {entry.error:9.2e}  {entry.key}" + (f"  {entry.note}" if entry.note else ""))

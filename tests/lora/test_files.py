@@ -151,7 +151,11 @@ def test_a_file_for_sd2_is_refused_on_sd1(tmp_path):
     [
         (["lora_te1_text_model_encoder_layers_0_mlp_fc1.{}"], "_fc1 are not in this model: it looks like an SDXL LoRA"),
         (["lora_unet_down_blocks_0_attentions_0_proj_in.hada_w1_a"], "looks like a LoHa"),
-        (["unet.down_blocks.0.attentions.0.proj_in.lora_A.weight"], "PEFT's own layout"),
+        (["transformer.transformer_blocks.0.attn.to_q.lora_A.weight"], "another family"),
+        (["lora_unet_mid_block_attentions_0_norm.w_norm"], "a LyCORIS file with norms, which lycoris.kohya reads"),
+        (["unet.mid_block.attentions.0.proj_in.lora_magnitude_vector"], "a DoRA of PEFT"),
+        (["lora_unet_mid_block_attentions_0_proj_in.oft_blocks"], "an OFT or BOFT, which lycoris.kohya reads"),
+        (["unet:0:up"], "cloneofsimo"),
         (["model.diffusion_model.input_blocks.0.0.weight"], "looks like a whole model"),
         (["something.weight"], "cannot be used by networks.lora"),
         (["lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"], "damaged"),

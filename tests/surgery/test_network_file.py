@@ -157,4 +157,4 @@ def test_files_that_only_some_programs_load_are_told_apart(files, tmp_path: Path
     path = "unet.mid_block.attentions.0.proj_in"
     save_file({f"{path}.lora_A.weight": random(2, 3), f"{path}.lora_B.weight": random(3, 2)}, tmp_path / "peft.safetensors")
     peft = answers(tmp_path / "peft.safetensors")
-    assert peft["Diffusers (load_lora_weights)"] and not peft["AUTOMATIC1111 web UI"] and not peft["this suite, networks.lora"]
+    assert peft["Diffusers (load_lora_weights)"] and not peft["AUTOMATIC1111 web UI"] and peft["this suite, networks.lora"]

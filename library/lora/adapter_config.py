@@ -1,0 +1,96 @@
+"""The settings that Diffusers and PEFT keep beside a LoRA's tensors, from which its strength follows: in its metadata or in a file."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from library.errors import UserError
+
+METADATA_KEY = "lora_adapter_metadata"  # of Diffusers: one table for all parts, its keys beginning with `unet.` and `text_encoder.`
+FILE = "adapter_config.json"  # of PEFT, beside adapter_model.safetensors
+DEFAULT_ALPHA = 8.0  # PEFT's own, for a table that says none
+PARTS = ("unet", "text_encoder")
+# Ways to begin that change the model's own weights too, so that the tensors alone are no difference from it.
+_CHANGES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """How strong a part's modules are: alpha/r, or alpha/√r with `use_rslora`; patterns are for the modules whose paths they match."""
+
+    alpha: float
+    alpha_pattern: Mapping[str, float] = field(default_factory=dict)
+    use_rslora: bool = False
+    use_dora: bool = False
+
+    def alpha_of(self, path: str, rank: int) -> float:
+        """The alpha of web UIs, whose modules act with alpha/rank, for the module at the dotted `path`."""
+        alpha = next((value for pattern, value in self.alpha_pattern.items() if _matches(pattern, path)), self.alpha)
+        return alpha * math.sqrt(rank) if self.use_rslora else alpha
+
+
+def adapter_configs(metadata: Mapping[str, str], file: Path, source: str) -> dict[str, AdapterConfig]:
+    """The settings of a file by part; raises UserError beginning with `source` for what cannot be read, or cannot be used without more."""
+    if METADATA_KEY in metadata:
+        return _by_part(_table(metadata[METADATA_KEY], f"{source}: {METADATA_KEY} in its metadata"), source)
+    beside = file.with_name(FILE)
+    if not beside.is_file():
+        return {}
+    try:
+        text = beside.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as fault:
+        raise UserError(f"{source}: {FILE} beside it cannot be read; get it again, since it says how strong the LoRA is") from fault
+    return _by_part(_table(text, f"{source}: {FILE} beside it"), source)
+
+
+def _table(text: str, what: str) -> dict[str, object]:
+    try:
+        table = json.loads(text)
+    except ValueError as fault:
+        raise UserError(f"{what} is no valid JSON, so its strength is not known; get the file again") from fault
+    if not isinstance(table, dict):
+        raise UserError(f"{what} is no table, so its strength is not known; get the file again")
+    return table
+
+
+def _by_part(table: Mapping[str, object], source: str) -> dict[str, AdapterConfig]:
+    tables: dict[str, dict[str, object]] = {}
+    for key, value in table.items():
+        part, dot, name = key.partition(".")
+        if dot and part in PARTS:
+            tables.setdefault(part, {})[name] = value
+    if not tables:  # of a part alone, whichever it is
+        tables = {part: {key: value for key, value in table.items() if "." not in key} for part in PARTS}
+    return {part: _config(entries, source) for part, entries in tables.items() if entries.keys() & {"r", "lora_alpha", "alpha_pattern"}}
+
+
+def _config(entries: Mapping[str, object], source: str) -> AdapterConfig:
+    begun = str(entries.get("init_lora_weights", "")).lower()
+    if begun.startswith(_CHANGES_THE_BASE):
+        raise UserError(
+            f"{source}: was begun with init_lora_weights {begun!r}, which changes the model's own weights too; "
+            "convert it with PEFT first (save_pretrained with path_initial_model_for_weight_conversion)"
+        )
+    pattern = entries.get("alpha_pattern")
+    patterns = {str(key): _number(value, source) for key, value in pattern.items()} if isinstance(pattern, dict) else {}
+    alpha = _number(entries.get("lora_alpha", DEFAULT_ALPHA), source)
+    return AdapterConfig(alpha, patterns, bool(entries.get("use_rslora")), bool(entries.get("use_dora")))
+
+
+def _number(value: object, source: str) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise UserError(f"{source}: its settings say {value!r} where a number is expected (lora_alpha, alpha_pattern); get the file again")
+    return float(value)
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """As PEFT has it: a regular expression for the path or its last levels. Text encoders had one level more when files were made."""
+    try:
+        return any(re.fullmatch(rf"(.*\.)?({pattern})", name) for name in (path, f"text_model.{path}"))
+    except re.error:
+        return path == pattern or path.endswith(f".{pattern}")

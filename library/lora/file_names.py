@@ -1,0 +1,108 @@
+"""What the names of tensors in files of LoRA and its kin mean, whichever program wrote them: a module's key, and what of it they are."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from library.lora.layers import STABLE_DIFFUSION
+
+LORA = frozenset({"lora_down.weight", "lora_up.weight"})
+LOHA = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
+FULL = frozenset({"diff"})
+NORM = frozenset({"w_norm"})
+IA3 = frozenset({"weight", "on_input"})
+DORA_SCALE, DORA_MAGNITUDE = "dora_scale", "dora_magnitude"  # LyCORIS' and PEFT's
+DORA = frozenset({DORA_SCALE, DORA_MAGNITUDE})
+BIASES = frozenset({"diff_b", "b_norm", "lora_up.bias"})  # what is added to a bias
+KINDS = LORA | LOHA | FULL | NORM | IA3 | BIASES | {"alpha", "lora_mid.weight", "hada_t1", "hada_t2", DORA_SCALE}
+_LOKR = re.compile(r"lokr_(w[12](_[ab])?|t2)")
+EMBEDDING = "bundle_emb."  # a Textual Inversion embedding that OneTrainer and web UIs keep in a LoRA's file
+
+_PEFT_HEAD = "base_model.model."
+_PARTS = ("unet.", "text_encoder.")
+_UNET_HEADS = ("down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out.", "time_embedding.")
+_TEXT_HEADS = ("text_model.", "encoder.layers.")
+_ADAPTER = r"(?:\.(?!weight$|bias$)[\w-]+)?"  # PEFT's name of the adapter
+_ENDS = re.compile(
+    rf"(?P<path>.+?)\.(?:lora_(?P<letter>[AB]){_ADAPTER}\.(?P<of>weight|bias)"  # PEFT
+    r"|(?:lora\.|lora_linear_layer\.|lora_)(?P<side>down|up)\.weight"  # Diffusers
+    rf"|(?P<magnitude>lora_magnitude_vector){_ADAPTER}(?:\.weight)?"
+    r"|(?:processor\.)?to_(?P<old>[qkv]|out)_lora\.(?:(?P<old_side>down|up)\.weight|(?P<old_alpha>alpha))"  # its processors of 2023
+    r"|(?:lora\.|lora_linear_layer\.)?(?P<alpha>alpha))"
+)
+_SIDES = {"A": "lora_down", "B": "lora_up", "down": "lora_down", "up": "lora_up"}
+_OLD_TEXT_NAMES = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
+
+
+@dataclass(frozen=True)
+class TensorName:
+    """`kind` is one of KINDS, LoKr's, or PEFT's magnitude; `part` and `path` say where the module is, for names of Diffusers and PEFT."""
+
+    key: str
+    kind: str
+    part: str | None = None  # "unet" or "text_encoder"
+    path: str | None = None
+
+    @property
+    def foreign(self) -> bool:
+        """Whether the name is that of Diffusers or PEFT."""
+        return self.part is not None
+
+
+def read_name(name: str) -> TensorName | None:
+    """What a tensor is, None for one of no known kind."""
+    key, _, kind = name.partition(".")
+    if key.startswith("lora_") and (kind in KINDS or _LOKR.fullmatch(kind)):
+        return TensorName(key, kind)
+    found = _ENDS.fullmatch(name)
+    if found is None or (found["of"] == "bias" and found["letter"] == "A"):
+        return None
+    if found["path"].startswith("lora_") and "." not in found["path"]:  # PEFT's tensors under the keys of web UIs
+        return TensorName(found["path"], _kind(found))
+    place = _part(found["path"])
+    return None if place is None else _foreign(found, *place)
+
+
+def _kind(found: re.Match[str]) -> str:
+    if found["magnitude"]:
+        return DORA_MAGNITUDE
+    if found["alpha"] or found["old_alpha"]:
+        return "alpha"
+    return f"{_SIDES[found['letter'] or found['side'] or found['old_side']]}.{found['of'] or 'weight'}"
+
+
+def _part(path: str) -> tuple[str, str] | None:
+    """(part, path in it) of a module; None where it is of neither part."""
+    part = None
+    while True:  # old versions of Diffusers wrote `unet.unet.`
+        if path.startswith(_PEFT_HEAD):
+            path = path.removeprefix(_PEFT_HEAD)
+        elif said := next((head for head in _PARTS if path.startswith(head)), None):
+            part, path = said[:-1], path.removeprefix(said)
+        else:
+            break
+    if part is not None:
+        return part, path
+    if f"{path}.".startswith(_UNET_HEADS):
+        return "unet", path
+    return ("text_encoder", path) if path.startswith(_TEXT_HEADS) else None
+
+
+def _foreign(found: re.Match[str], part: str, path: str) -> TensorName:
+    if found["old"] and part == "unet":
+        path = f"{path}.to_{found['old']}"
+    elif found["old"]:
+        path = f"{path}.{_OLD_TEXT_NAMES[found['old']]}"
+    path = re.sub(r"\.to_out$", ".to_out.0", path)
+    if part == "unet":
+        return TensorName(STABLE_DIFFUSION.unet + path.replace(".", "_"), _kind(found), part, path)
+    path = path.removeprefix("text_model.")
+    return TensorName(STABLE_DIFFUSION.text_encoders[0] + path.replace(".", "_"), _kind(found), part, path)
+
+
+def is_whole(kinds: frozenset[str]) -> bool:
+    """Whether these tensors make a module that does something."""
+    if any(kind.startswith("lokr_") for kind in kinds):
+        return all(f"lokr_{w}" in kinds or {f"lokr_{w}_a", f"lokr_{w}_b"} <= kinds for w in ("w1", "w2"))
+    return any(needed <= kinds for needed in (LORA, LOHA, FULL, NORM, IA3))
