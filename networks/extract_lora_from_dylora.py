@@ -22,9 +22,10 @@ def main(argv: Sequence[str]) -> None:
     if bool(chosen.rank) == (chosen.unit is not None):
         raise UserError("--unit, --rank: give one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two")
 
-    from library.lora.files import write_weights
+    from library.lora.files import group_by_module, write_weights
     from library.surgery.dylora_ranks import truncated
     from library.surgery.network_file import DTYPES, open_network
+    from library.surgery.own_metadata import own_metadata, version_of
 
     network = open_network(chosen.model, "--model")
     network.only_lora()
@@ -37,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
         path = chosen.save_to.with_name(f"{chosen.save_to.stem}-{rank}{chosen.save_to.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors, metadata = truncated(network, rank, DTYPES[chosen.save_precision] if chosen.save_precision else None)
-        write_weights(path, tensors, metadata)
+        write_weights(path, tensors, own_metadata(metadata, path.stem, version_of(group_by_module(tensors, str(path)))))
         log.info("saved %s", path)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SPEC_KEY = "modelspec.sai_model_spec"  # a file with this key in its metadata tells the hash of its tensors under the next one
 HASH_KEY = "modelspec.hash_sha256"
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<rest>\..+)")  # model-00001-of-00002.safetensors
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"\xff\x0a")  # PNG, JPEG, bare JPEG XL
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 
 
@@ -105,6 +106,10 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         raise UserError(f"{option} {path}: is an empty file; download it again")
     if head.startswith(b"version https://"):
         raise UserError(f"{option} {path}: is a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself")
+    if _is_image(head):
+        raise UserError(
+            f"{option} {path}: is an image, not weights (an embedding inside one is read by Textual Inversion's --weights alone)"
+        )
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise UserError(f"{option} {path}: is a web page, not weights; download the file itself (its `resolve` or download link)")
     if size > 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < MAX_HEADER:
@@ -112,8 +117,9 @@ def open_weights(path: Path, option: str) -> WeightsFile:
     try:
         content = read_pickled(path)
     except (ValueError, OSError) as fault:
-        reason = fault if isinstance(fault, ValueError) else "is damaged or cut short"
-        raise UserError(f"{option} {path}: {reason}; download or copy it again") from fault
+        reason = str(fault) if isinstance(fault, ValueError) else "is damaged or cut short"
+        remedy = "give a file of named tensors" if reason.startswith("holds") else "download or copy it again"
+        raise UserError(f"{option} {path}: {reason}; {remedy}") from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
     return PickleFile(path, infos, content, {name: str(count) for name, count in content.counts.items()})
 
@@ -135,6 +141,19 @@ def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:
     if 8 + length + end > size:
         raise UserError(cut.format(f"its header says {8 + length + end:,}"))
     return SafetensorsFile(path, infos, metadata)
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether the content begins as a PNG, WebP, JPEG, AVIF or JPEG XL does; no for what cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return _is_image(file.read(16))
+    except OSError:
+        return False
+
+
+def _is_image(head: bytes) -> bool:
+    return head.startswith(_IMAGES) or (head[:4] == b"RIFF" and head[8:12] == b"WEBP") or head[4:12] in (b"ftypavif", b"JXL \r\n\x87\n")
 
 
 def is_index(path: Path) -> bool:

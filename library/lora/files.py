@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from library.containers.weights_file import open_weights
+from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError
 from library.files import atomic_write
 from library.lora.file_layout import file_layout
@@ -132,6 +132,19 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Map
             safetensors.torch.save_file(weights, temporary, {**told, **hashes})
         else:
             torch.save(weights, temporary)
+
+
+def hash_anew(path: Path) -> None:
+    """Give a `.safetensors` that another program wrote the hashes that `write_weights` gives; a file of any other kind stays as it is."""
+    if path.suffix.lower() != ".safetensors":
+        return
+    try:
+        file = open_weights(path, "network file")
+    except UserError:  # a module of the user's own may write what it likes
+        return
+    if isinstance(file, SafetensorsFile):
+        weights = {name: tensor.clone() for name, tensor in file.read(file.infos)}
+        write_weights(path, weights, {key: value for key, value in file.metadata.items() if not key.startswith("sshs_")})
 
 
 def model_hashes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:

@@ -16,6 +16,7 @@ from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.lora.files import hash_anew
 from library.lora.layers import TextEncoders
 from library.methods.network_inputs import prefixes_for, text_encoders_of
 from library.model.bundle import StableDiffusion
@@ -240,6 +241,7 @@ class _Adapted:
             return
         with atomic_write(path, keep_ending=True) as fresh:
             save_weights(str(fresh), dtype, entries)
+            hash_anew(fresh)
 
     def optimizer_groups(self, settings: NetworkSettings) -> list[dict[str, Any]]:
         """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""

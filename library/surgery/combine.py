@@ -15,6 +15,7 @@ from library.lora.layers import delta_weight
 from library.lora.low_rank import flat, from_svd, module_norm, on_cpu, relative_error, svd_of_product
 from library.seeds import fold
 from library.surgery.network_file import NetworkFile
+from library.surgery.own_metadata import common
 
 Sources = Sequence[tuple[NetworkFile, float]]  # with the ratio of each
 
@@ -106,8 +107,7 @@ def _shuffled(key: str, module: ModuleWeights) -> ModuleWeights:
 
 def merged_metadata(sources: Sources) -> dict[str, str]:
     """What the sources' metadata agree on, and a comment that says what was merged."""
-    first, *others = (network.metadata for network, _ in sources)
-    kept = {key: value for key, value in first.items() if key.startswith("ss_") and all(other.get(key) == value for other in others)}
+    kept = common([network.metadata for network, _ in sources])
     told = ", ".join(f"{network.file.path.stem}: {ratio:g}" for network, ratio in sources)
     return {**kept, "ss_training_comment": f"merged from {told}"}
 

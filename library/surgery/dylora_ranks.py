@@ -32,5 +32,4 @@ def truncated(network: NetworkFile, rank: int, dtype: torch.dtype | None) -> tup
         told["ss_network_alpha"] = f"{float(alpha) * math.sqrt(rank / full):g}"
     comment = network.metadata.get("ss_training_comment")
     old = f"; {comment}" if comment and comment != "None" else ""
-    kept_metadata = {key: value for key, value in network.metadata.items() if not key.startswith("sshs_")}
-    return tensors, {**kept_metadata, **told, "ss_training_comment": f"rank {rank} of a DyLoRA of rank {full}{old}"}
+    return tensors, {**network.metadata, **told, "ss_training_comment": f"rank {rank} of a DyLoRA of rank {full}{old}"}

@@ -158,6 +158,7 @@ def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: Extrac
     told = {
         "ss_v2": str(tuned.facts.family is V2),
         "ss_base_model_version": tuned.facts.family.base_model,
+        "modelspec.prediction_type": "v" if "v_prediction" in (tuned.facts.prediction, original.facts.prediction) else "epsilon",
         "ss_sd_model_name": original.facts.path.name,
         "ss_training_comment": f"extracted: {tuned.facts.path.name} - {original.facts.path.name}",
     }

@@ -24,6 +24,7 @@ from library.model.save import COUNTS, FLOATS, NETWORKS
 from library.surgery.checkpoint import Checkpoint, key_of
 from library.surgery.deltas import bias_change, change, check_fit
 from library.surgery.network_file import NetworkFile
+from library.surgery.own_metadata import renamed
 from library.surgery.receipt import Entry, hand_over, overflows
 
 if TYPE_CHECKING:
@@ -109,17 +110,17 @@ def merge_into_model(
                 hand_over(merge.entries, MERGE_ERROR, verbose, max_error)
         else:
             with atomic_write(save_to) as temporary:
-                _fill_file(model, merge, temporary, save_to.suffix.lower(), metadata)
+                _fill_file(model, merge, temporary, save_to, metadata)
                 hand_over(merge.entries, MERGE_ERROR, verbose, max_error)
     log.info("saved %s", save_to)
 
 
-def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, form: str, metadata: Mapping[str, str]) -> None:
+def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, save_to: Path, metadata: Mapping[str, str]) -> None:
     ((file, places),) = model.files
     infos = {name: _saved_info(name, info, merge.save_dtype) for name, info in file.infos.items()}
     patched = _Patched(file, places, merge, infos)
-    if form == ".safetensors":
-        write_safetensors(temporary, infos, patched, {"format": "pt", **file.metadata, **metadata})
+    if save_to.suffix.lower() == ".safetensors":
+        write_safetensors(temporary, infos, patched, {"format": "pt", **renamed(file.metadata, save_to.stem), **metadata})
         return
     counts = {name: int(count) for name, count in file.metadata.items() if name in COUNTS and count.isdecimal()}
     torch.save({"state_dict": {name: patched(name).contiguous() for name in infos}, **counts}, temporary)

@@ -12,6 +12,7 @@ from torch import Tensor
 from library.console import log
 from library.lora.files import ModuleWeights, write_weights
 from library.surgery.combine import Combined, sized_metadata
+from library.surgery.own_metadata import own_metadata, version_of
 from library.surgery.receipt import Entry, hand_over, rounded
 
 Module = TypeVar("Module", bound=Combined)
@@ -48,5 +49,9 @@ def write_lora(
         tensors[f"{combined.key}.alpha"] = torch.tensor(saved.alpha)
     hand_over(entries, what, verbose, max_error)
     save_to.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(save_to, tensors, None if metadata is None else sized_metadata(metadata, kept))
+    write_weights(save_to, tensors, None if metadata is None else _metadata(metadata, kept, save_to.stem))
     log.info("saved %s: %d modules", save_to, len(kept))
+
+
+def _metadata(metadata: Mapping[str, str], modules: Mapping[str, ModuleWeights], name: str) -> dict[str, str]:
+    return own_metadata(sized_metadata(metadata, modules), name, version_of(modules))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from library.containers.weights_file import TensorInfo, dtype_name, open_weights, write_safetensors
+from library.containers.weights_file import TensorInfo, dtype_name, is_image_file, open_weights, write_safetensors
 from library.errors import UserError
 from library.files import atomic_write
 
@@ -20,10 +20,9 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
 
     Raises UserError, its line beginning with `option`, for a file of another kind or for a model of another width.
     """
-    file = open_weights(path, option)
-    tensors = {name: tensor.float() for name, tensor in file.read(name for name, info in file.infos.items() if len(info.shape) in (1, 2))}
-    if not tensors or len(tensors) != len(file.infos) or (len(tensors) > 1 and "MID" not in tensors):
-        raise UserError(f"{option} {path}: is no Textual Inversion embedding; give the .pt or .safetensors file of one")
+    tensors = _tensors(Path(path), option)
+    if not all(tensor.dim() in (1, 2) for tensor in tensors.values()) or not tensors or (len(tensors) > 1 and "MID" not in tensors):
+        raise UserError(f"{option} {path}: is no Textual Inversion embedding; give a .pt, .safetensors or image that holds one")
     if not layers and len(tensors) > 1:
         raise UserError(f"{option} {path}: holds vectors for each layer of the U-Net; train it with train_textual_inversion_XTI.py")
     if layers and len(tensors) == 1:
@@ -34,6 +33,18 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
     if vectors.shape[-1] != width:
         raise UserError(f"{option} {path}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
     return vectors
+
+
+def _tensors(path: Path, option: str) -> dict[str, Tensor]:
+    """All tensors of a file or image, float32; none where one of them is no vector, for it may be a whole model."""
+    if is_image_file(path):
+        from library.model.files.image_embedding import read_image_embedding
+
+        return read_image_embedding(path, option)
+    file = open_weights(path, option)
+    if any(len(info.shape) not in (1, 2) for info in file.infos.values()):
+        return {}
+    return {name: tensor.float() for name, tensor in file.read(file.infos)}
 
 
 def write_vectors(

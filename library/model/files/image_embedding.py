@@ -1,0 +1,98 @@
+"""Embeddings that AUTOMATIC1111's web UI keeps inside images: in a text chunk of a PNG, or in the low bits of pixels beside the picture."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from library.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+CHUNK = "sd-ti-embedding"  # base64 of JSON
+TENSOR = "TORCHTENSOR"  # how that JSON marks the numbers of a tensor
+LARGEST = 1 << 28  # bytes of JSON, far above any embedding's
+
+
+def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
+    """The vectors in an image by their names (usually `*`), float32; raises UserError beginning with `option` where it has none."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            content = _of_chunk(image) or _of_pixels(np.asarray(image.convert("RGB")))
+    except (OSError, ValueError, zlib.error, SyntaxError, Image.DecompressionBombError):
+        content = None
+    vectors = _vectors(content)
+    if not vectors:
+        raise UserError(
+            f"{option} {path}: is an image without an embedding that can be read (copies that were resized, edited or saved with loss "
+            "lose it); give the original image, or the .pt or .safetensors file"
+        )
+    return vectors
+
+
+def _of_chunk(image: Image.Image) -> object:
+    """What the text chunk holds, None where there is none or it is broken."""
+    text = getattr(image, "text", {}).get(CHUNK)
+    if text is None:
+        return None
+    try:
+        return json.loads(base64.b64decode(text))
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _of_pixels(pixels: np.ndarray) -> object:
+    """What lies in the low 4 bits of `pixels` [h, w, 3], None where nothing does.
+
+    Left of the picture stand the low halves of zlib's bytes, right of it the high ones, each behind a column that is black in those
+    bits; row by row, channel by channel, each half mixed with `_mask`.
+    """
+    bright = (pixels > 0).all(axis=2)
+    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    if not rows.size:
+        return None
+    low = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] & 0x0F
+    black = np.flatnonzero((low == 0).all(axis=(0, 2)))
+    if black.size < 2:
+        return None
+    halves = low[:, : black[0]], low[:, black[-1] + 1 :]
+    if halves[0].shape != halves[1].shape or not halves[0].size:
+        return None
+    mask = _mask(halves[0].size)
+    first, second = (half.reshape(-1) ^ mask for half in halves)
+    return json.loads(zlib.decompressobj().decompress(((second << 4) | first).tobytes(), LARGEST))
+
+
+def _mask(count: int) -> np.ndarray:
+    """The low 4 bits of x mod 255 for `count` numbers x of the generator x ← 1664525·x + 1013904223 mod 2³² (Numerical Recipes) from 0."""
+    numbers = np.empty(count, dtype=np.uint8)
+    state = 0
+    for place in range(count):
+        state = (1664525 * state + 1013904223) & 0xFFFFFFFF
+        numbers[place] = state % 255
+    return numbers & 0x0F
+
+
+def _vectors(content: object) -> dict[str, Tensor]:
+    """The tensors of a web UI's embedding (`string_to_param`) as JSON has them."""
+    table = content.get("string_to_param") if isinstance(content, Mapping) else None
+    found = {}
+    for name, value in table.items() if isinstance(table, Mapping) else ():
+        numbers = value.get(TENSOR) if isinstance(value, Mapping) else None
+        try:
+            found[str(name)] = torch.tensor(numbers, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError):
+            return {}
+    return found
