@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 import train_network
+from library.lora.files import model_hashes
 from library.methods.network import NetworkMethod
 from library.model.load import load
 from tests.oracles import our_image
@@ -54,6 +56,15 @@ def test_its_tensors_have_the_names_that_other_programs_know(trained: Path, tiny
     assert {f"{layer}.hada_w1_a", f"{layer}.alpha", "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k.hada_w2_b"} <= names
     assert not any(name.startswith("lora_te_encoder") for name in names)
     assert [path.name for path in trained.parent.iterdir() if path.name.startswith(".")] == []
+
+
+def test_its_files_have_the_hashes_that_our_own_have(trained: Path) -> None:
+    with safe_open(trained, "pt") as file:
+        said = file.metadata()
+    expected = model_hashes(load_file(trained), said)
+    assert {key: said[key] for key in said if key.startswith("sshs_")} == expected
+    assert said["modelspec.hash_sha256"] == "0x" + expected["sshs_model_hash"]
+    assert said["ss_network_module"] == "lycoris.kohya" and said["ss_output_name"] == said["modelspec.title"] == "last"
 
 
 def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object], tiny_v1: Path, tmp_path: Path, capsys) -> None:
