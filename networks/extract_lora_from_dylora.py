@@ -23,9 +23,9 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("--unit, --rank: give one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two")
 
     from library.lora.files import group_by_module, write_weights
-    from library.surgery.dylora_ranks import truncated
     from library.surgery.network_file import DTYPES, open_network
     from library.surgery.own_metadata import own_metadata, version_of
+    from library.surgery.resize import truncated
 
     network = open_network(chosen.model, "--model")
     network.only_lora()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
+from library.lora.file_copy import in_web_ui_names
 from library.lora.files import hash_anew
 from library.lora.layers import TextEncoders
 from library.methods.network_inputs import prefixes_for, text_encoders_of
@@ -116,7 +118,9 @@ class NetworkMethod:
             make = _part(module, "create_network_from_weights", "--dim_from_weights", settings.module)
             names = prefixes_for(make, model.family, settings.args)
             restored: nn.Module
-            restored, _ = make(1.0, str(settings.weights), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
+            assert settings.weights is not None, "checked with the options"
+            with _readable(settings.module, settings.weights) as file:
+                restored, _ = make(1.0, str(file), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
             return restored
         create = _part(module, "create_network", "--network_module", settings.module)
         extra: dict[str, object] = dict(settings.args)
@@ -139,7 +143,8 @@ class NetworkMethod:
     def _load_weights(self, path: Path) -> None:
         load = _part(self.network.module, "load_weights", "--network_weights", self.settings.module)
         try:
-            told = load(str(path))
+            with _readable(self.settings.module, path) as file:
+                told = load(str(file))
         except (KeyError, RuntimeError, TypeError, ValueError) as fault:
             if self.settings.module.startswith("networks."):
                 raise
@@ -281,12 +286,19 @@ def _part(owner: Any, name: str, option: str, module: str) -> Any:
     return part
 
 
+def _readable(module: str, file: Path) -> contextlib.AbstractContextManager[Path]:
+    """The file as `module` reads it: ours read every form of names, others get a copy with those of web UIs where it has others."""
+    return contextlib.nullcontext(file) if module.startswith("networks.") else in_web_ui_names(file)
+
+
 def _merge_base(module: Any, file: Path, multiplier: float, model: StableDiffusion) -> None:
     text_encoder = text_encoders_of(model)
     make = _part(module, "create_network_from_weights", "--base_weights", module.__name__)
     names = prefixes_for(make, model.family, {})
-    network, weights = make(multiplier, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names)
-    if not list(network.parameters()):  # networks.lora says so itself; others take any file
+    with _readable(module.__name__, file) as readable:
+        network, weights = make(multiplier, str(readable), model.vae, text_encoder, model.unet, for_inference=True, **names)
+    lists = [getattr(network, name, None) for name in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
+    if not any(lists) and not list(network.parameters()):  # networks.lora says so itself; others take any file
         raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
     dtype = model.unet.dtype
     network.merge_to(text_encoder, model.unet, weights, dtype, "cpu")

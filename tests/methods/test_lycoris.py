@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -9,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import train_network
 from library.lora.files import model_hashes
-from library.methods.network import NetworkMethod
+from library.methods.network import NetworkMethod, network_settings
 from library.model.load import load
+from library.options.declare import build
+from library.options.groups.scripts import TrainNetwork
 from tests.oracles import our_image
 from tests.scripts.starting import dataset, start
 
@@ -64,7 +67,37 @@ def test_its_files_have_the_hashes_that_our_own_have(trained: Path) -> None:
     expected = model_hashes(load_file(trained), said)
     assert {key: said[key] for key in said if key.startswith("sshs_")} == expected
     assert said["modelspec.hash_sha256"] == "0x" + expected["sshs_model_hash"]
-    assert said["ss_network_module"] == "lycoris.kohya" and said["ss_output_name"] == said["modelspec.title"] == "last"
+    assert said["ss_network_module"] == "lycoris.kohya"
+
+
+@pytest.mark.parametrize("form", ["PEFT", "a pickle under state_dict", "with an embedding", "a DoRA of PEFT"])
+def test_files_of_every_form_go_in_as_base_weights(form: str, tiny_v1: Path, tmp_path: Path) -> None:
+    path = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    key, file = "lora_unet_" + path.replace(".", "_"), tmp_path / "x.safetensors"
+    weight = load(tiny_v1).unet.get_submodule(path).weight.detach()
+    torch.manual_seed(0)
+    down, up = torch.randn(2, weight.shape[1]) * 0.1, torch.randn(weight.shape[0], 2) * 0.1
+    expected = weight + 0.5 * up @ down
+    settings = {"r": 2, "lora_alpha": 1}
+    if form == "with an embedding":
+        plain = {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up, f"{key}.alpha": torch.tensor(1.0)}
+        save_file(plain | {"bundle_emb.x.emb_params": torch.ones(2, 4)}, file)
+    else:
+        theirs = {f"unet.{path}.lora_A.weight": down, f"unet.{path}.lora_B.weight": up}
+        if "DoRA" in form:
+            theirs[f"unet.{path}.lora_magnitude_vector"] = torch.rand(len(weight)) + 0.5
+            expected = expected * (theirs[f"unet.{path}.lora_magnitude_vector"] / expected.norm(dim=1))[:, None]
+        if "pickle" in form:
+            theirs[f"unet.{path}.alpha"] = torch.tensor(1.0)
+            file = tmp_path / "x.pt"
+            torch.save({"state_dict": theirs}, file)
+        else:
+            save_file(theirs, file, {"lora_adapter_metadata": json.dumps({f"unet.{name}": value for name, value in settings.items()})})
+    model = load(tiny_v1)
+    values = {"network_module": "lycoris.kohya", "base_weights": (str(file),), "network_args": ("algo=lora",), "network_dim": 2}
+    NetworkMethod(network_settings(build(TrainNetwork, values, {}))).attach(model)
+    found = model.unet.get_submodule(path).weight.detach()
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object], tiny_v1: Path, tmp_path: Path, capsys) -> None:

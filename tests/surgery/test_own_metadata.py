@@ -1,4 +1,4 @@
-"""What the files that tools make say of themselves: their own name, a complete model card with its hash, nothing of their sources' alone."""
+"""What the files that tools make say of themselves: their own name and a complete model card with its hash."""
 
 from __future__ import annotations
 

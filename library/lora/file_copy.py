@@ -1,0 +1,47 @@
+"""A LoRA file for network modules of other packages, which read one form of its names alone."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import safetensors.torch
+
+from library.containers.weights_file import SafetensorsFile, open_weights
+from library.errors import UserError
+from library.lora.file_names import DORA_MAGNITUDE, DORA_SCALE, read_name
+from library.lora.files import read_weights
+
+
+@contextlib.contextmanager
+def in_web_ui_names(path: Path) -> Iterator[Path]:
+    """Yield the file itself, or a passing copy of it where it has names of Diffusers or PEFT, bundled embeddings or is a pickle.
+
+    A file of a kind that is not known here is yielded as it is: its module may know it. Raises UserError for settings that cannot be read.
+    """
+    try:
+        file = open_weights(path, "LoRA file")
+    except UserError:
+        yield path
+        return
+    places = [read_name(name) for name in file.infos]
+    if isinstance(file, SafetensorsFile) and all(place is None or not place.foreign for place in places) and None not in places:
+        yield path
+        return
+    weights = read_weights(path)
+    if not weights or any(read_name(name.replace(f".{DORA_MAGNITUDE}", f".{DORA_SCALE}")) is None for name in weights):
+        yield path
+        return
+    plain = {}
+    for name, tensor in weights.items():
+        key, _, kind = name.partition(".")
+        if kind == DORA_MAGNITUDE:  # [out] or [1, out, 1, 1] there, [out, 1 …] in LyCORIS
+            dimensions = weights[f"{key}.lora_down.weight"].dim()
+            tensor, name = tensor.reshape(-1, *[1] * (dimensions - 1)), f"{key}.{DORA_SCALE}"
+        plain[name] = tensor.contiguous()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"{path.stem}.safetensors"
+        safetensors.torch.save_file(plain, copy)
+        yield copy
