@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
 
     from library.lora.files import group_by_module, write_weights
     from library.surgery.network_file import DTYPES, open_network
-    from library.surgery.own_metadata import own_metadata, version_of
+    from library.surgery.own_metadata import family_of_modules, own_metadata
     from library.surgery.resize import truncated
 
     network = open_network(chosen.model, "--model")
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
         path = chosen.save_to.with_name(f"{chosen.save_to.stem}-{rank}{chosen.save_to.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors, metadata = truncated(network, rank, DTYPES[chosen.save_precision] if chosen.save_precision else None)
-        write_weights(path, tensors, own_metadata(metadata, path.stem, version_of(group_by_module(tensors, str(path)))))
+        write_weights(path, tensors, own_metadata(metadata, path.stem, family_of_modules(group_by_module(tensors, str(path)))))
         log.info("saved %s", path)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +15,11 @@ from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError
 from library.files import atomic_write
-from library.lora.file_copy import in_web_ui_names
 from library.lora.files import hash_anew
 from library.lora.layers import TextEncoders
-from library.methods.network_inputs import prefixes_for, text_encoders_of
+from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainNetwork
-from library.packages import install_command
 
 
 @dataclass(frozen=True)
@@ -88,16 +84,16 @@ class NetworkMethod:
         settings = self.settings
         for part in (model.unet, *model.text_encoders, model.vae):
             part.requires_grad_(False)
-        module = _import(settings.module)
+        module = import_module(settings.module)
         for file, multiplier in settings.base_weights:
-            _merge_base(module, file, multiplier, model)
-        text_encoder = text_encoders_of(model)
+            merge_base(module, file, multiplier, model)
+        text_encoder = as_modules_expect(model)
         self.network = _Adapted(self._create(module, model, text_encoder))
         self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         if settings.weights is not None:
             self._load_weights(settings.weights)
         if settings.scale_weight_norms:
-            _part(self.network.module, "apply_max_norm_regularization", "--scale_weight_norms", settings.module)
+            part_of(self.network.module, "apply_max_norm_regularization", "--scale_weight_norms", settings.module)
         if settings.gradient_checkpointing:
             self.network.call("enable_gradient_checkpointing")
         self._groups = self.network.optimizer_groups(settings)
@@ -115,14 +111,14 @@ class NetworkMethod:
         settings = self.settings
         if settings.dim_from_weights:
             dropout = {} if settings.dropout is None else {"neuron_dropout": settings.dropout}
-            make = _part(module, "create_network_from_weights", "--dim_from_weights", settings.module)
+            make = part_of(module, "create_network_from_weights", "--dim_from_weights", settings.module)
             names = prefixes_for(make, model.family, settings.args)
             restored: nn.Module
             assert settings.weights is not None, "checked with the options"
-            with _readable(settings.module, settings.weights) as file:
+            with readable(settings.module, settings.weights) as file:
                 restored, _ = make(1.0, str(file), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
             return restored
-        create = _part(module, "create_network", "--network_module", settings.module)
+        create = part_of(module, "create_network", "--network_module", settings.module)
         extra: dict[str, object] = dict(settings.args)
         if settings.dropout is not None and "neuron_dropout" not in inspect.signature(create).parameters:
             extra.setdefault("dropout", str(settings.dropout))  # how modules that do not name the parameter take it
@@ -141,9 +137,9 @@ class NetworkMethod:
             ) from fault
 
     def _load_weights(self, path: Path) -> None:
-        load = _part(self.network.module, "load_weights", "--network_weights", self.settings.module)
+        load = part_of(self.network.module, "load_weights", "--network_weights", self.settings.module)
         try:
-            with _readable(self.settings.module, path) as file:
+            with readable(self.settings.module, path) as file:
                 told = load(str(file))
         except (KeyError, RuntimeError, TypeError, ValueError) as fault:
             if self.settings.module.startswith("networks."):
@@ -259,47 +255,3 @@ class _Adapted:
         for place, group in enumerate(named):
             group.setdefault("name", f"group{place}")
         return [group for group in named if group["params"] and group.get("lr", settings.learning_rate) != 0]
-
-
-def _import(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None:
-            raise UserError(f"--network_module {name}: a module that it needs is missing ({error}); install it") from error
-        if not (name == error.name or name.startswith(error.name + ".")):
-            raise UserError(
-                f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}"
-            ) from error
-        package = {"lycoris": "lycoris-lora"}.get(name.split(".")[0], name.split(".")[0])
-        remedy = "use networks.lora" if name.startswith("networks") else f"{install_command(package)}, or use networks.lora"
-        raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
-
-
-def _part(owner: Any, name: str, option: str, module: str) -> Any:
-    """What an option needs of a network or its module. Raises UserError where a module of the user's own lacks it."""
-    part = getattr(owner, name, None)
-    if part is None and option == "--network_module":
-        raise UserError(f"{option} {module}: is no network module, since it has no {name}; use networks.lora")
-    if part is None:
-        raise UserError(f"{option}: needs {name}, which --network_module {module} does not have; leave it out, or use networks.lora")
-    return part
-
-
-def _readable(module: str, file: Path) -> contextlib.AbstractContextManager[Path]:
-    """The file as `module` reads it: ours read every form of names, others get a copy with those of web UIs where it has others."""
-    return contextlib.nullcontext(file) if module.startswith("networks.") else in_web_ui_names(file)
-
-
-def _merge_base(module: Any, file: Path, multiplier: float, model: StableDiffusion) -> None:
-    text_encoder = text_encoders_of(model)
-    make = _part(module, "create_network_from_weights", "--base_weights", module.__name__)
-    names = prefixes_for(make, model.family, {})
-    with _readable(module.__name__, file) as readable:
-        network, weights = make(multiplier, str(readable), model.vae, text_encoder, model.unet, for_inference=True, **names)
-    lists = [getattr(network, name, None) for name in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
-    if not any(lists) and not list(network.parameters()):  # networks.lora says so itself; others take any file
-        raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
-    dtype = model.unet.dtype
-    network.merge_to(text_encoder, model.unet, weights, dtype, "cpu")
-    log.info(f"--base_weights {file}: merged into the model with multiplier {multiplier:g}")

@@ -9,29 +9,21 @@ from collections.abc import Mapping
 from library.containers.weights_file import HASH_KEY, SPEC_KEY
 from library.lora.adapter_config import METADATA_KEY
 from library.lora.files import ModuleWeights
+from library.model.family import FAMILIES, V1, V2, ModelFamily, family_of_base_version, family_of_flag
 
 SPEC = "modelspec."
 _FOREIGN = {METADATA_KEY, "format", HASH_KEY}  # of Diffusers' names and settings, which the new file does not have; a hash is made anew
-# (version, predicts velocity) -> how the Model Metadata Standard calls it
-_ARCHITECTURES = {
-    ("v1", False): "stable-diffusion-v1",
-    ("v1", True): "stable-diffusion-v1",
-    ("v2", False): "stable-diffusion-v2-512",
-    ("v2", True): "stable-diffusion-v2-768-v",
-}
-_BASES = re.compile(r"sd_(v[12])\w*?(_v)?")  # sd_v1, sd_v2, sd_v2_v, …
-_WIDTHS = {768: "v1", 1024: "v2"}  # of the text that the U-Net looks at, and of the text encoder's layers
 
 
-def own_metadata(metadata: Mapping[str, str], name: str, version: str | None = None) -> dict[str, str]:
+def own_metadata(metadata: Mapping[str, str], name: str, family: ModelFamily | None = None) -> dict[str, str]:
     """`metadata` for the LoRA called `name`: output name and title are its own, and `modelspec.*` is complete.
 
-    `version` ("v1" or "v2") is what the tensors say of the base model; None leaves it to the metadata. Where neither tells,
-    `modelspec.*` is left out, which has to name an architecture.
+    `family` is what the tensors say of the base model; None leaves it to the metadata. Where neither tells, `modelspec.*` is left
+    out, which has to name an architecture.
     """
     kept = {key: value for key, value in metadata.items() if key not in _FOREIGN and not key.startswith("sshs_")}
     kept["ss_output_name"] = name
-    spec = _spec(kept, name, version)
+    spec = _spec(kept, name, family)
     plain = {key: value for key, value in kept.items() if not key.startswith(SPEC)}
     return {**plain, **spec}
 
@@ -50,28 +42,29 @@ def common(sources: list[Mapping[str, str]]) -> dict[str, str]:
     }
 
 
-def version_of(modules: Mapping[str, ModuleWeights]) -> str | None:
-    """ "v1" or "v2" by the widths of the modules that see text; None where there are none, or of other widths."""
+def family_of_modules(modules: Mapping[str, ModuleWeights]) -> ModelFamily | None:
+    """The family by the widths of the modules that see text; None where there are none, or of other widths."""
     widths = {module.down.shape[1] for key, module in modules.items() if key.endswith(("attn2_to_k", "_self_attn_q_proj"))}
-    return _WIDTHS.get(widths.pop()) if len(widths) == 1 else None
+    return next((family for family in FAMILIES.values() if widths == {family.unet.context_width}), None)
 
 
-def _spec(metadata: Mapping[str, str], name: str, version: str | None) -> dict[str, str]:
+def _spec(metadata: Mapping[str, str], name: str, family: ModelFamily | None) -> dict[str, str]:
     said = {key: value for key, value in metadata.items() if key.startswith(SPEC)}
-    velocity = said.get(f"{SPEC}prediction_type") == "v"
+    base, architecture = metadata.get("ss_base_model_version", ""), said.get(f"{SPEC}architecture", "").partition("/")[0]
     if "ss_v2" in metadata:
-        version = "v2" if metadata["ss_v2"] == "True" else "v1"
-    if base := _BASES.fullmatch(metadata.get("ss_base_model_version", "")):
-        version, velocity = base[1], velocity or bool(base[2])
-    if f"{SPEC}architecture" in said:
-        velocity = velocity or said[f"{SPEC}architecture"].startswith("stable-diffusion-v2-768-v")
-    elif version is None:
+        family = family_of_flag(metadata["ss_v2"] == "True")
+    family = family_of_base_version(base) or family
+    if family is None and not architecture:
         return {}
-    side = "768" if version == "v2" and velocity else "512"
+    family = family or V1
+    velocity = said.get(f"{SPEC}prediction_type") == "v" or base.endswith("_v")
+    velocity = velocity or (architecture == family.velocity_architecture != family.architecture)
+    prediction = "v_prediction" if velocity else "epsilon"
+    side = "768" if family is V2 and velocity else "512"
     size = re.fullmatch(r"\(?(\d+), ?(\d+)\)?", metadata.get("ss_resolution", ""))
     made = {
         SPEC_KEY: "1.0.0",
-        f"{SPEC}architecture": f"{_ARCHITECTURES[version or 'v1', velocity]}/lora",
+        f"{SPEC}architecture": f"{family.architecture_of(prediction)}/lora",
         f"{SPEC}implementation": "diffusers",
         f"{SPEC}resolution": f"{size[1]}x{size[2]}" if size else f"{side}x{side}",
         f"{SPEC}prediction_type": "v" if velocity else "epsilon",

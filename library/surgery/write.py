@@ -12,7 +12,7 @@ from torch import Tensor
 from library.console import log
 from library.lora.files import ModuleWeights, write_weights
 from library.surgery.combine import Combined, sized_metadata
-from library.surgery.own_metadata import own_metadata, version_of
+from library.surgery.own_metadata import family_of_modules, own_metadata
 from library.surgery.receipt import Entry, hand_over, rounded
 
 Module = TypeVar("Module", bound=Combined)
@@ -54,4 +54,4 @@ def write_lora(
 
 
 def _metadata(metadata: Mapping[str, str], modules: Mapping[str, ModuleWeights], name: str) -> dict[str, str]:
-    return own_metadata(sized_metadata(metadata, modules), name, version_of(modules))
+    return own_metadata(sized_metadata(metadata, modules), name, family_of_modules(modules))

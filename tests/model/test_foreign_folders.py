@@ -133,7 +133,7 @@ def test_a_file_in_the_newer_layout_is_the_same_model_and_keeps_its_names(versio
     turbo = {name.replace("cond_stage_model.", "conditioner.embedders.0."): value for name, value in state.items()}
     save_file(turbo, tmp_path / "turbo.safetensors")
     facts = inspect(tmp_path / "turbo.safetensors")
-    assert (facts.version, facts.text_layers) == (version, inspect(checkpoints[version]).text_layers)
+    assert (facts.family.name, facts.text_layers) == (version, inspect(checkpoints[version]).text_layers)
     loaded = load(tmp_path / "turbo.safetensors", v2=version == "v2")
     assert _same(loaded, models[version])
     save_checkpoint(loaded, tmp_path / "again.safetensors")

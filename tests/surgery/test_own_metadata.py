@@ -10,6 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from library.model.family import FAMILIES
 from library.surgery.own_metadata import own_metadata
 from networks import extract_lora_from_dylora, extract_lora_from_models, merge_lora, resize_lora, svd_merge_lora
 from tests.scripts.running import run_in_process
@@ -87,7 +88,7 @@ def test_a_resized_file_of_diffusers_no_longer_has_its_settings(files, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("said", "version", "architecture", "resolution"),
+    ("said", "name", "architecture", "resolution"),
     [
         ({}, "v1", "stable-diffusion-v1/lora", "512x512"),
         ({}, "v2", "stable-diffusion-v2-512/lora", "512x512"),
@@ -98,8 +99,8 @@ def test_a_resized_file_of_diffusers_no_longer_has_its_settings(files, tmp_path:
         ({}, None, None, None),
     ],
 )
-def test_the_card_follows_from_what_is_known(said, version: str | None, architecture: str | None, resolution: str | None) -> None:
-    card = own_metadata(said, "cat", version)
+def test_the_card_follows_from_what_is_known(said, name: str | None, architecture: str | None, resolution: str | None) -> None:
+    card = own_metadata(said, "cat", FAMILIES.get(name or ""))
     assert card.get("modelspec.architecture") == architecture and card.get("modelspec.resolution") == resolution
     assert card["ss_output_name"] == "cat" and card.get("modelspec.title") == ("cat" if architecture else None)
 

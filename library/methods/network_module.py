@@ -1,0 +1,104 @@
+"""A network module of any origin: found, asked for what it has, given model and files as it reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from library.console import log
+from library.errors import UserError
+from library.lora.file_copy import in_web_ui_names
+from library.lora.layers import Prefixes, TextEncoders
+from library.model.bundle import StableDiffusion
+from library.model.family import ModelFamily
+from library.packages import install_command
+
+
+def as_modules_expect(model: StableDiffusion) -> TextEncoders:
+    """The text encoder, or a list where the model has several, as network modules take them."""
+    text_encoders = [_with_level(text_encoder) for text_encoder in model.text_encoders]
+    return text_encoders[0] if len(text_encoders) == 1 else text_encoders
+
+
+def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[str, str]) -> dict[str, Prefixes]:
+    """How the family's networks name their tensors, for modules that ask; others have names of their own."""
+    if "prefixes" not in inspect.signature(make).parameters:
+        return {}
+    if "prefixes" in args:
+        raise UserError("--network_args prefixes: follows from the model; leave it out")
+    return {"prefixes": Prefixes(family.unet.lora_prefix, tuple(encoder.lora_prefix for encoder in family.text_encoders))}
+
+
+def _with_level(text_encoder: nn.Module) -> nn.Module:
+    """The text encoder with the `text_model` level that transformers dropped: network modules build their tensors' names from it."""
+    if hasattr(text_encoder, "text_model"):
+        return text_encoder
+    level = nn.Module()
+    level.text_model = text_encoder
+    return level
+
+
+def import_module(name: str) -> Any:
+    """The module that `--network_module` names; raises UserError with the package that is missing."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None:
+            raise UserError(f"--network_module {name}: a module that it needs is missing ({error}); install it") from error
+        if not (name == error.name or name.startswith(error.name + ".")):
+            raise UserError(
+                f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}"
+            ) from error
+        package = {"lycoris": "lycoris-lora"}.get(name.split(".")[0], name.split(".")[0])
+        remedy = "use networks.lora" if name.startswith("networks") else f"{install_command(package)}, or use networks.lora"
+        raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
+
+
+def part_of(owner: Any, name: str, option: str, module: str) -> Any:
+    """What an option needs of a network or its module. Raises UserError where a module of the user's own lacks it."""
+    part = getattr(owner, name, None)
+    if part is None and option == "--network_module":
+        raise UserError(f"{option} {module}: is no network module, since it has no {name}; use networks.lora")
+    if part is None:
+        raise UserError(f"{option}: needs {name}, which --network_module {module} does not have; leave it out, or use networks.lora")
+    return part
+
+
+def readable(module: str, file: Path) -> contextlib.AbstractContextManager[Path]:
+    """The file as `module` reads it: ours read every form of names, others get a copy with those of web UIs where it has others."""
+    return contextlib.nullcontext(file) if _is_ours(module) else in_web_ui_names(file)
+
+
+def merge_base(module: Any, file: Path, multiplier: float, model: StableDiffusion) -> None:
+    """Merge one of `--base_weights` into the model. Of modules that are not ours it is merged whole, and the model set at its share:
+    LyCORIS passes over the multiplier. Raises UserError where nothing in the file fits.
+    """
+    own = _is_ours(module.__name__)
+    text_encoder = as_modules_expect(model)
+    make = part_of(module, "create_network_from_weights", "--base_weights", module.__name__)
+    names = prefixes_for(make, model.family, {})
+    with readable(module.__name__, file) as checked:
+        network, weights = make(multiplier if own else 1.0, str(checked), model.vae, text_encoder, model.unet, for_inference=True, **names)
+    lists = [getattr(network, name, None) for name in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
+    if not any(lists) and not list(network.parameters()):  # networks.lora says so itself; others take any file
+        raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
+    dtype = model.unet.dtype
+    parts = () if own or multiplier == 1 else (*model.text_encoders, model.unet)
+    before = [{name: parameter.detach().clone() for name, parameter in part.named_parameters()} for part in parts]
+    network.merge_to(text_encoder, model.unet, weights, dtype, "cpu")
+    with torch.no_grad():
+        for part, old in zip(parts, before, strict=True):
+            for name, parameter in part.named_parameters():
+                parameter.copy_(torch.lerp(old[name].float(), parameter.float(), multiplier))
+    log.info(f"--base_weights {file}: merged into the model with multiplier {multiplier:g}")
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith("networks.")
