@@ -34,4 +34,5 @@ def torch_dtype(name: str) -> torch.dtype:
     """torch's dtype of a safetensors dtype name."""
     import torch
 
-    return getattr(torch, TORCH_NAMES[name])
+    dtype: torch.dtype = getattr(torch, TORCH_NAMES[name])
+    return dtype

@@ -98,7 +98,7 @@ class _StorageKind(str):
     """The dtype behind a name such as `torch.HalfStorage`; of kinds that are no weights' the name itself."""
 
 
-def _tensor(storage: Any, offset: int, shape: tuple, stride: tuple, *rest: Any) -> Any:
+def _tensor(storage: Any, offset: int, shape: tuple[Any, ...], stride: tuple[Any, ...], *rest: Any) -> Any:
     if not isinstance(storage, Storage) or storage.dtype in _OTHER_STORAGES:
         return Inert()
     return StoredTensor(storage, int(offset), tuple(shape), tuple(stride))
@@ -108,18 +108,18 @@ def _parameter(data: Any, *rest: Any) -> Any:
     return data
 
 
-def _from_type(function: Any, kind: Any, arguments: tuple, state: Any) -> Any:
+def _from_type(function: Any, kind: Any, arguments: tuple[Any, ...], state: Any) -> Any:
     return function(*arguments)
 
 
-class _Size(tuple):
+class _Size(tuple[int, ...]):
     """torch.Size without torch."""
 
     def __new__(cls, values: Iterable[int] = ()) -> _Size:
         return tuple.__new__(cls, values)
 
 
-class _Parameters(dict):
+class _Parameters(dict[str, Any]):
     """torch's ParameterDict, in which the first embeddings of Textual Inversion were saved, as the plain table that it is."""
 
     def __setstate__(self, state: Any) -> None:

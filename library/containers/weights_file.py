@@ -37,9 +37,17 @@ class TensorInfo:
 class WeightsFile(Protocol):
     """A file of named tensors."""
 
-    path: Path
-    infos: Mapping[str, TensorInfo]
-    metadata: Mapping[str, str]
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def infos(self) -> Mapping[str, TensorInfo]:
+        """Its tensors, by name."""
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What its header says of it."""
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """The named tensors one by one, in the file's dtype."""
@@ -216,7 +224,7 @@ def write_safetensors(
             value = tensor(name).detach().to("cpu", torch_dtype(infos[name].dtype)).contiguous()
             assert tuple(value.shape) == tuple(infos[name].shape), f"{name}: {tuple(value.shape)} is not {infos[name].shape}"
             if value.numel():
-                content = memoryview(value.reshape(-1).view(torch.uint8).numpy())
+                content = memoryview(value.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # numpy has the buffer protocol
                 file.write(content)
                 if hashed:
                     digest.update(content)

@@ -115,7 +115,8 @@ def _on_output(network: NetworkFile, key: str, weight: Tensor) -> bool:
 def _norms(weight: Tensor, on_output: bool) -> Tensor:
     """The norm of each row of a weight (or of each input's column), kept in the weight's dimensions."""
     axes = [axis for axis in range(weight.dim()) if axis != (0 if on_output else 1)]
-    return torch.linalg.vector_norm(weight, dim=axes, keepdim=True).clamp(min=torch.finfo(weight.dtype).eps)
+    norms: Tensor = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
+    return norms.clamp(min=torch.finfo(weight.dtype).eps)
 
 
 def _loha(tensors: Mapping[str, Tensor]) -> Tensor:

@@ -67,8 +67,9 @@ class ModelMerge:
     def tensor(self, part: str, name: str, tensor: Tensor) -> Tensor:
         """A tensor of U-Net or text encoder by its dotted name, patched where the networks patch it."""
         path, _, kind = name.rpartition(".")
-        patch = {"weight": self, "bias": self.bias}.get(kind)
-        return tensor.to(self.save_dtype) if patch is None else patch(key_of(self.family, part, path), tensor)
+        if kind == "weight":
+            return self(key_of(self.family, part, path), tensor)
+        return self.bias(key_of(self.family, part, path), tensor) if kind == "bias" else tensor.to(self.save_dtype)
 
     def reaches(self, place: convert.Place) -> bool:
         """Whether the networks may patch one of the tensors at `place`."""
@@ -93,7 +94,8 @@ def merge_into_model(
     A layout that stays as it is goes through one tensor at a time; for another one the model is loaded. Whole or not there at all.
     """
     for network, _ in merge.networks:
-        check_fit(network, {key: weight.shape for key, weight in model.weights.items()} | model.norms, model.biases)
+        shapes: dict[str, tuple[int, ...]] = {key: weight.shape for key, weight in model.weights.items()}
+        check_fit(network, shapes | dict(model.norms), model.biases)
     to_folder = save_to.suffix.lower() not in FILES
     if to_folder and save_to.exists() and not (save_to / "model_index.json").is_file():
         raise UserError(f"--save_to {save_to}: is there and is no Diffusers model; name a .safetensors file or a new folder")
