@@ -64,7 +64,7 @@ class Checkpoint:
     weights: Mapping[str, Weight]
 
     @property
-    def norms(self) -> dict[str, tuple[int]]:
+    def norms(self) -> dict[str, tuple[int, ...]]:
         """Of each norm by its key the shape of its weight."""
         return {key: (size,) for key, kind, size in self._vectors() if kind == "weight"}
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from library.console import log
 from library.containers.weights_file import TensorInfo, WeightsFile, open_weights
@@ -162,7 +163,7 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
     )
 
 
-def text_settings(config: dict) -> dict:
+def text_settings(config: dict[str, Any]) -> dict[str, Any]:
     """The settings of the text encoder in its folder's config, where those of a whole CLIP stand one level deeper."""
     inner = config.get("text_config")
     return inner if isinstance(inner, dict) else config

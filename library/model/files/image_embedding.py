@@ -59,7 +59,7 @@ def _of_pixels(pixels: np.ndarray) -> object:
     Left of the picture stand the low halves of zlib's bytes, right of it the high ones, each behind a column that is black in those
     bits; row by row, channel by channel, each half mixed with `_mask`.
     """
-    bright = (pixels > 0).all(axis=2)
+    bright = np.all(pixels > 0, axis=2)
     rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
     if not rows.size:
         return None

@@ -159,8 +159,8 @@ def _weight_files(name: str, offline: bool) -> list[str]:
     from huggingface_hub import HfApi
 
     there = {entry.rfilename for entry in HfApi().model_info(name, timeout=10).siblings or ()}
-    chosen = [next((path for path in paths if path in there), None) for paths in possible.values()]
-    chosen = [path for path in chosen if path] or [path for path in bare if path in there][:1]
+    best = [next((path for path in paths if path in there), None) for paths in possible.values()]
+    chosen = [path for path in best if path] or [path for path in bare if path in there][:1]
     return chosen + [piece for path in chosen if is_index(Path(path)) for piece in _pieces(path, there)]
 
 
