@@ -13,7 +13,7 @@ import torch
 
 from library.data.pixels import latent_build, latent_files
 from library.data.pixels.latent_build import look
-from library.data.pixels.latent_files import cache_file, read_binding
+from library.data.pixels.latent_files import cache_file, read_binding, write_latents
 from library.data.pixels.latent_plan import (
     CHANGED,
     DAMAGED,
@@ -22,6 +22,7 @@ from library.data.pixels.latent_plan import (
     NO_MIRROR,
     OTHER_CROP,
     OTHER_PRECISION,
+    OTHER_READING,
     OTHER_VAE,
     CacheRules,
     remove_files,
@@ -209,3 +210,16 @@ def test_a_cache_can_be_sent_to_loader_workers(folder: Path) -> None:
     data = read(folder)
     cache, _ = made(data)
     assert torch.equal(pickle.loads(pickle.dumps(cache)).latents(0, 3), cache.latents(0, 3))
+
+
+def test_entries_of_versions_that_passed_over_colour_profiles_are_remade(folder: Path) -> None:
+    data = read(folder)
+    made(data)
+    file = cache_file(folder / "cat/00.png", (64, 64))
+    binding = read_binding(file)
+    assert binding is not None and binding.pixels == 2, "raise it, and this number, with each change to the pixels that are read"
+    with np.load(file) as entry:
+        arrays = {name: entry[name] for name in entry.files}
+    write_latents(file, arrays, replace(binding, pixels=1))
+    assert reasons(data) == {OTHER_READING: ["00.png"]}
+    assert made(data)[1] == 1 and reasons(data) == {}
