@@ -73,6 +73,15 @@ def test_grey_in_formats_that_store_it_as_colours(tmp_path: Path, ending: str, o
     assert read_header(tmp_path / f"a{ending}").colour == "converted"
 
 
+def test_all_greys_of_a_linear_profile(tmp_path: Path) -> None:
+    """Also the darkest, of which the library's own short cut would be off by ten."""
+    levels = np.repeat(np.arange(256, dtype=np.uint8)[None], 4, axis=0)
+    Image.fromarray(levels).save(tmp_path / "a.png", icc_profile=grey_profile(1))
+    linear = levels / 255
+    expected = 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    assert np.abs(read_rgb(tmp_path / "a.png")[..., 1] - expected).max() <= 1
+
+
 def test_grey_with_a_profile_of_colours(tmp_path: Path) -> None:
     Image.new("L", (20, 16), 55).save(tmp_path / "a.png", icc_profile=rgb_profile(SRGB, 1))
     assert np.abs(read_rgb(tmp_path / "a.png").astype(int) - 128).max() <= 1
@@ -104,6 +113,16 @@ def test_sixteen_bits_are_converted_without_bands(tmp_path: Path) -> None:
     found = read_rgb(tmp_path / "a.png")
     assert len(np.unique(found[..., 0])) > 45 and np.abs(found - expected).max() <= 2.5
     assert read_header(tmp_path / "a.png").colour == "converted"
+
+
+@pytest.mark.parametrize("icc", [grey_profile(1), rgb_profile(SRGB, 1)])
+def test_sixteen_bits_of_grey_are_converted_without_bands(tmp_path: Path, icc: bytes) -> None:
+    ramp = np.repeat(np.linspace(0, 65535 * 0.034, 512).astype(np.uint16)[None], 8, axis=0)
+    Image.fromarray(ramp).save(tmp_path / "a.png", icc_profile=icc)
+    linear = ramp / 65535
+    expected = 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    found = read_rgb(tmp_path / "a.png")
+    assert len(np.unique(found)) > 45 and np.abs(found[..., 1] - expected).max() <= 1.5
 
 
 @pytest.mark.parametrize("ending", [".png", ".tif"])
