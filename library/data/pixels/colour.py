@@ -54,13 +54,12 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if transform.input_mode == "L" and profile:
         if plain.mode == "RGB" and not _is_grey(plain):
             return plain  # a profile of grey says nothing about colours
-        plain = plain.convert("L")
-    elif wanted == "L" and plain.mode == "I;16":
-        assert profile
-        transform = _transform(profile, "I;16")
-    elif wanted == "RGB" and plain.mode != "RGB":
-        return to_srgb(_rounded(np.asarray(plain)).convert("RGB") if plain.mode == "I;16" else plain.convert("RGB"), profile)
-    assert transform is not None
+        grey = np.asarray(plain.convert("L") if plain.mode == "RGB" else plain)
+        return Image.fromarray(_greys(profile, grey.dtype.itemsize)[grey])
+    if plain.mode == "I;16":
+        return wide_to_srgb(np.repeat(np.asarray(plain)[..., None], 3, axis=2), profile)
+    if transform.input_mode == "RGB":
+        plain = plain.convert("RGB")
     converted = ImageCms.applyTransform(plain, transform)
     assert converted is not None
     return converted
