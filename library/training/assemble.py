@@ -30,6 +30,7 @@ from library.training.model_setup import ready_model
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
 from library.training.optim.optimizer import BuiltOptimizer, make_optimizer
 from library.training.optim.optimizer_table import chosen_name
+from library.training.optim.part_rates import part_rates
 from library.training.planning.inputs import Inputs
 from library.training.planning.plan import steps_of
 from library.training.run_context import RunContext, RunStart
@@ -38,6 +39,7 @@ from library.training.samples.run_samples import RunSamples
 from library.training.samples.samples import Samples
 from library.training.saving.file_metadata import FileFacts
 from library.training.saving.run_saves import RunSaves
+from library.training.states.follow import check_can_follow
 from library.training.states.good_states import GoodStates
 from library.training.step.course import Course
 from library.training.step.guard import Guard, LeftOutImages
@@ -59,12 +61,12 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     """Build every component from plain values, train, and leave the product in `--output_dir`."""
     start = RunStart.begin(options, inputs, method)
     # a wrong name or argument is told before minutes of loading
-    _optimizer(start, [{"params": [nn.Parameter(torch.zeros(2, 2))]}])
+    steps = _check_optimizer(start)
     facts = FileFacts(start)
     start.requests.forget_old()
     model = ready_model(start)
     validation, feed = _data(start, model)
-    optimizer, schedule = _optimizer(start, method.param_groups())
+    optimizer, schedule = _optimizer(start, method.param_groups(), steps)
     _log_notes(optimizer, schedule)
     task = _task(start, model)
     case = memory_case(options, inputs, model, method, start.device)
@@ -72,7 +74,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     fits = partial(explained, lambda: advice(case, room_on(start.device)))
     with fits("when the model was brought to the device"):
         prepared = start.accelerator.prepare(task, optimizer.optimizer)
-    run = RunContext.create(start, model, prepared, optimizer, schedule.schedule)
+    run = RunContext.create(start, model, prepared, optimizer, schedule)
     validator = _validator(run, validation)
     record = RunRecord(run, facts) if run.accelerator.is_main_process else None
     saves = RunSaves(run, facts, record.journal if record is not None else None)
@@ -109,7 +111,25 @@ def _validation(run: RunStart, model: StableDiffusion) -> Validation:
     return Validation.prepare(run.inputs.validation, plan.seed, plan.max_batches, model, rewrite, adapt, run.accelerator, workers)
 
 
-def _optimizer(run: RunStart, groups: list[dict[str, Any]]) -> tuple[BuiltOptimizer, BuiltSchedule]:
+def _check_optimizer(run: RunStart) -> int:
+    """Build optimizer and schedule on a stand-in for each part that is trained, and return how often the schedule is stepped in all.
+
+    Raises UserError for what cannot be, and for a state whose schedule the command's cannot follow.
+    """
+    groups = [{"params": [nn.Parameter(torch.zeros(2, 2))], "lr": rate, "name": name} for name, rate in part_rates(run.options).items()]
+    updates, resumed = run.inputs.plan.updates, run.inputs.resumed
+    if resumed is None or resumed.accelerate is not None:
+        steps = updates if resumed is not None else updates - run.state.step
+        _optimizer(run, groups, steps)
+        return steps
+    _, schedule = _optimizer(run, groups, 0)
+    steps = check_can_follow(resumed.folder, schedule) + updates - run.state.step
+    _optimizer(run, groups, steps)
+    return steps
+
+
+def _optimizer(run: RunStart, groups: list[dict[str, Any]], steps: int) -> tuple[BuiltOptimizer, BuiltSchedule]:
+    """`steps`: how often the schedule is stepped in all, in this run and before."""
     settings, training, updates = run.options.optimizer, run.options.training, run.inputs.plan.updates
     # fused kernels hide from fp16's gradient scaler that an update was left out
     fused = training.mixed_precision != "fp16"
@@ -129,6 +149,7 @@ def _optimizer(run: RunStart, groups: list[dict[str, Any]]) -> tuple[BuiltOptimi
         scheduler_type=settings.lr_scheduler_type,
         args=settings.lr_scheduler_args,
         forced=optimizer.schedule,
+        steps=steps,
     )
     return optimizer, schedule
 

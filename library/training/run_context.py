@@ -12,6 +12,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch import nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.console import log
@@ -21,13 +22,15 @@ from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
 from library.training.optim.ema import Ema
 from library.training.optim.loss_scaler import LossScaler
+from library.training.optim.lr_schedule import BuiltSchedule
 from library.training.optim.optimizer import BuiltOptimizer
 from library.training.planning.inputs import Inputs
 from library.training.precision import check_device
 from library.training.processes import PreparedOptimizer, Processes
 from library.training.states.accelerate_state_files import load_accelerate_training
+from library.training.states.follow import follow_training
 from library.training.states.state import TrainState
-from library.training.states.state_files import check_can_be_kept, load_training
+from library.training.states.state_files import check_can_be_kept
 from library.training.states.state_parts import StateParts
 from library.training.step.request_files import RequestFiles
 from library.training.step.requests import Requests
@@ -85,20 +88,16 @@ class RunContext(RunStart):
         model: StableDiffusion,
         prepared: tuple[nn.Module, PreparedOptimizer],
         optimizer: BuiltOptimizer,
-        schedule: LRScheduler,
+        schedule: BuiltSchedule,
     ) -> RunContext:
         """`prepared` are task and optimizer on the device; a run that goes on gets what its state has of optimizer, schedule and average.
 
         Raises UserError where those do not fit, or could not be kept in a state.
         """
-        resumed, scaler, saving = start.inputs.resumed, start.accelerator.scaler, start.options.saving
-        if resumed and resumed.accelerate:
-            load_accelerate_training(resumed.accelerate, start.method, optimizer.optimizer, schedule, scaler, resumed.new_rates)
-        elif resumed:
-            load_training(resumed.folder, optimizer.optimizer, schedule, scaler, resumed.new_rates)
+        placed, saving = _placed(start, optimizer.optimizer, schedule), start.options.saving
         if saving.save_state or saving.save_state_on_train_end:
-            check_can_be_kept(optimizer.optimizer, schedule)
-        return cls(**vars(start), model=model, task=prepared[0], prepared=prepared[1], optimizer=optimizer, schedule=schedule,
+            check_can_be_kept(optimizer.optimizer, placed)
+        return cls(**vars(start), model=model, task=prepared[0], prepared=prepared[1], optimizer=optimizer, schedule=placed,
                    ema=_ema(start, optimizer))  # fmt: skip
 
     @property
@@ -116,6 +115,18 @@ def _accelerator(options: TrainingScript) -> Accelerator:
     if options.training.full_fp16:
         accelerator.scaler = LossScaler(options.optimizer.max_grad_norm)
     return accelerator
+
+
+def _placed(start: RunStart, optimizer: Optimizer, schedule: BuiltSchedule) -> LRScheduler:
+    """The schedule where the run begins: in one that goes on, at the state's place, whose optimizer and scaler are restored too."""
+    resumed, scaler = start.inputs.resumed, start.accelerator.scaler
+    if resumed is None:
+        return schedule.schedule
+    if resumed.accelerate:
+        return load_accelerate_training(
+            resumed.accelerate, start.method, optimizer, schedule.schedule, scaler, resumed.new_rates, schedule.rebuild
+        )
+    return follow_training(resumed.folder, optimizer, schedule, scaler, resumed.same_curve, resumed.new_rates)
 
 
 def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -15,18 +15,19 @@ from torch.optim.lr_scheduler import LRScheduler
 from library.errors import UserError, first_line
 from library.options.reading.named_class import (
     check_arguments,
-    classes_of,
     did_you_mean,
-    find_class,
-    import_class,
     import_package,
     parse_arguments,
 )
+from library.training.optim.group_curves import GroupCurves, check_floor, check_share
 from library.training.optim.lr_schedule_table import ADAFACTOR, BY_NAME, ScheduleRow
+from library.training.optim.rebuild import Rebuild
+from library.training.optim.schedule_class import ScheduleClass
 
 _OPTION, _CUSTOM, _ARGS = "--lr_scheduler", "--lr_scheduler_type", "--lr_scheduler_args"
 
 
+T = TypeVar("T")
 _FLAGS = {
     "num_warmup_steps": "--lr_warmup_steps",
     "num_cycles": "--lr_scheduler_num_cycles",
@@ -40,12 +41,16 @@ _FLAGS = {
 
 @dataclass(frozen=True, eq=False)
 class BuiltSchedule:
-    """`schedule.step()` is due once after every update; `notes` and `warnings` are lines for the user."""
+    """`schedule.step()` is due once after every update; `notes` and `warnings` are lines for the user.
+
+    `rebuild` is None where the optimizer has its own rates, which the schedule only shows.
+    """
 
     schedule: LRScheduler
     name: str
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    rebuild: Rebuild | None = None
 
 
 def make_schedule(
@@ -62,13 +67,15 @@ def make_schedule(
     scheduler_type: str = "",
     args: Sequence[str] | None = None,
     forced: str | None = None,
+    steps: int | None = None,
 ) -> BuiltSchedule:
     """The schedule `name` over `updates` updates of the whole run, of which `warmup` rise from 0 and the last `decay` fall (0: a tenth).
 
     All figures count updates, whatever the number of processes or accumulated batches; `min_ratio` is a share of the rate, and
     `timescale` None the warm-up's length. `scheduler_type`, a class of
     torch.optim.lr_scheduler or module.Class, wins over `name`; `forced` (an optimizer's own) wins over both. `args` are
-    `key=value` texts for the curve or the class. Raises UserError.
+    `key=value` texts for the curve or the class. `steps` are the updates that it is stepped for in all, where they are not
+    `updates`: a class that ends before them is refused. Raises UserError.
     """
     given = parse_arguments(_ARGS, args)
     if forced == ADAFACTOR:
@@ -77,7 +84,7 @@ def make_schedule(
         _refuse_arguments(given, ADAFACTOR)
         return BuiltSchedule(AdafactorRates(optimizer), ADAFACTOR, told)
     if scheduler_type:
-        return _custom(optimizer, scheduler_type, given, warmup)
+        return _custom(optimizer, scheduler_type, given, warmup, updates if steps is None else steps)
     if name.lower() == ADAFACTOR:
         raise UserError(f"{_OPTION} {name}: belongs to --optimizer_type AdaFactor with relative_step=True; choose another schedule")
     row = BY_NAME.get(name.lower())
@@ -141,8 +148,22 @@ def _named(
     elif warmup >= updates > 0:
         warnings.append(f"--lr_warmup_steps {warmup}: the run has only {updates} updates, so the full learning rate is never reached")
     check_arguments(_ARGS, row.name, build, given, _ours(figures))
-    schedule = _build(f"{_OPTION} {row.name}", lambda: build(optimizer, **figures, **given), given)
-    return BuiltSchedule(schedule, row.name, tuple(notes), tuple(warnings))
+    _check_floors(row, optimizer, build, given)
+    one = partial(build, **figures, **given)
+    before = [dict(group) for group in optimizer.param_groups]
+    schedule = _build(f"{_OPTION} {row.name}", lambda: GroupCurves(optimizer, one), given)
+    rebuild = Rebuild(partial(GroupCurves, optimizer, one), before, frozenset({"initial_lr"}))
+    return BuiltSchedule(schedule, row.name, tuple(notes), tuple(warnings), rebuild)
+
+
+def _check_floors(row: ScheduleRow, optimizer: Optimizer, build: Callable[..., LRScheduler], given: Mapping[str, Any]) -> None:
+    """Refuse a lowest rate above a part's rate, which would rise to it."""
+    what = f"{_OPTION} {row.name}"
+    if row.absolute_floor:
+        default = inspect.signature(build).parameters[row.absolute_floor].default
+        floor = given.get(row.absolute_floor, default)
+        check_floor(what, {row.absolute_floor: floor}, optimizer, row.absolute_floor not in given)
+    check_share(what, {key: value for key, value in given.items() if key == row.floor})
 
 
 def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) -> list[str]:
@@ -166,23 +187,15 @@ def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) 
     return notes
 
 
-def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: int) -> BuiltSchedule:
-    base = (LRScheduler, torch.optim.lr_scheduler._LRScheduler)
-    target = import_class(_CUSTOM, dotted) if "." in dotted else find_class(torch.optim.lr_scheduler, base, dotted)
-    if target is None:
-        known = sorted(classes_of(torch.optim.lr_scheduler, base))
-        raise UserError(f"{_CUSTOM} {dotted}: is not known{did_you_mean(dotted, known)}; known are {', '.join(known)}, and module.Class")
-    step = getattr(target, "step", None)
-    if step is None or not callable(getattr(target, "state_dict", None)):
-        raise UserError(f"{_CUSTOM} {dotted}: is not a learning rate scheduler (it has no step or no state_dict)")
-    parameters = list(inspect.signature(step).parameters.values())[1:]
-    needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
-    if needed:
-        raise UserError(f"{_CUSTOM} {dotted}: wants {', '.join(needed)} at every step, which training does not have; choose another")
-    check_arguments(_ARGS, dotted, target, given, _ours({}))
-    schedule = _build(f"{_CUSTOM} {dotted}", lambda: target(optimizer, **given), given)
-    warnings = (f"--lr_warmup_steps {warmup}: is not used with {_CUSTOM} {dotted}",) if warmup else ()
-    return BuiltSchedule(schedule, dotted, (f"{_CUSTOM} {dotted} takes the place of {_OPTION}",), warnings)
+def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: int, steps: int) -> BuiltSchedule:
+    chosen = ScheduleClass.find(dotted, given)
+    what = f"{_CUSTOM} {dotted}"
+    before = [dict(group) for group in optimizer.param_groups]
+    _build(what, lambda: chosen.check(optimizer, steps), given)
+    schedule = _build(what, lambda: chosen.build(optimizer), given)
+    unused = (f"--lr_warmup_steps {warmup}: is not used with {what}",) if warmup else ()
+    rebuild = Rebuild(partial(chosen.build, optimizer), before, frozenset().union(*optimizer.param_groups) - frozenset().union(*before))
+    return BuiltSchedule(schedule, dotted, (f"{what} takes the place of {_OPTION}", *chosen.remarks()), unused, rebuild)
 
 
 def _ours(figures: Mapping[str, Any]) -> dict[str, str]:
@@ -196,7 +209,8 @@ def _refuse_arguments(given: Mapping[str, Any], name: str) -> None:
         raise UserError(f"{_ARGS} {' '.join(given)}: {name} takes no arguments; leave them out")
 
 
-def _build(what: str, build: Callable[[], LRScheduler], given: Mapping[str, Any]) -> LRScheduler:
+def _build(what: str, build: Callable[[], T], given: Mapping[str, Any]) -> T:
+    """What `build` makes; what a library's own code refuses becomes a UserError in its words."""
     try:
         return build()
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError, KeyError, IndexError, AttributeError) as error:

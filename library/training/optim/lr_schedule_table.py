@@ -21,6 +21,7 @@ class ScheduleRow:
     decay: bool = False
     timescale: bool = False
     floor: str = ""
+    absolute_floor: str = ""  # the argument that names the lowest rate itself
 
 
 _HF, _DIFFUSERS = "transformers.optimization", "diffusers.optimization"
@@ -31,11 +32,16 @@ SCHEDULES: tuple[ScheduleRow, ...] = (
     ScheduleRow("linear", _HF, "get_linear_schedule_with_warmup", warmup=True, updates=True),
     ScheduleRow("cosine", _HF, "get_cosine_schedule_with_warmup", warmup=True, updates=True),
     ScheduleRow("cosine_with_restarts", _HF, "get_cosine_with_hard_restarts_schedule_with_warmup", warmup=True, updates=True, cycles=True),
-    ScheduleRow("polynomial", _HF, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True),
+    ScheduleRow(
+        "polynomial", _HF, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True, absolute_floor="lr_end",
+    ),
     ScheduleRow("inverse_sqrt", _HF, "get_inverse_sqrt_schedule", warmup=True, timescale=True),
-    ScheduleRow("cosine_with_min_lr", _HF, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True, floor="min_lr_rate"),
+    ScheduleRow(
+        "cosine_with_min_lr", _HF, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True, floor="min_lr_rate",
+        absolute_floor="min_lr",
+    ),
     ScheduleRow("warmup_stable_decay", _HF, "get_wsd_schedule", warmup=True, updates=True, decay=True, floor="min_lr_ratio"),
     ScheduleRow("piecewise_constant", _DIFFUSERS, "get_piecewise_constant_schedule"),
-)
+)  # fmt: skip
 BY_NAME: Mapping[str, ScheduleRow] = MappingProxyType({row.name: row for row in SCHEDULES})
 ADAFACTOR = "adafactor"

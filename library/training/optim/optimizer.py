@@ -21,7 +21,7 @@ from library.options.reading.named_class import (
     parse_arguments,
 )
 from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow
-from library.training.optim.rate_ratios import effective_rate, give_one_rate
+from library.training.optim.rate_ratios import OWN_RATE, effective_rate, give_one_rate
 from library.training.optim.stochastic_rounding import with_float32_steps
 from library.training.processes import PreparedOptimizer
 
@@ -75,7 +75,9 @@ def make_optimizer(
     if kind == "relative":
         kind = _settle_adafactor(given, notes)
     _check(row, target, given)
-    rate: float | None = learning_rate
+    rates = [group.get("lr", learning_rate) for group in groups]
+    # Some classes refuse a rate of 0, which is the default of no group where all have rates of their own.
+    rate: float | None = learning_rate or max(rates, default=0.0)
     if kind == "relative":
         rate = None
         groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
@@ -85,15 +87,23 @@ def make_optimizer(
         _settle_rounding(row, target, optimizer, rounding_seed)
     if kind == "factor":
         _settle_factor(row, optimizer, notes, warnings)
+    if kind != "relative":
+        for group in optimizer.param_groups:
+            group[OWN_RATE] = effective_rate(group)
     if hasattr(optimizer, "train"):  # schedule-free optimizers: see weights_to_keep
         optimizer.train()
     return BuiltOptimizer(optimizer, row.name, kind, tuple(notes), tuple(warnings), "adafactor" if kind == "relative" else None)
 
 
 def logged_rates(optimizer: Optimizer | PreparedOptimizer, names: Sequence[str]) -> dict[str, float]:
-    """What TensorBoard shows per group of parameters: `lr/<name>`, and `lr/d*lr/<name>` for optimizers that find the rate d themselves."""
+    """What TensorBoard shows per group of parameters: `lr/<name>`, and `lr/d*lr/<name>` for optimizers that find the rate d themselves.
+
+    A group that is frozen, as a text encoder after --stop_text_encoder_training, has no rate.
+    """
     rates: dict[str, float] = {}
     for name, group in zip(names, optimizer.param_groups, strict=True):
+        if not any(parameter.requires_grad for parameter in group["params"]):
+            continue
         rates[f"lr/{name}"] = effective_rate(group)
         if "d" in group:
             rates[f"lr/d*lr/{name}"] = float(group["d"]) * effective_rate(group)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-RATIO = "rate_ratio"  # stands in the group, so that it is saved with the optimizer's state
+# Both stand in the group, so that they are saved with the optimizer's state.
+RATIO = "rate_ratio"  # the share that a group takes of the one rate
+OWN_RATE = "own_rate"  # the rate that the command gives the group, before any schedule
 
 
 def give_one_rate(optimizer: Optimizer) -> bool:
@@ -40,6 +43,32 @@ def give_one_rate(optimizer: Optimizer) -> bool:
     optimizer.register_step_pre_hook(remember)
     optimizer.register_step_post_hook(take_share)
     return True
+
+
+def own_rates(optimizer: Optimizer) -> list[float]:
+    """The rate that the command gives each group; 0.0 where the optimizer has its own."""
+    return [float(group[OWN_RATE]) if OWN_RATE in group else effective_rate(group) for group in optimizer.param_groups]
+
+
+def set_own_rates(optimizer: Optimizer, rates: Sequence[float]) -> None:
+    """Give the groups these rates, as if the optimizer had been built with them."""
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group[OWN_RATE] = rate
+    share_out(optimizer, rates)
+
+
+def share_out(optimizer: Optimizer, rates: Sequence[float]) -> None:
+    """Let each group train at its rate: by `lr`, or, where the optimizer has one rate for all, by its share of the highest."""
+    shared = any(RATIO in group for group in optimizer.param_groups)
+    highest = max(rates)
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        if shared and rate < highest and (rate > 0 or RATIO in group):
+            group[RATIO] = rate / highest
+            group["lr"] = highest
+        else:
+            if highest > 0:  # in a warm-up's first update all rates are 0, and the shares wait
+                group.pop(RATIO, None)
+            group["lr"] = rate
 
 
 def effective_rate(group: dict[str, Any]) -> float:

@@ -14,6 +14,8 @@ from library.console import log
 from library.containers.weights_file import open_weights
 from library.errors import UserError, first_line
 from library.method import Method
+from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
+from library.training.optim.rebuild import Rebuild
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.snapshot import held_tensors
 
@@ -56,19 +58,34 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
 
 
 def load_accelerate_training(
-    accelerate: AccelerateState, method: Method, optimizer: Any, schedule: LRScheduler, scaler: Any, new_rates: bool
-) -> None:
-    """Restore what the state's files tell of optimizer, schedule and scaler; what cannot be used starts anew, which is told."""
+    accelerate: AccelerateState,
+    method: Method,
+    optimizer: Any,
+    schedule: LRScheduler,
+    scaler: Any,
+    new_rates: bool,
+    rebuild: Rebuild | None = None,
+) -> LRScheduler:
+    """Restore what the state's files tell of optimizer, schedule and scaler; what cannot be used starts anew, which is told.
+
+    Returns the schedule at the state's place: with `rebuild` whatever its class, without it where it is a curve.
+    """
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    commanded = own_rates(optimizer)
     saved = _read(accelerate, accelerate.optimizer)
     if saved is not None:
         _load_optimizer(accelerate, saved, method, optimizer)
     saved = _read(accelerate, accelerate.schedule)
-    if saved is not None:
+    count = None if saved is None else saved.get("last_epoch")
+    if rebuild is not None:
+        done = count // accelerate.processes if isinstance(count, int) else 0
+        schedule = rebuild.at(optimizer, commanded if new_rates else own_rates(optimizer), done)
+    elif saved is not None:
         _load_schedule(saved, schedule, optimizer, accelerate, rates if new_rates else None)
     saved = _read(accelerate, accelerate.scaler) if scaler is not None else None
     if saved:
         scaler.load_state_dict(saved)
+    return schedule
 
 
 def _source(name: str, tensor: Tensor, names: Mapping[str, str], infos: Mapping[str, Any]) -> str | None:
@@ -117,7 +134,10 @@ def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], metho
     for group, mine in zip(state["param_groups"], ours, strict=True):
         pairs = [(number, next(flat)) for number in group["params"]]
         source = numbers[pairs[0][1]]
-        group.update({key: source[key] for key in source.keys() & group.keys() & (_KINDS | _RATES)})
+        cycled = {"betas", "momentum"} if "max_momentum" in source else set()  # by a schedule, which this run has its own for
+        group.update({key: source[key] for key in source.keys() & group.keys() & (_KINDS | _RATES) - cycled})
+        if "initial_lr" in source and "max_lr" not in source:  # a class with a rate of its own puts it there
+            group[OWN_RATE] = source["initial_lr"] * group.get(RATIO, 1.0)
         for (number, their_number), parameter in zip(pairs, mine["params"], strict=True):
             if their_number in saved["state"]:
                 memory[number] = {key: _fitted(value, parameter) for key, value in saved["state"][their_number].items()}

@@ -49,6 +49,7 @@ class Resumption:
     lines: tuple[str, ...]
     new_rates: bool
     accelerate: AccelerateState | None = None  # of accelerate's: it has no seed, and counters as far as it tells
+    same_curve: bool = True  # the command's scheduler options are the state's
 
     def begun(self) -> Begun | None:
         """What the sampler has to know of the epoch under way."""
@@ -102,7 +103,8 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
             f"--gradient_accumulation_steps was {before['accumulation']}, is {now['accumulation']} now: "
             "an update is the mean of so many batches from here on"
         )
-    return Resumption(saved.folder, state, tuple(lines), new_rates)
+    same_curve = not any(_changed(before["options"], now["options"], name) for name in _CURVE)
+    return Resumption(saved.folder, state, tuple(lines), new_rates, same_curve=same_curve)
 
 
 def accelerate_resumption(accelerate: AccelerateState, options: SavingOptions) -> Resumption:
@@ -138,9 +140,9 @@ def _optimizer(options: OptimizerOptions) -> str:
 
 def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: bool, step: int) -> Iterator[str]:
     for name, new in now.items():
-        old = before.get(name)
-        if old == new or name not in before:  # an option that is younger than the state
+        if not _changed(before, now, name):
             continue
+        old = before[name]
         change = f"--{name} was {_shown(old)}, is {_shown(new)} now: "
         if name in _RATES and not new_rates:
             yield change + "the state's rate is kept; add --resume_lr new to train at the new one"
@@ -152,6 +154,10 @@ def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: 
             yield change + "the optimizer goes on with the values of the state"
         else:
             yield change + "the new value is used from here on"
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
+    return name in before and before[name] != now.get(name)  # some options are younger than the state
 
 
 def _other_images(state: TrainState) -> str:

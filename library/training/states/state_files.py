@@ -11,12 +11,15 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.errors import UserError, first_line
 from library.files import NOT_UNICODE, atomic_folder
 from library.method import Method
+from library.training.optim.group_curves import GroupCurves
 from library.training.optim.rate_ratios import RATIO
+from library.training.processes import Scaler
 from library.training.states.saved_state import FACTS_FILE, check_contents, crc32, facts_text, read_own
 from library.training.states.snapshot import held_tensors
 from library.training.states.state import TrainState
@@ -67,21 +70,46 @@ def load_weights(folder: Path, method: Method) -> None:
 def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: Any, new_rates: bool) -> None:
     """Restore optimizer, schedule and scaler; with `new_rates` the learning rates stay those that the optimizer was built with.
 
-    Raises UserError where optimizer or schedule are of another kind than the state's.
+    For the very schedule of the state; `follow_training` takes any. Raises UserError where optimizer or schedule are of another kind.
     """
+    saved = read_training(folder)
+    refuse_other(folder, saved, "optimizer", type(optimizer).__name__)
+    refuse_other(folder, saved, "schedule", schedule_class(schedule))
+    ratios = [group.get(RATIO) for group in optimizer.param_groups]
+    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    load_optimizer(folder, saved, optimizer)
+    settle_ratios(folder, optimizer, ratios, new_rates)
+    schedule.load_state_dict(saved["schedule"])
+    if new_rates:
+        _set_base_rates(schedule, optimizer, rates)
+    if isinstance(schedule, GroupCurves):
+        schedule.stand_at(schedule.last_epoch)
+    elif isinstance(schedule, LambdaLR):  # the same figure again, unless base rate or curve are new
+        for group, base, curve in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+            group["lr"] = base * curve(schedule.last_epoch)
+        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+    load_scaler(saved, scaler)
+
+
+def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
+    """What the state has of optimizer, schedule and scaler; `mapped` leaves tensors on the disk until they are asked for."""
     try:
-        saved = torch.load(folder / TRAINING_FILE, map_location="cpu", weights_only=True)
+        saved: dict[str, Any] = torch.load(folder / TRAINING_FILE, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as fault:  # pickle, zip and torch each have their own
         reason = first_line(fault)
         raise UserError(f"--resume {folder}: {TRAINING_FILE} cannot be read ({reason}); give an older state") from fault
-    for what, option, built in (("optimizer", "--optimizer_type", optimizer), ("schedule", "--lr_scheduler", schedule)):
-        if saved[f"{what}_class"] != type(built).__name__:
-            raise UserError(
-                f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {type(built).__name__}; "
-                f"use the state's {option}"
-            )
-    ratios = [group.get(RATIO) for group in optimizer.param_groups]
-    rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
+    return saved
+
+
+def refuse_other(folder: Path, saved: Mapping[str, Any], what: str, name: str) -> None:
+    """Raise UserError where the state's optimizer or schedule (`what`) is not of the class `name`."""
+    if saved[f"{what}_class"] != name:
+        option = {"optimizer": "--optimizer_type", "schedule": "--lr_scheduler"}[what]
+        raise UserError(f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {name}; use the state's {option}")
+
+
+def load_optimizer(folder: Path, saved: Mapping[str, Any], optimizer: Optimizer) -> None:
+    """Give the optimizer what the state's remembers. Raises UserError where it trained other parameters."""
     try:
         optimizer.load_state_dict(saved["optimizer"])
     except (ValueError, KeyError) as fault:
@@ -89,16 +117,17 @@ def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: A
             f"--resume {folder}: its optimizer trained other parameters ({fault}); use the state's network and learning rate options "
             "(a rate of 0 leaves a part out)"
         ) from fault
-    _settle_ratios(folder, optimizer, ratios, new_rates)
-    schedule.load_state_dict(saved["schedule"])
-    if new_rates:
-        _set_base_rates(schedule, optimizer, rates)
-    if isinstance(schedule, LambdaLR):  # the same figure again, unless base rate or curve are new
-        for group, base, curve in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
-            group["lr"] = base * curve(schedule.last_epoch)
-        schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
+
+
+def load_scaler(saved: Mapping[str, Any], scaler: Scaler | None) -> None:
+    """Give the scaler of fp16 gradients, where there is one on both sides, the state's factor."""
     if scaler is not None and saved["scaler"]:
         scaler.load_state_dict(saved["scaler"])
+
+
+def schedule_class(schedule: LRScheduler) -> str:
+    """Under which name a state has it: all named curves are one kind."""
+    return LambdaLR.__name__ if isinstance(schedule, LambdaLR) else type(schedule).__name__
 
 
 def load_all(folder: Path, parts: StateParts) -> TrainState:
@@ -111,7 +140,7 @@ def load_all(folder: Path, parts: StateParts) -> TrainState:
     return state
 
 
-def _settle_ratios(folder: Path, optimizer: Any, ratios: list[float | None], new_rates: bool) -> None:
+def settle_ratios(folder: Path, optimizer: Any, ratios: list[float | None], new_rates: bool) -> None:
     """Shares of one rate (see `rate_ratios`) are taken by a hook that is there only if the command's own rates differ."""
     saved = [group.get(RATIO) for group in optimizer.param_groups]
     if any(ratios) != any(saved):
@@ -145,7 +174,7 @@ def _with_inner(schedule: Any) -> Iterator[Any]:
 def _remembered(optimizer: Any, schedule: LRScheduler, scaler: Any) -> dict[str, Any]:
     return {
         "optimizer_class": type(optimizer).__name__,
-        "schedule_class": type(schedule).__name__,
+        "schedule_class": schedule_class(schedule),
         "optimizer": _plain(optimizer.state_dict(), f"--optimizer_type {type(optimizer).__name__}"),
         "schedule": _plain(schedule.state_dict(), f"--lr_scheduler {type(schedule).__name__}"),
         "scaler": None if scaler is None else _plain(scaler.state_dict(), "--mixed_precision fp16"),

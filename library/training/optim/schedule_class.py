@@ -1,0 +1,135 @@
+"""Schedules that are classes (--lr_scheduler_type): found, checked, and walked once over the run before anything is trained."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from library.errors import UserError
+from library.options.reading.named_class import check_arguments, classes_of, did_you_mean, find_class, import_class
+from library.training.optim.group_curves import check_floor
+from library.training.optim.rate_ratios import RATIO
+
+OPTION, ARGS = "--lr_scheduler_type", "--lr_scheduler_args"
+FLOORS = ("eta_min", "min_lr", "lr_min", "lr_end")  # under which classes take a lowest rate, one for all groups
+PEAKS = ("max_lr", "base_lr")  # which stand in the place of the command's rates
+_OURS = {"optimizer": "", "last_epoch": ""}
+
+
+@dataclass(frozen=True)
+class ScheduleClass:
+    """A class with its arguments; `dotted` is its name as the user wrote it."""
+
+    dotted: str
+    target: Callable[..., LRScheduler]
+    arguments: Mapping[str, object]
+
+    @classmethod
+    def find(cls, dotted: str, arguments: Mapping[str, object]) -> ScheduleClass:
+        """The class of torch.optim.lr_scheduler, or module.Class. Raises UserError for one that training cannot step."""
+        base = (LRScheduler, torch.optim.lr_scheduler._LRScheduler)
+        target = import_class(OPTION, dotted) if "." in dotted else find_class(torch.optim.lr_scheduler, base, dotted)
+        if target is None:
+            known = sorted(classes_of(torch.optim.lr_scheduler, base))
+            raise UserError(f"{OPTION} {dotted}: is not known{did_you_mean(dotted, known)}; known are {', '.join(known)}, and module.Class")
+        step = getattr(target, "step", None)
+        if step is None or not callable(getattr(target, "state_dict", None)):
+            raise UserError(f"{OPTION} {dotted}: is not a learning rate scheduler (it has no step or no state_dict)")
+        parameters = list(inspect.signature(step).parameters.values())[1:]
+        needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+        if needed:
+            raise UserError(f"{OPTION} {dotted}: wants {', '.join(needed)} at every step, which training does not have; choose another")
+        check_arguments(ARGS, dotted, target, arguments, _OURS)
+        return cls(dotted, target, arguments)
+
+    @property
+    def name(self) -> str:
+        """As the command line has it."""
+        shown = " ".join(f"{key}={value}" for key, value in self.arguments.items())
+        return f"{OPTION} {self.dotted}" + (f" with {ARGS} {shown}" if shown else "")
+
+    def build(self, optimizer: Optimizer) -> LRScheduler:
+        """The schedule at its start."""
+        return self.target(optimizer, **self.arguments)
+
+    def check(self, optimizer: Optimizer, steps: int) -> None:
+        """Raise UserError for floors above a part's rate, and where the schedule ends, or fails, before `steps` updates."""
+        floors = {key: value for key, value in self.arguments.items() if key in FLOORS and isinstance(value, int | float)}
+        check_floor(f"{OPTION} {self.dotted}", floors, optimizer)
+        if any(floors.values()) and any(RATIO in group for group in optimizer.param_groups):
+            raise UserError(
+                f"{self.name}: its lowest rate is one for all parts, which train at different rates here, and the optimizer has one rate; "
+                "use --lr_scheduler cosine_with_min_lr, or make the rates equal"
+            )
+        walk = _walk(self, optimizer, steps)
+        if walk.steps >= steps:
+            return
+        remedy = self._remedy(optimizer, steps, walk.steps)
+        if remedy:
+            raise UserError(f"{self.name}: ends after {walk.steps} updates, and this run needs {steps}; give {ARGS} {remedy}")
+        raise UserError(f"{self.name}: cannot go on after update {walk.steps} of {steps}: {walk.reason}; change its arguments")
+
+    def remarks(self) -> Iterator[str]:
+        """What of the command has no effect with it."""
+        peaks = [key for key in PEAKS if key in self.arguments]
+        if peaks:
+            yield f"{self.name}: {peaks[0]} stands in the place of --learning_rate and of the rates of parts"
+
+    def _remedy(self, optimizer: Optimizer, steps: int, ended: int) -> str:
+        """Arguments, as they are written, with which it lasts for `steps` updates; "" where none is known."""
+        lengths = {k: v for k, v in self.arguments.items() if isinstance(v, int) and not isinstance(v, bool) and abs(v - ended) <= 1}
+        trials: list[dict[str, object]] = [{key: steps + value - ended} for key, value in lengths.items()]
+        if "total_steps" in inspect.signature(self.target).parameters:
+            trials.insert(0, {"total_steps": steps})
+        for trial in trials:
+            rest = {key: value for key, value in self.arguments.items() if key not in ("epochs", "steps_per_epoch")}
+            longer = ScheduleClass(self.dotted, self.target, {**rest, **trial})
+            if _walk(longer, optimizer, steps).steps >= steps:
+                return " ".join(f"{key}={value}" for key, value in trial.items())
+        return ""
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """How many updates a schedule lasted, and why no longer."""
+
+    steps: int
+    reason: str = ""
+
+
+class _StandIn(Optimizer):
+    """An optimizer's groups with nothing to train."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        groups = [{**group, "params": [torch.nn.Parameter(torch.zeros(()))]} for group in optimizer.param_groups]
+        super().__init__(groups, dict(optimizer.defaults))
+
+    def step(self, closure: object = None) -> None:  # type: ignore[override]
+        """Nothing moves."""
+
+
+def _walk(schedule_class: ScheduleClass, optimizer: Optimizer, steps: int) -> _Walk:
+    """Step the schedule on a stand-in for `optimizer`, once for each update."""
+    stand_in = _StandIn(optimizer)
+    for group in stand_in.param_groups:
+        group.pop("initial_lr", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        schedule = schedule_class.build(stand_in)
+        stand_in.step()
+        for step in range(steps):
+            wrong = [rate for rate in (float(group["lr"]) for group in stand_in.param_groups) if not (math.isfinite(rate) and rate >= 0)]
+            if wrong:
+                return _Walk(step, f"the learning rate is {wrong[0]:g} then")
+            try:
+                schedule.step()
+            except Exception as fault:  # whatever a class raises where it ends
+                return _Walk(step, (str(fault).strip().splitlines() or [type(fault).__name__])[0])
+    return _Walk(steps)

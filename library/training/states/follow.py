@@ -1,0 +1,80 @@
+"""Going on with the schedule that the command asks for, whatever class the state's is of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from library.training.optim.group_curves import GroupCurves
+from library.training.optim.lr_schedule import AdafactorRates, BuiltSchedule
+from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
+from library.training.processes import Scaler
+from library.training.states.state_files import (
+    load_optimizer,
+    load_scaler,
+    read_training,
+    refuse_other,
+    schedule_class,
+    settle_ratios,
+)
+
+
+def follow_training(
+    folder: Path, optimizer: Optimizer, schedule: BuiltSchedule, scaler: Scaler | None, same_curve: bool, new_rates: bool
+) -> LRScheduler:
+    """Restore optimizer and scaler, and return the command's schedule at the place where the state's stands.
+
+    A class under the state's own arguments (`same_curve`) goes on with what it remembers; any other is stepped to that place from its
+    start, at the state's rates or, with `new_rates`, at the command's.
+    Raises UserError where the optimizer is of another kind than the state's.
+    """
+    saved = read_training(folder)
+    refuse_other(folder, saved, "optimizer", type(optimizer).__name__)
+    ratios, commanded = [group.get(RATIO) for group in optimizer.param_groups], own_rates(optimizer)
+    load_optimizer(folder, saved, optimizer)
+    settle_ratios(folder, optimizer, ratios, new_rates=False)
+    load_scaler(saved, scaler)
+    _check_can_follow(folder, saved, schedule)
+    built, same_class = schedule.schedule, saved["schedule_class"] == schedule_class(schedule.schedule)
+    continues = same_curve and not new_rates and same_class and not isinstance(built, GroupCurves)
+    if schedule.rebuild is None or continues:
+        built.load_state_dict(saved["schedule"])
+        return built
+    rates = commanded if new_rates else _saved_rates(saved, commanded)
+    return schedule.rebuild.at(optimizer, rates, _steps(saved))
+
+
+def _steps(saved: Mapping[str, Any]) -> int:
+    """How many updates the schedule of a state has seen."""
+    return int(saved["schedule"]["last_epoch"])
+
+
+def check_can_follow(folder: Path, schedule: BuiltSchedule) -> int:
+    """How many updates the state's schedule has seen; raises UserError where the command's cannot go on from there.
+
+    For before the model is loaded: of the file no more is read than this needs.
+    """
+    saved = read_training(folder, mapped=True)
+    _check_can_follow(folder, saved, schedule)
+    return _steps(saved)
+
+
+def _check_can_follow(folder: Path, saved: Mapping[str, Any], schedule: BuiltSchedule) -> None:
+    """AdaFactor's own rates and a schedule cannot follow one another: the optimizer's settings come from the state."""
+    if (schedule.rebuild is None) != (saved["schedule_class"] == AdafactorRates.__name__):
+        refuse_other(folder, saved, "schedule", schedule_class(schedule.schedule))
+
+
+def _saved_rates(saved: Mapping[str, Any], commanded: Sequence[float]) -> list[float]:
+    """The rates of the groups before any schedule, as the state's run had them; `commanded` where it does not tell."""
+    rates = []
+    for group, base, own in zip(saved["optimizer"]["param_groups"], saved["schedule"]["base_lrs"], commanded, strict=True):
+        if OWN_RATE in group:
+            rates.append(float(group[OWN_RATE]))
+        else:  # a state of before; classes with a rate of their own put it in the place of the command's
+            rates.append(own if "max_lr" in group else float(base) * group.get(RATIO, 1.0))
+    return rates
