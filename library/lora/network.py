@@ -236,11 +236,13 @@ class LoRANetwork(nn.Module):
     @torch.no_grad()
     def apply_max_norm_regularization(self, max_norm: float, device: torch.device | str | None = None) -> tuple[int, float, float]:
         """Scale every layer whose n = ‖alpha/rank · up·down‖ exceeds `max_norm` down to it, up and down by √(max_norm / n) each
-        (or up alone by max_norm / n, where down is not trained).
+        (or up alone by max_norm / n, where down is not trained). Layers of a part that is not trained stay as they are.
 
         Returns how many were scaled, and the mean and the largest n afterwards. One wait for the device, whatever the number.
         """
-        layers = list(self.layers().values())
+        layers = [layer for layer in self.layers().values() if any(weight.requires_grad for weight in layer.trained())]
+        if not layers:
+            return 0, 0.0, 0.0
         norms = torch.stack([layer.scale * delta_norm(layer.lora_down.weight, layer.lora_up.weight) for layer in layers])
         ratios = (max_norm / norms.clamp(min=1e-12)).clamp(max=1.0)
         for layer, ratio, root in zip(layers, ratios.unbind(), ratios.sqrt().unbind(), strict=True):

@@ -18,8 +18,11 @@ from library.files import atomic_write
 from library.lora.files import hash_anew
 from library.lora.layers import TextEncoders
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
+from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainNetwork
+
+_REMEDY = "check --network_args, or try another version of its package"
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ class NetworkMethod:
             merge_base(module, file, multiplier, model)
         text_encoder = as_modules_expect(model)
         self.network = _Adapted(self._create(module, model, text_encoder))
-        self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
+        with blamed(settings.module, "cannot put its network onto the model", _REMEDY):
+            self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
+        try_layers(settings.module, settings.args, model.unet, *model.text_encoders)
         if settings.weights is not None:
             self._load_weights(settings.weights)
         if settings.scale_weight_norms:
@@ -115,7 +120,11 @@ class NetworkMethod:
             names = prefixes_for(make, model.family, settings.args)
             restored: nn.Module
             assert settings.weights is not None, "checked with the options"
-            with readable(settings.module, settings.weights) as file:
+            what = f"cannot make its network from {settings.weights}"
+            with (
+                blamed(settings.module, what, "give a file of its kind, or networks.lora"),
+                readable(settings.module, settings.weights) as file,
+            ):
                 restored, _ = make(1.0, str(file), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
             return restored
         create = part_of(module, "create_network", "--network_module", settings.module)
@@ -124,17 +133,13 @@ class NetworkMethod:
             extra.setdefault("dropout", str(settings.dropout))  # how modules that do not name the parameter take it
         elif settings.dropout is not None:
             extra["neuron_dropout"] = settings.dropout
-        try:
+        for warning in check_arguments(settings.module, module, settings.args):
+            log.warning(warning)
+        check_algorithm(settings.module, module, settings.args)
+        with blamed(settings.module, "cannot make its network", _REMEDY):
             names = prefixes_for(create, model.family, settings.args)
             network: nn.Module = create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **names, **extra)
-            return network
-        except (AssertionError, KeyError, TypeError, ValueError) as fault:
-            if settings.module.startswith("networks."):
-                raise
-            raise UserError(
-                f"--network_module {settings.module}: cannot make its network ({_first_line(fault)}); "
-                "check --network_args, or try another version of its package"
-            ) from fault
+        return network
 
     def _load_weights(self, path: Path) -> None:
         load = part_of(self.network.module, "load_weights", "--network_weights", self.settings.module)
@@ -146,7 +151,7 @@ class NetworkMethod:
                 raise
             raise UserError(
                 f"--network_weights {path}: {self.settings.module} cannot load it into the network that it has made "
-                f"({_first_line(fault)}); give the --network_dim and --network_args that the file was made with, or --dim_from_weights"
+                f"({shown_fault(fault)}); give the --network_dim and --network_args that the file was made with, or --dim_from_weights"
             ) from fault
         log.info(f"--network_weights {path}: training goes on from this file" + (f" ({told})" if told else ""))
 
@@ -176,7 +181,12 @@ class NetworkMethod:
         limit = self.settings.scale_weight_norms
         if not limit:
             return {}
-        scaled, mean, largest = self.network.module.apply_max_norm_regularization(limit, next(self.network.module.parameters()).device)
+        module = self.network.module
+        # A part at rate 0 stays as it is, whatever the module's own code looks at.
+        frozen = [(parameter, parameter.detach().clone()) for parameter in module.parameters() if not parameter.requires_grad]
+        scaled, mean, largest = module.apply_max_norm_regularization(limit, next(module.parameters()).device)
+        for parameter, before in frozen:
+            parameter.data.copy_(before)
         return {"max_norm/keys_scaled": float(scaled), "max_norm/average_key_norm": float(mean), "max_norm/max_key_norm": float(largest)}
 
     def describe(self) -> Mapping[str, Any]:
@@ -211,11 +221,6 @@ def _key_values(items: Sequence[str]) -> dict[str, str]:
     if wrong:
         raise UserError(*(f"--network_args {item!r}: has to be key=value, such as conv_dim=4" for item in wrong))
     return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}
-
-
-def _first_line(fault: Exception) -> str:
-    lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
-    return f"{type(fault).__name__}: {' '.join(lines[:2])}" if lines else type(fault).__name__
 
 
 class _Adapted:

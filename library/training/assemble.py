@@ -30,8 +30,8 @@ from library.training.model_setup import ready_model
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
 from library.training.optim.optimizer import BuiltOptimizer, make_optimizer
 from library.training.optim.optimizer_table import chosen_name
-from library.training.optim.part_rates import part_rates
 from library.training.planning.inputs import Inputs
+from library.training.planning.part_rates import part_rates
 from library.training.planning.plan import steps_of
 from library.training.run_context import RunContext, RunStart
 from library.training.run_end import RunEnd

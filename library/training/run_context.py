@@ -124,9 +124,9 @@ def _placed(start: RunStart, optimizer: Optimizer, schedule: BuiltSchedule) -> L
         return schedule.schedule
     if resumed.accelerate:
         return load_accelerate_training(
-            resumed.accelerate, start.method, optimizer, schedule.schedule, scaler, resumed.new_rates, schedule.rebuild
+            resumed.accelerate, start.method, optimizer, schedule.schedule, scaler, resumed.schedule.new_rates, schedule.rebuild
         )
-    return follow_training(resumed.folder, optimizer, schedule, scaler, resumed.same_curve, resumed.new_rates)
+    return follow_training(resumed.folder, optimizer, schedule, scaler, resumed.schedule)
 
 
 def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:

@@ -29,7 +29,7 @@ class Rebuild:
     added: frozenset[str]
 
     def at(self, optimizer: Optimizer, rates: Sequence[float], step: int) -> LRScheduler:
-        """The schedule as it stands after `step` updates, on an optimizer whose groups come from a state; `rates` are those of the groups."""
+        """The schedule as it stands after `step` updates, on an optimizer whose groups come from a state; `rates` are the groups'."""
         for group, plain in zip(optimizer.param_groups, self.groups, strict=True):
             if "max_momentum" in group:  # the state's schedule moves the momentum, and another may leave it alone
                 group.update({key: _uncycled(group[key], plain[key]) for key in _CYCLED if key in group and key in plain})

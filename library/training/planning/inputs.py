@@ -133,7 +133,9 @@ def _planned(
     if start is not None:
         _refuse_finished(start, plan, training.max_train_epochs, f"--resume {resumed.folder}" if resumed else "--initial_step")
     if isinstance(saved, SavedState) and resumed:
-        resumed = replace(resumed, lines=(*resumed.lines, *end_lines(saved.run, plan.updates)))
+        resumed = replace(
+            resumed, lines=(*resumed.lines, *end_lines(saved.run, options.optimizer.lr_warmup_steps, plan.updates, resumed.state.step))
+        )
     return Inputs(source, data, plan, processes, resumed, start, validation)
 
 

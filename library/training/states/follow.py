@@ -13,6 +13,7 @@ from library.training.optim.group_curves import GroupCurves
 from library.training.optim.lr_schedule import AdafactorRates, BuiltSchedule
 from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
 from library.training.processes import Scaler
+from library.training.states.resume import Schedule
 from library.training.states.state_files import (
     load_optimizer,
     load_scaler,
@@ -23,13 +24,11 @@ from library.training.states.state_files import (
 )
 
 
-def follow_training(
-    folder: Path, optimizer: Optimizer, schedule: BuiltSchedule, scaler: Scaler | None, same_curve: bool, new_rates: bool
-) -> LRScheduler:
+def follow_training(folder: Path, optimizer: Optimizer, schedule: BuiltSchedule, scaler: Scaler | None, which: Schedule) -> LRScheduler:
     """Restore optimizer and scaler, and return the command's schedule at the place where the state's stands.
 
-    A class under the state's own arguments (`same_curve`) goes on with what it remembers; any other is stepped to that place from its
-    start, at the state's rates or, with `new_rates`, at the command's.
+    A class under the state's own arguments (`which.same_curve`) goes on with what it remembers; any other is stepped to that place from its
+    start, at the state's rates or, with `which.new_rates`, at the command's.
     Raises UserError where the optimizer is of another kind than the state's.
     """
     saved = read_training(folder)
@@ -40,11 +39,11 @@ def follow_training(
     load_scaler(saved, scaler)
     _check_can_follow(folder, saved, schedule)
     built, same_class = schedule.schedule, saved["schedule_class"] == schedule_class(schedule.schedule)
-    continues = same_curve and not new_rates and same_class and not isinstance(built, GroupCurves)
+    continues = which.same_curve and not which.new_rates and same_class and not isinstance(built, GroupCurves)
     if schedule.rebuild is None or continues:
         built.load_state_dict(saved["schedule"])
         return built
-    rates = commanded if new_rates else _saved_rates(saved, commanded)
+    rates = commanded if which.new_rates else _saved_rates(saved, commanded)
     return schedule.rebuild.at(optimizer, rates, _steps(saved))
 
 

@@ -17,6 +17,7 @@ from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.values import as_json
+from library.training.planning.plan import steps_of
 from library.training.states.accelerate_state import AccelerateState, accelerate_lines
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
@@ -41,15 +42,22 @@ _COMPARED = {  # facts of every state; younger states hold more
 
 
 @dataclass(frozen=True)
+class Schedule:
+    """Which schedule a resumed run follows: at the command's rates (`new_rates`) or the state's; `same_curve`: by the state's options."""
+
+    new_rates: bool
+    same_curve: bool
+
+
+@dataclass(frozen=True)
 class Resumption:
     """How a run goes on: `state` is where it starts (seed and counters), `lines` tell the user what differs from before."""
 
     folder: Path
     state: TrainState
     lines: tuple[str, ...]
-    new_rates: bool
+    schedule: Schedule
     accelerate: AccelerateState | None = None  # of accelerate's: it has no seed, and counters as far as it tells
-    same_curve: bool = True  # the command's scheduler options are the state's
 
     def begun(self) -> Begun | None:
         """What the sampler has to know of the epoch under way."""
@@ -104,18 +112,24 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
             "an update is the mean of so many batches from here on"
         )
     same_curve = not any(_changed(before["options"], now["options"], name) for name in _CURVE)
-    return Resumption(saved.folder, state, tuple(lines), new_rates, same_curve=same_curve)
+    return Resumption(saved.folder, state, tuple(lines), Schedule(new_rates, same_curve))
 
 
 def accelerate_resumption(accelerate: AccelerateState, options: SavingOptions) -> Resumption:
     """How a run goes on from a state of accelerate's; nothing is there to compare the command with."""
-    return Resumption(
-        accelerate.folder, TrainState(0, accelerate.step or 0), tuple(accelerate_lines(accelerate)), options.resume_lr == "new", accelerate
-    )
+    schedule = Schedule(options.resume_lr == "new", same_curve=False)
+    return Resumption(accelerate.folder, TrainState(0, accelerate.step or 0), tuple(accelerate_lines(accelerate)), schedule, accelerate)
 
 
-def end_lines(before: Mapping[str, Any], updates: int) -> Iterator[str]:
-    """What to tell where the run's end has moved."""
+def end_lines(before: Mapping[str, Any], warmup: float, updates: int, step: int) -> Iterator[str]:
+    """What to tell where the run's end has moved, and where the warm-up (`--lr_warmup_steps`) lies around update `step` again."""
+    old = before["options"].get("lr_warmup_steps")
+    then, now = steps_of(float(old or 0), before["updates"]), steps_of(warmup, updates)
+    if then <= step < now:
+        yield (
+            f"--lr_warmup_steps {warmup:g} is {now} updates of {updates} now and was {then} of {before['updates']}: the learning rate is "
+            f"in its warm-up again, at {step}/{now} of its value; --lr_warmup_steps {then} keeps it out"
+        )
     if before["updates"] != updates:
         yield (
             f"the run was to end at update {before['updates']} and now ends at {updates}; "

@@ -11,6 +11,7 @@ from library.errors import UserError
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
 from library.training.optim.optimizer import make_optimizer
 from library.training.states.follow import check_can_follow, follow_training
+from library.training.states.resume import Schedule
 from library.training.states.state import TrainState
 from library.training.states.state_files import write_state
 from library.training.states.state_parts import StateParts
@@ -64,7 +65,7 @@ def state_of(folder: Path, name: str, args: list[str], **more: object) -> Path:
 
 def resumed(folder: Path, optimizer: torch.optim.Optimizer, built: BuiltSchedule, same_curve: bool = False, new_rates: bool = False):
     assert check_can_follow(folder, built) == DONE
-    return train(optimizer, follow_training(folder, optimizer, built, None, same_curve, new_rates), UPDATES - DONE)
+    return train(optimizer, follow_training(folder, optimizer, built, None, Schedule(new_rates, same_curve)), UPDATES - DONE)
 
 
 @pytest.mark.parametrize("name", CLASSES)
