@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 from library.errors import UserError
-from library.options.groups.sampling import SAMPLERS
-from library.options.suggest import closest
+from library.training.samples.prompt_options import KEYS, LETTERS, Entry, read_line, read_table
 
 STEP = 8  # pixels that one latent stands for
-SMALLEST = 64  # pixels a side
-MAX_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -33,23 +27,8 @@ class SamplePrompt:
     sampler: str | None = None
 
 
-# letter in .txt -> field; key in .toml and .json -> field
-_LETTERS = {"n": "negative", "w": "width", "h": "height", "d": "seed", "l": "guidance", "s": "steps", "ss": "sampler"}
-_KEYS = {
-    "prompt": "prompt",
-    "negative_prompt": "negative",
-    "width": "width",
-    "height": "height",
-    "sample_steps": "steps",
-    "scale": "guidance",
-    "seed": "seed",
-    "sample_sampler": "sampler",
-}
-_OPTION = re.compile(r"(?:^|(?<=\s))--([A-Za-z]+)(?=\s|=|$)")
-
-
 def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
-    """The prompts of a file, and lines that tell what was changed in them. Raises UserError with all faults and their places.
+    """The prompts of a file, and warnings of what is read otherwise than it may seem. Raises UserError with all faults and their places.
 
     .txt: a prompt a line, `#` begins a remark line, `--n negative --w width --h height --d seed --l scale --s steps`.
     .toml: `[prompt]` with what all share and `[[prompt.subset]]` for each. .json: a list of objects with the same keys, or of lines.
@@ -67,44 +46,30 @@ def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]
     if "\0" in text:
         raise UserError(f"--sample_prompts {path}: is not UTF-8 but UTF-16; save it as UTF-8")
     entries = readers[path.suffix.lower()](path, text)
-    problems = [problem for _, values, faults in entries for problem in faults]
+    problems = [problem for entry in entries for problem in entry.faults]
     if problems:
         raise UserError(*problems)
-    if not entries:
+    drawn = [entry for entry in entries if not entry.is_empty()]
+    if not drawn:
         raise UserError(f"--sample_prompts {path}: has no prompt; write one a line (lines that begin with # are remarks)")
-    rounded = [_rounded(place, SamplePrompt(**values)) for place, values, _ in entries]
-    return tuple(prompt for prompt, _ in rounded), tuple(note for _, note in rounded if note)
+    notes = [warning for entry in entries for warning in (*entry.warnings, *_without_prompt(entry))]
+    rounded = [_rounded(entry.place, SamplePrompt(**entry.values)) for entry in drawn]  # type: ignore[arg-type]  # `checked` has seen to it
+    return tuple(prompt for prompt, _ in rounded), (*notes, *(note for _, note in rounded if note))
 
 
-_Entry = tuple[str, dict[str, Any], list[str]]  # place, fields, faults
+def _without_prompt(entry: Entry) -> Iterator[str]:
+    if entry.is_empty():
+        yield f"{entry.place}: is empty and left out"
+    elif not entry.values.get("prompt"):
+        yield f"{entry.place}: has no words, so it is drawn without a prompt"
 
 
-def _from_text(path: Path, text: str) -> list[_Entry]:
+def _from_text(path: Path, text: str) -> list[Entry]:
     lines = [(f"{path} line {number}", line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
-    return [_line(place, line) for place, line in lines if line and not line.startswith("#")]
+    return [read_line(place, line) for place, line in lines if line and not line.startswith("#")]
 
 
-def _line(place: str, line: str) -> _Entry:
-    """One line of a .txt file."""
-    found = list(_OPTION.finditer(line))
-    values: dict[str, Any] = {"prompt": (line[: found[0].start()] if found else line).strip()}
-    faults = []
-    ends = [following.start() for following in found[1:]] + [len(line)]
-    for option, end in zip(found, ends, strict=False):
-        letter = option.group(1)
-        value = line[option.end() : end].lstrip(" \t=").strip()
-        name = _LETTERS.get(letter.lower())
-        if name is None:
-            faults.append(f"{place}: --{letter} is unknown; known are {' '.join(f'--{known}' for known in _LETTERS)}")
-        elif name in values:
-            faults.append(f"{place}: --{letter} is given twice; leave one out")
-        else:
-            values[name], fault = _checked(name, value)
-            faults += [f"{place}: --{letter} {value!r}: {fault}"] if fault else []
-    return place, values, faults
-
-
-def _from_toml(path: Path, text: str) -> list[_Entry]:
+def _from_toml(path: Path, text: str) -> list[Entry]:
     import toml
 
     try:
@@ -120,10 +85,10 @@ def _from_toml(path: Path, text: str) -> list[_Entry]:
     subsets = shared.pop("subset", [{}] if shared else [])
     if not isinstance(subsets, list) or not all(isinstance(subset, dict) for subset in subsets):
         raise UserError(f"--sample_prompts {path}: prompt.subset must be written as [[prompt.subset]], once for each prompt")
-    return [_table(f"{path} prompt.subset {number}", {**shared, **subset}) for number, subset in enumerate(subsets, start=1)]
+    return [read_table(f"{path} prompt.subset {number}", {**shared, **subset}) for number, subset in enumerate(subsets, start=1)]
 
 
-def _from_json(path: Path, text: str) -> list[_Entry]:
+def _from_json(path: Path, text: str) -> list[Entry]:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
@@ -133,47 +98,12 @@ def _from_json(path: Path, text: str) -> list[_Entry]:
     return [_item(f"{path} item {number}", item) for number, item in enumerate(data, start=1)]
 
 
-def _item(place: str, item: Any) -> _Entry:
+def _item(place: str, item: object) -> Entry:
     if isinstance(item, str):
-        return _line(place, item.strip())
-    return _table(place, item) if isinstance(item, dict) else (place, {}, [f"{place}: must be a prompt or an object with the key prompt"])
-
-
-def _table(place: str, table: Mapping[str, Any]) -> _Entry:
-    values: dict[str, Any] = {}
-    faults = []
-    for key, value in table.items():
-        if key not in _KEYS:
-            near = closest(key, _KEYS)
-            faults.append(f"{place}: {key} is unknown{f' (did you mean {near}?)' if near else ''}; known are {', '.join(_KEYS)}")
-            continue
-        values[_KEYS[key]], fault = _checked(_KEYS[key], value)
-        faults += [f"{place}: {key} = {value!r}: {fault}"] if fault else []
-    if "prompt" not in table:
-        faults.append(f"{place}: has no prompt")
-    return place, values, faults
-
-
-def _checked(name: str, value: Any) -> tuple[Any, str]:
-    """The value in its field's type, and what is wrong with it ("" for nothing)."""
-    if name in ("prompt", "negative"):
-        return (value, "") if isinstance(value, str) else (value, "must be text")
-    if name == "sampler":
-        return value, "" if value in SAMPLERS else f"must be one of {' '.join(SAMPLERS)}"
-    number = _number(value, float if name == "guidance" else int)
-    if name == "guidance":
-        return number, "" if number is not None and math.isfinite(number) and number >= 0 else "must be a number from 0 on, such as 7.5"
-    lowest, highest = {"width": (SMALLEST, 1 << 14), "height": (SMALLEST, 1 << 14), "steps": (1, MAX_STEPS), "seed": (0, 2**64 - 1)}[name]
-    return number, "" if number is not None and lowest <= number <= highest else f"must be a whole number from {lowest} to {highest}"
-
-
-def _number(value: Any, kind: type) -> Any:
-    if isinstance(value, bool) or not isinstance(value, (str, int, float)) or (kind is int and isinstance(value, float)):
-        return None
-    try:
-        return kind(value)
-    except ValueError:
-        return None
+        return read_line(place, item.strip())
+    if item is None or isinstance(item, dict):
+        return read_table(place, item or {})
+    return Entry(place, faults=[f"{place}: must be a prompt or an object with the key prompt"])
 
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
@@ -185,4 +115,4 @@ def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
     return replace(prompt, width=width, height=height), note
 
 
-assert {*_LETTERS.values(), "prompt"} == set(_KEYS.values()) == {field.name for field in fields(SamplePrompt)}
+assert {*LETTERS.values(), "prompt"} == set(KEYS.values()) == {field.name for field in fields(SamplePrompt)}

@@ -70,7 +70,7 @@ class Samples:
         source = Path(given.sample_prompts)
         prompts, notes = read_prompts(source) if source.exists() else ((), ())  # that it is missing has been told; it may come
         for note in notes:
-            log.info(note)
+            log.warning(note)
         return cls(
             prompts,
             options.saving.folder,
@@ -156,8 +156,9 @@ class Samples:
         except UserError as fault:
             log.warning(f"{fault.problems[0]}; the prompts of before are drawn")
             return
-        for note in (*notes, f"--sample_prompts {self._source}: was changed, {len(self.prompts)} prompts from here on"):
-            log.info(note)
+        for note in notes:
+            log.warning(note)
+        log.info(f"--sample_prompts {self._source}: was changed, {len(self.prompts)} prompts from here on")
 
     def write_page(self, running: bool) -> None:
         """Make the page of all samples anew; told once where that fails."""

@@ -1,0 +1,174 @@
+"""The options of a sample prompt: `--w 512` behind it in a line, `width = 512` in a table; read as sd-scripts reads them, or told."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from library.options.groups.sampling import SAMPLERS
+from library.options.suggest import closest
+
+SMALLEST, LARGEST = 64, 1 << 14  # pixels a side
+MAX_STEPS = 1000
+MAX_SEED = 2**64 - 1
+
+Value = str | int | float | None
+
+# letter in a line -> field; key in a table -> field
+LETTERS = {"n": "negative", "w": "width", "h": "height", "d": "seed", "l": "guidance", "s": "steps", "ss": "sampler"}
+KEYS = {
+    "prompt": "prompt",
+    "negative_prompt": "negative",
+    "width": "width",
+    "height": "height",
+    "sample_steps": "steps",
+    "scale": "guidance",
+    "seed": "seed",
+    "sample_sampler": "sampler",
+}
+# What people write for them, as other programs have it.
+_LONG = {key: letter for key, name in KEYS.items() for letter, same in LETTERS.items() if name == same} | {
+    "negative": "n", "neg": "n", "steps": "s", "cfg": "l", "cfg_scale": "l", "guidance": "l", "sampler": "ss",
+}  # fmt: skip
+# Options of sd-scripts that SD 1 and 2 have no use for in a training's samples.
+_ELSEWHERE = {
+    "g": "the guidance of Flux", "am": "strengths of further networks", "cn": "an image for ControlNet", "ctr": "Lumina's",
+    "rcfg": "Lumina's", "fs": "the flow shift of other models", "f": "frames of a video", "i": "an image of other models",
+}  # fmt: skip
+_KEYS_ELSEWHERE = frozenset(
+    "guidance_scale additional_network_multiplier controlnet_image cfg_trunc_ratio renorm_cfg flow_shift frame_count image enum".split()
+)
+_OPTION = re.compile(r"(?:^|(?<=\s))--([A-Za-z][^\s=]*)")
+_GLUED = re.compile(r"(n|w|h|d|l|ss|s)(-?\d[\d.]*)", re.IGNORECASE)
+_DASHED = re.compile(r"(?:^|(?<=\s))([-‐‑‒–—―−]{1,3})([A-Za-z_]+)(?=[\s=\d]|$)")
+_NUMBER = {int: re.compile(r"[+-]?\d+"), float: re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")}
+
+
+@dataclass
+class Entry:
+    """A prompt as it stands at `place`: its fields, what is wrong with it, and what has another meaning than it may seem."""
+
+    place: str
+    values: dict[str, Value] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def put(self, name: str, value: object, written: str) -> None:
+        """Take a field's value; `written` is how the file has it."""
+        settled, fault, remark = checked(name, value)
+        if fault:
+            self.faults.append(f"{self.place}: {written}: {fault}")
+        if remark:
+            self.warnings.append(f"{self.place}: {written}: {remark}")
+        self.values[name] = settled
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return not self.faults and all(value in ("", None) for value in self.values.values())
+
+
+def read_line(place: str, line: str) -> Entry:
+    """A prompt with its options behind it."""
+    options = list(_OPTION.finditer(line))
+    entry = Entry(place, {"prompt": (line[: options[0].start()] if options else line).strip()})
+    entry.warnings += _dashes(place, line, "--")
+    ends = [following.start() for following in options[1:]] + [len(line)]
+    for option, end in zip(options, ends, strict=False):
+        word, text = option.group(1), line[option.end() : end].lstrip(" \t=").strip()
+        name = LETTERS.get(word.lower())
+        if name is None:
+            entry.warnings.append(f"{place}: {_no_option(word)}")
+            continue
+        if name in entry.values:
+            entry.warnings.append(f"{place}: --{word} is given twice; the last one counts")
+        number = _NUMBER[float if name == "guidance" else int].match(text)
+        if number is None or name in ("negative", "sampler"):
+            entry.put(name, text, f"--{word} {text!r}")
+            continue
+        entry.put(name, number.group(), f"--{word} {number.group()!r}")
+        if rest := text[number.end() :].strip(" \t,;"):
+            entry.warnings.append(
+                f"{place}: --{word} {number.group()}: {rest!r} behind it is not read; the prompt ends at its first option"
+            )
+    return entry
+
+
+def read_table(place: str, table: Mapping[str, object]) -> Entry:
+    """A prompt whose options are keys; one that is null, as JSON has it, is not given."""
+    entry = Entry(place)
+    for key, value in table.items():
+        if key in _KEYS_ELSEWHERE:
+            entry.warnings.append(f"{place}: {key} has no effect on samples of these models")
+        elif key not in KEYS:
+            near = closest(key, KEYS)
+            entry.faults.append(f"{place}: {key} is unknown{f' (did you mean {near}?)' if near else ''}; known are {', '.join(KEYS)}")
+        elif value is not None:
+            entry.put(KEYS[key], value, f"{key} = {value!r}")
+            if isinstance(value, str):
+                entry.warnings += _dashes(place, value)
+    if table and "prompt" not in table:
+        entry.faults.append(f"{place}: has no prompt")
+    entry.values.setdefault("prompt", "")
+    return entry
+
+
+def checked(name: str, value: object) -> tuple[Value, str, str]:
+    """The value in its field's type, what is wrong with it ("" for nothing), and what it is taken for where that is another."""
+    if name in ("prompt", "negative"):
+        return (value, "", "") if isinstance(value, str) else (None, "must be text", "")
+    if name == "sampler":
+        known = isinstance(value, str) and value in SAMPLERS
+        return str(value), "" if known else f"must be one of {' '.join(SAMPLERS)}", ""
+    number = _number(value, whole=name != "guidance")
+    if name == "guidance":
+        good = number is not None and math.isfinite(number) and number >= 0
+        return number, "" if good else "must be a number from 0 on, such as 7.5", ""
+    lowest, highest = {"steps": (1, MAX_STEPS), "seed": (0, MAX_SEED)}.get(name, (SMALLEST, LARGEST))
+    if number is None or (number > highest and name != "steps"):
+        return number, f"must be a whole number from {lowest} to {highest}", ""
+    if name == "seed" and number < 0:
+        return None, "", "" if number == -1 else "is below 0, so the seed is drawn at random"
+    taken = max(lowest, min(highest, number))
+    return taken, "", "" if taken == number else f"{taken} is taken, since it must be from {lowest} to {highest}"
+
+
+def _number(value: object, whole: bool) -> int | float | None:
+    """The number, also from a text; a whole one may be written 512.0."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    try:
+        number = float(value)
+        if not whole:
+            return number
+        return int(value) if isinstance(value, str | int) else int(number) if number.is_integer() else None
+    except (OverflowError, ValueError):
+        return None
+
+
+def _no_option(word: str) -> str:
+    """What to tell of a word that begins with -- and is no option."""
+    known = " ".join(f"--{letter}" for letter in LETTERS)
+    if word.lower() in _ELSEWHERE:
+        return f"--{word} has no effect on samples of these models ({_ELSEWHERE[word.lower()]}); known are {known}"
+    left_out = f"--{word} is unknown and left out, with what stands behind it; "
+    if glued := _GLUED.fullmatch(word):
+        return left_out + f"write --{glued.group(1)} {glued.group(2)}"
+    long = closest(word, _LONG) if len(word) > 2 else None
+    return left_out + (f"did you mean --{_LONG[long]}?" if long else f"known are {known}")
+
+
+def _dashes(place: str, text: str, right: str = "") -> Iterator[str]:
+    """What looks like an option and is prompt text, because its dashes are not the two hyphens (`right`) of one."""
+    for dashes, word in _DASHED.findall(text):
+        letter = word.lower() if word.lower() in LETTERS or word.lower() in _ELSEWHERE else _LONG.get(word.lower())
+        if letter is None or dashes == right:
+            continue
+        shown = f"{place}: {dashes}{word} is part of the prompt; "
+        if dashes == "--":
+            yield shown + "options are keys here, such as width = 512"
+        elif set(dashes) == {"-"}:
+            yield shown + f"an option has two hyphens: --{letter}"
+        else:
+            yield shown + f"an option has two hyphens, of which a word processor has made a dash: --{letter}"
