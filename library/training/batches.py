@@ -54,7 +54,8 @@ def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache:
     if cache is not None:  # nothing is left to decode, at most to be read
         workers = 0 if cache.in_memory else min(workers, READERS)
     pinned = run.device.type == "cuda"
-    return EpochLoader(dataset, sampler, run.accelerator.process_index, workers, data.persistent_data_loader_workers, pinned)
+    persistent, per_update = data.persistent_data_loader_workers, plan.accumulation
+    return EpochLoader(dataset, sampler, run.accelerator.process_index, workers, persistent, pinned, batches_per_update=per_update)
 
 
 def adapter(options: TrainingScript) -> Callable[[Batch], Batch]:

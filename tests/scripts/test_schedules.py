@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 import train_db
 import train_network
 from library.training import assemble
+from tests.data.material import photo
 from tests.scripts.starting import dataset, start
 
 
@@ -39,6 +40,38 @@ def logged(folder: Path, key: str) -> list[float | None]:
     """A figure of the run's log in each update, None where it has none."""
     lines = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()]
     return [line.get(key) for line in lines if "loss/current" in line]
+
+
+def test_an_image_alone_in_its_bucket_counts_as_much_as_any_other(command, tmp_path: Path) -> None:
+    """8 images in buckets of 4, 1, 1 and 2 in one update, held against the same 8 one by one: loss, gradient and weights."""
+    folder = tmp_path / "uneven"
+    for number, size in enumerate([(128, 128)] * 4 + [(256, 64)] + [(64, 256)] + [(192, 64)] * 2):
+        photo(folder / f"{number}.png", size, seed=number)
+    ends = []
+    for name, batch_size, accumulation in (("uneven", 4, 4), ("single", 1, 8)):
+        text = f"""
+[general]
+resolution = 128
+enable_bucket = true
+min_bucket_reso = 64
+bucket_reso_steps = 64
+batch_size = {batch_size}
+[[datasets]]
+[[datasets.subsets]]
+image_dir = {str(folder)!r}
+class_tokens = "x"
+"""
+        toml = tmp_path / f"{name}.toml"
+        toml.write_text(text, encoding="utf-8")
+        run = {**command, "dataset_config": toml, "output_dir": tmp_path / name, "max_train_steps": 1, "optimizer_type": "SGD"}
+        run |= {"gradient_accumulation_steps": accumulation, "max_grad_norm": 0, "learning_rate": 1.0, "cache_latents": False}
+        assert start(train_network.main, **run) == 0
+        figures = [logged(tmp_path / name, key)[0] for key in ("loss/current", "grad_norm")]
+        ends.append((figures, load_file(tmp_path / name / "cat.safetensors")))
+    (uneven, weights), (single, expected) = ends
+    assert uneven == pytest.approx(single, rel=1e-3)
+    moved = {key for key in weights if key.endswith("lora_up.weight")}
+    assert all(torch.allclose(weights[key], expected[key], rtol=1e-2, atol=1e-7) for key in moved)
 
 
 def rates_of(state: Path) -> list[float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
@@ -93,6 +93,21 @@ class _Epoch(Sequence[GlobalBatch]):
     __hash__ = None  # type: ignore[assignment]
 
 
+def weighed_by_update(batches: Sequence[GlobalBatch], size: int) -> Iterator[GlobalBatch]:
+    """`batches` in the same order, `size` of them an update (the last one may have fewer), weighed so that the mean over an update's
+    batches of their means over images is the mean over all its images: each counts the same, whatever the size of its batch.
+    """
+    for begin in range(0, len(batches), size):
+        update = batches[begin : begin + size]
+        images = sum(map(len, update))
+        for batch in update:
+            yield _scaled(batch, len(batch) * len(update) / images)
+
+
+def _scaled(batch: GlobalBatch, scale: float) -> GlobalBatch:
+    return batch if scale == 1 else tuple(replace(request, weight=request.weight * scale) for request in batch)
+
+
 class EpochSampler:
     """Global batches of batch_size × processes images of one bucket each; every train image × its repeats once an epoch.
 
@@ -168,8 +183,7 @@ class EpochSampler:
         mine = batch[process :: self.processes]
         if not mine:
             return (replace(batch[0], weight=0.0),)
-        scale = len(mine) * self.processes / len(batch)
-        return mine if scale == 1 else tuple(replace(request, weight=request.weight * scale) for request in mine)
+        return _scaled(mine, len(mine) * self.processes / len(batch))
 
     def batch_of(self, n: int, order: _Order, place: int, number: int) -> GlobalBatch:
         """The batch at `place` of an order of epoch `n`, the run's `number`th."""

@@ -13,7 +13,7 @@ import torch
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.sampler import GlobalBatch
-from library.data.loading.batch import Batch
+from library.data.loading.batch import Batch, Uncounted
 from library.data.loading.custom_check import CustomItem, checked
 from library.data.loading.dataset import Tokenize
 from library.errors import UserError, named_line
@@ -126,6 +126,7 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
             paths=item.image_keys or tuple(f"{self.source.name}[{request.record}] image {row}" for row in range(len(item))),
             records=(request.record,) * len(item),
             masks=item.masks,
+            uncounted=Uncounted(len(item) if request.weight else 0, request.weight),
         )
 
     def _text(self, item: CustomItem, seeds: list[int], place: str) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor | None]:

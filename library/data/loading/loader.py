@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from library.console import prints_all
-from library.data.batching.sampler import EpochSampler, GlobalBatch
+from library.data.batching.sampler import EpochSampler, GlobalBatch, weighed_by_update
 from library.data.loading.batch import Batch
 from library.data.loading.custom_batches import CustomBatchDataset
 from library.data.loading.dataset import TrainingDataset
@@ -39,9 +39,10 @@ class EpochLoader:
         persistent: bool = False,
         pin_memory: bool = False,
         context: str | None = None,
+        batches_per_update: int = 1,
     ) -> None:
-        """`context` is how workers start ('spawn', 'fork'); None is the system's own way."""
-        self._shares = _Shares(sampler, process)
+        """`context` is how workers start ('spawn', 'fork'); None is the system's own way. Images of one update count the same."""
+        self._shares = _Shares(sampler, process, batches_per_update)
         self._loader = DataLoader(
             _Telling(dataset),
             batch_size=None,
@@ -74,12 +75,13 @@ class EpochLoader:
 class _Shares:
     """The sampler as DataLoader wants it: shares of one process for the epoch that is set."""
 
-    def __init__(self, sampler: EpochSampler, process: int) -> None:
-        self.sampler, self.process = sampler, process
+    def __init__(self, sampler: EpochSampler, process: int, batches_per_update: int) -> None:
+        self.sampler, self.process, self.batches_per_update = sampler, process, batches_per_update
         self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[GlobalBatch]:
-        return (self.sampler.share(batch, self.process) for batch in self.sampler.epoch(self.epoch, self.start))
+        batches = weighed_by_update(self.sampler.epoch(self.epoch, self.start), self.batches_per_update)
+        return (self.sampler.share(batch, self.process) for batch in batches)
 
     def __len__(self) -> int:
         return self.sampler.length(self.epoch) - self.start

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from library.data.batching.buckets import FilledData, fill
-from library.data.batching.sampler import Begun, Cut, EpochSampler
+from library.data.batching.sampler import Begun, Cut, EpochSampler, weighed_by_update
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
@@ -108,6 +108,30 @@ def test_shares_divide_a_global_batch_and_their_weighted_means_average_to_its_me
         means = [sum(loss[r.record] * r.weight for r in share) / len(share) for share in shares]
         whole = sum(loss[r.record] * filled.weight(r.record) for r in batch) / len(batch)
         assert sum(means) / processes == pytest.approx(whole)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 2, 3, 5])
+def test_each_image_of_an_update_counts_the_same_in_batches_of_any_size_on_any_number_of_processes(processes: int, size: int) -> None:
+    filled = data()
+    sampler = EpochSampler(filled, 7, processes)
+    loss = {index: 1.0 + index * 0.37 for index in range(len(filled.records))}
+    batches = sampler.epoch(0, start=2)
+    assert len({len(batch) for batch in batches}) > 1
+    weighed = list(weighed_by_update(batches, size))
+    for begin in range(0, len(batches), size):
+        images = [request for batch in batches[begin : begin + size] for request in batch]
+        whole = sum(loss[r.record] * filled.weight(r.record) for r in images) / len(images)  # weights multiply, they do not count
+        update = weighed[begin : begin + size]
+        shares = [sampler.share(batch, process) for batch in update for process in range(processes)]
+        means = [sum(loss[r.record] * r.weight for r in share) / len(share) for share in shares]
+        assert sum(means) / len(means) == pytest.approx(whole)
+    assert [[(r.record, r.seed) for r in batch] for batch in weighed] == [[(r.record, r.seed) for r in batch] for batch in batches]
+
+
+def test_batches_of_one_size_keep_their_weights_to_the_bit() -> None:
+    batches = [batch for batch in EpochSampler(data(), 7).epoch(0) if len(batch) == 2]
+    assert len(batches) > 4 and list(weighed_by_update(batches, 3)) == batches
 
 
 def test_a_process_without_an_image_of_a_short_batch_gets_one_with_weight_zero() -> None:
