@@ -128,8 +128,8 @@ def _check_optimizer(run: RunStart) -> int:
     return steps
 
 
-def _optimizer(run: RunStart, groups: list[dict[str, Any]], steps: int) -> tuple[BuiltOptimizer, BuiltSchedule]:
-    """`steps`: how often the schedule is stepped in all, in this run and before."""
+def _optimizer(run: RunStart, groups: list[dict[str, Any]], steps: int | None = None) -> tuple[BuiltOptimizer, BuiltSchedule]:
+    """`steps`: how often the schedule is stepped in all, in this run and before; None: once for each of the run's updates."""
     settings, training, updates = run.options.optimizer, run.options.training, run.inputs.plan.updates
     # fused kernels hide from fp16's gradient scaler that an update was left out
     fused = training.mixed_precision != "fp16"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
+import torch
 from accelerate.utils import gather_object
 
 from library.data.batching.sampler import EpochSampler
 from library.data.loading.batch import Batch
+from library.data.loading.custom_batches import counted_by_images
 from library.data.loading.loader import EpochLoader, worker_count
 from library.data.pixels.latent_cache import LatentCache
 from library.model.bundle import StableDiffusion
 from library.model.text.tokenizer import without_padding
 from library.options.groups.scripts import TrainingScript
+from library.training.processes import Processes
 from library.training.run_context import RunStart
 from library.training.unreadable import UnreadableImages
 
@@ -28,6 +32,7 @@ class Feed:
     sampler: EpochSampler
     adapt: Callable[[Batch], Batch]
     unreadable: UnreadableImages  # with those that the batches have met
+    counted: Callable[[Iterable[Batch]], Iterable[Batch]]  # the same batches, each image of an update weighing the same
 
     @classmethod
     def create(cls, run: RunStart, model: StableDiffusion, cache: LatentCache | None) -> Feed:
@@ -35,15 +40,25 @@ class Feed:
         unreadable = UnreadableImages(cache.unreadable if cache else ())
         sampler = run.inputs.sampler(run.state.seed)
         sampler.leave_out(run.state.left_out)
-        return cls(_loader(run, model, sampler, cache), sampler, adapter(run.options), unreadable)
+        loader, mean = _loader(run, model, sampler, cache), partial(_mean, run.accelerator)
+        counted = partial(counted_by_images, per_update=run.inputs.plan.accumulation, mean_over_processes=mean)
+        return cls(loader, sampler, adapter(run.options), unreadable, counted)
 
     def batches(self, epoch: int, start: int) -> Iterable[Batch]:
         """The batches of that epoch from batch `start` on."""
-        return map(self.adapt, map(self.unreadable.noted, self.loader.epoch(epoch, start)))
+        read = map(self.adapt, map(self.unreadable.noted, self.loader.epoch(epoch, start)))
+        return self.counted(read)
 
     def length(self, epoch: int) -> int:
         """How many batches that epoch has in all."""
         return self.sampler.length(epoch)
+
+
+def _mean(processes: Processes, number: int) -> float:
+    """The mean over all processes, which ask at the same time."""
+    if processes.num_processes == 1:
+        return number
+    return float(processes.reduce(torch.tensor(float(number), device=processes.device), "mean"))
 
 
 def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache: LatentCache | None) -> EpochLoader:

@@ -11,14 +11,6 @@ _TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "
 
 
 @dataclass(frozen=True)
-class Uncounted:
-    """A batch that the sampler took for one image: how many there are, and the `weight` that it gave them (0: the batch fills a turn)."""
-
-    images: int
-    weight: float
-
-
-@dataclass(frozen=True)
 class Batch:
     """B images of one size. Either `images` or, with cached latents, `latents` is set."""
 
@@ -33,7 +25,7 @@ class Batch:
     records: tuple[int, ...]  # indices into FilledData.records
     masks: Tensor | None = None  # float32 [B,1,H/8,W/8] in 0..1: where the loss counts; None: everywhere
     sizes: Tensor | None = None  # int64 [B,6], pixels: width, height, left and top of the crop, width and height shown; None: unknown
-    uncounted: Uncounted | None = None  # where the sampler could not know how many images there are; else it has weighed them
+    whole_weight: float | None = None  # that the sampler gave a batch which it took for one image; None: it knows the images
     unreadable: tuple[str, ...] = ()  # a line for each image that could not be read, in whose place another one is shown
 
     def __len__(self) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.sampler import GlobalBatch
-from library.data.loading.batch import Batch, Uncounted
+from library.data.loading.batch import Batch
 from library.data.loading.custom_check import CustomItem, checked
 from library.data.loading.dataset import Tokenize
 from library.errors import UserError, named_line
@@ -126,7 +128,7 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
             paths=item.image_keys or tuple(f"{self.source.name}[{request.record}] image {row}" for row in range(len(item))),
             records=(request.record,) * len(item),
             masks=item.masks,
-            uncounted=Uncounted(len(item) if request.weight else 0, request.weight),
+            whole_weight=request.weight,
         )
 
     def _text(self, item: CustomItem, seeds: list[int], place: str) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor | None]:
@@ -141,6 +143,22 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
         captions = tuple(self.rewrite_caption(text, python_rng(seed, "rewrite")) for text, seed in zip(written, seeds, strict=True))
         ids, weights = zip(*map(self.tokenize, captions), strict=True)
         return captions, torch.stack(ids), None if weights[0] is None else torch.stack(weights)
+
+
+def counted_by_images(batches: Iterable[Batch], per_update: int, mean_over_processes: Callable[[int], float]) -> Iterator[Batch]:
+    """The batches, `per_update` of them an update, with those that the sampler took for one image weighed by the images they have, so that
+    each image of an update counts the same. `mean_over_processes` makes of this process's images the mean over all processes.
+    """
+    iterator = iter(batches)
+    while group := list(itertools.islice(iterator, per_update)):
+        if any(batch.whole_weight is None for batch in group):
+            yield from group
+            continue
+        sizes = [len(batch) if batch.whole_weight else 0 for batch in group]  # a weight of 0 only fills a process's turn
+        mean = mean_over_processes(sum(sizes)) / len(group)
+        for batch, size in zip(group, sizes, strict=True):
+            factor = size / (mean * batch.whole_weight) if batch.whole_weight else 1.0
+            yield batch if factor == 1 else replace(batch, loss_weights=batch.loss_weights * factor)
 
 
 @contextlib.contextmanager

@@ -32,8 +32,8 @@ class GroupCurves(LambdaLR):
 
     def stand_at(self, step: int) -> None:
         """Go to the place after `step` updates."""
-        self.last_epoch, self._step_count = step, step + 1
-        self._last_lr = self.get_lr()
+        vars(self).update(last_epoch=step, _step_count=step + 1)  # of torch's own class
+        vars(self).update(_last_lr=self.get_lr())
 
 
 def _curve(build: Build, rate: float) -> Callable[[int], float]:

@@ -34,14 +34,13 @@ class Gradients:
         """Forward and backward of the batches of one update, with the mean loss over them and over the processes, and the shares of
         processes that are asked to stop and to save (which all have to know alike)."""
         total, per_image = None, []
-        for place, (batch, factor) in enumerate(zip(group, self._factors(group), strict=True)):
+        for place, batch in enumerate(group):
             self._seed(place)
             is_last = place == len(group) - 1
             with contextlib.nullcontext() if is_last else self._processes.no_sync(self.task):
                 loss, losses = self.task(batch.to(self._processes.device), self._state.step)
-                share = loss / len(group) if factor == 1 else loss * (factor / len(group))
-                self._processes.backward(share)
-            share = share.detach()
+                self._processes.backward(loss / len(group))
+            share = loss.detach() / len(group)
             total = share if total is None else total + share
             per_image.append(losses)
         assert total is not None
@@ -51,16 +50,6 @@ class Gradients:
             figures = self._processes.reduce(figures, "mean")
         shown = ShownGroup(group, per_image, partial(_timesteps, self._processes, self.task))
         return Pending(self._state.step + 1, self._state.epoch, shown, figures)
-
-    def _factors(self, group: Sequence[Batch]) -> list[float]:
-        """What the batches' losses are multiplied by so that each image of the update counts the same; 1 where weights see to it."""
-        uncounted = [batch.uncounted for batch in group if batch.uncounted is not None]
-        if len(uncounted) < len(group):
-            return [1.0] * len(group)
-        images, processes = sum(one.images for one in uncounted), self._processes.num_processes
-        if processes > 1:
-            images = int(self._processes.reduce(torch.tensor(float(images), device=self._processes.device), "sum"))
-        return [one.images * len(group) * processes / (images * one.weight) if one.weight else 0.0 for one in uncounted]
 
     def _seed(self, place: int) -> None:
         """Dropout inside networks draws from torch's own stream: seeded here, it depends on the place in the run alone."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from library.data.batching.sampler import SampleRequest
-from library.data.loading.custom_batches import CustomBatchDataset, CustomSource, seeded
+from library.data.loading.custom_batches import CustomBatchDataset, CustomSource, counted_by_images, seeded
 from library.data.loading.custom_check import BEGIN, END, CustomItem, checked
 from library.errors import UserError
 
@@ -239,3 +240,47 @@ def test_the_streams_are_put_back_after_an_error_too() -> None:
         torch.rand(3)
         raise ZeroDivisionError
     assert torch.equal(state, torch.get_rng_state())
+
+
+# ---- accumulation
+
+
+class Uneven:
+    """Batches of 4, 1, 1 and 2 images and so on, whose losses are told by their pictures."""
+
+    sizes = (4, 1, 1, 2, 3)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        images = torch.full((self.sizes[index], 3, 8, 8), 0.1 * index) + torch.arange(self.sizes[index]).view(-1, 1, 1, 1) * 0.01
+        return {"images": images, "captions": ["x"] * self.sizes[index]}
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("per_update", [1, 2])
+def test_each_image_of_an_update_counts_the_same_though_only_the_class_knows_how_many_there_are(processes: int, per_update: int) -> None:
+    data, count = dataset(Uneven()), len(Uneven.sizes)
+    turns = [range(begin, min(begin + processes, count)) for begin in range(0, count, processes)]  # global batches of the sampler
+    read = []  # by process, as `EpochSampler.share` divides them
+    for process in range(processes):
+        shares = [(turn[process], processes / len(turn)) if process < len(turn) else (turn[0], 0.0) for turn in turns]
+        read.append([data[request(record, weight=weight)] for record, weight in shares])
+    updates = range(0, len(turns), per_update)
+    totals = [sum(Uneven.sizes[record] for turn in turns[begin : begin + per_update] for record in turn) for begin in updates]
+    weighed = []
+    for batches in read:
+        means = iter([total / processes for total in totals])
+        weighed.append(list(counted_by_images(batches, per_update, lambda images, means=means: next(means))))
+    for begin, total in zip(updates, totals, strict=True):
+        parts = [batch for mine in weighed for batch in mine[begin : begin + per_update]]
+        mean = sum(float((batch.images.mean(dim=(1, 2, 3)) * batch.loss_weights).mean()) for batch in parts) / len(parts)
+        images = [data[request(record)].images for turn in turns[begin : begin + per_update] for record in turn]
+        assert sum(map(len, images)) == total
+        assert mean == pytest.approx(float(torch.cat(images).mean()))
+
+
+def test_batches_of_one_size_and_those_of_images_stay_as_they_are() -> None:
+    data = dataset(Uneven())
+    equal = [data[request(record)] for record in (1, 2, 1)]
+    assert all(one is other for one, other in zip(counted_by_images(equal, 3, float), equal, strict=True))
+    known = [replace(data[request(record)], whole_weight=None) for record in (0, 1)]
+    assert all(one is other for one, other in zip(counted_by_images(known, 2, float), known, strict=True))

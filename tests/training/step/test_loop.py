@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from library.data.loading.batch import Uncounted
 from library.training.states.state import TrainState
 from library.training.step.requests import Requests
 from library.training.step.stop_signals import StopRequest
@@ -43,11 +42,11 @@ def processes(index: int = 0) -> Any:
     )
 
 
-def update(task: Task, numbers: list[float], step: int = 4, index: int = 0, images: list[int] | None = None) -> float:
-    """The loss told of an update of one batch for each number; `images` are how many each has, where no sampler has weighed them."""
+def update(task: Task, numbers: list[float], step: int = 4, index: int = 0) -> float:
+    """The loss told of an update of one batch for each number."""
     group = []
     for number in numbers:
-        batch = SimpleNamespace(number=number, uncounted=None if images is None else Uncounted(images[len(group)], 1.0))
+        batch = SimpleNamespace(number=number)
         batch.to = lambda device, batch=batch: batch
         group.append(batch)
     task.weight.grad = None
@@ -63,15 +62,6 @@ def test_loss_and_gradient_are_means_over_the_batches_that_there_are(numbers: li
     mean = sum(numbers) / len(numbers)  # also of an epoch's last group, which may be shorter
     assert update(task, numbers) == pytest.approx(mean)
     assert task.weight.grad.item() == pytest.approx(mean)
-
-
-def test_batches_that_no_sampler_has_weighed_count_by_their_images() -> None:
-    task = Task()
-    assert update(task, [1.0, 2.0, 6.0], images=[4, 1, 1]) == pytest.approx((4 * 1 + 2 + 6) / 6)
-    assert task.weight.grad.item() == pytest.approx((4 * 1 + 2 + 6) / 6)
-    equal = Task(), Task()
-    assert update(equal[0], [1.1, 2.3, 6.7], images=[3, 3, 3]) == update(equal[1], [1.1, 2.3, 6.7])  # to the bit
-    assert torch.equal(equal[0].weight.grad, equal[1].weight.grad)
 
 
 def test_each_batch_of_each_update_on_each_process_draws_its_own_and_the_same_again() -> None:
