@@ -81,6 +81,7 @@ class NetworkMethod:
         self.rewrite_caption: RewriteCaption = keep_caption
         self.network: Any = None
         self._groups: list[dict[str, Any]] = []
+        self._multiplier = 1.0
 
     def attach(self, model: StableDiffusion) -> None:
         """Freeze the model, merge `--base_weights` into it and put the network onto U-Net and text encoder."""
@@ -169,6 +170,12 @@ class NetworkMethod:
         rate = settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
         return settings.train_text_encoder and rate != 0
 
+    def set_multiplier(self, multiplier: float) -> None:
+        """How strongly the network acts from now on, until the next update is made."""
+        if multiplier != self._multiplier:
+            part_of(self.network.module, "set_multiplier", "network_multiplier in --dataset_config", self.settings.module)(multiplier)
+            self._multiplier = multiplier
+
     def go_on(self, step: int) -> None:
         """Nothing is frozen on the way."""
 
@@ -177,7 +184,8 @@ class NetworkMethod:
         self.network.call("on_epoch_start", None, None)
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """Limit the norm of each module's weights where `--scale_weight_norms` asks for it."""
+        """The network at its full strength again, the norm of each module's weights limited where `--scale_weight_norms` asks for it."""
+        self.set_multiplier(1.0)
         limit = self.settings.scale_weight_norms
         if not limit:
             return {}

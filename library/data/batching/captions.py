@@ -1,4 +1,7 @@
-"""The caption of one draw: whole-caption dropout, token warm-up, shuffling behind kept tags, tag dropout; pure functions."""
+"""The caption of one draw: prefix and suffix, a line and its wildcards, dropout, token warm-up, shuffling, tag dropout; pure functions.
+
+What the options of captions do, and in which order, is what users of sd-scripts know from `process_caption` there.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import random
 from dataclasses import dataclass
 
 from library.caption_rewriting import RewriteCaption
+from library.data.batching.wildcards import drawn_text, replaced
 from library.data.config.blueprint import SubsetOptions
-from library.data.scan.caption_files import split_tags
+from library.data.scan.caption_files import in_order, tag_parts, with_affixes
 from library.seeds import python_rng
 
 
@@ -23,27 +27,48 @@ class Position:
 
 def text_of_draw(caption: str, settings: SubsetOptions, seed: int, position: Position, rewrite: RewriteCaption) -> str:
     """The text that the draw with this seed is trained with: `draw_caption`'s, as the method rewrites it."""
-    text = draw_caption(caption, settings, python_rng(seed, "caption"), position)
+    text = with_affixes(caption, settings)
+    if settings.enable_wildcard:
+        text = drawn_text(text, seed)
+    text = draw_caption(text, settings, python_rng(seed, "caption"), position)
+    if settings.secondary_separator:
+        text = text.replace(settings.secondary_separator, settings.caption_separator)
     return rewrite(text, python_rng(seed, "rewrite"))
+
+
+def longest_texts(caption: str, settings: SubsetOptions) -> list[str]:
+    """Every line that draws of a caption may show, with the longest part of each wildcard and all of its tags."""
+    text = with_affixes(caption, settings)
+    lines = [replaced(line, lambda parts: max(parts, key=len)) for line in text.split("\n")] if settings.enable_wildcard else [text]
+    if settings.moves_tags and settings.keep_tokens_separator:
+        lines = [in_order(line, settings) for line in lines]
+    if settings.secondary_separator:
+        lines = [line.replace(settings.secondary_separator, settings.caption_separator) for line in lines]
+    return lines
 
 
 def draw_caption(caption: str, settings: SubsetOptions, rng: random.Random, position: Position) -> str:
     """The text to train on for this draw: '' when the caption is dropped, else its tags as `settings` treat them.
 
-    Tags are what commas separate. A caption for which no tag rule is set is returned as it is.
+    Tags are what `caption_separator` separates. Those outside of a pair of `keep_tokens_separator` stay, else the first `keep_tokens`;
+    the rest grows with token warm-up (which counts the first `keep_tokens` too), is shuffled and loses tags. A caption for which no
+    tag rule is set is returned as it is.
     """
     if _dropped(settings, rng, position):
         return ""
-    if not (settings.shuffle_caption or settings.token_warmup_step or settings.caption_tag_dropout_rate):
+    if not settings.moves_tags:
         return caption
-    tags = split_tags(caption)
-    tags = tags[: tags_in_warmup(len(tags), settings, position)]
-    kept, rest = tags[: settings.keep_tokens], tags[settings.keep_tokens :]
+    first, rest, last = tag_parts(caption, settings)
+    if not (settings.keep_tokens_separator and settings.keep_tokens_separator in caption):
+        tags = rest[: tags_in_warmup(len(rest), settings, position)]
+        first, rest = tags[: settings.keep_tokens], tags[settings.keep_tokens :]
+    else:
+        rest = rest[: tags_in_warmup(len(rest), settings, position)]
     if settings.shuffle_caption:
         rng.shuffle(rest)
     if settings.caption_tag_dropout_rate:
         rest = [tag for tag in rest if rng.random() >= settings.caption_tag_dropout_rate]
-    return ", ".join(kept + rest)
+    return ", ".join(first + rest + last)
 
 
 def brackets_hold_commas(caption: str) -> bool:

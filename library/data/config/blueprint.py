@@ -28,6 +28,12 @@ class SubsetOptions:
     shuffle_caption: bool = DataOptions.shuffle_caption
     keep_tokens: int = DataOptions.keep_tokens  # comma-separated tags
     caption_extension: str = DataOptions.caption_extension
+    caption_prefix: str | None = DataOptions.caption_prefix
+    caption_suffix: str | None = DataOptions.caption_suffix
+    caption_separator: str = DataOptions.caption_separator  # between the tags of a caption
+    keep_tokens_separator: str = DataOptions.keep_tokens_separator  # before and behind the tags that move; "": keep_tokens says which do
+    secondary_separator: str | None = DataOptions.secondary_separator  # inside tags that stay together; becomes caption_separator
+    enable_wildcard: bool = DataOptions.enable_wildcard  # {a|b} draws one of them, and of a caption with several lines one line
     caption_dropout_rate: float = CaptionDropoutOptions.caption_dropout_rate
     caption_dropout_every_n_epochs: int = CaptionDropoutOptions.caption_dropout_every_n_epochs
     caption_tag_dropout_rate: float = CaptionDropoutOptions.caption_tag_dropout_rate
@@ -40,10 +46,22 @@ class SubsetOptions:
     loss_weight: float = 1.0  # factor of the loss of each of its images
     conditioning_data_dir: Path | None = None  # mask images, for --masked_loss
     alpha_mask: bool = DataOptions.alpha_mask
+    resize_interpolation: str | None = DataOptions.resize_interpolation  # None: area where an image shrinks, Lanczos where it grows
+    custom_attributes: str = ""  # JSON, kept for programs that read it; no effect here
     validation_split: float = ValidationOptions.validation_split  # share of its images that is kept for validation; 1: all
     validation_seed: int = 0
     as_prepared: bool = False  # every image of its metadata has a train_resolution, which decides its bucket; the scan finds out
     place: str = ""  # where the user wrote it: 'x.toml: datasets[0].subsets[1]' or '--train_data_dir'
+
+    @property
+    def moves_tags(self) -> bool:
+        """Whether a draw takes captions apart into their tags."""
+        return bool(self.shuffle_caption or self.token_warmup_step or self.caption_tag_dropout_rate)
+
+    @property
+    def captions_change(self) -> bool:
+        """Whether two draws of a caption may differ, apart from leaving it out altogether."""
+        return self.moves_tags or self.enable_wildcard
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,7 @@ class DatasetOptions:
     max_bucket_reso: int = DataOptions.max_bucket_reso
     bucket_reso_steps: int = DataOptions.bucket_reso_steps
     bucket_no_upscale: bool = DataOptions.bucket_no_upscale
+    network_multiplier: float = 1.0  # strength of the trained network for its images
 
 
 @dataclass(frozen=True)

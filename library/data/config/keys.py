@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,35 @@ def _path(example: str) -> tuple[Check, str]:
     return check, expected
 
 
+def _choice(example: str, choices: tuple[str, ...]) -> tuple[Check, str]:
+    expected = f"one of {', '.join(choices)}, e.g. {example}"
+
+    def check(value: object) -> str:
+        if value not in choices:
+            raise NotAccepted(expected)
+        return str(value)
+
+    return check, expected
+
+
+def _separator(example: str) -> tuple[Check, str]:
+    expected = f"one or more signs in quotes, e.g. {example}"
+
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise NotAccepted(expected)
+        return value
+
+    return check, expected
+
+
+def _table(value: object) -> str:
+    """A table as JSON text, so that options that hold it stay comparable."""
+    if not isinstance(value, dict):
+        raise NotAccepted('a table, e.g. custom_attributes = {style = "ink"}')
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+
+
 def _extension(value: object) -> str:
     if not isinstance(value, str):
         raise NotAccepted('a file ending in quotes, e.g. caption_extension = ".txt"')
@@ -144,6 +174,8 @@ def _unquote(value: object) -> str:
     return ""
 
 
+INTERPOLATIONS = ("lanczos", "nearest", "bilinear", "linear", "bicubic", "cubic", "area", "box")
+
 _RESOLUTION = "pixels: one whole number for a square, or [width, height]"
 
 KEYS: Mapping[str, Key] = MappingProxyType(
@@ -157,10 +189,17 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("max_bucket_reso", DATASET, *_whole(8, "max_bucket_reso = 1024")),
             Key("bucket_reso_steps", DATASET, _bucket_steps, "a whole number of at least 8, e.g. bucket_reso_steps = 64"),
             Key("bucket_no_upscale", DATASET, *_truth("bucket_no_upscale = true")),
+            Key("network_multiplier", DATASET, *_number(0, None, "network_multiplier = 0.8")),
             Key("num_repeats", SUBSET, *_whole(0, "num_repeats = 10", MOST_REPEATS)),
             Key("shuffle_caption", SUBSET, *_truth("shuffle_caption = true")),
             Key("keep_tokens", SUBSET, *_whole(0, "keep_tokens = 1")),
             Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"; "" reads none'),
+            Key("caption_prefix", SUBSET, *_text("caption_prefix = 'shs dog, '")),
+            Key("caption_suffix", SUBSET, *_text("caption_suffix = ', photo'")),
+            Key("caption_separator", SUBSET, *_separator("caption_separator = ';'")),
+            Key("keep_tokens_separator", SUBSET, *_text("keep_tokens_separator = '|||'")),
+            Key("secondary_separator", SUBSET, *_text("secondary_separator = ';;;'")),
+            Key("enable_wildcard", SUBSET, *_truth("enable_wildcard = true")),
             Key("caption_dropout_rate", SUBSET, *_number(0, 1, "caption_dropout_rate = 0.1")),
             Key("caption_dropout_every_n_epochs", SUBSET, *_whole(0, "caption_dropout_every_n_epochs = 5")),
             Key("caption_tag_dropout_rate", SUBSET, *_number(0, 1, "caption_tag_dropout_rate = 0.1")),
@@ -172,6 +211,8 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("face_crop_aug_range", SUBSET, _face_range, "two numbers, e.g. [2.0, 4.0]"),
             Key("loss_weight", SUBSET, *_number(0, None, "loss_weight = 0.5")),
             Key("alpha_mask", SUBSET, *_truth("alpha_mask = true")),
+            Key("resize_interpolation", SUBSET, *_choice("resize_interpolation = 'bicubic'", INTERPOLATIONS)),
+            Key("custom_attributes", SUBSET, _table, 'a table, e.g. {style = "ink"}'),
             Key("validation_split", SUBSET, *_number(0, 1, "validation_split = 0.1")),
             Key("validation_seed", SUBSET, *_whole(0, "validation_seed = 42")),
             Key("image_dir", SUBSET_ONLY, *_path(r"image_dir = 'C:\photos\dog'")),

@@ -110,7 +110,7 @@ def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding
     """Caption options that can do nothing with these captions."""
     asked = [name for name in ("shuffle_caption", "caption_tag_dropout_rate", "token_warmup_step") if getattr(subset, name)]
     texts = {record.caption for record in records if record.caption} - {subset.class_tokens}
-    if asked and texts and all(len(split_tags(text)) <= max(1, subset.keep_tokens) for text in texts):
+    if asked and texts and all(len(split_tags(text, subset.caption_separator)) <= max(1, subset.keep_tokens) for text in texts):
         most = counted(max(1, subset.keep_tokens), "tag")
         what = f"{subset.place}: {' and '.join(asked)} can change nothing: no caption has more than {most}"
         yield Finding(WARNING, what, "separate tags with commas, or lower keep_tokens")

@@ -26,6 +26,7 @@ class Batch:
     masks: Tensor | None = None  # float32 [B,1,H/8,W/8] in 0..1: where the loss counts; None: everywhere
     sizes: Tensor | None = None  # int64 [B,6], pixels: width, height, left and top of the crop, width and height shown; None: unknown
     whole_weight: float | None = None  # that the sampler gave a batch which it took for one image; None: it knows the images
+    network_multiplier: float = 1.0  # strength of the trained network for these images
     unreadable: tuple[str, ...] = ()  # a line for each image that could not be read, in whose place another one is shown
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.buckets import FilledData, Placement
 from library.data.batching.captions import Position, text_of_draw
 from library.data.batching.sampler import GlobalBatch, SampleRequest
+from library.data.config.blueprint import DatasetOptions
 from library.data.loading.batch import Batch
 from library.data.loading.stand_ins import stand_ins
 from library.data.pixels.images import load_image, part_shown
@@ -72,6 +73,7 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
             records=tuple(request.record for request in shown),
             masks=self.masks.of(masked, [place for _, place, _ in drawn], self._mirrored(shown)),
             sizes=torch.tensor([self._sizes(request, place) for request, place, _ in drawn], dtype=torch.int64),
+            network_multiplier=self._dataset_options(share).network_multiplier,
             unreadable=tuple(unreadable),
         )
 
@@ -80,6 +82,10 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         record = self.filled.records[request.record]
         _, corner = part_shown(record, placement, None if self.cache is not None else request.seed)
         return (*record.size, *corner, *placement.bucket)
+
+    def _dataset_options(self, share: GlobalBatch) -> DatasetOptions:
+        """Those of the dataset that all images of a batch are of."""
+        return self.filled.blueprint.datasets[self.filled.records[share[0].record].dataset].options
 
     def _mirrored(self, shown: list[SampleRequest]) -> list[bool] | None:
         """Which draws the cache mirrors, as it also does where prepared latents have a mirror image."""

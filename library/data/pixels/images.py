@@ -28,7 +28,9 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
     """
     try:
         resized, corner = part_shown(record, placement, seed)
-        pixels = crop(resize(_read(record, resized), resized), placement.bucket, corner)
+        way = record.subset.resize_interpolation
+        # A JPEG that is decoded at half its size is scaled twice: fine for the usual way, another one than was asked for otherwise.
+        pixels = crop(resize(_read(record, None if way else resized), resized, way), placement.bucket, corner)
     except UserError:
         raise
     except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
@@ -74,19 +76,23 @@ def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, 
     return np.asarray(decode(path, cover).on(background))
 
 
-def resize(pixels: Pixels, size: Size) -> Pixels:
-    """To (width, height): area averaging when it shrinks, Lanczos when it grows."""
+def resize(pixels: Pixels, size: Size, way: str | None = None) -> Pixels:
+    """To (width, height), the `way` of --resize_interpolation: left out, area averaging when it shrinks, Lanczos when it grows."""
     height, width = pixels.shape[:2]
     if (width, height) == tuple(size):
         return pixels
-    if size[0] * size[1] < width * height:
-        import cv2
+    way = way or ("area" if size[0] * size[1] < width * height else "lanczos")
+    if way in ("lanczos", "box"):
+        from PIL import Image
 
-        shrunk: Pixels = cv2.resize(pixels, tuple(size), interpolation=cv2.INTER_AREA)
-        return shrunk
-    from PIL import Image
+        kernel = Image.Resampling.LANCZOS if way == "lanczos" else Image.Resampling.BOX
+        return np.asarray(Image.fromarray(pixels).resize(size, kernel))
+    import cv2
 
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    kernels = {"nearest": cv2.INTER_NEAREST_EXACT, "area": cv2.INTER_AREA}
+    kernels |= {"linear": cv2.INTER_LINEAR, "bilinear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "bicubic": cv2.INTER_CUBIC}
+    scaled: Pixels = cv2.resize(pixels, tuple(size), interpolation=kernels[way])
+    return scaled
 
 
 def crop(pixels: Pixels, size: Size, corner: tuple[int, int]) -> Pixels:
@@ -106,7 +112,7 @@ def face_box(path: Path) -> tuple[int, int, int, int] | None:
     return (x, y, width, height) if width and height else None
 
 
-def _read(record: ImageRecord, cover: Size) -> Pixels:
+def _read(record: ImageRecord, cover: Size | None) -> Pixels:
     pixels = read_rgb(record.path, cover)
     height, width = pixels.shape[:2]
     # A reduced JPEG keeps the aspect up to one pixel; anything else is another picture than the one that was measured.

@@ -20,7 +20,7 @@ from library.data.config.blueprint import Size
 from library.data.pixels.images import BACKGROUND, load_image
 from library.data.pixels.latent_cache import Held, LatentCache
 from library.data.pixels.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
-from library.data.pixels.latent_plan import CacheRules, Folders, Kept, Work, judge, works_of
+from library.data.pixels.latent_plan import CacheRules, Folders, Kept, Work, interpolation_of, judge, works_of
 from library.errors import UserError
 from library.files import is_image, sha256
 from library.words import counted, named
@@ -232,8 +232,9 @@ class _Writers:
         rules = self._source.rules
         place = work.placement
         made = (rules.vae, rules.precision, place.bucket, place.resized, BACKGROUND, work.flip, rules.distribution)
-        binding = Binding(loaded.image, loaded.stat, *made)
-        arrays = moments_arrays(held.moments, held.mirrored, self._source.filled.records[work.record].size, place)
+        record = self._source.filled.records[work.record]
+        binding = Binding(loaded.image, loaded.stat, *made, interpolation=interpolation_of(record))
+        arrays = moments_arrays(held.moments, held.mirrored, record.size, place)
         self._waiting.append((loaded.number, held, self._pool.submit(write_latents, work.file, arrays, binding)))
         if len(self._waiting) > _MOST_WAITING:
             self._take()

@@ -50,6 +50,7 @@ class Binding:
     distribution: bool  # the log variance is in the file too
     pixels: int = PIXELS
     format: int = FORMAT
+    interpolation: str = ""  # resize_interpolation, "" for the usual way; written where it is another one, so that older files fit
 
 
 def cache_file(image: Path, bucket: Size) -> Path:
@@ -84,7 +85,8 @@ def crop_ltrb(size: Size, placement: Placement) -> tuple[int, int, int, int]:
 
 def write_latents(file: Path, arrays: dict[str, np.ndarray], binding: Binding) -> None:
     """Write the file whole or not at all. Raises OSError."""
-    said = json.dumps(dataclasses.asdict(binding)).encode("ascii")
+    values = {name: value for name, value in dataclasses.asdict(binding).items() if name != "interpolation" or value}
+    said = json.dumps(values).encode("ascii")
     with atomic_write(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as member:

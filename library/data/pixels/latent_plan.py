@@ -98,14 +98,14 @@ def works_of(filled: FilledData, rules: CacheRules) -> tuple[list[Work], list[in
     """What has to be encoded at most, and for each record the index of its work."""
     works: list[Work] = []
     of_record: list[int] = []
-    known: dict[tuple[str, Placement], int] = {}
+    known: dict[tuple[str, Placement, str], int] = {}
     files: set[Path] = set()
     for index, (record, placement) in enumerate(zip(filled.records, filled.placements, strict=True)):
-        key = (os.path.normcase(record.path), placement)
+        key = (os.path.normcase(record.path), placement, interpolation_of(record))
         if key not in known:
             known[key] = len(works)
             file = rules.file_of(record.path, placement.bucket) if rules.file_of and is_image(record.path) else None
-            # Two crops of one image to one size: the second one stays in memory.
+            # Two crops of one image to one size, or two ways to scale it: the second one stays in memory.
             works.append(Work(index, placement, False, False, None if file in files else file))
             files |= {file} if file else set()
         work = works[known[key]]
@@ -138,6 +138,12 @@ def judge(work: Work, record: ImageRecord, rules: CacheRules, folders: Folders) 
     return reason
 
 
+def interpolation_of(record: ImageRecord) -> str:
+    """What the latents of an image are bound to by resize_interpolation: one name for each way to scale, "" for the usual one."""
+    way = record.subset.resize_interpolation or ""
+    return way.removeprefix("bi")
+
+
 def _prepared(file: Path, work: Work, record: ImageRecord, rules: CacheRules) -> Kept | str:
     try:
         if read_binding(file) is not None:
@@ -163,8 +169,8 @@ def _bound(file: Path, work: Work, record: ImageRecord, rules: CacheRules, exact
         return DAMAGED
     if binding is None:
         return DAMAGED
-    recipe = (work.placement.bucket, work.placement.resized, BACKGROUND)
-    said = (binding.bucket, binding.resized, binding.background)
+    recipe = (work.placement.bucket, work.placement.resized, BACKGROUND, interpolation_of(record))
+    said = (binding.bucket, binding.resized, binding.background, binding.interpolation)
     if (said != recipe) if exact else (said[0] != recipe[0]):
         return OTHER_CROP
     if binding.pixels != Binding.pixels and file != record.path:  # of an image that is gone they are all there is

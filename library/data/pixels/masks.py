@@ -12,7 +12,9 @@ from torch import Tensor
 from library.data.batching.buckets import FilledData, Placement
 from library.data.pixels.decode import decode
 from library.data.pixels.images import crop, flipped, part_shown, resize
+from library.data.scan.records import ImageRecord
 from library.errors import UserError
+from library.files import is_image
 
 REDUCTION = 8  # pixels of the image a value of the mask stands for
 
@@ -58,11 +60,32 @@ class Masks:
         mask = self._kept.get(index) if own else None
         if mask is None:
             resized, corner = part_shown(record, placement, seed)
-            pixels = _opacity(record.path) if record.mask is None else _brightness(record.mask, resized)
-            mask = _averaged(crop(resize(pixels, resized), placement.bucket, corner))
+            if record.mask is None and not is_image(record.path):
+                mask = _averaged(_kept_opacity(record.path, placement.bucket))
+            else:
+                pixels = _opacity(record.path) if record.mask is None else _brightness(record.mask, resized)
+                mask = _averaged(crop(resize(pixels, resized, record.subset.resize_interpolation), placement.bucket, corner))
             if self.keep and own:
                 self._kept[index] = mask
         return mask
+
+
+def opacity_of(record: ImageRecord, placement: Placement) -> np.ndarray:
+    """float32 [H,W] in 0…1: the opacity of the part of an image that is trained. Raises UserError for a file that cannot be read."""
+    resized, corner = part_shown(record, placement, None)
+    pixels = crop(resize(_opacity(record.path), resized, record.subset.resize_interpolation), placement.bucket, corner)
+    mask: np.ndarray = pixels.astype(np.float32) / np.float32(255)
+    return mask
+
+
+def _kept_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
+    """uint8 [H,W] of the mask that `prepare_buckets_latents.py --alpha_mask` put beside latents whose image is gone, else all 255."""
+    with np.load(latents) as found:
+        mask = found["alpha_mask"] if "alpha_mask" in found.files else None
+    if mask is None or mask.shape != (bucket[1], bucket[0]):
+        return np.full((bucket[1], bucket[0]), 255, dtype=np.uint8)
+    kept: np.ndarray = np.rint(mask * 255).astype(np.uint8)
+    return kept
 
 
 def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:

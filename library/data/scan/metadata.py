@@ -18,6 +18,8 @@ from library.files import compared, is_image, list_images
 from library.renaming import is_there
 from library.words import counted, named
 
+_AS_USUAL = SubsetOptions()
+
 
 @dataclass(frozen=True)
 class MetadataEntry:
@@ -65,12 +67,15 @@ def from_metadata(
     return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),), tuple(findings))  # type: ignore[arg-type]
 
 
-def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_dir") -> tuple[list[MetadataEntry], list[str]]:
+def read_metadata(
+    path: Path, image_dir: Path | None, folder_key: str = "image_dir", settings: SubsetOptions = _AS_USUAL
+) -> tuple[list[MetadataEntry], list[str]]:
     """The entries that have an image, in the file's order, and findings (entries without image or text, images without entry or with two).
 
     A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
     tolerated. Without `image_dir` keys are full paths, or relative to the folder of a .jsonl. `folder_key` is what the user calls
-    `image_dir`. Raises UserError when the file is not such a table or no entry has an image.
+    `image_dir`; `settings` say how caption and tags are joined. Raises UserError for a file that is no such table or of
+    which no entry has an image.
     """
     table, findings = read_metadata_table(path, "metadata file")
     if not table:
@@ -90,7 +95,7 @@ def read_metadata(path: Path, image_dir: Path | None, folder_key: str = "image_d
             missing.append(key)
             continue
         try:
-            entry = MetadataEntry(image, _caption(value), _train_resolution(value))
+            entry = MetadataEntry(image, _caption(value, settings), _train_resolution(value))
             if image in used:
                 again.append(key)
             else:
@@ -185,7 +190,8 @@ def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
     return file if is_there(file) else None
 
 
-def _caption(value: object) -> str:
+def _caption(value: object, settings: SubsetOptions) -> str:
+    """Caption and tags as one text; with enable_wildcard the tags behind each line of the caption."""
     if not isinstance(value, dict):
         raise NotAccepted('expected {"caption": "…", "tags": "…"}')
     parts = []
@@ -199,7 +205,12 @@ def _caption(value: object) -> str:
             parts.append(text.strip())
     if not parts and "caption" not in value and "tags" not in value:
         raise NotAccepted('has neither "caption" nor "tags"; run finetune/merge_captions_to_metadata.py or merge_dd_tags_to_metadata.py')
-    return ", ".join(parts)
+    between = ", " if settings.caption_separator == "," else settings.caption_separator
+    if not settings.enable_wildcard or not parts:
+        return between.join(parts)
+    lines = [line for line in map(str.strip, parts[0].splitlines()) if line]
+    tags = settings.caption_separator.join(parts[1].splitlines()) if len(parts) == 2 else ""
+    return "\n".join(f"{line}{between}{tags}" if tags else line for line in lines)
 
 
 def _train_resolution(value: object) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, Size, SubsetOptions
 from library.data.config.nearby_paths import other_files
-from library.data.scan.caption_files import CaptionFile, read_caption, split_tags
+from library.data.scan.caption_files import CaptionFile, CaptionLines, caption_findings, read_caption, read_lines, split_tags
 from library.data.scan.findings import NOTE, WARNING, Finding
 from library.data.scan.folder_findings import caption_files, further_lines, other_commas, unread, without_caption
 from library.data.scan.image_headers import Header, Unreadable, read_header
@@ -94,6 +94,7 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
     subsets: list[list[SubsetOptions]] = [[] for _ in blueprint.datasets]
     for number, dataset in enumerate(blueprint.datasets):
         for position, subset in enumerate(dataset.subsets):
+            report.findings += caption_findings(subset)
             try:
                 found = _metadata(subset, report) if subset.metadata_file else _folder(subset, report)
             except UserError as fault:
@@ -143,7 +144,7 @@ def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
     if subset.image_dir is not None:
         for base, inside in listed_files(subset.image_dir):
             report.findings += unread(subset.place, base, inside)
-    entries, findings = read_metadata(subset.metadata_file, subset.image_dir, folder_key)
+    entries, findings = read_metadata(subset.metadata_file, subset.image_dir, folder_key, subset)
     report.findings += [Finding.from_line(WARNING, line) for line in findings]
     return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
 
@@ -165,6 +166,8 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
             continue
         try:
             whole = report.index.fact(beside, CaptionFile, read_caption)
+            if subset.enable_wildcard:  # each line is a caption then
+                whole = CaptionFile(report.index.fact(beside, CaptionLines, read_lines).text)
         except (OSError, UnicodeDecodeError) as fault:
             reason = "is not UTF-8; save it again with encoding UTF-8" if isinstance(fault, UnicodeDecodeError) else f"unreadable ({fault})"
             report.faults.append(f"{subset.place}: caption file {beside} {reason}")

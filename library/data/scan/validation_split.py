@@ -6,6 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
+from library.data.scan.caption_files import in_order, with_affixes
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 from library.seeds import fold
@@ -26,7 +27,11 @@ def split_validation(scan: Scan) -> tuple[Scan, Scan | None]:
         raise UserError("--validation_split: takes every image for validation and leaves none to train on; give a smaller share, e.g. 0.1")
     plain = {id(subset): _plain(subset) for subset in scan.blueprint.subsets()}
     datasets = tuple(replace(spec, subsets=tuple(plain[id(subset)] for subset in spec.subsets)) for spec in scan.blueprint.datasets)
-    apart = [replace(one, subset=plain[id(one.subset)]) for one in scan.records if one.path in chosen and not one.subset.is_reg]
+    apart = [
+        replace(one, subset=plain[id(one.subset)], caption=_whole(one))
+        for one in scan.records
+        if one.path in chosen and not one.subset.is_reg
+    ]
     return _of(left, scan.blueprint, scan.findings), _of(apart, DatasetBlueprint(datasets), ())
 
 
@@ -54,12 +59,20 @@ def _chosen(scan: Scan, subset: SubsetOptions) -> list[ImageRecord]:
     return [record for name in order[: max(0, count)] for record in by_name[name]]
 
 
+def _whole(record: ImageRecord) -> str:
+    """The caption with all of its tags in their order: what `keep_tokens_separator` is where tags move."""
+    text = with_affixes(record.caption, record.subset)
+    return "\n".join(in_order(line, record.subset) for line in text.split("\n")) if record.subset.moves_tags else text
+
+
 def _plain(subset: SubsetOptions) -> SubsetOptions:
     """The subset as validation shows it."""
     return replace(
         subset,
         num_repeats=1,
         shuffle_caption=False,
+        caption_prefix="",  # the caption has them
+        caption_suffix="",
         caption_dropout_rate=0.0,
         caption_dropout_every_n_epochs=0,
         caption_tag_dropout_rate=0.0,

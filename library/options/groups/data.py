@@ -81,6 +81,23 @@ class DataOptions(_OfSomeScripts):
         aliases=("caption_extention",),
         leniency=Leniency(empty_is_value=True),
     )
+    caption_prefix: str | None = opt(
+        None, "Text in front of every caption, as it is: write its comma too. Tags of it are shuffled as well."
+    )
+    caption_suffix: str | None = opt(None, "Text behind every caption, as it is: write its comma too. Tags of it are shuffled as well.")
+    caption_separator: str = opt(",", "What separates the tags of a caption.")
+    keep_tokens_separator: str = opt(
+        "",
+        "Instead of --keep_tokens: a sign such as ||| in captions; tags before it stay in place, and those behind a second one too.",
+    )
+    secondary_separator: str | None = opt(
+        None,
+        "A sign such as ;;; between tags that stay together; it becomes the caption separator in the end.",
+    )
+    enable_wildcard: bool = opt(
+        False,
+        "In each draw replace {a|b|c} in captions by one of its parts, and use one line of caption files that have several.",
+    )
     shuffle_caption: bool = opt(False, "Put the comma-separated parts of a caption in a new random order each time.")
     keep_tokens: int = opt(
         0,
@@ -106,6 +123,11 @@ class DataOptions(_OfSomeScripts):
         also_numbers=True,
     )
     random_crop: bool = opt(False, "Crop at a random place instead of the centre. Not together with --cache_latents.")
+    resize_interpolation: str | None = opt(
+        None,
+        "How images are scaled: left out, area where they shrink and lanczos where they grow, which suits nearly all.",
+        choices=("lanczos", "nearest", "bilinear", "linear", "bicubic", "cubic", "area", "box"),
+    )
     conditioning_data_dir: str | None = opt(
         None,
         "Without --dataset_config, for --masked_loss: the folder of the mask images, each named like its image. White is trained, black is "

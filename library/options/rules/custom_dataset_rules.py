@@ -24,10 +24,11 @@ _REASONS: dict[str, str] = {
     ),
     **dict.fromkeys(
         "caption_extension shuffle_caption keep_tokens token_warmup_min token_warmup_step caption_dropout_rate "
-        "caption_dropout_every_n_epochs caption_tag_dropout_rate".split(),
+        "caption_dropout_every_n_epochs caption_tag_dropout_rate caption_prefix caption_suffix caption_separator keep_tokens_separator "
+        "secondary_separator enable_wildcard".split(),
         _CAPTIONS,
     ),
-    **dict.fromkeys("color_aug flip_aug face_crop_aug_range random_crop".split(), _IMAGES),
+    **dict.fromkeys("color_aug flip_aug face_crop_aug_range random_crop resize_interpolation".split(), _IMAGES),
     **dict.fromkeys("cache_latents cache_latents_to_disk cache_latents_kind vae_batch_size".split(), _CACHE),
     **dict.fromkeys("conditioning_data_dir alpha_mask masked_loss".split(), _MASKS),
     "prior_loss_weight": _WEIGHTS,

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from library.console import log
-from library.data.config.blueprint import SubsetOptions
 from library.errors import UserError
 from library.method import Method
 from library.model.bundle import StableDiffusion
@@ -76,7 +75,7 @@ def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs
         if mode == "on":
             raise UserError(f"--cache_text_encoder_outputs on: {reason}, so nothing can be kept; leave the option out")
         return None
-    changing = any(_changes(subset) for subset in inputs.data.blueprint.subsets())
+    changing = any(subset.captions_change for subset in inputs.data.blueprint.subsets())
     keeps = mode == "on" or (mode == "auto" and not changing)
     if keeps:
         log.info("text encoder: not trained%s; each caption is encoded once", "" if not method.trains_text_encoder(0) else " later on")
@@ -86,11 +85,6 @@ def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs
 
 def _encode(model: StableDiffusion, clip_skip: int | None, input_ids: Tensor, token_weights: Tensor | None) -> Conditioning:
     return model.encode(input_ids, token_weights, clip_skip)
-
-
-def _changes(subset: SubsetOptions) -> bool:
-    """Whether the captions of a folder are put together anew in each draw (leaving a whole caption out gives the empty one)."""
-    return bool(subset.shuffle_caption or subset.caption_tag_dropout_rate or subset.token_warmup_step)
 
 
 def _draws(text_encoder: nn.Module) -> bool:

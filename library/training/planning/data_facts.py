@@ -47,7 +47,8 @@ def tag_frequency(data: FilledData, dataset: int | None = None) -> dict[str, dic
     for record in data.records:
         if dataset not in (None, record.dataset):
             continue
-        tags = [tag.strip().lower() for tag in record.caption.split(",")]
+        separator = record.subset.caption_separator
+        tags = [tag.strip().lower() for tag in record.caption.replace("\n", separator).split(separator)]
         counts.setdefault(_folder_name(record.subset), Counter()).update(tag for tag in tags if tag)
     return {folder: dict(counter.most_common()) for folder, counter in counts.items()}
 
@@ -65,6 +66,7 @@ def _dataset(data: FilledData, number: int, spec: DatasetSpec) -> dict[str, Any]
         "max_bucket_reso": spec.options.max_bucket_reso,
         "bucket_reso_steps": spec.options.bucket_reso_steps,
         "bucket_no_upscale": spec.options.bucket_no_upscale,
+        "network_multiplier": spec.options.network_multiplier,
         "tag_frequency": tag_frequency(data, number),
         "bucket_info": _bucket_info(data, number),
         "subsets": [_subset(data, subset) for subset in spec.subsets],
@@ -80,6 +82,12 @@ def _subset(data: FilledData, subset: SubsetOptions) -> dict[str, Any]:
         "random_crop": subset.random_crop,
         "shuffle_caption": subset.shuffle_caption,
         "keep_tokens": subset.keep_tokens,
+        "keep_tokens_separator": subset.keep_tokens_separator,
+        "secondary_separator": subset.secondary_separator or None,
+        "enable_wildcard": subset.enable_wildcard,
+        "caption_prefix": subset.caption_prefix or None,
+        "caption_suffix": subset.caption_suffix or None,
+        "resize_interpolation": subset.resize_interpolation,
         "image_dir": _folder_name(subset),
         "class_tokens": subset.class_tokens,
         "is_reg": subset.is_reg,

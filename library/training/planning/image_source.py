@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
+from library.data.batching.captions import longest_texts
 from library.data.config.blueprint import SubsetOptions
+from library.data.scan.caption_files import with_affixes
 from library.training.planning.data_facts import data_metadata
 from library.training.planning.plan import RunPlan
 
@@ -51,12 +53,12 @@ class ImageSource:
         return lines
 
     def captions(self) -> Iterator[str]:
-        """The captions of all images."""
-        return (record.caption for record in self.data.records)
+        """Every text that a caption of an image may become, with all of its tags."""
+        return (text for record in self.data.records for text in longest_texts(record.caption, record.subset))
 
     def trained_captions(self) -> list[tuple[str, str]]:
         """(file name, caption) of all train images."""
-        return [(record.path.name, record.caption) for record in self.data.records if not record.subset.is_reg]
+        return [(record.path.name, with_affixes(record.caption, record.subset)) for record in self.data.records if not record.subset.is_reg]
 
     def largest(self) -> tuple[tuple[int, int], int]:
         """Size and images of the batch with most pixels."""

@@ -34,6 +34,7 @@ from library.training.optim.choices import check_choices
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
 from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
+from library.training.planning.image_source import ImageSource
 from library.training.planning.inputs import Inputs, blueprint_of, data_lines, planned, planned_custom
 from library.training.planning.plan import plan_lines
 from library.training.samples.samples import Samples
@@ -214,7 +215,7 @@ def _caption_findings(
         return  # templates take the place of captions
     if options.data.weighted_captions:
         yield from _torn_brackets(filled)
-    long = long_captions(options, (record.caption for record in filled.records), facts.family if facts else None)
+    long = long_captions(options, ImageSource(filled).captions(), facts.family if facts else None)
     if long:
         shown = "; ".join(f"“{caption[:40]}…” loses “{lost[:60]}{'…' if len(lost) > 60 else ''}”" for caption, lost in long[:3])
         more = f" and {len(long) - 3} more" if len(long) > 3 else ""
@@ -225,8 +226,7 @@ def _caption_findings(
 
 
 def _torn_brackets(filled: FilledData) -> Iterator[Finding]:
-    rules = ("shuffle_caption", "caption_tag_dropout_rate", "token_warmup_step")
-    moved = {record.path: record.caption for record in filled.records if any(getattr(record.subset, rule) for rule in rules)}
+    moved = {record.path: record.caption for record in filled.records if record.subset.moves_tags}
     torn = {path: caption for path, caption in moved.items() if brackets_hold_commas(caption)}
     if torn:
         which = f"{counted(len(torn), 'caption has', 'captions have')} a comma inside brackets, which tags that move tear apart"

@@ -11,7 +11,7 @@ _WORDS = (
     "ss_tag_frequency", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_output_name", "ss_training_comment", "ss_token_string",
     "ss_dataset_class",
 )  # fmt: skip
-_SUBSET_NAMES, _SUBSET_WORDS = ("metadata_file",), ("image_dir", "metadata_file", "class_tokens")
+_SUBSET_NAMES, _SUBSET_WORDS = ("metadata_file",), ("image_dir", "metadata_file", "class_tokens", "caption_prefix", "caption_suffix")
 
 
 def private(values: Mapping[str, Any], level: str) -> dict[str, Any]:

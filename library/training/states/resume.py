@@ -11,6 +11,7 @@ from typing import Any
 
 from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import Begun, Cut, EpochSampler
+from library.data.scan.caption_files import with_affixes
 from library.errors import UserError
 from library.options.declare import options_of, options_table
 from library.options.groups.optimizer import OptimizerOptions
@@ -78,7 +79,7 @@ def run_facts(options: TrainingScript, data: FilledData, processes: int, updates
         "sizes": list(EpochSampler(data, 0, processes).sizes),
         "batches_per_epoch": EpochSampler(data, 0, processes).batches_per_epoch,
         "images": _digest(_showings(data)),
-        "captions": _digest(f"{record.key}\0{record.caption}" for record in data.records),
+        "captions": _digest(f"{record.key}\0{with_affixes(record.caption, record.subset)}" for record in data.records),
         "weights": _digest(f"{one.key}\0{one.subset.loss_weight}\0{bool(one.mask or one.subset.alpha_mask)}" for one in data.records),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -60,9 +61,11 @@ class DiffusionTask(nn.Module):
         self.timesteps = range(len(self.schedule)) if asked is None else asked  # those that are trained
         self.clip_skip = clip_skip
         self._texts = texts
+        self._set_multiplier: Callable[[float], None] = getattr(method, "set_multiplier", _not_asked)  # of networks alone
 
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Batch of `library.data.loading.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
+        self._set_multiplier(batch.network_multiplier)  # it stays until the update is made: backward may compute anew
         captions = self._captions(batch, self._method.trains_text_encoder(step))
         t = self.drawn_timesteps(batch)
         per_image = self._losses(batch, self.latents(batch), captions, t, batch.seeds)
@@ -77,10 +80,12 @@ class DiffusionTask(nn.Module):
 
         Timesteps and noise are functions of the image's seed, so that the same weights always give the same figure.
         """
+        self._set_multiplier(batch.network_multiplier)
         with torch.no_grad():
             latents = self.latents(batch)
             captions = self._encoded(batch)  # not the kept ones: the text encoder may be trained between two evaluations
             losses = [self._losses(batch, latents, captions, *self._place(batch, number, rounds)) for number in range(rounds)]
+            self._set_multiplier(1.0)
             return torch.stack(losses).mean(dim=0)
 
     def _captions(self, batch: Batch, trained: bool) -> Conditioning:
@@ -117,3 +122,7 @@ class DiffusionTask(nn.Module):
             return batch.latents.float() * model.scale_factor
         assert batch.images is not None
         return draw_latents(model.moments(batch.images), batch.seeds) * model.scale_factor
+
+
+def _not_asked(multiplier: float) -> None:
+    """A method without a network has no strength to set."""

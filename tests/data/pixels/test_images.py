@@ -231,3 +231,25 @@ def test_image_that_vanished_or_changed_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"x\.png: cannot be read"):
         load_image(record(path), placement, 1)
+
+
+@pytest.mark.parametrize("size", [(40, 30), (200, 150)])
+def test_images_are_scaled_the_way_that_is_asked_for(size: tuple[int, int]) -> None:
+    import cv2
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (75, 100, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels)
+    expected = {
+        "lanczos": np.asarray(picture.resize(size, Image.Resampling.LANCZOS)),
+        "box": np.asarray(picture.resize(size, Image.Resampling.BOX)),
+        "nearest": cv2.resize(pixels, size, interpolation=cv2.INTER_NEAREST_EXACT),
+        "bilinear": cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR),
+        "bicubic": cv2.resize(pixels, size, interpolation=cv2.INTER_CUBIC),
+        "area": cv2.resize(pixels, size, interpolation=cv2.INTER_AREA),
+    }
+    for way, wanted in expected.items():
+        assert (resize(pixels, size, way) == wanted).all(), way
+    assert (resize(pixels, size, "linear") == expected["bilinear"]).all() and (resize(pixels, size, "cubic") == expected["bicubic"]).all()
+    usual = "area" if size[0] < 100 else "lanczos"
+    assert (resize(pixels, size) == expected[usual]).all()

@@ -223,3 +223,31 @@ def test_entries_of_versions_that_passed_over_colour_profiles_are_remade(folder:
     write_latents(file, arrays, replace(binding, pixels=1))
     assert reasons(data) == {OTHER_READING: ["00.png"]}
     assert made(data)[1] == 1 and reasons(data) == {}
+
+
+def test_latents_are_bound_to_the_way_that_images_are_scaled_and_older_files_stay_valid(folder: Path) -> None:
+    data = read(folder)
+    made(data)
+    assert b"interpolation" not in (folder / "cat/00.png.64x64.npz").read_bytes()  # as files were before there was a choice
+    assert reasons(data) == {}
+    blueprint = data.blueprint
+    ways = {None: {}, "bicubic": 9, "cubic": {}, "bilinear": 9}  # what is remade after what was there before
+    for way, remade in ways.items():
+        records = tuple(replace(record, subset=replace(record.subset, resize_interpolation=way)) for record in data.records)
+        changed = replace(data, records=records, blueprint=blueprint)
+        found = reasons(changed)
+        assert found == {} if remade == {} else {key: len(names) for key, names in found.items()} == {OTHER_CROP: 9}, way
+        made(changed)
+        assert reasons(changed) == {}
+    assert {key: len(names) for key, names in reasons(data).items()} == {OTHER_CROP: 9}
+
+
+def test_one_image_scaled_two_ways_is_encoded_twice(folder: Path) -> None:
+    photo(folder / "cat/09.png", (200, 190))
+    data = read(folder)
+    other = [replace(record, subset=replace(record.subset, resize_interpolation="nearest")) for record in data.records]
+    both = replace(data, records=(*data.records, *other), placements=(*data.placements, *data.placements))
+    cache, encoded = made(both)
+    assert encoded == 2 * len(data.records)
+    large = next(index for index, record in enumerate(data.records) if record.path.name == "09.png")
+    assert not torch.equal(cache.latents(large, 5), cache.latents(len(data.records) + large, 5))

@@ -127,7 +127,7 @@ def test_the_context_of_a_caption_is_the_same_bit_for_bit_kept_or_not_and_in_any
 def test_what_is_kept_by_default(model) -> None:
     assert limit(text_cache("auto", model, Method(), inputs(), None)) == LIMIT
     assert limit(text_cache("auto", model, Method(), inputs(caption_dropout_rate=0.5), None)) == LIMIT
-    for changing in ({"shuffle_caption": True}, {"caption_tag_dropout_rate": 0.1}, {"token_warmup_step": 4.0}):
+    for changing in ({"shuffle_caption": True}, {"caption_tag_dropout_rate": 0.1}, {"token_warmup_step": 4.0}, {"enable_wildcard": True}):
         assert limit(text_cache("auto", model, Method(), inputs(**changing), None)) == 0
         assert limit(text_cache("on", model, Method(), inputs(**changing), None)) == LIMIT
     assert limit(text_cache("off", model, Method(), inputs(), None)) == 0
