@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from library.errors import UserError
 from library.lora.layers import STABLE_DIFFUSION, LoRALayer, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
 
@@ -35,6 +36,7 @@ def create_network(
     **kwargs: object,
 ) -> LoRANetwork:
     """As `networks.lora.create_network`, with the same arguments."""
+    _refuse_plus(kwargs)
     return new_network(FrozenDownLayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
 
@@ -50,4 +52,12 @@ def create_network_from_weights(
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`; the file may be any LoRA, whose downs are then kept."""
+    _refuse_plus(kwargs)
     return network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
+
+
+def _refuse_plus(args: Mapping[str, object]) -> None:
+    """LoRA+ sets the rates of up and down apart; here only the ups are trained."""
+    wrong = [key for key in args if key.startswith("loraplus_")]
+    if wrong:
+        raise UserError(f"--network_args {wrong[0]}: has no meaning with networks.lora_fa, which trains no down matrices; raise --unet_lr")

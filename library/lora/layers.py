@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
@@ -209,12 +209,6 @@ class Group(_Named, total=False):
     """A group of parameters for the optimizer; `lr` is left out where no rate is known."""
 
     lr: float
-
-
-def group_of(name: str, layers: Mapping[str, LoRALayer], lr: float | None) -> Group:
-    """What the optimizer trains of these layers, at the rate `lr`."""
-    group: Group = {"params": [parameter for layer in layers.values() for parameter in layer.trained()], "name": name}
-    return group if lr is None else {**group, "lr": lr}
 
 
 def _pair(sizes: tuple[int, ...]) -> _Pair:

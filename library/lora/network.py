@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from library.console import log
 from library.errors import UserError
-from library.lora.blocks import block_index, block_label
 from library.lora.files import group_by_module, read_weights, refuse_convolutions, refuse_misfits, refuse_unknown, write_weights
 from library.lora.layers import (
     STABLE_DIFFUSION,
@@ -24,10 +23,10 @@ from library.lora.layers import (
     TextEncoders,
     delta_norm,
     delta_weight,
-    group_of,
     model_targets,
 )
-from library.lora.settings import Rank, rate_factor, read_file_settings, read_settings
+from library.lora.rate_groups import block_groups, part_groups
+from library.lora.settings import Rank, UpRatios, rate_factor, read_file_settings, read_settings
 
 Number = TypeVar("Number", int, float)
 MakeLayer = Callable[[Patched, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
@@ -54,7 +53,7 @@ def new_network(
             ranks[key] = rank
     if not ranks:
         raise UserError("--network_args: every block has rank 0 or learning rate weight 0, so there is nothing to train; raise some")
-    return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights, make_layer, prefixes)
+    return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights, make_layer, prefixes, settings.up_ratios)
 
 
 def network_from_weights(
@@ -74,7 +73,8 @@ def network_from_weights(
     source = f"LoRA file {file}" if file is not None else "LoRA weights"
     modules = group_by_module(weights, source)
     neuron_dropout = args.pop("neuron_dropout", None)
-    lr_weights, dropouts = (None, Dropouts()) if for_inference else read_file_settings(neuron_dropout, args)
+    plain = (None, Dropouts(), UpRatios())
+    lr_weights, dropouts, up_ratios = plain if for_inference else read_file_settings(neuron_dropout, args)
     targets = model_targets(text_encoder, unet, prefixes)
     refuse_unknown([key for key in modules if key not in targets], weights, source)
     ranks = {
@@ -82,7 +82,7 @@ def network_from_weights(
         for key, target in targets.items()
         if key in modules and not (lr_weights and key.startswith(prefixes.unet) and rate_factor(target, lr_weights) == 0)
     }
-    network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights, make_layer, prefixes)
+    network = LoRANetwork(targets, ranks, multiplier, dropouts, lr_weights, make_layer, prefixes, up_ratios)
     network.load_tensors(weights, source)
     return network.eval() if for_inference else network, weights
 
@@ -101,6 +101,7 @@ class LoRANetwork(nn.Module):
         lr_weights: tuple[float, ...] | None = None,
         make_layer: MakeLayer = LoRALayer,
         prefixes: Prefixes = STABLE_DIFFUSION,
+        up_ratios: UpRatios = UpRatios(),  # noqa: B008
     ) -> None:
         """`targets`: all modules of the model that LoRA can patch; `ranks`: those that it does patch; `lr_weights`: 25 factors."""
         super().__init__()
@@ -114,7 +115,7 @@ class LoRANetwork(nn.Module):
         self.multiplier = multiplier
         self.lora_dim = _one({rank.dim for rank in ranks.values()})  # for the file's metadata; None where ranks differ
         self.alpha = _one({rank.alpha for rank in ranks.values()})
-        self._lr_weights = lr_weights
+        self._lr_weights, self._up_ratios = lr_weights, up_ratios
         self._frozen: frozenset[str] = frozenset()
         of_unet = sum(key.startswith(prefixes.unet) for key in ranks)
         log.info("LoRA: %d modules in the U-Net, %d in the text encoder", of_unet, len(ranks) - of_unet)
@@ -181,38 +182,23 @@ class LoRANetwork(nn.Module):
         """Parameter groups with "params", "lr" (absent where no rate is known) and "name", a label for logs.
 
         A part without a rate of its own has `default_lr`; one whose rate is 0 has no group and is frozen. With block learning
-        rates the U-Net has one group a block: `unet_IN04`, `unet_MID`, `unet_OUT11`.
+        rates the U-Net has one group a block: `unet_IN04`, `unet_MID`, `unet_OUT11`. With LoRA+ the up matrices of each have one of
+        their own, named `…_plus`.
         """
-        text_lr = default_lr if text_encoder_lr is None else text_encoder_lr
-        groups = [
-            *(group for label, prefix in self._prefixes.text_labels() for group in self._groups(label, prefix, text_lr)),
-            *self._groups("unet", self._prefixes.unet, default_lr if unet_lr is None else unet_lr),
-        ]
+        text_lr, unet_lr = (default_lr if lr is None else lr for lr in (text_encoder_lr, unet_lr))
+        ratios, layers = self._up_ratios, self.layers(self._prefixes.unet)
+        parts = [part_groups(label, self.layers(prefix), text_lr, ratios.text_encoder) for label, prefix in self._prefixes.text_labels()]
+        if self._lr_weights is None:
+            parts.append(part_groups("unet", layers, unet_lr, ratios.unet))
+        else:
+            parts.append(block_groups("unet", layers, self._paths, self._outside, unet_lr, self._lr_weights, ratios.unet))
+        groups = [group for part in parts for group in part]
         trained = {id(parameter) for group in groups for parameter in group["params"]}
         self._frozen = frozenset(name for name, parameter in self.named_parameters() if id(parameter) not in trained)
         self._freeze()
         if not groups:
             raise UserError("--learning_rate, --unet_lr, --text_encoder_lr: all rates are 0, so nothing would be trained; raise one")
         return groups
-
-    def _groups(self, label: str, prefix: str, lr: float | None) -> Iterator[Group]:
-        layers = self.layers(prefix)
-        if lr == 0 or not layers:
-            return
-        if self._lr_weights is None or prefix != self._prefixes.unet:
-            yield group_of(label, layers, lr)
-            return
-        if lr is None:
-            raise UserError("--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to weight; set --unet_lr")
-        blocks: dict[int, dict[str, LoRALayer]] = {}
-        outside: dict[str, LoRALayer] = {}
-        for key, layer in layers.items():
-            place = outside if key in self._outside else blocks.setdefault(block_index(self._paths[key]), {})
-            place[key] = layer
-        for index in sorted(blocks):
-            yield group_of(f"{label}_{block_label(index)}", blocks[index], lr * self._lr_weights[index])
-        if outside:
-            yield group_of(f"{label}_outside_blocks", outside, lr)
 
     def _freeze(self) -> None:
         for name, parameter in self.named_parameters():

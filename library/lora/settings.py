@@ -18,7 +18,8 @@ DEFAULT_DIM = 4
 _DROPOUT_KEYS = ("dropout", "rank_dropout", "module_dropout")
 _SIZE_KEYS = ("conv_dim", "conv_alpha", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
 _LR_KEYS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold")
-KEYS = (*_SIZE_KEYS, *_LR_KEYS, *_DROPOUT_KEYS)
+_PLUS_KEYS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
+KEYS = (*_SIZE_KEYS, *_LR_KEYS, *_DROPOUT_KEYS, *_PLUS_KEYS)
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,14 @@ class Rank:
 
     dim: int
     alpha: float
+
+
+@dataclass(frozen=True)
+class UpRatios:
+    """How many times the learning rate the up matrices have, by part (LoRA+); 1 is plain LoRA."""
+
+    unet: float = 1.0
+    text_encoder: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,7 @@ class LoRASettings:
     conv_blocks: tuple[Rank, ...] | None
     lr_weights: tuple[float, ...] | None
     dropouts: Dropouts
+    up_ratios: UpRatios
 
     def unet_rank(self, target: Target) -> Rank | None:
         """The layer size for a module of the U-Net, None where none is to be built."""
@@ -76,19 +86,20 @@ def read_settings(
         conv_blocks=None if conv_dims is None else tuple(map(_rank, conv_dims, conv_alphas)),
         lr_weights=_lr_weights(reader),
         dropouts=_dropouts(reader, neuron_dropout),
+        up_ratios=_up_ratios(reader),
     )
     reader.finish()
     return settings
 
 
-def read_file_settings(neuron_dropout: object, args: Mapping[str, object]) -> tuple[tuple[float, ...] | None, Dropouts]:
-    """Block learning rate weights and dropouts of a network whose sizes come from a file; sizes in `args` are told to be unused."""
+def read_file_settings(neuron_dropout: object, args: Mapping[str, object]) -> tuple[tuple[float, ...] | None, Dropouts, UpRatios]:
+    """Block learning rate weights, dropouts and LoRA+ ratios of a network whose sizes come from a file, which wins over `args`."""
     reader = _Reader(args)
     for key in sorted(reader.given & set(_SIZE_KEYS)):
         log.warning("--network_args %s is not used: the sizes are taken from the file", key)
-    weights, dropouts = _lr_weights(reader), _dropouts(reader, neuron_dropout)
+    weights, dropouts, ratios = _lr_weights(reader), _dropouts(reader, neuron_dropout), _up_ratios(reader)
     reader.finish()
-    return weights, dropouts
+    return weights, dropouts, ratios
 
 
 def rate_factor(target: Target, lr_weights: tuple[float, ...]) -> float:
@@ -163,6 +174,12 @@ def _dropouts(reader: _Reader, neuron_dropout: object) -> Dropouts:
         except ValueError as fault:
             reader.problems.append(f"--network_dropout {neuron_dropout}: {fault}")
     return Dropouts(neuron=values["dropout"], rank=values["rank_dropout"], module=values["module_dropout"])
+
+
+def _up_ratios(reader: _Reader) -> UpRatios:
+    """A part's own ratio, else that of both, else 1; 0 counts as not given, as users of sd-scripts know it."""
+    both, unet, text_encoder = (reader.value(key, _positive, 0.0) for key in _PLUS_KEYS)
+    return UpRatios(unet or both or 1.0, text_encoder or both or 1.0)
 
 
 def _number(text: str) -> float:
