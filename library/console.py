@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from library.errors import PartlyDone, Stopped, UserError
@@ -81,6 +82,28 @@ def setup() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
+def tell_as(level: str | None, file: Path | None) -> None:
+    """From now on tell what is of `level` (INFO, WARNING, …) or above, in `file` instead of on standard error where one is given.
+
+    Other processes than the first go on as they are. Raises OSError for a file that cannot be written.
+    """
+    if not is_main_process():
+        return
+    if level is not None:
+        log.setLevel(level)
+    if file is not None:
+        handler = logging.FileHandler(file, mode="w", encoding="utf-8", errors="backslashreplace", delay=False)
+        handler.setFormatter(_Lines("%(message)s"))
+        _close_files()
+        log.handlers[:] = [handler]
+
+
+def _close_files() -> None:
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.close()
+
+
 def progress(items: Iterable[Any] | None = None, *, total: int | None = None, initial: int = 0, label: str = "", unit: str = "it") -> Any:
     """A tqdm bar that only the main process shows."""
     from tqdm import tqdm
@@ -99,10 +122,20 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         if is_main_process():
             for problem in fault.problems:
                 print(f"error: {secret_free(problem)}", file=sys.stderr)
+                _into_file(problem)
         return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT
     except Stopped as stop:
         return stop.exit_code
     except KeyboardInterrupt:
         log.warning("stopped by Ctrl-C")
         return EXIT_INTERRUPTED
+    finally:
+        _close_files()
     return 0
+
+
+def _into_file(problem: str) -> None:
+    """An error that ends the run, for those who read the log file alone."""
+    for handler in log.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, problem, (), None))

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
-from library.console import is_main_process, log
+from library.console import is_main_process, log, tell_as
+from library.errors import UserError
 from library.files import tidy
 from library.hub import fetch_state
 from library.method import Method
@@ -43,6 +44,7 @@ def run(
     is what its method makes of captions. With --dry_run or --debug_dataset everything is read and shown, and nothing is trained.
     Raises UserError for everything that the user can mend; nothing has been written then.
     """
+    _tell_as_asked(options)
     rewriter = rewrite(options) if rewrite is not None else None
     if options.data.dry_run:
         tell_report(examine(options, forms, look_at, rewriter, expected), options, rewriter)
@@ -71,6 +73,17 @@ def run(
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
 
     train_model(options, inputs, make_method(options), samples)
+
+
+def _tell_as_asked(options: TrainingScript) -> None:
+    """--console_log_level and --console_log_file."""
+    file = options.logging.console_log_file
+    try:
+        tell_as(options.logging.console_log_level, None if file is None else Path(file).expanduser())
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        place = f"{options.origin('console_log_file')}: {file}"
+        raise UserError(f"{place}: cannot be written ({reason}); give a file in a folder that exists") from None
 
 
 def _saved(options: TrainingScript) -> SavedState | AccelerateState | None:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -109,8 +110,16 @@ class RunContext(RunStart):
 def _accelerator(options: TrainingScript) -> Accelerator:
     mixed_precision = options.training.mixed_precision
     # Layers that a step does not use (the text encoder's last ones under clip skip, dropped LoRA modules) have no gradient.
-    parallel = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *process_groups(os.name == "nt")])
+    training = options.training
+    parallel = DistributedDataParallelKwargs(
+        find_unused_parameters=True,
+        broadcast_buffers=False,
+        gradient_as_bucket_view=training.ddp_gradient_as_bucket_view,
+        static_graph=training.ddp_static_graph,
+    )
+    groups = process_groups(os.name == "nt", training.ddp_timeout)
+    backend = compiler(training.dynamo_backend) if training.torch_compile else None  # None: what the launcher says
+    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *groups], dynamo_backend=backend)
     check_device(mixed_precision, accelerator.device)
     if options.training.full_fp16:
         accelerator.scaler = LossScaler(options.optimizer.max_grad_norm)
@@ -142,11 +151,26 @@ def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:
     return ema
 
 
-def process_groups(on_windows: bool) -> list[InitProcessGroupKwargs]:
-    """How several processes meet, where accelerate's own way does not do: torch has no NCCL on Windows, nor is libuv sure to be there."""
-    if not on_windows or int(os.environ.get("LOCAL_RANK", "-1")) < 0:
+def process_groups(on_windows: bool, minutes: int | None = None) -> list[InitProcessGroupKwargs]:
+    """How several processes meet, where accelerate's own way does not do: torch has no NCCL on Windows, nor is libuv sure to be there.
+
+    `minutes` is how long they wait for each other, None or 0 for torch's own time.
+    """
+    if int(os.environ.get("LOCAL_RANK", "-1")) < 0:
         return []
-    return [InitProcessGroupKwargs(backend="gloo", init_method="env://?use_libuv=False")]
+    timeout = {"timeout": timedelta(minutes=minutes)} if minutes else {}
+    if on_windows:
+        return [InitProcessGroupKwargs(backend="gloo", init_method="env://?use_libuv=False", **timeout)]
+    return [InitProcessGroupKwargs(**timeout)] if timeout else []
+
+
+def compiler(name: str) -> str:
+    """accelerate's name of the backend; raises UserError for one that this PyTorch lacks."""
+    known = torch._dynamo.list_backends(exclude_tags=())
+    own = {"tensort": "tensorrt"}.get(name, name)
+    if own not in known:
+        raise UserError(f"--dynamo_backend {name}: this PyTorch does not have it; give one of {', '.join(sorted(known))}, such as inductor")
+    return own.upper()
 
 
 def _seed(asked: int | None) -> int:

@@ -1,8 +1,17 @@
 """What a run is built on: how its processes meet."""
 
-import pytest
+from datetime import timedelta
 
-from library.training.run_context import process_groups
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from accelerate.utils import InitProcessGroupKwargs
+
+from library.errors import UserError
+from library.options.declare import build
+from library.options.groups.scripts import TrainNetwork
+from library.training import run_context
+from library.training.run_context import compiler, process_groups
 
 
 def test_processes_on_windows_meet_without_what_torch_lacks_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -13,3 +22,54 @@ def test_processes_on_windows_meet_without_what_torch_lacks_there(monkeypatch: p
     (given,) = process_groups(True)
     told = given.to_kwargs()
     assert (told["backend"], told["init_method"]) == ("gloo", "env://?use_libuv=False")
+
+
+def test_the_time_that_processes_wait_for_each_other_is_in_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    (given,) = process_groups(False, 30)
+    assert given.timeout == timedelta(minutes=30) and given.backend == InitProcessGroupKwargs().backend
+    (windows,) = process_groups(True, 30)
+    assert windows.timeout == timedelta(minutes=30) and windows.backend == "gloo"
+    assert process_groups(False, 0) == []
+    monkeypatch.delenv("LOCAL_RANK")
+    assert process_groups(False, 30) == []
+
+
+def test_ddp_and_compiler_options_reach_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = {}
+
+    class Stub:
+        device = torch.device("cpu")
+
+        def __init__(self, **given: object) -> None:
+            seen.update(given)
+
+    monkeypatch.setattr(run_context, "Accelerator", Stub)
+    options = build(TrainNetwork, {}, {})
+    run_context._accelerator(options)
+    (parallel,) = seen["kwargs_handlers"]
+    assert not parallel.gradient_as_bucket_view and not parallel.static_graph and seen["dynamo_backend"] is None
+    given = {"ddp_gradient_as_bucket_view": True, "ddp_static_graph": True, "torch_compile": True, "dynamo_backend": "eager"}
+    run_context._accelerator(build(TrainNetwork, given, {}))
+    (parallel,) = seen["kwargs_handlers"]
+    assert parallel.gradient_as_bucket_view and parallel.static_graph and seen["dynamo_backend"] == "EAGER"
+
+
+def test_a_compiler_that_this_pytorch_lacks_is_refused_by_name() -> None:
+    assert compiler("inductor") == "INDUCTOR"
+    with pytest.raises(UserError, match="--dynamo_backend nvprims_nvfuser: this PyTorch does not have it"):
+        compiler("nvprims_nvfuser")
+
+
+def test_the_compiler_that_is_named_is_the_one_that_accelerate_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
+    for given, backend in (
+        ({}, "NO"),
+        ({"torch_compile": True, "dynamo_backend": "eager"}, "EAGER"),
+        ({"torch_compile": True}, "INDUCTOR"),
+    ):
+        accelerator = run_context._accelerator(build(TrainNetwork, given, {}))
+        try:
+            assert accelerator.state.dynamo_plugin.backend.value == backend
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)

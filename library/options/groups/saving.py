@@ -101,6 +101,16 @@ class SavingOptions:
     metadata_description: str | None = opt(None, "What it is, kept in its metadata.")
     metadata_license: str | None = opt(None, "The result's license, kept in its metadata.")
     metadata_tags: str | None = opt(None, "Words to find it by, separated by commas, kept in its metadata.")
+    metadata_usage_hint: str | None = opt(None, "How to use it, kept in its metadata.")
+    metadata_trigger_phrase: str | None = opt(None, "The words that call up what was trained, kept in its metadata.")
+    metadata_thumbnail: str | None = opt(
+        None, "A small picture (256 pixels) kept in its metadata: a .png, .jpg, .webp or .gif file, or a data: URL."
+    )
+    metadata_merged_from: str | None = opt(None, "Names of the models it was merged from, separated by commas, kept in its metadata.")
+    metadata_preprocessor: str | None = opt(None, "How inputs have to be prepared for it, kept in its metadata.")
+    metadata_is_negative_embedding: str | None = opt(
+        None, "Whether it is an embedding for negative prompts: true or false, kept in its metadata."
+    )
     metadata_privacy: str = opt(
         "full",
         "What the file tells of its training. no_paths: no name of a folder or file; technical: settings and figures only, no tags, "

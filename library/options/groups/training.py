@@ -58,6 +58,33 @@ class TrainingOptions:
     mem_eff_attn: bool = opt(False, "Attention in small pieces: least memory, slower, works everywhere.")
     sdpa: bool = opt(False, "Use PyTorch's own fast attention. It is also what runs when none of the three is given.")
     lowram: bool = opt(False, "Load the model straight to the GPU, for machines with little main memory (free Colab).")
+    torch_compile: bool = opt(False, "Have PyTorch compile the training step (docs/speed.md): minutes at first, faster afterwards.")
+    dynamo_backend: str = opt(
+        "inductor",
+        "With --torch_compile: what compiles. eager runs the traced operations as they are, to find faults.",
+        choices=(
+            "eager",
+            "aot_eager",
+            "inductor",
+            "aot_ts_nvfuser",
+            "nvprims_nvfuser",
+            "cudagraphs",
+            "ofi",
+            "fx2trt",
+            "onnxrt",
+            "tensort",
+            "ipex",
+            "tvm",
+        ),
+    )
+    ddp_timeout: int | None = opt(
+        None, "With several processes: minutes that they wait for each other before the run ends; left out = PyTorch's own.", at_least=0
+    )
+    ddp_gradient_as_bucket_view: bool = opt(False, "With several processes: less memory for gradients. The result stays the same.")
+    ddp_static_graph: bool = opt(
+        False,
+        "With several processes: PyTorch is told that every step trains the same weights, which saves time. Not where parts stop.",
+    )
     rehearsal: str = opt(
         "auto",
         "Before the first update, try the largest batch once and throw the result away, so that too little memory shows at once and "

@@ -15,6 +15,7 @@ from library.options.rules.option_view import Given
 from library.options.rules.output_rules import hub, hub_remarks, log_remarks, logs, sampling, sampling_remarks, saving, saving_remarks
 from library.options.rules.path_rules import paths
 from library.options.rules.rate_rules import optimizer, rate_remarks, rates
+from library.options.rules.thumbnail import thumbnail
 
 Rule = Callable[[Given], Iterator[str]]
 
@@ -40,7 +41,7 @@ def _required(given: Given) -> Iterator[str]:
 RULES: tuple[Rule, ...] = (
     _required,
     data_source, custom_dataset, resolution, buckets, augmentation, noise_and_loss, averaging, rates, optimizer, precision,
-    network, full_model, word, saving, sampling, logs, hub, paths,
+    network, full_model, word, saving, thumbnail, sampling, logs, hub, paths,
 )  # fmt: skip
 # what is accepted as it always was, but hardly meant so
 REMARKS: tuple[Rule, ...] = (

@@ -56,10 +56,13 @@ class Journal:
         for kind in trackers(options):
             if kind == "tensorboard":
                 assert given.logging_dir is not None  # `trackers` has seen to it
-                logs.append(Tracker(Path(given.logging_dir), given.log_prefix or "", name, settings=settings[kind]))
+                tracker = Tracker(Path(given.logging_dir), given.log_prefix or "", name, settings=settings[kind])
+                if given.log_config:
+                    tracker.text("options", _as_table(_config(options)))
+                logs.append(tracker)
             else:
                 place = folder if given.logging_dir is None else Path(given.logging_dir)
-                shown = f"{given.log_prefix or ''}{options.saving.output_name or ''}" or None
+                shown = given.wandb_run_name or f"{given.log_prefix or ''}{options.saving.output_name or ''}" or None
                 logs.append(WandbLog(place, name, shown, given.wandb_api_key, settings[kind], _config(options)))
         return cls(logs, EventLog(folder, run, state.session, state.step, state.epoch), device)
 
@@ -146,6 +149,12 @@ def _config(options: TrainingScript) -> dict[str, object]:
     """The options as a tracker keeps them with a run: none that is secret, none that tells paths."""
     secret = {option.field for option in options_of(type(options)) if option.secret}
     return {field: value for field, value in options_table(options).items() if field not in secret and not _is_private(value)}
+
+
+def _as_table(values: Mapping[str, object]) -> str:
+    """Names and values as the Markdown that TensorBoard shows; options that were not given are left out."""
+    rows = [f"| {name} | {value} |" for name, value in values.items() if value not in (None, (), "", False)]
+    return "\n".join(["| option | value |", "| --- | --- |", *rows])
 
 
 def _is_private(value: object) -> bool:

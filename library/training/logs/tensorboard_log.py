@@ -60,6 +60,15 @@ class Tracker:
     def images(self, step: int, files: Sequence[tuple[Path, str]]) -> None:
         """Sample images stay where they are: the log would hold each once more."""
 
+    def text(self, name: str, text: str) -> None:
+        """Write a text in Markdown, which TensorBoard shows beside the figures."""
+        if self._writer is None:
+            return
+        try:
+            self._writer.add_event(_text_event(name, text))
+        except Exception as error:
+            self._fail(error)
+
     def place(self) -> str:
         """Where to look, for people."""
         return f"{self.folder} (look at it with: tensorboard --logdir {self.folder.parent.parent})"
@@ -100,3 +109,16 @@ def _event(step: int, values: Mapping[str, float]) -> Any:
 
     figures = [Summary.Value(tag=name, simple_value=float(value)) for name, value in values.items()]
     return Event(wall_time=time.time(), step=step, summary=Summary(value=figures))
+
+
+def _text_event(name: str, text: str) -> Any:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.plugins.text.metadata import create_summary_metadata
+
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode("utf-8", "replace")], tensor_shape=shape)
+    value = Summary.Value(tag=f"{name}/text_summary", metadata=create_summary_metadata(display_name=name, description=""), tensor=tensor)
+    return Event(wall_time=time.time(), step=0, summary=Summary(value=[value]))

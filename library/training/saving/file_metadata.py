@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from library.files import NOT_UNICODE
 from library.model.bundle import StableDiffusion
+from library.options.rules.thumbnail import as_data_url
 from library.training.run_context import RunContext, RunStart
 from library.training.saving import ss_metadata as facts
 from library.training.saving.manifest import ImageHash, Manifest, manifest_path, run_facts_of
@@ -24,12 +26,15 @@ class FileFacts:
             facts.ModelHash("sd_model", model.start),
             facts.ModelHash("vae", model.vae),
         ]
+        # read now: the picture may be gone when the file is saved
+        saving = start.options.saving
+        self._saving = replace(saving, metadata_thumbnail=as_data_url(saving.metadata_thumbnail))
         # the main process writes the manifest
         self._images = ImageHash(files) if start.accelerator.is_main_process and (files := start.inputs.source.files()) else None
 
     def of_save(self, run: RunContext, epochs: int, step: int) -> dict[str, str]:
         """The metadata of a file that is saved after so many epochs and updates."""
-        spec, saving = self._spec(run.model), run.options.saving
+        spec, saving = self._spec(run.model), self._saving
         moment = facts.moment_metadata(epochs, step)
         if saving.no_metadata:
             metadata = facts.minimal(self._training(run))
@@ -85,7 +90,7 @@ class FileFacts:
         options = self._start.options
         word = options.new_word
         return model_spec(
-            options.saving,
+            self._saving,
             clip_skip=options.model.clip_skip,
             timesteps=range(options.diffusion.min_timestep, options.diffusion.max_timestep),
             method=self._start.method.name,

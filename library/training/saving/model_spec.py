@@ -50,7 +50,7 @@ def model_spec(
         values["encoder_layer"] = str(layer)
     values["timestep_range"] = f"{timesteps.start},{timesteps.stop}"
     if trigger and not technical:
-        values["trigger_phrase"] = trigger
+        values.setdefault("trigger_phrase", trigger)
     return {SPEC_KEY: VERSION} | {f"modelspec.{key}": value for key, value in values.items()}
 
 
@@ -62,5 +62,11 @@ def own_words(options: SavingOptions) -> dict[str, str]:
         "description": options.metadata_description,
         "license": options.metadata_license,
         "tags": options.metadata_tags,
+        "usage_hint": options.metadata_usage_hint,
+        "thumbnail": options.metadata_thumbnail,
+        "merged_from": options.metadata_merged_from,
+        "trigger_phrase": options.metadata_trigger_phrase,
+        "preprocessor": options.metadata_preprocessor,
+        "is_negative_embedding": options.metadata_is_negative_embedding,
     }
     return {word: text for word, text in words.items() if text}

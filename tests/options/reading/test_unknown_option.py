@@ -131,14 +131,6 @@ def test_the_distance_of_names_counts_slips_of_the_fingers(one: str, other: str,
     assert edits(one, other) == edits(other, one) == steps
 
 
-F5 = (  # issue 15's options that are built beside this
-    "caption_prefix caption_suffix caption_separator keep_tokens_separator secondary_separator enable_wildcard wandb_run_name "
-    "torch_compile dynamo_backend resize_interpolation ddp_timeout ddp_gradient_as_bucket_view ddp_static_graph "
-    "metadata_usage_hint metadata_trigger_phrase metadata_thumbnail metadata_merged_from metadata_preprocessor "
-    "metadata_is_negative_embedding console_log_level console_log_file console_log_simple log_config "
-).split()
-
-
 @pytest.mark.parametrize("spec", SCRIPTS)
 def test_each_option_of_the_newest_sd_scripts_is_an_option_or_in_the_table_with_its_reason(spec: type) -> None:
     if not SPECIFICATION.is_file():
@@ -147,4 +139,4 @@ def test_each_option_of_the_newest_sd_scripts_is_an_option_or_in_the_table_with_
     known = {name: option.field for option in options_of(spec) for name in option.names} | {"help": "help", "h": "h"}
     names = {flag.lstrip("-") for row in rows for flag in row["flags"]}
     assert len(names) > 100
-    assert [name for name in sorted(names - set(known) - set(F5)) if judge(name, known).kind != "foreign"] == []
+    assert [name for name in sorted(names - set(known)) if judge(name, known).kind != "foreign"] == []

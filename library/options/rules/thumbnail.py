@@ -1,0 +1,44 @@
+"""--metadata_thumbnail: the picture that a file shows of itself, as the data URL that ModelSpec has for it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+
+from library.errors import UserError
+from library.options.rules.option_view import Given
+
+LARGEST = 1 << 20  # bytes; it is read with every look at the file's metadata
+_BEGINNINGS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
+
+
+def as_data_url(given: str | None) -> str | None:
+    """The data URL of an image file, or of what is one already. Raises UserError for anything else.
+
+    Its kind is what the bytes say, whatever the name ends in.
+    """
+    if given is None or given.startswith("data:image/"):
+        return given
+    place = f"--metadata_thumbnail {given[:80]}"
+    try:
+        data = Path(given).expanduser().read_bytes()
+    except (OSError, ValueError) as fault:
+        reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
+        raise UserError(f"{place}: cannot be read ({reason}); give an image file, or a data:image/… URL") from None
+    kind = next((kind for beginning, kind in _BEGINNINGS.items() if data.startswith(beginning)), None)
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        kind = "image/webp"
+    if kind is None:
+        raise UserError(f"{place}: is no PNG, JPEG, WebP or GIF image; give one, 256 pixels wide and high at most")
+    if len(data) > LARGEST:
+        raise UserError(f"{place}: has {len(data) / 2**20:.1f} MiB, and at most 1 MiB fits a file's metadata; make it smaller, 256 pixels")
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def thumbnail(given: Given) -> Iterator[str]:
+    """A picture that can be kept in the file."""
+    try:
+        as_data_url(given.metadata_thumbnail)
+    except UserError as fault:
+        yield from fault.problems
