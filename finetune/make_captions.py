@@ -29,7 +29,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(MakeCaptions, argv)
     check_paths(options, folders=["train_data_dir"])
     check(options)
-    from library.preparation.blip_weights import weights_named
+    from library.preparation.captioning.blip_weights import weights_named
     from library.preparation.text_files import check_extension, images_of, remark_on_targets, text_file_of, write_text_file
 
     weights = weights_named(options.model.caption_weights)
@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> None:
     images = images_of(options.images.train_data_dir, options.images.recursive)
     remark_on_targets(images, extension)
 
-    from library.preparation.blip import Captioner, Writing
+    from library.preparation.captioning.blip import Captioner, Writing
     from library.preparation.describe import describe_images
 
     model = options.model

@@ -16,7 +16,7 @@ from library.options.tool_groups.preparation import TagImages
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(TagImages, argv)
-    check_paths(options, folders=["train_data_dir"])
+    check_paths(options, folders=["train_data_dir"], written=["output_path"])
     from library.preparation.tag_choice import TagSettings
     from library.preparation.tagging import TagRun, tag_images
     from library.preparation.text_files import check_extension, images_of, remark_on_targets
@@ -31,9 +31,11 @@ def main(argv: Sequence[str]) -> None:
         workers=options.images.max_data_loader_n_workers,
         settings=TagSettings.from_options(options.tags, options.files.caption_separator),
         show=print if options.files.debug else None,
+        output=options.files.output_path,
     )
     images = images_of(options.images.train_data_dir, options.images.recursive)
-    remark_on_targets(images, run.extension, run.append)
+    if run.output is None:
+        remark_on_targets(images, run.extension, run.append)
     count: Counter[str] = Counter()
     try:
         tag_images(images, run, Tagger(locate(options.model.model_dir, options.model.repo_id, options.model.force_download)), count)

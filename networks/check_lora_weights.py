@@ -21,10 +21,12 @@ def main(argv: Sequence[str]) -> None:
 
     from library.console import progress
     from library.surgery.health import NON_FINITE, findings, modules_of
-    from library.surgery.health_page import page
+    from library.surgery.health_page import page, tensor_lines
     from library.surgery.network_file import open_network
 
     network = open_network(options.check.file, "file")
+    if options.check.show_all_keys:
+        print(*tensor_lines(network), "", sep="\n")
     modules = list(progress(modules_of(network), total=len(network.modules), label="checking", unit="module"))
     found = findings(network, modules)
     print(page(network, modules, found, options.check.verbose))

@@ -26,7 +26,17 @@ def main(argv: Sequence[str]) -> None:
     from library.surgery.network_file import DTYPES
     from library.surgery.write import write_lora
 
-    settings = ExtractSettings(chosen.dim, chosen.conv_dim, chosen.min_diff, chosen.clamp_quantile, usable_device(chosen.device))
+    settings = ExtractSettings(
+        chosen.dim,
+        chosen.conv_dim,
+        chosen.min_diff,
+        chosen.clamp_quantile,
+        usable_device(chosen.device),
+        None if chosen.load_precision is None else DTYPES[chosen.load_precision],
+        usable_device(chosen.load_original_model_to, "--load_original_model_to"),
+        usable_device(chosen.load_tuned_model_to, "--load_tuned_model_to"),
+        chosen.v_parameterization,
+    )
     original = open_checkpoint(chosen.model_org, "--model_org", chosen.v2)
     tuned = open_checkpoint(chosen.model_tuned, "--model_tuned", chosen.v2)
     extraction = plan_extraction(original, tuned, settings)

@@ -23,17 +23,20 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
 
     from library.console import progress
+    from library.lora.block_ratios import read_block_ratios
     from library.surgery import combine
     from library.surgery.device import usable_device
     from library.surgery.network_file import DTYPES, open_network
     from library.surgery.write import write_lora
 
+    blocks = read_block_ratios(merge.lbws, len(merge.models))
     device = usable_device(merge.device)
     ratios = merge.ratios or (1.0,) * len(merge.models)
     sources = [(open_network(path, "--models"), ratio) for path, ratio in zip(merge.models, ratios, strict=True)]
     for network, _ in sources:
         network.only_lora()
-    made = combine.cut(sources, DTYPES[output.precision], merge.new_rank, merge.new_conv_rank or merge.new_rank, device)
+    conv_rank = merge.new_conv_rank or merge.new_rank
+    made = combine.cut(sources, DTYPES[output.precision], merge.new_rank, conv_rank, device, blocks)
     write_lora(
         progress(made, total=len(combine.module_keys(sources)), label="merging", unit="module"),
         output.save_to,

@@ -11,18 +11,20 @@ import numpy as np
 from library.errors import UserError
 from library.options.tool_groups.preparation import TagOptions
 from library.preparation.tag_text import split_tags, without_underscores
-from library.preparation.wd14 import CHARACTER, RATING, Label
+from library.preparation.wd14 import ARTIST, CHARACTER, COPYRIGHT, DRAWN_BY, GENERAL, META, QUALITY, RATING, Label
 
 
 @dataclass(frozen=True)
 class TagSettings:
-    """Which tags are written, and how. `rating` is "first", "last" or None; tags in `undesired` may have blanks or underscores."""
+    """Which tags are written, and how. `rating` and `quality` are "first", "last" or None; tags in `undesired` may have blanks."""
 
-    general_threshold: float = 0.35
-    character_threshold: float = 0.35
+    thresh: float = 0.35
+    thresholds: Mapping[int, float] = field(default_factory=dict)  # by category, where it is another than `thresh`
     remove_underscore: bool = False
     undesired: frozenset[str] = frozenset()
     rating: str | None = None
+    quality: str | None = None
+    expand_characters: bool = False
     character_first: bool = False
     always_first: tuple[str, ...] = ()
     replacement: Mapping[str, str] = field(default_factory=dict)
@@ -31,11 +33,24 @@ class TagSettings:
     def from_options(cls, options: TagOptions, separator: str) -> TagSettings:
         """What the command line asks for; lists of tags may be written with commas or with the `separator` of the files."""
         return cls(
-            general_threshold=options.thresh if options.general_threshold is None else options.general_threshold,
-            character_threshold=options.thresh if options.character_threshold is None else options.character_threshold,
+            thresh=options.thresh,
+            thresholds={
+                category: own
+                for category, own in {
+                    GENERAL: options.general_threshold,
+                    CHARACTER: options.character_threshold,
+                    META: options.meta_threshold,
+                    DRAWN_BY: options.model_threshold,
+                    COPYRIGHT: options.copyright_threshold,
+                    ARTIST: options.artist_threshold,
+                }.items()
+                if own is not None
+            },
             remove_underscore=options.remove_underscore,
             undesired=frozenset(map(_plain, _listed(options.undesired_tags, separator))),
             rating="first" if options.use_rating_tags else "last" if options.use_rating_tags_as_last_tag else None,
+            quality="last" if options.use_quality_tags_as_last_tag else "first" if options.use_quality_tags else None,
+            expand_characters=options.character_tag_expand,
             character_first=options.character_tags_first,
             always_first=tuple(map(_plain, _listed(options.always_first_tags or "", separator))),
             replacement=read_replacement(options.tag_replacement or ""),
@@ -50,30 +65,48 @@ class Chosen:
     general: tuple[str, ...]
     character: tuple[str, ...]
     written: tuple[str, ...]
+    quality: str | None = None
 
 
-def choose(probabilities: np.ndarray, labels: Sequence[Label], settings: TagSettings) -> Chosen:
-    """The tags for probabilities [tags]: of each kind those at or over the threshold, in the model's order."""
+def choose(probabilities: np.ndarray, labels: Sequence[Label], settings: TagSettings, likeliest_first: bool = False) -> Chosen:
+    """The tags for probabilities [tags]: of each kind those at or over the threshold, in the model's order or the likeliest first.
+
+    Of ratings and of qualities it is the likeliest one.
+    """
     kinds = np.array([label.category for label in labels])
-    thresholds = np.where(kinds == CHARACTER, np.float32(settings.character_threshold), np.float32(settings.general_threshold))
-    sure = (probabilities >= thresholds) & (kinds != RATING)
-    ratings = np.flatnonzero(kinds == RATING)
-    rating = [int(ratings[np.argmax(probabilities[ratings])])] if len(ratings) else []
+    known = dict(settings.thresholds)
+    if not likeliest_first:  # of the form in which all but characters and ratings are general tags
+        known = dict.fromkeys((ARTIST, COPYRIGHT, META), known.get(GENERAL, settings.thresh)) | known
+    thresholds = np.array([known.get(label.category, settings.thresh) for label in labels], dtype=np.float32)
+    sure = (probabilities >= thresholds) & (kinds != RATING) & (kinds != QUALITY)
+    found = np.flatnonzero(sure)
+    if likeliest_first:
+        found = found[np.argsort(-probabilities[found], kind="stable")]
+    places: list[int] = found.tolist()
     names = {
-        kind: tuple(_names((labels[n].name for n in places), settings))
-        for kind, places in {
-            "rating": rating,
-            "general": np.flatnonzero(sure & (kinds != CHARACTER)).tolist(),
-            "character": np.flatnonzero(sure & (kinds == CHARACTER)).tolist(),
-        }.items()
+        "rating": _names([_likeliest(probabilities, kinds, RATING)], labels, settings),
+        "quality": _names([_likeliest(probabilities, kinds, QUALITY)], labels, settings),
+        "general": _names([place for place in places if kinds[place] != CHARACTER], labels, settings),
+        "character": _names([place for place in places if kinds[place] == CHARACTER], labels, settings),
     }
-    tags = names["character"] + names["general"] if settings.character_first else names["general"] + names["character"]
-    if settings.rating:
-        tags = names["rating"] + tags if settings.rating == "first" else tags + names["rating"]
+    if settings.character_first:
+        tags = names["character"] + names["general"]
+    elif likeliest_first:  # then kinds are not kept apart
+        tags = _names(places, labels, settings)
+    else:
+        tags = names["general"] + names["character"]
+    for kind, place in (("quality", settings.quality), ("rating", settings.rating)):
+        tags = names[kind] + tags if place == "first" else tags + names[kind] if place else tags
     tags = tuple(dict.fromkeys(tags))
     first = [tag for wanted in settings.always_first for tag in tags if _plain(tag) == wanted]
     written = (*first, *(tag for tag in tags if tag not in first))
-    return Chosen(names["rating"][0] if names["rating"] else None, names["general"], names["character"], written)
+    rating, quality = (next(iter(names[kind]), None) for kind in ("rating", "quality"))
+    return Chosen(rating, names["general"], names["character"], written, quality)
+
+
+def _likeliest(probabilities: np.ndarray, kinds: np.ndarray, kind: int) -> int | None:
+    places = np.flatnonzero(kinds == kind)
+    return int(places[np.argmax(probabilities[places])]) if len(places) else None
 
 
 def added(existing: Sequence[str], new: Iterable[str]) -> list[str]:
@@ -97,11 +130,23 @@ def read_replacement(text: str) -> dict[str, str]:
     return pairs
 
 
-def _names(labels: Iterable[str], settings: TagSettings) -> Iterable[str]:
-    for label in labels:
-        name = without_underscores(label) if settings.remove_underscore else label
-        if _plain(name) not in settings.undesired:
-            yield settings.replacement.get(_plain(name), name)
+def _names(places: Iterable[int | None], labels: Sequence[Label], settings: TagSettings) -> tuple[str, ...]:
+    found: list[str] = []
+    for label in (labels[place] for place in places if place is not None):
+        parts = _expanded(label.name) if settings.expand_characters and label.category == CHARACTER else [label.name]
+        for part in parts:
+            name = without_underscores(part) if settings.remove_underscore else part
+            if _plain(name) not in settings.undesired:
+                found.append(settings.replacement.get(_plain(name), name))
+    return tuple(found)
+
+
+def _expanded(name: str) -> list[str]:
+    """`name_(dress)_(series)` -> `name_(dress)`, `series`; a name without brackets at its end stays."""
+    if not name.endswith(")") or "(" not in name:
+        return [name]
+    front, _, series = name.rpartition("(")
+    return [part for part in (front.removesuffix("_"), series.removesuffix(")")) if part]
 
 
 def _plain(tag: str) -> str:

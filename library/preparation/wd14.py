@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -21,7 +22,13 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 MODEL, LABELS = "model.onnx", "selected_tags.csv"
-GENERAL, CHARACTER, RATING = 0, 4, 9  # categories in selected_tags.csv, Danbooru's but for the rating
+OTHER_MODEL, OTHER_LABELS = "model_optimized.onnx", "tag_mapping.json"  # of taggers in a folder of a repository
+GENERAL, ARTIST, COPYRIGHT, CHARACTER, META, RATING = 0, 1, 3, 4, 5, 9  # categories in selected_tags.csv, Danbooru's but for the rating
+DRAWN_BY, QUALITY = 10, 11  # only tag_mapping.json has these
+_CATEGORIES = {
+    "General": GENERAL, "Artist": ARTIST, "Copyright": COPYRIGHT, "Character": CHARACTER, "Meta": META, "Rating": RATING,
+    "Model": DRAWN_BY, "Quality": QUALITY,
+}  # fmt: skip
 _WHITE = 255
 _TOO_NEW = re.compile(r"IR version|opset .*(under development|not (yet )?supported)|is not a registered function", re.IGNORECASE)
 
@@ -36,18 +43,21 @@ class Label:
 
 def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
     """The folder with model and labels: `model_dir` itself or the folder in it named like `repo_id`, downloaded there if need be."""
-    own = model_dir / repo_id.replace("/", "_")
+    repository, inside = "/".join(repo_id.split("/")[:2]), "/".join(repo_id.split("/")[2:])
+    wanted = (OTHER_MODEL, OTHER_LABELS) if inside else (MODEL, LABELS)
+    home = model_dir / repository.replace("/", "_")
+    own = home / inside
     if not force_download:
         for folder in (own, model_dir):
-            if (folder / MODEL).is_file() and (folder / LABELS).is_file():
+            if all((folder / name).is_file() for name in wanted):
                 return folder
         _refuse_half(model_dir)
     if any((folder / "saved_model.pb").exists() or (folder / "keras_metadata.pb").exists() for folder in (own, model_dir)):
         log.warning("--model_dir: %s holds a tagger in the older Keras form, which is not used; %s is needed", model_dir, MODEL)
     own.mkdir(parents=True, exist_ok=True)
-    for name in (MODEL, LABELS):
+    for name in wanted:
         if force_download or not (own / name).is_file():
-            _download(repo_id, name, own, force_download)
+            _download(repository, f"{inside}/{name}" if inside else name, home, force_download)
     return own
 
 
@@ -71,10 +81,20 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
         hf_hub_download(repo_id, name, local_dir=folder, force_download=force)
     except (OSError, ValueError, httpx.HTTPError) as fault:
         reason = first_line(fault)
-        remedy = f"check --repo_id and the network, or put {MODEL} and {LABELS} into {folder} yourself"
+        both = (OTHER_MODEL, OTHER_LABELS) if "/" in name else (MODEL, LABELS)
+        remedy = f"check --repo_id and the network, or put {' and '.join(both)} into {folder / Path(name).parent} yourself"
         if type(fault).__name__ == "RemoteEntryNotFoundError":
             remedy = "it has none in the ONNX form, and the older Keras form is not supported; choose another --repo_id"
         raise UserError(f"--repo_id: {repo_id}: {name} cannot be downloaded ({reason.rstrip('.')}); {remedy}") from None
+
+
+def read_mapping(path: Path) -> tuple[Label, ...]:
+    """The entries of tag_mapping.json, `{"0": {"tag": …, "category": "General"}, …}`, in the order of the model's outputs."""
+    try:
+        table = json.loads(path.read_text(encoding="utf-8-sig"))
+        return tuple(Label(table[str(place)]["tag"], _CATEGORIES[table[str(place)]["category"]]) for place in range(len(table)))
+    except (KeyError, TypeError, ValueError) as fault:
+        raise UserError(f"--model_dir: {path}: is no table of tags with their categories ({fault!r}); use --force_download") from None
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
@@ -97,23 +117,29 @@ def square(pixels: Pixels, size: int) -> np.ndarray:
 
 
 class Tagger:
-    """A tagger in the ONNX form, on the GPU if ONNX Runtime can use it; `size` is the side of its square input in pixels."""
+    """A tagger in the ONNX form, on the GPU if ONNX Runtime can use it; `size` is the side of its square input in pixels.
+
+    `mapped` says that it is of the form with a tag_mapping.json, whose answers are no probabilities yet.
+    """
 
     def __init__(self, folder: Path) -> None:
-        self.labels = read_labels(folder / LABELS)
-        self._session = _session(folder / MODEL)
+        self.mapped = not (folder / MODEL).is_file() and (folder / OTHER_MODEL).is_file()
+        model = folder / (OTHER_MODEL if self.mapped else MODEL)
+        self.labels = read_mapping(folder / OTHER_LABELS) if self.mapped else read_labels(folder / LABELS)
+        self._session = _session(model)
         (self._input,) = self._session.get_inputs()
         shape = self._input.shape
-        if len(shape) != 4 or shape[3] != 3 or not isinstance(shape[1], int) or shape[1] != shape[2]:
-            raise UserError(
-                f"--model_dir: {folder / MODEL}: takes images of the shape {shape}, not [batch, side, side, 3]; use a WD14 tagger"
-            )
-        self.size: int = shape[1]
+        sides, colours = (shape[2:], shape[1]) if self.mapped else (shape[1:3], shape[3])
+        if len(shape) != 4 or colours != 3 or not isinstance(sides[0], int) or sides[0] != sides[1]:
+            wanted = "[batch, 3, side, side]" if self.mapped else "[batch, side, side, 3]"
+            raise UserError(f"--model_dir: {model}: takes images of the shape {shape}, not {wanted}; use a WD14 tagger")
+        self.size: int = sides[0]
         self._batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
         outputs = self._session.get_outputs()[0].shape[-1]
         if isinstance(outputs, int) and outputs != len(self.labels):
             remedy = "they are of different models; use --force_download"
-            raise UserError(f"--model_dir: {folder}: the model knows {outputs} tags and {LABELS} has {len(self.labels)}: {remedy}")
+            table = OTHER_LABELS if self.mapped else LABELS
+            raise UserError(f"--model_dir: {folder}: the model knows {outputs} tags and {table} has {len(self.labels)}: {remedy}")
 
     def prepare(self, path: Path) -> np.ndarray:
         """The image file as the model's input, float32 [size,size,3]; transparency on white, EXIF rotation applied."""
@@ -131,7 +157,13 @@ class Tagger:
         return np.concatenate(pieces)
 
     def _run(self, images: np.ndarray) -> np.ndarray:
-        probabilities: np.ndarray = self._session.run(None, {self._input.name: images})[0]
+        answers: np.ndarray
+        if not self.mapped:
+            answers = self._session.run(None, {self._input.name: images})[0]
+            return answers
+        scaled = np.ascontiguousarray(images.transpose(0, 3, 1, 2) / np.float32(127.5) - np.float32(1))
+        answers = self._session.run(None, {self._input.name: scaled})[0]
+        probabilities: np.ndarray = 1 / (1 + np.exp(-answers))
         return probabilities
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from library.errors import UserError
+from library.lora.block_ratios import BlockRatios, block_of
 from library.lora.files import ModuleWeights
 from library.lora.layers import delta_weight
 from library.lora.low_rank import flat, from_svd, module_norm, on_cpu, relative_error, svd_of_product
@@ -72,10 +73,17 @@ def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterato
         yield Combined(key, _shuffled(key, made) if shuffle else made, _sum(sources, key, precision))
 
 
-def cut(sources: Sources, precision: torch.dtype, rank: int, conv_rank: int, device: str | None) -> Iterator[Combined]:
-    """The best approximation of Σ ratio · ΔW of rank `rank`, and `conv_rank` for convolutions over more than one pixel."""
+def cut(
+    sources: Sources, precision: torch.dtype, rank: int, conv_rank: int, device: str | None, blocks: Sequence[BlockRatios] = ()
+) -> Iterator[Combined]:
+    """The best approximation of Σ ratio · ΔW of rank `rank`, and `conv_rank` for convolutions over more than one pixel.
+
+    With `blocks`, one mapping for each source, each ratio is multiplied by that of the module's block.
+    """
     for key in module_keys(sources):
-        wanted = _sum(sources, key, precision)
+        name = block_of(key) if blocks else None
+        factors = [of_source.get(name, 1.0) if name else 1.0 for of_source in blocks] or [1.0] * len(sources)
+        wanted = _sum([(network, ratio * factor) for (network, ratio), factor in zip(sources, factors, strict=True)], key, precision)
         up, down = (tensor.to(device or "cpu") for tensor in flat(wanted))
         svd = on_cpu(svd_of_product(up, down))
         kept = min(conv_rank if wanted.down.dim() == 4 and wanted.down.shape[2:] != (1, 1) else rank, len(svd[1]))

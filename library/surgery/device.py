@@ -1,4 +1,4 @@
-"""The device that --device names, looked at before work begins."""
+"""The device that --device, or an option like it, names, looked at before work begins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from library.errors import UserError, first_line
 
 
-def usable_device(name: str | None) -> str:
+def usable_device(name: str | None, option: str = "--device") -> str:
     """`name`, or "cpu" where it is None; raises UserError where this torch cannot do there what the tools do: a QR, an SVD, a way back."""
     if name is None:
         return "cpu"
@@ -15,5 +15,5 @@ def usable_device(name: str | None) -> str:
         torch.linalg.svdvals(torch.linalg.qr(torch.eye(2, device=name))[1]).cpu()
     except (RuntimeError, AssertionError, ImportError) as fault:  # torch has one for each way of not having a device
         reason = first_line(fault).partition(". ")[0]
-        raise UserError(f"--device {name}: cannot be used here ({reason}); leave it out to compute on the CPU") from fault
+        raise UserError(f"{option} {name}: cannot be used here ({reason}); leave it out to compute on the CPU") from fault
     return name

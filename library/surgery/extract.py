@@ -28,6 +28,10 @@ class ExtractSettings:
     min_difference: float
     clamp_quantile: float
     device: str
+    load_dtype: torch.dtype | None = None  # both models are rounded to it; None: as they are
+    original_device: str = "cpu"
+    tuned_device: str = "cpu"
+    predicts_velocity: bool = False
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Extraction:
     def modules(self) -> Iterator[Extracted]:
         """Each module that differs, at its rank or, where it has less, at that of the difference."""
         for key in self.keys:
-            difference = _difference(self.original[key], self.tuned[key])
+            difference = _difference(self.original[key], self.tuned[key], self.settings)
             wide = self.tuned[key].is_wide_convolution
             rank = self.settings.conv_rank if wide and self.settings.conv_rank else self.settings.rank
             yield _extracted(key, difference, rank, self.settings)
@@ -68,7 +72,7 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
     found = Extraction(original.weights, tuned.weights, settings)
     inside, outside, text_largest, text = 0.0, 0.0, 0.0, []
     for key in weights:
-        difference = _difference(original.weights[key], tuned.weights[key])
+        difference = _difference(original.weights[key], tuned.weights[key], settings)
         square = float(difference.square().sum(dtype=torch.float64))
         if key not in reached:
             outside += square
@@ -103,12 +107,29 @@ def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> 
     return list(tuned)
 
 
-def _difference(original: Weight, tuned: Weight) -> Tensor:
-    difference = tuned.read().float() - original.read().float()
+def _difference(original: Weight, tuned: Weight, settings: ExtractSettings) -> Tensor:
+    """tuned − original in float32, computed where the tuned model is and handed over on the CPU."""
+    before = _loaded(original, settings.load_dtype, settings.original_device)
+    if settings.original_device != settings.tuned_device:
+        before = _on(before, "cpu", settings.original_device)
+        before = _on(before, settings.tuned_device, "cpu")
+    difference = _on(_loaded(tuned, settings.load_dtype, settings.tuned_device) - before, "cpu", settings.tuned_device)
     if not difference.isfinite().all():
         which = "--model_tuned" if original.read().isfinite().all() else "--model_org"
         raise UserError(f"{which}: {tuned.key} holds numbers that are not finite; the model is broken, take another save of it")
     return difference
+
+
+def _loaded(weight: Weight, dtype: torch.dtype | None, device: str) -> Tensor:
+    tensor = weight.read()
+    return _on(tensor if dtype is None else tensor.to(dtype), device, "cpu").float()
+
+
+def _on(tensor: Tensor, device: str, now: str) -> Tensor:
+    """The tensor on `device`, which is on `now`."""
+    if device == now:
+        return tensor
+    return tensor.cpu() if device == "cpu" else tensor.to(device)
 
 
 def _of_vectors(original: Checkpoint, tuned: Checkpoint) -> float:
@@ -153,12 +174,17 @@ def _clamped(made: ModuleWeights, quantile: float) -> ModuleWeights:
     return ModuleWeights(down=made.down.clamp(-bound, bound), up=made.up.clamp(-bound, bound), alpha=made.alpha)
 
 
+def _predicts_velocity(original: Checkpoint, tuned: Checkpoint) -> bool:
+    """Whether one of the models is known to; few files tell."""
+    return "v_prediction" in (tuned.facts.prediction, original.facts.prediction)
+
+
 def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> dict[str, str]:
     """What programs and people read of the new file."""
     told = {
         "ss_v2": str(tuned.facts.family is V2),
-        "ss_base_model_version": tuned.facts.family.base_model,
-        "modelspec.prediction_type": "v" if "v_prediction" in (tuned.facts.prediction, original.facts.prediction) else "epsilon",
+        "ss_base_model_version": tuned.facts.family.base_model + ("_v" if settings.predicts_velocity else ""),
+        "modelspec.prediction_type": "v" if settings.predicts_velocity or _predicts_velocity(original, tuned) else "epsilon",
         "ss_sd_model_name": original.facts.path.name,
         "ss_training_comment": f"extracted: {tuned.facts.path.name} - {original.facts.path.name}",
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from library.lora.layers import STABLE_DIFFUSION
 from library.surgery.health import Module, base_model, programs
@@ -20,6 +20,15 @@ def page(network: NetworkFile, modules: Sequence[Module], findings: Sequence[str
     for row in programs(network):
         lines.append(f"  {'yes' if row.loads else 'no ':3}  {row.program}" + (f": {row.remark}" if row.remark else ""))
     return "\n".join(lines)
+
+
+def tensor_lines(network: NetworkFile) -> Iterator[str]:
+    """A line for each tensor of the file in its order: name, shape, and the mean and the least of its numbers' sizes."""
+    yield f"{len(network.file.infos)} tensors: name, shape, mean |w|, least |w|"
+    for name, tensor in network.file.read(list(network.file.infos)):
+        sizes = tensor.float().abs()
+        shape = "-".join(map(str, tensor.shape)) or "single number"
+        yield f"{name}  {shape}  {float(sizes.mean()):.4e}  {float(sizes.min()):.4e}"
 
 
 def _summary(network: NetworkFile, modules: Sequence[Module]) -> list[str]:

@@ -11,8 +11,8 @@ from PIL import Image
 from finetune import make_captions
 from library.errors import UserError
 from library.options.tool_groups.preparation import BLIP
-from library.preparation.blip import Captioner, SeededDraw, Writing
-from library.preparation.blip_weights import weights_named
+from library.preparation.captioning.blip import Captioner, SeededDraw, Writing
+from library.preparation.captioning.blip_weights import weights_named
 from tests.data.material import photo, photos
 from tests.preparation.tiny_blip import SIDE, WORDS, write_blip
 from tests.scripts.running import run_in_process

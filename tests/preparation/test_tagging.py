@@ -1,5 +1,6 @@
 """The tagger's known answers become the tags that the options ask for; images reach it as it was trained."""
 
+import json
 import os
 import shutil
 import threading
@@ -13,7 +14,7 @@ from finetune import tag_images_by_wd14_tagger
 from library.errors import UserError
 from library.preparation.tag_choice import read_replacement
 from library.preparation.wd14 import Tagger, locate, square
-from tests.preparation.tiny_tagger import SIDE, TAGS, write_tagger
+from tests.preparation.tiny_tagger import SIDE, TAGS, write_mapped_tagger, write_tagger
 from tests.scripts.running import run_in_process
 
 ALWAYS = "o_o, no_humans, some_artist"  # of the tagger's constants over the usual threshold, as its tags stand
@@ -71,6 +72,10 @@ def test_tags_over_the_threshold_are_written_general_ones_first(folder: Path, mo
         ("--character_tags_first", f"miku_(someone), blue_sky, {ALWAYS}"),
         ("--always_first_tags some_artist,cat,o_o", "some_artist, o_o, blue_sky, no_humans, miku_(someone)"),
         ("--tag_replacement blue_sky,sky;o_o,face", "sky, face, no_humans, some_artist, miku_(someone)"),
+        ("--character_threshold 1.1", f"blue_sky, {ALWAYS}"),
+        ("--character_tag_expand", f"blue_sky, {ALWAYS}, miku, someone"),
+        ("--use_quality_tags", f"blue_sky, {ALWAYS}, miku_(someone)"),  # this tagger knows none
+        ("--artist_threshold 0.6", "blue_sky, o_o, no_humans, miku_(someone)"),
         ("--onnx", f"blue_sky, {ALWAYS}, miku_(someone)"),
     ],
 )
@@ -339,3 +344,38 @@ def test_replacements_are_pairs() -> None:
     assert read_replacement("blue_sky,sky;o_o,a\\,b;") == {"blue sky": "sky", "o o": "a,b"}
     with pytest.raises(UserError, match="from1,to1;from2,to2, not 'a'"):
         read_replacement("a")
+
+
+@pytest.mark.parametrize(
+    ("flags", "written"),
+    [
+        ("", "blue_sky, no_humans, miku_(dress)_(someone), highres, a_series, some_artist, some_model"),
+        ("--meta_threshold 0.61", "blue_sky, no_humans, miku_(dress)_(someone), a_series, some_artist, some_model"),
+        ("--copyright_threshold 1.1", "blue_sky, no_humans, miku_(dress)_(someone), highres, some_artist, some_model"),
+        ("--artist_threshold 0.51", "blue_sky, no_humans, miku_(dress)_(someone), highres, a_series, some_model"),
+        ("--model_threshold 0.46", "blue_sky, no_humans, miku_(dress)_(someone), highres, a_series, some_artist"),
+        ("--thresh 0.9 --model_threshold 0.4", "blue_sky, some_model"),
+        ("--thresh 0.9 --use_quality_tags", "masterpiece, blue_sky"),
+        ("--thresh 0.9 --use_quality_tags --use_rating_tags", "sensitive, masterpiece, blue_sky"),
+        ("--thresh 0.9 --use_quality_tags_as_last_tag", "blue_sky, masterpiece"),
+        ("--thresh 0.59 --character_tags_first", "miku_(dress)_(someone), blue_sky, no_humans, highres"),
+        ("--thresh 0.62 --character_tag_expand", "blue_sky, no_humans, miku_(dress), someone"),
+    ],
+)
+def test_a_tagger_with_more_kinds_of_tags_writes_those_over_their_thresholds_the_likeliest_first(
+    folder: Path, tmp_path: Path, flags: str, written: str
+) -> None:
+    """The form with a tag_mapping.json, named owner/name/folder; its model wants -1..1, colours first, and gives logits."""
+    write_mapped_tagger(tmp_path / "models" / "some_one" / "v1")
+    assert tag(folder, tmp_path / "models", "--repo_id", "some/one/v1", *flags.split()) == 0
+    assert tags(folder) == written
+
+
+def test_all_tags_go_into_one_file_where_one_is_named(folder: Path, model: Path, tmp_path: Path) -> None:
+    whole, rows = tmp_path / "new" / "all.json", tmp_path / "all.jsonl"
+    assert tag(folder, model, "--output_path", whole) == 0 and tag(folder, model, "--output_path", rows) == 0
+    assert not list(folder.glob("*.txt"))
+    text = f"blue_sky, {ALWAYS}, miku_(someone)"
+    assert json.loads(whole.read_text(encoding="utf-8"))[str(folder / "blue.png")] == {"tags": text, "image_size": [40, 40]}
+    found = [json.loads(line) for line in rows.read_text(encoding="utf-8").splitlines()]
+    assert {"image_path": str(folder / "blue.png"), "caption": text, "image_size": [40, 40]} in found and len(found) == 2

@@ -6,6 +6,7 @@ Written byte by byte after onnx.proto3 of the ONNX project, so that no package i
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,13 +41,40 @@ def write_tagger(folder: Path, tags: Sequence[tuple] = TAGS, batch: int | None =
     return folder
 
 
-def _model(tags: Sequence[tuple], batch: int | None, side: int) -> bytes:
-    weights = np.array([row[2] for row in tags], dtype=np.float32).T / np.float32(255)
+# (name, category, weights of blue, green and red in -1..1, constant) of the other form, whose answers go through a sigmoid.
+MAPPED = (
+    ("general", "Rating", (0, 0, 0), 0.2),
+    ("sensitive", "Rating", (0, 0, 0), 0.6),
+    ("masterpiece", "Quality", (0, 0, 0), 0.7),
+    ("bad_quality", "Quality", (0, 0, 0), 0.4),
+    ("blue_sky", "General", (4, 0, 0), 0.5),
+    ("no_humans", "General", (0, 0, 0), 0.8),
+    ("some_artist", "Artist", (0, 0, 0), 0.5),
+    ("a_series", "Copyright", (0, 0, 0), 0.55),
+    ("highres", "Meta", (0, 0, 0), 0.6),
+    ("some_model", "Model", (0, 0, 0), 0.45),
+    ("miku_(dress)_(someone)", "Character", (0, 0, 0), 0.65),
+)
+
+
+def write_mapped_tagger(folder: Path, tags: Sequence[tuple] = MAPPED, side: int = SIDE) -> Path:
+    """model_optimized.onnx and tag_mapping.json in `folder`; a constant is the probability of an image of middle grey."""
+    folder.mkdir(parents=True, exist_ok=True)
+    logits = [(*row[:3], float(np.log(row[3] / (1 - row[3])))) for row in tags]
+    (folder / "model_optimized.onnx").write_bytes(_model(logits, None, side, mapped=True))
+    table = {str(number): {"tag": row[0], "category": row[1]} for number, row in enumerate(tags)}
+    (folder / "tag_mapping.json").write_text(json.dumps(table), encoding="utf-8")
+    return folder
+
+
+def _model(tags: Sequence[tuple], batch: int | None, side: int, mapped: bool = False) -> bytes:
+    weights = np.array([row[2] for row in tags], dtype=np.float32).T / np.float32(1 if mapped else 255)
     constant = np.array([row[3] for row in tags], dtype=np.float32)
     dim = _field(1, batch) if batch else _field(2, "N")
-    image = b"".join(_field(1, part) for part in (dim, _field(1, side), _field(1, side), _field(1, 3)))
+    sides, colours = (_field(1, side), _field(1, side)), _field(1, 3)
+    image = b"".join(_field(1, part) for part in ((dim, colours, *sides) if mapped else (dim, *sides, colours)))
     answer = _field(1, dim) + _field(1, _field(1, len(tags)))
-    axes = _field(1, "axes") + _field(8, 1) + _field(8, 2) + _field(20, 7)
+    axes = _field(1, "axes") + _field(8, 2 if mapped else 1) + _field(8, 3 if mapped else 2) + _field(20, 7)
     keep = _field(1, "keepdims") + _field(3, 0) + _field(20, 2)
     nodes = [
         _field(1, "image") + _field(2, "mean") + _field(4, "ReduceMean") + _field(5, axes) + _field(5, keep),

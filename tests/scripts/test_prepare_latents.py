@@ -11,11 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import fine_tune
 from finetune import prepare_buckets_latents
+from library.data.batching.buckets import fill
 from library.data.pixels import latent_build
+from library.data.pixels.masks import Masks
+from library.data.scan.metadata import from_metadata
+from library.data.scan.records import scan
 from library.model.bundle import moments
 from library.model.load import load_vae
 from library.training.caches import latents
@@ -248,6 +253,36 @@ def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path,
     assert "1 name shared by images of different endings" in told
     assert ["train_resolution" in entry for entry in entries(folder).values()] == [False, True, False, False]
     assert sorted(path.name for path in pictures.glob("*.npz")) == ["1.jpg.64x64.npz"]
+
+
+def test_transparency_is_kept_beside_the_latents_and_masks_the_loss_when_the_images_are_gone(folder: Path, tiny_v1: Path) -> None:
+    for number in range(3):
+        path = folder / "pictures" / f"{number}.png"
+        image = Image.open(path).convert("RGBA")
+        alpha = np.full((image.height, image.width), 255, dtype=np.uint8)
+        alpha[: image.height // 2] = 60 * number
+        image.putalpha(Image.fromarray(alpha))
+        image.save(path)
+    assert prepare(folder, tiny_v1, "--recursive") == 0
+    assert "alpha_mask" not in np.load(folder / "pictures" / "1.npz").files
+    assert prepare(folder, tiny_v1, "--recursive", "--alpha_mask", "yes") == 0
+    mask = np.load(folder / "pictures" / "1.npz")["alpha_mask"]
+    assert mask.shape == (64, 64) and mask.dtype == np.float32
+    assert mask[:32] == pytest.approx(60 / 255) and mask[32:] == pytest.approx(1)
+    shown = masks(folder)
+    for number in range(3):
+        (folder / "pictures" / f"{number}.png").unlink()
+    for one, other in zip(shown, masks(folder), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1 / 255)
+    assert float(shown[0].min()) == 0 and float(shown[1].min()) == pytest.approx(60 / 255)
+    assert train(folder, tiny_v1, "plain") == 0 and train(folder, tiny_v1, "masked", alpha_mask=True) == 0
+    assert not tensors_equal(folder / "plain" / "last.safetensors", folder / "masked" / "last.safetensors")
+
+
+def masks(folder: Path) -> list[torch.Tensor]:
+    """What each image of out.json lets count in the loss."""
+    data = fill(scan(from_metadata(folder / "pictures", folder / "out.json", 1, {"alpha_mask": True})))
+    return [Masks(data).of([(number, 0)]) for number in range(len(data.records))]
 
 
 def test_a_name_that_is_too_long_blocks_no_other_image(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from library.lora.block_ratios import block_of
 from library.lora.files import group_by_module, read_weights
 from library.surgery.network_file import open_network
 from library.surgery.resize import ResizeSettings, resized
@@ -118,6 +120,48 @@ def test_svd_merging_gives_the_best_approximation_of_the_sum(files, tmp_path: Pa
     assert not (tmp_path / "no.safetensors").exists()
     assert run(svd_merge_lora, "--models", files["a"], "--ratios", 1, 2, "--save_to", cut) == 2
     assert "--ratios: there are 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("count", [17, 26])
+def test_block_weights_multiply_the_ratio_of_each_module(files, tmp_path: Path, count: int) -> None:
+    """Against the sum worked out by hand: text encoder 0, IN01 half (the tiny model has no IN02), the rest of the second file as it is."""
+    names = {17: "BASE IN01 IN02", 26: "BASE IN00 IN01 IN02"}[count].split()
+    weights = [{"BASE": 0.0, "IN00": 7.0, "IN01": 0.5, "IN02": 0.25}[name] for name in names] + [1.0] * (count - len(names))
+    lists = (",".join(["1"] * count), json.dumps(weights))
+    path = tmp_path / "x.safetensors"
+    arguments = ("--models", files["a"], files["c"], "--ratios", 0.8, 0.5, "--lbws", *lists)
+    assert run(svd_merge_lora, *arguments, "--new_rank", 99, "--save_to", path) == 0
+    first, second = deltas(files["a"]), deltas(files["c"])
+
+    def factor(key: str) -> float:
+        return 0.0 if key.startswith("lora_te") else 0.5 if "down_blocks_0_attentions" in key or "down_blocks_0_resnets" in key else 1.0
+
+    assert {block_of(key) for key in second} >= {"BASE", "IN01", "IN04", "MID"}
+    wanted = {key: 0.5 * factor(key) * delta for key, delta in second.items()}
+    for key, delta in first.items():
+        wanted[key] = wanted.get(key, torch.zeros_like(delta)) + 0.8 * delta
+    assert worst(path, {key: delta for key, delta in wanted.items() if delta.any()}) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("lists", "said"),
+    [
+        (["[1,1]"], "--lbws: there are 1 lists for 2 --models"),
+        (["[1,1]", "[1,1]"], "has 2 numbers; give 17 (BASE IN01"),
+        (["1" + ",1" * 11] * 2, "12 and 20 are for SDXL"),
+        (["[1,x]", "[1]"], "expected numbers with commas between them"),
+    ],
+)
+def test_lists_of_block_weights_of_another_form_are_refused(files, tmp_path: Path, capsys, lists: list[str], said: str) -> None:
+    arguments = ("--models", files["a"], files["c"], "--save_to", tmp_path / "x.safetensors", "--lbws", *lists)
+    assert run(svd_merge_lora, *arguments) == 2 and said in capsys.readouterr().err
+
+
+def test_the_iterations_of_an_approximate_svd_change_nothing_since_ours_is_exact(files, tmp_path: Path) -> None:
+    for count in (0, 9):
+        target = tmp_path / f"{count}.safetensors"
+        assert run(resize_lora, "--model", files["c"], "--new_rank", 2, "--save_to", target, "--svd_lowrank_niter", count) == 0
+    assert tensors_equal(tmp_path / "0.safetensors", tmp_path / "9.safetensors")
 
 
 def test_precisions_and_metadata_of_an_svd_merge_are_those_asked_for(files, tmp_path: Path) -> None:

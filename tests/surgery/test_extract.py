@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from library.lora.files import group_by_module, read_weights
 from networks.extract_lora_from_models import main
-from tests.scripts.running import run_in_process
+from tests.scripts.running import run_in_process, tensors_equal
 from tests.surgery.conftest import deltas, relative
+from tests.surgery.far_device import NAME, far_device
 
 
 def extract(*argv: object) -> int:
@@ -27,7 +28,7 @@ def command(tiny_v1: Path, merged: Path) -> tuple[object, ...]:
 def test_at_full_rank_the_lora_that_was_merged_comes_back(command, files, tmp_path: Path, capsys) -> None:
     """1e-3 relative in fp32; it is about 1e-5."""
     path = tmp_path / "x.safetensors"
-    assert extract(*command, "--dim", 8, "--conv_dim", 3, "--save_to", path, "--max_error", 1e-3) == 0
+    assert extract(*command, "--dim", 8, "--conv_dim", 3, "--min_diff", 0, "--save_to", path, "--max_error", 1e-3) == 0
     wanted, found = deltas(files["c"]), deltas(path)
     assert found.keys() == wanted.keys()
     assert max(relative(found[key], 0.8 * delta) for key, delta in wanted.items()) < 1e-3
@@ -58,7 +59,7 @@ def test_at_a_lower_rank_the_error_is_the_discarded_singular_values(command, fil
 
 def test_precision_clamping_and_the_least_difference_act(command, files, tmp_path: Path, capsys) -> None:
     plain, other = tmp_path / "plain.safetensors", tmp_path / "other.safetensors"
-    assert extract(*command, "--save_to", plain) == 0
+    assert extract(*command, "--save_to", plain, "--min_diff", 1e-6) == 0
     assert {module.rank for module in group_by_module(read_weights(plain), "plain").values()} == {4}
     assert extract(*command, "--save_to", other, "--save_precision", "fp16", "--clamp_quantile", 0.9, "--min_diff", 1) == 0
     assert "the text encoders are alike (no weight differs by more than --min_diff 1)" in capsys.readouterr().err
@@ -68,6 +69,34 @@ def test_precision_clamping_and_the_least_difference_act(command, files, tmp_pat
     numbers = torch.cat([before[f"{key}.lora_{side}.weight"].flatten() for side in ("up", "down")]).abs()
     cut = torch.cat([after[f"{key}.lora_{side}.weight"].flatten() for side in ("up", "down")]).abs()
     assert float(cut.max()) == pytest.approx(float(numbers.sort().values[int(0.9 * len(numbers))]), rel=2e-2) and cut.dtype == torch.float16
+
+
+def test_models_are_rounded_first_where_a_precision_is_named(command, files, tmp_path: Path) -> None:
+    plain, rounded = tmp_path / "plain.safetensors", tmp_path / "rounded.safetensors"
+    assert extract(*command, "--dim", 8, "--min_diff", 0, "--save_to", plain) == 0
+    assert extract(*command, "--dim", 8, "--min_diff", 0, "--load_precision", "bf16", "--save_to", rounded) == 0
+    key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
+    wanted, found = deltas(plain)[key], deltas(rounded)[key]
+    assert 1e-4 < relative(found, wanted) < 0.5  # what bf16 rounds off of two weights that are near each other
+
+
+@pytest.mark.parametrize("option", ["--load_original_model_to", "--load_tuned_model_to"])
+def test_a_model_is_put_where_it_is_asked_to_be_and_the_lora_is_the_same(command, option: str, tmp_path: Path, capsys) -> None:
+    here, there = tmp_path / "here.safetensors", tmp_path / "there.safetensors"
+    assert extract(*command, "--save_to", here) == 0
+    with far_device() as computed:
+        assert extract(*command, "--save_to", there, option, NAME) == 0
+    assert ("sub" in computed or "__sub__" in computed) == (option == "--load_tuned_model_to") and "float" in computed
+    assert tensors_equal(here, there)
+    assert extract(*command, "--save_to", there, option, "warp9") == 2
+    assert f"error: {option} warp9: cannot be used here" in capsys.readouterr().err
+
+
+def test_the_metadata_say_that_velocity_is_predicted_where_it_is_said(command, tmp_path: Path) -> None:
+    for flags, said in (((), "sd_v1"), (("--v_parameterization",), "sd_v1_v")):
+        assert extract(*command, "--save_to", tmp_path / "x.safetensors", *flags) == 0
+        with safe_open(tmp_path / "x.safetensors", "pt") as file:
+            assert file.metadata()["ss_base_model_version"] == said
 
 
 def test_a_difference_over_the_bound_writes_nothing(command, tmp_path: Path, capsys) -> None:

@@ -117,6 +117,20 @@ def test_a_sound_file_is_described_and_nothing_is_found(files, capsys) -> None:
     assert sum("lora_" in line for line in capsys.readouterr().out.splitlines()) >= 189
 
 
+@pytest.mark.parametrize("flag", ["--show_all_keys", "-s", "--s"])
+def test_every_tensor_is_listed_where_that_is_asked_for(files, capsys, flag: str) -> None:
+    tensors = load_file(files["c"])
+    assert run_in_process(check, files["c"], flag) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{len(tensors)} tensors: name, shape, mean |w|, least |w|"
+    shown = {line.split("  ")[0]: line.split("  ")[1:] for line in lines[1 : len(tensors) + 1]}
+    assert shown.keys() == tensors.keys()
+    for name, (shape, mean, least) in shown.items():
+        sizes = tensors[name].abs()
+        assert shape == ("-".join(map(str, sizes.shape)) or "single number")
+        assert float(mean) == pytest.approx(float(sizes.mean()), rel=1e-3) and float(least) == pytest.approx(float(sizes.min()), rel=1e-3)
+
+
 def test_every_fault_is_found(files, tmp_path: Path, capsys) -> None:
     weights = load_file(files["a"])
     first, second, third, fourth, fifth, sixth = list(dict.fromkeys(name.split(".")[0] for name in weights))[:6]

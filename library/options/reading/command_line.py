@@ -30,6 +30,7 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
     flag, a flag that takes one value takes the next word only, and what is left are those words.
     """
     flags = {f"--{name}": option for option in options for name in option.names}
+    flags |= {f"-{name}": option for option in options for name in option.names if len(name) == 1}
     places = [option for option in options if option.positional]
     line = CommandLine()
     words = list(argv)
@@ -147,7 +148,8 @@ def _is_flag(word: str) -> bool:
 
 
 def _meant(name: str, flags: Mapping[str, Option], near_first: bool) -> str:
-    return "; " + remedy(name.strip("-–—"), {flag[2:]: option.field for flag, option in flags.items()}, dashes="--", near_first=near_first)
+    known = {flag[2:]: option.field for flag, option in flags.items() if flag.startswith("--")}
+    return "; " + remedy(name.strip("-–—"), known, dashes="--", near_first=near_first)
 
 
 def _printable(name: str) -> str:

@@ -45,6 +45,7 @@ class PrepareWorkOptions:
     max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0)
     mixed_precision: str = opt("no", "The precision in which the VAE computes.", choices=_PRECISION)
     flip_aug: bool = opt(False, "Prepare the mirror image of each image too; training then shows one or the other at random.")
+    alpha_mask: str = opt("", "Any word, such as yes: keep the transparency of images beside their latents, as masks of the loss.")
     skip_existing: bool = opt(False, "Keep latents that are there and fit the image, the model and the size; left out: make all anew.")
 
 

@@ -75,6 +75,10 @@ class SvdMergeOptions:
 
     models: tuple[str, ...] = opt((), "The LoRA files, of any ranks.")
     ratios: tuple[float, ...] = opt((), _RATIOS)
+    lbws: tuple[str, ...] = opt(
+        (),
+        "How strongly the blocks of each of --models count, a list for each: 17 or 26 numbers as [1,0,0.5,...], the text encoder's first.",
+    )
     new_rank: int = opt(4, "Rank of the new LoRA.", at_least=1)
     new_conv_rank: int | None = opt(None, "Rank for 3x3 convolutions; left out: --new_rank.", at_least=1)
     device: str | None = opt(None, _DEVICE)
@@ -105,6 +109,9 @@ class ResizeLoraOptions:
         "keeps the share --dynamic_param of their sum, sv_fro that of the norm.",
         choices=("sv_ratio", "sv_fro", "sv_cumulative"),
     )
+    svd_lowrank_niter: int = opt(
+        2, "Has no effect: singular values are computed exactly, from the two small matrices of each module.", at_least=0
+    )
     dynamic_param: float | None = opt(None, "For --dynamic_method: 2 or more for sv_ratio, 0 to 1 for the others, such as 0.9.")
     device: str | None = opt(None, _DEVICE)
 
@@ -128,6 +135,10 @@ class ExtractLoraOptions:
     model_org: str = needed("The model that training began with: a checkpoint, a Diffusers folder or a hub id.")
     model_tuned: str = needed("The model that training ended with.")
     v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
+    v_parameterization: bool = opt(False, "Both predict velocity (768-v): the metadata of the LoRA say so.")
+    load_precision: str | None = opt(None, "Round both models to this first; left out: as they are, which is exact.", choices=PRECISIONS)
+    load_original_model_to: str | None = opt(None, "Where the weights of --model_org are put: cuda, cuda:1 or cpu. Left out: cpu.")
+    load_tuned_model_to: str | None = opt(None, "Where those of --model_tuned are put, and the difference is computed. Left out: cpu.")
     dim: int = opt(4, "Rank of the LoRA that is made.", at_least=1)
     conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1)
     min_diff: float = opt(0.01, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0)
@@ -180,6 +191,7 @@ class CheckLoraOptions:
     """What is checked"""
 
     file: Path = word("The network file to look into.")
+    show_all_keys: bool = opt(False, "List every tensor with its shape, mean and least size first.", aliases=("s",))
     verbose: bool = opt(False, "Print a line for every module, not only for the largest, the smallest and faulty ones.")
 
 

@@ -64,11 +64,45 @@ class MakeCaptions(Tool):
     files: CaptionFileOptions
 
 
+GIT = "microsoft/git-large-textcaps"
+
+
+@dataclass(frozen=True)
+class GitOptions:
+    """Model and text"""
+
+    model_id: str = opt(GIT, "The GIT captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.")
+    max_length: int = opt(50, "The longest caption, in tokens of the model.", at_least=2)
+    remove_words: bool = opt(False, "Leave out what it says of writing in the image (that says ...), which is mostly wrong.")
+
+
+@dataclass(frozen=True)
+class GitFileOptions:
+    """Caption files"""
+
+    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"))
+    debug: bool = opt(False, "Print each image with its caption, and what --remove_words left out.")
+
+
+@dataclass(frozen=True)
+class MakeCaptionsByGit(Tool):
+    """Write a caption for each image of a folder with GIT, into a caption file beside it."""
+
+    name: ClassVar[str] = "finetune/make_captions_by_git.py"
+
+    images: ReadAheadOptions
+    model: GitOptions
+    files: GitFileOptions
+
+
 @dataclass(frozen=True)
 class TaggerModelOptions:
     """Model"""
 
-    repo_id: str = opt("SmilingWolf/wd-v1-4-convnext-tagger-v2", "The tagger's name on the Hugging Face Hub; it must have a model.onnx.")
+    repo_id: str = opt(
+        "SmilingWolf/wd-v1-4-convnext-tagger-v2",
+        "The tagger's name on the Hugging Face Hub, with model.onnx; owner/name/folder where model_optimized.onnx lies in a folder.",
+    )
     model_dir: Path = opt(
         Path("wd14_tagger_model"),
         "Where the tagger lies, in a folder that is named like its --repo_id, or directly here; what is missing is downloaded to it.",
@@ -83,11 +117,18 @@ class TagOptions:
 
     thresh: float = opt(0.35, "Write the tags of which the model is at least this sure.", at_least=0.0, at_most=1.0)
     general_threshold: float | None = opt(None, "The same for general tags only; left out: --thresh.", at_least=0.0, at_most=1.0)
-    character_threshold: float | None = opt(None, "The same for names of characters only; left out: --thresh.", at_least=0.0, at_most=1.0)
+    character_threshold: float | None = opt(None, "The same for names of characters only; left out: --thresh. Over 1: none.", at_least=0.0)
+    meta_threshold: float | None = opt(None, "The same for tags about the image as such (meta); left out: --thresh.", at_least=0.0)
+    model_threshold: float | None = opt(None, "The same for names of models that draw; left out: --thresh.", at_least=0.0)
+    copyright_threshold: float | None = opt(None, "The same for names of series and brands; left out: --thresh.", at_least=0.0)
+    artist_threshold: float | None = opt(None, "The same for names of artists; left out: --thresh.", at_least=0.0)
     remove_underscore: bool = opt(False, "Write spaces for underscores in tags; emoticons such as ^_^ keep theirs.")
     undesired_tags: str = opt("", "Tags that are never written, with commas between them; with or without underscores.")
     use_rating_tags: bool = opt(False, "Write the image's likeliest rating first.")
     use_rating_tags_as_last_tag: bool = opt(False, "Write the image's likeliest rating last.")
+    use_quality_tags: bool = opt(False, "Write the image's likeliest quality first, where the tagger knows such tags.")
+    use_quality_tags_as_last_tag: bool = opt(False, "Write the image's likeliest quality last, where the tagger knows such tags.")
+    character_tag_expand: bool = opt(False, "Write name_(series) of a character as two tags: name, series.")
     character_tags_first: bool = opt(False, "Write names of characters before general tags.")
     always_first_tags: str | None = opt(None, "Tags that come first, in this order, wherever the image has them; commas between them.")
     tag_replacement: str | None = opt(None, "Write other tags instead: from1,to1;from2,to2 (\\, for a comma that is part of a tag).")
@@ -98,6 +139,10 @@ class TagOptions:
 class TagFileOptions:
     """Tag files"""
 
+    output_path: Path | None = opt(
+        None,
+        "Write all tags into this one file instead: .jsonl with an image a line, else a JSON table with tags and image_size.",
+    )
     caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"), aliases=("caption_extention",))
     caption_separator: str = opt(", ", "What stands between tags.")
     append_tags: bool = opt(False, "Keep the tags of a file that is there, and add those that it has not.")
@@ -204,4 +249,4 @@ class ResizeImages(Tool):
     images: ResizeOptions
 
 
-PREPARATION_TOOLS = (MakeCaptions, TagImages, MergeCaptions, MergeTags, CleanCaptionsAndTags, ResizeImages)
+PREPARATION_TOOLS = (MakeCaptions, MakeCaptionsByGit, TagImages, MergeCaptions, MergeTags, CleanCaptionsAndTags, ResizeImages)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 
 from library.console import log
@@ -16,6 +17,7 @@ from library.data.config.build import command_line_values, dataset_options
 from library.data.pixels.latent_build import LatentSource, look
 from library.data.pixels.latent_files import cache_file, moments_arrays, read_binding, read_latents, write_latents
 from library.data.pixels.latent_plan import NEW, CacheRules, tell
+from library.data.pixels.masks import opacity_of
 from library.data.scan.image_headers import Unreadable, read_header
 from library.data.scan.latent_headers import mirror_file, prepared_file
 from library.data.scan.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
@@ -58,6 +60,8 @@ def prepare(options: PrepareBucketsLatents) -> None:
             f"train_data_dir: not all latents could be written into {folder}, so {files.out_json} is not written either; make room and "
             "start again with --skip_existing, which keeps those that are done"
         )
+    if options.work.alpha_mask.strip().lower() not in ("", "0", "no", "off", "false"):
+        _write_masks(source)
     _write_mirrors(source)
     placed = enumerate(zip(data.records, data.placements, strict=True))
     done = {record.path: place.bucket for index, (record, place) in placed if cache.has(index) and source.of_record[index] not in closed}
@@ -158,6 +162,21 @@ def _file_of(folder: Path, recursive: bool) -> Callable[[Path, Size], Path]:
             named(twins),
         )
     return file_of
+
+
+def _write_masks(source: LatentSource) -> None:
+    """`alpha_mask` float32 [H,W] in 0…1 beside the latents of each file: the transparency of the part that is trained."""
+    for work in source.works:
+        file, record = work.file, source.filled.records[work.record]
+        if file is None or not file.is_file() or (binding := read_binding(file)) is None:
+            continue
+        with np.load(file) as found:
+            arrays = {name: found[name] for name in found.files}
+        arrays["alpha_mask"] = opacity_of(record, work.placement)
+        try:
+            write_latents(file, arrays, binding)
+        except OSError as fault:
+            raise UserError(f"train_data_dir: {file}: cannot be written ({fault.strerror}); make room and start again") from None
 
 
 def _write_mirrors(source: LatentSource) -> None:

@@ -22,14 +22,26 @@ ROOT = Path(__file__).parents[3]
 BEYOND_THE_LIST = {
     "finetune/tag_images_by_wd14_tagger.py": {
         *("onnx", "caption_separator", "append_tags", "use_rating_tags", "use_rating_tags_as_last_tag", "character_tags_first"),
-        *("always_first_tags", "tag_replacement"),
+        *(
+            "always_first_tags",
+            "tag_replacement",
+            "output_path",
+            "use_quality_tags",
+            "use_quality_tags_as_last_tag",
+            "character_tag_expand",
+        ),
+        *("meta_threshold", "model_threshold", "copyright_threshold", "artist_threshold"),
     },
+    "finetune/prepare_buckets_latents.py": {"alpha_mask"},
     "finetune/clean_captions_and_tags.py": {"rules"},
     "networks/merge_lora.py": {"concat", "shuffle", "no_metadata", "verbose", "max_error"},
-    "networks/svd_merge_lora.py": {"no_metadata", "verbose", "max_error"},
-    "networks/resize_lora.py": {"new_conv_rank", "no_metadata", "max_error"},
-    "networks/extract_lora_from_models.py": {"min_diff", "clamp_quantile", "no_metadata", "verbose", "max_error"},
-    "networks/check_lora_weights.py": {"verbose"},
+    "networks/svd_merge_lora.py": {"lbws", "no_metadata", "verbose", "max_error"},
+    "networks/resize_lora.py": {"svd_lowrank_niter", "new_conv_rank", "no_metadata", "max_error"},
+    "networks/extract_lora_from_models.py": {
+        *("min_diff", "clamp_quantile", "no_metadata", "verbose", "max_error", "v_parameterization"),
+        *("load_precision", "load_original_model_to", "load_tuned_model_to"),
+    },
+    "networks/check_lora_weights.py": {"verbose", "show_all_keys", "s"},
 }
 OTHER_DEFAULTS = {("finetune/make_captions.py", "caption_weights")}  # a file that only BLIP's own code reads; ours is a name on the Hub
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _PROMPT = "a picture of"
 # What BLIP's processor does where a folder does not say otherwise: CLIP's mean and standard deviation of red, green, blue in 0..1.
-_MEAN, _STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 _TOP_K = 50  # words that are drawn from at most, beside --top_p; transformers' default, with which the authors sample
 _SAMPLING_PENALTY = 1.1  # on words that came before; the authors' value for nucleus sampling, and none for beams
 
@@ -53,8 +53,8 @@ class Captioner:
         self.model, self.tokenizer, settings = _load(weights)
         self.model.to(self.device).eval().requires_grad_(False)
         self._side = int(self.model.config.vision_config.image_size)
-        self._mean = np.array(settings.get("image_mean", _MEAN), dtype=np.float32)
-        self._std = np.array(settings.get("image_std", _STD), dtype=np.float32)
+        self._mean = np.array(settings.get("image_mean", MEAN), dtype=np.float32)
+        self._std = np.array(settings.get("image_std", STD), dtype=np.float32)
         longest = self.model.config.text_config.max_position_embeddings
         if writing.max_length > longest:
             raise UserError(f"--max_length: {writing.max_length} is more than the {longest} tokens that {weights} can write; lower it")
@@ -127,10 +127,10 @@ def _load(weights: str) -> tuple[BlipForConditionalGeneration, PreTrainedTokeniz
     words = model.config.text_config.vocab_size
     if len(tokenizer) < words // 2:  # transformers makes an empty tokenizer where the folder has none
         raise UserError(f"--caption_weights: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt")
-    return model, tokenizer, _processor_settings(weights)
+    return model, tokenizer, processor_settings(weights)
 
 
-def _processor_settings(weights: str) -> dict[str, object]:
+def processor_settings(weights: str) -> dict[str, object]:
     """The folder's preprocessor_config.json, read without the processor class, which would need torchvision."""
     from transformers.utils import cached_file
 

@@ -1,0 +1,59 @@
+"""How strongly each block of a LoRA counts (`--lbws`): lists of weights as users of block merging write them, by the blocks' names."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from library.errors import UserError
+from library.lora.blocks import BLOCKS, block_index, block_label
+from library.lora.layers import STABLE_DIFFUSION
+
+BASE = "BASE"  # the text encoder
+_ALL = (BASE, *map(block_label, range(BLOCKS)))
+# Blocks that a LoRA without 3×3 convolutions has modules in.
+_WITH_ATTENTION = tuple(name for name in _ALL if name == BASE or name in "IN01 IN02 IN04 IN05 IN07 IN08 MID" or name in _ALL[-9:])
+_LISTS = {len(names): names for names in (_WITH_ATTENTION, _ALL)}  # 17, 26
+_OF_SDXL = (12, 20)
+_PLACE = re.compile(r"(down|up)_blocks_(\d+)_(resnets|attentions|downsamplers|upsamplers)_(\d+)_")
+
+BlockRatios = Mapping[str, float]  # by BASE, IN00 … IN11, MID, OUT00 … OUT11
+
+
+def read_block_ratios(texts: Sequence[str], files: int) -> list[BlockRatios]:
+    """One mapping for each of `files`, from lists such as `[1,0,0.5,…]` or `1,0,0.5,…` of 17 or 26 numbers; none for no list.
+
+    Raises UserError for another number of lists, or of numbers.
+    """
+    if not texts:
+        return []
+    if len(texts) != files:
+        raise UserError(f"--lbws: there are {len(texts)} lists for {files} --models; give one for each")
+    return [_ratios(text) for text in texts]
+
+
+def block_of(key: str) -> str | None:
+    """The block of the module with this key; None where it is in none."""
+    if key.startswith(STABLE_DIFFUSION.text_encoders):
+        return BASE
+    name = key.removeprefix(STABLE_DIFFUSION.unet)
+    if name.startswith("mid_block_"):
+        return "MID"
+    found = _PLACE.match(name)
+    return block_label(block_index("{}_blocks.{}.{}.{}.".format(*found.groups()))) if found else None
+
+
+def _ratios(text: str) -> BlockRatios:
+    try:
+        values = json.loads(text if text.lstrip().startswith("[") else f"[{text}]")
+        numbers = [float(value) for value in values]
+    except (ValueError, TypeError):
+        numbers = [math.nan]
+    if not all(map(math.isfinite, numbers)):
+        raise UserError(f"--lbws {text}: expected numbers with commas between them, such as [1,0.5,…]; the first is the text encoder's")
+    if len(numbers) not in _LISTS:
+        hint = "; 12 and 20 are for SDXL" if len(numbers) in _OF_SDXL else ""
+        raise UserError(f"--lbws {text}: has {len(numbers)} numbers; give 17 ({' '.join(_WITH_ATTENTION)}) or 26, all blocks{hint}")
+    return dict(zip(_LISTS[len(numbers)], numbers, strict=True))

@@ -1,0 +1,1 @@
+"""Models that write a caption for an image: BLIP and GIT."""
