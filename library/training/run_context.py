@@ -166,6 +166,8 @@ def process_groups(on_windows: bool, minutes: int | None = None) -> list[InitPro
 
 def compiler(name: str) -> str:
     """accelerate's name of the backend; raises UserError for one that this PyTorch lacks."""
+    if name == "no":  # as front-ends write where nothing is to be compiled
+        return "NO"
     known = torch._dynamo.list_backends(exclude_tags=())
     own = {"tensort": "tensorrt"}.get(name, name)
     if own not in known:

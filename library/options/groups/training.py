@@ -61,22 +61,12 @@ class TrainingOptions:
     torch_compile: bool = opt(False, "Have PyTorch compile the training step (docs/speed.md): minutes at first, faster afterwards.")
     dynamo_backend: str = opt(
         "inductor",
-        "With --torch_compile: what compiles. eager runs the traced operations as they are, to find faults.",
+        "With --torch_compile: what compiles. eager runs the traced operations as they are, to find faults; no compiles nothing.",
         choices=(
-            "eager",
-            "aot_eager",
-            "inductor",
-            "aot_ts_nvfuser",
-            "nvprims_nvfuser",
-            "cudagraphs",
-            "ofi",
-            "fx2trt",
-            "onnxrt",
-            "tensort",
-            "ipex",
-            "tvm",
+            "no", "eager", "aot_eager", "inductor", "aot_ts_nvfuser", "nvprims_nvfuser", "cudagraphs", "ofi", "fx2trt", "onnxrt", "tensort",
+            "tensorrt", "ipex", "tvm",
         ),
-    )
+    )  # fmt: skip
     ddp_timeout: int | None = opt(
         None, "With several processes: minutes that they wait for each other before the run ends; left out = PyTorch's own.", at_least=0
     )
