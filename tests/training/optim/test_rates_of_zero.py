@@ -12,6 +12,9 @@ from torch import nn
 from library.errors import UserError
 from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod, NetworkSettings
+from library.model.bundle import StableDiffusion
+from library.model.family import V1
+from library.model.text.tokenizer import ClipTokenizer
 from library.options.groups.scripts import FineTune, TrainDb, TrainNetwork
 from library.options.reading.parse import parse
 from library.options.rules.check import check
@@ -19,9 +22,9 @@ from library.training.optim.optimizer import make_optimizer
 from tests.networks.models import tiny_text_encoder, tiny_unet
 
 
-def model() -> SimpleNamespace:
+def model() -> StableDiffusion:
     source = SimpleNamespace(layout="original", path=Path("model.safetensors"))
-    return SimpleNamespace(unet=tiny_unet(), text_encoder=tiny_text_encoder(), vae=nn.Linear(1, 1), source=source)
+    return StableDiffusion(V1, "epsilon", ClipTokenizer(V1), tiny_text_encoder(), nn.Linear(1, 1), tiny_unet(), source)
 
 
 def network(module: str = "networks.lora", args: dict[str, str] | None = None, **rates: float | None) -> NetworkMethod:
@@ -44,7 +47,7 @@ def network(module: str = "networks.lora", args: dict[str, str] | None = None, *
     return NetworkMethod(settings)
 
 
-def update(method, trained: SimpleNamespace) -> tuple[dict[int, str], torch.optim.Optimizer, dict[str, torch.Tensor]]:
+def update(method, trained: StableDiffusion) -> tuple[dict[int, str], torch.optim.Optimizer, dict[str, torch.Tensor]]:
     """Attach, train one update on U-Net and text encoder as the task does; names of the parameters by id, and how they were before."""
     torch.manual_seed(0)
     method.attach(trained)
