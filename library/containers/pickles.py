@@ -7,7 +7,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -69,28 +69,28 @@ class StoredTensor:
 class Inert:
     """Stands in for an object of any other class: takes whatever the pickle does to it and does nothing."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         pass
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
+    def __new__(cls, *args: object, **kwargs: object) -> Inert:
         return object.__new__(cls)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Inert:
+    def __call__(self, *args: object, **kwargs: object) -> Inert:
         return self
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         pass
 
-    def __setitem__(self, key: Any, value: Any) -> None:
+    def __setitem__(self, key: object, value: object) -> None:
         pass
 
-    def append(self, item: Any) -> None:
+    def append(self, item: object) -> None:
         pass
 
-    def extend(self, items: Any) -> None:
+    def extend(self, items: object) -> None:
         pass
 
-    def add(self, item: Any) -> None:
+    def add(self, item: object) -> None:
         pass
 
 
@@ -98,17 +98,17 @@ class _StorageKind(str):
     """The dtype behind a name such as `torch.HalfStorage`; of kinds that are no weights' the name itself."""
 
 
-def _tensor(storage: Any, offset: int, shape: tuple[Any, ...], stride: tuple[Any, ...], *rest: Any) -> Any:
+def _tensor(storage: object, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *rest: object) -> StoredTensor | Inert:
     if not isinstance(storage, Storage) or storage.dtype in _OTHER_STORAGES:
         return Inert()
     return StoredTensor(storage, int(offset), tuple(shape), tuple(stride))
 
 
-def _parameter(data: Any, *rest: Any) -> Any:
+def _parameter(data: object, *rest: object) -> object:
     return data
 
 
-def _from_type(function: Any, kind: Any, arguments: tuple[Any, ...], state: Any) -> Any:
+def _from_type(function: Callable[..., object], kind: object, arguments: tuple[object, ...], state: object) -> object:
     return function(*arguments)
 
 
@@ -122,7 +122,7 @@ class _Size(tuple[int, ...]):
 class _Parameters(dict[str, Any]):
     """torch's ParameterDict, in which the first embeddings of Textual Inversion were saved, as the plain table that it is."""
 
-    def __setstate__(self, state: Any) -> None:
+    def __setstate__(self, state: object) -> None:
         kept = state.get("_parameters") if isinstance(state, dict) else None
         self.update(kept if isinstance(kept, dict) else {})
 
@@ -154,7 +154,7 @@ class InertUnpickler(pickle.Unpickler):
             return _StorageKind(STORAGES.get(name, name))
         return _ALLOWED.get((module, name), Inert)
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: object) -> Storage | Inert | type[Inert]:
         if isinstance(pid, tuple) and len(pid) >= 3 and pid[0] == "storage" and isinstance(pid[1], _StorageKind):
             kind, key = str(pid[1]), str(pid[2])
             self.widths[key] = _OTHER_STORAGES.get(kind) or WIDTHS[kind]
@@ -220,7 +220,7 @@ def _load(file: IO[bytes]) -> tuple[Any, dict[str, int]]:
         raise ValueError("is damaged, cut short or no checkpoint") from fault
 
 
-def _tensors(content: Any) -> dict[str, StoredTensor]:
+def _tensors(content: object) -> dict[str, StoredTensor]:
     for inner in ("state_dict", "string_to_param"):  # of models, of embeddings
         if isinstance(content, dict) and isinstance(content.get(inner), dict):
             content = content[inner]
@@ -229,12 +229,12 @@ def _tensors(content: Any) -> dict[str, StoredTensor]:
     return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
 
 
-def _counts(content: Any) -> dict[str, int]:
+def _counts(content: object) -> dict[str, int]:
     found = {name: content.get(name) for name in ("epoch", "global_step")} if isinstance(content, dict) else {}
     return {name: value for name, value in found.items() if type(value) is int}
 
 
-def _legacy_starts(file: IO[bytes], order: Any, widths: Mapping[str, int]) -> dict[str, int]:
+def _legacy_starts(file: IO[bytes], order: Iterable[object], widths: Mapping[str, int]) -> dict[str, int]:
     """Where the bytes of each storage begin: they follow one another, each behind its number of elements."""
     starts: dict[str, int] = {}
     here = file.tell()

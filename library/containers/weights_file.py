@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
 from library.containers.pickles import Pickled, read_pickled
@@ -205,7 +205,7 @@ def write_safetensors(
 
     metadata = dict(metadata or {})
     digest = hashlib.sha256()
-    unknown = _hash_value(digest)  # as long as the right one, which stands in its place in the end
+    unknown = _hash_value(digest.hexdigest())  # as long as the right one, which stands in its place in the end
     if hashed := SPEC_KEY in metadata:
         metadata[HASH_KEY] = unknown
 
@@ -230,11 +230,11 @@ def write_safetensors(
                     digest.update(content)
         if hashed:
             file.seek(8 + text.index(unknown.encode("ascii")))
-            file.write(_hash_value(digest).encode("ascii"))
+            file.write(_hash_value(digest.hexdigest()).encode("ascii"))
 
 
-def _hash_value(digest: Any) -> str:
-    return f"0x{digest.hexdigest()}"
+def _hash_value(digest: str) -> str:
+    return f"0x{digest}"
 
 
 def _elements(shape: tuple[int, ...]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,15 @@ from torch.utils.checkpoint import checkpoint
 from library.console import log
 from library.errors import first_line
 
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+
 CHUNK = 1024  # queries attended at a time
 KINDS = ("sdpa", "xformers", "mem_eff")
 
 
-def set_attention(unet: nn.Module, vae: nn.Module | None, kind: str = "sdpa") -> str:
+def set_attention(unet: UNet2DConditionModel, vae: AutoencoderKL | None, kind: str = "sdpa") -> str:
     """Have both networks attend in the way `kind` says; returns the kind in use, "sdpa" where xformers cannot run (warned)."""
     from diffusers.models.attention_processor import AttnProcessor2_0, XFormersAttnProcessor
 
@@ -90,7 +95,7 @@ class ChunkedAttention:
     def _attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         recompute = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (query, key, value))
         pieces = []
-        for part in query.split(self.chunk, dim=2):
+        for part in torch.split(query, self.chunk, dim=2):
             if recompute:
                 pieces.append(checkpoint(_attend_all, part, key, value, use_reentrant=False, preserve_rng_state=False))
             else:

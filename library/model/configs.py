@@ -13,7 +13,7 @@ GROUPS = 32  # of every group norm in Stable Diffusion
 CLIP_HEAD_WIDTH = 64
 
 
-def unet_config(shapes: Shapes, family: ModelFamily) -> dict:
+def unet_config(shapes: Shapes, family: ModelFamily) -> dict[str, object]:
     """Arguments of diffusers' UNet2DConditionModel from its tensors' shapes.
 
     `attention_head_dim` means the number of heads there (an old slip that diffusers keeps).
@@ -39,7 +39,7 @@ def unet_config(shapes: Shapes, family: ModelFamily) -> dict:
     }
 
 
-def vae_config(shapes: Shapes) -> dict:
+def vae_config(shapes: Shapes) -> dict[str, object]:
     """Arguments of diffusers' AutoencoderKL from its tensors' shapes."""
     levels = _count(shapes, r"encoder\.down_blocks\.(\d+)\.")
     widths = [shapes[f"encoder.down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
@@ -58,7 +58,7 @@ def vae_config(shapes: Shapes) -> dict:
     }
 
 
-def text_config(shapes: Shapes, encoder: TextEncoderFacts) -> dict:
+def text_config(shapes: Shapes, encoder: TextEncoderFacts) -> dict[str, object]:
     """Arguments of transformers' CLIPTextConfig from its tensors' shapes (names without the `text_model.` level)."""
     vocabulary, width = shapes["embeddings.token_embedding.weight"]
     _check_widths("text encoder", [width], CLIP_HEAD_WIDTH)

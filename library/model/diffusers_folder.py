@@ -17,6 +17,7 @@ from library.model.text.vocabulary import ENTRIES, merges
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
+    from transformers import CLIPTextModel
 
     from library.model.bundle import StableDiffusion
 
@@ -65,8 +66,8 @@ def _write_weights(folder: Path, stem: str, state: Mapping[str, Tensor], dtype: 
     torch.save({name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in state.items()}, folder / f"{stem}{mark}.bin")
 
 
-def _text_config(text_encoder: Any, dtype: torch.dtype | None) -> dict[str, Any]:
-    config = text_encoder.config.to_dict()
+def _text_config(text_encoder: CLIPTextModel, dtype: torch.dtype | None) -> dict[str, Any]:
+    config: dict[str, Any] = text_encoder.config.to_dict()
     name = str(dtype or text_encoder.dtype).removeprefix("torch.")
     return config | {"architectures": ["CLIPTextModel"], "dtype": name, "torch_dtype": name}
 
@@ -79,7 +80,8 @@ def _scheduler(model: StableDiffusion) -> dict[str, Any]:
     if source is not None and source.layout == "diffusers":
         kept = source.path / "scheduler" / "scheduler_config.json"
         if kept.is_file():
-            return json.loads(kept.read_text(encoding="utf-8-sig"))
+            settings: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8-sig"))
+            return settings
     return _named(model.family.scheduler) | SCHEDULE | common | {"prediction_type": model.prediction}
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,6 +9,7 @@ from torch import Tensor, nn
 FORMAT = torch.float8_e4m3fn  # 3 digits after the leading one: numbers are kept to 1 part in 16
 LARGEST = torch.finfo(FORMAT).max  # 448
 SMALLEST_LAYER = 4096  # values; smaller ones save nothing
+View = tuple[torch.Size, tuple[int, ...], int | torch.SymInt]  # size, stride and offset in a storage
 
 
 def store_in_float8(network: nn.Module) -> int:
@@ -23,7 +21,8 @@ def store_in_float8(network: nn.Module) -> int:
     """
     saved = 0
     for name, module in network.named_modules():
-        if type(module) not in (nn.Linear, nn.Conv2d) or module.weight.requires_grad or module.weight.numel() < SMALLEST_LAYER:
+        stored = _STORED.get(type(module))
+        if stored is None or module.weight.requires_grad or module.weight.numel() < SMALLEST_LAYER:
             continue
         if name in ("conv_in", "conv_out"):
             continue
@@ -33,28 +32,27 @@ def store_in_float8(network: nn.Module) -> int:
         weight = (before.detach().float() / scale).to(FORMAT)
         module.weight = nn.Parameter(weight, requires_grad=False)
         module.register_buffer("weight_scale", scale.to(torch.float32), persistent=False)
-        module.__class__ = _stored(type(module))
+        module.__class__ = stored
         saved += before.numel() * (before.element_size() - weight.element_size()) - scale.numel() * 4
     return saved
 
 
-@functools.cache
 def _stored(kind: type[nn.Module]) -> type[nn.Module]:
     """The layer class `kind` over a weight in float8; under the same name, by which networks find the layers that they adapt."""
 
-    class Float8Layer(kind):  # type: ignore[valid-type,misc]
+    class Float8Layer(kind):  # type: ignore[valid-type,misc]  # a base class that is known when it runs only
         def forward(self, inputs: Tensor) -> Tensor:
             device = inputs.device.type
             dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else inputs.dtype
             weight = self._widened(dtype)
             place = weight.untyped_storage().data_ptr()
 
-            def pack(tensor: Tensor) -> Any:
+            def pack(tensor: Tensor) -> Tensor | View:
                 same = tensor.untyped_storage().data_ptr() == place
                 return (tensor.size(), tensor.stride(), tensor.storage_offset()) if same else tensor
 
-            def unpack(kept: Any) -> Tensor:
-                return kept if isinstance(kept, Tensor) else self._widened(dtype).as_strided(*kept)
+            def unpack(packed: Tensor | View) -> Tensor:
+                return packed if isinstance(packed, Tensor) else self._widened(dtype).as_strided(*packed)
 
             bias = None if self.bias is None else self.bias.to(dtype)
             with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
@@ -64,7 +62,11 @@ def _stored(kind: type[nn.Module]) -> type[nn.Module]:
 
         def _widened(self, dtype: torch.dtype) -> Tensor:
             wide = torch.float32 if dtype == torch.float16 else dtype  # a scale may be below what fp16 holds
-            return (self.weight.to(wide) * self.weight_scale.to(wide)).to(dtype)
+            weight: Tensor = (self.weight.to(wide) * self.weight_scale.to(wide)).to(dtype)
+            return weight
 
     Float8Layer.__name__ = Float8Layer.__qualname__ = kind.__name__
     return Float8Layer
+
+
+_STORED: dict[type[nn.Module], type[nn.Module]] = {kind: _stored(kind) for kind in (nn.Linear, nn.Conv2d)}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from library.model.bundle import REDUCTION, StableDiffusion
-from library.model.samplers import make_scheduler
+from library.model.samplers import Scheduler, make_scheduler
 from library.model.text.conditioning import Conditioning
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def decode(model: StableDiffusion, latents: Tensor, device: torch.device) -> Ten
     model.vae.to(device)
     try:
         with torch.autocast(device.type, enabled=False):  # a VAE in float32 is so because half precision overflows in it
-            images = model.vae.decode((latents / model.scale_factor).to(model.vae.dtype)).sample
+            images: Tensor = model.vae.decode((latents / model.scale_factor).to(model.vae.dtype)).sample
     finally:
         model.vae.to(home)
     return (images.float() / 2 + 0.5).clamp(0, 1)
@@ -91,7 +91,7 @@ def _conditioning(model: StableDiffusion, settings: GenerateSettings, device: to
     reader = reader.with_settings(windows=windows, weighted=True)
     tokens = [reader(prompt) for prompt in prompts]
     input_ids = torch.stack([ids for ids, _ in tokens]).to(device)
-    weights = torch.stack([factors for _, factors in tokens]).to(device)
+    weights = torch.stack([factors for _, factors in tokens if factors is not None]).to(device)
     plain = bool((weights == 1).all())
     read = model.encode(input_ids, None if plain else weights, settings.clip_skip)
     return model.with_sizes(read, (settings.width, settings.height))
@@ -116,7 +116,7 @@ def _denoise(
     return latents
 
 
-def _step_function(scheduler: object, generator: torch.Generator) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def _step_function(scheduler: Scheduler, generator: torch.Generator) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """The scheduler's step, drawing what noise it needs from `generator`."""
     extra = {"generator": generator} if "generator" in inspect.signature(scheduler.step).parameters else {}
     return lambda predicted, timestep, latents: scheduler.step(predicted, timestep, latents, **extra).prev_sample

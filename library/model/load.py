@@ -28,6 +28,7 @@ from library.model.files.locate import locate, part_weights
 
 if TYPE_CHECKING:
     import torch
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from torch import Tensor, nn
 
     from library.model.bundle import StableDiffusion
@@ -100,7 +101,7 @@ def load(
     return model
 
 
-def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION, device: torch.device | str = "cpu") -> nn.Module:
+def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION, device: torch.device | str = "cpu") -> AutoencoderKL:
     """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id; faults name `option`."""
     path = locate(str(path_or_id), option)
     if path.is_dir():
@@ -115,7 +116,7 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
     return _load_places(file, {"vae"}, V1, Storage(dtype, dtype, device), option)["vae"]
 
 
-def check_vae(vae: nn.Module, where: str) -> None:
+def check_vae(vae: AutoencoderKL, where: str) -> None:
     """Raise UserError, whose line begins with `where`, for a VAE of another family: other latents, or latents of another scale."""
     if vae.config.latent_channels != LATENT_CHANNELS:
         raise UserError(f"{where}: this VAE has {vae.config.latent_channels} latent channels, Stable Diffusion's has {LATENT_CHANNELS}")
@@ -242,7 +243,12 @@ def _unet_builder(family: ModelFamily, folder: Path | None = None) -> Build:
         from diffusers import UNet2DConditionModel
 
         config = _config(folder, OPTION)
-        return UNet2DConditionModel.from_config(config) if config else UNet2DConditionModel(**configs.unet_config(shapes, family))
+        unet: nn.Module
+        if config:
+            unet = UNet2DConditionModel.from_config(config)
+        else:
+            unet = UNet2DConditionModel(**configs.unet_config(shapes, family))
+        return unet
 
     return build
 
@@ -252,7 +258,8 @@ def _vae_builder(folder: Path | None, option: str) -> Build:
         from diffusers import AutoencoderKL
 
         config = _config(folder, option)
-        return AutoencoderKL.from_config(config) if config else AutoencoderKL(**configs.vae_config(shapes))
+        vae: nn.Module = AutoencoderKL.from_config(config) if config else AutoencoderKL(**configs.vae_config(shapes))
+        return vae
 
     return build
 
@@ -263,10 +270,11 @@ def _text_builder(family: ModelFamily, folder: Path | None = None) -> Build:
 
         said: dict[str, Any] = text_settings(_config(folder, OPTION) or {})
         told = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
-        return CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, family.text_encoders[0]) | told)))
+        encoder: nn.Module = CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, family.text_encoders[0]) | told)))
+        return encoder
 
     return build
 
 
-def _config(folder: Path | None, option: str) -> dict | None:
+def _config(folder: Path | None, option: str) -> dict[str, Any] | None:
     return read_json(folder / "config.json", option) if folder else None

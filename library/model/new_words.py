@@ -14,6 +14,10 @@ from library.model.text.conditioning import CaptionReader, Conditioning, TextEnc
 from library.model.text.vocabulary import ENTRIES
 
 if TYPE_CHECKING:
+    from diffusers.models.transformers.transformer_2d import Transformer2DModel
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
     from library.model.bundle import StableDiffusion
 
 
@@ -62,14 +66,20 @@ class LayeredReader:
         ids = input_ids + shift * (input_ids >= ENTRIES)  # [L,B,N,77]
         weights = None if token_weights is None else token_weights.expand(self.layers, *token_weights.shape).flatten(0, 1)
         by_layer = self.read(text_encoders, ids.flatten(0, 1), weights, clip_skip)
-        contexts = by_layer.context.unflatten(0, (self.layers, -1)).permute(1, 2, 0, 3).flatten(2)
-        pooled = None if by_layer.pooled is None else by_layer.pooled.unflatten(0, (self.layers, -1)).mean(dim=0)
+        contexts = _by_layer(by_layer.context, self.layers).permute(1, 2, 0, 3).flatten(2)
+        pooled = None if by_layer.pooled is None else _by_layer(by_layer.pooled, self.layers).mean(dim=0)
         return replace(by_layer, context=contexts, pooled=pooled)
 
 
-def embedding_table(text_encoder: nn.Module) -> nn.Embedding:
+def _by_layer(values: Tensor, layers: int) -> Tensor:
+    """[L·B, …] -> [L,B,…]."""
+    return values.reshape(layers, -1, *values.shape[1:])
+
+
+def embedding_table(text_encoder: CLIPTextModel) -> nn.Embedding:
     """The encoder's table of vectors [ENTRIES, D]."""
-    return getattr(text_encoder, "text_model", text_encoder).embeddings.token_embedding
+    table: nn.Embedding = getattr(text_encoder, "text_model", text_encoder).embeddings.token_embedding
+    return table
 
 
 def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
@@ -89,9 +99,9 @@ def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
             attention.register_forward_pre_hook(partial(_own_context, place, width), with_kwargs=True)
 
 
-def cross_attentions(unet: nn.Module) -> dict[str, nn.Module]:
+def cross_attentions(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
     """The U-Net's cross-attentions on the way of the data, named as XTI files do: IN01 … MID … OUT11 for Stable Diffusion v1."""
-    found: dict[str, nn.Module] = {}
+    found: dict[str, Transformer2DModel] = {}
     for level, block in enumerate(unet.down_blocks):
         for layer, attention in enumerate(getattr(block, "attentions", ())):
             found[f"IN{1 + level * (len(block.resnets) + 1) + layer:02d}"] = attention
@@ -102,7 +112,9 @@ def cross_attentions(unet: nn.Module) -> dict[str, nn.Module]:
     return {name: attention.transformer_blocks[0].attn2 for name, attention in found.items()}
 
 
-def _own_context(place: int, width: int, attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+def _own_context(
+    place: int, width: int, attention: nn.Module, args: tuple[object, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[object, ...], dict[str, Any]]:
     """Of the contexts side by side [B,T,L·D] a cross-attention gets the one at `place`."""
     contexts = kwargs["encoder_hidden_states"]
     return args, kwargs | {"encoder_hidden_states": contexts[..., place * width : (place + 1) * width]}

@@ -3,16 +3,45 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from library.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 # β from 0.00085 to 0.012, linear in √β, over 1000 steps (Rombach et al. 2022, released configurations)
-SCHEDULE = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+_FIRST_BETA, _LAST_BETA, _TIMESTEPS = 0.00085, 0.012, 1000
+SCHEDULE = {"num_train_timesteps": _TIMESTEPS, "beta_start": _FIRST_BETA, "beta_end": _LAST_BETA, "beta_schedule": "scaled_linear"}
 _LEAST_SIGNAL = 2.0**-24  # ā at the last timestep of zero terminal SNR: 0 would make σ infinite; diffusers takes the same figure
+
+
+class Stepped(Protocol):
+    """What a scheduler's step returns."""
+
+    prev_sample: Tensor
+
+
+class Scheduler(Protocol):
+    """A scheduler of diffusers, as far as drawing an image needs it; some draw noise in a step, from their `generator`."""
+
+    timesteps: Tensor
+    step: Callable[..., Stepped]  # (prediction, timestep, latents)
+
+    @property
+    def init_noise_sigma(self) -> float | Tensor:
+        """The deviation of the latents that drawing starts from."""
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device) -> None:
+        """Choose the timesteps."""
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """The latents as the U-Net takes them at a timestep."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +84,7 @@ SAMPLERS: dict[str, Sampler] = {
 }
 
 
-def make_scheduler(name: str, prediction: str, zero_terminal_snr: bool = False) -> Any:
+def make_scheduler(name: str, prediction: str, zero_terminal_snr: bool = False) -> Scheduler:
     """diffusers' scheduler for the sampler `name` and a model that predicts "epsilon" or "v_prediction".
 
     For a model trained with `zero_terminal_snr` it has that schedule, and starts at its last timestep (Lin et al. 2023, sec. 3.3).
@@ -71,13 +100,15 @@ def make_scheduler(name: str, prediction: str, zero_terminal_snr: bool = False) 
             schedule["timestep_spacing"] = "trailing"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # diffusers means to drop "dpmsolver" some day
-        return getattr(diffusers, row.scheduler)(**schedule, **row.settings, prediction_type=prediction)
+        scheduler: Scheduler = getattr(diffusers, row.scheduler)(**schedule, **row.settings, prediction_type=prediction)
+        return scheduler
 
 
 def zero_terminal_snr_betas() -> list[float]:
     """β of each timestep such that ā ends at 0 (or all but 0) and begins as before (Lin et al. 2023, alg. 1)."""
-    betas = np.linspace(SCHEDULE["beta_start"] ** 0.5, SCHEDULE["beta_end"] ** 0.5, SCHEDULE["num_train_timesteps"]) ** 2
+    betas = np.linspace(_FIRST_BETA**0.5, _LAST_BETA**0.5, _TIMESTEPS) ** 2
     roots = np.sqrt(np.cumprod(1.0 - betas))
     alphas = ((roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))) ** 2
     alphas[-1] = _LEAST_SIGNAL
-    return (1.0 - alphas / np.concatenate([[1.0], alphas[:-1]])).tolist()
+    adapted: list[float] = (1.0 - alphas / np.concatenate([[1.0], alphas[:-1]])).tolist()
+    return adapted

@@ -94,6 +94,7 @@ def _plan(model: StableDiffusion, source: WeightsFile | None, dtype: torch.dtype
     for name, info in infos.items():
         place = places.get(name)
         if place is None:
+            assert source is not None, "the infos are its own"
             tensors[name] = _passed_through(source, name, info, dtype)
         elif place.part in same:
             tensors[name] = _from_model(place, states[place.part], dtype_name(dtype) if dtype else info.dtype, len(info.shape))

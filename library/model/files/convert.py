@@ -76,7 +76,7 @@ def original_places(part: str, names: Iterable[str], family: ModelFamily) -> dic
     else:
         levels, layers = _count(names, r"encoder\.down_blocks\.(\d+)\."), _count(names, r"encoder\.down_blocks\.0\.resnets\.(\d+)\.")
         rows, prefix = _reversed(_vae_rows(levels, layers)), keys.VAE
-    return {prefix + _rename(name, rows): Place(part, (name,)) for name in names}
+    return {prefix + _certain_name(name, rows): Place(part, (name,)) for name in names}
 
 
 def _original_text_places(names: list[str], encoder: TextEncoderFacts) -> dict[str, Place]:
@@ -85,7 +85,7 @@ def _original_text_places(names: list[str], encoder: TextEncoderFacts) -> dict[s
     layers = _count(names, r"encoder\.layers\.(\d+)\.")
     fused, rows = dict(_open_clip_fused(layers)), _reversed(_open_clip_rows(layers))
     stacked = {ours for group in fused.values() for ours in group}
-    found = {encoder.prefix + _rename(name, rows): Place("text_encoder", (name,)) for name in names if name not in stacked}
+    found = {encoder.prefix + _certain_name(name, rows): Place("text_encoder", (name,)) for name in names if name not in stacked}
     return found | {encoder.prefix + original: Place("text_encoder", group) for original, group in fused.items()}
 
 
@@ -151,6 +151,12 @@ def _rename(name: str, rows: Mapping[str, str]) -> str | None:
         head, dot, last = head.rpartition(".")
         tail = dot + last + tail
     return None
+
+
+def _certain_name(name: str, rows: Mapping[str, str]) -> str:
+    renamed = _rename(name, rows)
+    assert renamed is not None, f"{name} is in no row"
+    return renamed
 
 
 def _renamed(names: Iterable[str], prefix: str, rows: Mapping[str, str], part: str) -> dict[str, Place]:

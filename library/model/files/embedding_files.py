@@ -29,7 +29,8 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
         raise UserError(f"{option} {path}: holds vectors for the whole U-Net; train it with train_textual_inversion.py")
     if layers and set(tensors) != set(layers):
         raise UserError(f"{option} {path}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model")
-    vectors = torch.stack([torch.atleast_2d(tensors[name]) for name in layers or tensors])
+    rows = [tensors[name] for name in layers or tensors]
+    vectors = torch.stack([row if row.dim() == 2 else row[None] for row in rows])
     if vectors.shape[-1] != width:
         raise UserError(f"{option} {path}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
     return vectors

@@ -169,7 +169,7 @@ def text_settings(config: dict[str, Any]) -> dict[str, Any]:
     return inner if isinstance(inner, dict) else config
 
 
-def read_json(path: Path, option: str) -> dict | None:
+def read_json(path: Path, option: str) -> dict[str, Any] | None:
     """The object in a JSON file, None where there is no file; raises UserError for a broken one."""
     if not path.is_file():
         return None

@@ -13,7 +13,7 @@ from library.model.text.prompt_weights import parse
 from library.model.text.vocabulary import ENTRIES, merges, vocabulary
 
 if TYPE_CHECKING:
-    from torch import FloatTensor, LongTensor, Tensor
+    from torch import Tensor
     from transformers import CLIPTokenizer
 
 BEGIN, END = 49406, 49407
@@ -53,7 +53,7 @@ class ClipTokenizer:
         twin.stands_for = {ENTRIES: tuple(range(ENTRIES, ENTRIES + vectors))}
         return twin
 
-    def __call__(self, caption: str) -> tuple[LongTensor, FloatTensor | None]:
+    def __call__(self, caption: str) -> tuple[Tensor, Tensor | None]:
         """Ids [N,77] and, where captions are weighted, the weights [N,77] (1 for begin, end and padding)."""
         import torch  # not above: what a caption loses is told without it
 
