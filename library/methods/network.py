@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -113,7 +114,7 @@ class NetworkMethod:
         for parameter in self.network.module.parameters():  # a part with learning rate 0 must not cost gradients
             parameter.requires_grad_(id(parameter) in trained)
 
-    def _create(self, module: Any, model: StableDiffusion, text_encoder: TextEncoders) -> nn.Module:
+    def _create(self, module: ModuleType, model: StableDiffusion, text_encoder: TextEncoders) -> nn.Module:
         settings = self.settings
         if settings.dim_from_weights:
             dropout = {} if settings.dropout is None else {"neuron_dropout": settings.dropout}
@@ -241,7 +242,7 @@ class _Adapted:
         apply_to: Any = self.module.apply_to
         apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
 
-    def call(self, name: str, *args: Any) -> Any:
+    def call(self, name: str, *args: object) -> Any:
         """Call a method that a network need not have."""
         method = getattr(self.module, name, None)
         return None if method is None else method(*args)

@@ -7,6 +7,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ def _with_level(text_encoder: nn.Module) -> nn.Module:
     return level
 
 
-def import_module(name: str) -> Any:
+def import_module(name: str) -> ModuleType:
     """The module that `--network_module` names; raises UserError with the package that is missing."""
     try:
         return importlib.import_module(name)
@@ -61,7 +62,7 @@ def import_module(name: str) -> Any:
         raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
 
 
-def part_of(owner: Any, name: str, option: str, module: str) -> Any:
+def part_of(owner: object, name: str, option: str, module: str) -> Any:
     """What an option needs of a network or its module. Raises UserError where a module of the user's own lacks it."""
     part = getattr(owner, name, None)
     if part is None and option == "--network_module":
@@ -76,7 +77,7 @@ def readable(module: str, file: Path) -> contextlib.AbstractContextManager[Path]
     return contextlib.nullcontext(file) if _is_ours(module) else in_web_ui_names(file)
 
 
-def merge_base(module: Any, file: Path, multiplier: float, model: StableDiffusion) -> None:
+def merge_base(module: ModuleType, file: Path, multiplier: float, model: StableDiffusion) -> None:
     """Merge one of `--base_weights` into the model. Of modules that are not ours it is merged whole, and the model set at its share:
     LyCORIS passes over the multiplier. Raises UserError where nothing in the file fits.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -28,8 +28,11 @@ from library.training.planning.source import Source
 from library.training.precision import frozen_dtype
 from library.words import counted
 
+if TYPE_CHECKING:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
-def latents_of(source: Source, options: DataOptions, vae: Any, weights: str, accelerator: Accelerator) -> LatentCache | None:
+
+def latents_of(source: Source, options: DataOptions, vae: AutoencoderKL, weights: str, accelerator: Accelerator) -> LatentCache | None:
     """The latents of the source's images as the options ask, found or made; None where batches are encoded as they come, or bring latents.
 
     `weights` is the file or id that `vae` was loaded from; the VAE is on the device afterwards only where batches need it.
@@ -41,7 +44,7 @@ def latents_of(source: Source, options: DataOptions, vae: Any, weights: str, acc
     return None
 
 
-def latent_cache(options: DataOptions, data: FilledData, vae: Any, source: str, accelerator: Accelerator) -> LatentCache | None:
+def latent_cache(options: DataOptions, data: FilledData, vae: AutoencoderKL, source: str, accelerator: Accelerator) -> LatentCache | None:
     """The cache of `--cache_latents` or `--cache_latents_to_disk`, or of latents that prepare_buckets_latents.py has made of all images;
     None where images are decoded and encoded as they are drawn, with the VAE on the device.
 
@@ -90,7 +93,7 @@ def _usable(found: LatentSource) -> bool:
     return False
 
 
-def make(found: LatentSource, batch_size: int, threads: int | None, vae: Any, accelerator: Accelerator) -> LatentCache:
+def make(found: LatentSource, batch_size: int, threads: int | None, vae: AutoencoderKL, accelerator: Accelerator) -> LatentCache:
     """Encode on the accelerator's device what was not found; the VAE is on the CPU afterwards."""
     if found.missing:
         vae.to(accelerator.device)
@@ -113,7 +116,7 @@ def exchange(accelerator: Accelerator) -> Callable[[Any], list[Any]] | None:
     return (lambda part: gather_object([part])) if accelerator.num_processes > 1 else None
 
 
-def vae_in(source: str, mixed_precision: str, option: str) -> tuple[Any, str, str]:
+def vae_in(source: str, mixed_precision: str, option: str) -> tuple[AutoencoderKL, str, str]:
     """The VAE of a model or VAE in the precision asked for, the fingerprint of its encoder, and the name of that precision."""
     vae = load_vae(source, torch.float32, option)
     check_vae(vae, f"{option} {source}")
@@ -122,7 +125,7 @@ def vae_in(source: str, mixed_precision: str, option: str) -> tuple[Any, str, st
     return vae if dtype == torch.float32 else load_vae(source, dtype, option), fingerprint, _name(dtype)
 
 
-def _precision(vae: Any) -> str:
+def _precision(vae: AutoencoderKL) -> str:
     """What the encoder computes in, which latents are bound to: in tiles they are slightly others."""
     return _name(vae.dtype) + (" in tiles" if getattr(vae, "use_tiling", False) else "")
 

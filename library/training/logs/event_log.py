@@ -95,7 +95,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, bool) or value is None or isinstance(value, int | str | list):
         return value
     if isinstance(value, float):

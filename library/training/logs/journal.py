@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from library.options.declare import options_of, options_table
 from library.options.groups.scripts import TrainingScript
@@ -15,6 +15,9 @@ from library.training.logs.tracker_settings import tracker_settings, trackers
 from library.training.logs.wandb_log import WandbLog
 from library.training.states.state import TrainState
 from library.training.step.loop_events import UpdateReport
+
+if TYPE_CHECKING:
+    import torch
 
 _SECONDS = "seconds/"
 
@@ -40,13 +43,13 @@ class FigureLog(Protocol):
 class Journal:
     """For the main process only. Nothing that goes wrong in it reaches the training."""
 
-    def __init__(self, logs: Sequence[FigureLog], events: EventLog, device: Any = None) -> None:
+    def __init__(self, logs: Sequence[FigureLog], events: EventLog, device: torch.device | None = None) -> None:
         self._logs, self._events, self._device = tuple(logs), events, device
         self._seconds: dict[str, float] = {}
         self._peak = 0.0
 
     @classmethod
-    def from_options(cls, options: TrainingScript, state: TrainState, device: Any = None) -> Journal:
+    def from_options(cls, options: TrainingScript, state: TrainState, device: torch.device | None = None) -> Journal:
         """The logs that the options ask for, beside the event log in `--output_dir`."""
         given, folder = options.logging, options.saving.folder
         settings = tracker_settings(options)
@@ -128,7 +131,7 @@ class Journal:
         self._events.close()
 
 
-def memory_gib(device: Any = None) -> float:
+def memory_gib(device: torch.device | None = None) -> float:
     """Memory in GiB: the most that torch has had on a CUDA device, else what this process has of the machine's."""
     if _on_gpu(device):
         return float(sys.modules["torch"].cuda.max_memory_allocated(device) / 2**30)
@@ -137,7 +140,7 @@ def memory_gib(device: Any = None) -> float:
     return float(psutil.Process().memory_info().rss / 2**30)
 
 
-def _on_gpu(device: Any) -> bool:
+def _on_gpu(device: torch.device | None) -> bool:
     return getattr(device, "type", "") == "cuda"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import psutil
 import torch
@@ -14,9 +13,11 @@ from library.console import log
 from library.data.loading.batch import Batch
 from library.errors import UserError
 from library.method import Method
+from library.model.text.tokenizer import ClipTokenizer
 from library.training.memory.advice import advice
 from library.training.memory.estimate import GIB, MemoryCase, estimate, line
 from library.training.planning.inputs import Inputs
+from library.training.processes import Processes
 
 # of RuntimeErrors; the CPU's allocator has no type of its own
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
@@ -61,7 +62,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def rehearse(
-    accelerator: Any, task: torch.nn.Module, method: Method, inputs: Inputs, tokenizer: Any, case: MemoryCase, step: int, restored: bool
+    accelerator: Processes,
+    task: torch.nn.Module,
+    method: Method,
+    inputs: Inputs,
+    tokenizer: ClipTokenizer,
+    case: MemoryCase,
+    step: int,
+    restored: bool,
 ) -> None:
     """One forward and backward pass of the largest batch, thrown away: weights, gradients, optimizer and random streams stay as they are.
 
@@ -83,7 +91,7 @@ def rehearse(
     log.info(f"rehearsal: a batch of {case.batch} at {case.size[0]}×{case.size[1]}, the largest, fits{peak}")
 
 
-def _largest(inputs: Inputs, method: Method, tokenizer: Any, case: MemoryCase) -> Batch:
+def _largest(inputs: Inputs, method: Method, tokenizer: ClipTokenizer, case: MemoryCase) -> Batch:
     """A batch of the largest size: gray images, or latents of 0, with a caption of the run's, since a method may look for its words."""
     caption = method.rewrite_caption(next(iter(inputs.source.captions()), ""), random.Random(0))
     ids, weights = tokenizer(caption)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
+from library.training.processes import Processes
 
-def clipped_norm(accelerator: Any, trained: list[nn.Parameter], limit: float) -> Tensor:
+
+def clipped_norm(accelerator: Processes, trained: list[nn.Parameter], limit: float) -> Tensor:
     """The norm [1] that the gradients of all `trained` have together; where it is over `limit` (0: none) they are scaled down to it.
 
     For after the last backward of an update. Under fp16 the gradients are of a scaled loss: accelerate takes the scale out

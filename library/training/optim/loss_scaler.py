@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,14 +43,14 @@ class LossScaler:
     def unscale_(self, optimizer: Optimizer) -> None:
         """Nothing: gradients are unscaled in the step, where they are float32."""
 
-    def step(self, optimizer: Optimizer, closure: Any = None) -> None:
+    def step(self, optimizer: Optimizer, closure: object = None) -> None:
         """Step, unless a gradient has overflowed."""
         norm = gradient_norm(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None) / self._scale
         self._overflowed = not norm < float("inf")
         if self._overflowed:
             return
         clip = min(1.0, self._max_grad_norm / (norm + 1e-6)) if self._max_grad_norm else 1.0
-        optimizer.gradient_factor = clip / self._scale  # type: ignore[attr-defined]
+        optimizer.gradient_factor = clip / self._scale  # type: ignore[attr-defined]  # of `with_float32_steps`
         optimizer.step()
 
     def update(self) -> None:

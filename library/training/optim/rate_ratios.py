@@ -30,12 +30,12 @@ def give_one_rate(optimizer: Optimizer) -> bool:
     before: list[tuple[float, torch.Tensor, torch.Tensor]] = []
 
     @torch.no_grad()
-    def remember(stepping: Optimizer, *_: Any) -> None:
+    def remember(stepping: Optimizer, *_: object) -> None:
         sharing = [group for group in stepping.param_groups if RATIO in group]
         before[:] = [(group[RATIO], p, p.clone()) for group in sharing for p in group["params"] if p.grad is not None]
 
     @torch.no_grad()
-    def take_share(*_: Any) -> None:
+    def take_share(*_: object) -> None:
         for ratio, parameter, old in before:
             parameter.copy_(torch.lerp(old, parameter, ratio))
         before.clear()

@@ -47,13 +47,13 @@ def with_float32_steps(kind: type[Optimizer]) -> type[Optimizer]:
     float32, which is where fp16's loss scale and clipping belong.
     """
 
-    class Float32Steps(kind):  # type: ignore[valid-type,misc]
+    class Float32Steps(kind):  # type: ignore[valid-type,misc]  # a base class that is known when it runs only
         seed = 0
         one_by_one = False
         gradient_factor = 1.0
 
         @torch.no_grad()
-        def step(self, closure: Any = None) -> None:
+        def step(self, closure: object = None) -> None:
             assert closure is None, "training on batches has no closure"
             first = self.param_groups[0]
             first[ROUNDED] = first.get(ROUNDED, 0) + 1

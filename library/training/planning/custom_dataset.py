@@ -29,6 +29,7 @@ from library.words import counted
 
 if TYPE_CHECKING:
     from library.data.loading.custom_batches import CustomBatchDataset, CustomSource
+    from library.data.loading.dataset import Tokenize
     from library.data.pixels.latent_cache import LatentCache
 
 OPTION = "--dataset_class"
@@ -101,7 +102,7 @@ class CustomDataset:
         """None of them: the suite keeps nothing of another's batches."""
 
     def dataset(
-        self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
+        self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> CustomBatchDataset:
         """The batches for the loader."""
         from library.data.loading.custom_batches import CustomBatchDataset, CustomSource

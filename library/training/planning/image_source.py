@@ -17,7 +17,7 @@ from library.training.planning.data_facts import data_metadata
 from library.training.planning.plan import RunPlan
 
 if TYPE_CHECKING:
-    from library.data.loading.dataset import TrainingDataset
+    from library.data.loading.dataset import Tokenize, TrainingDataset
     from library.data.pixels.latent_cache import LatentCache
 
 
@@ -90,7 +90,7 @@ class ImageSource:
         return self.data
 
     def dataset(
-        self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
+        self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> TrainingDataset:
         """Batches of latents where `cache` has them, else of images; requests bring their seeds."""
         from library.data.loading.dataset import TrainingDataset

@@ -12,7 +12,7 @@ from library.training.planning.plan import RunPlan
 
 if TYPE_CHECKING:
     from library.data.loading.custom_batches import CustomBatchDataset
-    from library.data.loading.dataset import TrainingDataset
+    from library.data.loading.dataset import Tokenize, TrainingDataset
     from library.data.pixels.latent_cache import LatentCache
 
 
@@ -52,7 +52,7 @@ class Source(Protocol):
         """The images whose latents may be kept for the run; None where a class brings its batches itself."""
 
     def dataset(
-        self, seed: int, tokenizer: Any, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
+        self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> TrainingDataset | CustomBatchDataset:
         """What loader workers ask for batches; `seed` is the run's, `scale` what latents are multiplied by in training."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log, progress
@@ -15,6 +15,10 @@ from library.options.groups.scripts import TrainingScript
 from library.training.planning.custom_dataset import CustomDataset
 from library.training.planning.inputs import Inputs, data_lines
 from library.training.planning.plan import plan_lines
+
+if TYPE_CHECKING:
+    from library.data.loading.batch import Batch
+    from library.model.text.tokenizer import ClipTokenizer
 
 PAGE = "dataset.html"
 MOST_PICTURES = 300
@@ -62,7 +66,7 @@ def _batches(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rew
             return
 
 
-def _figure(batch: Any, row: int, tokenizer: Any) -> str:
+def _figure(batch: Batch, row: int, tokenizer: ClipTokenizer) -> str:
     from library.data.inspection.draw_preview import as_jpeg
 
     words = [tokenizer.tokenizer.decode(window.tolist(), skip_special_tokens=True) for window in batch.input_ids[row]]
@@ -76,7 +80,11 @@ def _figure(batch: Any, row: int, tokenizer: Any) -> str:
     return f'<figure><img alt="{name}" src="data:image/jpeg;base64,{source}"><figcaption>{escape(text)}<br>{about}</figcaption></figure>'
 
 
-def _pixels(batch: Any, row: int) -> Any:
+def _pixels(batch: Batch, row: int) -> Any:
     """uint8 [H,W,3]; of latents the first three channels, from −2 to 2."""
-    picture = batch.images[row] if batch.images is not None else batch.latents[row, :3].repeat_interleave(8, 1).repeat_interleave(8, 2) / 2
+    if batch.images is not None:
+        picture = batch.images[row]
+    else:
+        assert batch.latents is not None, "a batch has one of the two"
+        picture = batch.latents[row, :3].repeat_interleave(8, 1).repeat_interleave(8, 2) / 2
     return ((picture.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -103,7 +103,7 @@ class Samples:
         model: StableDiffusion,
         step: int,
         epoch: int | None,
-        device: Any,
+        device: torch.device,
         rewrite: Rewrite | None = None,
         stop: Callable[[], bool] = lambda: False,
     ) -> list[Path]:
@@ -183,7 +183,7 @@ class Samples:
         prompt: SamplePrompt,
         index: int,
         moment: str,
-        device: Any,
+        device: torch.device,
         rewrite: Rewrite | None,
         facts: Mapping[str, Any],
     ) -> Path:
@@ -210,7 +210,7 @@ class Samples:
 
 
 @contextlib.contextmanager
-def untouched_random_state(device: Any = "cpu") -> Iterator[None]:
+def untouched_random_state(device: torch.device | str = "cpu") -> Iterator[None]:
     """Python's, numpy's and torch's global streams (`device`'s too) go on afterwards as if nothing had been drawn inside."""
     import numpy
     import torch
@@ -225,7 +225,7 @@ def untouched_random_state(device: Any = "cpu") -> Iterator[None]:
         numpy.random.set_state(arrays)
 
 
-def _description(prompt: SamplePrompt, settings: Any) -> str:
+def _description(prompt: SamplePrompt, settings: GenerateSettings) -> str:
     """The text that image programs read from a PNG's `parameters`: as written in the prompt file, with what was used."""
     used = {
         "Steps": settings.steps,
@@ -240,7 +240,7 @@ def _description(prompt: SamplePrompt, settings: Any) -> str:
     return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in used.items())])
 
 
-def _give_back_memory(device: Any) -> None:
+def _give_back_memory(device: torch.device) -> None:
     """On a GPU: what drawing has left in torch's own store, which would otherwise count as the training's."""
     if getattr(device, "type", device) == "cuda":
         import torch
@@ -248,7 +248,7 @@ def _give_back_memory(device: Any) -> None:
         torch.cuda.empty_cache()
 
 
-def _write(path: Path, image: Any, told: Mapping[str, str]) -> None:
+def _write(path: Path, image: Image, told: Mapping[str, str]) -> None:
     from PIL.PngImagePlugin import PngInfo
 
     texts = PngInfo()

@@ -101,7 +101,7 @@ class FileFacts:
         )
 
 
-def _class_name(optimizer: Any, args: Mapping[str, Any] | tuple[str, ...] | None) -> str:
+def _class_name(optimizer: object, args: Mapping[str, Any] | tuple[str, ...] | None) -> str:
     kind = type(optimizer)
     shown = f"({','.join(args)})" if args else ""
     return f"{kind.__module__}.{kind.__name__}{shown}"

@@ -34,7 +34,7 @@ class Manifest:
         self.failed = 0
         self._facts = dict(facts)
 
-    def write(self, **more: Any) -> None:
+    def write(self, **more: object) -> None:
         """Take in `more` facts and write the file, whole or not at all."""
         self._facts |= more
         try:

@@ -58,5 +58,5 @@ def _dataset(dataset: Mapping[str, Any], level: str, folders: _Folders) -> dict[
     return kept
 
 
-def _is_path(value: Any) -> bool:
+def _is_path(value: object) -> bool:
     return isinstance(value, str) and ("/" in value or "\\" in value)

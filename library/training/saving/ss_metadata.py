@@ -118,6 +118,6 @@ def minimal_spec(spec: Mapping[str, str], options: SavingOptions) -> dict[str, s
     return {key: value for key, value in spec.items() if key in needed | words}
 
 
-def as_text(value: Any) -> str:
+def as_text(value: object) -> str:
     """A value as the ecosystem writes it: JSON for containers, Python's `str` for the rest ("None", "True")."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)

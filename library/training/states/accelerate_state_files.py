@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.console import log
@@ -16,6 +18,7 @@ from library.errors import UserError, first_line
 from library.method import Method
 from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
 from library.training.optim.rebuild import Rebuild
+from library.training.processes import Scaler
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.snapshot import held_tensors
 
@@ -60,9 +63,9 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
 def load_accelerate_training(
     accelerate: AccelerateState,
     method: Method,
-    optimizer: Any,
+    optimizer: Optimizer,
     schedule: LRScheduler,
-    scaler: Any,
+    scaler: Scaler | None,
     new_rates: bool,
     rebuild: Rebuild | None = None,
 ) -> LRScheduler:
@@ -83,7 +86,7 @@ def load_accelerate_training(
     elif saved is not None:
         _load_schedule(saved, schedule, optimizer, accelerate, rates if new_rates else None)
     saved = _read(accelerate, accelerate.scaler) if scaler is not None else None
-    if saved:
+    if saved and scaler is not None:
         scaler.load_state_dict(saved)
     return schedule
 
@@ -103,7 +106,7 @@ def _rows(value: Tensor, like: Tensor) -> Tensor:
     return value[-like.shape[1] :].reshape(like.shape)
 
 
-def _read(accelerate: AccelerateState, path: Any) -> Any:
+def _read(accelerate: AccelerateState, path: Path | None) -> Any:
     """The file's content, read without running code from it; None, and told, where that cannot be."""
     if path is None:
         return None
@@ -115,7 +118,7 @@ def _read(accelerate: AccelerateState, path: Any) -> Any:
         return None
 
 
-def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], method: Method, optimizer: Any) -> None:
+def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], method: Method, optimizer: Optimizer) -> None:
     theirs, ours = saved["param_groups"], optimizer.param_groups
     lacking = (_KINDS & theirs[0].keys()) ^ (_KINDS & ours[0].keys())
     if lacking:
@@ -183,12 +186,12 @@ def _is_table(shape: Iterable[int], parameter: Tensor) -> bool:
     return parameter.dim() == 3 and len(parameter) == 1 and width == [parameter.shape[2]] and rows > parameter.shape[1]
 
 
-def _fitted(value: Any, parameter: Tensor) -> Any:
+def _fitted(value: object, parameter: Tensor) -> object:
     return _rows(value, parameter) if isinstance(value, Tensor) and value.dim() == 2 and _is_table(value.shape, parameter) else value
 
 
 def _load_schedule(
-    saved: Mapping[str, Any], schedule: LRScheduler, optimizer: Any, accelerate: AccelerateState, rates: list[Any] | None
+    saved: Mapping[str, Any], schedule: LRScheduler, optimizer: Optimizer, accelerate: AccelerateState, rates: list[Any] | None
 ) -> None:
     count = saved.get("last_epoch")
     if not isinstance(count, int) or not isinstance(schedule, LambdaLR):

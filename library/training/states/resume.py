@@ -213,7 +213,7 @@ def _digest(lines: Iterator[str]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     if isinstance(value, list):
         return " ".join(map(str, value)) or "not given"
     if value is None or isinstance(value, bool):

@@ -41,7 +41,7 @@ def write_state(folder: Path, parts: StateParts, state: TrainState, run: Mapping
         (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes, checksums), encoding="utf-8", errors=NOT_UNICODE)
 
 
-def check_can_be_kept(optimizer: Any, schedule: LRScheduler) -> None:
+def check_can_be_kept(optimizer: Optimizer, schedule: LRScheduler) -> None:
     """Raise UserError where optimizer or schedule remember what a state cannot hold; asked before the training, not at the first save."""
     _remembered(optimizer, schedule, None)
 
@@ -67,7 +67,7 @@ def load_weights(folder: Path, method: Method) -> None:
                 tensor.copy_(saved[name])
 
 
-def load_training(folder: Path, optimizer: Any, schedule: LRScheduler, scaler: Any, new_rates: bool) -> None:
+def load_training(folder: Path, optimizer: Optimizer, schedule: LRScheduler, scaler: Scaler | None, new_rates: bool) -> None:
     """Restore optimizer, schedule and scaler; with `new_rates` the learning rates stay those that the optimizer was built with.
 
     For the very schedule of the state; `follow_training` takes any. Raises UserError where optimizer or schedule are of another kind.
@@ -140,7 +140,7 @@ def load_all(folder: Path, parts: StateParts) -> TrainState:
     return state
 
 
-def settle_ratios(folder: Path, optimizer: Any, ratios: list[float | None], new_rates: bool) -> None:
+def settle_ratios(folder: Path, optimizer: Optimizer, ratios: list[float | None], new_rates: bool) -> None:
     """Shares of one rate (see `rate_ratios`) are taken by a hook that is there only if the command's own rates differ."""
     saved = [group.get(RATIO) for group in optimizer.param_groups]
     if any(ratios) != any(saved):
@@ -155,7 +155,7 @@ def settle_ratios(folder: Path, optimizer: Any, ratios: list[float | None], new_
             group.pop(RATIO, None)
 
 
-def _set_base_rates(schedule: LRScheduler, optimizer: Any, rates: list[Any]) -> None:
+def _set_base_rates(schedule: LRScheduler, optimizer: Optimizer, rates: list[Any]) -> None:
     before = list(schedule.base_lrs)
     for inner in _with_inner(schedule):
         inner.base_lrs = list(rates)
@@ -165,13 +165,13 @@ def _set_base_rates(schedule: LRScheduler, optimizer: Any, rates: list[Any]) -> 
             group["lr"] = group["lr"] * new / old
 
 
-def _with_inner(schedule: Any) -> Iterator[Any]:
+def _with_inner(schedule: LRScheduler) -> Iterator[LRScheduler]:
     yield schedule
     for inner in getattr(schedule, "_schedulers", ()):
         yield from _with_inner(inner)
 
 
-def _remembered(optimizer: Any, schedule: LRScheduler, scaler: Any) -> dict[str, Any]:
+def _remembered(optimizer: Optimizer, schedule: LRScheduler, scaler: Scaler | None) -> dict[str, Any]:
     return {
         "optimizer_class": type(optimizer).__name__,
         "schedule_class": schedule_class(schedule),
@@ -181,7 +181,7 @@ def _remembered(optimizer: Any, schedule: LRScheduler, scaler: Any) -> dict[str,
     }
 
 
-def _plain(value: Any, owner: str) -> Any:
+def _plain(value: object, owner: str) -> object:
     """`value` in types that torch reads back without running foreign code; raises UserError for any other."""
     if value is None or isinstance(value, bool | int | float | complex | str | Tensor | torch.dtype):
         return value

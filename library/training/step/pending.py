@@ -77,7 +77,7 @@ class Pending:
         if figures.is_cuda:
             self._host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
             self._host.copy_(figures, non_blocking=True)
-            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch gives it no types
             self._event.record()
         else:
             self._host = figures

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import torch
+from torch import nn
 
 from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import EpochSampler
@@ -18,7 +19,11 @@ from library.data.pixels.latent_cache import draw_latents
 from library.model.bundle import StableDiffusion
 from library.model.generate import evaluating
 from library.seeds import fold
+from library.training.processes import Processes
 from library.training.samples.samples import untouched_random_state
+
+if TYPE_CHECKING:
+    from library.training.step.task import DiffusionTask
 
 ROUNDS = 4  # timesteps each image is tried at
 
@@ -38,7 +43,7 @@ class Validation:
         model: StableDiffusion,
         rewrite_caption: Callable[..., str],
         adapt: Callable[[Batch], Batch],
-        accelerator: Any,
+        accelerator: Processes,
         workers: int,
     ) -> Validation:
         """Load the images once and encode them: the draws are always the same, so nothing else is ever needed of them.
@@ -57,12 +62,12 @@ class Validation:
                 batches.append(adapt(replace(batch, images=None, latents=latents)))
         return cls(batches)
 
-    def measure(self, accelerator: Any, task: Any) -> float:
+    def measure(self, accelerator: Processes, task: nn.Module) -> float:
         """Mean loss over all images and `ROUNDS` timesteps of each. Every process has to call it; all get the same figure.
 
         Module modes and random streams are left as they were. `task` is the DiffusionTask, prepared or not.
         """
-        bare = accelerator.unwrap_model(task)
+        bare = cast("DiffusionTask", accelerator.unwrap_model(task))  # which may be compiled, and so of another class
         sums = torch.zeros(2, dtype=torch.float64)
         with evaluating(bare), untouched_random_state(accelerator.device), accelerator.autocast():
             for batch in self.batches:

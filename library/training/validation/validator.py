@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
 
 from library.console import log
 from library.data.batching.buckets import FilledData
 from library.training.optim.optimizer import weights_to_keep
+from library.training.processes import Processes
 from library.training.states.state import Standing, TrainState
 from library.training.validation.measure import Validation
 from library.training.validation.validation_plan import ValidationPlan
@@ -26,7 +29,14 @@ class Validator:
     """Every process asks it the same questions and gets the same answers; what it remembers stands in `state.validated`."""
 
     def __init__(
-        self, plan: ValidationPlan, data: FilledData, validation: Validation, accelerator: Any, task: Any, optimizer: Any, state: TrainState
+        self,
+        plan: ValidationPlan,
+        data: FilledData,
+        validation: Validation,
+        accelerator: Processes,
+        task: nn.Module,
+        optimizer: Optimizer,
+        state: TrainState,
     ) -> None:
         self.plan, self._validation, self._accelerator = plan, validation, accelerator
         self._task, self._optimizer, self._state = task, optimizer, state
