@@ -20,17 +20,6 @@ SMALL_MODEL = Path(__file__).parents[2] / "examples" / "small_model" / "small_sd
 TRAINING = ("train_network.py", "train_db.py", "fine_tune.py", "train_textual_inversion.py", "train_textual_inversion_XTI.py")
 
 
-PENDING = (
-    "min-consl",
-    "min-dynamo",
-    "min-ktsep",
-    "min-resize",
-    "min-torch_compile",
-    "min-wandb",
-    "min-wild",
-)
-
-
 @dataclass(frozen=True)
 class Case:
     """A command as a front-end makes it; the files are written into {case}."""
@@ -205,7 +194,7 @@ def test_what_a_front_end_writes_passes_a_dry_run(case: Case, dry_run) -> None:
 def test_every_stored_command_of_a_front_end_is_taken_or_refused_for_its_reason(dry_run) -> None:
     if not SHARED.is_file():
         pytest.skip("the stored commands are not beside this checkout")
-    cases = [case for case in json.loads(SHARED.read_text(encoding="utf-8")) if case["script"] in TRAINING and case["case"] not in PENDING]
+    cases = [case for case in json.loads(SHARED.read_text(encoding="utf-8")) if case["script"] in TRAINING]
     wrong = {}
     for case in cases:
         said, refusal = dry_run(case["script"], case["argv"], case["files"]), EXPECTED.get(case["case"])
