@@ -284,7 +284,7 @@ def test_what_cannot_be_pickled_is_refused_where_workers_start_afresh_and_only_t
     own.check_can_be_sent(0, "spawn"), own.check_can_be_sent(2, "fork")
     with pytest.raises(UserError, match=r"my_batches.Handle: cannot be sent to loader workers .* in __getitem__, not in the constructor"):
         own.check_can_be_sent(2, "spawn")
-    own.source.made.file.close()
+    own.source.dataset.file.close()
     opened("my_batches.Batches").check_can_be_sent(2, "spawn")
     with pytest.raises(UserError, match="has 5 and 4 batches in different processes"):
         own.check_agrees([5, 4])
