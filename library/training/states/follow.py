@@ -9,11 +9,13 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from library.errors import UserError
 from library.training.optim.group_curves import GroupCurves
 from library.training.optim.lr_schedule import AdafactorRates, BuiltSchedule
 from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
 from library.training.processes import Scaler
 from library.training.states.resume import Schedule
+from library.training.states.saved_state import check_contents, read_own
 from library.training.states.state_files import (
     load_optimizer,
     load_scaler,
@@ -44,12 +46,13 @@ def follow_training(folder: Path, optimizer: Optimizer, schedule: BuiltSchedule,
         built.load_state_dict(saved["schedule"])
         return built
     rates = commanded if which.new_rates else _saved_rates(saved, commanded)
-    return schedule.rebuild.at(optimizer, rates, _steps(saved))
+    return schedule.rebuild.at(optimizer, rates, _steps(folder, saved))
 
 
-def _steps(saved: Mapping[str, Any]) -> int:
-    """How many updates the schedule of a state has seen."""
-    return int(saved["schedule"]["last_epoch"])
+def _steps(folder: Path, saved: Mapping[str, Any]) -> int:
+    """How many updates the schedule of a state has seen: all of its run's, unless it began later, as after --initial_step."""
+    seen: int | None = saved["schedule"].get("last_epoch")
+    return read_own(folder).state.step if seen is None else seen
 
 
 def check_can_follow(folder: Path, schedule: BuiltSchedule) -> int:
@@ -57,9 +60,13 @@ def check_can_follow(folder: Path, schedule: BuiltSchedule) -> int:
 
     For before the model is loaded: of the file no more is read than this needs.
     """
-    saved = read_training(folder, mapped=True)
+    try:
+        saved = read_training(folder, mapped=True)
+    except UserError:
+        check_contents(folder)  # which says more of a damaged file, and reads all of it
+        raise
     _check_can_follow(folder, saved, schedule)
-    return _steps(saved)
+    return _steps(folder, saved)
 
 
 def _check_can_follow(folder: Path, saved: Mapping[str, Any], schedule: BuiltSchedule) -> None:
@@ -71,7 +78,8 @@ def _check_can_follow(folder: Path, saved: Mapping[str, Any], schedule: BuiltSch
 def _saved_rates(saved: Mapping[str, Any], commanded: Sequence[float]) -> list[float]:
     """The rates of the groups before any schedule, as the state's run had them; `commanded` where it does not tell."""
     rates = []
-    for group, base, own in zip(saved["optimizer"]["param_groups"], saved["schedule"]["base_lrs"], commanded, strict=True):
+    bases = saved["schedule"].get("base_lrs", commanded)
+    for group, base, own in zip(saved["optimizer"]["param_groups"], bases, commanded, strict=True):
         if OWN_RATE in group:
             rates.append(float(group[OWN_RATE]))
         else:  # a state of before; classes with a rate of their own put it in the place of the command's
