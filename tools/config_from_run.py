@@ -25,7 +25,7 @@ from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
-from library.options.reading.values import from_text, from_toml
+from library.options.reading.values import Value, from_text, from_toml, from_words
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
@@ -37,7 +37,7 @@ class Found:
     """Options by field, and lines for the user about what a config file cannot hold."""
 
     script: type[Script]
-    values: dict[str, object] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
 
 
@@ -87,7 +87,9 @@ def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
         elif name not in known:
             found.remarks.append(f"{name} = {value!r}: this version has no such option")
         elif value is not None and value != []:
-            found.values[name] = from_toml(known[name], value)
+            reading = from_toml(known[name], value)
+            if reading.given:
+                found.values[name] = reading.value
     drawn = manifest.get("seed")
     if drawn is not None and "seed" not in found.values:
         found.values |= {"seed": drawn}
@@ -116,12 +118,12 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
     return found
 
 
-def _plain(option: Option, text: str) -> object:
+def _plain(option: Option, text: str) -> Value:
     if option.type is bool:
         return {"true": True, "false": False}[text.strip().lower()]
     if option.is_list:
-        return tuple(from_text(option, str(part)) for part in json.loads(text))
-    return from_text(option, text)
+        return from_words(option, [str(part) for part in json.loads(text)]).value
+    return from_text(option, text).value
 
 
 def _network_args(option: Option, text: str) -> tuple[str, ...]:
@@ -145,7 +147,7 @@ _NAMES = {
     "ss_optimizer": "optimizer_type",
     "ss_debiased_estimation": "debiased_estimation_loss",
 }
-_READERS: dict[str, Callable[[Option, str], object]] = {
+_READERS: dict[str, Callable[[Option, str], Value]] = {
     "ss_network_args": _network_args,
     "ss_resolution": _resolution,
     "ss_optimizer": _optimizer_type,
@@ -165,9 +167,9 @@ def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
     return {f"ss_{key}": str(datasets[0][key]) for key in taken if datasets[0].get(key) is not None}
 
 
-def _model(metadata: Mapping[str, str]) -> dict[str, object]:
+def _model(metadata: Mapping[str, str]) -> dict[str, Value]:
     """What follows from several keys together."""
-    values: dict[str, object] = {}
+    values: dict[str, Value] = {}
     version = metadata.get("ss_base_model_version", "")
     family = family_of_base_version(version)
     if family is not None and family.flag:

@@ -13,6 +13,7 @@ import pytest
 
 import fine_tune
 from tests.preparation.tiny_blip import write_blip
+from tests.preparation.tiny_git import write_git
 from tests.preparation.tiny_tagger import write_tagger
 from tests.scripts.running import run_in_process
 
@@ -24,9 +25,10 @@ needs_latents = pytest.mark.skipif(not (ROOT / "finetune" / f"{LATENTS}.py").is_
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a tiny captioner and a tiny tagger."""
+    """A folder with tiny captioners of both kinds and a tiny tagger."""
     folder = tmp_path_factory.mktemp("describing")
     write_blip(folder / "blip")
+    write_git(folder / "git")
     write_tagger(folder / "tagger")
     return folder
 
@@ -138,6 +140,7 @@ def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, t
     small = "--resolution 64 --min_bucket_reso 64 --mixed_precision no --max_data_loader_n_workers 0 --max_train_epochs 1"
     otherwise = {
         "finetune/make_captions.py": ["--caption_weights", models / "blip", "--max_length", 12],
+        "finetune/make_captions_by_git.py": ["--model_id", models / "git", "--max_length", 12],
         "finetune/tag_images_by_wd14_tagger.py": ["--model_dir", models / "tagger"],
         f"finetune/{LATENTS}.py": ["--max_resolution", "64,64", "--min_bucket_reso", 64],
         "fine_tune.py": small.split(),
