@@ -46,21 +46,12 @@ def network(given: Given) -> Iterator[str]:
         yield f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained"
     if given.dim_from_weights and given.network_weights is None:
         yield f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing"
-    weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
-    if len(factors) > len(weights):
-        yield f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights; give one for each file"
 
 
 def full_model(given: Given) -> Iterator[str]:
     """What only scripts that train the model itself have."""
     if given.no_token_padding and (given.max_token_length or 75) > 75:
         yield f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out"
-
-
-def word(given: Given) -> Iterator[str]:
-    """One beginning for a new word."""
-    if given.weights and given.init_word:
-        yield f"{given.at('init_word')}: cannot be used with --weights, which says where training starts; leave one of them out"
 
 
 def model_remarks(given: Given) -> Iterator[str]:
@@ -73,7 +64,15 @@ def model_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
     if given.use_object_template and given.use_style_template:
         yield f"{given.at('use_style_template')}: has no effect beside --use_object_template; leave one of them out"
-    if given.base_weights_multiplier and len(given.base_weights_multiplier) < len(given.base_weights):
+    if given.weights and given.init_word:
+        yield f"{given.at('init_word')}: not used, since --weights says where training starts; leave one of them out"
+    weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
+    if len(factors) > len(weights):
+        yield (
+            f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights, of which the first are "
+            "used; give one for each file"
+        )
+    elif factors and len(factors) < len(weights):
         yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"
 
 
