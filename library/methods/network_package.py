@@ -8,7 +8,7 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import nn
@@ -39,7 +39,7 @@ def blamed(name: str, what: str, remedy: str) -> Iterator[None]:
         raise UserError(f"--network_module {name}: {what} ({shown_fault(fault)}), in {release(name)}; {remedy}") from fault
 
 
-def check_arguments(name: str, module: Any, arguments: Mapping[str, str]) -> list[str]:
+def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str]) -> list[str]:
     """Warnings of `--network_args` that the module's `create_network` does not read; raises UserError for slips of the pen.
 
     Where its code does not show what it reads, nothing is said: it may hand its arguments on.

@@ -8,7 +8,7 @@ import random
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +21,11 @@ from library.data.loading.dataset import Tokenize
 from library.errors import UserError, named_line
 from library.seeds import fold, python_rng
 
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
 OPTION = "--dataset_class"
-Act = Callable[[], Any]
+T = TypeVar("T")
 
 
 class CustomBatches(Protocol):
@@ -33,7 +36,9 @@ class CustomBatches(Protocol):
     every process and loader worker.
     """
 
-    def __init__(self, tokenizer: Any, max_token_length: int | None, resolution: tuple[int, int] | None, debug_dataset: bool) -> None:
+    def __init__(
+        self, tokenizer: CLIPTokenizer, max_token_length: int | None, resolution: tuple[int, int] | None, debug_dataset: bool
+    ) -> None:
         """`tokenizer` is transformers' CLIPTokenizer of the model; the others are the options of these names, `resolution` as
         (width, height) in pixels."""
 
@@ -69,7 +74,7 @@ class CustomSource:
         """How a line about batch `index` begins."""
         return f"{OPTION} {self.name}[{index}]"
 
-    def item(self, index: int, epoch: int, seed: int, epoch_seed: int) -> Any:
+    def item(self, index: int, epoch: int, seed: int, epoch_seed: int) -> object:
         """What the class gives for batch `index` of `epoch` (from 0); `seed` is that of the batch, `epoch_seed` that of the epoch."""
         if self._epoch != epoch:
             self._epoch = epoch
@@ -80,7 +85,7 @@ class CustomSource:
         with seeded(seed):
             return self.call(lambda: self.dataset[index], self.place(index))
 
-    def call(self, act: Act, place: str) -> Any:
+    def call(self, act: Callable[[], T], place: str) -> T:
         """`act()`; an exception of the class becomes a UserError of one line."""
         return as_user_fault(act, place, self.file)
 
@@ -176,7 +181,7 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def as_user_fault(act: Act, place: str, file: str | None) -> Any:
+def as_user_fault(act: Callable[[], T], place: str, file: str | None) -> T:
     """`act()`; an exception becomes a UserError of one line with the place in `file` (or the last one) where it was raised."""
     try:
         return act()

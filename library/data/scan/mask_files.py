@@ -29,8 +29,8 @@ def with_masks(scan: Scan, masked_loss: bool) -> Scan:
     with_files = [subset for subset in subsets if subset.conditioning_data_dir is not None]
     if not with_files and not any(subset.alpha_mask for subset in subsets):
         findings.append(
-            "--masked_loss: nothing is masked, since no subset has masks: set conditioning_data_dir = '…' with the folder of the mask images "
-            "in a subset (--conditioning_data_dir without a config), or use --alpha_mask"
+            "--masked_loss: nothing is masked, since no subset has masks: set conditioning_data_dir = '…' with the folder of the mask "
+            "images in a subset (--conditioning_data_dir without a config), or use --alpha_mask"
         )
         return replace(scan, findings=tuple(findings))
     whole = [subset.place for subset in subsets if subset.conditioning_data_dir is None and not (subset.alpha_mask or subset.is_reg)]

@@ -260,7 +260,7 @@ def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:
         return
 
 
-def _first_look(source: CustomSource, index: int) -> Any:
+def _first_look(source: CustomSource, index: int) -> object:
     """A batch as the first epoch of seed 0 has it: of no run, but always the same."""
     return source.item(index, 0, fold(0, "first look", index), fold(0, "own epoch", 0))
 
