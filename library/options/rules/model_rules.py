@@ -9,6 +9,7 @@ from library.options.groups.scripts import FullModelScript
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
+from library.packages import network_package
 
 # ways of attention; of several the first is used, as in sd-scripts
 ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
@@ -27,7 +28,7 @@ def precision(given: Given) -> Iterator[str]:
             f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, and this script trains the weights themselves; "
             "use --full_bf16, or train a LoRA with train_network.py"
         )
-    elif given.fp8_base and given.network_module and not given.network_module.startswith("networks."):
+    elif given.fp8_base and given.network_module and not network_package(given.network_module).knows_float8:
         yield (
             f"{given.at('fp8_base')}: {given.network_module} reads the model's weights itself and does not know float8; "
             "use --network_module networks.lora, or leave --fp8_base out"
@@ -39,7 +40,8 @@ def network(given: Given) -> Iterator[str]:
     if given.network_module and not is_module(given.network_module):
         name = given.network_module
         near = closest(name.removesuffix(".py").strip("./\\").replace("/", ".").replace("\\", "."), ["networks.lora", "lycoris.kohya"])
-        package = {"lycoris": "lycoris-lora"}.get(name.partition(".")[0], "its package")
+        package = network_package(name).install
+        package = "its package" if package in ("", name.partition(".")[0]) else package
         remedy = f"did you mean {near}?" if near and near != name else f"install {package} first, or use networks.lora"
         yield f"{given.at('network_module')}: there is no module {name}; {remedy}"
     if given.network_train_unet_only and given.network_train_text_encoder_only:
