@@ -25,7 +25,7 @@ from library.packages import install_command, network_package
 def as_modules_expect(model: StableDiffusion) -> TextEncoders:
     """The text encoder, or a list where the model has several, as network modules take them."""
     text_encoders = [_with_level(text_encoder) for text_encoder in model.text_encoders]
-    return text_encoders[0] if len(text_encoders) == 1 else text_encoders
+    return text_encoders if len(text_encoders) > 1 else text_encoders.pop()
 
 
 def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[str, str]) -> dict[str, Prefixes]:
