@@ -230,5 +230,7 @@ def _status(error: BaseException) -> int | None:
 
 
 def _is_hopeless(error: BaseException) -> bool:
-    offline = type(error).__name__ in ("OfflineModeIsEnabled", "HFValidationError", "LocalTokenNotFoundError")
-    return offline or isinstance(error, FileNotFoundError) or _status(error) in _HOPELESS
+    from huggingface_hub import errors
+
+    ours = (FileNotFoundError, errors.OfflineModeIsEnabled, errors.HFValidationError, errors.LocalTokenNotFoundError)
+    return isinstance(error, ours) or _status(error) in _HOPELESS

@@ -1,9 +1,10 @@
-"""Which Python packages are there, and how a missing one is installed at the version that this suite is tested with."""
+"""Which Python packages are there, what is known of those with networks, and how a missing one is installed at the tested version."""
 
 from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from functools import cache
 from importlib.machinery import all_suffixes
 from importlib.util import find_spec
@@ -11,6 +12,27 @@ from pathlib import Path
 
 CONSTRAINTS = "constraints.txt"
 _ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class NetworkPackage:
+    """What is known of the modules of a package (--network_module) before one is imported."""
+
+    install: str  # the name that installs it
+    is_ours: bool = False  # checks its own arguments and files, reads files under every name, merges at the strength it is told
+    knows_float8: bool = False  # patches layers whose weights are kept in float8
+
+
+_NETWORK_PACKAGES = {
+    "networks": NetworkPackage("", is_ours=True, knows_float8=True),  # of this suite, to which a new kind is added as a file
+    "lycoris": NetworkPackage("lycoris-lora"),
+}
+
+
+def network_package(module: str) -> NetworkPackage:
+    """What is known of the package that a dotted module name begins with; of a stranger its name alone."""
+    root = module.partition(".")[0]
+    return _NETWORK_PACKAGES.get(root, NetworkPackage(root))
 
 
 def install_command(package: str) -> str:

@@ -33,8 +33,9 @@ class Objective:
       √snr for x₀ and therefore √snr/(snr+1) for v.
     * `scale_v_like_noise`: snr/(snr+1), v models only. From x_t the noise follows as ε = √ā·v + √(1−ā)·x_t, so
       |ε̂−ε|² = ā·|v̂−v|² and ā = snr/(snr+1): the loss of a v model gets the scale that the same error has in an ε model.
-    * It together with one of the first two: that one's v weight alone. The v weight *is* that of ε times ā, and the change of scale is
+    * It together with one of the first two, or both: their v weights alone. A v weight *is* that of ε times ā, and the change of scale is
       made once, not twice.
+    * `min_snr_gamma` and `debiased`: their product, as sd-scripts has it: min(snr, γ)/snr^1.5 for ε, min(snr, γ)·√snr/(snr+1)² for v.
     * `v_like` k: 1 + k·(snr+1)/snr, ε models only, on top of the others: the loss plus k times the same error as a v model has it.
 
     Where snr is 0 (zero terminal SNR) min-SNR has its limit: 1 for ε, 0 for v. Raises ValueError for settings that have no weight for
@@ -63,8 +64,6 @@ def _check(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveS
     gamma = settings.min_snr_gamma
     if (gamma is not None and gamma <= 0) or settings.v_like < 0:
         raise ValueError(f"min_snr_gamma is over 0 and v_like not negative: {settings}")
-    if settings.debiased and gamma is not None:
-        raise ValueError("debiased and min_snr_gamma are two weights for the same thing")
     if prediction == "v_prediction":
         if settings.v_like:
             raise ValueError("v_like is for models that predict ε")
@@ -82,13 +81,15 @@ def _weights(schedule: NoiseSchedule, prediction: Prediction, settings: Objectiv
         return None
     alphas = schedule.alphas_cumprod.to("cpu", torch.float64)
     snr = alphas / (1.0 - alphas)
-    weights = torch.ones_like(snr)  # those of ε; times ā they are those of v
+    of_v = prediction == "v_prediction"
+    weights = torch.ones_like(snr)
     if gamma is not None:
-        weights = gamma / snr.clamp(min=gamma)  # min(snr, γ)/snr, also where snr is 0
-    elif settings.debiased and prediction == "epsilon":
-        weights = snr.rsqrt()
-    if prediction == "v_prediction":
-        weights = snr.sqrt() / (snr + 1.0) if settings.debiased else weights * alphas
-    elif settings.v_like:
+        of_noise = gamma / snr.clamp(min=gamma)  # min(snr, γ)/snr, also where snr is 0
+        weights = weights * (of_noise * alphas if of_v else of_noise)
+    if settings.debiased:
+        weights = weights * (snr.sqrt() / (snr + 1.0) if of_v else snr.rsqrt())
+    if settings.scale_v_like_noise and gamma is None and not settings.debiased:
+        weights = weights * alphas
+    if settings.v_like:
         weights = weights * (1.0 + settings.v_like / alphas)
     return weights.to(schedule.alphas_cumprod.device, torch.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from library.lora.layers import STABLE_DIFFUSION
+from library.lora.layers import STABLE_DIFFUSION, TEXT_ENCODER
 
 LORA = frozenset({"lora_down.weight", "lora_up.weight"})
 LOHA = frozenset({"hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"})
@@ -98,7 +98,7 @@ def _foreign(found: re.Match[str], part: str, path: str) -> TensorName:
     if part == "unet":
         return TensorName(STABLE_DIFFUSION.unet + path.replace(".", "_"), _kind(found), part, path)
     path = path.removeprefix("text_model.")
-    return TensorName(STABLE_DIFFUSION.text_encoders[0] + path.replace(".", "_"), _kind(found), part, path)
+    return TensorName(TEXT_ENCODER + path.replace(".", "_"), _kind(found), part, path)
 
 
 def is_whole(kinds: frozenset[str]) -> bool:

@@ -26,7 +26,8 @@ class Prefixes:
         return [(f"textencoder{place if several else ''}", prefix) for place, prefix in enumerate(self.text_encoders, start=1)]
 
 
-STABLE_DIFFUSION = Prefixes("lora_unet_", ("lora_te_text_model_",))  # v1 and v2
+TEXT_ENCODER = "lora_te_text_model_"
+STABLE_DIFFUSION = Prefixes("lora_unet_", (TEXT_ENCODER,))  # v1 and v2
 
 Patched = nn.Linear | nn.Conv2d  # what LoRA can be put onto
 
@@ -71,7 +72,7 @@ def unet_targets(unet: nn.Module, prefix: str = STABLE_DIFFUSION.unet) -> dict[s
     return targets
 
 
-def text_encoder_targets(text_encoder: nn.Module, prefix: str = STABLE_DIFFUSION.text_encoders[0]) -> dict[str, Target]:
+def text_encoder_targets(text_encoder: nn.Module, prefix: str = TEXT_ENCODER) -> dict[str, Target]:
     """The Linears of CLIP's attention and MLP, by LoRA key. The keys hold `text_model_` whether this transformers' model does or not."""
     found = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, prefix)
     return {target.key: target for target in found}

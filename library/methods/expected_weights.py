@@ -25,5 +25,5 @@ def of_full_model(options: FullModelScript, sizes: PartSizes, family: ModelFamil
 
 def of_word(options: TrainTextualInversion, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
     """The word's vectors, once or for each layer that has its own."""
-    count = options.word.num_vectors_per_token * family.text_encoders[0].width * options.layers_with_vectors
+    count = options.word.num_vectors_per_token * family.word_width * options.layers_with_vectors
     return ExpectedWeights(count, count)

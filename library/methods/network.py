@@ -22,6 +22,7 @@ from library.methods.network_module import as_modules_expect, import_module, mer
 from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainNetwork
+from library.packages import network_package
 
 _REMEDY = "check --network_args, or try another version of its package"
 
@@ -149,7 +150,7 @@ class NetworkMethod:
             with readable(self.settings.module, path) as file:
                 told = load(str(file))
         except (KeyError, RuntimeError, TypeError, ValueError) as fault:
-            if self.settings.module.startswith("networks."):
+            if network_package(self.settings.module).is_ours:
                 raise
             raise UserError(
                 f"--network_weights {path}: {self.settings.module} cannot load it into the network that it has made "

@@ -19,13 +19,13 @@ from library.lora.file_copy import in_web_ui_names
 from library.lora.layers import Prefixes, TextEncoders
 from library.model.bundle import StableDiffusion
 from library.model.family import ModelFamily
-from library.packages import install_command
+from library.packages import install_command, network_package
 
 
 def as_modules_expect(model: StableDiffusion) -> TextEncoders:
     """The text encoder, or a list where the model has several, as network modules take them."""
     text_encoders = [_with_level(text_encoder) for text_encoder in model.text_encoders]
-    return text_encoders[0] if len(text_encoders) == 1 else text_encoders
+    return text_encoders if len(text_encoders) > 1 else text_encoders.pop()
 
 
 def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[str, str]) -> dict[str, Prefixes]:
@@ -57,8 +57,8 @@ def import_module(name: str) -> ModuleType:
             raise UserError(
                 f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}"
             ) from error
-        package = {"lycoris": "lycoris-lora"}.get(name.split(".")[0], name.split(".")[0])
-        remedy = "use networks.lora" if name.startswith("networks") else f"{install_command(package)}, or use networks.lora"
+        package = network_package(name)
+        remedy = "use networks.lora" if package.is_ours else f"{install_command(package.install)}, or use networks.lora"
         raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
 
 
@@ -74,14 +74,14 @@ def part_of(owner: object, name: str, option: str, module: str) -> Any:
 
 def readable(module: str, file: Path) -> contextlib.AbstractContextManager[Path]:
     """The file as `module` reads it: ours read every form of names, others get a copy with those of web UIs where it has others."""
-    return contextlib.nullcontext(file) if _is_ours(module) else in_web_ui_names(file)
+    return contextlib.nullcontext(file) if network_package(module).is_ours else in_web_ui_names(file)
 
 
 def merge_base(module: ModuleType, file: Path, multiplier: float, model: StableDiffusion) -> None:
     """Merge one of `--base_weights` into the model. Of modules that are not ours it is merged whole, and the model set at its share:
     LyCORIS passes over the multiplier. Raises UserError where nothing in the file fits.
     """
-    own = _is_ours(module.__name__)
+    own = network_package(module.__name__).is_ours
     text_encoder = as_modules_expect(model)
     make = part_of(module, "create_network_from_weights", "--base_weights", module.__name__)
     names = prefixes_for(make, model.family, {})
@@ -99,7 +99,3 @@ def merge_base(module: ModuleType, file: Path, multiplier: float, model: StableD
             for name, parameter in part.named_parameters():
                 parameter.copy_(torch.lerp(old[name].float(), parameter.float(), multiplier))
     log.info(f"--base_weights {file}: merged into the model with multiplier {multiplier:g}")
-
-
-def _is_ours(module: str) -> bool:
-    return module.startswith("networks.")

@@ -8,15 +8,15 @@ import inspect
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
-from typing import Any
+from types import ModuleType
 
 import torch
 from torch import nn
 
 from library.errors import UserError
 from library.options.suggest import closest
+from library.packages import network_package
 
-OURS = "networks."
 _SLIP = 0.85  # likeness of a key that is only mistyped
 # What code raises where it does not do what it promises; out of memory and a signal are no such thing.
 _FAULTS = (AssertionError, AttributeError, KeyError, IndexError, NotImplementedError, TypeError, ValueError)
@@ -34,17 +34,17 @@ def blamed(name: str, what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except _FAULTS as fault:
-        if name.startswith(OURS):
+        if network_package(name).is_ours:
             raise
         raise UserError(f"--network_module {name}: {what} ({shown_fault(fault)}), in {release(name)}; {remedy}") from fault
 
 
-def check_arguments(name: str, module: Any, arguments: Mapping[str, str]) -> list[str]:
+def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str]) -> list[str]:
     """Warnings of `--network_args` that the module's `create_network` does not read; raises UserError for slips of the pen.
 
     Where its code does not show what it reads, nothing is said: it may hand its arguments on.
     """
-    known = None if name.startswith(OURS) else keys_read(module.create_network)
+    known = None if network_package(name).is_ours else keys_read(module.create_network)
     unknown = [] if known is None else [key for key in arguments if key not in known]
     if known is None or not unknown:
         return []
@@ -133,7 +133,7 @@ def check_algorithm(name: str, module: object, arguments: Mapping[str, str]) -> 
 
 def try_layers(name: str, arguments: Mapping[str, str], *parts: nn.Module) -> None:
     """Run one layer of each kind that a foreign network has taken over in `parts`; raises UserError where its code breaks down there."""
-    if name.startswith(OURS):
+    if network_package(name).is_ours:
         return
     tried: set[tuple[object, ...]] = set()
     settings = " ".join(f"{key}={value}" for key, value in arguments.items())

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from library.model.family import ModelFamily, Prediction
 from library.model.files.facts import ModelFacts
@@ -51,6 +51,11 @@ class StableDiffusion:
     def text_encoders(self) -> tuple[CLIPTextModel, ...]:
         """All of them, in the family's order."""
         return (self.text_encoder, *self.further_text_encoders)
+
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        """The networks by their folders in the Diffusers form: unet, vae, text_encoder, and text_encoder_2, … where there are several."""
+        return {"unet": self.unet, "vae": self.vae, **dict(zip(self.family.text_parts, self.text_encoders, strict=True))}
 
     @property
     def scale_factor(self) -> float:

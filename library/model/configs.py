@@ -58,17 +58,18 @@ def vae_config(shapes: Shapes) -> dict[str, object]:
     }
 
 
-def text_config(shapes: Shapes, encoder: TextEncoderFacts) -> dict[str, object]:
+def text_config(shapes: Shapes, encoder: TextEncoderFacts, heads: int | None = None) -> dict[str, object]:
     """Arguments of transformers' CLIPTextConfig from its tensors' shapes (names without the `text_model.` level)."""
     vocabulary, width = shapes["embeddings.token_embedding.weight"]
-    _check_widths("text encoder", [width], CLIP_HEAD_WIDTH)
+    if heads is None:
+        _check_widths("text encoder", [width], CLIP_HEAD_WIDTH)
     return {
         "vocab_size": vocabulary,
         "hidden_size": width,
         "intermediate_size": shapes["encoder.layers.0.mlp.fc1.weight"][0],
         "projection_dim": width,
         "num_hidden_layers": _count(shapes, r"encoder\.layers\.(\d+)\."),
-        "num_attention_heads": width // CLIP_HEAD_WIDTH,
+        "num_attention_heads": heads or width // CLIP_HEAD_WIDTH,
         "max_position_embeddings": shapes["embeddings.position_embedding.weight"][0],
         "hidden_act": encoder.activation,
         "bos_token_id": 49406,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,17 +11,18 @@ from library.containers.weights_file import TensorInfo, dtype_name, write_safete
 from library.files import atomic_folder
 from library.model.files import keys
 from library.model.samplers import SCHEDULE
-from library.model.text.tokenizer import WINDOW, ClipTokenizer
+from library.model.text.tokenizer import WINDOW, build_tokenizer
 from library.model.text.vocabulary import ENTRIES, merges
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
-    from transformers import CLIPTextModel
+    from transformers import CLIPTextModel, CLIPTokenizer
 
     from library.model.bundle import StableDiffusion
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+TEXT_STEM = "model"  # of each text encoder
 SCHEDULERS = {"PNDMScheduler": {"skip_prk_steps": True}, "DDIMScheduler": {}}  # by class, with settings of their own
 ZERO_SNR_SCHEDULER = "DDIMScheduler"  # for models that start from pure noise, which PNDM cannot
 
@@ -39,20 +40,23 @@ def save_diffusers(
     with atomic_folder(Path(folder)) as place:
         for part in ("unet", "vae"):
             getattr(model, part).save_config(place / part)
-        (place / "text_encoder").mkdir()
-        _write_json(place / "text_encoder" / "config.json", _text_config(model.text_encoder, dtype))
-        for part, stem in STEMS.items():
-            _write_weights(place / part, stem, _state(model, part), dtype, safetensors, f".{variant}" if variant else "")
-        _write_tokenizer(place / "tokenizer", model.tokenizer)
+        for part, text_encoder in zip(model.family.text_parts, model.text_encoders, strict=True):
+            _write_json(place / part / "config.json", _text_config(text_encoder, dtype))
+        for part, network in model.parts.items():
+            level = keys.TEXT_LEVEL if part in model.family.text_parts else ""  # which transformers dropped
+            state = {level + name: tensor for name, tensor in network.state_dict().items()}
+            _write_weights(place / part, STEMS.get(part, TEXT_STEM), state, dtype, safetensors, f".{variant}" if variant else "")
+        for part, encoder in model.family.text_parts.items():
+            tokenizer = model.tokenizer.tokenizer if encoder is model.family.reader else build_tokenizer(encoder.padding)
+            _write_tokenizer(place / tokenizer_folder(part), tokenizer)
         scheduler = _scheduler(model)
         _write_json(place / "scheduler" / "scheduler_config.json", scheduler | {"_diffusers_version": __version__})
-        _write_json(place / "model_index.json", _index(scheduler["_class_name"], __version__))
+        _write_json(place / "model_index.json", _index(model.family.text_parts, scheduler["_class_name"], __version__))
 
 
-def _state(model: StableDiffusion, part: str) -> dict[str, Tensor]:
-    """The part's tensors as files name them: the text encoder's with the level that transformers dropped."""
-    level = keys.TEXT_LEVEL if part == "text_encoder" else ""
-    return {level + name: tensor for name, tensor in getattr(model, part).state_dict().items()}
+def tokenizer_folder(part: str) -> str:
+    """The folder of the tokenizer of a text encoder: tokenizer, tokenizer_2, …"""
+    return part.replace("text_encoder", "tokenizer")
 
 
 def _write_weights(folder: Path, stem: str, state: Mapping[str, Tensor], dtype: torch.dtype | None, safetensors: bool, mark: str) -> None:
@@ -89,9 +93,8 @@ def _named(scheduler: str) -> dict[str, Any]:
     return {"_class_name": scheduler, **SCHEDULERS[scheduler]}
 
 
-def _write_tokenizer(folder: Path, reader: ClipTokenizer) -> None:
+def _write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
     """The tokenizer as today's transformers keeps it, and beside it the two files that older ones read."""
-    tokenizer = reader.tokenizer
     assert len(tokenizer) == ENTRIES, "tokens were added, of which the text encoder has no weights"
     tokenizer.save_pretrained(folder)
     _write_json(folder / "vocab.json", tokenizer.get_vocab())
@@ -103,7 +106,9 @@ def _write_tokenizer(folder: Path, reader: ClipTokenizer) -> None:
     _write_json(folder / "tokenizer_config.json", config | signs | {"tokenizer_class": "CLIPTokenizer"})
 
 
-def _index(scheduler: str, version: str) -> dict[str, Any]:
+def _index(text_parts: Iterable[str], scheduler: str, version: str) -> dict[str, Any]:
+    text = {part: ["transformers", "CLIPTextModel"] for part in text_parts}
+    text |= {tokenizer_folder(part): ["transformers", "CLIPTokenizer"] for part in text}
     return {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": version,
@@ -112,8 +117,7 @@ def _index(scheduler: str, version: str) -> dict[str, Any]:
         "requires_safety_checker": False,
         "safety_checker": [None, None],
         "scheduler": ["diffusers", scheduler],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
+        **text,
         "unet": ["diffusers", "UNet2DConditionModel"],
         "vae": ["diffusers", "AutoencoderKL"],
     }

@@ -99,6 +99,21 @@ class ModelFamily:
     size_ids: SizeIds | None = None  # None: the U-Net is not told of sizes
 
     @property
+    def text_parts(self) -> dict[str, TextEncoderFacts]:
+        """Its text encoders by their folders in the Diffusers form: text_encoder, text_encoder_2, …"""
+        return {f"text_encoder_{number}" if number > 1 else "text_encoder": one for number, one in enumerate(self.text_encoders, 1)}
+
+    @property
+    def reader(self) -> TextEncoderFacts:
+        """The text encoder as whose tokenizer captions are cut and padded: the first; `read` gives its ids to all."""
+        return self.text_encoders[0]
+
+    @property
+    def word_width(self) -> int:
+        """Numbers of a new word's vector, over all text encoders."""
+        return sum(encoder.width for encoder in self.text_encoders)
+
+    @property
     def is_usual(self) -> bool:
         """Whether it is the one that is meant where no option says another."""
         return not self.flag

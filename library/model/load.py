@@ -11,7 +11,7 @@ from library.console import log
 from library.containers.weights_file import WeightsFile, open_weights
 from library.errors import UserError
 from library.model import configs
-from library.model.family import SCALE_FACTOR, V1, ModelFamily
+from library.model.family import SCALE_FACTOR, V1, ModelFamily, TextEncoderFacts
 from library.model.files import convert
 from library.model.files.facts import (
     LATENT_CHANNELS,
@@ -46,7 +46,7 @@ class Storage:
     device: torch.device | str = "cpu"
 
     def of(self, part: str) -> torch.dtype:
-        """The dtype of "unet", "text_encoder" or "vae"."""
+        """The dtype of "unet", "vae" or a text encoder."""
         return self.vae_dtype if part == "vae" else self.dtype
 
 
@@ -81,17 +81,19 @@ def load(
     storage = Storage(dtype or torch.float32, vae_dtype or dtype or torch.float32, device)
     if facts.layout == "diffusers":
         facts = replace(facts, path=locate(str(path_or_id), OPTION))
-        parts = _load_folder(facts, storage, with_vae=vae is None)
+        parts = load_folder(facts, storage, with_vae=vae is None)
     else:
         parts = _load_file(open_weights(facts.path, OPTION), facts.family, storage, with_vae=vae is None)
+    first, *further = (parts[part] for part in facts.family.text_parts)
     model = StableDiffusion(
         family=facts.family,
         prediction="v_prediction" if v_parameterization else "epsilon",
         tokenizer=ClipTokenizer(facts.family, max_token_length, cache_dir=tokenizer_cache_dir),
-        text_encoder=parts["text_encoder"],
+        text_encoder=first,
         vae=load_vae(vae, storage.vae_dtype, device=device) if vae else parts["vae"],
         unet=parts["unet"],
         source=facts,
+        further_text_encoders=tuple(further),
     )
     check_vae(model.vae, f"{VAE_OPTION} {vae}" if vae else OPTION)
     if (
@@ -134,13 +136,14 @@ def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: Mod
 
 def _load_file(file: WeightsFile, family: ModelFamily, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
     file_facts(file)  # the file may have changed since it was looked at first
-    return _load_places(file, {"unet", "text_encoder"} | ({"vae"} if with_vae else set()), family, storage, OPTION)
+    return _load_places(file, {"unet", *family.text_parts} | ({"vae"} if with_vae else set()), family, storage, OPTION)
 
 
 def _load_places(file: WeightsFile, wanted: set[str], family: ModelFamily, storage: Storage, option: str) -> dict[str, nn.Module]:
     """The wanted parts of an original-layout file."""
     places = {name: place for name, place in convert.places(file.infos).items() if place.part in wanted}
-    builders = {"unet": _unet_builder(family), "vae": _vae_builder(None, option), "text_encoder": _text_builder(family)}
+    builders = {"unet": _unet_builder(family), "vae": _vae_builder(None, option)}
+    builders |= {part: _text_builder(encoder) for part, encoder in family.text_parts.items()}
     loaded = {}
     for part in sorted(wanted):
         mine = {name: place for name, place in places.items() if place.part == part}
@@ -156,13 +159,14 @@ def _load_places(file: WeightsFile, wanted: set[str], family: ModelFamily, stora
     return loaded
 
 
-def _load_folder(facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
+def load_folder(facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
     """The parts of a Diffusers folder, built from its config files."""
     folder = facts.path
     ways: dict[str, tuple[Build, Callable[[str], str | None]]] = {
         "unet": (_unet_builder(facts.family, folder / "unet"), str),
-        "text_encoder": (_text_builder(facts.family, folder / "text_encoder"), convert.modern_text_name),
     }
+    for part, encoder in facts.family.text_parts.items():
+        ways[part] = (_text_builder(encoder, folder / part), convert.modern_text_name)
     if with_vae:
         ways["vae"] = (_vae_builder(folder / "vae", OPTION), convert.modern_vae_name)
     return {
@@ -264,14 +268,14 @@ def _vae_builder(folder: Path | None, option: str) -> Build:
     return build
 
 
-def _text_builder(family: ModelFamily, folder: Path | None = None) -> Build:
+def _text_builder(encoder: TextEncoderFacts, folder: Path | None = None) -> Build:
     def build(shapes: Shapes) -> nn.Module:
         from transformers import CLIPTextConfig, CLIPTextModel
 
         said: dict[str, Any] = text_settings(_config(folder, OPTION) or {})
         told = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
-        encoder: nn.Module = CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, family.text_encoders[0]) | told)))
-        return encoder
+        built: nn.Module = CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, encoder, told.get("num_attention_heads")) | told)))
+        return built
 
     return build
 

@@ -85,7 +85,7 @@ def _source(model: StableDiffusion) -> WeightsFile | None:
 
 def _plan(model: StableDiffusion, source: WeightsFile | None, dtype: torch.dtype | None) -> dict[str, _Tensor]:
     """Every tensor of the file to write, by its original name."""
-    states = {part: getattr(model, part).state_dict() for part in ("unet", "vae", "text_encoder")}
+    states = {part: network.state_dict() for part, network in model.parts.items()}
     infos = source.infos if source is not None else {}
     places = convert.places(infos)
     named = {part: {name for place in places.values() if place.part == part for name in place.names} for part in states}
@@ -103,8 +103,9 @@ def _plan(model: StableDiffusion, source: WeightsFile | None, dtype: torch.dtype
         for name, place in convert.original_places(part, state, model.family).items():
             kind = dtype_name(dtype or state[place.names[0]].dtype)
             tensors[name] = _from_model(place, state, kind, None)
-    if "text_encoder" not in same:
-        tensors = _made_up(model.family.text_encoders[0], tensors) | tensors
+    for part, encoder in model.family.text_parts.items():
+        if part not in same:
+            tensors = _made_up(encoder, tensors) | tensors
     return tensors
 
 

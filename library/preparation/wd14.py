@@ -75,6 +75,7 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
     """Fetch one file into `folder`; UserError with the reason and what to do without a network."""
     import httpx
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import RemoteEntryNotFoundError
 
     log.info("downloading %s of %s to %s", name, repo_id, folder)
     try:
@@ -83,7 +84,7 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
         reason = first_line(fault)
         both = (OTHER_MODEL, OTHER_LABELS) if "/" in name else (MODEL, LABELS)
         remedy = f"check --repo_id and the network, or put {' and '.join(both)} into {folder / Path(name).parent} yourself"
-        if type(fault).__name__ == "RemoteEntryNotFoundError":
+        if isinstance(fault, RemoteEntryNotFoundError):
             remedy = "it has none in the ONNX form, and the older Keras form is not supported; choose another --repo_id"
         raise UserError(f"--repo_id: {repo_id}: {name} cannot be downloaded ({reason.rstrip('.')}); {remedy}") from None
 

@@ -115,7 +115,7 @@ def _folder_places(part: str, file: WeightsFile) -> dict[str, convert.Place]:
 
 def key_of(family: ModelFamily, part: str, path: str) -> str:
     """The network key of a module of U-Net or text encoder at the dotted `path`."""
-    prefix = family.unet.lora_prefix if part == "unet" else family.text_encoders[0].lora_prefix
+    prefix = family.unet.lora_prefix if part == "unet" else family.text_parts[part].lora_prefix
     return prefix + path.replace(".", "_")
 
 

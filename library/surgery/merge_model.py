@@ -42,7 +42,7 @@ class ModelMerge:
     family: ModelFamily
     precision: torch.dtype
     save_dtype: torch.dtype
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = field(init=False, default_factory=list)
     keys: frozenset[str] = field(init=False)
     advance: Callable[[], Any] = field(init=False, default=lambda: None)  # called after each module
 

@@ -178,7 +178,7 @@ def _validator(run: RunContext, validation: Validation | None) -> Validator | No
     if validation is None or run.inputs.validation is None:
         return None
     plan = ValidationPlan.from_options(run.options.validation)
-    return Validator(plan, run.inputs.validation, validation, run.accelerator, run.task, run.optimizer.optimizer, run.state)
+    return Validator(plan, run.inputs.validation, validation, run)
 
 
 def _guard(run: RunContext, feed: Feed, saves: RunSaves) -> Guard:

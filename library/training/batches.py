@@ -12,7 +12,7 @@ from accelerate.utils import gather_object
 from library.data.batching.sampler import EpochSampler
 from library.data.loading.batch import Batch
 from library.data.loading.custom_batches import counted_by_images
-from library.data.loading.loader import EpochLoader, worker_count
+from library.data.loading.loader import EpochLoader, Workers, worker_count
 from library.data.pixels.latent_cache import LatentCache
 from library.model.bundle import StableDiffusion
 from library.model.text.tokenizer import without_padding
@@ -69,8 +69,8 @@ def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache:
     if cache is not None:  # nothing is left to decode, at most to be read
         workers = 0 if cache.in_memory else min(workers, READERS)
     pinned = run.device.type == "cuda"
-    persistent, per_update = data.persistent_data_loader_workers, plan.accumulation
-    return EpochLoader(dataset, sampler, run.accelerator.process_index, workers, persistent, pinned, batches_per_update=per_update)
+    ways = Workers(workers, data.persistent_data_loader_workers, pinned)
+    return EpochLoader(dataset, sampler, run.accelerator.process_index, ways, plan.accumulation)
 
 
 def adapter(options: TrainingScript) -> Callable[[Batch], Batch]:

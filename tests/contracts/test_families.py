@@ -35,3 +35,23 @@ def test_no_other_file_tells_families_apart_by_name() -> None:
 @pytest.mark.parametrize("code", ['x = 768 if version == "v1" else 1024', 'WIDTHS = {"v1": 768, "v2": 1024}[version]', '"sd_v2" != name'])
 def test_a_comparison_is_found(code: str) -> None:
     assert list(comparisons_by_name(ast.parse(code)))
+
+
+def single_encoders(tree: ast.AST) -> Iterator[int]:
+    """The lines that take one of `text_encoders` by its number."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            name = getattr(node.value, "attr", getattr(node.value, "id", ""))
+            if name == "text_encoders":
+                yield node.lineno
+
+
+def test_no_other_file_knows_how_many_text_encoders_there_are() -> None:
+    files = {module_of(path): path for path in source_files()}
+    found = {name: list(single_encoders(ast.parse(path.read_text("utf-8")))) for name, path in files.items() if name != HOME}
+    assert not {name: lines for name, lines in found.items() if lines}
+
+
+@pytest.mark.parametrize("code", ["family.text_encoders[0].width", "text_encoders[1]"])
+def test_taking_one_text_encoder_is_found(code: str) -> None:
+    assert list(single_encoders(ast.parse(code)))

@@ -17,7 +17,7 @@ from library.data.config.blueprint import DatasetBlueprint
 from library.data.config.build import read_config
 from library.data.loading.batch import Batch
 from library.data.loading.dataset import TrainingDataset
-from library.data.loading.loader import EpochLoader
+from library.data.loading.loader import EpochLoader, Workers
 from library.data.scan.records import scan
 
 BOTH = frozenset({"dreambooth", "metadata"})
@@ -72,4 +72,4 @@ def encode(images: Tensor) -> Tensor:
 
 def one_epoch(dataset: TrainingDataset, sampler: EpochSampler, epoch: int, process: int = 0, workers: int = 0) -> Iterator[Batch]:
     """The batches of a single epoch, from a loader of its own."""
-    return EpochLoader(dataset, sampler, process, workers).epoch(epoch)
+    return EpochLoader(dataset, sampler, process, Workers(workers)).epoch(epoch)

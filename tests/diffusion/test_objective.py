@@ -70,6 +70,18 @@ def test_min_snr_and_the_v_scale_together_change_the_scale_once():
     numpy.testing.assert_allclose(both, numpy.minimum(SNR, 5) / (SNR + 1), rtol=1e-6)
 
 
+@pytest.mark.parametrize("gamma", [1.0, 5.0, 20.0])
+@pytest.mark.parametrize("like_noise", [False, True])
+def test_min_snr_and_debiased_together_multiply(gamma, like_noise):
+    """As sd-scripts does: the loss × the one weight × the other; each kind of model has its own of each."""
+    both = weights_of(Objective(SCHEDULE, "epsilon", ObjectiveSettings(gamma, debiased=True)))
+    numpy.testing.assert_allclose(both, numpy.minimum(SNR, gamma) / SNR / SNR**0.5, rtol=1e-6)
+    both = weights_of(Objective(SCHEDULE, "v_prediction", ObjectiveSettings(gamma, debiased=True, scale_v_like_noise=like_noise)))
+    numpy.testing.assert_allclose(both, numpy.minimum(SNR, gamma) / (SNR + 1) * SNR**0.5 / (SNR + 1), rtol=1e-6)
+    liked = weights_of(Objective(SCHEDULE, "epsilon", ObjectiveSettings(gamma, debiased=True, v_like=0.1)))
+    numpy.testing.assert_allclose(liked, numpy.minimum(SNR, gamma) / SNR**1.5 * (1 + 0.1 * (SNR + 1) / SNR), rtol=1e-6)
+
+
 def test_half_predictions_are_compared_in_float32():
     predicted, target = torch.full((1, 4, 64, 64), 300.0, dtype=torch.float16), torch.zeros(1, 4, 64, 64)
     assert Objective(SCHEDULE, "epsilon")(predicted, target, torch.tensor([5])).item() == 90000.0
@@ -94,7 +106,6 @@ def test_settings_without_a_weight_are_refused_without_naming_an_option():
     assert "v_like not negative" in problem("epsilon", v_like=-0.1)
     assert "scale_v_like_noise is for" in problem("epsilon", scale_v_like_noise=True)
     assert "v_like is for" in problem("v_prediction", v_like=0.1)
-    assert "two weights" in problem("epsilon", debiased=True, min_snr_gamma=5.0)
     ends_in_noise = SCHEDULE.with_zero_terminal_snr()
     assert "infinite weight" in problem("epsilon", ends_in_noise, debiased=True)
     assert "infinite weight" in problem("epsilon", ends_in_noise, v_like=0.1)

@@ -72,7 +72,7 @@ def test_training_goes_on_from_a_saved_file(tiny_v1: Path, tmp_path: Path, by_la
     path = tmp_path / f"word{suffix}"
     method.word.vectors.data.normal_()
     method.save(path, None, {"ss_steps": "5", "ss_dataset_dirs": "private"})
-    again, _ = attached(tiny_v1, by_layer=by_layer, weights=path)
+    again, _ = attached(tiny_v1, by_layer=by_layer, weights=path, init_word="cat")  # which is not used beside them
     assert again.word.vectors.equal(method.word.vectors)
     assert b"private" not in path.read_bytes()
     with pytest.raises(UserError, match=r"--weights .*word\.\w+: holds 2 vectors, --num_vectors_per_token is 1"):

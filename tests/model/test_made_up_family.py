@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,8 +15,11 @@ from safetensors.torch import load_file
 
 import train_network
 from library.model.bundle import StableDiffusion
+from library.model.diffusers_folder import save_diffusers
+from library.model.files.facts import inspect
+from library.model.load import Storage, load_folder
 from library.model.text.tokenizer import END
-from tests.model.made_up_family import WIDTHS, made_up_model
+from tests.model.made_up_family import MADE_UP, WIDTHS, made_up_model
 from tests.scripts.running import run_in_process
 
 Train = Callable[..., Path]
@@ -109,3 +114,29 @@ def test_samples_and_validation_take_it_as_it_is(train: Train, model: StableDiff
     assert len(list((tmp_path / "out" / "sample").glob("*.png"))) == 1
     validated = [call for call in calls if len(call["noisy"]) == 1]
     assert validated and all(len(call["time_ids"]) == len(call["text_embeds"]) == 1 for call in validated)
+
+
+def test_a_lora_of_both_text_encoders_is_gone_on_with(train: Train) -> None:
+    before = load_file(train())
+    after = load_file(train("--network_weights", train(), "--dim_from_weights", "--learning_rate", "1e-30", "--output_name", "cat"))
+    for prefix in ("lora_left_", "lora_right_", "lora_net_"):
+        mine = [name for name in before if name.startswith(prefix)]
+        assert mine and all(torch.allclose(after[name], before[name], atol=1e-12) for name in mine)
+
+
+def test_a_diffusers_folder_holds_and_gives_back_both_text_encoders(model: StableDiffusion, tiny_v1: Path, tmp_path: Path) -> None:
+    save_diffusers(model, tmp_path / "folder")
+    index = json.loads((tmp_path / "folder" / "model_index.json").read_text(encoding="utf-8"))
+    assert index["text_encoder_2"] == ["transformers", "CLIPTextModel"] and index["tokenizer_2"] == ["transformers", "CLIPTokenizer"]
+    configs = [tmp_path / "folder" / name / "tokenizer_config.json" for name in ("tokenizer", "tokenizer_2")]
+    assert [json.loads(file.read_text(encoding="utf-8"))["pad_token"] for file in configs] == ["<|endoftext|>", "!"]
+    facts = replace(inspect(tiny_v1), path=tmp_path / "folder", layout="diffusers", family=MADE_UP)
+    parts = load_folder(facts, Storage(torch.float32, torch.float32), with_vae=True)
+    assert parts.keys() == {"unet", "vae", "text_encoder", "text_encoder_2"}
+    for part, network in model.parts.items():
+        saved = parts[part].state_dict()
+        assert saved.keys() == network.state_dict().keys()
+        assert all(saved[name].equal(tensor) for name, tensor in network.state_dict().items()), part
+    ids = model.tokenizer("a cat")[0]
+    second = parts["text_encoder_2"](ids).last_hidden_state
+    assert second.shape[-1] == WIDTHS[1] and second.equal(model.text_encoders[1](ids).last_hidden_state)

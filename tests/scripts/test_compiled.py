@@ -36,3 +36,22 @@ def test_the_traced_step_is_the_step(script: str, tiny_v1: Path, photos: Path, t
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     for path in plain.glob("*.safetensors"):
         assert tensors_equal(path, traced / path.name)
+
+
+@pytest.mark.slow
+def test_a_run_compiled_by_the_option_is_the_run_without(
+    tiny_v1: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--torch_compile --dynamo_backend eager`, with nothing said by the launcher."""
+    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
+    torch.compiler.reset()
+    torch._dynamo.utils.counters.clear()
+    made = options("lora", ROWS[QUICK["lora"]], tiny_v1, photos, tmp_path) | {"max_train_steps": 1, "max_train_epochs": None}
+    assert start(SCRIPTS["lora"][0], **{**made, "output_dir": tmp_path / "plain"}) == 0
+    assert not torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    more = {"output_dir": tmp_path / "compiled", "torch_compile": True, "dynamo_backend": "eager"}
+    assert start(SCRIPTS["lora"][0], **{**made, **more}) == 0
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+    assert losses(tmp_path / "plain") == losses(tmp_path / "compiled") and len(losses(tmp_path / "plain")) == 1
+    (file,) = (path for path in (tmp_path / "plain").glob("*.safetensors"))
+    assert tensors_equal(file, tmp_path / "compiled" / file.name)

@@ -21,7 +21,7 @@ import train_network
 import train_textual_inversion
 import train_textual_inversion_XTI
 from library.data.batching.sampler import EpochSampler
-from library.data.loading.loader import EpochLoader
+from library.data.loading.loader import EpochLoader, Workers
 from library.errors import UserError
 from library.model.family import V1
 from library.model.text.tokenizer import ClipTokenizer
@@ -322,7 +322,7 @@ def test_workers_that_are_started_afresh_give_the_same_batches(folder: Path) -> 
     own = opened("my_batches.Batches")
     made = own.dataset(7, ClipTokenizer(V1), 1.0, as_it_is, planned_custom(parsed("my_batches.Batches"), own).plan)
     plain = list(EpochLoader(made, EpochSampler(own.filled(), 7)).epoch(0))
-    fresh = list(EpochLoader(made, EpochSampler(own.filled(), 7), workers=1, context="spawn").epoch(0))
+    fresh = list(EpochLoader(made, EpochSampler(own.filled(), 7), workers=Workers(1, context="spawn")).epoch(0))
     assert all(torch.equal(one.images, other.images) for one, other in zip(plain, fresh, strict=True))
 
 

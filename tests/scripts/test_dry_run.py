@@ -277,13 +277,13 @@ def test_window_shows_image_by_image_s_skips_a_batch_e_an_epoch_and_escape_ends(
 def test_what_is_shown_is_what_the_loader_makes(images: Path, tmp_path: Path) -> None:
     """Pixels and texts of every draw of two epochs, with flips, random crops and all caption options."""
     from library.data.batching.sampler import EpochSampler
-    from library.data.loading.dataset import TrainingDataset
+    from library.data.loading.dataset import PlannedUpdates, TrainingDataset
     from tests.data.material import filled, shout, tokenize
 
     subset = SUBSET + "flip_aug = true\nrandom_crop = true\ncaption_dropout_rate = 0.2\ntoken_warmup_step = 0.3"
     data = filled(tmp_path, BUCKETS + f"[[datasets]]\nresolution = 128\n[[datasets.subsets]]\nimage_dir = '{images}'\n{subset}\n")
     sampler = EpochSampler(data, 3)
-    dataset_, draws = TrainingDataset(data, tokenize, shout, updates=36, batches_per_update=2), Draws(data, sampler, shout, 36, 2)
+    dataset_, draws = TrainingDataset(data, tokenize, shout, PlannedUpdates(36, 2)), Draws(data, sampler, shout, 36, 2)
     requests = [request for epoch in range(2) for batch in sampler.epoch(epoch) for request in batch]
     assert len(requests) == 36
     for request in requests:

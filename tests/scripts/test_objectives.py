@@ -103,16 +103,12 @@ def test_samples_are_drawn_with_the_trainings_schedule_and_on_demand_with_the_av
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"min_snr_gamma": 5, "debiased_estimation_loss": True}, "--debiased_estimation_loss: weighs the timesteps another way"),
         ({"v_parameterization": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: is for models that predict the noise"),
         ({"zero_terminal_snr": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: has an infinite weight"),
         ({"adaptive_noise_scale": 0.1}, "--adaptive_noise_scale: changes the noise offset, and none is given"),
         ({"clip_skip": 3}, "--clip_skip 3: the text encoder of tiny_v1.safetensors has 2 layers"),
         ({"min_timestep": 700, "max_timestep": 700}, "--min_timestep: 700 is not below --max_timestep 700"),
-        ({"ip_noise_gamma_random_strength": True}, "--ip_noise_gamma_random_strength: draws strengths up to --ip_noise_gamma"),
-        ({"noise_offset_random_strength": True}, "--noise_offset_random_strength: draws strengths up to --noise_offset"),
         ({"loss_type": "huber", "huber_c": 0}, "--huber_c: must be over 0 and at most 1, not 0"),
-        ({"masked_loss": True}, "--masked_loss: no subset has masks"),
         ({"ema_decay": 1}, "--ema_decay: must be below 1"),
     ],
 )
@@ -127,8 +123,26 @@ def test_a_gamma_of_0_is_no_weighting_beside_any_other(train) -> None:
     assert tensors_equal(train("with", max_train_steps=1, debiased_estimation_loss=True, min_snr_gamma=0), without)
 
 
+def test_masked_loss_without_masks_trains_the_whole_images_and_says_so(train, capsys) -> None:
+    plain = train("plain", max_train_steps=1)
+    capsys.readouterr()
+    train("planned", masked_loss=True, dry_run=True)
+    assert "--masked_loss: nothing is masked, since no subset has masks" in capsys.readouterr().out
+    assert tensors_equal(train("masked", max_train_steps=1, masked_loss=True), plain)
+    assert "--masked_loss: nothing is masked, since no subset has masks" in capsys.readouterr().err
+
+
+def test_pairs_that_sd_scripts_takes_run(train, capsys) -> None:
+    more = {"ip_noise_gamma_random_strength": True, "noise_offset_random_strength": True, "save_state_to_huggingface": True}
+    plain = train("plain", max_train_steps=2)
+    assert tensors_equal(train("idle", max_train_steps=2, **more), plain)
+    assert not tensors_equal(train("weights", max_train_steps=2, min_snr_gamma=5, debiased_estimation_loss=True), plain)
+    assert not tensors_equal(train("slow", max_train_steps=2, lr_scheduler="constant_with_warmup", lr_warmup_steps=50), plain)
+    assert "--lr_warmup_steps 50: the run has only 2 updates" in capsys.readouterr().err
+
+
 def test_what_has_no_effect_and_zero_terminal_snr_without_v_are_warned_of(train, capsys) -> None:
-    assert train("out", huber_c=0.2, zero_terminal_snr=True, ema_for_samples=True, masked_loss=True) == 2  # no masks: ends before training
+    assert train("out", huber_c=0.2, zero_terminal_snr=True, ema_for_samples=True, clip_skip=3) == 2  # which ends it before training
     told = capsys.readouterr().err
     assert "--huber_c: has no effect without --loss_type huber or smooth_l1" in told
     assert "--zero_terminal_snr: a model that predicts noise has nothing to learn from pure noise" in told

@@ -116,7 +116,6 @@ def test_a_word_that_stands_in_no_caption_is_warned_of(tiny_v1: Path, config: Pa
         ({"token_string": "dog"}, ("--token_string dog", "knows already")),
         ({"token_string": None}, ("--token_string is missing",)),
         ({"weights": "nothing.pt"}, ("--weights", "nothing.pt", "no such file")),
-        ({"weights": "data.toml", "init_word": "cat"}, ("--init_word", "--weights")),
         ({"num_vectors_per_token": 0}, ("--num_vectors_per_token", "from 1 to 75")),
     ],
 )

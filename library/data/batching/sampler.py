@@ -90,7 +90,7 @@ class _Epoch(Sequence[GlobalBatch]):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # how Python itself says that a sequence has none
 
 
 def weighed_by_update(batches: Sequence[GlobalBatch], size: int) -> Iterator[GlobalBatch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class SubsetOptions:
     as_prepared: bool = False  # every image of its metadata has a train_resolution, which decides its bucket; the scan finds out
     place: str = ""  # where the user wrote it: 'x.toml: datasets[0].subsets[1]' or '--train_data_dir'
 
+    @classmethod
+    def of(cls, values: Mapping[str, object], place: str = "") -> SubsetOptions:
+        """From values by key, each of which has been through `Key.check`; keys that are left out have their defaults."""
+        return cls(**values, place=place)  # type: ignore[arg-type]  # `Key.check` gives each value the type of its field
+
     @property
     def moves_tags(self) -> bool:
         """Whether a draw takes captions apart into their tags."""
@@ -76,6 +82,11 @@ class DatasetOptions:
     bucket_reso_steps: int = DataOptions.bucket_reso_steps
     bucket_no_upscale: bool = DataOptions.bucket_no_upscale
     network_multiplier: float = 1.0  # strength of the trained network for its images
+
+    @classmethod
+    def of(cls, values: Mapping[str, object]) -> DatasetOptions:
+        """From values by key, each of which has been through `Key.check`; keys that are left out have their defaults."""
+        return cls(**values)  # type: ignore[arg-type]  # `Key.check` gives each value the type of its field
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,13 @@ def dataset_options(values: Values, place: str, metadata: Sequence[object] = ())
     prepared = bool(metadata) and all(isinstance(file, Path) and says_sizes(file) for file in metadata)
     if found.get("resolution") is None and prepared:
         found |= {"resolution": AS_PREPARED, "enable_bucket": True}
-        return (None if any(value is FAULTY for value in found.values()) else DatasetOptions(**found)), []  # type: ignore[arg-type]
+        return (None if any(value is FAULTY for value in found.values()) else DatasetOptions.of(found)), []
     if found.get("resolution") is None:
         remedy = "add --resolution 512" if place.startswith("--") else "add resolution = 512 under [[datasets]] or [general]"
         return None, [f"{place}: resolution is missing; {remedy}"]
     if any(value is FAULTY for value in found.values()):
         return None, []
-    options = DatasetOptions(**found)  # type: ignore[arg-type]
+    options = DatasetOptions.of(found)
     faults = [f"{place}: {as_flags(line) if place.startswith('--') else line}" for line in _size_faults(options)]
     return (None if faults else options), faults
 
@@ -233,7 +233,7 @@ def _identity(subset: SubsetOptions) -> tuple[str, ...]:
 
 def _subset(values: Values, place: str) -> SubsetOptions | None:
     found = {name: value for name, value in values.items() if KEYS[name].level != DATASET}
-    return None if any(value is FAULTY for value in found.values()) else SubsetOptions(**found, place=place)  # type: ignore[arg-type]
+    return None if any(value is FAULTY for value in found.values()) else SubsetOptions.of(found, place)
 
 
 def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[str]) -> list[str]:

@@ -34,7 +34,7 @@ def from_folders(
     faults += more
     findings = idle_keys(options, "--train_data_dir") if options else []
     common = {name: value for name, value in values.items() if _KEYS[name].level != DATASET and value is not FAULTY}
-    base = SubsetOptions(**common)  # type: ignore[arg-type]
+    base = SubsetOptions.of(common)
     subsets = _subsets(Path(train_data_dir), "--train_data_dir", base, faults, findings)
     if masks is not None:
         subsets = [replace(subset, conditioning_data_dir=_masks_of(subset, Path(masks).expanduser())) for subset in subsets]

@@ -148,9 +148,10 @@ def resolution(value: object) -> tuple[int, int]:
         parts = [value]
     if len(parts) == 1:
         parts *= 2
-    if len(parts) != 2 or any(isinstance(part, bool) or not isinstance(part, int) or part < 1 for part in parts):
+    pixels = [part for part in parts if isinstance(part, int) and not isinstance(part, bool) and part > 0]
+    if len(parts) != 2 or len(pixels) != 2:
         raise NotAccepted("pixels as one whole number or [width, height], e.g. resolution = 512 or resolution = [512, 768]")
-    return parts[0], parts[1]  # type: ignore[return-value]
+    return pixels[0], pixels[1]
 
 
 def _face_range(value: object) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -122,8 +122,8 @@ def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Findin
     images = sorted(first.values(), key=lambda record: record.path.as_posix())
     headers = {record.path: index.fact(record.path, Header, read_header) for record in images}
 
-    def those(condition: object) -> list[Path]:
-        return [path for path, header in headers.items() if condition(path, header)]  # type: ignore[operator]
+    def those(condition: Callable[[Path, Header], bool]) -> list[Path]:
+        return [path for path, header in headers.items() if condition(path, header)]
 
     yield from _about(
         NOTE,

@@ -7,8 +7,8 @@ import itertools
 import random
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,8 +21,11 @@ from library.data.loading.dataset import Tokenize
 from library.errors import UserError, named_line
 from library.seeds import fold, python_rng
 
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
 OPTION = "--dataset_class"
-Act = Callable[[], Any]
+T = TypeVar("T")
 
 
 class CustomBatches(Protocol):
@@ -33,7 +36,9 @@ class CustomBatches(Protocol):
     every process and loader worker.
     """
 
-    def __init__(self, tokenizer: Any, max_token_length: int | None, resolution: tuple[int, int] | None, debug_dataset: bool) -> None:
+    def __init__(
+        self, tokenizer: CLIPTokenizer, max_token_length: int | None, resolution: tuple[int, int] | None, debug_dataset: bool
+    ) -> None:
         """`tokenizer` is transformers' CLIPTokenizer of the model; the others are the options of these names, `resolution` as
         (width, height) in pixels."""
 
@@ -69,7 +74,7 @@ class CustomSource:
         """How a line about batch `index` begins."""
         return f"{OPTION} {self.name}[{index}]"
 
-    def item(self, index: int, epoch: int, seed: int, epoch_seed: int) -> Any:
+    def item(self, index: int, epoch: int, seed: int, epoch_seed: int) -> object:
         """What the class gives for batch `index` of `epoch` (from 0); `seed` is that of the batch, `epoch_seed` that of the epoch."""
         if self._epoch != epoch:
             self._epoch = epoch
@@ -80,38 +85,40 @@ class CustomSource:
         with seeded(seed):
             return self.call(lambda: self.dataset[index], self.place(index))
 
-    def call(self, act: Act, place: str) -> Any:
+    def call(self, act: Callable[[], T], place: str) -> T:
         """`act()`; an exception of the class becomes a UserError of one line."""
         return as_user_fault(act, place, self.file)
+
+
+@dataclass(frozen=True)
+class CaptionReading:
+    """How the captions of a class become ids: in windows of 75 tokens, after `rewrite_caption`.
+
+    With `reread`, a reason, ids are always made of captions, whatever ids the class gives; with `are_made` the method makes the captions
+    of nothing.
+    """
+
+    tokenize: Tokenize
+    windows: int
+    rewrite_caption: RewriteCaption = keep_caption
+    reread: str = ""
+    are_made: bool = False
 
 
 class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
     """Batches of the class for the loader: dataset[share] is the batch that the share's only request names. Picklable."""
 
-    def __init__(
-        self,
-        source: CustomSource,
-        seed: int,
-        tokenize: Tokenize,
-        windows: int,
-        are_latents: bool,
-        scale: float,
-        rewrite_caption: RewriteCaption = keep_caption,
-        reread: str = "",
-        captions_are_made: bool = False,
-    ) -> None:
-        """`seed` is the run's; `scale` what latents are multiplied by when they are trained; with `reread`, a reason, ids are always made
-        of captions; with `captions_are_made` the method makes them of nothing."""
-        self.source, self.seed, self.tokenize, self.windows = source, seed, tokenize, windows
+    def __init__(self, source: CustomSource, seed: int, captions: CaptionReading, are_latents: bool, scale: float) -> None:
+        """`seed` is the run's; `scale` what latents are multiplied by when they are trained."""
+        self.source, self.seed, self.captions = source, seed, captions
         self.are_latents, self.scale = are_latents, scale
-        self.rewrite_caption, self.reread, self.captions_are_made = rewrite_caption, reread, captions_are_made
 
     def __getitem__(self, share: GlobalBatch) -> Batch:
         """The batch of a share; UserError where the class fails or gives what cannot be trained."""
         (request,) = share
         place = self.source.place(request.record)
         item_of_class = self.source.item(request.record, request.epoch, request.seed, fold(self.seed, "own epoch", request.epoch))
-        item = checked(item_of_class, place, self.windows, needs_text=not self.captions_are_made)
+        item = checked(item_of_class, place, self.captions.windows, needs_text=not self.captions.are_made)
         if item.are_latents != self.are_latents:
             kinds = ("latents", "images") if item.are_latents else ("images", "latents")
             raise UserError(f"{place}: has {kinds[0]}, while the first batch has {kinds[1]}; give the same in all batches")
@@ -133,15 +140,16 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
 
     def _text(self, item: CustomItem, seeds: list[int], place: str) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor | None]:
         """Captions, ids [B,N,77] and, where captions are weighted, the weights of tokens."""
-        if item.input_ids is not None and not self.reread:
+        how = self.captions
+        if item.input_ids is not None and not how.reread:
             return item.captions or ("",) * len(item), item.input_ids, None
-        if item.captions is None and not self.captions_are_made:
+        if item.captions is None and not how.are_made:
             raise UserError(
-                f"{place}: has input_ids without captions, which {self.reread} needs; give captions, a list of {len(item)} texts"
+                f"{place}: has input_ids without captions, which {how.reread} needs; give captions, a list of {len(item)} texts"
             )
         written = item.captions or ("",) * len(item)
-        captions = tuple(self.rewrite_caption(text, python_rng(seed, "rewrite")) for text, seed in zip(written, seeds, strict=True))
-        ids, weights = zip(*map(self.tokenize, captions), strict=True)
+        captions = tuple(how.rewrite_caption(text, python_rng(seed, "rewrite")) for text, seed in zip(written, seeds, strict=True))
+        ids, weights = zip(*map(how.tokenize, captions), strict=True)
         return captions, torch.stack(ids), None if weights[0] is None else torch.stack(weights)
 
 
@@ -176,7 +184,7 @@ def seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(before[2])
 
 
-def as_user_fault(act: Act, place: str, file: str | None) -> Any:
+def as_user_fault(act: Callable[[], T], place: str, file: str | None) -> T:
     """`act()`; an exception becomes a UserError of one line with the place in `file` (or the last one) where it was raised."""
     try:
         return act()

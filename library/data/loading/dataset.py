@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -23,30 +24,34 @@ from library.errors import UserError
 Tokenize = Callable[[str], tuple[Tensor, Tensor | None]]  # caption -> ids int64 [N,77], weights float32 [N,77] or None
 
 
+@dataclass(frozen=True)
+class PlannedUpdates:
+    """How many updates a run has, and of how many batches each is made."""
+
+    updates: int = 0
+    batches_per_update: int = 1
+
+
 class TrainingDataset(torch.utils.data.Dataset["Batch"]):
-    """Picklable, without state: dataset[share] is a function of the share. `updates` is the run's planned number of updates and
-    `batches_per_update` its gradient accumulation; only token warm-up reads them."""
+    """Picklable, without state: dataset[share] is a function of the share. `planned` is the run's; only token warm-up reads it."""
 
     def __init__(
         self,
         filled: FilledData,
         tokenize: Tokenize,
         rewrite_caption: RewriteCaption = keep_caption,
-        with_images: bool = True,
-        updates: int = 0,
-        batches_per_update: int = 1,
+        planned: PlannedUpdates = PlannedUpdates(),
         cache: LatentCache | None = None,
     ) -> None:
         """With `cache` the latents come from there, and no image is read."""
         self.filled, self.tokenize, self.rewrite_caption = filled, tokenize, rewrite_caption
-        self.with_images, self.updates, self.batches_per_update = with_images and cache is None, updates, batches_per_update
-        self.cache = cache
-        self.masks = Masks(filled, keep=not self.with_images)
+        self.planned, self.cache = planned, cache
+        self.masks = Masks(filled, keep=cache is not None)
 
     def caption(self, request: SampleRequest) -> str:
         """The text that this draw is trained with."""
         record = self.filled.records[request.record]
-        position = Position(request.epoch, request.batch // self.batches_per_update, self.updates)
+        position = Position(request.epoch, request.batch // self.planned.batches_per_update, self.planned.updates)
         return text_of_draw(record.caption, record.subset, request.seed, position, self.rewrite_caption)
 
     def image(self, request: SampleRequest, placement: Placement | None = None) -> np.ndarray:
@@ -62,7 +67,7 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         captions = tuple(map(self.caption, shown))
         ids, weights = zip(*map(self.tokenize, captions), strict=True)
         return Batch(
-            images=torch.stack([picture for _, _, picture in drawn]) if self.with_images else None,
+            images=torch.stack([picture for _, _, picture in drawn]) if self.cache is None else None,
             latents=torch.stack([picture for _, _, picture in drawn]) if self.cache is not None else None,
             input_ids=torch.stack(ids),
             token_weights=None if weights[0] is None else torch.stack(weights),
@@ -108,4 +113,4 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
     def _picture(self, request: SampleRequest, placement: Placement | None) -> Tensor:
         if self.cache is not None:
             return self.cache.latents(request.record, request.seed)
-        return torch.from_numpy(self.image(request, placement)) if self.with_images else torch.empty(0)
+        return torch.from_numpy(self.image(request, placement))

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -27,30 +28,41 @@ def worker_count(asked: int | None = None) -> int:
     return max(0, min(MOST_WORKERS if asked is None else asked, (os.cpu_count() or 1) - 1))
 
 
+@dataclass(frozen=True)
+class Workers:
+    """How batches are loaded: `count` processes beside this one, 0 for none.
+
+    With `persistent` they live on between epochs (a gain where starting them is slow: Windows). `context` is how they start ('spawn',
+    'fork'); None is the system's own way.
+    """
+
+    count: int = 0
+    persistent: bool = False
+    pin_memory: bool = False
+    context: str | None = None
+
+
 class EpochLoader:
-    """Loads epoch after epoch; with `persistent` the workers live on between epochs (a gain where starting them is slow: Windows)."""
+    """Loads epoch after epoch."""
 
     def __init__(
         self,
         dataset: TrainingDataset | CustomBatchDataset,
         sampler: EpochSampler,
         process: int = 0,
-        workers: int = 0,
-        persistent: bool = False,
-        pin_memory: bool = False,
-        context: str | None = None,
+        workers: Workers = Workers(),
         batches_per_update: int = 1,
     ) -> None:
-        """`context` is how workers start ('spawn', 'fork'); None is the system's own way. Images of one update count the same."""
+        """Images of one update count the same."""
         self._shares = _Shares(sampler, process, batches_per_update)
         self._loader = DataLoader(
             _Telling(dataset),
             batch_size=None,
             sampler=self._shares,
-            num_workers=workers,
-            persistent_workers=persistent and workers > 0,
-            pin_memory=pin_memory,
-            multiprocessing_context=context if workers else None,
+            num_workers=workers.count,
+            persistent_workers=workers.persistent and workers.count > 0,
+            pin_memory=workers.pin_memory,
+            multiprocessing_context=workers.context if workers.count else None,
             worker_init_fn=_start_worker,
             generator=torch.Generator(),  # its own, so that loading draws nothing from the process's stream
         )

@@ -74,7 +74,7 @@ def _wide(path: Path, image: Image.Image, raw: str) -> np.ndarray | None:
     if image.mode not in ("RGB", "RGBA"):
         return None
     if image.format == "TIFF":
-        bits = image.tag_v2.get(_TIFF_BITS, ())  # type: ignore[attr-defined]
+        bits = _tiff_tag(image, _TIFF_BITS, ())
         is_wide = bool(bits) and set(bits if isinstance(bits, tuple) else (bits,)) == {16}
     else:
         is_wide = image.format == "PNG" and raw.endswith(";16B")
@@ -94,8 +94,17 @@ def _wide(path: Path, image: Image.Image, raw: str) -> np.ndarray | None:
 
 
 def _tiff_orientation(image: Image.Image) -> int:
-    value = image.tag_v2.get(_TIFF_ORIENTATION, 1)  # type: ignore[attr-defined]
-    return value if value in range(1, 9) else 1
+    value = _tiff_tag(image, _TIFF_ORIENTATION, 1)
+    return value if isinstance(value, int) and value in range(1, 9) else 1
+
+
+def _tiff_tag(image: Image.Image, tag: int, default: object) -> object:
+    """What a TIFF says under a number."""
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    assert isinstance(image, TiffImageFile)
+    value: object = image.tag_v2.get(tag, default)
+    return value
 
 
 def _alpha_of_wide(wide: np.ndarray, image: Image.Image) -> Image.Image | None:

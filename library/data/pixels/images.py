@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
@@ -48,9 +49,9 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
 
 def part_shown(record: ImageRecord, placement: Placement, seed: int | None) -> tuple[Size, tuple[int, int]]:
     """What a draw with this seed shows: the size that the image is scaled to, and left and top of the crop of `placement.bucket` in it."""
-    face = face_box(record.path) if record.subset.face_crop_aug_range and seed is not None else None
-    if face:
-        return _around_face(record, placement.bucket, face, seed)  # type: ignore[arg-type]
+    around = record.subset.face_crop_aug_range
+    if around and seed is not None and (face := face_box(record.path)):
+        return _around_face(record, placement.bucket, face, around, python_rng(seed, "crop"))
     return placement.resized, crop_corner(record.subset, placement, seed)
 
 
@@ -121,16 +122,16 @@ def _read(record: ImageRecord, cover: Size | None) -> Pixels:
     return pixels
 
 
-def _around_face(record: ImageRecord, size: Size, face: tuple[int, int, int, int], seed: int) -> tuple[Size, tuple[int, int]]:
-    """Scale and corner of a crop of `size` around the face, whose longer side is face_crop_aug_range times the face's longer side.
+def _around_face(
+    record: ImageRecord, size: Size, face: tuple[int, int, int, int], around: tuple[float, float], rng: Random
+) -> tuple[Size, tuple[int, int]]:
+    """Scale and corner of a crop of `size` around the face, whose longer side is one of `around` times the face's longer side.
 
     The image is never enlarged for it beyond what covering `size` needs, and the crop stays inside the image.
     """
-    low, high = record.subset.face_crop_aug_range  # type: ignore[misc]
     width, height = record.size
     x, y, face_width, face_height = face
-    rng = python_rng(seed, "crop")
-    wanted = max(size) / (rng.uniform(low, high) * max(face_width, face_height))
+    wanted = max(size) / (rng.uniform(*around) * max(face_width, face_height))
     least = max(size[0] / width, size[1] / height)
     scale = max(least, min(wanted, 1.0))
     resized = (max(size[0], int(width * scale + 0.5)), max(size[1], int(height * scale + 0.5)))

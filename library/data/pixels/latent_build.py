@@ -103,7 +103,7 @@ def build(
     if missing:
         bar = progress(total=sum(1 + source.works[number].flip for number in missing)) if progress else None
         with _Writers(source, part) as writers:
-            for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar):
+            for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar.update if bar is not None else _untold):
                 writers.put(loaded, moments)
         if bar is not None:
             bar.close()
@@ -136,8 +136,12 @@ class _Loaded:
     stat: Stat | None
 
 
+def _untold(images: int) -> None:
+    """Where there is no bar to move on."""
+
+
 def _encoded(
-    source: LatentSource, missing: list[int], encode: Encode, batch_size: int, threads: int, part: _Part, bar: Any
+    source: LatentSource, missing: list[int], encode: Encode, batch_size: int, threads: int, part: _Part, advance: Callable[[int], object]
 ) -> Iterator[tuple[_Loaded, list[np.ndarray]]]:
     """Each work with its moments [1 or 2 of 8,h,w]; a few batches are read ahead while the VAE works."""
     chunks = list(_chunks(source, missing, batch_size))
@@ -159,8 +163,7 @@ def _encoded(
                 at += 1 + flip
                 _check(source, one.number, mine)
                 yield one, [array if source.rules.distribution else array[:4] for array in mine]
-            if bar is not None:
-                bar.update(sum(1 + source.works[one].flip for one in chunk))
+            advance(sum(1 + source.works[one].flip for one in chunk))
 
 
 def _views(pixels: Tensor, flip: bool) -> list[Tensor]:

@@ -6,7 +6,6 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -40,14 +39,14 @@ def read_foreign(file: Path) -> Foreign:
     with np.load(file) as found:
         names = found.files
         shape = _shape(found.zip, "arr_0" if "arr_0" in names else "latents")
-        image: Any = tuple(found["original_size"].tolist()) if "original_size" in names else None
+        image: list[int] = found["original_size"].tolist() if "original_size" in names else []
     mirrored = "latents_flipped" in names
     if not mirrored and is_there(mirror_file(file)):
         with np.load(mirror_file(file)) as found:
             mirrored = _shape(found.zip, "arr_0" if "arr_0" in found.files else "latents") == shape
     if len(shape) != 3 or shape[0] != 4:
         raise ValueError(f"holds {list(shape)}, which are no latents")
-    return Foreign((shape[2] * 8, shape[1] * 8), image if image and len(image) == 2 else None, mirrored)
+    return Foreign((shape[2] * 8, shape[1] * 8), (image[0], image[1]) if len(image) == 2 else None, mirrored)
 
 
 def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ def with_masks(scan: Scan, masked_loss: bool) -> Scan:
     """The scan with `mask` set in the records of subsets with `conditioning_data_dir`, if `masked_loss` asks for it.
 
     A mask has its image's name without the ending, in the same folder below. Raises UserError for images without one, masks of
-    another shape, and where `masked_loss` has no masks to go by at all.
+    another shape. Where `masked_loss` has no masks to go by at all, all is trained as without it, and a finding says so.
     """
     subsets = scan.blueprint.subsets()
     findings = list(scan.findings)
@@ -28,10 +28,11 @@ def with_masks(scan: Scan, masked_loss: bool) -> Scan:
         return replace(scan, findings=tuple(findings))
     with_files = [subset for subset in subsets if subset.conditioning_data_dir is not None]
     if not with_files and not any(subset.alpha_mask for subset in subsets):
-        raise UserError(
-            "--masked_loss: no subset has masks: set conditioning_data_dir = '…' with the folder of the mask images in a subset "
-            "(--conditioning_data_dir without a config), or use --alpha_mask"
+        findings.append(
+            "--masked_loss: nothing is masked, since no subset has masks: set conditioning_data_dir = '…' with the folder of the mask "
+            "images in a subset (--conditioning_data_dir without a config), or use --alpha_mask"
         )
+        return replace(scan, findings=tuple(findings))
     whole = [subset.place for subset in subsets if subset.conditioning_data_dir is None and not (subset.alpha_mask or subset.is_reg)]
     if whole:
         findings.append(f"{named(whole)}: no conditioning_data_dir and no alpha_mask: the whole of these images is trained")

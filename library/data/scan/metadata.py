@@ -64,7 +64,7 @@ def from_metadata(
     assert options is not None
     common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
     common |= own | {"num_repeats": repeats or 1}
-    return DatasetBlueprint((DatasetSpec(options, (SubsetOptions(**common, place="--in_json"),)),), tuple(findings))  # type: ignore[arg-type]
+    return DatasetBlueprint((DatasetSpec(options, (SubsetOptions.of(common, "--in_json"),)),), tuple(findings))
 
 
 def read_metadata(

@@ -21,7 +21,7 @@ OPEN_CLIP_H_LAYERS = 24  # of OpenCLIP ViT-H, the last of which Stable Diffusion
 class Place:
     """One tensor of the original layout in our parts; several names are stacked along the first axis there."""
 
-    part: str  # "unet", "vae" or "text_encoder"
+    part: str  # "unet", "vae" or a text encoder's of `ModelFamily.text_parts`
     names: tuple[str, ...]
 
 
@@ -69,8 +69,8 @@ def modern_text_name(name: str) -> str | None:
 def original_places(part: str, names: Iterable[str], family: ModelFamily) -> dict[str, Place]:
     """The original layout's names for all tensors `names` of our `part`, for a model that comes from no original file."""
     names = list(names)
-    if part == "text_encoder":
-        return _original_text_places(names, family.text_encoders[0])
+    if part in family.text_parts:
+        return _original_text_places(part, names, family.text_parts[part])
     if part == "unet":
         rows, prefix = _reversed(_unet_rows(_diffusers_blocks(names))), keys.UNET
     else:
@@ -79,14 +79,14 @@ def original_places(part: str, names: Iterable[str], family: ModelFamily) -> dic
     return {prefix + _certain_name(name, rows): Place(part, (name,)) for name in names}
 
 
-def _original_text_places(names: list[str], encoder: TextEncoderFacts) -> dict[str, Place]:
+def _original_text_places(part: str, names: list[str], encoder: TextEncoderFacts) -> dict[str, Place]:
     if encoder.layout == "transformers":
-        return {encoder.prefix + keys.TEXT_LEVEL + name: Place("text_encoder", (name,)) for name in names}
+        return {encoder.prefix + keys.TEXT_LEVEL + name: Place(part, (name,)) for name in names}
     layers = _count(names, r"encoder\.layers\.(\d+)\.")
     fused, rows = dict(_open_clip_fused(layers)), _reversed(_open_clip_rows(layers))
     stacked = {ours for group in fused.values() for ours in group}
-    found = {encoder.prefix + _certain_name(name, rows): Place("text_encoder", (name,)) for name in names if name not in stacked}
-    return found | {encoder.prefix + original: Place("text_encoder", group) for original, group in fused.items()}
+    found = {encoder.prefix + _certain_name(name, rows): Place(part, (name,)) for name in names if name not in stacked}
+    return found | {encoder.prefix + original: Place(part, group) for original, group in fused.items()}
 
 
 def live_shapes(place: Place, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:

@@ -43,5 +43,7 @@ def _weighted(context: Tensor, weights: Tensor) -> Tensor:
     weighted = context * weights
     after = weighted.float().mean(dim=(1, 2), keepdim=True)
     least = 1e-3 * context.float().square().mean(dim=(1, 2), keepdim=True).sqrt()
-    kept = torch.where((before.abs() > least) & (after.abs() > least), before / after, torch.ones_like(before))
+    measures = (before.abs() > least) & (after.abs() > least)
+    divisor = torch.where(measures, after, torch.ones_like(after))  # 0/0 that is not taken would still make the gradient NaN
+    kept = torch.where(measures, before / divisor, torch.ones_like(before))
     return weighted * kept.to(context.dtype)

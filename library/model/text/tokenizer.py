@@ -32,7 +32,7 @@ class ClipTokenizer:
     ) -> None:
         self.windows = (max_token_length or WINDOW) // WINDOW
         self.weighted = weighted
-        self.padding = family.text_encoders[0].padding
+        self.padding = family.reader.padding
         self.stands_for: dict[int, tuple[int, ...]] = {}  # the id of an added word -> the ids that take its place
         self.tokenizer = _kept_tokenizer(Path(cache_dir), family) if cache_dir else build_tokenizer(self.padding)
 
@@ -136,9 +136,9 @@ def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
     """The tokenizer kept in `folder`, or ours kept there from now on."""
     from transformers import CLIPTokenizer
 
-    place = folder / family.text_encoders[0].tokenizer_folder
+    place = folder / family.reader.tokenizer_folder
     if not place.is_dir():
-        tokenizer = build_tokenizer(family.text_encoders[0].padding)
+        tokenizer = build_tokenizer(family.reader.padding)
         tokenizer.save_pretrained(place)
         return tokenizer
     try:

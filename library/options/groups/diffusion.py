@@ -53,7 +53,7 @@ class DiffusionOptions:
     )
     debiased_estimation_loss: bool = opt(
         False,
-        "Weighs the loss so that errors of the image count more evenly over the timesteps. Not together with --min_snr_gamma.",
+        "Weighs the loss so that errors of the image count more evenly over the timesteps. With --min_snr_gamma both weights multiply.",
     )
     v_pred_like_loss: float | None = opt(
         None,

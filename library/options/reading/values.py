@@ -94,9 +94,12 @@ def expected(option: Option) -> str:
 
 def _joined(parts: Sequence[Reading]) -> Reading:
     """The parts of a list that say something, as one."""
-    values = tuple(part.value for part in parts if part.given and part.value is not None)
-    assert all(not isinstance(value, tuple) for value in values)
-    return Reading(values, warning="; ".join(part.warning for part in parts if part.warning))  # type: ignore[arg-type]
+    values: list[Single] = []
+    for part in parts:
+        assert not isinstance(part.value, tuple)
+        if part.given and part.value is not None:
+            values.append(part.value)
+    return Reading(tuple(values), warning="; ".join(part.warning for part in parts if part.warning))
 
 
 def _one_from_toml(option: Option, value: object) -> Reading:

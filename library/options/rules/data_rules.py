@@ -19,8 +19,6 @@ def data_source(given: Given) -> Iterator[str]:
     if given.train_data_dir is None and given.in_json is None:  # a metadata file may name its images by full path
         reason = f"; {given.at(old[0])} alone is not enough" if old else ""
         yield f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}"
-    elif given.reg_data_dir is not None and given.in_json is not None:
-        yield f"{given.at('reg_data_dir')}: regularization images cannot be used together with --in_json; leave one of them out"
     if given.train_data_dir is not None and given.in_json is None and given.resolution is None:
         yield "--resolution is missing: --train_data_dir needs the size to train at, such as --resolution 512"
 
@@ -31,6 +29,8 @@ def data_remarks(given: Given) -> Iterator[str]:
         idle = [given.at(field) for field in OLD_FORM if getattr(given, field) is not None]
         if idle:
             yield f"{' and '.join(idle)}: not used, since --dataset_config names the images; leave one of the two out"
+    elif given.reg_data_dir is not None and given.in_json is not None and given.dataset_class is None:
+        yield f"{given.at('reg_data_dir')}: not used, since --in_json knows no regularization images; leave one of the two out"
 
 
 def resolution(given: Given) -> Iterator[str]:

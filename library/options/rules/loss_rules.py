@@ -14,12 +14,6 @@ def noise_and_loss(given: Given) -> Iterator[str]:
         yield f"{given.at('adaptive_noise_scale')}: changes the noise offset, and {lacking} or leave it out"
     if given.scale_v_pred_loss_like_noise_pred and not given.v_parameterization:
         yield f"{given.at('scale_v_pred_loss_like_noise_pred')}: is for models trained with --v_parameterization only; leave it out"
-    if given.noise_offset_random_strength and not given.noise_offset:
-        yield f"{given.at('noise_offset_random_strength')}: draws strengths up to --noise_offset, which is missing; add --noise_offset 0.1"
-    if given.ip_noise_gamma_random_strength and not given.ip_noise_gamma:
-        yield f"{given.at('ip_noise_gamma_random_strength')}: draws strengths up to --ip_noise_gamma, which is missing; add it, e.g. 0.1"
-    if given.debiased_estimation_loss and given.min_snr_gamma:
-        yield f"{given.at('debiased_estimation_loss')}: weighs the timesteps another way than --min_snr_gamma does; leave one of them out"
     if given.v_pred_like_loss and given.v_parameterization:
         yield f"{given.at('v_pred_like_loss')}: is for models that predict the noise, not for --v_parameterization; leave it out"
     if given.zero_terminal_snr and not given.v_parameterization:
@@ -39,11 +33,6 @@ def noise_and_loss(given: Given) -> Iterator[str]:
         yield f"{given.at('huber_c')}: must be over 0{upper}, not {given.huber_c:g}; 0.1 is the usual value"
     if given.huber_scale <= 0:
         yield f"{given.at('huber_scale')}: must be over 0, not {given.huber_scale:g}; 1 is the usual value"
-    if given.conditioning_data_dir is not None and given.dataset_config is not None:
-        yield (
-            f"{given.at('conditioning_data_dir')}: is for --train_data_dir; in {given.dataset_config} write conditioning_data_dir = '…' "
-            "into the subsets"
-        )
 
 
 def averaging(given: Given) -> Iterator[str]:
@@ -56,6 +45,14 @@ def loss_remarks(given: Given) -> Iterator[str]:
     """What has no effect, and what zero terminal SNR means for the rest."""
     if given.noise_offset and given.multires_noise_iterations:
         yield f"{given.at('noise_offset')}: --multires_noise_iterations serves the same purpose, and both act; one of them is usual"
+    for field, base, usual in (
+        ("noise_offset_random_strength", "noise_offset", "--noise_offset 0.1"),
+        ("ip_noise_gamma_random_strength", "ip_noise_gamma", "--ip_noise_gamma 0.1"),
+    ):
+        if getattr(given, field) and not getattr(given, base):
+            yield f"{given.at(field)}: has no effect: it draws strengths up to --{base}, which is missing; add {usual}"
+    if given.debiased_estimation_loss and given.min_snr_gamma:
+        yield f"{given.at('debiased_estimation_loss')}: multiplies its weights with those of --min_snr_gamma; one of them is usual"
     if given.adaptive_noise_scale and given.noise_offset == 0:
         yield f"{given.at('adaptive_noise_scale')}: has no effect with --noise_offset 0"
     if given.multires_noise_iterations and not given.multires_noise_discount:
@@ -77,5 +74,10 @@ def loss_remarks(given: Given) -> Iterator[str]:
         )
     if given.ema_for_samples and given.ema_decay is None:
         yield f"{given.at('ema_for_samples')}: has no effect without --ema_decay"
-    if given.conditioning_data_dir is not None and not given.masked_loss:
+    if given.conditioning_data_dir is not None and given.dataset_config is not None:
+        yield (
+            f"{given.at('conditioning_data_dir')}: not used, since it is for --train_data_dir; write conditioning_data_dir = '…' into the "
+            f"subsets of {given.dataset_config}"
+        )
+    elif given.conditioning_data_dir is not None and not given.masked_loss:
         yield f"{given.at('conditioning_data_dir')}: has no effect without --masked_loss"

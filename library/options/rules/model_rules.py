@@ -9,6 +9,7 @@ from library.options.groups.scripts import FullModelScript
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
+from library.packages import network_package
 
 # ways of attention; of several the first is used, as in sd-scripts
 ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
@@ -27,7 +28,7 @@ def precision(given: Given) -> Iterator[str]:
             f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, and this script trains the weights themselves; "
             "use --full_bf16, or train a LoRA with train_network.py"
         )
-    elif given.fp8_base and given.network_module and not given.network_module.startswith("networks."):
+    elif given.fp8_base and given.network_module and not network_package(given.network_module).knows_float8:
         yield (
             f"{given.at('fp8_base')}: {given.network_module} reads the model's weights itself and does not know float8; "
             "use --network_module networks.lora, or leave --fp8_base out"
@@ -39,28 +40,20 @@ def network(given: Given) -> Iterator[str]:
     if given.network_module and not is_module(given.network_module):
         name = given.network_module
         near = closest(name.removesuffix(".py").strip("./\\").replace("/", ".").replace("\\", "."), ["networks.lora", "lycoris.kohya"])
-        package = {"lycoris": "lycoris-lora"}.get(name.partition(".")[0], "its package")
+        package = network_package(name).install
+        package = "its package" if package in ("", name.partition(".")[0]) else package
         remedy = f"did you mean {near}?" if near and near != name else f"install {package} first, or use networks.lora"
         yield f"{given.at('network_module')}: there is no module {name}; {remedy}"
     if given.network_train_unet_only and given.network_train_text_encoder_only:
         yield f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained"
     if given.dim_from_weights and given.network_weights is None:
         yield f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing"
-    weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
-    if len(factors) > len(weights):
-        yield f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights; give one for each file"
 
 
 def full_model(given: Given) -> Iterator[str]:
     """What only scripts that train the model itself have."""
     if given.no_token_padding and (given.max_token_length or 75) > 75:
         yield f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out"
-
-
-def word(given: Given) -> Iterator[str]:
-    """One beginning for a new word."""
-    if given.weights and given.init_word:
-        yield f"{given.at('init_word')}: cannot be used with --weights, which says where training starts; leave one of them out"
 
 
 def model_remarks(given: Given) -> Iterator[str]:
@@ -73,7 +66,15 @@ def model_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
     if given.use_object_template and given.use_style_template:
         yield f"{given.at('use_style_template')}: has no effect beside --use_object_template; leave one of them out"
-    if given.base_weights_multiplier and len(given.base_weights_multiplier) < len(given.base_weights):
+    if given.weights and given.init_word:
+        yield f"{given.at('init_word')}: not used, since --weights says where training starts; leave one of them out"
+    weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
+    if len(factors) > len(weights):
+        yield (
+            f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights, of which the first are "
+            "used; give one for each file"
+        )
+    elif factors and len(factors) < len(weights):
         yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"
 
 

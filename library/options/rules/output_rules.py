@@ -73,16 +73,12 @@ def logs(given: Given) -> Iterator[str]:
 
 
 def hub(given: Given) -> Iterator[str]:
-    """Names on the Hub, and what there is to send there and to fetch."""
+    """Names on the Hub."""
     name = given.huggingface_repo_id
     if name is not None and (name.count("/") != 1 or not all(name.split("/"))):
         yield f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {name!r}"
     if given.huggingface_repo_type not in (None, "model", "dataset", "space"):
         yield f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {given.huggingface_repo_type!r}"
-    if given.resume_from_huggingface and given.resume is None:
-        yield f"{given.at('resume_from_huggingface')}: needs --resume, the state's name on the Hub (owner/repository/path:revision:type)"
-    if given.save_state_to_huggingface and not given.save_state:
-        yield f"{given.at('save_state_to_huggingface')}: needs --save_state; without it there are no states to upload"
 
 
 def sampling_remarks(given: Given) -> Iterator[str]:
@@ -128,7 +124,14 @@ def log_remarks(given: Given) -> Iterator[str]:
 
 
 def hub_remarks(given: Given) -> Iterator[str]:
-    """What is said of uploads that are not made."""
+    """What is said of uploads and downloads that are not made."""
+    if given.resume_from_huggingface and given.resume is None:
+        yield (
+            f"{given.at('resume_from_huggingface')}: has no effect without --resume, the state's name on the Hub "
+            "(owner/repository/path:revision:type)"
+        )
+    if given.save_state_to_huggingface and not given.save_state:
+        yield f"{given.at('save_state_to_huggingface')}: has no effect without --save_state: there are no states to upload"
     if given.huggingface_repo_visibility not in (None, "public", "private"):
         visibility = given.huggingface_repo_visibility
         yield f"{given.at('huggingface_repo_visibility')}: {visibility!r} is not public, so a new repository is made private"

@@ -29,18 +29,13 @@ def rates(given: Given) -> Iterator[str]:
 
 
 def optimizer(given: Given) -> Iterator[str]:
-    """One optimizer, a warm-up that ends, and arguments that can be read."""
+    """One optimizer, and arguments that can be read."""
     older = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}
     if given.use_8bit_adam and given.use_lion_optimizer:
         yield f"{given.at('use_8bit_adam')}: cannot be used together with --use_lion_optimizer; choose one optimizer"
     for field, meant in older.items():
         if getattr(given, field) and given.optimizer_type and given.optimizer_type.lower() != meant.lower():
             yield f"{given.at(field)}: means {meant}, but --optimizer_type says {given.optimizer_type}; leave one of them out"
-    if given.max_train_epochs is None and given.lr_warmup_steps > given.max_train_steps:  # a fraction never is
-        yield (
-            f"{given.at('lr_warmup_steps')}: {given.lr_warmup_steps} is more than --max_train_steps {given.max_train_steps}; "
-            "the learning rate would never reach its value"
-        )
     for field in ("optimizer_args", "lr_scheduler_args", "network_args"):
         for part in getattr(given, field) or ():
             if not part.partition("=")[0].strip() or "=" not in part:

@@ -21,6 +21,7 @@ from library.options.reading.named_class import (
 )
 from library.training.optim.group_curves import GroupCurves, check_floor, check_share
 from library.training.optim.lr_schedule_table import ADAFACTOR, BY_NAME, ScheduleRow
+from library.training.optim.optimizer_table import row_of_class
 from library.training.optim.rebuild import Rebuild
 from library.training.optim.schedule_class import ScheduleClass
 
@@ -143,8 +144,8 @@ def _named(
     if warmup and not row.warmup:
         better = "constant_with_warmup" if row.name == "constant" else "another schedule"
         warnings.append(f"--lr_warmup_steps {warmup}: {_OPTION} {row.name} has no warm-up, so it is not used; use {better} for one")
-    elif warmup and type(optimizer).__name__ == "DAdaptSGD":
-        raise UserError(f"--lr_warmup_steps {warmup}: DAdaptSGD divides by its first rate, 0 in a warm-up; use --lr_warmup_steps 0")
+    elif warmup and (of := row_of_class(type(optimizer))) is not None and of.divides_by_first_rate:
+        raise UserError(f"--lr_warmup_steps {warmup}: {of.name} divides by its first rate, 0 in a warm-up; use --lr_warmup_steps 0")
     elif warmup >= updates > 0:
         warnings.append(f"--lr_warmup_steps {warmup}: the run has only {updates} updates, so the full learning rate is never reached")
     check_arguments(_ARGS, row.name, build, given, _ours(figures))

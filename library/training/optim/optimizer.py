@@ -20,7 +20,7 @@ from library.options.reading.named_class import (
     import_package,
     parse_arguments,
 )
-from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow
+from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow, row_of_class
 from library.training.optim.rate_ratios import OWN_RATE, effective_rate, give_one_rate
 from library.training.optim.stochastic_rounding import with_float32_steps
 from library.training.processes import PreparedOptimizer
@@ -156,10 +156,8 @@ def _find(name: str) -> tuple[OptimizerRow, type]:
 
 def _row_of(name: str, target: type) -> OptimizerRow:
     """The table's row for a class that was named by its module, so that it gets the same care; otherwise a plain one."""
-    root = target.__module__.partition(".")[0]
-    same = [row for row in OPTIMIZERS if not row.fixed and row.class_name == target.__name__ and row.module.partition(".")[0] == root]
     made_up = OptimizerRow(name if "." in name else target.__name__, target.__module__, target.__name__, "")
-    return same[-1] if same else made_up
+    return row_of_class(target) or made_up
 
 
 def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
@@ -207,7 +205,7 @@ def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int)
         raise UserError(f"{_OPTION} {row.name}: takes one learning rate for everything with --full_fp16 and --full_bf16; make them equal")
     optimizer.seed = seed
     # the table's others move each parameter by itself, as torch's do; of a class that is not in the table nothing is known
-    optimizer.one_by_one = row.kind != "factor" and (row in OPTIMIZERS or target.__module__.startswith("torch.optim."))
+    optimizer.one_by_one = row.kind != "factor" and (row in OPTIMIZERS or target in classes_of(torch.optim, Optimizer).values())
 
 
 def _build(

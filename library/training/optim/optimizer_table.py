@@ -27,6 +27,7 @@ class OptimizerRow:
     fixed: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     one_rate: bool = False  # cannot train groups of parameters at different rates
+    divides_by_first_rate: bool = False  # which is 0 in a warm-up
     state_bytes: float = 8  # that it remembers for each trained value, in large parameters
     note: str = ""
 
@@ -71,7 +72,7 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
     _row("DAdaptAdanIP", "dadaptation.experimental", "DAdaptAdanIP", **{**_D, "state_bytes": 20}),
     _row("DAdaptLion", "dadaptation", "DAdaptLion", **{**_D, "state_bytes": 8}),
     _row(
-        "DAdaptSGD", "dadaptation", "DAdaptSGD", **_D, one_rate=True,
+        "DAdaptSGD", "dadaptation", "DAdaptSGD", **_D, one_rate=True, divides_by_first_rate=True,
         note="one rate for everything that is trained; may diverge at 1.0: lower the rate or give momentum=0.9",
     ),
     _row("Prodigy", "prodigyopt", "Prodigy", "prodigyopt", state_bytes=16, kind="factor"),
@@ -82,6 +83,14 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
 )  # fmt: skip
 
 BY_NAME: Mapping[str, OptimizerRow] = MappingProxyType({row.name.lower(): row for row in OPTIMIZERS})
+
+
+def row_of_class(kind: type) -> OptimizerRow | None:
+    """The row of a class, the last one of several; of a row with arguments of its own the class is none."""
+    root = kind.__module__.partition(".")[0]
+    same = [row for row in OPTIMIZERS if not row.fixed and row.class_name == kind.__name__ and row.module.partition(".")[0] == root]
+    return same[-1] if same else None
+
 
 ADAMS_STATE = 8.0  # bytes a weight of two float32 moments, which an optimizer outside of the table is taken to keep
 

@@ -111,7 +111,7 @@ class _StandIn(Optimizer):
         groups = [{**group, "params": [torch.nn.Parameter(torch.zeros(()))]} for group in optimizer.param_groups]
         super().__init__(groups, dict(optimizer.defaults))
 
-    def step(self, closure: object = None) -> None:  # type: ignore[override]
+    def step(self, closure: object = None) -> None:  # type: ignore[override]  # torch types it by an overload
         """Nothing moves."""
 
 

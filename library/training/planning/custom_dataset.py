@@ -36,24 +36,43 @@ OPTION = "--dataset_class"
 
 
 @dataclass(frozen=True)
+class FirstBatch:
+    """What the first batch of a class tells of all of them."""
+
+    images: int
+    size: tuple[int, int]  # (width, height) in pixels; others may have another
+    are_latents: bool  # which all batches are then, or none
+    captions: tuple[str, ...]  # as they are written
+    notes: tuple[str, ...]
+    hints: tuple[str, ...]  # what is allowed and looks like a mistake
+
+
+@dataclass(frozen=True)
+class CaptionRules:
+    """What the options ask of the captions of a class."""
+
+    windows: int
+    reread: str  # the option because of which ids are made of captions, also where the class gives ids
+    are_made: bool  # by templates
+
+
+@dataclass(frozen=True)
 class CustomDataset:
-    """A class's object and what its first batch tells. All batches have latents or all have images; sizes may differ."""
+    """A class's object and what its first batch tells."""
 
     source: CustomSource
     batches: int  # an epoch
-    images: int  # of the first batch
-    size: tuple[int, int]  # of the first batch: (width, height) in pixels
-    are_latents: bool
-    first_captions: tuple[str, ...]  # of the first batch, as they are written
-    windows: int
-    reread: str  # the option because of which ids are made of captions, also where the class gives ids
-    captions_are_made: bool  # by templates
-    notes: tuple[str, ...]
-    hints: tuple[str, ...]  # what is allowed and looks like a mistake
+    first: FirstBatch
+    rules: CaptionRules
     code_hash: str | None  # SHA-256 of the source file of the class
     unit = "batches"
     captions_are_whole = False
     ids_follow_captions = False  # the class may give ids that are not those of its captions
+
+    @property
+    def are_latents(self) -> bool:
+        """Whether the batches have latents; otherwise they have images."""
+        return self.first.are_latents
 
     @property
     def name(self) -> str:
@@ -63,36 +82,37 @@ class CustomDataset:
     def filled(self) -> FilledData:
         """What the sampler shuffles and shares out: each batch is one record, in batches of one."""
         subset = SubsetOptions(place=f"{OPTION} {self.name}")
-        blueprint = DatasetBlueprint((DatasetSpec(DatasetOptions(self.size, 1), (subset,)),))
+        blueprint = DatasetBlueprint((DatasetSpec(DatasetOptions(self.first.size, 1), (subset,)),))
+        size = self.first.size
         paths = (Path(f"{self.name}[{index}]") for index in range(self.batches))
-        records = tuple(ImageRecord(path, self.size, "", subset, 0, f"batch {index}") for index, path in enumerate(paths))
-        bucket = Bucket(0, self.size, tuple((index, 1) for index in range(self.batches)))
-        figures = DatasetFigures(self.batches, self.batches, 0, 0, 0, 1, ((self.size, self.batches),))
-        places = (Placement(self.size, self.size),) * self.batches
-        return FilledData(blueprint, records, places, (bucket,), 1.0, (figures,), self.hints)
+        records = tuple(ImageRecord(path, size, "", subset, 0, f"batch {index}") for index, path in enumerate(paths))
+        bucket = Bucket(0, size, tuple((index, 1) for index in range(self.batches)))
+        figures = DatasetFigures(self.batches, self.batches, 0, 0, 0, 1, ((size, self.batches),))
+        places = (Placement(size, size),) * self.batches
+        return FilledData(blueprint, records, places, (bucket,), 1.0, (figures,), self.first.hints)
 
     def lines(self, processes: int) -> list[str]:
         """What is found of it, for people."""
-        kind = "latents" if self.are_latents else "images"
-        width, height = self.size
-        of_first = f"the first has {kind} of {counted(self.images, 'picture')}, {width}×{height}"
+        kind = "latents" if self.first.are_latents else "images"
+        width, height = self.first.size
+        of_first = f"the first has {kind} of {counted(self.first.images, 'picture')}, {width}×{height}"
         return [
             f"{OPTION} {self.name}: {counted(self.batches, 'batch', 'batches')} an epoch in shuffled order; {of_first}",
             "    the others are not known beforehand: memory is reckoned with the size of the first",
-            *(f"    {note}" for note in self.notes),
+            *(f"    {note}" for note in self.first.notes),
         ]
 
     def captions(self) -> tuple[str, ...]:
         """Those of the first batch, as far as it has some."""
-        return self.first_captions
+        return self.first.captions
 
     def trained_captions(self) -> list[tuple[str, str]]:
         """(batch, caption) of the first batch."""
-        return [(self.source.place(0), caption) for caption in self.first_captions]
+        return [(self.source.place(0), caption) for caption in self.first.captions]
 
     def largest(self) -> tuple[tuple[int, int], int]:
         """Size and images of the first batch."""
-        return self.size, self.images
+        return self.first.size, self.first.images
 
     def files(self) -> tuple[Path, ...]:
         """None that are known."""
@@ -105,12 +125,11 @@ class CustomDataset:
         self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> CustomBatchDataset:
         """The batches for the loader."""
-        from library.data.loading.custom_batches import CustomBatchDataset, CustomSource
+        from library.data.loading.custom_batches import CaptionReading, CustomBatchDataset, CustomSource
 
         source = CustomSource(self.name, self.source.dataset, self.source.file)  # one that has not begun an epoch
-        return CustomBatchDataset(
-            source, seed, tokenizer, self.windows, self.are_latents, scale, rewrite, self.reread, self.captions_are_made
-        )
+        captions = CaptionReading(tokenizer, self.rules.windows, rewrite, self.rules.reread, self.rules.are_made)
+        return CustomBatchDataset(source, seed, captions, self.first.are_latents, scale)
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
         """Raise UserError where the object cannot be sent to `workers`, or has another length in another process."""
@@ -143,9 +162,10 @@ class CustomDataset:
         faults = 0
         for index in range(self.batches):
             try:
-                item = checked(_first_look(self.source, index), self.source.place(index), self.windows, not self.captions_are_made)
-                if item.are_latents != self.are_latents:
-                    yield f"{self.source.place(index)}: has not what the first batch has, {'latents' if self.are_latents else 'images'}"
+                item = checked(_first_look(self.source, index), self.source.place(index), self.rules.windows, not self.rules.are_made)
+                if item.are_latents != self.first.are_latents:
+                    kind = "latents" if self.first.are_latents else "images"
+                    yield f"{self.source.place(index)}: has not what the first batch has, {kind}"
                     faults += 1
             except UserError as fault:
                 yield from fault.problems
@@ -160,9 +180,9 @@ class CustomDataset:
         return {
             "ss_dataset_class": self.name,
             "ss_dataset_class_hash": self.code_hash,
-            "ss_batch_size_per_device": self.images,
-            "ss_total_batch_size": self.images * processes,
-            "ss_resolution": str(self.size),
+            "ss_batch_size_per_device": self.first.images,
+            "ss_total_batch_size": self.first.images * processes,
+            "ss_resolution": str(self.first.size),
         }
 
     def facts(self) -> dict[str, Any]:
@@ -192,30 +212,18 @@ def open_custom(options: TrainingScript) -> CustomDataset:
     batches = source.call(lambda: len(source.dataset), f"{OPTION} {name}: len()")
     if batches < 1:
         raise UserError(f"{OPTION} {name}: has no batches (its length is 0), so there is nothing to train")
-    windows = (model.max_token_length or WINDOW) // WINDOW
-    captions_are_made = word is not None and word.makes_captions
-    first = checked(_first_look(source, 0), source.place(0), windows, not captions_are_made)
     reread = "--token_string" if word and word.token_string else "--weighted_captions" if options.data.weighted_captions else ""
+    rules = CaptionRules((model.max_token_length or WINDOW) // WINDOW, reread, word is not None and word.makes_captions)
+    first = checked(_first_look(source, 0), source.place(0), rules.windows, not rules.are_made)
     notes = []
     if first.unused:
         notes.append(f"not used of what the class gives: {', '.join(first.unused)}")
     if first.input_ids is not None and reread:
         notes.append(f"input_ids are made of the captions because of {reread}; those of the class are not used")
+    hints = tuple(f"{source.place(0)}: {hint}" for hint in first.hints)
+    told = FirstBatch(len(first), first.size, first.are_latents, first.captions or (), tuple(notes), hints)
     code = None if file is None or not Path(file).is_file() else hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    return CustomDataset(
-        source=source,
-        batches=batches,
-        images=len(first),
-        size=first.size,
-        are_latents=first.are_latents,
-        first_captions=first.captions or (),
-        windows=windows,
-        reread=reread,
-        captions_are_made=captions_are_made,
-        notes=tuple(notes),
-        hints=tuple(f"{source.place(0)}: {hint}" for hint in first.hints),
-        code_hash=code,
-    )
+    return CustomDataset(source, batches, told, rules, code)
 
 
 def class_of(name: str) -> type:
@@ -260,7 +268,7 @@ def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:
         return
 
 
-def _first_look(source: CustomSource, index: int) -> Any:
+def _first_look(source: CustomSource, index: int) -> object:
     """A batch as the first epoch of seed 0 has it: of no run, but always the same."""
     return source.item(index, 0, fold(0, "first look", index), fold(0, "own epoch", 0))
 

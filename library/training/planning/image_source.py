@@ -93,9 +93,9 @@ class ImageSource:
         self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> TrainingDataset:
         """Batches of latents where `cache` has them, else of images; requests bring their seeds."""
-        from library.data.loading.dataset import TrainingDataset
+        from library.data.loading.dataset import PlannedUpdates, TrainingDataset
 
-        return TrainingDataset(self.data, tokenizer, rewrite, cache is None, plan.updates, plan.accumulation, cache)
+        return TrainingDataset(self.data, tokenizer, rewrite, PlannedUpdates(plan.updates, plan.accumulation), cache)
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
         """Images can be loaded anywhere."""

@@ -96,7 +96,8 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, s
         end = f", the last one stops after {rest} of {plan.updates_per_epoch} updates" if rest else ""
         lines.append(f"updates: {plan.updates} (--max_train_steps), which takes {plan.epochs} epochs{end}")
     if plan.warmup:
-        lines.append(f"learning rate warm-up: {plan.warmup} updates")
+        short = ", and the run ends before them: the full rate is never reached" if plan.warmup >= plan.updates else ""
+        lines.append(f"learning rate warm-up: {plan.warmup} updates{short}")
     first = start or Start(-1, -1, 0)
     saves = [
         _named("epoch", [epoch for epoch in plan.save_epochs if epoch > first.epoch]),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log, progress
@@ -17,6 +17,8 @@ from library.training.planning.inputs import Inputs, data_lines
 from library.training.planning.plan import plan_lines
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from library.data.loading.batch import Batch
     from library.model.text.tokenizer import ClipTokenizer
 
@@ -80,7 +82,7 @@ def _figure(batch: Batch, row: int, tokenizer: ClipTokenizer) -> str:
     return f'<figure><img alt="{name}" src="data:image/jpeg;base64,{source}"><figcaption>{escape(text)}<br>{about}</figcaption></figure>'
 
 
-def _pixels(batch: Batch, row: int) -> Any:
+def _pixels(batch: Batch, row: int) -> np.ndarray:
     """uint8 [H,W,3]; of latents the first three channels, from −2 to 2."""
     if batch.images is not None:
         picture = batch.images[row]

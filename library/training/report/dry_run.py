@@ -200,7 +200,7 @@ def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempt
     inputs = attempt(lambda: planned_custom(options, own, saved))
     if inputs is None:
         return report
-    attempt.findings += [Finding.from_line(WARNING, line) for line in own.hints]
+    attempt.findings += [Finding.from_line(WARNING, line) for line in own.first.hints]
     if look is not None:
         attempt(lambda: look(inputs))
     attempt.findings += _plan_findings(inputs)

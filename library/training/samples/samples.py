@@ -7,6 +7,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,36 +30,35 @@ if TYPE_CHECKING:
 Rewrite = Callable[[str, random.Random], str]
 
 
+@dataclass(frozen=True)
+class SamplePlan:
+    """When samples are drawn and where they go. The prompts come from the file `source`; where it is changed, the new ones are drawn."""
+
+    output_dir: Path
+    output_name: str | None = None
+    every_n_steps: int | None = None
+    every_n_epochs: int | None = None
+    sampler: str = "ddim"  # for prompts that name none
+    clip_skip: int | None = None
+    at_first: bool = False
+    source: Path | None = None
+
+
 class Samples:
     """When to draw which prompts, and where the images go: `<output_dir>/sample`.
 
     `drawn` and `failed` count images, `latest` are those of the last moment with their prompts. `generate` takes the place of
-    `library.model.generate.generate`. Where the file `source` of the prompts is changed, the new ones are drawn from then on.
+    `library.model.generate.generate`.
     """
 
-    def __init__(
-        self,
-        prompts: Sequence[SamplePrompt],
-        output_dir: Path,
-        output_name: str | None = None,
-        every_n_steps: int | None = None,
-        every_n_epochs: int | None = None,
-        sampler: str = "ddim",
-        clip_skip: int | None = None,
-        generate: Generate | None = None,
-        at_first: bool = False,
-        source: Path | None = None,
-    ) -> None:
-        self.at_first = at_first
-        self._source = source
-        self._text = source.read_bytes() if source is not None and source.exists() else None
-        self.prompts, self.every_n_steps, self.every_n_epochs = tuple(prompts), every_n_steps, every_n_epochs
-        self.folder = Path(output_dir) / "sample"
+    def __init__(self, prompts: Sequence[SamplePrompt], plan: SamplePlan, generate: Generate | None = None) -> None:
+        self.prompts, self.plan, self._generate = tuple(prompts), plan, generate
+        self._text = plan.source.read_bytes() if plan.source is not None and plan.source.exists() else None
+        self.folder = Path(plan.output_dir) / "sample"
         self.drawn = self.failed = 0
         self.latest: list[tuple[Path, str]] = []
-        self.page = SamplePage(self.folder, output_name)
+        self.page = SamplePage(self.folder, plan.output_name)
         self._page_failed = False
-        self._name, self._sampler, self._clip_skip, self._generate = output_name, sampler, clip_skip, generate
 
     @classmethod
     def from_options(cls, options: TrainingScript, generate: Generate | None = None) -> Samples | None:
@@ -71,32 +71,32 @@ class Samples:
         prompts, notes = read_prompts(source) if source.exists() else ((), ())  # that it is missing has been told; it may come
         for note in notes:
             log.warning(note)
-        return cls(
-            prompts,
+        plan = SamplePlan(
             options.saving.folder,
             options.saving.output_name,
             given.sample_every_n_steps,
             given.sample_every_n_epochs,
             given.sample_sampler,
             family_of_flag(options.model.v2).clip_skip(options.model.clip_skip),
-            generate,
             given.sample_at_first,
             source,
         )
+        return cls(prompts, plan, generate)
 
     def due_at_first(self, step: int) -> bool:
         """Whether to draw before the first update; a run that goes on has done so."""
-        return self.at_first and step == 0
+        return self.plan.at_first and step == 0
 
     def moment_is_epoch(self) -> bool:
         """Whether files bear the number of an epoch."""
-        return self.every_n_epochs is not None
+        return self.plan.every_n_epochs is not None
 
     def due(self, step: int, epoch: int, at_epoch_end: bool) -> bool:
         """Whether to draw after `step` updates and `epoch` whole epochs; with both intervals given the one in epochs counts."""
-        if self.every_n_epochs is not None:
-            return at_epoch_end and epoch % self.every_n_epochs == 0
-        return self.every_n_steps is not None and not at_epoch_end and step > 0 and step % self.every_n_steps == 0
+        steps, epochs = self.plan.every_n_steps, self.plan.every_n_epochs
+        if epochs is not None:
+            return at_epoch_end and epoch % epochs == 0
+        return steps is not None and not at_epoch_end and step > 0 and step % steps == 0
 
     def draw(
         self,
@@ -142,23 +142,24 @@ class Samples:
 
     def _read_again(self) -> None:
         """Take the prompts of a file that was changed during the run; a faulty one is told, and the prompts of before stay."""
-        if self._source is None:
+        source = self.plan.source
+        if source is None:
             return
         try:
-            text = self._source.read_bytes()
+            text = source.read_bytes()
         except OSError:  # it has gone: what it said is known
             return
         if text == self._text:
             return
         self._text = text
         try:
-            self.prompts, notes = read_prompts(self._source)
+            self.prompts, notes = read_prompts(source)
         except UserError as fault:
             log.warning(f"{fault.problems[0]}; the prompts of before are drawn")
             return
         for note in notes:
             log.warning(note)
-        log.info(f"--sample_prompts {self._source}: was changed, {len(self.prompts)} prompts from here on")
+        log.info(f"--sample_prompts {source}: was changed, {len(self.prompts)} prompts from here on")
 
     def write_page(self, running: bool) -> None:
         """Make the page of all samples anew; told once where that fails."""
@@ -199,11 +200,17 @@ class Samples:
             steps=prompt.steps,
             guidance=prompt.guidance,
             seed=seed,
-            sampler=prompt.sampler or self._sampler,
-            clip_skip=self._clip_skip,
+            sampler=prompt.sampler or self.plan.sampler,
+            clip_skip=self.plan.clip_skip,
         )
         image = (self._generate or generate)(model, settings, device)
-        parts = [self._name, moment, f"{index:02d}", time.strftime("%Y%m%d%H%M%S"), None if prompt.seed is None else str(prompt.seed)]
+        parts = [
+            self.plan.output_name,
+            moment,
+            f"{index:02d}",
+            time.strftime("%Y%m%d%H%M%S"),
+            None if prompt.seed is None else str(prompt.seed),
+        ]
         path = self.folder / ("_".join(part for part in parts if part) + ".png")
         _write(path, image, {"parameters": _description(prompt, settings), FACTS: json.dumps(dict(facts))})
         return path

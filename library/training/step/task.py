@@ -53,7 +53,7 @@ class DiffusionTask(nn.Module):
         self.trained = nn.ModuleList(method.modules())
         # What is frozen was read from one file by every process: DDP need not send all of it around first (nor can gloo send float8).
         frozen = [name for name, parameter in self.named_parameters() if not parameter.requires_grad]
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)  # type: ignore[no-untyped-call]  # by torch
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(self, frozen)  # type: ignore[no-untyped-call]  # torch gives it no types
         self._model = [model]  # a list, so that nn.Module does not look inside
         self._method = method
         self.schedule, self.objective, self.noise = noise_and_loss.schedule, noise_and_loss.objective, noise_and_loss.noise

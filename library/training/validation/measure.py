@@ -14,7 +14,7 @@ from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import EpochSampler
 from library.data.loading.batch import Batch
 from library.data.loading.dataset import TrainingDataset
-from library.data.loading.loader import EpochLoader
+from library.data.loading.loader import EpochLoader, Workers
 from library.data.pixels.latent_cache import draw_latents
 from library.model.bundle import StableDiffusion
 from library.model.generate import evaluating
@@ -52,7 +52,7 @@ class Validation:
         """
         dataset = TrainingDataset(data, model.tokenizer, rewrite_caption)
         sampler = EpochSampler(data, fold(seed, "validation"), accelerator.num_processes)
-        loader = EpochLoader(dataset, sampler, accelerator.process_index, workers)
+        loader = EpochLoader(dataset, sampler, accelerator.process_index, Workers(workers))
         batches = []
         with untouched_random_state(accelerator.device):
             for batch in islice(loader.epoch(0), max_batches):

@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from torch import nn
-from torch.optim import Optimizer
-
 from library.console import log
 from library.data.batching.buckets import FilledData
 from library.training.optim.optimizer import weights_to_keep
-from library.training.processes import Processes
-from library.training.states.state import Standing, TrainState
+from library.training.run_context import RunContext
+from library.training.states.state import Standing
 from library.training.validation.measure import Validation
 from library.training.validation.validation_plan import ValidationPlan
 
@@ -28,18 +25,9 @@ class Measured:
 class Validator:
     """Every process asks it the same questions and gets the same answers; what it remembers stands in `state.validated`."""
 
-    def __init__(
-        self,
-        plan: ValidationPlan,
-        data: FilledData,
-        validation: Validation,
-        accelerator: Processes,
-        task: nn.Module,
-        optimizer: Optimizer,
-        state: TrainState,
-    ) -> None:
-        self.plan, self._validation, self._accelerator = plan, validation, accelerator
-        self._task, self._optimizer, self._state = task, optimizer, state
+    def __init__(self, plan: ValidationPlan, data: FilledData, validation: Validation, run: RunContext) -> None:
+        self.plan, self._validation, self._run = plan, validation, run
+        self._state = state = run.state
         images = plan.images(data)
         if state.validated.images != images:
             if state.validated.best is not None:
@@ -76,5 +64,5 @@ class Validator:
         return Measured(loss, is_best)
 
     def _measure(self) -> float:
-        with weights_to_keep(self._optimizer):
-            return self._validation.measure(self._accelerator, self._task)
+        with weights_to_keep(self._run.optimizer.optimizer):
+            return self._validation.measure(self._run.accelerator, self._run.task)

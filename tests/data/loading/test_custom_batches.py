@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from library.data.batching.sampler import SampleRequest
-from library.data.loading.custom_batches import CustomBatchDataset, CustomSource, counted_by_images, seeded
+from library.data.loading.custom_batches import CaptionReading, CustomBatchDataset, CustomSource, counted_by_images, seeded
 from library.data.loading.custom_check import BEGIN, END, CustomItem, checked
 from library.errors import UserError
 
@@ -162,7 +162,8 @@ def tokenize(caption: str) -> tuple[torch.Tensor, None]:
 
 
 def dataset(made: Any, **more: Any) -> CustomBatchDataset:
-    return CustomBatchDataset(CustomSource("mine.Batches", made), 7, tokenize, 1, more.pop("are_latents", False), 0.18215, **more)
+    are_latents = more.pop("are_latents", False)
+    return CustomBatchDataset(CustomSource("mine.Batches", made), 7, CaptionReading(tokenize, 1, **more), are_latents, 0.18215)
 
 
 def test_what_the_class_draws_is_a_function_of_the_place_and_leaves_the_streams_alone() -> None:
@@ -217,7 +218,7 @@ def test_captions_are_needed_where_ids_are_made_anew_and_not_where_templates_wri
 
     with pytest.raises(UserError, match="has input_ids without captions, which --token_string needs; give captions"):
         dataset(Ids(), reread="--token_string")[request(0)]
-    made = dataset(Ids(), reread="--token_string", captions_are_made=True, rewrite_caption=lambda text, rng: "a photo of zorb")
+    made = dataset(Ids(), reread="--token_string", are_made=True, rewrite_caption=lambda text, rng: "a photo of zorb")
     assert made[request(0)].captions == ("a photo of zorb",) * 2
 
 

@@ -18,8 +18,8 @@ from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import EpochSampler, SampleRequest
 from library.data.loading import loader
 from library.data.loading.batch import Batch
-from library.data.loading.dataset import TrainingDataset
-from library.data.loading.loader import EpochLoader, worker_count
+from library.data.loading.dataset import PlannedUpdates, TrainingDataset
+from library.data.loading.loader import EpochLoader, Workers, worker_count
 from library.data.loading.stand_ins import stand_ins
 from library.errors import UserError
 from tests.data.material import filled, one_epoch, photos, shout, tokenize, tokenize_weighted
@@ -65,7 +65,7 @@ def test_workers_change_nothing_and_live_on_between_epochs(data: FilledData) -> 
     dataset = TrainingDataset(data, tokenize, shout)
     sampler = EpochSampler(data, 7)
     alone = EpochLoader(dataset, sampler)
-    workers = EpochLoader(dataset, sampler, workers=2, persistent=True, context="spawn")
+    workers = EpochLoader(dataset, sampler, workers=Workers(2, persistent=True, context="spawn"))
     for epoch, start in ((0, 0), (3, 2)):
         expected, found = list(alone.epoch(epoch, start)), list(workers.epoch(epoch, start))
         assert len(expected) == sampler.batches_per_epoch - start == len(found)
@@ -115,13 +115,6 @@ def test_two_processes_load_the_images_of_the_global_batch(data: FilledData) -> 
         assert sorted(real) == sorted(request.seed for request in batch)
 
 
-def test_without_images_nothing_is_decoded(data: FilledData) -> None:
-    for record in data.records:
-        record.path.unlink()
-    batch = next(one_epoch(TrainingDataset(data, tokenize, with_images=False), EpochSampler(data, 7), 0))
-    assert batch.images is None and len(batch.captions) == len(batch)
-
-
 @pytest.mark.parametrize("workers", [0, 1])
 def test_fault_in_a_worker_reaches_the_user_as_one_line(data: FilledData, workers: int) -> None:
     for record in data.records:
@@ -136,7 +129,7 @@ def test_token_warmup_counts_updates(tmp_path: Path) -> None:
     photos(tmp_path / "dog", 4, (64, 64))
     text = "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{}'\nclass_tokens = 'a, b, c'\ntoken_warmup_step = 0.5\n"
     data = filled(tmp_path, text.format((tmp_path / "dog").as_posix()))
-    dataset = TrainingDataset(data, tokenize, updates=8, batches_per_update=2)
+    dataset = TrainingDataset(data, tokenize, planned=PlannedUpdates(8, 2))
     captions = [batch.captions[0] for epoch in range(3) for batch in one_epoch(dataset, EpochSampler(data, 7), epoch)]
     # a, b, c over 4 of 8 updates of 2 batches: 1, 1, 2, 2 tags, then 3
     assert [text.count(",") + 1 for text in captions] == [1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]

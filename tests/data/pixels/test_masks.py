@@ -136,10 +136,16 @@ def test_missing_and_misshapen_masks_are_told_by_name(tmp_path: Path) -> None:
     assert any("mask " in line and "a.png is 64×96 and a.png is 96×64" in line for line in told)
     assert any("c.png is no image" in line for line in told)
     assert any("1 of 3 images have no mask of the same name" in line and "(b.png)" in line for line in told)
-    (line,) = problems(tmp_path, "")
-    assert line.startswith("--masked_loss: no subset has masks")
     (line,) = problems(tmp_path, f"conditioning_data_dir = '{tmp_path / 'mask'}'")
     assert "conditioning_data_dir: " in line and "did you mean" in line
+
+
+def test_masked_loss_without_masks_masks_nothing_and_says_so(tmp_path: Path) -> None:
+    pictures(tmp_path / "images", "a.png")
+    found = filled(tmp_path, "")
+    (line,) = [line for line in found.findings if line.startswith("--masked_loss")]
+    assert "nothing is masked, since no subset has masks" in line and found.records[0].mask is None
+    assert next(one_epoch(TrainingDataset(found, tokenize), EpochSampler(found, 1), 0)).masks is None
 
 
 def test_masks_without_masked_loss_are_told_and_not_used(tmp_path: Path) -> None:

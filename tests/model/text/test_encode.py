@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import types
 
 import pytest
 import torch
@@ -86,3 +87,24 @@ def test_an_encoder_whose_mean_is_nothing_is_weighted_without_rescaling(models):
     ids, weights = ClipTokenizer(V1, weighted=True)("a (cat:1.5)")
     plain = models["v1"].encode(ids[None]).context  # an untrained norm: the mean over the width is 0 but for rounding
     torch.testing.assert_close(models["v1"].encode(ids[None], weights[None]).context, plain * weights[0][None, :, None])
+
+
+@pytest.mark.parametrize("captions", ["all", "some"])
+def test_a_mean_of_exactly_nothing_leaves_gradients_finite(captions):
+    """0/0 in the branch that `torch.where` does not take would still reach the gradient as NaN."""
+
+    class Encoder(torch.nn.Module):
+        def forward(self, ids):
+            return types.SimpleNamespace(last_hidden_state=context.reshape(len(ids), 77, 4))
+
+    signs = torch.tensor([1.0, -1.0, 1.0, -1.0]).expand(2, 1, 77, 4).clone()
+    if captions == "some":
+        signs[1] += 0.5
+    context = signs.requires_grad_()
+    weights = torch.ones(2, 1, 77)
+    weights[:, :, 3] = 1.5
+    weighted = encode_text(Encoder(), torch.zeros(2, 1, 77, dtype=torch.int64), None, weights)
+    weighted.square().sum().backward()
+    assert context.grad.isfinite().all()
+    assert weighted[0].equal(signs[0, 0] * weights[0, 0, :, None])  # not rescaled
+    torch.testing.assert_close(context.grad[0, 0], 2 * (weights[0, 0, :, None] ** 2) * signs[0, 0].detach())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from library.errors import UserError
-from library.options.groups.scripts import FineTune, TrainNetwork
+from library.options.groups.scripts import FineTune, TrainNetwork, TrainTextualInversion
 from library.options.reading.parse import parse
 from library.options.rules.check import check
 
@@ -79,14 +79,12 @@ CONTRADICTIONS = [
     ("--network_module ./networks/lora.py", "--network_module: there is no module ./networks/lora.py; did you mean networks.lora?"),
     ("--network_module no_such.kind", "there is no module no_such.kind; install its package first, or use networks.lora"),
     ("--dim_from_weights", "--dim_from_weights: takes the rank from --network_weights, which is missing"),
-    ("--base_weights model.safetensors --base_weights_multiplier 1 2", "--base_weights_multiplier: 2 multipliers for 1 --base_weights"),
     ("--use_8bit_adam --use_lion_optimizer", "--use_8bit_adam: cannot be used together with --use_lion_optimizer"),
     ("--use_8bit_adam --optimizer_type Lion", "--use_8bit_adam: means AdamW8bit, but --optimizer_type says Lion"),
     ("--optimizer_args weight_decay", "--optimizer_args: expected key=value, not 'weight_decay'"),
     ("--network_args conv_dim = 4", "--network_args: expected key=value, not 'conv_dim'"),
     ("--sample_every_n_steps 5", "--sample_every_n_steps: needs --sample_prompts"),
     ("--sample_every_n_epochs 5 --sample_prompts promts.txt", "--sample_prompts: promts.txt: no such file; did you mean prompts.txt?"),
-    ("--lr_warmup_steps 20 --max_train_steps 10", "--lr_warmup_steps: 20 is more than --max_train_steps 10"),
     ("--min_bucket_reso 1088", "--min_bucket_reso: 1088 is more than --max_bucket_reso 1024"),
     ("--bucket_reso_steps 50", "--bucket_reso_steps: must be a multiple of 8 pixels, not 50; the nearest is 48"),
     ("--resolution 512x512", "--resolution: expected pixels as 512 or width,height as 512,768, not '512x512'"),
@@ -125,7 +123,6 @@ OLD_FORM = [
     ("--train_data_dir images", "--resolution is missing"),
     ("--train_data_dir images --resolution 500", "each side must be a multiple of 8 pixels, not 500; the nearest is 496"),
     ("--reg_data_dir images", "--dataset_config or --train_data_dir is missing"),
-    ("--train_data_dir images --reg_data_dir images --in_json data.toml", "cannot be used together with --in_json"),
 ]
 
 
@@ -160,7 +157,20 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
         ("--sample_prompts prompts.txt", "no samples are made"),
         ("--train_data_dir gone --in_json gone.json", "--train_data_dir and --in_json: not used, since --dataset_config names"),
         ("--base_weights model.safetensors model.safetensors --base_weights_multiplier 1", "merged at strength 1"),
+        (
+            "--base_weights model.safetensors --base_weights_multiplier 1 2",
+            "2 multipliers for 1 --base_weights, of which the first are used",
+        ),
         ("--save_last_n_epochs 2", "has no effect without --save_every_n_epochs"),
+        ("--resume_from_huggingface", "--resume_from_huggingface: has no effect without --resume"),
+        ("--huggingface_repo_id me/x --save_state_to_huggingface", "--save_state_to_huggingface: has no effect without --save_state"),
+        (
+            "--min_snr_gamma 5 --debiased_estimation_loss",
+            "--debiased_estimation_loss: multiplies its weights with those of --min_snr_gamma",
+        ),
+        ("--noise_offset_random_strength", "has no effect: it draws strengths up to --noise_offset, which is missing"),
+        ("--ip_noise_gamma_random_strength", "has no effect: it draws strengths up to --ip_noise_gamma, which is missing"),
+        ("--conditioning_data_dir images --masked_loss", "--conditioning_data_dir: not used, since it is for --train_data_dir; write"),
         ("--network_train_unet_only --text_encoder_lr 1e-4", "--text_encoder_lr: has no effect with --network_train_unet_only"),
         ("--network_train_text_encoder_only --unet_lr 1e-4", "--unet_lr: has no effect with --network_train_text_encoder_only"),
         ("--output_name a.safetensors", "give it without the ending"),
@@ -182,6 +192,19 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
 )
 def test_what_is_hardly_meant_so_is_remarked_on(good, warnings, more: str, words: str) -> None:
     assert words in warnings(*good, *more.split())
+
+
+def test_a_word_to_begin_with_is_not_used_beside_weights(good, heard) -> None:
+    Path("word.pt").touch()
+    words = "--token_string shs --init_word cat --weights word.pt --save_model_as pt".split()
+    at = good.index("--network_module")
+    check(parse(TrainTextualInversion, [*good[:at], *good[at + 2 :], *words]))
+    assert "--init_word: not used, since --weights says where training starts" in heard.text
+
+
+def test_regularization_images_beside_metadata_are_not_used_and_told(good, warnings) -> None:
+    said = warnings(*good[:-2], *"--train_data_dir images --reg_data_dir images --in_json data.toml --resolution 512".split())
+    assert "--reg_data_dir: not used, since --in_json knows no regularization images" in said
 
 
 def test_options_that_are_idle_for_one_reason_are_told_in_one_line(good, warnings) -> None:

@@ -65,9 +65,6 @@ def test_what_the_rules_let_through_has_noise_and_finite_weights() -> None:
     ("argv", "words"),
     [
         ({"adaptive_noise_scale": "0.1"}, "add --noise_offset 0.1"),
-        ({"noise_offset_random_strength": None}, "draws strengths up to --noise_offset"),
-        ({"ip_noise_gamma_random_strength": None}, "draws strengths up to --ip_noise_gamma"),
-        ({"min_snr_gamma": "5", "debiased_estimation_loss": None}, "another way than --min_snr_gamma"),
         ({"zero_terminal_snr": None, "v_pred_like_loss": "0.1"}, "infinite weight"),
         ({"v_pred_like_loss": "0.1", "v_parameterization": None}, "models that predict the noise"),
         ({"loss_type": "huber", "huber_c": "2"}, "over 0 and at most 1"),

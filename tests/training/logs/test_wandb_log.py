@@ -1,15 +1,19 @@
 """Weights & Biases with no account and no network, for real, in a folder of its own; and the file of --log_tracker_config."""
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from library.errors import UserError
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
+from library.training.logs.journal import Journal
 from library.training.logs.tracker_settings import tracker_settings, trackers
 from library.training.logs.wandb_log import WandbLog
+from library.training.states.state import TrainState
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
 
@@ -121,3 +125,29 @@ def test_a_fault_of_the_file_is_told_with_its_place(tmp_path: Path, text: str, s
         tracker_settings(options(tmp_path, text, "--log_with", "all"))
     (problem,) = fault.value.problems
     assert said in problem and "log.toml" in problem
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        (["--wandb_run_name", "third try"], "third try"),
+        (["--wandb_run_name", "third try", "--output_name", "cat"], "third try"),
+        (["--output_name", "cat", "--log_prefix", "a_"], "a_cat"),
+        ([], None),
+    ],
+)
+def test_the_run_has_the_name_that_the_options_give_it(
+    more: list[str], name: str | None, nobody: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[dict[str, object]] = []
+
+    def init(**given: object) -> SimpleNamespace:
+        started.append(given)
+        return SimpleNamespace(offline=False, log=lambda *args, **named: None, finish=lambda: None, url="there")
+
+    stand_in = SimpleNamespace(Settings=lambda **settings: settings, init=init, teardown=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", stand_in)
+    options = parse(TrainNetwork, ["--output_dir", str(nobody), "--log_with", "wandb", *more])
+    Journal.from_options(options, TrainState(7))
+    (given,) = started
+    assert given["name"] == name and given["mode"] == "offline"

@@ -10,7 +10,7 @@ from PIL import Image
 
 from library.training.samples.sample_page import SamplePage
 from library.training.samples.sample_prompts import SamplePrompt
-from library.training.samples.samples import Samples
+from library.training.samples.samples import SamplePlan, Samples
 
 
 class Grid(HTMLParser):
@@ -63,7 +63,7 @@ NASTY = "a <script>alert(1)</script> \"cat\" & 'dog' {x} %s 犬 </td>"
 
 def samples(folder: Path, *prompts: str, name: str | None = "my cat's #1") -> Samples:
     made = [SamplePrompt(prompt, "bad <b>", 64, 64, 2, 7.5, 5) for prompt in prompts]
-    return Samples(made, folder, name, every_n_epochs=1, generate=paint)
+    return Samples(made, SamplePlan(folder, name, every_n_epochs=1), paint)
 
 
 def page(folder: Path) -> Grid:

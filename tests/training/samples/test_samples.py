@@ -15,7 +15,7 @@ from library.errors import UserError
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
 from library.training.samples.sample_prompts import SamplePrompt, read_prompts
-from library.training.samples.samples import Samples
+from library.training.samples.samples import SamplePlan, Samples
 
 GUIDE = """# prompt 1
 masterpiece, best quality, 1girl --n low quality, worst quality, bad anatomy,bad composition --w 768 --h 768 --d 1 --l 7.5 --s 28
@@ -147,7 +147,7 @@ def test_a_file_in_another_encoding_or_missing_is_told(tmp_path):
     [(3, None, ["3", "6"]), (None, 2, ["e2", "e4"]), (1, 2, ["e2", "e4"]), (None, None, [])],
 )
 def test_samples_are_due_by_steps_or_by_epochs_and_epochs_win(tmp_path, steps, epochs, expected):
-    samples = Samples([SamplePrompt("a")], tmp_path, every_n_steps=steps, every_n_epochs=epochs)
+    samples = Samples([SamplePrompt("a")], SamplePlan(tmp_path, every_n_steps=steps, every_n_epochs=epochs))
     due = ["0"] if samples.due(0, 0, False) else []
     for step in range(1, 9):  # epochs of two updates
         due += [str(step)] if samples.due(step, step // 2, False) else []
@@ -176,7 +176,7 @@ class Painter:
 def test_files_are_named_as_users_know_them_and_hold_their_prompt(tmp_path):
     painter = Painter()
     prompts = [SamplePrompt("a 犬", "bad", 64, 72, 5, 3.5, 7), SamplePrompt("b", sampler="euler", width=64, height=64)]
-    samples = Samples(prompts, tmp_path, "mine", every_n_steps=1, sampler="ddim", clip_skip=2, generate=painter)
+    samples = Samples(prompts, SamplePlan(tmp_path, "mine", every_n_steps=1, sampler="ddim", clip_skip=2), painter)
     first, second = samples.draw(None, 12, None, "cpu")
     assert first.parent == tmp_path / "sample"
     assert re.fullmatch(r"mine_000012_00_\d{14}_7\.png", first.name)
@@ -199,13 +199,13 @@ def test_drawing_leaves_every_random_stream_as_it_was(tmp_path):
 
     torch.manual_seed(99)
     before = states()
-    Samples([SamplePrompt("a", width=64, height=64), SamplePrompt("fail")], tmp_path, generate=Painter()).draw(None, 1, None, "cpu")
+    Samples([SamplePrompt("a", width=64, height=64), SamplePrompt("fail")], SamplePlan(tmp_path), Painter()).draw(None, 1, None, "cpu")
     assert states() == before
 
 
 def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path, heard):
     prompts = [SamplePrompt("fail"), SamplePrompt("b", width=64, height=64), SamplePrompt("fail too")]
-    samples = Samples(prompts, tmp_path, generate=Painter())
+    samples = Samples(prompts, SamplePlan(tmp_path), Painter())
     assert len(samples.draw(None, 1, None, "cpu")) == 1
     assert (samples.drawn, samples.failed) == (1, 2)
     assert heard.warnings == ["samples of step 1: 2 of 3 failed (CUDA out of memory.); training goes on"]
@@ -214,7 +214,7 @@ def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path,
 
 def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path):
     written(tmp_path, "sample", "in the way")
-    samples = Samples([SamplePrompt("a", width=64, height=64)], tmp_path, generate=Painter())
+    samples = Samples([SamplePrompt("a", width=64, height=64)], SamplePlan(tmp_path), Painter())
     assert samples.draw(None, 1, None, "cpu") == []
     assert samples.failed == 1
     assert samples.places() == [f"samples: {tmp_path / 'sample'} (0 images, 1 failed)"]
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_does_not_end_the_run(tmp_path):
 
 def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
     painter = Painter()
-    samples = Samples([SamplePrompt("a cat", "a dog", 64, 64, seed=1)], tmp_path, generate=painter)
+    samples = Samples([SamplePrompt("a cat", "a dog", 64, 64, seed=1)], SamplePlan(tmp_path), painter)
     samples.draw(None, 1, None, "cpu", lambda text, rng: text.replace("cat", "cat cat1"))
     assert (painter.asked[0].prompt, painter.asked[0].negative) == ("a cat cat1", "a dog")
 
@@ -271,7 +271,7 @@ def test_a_real_model_is_drawn_with_and_left_as_it_was(tiny_v1, tmp_path):
     model.vae.eval()
     before = [{name: value.clone() for name, value in network.state_dict().items()} for network in networks]
     prompts = [SamplePrompt("a (red:1.3) cat", "bad", 64, 64, 2, 7.5, 3), SamplePrompt("a dog", "", 64, 64, 2, 7.5, None, "euler_a")]
-    samples = Samples(prompts, tmp_path, every_n_steps=1, clip_skip=2)
+    samples = Samples(prompts, SamplePlan(tmp_path, every_n_steps=1, clip_skip=2))
     torch.manual_seed(5)
     expected = torch.randn(3)
     torch.manual_seed(5)
@@ -309,6 +309,6 @@ def test_prompts_that_are_changed_during_the_run_are_drawn_from_then_on(tmp_path
 
 def test_no_picture_is_begun_once_the_run_is_to_stop(tmp_path, heard):
     prompts = [SamplePrompt(f"a {number}", width=64, height=64) for number in range(5)]
-    samples = Samples(prompts, tmp_path, generate=Painter())
+    samples = Samples(prompts, SamplePlan(tmp_path), Painter())
     assert len(samples.draw(None, 1, None, "cpu", stop=lambda: len(list(samples.folder.glob("*.png"))) == 2)) == 2
     assert (samples.drawn, samples.failed) == (2, 0) and "3 of 5 are left out" in heard.text
