@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from library.data.scan.image_notes import TURNED, orientation_of, quiet_about_exif
 from library.image_endings import register_plugins
+from library.paths.opening import open_file, regular
 from library.windows_names import LONGEST, only_short_paths
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def open_image(file: Path | BinaryIO) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = None
     register_plugins()
     quiet_about_exif()
-    return Image.open(file)
+    return Image.open(regular(file) if isinstance(file, Path) else file)
 
 
 def read_header(path: Path) -> Header:
@@ -60,7 +61,7 @@ def read_header(path: Path) -> Header:
     from library.data.pixels.colour import colour_of
 
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(8)
             if not head:
                 raise Unreadable("the file is empty")

@@ -7,21 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.options.rules.option_view import Given
-from library.options.rules.path_rules import asks_for_samples, is_module, writable
+from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
+from library.paths.look import exists, is_folder
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
 
 
 def saving(given: Given) -> Iterator[str]:
-    """Folders that can be written, and a name that a file can have."""
-    if given.output_dir is not None:
-        yield from writable(given, "output_dir")
-    if given.logging_dir is not None:
-        yield from writable(given, "logging_dir")
-    if given.spare_dir is not None:
-        yield from writable(given, "spare_dir")
+    """A name that a file can have."""
     name = given.output_name or ""
     bad = sorted(set(name) & set("/\\"))
     if bad:
@@ -41,7 +36,7 @@ def _not_in_the_way(given: Given) -> Iterator[str]:
     if given.output_dir is None or given.save_model_as in ("diffusers", "diffusers_safetensors"):
         return
     product = Path(given.output_dir) / f"{given.output_name or 'last'}.{given.save_model_as or 'safetensors'}"
-    if product.is_dir():
+    if is_folder(product):
         yield f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name"
 
 
@@ -89,7 +84,7 @@ def sampling_remarks(given: Given) -> Iterator[str]:
     """Samples that are never made."""
     if given.sample_prompts is None:
         return
-    if asks_for_samples(given) and not Path(given.sample_prompts).exists():
+    if asks_for_samples(given) and not exists(Path(given.sample_prompts)):
         yield f"{given.at('sample_prompts')}: {given.sample_prompts} does not exist; no samples are made until it does"
     elif not asks_for_samples(given):
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
@@ -112,10 +107,14 @@ def saving_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('report_html')}: has no effect without --dry_run"
     if given.resume_lr != "keep" and given.resume is None:
         yield f"{given.at('resume_lr')}: has no effect without --resume"
-    if given.spare_dir and given.output_dir and Path(given.spare_dir).resolve() == Path(given.output_dir).resolve():
+    if given.spare_dir and given.output_dir and _same(given.spare_dir, given.output_dir):
         yield f"{given.at('spare_dir')}: has no effect, it is --output_dir; give a folder on another disk"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
         yield f"{given.at('output_name')}: give it without the ending, which is added"
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def log_remarks(given: Given) -> Iterator[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from library.errors import UserError
+from library.paths.opening import read_text
 from library.training.samples.prompt_options import KEYS, LETTERS, Entry, read_line, read_table
 
 STEP = 8  # pixels that one latent stands for
@@ -38,7 +39,7 @@ def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]
     if path.suffix.lower() not in readers:
         raise UserError(f"--sample_prompts {path}: must end in .txt, .toml or .json")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise UserError(f"--sample_prompts {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except OSError as error:

@@ -15,6 +15,8 @@ from library.errors import UserError, first_line
 from library.files import atomic_write
 from library.model.family import family_of_flag
 from library.options.groups.scripts import TrainingScript
+from library.paths.look import exists
+from library.paths.opening import read_bytes
 from library.training.samples.sample_page import FACTS, SamplePage
 from library.training.samples.sample_prompts import SamplePrompt, read_prompts
 
@@ -51,7 +53,7 @@ class Samples:
     ) -> None:
         self.at_first = at_first
         self._source = source
-        self._text = source.read_bytes() if source is not None and source.exists() else None
+        self._text = read_bytes(source) if source is not None and exists(source) else None
         self.prompts, self.every_n_steps, self.every_n_epochs = tuple(prompts), every_n_steps, every_n_epochs
         self.folder = Path(output_dir) / "sample"
         self.drawn = self.failed = 0
@@ -68,7 +70,7 @@ class Samples:
         if given.sample_prompts is None or not asked:
             return None
         source = Path(given.sample_prompts)
-        prompts, notes = read_prompts(source) if source.exists() else ((), ())  # that it is missing has been told; it may come
+        prompts, notes = read_prompts(source) if exists(source) else ((), ())  # that it is missing has been told; it may come
         for note in notes:
             log.warning(note)
         return cls(
@@ -145,7 +147,7 @@ class Samples:
         if self._source is None:
             return
         try:
-            text = self._source.read_bytes()
+            text = read_bytes(self._source)
         except OSError:  # it has gone: what it said is known
             return
         if text == self._text:
