@@ -114,7 +114,7 @@ def part_fault(text: str, folders: bool = False) -> str | None:
     """Why a text cannot be part of the name of a file that the suite writes, or None; with `folders` it may name folders below, too."""
     value = repr(text) if len(text) <= 80 else f"'{shown(text[:40])}…'"
     if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xDC80 or (ord(sign) > 0xDCFF and ord(sign) < 0xE000) for sign in text):
-        return f"{value} holds a control character or half a sign, which no name can have; write it without"
+        return f"{value} holds a line break or another control character, or half a sign; write it without"
     parts = text.replace("\\", "/").split("/")
     rooted = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
     if folders and (rooted or ".." in parts):

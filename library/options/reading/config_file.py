@@ -11,7 +11,7 @@ from library.options.declare import Option, Script, groups_of, options_of, optio
 from library.options.reading.unknown_option import UnknownKeys
 from library.options.reading.values import Value, expected, from_toml
 from library.paths.faults import file_fault
-from library.paths.look import is_file
+from library.paths.look import Thing, is_file, look
 from library.paths.opening import read_text
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def locate(name: str) -> Path:
     if not path.name:  # a folder such as . or /
         return path
     with_ending = path.with_name(path.name + ".toml")
-    return path if path.suffix == ".toml" or (is_file(path) and not is_file(with_ending)) else with_ending
+    return path if path.suffix == ".toml" or (look(path).thing is not Thing.MISSING and not is_file(with_ending)) else with_ending
 
 
 @dataclass(frozen=True)

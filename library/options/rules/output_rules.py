@@ -9,6 +9,7 @@ from pathlib import Path
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
+from library.paths.faults import part_fault
 from library.paths.look import exists, is_folder
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
@@ -21,11 +22,11 @@ def saving(given: Given) -> Iterator[str]:
     bad = sorted(set(name) & set("/\\"))
     if bad:
         yield f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir"
-    if any(ord(letter) < 32 for letter in name):
-        yield f"{given.at('output_name')}: {name!r} holds a line break or another control character; write it without"
     length = len(name.encode("utf-8", "surrogatepass"))
     if length > LONGEST_NAME:
         yield f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave room for what is added; shorten it"
+    elif not bad and (fault := part_fault(name)):
+        yield f"{given.at('output_name')}: {fault}"
     yield from _not_in_the_way(given)
     if os.name == "nt":
         yield from on_windows(given, only_short_paths())

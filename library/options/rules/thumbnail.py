@@ -8,6 +8,7 @@ from pathlib import Path
 
 from library.errors import UserError
 from library.options.rules.option_view import Given
+from library.paths.faults import file_fault
 from library.paths.look import expanded
 from library.paths.opening import read_bytes
 
@@ -23,6 +24,8 @@ def as_data_url(given: str | None) -> str | None:
     if given is None or given.startswith("data:image/"):
         return given
     place = f"--metadata_thumbnail {given[:80]}"
+    if fault := file_fault(expanded(Path(given))):
+        raise UserError(f"--metadata_thumbnail: {fault}; give an image file, or a data:image/… URL")
     try:
         data = read_bytes(expanded(Path(given)))
     except (OSError, ValueError) as fault:
