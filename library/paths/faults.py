@@ -77,13 +77,12 @@ def filled_folder_fault(path: Path | str) -> str | None:
 
 
 def unopened(path: Path, error: BaseException) -> str:
-    """Why opening `path` failed with `error`, and the remedy, for the end of a line that names it."""
-    seen = look(path)
-    if seen.fault:
-        return seen.fault
-    if isinstance(error, PermissionError):
-        return "this user may not read it; have its permissions changed, or make a copy"
-    return f"cannot be opened ({getattr(error, 'strerror', None) or error}); check the drive"
+    """Why opening `path` failed with `error`, for a line that names it and ends with a remedy."""
+    reason = look(path).fault.partition("; ")[0]
+    if not reason:
+        closed = isinstance(error, PermissionError)
+        reason = "this user may not read it" if closed else getattr(error, "strerror", None) or str(error)
+    return f"cannot be opened ({reason})"
 
 
 def new_file_fault(path: Path | str) -> str | None:

@@ -88,6 +88,14 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def real(path: Path | str) -> str:
+    """The path without links, to compare it with another; as it is where the system gives none."""
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except (OSError, ValueError):
+        return str(path)
+
+
 def standing(path: Path) -> Path | None:
     """The nearest of `path` and what is above it that is there, whatever it is; None where even the drive is not."""
     return next((part for part in (path, *path.absolute().parents) if exists(part)), None)

@@ -1,20 +1,22 @@
-"""Places that no reader can open and no writer can write to, made in a folder; and another user, for whom root's rights do not count."""
+"""Places that no reader can open and no writer can write to, made in a folder; and a user without root's rights."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-NOBODY = 65534
-ROOT = Path(__file__).parents[2]
+_CAPABILITY_VERSION_3 = 0x20080522
+_PASSING_OVER = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 # Words that the line for each place must hold.
 TOLD = {
     "closed": "may not look into the folder",
@@ -36,9 +38,8 @@ PARTS = {"up": "../../x", "long": "n" * 300, "nul": "a\0b", "half": "a\ud800", "
 
 @contextlib.contextmanager
 def made() -> Iterator[dict[str, str]]:
-    """A folder that every user may enter, with what TOLD names in it: name -> path. `file` and `folder` are good ones."""
+    """A folder with what TOLD names in it: name -> path. `file` and `folder` are good ones."""
     root = Path(tempfile.mkdtemp())
-    root.chmod(0o777)
     (root / "closed").mkdir()
     for name in ("file", "unreadable", "closed/file"):
         (root / name).write_text("{}", encoding="utf-8")
@@ -78,19 +79,27 @@ def made() -> Iterator[dict[str, str]]:
 
 @contextlib.contextmanager
 def another_user() -> Iterator[None]:
-    """Go on as a user without root's rights, where this process has them."""
+    """Go on without root's right to pass over permissions, where this process has it: as one whose files and folders these are.
+
+    Not as another uid: Python itself may lie where only root may read, and loads modules and encodings when they are first used.
+    """
     if getattr(os, "geteuid", lambda: 1)() != 0:
         yield
         return
-    if not hasattr(os, "setresuid"):
-        pytest.skip("this system cannot change the user and come back")
-    os.setresuid(NOBODY, NOBODY, 0)
+    if sys.platform != "linux":
+        pytest.skip("root cannot lay down its rights here and take them up again")
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)  # of this thread
+    rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for the first 32 and the next
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.capget(header, rights) == 0
+    all_of_them = rights[0]
+    rights[0] &= ~_PASSING_OVER
+    assert libc.capset(header, rights) == 0
     try:
-        if not os.access(ROOT, os.R_OK | os.X_OK):
-            pytest.skip("another user cannot read the project")
         yield
     finally:
-        os.setresuid(0, 0, 0)
+        rights[0] = all_of_them
+        assert libc.capset(header, rights) == 0
 
 
 @contextlib.contextmanager

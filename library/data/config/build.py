@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from library.data.config.nearby_paths import folder_contents, has_images, near_n
 from library.errors import UserError
 from library.image_endings import SHOWN
 from library.paths.faults import closed_fault
-from library.paths.look import exists, is_file, is_folder
+from library.paths.look import exists, is_file, is_folder, real
 from library.words import counted, named
 
 
@@ -230,7 +229,7 @@ def _numbers(named_here: list[Values], with_metadata: bool) -> str:
 
 
 def _identity(subset: SubsetOptions) -> tuple[str, ...]:
-    return tuple(os.path.normcase(os.path.realpath(path)) for path in (subset.image_dir, subset.metadata_file) if path)
+    return tuple(real(path) for path in (subset.image_dir, subset.metadata_file) if path)
 
 
 def _subset(values: Values, place: str) -> SubsetOptions | None:

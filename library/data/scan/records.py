@@ -173,7 +173,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
                 whole = CaptionFile(report.index.fact(beside, CaptionLines, read_lines).text)
         except (OSError, UnicodeDecodeError) as fault:
             not_text = isinstance(fault, UnicodeDecodeError)
-            reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else unopened(beside, fault)
+            reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; mend or remove it"
             report.faults.append(f"{subset.place}: caption file {beside} {reason}")
             found.append((image, "", None))
             continue

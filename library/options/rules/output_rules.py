@@ -10,7 +10,7 @@ from library.options.rules.option_view import Given
 from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
 from library.paths.faults import part_fault
-from library.paths.look import exists, is_folder
+from library.paths.look import exists, is_folder, real
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
@@ -108,14 +108,10 @@ def saving_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('report_html')}: has no effect without --dry_run"
     if given.resume_lr != "keep" and given.resume is None:
         yield f"{given.at('resume_lr')}: has no effect without --resume"
-    if given.spare_dir and given.output_dir and _same(given.spare_dir, given.output_dir):
+    if given.spare_dir and given.output_dir and real(given.spare_dir) == real(given.output_dir):
         yield f"{given.at('spare_dir')}: has no effect, it is --output_dir; give a folder on another disk"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
         yield f"{given.at('output_name')}: give it without the ending, which is added"
-
-
-def _same(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def log_remarks(given: Given) -> Iterator[str]:
