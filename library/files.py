@@ -18,7 +18,7 @@ from library.console import log
 from library.image_endings import READABLE
 from library.paths.listing import passed_over, walk
 from library.paths.look import exists, is_file, is_folder
-from library.paths.opening import open_file
+from library.paths.opening import open_file, refuse_special
 from library.renaming import flush_file, flush_folder, name_beside, patiently, put_in_place
 
 NOT_UNICODE = "backslashreplace"  # how text files spell such signs of a name (unpacked from another system's zip): \udcff, as JSON does
@@ -68,9 +68,11 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk, found whole (`check_whole`) and takes `path`'s place; on
     failure it is removed. `keep_ending` gives it `path`'s ending, for writers that choose their format by it.
 
-    A reader, a kill or a full disk therefore never meets half a file under the real name.
+    A reader, a kill or a full disk therefore never meets half a file under the real name. Raises OSError for the name of a pipe, socket
+    or device, of which nothing is replaced.
     """
     path = Path(path)
+    refuse_special(path)
     temporary = name_beside(path, "tmp", path.suffix if keep_ending else "")
     try:
         temporary.touch()
@@ -97,6 +99,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder that stood there before is moved aside first and comes back if the new one cannot be put in its place.
     """
     path = Path(path)
+    refuse_special(path)
     fresh, old = name_beside(path, "tmp"), name_beside(path, "old")
     try:
         fresh.mkdir(parents=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from library.paths.look import is_file, is_folder
+from library.paths.opening import refuse_special
 
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each further try
 _PASSING = frozenset({errno.EACCES, errno.EBUSY, errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETXTBSY})
@@ -144,6 +145,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def _replace(source: Path, target: Path) -> None:
+    refuse_special(target)
     try:
         source.replace(target)
         return

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from library.doctor.findings import Finding, fault, named, note, ok
 from library.doctor.places import cloud_of, network_of
-from library.paths.look import exists, is_file, is_folder
+from library.paths.look import exists, is_file, is_folder, look
 from library.paths.opening import open_file
 from library.words import in_words
 
@@ -83,6 +83,10 @@ def _why_not_writable(folder: Path) -> OSError | None:
 
 def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
     what = f"{place.option} {place.path}"
+    if seen := look(place.path).fault:
+        reason, _, remedy = seen.partition("; ")
+        yield fault(f"{what}: {reason}", remedy, *private)
+        return
     if not exists(place.path):
         if not place.may_be_missing:
             yield fault(f"{what} is not there", "correct the path, or connect the drive", *private)

@@ -46,6 +46,16 @@ def regular(path: Path | str) -> Path:
     return path
 
 
+def refuse_special(path: Path | str) -> None:
+    """Raise OSError where a pipe, socket or device is, which a file that is put in its place would take from everybody who uses it."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):  # nothing is there, or writing tells
+        return
+    if not stat.S_ISDIR(mode):
+        _only_regular(mode, path)
+
+
 def _open(path: str, flags: int) -> int:
     handle = os.open(path, flags | _AT_ONCE)
     try:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -53,9 +54,10 @@ def made() -> Iterator[dict[str, str]]:
         "nul": root / "a\0b.toml",
     }
     if os.name != "nt":
-        places |= {"half": root / "a\ud800.toml", "device": Path("/dev/zero"), "pipe": root / "pipe"}
+        places |= {"half": root / "a\ud800.toml", "pipe": root / "pipe"}
         places |= {"closed": root / "closed" / "file", "unreadable": root / "unreadable", "closed folder": root / "empty closed"}
         os.mkfifo(places["pipe"])
+        places |= _device(root)
     with contextlib.suppress(OSError):  # Windows lets only some users make links
         for name, target in (("loop", root / "loop"), ("dangling", root / "nowhere")):
             (root / name).symlink_to(target)
@@ -75,6 +77,17 @@ def made() -> Iterator[dict[str, str]]:
         if listener is not None:
             listener.close()
         shutil.rmtree(root)
+
+
+def _device(root: Path) -> dict[str, Path]:
+    """A device like /dev/zero. Never that one itself where root runs the tests: code that fails them could put a file in its place."""
+    if os.geteuid() != 0:
+        return {"device": Path("/dev/zero")}
+    try:
+        os.mknod(root / "device", stat.S_IFCHR | 0o666, os.makedev(1, 5))
+    except OSError:  # a container may not make any
+        return {}
+    return {"device": root / "device"}
 
 
 @contextlib.contextmanager

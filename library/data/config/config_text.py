@@ -20,7 +20,7 @@ _INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # with the spec
 def read_text(path: Path, what: str) -> str:
     """The file's UTF-8 text (a BOM is dropped); UserError when it is missing, a folder or of another encoding."""
     if look(path).thing is not Thing.MISSING and (fault := file_fault(path)):
-        raise UserError(f"{what} {fault}")
+        raise UserError(f"{what}: {fault}")
     try:
         return text_of(path)
     except UnicodeDecodeError as fault:

@@ -10,7 +10,7 @@ from library.options.rules.option_view import Given
 from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
 from library.paths.faults import part_fault
-from library.paths.look import exists, is_folder, real
+from library.paths.look import Thing, exists, look, real
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
@@ -37,7 +37,11 @@ def _not_in_the_way(given: Given) -> Iterator[str]:
     if given.output_dir is None or given.save_model_as in ("diffusers", "diffusers_safetensors"):
         return
     product = Path(given.output_dir) / f"{given.output_name or 'last'}.{given.save_model_as or 'safetensors'}"
-    if is_folder(product):
+    seen = look(product)
+    if seen.thing is Thing.SPECIAL:
+        what = seen.fault.partition("; ")[0]
+        yield f"{given.at('output_name')}: {product} {what}, and the result would have its name; choose another name"
+    if seen.thing is Thing.FOLDER:
         yield f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name"
 
 

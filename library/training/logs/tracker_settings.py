@@ -10,6 +10,7 @@ from typing import Any
 from library.errors import UserError
 from library.options.groups.scripts import TrainingScript
 from library.options.suggest import closest
+from library.paths.faults import file_fault
 from library.paths.opening import read_text
 
 TENSORBOARD = {"max_queue": "max_queue_size", "flush_secs": "flush_secs", "filename_suffix": "filename_suffix"}
@@ -56,6 +57,8 @@ def tracker_settings(options: TrainingScript) -> dict[str, dict[str, Any]]:
 def _load(path: Path, place: str) -> dict[str, Any]:
     import toml
 
+    if wrong := file_fault(path):
+        raise UserError(f"--log_tracker_config: {wrong}")
     try:
         tables: dict[str, Any] = toml.loads(read_text(path))
         return tables

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from library.errors import UserError
+from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.training.samples.prompt_options import KEYS, LETTERS, Entry, read_line, read_table
 
@@ -36,6 +37,8 @@ def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]
     """
     path = Path(path)
     readers = {".txt": _from_text, ".toml": _from_toml, ".json": _from_json}
+    if wrong := file_fault(path):
+        raise UserError(f"--sample_prompts: {wrong}")
     if path.suffix.lower() not in readers:
         raise UserError(f"--sample_prompts {path}: must end in .txt, .toml or .json")
     try:
