@@ -90,13 +90,13 @@ def test_nothing_that_is_no_file_is_replaced_by_one(place: str, places: dict[str
     if place not in places or places[place] == "/dev/zero":
         pytest.skip("this user can make no device")
     target = Path(places[place])
-    before, beside = os.stat(target).st_mode, sorted(target.parent.iterdir())
+    before, beside = target.stat().st_mode, sorted(target.parent.iterdir())
     new = tmp_path / "new"
     new.touch()
     for write in (lambda: atomic_write(target).__enter__(), lambda: atomic_folder(target).__enter__(), lambda: put_in_place(new, target)):
         with pytest.raises(OSError, match="not a file"):
             write()
-    assert stat.S_IFMT(os.stat(target).st_mode) == stat.S_IFMT(before) and sorted(target.parent.iterdir()) == beside
+    assert stat.S_IFMT(target.stat().st_mode) == stat.S_IFMT(before) and sorted(target.parent.iterdir()) == beside
 
 
 @pytest.mark.parametrize("place", [place for place in TOLD if place not in ("closed folder",)])

@@ -58,7 +58,7 @@ def _load(path: Path, place: str) -> dict[str, Any]:
     import toml
 
     if wrong := file_fault(path):
-        raise UserError(f"--log_tracker_config: {wrong}")
+        raise UserError(f"{place.removesuffix(str(path))}{wrong}")
     try:
         tables: dict[str, Any] = toml.loads(read_text(path))
         return tables
