@@ -17,7 +17,7 @@ RULES = Path(__file__).with_name("cleaning_rules.toml")
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(CleanCaptionsAndTags, argv)
-    check_paths(options, files=["in_json", "rules"], written=["out_json"])
+    check_paths(options)
     from library.data.scan.metadata_file import read_metadata_file, write_metadata_file
     from library.preparation.cleaning import clean_metadata
     from library.preparation.cleaning_rules import read_rules

@@ -27,7 +27,7 @@ def check(options: MakeCaptions) -> None:
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(MakeCaptions, argv)
-    check_paths(options, folders=["train_data_dir"])
+    check_paths(options)
     check(options)
     from library.preparation.captioning.blip_weights import weights_named
     from library.preparation.text_files import check_extension, images_of, remark_on_targets, text_file_of, write_text_file

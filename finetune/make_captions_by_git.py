@@ -15,7 +15,7 @@ from library.options.tool_groups.preparation import MakeCaptionsByGit
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(MakeCaptionsByGit, argv)
-    check_paths(options, folders=["train_data_dir"])
+    check_paths(options)
     from library.preparation.text_files import check_extension, images_of, remark_on_targets, text_file_of, write_text_file
 
     extension, debug = options.files.caption_extension, options.files.debug

@@ -15,7 +15,7 @@ from library.options.tool_groups.preparation import MergeTags
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(MergeTags, argv)
-    check_paths(options, folders=["train_data_dir"], files=["in_json"], written=["out_json"])
+    check_paths(options)
     from library.preparation.merge import Merge, merge
     from library.preparation.text_files import check_extension
 

@@ -15,7 +15,7 @@ from library.options.tool_groups.latents import PrepareBucketsLatents
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(PrepareBucketsLatents, argv)
-    check_paths(options, folders=["train_data_dir"], files=["in_json"], written=["out_json"])
+    check_paths(options)
     from library.training.caches.prepare_latents import prepare
 
     prepare(options)

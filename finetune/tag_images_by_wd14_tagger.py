@@ -16,7 +16,7 @@ from library.options.tool_groups.preparation import TagImages
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(TagImages, argv)
-    check_paths(options, folders=["train_data_dir"], written=["output_path"])
+    check_paths(options)
     from library.preparation.tag_choice import TagSettings
     from library.preparation.tagging import TagRun, tag_images
     from library.preparation.text_files import check_extension, images_of, remark_on_targets

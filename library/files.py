@@ -14,7 +14,11 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from library.console import log
 from library.image_endings import READABLE
+from library.paths.listing import passed_over, walk
+from library.paths.look import exists, is_file, is_folder
+from library.paths.opening import open_file, refuse_special
 from library.renaming import flush_file, flush_folder, name_beside, patiently, put_in_place
 
 NOT_UNICODE = "backslashreplace"  # how text files spell such signs of a name (unpacked from another system's zip): \udcff, as JSON does
@@ -45,10 +49,18 @@ def list_images(folder: Path, recursive: bool = False) -> list[Path]:
 
 
 def listed_files(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder with the names of its files, that given first; hidden folders are left alone."""
-    for base, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        yield Path(base), names
+    """Each folder with the names of its files, that given first; hidden folders, pipes, sockets and devices are left alone.
+
+    A folder inside that may not be looked into is told. Raises OSError for `folder` itself.
+    """
+    for base, found, refused in walk(Path(folder), recursive):
+        if refused is not None and base == Path(folder):
+            raise refused
+        if refused is not None:
+            log.warning("%s: cannot be looked into (%s), so it is passed over; have its permissions changed", base, refused.strerror)
+        for line in passed_over(base, found.special):
+            log.warning(line)
+        yield base, list(found.files)
 
 
 @contextlib.contextmanager
@@ -56,9 +68,11 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk, found whole (`check_whole`) and takes `path`'s place; on
     failure it is removed. `keep_ending` gives it `path`'s ending, for writers that choose their format by it.
 
-    A reader, a kill or a full disk therefore never meets half a file under the real name.
+    A reader, a kill or a full disk therefore never meets half a file under the real name. Raises OSError for the name of a pipe, socket
+    or device, of which nothing is replaced.
     """
     path = Path(path)
+    refuse_special(path)
     temporary = name_beside(path, "tmp", path.suffix if keep_ending else "")
     try:
         temporary.touch()
@@ -85,23 +99,24 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     A folder that stood there before is moved aside first and comes back if the new one cannot be put in its place.
     """
     path = Path(path)
+    refuse_special(path)
     fresh, old = name_beside(path, "tmp"), name_beside(path, "old")
     try:
         fresh.mkdir(parents=True)
         yield fresh
         inside = sorted(fresh.rglob("*"))
         for file in inside:
-            if file.is_file():
+            if is_file(file):
                 flush_file(file)
                 check_whole(file, file.suffix)
-        for folder in (*(folder for folder in inside if folder.is_dir()), fresh):
+        for folder in (*(folder for folder in inside if is_folder(folder)), fresh):
             flush_folder(folder)
-        if path.exists():
+        if exists(path):
             patiently(lambda: path.rename(old))
         try:
             patiently(lambda: fresh.rename(path))
         except BaseException:
-            if old.exists():
+            if exists(old):
                 old.rename(path)
             raise
     except BaseException:
@@ -117,7 +132,7 @@ def check_whole(path: Path, ending: str) -> None:
     A safetensors file says its length in its header; what torch and numpy save is a zip archive with a checksum for each member.
     """
     if ending == ".safetensors":
-        with path.open("rb") as file:
+        with open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length)) if length <= path.stat().st_size else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
@@ -139,7 +154,7 @@ def tidy(folder: Path, ours: re.Pattern[str]) -> list[str]:
     A folder that the kill caught moved aside, its successor not yet in place, gets its name back.
     """
     removed = []
-    for path in sorted(folder.glob(".*")) if folder.is_dir() else ():
+    for path in sorted(folder.glob(".*")) if is_folder(folder) else ():
         found = _LEFT_OVER.fullmatch(path.name)
         while found and (inner := _LEFT_OVER.fullmatch(found["name"])):  # a writer that writes aside itself
             found = inner
@@ -147,17 +162,17 @@ def tidy(folder: Path, ours: re.Pattern[str]) -> list[str]:
             continue
         target = path.with_name(found["name"])
         with contextlib.suppress(OSError):  # another program has it open: it stays, and does no harm
-            if found["kind"] == "old" and not target.exists():
+            if found["kind"] == "old" and not exists(target):
                 path.rename(target)
                 continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if is_folder(path) else path.unlink()
             removed.append(path.name)
     return removed
 
 
 def free_bytes(folder: Path) -> int:
     """Bytes that can still be written where `folder` is, or will be."""
-    standing = next((part for part in (folder.absolute(), *folder.absolute().parents) if part.exists()), Path.cwd())
+    standing = next((part for part in (folder.absolute(), *folder.absolute().parents) if exists(part)), Path.cwd())
     return shutil.disk_usage(standing).free
 
 
@@ -172,7 +187,7 @@ def is_full(error: BaseException) -> bool:
 def sha256(path: Path, offset: int = 0) -> str:
     """Hex SHA-256 of the file's bytes from `offset` on, read in pieces of 1 MiB."""
     digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
+    with open_file(Path(path)) as file:
         file.seek(offset)
         while piece := file.read(1 << 20):
             digest.update(piece)

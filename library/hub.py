@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from library.console import log, secret_free
 from library.errors import UserError
+from library.paths.look import exists, is_folder
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -110,7 +111,7 @@ class Uploads:
                 over.set()
         lost, self._lost = self._lost, []
         for path in lost:
-            if path.exists():
+            if exists(path):
                 self.failed -= 1
                 self._try_all(path)
 
@@ -159,7 +160,7 @@ class Uploads:
 
     def _put(self, api: HfApi, path: Path) -> None:
         target = {"repo_id": self.repository.id, "repo_type": self.repository.type, "path_in_repo": self.repository.path_of(path.name)}
-        if path.is_dir():
+        if is_folder(path):
             api.upload_folder(folder_path=str(path), commit_message=f"Upload {path.name}", **target)
         else:
             api.upload_file(path_or_fileobj=str(path), commit_message=f"Upload {path.name}", **target)
@@ -201,7 +202,7 @@ def fetch_state(text: str, token: str | None = None, api: HfApi | None = None) -
     except Exception as error:
         raise UserError(f"--resume {text}: cannot be fetched from the Hub ({told(error)})") from error
     folder = Path(snapshot, *name.path.split("/"))
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"--resume {text}: {name.repo_id} has no folder {name.path} (revision {name.revision or 'main'})")
     return folder
 

@@ -10,6 +10,9 @@ from importlib.machinery import all_suffixes
 from importlib.util import find_spec
 from pathlib import Path
 
+from library.paths.look import is_file, is_folder
+from library.paths.opening import read_text
+
 CONSTRAINTS = "constraints.txt"
 _ROOT = Path(__file__).resolve().parents[1]
 
@@ -50,7 +53,7 @@ def missing_module(name: str) -> str | None:
     if spec is None:
         return root
     places = [Path(place) for place in spec.submodule_search_locations or ()]
-    if places and not any(place.is_dir() for place in places):
+    if places and not any(is_folder(place) for place in places):
         return None  # in an archive
     for depth, part in enumerate(below, 2):
         found = [place / part for place in places if _is_module_in(place, part)]
@@ -61,14 +64,14 @@ def missing_module(name: str) -> str | None:
 
 
 def _is_module_in(folder: Path, name: str) -> bool:
-    return bool(name) and ((folder / name).is_dir() or any((folder / f"{name}{suffix}").is_file() for suffix in all_suffixes()))
+    return bool(name) and (is_folder(folder / name) or any(is_file(folder / f"{name}{suffix}") for suffix in all_suffixes()))
 
 
 @cache
 def _locked() -> frozenset[str]:
     """The names in constraints.txt; none where the suite is installed without its clone."""
     try:
-        text = (_ROOT / CONSTRAINTS).read_text(encoding="utf-8")
+        text = read_text(_ROOT / CONSTRAINTS, "utf-8")
     except OSError:
         return frozenset()
     return frozenset(_plain(line.partition("==")[0]) for line in text.splitlines() if "==" in line and not line.startswith("#"))

@@ -15,6 +15,9 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from library.paths.look import is_file, is_folder
+from library.paths.opening import refuse_special
+
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each further try
 _PASSING = frozenset({errno.EACCES, errno.EBUSY, errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETXTBSY})
 _NO_RENAME_ONTO = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
@@ -47,7 +50,7 @@ def name_beside(path: Path, kind: str, ending: str = "") -> Path:
 
 def longest_name(folder: Path) -> int:
     """How many bytes a file's name may have in `folder`, or in the nearest folder above it that exists."""
-    standing = next((part for part in (folder, *folder.absolute().parents) if part.is_dir()), None)
+    standing = next((part for part in (folder, *folder.absolute().parents) if is_folder(part)), None)
     try:
         return min(os.pathconf(standing, "PC_NAME_MAX"), _LONGEST_NAME) if standing else _LONGEST_NAME
     except (AttributeError, OSError, ValueError):  # Windows counts 255 letters, which have a byte at least
@@ -71,13 +74,8 @@ def is_too_long(error: BaseException) -> bool:
 
 
 def is_there(path: Path) -> bool:
-    """Whether `path` is a file; a name that is too long for one is none (pathlib raises then)."""
-    try:
-        return path.is_file()
-    except OSError as error:
-        if not is_too_long(error):
-            raise
-        return False
+    """Whether `path` is a file; no for a name that is too long for one, and for what cannot be asked."""
+    return is_file(path)
 
 
 def _length(name: str) -> int:
@@ -116,7 +114,7 @@ def remove(path: Path) -> None:
 
     A folder of which another program has a file open cannot be renamed on Windows, so it is renamed before anything in it goes.
     """
-    if not path.is_dir() or path.is_symlink():
+    if not is_folder(path) or path.is_symlink():
         patiently(path.unlink)
         return
     going = name_beside(path, "tmp")
@@ -147,11 +145,12 @@ def flush_folder(folder: Path) -> None:
 
 
 def _replace(source: Path, target: Path) -> None:
+    refuse_special(target)
     try:
         source.replace(target)
         return
     except OSError as error:
-        if error.errno not in _PASSING | _NO_RENAME_ONTO or not target.is_file():
+        if error.errno not in _PASSING | _NO_RENAME_ONTO or not is_file(target):
             raise
         refused = error
     aside = name_beside(target, "old")

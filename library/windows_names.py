@@ -19,11 +19,16 @@ def name_fault(name: str) -> str | None:
     found = sorted(set(name) & _FORBIDDEN)
     if found:
         return f"Windows allows no {' '.join(map(_shown, found))} in names"
-    if name.partition(".")[0].rstrip().lower() in _DEVICES:
+    if is_device(name):
         return f"{name.partition('.')[0]} is a device on Windows, whatever ending follows"
     if name != name.rstrip(". "):
         return "Windows cuts dots and blanks off the end of names"
     return None
+
+
+def is_device(name: str) -> bool:
+    """Whether Windows takes a file of this name for a device (con, nul, com1), whatever ending follows."""
+    return name.partition(".")[0].rstrip().lower() in _DEVICES
 
 
 def path_fault(path: Path | str) -> str | None:

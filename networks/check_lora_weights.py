@@ -17,7 +17,7 @@ from library.options.tool_groups.lora import CheckLora
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out. Raises UserError for a file with numbers that are not finite."""
     options = parse(CheckLora, argv)
-    check_paths(options, files=("file",))
+    check_paths(options)
 
     from library.console import progress
     from library.surgery.health import NON_FINITE, findings, modules_of

@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(ExtractDylora, argv)
     chosen = options.extract
-    check_paths(options, files=("model",), written=("save_to",))
+    check_paths(options)
     if bool(chosen.rank) == (chosen.unit is not None):
         raise UserError("--unit, --rank: give one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two")
 

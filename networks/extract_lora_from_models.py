@@ -17,7 +17,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(ExtractLora, argv)
     chosen, output = options.extract, options.output
-    check_paths(options, written=("save_to",))
+    check_paths(options)
 
     from library.console import progress
     from library.surgery.checkpoint import open_checkpoint

@@ -26,7 +26,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(MergeLora, argv)
     merge, save_to = options.merge, options.output.save_to
-    check_paths(options, files=("models",), written=("save_to",) if merge.sd_model is None else ())
+    check_paths(options)
     problems = []
     if merge.ratios and len(merge.ratios) != len(merge.models):
         problems.append(f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")

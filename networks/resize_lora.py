@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(ResizeLora, argv)
     chosen, output = options.resize, options.output
-    check_paths(options, files=("model",), written=("save_to",))
+    check_paths(options)
     _check_dynamic(chosen.dynamic_method, chosen.dynamic_param)
 
     from library.console import progress

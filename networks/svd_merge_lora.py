@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(SvdMergeLora, argv)
     merge, output = options.merge, options.output
-    check_paths(options, files=("models",), written=("save_to",))
+    check_paths(options)
     if merge.ratios and len(merge.ratios) != len(merge.models):
         raise UserError(f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
 

@@ -15,7 +15,7 @@ from library.options.tool_groups.latents import CacheLatents
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(CacheLatents, argv)
-    check_paths(options, folders=["train_data_dir", "reg_data_dir"], files=["dataset_config", "in_json"])
+    check_paths(options, idle={"report_html"})  # which is for training runs
     from library.training.caches.fill_latents import fill_cache
 
     fill_cache(options)

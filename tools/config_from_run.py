@@ -26,6 +26,8 @@ from library.options.declare import Option, Script, build, options_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
 from library.options.reading.values import Value, from_text, from_toml, from_words
+from library.paths.faults import file_fault, new_file_fault
+from library.paths.opening import open_file, read_text
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
@@ -47,8 +49,12 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("source", type=Path, help="a manifest (<name>.run.json), or a .safetensors file of a network")
     parser.add_argument("target", type=Path, help="the config file to write, such as cat.toml")
     given = parser.parse_args(argv)
+    target = (
+        given.target if given.target.suffix == ".toml" or not given.target.name else given.target.with_name(given.target.name + ".toml")
+    )
+    if faults := [fault for fault in (file_fault(given.source), new_file_fault(target)) if fault]:
+        raise UserError(*faults)
     found = read(given.source)
-    target = given.target if given.target.suffix == ".toml" else given.target.with_name(given.target.name + ".toml")
     remarks = "".join(f"# {line}\n" for line in found.remarks)
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
@@ -64,8 +70,6 @@ def main(argv: Sequence[str]) -> None:
 
 def read(source: Path) -> Found:
     """The options that a manifest or a network's metadata tells of; raises UserError for a file that has none."""
-    if not source.is_file():
-        raise UserError(f"{source}: is no file; give a .run.json manifest or a .safetensors file")
     if source.suffix.lower() == ".json":
         return from_manifest(_json(source), source)
     return from_metadata(_safetensors_metadata(source), source)
@@ -191,7 +195,7 @@ def _remarks(metadata: Mapping[str, str]) -> list[str]:
 
 def _json(source: Path) -> dict[str, Any]:
     try:
-        found = json.loads(source.read_text(encoding="utf-8-sig"))
+        found = json.loads(read_text(source))
     except (OSError, ValueError) as error:
         raise UserError(f"{source}: cannot be read as JSON ({error})") from None
     return found if isinstance(found, dict) else {}
@@ -199,7 +203,7 @@ def _json(source: Path) -> dict[str, Any]:
 
 def _safetensors_metadata(source: Path) -> dict[str, str]:
     try:
-        with source.open("rb") as file:
+        with open_file(source) as file:
             (length,) = struct.unpack("<Q", file.read(8))
             header = json.loads(file.read(length)) if length < MAX_HEADER else {}
         return dict(header.get("__metadata__", {}))

@@ -10,7 +10,9 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
 from library.console import log, run_script
 from library.errors import UserError
 from library.options.reading.parse import parse
+from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.formats import Convert
+from library.paths.look import is_file, is_folder
 
 FILES = (".ckpt", ".safetensors")
 
@@ -18,12 +20,13 @@ FILES = (".ckpt", ".safetensors")
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(Convert, argv)
+    check_paths(options)
     _check(options)
 
     from library.model.files.locate import locate
 
     source, target = locate(options.models.model_to_load, "model_to_load"), options.models.model_to_save
-    if source.is_file() and target.suffix.lower() in FILES:
+    if is_file(source) and target.suffix.lower() in FILES:
         _between_files(options, source)
     else:
         _between_layouts(options)
@@ -46,7 +49,7 @@ def _check(options: Convert) -> None:
         problems.append("--metadata: .ckpt files have no metadata; write a .safetensors file")
     if to_file and options.models.v_parameterization:
         problems.append("--v_parameterization: single files do not say it; leave it out")
-    if not to_file and options.models.model_to_save.is_dir() and not (options.models.model_to_save / "model_index.json").is_file():
+    if not to_file and is_folder(options.models.model_to_save) and not is_file(options.models.model_to_save / "model_index.json"):
         problems.append(f"model_to_save {options.models.model_to_save}: is there and is no Diffusers model; name a new folder")
     if problems:
         raise UserError(*problems)

@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(EditMetadata, argv)
     edit = options.edit
-    check_paths(options, files=("model", "from_json"), written=("save_to",))
+    check_paths(options)
     if not (edit.set or edit.remove or edit.clear or edit.from_json):
         raise UserError("--set, --remove, --from_json, --clear: nothing to change; give one of them")
 

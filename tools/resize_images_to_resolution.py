@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(ResizeImages, argv)
     given = options.images
-    check_paths(options, folders=["src_img_folder"])
+    check_paths(options)
     from library.preparation.shrink import Shrink, read_resolutions, shrink_images
     from library.preparation.text_files import images_of
 
@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"dst_img_folder: {given.dst_img_folder}: cannot be made ({fault.strerror}); give another folder") from None
     if not os.access(given.dst_img_folder, os.W_OK | os.X_OK):
         raise UserError(f"dst_img_folder: {given.dst_img_folder}: no right to write there; give another folder")
-    if given.dst_img_folder.resolve() == given.src_img_folder.resolve():
+    if given.dst_img_folder.samefile(given.src_img_folder):
         log.warning("dst_img_folder: is src_img_folder: who trains on it trains on the images and on their copies; name another folder")
     settings = Shrink(
         target=given.dst_img_folder,

@@ -16,7 +16,7 @@ from library.options.tool_groups.formats import ShowMetadata
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
     options = parse(ShowMetadata, argv)
-    check_paths(options, files=("model",))
+    check_paths(options)
 
     from library.model.file_tools.metadata_edit import open_safetensors
     from library.model.file_tools.metadata_page import as_json, page

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from library.containers.dtypes import WIDTHS
+from library.paths.opening import open_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -181,7 +182,7 @@ class Pickled:
                     with archive.open(f"{self.prefix}/data/{stored.storage.key}") as file:
                         yield name, _numbers(file, stored)
         else:
-            with self.path.open("rb") as file:
+            with open_file(self.path) as file:
                 for name in names:
                     stored = self.tensors[name]
                     file.seek(self.starts[stored.storage.key])
@@ -201,7 +202,7 @@ def read_pickled(path: Path) -> Pickled:
                 raise ValueError("was written on a big-endian machine")
             content, _ = _load(io.BytesIO(archive.read(member)))
         return Pickled(path, _tensors(content), None, prefix, _counts(content))
-    with path.open("rb") as file:
+    with open_file(path) as file:
         if _load(file)[0] != LEGACY_MAGIC:
             raise ValueError("is no checkpoint")
         _load(file), _load(file)  # protocol version, machine

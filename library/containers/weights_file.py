@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Protocol
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
 from library.containers.pickles import Pickled, read_pickled
 from library.errors import UserError
+from library.paths.look import is_file
+from library.paths.opening import open_file, read_text, regular
 
 if TYPE_CHECKING:
     import torch
@@ -105,8 +107,8 @@ def open_weights(path: Path, option: str) -> WeightsFile:
     if is_index(path):
         return _open_shards(path, option)
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        size = regular(path).stat().st_size
+        with open_file(path) as file:
             head = file.read(16)
     except OSError as fault:
         raise UserError(f"{option} {path}: cannot be read ({fault.strerror})") from fault
@@ -133,7 +135,7 @@ def open_weights(path: Path, option: str) -> WeightsFile:
 
 
 def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = file.read(length)
     cut = f"{option} {path}: is cut short: it has {size:,} bytes, {{}}; download or copy it again"
@@ -154,7 +156,7 @@ def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:
 def is_image_file(path: Path) -> bool:
     """Whether the content begins as a PNG, WebP, JPEG, AVIF or JPEG XL does; no for what cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             return _is_image(file.read(16))
     except OSError:
         return False
@@ -171,14 +173,14 @@ def is_index(path: Path) -> bool:
 
 def _open_shards(index: Path, option: str) -> ShardedFile:
     try:
-        entries = json.loads(index.read_text(encoding="utf-8-sig"))["weight_map"].items()
+        entries = json.loads(read_text(index))["weight_map"].items()
     except OSError as fault:
         raise UserError(f"{option} {index}: cannot be read ({fault.strerror})") from fault
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise UserError(f"{option} {index}: is no index of weights; download it again") from fault
     names = {str(tensor): str(file) for tensor, file in entries}
     files = sorted(set(names.values()))
-    if missing := [file for file in files if not (index.parent / file).is_file()]:
+    if missing := [file for file in files if not is_file(index.parent / file)]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise UserError(f"{option} {index}: {missing[0]}{more}, which it names, is not beside it; download what is missing")
     opened = {file: open_weights(index.parent / file, option) for file in files}

@@ -16,6 +16,7 @@ from library.options.declare import Script, Tool, options_of, options_table
 from library.options.groups.scripts import SCRIPTS, TrainingScript
 from library.options.tool_groups.latents import CacheLatents
 from library.options.tool_groups.table import TOOLS
+from library.paths.look import exists, expanded
 
 _WRITTEN = ("output_dir", "spare_dir", "logging_dir", "model_dir", "dst_img_folder")
 _WRITTEN_FILES = ("save_to", "out_json", "model_to_save", "report_html")
@@ -113,7 +114,7 @@ def places_of(options: Script) -> Iterator[Place | Finding]:
     images_written = any(values.get(name) for name in _TO_DISK) or options.name == "finetune/prepare_buckets_latents.py"
     for name in (*_READ, *_WRITTEN, *_WRITTEN_FILES):
         for path in _paths(values.get(name)):
-            if name in _MODELS and not path.exists() and _HUB_NAME.fullmatch(path.as_posix()):
+            if name in _MODELS and not exists(path) and _HUB_NAME.fullmatch(path.as_posix()):
                 yield Place(f"the Hub's cache for --{name}", _hub_cache(), written=True)
                 continue
             written = name in (*_WRITTEN, *_WRITTEN_FILES)
@@ -121,17 +122,17 @@ def places_of(options: Script) -> Iterator[Place | Finding]:
             if images_written and name in ("train_data_dir", "reg_data_dir"):
                 yield Place(f"caches in --{name}", path, written=True)
     if isinstance(options, TrainingScript | CacheLatents) and options.data.dataset_config is not None:
-        yield from _dataset_places(options.data.dataset_config.expanduser(), images_written)
+        yield from _dataset_places(expanded(options.data.dataset_config), images_written)
 
 
 def _paths(value: object) -> list[Path]:
     many = value if isinstance(value, tuple) else (value,)
-    return [Path(one).expanduser() for one in many if isinstance(one, str | Path) and str(one)]
+    return [expanded(Path(one)) for one in many if isinstance(one, str | Path) and str(one)]
 
 
 def _hub_cache() -> Path:
     home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
+    return expanded(Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub"))
 
 
 def _dataset_places(config: Path, caches: bool) -> Iterator[Place | Finding]:
@@ -152,9 +153,9 @@ def _dataset_places(config: Path, caches: bool) -> Iterator[Place | Finding]:
     for key, value in _leaves(tree):
         if key in ("image_dir", "conditioning_data_dir", "metadata_file") and isinstance(value, str) and (key, value) not in seen:
             seen.add((key, value))
-            yield Place(key, Path(value).expanduser(), written=False)
+            yield Place(key, expanded(Path(value)), written=False)
             if caches and key == "image_dir":
-                yield Place("caches in image_dir", Path(value).expanduser(), written=True)
+                yield Place("caches in image_dir", expanded(Path(value)), written=True)
 
 
 def _leaves(tree: object) -> Iterator[tuple[str, object]]:

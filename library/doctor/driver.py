@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.doctor.findings import one_line
+from library.paths.opening import read_text
 
 _NVIDIA = "0x10de"  # the maker's number on the PCI bus
 _DISPLAY = "0x03"  # the class of display controllers
@@ -69,7 +70,7 @@ def _ask_library() -> Driver | None:
 
 def _is_nvidia(device: Path) -> bool:
     try:
-        maker, kind = (device.joinpath(name).read_text(encoding="ascii").strip() for name in ("vendor", "class"))
+        maker, kind = (read_text(device.joinpath(name), "ascii").strip() for name in ("vendor", "class"))
     except (OSError, UnicodeDecodeError):
         return False
     return maker == _NVIDIA and kind.startswith(_DISPLAY)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from library.doctor.findings import Finding, fault, named, note, ok
 from library.doctor.places import cloud_of, network_of
+from library.paths.look import exists, is_file, is_folder, look
+from library.paths.opening import open_file
 from library.words import in_words
 
 _PROBE = 1 << 20  # bytes that are written to see that they can be
@@ -46,13 +48,13 @@ def judge_place(place: Place) -> Iterator[Finding]:
 
 def _written(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
     folder = (place.path.parent if place.is_file else place.path).absolute()
-    standing = next((part for part in (folder, *folder.parents) if part.exists()), None)
+    standing = next((part for part in (folder, *folder.parents) if exists(part)), None)
     what = f"{place.option} {place.path}"
     if standing is None:
         yield fault(f"{what}: there is no such drive", "give a folder that can be made", *private)
         return
     private = (*private, str(standing))
-    if not standing.is_dir():
+    if not is_folder(standing):
         yield fault(f"{what}: {standing} is a file, not a folder", "give another folder", *private)
         return
     free = shutil.disk_usage(standing).free
@@ -81,13 +83,17 @@ def _why_not_writable(folder: Path) -> OSError | None:
 
 def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
     what = f"{place.option} {place.path}"
-    if not place.path.exists():
+    if seen := look(place.path).fault:
+        reason, _, remedy = seen.partition("; ")
+        yield fault(f"{what}: {reason}", remedy, *private)
+        return
+    if not exists(place.path):
         if not place.may_be_missing:
             yield fault(f"{what} is not there", "correct the path, or connect the drive", *private)
         return
     closed, distant = [], 0
     paths = [place.path]
-    if place.path.is_dir():
+    if is_folder(place.path):
         try:
             with os.scandir(place.path) as entries:
                 paths = [Path(entry.path) for entry in itertools.islice(entries, _LOOKED_AT)]
@@ -110,10 +116,10 @@ def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
 
 def _opens(path: Path) -> bool:
     try:
-        if path.is_dir():
+        if is_folder(path):
             os.scandir(path).close()
-        elif path.is_file():
-            with path.open("rb") as file:
+        elif is_file(path):
+            with open_file(path) as file:
                 file.read(1)
     except PermissionError:
         return False

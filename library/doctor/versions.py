@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from library.doctor.findings import Finding, fault, note, ok
 from library.doctor.torch_build import GET_STARTED
+from library.paths.look import is_file, is_folder
+from library.paths.opening import read_text
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -94,10 +96,10 @@ def _read(file: Path) -> dict[str, Requirement]:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    if not file.is_file() and file.name != REQUIRED:
+    if not is_file(file) and file.name != REQUIRED:
         return {}
     found = {}
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in read_text(file, "utf-8").splitlines():
         text = re.sub(r"(^|\s)#.*|\s--hash=.*|\\\s*$", "", line).strip()
         try:
             requirement = Requirement(_LOCAL.sub(r"\1", text))
@@ -138,7 +140,7 @@ def _fits(version: str, specifiers: str) -> bool:
 def _command(package: Wanted, root: Path) -> str:
     if package.name == "torch":
         return f"{GET_STARTED}, version {package.specifiers.replace('==', '')}"
-    return f"pip install -r {package.file}" + (f" -c {LOCKED}" if (root / LOCKED).is_file() else "")
+    return f"pip install -r {package.file}" + (f" -c {LOCKED}" if is_file(root / LOCKED) else "")
 
 
 def _missing(package: Wanted, root: Path) -> Finding:
@@ -155,7 +157,7 @@ def _another(package: Wanted, version: str, root: Path) -> Finding:
 def _other_environment(root: Path) -> Iterator[Finding]:
     """Packages are missing: perhaps this is the Python beside the one into which they were installed."""
     environment = root / ".venv"
-    if environment.is_dir() and Path(sys.prefix).resolve() != environment.resolve():
+    if is_folder(environment) and Path(sys.prefix).resolve() != environment.resolve():
         start = r".venv\Scripts\python" if sys.platform == "win32" else ".venv/bin/python"
         yield note("a virtual environment stands in .venv, and another Python runs this", f"start with {start}")
 

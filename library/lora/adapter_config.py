@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.errors import UserError
+from library.paths.look import is_file
+from library.paths.opening import read_text
 
 METADATA_KEY = "lora_adapter_metadata"  # of Diffusers: one table for all parts, its keys beginning with `unet.` and `text_encoder.`
 FILE = "adapter_config.json"  # of PEFT, beside adapter_model.safetensors
@@ -39,10 +41,10 @@ def adapter_configs(metadata: Mapping[str, str], file: Path, source: str) -> dic
     if METADATA_KEY in metadata:
         return _by_part(_table(metadata[METADATA_KEY], f"{source}: {METADATA_KEY} in its metadata"), source)
     beside = file.with_name(FILE)
-    if not beside.is_file():
+    if not is_file(beside):
         return {}
     try:
-        text = beside.read_text(encoding="utf-8-sig")
+        text = read_text(beside)
     except (OSError, ValueError) as fault:
         raise UserError(f"{source}: {FILE} beside it cannot be read; get it again, since it says how strong the LoRA is") from fault
     return _by_part(_table(text, f"{source}: {FILE} beside it"), source)

@@ -16,6 +16,7 @@ from library.errors import UserError
 from library.files import atomic_write
 from library.lora.file_layout import file_layout
 from library.lora.file_names import read_name
+from library.paths.look import is_file
 
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
@@ -41,7 +42,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Tensors of no known kind keep their names. Nothing in the file is executed. UserError names a bad file.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"LoRA file {path} does not exist; check the path")
     file = open_weights(path, "LoRA file")
     layout = file_layout(file.infos, file.metadata, path, f"LoRA file {path}")

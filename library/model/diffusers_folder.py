@@ -13,6 +13,8 @@ from library.model.files import keys
 from library.model.samplers import SCHEDULE
 from library.model.text.tokenizer import WINDOW, build_tokenizer
 from library.model.text.vocabulary import ENTRIES, merges
+from library.paths.look import is_file
+from library.paths.opening import read_text
 
 if TYPE_CHECKING:
     import torch
@@ -83,8 +85,8 @@ def _scheduler(model: StableDiffusion) -> dict[str, Any]:
         return _named(ZERO_SNR_SCHEDULER) | SCHEDULE | common | changed
     if source is not None and source.layout == "diffusers":
         kept = source.path / "scheduler" / "scheduler_config.json"
-        if kept.is_file():
-            settings: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8-sig"))
+        if is_file(kept):
+            settings: dict[str, Any] = json.loads(read_text(kept))
             return settings
     return _named(model.family.scheduler) | SCHEDULE | common | {"prediction_type": model.prediction}
 

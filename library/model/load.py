@@ -25,6 +25,7 @@ from library.model.files.facts import (
     text_settings,
 )
 from library.model.files.locate import locate, part_weights
+from library.paths.look import is_folder
 
 if TYPE_CHECKING:
     import torch
@@ -106,8 +107,8 @@ def load(
 def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION, device: torch.device | str = "cpu") -> AutoencoderKL:
     """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id; faults name `option`."""
     path = locate(str(path_or_id), option)
-    if path.is_dir():
-        folder = path / "vae" if (path / "vae").is_dir() else path
+    if is_folder(path):
+        folder = path / "vae" if is_folder(path / "vae") else path
         return _load_part(folder, option, _vae_builder(folder, option), convert.modern_vae_name, dtype, device)
     file = open_weights(path, option)
     if not is_vae_file(file.infos):

@@ -27,6 +27,20 @@ class Leniency:
     empty_is_value: bool = False  # an empty text is a value and not the same as none
 
 
+PathUse = typing.Literal[
+    "file",  # is read
+    "folder",  # is read
+    "model",  # a file or folder that is read; what is not there may be a name on the Hub
+    "folder that is filled",  # is read, and made and filled where it lacks something
+    "new file",  # is written
+    "new folder",  # is made, and written to
+    "new file or folder",  # the one or the other is written
+    "part of a name",  # of a file that is written
+    "part of a path",  # of a folder that is made below another
+    "unused",  # is accepted and has no effect
+]
+
+
 @dataclass(frozen=True)
 class Option:
     """What the rest of the package knows about one option; `field` is its name in Python and in a TOML file."""
@@ -43,6 +57,7 @@ class Option:
     at_least: float | None = None
     at_most: float | None = None
     secret: bool = False
+    path: PathUse | None = None  # what it names on the disk; each of type Path says so, and each text that is a path
     also_numbers: bool = False  # a text whose TOML form may be a number or a list of numbers (resolution, face_crop_aug_range)
     positional: bool = False  # a tool's word without a flag; in the order of declaration, always needed
     also_fraction: bool = False  # a whole number, or a share of the run between 0 and 1
@@ -97,29 +112,31 @@ def opt(
     at_least: float | None = None,
     at_most: float | None = None,
     secret: bool = False,
+    path: PathUse | None = None,
     also_numbers: bool = False,
     also_fraction: bool = False,
     leniency: Leniency = Leniency(),
 ) -> Any:
     """Declare an option as the default of a dataclass field; its type is the field's annotation, whose Literal also names the choices.
 
-    `at_least` and `at_most` bound each number (inclusive). A `secret` value is never shown, logged or written.
+    `at_least` and `at_most` bound each number (inclusive). A `secret` value is never shown, logged or written. `path` says what it names
+    on the disk, which is looked at before anything is read (`rules/declared_paths.py`).
     """
     facts = dict(
-        help=help, choices=choices, aliases=aliases, at_least=at_least, at_most=at_most, secret=secret, also_numbers=also_numbers,
-        also_fraction=also_fraction, leniency=leniency,
+        help=help, choices=choices, aliases=aliases, at_least=at_least, at_most=at_most, secret=secret, path=path,
+        also_numbers=also_numbers, also_fraction=also_fraction, leniency=leniency,
     )  # fmt: skip
     return dataclasses.field(default=default, repr=not secret, metadata=facts)
 
 
-def needed(help: str) -> Any:
+def needed(help: str, *, path: PathUse | None = None) -> Any:
     """Declare an option that has no default, since its tool names it in `required` and refuses to run without it; its type has no None."""
-    return opt(None, help)
+    return opt(None, help, path=path)
 
 
-def word(help: str) -> Any:
+def word(help: str, *, path: PathUse | None = None) -> Any:
     """Declare a word that a tool takes without a flag and always needs, such as the folder of the images."""
-    return dataclasses.field(default=None, metadata=dict(help=help, choices=(), positional=True))
+    return dataclasses.field(default=None, metadata=dict(help=help, choices=(), positional=True, path=path))
 
 
 Answer = typing.TypeVar("Answer")
@@ -192,6 +209,7 @@ def _options_of_group(group: str, kind: type[DataclassInstance]) -> list[Option]
         facts = dict(field.metadata)
         if typing.get_origin(inner) is typing.Literal:  # whose texts are the choices
             inner, facts["choices"] = str, typing.get_args(inner)
+        assert inner is not Path or facts["path"] is not None, f"{field.name}: say with path=… what it names on the disk"
         found.append(Option(group=group, field=field.name, type=inner, is_list=is_list, optional=optional, default=field.default, **facts))
     return found
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from library.paths.look import is_folder
+
 
 def closest(name: str, known: Iterable[str], likeness: float = 0.7) -> str | None:
     """The known name nearest to `name`, or None when none is near; letter case, hyphens and abbreviations are forgiven.
@@ -82,7 +84,7 @@ def missing_path(path: Path, folder: bool = False) -> str:
     what = "no such folder" if folder else "no such file"
     path = Path(path)
     for part in (path, *path.parents):
-        if part.parent.is_dir():
+        if is_folder(part.parent):
             break
         part = part.parent
     near = _sibling(part)
@@ -92,7 +94,7 @@ def missing_path(path: Path, folder: bool = False) -> str:
 
 def _sibling(path: Path) -> str | None:
     """The name in the folder of `path` that is most like it: of the same ending if the stem is near, of another if the stem is the same."""
-    beside = _names(path.parent)
+    beside = [name for name in _names(path.parent) if name != path.name]  # itself: a link that leads nowhere
     stems = {Path(name).stem: name for name in beside if Path(name).suffix.lower() == path.suffix.lower()}
     near = closest(path.stem, stems, likeness=0.6)
     if near is not None:

@@ -11,6 +11,7 @@ from library.data.scan.metadata_file import Keys, Metadata, is_full_path, read_m
 from library.errors import UserError
 from library.options.tool_groups.preparation import MergeOptions
 from library.partial_faults import Faults
+from library.paths.look import is_file
 from library.preparation.text_files import images_of, missing_remark, read_text_file, remark_on_shared_names, text_file_of
 from library.renaming import is_there
 from library.words import counted
@@ -100,7 +101,7 @@ def _start(settings: Merge) -> Metadata:
     """The metadata to merge into: that of `in_json`, or of `out_json` if it is there, or none."""
     if settings.in_json is not None:
         metadata = read_metadata_file(settings.in_json, "--in_json")
-    elif settings.out_json.is_file():
+    elif is_file(settings.out_json):
         log.info("%s is there and is added to", settings.out_json)
         metadata = read_metadata_file(settings.out_json, "out_json")
     else:

@@ -14,6 +14,8 @@ from library.data.pixels.images import Pixels, read_rgb
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, compared
 from library.partial_faults import Faults
+from library.paths.listing import names_in
+from library.paths.look import is_file
 from library.preparation.read_ahead import read_ahead, workers_of
 from library.renaming import is_too_long, too_long
 from library.words import counted
@@ -140,7 +142,7 @@ def _files_beside(images: Sequence[Path]) -> dict[str, list[Path]]:
     stems = {compared(image.stem) for image in images}
     found: dict[str, list[Path]] = {}
     for folder in {image.parent for image in images}:
-        for file in sorted(folder.iterdir()):
-            if file.is_file() and file.suffix.lower() not in _NOT_COPIED and compared(file.stem) in stems:
+        for file in (folder / name for name in names_in(folder)):
+            if is_file(file) and file.suffix.lower() not in _NOT_COPIED and compared(file.stem) in stems:
                 found.setdefault(compared(file.stem), []).append(file)
     return found

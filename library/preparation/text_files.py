@@ -12,6 +12,7 @@ from library.data.config.nearby_paths import folder_contents, other_files
 from library.errors import UserError
 from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
 from library.image_endings import SHOWN
+from library.paths.opening import read_bytes
 from library.renaming import is_there
 from library.words import counted, named
 
@@ -46,7 +47,7 @@ def text_file_of(image: Path, extension: str) -> Path:
 def read_text_file(path: Path) -> str:
     """The file's text; UserError in one line when it is not UTF-8 or cannot be opened. A BOM is dropped."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as fault:
         raise UserError(f"{path}: cannot be opened ({fault.strerror}); check the file and start again") from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # without its mark it could pass for UTF-8

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ from library.console import log
 from library.data.pixels.images import Pixels, read_rgb, resize
 from library.errors import UserError, first_line
 from library.packages import install_command
+from library.paths.faults import new_folder_fault
+from library.paths.look import exists, is_file
+from library.paths.opening import open_text, read_text
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -49,22 +53,36 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
     own = home / inside
     if not force_download:
         for folder in (own, model_dir):
-            if all((folder / name).is_file() for name in wanted):
+            if all(is_file(folder / name) for name in wanted):
                 return folder
         _refuse_half(model_dir)
-    if any((folder / "saved_model.pb").exists() or (folder / "keras_metadata.pb").exists() for folder in (own, model_dir)):
+    if any(exists(folder / "saved_model.pb") or exists(folder / "keras_metadata.pb") for folder in (own, model_dir)):
         log.warning("--model_dir: %s holds a tagger in the older Keras form, which is not used; %s is needed", model_dir, MODEL)
-    own.mkdir(parents=True, exist_ok=True)
-    for name in wanted:
-        if force_download or not (own / name).is_file():
-            _download(repository, f"{inside}/{name}" if inside else name, home, force_download)
+    if fault := new_folder_fault(own):
+        raise UserError(f"--model_dir: {fault}")
+    highest = next((part for part in reversed((own, *own.parents)) if not exists(part)), None)
+    try:
+        own.mkdir(parents=True, exist_ok=True)
+        for name in wanted:
+            if force_download or not is_file(own / name):
+                _download(repository, f"{inside}/{name}" if inside else name, home, force_download)
+    except BaseException:
+        if highest is not None:
+            _unmake(highest)
+        raise
     return own
+
+
+def _unmake(folder: Path) -> None:
+    """Remove a folder that was made for a download of which nothing came; one with half a file stays, to go on from."""
+    if not any(path.suffix in (".incomplete", ".onnx") and path.stat().st_size for path in folder.rglob("*")):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_half(folder: Path) -> None:
     """Raise UserError for a model that was put into `folder` without its labels, or labels without their model: the other half is not
     that of just any model."""
-    there = {name: (folder / name).is_file() for name in (MODEL, LABELS)}
+    there = {name: is_file(folder / name) for name in (MODEL, LABELS)}
     if sum(there.values()) == 1:
         has, lacks = sorted(there, key=lambda name: not there[name])
         remedy = f"put the {lacks} of the same model beside it, or use --force_download for both"
@@ -92,7 +110,7 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
 def read_mapping(path: Path) -> tuple[Label, ...]:
     """The entries of tag_mapping.json, `{"0": {"tag": …, "category": "General"}, …}`, in the order of the model's outputs."""
     try:
-        table = json.loads(path.read_text(encoding="utf-8-sig"))
+        table = json.loads(read_text(path))
         return tuple(Label(table[str(place)]["tag"], _CATEGORIES[table[str(place)]["category"]]) for place in range(len(table)))
     except (KeyError, TypeError, ValueError) as fault:
         raise UserError(f"--model_dir: {path}: is no table of tags with their categories ({fault!r}); use --force_download") from None
@@ -101,7 +119,7 @@ def read_mapping(path: Path) -> tuple[Label, ...]:
 def read_labels(path: Path) -> tuple[Label, ...]:
     """The rows of selected_tags.csv in the order of the model's outputs."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_text(path, newline="") as file:
             return tuple(Label(row["name"], int(row["category"])) for row in csv.DictReader(file))
     except (KeyError, TypeError, ValueError):
         raise UserError(f"--model_dir: {path}: is no table with the columns name and category; use --force_download") from None
@@ -124,7 +142,7 @@ class Tagger:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.mapped = not (folder / MODEL).is_file() and (folder / OTHER_MODEL).is_file()
+        self.mapped = not is_file(folder / MODEL) and is_file(folder / OTHER_MODEL)
         model = folder / (OTHER_MODEL if self.mapped else MODEL)
         self.labels = read_mapping(folder / OTHER_LABELS) if self.mapped else read_labels(folder / LABELS)
         self._session = _session(model)

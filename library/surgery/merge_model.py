@@ -21,6 +21,7 @@ from library.model.diffusers_folder import STEMS
 from library.model.family import V2, ModelFamily
 from library.model.files import convert
 from library.model.save import COUNTS, FLOATS, NETWORKS
+from library.paths.look import exists, is_file
 from library.surgery.checkpoint import Checkpoint, key_of
 from library.surgery.deltas import bias_change, change, check_fit
 from library.surgery.network_file import NetworkFile
@@ -97,7 +98,7 @@ def merge_into_model(
         shapes: dict[str, tuple[int, ...]] = {key: weight.shape for key, weight in model.weights.items()}
         check_fit(network, shapes | dict(model.norms), model.biases)
     to_folder = save_to.suffix.lower() not in FILES
-    if to_folder and save_to.exists() and not (save_to / "model_index.json").is_file():
+    if to_folder and exists(save_to) and not is_file(save_to / "model_index.json"):
         raise UserError(f"--save_to {save_to}: is there and is no Diffusers model; name a .safetensors file or a new folder")
     save_to.parent.mkdir(parents=True, exist_ok=True)
     with progress(total=len(merge.keys), label="merging", unit="module") as bar:
@@ -135,7 +136,7 @@ def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
     for path in source.rglob("*"):
         relative = path.relative_to(source)
         replaced = path.parent in patched_folders and (path.suffix != ".json" or is_index(path))
-        if path.is_file() and not replaced and not relative.parts[0].startswith("."):
+        if is_file(path) and not replaced and not relative.parts[0].startswith("."):
             (fresh / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, fresh / relative)
     for file, places in model.files:

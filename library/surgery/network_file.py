@@ -14,6 +14,7 @@ from library.errors import UserError
 from library.lora.file_layout import file_layout
 from library.lora.file_names import BIASES, DORA, LORA, is_whole
 from library.lora.files import ModuleWeights, kind_of_file
+from library.paths.look import is_file
 
 DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -86,7 +87,7 @@ class NetworkFile:
 def open_network(path: str | Path, option: str) -> NetworkFile:
     """Look into a network file; raises UserError naming `option` for anything that these tools cannot use."""
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{option} {path}: there is no such file; check the path")
     file = open_weights(path, option)
     source = f"{option} {path}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from library.console import log
+from library.paths.look import is_file
 from library.training.logs.run_record import RunRecord
 from library.training.run_context import RunContext
 from library.training.samples.samples import Samples
@@ -60,4 +61,4 @@ class ClosingLines:
                 self._samples.write_page(running=False)
             lines += self._samples.places()
         lines += journal.places()
-        return lines + ([f"settings: {manifest.path}"] if manifest.path.is_file() else [])
+        return lines + ([f"settings: {manifest.path}"] if is_file(manifest.path) else [])

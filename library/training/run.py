@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +16,8 @@ from library.method import Method
 from library.model.files.facts import check_flags, inspect
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
+from library.paths.faults import new_file_fault
+from library.paths.look import expanded
 from library.training.light_imports import without_quantizers
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
@@ -78,8 +81,10 @@ def run(
 def _tell_as_asked(options: TrainingScript) -> None:
     """--console_log_level and --console_log_file."""
     file = options.logging.console_log_file
+    if file is not None and file != os.devnull and (fault := new_file_fault(expanded(Path(file)))):
+        raise UserError(f"{options.origin('console_log_file')}: {fault}")
     try:
-        tell_as(options.logging.console_log_level, None if file is None else Path(file).expanduser())
+        tell_as(options.logging.console_log_level, None if file is None else expanded(Path(file)))
     except OSError as fault:
         reason = fault.strerror or str(fault)
         place = f"{options.origin('console_log_file')}: {file}"

@@ -146,7 +146,15 @@ def torch_free() -> list[Path]:
     """The files that answer in a fraction of a second: level 0, what data knows without pixels, what methods say of their size."""
     data = [path for path in (ROOT / "library" / "data").rglob("*.py") if path.parent.name not in DATA_WITH_TORCH]
     expected = [ROOT / "library" / "methods" / "expected_weights.py", ROOT / "library" / "lora" / "expected_size.py"]
-    return sorted([*expected, *(ROOT / "library").glob("*.py"), *(ROOT / "library" / "options").rglob("*.py"), *data])
+    return sorted(
+        [
+            *expected,
+            *(ROOT / "library").glob("*.py"),
+            *(ROOT / "library" / "options").rglob("*.py"),
+            *(ROOT / "library" / "paths").glob("*.py"),
+            *data,
+        ]
+    )
 
 
 def test_cheap_rooms_name_no_heavy_package_anywhere() -> None:

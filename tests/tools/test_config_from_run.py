@@ -108,7 +108,7 @@ def test_a_run_with_several_datasets_gives_the_first_ones_size(tmp_path: Path) -
         ("a.safetensors", b"short", "is no .safetensors file"),
         ("a.json", b"{", "cannot be read as JSON"),
         ("a.json", b"{}", "is no manifest of a run"),
-        ("none.json", None, "is no file"),
+        ("none.json", None, "no such file"),
     ],
 )
 def test_what_is_not_such_a_file_is_told(tmp_path: Path, capsys, name: str, content: bytes | None, said: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,8 @@ from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET_ONLY, No
 from library.data.config.nearby_paths import folder_contents, has_images, near_names, other_files
 from library.errors import UserError
 from library.image_endings import SHOWN
+from library.paths.faults import closed_fault
+from library.paths.look import exists, is_file, is_folder, real
 from library.words import counted, named
 
 
@@ -228,7 +229,7 @@ def _numbers(named_here: list[Values], with_metadata: bool) -> str:
 
 
 def _identity(subset: SubsetOptions) -> tuple[str, ...]:
-    return tuple(os.path.normcase(os.path.realpath(path)) for path in (subset.image_dir, subset.metadata_file) if path)
+    return tuple(real(path) for path in (subset.image_dir, subset.metadata_file) if path)
 
 
 def _subset(values: Values, place: str) -> SubsetOptions | None:
@@ -253,14 +254,19 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
             if own.get(key) not in (None, "", False, FAULTY):
                 reason = "regularization images are of the DreamBooth form" if key == "is_reg" else "captions come from the metadata file"
                 faults.append(f"{place}.{key} contradicts metadata_file: {reason}; remove one of the two")
-        if isinstance(own["metadata_file"], Path) and not own["metadata_file"].is_file():
-            wrong = "is a folder" if own["metadata_file"].is_dir() else "does not exist"
+        closed = isinstance(own["metadata_file"], Path) and closed_fault(own["metadata_file"], folder=False)
+        if closed:
+            faults.append(f"{place}.metadata_file: {closed}")
+        elif isinstance(own["metadata_file"], Path) and not is_file(own["metadata_file"]):
+            wrong = "is a folder" if is_folder(own["metadata_file"]) else "does not exist"
             faults.append(f"{place}.metadata_file: '{own['metadata_file']}' {wrong}{near_names(own['metadata_file'])}")
     elif (own | inherited).get("image_dir") is None:
         faults.append(f"{place}.image_dir is missing; add image_dir = '…' with the folder of the images")
     masks = own.get("conditioning_data_dir")
-    if isinstance(masks, Path) and not masks.is_dir():
-        wrong = "is a file; name the folder it lies in" if masks.exists() else f"does not exist{near_names(masks)}"
+    if isinstance(masks, Path) and (closed := closed_fault(masks, folder=True)):
+        faults.append(f"{place}.conditioning_data_dir: {closed}")
+    elif isinstance(masks, Path) and not is_folder(masks):
+        wrong = "is a file; name the folder it lies in" if exists(masks) else f"does not exist{near_names(masks)}"
         faults.append(f"{place}.conditioning_data_dir: '{masks}' {wrong}")
     folder = own.get("image_dir")
     if isinstance(folder, Path):
@@ -269,10 +275,12 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
 
 
 def _folder_faults(folder: Path) -> list[str]:
-    if not folder.exists():
+    if closed := closed_fault(folder, folder=True):
+        return [closed]
+    if not exists(folder):
         relative = "" if folder.is_absolute() else f" (relative to {Path.cwd()})"
         return [f"'{folder}' does not exist{relative}{near_names(folder)}"]
-    if not folder.is_dir():
+    if not is_folder(folder):
         return [f"'{folder}' is a file; name the folder it lies in"]
     return []
 
@@ -280,7 +288,9 @@ def _folder_faults(folder: Path) -> list[str]:
 def _without_images(own: Values) -> str | None:
     """What a subset's folder holds instead of images; None where it has some, cannot be read, or is that of a metadata file."""
     folder = own.get("image_dir")
-    if not isinstance(folder, Path) or "metadata_file" in own or not folder.is_dir() or has_images(folder):
+    if not isinstance(folder, Path) or "metadata_file" in own or not is_folder(folder):
+        return None
+    if closed_fault(folder, folder=True) or has_images(folder):
         return None
     below = {name: count for name, count in folder_contents(folder)[1].items() if count}
     if below:

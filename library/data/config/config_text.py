@@ -8,6 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from library.errors import UserError
+from library.paths.faults import file_fault
+from library.paths.look import Thing, look
+from library.paths.opening import read_text as text_of
 from library.words import named
 
 _CURLY = tuple("“”„‟‘’‚‛「」『』«»＂＇`´")
@@ -16,15 +19,12 @@ _INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # with the spec
 
 def read_text(path: Path, what: str) -> str:
     """The file's UTF-8 text (a BOM is dropped); UserError when it is missing, a folder or of another encoding."""
+    if look(path).thing is not Thing.MISSING and (fault := file_fault(path)):
+        raise UserError(f"{what}: {fault}")
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return text_of(path)
     except UnicodeDecodeError as fault:
         raise UserError(f"{what} {path}: is not UTF-8 text (byte {fault.start}); save it again with encoding UTF-8") from None
-    except IsADirectoryError:
-        raise UserError(f"{what} {path}: is a folder; name the file") from None
-    except PermissionError:
-        hint = "is a folder; name the file" if path.is_dir() else "may not be read; check its permissions"
-        raise UserError(f"{what} {path}: {hint}") from None
     except OSError as fault:
         from library.data.config.nearby_paths import near_names
 

@@ -16,6 +16,9 @@ from library.data.config.keys import KEYS as _KEYS
 from library.data.config.nearby_paths import folder_contents, near_names, other_files
 from library.errors import UserError
 from library.image_endings import SHOWN, described, remedy, unread_pictures
+from library.paths.faults import closed_fault
+from library.paths.listing import listing
+from library.paths.look import exists, expanded, is_folder
 from library.words import counted, named
 
 _NAME = re.compile(r"(\d+)_(.*\S)\s*")
@@ -37,7 +40,7 @@ def from_folders(
     base = SubsetOptions.of(common)
     subsets = _subsets(Path(train_data_dir), "--train_data_dir", base, faults, findings)
     if masks is not None:
-        subsets = [replace(subset, conditioning_data_dir=_masks_of(subset, Path(masks).expanduser())) for subset in subsets]
+        subsets = [replace(subset, conditioning_data_dir=_masks_of(subset, expanded(Path(masks)))) for subset in subsets]
     if reg_data_dir is not None:
         subsets += _subsets(Path(reg_data_dir), "--reg_data_dir", replace(base, is_reg=True), faults, findings)
     if faults:
@@ -50,13 +53,16 @@ def _masks_of(subset: SubsetOptions, masks: Path) -> Path:
     """The folder below `masks` that has the name of the subset's own, or `masks` itself where there is none."""
     assert subset.image_dir
     own = masks / subset.image_dir.name
-    return own if own.is_dir() else masks
+    return own if is_folder(own) else masks
 
 
 def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], findings: list[str]) -> list[SubsetOptions]:
-    parent = parent.expanduser()
-    if not parent.is_dir():
-        wrong = "is a file; name the folder" if parent.exists() else f"does not exist{near_names(parent)}"
+    parent = expanded(parent)
+    if closed := closed_fault(parent, folder=True):
+        faults.append(f"{flag}: {closed}")
+        return []
+    if not is_folder(parent):
+        wrong = "is a file; name the folder" if exists(parent) else f"does not exist{near_names(parent)}"
         faults.append(f"{flag}: '{parent}' {wrong}")
         return []
     own, below = folder_contents(parent)
@@ -66,7 +72,10 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
     for name, images in below.items():
         match = _NAME.fullmatch(name)
         repeats = int(match[1]) if match else 0
-        if match and repeats and images and not _is_unicode(name):
+        if match and (closed := closed_fault(parent / name, folder=True)):
+            unnamed = True
+            faults.append(f"{flag}: {closed}")
+        elif match and repeats and images and not _is_unicode(name):
             unnamed = True
             faults.append(
                 f"{flag}: the name of the folder '{name}' is in another encoding than this system's, so its class cannot be read"
@@ -112,7 +121,10 @@ def _reason(named_right: bool, repeats: int, images: int, folder: Path) -> str:
 
 
 def _unread(folder: Path) -> Counter[str]:
-    return unread_pictures(path.name for path in folder.iterdir())
+    try:
+        return unread_pictures(listing(folder).files)
+    except OSError:  # a folder of somebody else, whose name is none of ours
+        return Counter()
 
 
 def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out: list[str]) -> str:

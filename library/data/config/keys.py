@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from library.options.declare import PathUse
+from library.paths.faults import part_fault
+from library.paths.look import expanded
+
 DATASET = "dataset"  # [general], [[datasets]]
 SUBSET = "subset"  # [general], [[datasets]], [[datasets.subsets]]
 SUBSET_ONLY = "subset only"  # [[datasets.subsets]]
@@ -29,6 +33,7 @@ class Key:
     level: str
     check: Check
     expected: str
+    path: PathUse | None = None  # what it names on the disk, as an option says it
 
 
 def _whole(at_least: int, example: str, at_most: int | None = None) -> tuple[Check, str]:
@@ -88,7 +93,7 @@ def _path(example: str) -> tuple[Check, str]:
             raise NotAccepted(expected)
         if any(ord(letter) < 32 for letter in str(value)):
             raise NotAccepted(f"{expected}; between double quotes a backslash starts a special sign (\\t is a tab, \\n a new line)")
-        return Path(value).expanduser()
+        return expanded(Path(value))
 
     return check, expected
 
@@ -127,6 +132,8 @@ def _extension(value: object) -> str:
         raise NotAccepted('a file ending in quotes, e.g. caption_extension = ".txt"')
     if value.isalnum():
         raise NotAccepted(f'a file ending with its dot: caption_extension = ".{value}"')
+    if fault := part_fault(value):
+        raise NotAccepted(f'a file ending, e.g. caption_extension = ".txt"; {fault}')
     return value
 
 
@@ -194,7 +201,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("num_repeats", SUBSET, *_whole(0, "num_repeats = 10", MOST_REPEATS)),
             Key("shuffle_caption", SUBSET, *_truth("shuffle_caption = true")),
             Key("keep_tokens", SUBSET, *_whole(0, "keep_tokens = 1")),
-            Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"; "" reads none'),
+            Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"; "" reads none', path="part of a name"),
             Key("caption_prefix", SUBSET, *_text("caption_prefix = 'shs dog, '")),
             Key("caption_suffix", SUBSET, *_text("caption_suffix = ', photo'")),
             Key("caption_separator", SUBSET, *_separator("caption_separator = ';'")),
@@ -216,11 +223,11 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("custom_attributes", SUBSET, _table, 'a table, e.g. {style = "ink"}'),
             Key("validation_split", SUBSET, *_number(0, 1, "validation_split = 0.1")),
             Key("validation_seed", SUBSET, *_whole(0, "validation_seed = 42")),
-            Key("image_dir", SUBSET_ONLY, *_path(r"image_dir = 'C:\photos\dog'")),
+            Key("image_dir", SUBSET_ONLY, *_path(r"image_dir = 'C:\photos\dog'"), path="folder"),
             Key("class_tokens", SUBSET_ONLY, *_text("class_tokens = 'shs dog'")),
             Key("is_reg", SUBSET_ONLY, *_truth("is_reg = true")),
-            Key("conditioning_data_dir", SUBSET_ONLY, *_path(r"conditioning_data_dir = 'C:\photos\masks'")),
-            Key("metadata_file", SUBSET_ONLY, *_path(r"metadata_file = 'C:\photos\meta.json'")),
+            Key("conditioning_data_dir", SUBSET_ONLY, *_path(r"conditioning_data_dir = 'C:\photos\masks'"), path="folder"),
+            Key("metadata_file", SUBSET_ONLY, *_path(r"metadata_file = 'C:\photos\meta.json'"), path="file"),
         )
     }
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import os
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from library.files import is_image
 from library.image_endings import remedy, unread_pictures
+from library.paths.listing import listing
+from library.paths.look import exists, expanded, is_folder
 from library.words import counted, named
 
 _BLANKS = " \t\u00a0\u3000"
@@ -21,8 +23,8 @@ def near_names(path: Path) -> str:
         return hint
     path = Path(path).absolute()
     parent = path.parent
-    if not parent.is_dir():
-        while not parent.is_dir() and parent != parent.parent:
+    if not is_folder(parent):
+        while not is_folder(parent) and parent != parent.parent:
             path, parent = parent, parent.parent
         return f"; there is no '{path.name}' in {parent}" + _close(path, parent)
     return _close(path, parent)
@@ -37,14 +39,14 @@ def _marks(path: Path) -> str:
         return ""
     quoted = any(sign in str(path) for sign in _QUOTES)
     what = "quotes inside the quotes" if quoted else "a blank at the end of a name"
-    if bare.expanduser().exists():
+    if exists(expanded(bare)):
         return f"; it has {what}: write '{bare}'"
     return f"; it has {what}: take {'them' if quoted else 'it'} out" if quoted or str(path) != str(path).strip(_BLANKS) else ""
 
 
 def _close(path: Path, parent: Path) -> str:
     try:
-        names = sorted(one.name for one in parent.iterdir())
+        names = sorted(one.name for one in parent.iterdir() if one != path)  # itself: a link that leads nowhere
     except OSError:
         return ""
     lower = {name.lower(): name for name in names}
@@ -54,34 +56,36 @@ def _close(path: Path, parent: Path) -> str:
 
 def folder_contents(folder: Path) -> tuple[int, dict[str, int]]:
     """The number of images directly in `folder`, and of those in each of its folders (hidden ones aside)."""
-    own, below = 0, {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir() and not entry.name.startswith("."):
-                try:
-                    below[entry.name] = sum(is_image(one) for one in Path(entry.path).iterdir())
-                except OSError:
-                    below[entry.name] = 0
-            elif is_image(Path(entry.name)):
-                own += 1
-    return own, dict(sorted(below.items()))
+    here = listing(folder)
+    below = {}
+    for name in here.folders:
+        if not name.startswith("."):
+            try:
+                below[name] = _images(listing(Path(folder) / name).files)
+            except OSError:
+                below[name] = 0
+    return _images(here.files), below
+
+
+def _images(names: Iterable[str]) -> int:
+    return sum(is_image(Path(name)) for name in names)
 
 
 def has_images(folder: Path) -> bool:
     """Whether at least one image lies directly in `folder`."""
-    with os.scandir(folder) as entries:
-        return any(is_image(Path(entry.name)) for entry in entries)
+    return _images(listing(folder).files) > 0
 
 
 def other_files(folder: Path) -> str:
     """What a folder without images holds, in a few words."""
-    with os.scandir(folder) as found:
-        entries = sorted(found, key=lambda entry: entry.name)
-    files = [entry.name for entry in entries if entry.is_file()]
+    here = listing(folder)
+    files = list(here.files)
     endings = Counter("hidden" if name.startswith(".") else Path(name).suffix.lower() or "without ending" for name in files)
-    folders = [entry.name for entry in entries if entry.is_dir()]
+    folders = list(here.folders)
     if not endings and folders:
         return f"it holds nothing but {counted(len(folders), 'folder')}: {named(folders)}"
+    if not endings and here.special:
+        return f"it holds nothing but pipes, sockets or devices: {named(list(here.special))}"
     if not endings:
         return "it is empty"
     listed = [f"{count} {ending}" for ending, count in endings.most_common()]

@@ -12,6 +12,7 @@ from library.data.config.blueprint import Size
 from library.data.pixels.colour import to_srgb, wide_to_srgb
 from library.data.scan.image_headers import open_image
 from library.data.scan.image_notes import TURNED, orientation_of, upright
+from library.paths.opening import read_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -83,7 +84,7 @@ def _wide(path: Path, image: Image.Image, raw: str) -> np.ndarray | None:
     import cv2
 
     try:
-        found = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        found = cv2.imdecode(np.frombuffer(read_bytes(path), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     width, height = image.size[::-1] if image.format == "TIFF" and _tiff_orientation(image) in TURNED else image.size

@@ -21,6 +21,7 @@ import numpy as np
 
 from library.data.scan.latent_headers import mirror_file
 from library.files import atomic_write
+from library.paths.opening import open_file, regular
 
 if TYPE_CHECKING:
     from library.data.batching.buckets import Placement
@@ -108,7 +109,7 @@ def moments_arrays(moments: np.ndarray, mirrored: np.ndarray | None, size: Size,
 
 def read_binding(file: Path) -> Binding | None:
     """What the file is bound to, read from its end alone; None for a file of another program. Raises OSError, ValueError (damaged)."""
-    with file.open("rb") as opened:
+    with open_file(file) as opened:
         length = opened.seek(0, io.SEEK_END)
         opened.seek(max(0, length - _TAIL))
         tail = opened.read()
@@ -133,7 +134,7 @@ def read_latents(file: Path, mirrored: bool = False) -> np.ndarray:
 
     Raises OSError, ValueError, KeyError or zipfile.BadZipFile (wrong check sum) for what cannot be read.
     """
-    with np.load(file) as found:
+    with np.load(regular(file)) as found:
         ending = "_flipped" if mirrored else ""
         if mirrored and "latents_flipped" not in found.files:
             return read_latents(mirror_file(file))

@@ -21,6 +21,8 @@ from library.data.pixels.latent_files import Binding, cache_file, image_of, read
 from library.data.scan.latent_headers import DAMAGE, prepared_file, read_foreign
 from library.data.scan.records import ImageRecord
 from library.files import is_image, sha256
+from library.paths.listing import names_in
+from library.paths.opening import regular
 
 NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE", "of another size or crop"
 OTHER_PRECISION, NO_MIRROR, MEAN_ONLY = "in another precision", "without mirror image", "without deviation"
@@ -72,7 +74,7 @@ class Folders:
     def of(self, path: Path) -> _Folder:
         """The folder that holds `path`."""
         if path.parent not in self._found:
-            names = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+            names = names_in(path.parent)
             stems = Counter(os.path.normcase(Path(name).stem) for name in names if is_image(Path(name)))
             sized = frozenset(image.name for name in names if (image := image_of(Path(name))))
             self._found[path.parent] = _Folder(frozenset(names), stems, sized)
@@ -201,7 +203,7 @@ def _image_fault(file: Path, image: Path, binding: Binding) -> str | None:
     if known is None:
         return None
     try:
-        with np.load(file) as found:
+        with np.load(regular(file)) as found:
             arrays = {name: found[name] for name in found.files}
         write_latents(file, arrays, replace(binding, stat=known))  # so that the next start need not hash it
     except OSError:

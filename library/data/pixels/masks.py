@@ -15,6 +15,7 @@ from library.data.pixels.images import crop, flipped, part_shown, resize
 from library.data.scan.records import ImageRecord
 from library.errors import UserError
 from library.files import is_image
+from library.paths.opening import regular
 
 REDUCTION = 8  # pixels of the image a value of the mask stands for
 
@@ -80,7 +81,7 @@ def opacity_of(record: ImageRecord, placement: Placement) -> np.ndarray:
 
 def _kept_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
     """uint8 [H,W] of the mask that `prepare_buckets_latents.py --alpha_mask` put beside latents whose image is gone, else all 255."""
-    with np.load(latents) as found:
+    with np.load(regular(latents)) as found:
         mask = found["alpha_mask"] if "alpha_mask" in found.files else None
     if mask is None or mask.shape != (bucket[1], bucket[0]):
         return np.full((bucket[1], bucket[0]), 255, dtype=np.uint8)

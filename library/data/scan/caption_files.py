@@ -10,6 +10,7 @@ from typing import Any
 
 from library.data.config.blueprint import SubsetOptions
 from library.data.scan.findings import NOTE, WARNING, Finding
+from library.paths.opening import read_bytes
 
 
 def split_tags(caption: str, separator: str = ",") -> list[str]:
@@ -95,7 +96,7 @@ def read_caption(path: Path) -> CaptionFile:
 
 
 def _lines(path: Path) -> list[str]:
-    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    data = read_bytes(path).removeprefix(codecs.BOM_UTF8)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
         raise UnicodeDecodeError("utf-8", data, 0, 2, "UTF-16")
     return data.decode("utf-8").replace("\r", "\n").split("\n")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from library.data.scan.image_notes import TURNED, orientation_of, quiet_about_exif
 from library.image_endings import register_plugins
+from library.paths.faults import unopened
+from library.paths.opening import open_file, regular
 from library.windows_names import LONGEST, only_short_paths
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ def open_image(file: Path | BinaryIO) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = None
     register_plugins()
     quiet_about_exif()
-    return Image.open(file)
+    return Image.open(regular(file) if isinstance(file, Path) else file)
 
 
 def read_header(path: Path) -> Header:
@@ -60,7 +62,7 @@ def read_header(path: Path) -> Header:
     from library.data.pixels.colour import colour_of
 
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(8)
             if not head:
                 raise Unreadable("the file is empty")
@@ -85,7 +87,8 @@ def read_header(path: Path) -> Header:
                 f"its path has {len(str(path.absolute()))} letters and this Windows takes {LONGEST}; "
                 "move the folder up, or turn on long paths (docs/windows.md)"
             ) from None
-        raise Unreadable(reason_of(fault)) from None
+        of_the_system = isinstance(fault, OSError) and fault.errno is not None
+        raise Unreadable(unopened(path, fault) if of_the_system else reason_of(fault)) from None
 
 
 def _looks_cut(image: Image.Image, head: bytes, tail: bytes, length: int) -> bool:

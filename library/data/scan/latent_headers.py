@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from library.data.config.blueprint import Size
+from library.paths.opening import regular
 from library.renaming import is_there
 
 DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading a damaged file raises, besides OSError
@@ -36,13 +37,13 @@ class Foreign:
 
 def read_foreign(file: Path) -> Foreign:
     """Sizes alone, without the numbers. Raises OSError, ValueError, KeyError or zipfile.BadZipFile."""
-    with np.load(file) as found:
+    with np.load(regular(file)) as found:
         names = found.files
         shape = _shape(found.zip, "arr_0" if "arr_0" in names else "latents")
         image: list[int] = found["original_size"].tolist() if "original_size" in names else []
     mirrored = "latents_flipped" in names
     if not mirrored and is_there(mirror_file(file)):
-        with np.load(mirror_file(file)) as found:
+        with np.load(regular(mirror_file(file))) as found:
             mirrored = _shape(found.zip, "arr_0" if "arr_0" in found.files else "latents") == shape
     if len(shape) != 3 or shape[0] != 4:
         raise ValueError(f"holds {list(shape)}, which are no latents")

@@ -10,6 +10,8 @@ from library.data.scan.image_headers import Unreadable, read_header
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
 from library.files import compared, is_image
+from library.paths.faults import closed_fault
+from library.paths.look import is_folder
 from library.words import counted, named
 
 
@@ -88,7 +90,9 @@ def _below(record: ImageRecord) -> Path:
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
-    if folder.is_dir():
+    if closed := closed_fault(folder, folder=True):
+        raise UserError(f"conditioning_data_dir: {closed}")
+    if is_folder(folder):
         for path in sorted(folder.iterdir()):
             if is_image(path):
                 found.setdefault(compared(path.stem), []).append(path)

@@ -15,6 +15,7 @@ from library.data.config.keys import DATASET, KEYS, NotAccepted
 from library.data.scan.caption_files import split_tags
 from library.errors import UserError
 from library.files import compared, is_image, list_images
+from library.paths.look import expanded, look, shown
 from library.renaming import is_there
 from library.words import counted, named
 
@@ -46,14 +47,14 @@ def from_metadata(
     Without --resolution the sizes have to be those of the metadata (as prepare_buckets_latents.py writes them), which the scan sees to.
     """
     values, faults = command_line_values(defaults)
-    options, more = dataset_options(values, "--in_json", [Path(in_json).expanduser()])
+    options, more = dataset_options(values, "--in_json", [expanded(Path(in_json))])
     faults += more
     findings = idle_keys(options, "--in_json") if options else []
-    own: dict[str, object] = {"metadata_file": Path(in_json).expanduser()}
+    own: dict[str, object] = {"metadata_file": expanded(Path(in_json))}
     if image_dir is not None:
-        own["image_dir"] = Path(image_dir).expanduser()
+        own["image_dir"] = expanded(Path(image_dir))
     if masks is not None:
-        own["conditioning_data_dir"] = Path(masks).expanduser()
+        own["conditioning_data_dir"] = expanded(Path(masks))
     names = (("--in_json.metadata_file", "--in_json"), ("--in_json.image_dir", "--train_data_dir"))
     for line in subset_faults(own, {}, "--in_json", frozenset({METADATA})):
         for old, new in names:
@@ -112,7 +113,7 @@ def read_metadata(
     if missing:
         findings.append(
             f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)};"
-            " take them out of the file, or bring the images back"
+            f" {_closed(missing, image_dir) or 'take them out of the file, or bring the images back'}"
         )
     if again:
         findings.append(
@@ -169,7 +170,7 @@ def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], l
     if path.parent not in listed:
         try:
             beside = sorted(filter(is_image, path.parent.iterdir()), reverse=True)
-        except OSError:
+        except (OSError, ValueError):
             beside = []
         listed[path.parent] = {compared(one.name[: -len(one.suffix)]): one for one in beside}  # the first by name is written last
     return listed[path.parent].get(compared(path.name))
@@ -224,8 +225,19 @@ def _train_resolution(value: object) -> tuple[int, int] | None:
     return size[0], size[1]
 
 
+def _closed(missing: list[str], image_dir: Path | None) -> str | None:
+    """Why the system gives none of the first image that an entry names, where it is more than that there is none."""
+    for key in missing[:20]:
+        path = Path(_slashes(key))
+        if seen := look(path if path.is_absolute() or image_dir is None else image_dir / path).fault:
+            return f"'{shown(key)}': {seen}"
+    return None
+
+
 def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[Path]], folder_key: str) -> str:
     first = missing[0] if missing else ""
+    if closed := _closed(missing, image_dir):
+        return f" (first: {closed})"
     if PureWindowsPath(first).drive and not Path(first).drive:
         return f" (first: '{first}'); its keys are full paths of a Windows machine: make it again on this one"
     if first.startswith("/") and not Path(first).is_absolute():

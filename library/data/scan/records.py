@@ -16,6 +16,8 @@ from library.data.scan.prepared import judged, with_sizes
 from library.data.scan.scan_index import ScanIndex
 from library.errors import UserError
 from library.files import is_image, listed_files
+from library.paths.faults import unopened
+from library.paths.listing import passed_over
 from library.words import counted, named
 
 SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
@@ -153,6 +155,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     assert subset.image_dir
     names = report.index.names(subset.image_dir)
     images = [subset.image_dir / name for name in sorted(names) if is_image(Path(name))]
+    report.findings += [Finding.from_line(WARNING, line) for line in passed_over(subset.image_dir, report.index.special(subset.image_dir))]
     if not images:
         raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images: {other_files(subset.image_dir)}")
     found: list[_Found] = []
@@ -169,7 +172,8 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
             if subset.enable_wildcard:  # each line is a caption then
                 whole = CaptionFile(report.index.fact(beside, CaptionLines, read_lines).text)
         except (OSError, UnicodeDecodeError) as fault:
-            reason = "is not UTF-8; save it again with encoding UTF-8" if isinstance(fault, UnicodeDecodeError) else f"unreadable ({fault})"
+            not_text = isinstance(fault, UnicodeDecodeError)
+            reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; mend or remove it"
             report.faults.append(f"{subset.place}: caption file {beside} {reason}")
             found.append((image, "", None))
             continue

@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from library.console import is_main_process
 from library.files import NOT_UNICODE, atomic_write
+from library.paths.listing import kind_of
+from library.paths.opening import read_text
 
 NAME = ".sd-scan.json"
 FEWEST = 50  # files; fewer are read anew in no time, and get no index
@@ -45,6 +47,7 @@ class _Folder:
     path: Path
     stamps: dict[str, Stamp]
     known: dict[str, dict[str, list[Any]]]
+    special: tuple[str, ...] = ()  # pipes, sockets, devices
     changed: bool = False
 
 
@@ -62,6 +65,10 @@ class ScanIndex:
     def names(self, folder: Path) -> dict[str, Stamp]:
         """The files of `folder`, hidden ones and broken links too. Raises OSError for a folder that cannot be listed."""
         return self._folder(folder).stamps
+
+    def special(self, folder: Path) -> tuple[str, ...]:
+        """The names in `folder` that are neither files nor folders, and that nobody should open."""
+        return self._folder(folder).special
 
     def fact(self, path: Path, kind: type[Kind], read: Callable[[Path], Kind]) -> Kind:
         """What `read(path)` gave when the file was last changed. What `read` raises is raised, and not kept."""
@@ -98,9 +105,16 @@ class ScanIndex:
 
     def _folder(self, path: Path) -> _Folder:
         if path not in self._folders:
+            stamps: dict[str, Stamp] = {}
+            special = []
             with os.scandir(path) as entries:
-                stamps = {entry.name: _stamp(entry) for entry in entries if not entry.is_dir()}
-            self._folders[path] = _Folder(path, stamps, _read(path / NAME))
+                for entry in entries:
+                    kind = kind_of(entry)
+                    if kind == "file":
+                        stamps[entry.name] = _stamp(entry)
+                    elif kind == "special":
+                        special.append(entry.name)
+            self._folders[path] = _Folder(path, stamps, _read(path / NAME), special=tuple(sorted(special)))
         return self._folders[path]
 
     def _write(self, folder: _Folder) -> None:
@@ -126,7 +140,7 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp:
 def _read(path: Path) -> dict[str, dict[str, list[Any]]]:
     """The file's entries; nothing where it is missing, damaged or of another form."""
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_text(path, "utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(tree, dict) or tree.pop("version", None) != _VERSION:

@@ -18,6 +18,7 @@ from library.model.files import keys
 from library.model.files.facts import ModelFacts, inspect
 from library.model.files.locate import locate, part_weights
 from library.model.save import FLOATS, save_checkpoint
+from library.paths.look import is_file
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +95,6 @@ def _load(facts: ModelFacts, source: str, kept: torch.dtype, v_parameterization:
 
 def _with_scheduler(reference: str) -> Path:
     folder = locate(reference, "--reference_model", with_weights=False)
-    if not (folder / "scheduler" / "scheduler_config.json").is_file():
+    if not is_file(folder / "scheduler" / "scheduler_config.json"):
         raise UserError(f"--reference_model {reference}: has no scheduler/scheduler_config.json; give a Diffusers folder")
     return folder

@@ -13,6 +13,7 @@ from pathlib import Path
 from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError
 from library.files import atomic_write
+from library.paths.opening import open_file, read_bytes
 
 PIECE = 1 << 22  # bytes copied at once
 LEGACY_FROM, LEGACY_TO = 0x100000, 0x110000  # what AUTOMATIC1111's short hash reads of a file with only the ss_ metadata
@@ -45,7 +46,7 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
     entries: dict[str, str] = {}
     if path is not None:
         try:
-            entries = _as_entries(json.loads(path.read_bytes()), f"--from_json {path}")  # UTF-16 too: as > of PowerShell writes
+            entries = _as_entries(json.loads(read_bytes(path)), f"--from_json {path}")  # UTF-16 too: as > of PowerShell writes
         except ValueError as fault:
             raise UserError(f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json") from fault
     if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:
@@ -77,7 +78,7 @@ def write_metadata(file: SafetensorsFile, save_to: Path, metadata: Mapping[str, 
 
     A short hash for web UIs (`sshs_legacy_hash`), which depends on the `ss_` entries, is made anew where the file has one.
     """
-    with file.path.open("rb") as source:
+    with open_file(file.path) as source:
         (length,) = struct.unpack("<Q", source.read(8))
         entries = json.loads(source.read(length))
     entries.pop("__metadata__", None)
@@ -88,7 +89,7 @@ def write_metadata(file: SafetensorsFile, save_to: Path, metadata: Mapping[str, 
         metadata.pop("sshs_legacy_hash")
         metadata |= {"sshs_legacy_hash": told} if told else {}
     save_to.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(save_to) as temporary, temporary.open("wb") as target, file.path.open("rb") as source:
+    with atomic_write(save_to) as temporary, temporary.open("wb") as target, open_file(file.path) as source:
         header = _header(entries, metadata)
         target.write(struct.pack("<Q", len(header)) + header)
         source.seek(begin)
@@ -111,6 +112,6 @@ def _legacy_hash(path: Path, begin: int, entries: Mapping[str, object], training
     shift = begin - 8 - len(_header(entries, training))
     if LEGACY_FROM + shift < begin:
         return None
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(LEGACY_FROM + shift)
         return hashlib.sha256(file.read(LEGACY_TO - LEGACY_FROM)).hexdigest()[:8]

@@ -15,6 +15,8 @@ from library.errors import UserError
 from library.model.family import FAMILIES, ModelFamily, family_of_flag, family_of_names
 from library.model.files import keys
 from library.model.files.locate import WEIGHT_SUFFIXES, locate
+from library.paths.look import is_file, is_folder
+from library.paths.opening import read_text
 
 OPTION = "--pretrained_model_name_or_path"
 LATENT_CHANNELS = 4
@@ -41,7 +43,7 @@ class ModelFacts:
 def inspect(path_or_id: str | Path, option: str = OPTION) -> ModelFacts:
     """What `path_or_id` holds; raises UserError for anything that is no trainable Stable Diffusion v1 or v2 model."""
     path = locate(str(path_or_id), option, with_weights=False)
-    return _inspect_folder(path, option) if path.is_dir() else file_facts(open_weights(path, option), option)
+    return _inspect_folder(path, option) if is_folder(path) else file_facts(open_weights(path, option), option)
 
 
 def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str | None = None, clip_skip: int | None = None) -> None:
@@ -144,7 +146,7 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
     if config is None:
         raise UserError(f"{option} {folder}: {_wrong_folder(folder)}")
     index = read_json(folder / "model_index.json", option) or {}
-    if (folder / "text_encoder_2").is_dir() or config.get("addition_embed_type") or "XL" in str(index.get("_class_name", "")):
+    if is_folder(folder / "text_encoder_2") or config.get("addition_embed_type") or "XL" in str(index.get("_class_name", "")):
         raise UserError(f"{option} {folder}: is an SDXL model; these scripts train Stable Diffusion v1 and v2")
     text = read_json(folder / "text_encoder" / "config.json", option)
     if text is None:
@@ -157,7 +159,7 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
         family=next(family for family in FAMILIES.values() if family.unet.linear_projection == bool(config.get("use_linear_projection"))),
         in_channels=config.get("in_channels", LATENT_CHANNELS),
         prediction=PREDICTIONS.get(scheduler.get("prediction_type", "epsilon")) if scheduler else None,
-        has_vae=(folder / "vae" / "config.json").is_file(),
+        has_vae=is_file(folder / "vae" / "config.json"),
         stamp=(0, 0),
         text_layers=int(text_settings(text).get("num_hidden_layers", 12)),  # transformers' own default
     )
@@ -171,10 +173,10 @@ def text_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def read_json(path: Path, option: str) -> dict[str, Any] | None:
     """The object in a JSON file, None where there is no file; raises UserError for a broken one."""
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
     except ValueError as fault:
         raise UserError(f"{option} {path}: is no valid JSON ({fault}); download it again") from fault
     return content if isinstance(content, dict) else None
@@ -183,9 +185,9 @@ def read_json(path: Path, option: str) -> dict[str, Any] | None:
 def _wrong_folder(folder: Path) -> str:
     """Why a folder is no Diffusers model, naming what the user may have meant."""
     inside = sorted(folder.iterdir())
-    models = [path.name for path in inside if path.is_file() and path.suffix.lower() in WEIGHT_SUFFIXES]
-    below = [path.name for path in inside if path.is_dir() and (path / "unet" / "config.json").is_file()]
-    if (folder.parent / "unet").is_dir() and (folder / "config.json").is_file():
+    models = [path.name for path in inside if is_file(path) and path.suffix.lower() in WEIGHT_SUFFIXES]
+    below = [path.name for path in inside if is_folder(path) and is_file(path / "unet" / "config.json")]
+    if is_folder(folder.parent / "unet") and is_file(folder / "config.json"):
         return f"is one part of a Diffusers model; name the folder above it, {folder.parent}"
     if below:
         return f"is no Diffusers model itself; did you mean {' or '.join(str(folder / name) for name in below[:3])}?"

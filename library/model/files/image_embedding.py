@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from library.errors import UserError
+from library.paths.opening import regular
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +30,7 @@ def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(regular(path)) as image:
             content = _of_chunk(image) or _of_pixels(np.asarray(image.convert("RGB")))
     except (OSError, ValueError, zlib.error, SyntaxError, Image.DecompressionBombError):
         content = None

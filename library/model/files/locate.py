@@ -9,6 +9,9 @@ from pathlib import Path
 
 from library.containers.weights_file import SHARD, is_index
 from library.errors import UserError
+from library.paths.faults import model_fault
+from library.paths.listing import names_in
+from library.paths.look import exists, expanded, is_file, is_folder
 
 WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
@@ -26,8 +29,10 @@ def locate(name: str, option: str, with_weights: bool = True) -> Path:
 
     Raises UserError naming `option` when there is nothing there, without asking the hub about what looks like a local path.
     """
-    path = Path(name).expanduser()
-    if path.exists():
+    path = expanded(Path(name))
+    if fault := model_fault(path):
+        raise UserError(f"{option}: {fault}")
+    if exists(path):
         return path
     if not _is_hub_id(name):
         raise UserError(f"{option} '{name}': {_missing(path)}")
@@ -56,7 +61,7 @@ def part_bytes(folder: Path) -> int:
 
 
 def _weights_of_part(folder: Path) -> Path | None:
-    return next((folder / name for name in _weight_names() if (folder / name).is_file()), None)
+    return next((folder / name for name in _weight_names() if is_file(folder / name)), None)
 
 
 def _weight_names() -> list[str]:
@@ -71,7 +76,7 @@ def _weight_names() -> list[str]:
 
 def _instead(folder: Path) -> str:
     """Why the folder of a part has no weights that can be used: what it has, and what to do."""
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    names = names_in(folder)
     for name in names:
         if match := _VARIANT.fullmatch(name):
             wanted = match["stem"] + match["suffix"]
@@ -92,19 +97,16 @@ def _instead(folder: Path) -> str:
 
 def _is_hub_id(name: str) -> bool:
     """Whether `name` can only be a hub id: owner/model, no file ending, and no folder here is called like the owner."""
-    return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith(WEIGHT_SUFFIXES) and not Path(name.split("/")[0]).exists()
+    return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith(WEIGHT_SUFFIXES) and not exists(Path(name.split("/")[0]))
 
 
 def _missing(path: Path) -> str:
     """Why a local path does not exist, with the nearest names where it went wrong."""
     folder = path.parent
     wanted = path.name
-    while not folder.is_dir() and folder != folder.parent:
+    while not is_folder(folder) and folder != folder.parent:
         folder, wanted = folder.parent, folder.name
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError:
-        names = []
+    names = [name for name in names_in(folder) if folder / name != path]  # itself: a link that leads nowhere
     stems: dict[str, list[str]] = {}  # without the ending, which all model files share
     for name in names:
         stems.setdefault(Path(name).stem.lower(), []).append(name)

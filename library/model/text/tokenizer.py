@@ -11,6 +11,7 @@ from library.errors import UserError
 from library.model.family import ModelFamily
 from library.model.text.prompt_weights import parse
 from library.model.text.vocabulary import ENTRIES, merges, vocabulary
+from library.paths.look import is_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -137,7 +138,7 @@ def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
     from transformers import CLIPTokenizer
 
     place = folder / family.reader.tokenizer_folder
-    if not place.is_dir():
+    if not is_folder(place):
         tokenizer = build_tokenizer(family.reader.padding)
         tokenizer.save_pretrained(place)
         return tokenizer

@@ -42,8 +42,7 @@ class DataOptions(_OfSomeScripts):
     """Images and captions"""
 
     dataset_config: Path | None = opt(
-        None,
-        "A .toml or .json file that describes the datasets (docs/dataset_config.md). The usual way to name your images.",
+        None, "A .toml or .json file that describes the datasets (docs/dataset_config.md). The usual way to name your images.", path="file"
     )
     train_data_dir: str | None = opt(
         None,
@@ -51,6 +50,7 @@ class DataOptions(_OfSomeScripts):
         "'10_shs dog'. "
         "It is the parent, not the folder with the images. With --in_json: the folder with the images, needed unless it names "
         "them by full paths.",
+        path="folder",
     )
     resolution: str | None = opt(
         None,
@@ -80,6 +80,7 @@ class DataOptions(_OfSomeScripts):
         'Ending of the caption files beside the images. Give .txt if yours end so; "" reads none and trains the class words.',
         aliases=("caption_extention",),
         leniency=Leniency(empty_is_value=True),
+        path="part of a name",
     )
     caption_prefix: str | None = opt(
         None, "Text in front of every caption, as it is: write its comma too. Tags of it are shuffled as well."
@@ -132,6 +133,7 @@ class DataOptions(_OfSomeScripts):
         None,
         "Without --dataset_config, for --masked_loss: the folder of the mask images, each named like its image. White is trained, black is "
         "not. It may hold folders of the same names as --train_data_dir does.",
+        path="folder",
     )
     alpha_mask: bool = opt(False, "Use the transparency of images as masks of the loss: what is transparent is not trained.")
     cache_latents: bool = opt(
@@ -175,6 +177,7 @@ class DataOptions(_OfSomeScripts):
     report_html: Path | None = opt(
         None,
         "With --dry_run: write the report to this .html file too, with pictures of the crops and the captions of the first epoch.",
+        path="new file",
     )
     max_data_loader_n_workers: int = opt(
         8,
@@ -194,8 +197,7 @@ class RegularizationOptions:
     """Regularization images (train_db.py, train_network.py, textual inversion)"""
 
     reg_data_dir: str | None = opt(
-        None,
-        "The folder that holds the folders of regularization images, each named <repeats>_<class>, such as '1_dog'.",
+        None, "The folder that holds the folders of regularization images, each named <repeats>_<class>, such as '1_dog'.", path="folder"
     )
     prior_loss_weight: float = opt(1.0, "How much regularization images count compared with training images; 1 = the same.", at_least=0)
 
@@ -204,7 +206,9 @@ class RegularizationOptions:
 class MetadataOptions:
     """Captions from a metadata file (fine_tune.py, train_network.py, textual inversion)"""
 
-    in_json: str | None = opt(None, "Metadata file with the captions and tags of the images in --train_data_dir (the fine-tuning way).")
+    in_json: str | None = opt(
+        None, "Metadata file with the captions and tags of the images in --train_data_dir (the fine-tuning way).", path="file"
+    )
     dataset_repeats: int = opt(1, "How many times an epoch uses each image of --in_json.", at_least=1)
 
 

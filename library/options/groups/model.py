@@ -21,6 +21,7 @@ class ModelOptions:
         None,
         "The model to train: a .safetensors or .ckpt file, a Diffusers folder, or a Hugging Face model id such as "
         "stable-diffusion-v1-5/stable-diffusion-v1-5. Always needed.",
+        path="model",
     )
     v2: bool = opt(False, "The model is a Stable Diffusion 2.x one. Leave it out for 1.x models.")
     v_parameterization: bool = opt(
@@ -31,10 +32,12 @@ class ModelOptions:
         None,
         "Another VAE (the part that turns images into latents) instead of the model's own: a checkpoint, a VAE file, "
         "a Diffusers folder or a Hugging Face id.",
+        path="model",
     )
     tokenizer_cache_dir: str | None = opt(
         None,
         "A folder in which tokenizers are kept, for machines without internet access. The suite brings its own, so it is rarely needed.",
+        path="folder that is filled",
     )
     clip_skip: int | None = opt(
         None,

@@ -35,7 +35,7 @@ class NetworkOptions:
         (),
         "More settings of the network as key=value, several after one another: conv_dim=4 conv_alpha=1",
     )
-    network_weights: str | None = opt(None, "Go on from this trained network file.")
+    network_weights: str | None = opt(None, "Go on from this trained network file.", path="file")
     dim_from_weights: bool = opt(False, "Take rank and alpha from --network_weights instead of --network_dim and --network_alpha.")
     network_train_unet_only: bool = opt(False, "Train the U-Net part only.")
     network_train_text_encoder_only: bool = opt(False, "Train the text encoder part only.")
@@ -51,7 +51,7 @@ class NetworkOptions:
         "Keep the weights of each module below this size, against overfitting; 1 is a good start.",
         at_least=0,
     )
-    base_weights: tuple[str, ...] = opt((), "Network files that are merged into the model before training.")
+    base_weights: tuple[str, ...] = opt((), "Network files that are merged into the model before training.", path="file")
     base_weights_multiplier: tuple[float, ...] = opt(
         (),
         "How strongly each of --base_weights is merged, in their order; 1 where none is given.",

@@ -25,5 +25,6 @@ class SamplingOptions:
         None,
         "File with the prompts of the samples (.txt, .toml or .json). In a .txt file one a line, '#' begins a remark, and "
         "--n negative --w width --h height --d seed --l guidance --s steps may follow a prompt.",
+        path="file",
     )
     sample_sampler: str = opt("ddim", "How samples are drawn.", choices=SAMPLERS)

@@ -28,8 +28,8 @@ class SavingOptions:
         """Of scripts that save whole models only."""
         return False
 
-    output_dir: str | None = opt(None, "Folder for the results; made when it is not there. Always needed.")
-    output_name: str | None = opt(None, "Name of the result files without ending; 'last' when left out.")
+    output_dir: str | None = opt(None, "Folder for the results; made when it is not there. Always needed.", path="new folder")
+    output_name: str | None = opt(None, "Name of the result files without ending; 'last' when left out.", path="part of a name")
     save_precision: str | None = opt(
         None,
         "Number format of the saved file: float (32 bits), fp16 or bf16 (half the size). Left out = as trained.",
@@ -70,12 +70,16 @@ class SavingOptions:
         choices=("stop", "continue"),
     )
     spare_dir: str | None = opt(
-        None, "A folder on another disk that takes saves for which --output_dir has no room, or which cannot be written there."
+        None,
+        "A folder on another disk that takes saves for which --output_dir has no room, or which cannot be written there.",
+        path="new folder",
     )
     full_disk_wait: float = opt(
         30.0, "Minutes to wait, trying again, for room for a save that would be lost otherwise; 0 does not wait.", at_least=0
     )
-    resume: str | None = opt(None, "Go on from this saved state: the folder <name>-...-state, not the output folder around it.")
+    resume: str | None = opt(
+        None, "Go on from this saved state: the folder <name>-...-state, not the output folder around it.", path="folder"
+    )
     resume_lr: str = opt(
         "keep",
         "With --resume: keep trains on at the state's learning rates, new takes those of the command.",
@@ -104,7 +108,7 @@ class SavingOptions:
     metadata_usage_hint: str | None = opt(None, "How to use it, kept in its metadata.")
     metadata_trigger_phrase: str | None = opt(None, "The words that call up what was trained, kept in its metadata.")
     metadata_thumbnail: str | None = opt(
-        None, "A small picture (256 pixels) kept in its metadata: a .png, .jpg, .webp or .gif file, or a data: URL."
+        None, "A small picture (256 pixels) kept in its metadata: a .png, .jpg, .webp or .gif file, or a data: URL.", path="file"
     )
     metadata_merged_from: str | None = opt(None, "Names of the models it was merged from, separated by commas, kept in its metadata.")
     metadata_preprocessor: str | None = opt(None, "How inputs have to be prepared for it, kept in its metadata.")

@@ -36,7 +36,7 @@ class WordOptions:
         at_least=1,
         at_most=75,
     )
-    weights: str | None = opt(None, "Go on from this trained embedding file.")
+    weights: str | None = opt(None, "Go on from this trained embedding file.", path="file")
     use_object_template: bool = opt(False, "Train with ready-made captions for a thing (a photo of ...) instead of your own.")
     use_style_template: bool = opt(False, "Train with ready-made captions for a style (a painting by ...) instead of your own.")
 

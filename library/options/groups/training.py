@@ -104,9 +104,9 @@ class IdleOptions:
     deepspeed: bool = opt(False, _ACCELERATES)
     zero_stage: int = opt(2, _ACCELERATES, choices=(0, 1, 2, 3))
     offload_optimizer_device: str | None = opt(None, _ACCELERATES, choices=("cpu", "nvme"))
-    offload_optimizer_nvme_path: str | None = opt(None, _ACCELERATES)
+    offload_optimizer_nvme_path: str | None = opt(None, _ACCELERATES, path="unused")
     offload_param_device: str | None = opt(None, _ACCELERATES, choices=("cpu", "nvme"))
-    offload_param_nvme_path: str | None = opt(None, _ACCELERATES)
+    offload_param_nvme_path: str | None = opt(None, _ACCELERATES, path="unused")
     zero3_init_flag: bool = opt(False, _ACCELERATES)
     zero3_save_16bit_model: bool = opt(False, _ACCELERATES)
     fp16_master_weights_and_gradients: bool = opt(False, _ACCELERATES)
@@ -119,5 +119,6 @@ class ConfigOptions:
     config_file: str | None = opt(
         None,
         "A .toml file with options, written as name = value; [sections] are for your own order only. The command line wins over the file.",
+        path="file",
     )
     output_config: bool = opt(False, "Write all options with their present values to --config_file, which must not exist yet, and end.")

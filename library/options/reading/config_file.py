@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from library.options.declare import Option, Script, groups_of, options_of, options_table, title_of
 from library.options.reading.unknown_option import UnknownKeys
 from library.options.reading.values import Value, expected, from_toml
-from library.options.suggest import missing_path
+from library.paths.faults import file_fault
+from library.paths.look import Thing, is_file, look
+from library.paths.opening import read_text
 
 if TYPE_CHECKING:
     from toml import TomlDecodeError
@@ -22,8 +24,10 @@ _LINES = "each line is name = value; text stands in quotation marks (Windows pat
 def locate(name: str) -> Path:
     """The file that `--config_file name` means: the ending .toml may be left out."""
     path = Path(name)
+    if not path.name:  # a folder such as . or /
+        return path
     with_ending = path.with_name(path.name + ".toml")
-    return path if path.suffix == ".toml" or (path.is_file() and not with_ending.is_file()) else with_ending
+    return path if path.suffix == ".toml" or (look(path).thing is not Thing.MISSING and not is_file(with_ending)) else with_ending
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,8 @@ def read(options: Sequence[Option], name: str) -> FileOptions:
     """The options in the file that `--config_file name` means; keys without effect are told in one warning."""
     path = locate(name)
     place = f"--config_file {path}"
+    if fault := file_fault(path):
+        return FileOptions(problems=[f"--config_file {fault}"])
     try:
         table = _load(path)
     except ValueError as reason:
@@ -117,14 +123,10 @@ def _load(path: Path) -> dict[str, Any]:
     """The file's content; ValueError says in words why it cannot be read. What stands in the file is not repeated: it may be secret."""
     import toml
 
-    if path.is_dir():
-        raise ValueError("this is a folder; give the .toml file itself")
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
         raise ValueError("options are read from TOML files (name = value lines) only")
-    if not path.exists():
-        raise ValueError(missing_path(path))
     try:
-        tree: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8-sig"))
+        tree: dict[str, Any] = toml.loads(read_text(path))
         return tree
     except UnicodeDecodeError:
         raise ValueError("not UTF-8 text; save it as UTF-8 in your editor") from None

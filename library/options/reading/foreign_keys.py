@@ -9,6 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TypedDict
 
+from library.paths.opening import read_text
+
 
 class _Kind(TypedDict):
     whose: str
@@ -40,7 +42,7 @@ def _keys(kinds: Sequence[_Kind]) -> Mapping[str, ForeignKey]:
     return MappingProxyType(keys)
 
 
-_TABLE: _File = json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8"))
+_TABLE: _File = json.loads(read_text(Path(__file__).with_suffix(".json"), "utf-8"))
 
 FOREIGN = _keys(_TABLE["options"])
 """Keys of a --config_file, in small letters."""

@@ -11,6 +11,8 @@ from library.console import keep_secret, log
 from library.errors import UserError
 from library.options.declare import Script, Tool, build, options_of
 from library.options.reading import command_line, config_file
+from library.paths.faults import new_file_fault
+from library.paths.look import exists
 
 S = TypeVar("S", bound=Script)
 
@@ -57,9 +59,13 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
 def _write(options: Script, name: str | None) -> None:
     if name is None:
         raise UserError("--output_config: name the file to write with --config_file, such as --config_file settings.toml")
+    if not Path(name).name:
+        raise UserError(f"--output_config: {name} is a folder; name the file to write with --config_file, such as settings.toml")
     path = Path(name) if name.endswith(".toml") else Path(name + ".toml")
-    if path.exists():
+    if exists(path):
         raise UserError(f"--output_config: {path} exists and is not overwritten; give another name with --config_file, or delete it")
+    if fault := new_file_fault(path):
+        raise UserError(f"--output_config: {fault}")
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(config_file.text_of(options))

@@ -7,30 +7,26 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.options.rules.option_view import Given
-from library.options.rules.path_rules import asks_for_samples, is_module, writable
+from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
+from library.paths.faults import part_fault
+from library.paths.look import Thing, exists, look, real
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
 
 
 def saving(given: Given) -> Iterator[str]:
-    """Folders that can be written, and a name that a file can have."""
-    if given.output_dir is not None:
-        yield from writable(given, "output_dir")
-    if given.logging_dir is not None:
-        yield from writable(given, "logging_dir")
-    if given.spare_dir is not None:
-        yield from writable(given, "spare_dir")
+    """A name that a file can have."""
     name = given.output_name or ""
     bad = sorted(set(name) & set("/\\"))
     if bad:
         yield f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir"
-    if any(ord(letter) < 32 for letter in name):
-        yield f"{given.at('output_name')}: {name!r} holds a line break or another control character; write it without"
     length = len(name.encode("utf-8", "surrogatepass"))
     if length > LONGEST_NAME:
         yield f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave room for what is added; shorten it"
+    elif not bad and (fault := part_fault(name)):
+        yield f"{given.at('output_name')}: {fault}"
     yield from _not_in_the_way(given)
     if os.name == "nt":
         yield from on_windows(given, only_short_paths())
@@ -41,7 +37,11 @@ def _not_in_the_way(given: Given) -> Iterator[str]:
     if given.output_dir is None or given.save_model_as in ("diffusers", "diffusers_safetensors"):
         return
     product = Path(given.output_dir) / f"{given.output_name or 'last'}.{given.save_model_as or 'safetensors'}"
-    if product.is_dir():
+    seen = look(product)
+    if seen.thing is Thing.SPECIAL:
+        what = seen.fault.partition("; ")[0]
+        yield f"{given.at('output_name')}: {product} {what}, and the result would have its name; choose another name"
+    if seen.thing is Thing.FOLDER:
         yield f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name"
 
 
@@ -85,7 +85,7 @@ def sampling_remarks(given: Given) -> Iterator[str]:
     """Samples that are never made."""
     if given.sample_prompts is None:
         return
-    if asks_for_samples(given) and not Path(given.sample_prompts).exists():
+    if asks_for_samples(given) and not exists(Path(given.sample_prompts)):
         yield f"{given.at('sample_prompts')}: {given.sample_prompts} does not exist; no samples are made until it does"
     elif not asks_for_samples(given):
         yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
@@ -108,7 +108,7 @@ def saving_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('report_html')}: has no effect without --dry_run"
     if given.resume_lr != "keep" and given.resume is None:
         yield f"{given.at('resume_lr')}: has no effect without --resume"
-    if given.spare_dir and given.output_dir and Path(given.spare_dir).resolve() == Path(given.output_dir).resolve():
+    if given.spare_dir and given.output_dir and real(given.spare_dir) == real(given.output_dir):
         yield f"{given.at('spare_dir')}: has no effect, it is --output_dir; give a folder on another disk"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
         yield f"{given.at('output_name')}: give it without the ending, which is added"

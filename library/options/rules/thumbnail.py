@@ -8,6 +8,9 @@ from pathlib import Path
 
 from library.errors import UserError
 from library.options.rules.option_view import Given
+from library.paths.faults import file_fault
+from library.paths.look import expanded
+from library.paths.opening import read_bytes
 
 LARGEST = 1 << 20  # bytes; it is read with every look at the file's metadata
 _BEGINNINGS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
@@ -21,8 +24,10 @@ def as_data_url(given: str | None) -> str | None:
     if given is None or given.startswith("data:image/"):
         return given
     place = f"--metadata_thumbnail {given[:80]}"
+    if fault := file_fault(expanded(Path(given))):
+        raise UserError(f"--metadata_thumbnail: {fault}; give an image file, or a data:image/… URL")
     try:
-        data = Path(given).expanduser().read_bytes()
+        data = read_bytes(expanded(Path(given)))
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
         raise UserError(f"{place}: cannot be read ({reason}); give an image file, or a data:image/… URL") from None

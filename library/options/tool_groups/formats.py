@@ -13,8 +13,10 @@ from library.options.declare import Tool, needed, opt, word
 class ConvertOptions:
     """Models"""
 
-    model_to_load: str = word("A .ckpt or .safetensors file, a Diffusers folder or a hub id.")
-    model_to_save: Path = word("What to write: a name ending with .ckpt or .safetensors, or any other for a Diffusers folder.")
+    model_to_load: str = word("A .ckpt or .safetensors file, a Diffusers folder or a hub id.", path="model")
+    model_to_save: Path = word(
+        "What to write: a name ending with .ckpt or .safetensors, or any other for a Diffusers folder.", path="new file or folder"
+    )
     v1: bool = opt(False, "The model is Stable Diffusion 1.x; never needed, but checked.")
     v2: bool = opt(False, "The model is Stable Diffusion 2.x; never needed, but checked.")
     v_parameterization: bool = opt(False, "A Diffusers folder is written for a model that predicts velocity; left out: found out.")
@@ -37,8 +39,8 @@ class ConvertFileOptions:
 class ConvertFolderOptions:
     """Diffusers folders"""
 
-    reference_model: str | None = opt(None, "Take the scheduler's settings from this Diffusers folder or hub id.")
-    variant: str | None = opt(None, "Part of the weights' file names, such as fp16.")
+    reference_model: str | None = opt(None, "Take the scheduler's settings from this Diffusers folder or hub id.", path="model")
+    variant: str | None = opt(None, "Part of the weights' file names, such as fp16.", path="part of a name")
     use_safetensors: bool = opt(False, "Write safetensors instead of .bin files.")
 
 
@@ -57,7 +59,7 @@ class Convert(Tool):
 class ShowMetadataOptions:
     """What is shown"""
 
-    model: Path = needed("The .safetensors file.")
+    model: Path = needed("The .safetensors file.", path="file")
     json: bool = opt(False, "Print the metadata as JSON, for other programs.")
 
 
@@ -75,11 +77,11 @@ class ShowMetadata(Tool):
 class EditMetadataOptions:
     """Metadata"""
 
-    model: Path = needed("The .safetensors file.")
-    save_to: Path | None = opt(None, "Write the changed file here; left out: in place of --model.")
+    model: Path = needed("The .safetensors file.", path="file")
+    save_to: Path | None = opt(None, "Write the changed file here; left out: in place of --model.", path="new file")
     set: tuple[str, ...] = opt((), "Entries to set, as key=value, several after one another.")
     remove: tuple[str, ...] = opt((), "Entries to remove; * stands for anything: ss_tag_frequency, 'ss_*dir*'.")
-    from_json: Path | None = opt(None, "Set the entries of this JSON file, such as tools/show_metadata.py --json prints.")
+    from_json: Path | None = opt(None, "Set the entries of this JSON file, such as tools/show_metadata.py --json prints.", path="file")
     clear: bool = opt(False, "Remove all entries first.")
 
 

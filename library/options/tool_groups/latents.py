@@ -17,10 +17,12 @@ _WORKERS = "How many threads read images ahead of the model. Left out: one for e
 class PrepareFilesOptions:
     """Images, metadata and model"""
 
-    train_data_dir: Path = word("The folder of the images; the latents are written beside them.")
-    in_json: Path = word("The metadata file to read.")
-    out_json: Path = word("The metadata file to write, with the train_resolution of each image; it may be the same.")
-    model_name_or_path: str = word("The model to train, or its VAE alone: a checkpoint, VAE file, Diffusers folder or Hugging Face id.")
+    train_data_dir: Path = word("The folder of the images; the latents are written beside them.", path="folder")
+    in_json: Path = word("The metadata file to read.", path="file")
+    out_json: Path = word("The metadata file to write, with the train_resolution of each image; it may be the same.", path="new file")
+    model_name_or_path: str = word(
+        "The model to train, or its VAE alone: a checkpoint, VAE file, Diffusers folder or Hugging Face id.", path="model"
+    )
     v2: bool = opt(False, "Has no effect: which model a VAE belongs to does not matter to it.")
     full_path: bool = opt(False, "Take the entries of the metadata file that are named by full path, and no others.")
     recursive: bool = opt(False, "Take the images of the folders inside it too.")
@@ -64,8 +66,8 @@ class PrepareBucketsLatents(Tool):
 class CacheModelOptions:
     """Model"""
 
-    pretrained_model_name_or_path: str | None = opt(None, "The model of the training run, as in its command.")
-    vae: str | None = opt(None, "The VAE of the training run, where its command names one.")
+    pretrained_model_name_or_path: str | None = opt(None, "The model of the training run, as in its command.", path="model")
+    vae: str | None = opt(None, "The VAE of the training run, where its command names one.", path="model")
     mixed_precision: str = opt(
         "no",
         "The precision of the training run for LoRA and textual inversion; leave it out for train_db.py and fine_tune.py, whose VAE "

@@ -25,7 +25,7 @@ class ReceiptOptions:
 class LoraOutputOptions:
     """The file to write"""
 
-    save_to: Path = needed("The LoRA to write: .safetensors, .ckpt or .pt.")
+    save_to: Path = needed("The LoRA to write: .safetensors, .ckpt or .pt.", path="new file")
     save_precision: str | None = opt(None, "Precision of the file; left out: float.", choices=PRECISIONS)
     no_metadata: bool = opt(False, "Write no metadata into the file.")
 
@@ -42,16 +42,20 @@ class MergedOutputOptions(LoraOutputOptions):
 class ModelOutputOptions(MergedOutputOptions):
     """The file to write"""
 
-    save_to: Path = needed("The file to write: .safetensors or .ckpt; any other name makes a Diffusers folder (models only).")
+    save_to: Path = needed(
+        "The file to write: .safetensors or .ckpt; any other name makes a Diffusers folder (models only).", path="new file or folder"
+    )
 
 
 @dataclass(frozen=True)
 class MergeLoraOptions:
     """What is merged"""
 
-    models: tuple[str, ...] = opt((), "The network files: LoRA, LoCon, and into a model LoHa and LoKr too.")
+    models: tuple[str, ...] = opt((), "The network files: LoRA, LoCon, and into a model LoHa and LoKr too.", path="file")
     ratios: tuple[float, ...] = opt((), _RATIOS)
-    sd_model: str | None = opt(None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Left out: into one LoRA.")
+    sd_model: str | None = opt(
+        None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Left out: into one LoRA.", path="model"
+    )
     v2: bool = opt(False, "Say that --sd_model is Stable Diffusion 2.x.")
     concat: bool = opt(False, "Into one LoRA: keep all ranks side by side, which is exact; ranks may differ and add up.")
     shuffle: bool = opt(False, "Into one LoRA: put its ranks in random order, so that cutting some off later spares no file.")
@@ -73,7 +77,7 @@ class MergeLora(Tool):
 class SvdMergeOptions:
     """What is merged"""
 
-    models: tuple[str, ...] = opt((), "The LoRA files, of any ranks.")
+    models: tuple[str, ...] = opt((), "The LoRA files, of any ranks.", path="file")
     ratios: tuple[float, ...] = opt((), _RATIOS)
     lbws: tuple[str, ...] = opt(
         (),
@@ -100,7 +104,7 @@ class SvdMergeLora(Tool):
 class ResizeLoraOptions:
     """What is resized"""
 
-    model: Path = needed("The LoRA file that is made smaller.")
+    model: Path = needed("The LoRA file that is made smaller.", path="file")
     new_rank: int = opt(4, "The new rank; with --dynamic_method the most that a module may have.", at_least=1)
     new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions; left out: --new_rank.", at_least=1)
     dynamic_method: str | None = opt(
@@ -132,8 +136,8 @@ class ResizeLora(Tool):
 class ExtractLoraOptions:
     """What is extracted"""
 
-    model_org: str = needed("The model that training began with: a checkpoint, a Diffusers folder or a hub id.")
-    model_tuned: str = needed("The model that training ended with.")
+    model_org: str = needed("The model that training began with: a checkpoint, a Diffusers folder or a hub id.", path="model")
+    model_tuned: str = needed("The model that training ended with.", path="model")
     v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
     v_parameterization: bool = opt(False, "Both predict velocity (768-v): the metadata of the LoRA say so.")
     load_precision: str | None = opt(None, "Round both models to this first; left out: as they are, which is exact.", choices=PRECISIONS)
@@ -167,8 +171,8 @@ class ExtractLora(Tool):
 class ExtractDyloraOptions:
     """What is extracted"""
 
-    model: Path = needed("The file that networks.dylora trained.")
-    save_to: Path = needed("The LoRAs to write; each rank is put before the ending: name-4.safetensors.")
+    model: Path = needed("The file that networks.dylora trained.", path="file")
+    save_to: Path = needed("The LoRAs to write; each rank is put before the ending: name-4.safetensors.", path="new file")
     unit: int | None = opt(
         None, "Write one LoRA for each multiple of this below the full rank; that of the training or a multiple of it.", at_least=1
     )
@@ -190,7 +194,7 @@ class ExtractDylora(Tool):
 class CheckLoraOptions:
     """What is checked"""
 
-    file: Path = word("The network file to look into.")
+    file: Path = word("The network file to look into.", path="file")
     show_all_keys: bool = opt(False, "List every tensor with its shape, mean and least size first.", aliases=("s",))
     verbose: bool = opt(False, "Print a line for every module, not only for the largest, the smallest and faulty ones.")
 

@@ -17,7 +17,7 @@ BLIP = "Salesforce/blip-image-captioning-large"
 class FolderOptions:
     """Images"""
 
-    train_data_dir: Path = word("The folder of the images.")
+    train_data_dir: Path = word("The folder of the images.", path="folder")
     recursive: bool = opt(False, "Take the images of the folders inside it too.")
 
 
@@ -34,8 +34,7 @@ class CaptionModelOptions:
     """Model and text"""
 
     caption_weights: str = opt(
-        BLIP,
-        "The BLIP captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.",
+        BLIP, "The BLIP captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.", path="model"
     )
     beam_search: bool = opt(False, "Look for the likeliest caption instead of drawing one at random (nucleus sampling).")
     num_beams: int = opt(1, "With --beam_search: how many captions are followed side by side.", at_least=1)
@@ -49,7 +48,7 @@ class CaptionModelOptions:
 class CaptionFileOptions:
     """Caption files"""
 
-    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"), aliases=("caption_extention",))
+    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"), aliases=("caption_extention",), path="part of a name")
     debug: bool = opt(False, "Print each image with its caption.")
 
 
@@ -71,7 +70,9 @@ GIT = "microsoft/git-large-textcaps"
 class GitOptions:
     """Model and text"""
 
-    model_id: str = opt(GIT, "The GIT captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.")
+    model_id: str = opt(
+        GIT, "The GIT captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.", path="model"
+    )
     max_length: int = opt(50, "The longest caption, in tokens of the model.", at_least=2)
     remove_words: bool = opt(False, "Leave out what it says of writing in the image (that says ...), which is mostly wrong.")
 
@@ -80,7 +81,7 @@ class GitOptions:
 class GitFileOptions:
     """Caption files"""
 
-    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"))
+    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"), path="part of a name")
     debug: bool = opt(False, "Print each image with its caption, and what --remove_words left out.")
 
 
@@ -106,6 +107,7 @@ class TaggerModelOptions:
     model_dir: Path = opt(
         Path("wd14_tagger_model"),
         "Where the tagger lies, in a folder that is named like its --repo_id, or directly here; what is missing is downloaded to it.",
+        path="folder that is filled",
     )
     force_download: bool = opt(False, "Download the tagger again even if it is there.")
     onnx: bool = opt(False, "Has no effect: the tagger always runs with ONNX Runtime.")
@@ -142,8 +144,9 @@ class TagFileOptions:
     output_path: Path | None = opt(
         None,
         "Write all tags into this one file instead: .jsonl with an image a line, else a JSON table with tags and image_size.",
+        path="new file",
     )
-    caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"), aliases=("caption_extention",))
+    caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"), aliases=("caption_extention",), path="part of a name")
     caption_separator: str = opt(", ", "What stands between tags.")
     append_tags: bool = opt(False, "Keep the tags of a file that is there, and add those that it has not.")
     debug: bool = opt(False, "Print each image with its tags by kind.")
@@ -165,9 +168,11 @@ class TagImages(Tool):
 class MergeOptions:
     """Images and metadata"""
 
-    train_data_dir: Path = word("The folder of the images and of the files beside them.")
-    out_json: Path = word("The metadata file to write.")
-    in_json: Path | None = opt(None, "The metadata file to start from; left out: the one that is to be written, if it is there.")
+    train_data_dir: Path = word("The folder of the images and of the files beside them.", path="folder")
+    out_json: Path = word("The metadata file to write.", path="new file")
+    in_json: Path | None = opt(
+        None, "The metadata file to start from; left out: the one that is to be written, if it is there.", path="file"
+    )
     full_path: bool = opt(False, "Name images by their full path, so that one file can hold several folders.")
     recursive: bool = opt(False, "Take the images of the folders inside it too.")
     debug: bool = opt(False, "Print each image with the text that goes into the metadata.")
@@ -177,14 +182,14 @@ class MergeOptions:
 class MergeCaptionsOptions(MergeOptions):
     """Images and metadata"""
 
-    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"), aliases=("caption_extention",))
+    caption_extension: str = opt(".caption", _EXTENSION.format(what="caption"), aliases=("caption_extention",), path="part of a name")
 
 
 @dataclass(frozen=True)
 class MergeTagsOptions(MergeOptions):
     """Images and metadata"""
 
-    caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"))
+    caption_extension: str = opt(".txt", _EXTENSION.format(what="tag"), path="part of a name")
 
 
 @dataclass(frozen=True)
@@ -209,9 +214,9 @@ class MergeTags(Tool):
 class CleanOptions:
     """Metadata"""
 
-    in_json: Path = word("The metadata file to read.")
-    out_json: Path = word("The metadata file to write; it may be the same.")
-    rules: Path | None = opt(None, "Your own table of cleaning rules (TOML); left out: finetune/cleaning_rules.toml.")
+    in_json: Path = word("The metadata file to read.", path="file")
+    out_json: Path = word("The metadata file to write; it may be the same.", path="new file")
+    rules: Path | None = opt(None, "Your own table of cleaning rules (TOML); left out: finetune/cleaning_rules.toml.", path="file")
     debug: bool = opt(False, "Print each caption and tags that change, before and after.")
 
 
@@ -228,8 +233,8 @@ class CleanCaptionsAndTags(Tool):
 class ResizeOptions:
     """Images"""
 
-    src_img_folder: Path = word("The folder of the images to shrink.")
-    dst_img_folder: Path = word("The folder to write to; it is made if it is not there.")
+    src_img_folder: Path = word("The folder of the images to shrink.", path="folder")
+    dst_img_folder: Path = word("The folder to write to; it is made if it is not there.", path="new folder")
     max_resolution: str = opt(
         "512x512,384x384,256x256,128x128",
         "One copy of each image for each of these, shrunk until it has no more pixels than that, as width x height; commas between them.",

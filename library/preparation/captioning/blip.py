@@ -17,6 +17,7 @@ from torch import Tensor
 
 from library.data.pixels.images import read_rgb
 from library.errors import UserError
+from library.paths.opening import read_text
 from library.seeds import fold
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def processor_settings(weights: str) -> dict[str, object]:
 
     try:
         path = cached_file(weights, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-        settings: dict[str, object] = json.loads(Path(path).read_text(encoding="utf-8")) if path else {}
+        settings: dict[str, object] = json.loads(read_text(Path(path), "utf-8")) if path else {}
         return settings
     except (OSError, ValueError):
         return {}

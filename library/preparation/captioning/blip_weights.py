@@ -8,6 +8,7 @@ from library.console import log
 from library.errors import UserError
 from library.options.suggest import missing_path
 from library.options.tool_groups.preparation import BLIP
+from library.paths.look import is_file, is_folder
 
 _BASE = "Salesforce/blip-image-captioning-base"
 _ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
@@ -21,10 +22,10 @@ def weights_named(name: str) -> str:
     if name.startswith(("http://", "https://")):
         return _of_address(name)
     path = Path(name)
-    if path.is_dir():
+    if is_folder(path):
         return name
     asked = f"give a folder in the Hugging Face format, or a name on the Hugging Face Hub such as {BLIP}"
-    if path.is_file():
+    if is_file(path):
         raise UserError(f"--caption_weights: {name} is a file; {asked}")
     if path.suffix in _ENDINGS or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") != 1:
         raise UserError(f"--caption_weights: {name}: {missing_path(path, folder=True)}; {asked}")

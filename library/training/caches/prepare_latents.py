@@ -26,6 +26,8 @@ from library.errors import UserError
 from library.files import list_images
 from library.options.tool_groups.latents import PrepareBucketsLatents, PrepareFilesOptions, PrepareSizesOptions
 from library.partial_faults import Faults, in_writable_folders
+from library.paths.look import is_file
+from library.paths.opening import regular
 from library.renaming import fits, is_there, too_long
 from library.training.caches.latents import make, vae_in
 from library.training.precision import check_device
@@ -168,9 +170,9 @@ def _write_masks(source: LatentSource) -> None:
     """`alpha_mask` float32 [H,W] in 0…1 beside the latents of each file: the transparency of the part that is trained."""
     for work in source.works:
         file, record = work.file, source.filled.records[work.record]
-        if file is None or not file.is_file() or (binding := read_binding(file)) is None:
+        if file is None or not is_file(file) or (binding := read_binding(file)) is None:
             continue
-        with np.load(file) as found:
+        with np.load(regular(file)) as found:
             arrays = {name: found[name] for name in found.files}
         arrays["alpha_mask"] = opacity_of(record, work.placement)
         try:
@@ -190,7 +192,7 @@ def _write_mirrors(source: LatentSource) -> None:
             log.warning(
                 "a mirror image in a file of its own: %s, for other programs; this suite reads it in %s", too_long(mirror), file.name
             )
-        elif binding is not None and (not mirror.is_file() or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
+        elif binding is not None and (not is_file(mirror) or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
             size = source.filled.records[work.record].size
             arrays = moments_arrays(read_latents(file, mirrored=True), None, size, work.placement)
             try:

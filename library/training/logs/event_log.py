@@ -11,6 +11,8 @@ from typing import Any, TextIO
 
 from library.console import log
 from library.files import NOT_UNICODE, atomic_write
+from library.paths.look import exists
+from library.paths.opening import read_bytes
 
 NAME = "events.jsonl"
 
@@ -66,14 +68,14 @@ class EventLog:
 
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The lines of an event log as objects; one that was cut short by a kill is left out."""
-    return [found for line in Path(path).read_bytes().splitlines() if (found := _object(line)) is not None]
+    return [found for line in read_bytes(Path(path)).splitlines() if (found := _object(line)) is not None]
 
 
 def _mend(path: Path, session: str, step: int, epoch: int) -> None:
     """Take away a half line at the end and the session's lines that are later than `step` updates or `epoch` epochs."""
-    if not path.exists():
+    if not exists(path):
         return
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_bytes(path).splitlines(keepends=True)
     kept = [line for line in lines if line.endswith(b"\n") and not _undone(line, session, step, epoch)]
     if len(kept) < len(lines):
         with atomic_write(path) as temporary:

@@ -10,6 +10,8 @@ from typing import Any
 from library.errors import UserError
 from library.options.groups.scripts import TrainingScript
 from library.options.suggest import closest
+from library.paths.faults import file_fault
+from library.paths.opening import read_text
 
 TENSORBOARD = {"max_queue": "max_queue_size", "flush_secs": "flush_secs", "filename_suffix": "filename_suffix"}
 _OURS = ("dir", "settings", "reinit", "sync_tensorboard", "tensorboard")  # of wandb.init: what the suite itself sees to
@@ -55,8 +57,10 @@ def tracker_settings(options: TrainingScript) -> dict[str, dict[str, Any]]:
 def _load(path: Path, place: str) -> dict[str, Any]:
     import toml
 
+    if wrong := file_fault(path):
+        raise UserError(f"{place.removesuffix(str(path))}{wrong}")
     try:
-        tables: dict[str, Any] = toml.loads(path.read_text(encoding="utf-8-sig"))
+        tables: dict[str, Any] = toml.loads(read_text(path))
         return tables
     except UnicodeDecodeError:
         raise UserError(f"{place}: is not UTF-8; save it as UTF-8") from None

@@ -13,6 +13,7 @@ from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean
 from library.packages import install_command, missing_module
+from library.paths.opening import read_text
 from library.training.optim import lr_schedule_table, optimizer_table
 
 
@@ -82,7 +83,7 @@ def _names_in_torch(file: str) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for place in (spec.submodule_search_locations or ()) if spec is not None else ():
         try:
-            tree = ast.parse((Path(place) / file).read_text(encoding="utf-8"))
+            tree = ast.parse(read_text(Path(place) / file, "utf-8"))
         except (OSError, SyntaxError, ValueError):
             continue
         for node in ast.walk(tree):

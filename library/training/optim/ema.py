@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from library.errors import UserError
+from library.paths.look import is_file
 
 EMA_FILE = "ema.safetensors"
 _COUNT = "updates"
@@ -66,7 +67,7 @@ class Ema:
         Raises UserError where they do not fit.
         """
         path = folder / EMA_FILE
-        if not path.is_file():
+        if not is_file(path):
             return False
         try:
             saved = load_file(path)

@@ -23,6 +23,8 @@ from library.errors import UserError, named_line
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean, import_class
 from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
+from library.paths.look import exists, is_file
+from library.paths.opening import read_bytes
 from library.seeds import fold
 from library.training.planning.plan import RunPlan
 from library.words import counted
@@ -222,7 +224,7 @@ def open_custom(options: TrainingScript) -> CustomDataset:
         notes.append(f"input_ids are made of the captions because of {reread}; those of the class are not used")
     hints = tuple(f"{source.place(0)}: {hint}" for hint in first.hints)
     told = FirstBatch(len(first), first.size, first.are_latents, first.captions or (), tuple(notes), hints)
-    code = None if file is None or not Path(file).is_file() else hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    code = None if file is None or not is_file(Path(file)) else hashlib.sha256(read_bytes(Path(file))).hexdigest()
     return CustomDataset(source, batches, told, rules, code)
 
 
@@ -236,14 +238,14 @@ def class_of(name: str) -> type:
     module = name.rpartition(".")[0]
     root = module.partition(".")[0]
     imported = sys.modules.get(root) or find_spec(root)
-    own = next((path for path in (here / f"{root}.py", here / root / "__init__.py") if path.is_file()), None)
+    own = next((path for path in (here / f"{root}.py", here / root / "__init__.py") if is_file(path)), None)
     if imported is None:
         beside = sorted({path.stem for path in here.glob("*.py")} | {path.parent.name for path in here.glob("*/__init__.py")})
         raise UserError(
             f"{OPTION} {name}: there is no module {root} in the current folder ({here}), nor an installed one{did_you_mean(root, beside)}"
         )
     origin = getattr(imported, "origin", None) or getattr(imported, "__file__", None)
-    if own is not None and not (origin and Path(origin).exists() and own.samefile(origin)):
+    if own is not None and not (origin and exists(Path(origin)) and own.samefile(origin)):
         raise UserError(f"{OPTION} {name}: {root} is another module, {origin or 'a part of Python'}; rename your {own.name}")
     try:
         return import_class(OPTION, name)

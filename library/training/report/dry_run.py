@@ -29,6 +29,7 @@ from library.options.groups.data import DataOptions
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
+from library.paths.look import exists
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
@@ -112,11 +113,11 @@ def _names_images(options: DataOptions) -> bool:
         return False
     sources = (options.dataset_config, options.train_data_dir, options.in_json)
     named = next((source for source in sources if source is not None), None)
-    return named is not None and Path(named).exists() and (options.dataset_config is not None or _old_form_is_whole(options))
+    return named is not None and exists(Path(named)) and (options.dataset_config is not None or _old_form_is_whole(options))
 
 
 def _old_form_is_whole(options: DataOptions) -> bool:
-    return options.resolution is not None if options.in_json is None else Path(options.in_json).exists()
+    return options.resolution is not None if options.in_json is None else exists(Path(options.in_json))
 
 
 def _of_images(
@@ -250,7 +251,7 @@ def _overwritten(options: SavingOptions, facts: ModelFacts | None) -> Iterator[F
     if form == "ckpt" and options.use_safetensors:
         form = "safetensors"
     path = FileNames(options.folder, options.output_name, "" if form.startswith("diffusers") else f".{form}").last()
-    if form and path.exists():
+    if form and exists(path):
         yield Finding(WARNING, f"--output_dir {path.parent}: {path.name} is there and will be written over", "give another --output_name")
 
 

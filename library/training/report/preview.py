@@ -15,6 +15,7 @@ from library.data.scan.findings import ERROR, WARNING, Finding
 from library.errors import UserError, first_line
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
+from library.paths.faults import new_file_fault
 from library.training.planning.custom_dataset import CustomDataset
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.inputs import Inputs, data_lines
@@ -141,6 +142,8 @@ def _key(title: str) -> int:
 
 
 def _write(path: Path, report: Report, options: TrainingScript, rewrite: RewriteCaption | None, option: str) -> None:
+    if wrong := new_file_fault(path):
+        raise UserError(f"{option}: {wrong}")
     draws = None if report.inputs is None else draws_of(options, report.inputs, rewrite)
     text = as_page(report, draws, seed_given=options.training.seed is not None)
     try:

@@ -14,6 +14,7 @@ from library.data.inspection.bucket_facts import BucketFacts, cut, enlargement
 from library.data.inspection.draw_preview import Draws, as_jpeg
 from library.data.scan.findings import LEVELS, Finding
 from library.errors import UserError
+from library.paths.opening import read_text
 from library.training.report.dry_run import Report
 from library.training.report.report_text import shortened, verdict
 from library.words import counted, in_words
@@ -45,7 +46,7 @@ def as_page(report: Report, draws: Draws | None, seed_given: bool = True) -> str
             _section("Crops and captions of the first epoch", _gallery(report, draws, seed_given)),
         ]
     )
-    style = _STYLE.read_text(encoding="utf-8")
+    style = read_text(_STYLE, "utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

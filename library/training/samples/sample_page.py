@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from library.files import NOT_UNICODE, atomic_write
+from library.paths.opening import regular
 
 PAGE = "index.html"
 FACTS = "training"  # the PNG text that says at which moment an image was drawn
@@ -68,7 +69,7 @@ def _sample(path: Path, run: str | None) -> Sample | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with Image.open(regular(path)) as image:
             texts, size = dict(image.text), image.size
         facts = json.loads(texts.get(FACTS, "{}"))
     except (OSError, ValueError, SyntaxError, AttributeError):  # cut short, or not a PNG

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from library.errors import UserError
+from library.paths.faults import file_fault
+from library.paths.opening import read_text
 from library.training.samples.prompt_options import KEYS, LETTERS, Entry, read_line, read_table
 
 STEP = 8  # pixels that one latent stands for
@@ -35,10 +37,12 @@ def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]
     """
     path = Path(path)
     readers = {".txt": _from_text, ".toml": _from_toml, ".json": _from_json}
+    if wrong := file_fault(path):
+        raise UserError(f"--sample_prompts: {wrong}")
     if path.suffix.lower() not in readers:
         raise UserError(f"--sample_prompts {path}: must end in .txt, .toml or .json")
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise UserError(f"--sample_prompts {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
     except OSError as error:

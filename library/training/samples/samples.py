@@ -16,6 +16,8 @@ from library.errors import UserError, first_line
 from library.files import atomic_write
 from library.model.family import family_of_flag
 from library.options.groups.scripts import TrainingScript
+from library.paths.look import exists
+from library.paths.opening import read_bytes
 from library.training.samples.sample_page import FACTS, SamplePage
 from library.training.samples.sample_prompts import SamplePrompt, read_prompts
 
@@ -53,7 +55,7 @@ class Samples:
 
     def __init__(self, prompts: Sequence[SamplePrompt], plan: SamplePlan, generate: Generate | None = None) -> None:
         self.prompts, self.plan, self._generate = tuple(prompts), plan, generate
-        self._text = plan.source.read_bytes() if plan.source is not None and plan.source.exists() else None
+        self._text = read_bytes(plan.source) if plan.source is not None and exists(plan.source) else None
         self.folder = Path(plan.output_dir) / "sample"
         self.drawn = self.failed = 0
         self.latest: list[tuple[Path, str]] = []
@@ -68,7 +70,7 @@ class Samples:
         if given.sample_prompts is None or not asked:
             return None
         source = Path(given.sample_prompts)
-        prompts, notes = read_prompts(source) if source.exists() else ((), ())  # that it is missing has been told; it may come
+        prompts, notes = read_prompts(source) if exists(source) else ((), ())  # that it is missing has been told; it may come
         for note in notes:
             log.warning(note)
         plan = SamplePlan(
@@ -146,7 +148,7 @@ class Samples:
         if source is None:
             return
         try:
-            text = source.read_bytes()
+            text = read_bytes(source)
         except OSError:  # it has gone: what it said is known
             return
         if text == self._text:

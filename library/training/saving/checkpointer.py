@@ -10,6 +10,7 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import UserError
+from library.paths.look import exists, is_file, is_folder
 from library.renaming import remove
 from library.training.planning.plan import RunPlan
 from library.training.saving.full_disk import FullDiskPolicy, SaveWriter
@@ -163,7 +164,7 @@ class Checkpointer:
 
     def newest_state(self) -> Path | None:
         """The state that this run wrote last and still has."""
-        return self._newest_state if self._newest_state is not None and self._newest_state.exists() else None
+        return self._newest_state if self._newest_state is not None and exists(self._newest_state) else None
 
     def _missing_at(self, step: int) -> list[SaveKind]:
         """What has not been kept after this very update already, by the plan or on demand."""
@@ -200,7 +201,7 @@ class Checkpointer:
 
     def _remove(self, paths: Sequence[Path]) -> None:
         for path in map(self._writer.place_of, paths):
-            if path.exists():
+            if exists(path):
                 self._release(path)
                 try:
                     remove(path)
@@ -215,6 +216,6 @@ def _written(kind: SaveKind, epoch: int, step: int, path: Path) -> None:
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    if path.is_dir():
-        return sum(inside.stat().st_size for inside in path.rglob("*") if inside.is_file())
+    if is_folder(path):
+        return sum(inside.stat().st_size for inside in path.rglob("*") if is_file(inside))
     return path.stat().st_size

@@ -14,6 +14,7 @@ from library.model.family import PartSizes
 from library.model.files.facts import OPTION, ModelFacts, classic_infos
 from library.model.files.part_sizes import part_sizes
 from library.options.groups.scripts import TrainingScript
+from library.paths.look import exists
 from library.training.optim.optimizer_table import chosen_name, state_bytes
 from library.training.planning.plan import RunPlan
 from library.training.saving.checkpointer import FileNames, SaveKind
@@ -68,7 +69,7 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
         where = "disk, beside the images" if data.cache_latents_to_disk else "main memory"
         lines.append(f"latents: {in_words(latents)} of {where}")
     folder = saving.folder
-    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if part.exists())).free
+    free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if exists(part))).free
     known = [total for total in totals if total is not None]
     return DiskNeed(sum(known) if len(known) == len(totals) else None, free, folder, tuple(lines))
 

@@ -13,6 +13,7 @@ from library.console import log
 from library.errors import UserError, first_line
 from library.files import free_bytes, is_full
 from library.options.groups.saving import SavingOptions
+from library.paths.look import exists, is_folder
 from library.renaming import is_in_use
 from library.words import in_words
 
@@ -72,7 +73,7 @@ class SaveWriter:
         fault = self._try(path, size, write)
         if fault is None:
             self._elsewhere.pop(path, None)
-        elif is_in_use(fault) and path.exists() and self._try(other := _beside(path), size, write) is None:
+        elif is_in_use(fault) and exists(path) and self._try(other := _beside(path), size, write) is None:
             self._elsewhere[path] = other  # as what took hours is worth it
             log.warning(f"{path} is in use by another program and cannot be replaced; saved as {other.name}")
             return None
@@ -122,9 +123,9 @@ class SaveWriter:
 
 def _beside(path: Path) -> Path:
     """A free name for what cannot have the name `path`: cat-2.safetensors, cat-2-state."""
-    ending = "-state" if path.name.endswith("-state") else "" if path.is_dir() else path.suffix
+    ending = "-state" if path.name.endswith("-state") else "" if is_folder(path) else path.suffix
     names = (path.with_name(f"{path.name.removesuffix(ending)}-{number}{ending}") for number in itertools.count(2))
-    return next(name for name in names if not name.exists())
+    return next(name for name in names if not exists(name))
 
 
 def _fault_line(path: Path, fault: Exception) -> str:

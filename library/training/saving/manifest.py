@@ -17,6 +17,7 @@ from library.files import NOT_UNICODE, atomic_write
 from library.options.declare import options_of, options_table
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.values import as_json
+from library.paths.opening import open_file, read_text
 
 FORMAT = 1
 PACKAGES = (
@@ -111,7 +112,7 @@ class ImageHash:
                 return
             digest = hashlib.sha256()
             for path in self._paths:
-                with path.open("rb") as file:
+                with open_file(path) as file:
                     while piece := file.read(1 << 20):
                         digest.update(piece)
             self._value = digest.hexdigest()
@@ -133,6 +134,6 @@ def _origin(options: TrainingScript, field: str) -> str:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path)
     except (OSError, UnicodeDecodeError):
         return None

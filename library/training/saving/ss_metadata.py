@@ -14,6 +14,8 @@ from library.files import sha256
 from library.options.declare import options_table
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
+from library.paths.look import exists, is_file
+from library.paths.opening import open_file
 from library.training.saving.model_spec import own_words
 from library.training.saving.privacy import private
 
@@ -43,8 +45,8 @@ class ModelHash:
             self._thread = None
             return
         path = Path(source)
-        self._values[f"ss_{prefix}_name"] = path.name if path.exists() else source
-        self._thread = threading.Thread(target=self._compute, args=(prefix, path), daemon=True) if path.is_file() else None
+        self._values[f"ss_{prefix}_name"] = path.name if exists(path) else source
+        self._thread = threading.Thread(target=self._compute, args=(prefix, path), daemon=True) if is_file(path) else None
         if self._thread is not None:
             self._thread.start()
 
@@ -61,7 +63,7 @@ class ModelHash:
 
 def legacy_hash(path: Path) -> str:
     """The short hash by which older web interfaces name a model: SHA-256 of 64 KiB at 1 MiB, its first 8 hex digits."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         file.seek(0x100000)
         return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
 

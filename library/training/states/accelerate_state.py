@@ -11,6 +11,8 @@ from pathlib import Path
 
 from library.containers.pickles import InertUnpickler
 from library.errors import UserError
+from library.paths.look import is_file
+from library.paths.opening import read_text
 
 _OPTIMIZER, _SCHEDULE, _SCALER, _POSITION = "optimizer.bin", "scheduler.bin", "scaler.pt", "train_state.json"
 _WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # today's, and those of accelerate before 0.22
@@ -32,7 +34,7 @@ class AccelerateState:
 
 def is_accelerate_state(folder: Path) -> bool:
     """Whether accelerate's `save_state` wrote the folder."""
-    return (folder / _OPTIMIZER).is_file() or bool(_weights(folder))
+    return is_file(folder / _OPTIMIZER) or bool(_weights(folder))
 
 
 def read_accelerate_state(folder: Path) -> AccelerateState:
@@ -52,7 +54,7 @@ def read_accelerate_state(folder: Path) -> AccelerateState:
             source += f" ({_POSITION} says {position}; --initial_step {position} would go on from there)"
     elif position is not None:
         step, source = position, f"{position} updates are done, as {_POSITION} tells"
-    present = {name: folder / name if (folder / name).is_file() else None for name in (_OPTIMIZER, _SCHEDULE, _SCALER)}
+    present = {name: folder / name if is_file(folder / name) else None for name in (_OPTIMIZER, _SCHEDULE, _SCALER)}
     return AccelerateState(folder, weights, present[_OPTIMIZER], present[_SCHEDULE], present[_SCALER], processes, step, source)
 
 
@@ -70,7 +72,7 @@ def accelerate_lines(accelerate: AccelerateState) -> Sequence[str]:
 def _weights(folder: Path) -> tuple[Path, ...]:
     for stem, ending in _WEIGHTS:
         files: list[Path] = []
-        while (path := folder / f"{stem}{'' if not files else f'_{len(files)}'}{ending}").is_file():
+        while is_file(path := folder / f"{stem}{'' if not files else f'_{len(files)}'}{ending}"):
             files.append(path)
         if files:
             return tuple(files)
@@ -91,7 +93,7 @@ def _schedule_count(path: Path) -> int | None:
 
 def _position(path: Path) -> int | None:
     try:
-        count = json.loads(path.read_text(encoding="utf-8")).get("current_step")
+        count = json.loads(read_text(path, "utf-8")).get("current_step")
     except (OSError, ValueError, AttributeError):
         return None
     return count if type(count) is int and count >= 0 else None

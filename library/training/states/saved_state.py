@@ -12,6 +12,9 @@ from typing import Any
 from library.data.batching.sampler import Cut
 from library.errors import UserError
 from library.files import check_whole
+from library.paths.faults import tree_fault
+from library.paths.look import is_file, is_folder
+from library.paths.opening import open_file, read_text
 from library.training.states.accelerate_state import AccelerateState, is_accelerate_state, read_accelerate_state
 from library.training.states.state import RunningMean, Standing, TrainState
 
@@ -37,7 +40,9 @@ def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, in
 
 def read_state(folder: Path) -> SavedState | AccelerateState:
     """Read the state in `folder`, also one of accelerate's; raises UserError for one that is broken, incomplete or no state."""
-    if not (folder / FACTS_FILE).is_file() and is_accelerate_state(folder):
+    if is_folder(folder) and (fault := tree_fault(folder)):
+        raise UserError(f"--resume: {fault}")
+    if not is_file(folder / FACTS_FILE) and is_accelerate_state(folder):
         return read_accelerate_state(folder)
     return read_own(folder)
 
@@ -54,8 +59,8 @@ def read_own(folder: Path) -> SavedState:
         raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); give an older state") from fault
     for name, size in files.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            problem = "is missing" if not path.is_file() else f"has {path.stat().st_size} bytes instead of {size}"
+        if not is_file(path) or path.stat().st_size != size:
+            problem = "is missing" if not is_file(path) else f"has {path.stat().st_size} bytes instead of {size}"
             raise UserError(f"--resume {folder}: the state is not whole: {name} {problem}; copy it again, or give an older state")
     return SavedState(folder, state, run)
 
@@ -75,7 +80,7 @@ def check_contents(folder: Path) -> None:
 def crc32(path: Path) -> int:
     """The CRC-32 of a file, read in pieces of 1 MiB."""
     value = 0
-    with path.open("rb") as file:
+    with open_file(path) as file:
         while piece := file.read(1 << 20):
             value = zlib.crc32(piece, value)
     return value
@@ -83,10 +88,10 @@ def crc32(path: Path) -> int:
 
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS_FILE
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"--resume {folder}: {_what_it_is(folder)}")
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(read_text(path, "utf-8"))
     except (ValueError, OSError) as fault:
         raise UserError(f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state") from fault
     if not isinstance(facts, dict):

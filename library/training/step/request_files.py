@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from library.console import is_main_process, log
+from library.paths.look import is_file
 
 _ENDINGS = ("", ".txt")  # file browsers on Windows make text files, and hide their ending
 _REQUESTS = ("save", "stop")
@@ -26,7 +27,7 @@ class RequestFiles:
         return self.save
 
     def _is_request(self, path: Path) -> bool:
-        if not path.is_file():  # a folder of that name is somebody's own
+        if not is_file(path):  # a folder of that name is somebody's own
             self._stuck.discard(path)
             return False
         return path not in self._stuck
@@ -35,7 +36,7 @@ class RequestFiles:
         """Remove the files of these requests (of both, when none is named), which were obeyed or came too late; returns their names."""
         removed = []
         for path in [path for request in requests or self._files for path in self._files[request]] if self._is_main else ():
-            if not path.is_file():
+            if not is_file(path):
                 continue
             try:
                 path.unlink()

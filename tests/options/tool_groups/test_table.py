@@ -50,8 +50,8 @@ OTHER_DEFAULTS = {("finetune/make_captions.py", "caption_weights")}  # a file th
 class Group:
     """Files"""
 
-    source: Path = word("Where it comes from.")
-    target: Path = word("Where it goes to.")
+    source: Path = word("Where it comes from.", path="folder")
+    target: Path = word("Where it goes to.", path="new file")
     scale: float = opt(1.0, "How much larger it becomes.")
     names: tuple[str, ...] = opt((), "Names of several things at once.")
     fast: bool = opt(False, "Whether it should be done in a hurry.")
@@ -174,13 +174,14 @@ def test_paths_that_cannot_work_are_told_together(tmp_path: Path) -> None:
     (tmp_path / "meta.json").touch()
     options = parse(Copy, [str(tmp_path / "pictrues"), str(tmp_path / "pictures")])
     with pytest.raises(UserError) as fault:
-        check_paths(options, folders=["source"], written=["target"])
+        check_paths(options)
     assert fault.value.problems == (
         f"source: {tmp_path / 'pictrues'}: no such folder; did you mean {tmp_path / 'pictures'}?",
         f"target: {tmp_path / 'pictures'} is a folder; give the name of the file to write",
     )
-    options = parse(Copy, [str(tmp_path / "pictures"), str(tmp_path / "meta.json" / "out.json")])
+    options = parse(Copy, [str(tmp_path / "meta.json"), str(tmp_path / "meta.json" / "out.json")])
     with pytest.raises(UserError) as fault:
-        check_paths(options, files=["source"], written=["target"])
-    assert [" is a folder; give the file" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
-    check_paths(parse(Copy, [str(tmp_path / "meta.json"), str(tmp_path / "new" / "out.json")]), files=["source"], written=["target"])
+        check_paths(options)
+    assert [" is a file; give the folder" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
+    check_paths(options, idle={"source", "target"})
+    check_paths(parse(Copy, [str(tmp_path / "pictures"), str(tmp_path / "new" / "out.json")]))

@@ -1,0 +1,170 @@
+"""Why a path cannot be what it is meant to be, as the end of an error line: `<option>: <what these functions say>`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from library.options.suggest import missing_path
+from library.paths.listing import walk
+from library.paths.look import LONGEST_PART, Look, Thing, look, shown, standing
+from library.paths.opening import open_file
+
+_FILES = (".safetensors", ".ckpt", ".pt")  # endings of a single file, where a folder could be written too
+_DEPTH = 3  # folders of a model or a state that are looked into
+_ROOM = 40  # bytes that the suite adds to a part of a name: a date, a step, the mark of an unfinished file
+
+
+def file_fault(path: Path | str) -> str | None:
+    """What keeps a file from being read, or None."""
+    seen = look(path)
+    if seen.thing is Thing.FOLDER:
+        return f"{shown(path)} is a folder; give the file itself"
+    return _unreadable_file(path) if seen.thing is Thing.FILE else _neither(path, seen, folder=False)
+
+
+def folder_fault(path: Path | str) -> str | None:
+    """What keeps a folder from being read, or None."""
+    seen = look(path)
+    if seen.thing is Thing.FILE:
+        return f"{shown(path)} is a file; give the folder"
+    return _unreadable_folder(path) if seen.thing is Thing.FOLDER else _neither(path, seen, folder=True)
+
+
+def closed_fault(path: Path | str, folder: bool) -> str | None:
+    """What keeps the system from opening what is there; None where nothing is, or a file for a folder, of which the caller knows more to
+    say."""
+    seen = look(path)
+    if seen.fault:
+        return f"{shown(path)}: {seen.fault}"
+    if folder:
+        return _unreadable_folder(path) if seen.thing is Thing.FOLDER else None
+    return _unreadable_file(path) if seen.thing is Thing.FILE else None
+
+
+def model_fault(path: Path | str) -> str | None:
+    """What keeps a file, or a folder of files, from being read; None also where nothing is there, which may be a name on the Hub."""
+    seen = look(path)
+    if seen.thing is Thing.MISSING:
+        return None
+    if seen.thing is Thing.FILE:
+        return _unreadable_file(path)
+    return tree_fault(path) if seen.thing is Thing.FOLDER else _neither(path, seen, folder=False)
+
+
+def tree_fault(folder: Path | str) -> str | None:
+    """What keeps a folder of files that belong together (a model, a state) from being read: it, a folder or a file in it; or None."""
+    top = Path(folder)
+    if fault := folder_fault(top):
+        return fault
+    for base, found, refused in walk(top):
+        if len(base.relative_to(top).parts) > _DEPTH:
+            continue
+        if refused is not None:
+            return _unreadable_folder(base)
+        for name in (*found.special, *found.files):
+            seen = look(base / name)
+            if seen.thing in (Thing.SPECIAL, Thing.LOOP, Thing.DENIED):
+                return f"{shown(base / name)}: {seen.fault}"
+            if not name.startswith(".") and seen.thing is Thing.FILE and (fault := _unreadable_file(base / name)):
+                return fault
+    return None
+
+
+def filled_folder_fault(path: Path | str) -> str | None:
+    """What keeps a folder from being read if it is there, and from being made if not."""
+    return tree_fault(path) if look(path).thing is Thing.FOLDER else new_folder_fault(path)
+
+
+def unopened(path: Path, error: BaseException) -> str:
+    """Why opening `path` failed with `error`, for a line that names it and ends with a remedy."""
+    reason = look(path).fault.partition("; ")[0]
+    if not reason:
+        closed = isinstance(error, PermissionError)
+        reason = "this user may not read it" if closed else getattr(error, "strerror", None) or str(error)
+    return f"cannot be opened ({reason})"
+
+
+def new_file_fault(path: Path | str) -> str | None:
+    """What keeps a file from being written, or None. Its folder is made if need be."""
+    path = Path(path)
+    seen = look(path)
+    if seen.thing is Thing.FOLDER:
+        return f"{shown(path)} is a folder; give the name of the file to write"
+    if seen.thing in (Thing.FILE, Thing.MISSING):
+        return _unwritable(path, path.absolute().parent)
+    return f"{shown(path)}: {seen.fault}"
+
+
+def new_folder_fault(path: Path | str) -> str | None:
+    """What keeps a folder from being made or written to, or None."""
+    path = Path(path)
+    seen = look(path)
+    return _unwritable(path, path) if seen.thing in (Thing.FILE, Thing.FOLDER, Thing.MISSING) else f"{shown(path)}: {seen.fault}"
+
+
+def new_file_or_folder_fault(path: Path | str) -> str | None:
+    """The same for what may become either."""
+    to_folder = look(path).thing is Thing.FOLDER and Path(path).suffix.lower() not in _FILES
+    return new_folder_fault(path) if to_folder else new_file_fault(path)
+
+
+def part_fault(text: str, folders: bool = False) -> str | None:
+    """Why a text cannot be part of the name of a file that the suite writes, or None; with `folders` it may name folders below, too."""
+    value = repr(text) if len(text) <= 80 else f"'{shown(text[:40])}…'"
+    if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xDC80 or (ord(sign) > 0xDCFF and ord(sign) < 0xE000) for sign in text):
+        return f"{value} holds a line break or another control character, or half a sign; write it without"
+    parts = text.replace("\\", "/").split("/")
+    rooted = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
+    if folders and (rooted or ".." in parts):
+        return f"{value} leads out of the folder that it belongs in; write it without {'..' if '..' in parts else 'a drive or / in front'}"
+    if not folders and len(parts) > 1:
+        return f"{value} is part of a file's name and cannot have / or \\; write it without"
+    longest = max(len(part.encode("utf-8", "surrogatepass")) for part in parts)
+    if longest > LONGEST_PART - _ROOM:
+        return f"{value} has {longest} bytes, and a name may have {LONGEST_PART}; shorten it"
+    return None
+
+
+def _neither(path: Path | str, seen: Look, folder: bool) -> str:
+    """What is neither file nor folder: nothing, or something that cannot be used."""
+    return f"{shown(path)}: {missing_path(Path(path), folder=folder) if seen.thing is Thing.MISSING else seen.fault}"
+
+
+def _unreadable_file(path: Path | str) -> str | None:
+    try:
+        open_file(path).close()
+    except PermissionError:
+        return f"{shown(path)}: this user may not read it; have its permissions changed, or make a copy"
+    except OSError as error:
+        return f"{shown(path)}: cannot be opened ({error.strerror or error}); check the drive"
+    return None
+
+
+def _unreadable_folder(path: Path | str) -> str | None:
+    try:
+        with os.scandir(path) as entries:
+            first = next(entries, None)
+        if first is not None:
+            os.lstat(Path(path) / first.name)  # a folder may show its names and still let nobody in
+    except PermissionError:
+        return f"{shown(path)}: this user may not look into the folder; have its permissions changed, or copy what is in it"
+    except FileNotFoundError:  # what was there a moment ago
+        return None
+    except OSError as error:
+        return f"{shown(path)}: cannot be listed ({error.strerror or error}); check the drive"
+    return None
+
+
+def _unwritable(path: Path, folder: Path) -> str | None:
+    """What keeps `folder`, of which parts may have to be made, from being written to."""
+    nearest = standing(folder)
+    if nearest is None:
+        return f"{shown(path)}: there is no such drive; give a folder that can be made"
+    seen = look(nearest)
+    if seen.thing is not Thing.FOLDER:
+        which = f"{shown(path)}: " if path != nearest else ""
+        return f"{which}{shown(nearest)} is a file, not a folder; give another folder"
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        return f"{shown(path)}: no right to write in {shown(nearest)}; give another folder"
+    return None

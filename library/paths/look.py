@@ -1,0 +1,164 @@
+"""What stands at a path, asked without ever raising: a file, a folder, nothing, or why the system will not say."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import stat
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.windows_names import is_device
+
+LONGEST_PART = 255  # bytes of a name between two slashes; Windows counts letters
+_LONGEST_SHOWN = 200  # letters of a path in a line
+_SPECIAL = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a drive"),
+)
+_CANNOT_RESOLVE, _TOO_LONG, _NO_SUCH_NAME = 1921, 206, 123  # errors of Windows that errno does not tell apart
+
+
+class Thing(enum.Enum):
+    """What is found at a path."""
+
+    FILE = enum.auto()
+    FOLDER = enum.auto()
+    MISSING = enum.auto()
+    DANGLING = enum.auto()  # a link that leads nowhere
+    LOOP = enum.auto()  # links that lead back to themselves
+    DENIED = enum.auto()  # below a folder that this user may not enter
+    TOO_LONG = enum.auto()
+    IMPOSSIBLE = enum.auto()  # no path of this system
+    SPECIAL = enum.auto()  # a pipe, a socket, a device: opening it waits, or never ends
+    BROKEN = enum.auto()  # the drive fails
+
+
+@dataclass(frozen=True)
+class Look:
+    """`fault` says why nothing can be read or written there, with the remedy, for the end of a line; "" for FILE, FOLDER, MISSING."""
+
+    thing: Thing
+    fault: str = ""
+
+
+def look(path: Path | str) -> Look:
+    """What stands at `path`, links followed."""
+    path = Path(path)
+    if os.name == "nt" and (device := next(filter(is_device, path.parts), None)):
+        return Look(Thing.SPECIAL, f"{device} is a device on Windows, whatever ending follows; choose another name")
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except ValueError:  # NUL, or a sign that the system's encoding has not
+        return Look(Thing.IMPOSSIBLE, "holds a sign that no path can have; write it without")
+    except OSError as error:
+        return _refused(path, error)
+    if stat.S_ISREG(mode):
+        return Look(Thing.FILE)
+    if stat.S_ISDIR(mode):
+        return Look(Thing.FOLDER)
+    return Look(Thing.SPECIAL, f"is {special_kind(mode)}, not a file; give an ordinary file or folder")
+
+
+def is_file(path: Path | str) -> bool:
+    """Whether an ordinary file is there; no for what cannot be asked."""
+    return _mode_is(path, stat.S_ISREG)
+
+
+def is_folder(path: Path | str) -> bool:
+    """Whether a folder is there; no for what cannot be asked."""
+    return _mode_is(path, stat.S_ISDIR)
+
+
+def exists(path: Path | str) -> bool:
+    """Whether anything is there, a pipe or device too; no for links that lead nowhere and for what cannot be asked."""
+    return _mode_is(path, lambda mode: True)
+
+
+def expanded(path: Path) -> Path:
+    """`path` with `~` as the user's own folder; as it is where there is no such user, so that it is told as missing."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
+def real(path: Path | str) -> str:
+    """The path without links, to compare it with another; as it is where the system gives none."""
+    try:
+        return os.path.normcase(os.path.realpath(path))
+    except (OSError, ValueError):
+        return str(path)
+
+
+def standing(path: Path) -> Path | None:
+    """The nearest of `path` and what is above it that is there, whatever it is; None where even the drive is not."""
+    return next((part for part in (path, *path.absolute().parents) if exists(part)), None)
+
+
+def shown(path: Path | str) -> str:
+    """A path for a line: control signs escaped, the middle of a very long one left out."""
+    text = "".join(ascii(sign)[1:-1] if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in str(path))
+    half = _LONGEST_SHOWN // 2
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:half]}…{text[-half:]}"
+
+
+def special_kind(mode: int) -> str:
+    """What a thing that is neither file nor folder is, in words, by its `st_mode`."""
+    return next((words for test, words in _SPECIAL if test(mode)), "no ordinary file")
+
+
+def _mode_is(path: Path | str, test: Callable[[int], bool]) -> bool:
+    try:
+        return test(os.stat(path).st_mode)  # noqa: PTH116
+    except (OSError, ValueError):
+        return False
+
+
+def _refused(path: Path, error: OSError) -> Look:
+    number = getattr(error, "winerror", None)
+    if error.errno == errno.ELOOP or number == _CANNOT_RESOLVE:
+        return Look(Thing.LOOP, "its links lead in a circle; remove the link, and give what it was meant to lead to")
+    if long := next((part for part in path.parts if _length(part) > LONGEST_PART), None):
+        return Look(
+            Thing.TOO_LONG,
+            f"the name '{shown(long[:30])}…' has {_length(long)} bytes, and a name may have {LONGEST_PART}; shorten it",
+        )
+    if error.errno == errno.ENAMETOOLONG or number == _TOO_LONG:
+        return Look(Thing.TOO_LONG, f"the path has {_length(str(path))} bytes, more than this system takes; shorten it")
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return Look(Thing.DENIED, _denied(path))
+    if number == _NO_SUCH_NAME:
+        return Look(Thing.IMPOSSIBLE, "holds a sign that no path of Windows can have; write it without")
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        link = next((part for part in (*reversed(path.parents), path) if os.path.islink(part) and not exists(part)), None)  # noqa: PTH114
+        return Look(Thing.MISSING) if link is None else Look(Thing.DANGLING, _dangling(path, link))
+    return Look(Thing.BROKEN, f"cannot be looked at ({error.strerror or error}); check the drive, and that it is connected")
+
+
+def _denied(path: Path) -> str:
+    """Which folder is closed, as far as it shows: the last one that can be asked about."""
+    closed = next((part for part in path.absolute().parents if exists(part)), None)
+    where = f"the folder {shown(closed)}" if closed is not None else "a folder above it"
+    return f"this user may not look into {where}; have its permissions changed, or put what is needed elsewhere"
+
+
+def _dangling(path: Path, link: Path) -> str:
+    try:
+        target = f" to {shown(os.readlink(link))}"  # noqa: PTH115
+    except OSError:
+        target = ""
+    which = "is a link" if link == path else f"{shown(link)} is a link"
+    return f"{which}{target}, where nothing is; mend the link, or give what it was meant to lead to"
+
+
+def _length(name: str) -> int:
+    """Bytes on POSIX systems, UTF-16 units on Windows."""
+    if os.name == "nt":
+        return len(name.encode("utf-16-le", "surrogatepass")) // 2
+    return len(name.encode("utf-8", "surrogatepass"))

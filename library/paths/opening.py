@@ -1,0 +1,73 @@
+"""Opens ordinary files for reading and nothing else: a pipe makes a reader wait for ever, `/dev/zero` never ends."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, TextIO
+
+from library.paths.look import special_kind
+
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened without waiting for its writer; ordinary files know no difference
+
+
+def open_file(path: Path | str) -> BinaryIO:
+    """The file, opened to read bytes. Raises OSError, also for what is no ordinary file."""
+    return open(regular(path), "rb", opener=_open)
+
+
+def open_text(path: Path | str, encoding: str = "utf-8-sig", newline: str | None = None) -> TextIO:
+    """The file, opened to read text. Raises OSError, also for what is no ordinary file."""
+    return open(regular(path), encoding=encoding, newline=newline, opener=_open)
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """All bytes of an ordinary file. Raises OSError."""
+    with open_file(path) as file:
+        return file.read()
+
+
+def read_text(path: Path | str, encoding: str = "utf-8-sig") -> str:
+    """All text of an ordinary file, a BOM dropped. Raises OSError, and UnicodeDecodeError for another encoding."""
+    with open_text(path, encoding) as file:
+        return file.read()
+
+
+def regular(path: Path | str) -> Path:
+    """`path` as it is, where an ordinary file is there: for programs that open it themselves. Raises OSError for all else."""
+    path = Path(path)
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except ValueError:
+        raise OSError(errno.EINVAL, "its name holds a sign that no path can have", str(path)) from None
+    _only_regular(mode, path)
+    return path
+
+
+def refuse_special(path: Path | str) -> None:
+    """Raise OSError where a pipe, socket or device is, which a file that is put in its place would take from everybody who uses it."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except (OSError, ValueError):  # nothing is there, or writing tells
+        return
+    if not stat.S_ISDIR(mode):
+        _only_regular(mode, path)
+
+
+def _open(path: str, flags: int) -> int:
+    handle = os.open(path, flags | _AT_ONCE)
+    try:
+        _only_regular(os.fstat(handle).st_mode, path)  # what is there may have changed since it was asked about
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _only_regular(mode: int, path: Path | str) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, f"is {special_kind(mode)}, not a file", str(path))

@@ -1,0 +1,190 @@
+"""Datasets whose folders hold what nobody should open, or may not: told in a line, passed over and counted, and nothing waits."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint
+from library.data.config.build import read_config
+from library.data.config.folders import from_folders
+from library.data.config.keys import KEYS
+from library.data.scan.mask_files import with_masks
+from library.data.scan.records import Scan, scan
+from library.errors import UserError
+from tests.paths.wrong_places import PARTS, TOLD, another_user, in_time, made
+
+FORMS = frozenset({DREAMBOOTH, METADATA})
+posix = pytest.mark.skipif(os.name == "nt", reason="pipes have no names in folders there")
+
+
+@pytest.fixture(autouse=True)
+def rings() -> Iterator[None]:
+    with in_time():
+        yield
+
+
+@pytest.fixture(scope="module")
+def places() -> Iterator[dict[str, str]]:
+    with made() as found:
+        yield found
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """A folder with two images and their captions."""
+    folder = tmp_path / "images" / "2_shs dog"
+    folder.mkdir(parents=True)
+    for number in range(2):
+        Image.new("RGB", (160, 160), (number * 90, 60, 120)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text("a dog\n", encoding="utf-8")
+    return folder
+
+
+def config(tmp_path: Path, **subset: object) -> Callable[[], DatasetBlueprint]:
+    """A function that reads a config with one subset; JSON can hold what no path can have."""
+    path = tmp_path / "data.json"
+    path.write_text(json.dumps({"datasets": [{"resolution": 64, "subsets": [subset]}]}), encoding="utf-8")
+    return lambda: read_config(path, {}, FORMS)
+
+
+def told(act: Callable[[], object]) -> tuple[str, ...]:
+    with another_user(), pytest.raises(UserError) as fault:
+        act()
+    assert all("\n" not in line and len(line) < 900 for line in fault.value.problems)
+    return fault.value.problems
+
+
+def scanned(tmp_path: Path, images: Path, **more: object) -> Scan:
+    with another_user():
+        return scan(config(tmp_path, image_dir=str(images), caption_extension=".txt", class_tokens="shs dog", **more)())
+
+
+@pytest.mark.parametrize("name", [key.name for key in KEYS.values() if key.path is not None])
+def test_each_key_that_names_a_place_is_refused_in_one_line(name: str, places: dict[str, str], images: Path, tmp_path: Path) -> None:
+    wrong = PARTS if KEYS[name].path == "part of a name" else {place: places[place] for place in TOLD if place in places}
+    for place, value in wrong.items():
+        read = config(tmp_path, **({"image_dir": str(images)} | {name: value}))
+        lines = [line for line in told(read) if name in line]
+        kinds = {("unreadable", "folder"), ("closed folder", "file")}
+        words = "" if place in PARTS or (place, KEYS[name].path) in kinds else TOLD[place]
+        assert any(words in line for line in lines) or place == "nul", (place, lines)
+
+
+@posix
+def test_special_files_among_the_images_are_passed_over_and_counted(images: Path, tmp_path: Path) -> None:
+    os.mkfifo(images / "a.png")
+    os.mkfifo(images / "0.caption")
+    found = scanned(tmp_path, images)
+    assert [record.path.name for record in found.records] == ["0.png", "1.png"]
+    (line,) = [line for line in found.findings if "passed over" in line]
+    assert "2 pipes, sockets or devices are passed over: 0.caption, a.png" in line
+
+
+@posix
+def test_a_caption_that_is_a_pipe_is_passed_over_and_counted(images: Path, tmp_path: Path) -> None:
+    (images / "0.txt").unlink()
+    os.mkfifo(images / "0.txt")
+    found = scanned(tmp_path, images)
+    assert [record.caption for record in found.records] == ["shs dog", "a dog"]
+    assert any("1 pipe, socket or device is passed over: 0.txt" in line for line in found.findings)
+
+
+@posix
+def test_a_folder_with_nothing_but_pipes_says_so(images: Path, tmp_path: Path) -> None:
+    for path in images.iterdir():
+        path.unlink()
+    os.mkfifo(images / "a.png")
+    assert "it holds nothing but pipes, sockets or devices: a.png" in told(lambda: scanned(tmp_path, images))[0]
+
+
+@posix
+@pytest.mark.parametrize("name", ["0.png", "0.txt"])
+@pytest.mark.parametrize(("place", "words"), [("loop", "circle"), ("dangling", "nothing is"), ("device", None), ("closed", "look into")])
+def test_a_link_that_leads_nowhere_good_is_one_line(
+    images: Path, tmp_path: Path, name: str, place: str, words: str | None, places: dict[str, str]
+) -> None:
+    (images / name).unlink()
+    (images / name).symlink_to(images / name if place == "loop" else places[place])
+    if words is None:  # /dev/zero behind a name
+        assert any("passed over" in line for line in scanned(tmp_path, images).findings)
+        return
+    (line,) = told(lambda: scanned(tmp_path, images))
+    assert str(images / name) in line
+    assert words.replace("nothing is", "where nothing is") in line
+
+
+@posix
+def test_an_image_and_a_caption_that_may_not_be_read_are_one_line_each(images: Path, tmp_path: Path) -> None:
+    for name in ("0.png", "1.txt"):
+        (images / name).chmod(0)
+    lines = told(lambda: scanned(tmp_path, images))
+    assert len(lines) == 2 and all("this user may not read it" in line for line in lines)
+
+
+@posix
+def test_a_closed_folder_of_the_old_form_is_one_line(images: Path) -> None:
+    images.chmod(0)
+    try:
+        (line,) = told(lambda: from_folders(images.parent, None, {"resolution": "64"}))
+        assert line.startswith("--train_data_dir: ") and "may not look into the folder" in line
+    finally:
+        images.chmod(0o755)
+
+
+@posix
+@pytest.mark.parametrize("kind", ["pipe", "closed"])
+def test_masks_that_cannot_be_opened_are_one_line(images: Path, tmp_path: Path, kind: str) -> None:
+    masks = images.parent / "masks"
+    masks.mkdir()
+    for number in range(2):
+        Image.new("L", (160, 160), 255).save(masks / f"{number}.png")
+    (masks / "0.png").chmod(0)
+    if kind == "pipe":
+        (masks / "0.png").unlink()
+        os.mkfifo(masks / "0.png")
+    (line,) = told(lambda: with_masks(scanned(tmp_path, images, conditioning_data_dir=str(masks)), True))
+    assert "0.png" in line and ("is a named pipe, not a file" in line or "this user may not read it" in line)
+
+
+@posix
+def test_entries_of_a_metadata_file_say_why_their_images_cannot_be_opened(images: Path, places: dict[str, str], tmp_path: Path) -> None:
+    table = {
+        str(images / "0"): {"caption": "a"},
+        places["closed"]: {"caption": "b"},
+        places["long"]: {"caption": "c"},
+        "a\0": {"tags": "d"},
+    }
+    file = images.parent / "meta.json"
+    file.write_text(json.dumps(table), encoding="utf-8")
+    with another_user():
+        found = scan(config(tmp_path, metadata_file=str(file))())
+    assert any("may not look into" in line for line in found.findings) and len(found.records) == 1
+    del table[str(images / "0")]
+    file.write_text(json.dumps(table), encoding="utf-8")
+    (line,) = told(lambda: scan(config(tmp_path, metadata_file=str(file))()))
+    assert "may not look into" in line
+
+
+@posix
+def test_latents_and_the_index_that_are_pipes_do_not_hold_up_a_scan(images: Path, tmp_path: Path) -> None:
+    from library.data.scan.latent_headers import read_foreign
+
+    os.mkfifo(images / ".sd-scan.json")
+    os.mkfifo(images / "0.npz")
+    assert len(scanned(tmp_path, images).records) == 2
+    with pytest.raises(OSError, match="is a named pipe"):
+        read_foreign(images / "0.npz")
+
+
+@posix
+def test_the_other_user_meets_closed_doors_and_goes_again(places: dict[str, str]) -> None:
+    with another_user(), pytest.raises(PermissionError):
+        Path(places["unreadable"]).read_bytes()
+    if os.geteuid() == 0:
+        assert Path(places["unreadable"]).read_bytes()
