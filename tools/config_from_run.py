@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
+from library.containers.safetensors_header import read_header
 from library.errors import UserError
 from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
@@ -27,7 +27,6 @@ from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
 from library.options.reading.values import Value, from_text, from_toml, from_words
 
-MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
 _NONE = ("", "None", "null")
 
@@ -199,12 +198,11 @@ def _json(source: Path) -> dict[str, Any]:
 
 def _safetensors_metadata(source: Path) -> dict[str, str]:
     try:
-        with source.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < MAX_HEADER else {}
-        return dict(header.get("__metadata__", {}))
-    except (OSError, ValueError, struct.error) as error:
-        raise UserError(f"{source}: is no .safetensors file ({error})") from None
+        return dict(read_header(source).metadata)
+    except OSError as fault:
+        raise UserError(f"{source}: cannot be read ({fault.strerror})") from None
+    except ValueError as fault:
+        raise UserError(f"{source}: {fault}; download or copy it again, or give a manifest (.run.json)") from None
 
 
 if __name__ == "__main__":
