@@ -161,6 +161,8 @@ LYING_MODULES: dict[str, dict[str, torch.Tensor | None]] = {
     "no up": {"up": None},
     "alpha alone": {"down": None, "up": None},
     "not a number": {"down": torch.full((4, 64, 1, 1), NAN)},
+    "not a number once multiplied": {"down": torch.full((4, 64, 1, 1), 3e38), "up": torch.full((64, 4, 1, 1), 3e38)},
+    "alpha not a number once multiplied": {"alpha": torch.tensor(3e38)},
     "whole numbers": {"down": torch.ones(4, 64, 1, 1, dtype=torch.int64)},
     "bytes": {"up": torch.ones(64, 4, 1, 1, dtype=torch.uint8)},
     "yes and no": {"up": torch.ones(64, 4, 1, 1, dtype=torch.bool)},
@@ -303,7 +305,6 @@ def damaged_zips(sound: bytes) -> dict[str, bytes]:
         "the place of the numbers": changed(central + 42, struct.pack("<L", len(sound) + 100)),
         "the list of members": changed(central, b"XXXX"),
         "the length of the list of members": changed(sound.rindex(b"PK\x05\x06") + 12, b"\xff\xff\xff\x7f"),
-        "the place of the list of members": changed(sound.rindex(b"PK\x05\x06") + 16, b"\xff\xff\xff\x7f"),
         "cut at the end": sound[:-30],
         "cut in the middle": sound[: len(sound) // 2],
         "a hole in the middle": sound[: len(sound) // 2] + sound[len(sound) // 2 + 100 :],
@@ -337,4 +338,15 @@ def write_npz(path: Path, **members: bytes) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
             archive.writestr(f"{name}.npy", content)
+    return path
+
+
+def write_packed(path: Path, name: str, packed: bytes, size: int) -> Path:
+    """A zip file of one member, `packed` by deflate, that says it has `size` bytes when it is unpacked."""
+    named = name.encode("ascii")
+    facts = struct.pack("<HHHHHLLLHH", 20, 0, zipfile.ZIP_DEFLATED, 0, 33, 0, len(packed), size, len(named), 0)
+    local = b"PK\x03\x04" + facts + named + packed
+    central = b"PK\x01\x02" + struct.pack("<H", 20) + facts + struct.pack("<HHHLL", 0, 0, 0, 0, 0) + named
+    end = b"PK\x05\x06" + struct.pack("<HHHHLLH", 0, 0, 1, 1, len(central), len(local), 0)
+    path.write_bytes(local + central + end)
     return path

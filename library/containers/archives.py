@@ -52,7 +52,10 @@ class Archive:
         if info.file_size > most:
             raise ValueError(f"says that {name} has {info.file_size:,} bytes, far more than any has")
         with _told(), self._file.open(info) as member:
-            return member.read()
+            content = member.read(info.file_size)  # not all there is: a packed member may say less than it holds
+        if len(content) < info.file_size:
+            raise ValueError(DAMAGED)
+        return content
 
     def read_part(self, name: str, begin: int, count: int) -> bytes:
         """`count` bytes of a member from `begin` on."""

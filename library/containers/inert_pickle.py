@@ -27,7 +27,7 @@ from library.containers.stand_ins import (
 )
 
 MOST_BYTES = 1 << 24  # of one pickle; that of a full model with its optimizer has about 1 MiB
-MOST_READS = 1_200_000  # pieces of a pickle; such a model has about 200,000
+MOST_READS = 800_000  # pieces of a pickle; such a model has about 200,000
 _MOST_COPIED = 2_000_000  # elements of lists and tables that a pickle may have copied
 _LONGEST_LINE = 1 << 16
 

@@ -19,6 +19,7 @@ from library.lora.file_names import read_name
 
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
+LARGEST_NUMBER = 1e8  # of factors and alpha; half precision ends at 65,504
 _TENSORS = ("lora_down.weight", "lora_up.weight", "alpha")
 
 
@@ -89,8 +90,8 @@ def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> N
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all its numbers are."""
-    return bool((tensor.float() if tensor.dtype.itemsize == 1 else tensor).isfinite().all())  # not known of float8
+    """Whether all its numbers are, and not so large that products of them and of alpha would not be."""
+    return bool((tensor.float().abs() <= LARGEST_NUMBER).all())
 
 
 def _infos(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
