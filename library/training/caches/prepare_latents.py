@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from accelerate import Accelerator
 
 from library.console import log
+from library.containers.arrays_file import read_arrays
 from library.data.batching.buckets import FilledData, fill
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, Size, SubsetOptions
 from library.data.config.build import command_line_values, dataset_options
@@ -170,11 +170,10 @@ def _write_masks(source: LatentSource) -> None:
         file, record = work.file, source.filled.records[work.record]
         if file is None or not file.is_file() or (binding := read_binding(file)) is None:
             continue
-        with np.load(file) as found:
-            arrays = {name: found[name] for name in found.files}
-        arrays["alpha_mask"] = opacity_of(record, work.placement)
         try:
-            write_latents(file, arrays, binding)
+            write_latents(file, read_arrays(file) | {"alpha_mask": opacity_of(record, work.placement)}, binding)
+        except ValueError as fault:
+            raise UserError(f"train_data_dir: {file}: cannot be read ({fault}); delete the file and start again") from None
         except OSError as fault:
             raise UserError(f"train_data_dir: {file}: cannot be written ({fault.strerror}); make room and start again") from None
 
