@@ -65,7 +65,12 @@ class InertUnpickler(pickle._Unpickler):
     `odd` says whether something was left out that could not be a key of a table, or be copied, without harm.
     """
 
-    stack: list[Any]
+    # of its parent, which says them nowhere
+    stack: list[object]
+    read: Callable[[int], bytes]
+    readline: Callable[[], bytes]
+    append: Callable[[object], None]
+    pop_mark: Callable[[], list[object]]
 
     def __init__(self, file: IO[bytes]) -> None:
         super().__init__(_Source(file))
@@ -99,7 +104,7 @@ class InertUnpickler(pickle._Unpickler):
             raise ValueError("copies more than a real file does")
         return maker(*arguments)
 
-    def put(self, table: object, items: list[Any]) -> None:
+    def put(self, table: object, items: list[object]) -> None:
         """Put keys and values, which take turns in `items`, into a table."""
         if isinstance(table, Inert):
             return
@@ -111,7 +116,7 @@ class InertUnpickler(pickle._Unpickler):
             else:
                 self.odd = True
 
-    def extend(self, target: object, items: list[Any]) -> None:
+    def extend(self, target: object, items: list[object]) -> None:
         """Append `items` to a list."""
         if isinstance(target, list):
             target.extend(items)
@@ -119,90 +124,90 @@ class InertUnpickler(pickle._Unpickler):
             raise ValueError("is no list")
 
 
-def _frame(reader: Any) -> None:
+def _frame(reader: InertUnpickler) -> None:
     reader.read(8)  # where a frame ends does not matter to who reads piece by piece
 
 
-def _bytearray(reader: Any) -> None:
+def _bytearray(reader: InertUnpickler) -> None:
     (length,) = struct.unpack("<Q", reader.read(8))
     reader.append(reader.read(length))
 
 
-def _reduce(reader: Any) -> None:
+def _reduce(reader: InertUnpickler) -> None:
     arguments = reader.stack.pop()
     reader.stack[-1] = reader.made(reader.stack[-1], arguments)
 
 
-def _new(reader: Any) -> None:
+def _new(reader: InertUnpickler) -> None:
     arguments, maker = reader.stack.pop(), reader.stack.pop()
     reader.append(reader.made(maker, arguments))
 
 
-def _new_with_names(reader: Any) -> None:
+def _new_with_names(reader: InertUnpickler) -> None:
     reader.stack.pop()
     _new(reader)
 
 
-def _instance(reader: Any) -> None:
+def _instance(reader: InertUnpickler) -> None:
     module, name = (reader.readline()[:-1].decode("ascii") for _ in range(2))
     reader.append(reader.made(reader.find_class(module, name), reader.pop_mark()))
 
 
-def _object(reader: Any) -> None:
+def _object(reader: InertUnpickler) -> None:
     maker, *arguments = reader.pop_mark()
     reader.append(reader.made(maker, arguments))
 
 
-def _build(reader: Any) -> None:
+def _build(reader: InertUnpickler) -> None:
     state, built = reader.stack.pop(), reader.stack[-1]
     if isinstance(built, Parameters):
         built.take(state)
 
 
-def _append(reader: Any) -> None:
+def _append(reader: InertUnpickler) -> None:
     item = reader.stack.pop()
     reader.extend(reader.stack[-1], [item])
 
 
-def _appends(reader: Any) -> None:
+def _appends(reader: InertUnpickler) -> None:
     items = reader.pop_mark()
     reader.extend(reader.stack[-1], items)
 
 
-def _set_item(reader: Any) -> None:
+def _set_item(reader: InertUnpickler) -> None:
     value, key = reader.stack.pop(), reader.stack.pop()
     reader.put(reader.stack[-1], [key, value])
 
 
-def _set_items(reader: Any) -> None:
+def _set_items(reader: InertUnpickler) -> None:
     items = reader.pop_mark()
     reader.put(reader.stack[-1], items)
 
 
-def _table(reader: Any) -> None:
+def _table(reader: InertUnpickler) -> None:
     items = reader.pop_mark()
     reader.append({})
     reader.put(reader.stack[-1], items)
 
 
-def _empty_set(reader: Any) -> None:
+def _empty_set(reader: InertUnpickler) -> None:
     reader.append(Inert())
 
 
-def _add_items(reader: Any) -> None:
+def _add_items(reader: InertUnpickler) -> None:
     reader.pop_mark()
 
 
-def _frozen_set(reader: Any) -> None:
+def _frozen_set(reader: InertUnpickler) -> None:
     reader.pop_mark()
     reader.append(Inert())
 
 
-def _refuse(reader: Any) -> None:
+def _refuse(reader: InertUnpickler) -> None:
     raise ValueError("refers to what stands in no file")
 
 
-_OWN_WAYS: dict[bytes, Callable[[Any], None]] = {
+_OWN_WAYS: dict[bytes, Callable[[InertUnpickler], None]] = {
     pickle.FRAME: _frame,
     pickle.BYTEARRAY8: _bytearray,
     pickle.REDUCE: _reduce,
@@ -225,4 +230,4 @@ _OWN_WAYS: dict[bytes, Callable[[Any], None]] = {
     pickle.NEXT_BUFFER: _refuse,
     pickle.READONLY_BUFFER: _refuse,
 }
-InertUnpickler.dispatch = {**pickle._Unpickler.dispatch, **{code[0]: way for code, way in _OWN_WAYS.items()}}
+InertUnpickler.dispatch = {**pickle._Unpickler.dispatch, **{code[0]: way for code, way in _OWN_WAYS.items()}}  # type: ignore[misc]
