@@ -115,6 +115,8 @@ def lying_safetensors(sound: bytes) -> dict[str, bytes]:
         "the same name twice": with_header(b"{" + nothing + nothing + bare[1:], data),
         "nested without end": with_header(bare[:-1] + b',"x":' + b"[" * 10_000 + b"]" * 10_000 + b"}", data),
         "nested objects without end": with_header(bare[:-1] + b',"x":' + b'{"a":' * 10_000 + b"1" + b"}" * 10_000 + b"}", data),
+        "a list of millions": with_header(bare[:-1] + b',"x":[' + b"0," * 3_000_000 + b"0]}", data),
+        "a name of a million letters": with_header(b'{"' + b"unet." * 200_000 + b'a":' + nothing[4:] + bare[1:], data),
         "a header longer than the file": with_header(text, data, len(sound)),
         "a header of petabytes": with_header(text, data, 1 << 62),
         "a header cut in two": with_header(text, data, length // 2),

@@ -161,13 +161,14 @@ def test_a_header_that_lies_is_told_by_every_reader(reader: str, small: bytes, t
 
 
 def test_safetensors_refuses_the_same_headers(small: bytes, tmp_path: Path) -> None:
-    """So that nothing that other programs write is taken for a lie; it is silent where a name stands twice, of which it forgets one."""
+    """So that nothing that other programs write is taken for a lie; it is silent where a name stands twice, of which
+    it forgets one, and takes names of any length."""
     path, read = tmp_path / "x.safetensors", []
     for case, content in lying_safetensors(small).items():
         path.write_bytes(content)
         with contextlib.suppress(SafetensorError, OSError), safe_open(path, framework="pt") as file:
             read += [case for names in [list(file.keys())] if [file.get_tensor(name) for name in names]]
-    assert read == ["the same name twice"]
+    assert read == ["the same name twice", "a name of a million letters"]
 
 
 @pytest.mark.parametrize("reader", LORA_READERS)
@@ -437,3 +438,39 @@ def test_metadata_of_the_command_line_may_be_no_text_either(small: bytes, tmp_pa
     for text in ("{'a': '\udcff'}", '{"a": "\\ud800"}', "[" * 100_000, "{1: 2}", "{'a': {1, 2}}"):
         convert = _tool("tools.convert_diffusers20_original_sd", "FILE", "TARGET", "--metadata", text)
         assert "--metadata" in told(convert, tmp_path / "x.safetensors", text[:30])
+
+
+def test_what_a_file_says_of_its_training_may_be_anything(tmp_path: Path, capsys) -> None:
+    """Metadata are texts; what stands in them as JSON is for those to doubt who unfold it."""
+    odd = ["[" * 10_000, "[" * 900 + "]" * 900, '{"a": {"b": "c"}}', '{"a": "\\ud800"}', "[1]", "3", "{", '{"a": {"b": 1, "c": null}}']
+    for text in odd:
+        keys = ("ss_tag_frequency", "ss_datasets", "ss_network_args", "ss_resolution", "ss_optimizer", "ss_lr_scheduler")
+        metadata = dict.fromkeys(keys, text) | {"ss_network_module": "networks.lora"}
+        path = write_lora(tmp_path / "x.safetensors", metadata=metadata)
+        for tool in ("show_metadata", "config_from_run"):
+            OTHER_TOOLS[tool](path)
+        (tmp_path / "made" / "made.safetensors.toml").unlink()
+        capsys.readouterr().out.encode("utf-8")
+
+
+@pytest.mark.parametrize("pattern", [r"((\w|\w)+)+!", "(a*)*b", "(x+x+)+y", "(a{1,9}){1,9}b", ".*.*.*.*.*.*!"])
+def test_patterns_that_never_end_are_not_tried(pattern: str, tmp_path: Path) -> None:
+    module = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
+    tensors = {f"{module}.lora_A.weight": torch.ones(4, 64), f"{module}.lora_B.weight": torch.ones(64, 4)}
+    settings = {"unet.r": 4, "unet.lora_alpha": 4, "unet.alpha_pattern": {pattern: 2}}
+    save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
+    assert "alpha_pattern that is not read" in told(_network, tmp_path / "x.safetensors", pattern)
+    for alpha in (10**400, "4", float("nan"), 1e300):
+        settings = {"unet.r": 4, "unet.lora_alpha": alpha}
+        save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
+        assert "where a number is expected" in told(_network, tmp_path / "x.safetensors", str(alpha))
+
+
+def test_a_bias_of_another_size_than_the_models_is_told(tiny_v1: Path, tmp_path: Path) -> None:
+    from library.surgery.checkpoint import open_checkpoint
+
+    shape = open_checkpoint(str(tiny_v1), "--sd_model", False).weights[KEY].shape
+    down, up = torch.ones(4, *shape[1:]), torch.ones(shape[0], 4, *(1,) * len(shape[2:]))
+    path = write_lora(tmp_path / "x.safetensors", down=down, up=up, diff_b=torch.ones(3))
+    merge = _tool("networks.merge_lora", "--sd_model", str(tiny_v1), "--models", "FILE", "--save_to", "TARGET")
+    assert f"{KEY} changes a bias of another size" in told(merge, path, "bias")

@@ -19,7 +19,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
-from library.containers.safetensors_header import read_header
+from library.containers.safetensors_header import is_text, read_header
 from library.errors import UserError
 from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
@@ -109,8 +109,11 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
         if option is None or not key.startswith("ss_") or text in _NONE:
             continue
         try:
-            found.values[name] = _READERS.get(key, _plain)(option, text)
-        except (ValueError, KeyError, TypeError) as error:
+            value = _READERS.get(key, _plain)(option, text)
+            if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
+                raise ValueError("it holds half of a sign")
+            found.values[name] = value
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             found.remarks.append(f"{key} = {text!r} is not understood ({error})")
     found.values |= _model(metadata)
     found.remarks += _remarks(metadata)
@@ -157,9 +160,9 @@ def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
     """The flat keys of the first dataset, for files of runs with several, which have none."""
     try:
         datasets = json.loads(metadata.get("ss_datasets", "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    if not datasets:
+    if not isinstance(datasets, list) or not datasets or not isinstance(datasets[0], dict):
         return {}
     buckets = ("enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
     taken = ("resolution", "batch_size_per_device", *buckets)

@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from library.containers.archives import DAMAGED, Archive, open_archive
 from library.containers.dtypes import WIDTHS
 from library.containers.inert_pickle import MOST_BYTES, InertUnpickler
+from library.containers.safetensors_header import LONGEST_NAME, is_text
 from library.containers.stand_ins import StoredTensor
 
 if TYPE_CHECKING:
@@ -122,7 +123,10 @@ def _tensors(content: object) -> dict[str, StoredTensor]:
             content = content[inner]
     if not isinstance(content, dict):
         raise ValueError("holds no table of weights")
-    return {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
+    found = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
+    if not all(is_text(name) and len(name) <= LONGEST_NAME for name in found):
+        raise ValueError("has names of tensors that are no names")
+    return found
 
 
 def _counts(content: object) -> dict[str, int]:

@@ -14,6 +14,8 @@ from library.containers.dtypes import WIDTHS
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 METADATA = "__metadata__"
+MOST_PIECES = 3_000_000  # of a header: a full model has 20,000, and notes on a million tags a million
+LONGEST_NAME = 1000  # letters of a tensor's name; those of models have up to 150
 MOST_AXES, LONGEST_AXIS = 32, 1 << 40  # of a tensor; torch counts no further than 2⁶³ in all
 _DAMAGED = "its header is damaged"
 _HALF_SIGN = re.compile("[\ud800-\udfff]")  # half of a pair of UTF-16, which no encoding can write alone
@@ -70,7 +72,7 @@ def check_shape(shape: object) -> tuple[int, ...]:
 
 def _table(text: bytes) -> dict[str, object]:
     try:
-        if not text.startswith(b"{"):
+        if not text.startswith(b"{") or sum(map(text.count, (b",", b"[", b"{"))) > MOST_PIECES:
             raise HeaderFault(_DAMAGED)
         table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except HeaderFault:
@@ -99,6 +101,8 @@ def _metadata(said: object) -> dict[str, str]:
 
 def _place(name: str, entry: object) -> tuple[int, int, str, tuple[int, ...]]:
     """(begin, end, dtype, shape) of a tensor."""
+    if len(name) > LONGEST_NAME:
+        raise HeaderFault(f"{_DAMAGED} (a name in it has {len(name):,} letters)")
     if not isinstance(entry, dict):
         raise HeaderFault(f"{_DAMAGED} ({_shown(name)} is no tensor)")
     dtype, offsets = entry.get("dtype"), entry.get("data_offsets")
