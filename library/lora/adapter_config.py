@@ -89,7 +89,7 @@ def _config(entries: Mapping[str, object], source: str) -> AdapterConfig:
 
 def _number(value: object, source: str) -> float:
     if not isinstance(value, int | float) or not -_LARGEST_ALPHA <= value <= _LARGEST_ALPHA:
-        said = "a number of many digits" if isinstance(value, int) and abs(value) > _LARGEST_ALPHA else str(value)[:100]
+        said = "a number of many digits" if isinstance(value, int) and abs(value) > _LARGEST_ALPHA else repr(value)[:100]
         raise UserError(f"{source}: its settings say {said} where a number is expected (lora_alpha, alpha_pattern); get the file again")
     return float(value)
 
