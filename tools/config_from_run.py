@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import struct
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
+from library.containers.safetensors_header import is_text, read_header
 from library.errors import UserError
 from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
@@ -27,9 +27,8 @@ from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
 from library.options.reading.values import Value, from_text, from_toml, from_words
 from library.paths.faults import file_fault, new_file_fault
-from library.paths.opening import open_file, read_text
+from library.paths.opening import read_text
 
-MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
 _NONE = ("", "None", "null")
 
@@ -114,8 +113,11 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
         if option is None or not key.startswith("ss_") or text in _NONE:
             continue
         try:
-            found.values[name] = _READERS.get(key, _plain)(option, text)
-        except (ValueError, KeyError, TypeError) as error:
+            value = _READERS.get(key, _plain)(option, text)
+            if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
+                raise ValueError("it holds half of a sign")
+            found.values[name] = value
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             found.remarks.append(f"{key} = {text!r} is not understood ({error})")
     found.values |= _model(metadata)
     found.remarks += _remarks(metadata)
@@ -162,9 +164,9 @@ def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
     """The flat keys of the first dataset, for files of runs with several, which have none."""
     try:
         datasets = json.loads(metadata.get("ss_datasets", "[]"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
-    if not datasets:
+    if not isinstance(datasets, list) or not datasets or not isinstance(datasets[0], dict):
         return {}
     buckets = ("enable_bucket", "min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
     taken = ("resolution", "batch_size_per_device", *buckets)
@@ -203,12 +205,11 @@ def _json(source: Path) -> dict[str, Any]:
 
 def _safetensors_metadata(source: Path) -> dict[str, str]:
     try:
-        with open_file(source) as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length)) if length < MAX_HEADER else {}
-        return dict(header.get("__metadata__", {}))
-    except (OSError, ValueError, struct.error) as error:
-        raise UserError(f"{source}: is no .safetensors file ({error})") from None
+        return dict(read_header(source).metadata)
+    except OSError as fault:
+        raise UserError(f"{source}: cannot be read ({fault.strerror})") from None
+    except ValueError as fault:
+        raise UserError(f"{source}: {fault}; download or copy it again, or give a manifest (.run.json)") from None
 
 
 if __name__ == "__main__":

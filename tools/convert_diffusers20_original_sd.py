@@ -72,6 +72,8 @@ def _between_files(options: Convert, source: Path) -> None:
     from library.model.files.facts import classic_infos
 
     file = open_weights(source, "model_to_load")
+    if not file.infos:
+        raise UserError(f"model_to_load {source}: holds no tensors, so there is nothing to convert; check the file")
     check_family(options.models.v1, options.models.v2, family_of_names(classic_infos(file.infos)))
     metadata = parse_metadata(options.file.metadata)
     recast(file, options.models.model_to_save, _dtype(options), metadata, (options.file.epoch, options.file.global_step))

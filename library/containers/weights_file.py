@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from library.containers.archives import DAMAGED
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
 from library.containers.pickles import Pickled, read_pickled
-from library.errors import UserError
+from library.containers.safetensors_header import MAX_HEADER, HeaderFault, is_text, read_header
+from library.errors import UserError, first_line
 from library.paths.look import is_file
 from library.paths.opening import open_file, read_text, regular
 
@@ -25,7 +27,7 @@ SPEC_KEY = "modelspec.sai_model_spec"  # a file with this key in its metadata te
 HASH_KEY = "modelspec.hash_sha256"
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<rest>\..+)")  # model-00001-of-00002.safetensors
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"\xff\x0a")  # PNG, JPEG, bare JPEG XL
-MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
+AGAIN = "download or copy it again"
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,21 @@ class SafetensorsFile:
     path: Path
     infos: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
+    source: str  # how messages call it
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """The named tensors one by one; they are views of the mapped file, so copy what is kept."""
-        from safetensors import safe_open
+        """The named tensors one by one; they are views of the mapped file, so copy what is kept.
 
-        with safe_open(self.path, framework="pt") as file:
-            for name in names:
-                yield name, file.get_tensor(name)
+        Raises UserError where the file is no longer the one that was opened.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                for name in names:
+                    yield name, file.get_tensor(name)
+        except (SafetensorError, OSError) as fault:
+            raise UserError(f"{self.source}: cannot be read ({first_line(fault)}); {AGAIN}") from fault
 
 
 @dataclass(frozen=True)
@@ -79,11 +88,15 @@ class PickleFile:
     path: Path
     infos: Mapping[str, TensorInfo]
     content: Pickled
+    source: str  # how messages call it
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """The named tensors one by one, each in memory of its own."""
-        return self.content.read(names)
+        """The named tensors one by one, each in memory of its own. Raises UserError where their bytes are damaged."""
+        try:
+            yield from self.content.read(names)
+        except (ValueError, OSError) as fault:
+            raise UserError(f"{self.source}: {_reason(fault)}; {AGAIN}") from fault
 
 
 @dataclass(frozen=True)
@@ -122,35 +135,37 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         )
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise UserError(f"{option} {path}: is a web page, not weights; download the file itself (its `resolve` or download link)")
-    if size > 9 and head[8:9] == b"{" and struct.unpack("<Q", head[:8])[0] < MAX_HEADER:
-        return _open_safetensors(path, size, option)
+    if _is_safetensors(path, size, head):
+        return _open_safetensors(path, f"{option} {path}")
     try:
         content = read_pickled(path)
     except (ValueError, OSError) as fault:
-        reason = str(fault) if isinstance(fault, ValueError) else "is damaged or cut short"
-        remedy = "give a file of named tensors" if reason.startswith("holds") else "download or copy it again"
+        reason = _reason(fault)
+        remedy = "give a file of named tensors" if reason.startswith("holds") else AGAIN
         raise UserError(f"{option} {path}: {reason}; {remedy}") from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
-    return PickleFile(path, infos, content, {name: str(count) for name, count in content.counts.items()})
+    return PickleFile(path, infos, content, f"{option} {path}", {name: str(count) for name, count in content.counts.items()})
 
 
-def _open_safetensors(path: Path, size: int, option: str) -> SafetensorsFile:
-    with open_file(path) as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        header = file.read(length)
-    cut = f"{option} {path}: is cut short: it has {size:,} bytes, {{}}; download or copy it again"
-    if len(header) < length:
-        raise UserError(cut.format(f"its header alone says {length + 8:,}"))
+def _reason(fault: Exception) -> str:
+    return str(fault) if isinstance(fault, ValueError) else DAMAGED
+
+
+def _is_safetensors(path: Path, size: int, head: bytes) -> bool:
+    """Whether the content begins as a header does, of a length that can be (or, with that ending, of any)."""
+    told = path.suffix.lower() == ".safetensors" or struct.unpack("<Q", head[:8].ljust(8))[0] < MAX_HEADER
+    return told and size > 9 and head[8:9] == b"{"
+
+
+def _open_safetensors(path: Path, source: str) -> SafetensorsFile:
     try:
-        entries = json.loads(header)
-        metadata = entries.pop("__metadata__", {})
-        end = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-        infos = {name: TensorInfo(entry["dtype"], tuple(entry["shape"])) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as fault:
-        raise UserError(f"{option} {path}: its header is damaged; download or copy it again") from fault
-    if 8 + length + end > size:
-        raise UserError(cut.format(f"its header says {8 + length + end:,}"))
-    return SafetensorsFile(path, infos, metadata)
+        header = read_header(path)
+    except OSError as fault:
+        raise UserError(f"{source}: cannot be read ({fault.strerror})") from fault
+    except HeaderFault as fault:
+        raise UserError(f"{source}: {fault}; {AGAIN}") from fault
+    infos = {name: TensorInfo(dtype, shape) for name, (dtype, shape) in header.tensors.items()}
+    return SafetensorsFile(path, infos, header.metadata, source)
 
 
 def is_image_file(path: Path) -> bool:
@@ -176,9 +191,11 @@ def _open_shards(index: Path, option: str) -> ShardedFile:
         entries = json.loads(read_text(index))["weight_map"].items()
     except OSError as fault:
         raise UserError(f"{option} {index}: cannot be read ({fault.strerror})") from fault
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise UserError(f"{option} {index}: is no index of weights; download it again") from fault
-    names = {str(tensor): str(file) for tensor, file in entries}
+    names = dict(entries)
+    if odd := [file for file in names.values() if not _is_plain_name(file)]:
+        raise UserError(f"{option} {index}: says that tensors are in {odd[0]!r}, which is no file beside it; download it again")
     files = sorted(set(names.values()))
     if missing := [file for file in files if not is_file(index.parent / file)]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
@@ -188,6 +205,13 @@ def _open_shards(index: Path, option: str) -> ShardedFile:
         raise UserError(f"{option} {index}: {lost[0]} is not in {names[lost[0]]}, as it says; download both again")
     infos = {tensor: opened[file].infos[tensor] for tensor, file in names.items()}
     return ShardedFile(index, infos, {tensor: opened[file] for tensor, file in names.items()})
+
+
+def _is_plain_name(file: object) -> bool:
+    """Whether it is the name of a file in the same folder, of weights themselves."""
+    if not isinstance(file, str) or not is_text(file) or file in (".", ".."):
+        return False
+    return re.fullmatch(r"[^/\\:\0]+", file) is not None and not is_index(Path(file))
 
 
 def dtype_name(dtype: torch.dtype) -> str:

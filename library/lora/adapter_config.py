@@ -17,6 +17,8 @@ METADATA_KEY = "lora_adapter_metadata"  # of Diffusers: one table for all parts,
 FILE = "adapter_config.json"  # of PEFT, beside adapter_model.safetensors
 DEFAULT_ALPHA = 8.0  # PEFT's own, for a table that says none
 PARTS = ("unet", "text_encoder")
+_LARGEST_ALPHA = 1e8
+_MOST_REPEATS = 3  # in a pattern: more of them, or repeats of repeats, may take for ever to find that they do not match
 # Ways to begin that change the model's own weights too, so that the tensors alone are no difference from it.
 _CHANGES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 
@@ -53,7 +55,7 @@ def adapter_configs(metadata: Mapping[str, str], file: Path, source: str) -> dic
 def _table(text: str, what: str) -> dict[str, object]:
     try:
         table = json.loads(text)
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise UserError(f"{what} is no valid JSON, so its strength is not known; get the file again") from fault
     if not isinstance(table, dict):
         raise UserError(f"{what} is no table, so its strength is not known; get the file again")
@@ -79,14 +81,18 @@ def _config(entries: Mapping[str, object], source: str) -> AdapterConfig:
             "convert it with PEFT first (save_pretrained with path_initial_model_for_weight_conversion)"
         )
     pattern = entries.get("alpha_pattern")
+    for key in pattern if isinstance(pattern, dict) else ():
+        if re.search(r"\)[*+{]", key) or len(re.findall(r"[*+{]", key)) > _MOST_REPEATS:
+            raise UserError(f"{source}: its settings have an alpha_pattern that is not read ({key[:100]}); name the modules one by one")
     patterns = {str(key): _number(value, source) for key, value in pattern.items()} if isinstance(pattern, dict) else {}
     alpha = _number(entries.get("lora_alpha", DEFAULT_ALPHA), source)
     return AdapterConfig(alpha, patterns, bool(entries.get("use_rslora")), bool(entries.get("use_dora")))
 
 
 def _number(value: object, source: str) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise UserError(f"{source}: its settings say {value!r} where a number is expected (lora_alpha, alpha_pattern); get the file again")
+    if not isinstance(value, int | float) or not -_LARGEST_ALPHA <= value <= _LARGEST_ALPHA:
+        said = "a number of many digits" if isinstance(value, int) and abs(value) > _LARGEST_ALPHA else repr(value)[:100]
+        raise UserError(f"{source}: its settings say {said} where a number is expected (lora_alpha, alpha_pattern); get the file again")
     return float(value)
 
 

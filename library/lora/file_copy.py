@@ -11,6 +11,7 @@ import safetensors.torch
 
 from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError
+from library.lora.file_layout import file_layout
 from library.lora.file_names import DORA_MAGNITUDE, DORA_SCALE, read_name
 from library.lora.files import read_weights
 
@@ -24,10 +25,13 @@ def in_web_ui_names(path: Path) -> Iterator[Path]:
     try:
         file = open_weights(path, "LoRA file")
     except UserError:
+        if path.suffix.lower() == ".safetensors":  # whoever reads it, it is damaged
+            raise
         yield path
         return
     places = [read_name(name) for name in file.infos]
     if isinstance(file, SafetensorsFile) and all(place is None or not place.foreign for place in places) and None not in places:
+        file_layout(file.infos, file.metadata, path, f"LoRA file {path}")  # no module takes what is none
         yield path
         return
     weights = read_weights(path)

@@ -1,16 +1,25 @@
-"""A LoRA file's tensors by module, by whatever names it has, and what its settings say of their strength."""
+"""A LoRA file's tensors by module, by whatever names: which go together, of which sizes, and how strong its settings say they are."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from library.console import log
 from library.containers.weights_file import TensorInfo
 from library.errors import UserError
 from library.lora.adapter_config import METADATA_KEY, AdapterConfig, adapter_configs
-from library.lora.file_names import DORA, EMBEDDING, TensorName, read_name
+from library.lora.file_names import BIASES, DORA, EMBEDDING, FULL, IA3, LORA, NORM, TensorName, read_name
+
+_FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+_SINGLE = frozenset({"alpha", "on_input"})  # tensors of one number, which may be a whole one
+_CORE = "lora_mid.weight"
+LARGEST = 1 << 28  # numbers of a weight; the largest of Stable Diffusion have 30 million (the table of words 50)
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,7 @@ def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], pa
         modules.setdefault(place.key, {})[place.kind] = name
         if place.foreign:
             places[place.key] = place
+    refuse_faults({key: {kind: infos[name] for kind, name in kinds.items()} for key, kinds in modules.items()}, source)
     _tell_embeddings(infos, source)
     configs = adapter_configs(metadata, path, source) if places and _has_settings(infos, metadata, path) else {}
     alphas = {
@@ -47,6 +57,102 @@ def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], pa
     }
     _check_dora(configs, modules, places, source)
     return FileLayout(modules, alphas, tuple(strange), bool(places))
+
+
+def refuse_faults(modules: Mapping[str, Mapping[str, TensorInfo]], source: str) -> None:
+    """Raise UserError beginning with `source` where a module's tensors are none of a LoRA or its kin."""
+    faults = {key: fault for key, kinds in modules.items() if (fault := module_fault(kinds))}
+    for key, fault in faults.items():
+        more = f" (and {len(faults) - 1} more modules)" if len(faults) > 1 else ""
+        raise UserError(f"{source}: {key} cannot be used: {fault}{more}; the file is damaged or no LoRA, get or make it again")
+
+
+def module_fault(kinds: Mapping[str, TensorInfo]) -> str | None:
+    """What makes these tensors of one module unusable, None where nothing does; halves of a module are for others to tell."""
+    for kind, info in kinds.items():
+        if kind in _SINGLE and math.prod(info.shape) != 1:
+            return f"its {kind} has the shape {_sizes(info.shape)}, where one number is expected"
+        if kind not in _SINGLE and info.dtype not in _FLOATS:
+            return f"its {kind} holds whole numbers ({info.dtype}), where fractions are expected"
+        if math.prod(info.shape) == 0:
+            return f"its {kind} has the shape {_sizes(info.shape)}, so it holds nothing"
+        if kind not in _SINGLE and not info.shape:
+            return f"its {kind} is a single number"
+    if len(BIASES & kinds.keys()) > 1 or ("lora_up.bias" in kinds and not kinds.keys() >= LORA):
+        return "it has tensors that do not go together"
+    shapes = {kind: info.shape for kind, info in kinds.items()}
+    return _lora_fault(shapes) if LORA & kinds.keys() else _other_fault(shapes)
+
+
+def _lora_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    for kind in (*sorted(LORA), _CORE):
+        if kind in shapes and len(shapes[kind]) not in ((4,) if kind == _CORE else (2, 4)):
+            return f"its {kind} has the shape {_sizes(shapes[kind])}, which is no matrix and no convolution"
+    if not shapes.keys() >= LORA:
+        return None
+    down, up = shapes["lora_down.weight"], shapes["lora_up.weight"]
+    core = shapes.get(_CORE)
+    if math.prod(up[2:]) != 1 or (core is not None and math.prod(down[2:]) != 1):
+        return f"its lora_up {_sizes(up)} and lora_down {_sizes(down)} are both convolutions over several pixels"
+    if up[1] != down[0] if core is None else tuple(core[:2]) != (up[1], down[0]):
+        return f"its lora_up {_sizes(up)} and lora_down {_sizes(down)} are of different ranks"
+    if "lora_up.bias" in shapes and math.prod(shapes["lora_up.bias"]) != up[0]:
+        return f"its lora_up.bias has the shape {_sizes(shapes['lora_up.bias'])}, its lora_up {_sizes(up)}"
+    return None
+
+
+def _other_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
+    """Of the other kinds the formula itself tells whether the tensors fit, run on shapes without numbers."""
+    if shapes.keys() & (FULL | NORM | IA3):
+        return None
+    tensors = {kind: torch.empty(tuple(shape), device="meta") for kind, shape in shapes.items() if kind not in _SINGLE}
+    formula: Callable[[Mapping[str, Tensor]], Tensor] = lokr if any(kind.startswith("lokr_") for kind in shapes) else loha
+    try:
+        made = formula(tensors)
+    except KeyError:
+        return None  # half of a module
+    except (RuntimeError, ValueError, IndexError, TypeError, ZeroDivisionError):
+        return f"its tensors do not fit one another ({', '.join(f'{kind} {_sizes(shape)}' for kind, shape in sorted(shapes.items()))})"
+    if made.numel() > LARGEST:
+        return f"it is made for a weight of {_sizes(made.shape)}, which no model has"
+    return None
+
+
+def _sizes(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape)) or "of a single number"
+
+
+def loha(tensors: Mapping[str, Tensor]) -> Tensor:
+    """alpha/rank · (A₁B₁) ⊙ (A₂B₂) (Hyeon-Woo et al. 2022, eq. 2); in Tucker form with a core [r, r, kh, kw] each (eq. 4)."""
+    rank = tensors["hada_w1_b"].shape[0]
+    halves = [_product(tensors[f"hada_w{n}_a"], tensors[f"hada_w{n}_b"], tensors.get(f"hada_t{n}")) for n in (1, 2)]
+    return halves[0] * halves[1] * _scale(tensors, rank)
+
+
+def lokr(tensors: Mapping[str, Tensor]) -> Tensor:
+    """scale · W₁ ⊗ W₂ (LyCORIS, Yeh et al. 2024, sec. 3); scale is alpha/rank where a factor is itself a product, otherwise 1."""
+    factors = []
+    for name in ("lokr_w1", "lokr_w2"):
+        whole = tensors.get(name)
+        core = tensors.get("lokr_t2") if name == "lokr_w2" else None
+        factors.append(_product(tensors[name + "_a"], tensors[name + "_b"], core) if whole is None else whole)
+    first, second = factors
+    ranks = [tensors[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in tensors]
+    scale = _scale(tensors, ranks[0]) if ranks else 1.0
+    kernel = second.shape[2:]
+    product = torch.kron(first, second.flatten(1)) * scale
+    return product.view(product.shape[0], -1, *kernel)
+
+
+def _product(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
+    """a·b, or with a core [i, j, kh, kw] Σ core·a[i, out]·b[j, in] → [out, in, kh, kw]."""
+    if core is not None:
+        return torch.einsum("ijkl,io,jn->onkl", core, a, b)
+    return (a.flatten(1) @ b.flatten(1)).view(a.shape[0], *b.shape[1:])
+
+
+def _scale(tensors: Mapping[str, Tensor], rank: int) -> float:
+    return float(tensors["alpha"]) / rank if "alpha" in tensors else 1.0
 
 
 def _has_settings(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], path: Path) -> bool:

@@ -11,15 +11,16 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from library.containers.weights_file import SafetensorsFile, open_weights
+from library.containers.weights_file import SafetensorsFile, TensorInfo, dtype_name, open_weights
 from library.errors import UserError
 from library.files import atomic_write
-from library.lora.file_layout import file_layout
+from library.lora.file_layout import file_layout, refuse_faults
 from library.lora.file_names import read_name
 from library.paths.look import is_file
 
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
+LARGEST_NUMBER = 1e8  # of factors and alpha; half precision ends at 65,504
 _TENSORS = ("lora_down.weight", "lora_up.weight", "alpha")
 
 
@@ -47,10 +48,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     file = open_weights(path, "LoRA file")
     layout = file_layout(file.infos, file.metadata, path, f"LoRA file {path}")
     names = {name: f"{key}.{kind}" for key, kinds in layout.modules.items() for kind, name in kinds.items()}
-    try:
-        weights = {names.get(name, name): tensor.clone() for name, tensor in file.read([*names, *layout.strange])}
-    except ValueError as fault:
-        raise UserError(f"LoRA file {path}: {fault}; get or make it again") from fault
+    weights = {names.get(name, name): tensor.clone() for name, tensor in file.read([*names, *layout.strange])}
     return weights | {f"{key}.alpha": torch.tensor(alpha) for key, alpha in layout.alphas.items()}
 
 
@@ -71,6 +69,8 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
         raise UserError(f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged")
     if not parts:
         raise UserError(f"{source}: holds no tensors; it is no LoRA file")
+    refuse_faults({key: _infos(tensors) for key, tensors in parts.items()}, source)
+    refuse_not_finite({key: list(tensors.values()) for key, tensors in parts.items()}, source)
     return {
         key: ModuleWeights(
             down=tensors["lora_down.weight"],
@@ -79,6 +79,24 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
         )
         for key, tensors in parts.items()
     }
+
+
+def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> None:
+    """UserError where a number of a module is not finite, which would spoil all that is made of it."""
+    if broken := [key for key, tensors in modules.items() if not all(map(is_finite, tensors))]:
+        raise UserError(
+            f"{source}: {_listed(broken)} holds numbers that are not finite; nothing good can be made of it, take an earlier save "
+            "(networks/check_lora_weights.py names all such modules)"
+        )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all its numbers are, and not so large that products of them and of alpha would not be."""
+    return bool((tensor.float().abs() <= LARGEST_NUMBER).all())
+
+
+def _infos(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
+    return {kind: TensorInfo(dtype_name(tensor.dtype), tuple(tensor.shape)) for kind, tensor in tensors.items()}
 
 
 def refuse_unknown(unknown: Iterable[str], weights: Iterable[str], source: str) -> None:

@@ -79,7 +79,7 @@ def text_config(shapes: Shapes, encoder: TextEncoderFacts, heads: int | None = N
 
 
 def _count(shapes: Shapes, pattern: str) -> int:
-    return 1 + max(int(match[1]) for name in shapes if (match := re.match(pattern, name)))
+    return 1 + max(int(match[1]) for name in shapes if (match := re.match(pattern, name)) and len(match[1]) < 3)
 
 
 def _check_widths(part: str, widths: list[int], step: int) -> None:

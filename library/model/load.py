@@ -18,6 +18,7 @@ from library.model.files.facts import (
     OPTION,
     ModelFacts,
     check_flags,
+    check_tensors,
     file_facts,
     inspect,
     is_vae_file,
@@ -113,6 +114,7 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
     file = open_weights(path, option)
     if not is_vae_file(file.infos):
         raise UserError(f"{option} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder")
+    check_tensors(file, option)
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
         named = _renamed(file, convert.modern_vae_name)
         return _fill(_vae_builder(path.parent, option), named, dtype, device, f"{option} {path.name}")
@@ -209,7 +211,7 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.devi
     try:
         with torch.device("meta"):
             module = build(shapes)
-    except (KeyError, StopIteration, ValueError) as fault:
+    except (KeyError, IndexError, StopIteration, ValueError, ZeroDivisionError, RuntimeError) as fault:
         raise UserError(f"{where}: the architecture cannot be told from its tensors ({fault}); the file may be incomplete") from fault
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_shapes(expected, shapes, where)

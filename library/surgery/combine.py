@@ -64,6 +64,9 @@ def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterato
         if len({module.rank for module, _ in modules}) > 1:
             ranks = " and ".join(str(module.rank) for module, _ in modules)
             raise UserError(f"--models: {key} has ranks {ranks}; add --concat to keep all of them, or use networks/svd_merge_lora.py")
+        if any(module.alpha * first.alpha <= 0 for module, _ in modules):
+            alphas = " and ".join(f"{module.alpha:g}" for module, _ in modules)
+            raise UserError(f"--models: {key} has alpha {alphas}, which has no average; add --concat, or use networks/svd_merge_lora.py")
         down, up = torch.zeros(first.down.shape, dtype=precision), torch.zeros(first.up.shape, dtype=precision)
         for module, ratio in modules:
             factor = math.sqrt(module.alpha / first.alpha) * ratio

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from library.errors import UserError
+from library.lora.file_layout import loha, lokr
 from library.lora.file_names import BIASES, DORA_MAGNITUDE, DORA_SCALE, IA3, LORA
 from library.lora.files import refuse_unknown
 from library.lora.layers import delta_weight
@@ -60,7 +61,7 @@ def own_delta(network: NetworkFile, key: str) -> Tensor:
     for kind in ("diff", "w_norm", "weight"):  # the last is IA3's
         if kind in tensors:
             return tensors[kind]
-    return _lokr(tensors) if _has(tensors, "lokr_") else _loha(tensors)
+    return lokr(tensors) if _has(tensors, "lokr_") else loha(tensors)
 
 
 def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> str:
@@ -117,39 +118,6 @@ def _norms(weight: Tensor, on_output: bool) -> Tensor:
     axes = [axis for axis in range(weight.dim()) if axis != (0 if on_output else 1)]
     norms: Tensor = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
     return norms.clamp(min=torch.finfo(weight.dtype).eps)
-
-
-def _loha(tensors: Mapping[str, Tensor]) -> Tensor:
-    """alpha/rank · (A₁B₁) ⊙ (A₂B₂) (Hyeon-Woo et al. 2022, eq. 2); in Tucker form with a core [r, r, kh, kw] each (eq. 4)."""
-    rank = tensors["hada_w1_b"].shape[0]
-    halves = [_product(tensors[f"hada_w{n}_a"], tensors[f"hada_w{n}_b"], tensors.get(f"hada_t{n}")) for n in (1, 2)]
-    return halves[0] * halves[1] * _scale(tensors, rank)
-
-
-def _lokr(tensors: Mapping[str, Tensor]) -> Tensor:
-    """scale · W₁ ⊗ W₂ (LyCORIS, Yeh et al. 2024, sec. 3); scale is alpha/rank where a factor is itself a product, otherwise 1."""
-    factors = []
-    for name in ("lokr_w1", "lokr_w2"):
-        whole = tensors.get(name)
-        core = tensors.get("lokr_t2") if name == "lokr_w2" else None
-        factors.append(_product(tensors[name + "_a"], tensors[name + "_b"], core) if whole is None else whole)
-    first, second = factors
-    ranks = [tensors[name].shape[0] for name in ("lokr_w1_b", "lokr_w2_b") if name in tensors]
-    scale = _scale(tensors, ranks[0]) if ranks else 1.0
-    kernel = second.shape[2:]
-    product = torch.kron(first, second.flatten(1)) * scale
-    return product.view(product.shape[0], -1, *kernel)
-
-
-def _product(a: Tensor, b: Tensor, core: Tensor | None) -> Tensor:
-    """a·b, or with a core [i, j, kh, kw] Σ core·a[i, out]·b[j, in] → [out, in, kh, kw]."""
-    if core is not None:
-        return torch.einsum("ijkl,io,jn->onkl", core, a, b)
-    return (a.flatten(1) @ b.flatten(1)).view(a.shape[0], *b.shape[1:])
-
-
-def _scale(tensors: Mapping[str, Tensor], rank: int) -> float:
-    return float(tensors["alpha"]) / rank if "alpha" in tensors else 1.0
 
 
 def _has(tensors: Mapping[str, Tensor], start: str) -> bool:

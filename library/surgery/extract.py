@@ -11,7 +11,7 @@ from torch import Tensor
 
 from library.console import log
 from library.errors import UserError
-from library.lora.files import ModuleWeights
+from library.lora.files import ModuleWeights, is_finite
 from library.lora.low_rank import from_svd, on_cpu, svd_of_matrix, true_rank
 from library.model.family import V2
 from library.model.files import convert
@@ -114,8 +114,8 @@ def _difference(original: Weight, tuned: Weight, settings: ExtractSettings) -> T
         before = _on(before, "cpu", settings.original_device)
         before = _on(before, settings.tuned_device, "cpu")
     difference = _on(_loaded(tuned, settings.load_dtype, settings.tuned_device) - before, "cpu", settings.tuned_device)
-    if not difference.isfinite().all():
-        which = "--model_tuned" if original.read().isfinite().all() else "--model_org"
+    if not is_finite(difference):
+        which = "--model_tuned" if is_finite(original.read()) else "--model_org"
         raise UserError(f"{which}: {tuned.key} holds numbers that are not finite; the model is broken, take another save of it")
     return difference
 

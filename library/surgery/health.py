@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from library.lora.file_names import DORA, LOHA, LORA
+from library.lora.files import is_finite
 from library.lora.layers import STABLE_DIFFUSION
 from library.lora.low_rank import flat, module_norm, svd_of_product, true_rank
 from library.model.family import FAMILIES
@@ -40,7 +41,7 @@ def modules_of(network: NetworkFile) -> Iterator[Module]:
         tensors = network.tensors(key)
         numbers = {kind: tensor for kind, tensor in tensors.items() if kind != "alpha"}
         alpha = float(tensors["alpha"]) if "alpha" in tensors else network.alphas.get(key)
-        finite = all(bool(tensor.isfinite().all()) for tensor in tensors.values())
+        finite = all(map(is_finite, tensors.values()))
         size = sum(tensor.numel() for tensor in numbers.values())
         mean = sum(float(tensor.float().abs().sum()) for tensor in numbers.values()) / size
         norm, used = float("nan"), None

@@ -63,6 +63,8 @@ class ModelMerge:
         """The same for a layer's bias [out]."""
         found = [(bias_change(network, key), ratio) for network, ratio in self.networks if key in network.modules]
         changes = [ratio * by for by, ratio in found if by is not None]
+        for network, _ in self.networks if any(by.shape != bias.shape for by in changes) else ():
+            raise UserError(f"{network.source}: {key} changes a bias of another size than the model's; it belongs to another model")
         return self._summed(f"{key} (bias)", bias, changes) if changes else bias.to(self.save_dtype)
 
     def tensor(self, part: str, name: str, tensor: Tensor) -> Tensor:

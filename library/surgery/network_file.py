@@ -13,7 +13,7 @@ from library.containers.weights_file import TensorInfo, WeightsFile, open_weight
 from library.errors import UserError
 from library.lora.file_layout import file_layout
 from library.lora.file_names import BIASES, DORA, LORA, is_whole
-from library.lora.files import ModuleWeights, kind_of_file
+from library.lora.files import ModuleWeights, kind_of_file, refuse_not_finite
 from library.paths.look import is_file
 
 DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -46,11 +46,7 @@ class NetworkFile:
     def sound_tensors(self, key: str) -> dict[str, Tensor]:
         """The same; raises UserError where a number is not finite, which would spoil all that is made of it."""
         tensors = self.tensors(key)
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise UserError(
-                f"{self.source}: {key} holds numbers that are not finite; nothing good can be made of it, take an earlier save "
-                "(networks/check_lora_weights.py names all such modules)"
-            )
+        refuse_not_finite({key: tensors.values()}, self.source)
         return tensors
 
     def lora(self, key: str) -> ModuleWeights:

@@ -12,7 +12,6 @@ from torch import Tensor
 from library.data.batching.buckets import FilledData
 from library.data.pixels.latent_files import read_latents
 from library.data.pixels.latent_plan import Kept
-from library.data.scan.latent_headers import DAMAGE
 from library.errors import UserError
 from library.seeds import fold, python_rng
 
@@ -96,7 +95,7 @@ class LatentCache:
             return moments
         try:
             moments = read_latents(place.file, flip)
-        except (OSError, *DAMAGE) as fault:
+        except (OSError, ValueError) as fault:
             raise UserError(f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew") from None
         width, height = self._filled.placements[record].bucket
         if moments.shape[1:] != (height // 8, width // 8):

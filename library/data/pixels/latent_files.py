@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from library.containers.arrays_file import open_arrays
 from library.data.scan.latent_headers import mirror_file
 from library.files import atomic_write
-from library.paths.opening import open_file, regular
+from library.paths.opening import open_file
 
 if TYPE_CHECKING:
     from library.data.batching.buckets import Placement
@@ -119,28 +120,28 @@ def read_binding(file: Path) -> Binding | None:
     comment = tail[end + 22 :]
     if not comment.startswith(b"{"):
         return None
-    said = json.loads(comment)
-    if said.get("format") != FORMAT:
-        return None
     try:
+        said = json.loads(comment)
+        if said.get("format") != FORMAT:
+            return None
         lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         return Binding(**(said | lists))
-    except TypeError as fault:
+    except (TypeError, RecursionError) as fault:
         raise ValueError("holds another kind of binding") from fault
 
 
 def read_latents(file: Path, mirrored: bool = False) -> np.ndarray:
     """Mean and log variance float32 [8,h,w], or [4,h,w] where the file holds a mean or a sample alone; of the mirror image if asked.
 
-    Raises OSError, ValueError, KeyError or zipfile.BadZipFile (wrong check sum) for what cannot be read.
+    Raises OSError, ValueError (damaged, or no latents) for what cannot be read.
     """
-    with np.load(regular(file)) as found:
+    with open_arrays(file) as found:
         ending = "_flipped" if mirrored else ""
-        if mirrored and "latents_flipped" not in found.files:
+        if mirrored and "latents_flipped" not in found.names:
             return read_latents(mirror_file(file))
-        name = "arr_0" if "arr_0" in found.files and not mirrored else f"latents{ending}"
-        parts = [found[name]] + [found[key] for key in (f"log_variance{ending}",) if key in found.files]
+        name = "arr_0" if "arr_0" in found.names and not mirrored else f"latents{ending}"
+        parts = [found.read(name)] + [found.read(key) for key in (f"log_variance{ending}",) if key in found.names]
     for part in parts:
-        if part.ndim != 3 or part.shape[0] != 4 or part.dtype.kind != "f":
+        if part.shape != parts[0].shape or part.ndim != 3 or part.shape[0] != 4 or part.dtype.kind != "f":
             raise ValueError(f"holds {name} of {part.dtype} {list(part.shape)}, which are no latents")
     return np.concatenate(parts).astype(np.float32, copy=False)

@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from library.console import log
+from library.containers.arrays_file import read_arrays
 from library.data.batching.buckets import FilledData, Placement
 from library.data.config.blueprint import Size
 from library.data.pixels.images import BACKGROUND
 from library.data.pixels.latent_files import Binding, cache_file, image_of, read_binding, reliable, stat_of, write_latents
-from library.data.scan.latent_headers import DAMAGE, prepared_file, read_foreign
+from library.data.scan.latent_headers import prepared_file, read_foreign
 from library.data.scan.records import ImageRecord
 from library.files import is_image, sha256
 from library.paths.listing import names_in
-from library.paths.opening import regular
 
 NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE", "of another size or crop"
 OTHER_PRECISION, NO_MIRROR, MEAN_ONLY = "in another precision", "without mirror image", "without deviation"
@@ -152,7 +150,7 @@ def _prepared(file: Path, work: Work, record: ImageRecord, rules: CacheRules) ->
             found = _bound(file, work, record, rules, exact=not work.prepared)
             return replace(found, prepared=True) if isinstance(found, Kept) else found
         foreign = read_foreign(file)
-    except (OSError, *DAMAGE):
+    except (OSError, ValueError):
         return DAMAGED
     if foreign.size != work.placement.bucket or (foreign.image or record.size) != record.size:
         return OTHER_CROP
@@ -203,12 +201,10 @@ def _image_fault(file: Path, image: Path, binding: Binding) -> str | None:
     if known is None:
         return None
     try:
-        with np.load(regular(file)) as found:
-            arrays = {name: found[name] for name in found.files}
-        write_latents(file, arrays, replace(binding, stat=known))  # so that the next start need not hash it
+        write_latents(file, read_arrays(file), replace(binding, stat=known))  # so that the next start need not hash it
     except OSError:
         return None  # a folder that cannot be written to: the next start hashes it again
-    except DAMAGE:
+    except ValueError:
         return DAMAGED
     return None
 

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from library.containers.arrays_file import open_arrays
 from library.data.batching.buckets import FilledData, Placement
 from library.data.pixels.decode import decode
 from library.data.pixels.images import crop, flipped, part_shown, resize
 from library.data.scan.records import ImageRecord
 from library.errors import UserError
 from library.files import is_image
-from library.paths.opening import regular
 
 REDUCTION = 8  # pixels of the image a value of the mask stands for
 
@@ -81,11 +81,15 @@ def opacity_of(record: ImageRecord, placement: Placement) -> np.ndarray:
 
 def _kept_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
     """uint8 [H,W] of the mask that `prepare_buckets_latents.py --alpha_mask` put beside latents whose image is gone, else all 255."""
-    with np.load(regular(latents)) as found:
-        mask = found["alpha_mask"] if "alpha_mask" in found.files else None
-    if mask is None or mask.shape != (bucket[1], bucket[0]):
+    try:
+        with open_arrays(latents) as found:
+            fits = "alpha_mask" in found.names and found.shape("alpha_mask") == (bucket[1], bucket[0])
+            mask = found.read("alpha_mask") if fits else None
+    except (OSError, ValueError) as fault:
+        raise UserError(f"latents {latents}: cannot be read ({fault}); make them anew, or take the file away") from None
+    if mask is None:
         return np.full((bucket[1], bucket[0]), 255, dtype=np.uint8)
-    kept: np.ndarray = np.rint(mask * 255).astype(np.uint8)
+    kept: np.ndarray = np.rint(np.clip(np.nan_to_num(mask), 0, 1) * 255).astype(np.uint8)
     return kept
 
 

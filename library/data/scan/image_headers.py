@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _TAIL = 64 * 1024  # bytes
+_BYTES_OF = {"I": 4, "F": 4, "I;16": 2}  # of a pixel, in modes of one band where it is not one
+_DEFLATE = 1040  # bytes to which the packing of PNG can unfold one, at the very most
+ALWAYS_UNPACKED = 4 * 178_956_970  # bytes of pixels that any file may say it has: four for each that PIL opens by itself
+RICHEST = 400  # bytes of pixels for each of a larger file; a photograph packed with much loss has about 60, white paper as JPEG 200
+MOST_UNPACKED = 1 << 33  # bytes of pixels
 
 
 class Unreadable(Exception):
@@ -45,13 +50,37 @@ class Header:
 
 
 def open_image(file: Path | BinaryIO) -> Image.Image:
-    """PIL's `Image.open` for images of any size: it takes many pixels for an attack, but these images are the user's own."""
+    """PIL's `Image.open` for images of any size that their bytes can hold: it takes many pixels alone for an attack, but these images
+    are the user's own. Raises Unreadable for one that says it has more."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = None
     register_plugins()
     quiet_about_exif()
-    return Image.open(regular(file) if isinstance(file, Path) else file)
+    length = file.stat().st_size if isinstance(file, Path) else _length(file)
+    image = Image.open(regular(file) if isinstance(file, Path) else file)
+    try:
+        _refuse_bomb(image, length)
+    except Unreadable:
+        image.close()
+        raise
+    return image
+
+
+def _length(file: BinaryIO) -> int:
+    here = file.tell()
+    length = file.seek(0, io.SEEK_END)
+    file.seek(here)
+    return length
+
+
+def _refuse_bomb(image: Image.Image, length: int) -> None:
+    """Raise Unreadable where `length` bytes cannot be a picture of as many pixels as the header says."""
+    width, height = image.size
+    unpacked = width * height * _BYTES_OF.get(image.mode, len(image.getbands()))
+    cannot = image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and unpacked > _DEFLATE * length
+    if cannot or unpacked > MOST_UNPACKED or unpacked > max(ALWAYS_UNPACKED, RICHEST * length):
+        raise Unreadable(f"says that it has {width}×{height} pixels, and has {length:,} bytes, which can be no such picture")
 
 
 def read_header(path: Path) -> Header:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from library.containers.arrays_file import ArraysFile, open_arrays
 from library.data.config.blueprint import Size
-from library.paths.opening import regular
 from library.renaming import is_there
 
-DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # what reading a damaged file raises, besides OSError
+LONGEST_SIDE = 1 << 20  # pixels
 
 
 def prepared_file(image: Path) -> Path:
@@ -36,22 +32,25 @@ class Foreign:
 
 
 def read_foreign(file: Path) -> Foreign:
-    """Sizes alone, without the numbers. Raises OSError, ValueError, KeyError or zipfile.BadZipFile."""
-    with np.load(regular(file)) as found:
-        names = found.files
-        shape = _shape(found.zip, "arr_0" if "arr_0" in names else "latents")
-        image: list[int] = found["original_size"].tolist() if "original_size" in names else []
+    """Sizes alone, without the numbers. Raises OSError, or ValueError for a file that is damaged or holds no latents."""
+    with open_arrays(file) as found:
+        names = found.names
+        shape = found.shape("arr_0" if "arr_0" in names else "latents")
+        image = _size(found) if "original_size" in names else None
     mirrored = "latents_flipped" in names
     if not mirrored and is_there(mirror_file(file)):
-        with np.load(regular(mirror_file(file))) as found:
-            mirrored = _shape(found.zip, "arr_0" if "arr_0" in found.files else "latents") == shape
+        with open_arrays(mirror_file(file)) as found:
+            mirrored = found.shape("arr_0" if "arr_0" in found.names else "latents") == shape
     if len(shape) != 3 or shape[0] != 4:
         raise ValueError(f"holds {list(shape)}, which are no latents")
-    return Foreign((shape[2] * 8, shape[1] * 8), (image[0], image[1]) if len(image) == 2 else None, mirrored)
+    return Foreign((shape[2] * 8, shape[1] * 8), image, mirrored)
 
 
-def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    with archive.open(f"{name}.npy") as member:
-        version = np.lib.format.read_magic(member)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        return read(member)[0]
+def _size(found: ArraysFile) -> Size | None:
+    """(width, height) of the image; None where the file says something else."""
+    if found.shape("original_size") != (2,):
+        return None
+    sides = found.read("original_size")
+    if not ((sides > 0) & (sides <= LONGEST_SIDE)).all():
+        return None
+    return int(sides[0]), int(sides[1])

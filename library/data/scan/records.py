@@ -218,11 +218,11 @@ def _size(path: Path, report: _Report) -> tuple[int, int] | None:
 
 def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, report: _Report) -> tuple[int, int] | None:
     """The size of an image that is gone, of which latents are left."""
-    from library.data.scan.latent_headers import DAMAGE, read_foreign
+    from library.data.scan.latent_headers import read_foreign
 
     try:
         return read_foreign(path).image or train_resolution
-    except (OSError, *DAMAGE) as fault:
+    except (OSError, ValueError) as fault:
         report.unreadable[f"{path}: holds no latents ({fault})"] = None
         return None
 

@@ -75,7 +75,8 @@ def _dtype_of(facts: ModelFacts, source: str) -> torch.dtype:
     else:
         folder = locate(source, OPTION) / "unet"
         infos = dict(open_weights(part_weights(folder, OPTION), OPTION).infos)
-    return torch_dtype(Counter(info.dtype for info in infos.values() if info.dtype in FLOATS).most_common(1)[0][0])
+    kinds = Counter(info.dtype for info in infos.values() if info.dtype in FLOATS)
+    return torch_dtype(kinds.most_common(1)[0][0] if kinds else "F32")
 
 
 def _load(facts: ModelFacts, source: str, kept: torch.dtype, v_parameterization: bool) -> StableDiffusion:

@@ -10,8 +10,9 @@ import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from library.containers.safetensors_header import is_text
 from library.containers.weights_file import SafetensorsFile, open_weights
-from library.errors import UserError
+from library.errors import UserError, first_line
 from library.files import atomic_write
 from library.paths.opening import open_file, read_bytes
 
@@ -33,10 +34,10 @@ def parse_metadata(text: str | None) -> dict[str, str]:
         return {}
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             found = ast.literal_eval(text)
-        except (ValueError, SyntaxError) as fault:
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as fault:
             raise UserError(f"--metadata {text!r}: write it as {{'name': 'mine', 'resolution': '512x512'}}") from fault
     return _as_entries(found, f"--metadata {text!r}")
 
@@ -47,18 +48,33 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
     if path is not None:
         try:
             entries = _as_entries(json.loads(read_bytes(path)), f"--from_json {path}")  # UTF-16 too: as > of PowerShell writes
-        except ValueError as fault:
+        except (ValueError, RecursionError) as fault:
             raise UserError(f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json") from fault
     if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:
         raise UserError(*(f"--set {item!r}: has to be key=value, such as title=mine" for item in wrong))
-    return entries | {key.strip(): value for key, _, value in (item.partition("=") for item in items)}
+    return entries | _texts({key.strip(): value for key, _, value in (item.partition("=") for item in items)}, "--set")
 
 
 def _as_entries(found: object, where: str) -> dict[str, str]:
     """Values that are no text as JSON: the format holds texts only."""
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
         raise UserError(f"{where}: has to be a table of names and values")
-    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in found.items()}
+    return _texts({key: value if isinstance(value, str) else _as_json(value, where) for key, value in found.items()}, where)
+
+
+def _as_json(value: object, where: str) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError) as fault:
+        raise UserError(f"{where}: holds a value that cannot be written as JSON ({first_line(fault)}); write it as a text") from fault
+
+
+def _texts(entries: dict[str, str], where: str) -> dict[str, str]:
+    """The entries; raises UserError for those that no file can hold."""
+    if odd := [key for key, value in entries.items() if not is_text(key) or not is_text(value)]:
+        shown = odd[0].encode("utf-8", "backslashreplace").decode("utf-8")
+        raise UserError(f"{where}: {shown} holds half of a sign (\\ud800 to \\udfff), which is no text; write it whole, or leave it out")
+    return entries
 
 
 def changed(metadata: Mapping[str, str], clear: bool, remove: Sequence[str], entries: Mapping[str, str]) -> dict[str, str]:

@@ -45,7 +45,8 @@ def _entry(key: str, text: str) -> Iterator[str]:
     if key == "ss_tag_frequency" and isinstance(value, dict):
         yield f"  {key}:"
         for folder, tags in value.items():
-            known = sorted(tags.items(), key=lambda item: -item[1]) if isinstance(tags, dict) else []
+            counts = tags.items() if isinstance(tags, dict) else ()
+            known = sorted((item for item in counts if isinstance(item[1], int | float)), key=lambda item: -item[1])
             shown = ", ".join(f"{tag} {count}" for tag, count in known[:TAGS_SHOWN])
             yield f"    {folder}: {shown}" + (f" … and {len(known) - TAGS_SHOWN} more" if len(known) > TAGS_SHOWN else "")
     elif isinstance(value, dict | list) and value:
@@ -56,10 +57,12 @@ def _entry(key: str, text: str) -> Iterator[str]:
 
 
 def _unfolded(text: str) -> object:
-    """What a value means that is JSON inside a text."""
+    """What a value means that is JSON inside a text; the text itself where it is none that can be shown."""
     if text[:1] not in "{[":
         return text
     try:
-        return json.loads(text)
-    except ValueError:
+        value = json.loads(text)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError):
         return text
+    return value

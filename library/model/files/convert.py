@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Rows = Iterable[tuple[str, str]]
+MOST_BLOCKS = 99  # of one kind; Stable Diffusion has up to 25
 OPEN_CLIP_H_LAYERS = 24  # of OpenCLIP ViT-H, the last of which Stable Diffusion 2 does not use
 
 
@@ -96,6 +97,13 @@ def live_shapes(place: Place, shape: tuple[int, ...]) -> dict[str, tuple[int, ..
     return {place.names[0]: shape[:2] if _is_vae_attention(place) else shape}
 
 
+def has_fitting_shape(place: Place, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor of `shape` can be taken apart as `place` says."""
+    if len(place.names) > 1:
+        return bool(shape) and shape[0] % len(place.names) == 0
+    return not _is_vae_attention(place) or all(size == 1 for size in shape[2:])
+
+
 def to_parts(place: Place, tensor: Tensor) -> dict[str, Tensor]:
     """Our tensors of one original tensor: fused projections apart, 1×1 convolutions of the VAE's attention as linear layers."""
     shapes = live_shapes(place, tuple(tensor.shape))
@@ -137,9 +145,9 @@ def _under(names: Iterable[str], prefix: str) -> list[str]:
 
 
 def _count(names: Iterable[str], pattern: str) -> int:
-    """How many numbers the group in `pattern` takes in `names`: 1 + the highest."""
-    found = [int(match[1]) for name in names if (match := re.match(pattern, name))]
-    return 1 + max(found, default=-1)
+    """How many numbers the group in `pattern` takes in `names`: 1 + the highest, of those that a model can have."""
+    found = [int(match[1]) for name in names if (match := re.match(pattern, name)) and len(match[1]) <= len(str(MOST_BLOCKS))]
+    return 1 + max((number for number in found if number < MOST_BLOCKS), default=-1)
 
 
 def _rename(name: str, rows: Mapping[str, str]) -> str | None:

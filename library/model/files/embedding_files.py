@@ -12,6 +12,7 @@ from library.containers.weights_file import TensorInfo, dtype_name, is_image_fil
 from library.errors import UserError
 from library.files import atomic_write
 
+_FLOATS = ("F64", "F32", "F16", "BF16")
 PLACEHOLDER = 265  # the id of "*", which readers of `.pt` files expect and do not use
 
 
@@ -30,6 +31,8 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
     if layers and set(tensors) != set(layers):
         raise UserError(f"{option} {path}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model")
     rows = [tensors[name] for name in layers or tensors]
+    if len({row.shape for row in rows}) > 1 or not rows[0].numel() or not all(row.isfinite().all() for row in rows):
+        raise UserError(f"{option} {path}: has no vectors, other counts for each layer, or numbers that are not finite; give an older save")
     vectors = torch.stack([row if row.dim() == 2 else row[None] for row in rows])
     if vectors.shape[-1] != width:
         raise UserError(f"{option} {path}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
@@ -43,7 +46,7 @@ def _tensors(path: Path, option: str) -> dict[str, Tensor]:
 
         return read_image_embedding(path, option)
     file = open_weights(path, option)
-    if any(len(info.shape) not in (1, 2) for info in file.infos.values()):
+    if any(len(info.shape) not in (1, 2) or info.dtype not in _FLOATS for info in file.infos.values()):
         return {}
     return {name: tensor.float() for name, tensor in file.read(file.infos)}
 

@@ -13,7 +13,7 @@ from library.console import log
 from library.containers.weights_file import TensorInfo, WeightsFile, open_weights
 from library.errors import UserError
 from library.model.family import FAMILIES, ModelFamily, family_of_flag, family_of_names
-from library.model.files import keys
+from library.model.files import convert, keys
 from library.model.files.locate import WEIGHT_SUFFIXES, locate
 from library.paths.look import is_file, is_folder
 from library.paths.opening import read_text
@@ -75,6 +75,7 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
     fault, family = _not_trainable(infos), family_of_names(infos)
     if fault or family is None:
         raise UserError(f"{option} {file.path.name}: {fault}")
+    check_tensors(file, option)
     channels = infos[keys.UNET + "input_blocks.0.0.weight"].shape[1]
     _check_channels(channels, file.path.name, option)
     stat = file.path.stat()
@@ -88,6 +89,20 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
         stamp=(stat.st_size, stat.st_mtime_ns),
         text_layers=len({match[1] for name in infos if (match := _TEXT_LAYER.match(name))}),
     )
+
+
+def check_tensors(file: WeightsFile, option: str) -> None:
+    """Raise UserError where a tensor that a part of the model would take cannot be one of its weights."""
+    for name, place in convert.places(file.infos).items():
+        info = file.infos[name]
+        if info.dtype[0] not in "FB" or info.dtype == "BOOL":
+            raise UserError(
+                f"{option} {file.path.name}: {name} holds whole numbers ({info.dtype}), not weights; give one that is not quantized"
+            )
+        first = name.endswith("input_blocks.0.0.weight") and len(info.shape) != 4
+        if first or not info.shape or 0 in info.shape or not convert.has_fitting_shape(place, info.shape):
+            shape = "×".join(map(str, info.shape)) or "of a single number"
+            raise UserError(f"{option} {file.path.name}: {name} has the shape {shape}, which its place does not allow; download it again")
 
 
 def classic_infos(infos: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CHUNK = "sd-ti-embedding"  # base64 of JSON
+_LARGEST_HALF = 1 << 21  # bytes of JSON when packed
 TENSOR = "TORCHTENSOR"  # how that JSON marks the numbers of a tensor
-LARGEST = 1 << 28  # bytes of JSON, far above any embedding's
+LARGEST = 1 << 24  # bytes of JSON, far above any embedding's
+LARGEST_IMAGE = 1 << 24  # pixels, of which a web UI makes some hundred thousand
 
 
 def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
@@ -31,8 +33,10 @@ def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
 
     try:
         with Image.open(regular(path)) as image:
+            if image.width * image.height > LARGEST_IMAGE:
+                raise ValueError("is larger than any image with an embedding")
             content = _of_chunk(image) or _of_pixels(np.asarray(image.convert("RGB")))
-    except (OSError, ValueError, zlib.error, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, zlib.error, SyntaxError, RecursionError, Image.DecompressionBombError):
         content = None
     vectors = _vectors(content)
     if not vectors:
@@ -50,7 +54,7 @@ def _of_chunk(image: Image.Image) -> object:
         return None
     try:
         return json.loads(base64.b64decode(text))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, RecursionError):
         return None
 
 
@@ -69,7 +73,7 @@ def _of_pixels(pixels: np.ndarray) -> object:
     if black.size < 2:
         return None
     halves = low[:, : black[0]], low[:, black[-1] + 1 :]
-    if halves[0].shape != halves[1].shape or not halves[0].size:
+    if halves[0].shape != halves[1].shape or not 0 < halves[0].size <= _LARGEST_HALF:
         return None
     mask = _mask(halves[0].size)
     first, second = (half.reshape(-1) ^ mask for half in halves)

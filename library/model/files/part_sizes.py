@@ -49,7 +49,7 @@ def part_sizes(infos: Shapes) -> PartSizes:
 def _unused_layer(infos: Shapes) -> str | None:
     """The last layer of an OpenCLIP text encoder: it is in the file, and not in the model."""
     for prefix in _OPEN_CLIP:
-        layers = {int(match[1]) for name in infos if (match := re.match(re.escape(prefix) + r"transformer\.resblocks\.(\d+)\.", name))}
+        layers = {int(match[1]) for name in infos if (match := re.match(re.escape(prefix) + r"transformer\.resblocks\.(\d{1,3})\.", name))}
         if layers:
             return f"{prefix}transformer.resblocks.{max(layers)}."
     return None

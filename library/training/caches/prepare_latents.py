@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from accelerate import Accelerator
 
 from library.console import log
+from library.containers.arrays_file import read_arrays
 from library.data.batching.buckets import FilledData, fill
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, Size, SubsetOptions
 from library.data.config.build import command_line_values, dataset_options
@@ -27,7 +27,6 @@ from library.files import list_images
 from library.options.tool_groups.latents import PrepareBucketsLatents, PrepareFilesOptions, PrepareSizesOptions
 from library.partial_faults import Faults, in_writable_folders
 from library.paths.look import is_file
-from library.paths.opening import regular
 from library.renaming import fits, is_there, too_long
 from library.training.caches.latents import make, vae_in
 from library.training.precision import check_device
@@ -172,11 +171,10 @@ def _write_masks(source: LatentSource) -> None:
         file, record = work.file, source.filled.records[work.record]
         if file is None or not is_file(file) or (binding := read_binding(file)) is None:
             continue
-        with np.load(regular(file)) as found:
-            arrays = {name: found[name] for name in found.files}
-        arrays["alpha_mask"] = opacity_of(record, work.placement)
         try:
-            write_latents(file, arrays, binding)
+            write_latents(file, read_arrays(file) | {"alpha_mask": opacity_of(record, work.placement)}, binding)
+        except ValueError as fault:
+            raise UserError(f"train_data_dir: {file}: cannot be read ({fault}); delete the file and start again") from None
         except OSError as fault:
             raise UserError(f"train_data_dir: {file}: cannot be written ({fault.strerror}); make room and start again") from None
 

@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from library.containers.weights_file import open_weights
 from library.errors import UserError
 from library.paths.look import is_file
 
@@ -69,16 +70,13 @@ class Ema:
         path = folder / EMA_FILE
         if not is_file(path):
             return False
-        try:
-            saved = load_file(path)
-        except Exception as fault:  # safetensors has an error type of its own
-            raise UserError(
-                f"--resume {folder}: {EMA_FILE} cannot be read ({fault}); give an older state, or leave --ema_decay out"
-            ) from fault
+        file = open_weights(path, "--resume")
+        saved = dict(file.read(file.infos))
         own = {str(place): average for place, average in enumerate(self._averages)}
-        if saved.keys() != own.keys() | {_COUNT} or any(saved[name].shape != average.shape for name, average in own.items()):
+        wanted = own | {_COUNT: torch.tensor(self.updates)}
+        if saved.keys() != wanted.keys() or any(saved[name].shape != like.shape for name, like in wanted.items()):
             raise UserError(f"--resume {folder}: {EMA_FILE} averages other weights than this run trains; use the state's network options")
         for name, average in own.items():
             average.copy_(saved[name])
-        self.updates = int(saved[_COUNT])
+        self.updates = max(0, int(saved[_COUNT]))
         return True

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.containers.pickles import InertUnpickler
+from library.containers.pickles import read_content
 from library.errors import UserError
 from library.paths.look import is_file
 from library.paths.opening import read_text
@@ -82,10 +80,8 @@ def _weights(folder: Path) -> tuple[Path, ...]:
 def _schedule_count(path: Path) -> int | None:
     """The schedule's own counter, read without executing anything; None where it has none."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            member = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            content: object = InertUnpickler(io.BytesIO(archive.read(member))).load()
-    except Exception:  # a file that is missing, older than zip archives, or broken: the torch part says so, if it matters
+        content = read_content(path)
+    except (OSError, ValueError):  # a file that is missing, older than zip archives, or broken: the torch part says so, if it matters
         return None
     count = content.get("last_epoch") if isinstance(content, dict) else None
     return count if type(count) is int and count > 0 else None

@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.console import log
+from library.containers.torch_files import read_plain
 from library.containers.weights_file import open_weights
-from library.errors import UserError, first_line
+from library.errors import UserError
 from library.method import Method
 from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
 from library.training.optim.rebuild import Rebuild
@@ -111,11 +112,14 @@ def _read(accelerate: AccelerateState, path: Path | None) -> Any:
     if path is None:
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as fault:  # pickle, zip and torch each have their own
-        reason = first_line(fault)
-        log.warning(f"--resume {accelerate.folder}: {path.name} cannot be read ({reason}); that part starts anew")
-        return None
+        saved = read_plain(path)
+        if isinstance(saved, dict):
+            return saved
+        reason = "is not what accelerate writes"
+    except ValueError as fault:
+        reason = str(fault)
+    log.warning(f"--resume {accelerate.folder}: {path.name} {reason}; that part starts anew")
+    return None
 
 
 def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], method: Method, optimizer: Optimizer) -> None:

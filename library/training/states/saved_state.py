@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from library.containers.archives import open_archive
 from library.data.batching.sampler import Cut
 from library.errors import UserError
-from library.files import check_whole
 from library.paths.faults import tree_fault
 from library.paths.look import is_file, is_folder
 from library.paths.opening import open_file, read_text
@@ -72,8 +72,9 @@ def check_contents(folder: Path) -> None:
             raise UserError(f"--resume {folder}: {name} is damaged: its bytes are not those that were written; give an older state")
     for path in sorted(folder.glob("*.pt")):
         try:
-            check_whole(path, path.suffix)
-        except (OSError, UnicodeDecodeError, NotImplementedError) as fault:  # what zipfile makes of damaged headers
+            with open_archive(path) as archive:
+                archive.check_sums()
+        except (OSError, ValueError) as fault:
             raise UserError(f"--resume {folder}: {path.name} is damaged ({fault}); give an older state") from fault
 
 

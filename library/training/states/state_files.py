@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from library.errors import UserError, first_line
+from library.containers.torch_files import read_plain
+from library.containers.weights_file import open_weights
+from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_folder
 from library.method import Method
 from library.training.optim.group_curves import GroupCurves
@@ -26,6 +28,7 @@ from library.training.states.state import TrainState
 from library.training.states.state_parts import StateParts
 
 TRAINING_FILE = "training.pt"
+_REMEMBERED = {"optimizer_class": str, "schedule_class": str, "optimizer": dict, "schedule": dict, "scaler": dict | None}
 
 
 def write_state(folder: Path, parts: StateParts, state: TrainState, run: Mapping[str, Any]) -> None:
@@ -50,10 +53,8 @@ def load_weights(folder: Path, method: Method) -> None:
     """Put the state's weights into the method's modules; raises UserError where they do not fit, or the state is damaged."""
     check_contents(folder)
     for place, module in enumerate(method.modules()):
-        try:
-            saved = load_file(folder / _weights_file(place))
-        except Exception as fault:  # safetensors has an error type of its own
-            raise UserError(f"--resume {folder}: {_weights_file(place)} cannot be read ({fault}); give an older state") from fault
+        file = open_weights(folder / _weights_file(place), "--resume")
+        saved = dict(file.read(file.infos))
         own = held_tensors(module)
         wrong = sorted(name for name in saved.keys() | own.keys() if _shape(saved, name) != _shape(own, name))
         if wrong:
@@ -94,10 +95,11 @@ def load_training(folder: Path, optimizer: Optimizer, schedule: LRScheduler, sca
 def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
     """What the state has of optimizer, schedule and scaler; `mapped` leaves tensors on the disk until they are asked for."""
     try:
-        saved: dict[str, Any] = torch.load(folder / TRAINING_FILE, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as fault:  # pickle, zip and torch each have their own
-        reason = first_line(fault)
-        raise UserError(f"--resume {folder}: {TRAINING_FILE} cannot be read ({reason}); give an older state") from fault
+        saved = read_plain(folder / TRAINING_FILE, mapped)
+    except ValueError as fault:
+        raise UserError(f"--resume {folder}: {TRAINING_FILE} {fault}; give an older state") from fault
+    if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in _REMEMBERED.items()):
+        raise UserError(f"--resume {folder}: {TRAINING_FILE} is not what this suite writes; give an older state")
     return saved
 
 
@@ -112,7 +114,7 @@ def load_optimizer(folder: Path, saved: Mapping[str, Any], optimizer: Optimizer)
     """Give the optimizer what the state's remembers. Raises UserError where it trained other parameters."""
     try:
         optimizer.load_state_dict(saved["optimizer"])
-    except (ValueError, KeyError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise UserError(
             f"--resume {folder}: its optimizer trained other parameters ({fault}); use the state's network and learning rate options "
             "(a rate of 0 leaves a part out)"

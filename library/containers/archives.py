@@ -1,0 +1,121 @@
+"""Zip archives (`.ckpt`, `.npz`) as others wrote them: read within the bounds of what a real one has, every damage told in one way."""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from library.paths.opening import open_file, regular
+
+DAMAGED = "is damaged or cut short"
+MOST_DIRECTORY = 1 << 24  # bytes of the list of members; a full model with its optimizer has under 1 MiB
+MOST_UNPACKED = 20  # times its own size that a whole archive may unpack to; numbers of weights hardly pack at all
+ALWAYS_UNPACKED = 1 << 26  # bytes that any archive may unpack to
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 1
+_TAIL = 1 << 17  # bytes; the end record and the longest comment lie in them
+_FAULTS = (  # what zipfile raises, by what is damaged
+    zipfile.BadZipFile,
+    zipfile.LargeZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    ValueError,
+    KeyError,
+    IndexError,
+    EOFError,
+    RuntimeError,  # encrypted
+    OverflowError,
+)  # NotImplementedError, of unknown methods, is a RuntimeError
+
+
+class Archive:
+    """An open archive. Whatever is wrong with a member raises ValueError that says so; OSError is the disk's own."""
+
+    def __init__(self, file: zipfile.ZipFile) -> None:
+        self._file = file
+        self.names = tuple(file.namelist())
+
+    def size(self, name: str) -> int:
+        """The bytes of a member when it is unpacked; the member is found sound as far as its headers tell."""
+        info = self._info(name)
+        with _told():
+            self._file.open(info).close()  # reads the header before the member's bytes
+        return info.file_size
+
+    def read(self, name: str, most: int) -> bytes:
+        """A member, of at most `most` bytes."""
+        info = self._info(name)
+        if info.file_size > most:
+            raise ValueError(f"says that {name} has {info.file_size:,} bytes, far more than any has")
+        with _told(), self._file.open(info) as member:
+            content = member.read(info.file_size)  # not all there is: a packed member may say less than it holds
+        if len(content) < info.file_size:
+            raise ValueError(DAMAGED)
+        return content
+
+    def read_part(self, name: str, begin: int, count: int) -> bytes:
+        """`count` bytes of a member from `begin` on."""
+        with _told(), self._file.open(self._info(name)) as member:
+            if begin:
+                member.seek(begin)
+            part = member.read(count)
+        if len(part) < count:
+            raise ValueError(DAMAGED)
+        return part
+
+    def check_sums(self) -> None:
+        """Read all of it and compare each member with its check sum."""
+        with _told():
+            broken = self._file.testzip()
+        if broken is not None:
+            raise ValueError(f"{DAMAGED}: {broken} is not what was written")
+
+    def _info(self, name: str) -> zipfile.ZipInfo:
+        with _told():
+            info = self._file.getinfo(name)
+        if info.flag_bits & _ENCRYPTED or info.compress_type not in _METHODS:
+            raise ValueError(DAMAGED)
+        return info
+
+
+@contextlib.contextmanager
+def open_archive(path: Path) -> Iterator[Archive]:
+    """Open a zip file for reading. ValueError for one whose list of members is damaged, or that unpacks to more than weights can."""
+    size = regular(path).stat().st_size
+    if _directory(path, size) > MOST_DIRECTORY:
+        raise ValueError(DAMAGED)
+    with _told():
+        file = zipfile.ZipFile(path)
+    with file:
+        unpacked = sum(info.file_size for info in file.infolist())
+        if unpacked > ALWAYS_UNPACKED + MOST_UNPACKED * size:
+            raise ValueError(f"unpacks from {size:,} to {unpacked:,} bytes, which no real one does")
+        yield Archive(file)
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except _FAULTS as fault:
+        raise ValueError(DAMAGED) from fault
+
+
+def _directory(path: Path, size: int) -> int:
+    """The bytes that the list of members has, as the end of the file says; 0 where it says nothing."""
+    with open_file(path) as file:
+        file.seek(max(0, size - _TAIL))
+        tail = file.read(_TAIL)
+    large, end = tail.rfind(b"PK\x06\x06"), tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        return 0
+    (count,) = struct.unpack_from("<L", tail, end + 12)
+    if count == 0xFFFFFFFF and 0 <= large <= len(tail) - 48:
+        (count,) = struct.unpack_from("<Q", tail, large + 40)
+    return int(count)

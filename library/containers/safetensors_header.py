@@ -1,0 +1,138 @@
+"""The header of a `.safetensors` file, read and found true before anything relies on it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.containers.dtypes import WIDTHS
+from library.paths.opening import open_file, regular
+
+MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
+METADATA = "__metadata__"
+MOST_PIECES = 3_000_000  # of a header: a full model has 20,000, and notes on a million tags a million
+LONGEST_NAME = 1000  # letters of a tensor's name; those of models have up to 150
+MOST_AXES, LONGEST_AXIS = 32, 1 << 40  # of a tensor; torch counts no further than 2⁶³ in all
+_DAMAGED = "its header is damaged"
+_HALF_SIGN = re.compile("[\ud800-\udfff]")  # half of a pair of UTF-16, which no encoding can write alone
+
+
+class HeaderFault(ValueError):
+    """What is wrong with a header, to be read behind the name of its file."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Each tensor's dtype and shape by its name, and what the file says of itself."""
+
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+    metadata: Mapping[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Raises HeaderFault where header and file contradict one another or safetensors itself would not read it, OSError as the disk does.
+
+    The tensors fill the file from the header to its end, each in its place and of the bytes that its dtype and shape need.
+    """
+    size = regular(path).stat().st_size
+    with open_file(path) as file:
+        head = file.read(8)
+        if len(head) < 8:
+            raise HeaderFault(f"is cut short: it has {size:,} bytes, a header alone has more")
+        (length,) = struct.unpack("<Q", head)
+        if length + 8 > size:
+            raise HeaderFault(f"is cut short: it has {size:,} bytes, its header alone says {length + 8:,}")
+        if length > MAX_HEADER:
+            raise HeaderFault(f"its header says that it has {length:,} bytes, more than any has")
+        text = file.read(length)
+    table = _table(text)
+    metadata = _metadata(table.pop(METADATA, None))
+    places = [(*_place(name, entry), name) for name, entry in table.items()]
+    _check_places(places, size - 8 - length, size)
+    return Header({name: (dtype, shape) for _, _, dtype, shape, name in places}, metadata)
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a text that a file can hold."""
+    return isinstance(value, str) and _HALF_SIGN.search(value) is None
+
+
+def check_shape(shape: object) -> tuple[int, ...]:
+    """The shape of a tensor as a file gives it; raises ValueError for what can be none."""
+    if not isinstance(shape, list | tuple) or len(shape) > MOST_AXES:
+        raise ValueError("is no shape")
+    if not all(type(axis) is int and 0 <= axis < LONGEST_AXIS for axis in shape):
+        raise ValueError("is no shape")
+    return tuple(shape)
+
+
+def _table(text: bytes) -> dict[str, object]:
+    try:
+        if not text.startswith(b"{") or sum(map(text.count, (b",", b"[", b"{"))) > MOST_PIECES:
+            raise HeaderFault(_DAMAGED)
+        table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    except HeaderFault:
+        raise
+    except (ValueError, RecursionError) as fault:  # no UTF-8, no JSON, numbers of thousands of digits; nesting without an end
+        raise HeaderFault(_DAMAGED) from fault
+    if not isinstance(table, dict):
+        raise HeaderFault(_DAMAGED)
+    return table
+
+
+def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) < len(pairs) or not all(map(is_text, table)):
+        raise HeaderFault(f"{_DAMAGED} (a name stands twice in it, or is no text)")
+    return table
+
+
+def _metadata(said: object) -> dict[str, str]:
+    if said is None:
+        return {}
+    if not isinstance(said, dict) or not all(map(is_text, said.values())):
+        raise HeaderFault(f"{_DAMAGED} (its metadata holds something that is no text)")
+    return said
+
+
+def _place(name: str, entry: object) -> tuple[int, int, str, tuple[int, ...]]:
+    """(begin, end, dtype, shape) of a tensor."""
+    if len(name) > LONGEST_NAME:
+        raise HeaderFault(f"{_DAMAGED} (a name in it has {len(name):,} letters)")
+    if not isinstance(entry, dict):
+        raise HeaderFault(f"{_DAMAGED} ({_shown(name)} is no tensor)")
+    dtype, offsets = entry.get("dtype"), entry.get("data_offsets")
+    if not isinstance(dtype, str) or dtype not in WIDTHS:
+        raise HeaderFault(f"{_shown(name)} has numbers of a kind that is not known here ({_shown(dtype)})")
+    try:
+        shape = check_shape(entry.get("shape"))
+    except ValueError as fault:
+        raise HeaderFault(f"{_DAMAGED} ({_shown(name)} has no shape)") from fault
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int and offset >= 0 for offset in offsets):
+        raise HeaderFault(f"{_DAMAGED} ({_shown(name)} has no place in the file)")
+    begin, end = offsets
+    if end - begin != math.prod(shape) * WIDTHS[dtype]:
+        raise HeaderFault(f"{_DAMAGED} (the place of {_shown(name)} in the file is not as large as its numbers)")
+    return begin, end, dtype, shape
+
+
+def _check_places(places: Sequence[tuple[int, int, str, tuple[int, ...], str]], room: int, size: int) -> None:
+    last = 0
+    for begin, end, _, _, name in sorted(places):
+        if begin != last:
+            raise HeaderFault(f"{_DAMAGED} (the place of {_shown(name)} in the file does not follow that of the tensor before it)")
+        last = end
+    if last > room:
+        raise HeaderFault(f"is cut short: it has {size:,} bytes, its header says {size - room + last:,}")
+    if last < room:
+        raise HeaderFault(f"does not end where its header says: it has {size:,} bytes instead of {size - room + last:,}")
+
+
+def _shown(value: object) -> str:
+    text = value if isinstance(value, str) else type(value).__name__
+    return text if len(text) <= 100 else f"{text[:100]}…"

@@ -1,0 +1,129 @@
+"""What stands for the classes and functions that a pickle names: tables, sizes, tensors as they are described, and Inert for all others."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from library.containers.safetensors_header import LONGEST_AXIS, check_shape
+
+STORAGES = {
+    "DoubleStorage": "F64",
+    "FloatStorage": "F32",
+    "HalfStorage": "F16",
+    "BFloat16Storage": "BF16",
+    "LongStorage": "I64",
+    "IntStorage": "I32",
+    "ShortStorage": "I16",
+    "CharStorage": "I8",
+    "ByteStorage": "U8",
+    "BoolStorage": "BOOL",
+}
+# Of kinds that no weights have, but what lies beside them may: the bytes of an element, to get past them in a file of the old form.
+OTHER_STORAGES = {
+    "ComplexFloatStorage": 8,
+    "ComplexDoubleStorage": 16,
+    "QInt32Storage": 4,
+    "QInt8Storage": 1,
+    "QUInt8Storage": 1,
+    "QUInt4x2Storage": 1,
+    "QUInt2x4Storage": 1,
+    "UntypedStorage": 1,
+}
+STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
+_LONGEST_KEY = 16  # parts of a tuple that is a key
+_PLAIN_KEYS = (str, bytes, int, float, type(None))
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A block of numbers in the file."""
+
+    dtype: str
+    key: str
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as the pickle describes it; its numbers are read later."""
+
+    storage: Storage
+    offset: int  # in elements
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+    @property
+    def dtype(self) -> str:
+        return self.storage.dtype
+
+
+class Inert:
+    """Stands in for any other class, and for what it makes."""
+
+
+def is_key(key: object) -> bool:
+    """Whether it can be hashed in no time: what is nested can be so deep, or so often the same, that hashing it never ends."""
+    if isinstance(key, tuple):
+        return len(key) <= _LONGEST_KEY and all(isinstance(part, _PLAIN_KEYS) for part in key)
+    return isinstance(key, (*_PLAIN_KEYS, type, Inert))
+
+
+class StorageKind(str):
+    """The dtype behind a name such as `torch.HalfStorage`; of kinds that are no weights' the name itself."""
+
+
+class _Size(tuple[int, ...]):
+    """torch.Size without torch."""
+
+    def __new__(cls, values: object = ()) -> _Size:
+        return tuple.__new__(cls, check_shape(values))
+
+
+class _Ordered(OrderedDict[Any, Any]):
+    """An ordered table, of pairs where it was pickled by Python 2."""
+
+    def __init__(self, pairs: Iterable[object] = ()) -> None:
+        super().__init__()
+        for pair in pairs:
+            if isinstance(pair, list | tuple) and len(pair) == 2 and is_key(pair[0]):
+                self[pair[0]] = pair[1]
+
+
+class Parameters(dict[str, Any]):
+    """torch's ParameterDict, in which the first embeddings of Textual Inversion were saved, as the plain table that it is."""
+
+    def take(self, state: object) -> None:
+        kept = state.get("_parameters") if isinstance(state, dict) else None
+        if isinstance(kept, dict) and len(kept) <= _LONGEST_KEY:
+            self.update(kept)
+
+
+def _tensor(storage: object, offset: object, shape: object, stride: object, *rest: object) -> StoredTensor | Inert:
+    if not isinstance(storage, Storage) or storage.dtype in OTHER_STORAGES:
+        return Inert()
+    shape, stride = check_shape(shape), check_shape(stride)
+    if type(offset) is not int or not 0 <= offset < LONGEST_AXIS or len(shape) != len(stride):
+        raise ValueError("is no tensor")
+    return StoredTensor(storage, offset, shape, stride)
+
+
+def _parameter(data: object, *rest: object) -> object:
+    return data
+
+
+def _from_type(function: Callable[..., object], kind: object, arguments: tuple[object, ...], state: object) -> object:
+    return function(*arguments) if function is _tensor or function is _parameter else Inert()
+
+
+ALLOWED: dict[tuple[str, str], Any] = {
+    ("torch.nn.modules.container", "ParameterDict"): Parameters,
+    ("collections", "OrderedDict"): _Ordered,
+    ("torch", "Size"): _Size,
+    ("torch._utils", "_rebuild_tensor"): _tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter_with_state"): _parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _from_type,
+}
