@@ -27,6 +27,8 @@ class DyLoRALayer(LoRALayer):
     ecosystem's DyLoRA has it. The draw comes from torch's global random state, as dropout's does, which checkpointing replays.
     """
 
+    shares_down = False  # which of its components take part is drawn by itself
+
     def __init__(
         self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None, unit: int = 1
     ) -> None:
@@ -35,15 +37,15 @@ class DyLoRALayer(LoRALayer):
         super().__init__(module, rank, alpha, multiplier, dropouts)
         self.unit = unit
 
-    def _factors(self) -> tuple[Tensor, Tensor, float]:
+    def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
+        down, up, factor = super()._factors(dtype)
         if not self.training:
-            return super()._factors()
+            return down, up, factor
         first = int(torch.randint(self.rank // self.unit, ())) * self.unit
         kept = first + self.unit
-        down, up = self.lora_down.weight, self.lora_up.weight
         down = torch.cat([down[:first].detach(), down[first:kept]])
         up = torch.cat([up[:, :first].detach(), up[:, first:kept]], dim=1)
-        return down, up, self.multiplier * self.scale * math.sqrt(self.rank / kept)
+        return down, up, factor * math.sqrt(self.rank / kept)
 
 
 def create_network(

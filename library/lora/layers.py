@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from library.lora.compute.add_up import add_up
+from library.lora.compute.casts import Casts
+from library.lora.compute.shared_down import SharedDown, siblings
 
 TextEncoders = nn.Module | Sequence[nn.Module] | None  # of models with several, all of them in a sequence
 
@@ -80,11 +85,16 @@ def text_encoder_targets(text_encoder: nn.Module, prefix: str = TEXT_ENCODER) ->
 
 def model_targets(text_encoder: TextEncoders, unet: nn.Module | None, prefixes: Prefixes = STABLE_DIFFUSION) -> dict[str, Target]:
     """The targets of the parts given, the text encoders' first."""
-    text_encoders = [] if text_encoder is None else [text_encoder] if isinstance(text_encoder, nn.Module) else text_encoder
+    text_encoders = listed(text_encoder)
     targets: dict[str, Target] = {}
     for encoder, prefix in zip(text_encoders, prefixes.text_encoders, strict=bool(text_encoders)):
         targets |= text_encoder_targets(encoder, prefix)
     return targets if unet is None else targets | unet_targets(unet, prefixes.unet)
+
+
+def listed(text_encoder: TextEncoders) -> Sequence[nn.Module]:
+    """The text encoders, however many were given."""
+    return [] if text_encoder is None else [text_encoder] if isinstance(text_encoder, nn.Module) else text_encoder
 
 
 def _inside(model: nn.Module, classes: frozenset[str], prefix: str) -> Iterator[Target]:
@@ -115,10 +125,12 @@ class LoRALayer(nn.Module):
 
     It holds only what is trained: `lora_down.weight` [rank, in(, kh, kw)], `lora_up.weight` [out, rank(, 1, 1)], `alpha` [].
     Attached as a forward hook, so that networks can be stacked and removed in any order. down starts uniform (Kaiming, a = √5,
-    which is torch's own start of these modules), up at zero: a new layer changes nothing.
+    which is torch's own start of these modules), up at zero: a new layer changes nothing. It computes in the dtype of what the patched
+    module gives, whatever its own weights are kept in.
     """
 
     alpha: Tensor
+    shares_down = True  # whether its down matrix may be multiplied together with those of its neighbours
 
     def __init__(self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
         super().__init__()
@@ -141,6 +153,8 @@ class LoRALayer(nn.Module):
         self.dropouts = dropouts or Dropouts()
         self._drops_inside = bool(self.dropouts.neuron or self.dropouts.rank)
         self._hook: torch.utils.hooks.RemovableHandle | None = None
+        self.casts = Casts()
+        self.shared: tuple[SharedDown, int] | None = None  # with its place there
 
     def trained(self) -> list[nn.Parameter]:
         """What the optimizer changes of it: here everything."""
@@ -164,25 +178,30 @@ class LoRALayer(nn.Module):
     def _add_delta(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self.training and self.dropouts.module and torch.rand(()) < self.dropouts.module:
             return None
-        x, (down, up, factor) = inputs[0], self._factors()
-        if x.dtype != down.dtype and not torch.is_autocast_enabled(x.device.type):
-            x = x.to(down.dtype)
-        if self._convolution is None:
-            hidden = F.linear(x, down)
+        x, dtype = inputs[0], output.dtype
+        if self.shared is not None and dtype.itemsize == 2 and not torch.compiler.is_compiling():
+            shared, place = self.shared
+            hidden, (up, factor) = shared.hidden(place, x, dtype), (self.casts.of(self.lora_up.weight, dtype), self.multiplier * self.scale)
         else:
-            stride, padding, dilation = self._convolution
-            hidden = F.conv2d(x, down, None, stride, padding, dilation)
+            down, up, factor = self._factors(dtype)
+            hidden = self._hidden(x.to(dtype), down)
         if self._drops_inside and self.training:
             hidden = self._drop(hidden)
-        # The factor meets the narrow tensor: cheap there, and in fp16 a scaled `up` would sink below the smallest numbers.
-        if factor != 1.0:
-            hidden = hidden * factor
-        delta = F.linear(hidden, up) if self._convolution is None else F.conv2d(hidden, up)
-        return output + (delta if delta.dtype == output.dtype else delta.to(output.dtype))
+        return add_up(output, hidden, up, factor)
 
-    def _factors(self) -> tuple[Tensor, Tensor, float]:
+    def _hidden(self, x: Tensor, down: Tensor) -> Tensor:
+        if self._convolution is None:
+            return F.linear(x, down)
+        stride, padding, dilation = self._convolution
+        return F.conv2d(x, down, None, stride, padding, dilation)
+
+    def down(self, dtype: torch.dtype) -> Tensor:
+        """`lora_down.weight` in `dtype`."""
+        return self.casts.of(self.lora_down.weight, dtype)
+
+    def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
         """down, up and what their product is multiplied with in this pass."""
-        return self.lora_down.weight, self.lora_up.weight, self.multiplier * self.scale
+        return self.down(dtype), self.casts.of(self.lora_up.weight, dtype), self.multiplier * self.scale
 
     def _drop(self, hidden: Tensor) -> Tensor:
         """`hidden` [B, …, rank] or [B, rank, h, w] with the neuron and the rank dropout."""
@@ -199,6 +218,19 @@ class LoRALayer(nn.Module):
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self.scale = float(self.alpha) / self.rank  # the alpha just loaded is the one that counts
+
+
+def compute_together(part: nn.Module, layers: Mapping[str, LoRALayer], paths: Mapping[str, str]) -> RemovableHandle:
+    """Let the layers put onto `part` (a U-Net or text encoder) cast their weights at once in each of its passes, and neighbours share
+    products; `paths` are those of their keys in `part`. Returns the hook that stands for it."""
+    casts = Casts(tuple(layers.values()))
+    for layer in layers.values():
+        layer.casts, layer.shared = casts, None
+    for group in siblings({key: paths[key] for key, layer in layers.items() if layer.shares_down and not layer.dropouts.module}):
+        shared = SharedDown([layers[key].down for key in group])
+        for place, key in enumerate(group):
+            layers[key].shared = (shared, place)
+    return part.register_forward_pre_hook(casts.forget)
 
 
 class _Named(TypedDict):

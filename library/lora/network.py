@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from library.console import log
 from library.errors import UserError
@@ -21,8 +22,10 @@ from library.lora.layers import (
     Prefixes,
     Target,
     TextEncoders,
+    compute_together,
     delta_norm,
     delta_weight,
+    listed,
     model_targets,
 )
 from library.lora.rate_groups import block_groups, part_groups
@@ -90,7 +93,8 @@ def network_from_weights(
 class LoRANetwork(nn.Module):
     """LoRA layers under their file keys: `state_dict()` is the file's content. It holds no part of the base model."""
 
-    saves_whole = True  # `save_weights` leaves no half file behind
+    saves_whole = True  # `save_weights` leaves no half file
+    follows_dtype = True  # layers compute in the dtype of what they patch: a model in half precision needs no autocast
 
     def __init__(
         self,
@@ -117,6 +121,7 @@ class LoRANetwork(nn.Module):
         self.alpha = _one({rank.alpha for rank in ranks.values()})
         self._lr_weights, self._up_ratios = lr_weights, up_ratios
         self._frozen: frozenset[str] = frozenset()
+        self._parts: list[RemovableHandle] = []  # hooks on the models
         of_unet = sum(key.startswith(prefixes.unet) for key in ranks)
         log.info("LoRA: %d modules in the U-Net, %d in the text encoder", of_unet, len(ranks) - of_unet)
 
@@ -137,11 +142,20 @@ class LoRANetwork(nn.Module):
         targets = model_targets(text_encoder if apply_text_encoder else None, unet if apply_unet else None, self._prefixes)
         for key, layer in self.layers().items():
             layer.attach(targets[key].module)
+        self._free_parts()
+        encoders = zip(self._prefixes.text_encoders, listed(text_encoder), strict=False)
+        for prefix, part in [*encoders, *([] if unet is None else [(self._prefixes.unet, unet)])]:
+            self._parts.append(compute_together(part, self.layers(prefix), self._paths))
 
     def restore(self) -> None:
         """Take the layers out of the models again; `apply_to` puts them back."""
         for layer in self.layers().values():
             layer.detach()
+        self._free_parts()
+
+    def _free_parts(self) -> None:
+        while self._parts:
+            self._parts.pop().remove()
 
     def set_multiplier(self, multiplier: float) -> None:
         """How strongly the layers act; 0 gives the base model's output."""

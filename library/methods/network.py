@@ -97,6 +97,7 @@ class NetworkMethod:
         self.network = _Adapted(self._create(module, model, text_encoder))
         with blamed(settings.module, "cannot put its network onto the model", _REMEDY):
             self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
+        model.unet_autocast = not getattr(self.network.module, "follows_dtype", False)
         try_layers(settings.module, settings.args, model.unet, *model.text_encoders)
         if settings.weights is not None:
             self._load_weights(settings.weights)

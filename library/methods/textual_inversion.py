@@ -66,6 +66,7 @@ class TextualInversionMethod:
         """Freeze the model and put the word beside its vocabulary."""
         for part in (model.unet, *model.text_encoders, model.vae):
             part.requires_grad_(False)
+        model.unet_autocast = False
         if self.settings.by_layer:
             self.layers = tuple(cross_attentions(model.unet))
         self.word = NewWord(self._start(model))

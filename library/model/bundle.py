@@ -43,6 +43,7 @@ class StableDiffusion:
     unet: UNet2DConditionModel
     source: ModelFacts | None = None
     zero_terminal_snr: bool = False  # trained to start from pure noise, which samplers have to do too
+    unet_autocast: bool = True  # False: the U-Net, kept in half precision, and what is put onto it compute in its dtype without autocast
     half_vae: bool = True  # whether the VAE may compute in half precision where the caller does (autocast)
     further_text_encoders: tuple[CLIPTextModel, ...] = ()
     reader: CaptionReader | None = None  # another one than the family's gives each cross-attention a context of its own (`new_words`)
@@ -86,7 +87,8 @@ class StableDiffusion:
     def predict(self, noisy: Tensor, timesteps: Tensor | int, conditioning: Conditioning) -> Tensor:
         """Noise or velocity [B,4,h,w] in noisy latents [B,4,h,w] at timesteps [B] or one for all.
 
-        Under autocast the U-Net takes float32; one kept in half precision without autocast needs its own dtype.
+        Under autocast the U-Net takes float32; one kept in half precision without autocast needs its own dtype. Where it is frozen in
+        half precision, autocast would only widen what its norms give (`unet_autocast`).
         """
         dtype = self.unet.dtype
         further = {} if conditioning.pooled is None else {"text_embeds": conditioning.pooled.to(dtype)}
@@ -94,5 +96,7 @@ class StableDiffusion:
             further["time_ids"] = conditioning.size_ids  # pixels: more than half precision counts
         noisy, context = noisy.to(dtype), conditioning.context.to(dtype)
         given = {"added_cond_kwargs": further} if further else {}
-        predicted: Tensor = self.unet(noisy, timesteps, context, **given).sample
+        bare = not self.unet_autocast and dtype.itemsize == 2
+        with torch.autocast(noisy.device.type, enabled=False) if bare else contextlib.nullcontext():
+            predicted: Tensor = self.unet(noisy, timesteps, context, **given).sample
         return predicted

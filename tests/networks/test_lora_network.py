@@ -177,13 +177,16 @@ def test_each_part_has_its_rate_and_rate_zero_is_not_trained():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_float32_lora_on_a_half_precision_model_computes_in_float32(dtype):
-    module, x = nn.Linear(6, 5).to(dtype), torch.randn(3, 7, 6).to(dtype)
+def test_float32_lora_on_a_half_precision_model_computes_in_its_dtype(dtype):
+    module, x = nn.Linear(6, 5).to(dtype).requires_grad_(False), torch.randn(3, 7, 6).to(dtype)
     base = module(x)
     layer = _layer(module)
-    expected = base + (layer.scale * (x.float() @ layer.lora_down.weight.T) @ layer.lora_up.weight.T).to(dtype)
-    assert module(x).dtype == dtype
-    torch.testing.assert_close(module(x), expected)
+    exact = base.float() + layer.scale * (x.float() @ layer.lora_down.weight.T) @ layer.lora_up.weight.T
+    output = module(x)
+    assert output.dtype == dtype
+    torch.testing.assert_close(output.float(), exact, rtol=4 * torch.finfo(dtype).eps, atol=4 * torch.finfo(dtype).eps)
+    output.float().square().sum().backward()
+    assert {weight.grad.dtype for weight in layer.parameters()} == {torch.float32}
 
 
 def test_autocast_runs_the_layer_in_the_lower_precision_and_trains_float32_weights():

@@ -19,7 +19,7 @@ Counted are, in bytes:
   - with gradient checkpointing a ResNet block keeps its input, a transformer its four outermost tensors and a text layer its input;
     the largest block is there once in full while it is recomputed.
 
-  Norms and SiLU work in float32 under CUDA's autocast, the rest in 16 bits.
+  Norms and SiLU work in float32 under CUDA's autocast, the rest in 16 bits; without autocast (a frozen U-Net) all work in 16 bits.
 
 The backward pass frees activations while it makes gradients: the peak is the largest sum of the activations that are left and the
 gradients that are made, from the last block to the first (deep blocks have few activations and most weights). The VAE encodes before
@@ -84,11 +84,12 @@ class MemoryCase:
     linears_trained: bool = True  # weights or a network inside the transformers, not only something before them
     text_trained: bool = True  # gradients flow through the text encoder
     vae_tiling: bool = False
+    unet_autocast: bool = True  # the U-Net runs under autocast; a frozen one in half precision does without
 
     @property
     def wide_bytes(self) -> int:
         """Of what norms and SiLU keep: CUDA's autocast has them in float32, the CPU's leaves them as they come."""
-        return 4 if self.device == "cuda" else self.compute_bytes
+        return 4 if self.device == "cuda" and self.unet_autocast else self.compute_bytes
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def memory_case(options: TrainingScript, inputs: Inputs, model: StableDiffusion,
         linears_trained=any(str(group.get("name", "")).startswith(("unet", "group")) for group in groups),
         text_trained=method.trains_text_encoder(0),
         vae_tiling=training.vae_tiling,
+        unet_autocast=model.unet_autocast,
     )
 
 

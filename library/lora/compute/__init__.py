@@ -1,0 +1,1 @@
+"""What LoRA layers compute in a pass: their products, the casts of their weights, what neighbours share."""

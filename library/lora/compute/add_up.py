@@ -1,0 +1,101 @@
+"""What a LoRA layer adds to the output of the layer that it patches, as one matrix product with its own gradient."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def add_up(output: Tensor, hidden: Tensor, up: Tensor, factor: float) -> Tensor:
+    """output + factor · up·hidden, all of one dtype (Hu et al. 2021, eq. 3).
+
+    `output` [B, …, out] and `hidden` [B, …, rank] with `up` [out, rank]; or [B, out, h, w] and [B, rank, h, w] with `up` [out, rank, 1, 1].
+    In 16 bits the sum is part of the matrix product: rounded once, and no tensor is made for its second term. In float32 each step
+    is rounded by itself, so that its bits are those of the plain formula.
+    """
+    if torch.compiler.is_compiling():  # which fuses by itself
+        scaled = hidden * factor
+        return output + (F.linear(scaled, up) if up.dim() == 2 else F.conv2d(scaled, up))
+    total: Tensor = _AddUp.apply(output, hidden, up, factor)  # type: ignore[no-untyped-call]  # by torch
+    return total
+
+
+class _Context(Protocol):
+    """What torch keeps between the two directions."""
+
+    factor: float
+    factor_of_up: float
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
+class _AddUp(torch.autograd.Function):
+    """∂hidden = factor · upᵀ·∂total and ∂up = factor · ∂total·hiddenᵀ, for which it keeps `hidden` and `up`; ∂output = ∂total."""
+
+    @staticmethod
+    def forward(ctx: _Context, output: Tensor, hidden: Tensor, up: Tensor, factor: float) -> Tensor:
+        stepwise = output.dtype in (torch.float32, torch.float64)
+        if stepwise and factor != 1.0:
+            hidden = hidden * factor
+        ctx.factor, ctx.factor_of_up = factor, 1.0 if stepwise else factor
+        ctx.save_for_backward(hidden, up)
+        if stepwise:
+            delta = F.linear(hidden, up) if up.dim() == 2 else F.conv2d(hidden, up)
+            return delta.add_(output)
+        narrow, rows, summed = up.flatten(1), _rows(hidden), _rows(output)
+        if rows is None or summed is None:  # an image's pixels side by side: up [out, rank] · hidden [B, rank, h·w]
+            each = narrow.expand(len(hidden), -1, -1)
+            return torch.baddbmm(output.flatten(2), each, hidden.flatten(2), alpha=factor).view(output.shape)
+        return _as_before(torch.addmm(summed, rows, narrow.t(), alpha=factor), output)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, up = ctx.saved_tensors
+        _, wants_hidden, wants_up, _ = ctx.needs_input_grad
+        narrow, kept, wide = up.flatten(1), _rows(hidden), _rows(gradient)
+        to_hidden = to_up = None
+        if kept is not None and wide is not None:
+            if wants_hidden:
+                to_hidden = _as_before(_product(wide, narrow, ctx.factor), hidden)
+            if wants_up:
+                to_up = _product(wide.t(), kept, ctx.factor_of_up)
+        else:
+            wide = gradient.flatten(2)
+            if wants_hidden:
+                to_hidden = _product(narrow.t().expand(len(hidden), -1, -1), wide, ctx.factor).view(hidden.shape)
+            if wants_up:
+                to_up = _product(wide, hidden.flatten(2).transpose(1, 2), ctx.factor_of_up).sum(dim=0)
+        return gradient, to_hidden, None if to_up is None else to_up.view(up.shape), None
+
+
+def _rows(tensor: Tensor) -> Tensor | None:
+    """`tensor` as a matrix with a row for each token or pixel; None where an image's channels do not lie side by side."""
+    if tensor.dim() == 4:
+        if not tensor.is_contiguous(memory_format=torch.channels_last):
+            return None
+        tensor = tensor.permute(0, 2, 3, 1)
+    return tensor.reshape(-1, tensor.shape[-1])
+
+
+def _as_before(rows: Tensor, like: Tensor) -> Tensor:
+    """The reverse of `_rows`: with the sizes of `like`, but for the channels."""
+    if like.dim() == 4:
+        batch, _, height, width = like.shape
+        return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
+    return rows.view(*like.shape[:-1], -1)
+
+
+def _product(left: Tensor, right: Tensor, factor: float) -> Tensor:
+    """factor · left·right of two matrices, or of two batches of them, without a pass over the result for the factor."""
+    if factor == 1.0:
+        return left @ right
+    nothing = left.new_empty(())  # never read, its share being 0
+    add = torch.addmm if left.dim() == 2 else torch.baddbmm
+    return add(nothing, left, right, beta=0, alpha=factor)
