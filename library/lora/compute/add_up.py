@@ -20,7 +20,7 @@ def add_up(output: Tensor, hidden: Tensor, up: Tensor, factor: float) -> Tensor:
     if torch.compiler.is_compiling():  # which fuses by itself
         scaled = hidden * factor
         return output + (F.linear(scaled, up) if up.dim() == 2 else F.conv2d(scaled, up))
-    total: Tensor = _AddUp.apply(output, hidden, up, factor)  # type: ignore[no-untyped-call]  # by torch
+    total: Tensor = _AddUp.apply(output, hidden, up, factor)  # type: ignore[no-untyped-call]  # torch types it so
     return total
 
 

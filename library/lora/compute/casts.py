@@ -39,7 +39,7 @@ class Casts:
         weights = [weight for layer in self._layers for weight in layer.parameters() if weight.dtype != dtype]
         trained = [weight for weight in weights if weight.requires_grad]
         frozen = [weight for weight in weights if not weight.requires_grad]
-        wanted: Sequence[Tensor] = _CastAll.apply(dtype, *trained) if trained else ()  # type: ignore[no-untyped-call]  # by torch
+        wanted: Sequence[Tensor] = _CastAll.apply(dtype, *trained) if trained else ()  # type: ignore[no-untyped-call]  # torch types it so
         made = [*wanted, *_cast(frozen, dtype)]
         return {id(weight): (weight._version, cast) for weight, cast in zip([*trained, *frozen], made, strict=True)}
 
