@@ -179,7 +179,7 @@ class LoRALayer(nn.Module):
         if self.training and self.dropouts.module and torch.rand(()) < self.dropouts.module:
             return None
         x, dtype = inputs[0], output.dtype
-        if self.shared is not None and dtype.itemsize == 2 and not torch.compiler.is_compiling():
+        if self.shared is not None and dtype.itemsize == 2 and self.casts.together:
             shared, place = self.shared
             hidden, (up, factor) = shared.hidden(place, x, dtype), (self.casts.of(self.lora_up.weight, dtype), self.multiplier * self.scale)
         else:
@@ -220,9 +220,9 @@ class LoRALayer(nn.Module):
         self.scale = float(self.alpha) / self.rank  # the alpha just loaded is the one that counts
 
 
-def compute_together(part: nn.Module, layers: Mapping[str, LoRALayer], paths: Mapping[str, str]) -> RemovableHandle:
+def compute_together(part: nn.Module, layers: Mapping[str, LoRALayer], paths: Mapping[str, str]) -> list[RemovableHandle]:
     """Let the layers put onto `part` (a U-Net or text encoder) cast their weights at once in each of its passes, and neighbours share
-    products; `paths` are those of their keys in `part`. Returns the hook that stands for it."""
+    products; `paths` are those of their keys in `part`. Returns the hooks that stand for it."""
     casts = Casts(tuple(layers.values()))
     for layer in layers.values():
         layer.casts, layer.shared = casts, None
@@ -230,7 +230,7 @@ def compute_together(part: nn.Module, layers: Mapping[str, LoRALayer], paths: Ma
         shared = SharedDown([layers[key].down for key in group])
         for place, key in enumerate(group):
             layers[key].shared = (shared, place)
-    return part.register_forward_pre_hook(casts.forget)
+    return casts.around(getattr(part, "text_model", part))  # that level may be a stand-in, which nobody calls
 
 
 class _Named(TypedDict):

@@ -145,7 +145,7 @@ class LoRANetwork(nn.Module):
         self._free_parts()
         encoders = zip(self._prefixes.text_encoders, listed(text_encoder), strict=False)
         for prefix, part in [*encoders, *([] if unet is None else [(self._prefixes.unet, unet)])]:
-            self._parts.append(compute_together(part, self.layers(prefix), self._paths))
+            self._parts += compute_together(part, self.layers(prefix), self._paths)
 
     def restore(self) -> None:
         """Take the layers out of the models again; `apply_to` puts them back."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from library.lora.layers import LoRALayer, unet_targets
 from networks import dylora, lora, lora_fa
 from tests.counted_device import CudaAutocast
-from tests.networks.models import randomize, run_unet, tiny_unet
+from tests.networks.models import randomize, run_unet, tiny_text_encoder, tiny_unet
 
 CASES: dict[str, tuple[ModuleType, dict[str, object]]] = {
     "lora": (lora, {}),
@@ -100,6 +100,22 @@ def test_checkpointing_recomputes_the_same_gradients() -> None:
         run_in(unet, torch.bfloat16).float().square().mean().backward()
         found.append(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]))
     assert torch.equal(*found)
+
+
+def test_weights_that_change_between_passes_count_in_both_parts() -> None:
+    """Also where the text encoder is handed over inside a module that only gives it the level `text_model`, which nobody calls."""
+    encoder = tiny_text_encoder()
+    level = nn.Module()
+    level.text_model = encoder
+    network = lora.create_network(1.0, 4, 2.0, None, level, tiny_unet())
+    randomize(network)
+    network.apply_to(level, None, True, False)
+    encoder.to(torch.bfloat16)
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    first = encoder(ids).last_hidden_state
+    for layer in network.layers().values():
+        layer.lora_up.weight.data = layer.lora_up.weight.data * 2  # no version tells of this
+    assert not torch.equal(encoder(ids).last_hidden_state, first)
 
 
 def test_a_network_can_be_copied_after_a_pass() -> None:

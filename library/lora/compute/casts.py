@@ -8,26 +8,44 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.utils.hooks import RemovableHandle
 
 
 class Casts:
-    """Casts the weights of all `layers` when the first is asked for and keeps them until `forget`, which a hook calls at the start of
-    each pass of the model. Their gradients go back at once too: two kernels a pass, not four a layer."""
+    """Within a pass of the model, casts the weights of all `layers` when the first is asked for; between passes each by itself.
+
+    Their gradients go back at once too: two kernels a pass, not four a layer. Nothing outlives its pass but for the backward pass of it,
+    where checkpointing computes layers again: fused optimizers change weights without a sign that torch's version counter would show.
+    """
 
     def __init__(self, layers: Sequence[nn.Module] = ()) -> None:
         self._layers = tuple(layers)
         self._kept: dict[int, tuple[int, Tensor]] = {}  # by the weight's id: its version when it was cast, and the cast
         self._made: tuple[torch.dtype, bool] | None = None  # in which dtype, and whether for gradients
+        self._inside = False
 
-    def forget(self, *_: object) -> None:
-        """What was cast belongs to a pass that is over."""
-        self._kept, self._made = {}, None
+    def around(self, part: nn.Module) -> list[RemovableHandle]:
+        """Let each pass of `part` begin and end one of the layers; returns the hooks that stand for it."""
+        return [part.register_forward_pre_hook(self.begin), part.register_forward_hook(self.end, always_call=True)]
+
+    def begin(self, *_: object) -> None:
+        """A pass begins: what was cast before belongs to one that is over."""
+        self._kept, self._made, self._inside = {}, None, True
+
+    def end(self, *_: object) -> None:
+        """The pass is over, its backward pass may follow."""
+        self._inside = False
+
+    @property
+    def together(self) -> bool:
+        """Whether a pass, or the backward pass of one, runs now: the weights cannot change meanwhile."""
+        return (self._inside or _in_backward()) and bool(self._layers) and not torch.compiler.is_compiling()
 
     def of(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """`weight` of one of the layers in `dtype`; gradients reach it."""
         if weight.dtype == dtype:
             return weight
-        if not self._layers or torch.compiler.is_compiling():
+        if not self.together:
             return weight.to(dtype)
         graph = torch.is_grad_enabled()
         if self._made is None or self._made[0] != dtype or graph > self._made[1]:
@@ -72,6 +90,10 @@ class _CastAll(torch.autograd.Function):
             for (place, _), wide in zip(these, _cast([gradient for _, gradient in these], dtype), strict=True):
                 result[place] = wide
         return None, *result
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1  # as torch's own checkpointing asks
 
 
 def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:

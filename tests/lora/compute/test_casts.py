@@ -23,6 +23,7 @@ def test_casts_have_the_values_and_pass_gradients_on() -> None:
     made = layers()
     made[2].requires_grad_(False)
     casts = Casts(made)
+    casts.begin()
     cast = [casts.of(layer.weight, BF) for layer in made]
     assert all(torch.equal(one, layer.weight.to(BF)) for one, layer in zip(cast, made, strict=True))
     assert [one.requires_grad for one in cast] == [True, True, False]
@@ -34,19 +35,53 @@ def test_casts_have_the_values_and_pass_gradients_on() -> None:
 def test_a_weight_that_changed_or_a_new_pass_is_cast_anew() -> None:
     made = layers()
     casts = Casts(made)
+    casts.begin()
     first = casts.of(made[0].weight, BF)
     assert casts.of(made[0].weight, BF) is first
     with torch.no_grad():
         made[0].weight.add_(1)
     assert torch.equal(casts.of(made[0].weight, BF), made[0].weight.to(BF))
     made[1].weight.data = made[1].weight.data + 1  # no version tells of this; the next pass does
-    casts.forget()
+    casts.begin()
     assert torch.equal(casts.of(made[1].weight, BF), made[1].weight.to(BF))
+
+
+def test_between_passes_nothing_old_is_used() -> None:
+    """As for a model whose root is never called, and weights that a fused optimizer changes: no version tells of that."""
+    made = layers()
+    casts = Casts(made)
+    casts.of(made[0].weight, BF)
+    made[0].weight.data = made[0].weight.data + 1
+    assert torch.equal(casts.of(made[0].weight, BF), made[0].weight.to(BF))
+    casts.begin()
+    casts.of(made[0].weight, BF)
+    casts.end()
+    made[0].weight.data = made[0].weight.data + 1
+    assert torch.equal(casts.of(made[0].weight, BF), made[0].weight.to(BF))
+
+
+def test_a_pass_begins_and_ends_with_the_model_also_when_it_fails() -> None:
+    class Part(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            assert casts.together
+            return super().forward(input)
+
+    casts, part = Casts(layers()), Part(4, 2)
+    hooks = casts.around(part)
+    part(torch.zeros(1, 4))
+    with pytest.raises(RuntimeError):
+        part(torch.zeros(1, 3))
+    assert not casts.together
+    for hook in hooks:
+        hook.remove()
+    with pytest.raises(AssertionError):
+        part(torch.zeros(1, 4))
 
 
 def test_casts_made_without_gradients_do_not_serve_a_pass_with_them() -> None:
     made = layers()
     casts = Casts(made)
+    casts.begin()
     with torch.no_grad():
         assert not casts.of(made[0].weight, BF).requires_grad
     assert casts.of(made[0].weight, BF).requires_grad
@@ -57,6 +92,7 @@ def test_casts_made_without_gradients_do_not_serve_a_pass_with_them() -> None:
 def test_a_copied_network_casts_its_own_weights() -> None:
     made = layers()
     casts = Casts(made)
+    casts.begin()
     casts.of(made[0].weight, BF)
     copied = copy.deepcopy(casts)
     other = nn.Linear(4, 3, bias=False)
