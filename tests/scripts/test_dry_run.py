@@ -64,7 +64,7 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
     dog, cups = (tmp_path.as_posix() + name for name in ("/dog", "/cups"))
     command = ["train_network", "--pretrained_model_name_or_path", str(tiny_v1), "--dataset_config", str(config)]
     command += ["--network_module", "networks.lora", "--output_dir", str(tmp_path / "out"), "--max_train_steps", "400"]
-    facts, text = alone([*command, "--lr_warmup_steps", "5000", "--v2", "--dry_run"])
+    facts, text = alone([*command, "--lr_scheduler", "cosin", "--v2", "--dry_run"])
     found = findings(text.replace(str(tmp_path), tmp_path.as_posix()).replace("\\", "/"))
     assert len(EXPECTED) == 25
     for (level, said, remedy), expected in zip(found, EXPECTED, strict=False):
