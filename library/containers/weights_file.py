@@ -15,6 +15,7 @@ from library.containers.archives import DAMAGED
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
 from library.containers.pickles import Pickled, read_pickled
 from library.containers.safetensors_header import MAX_HEADER, HeaderFault, is_text, read_header
+from library.containers.uncached import Uncached
 from library.errors import UserError, first_line
 from library.paths.look import is_file
 from library.paths.opening import open_file, read_text, regular
@@ -244,14 +245,15 @@ def write_safetensors(
         header[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+    with path.open("wb", buffering=0) as file:
+        out = Uncached(file)
+        out.write(struct.pack("<Q", len(text)) + text)
         for name in names:
             value = tensor(name).detach().to("cpu", torch_dtype(infos[name].dtype)).contiguous()
             assert tuple(value.shape) == tuple(infos[name].shape), f"{name}: {tuple(value.shape)} is not {infos[name].shape}"
             if value.numel():
                 content = memoryview(value.reshape(-1).view(torch.uint8).numpy())  # type: ignore[arg-type]  # numpy has the buffer protocol
-                file.write(content)
+                out.write(content)
                 if hashed:
                     digest.update(content)
         if hashed:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.console import log
+from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, open_weights, write_safetensors
 from library.errors import UserError
 from library.files import atomic_write
@@ -158,7 +159,6 @@ def _number(text: str | None) -> int:
 
 
 def _write_pickle(path: Path, tensors: Mapping[str, _Tensor], counts: Mapping[str, str]) -> None:
-    import torch
 
     from library.containers.dtypes import torch_dtype
 
@@ -166,4 +166,4 @@ def _write_pickle(path: Path, tensors: Mapping[str, _Tensor], counts: Mapping[st
     state = {
         name: tensor.value().detach().to("cpu", torch_dtype(tensor.info.dtype), copy=True).contiguous() for name, tensor in tensors.items()
     }
-    torch.save({"state_dict": state, **{name: int(count) for name, count in counts.items()}}, path)
+    torch_save({"state_dict": state, **{name: int(count) for name, count in counts.items()}}, path)

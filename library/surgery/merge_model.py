@@ -13,6 +13,7 @@ from torch import Tensor
 
 from library.console import log, progress
 from library.containers.dtypes import torch_dtype
+from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, is_index, write_safetensors
 from library.errors import UserError
 from library.files import atomic_folder, atomic_write
@@ -128,7 +129,7 @@ def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, save_to: P
         write_safetensors(temporary, infos, patched, {"format": "pt", **renamed(file.metadata, save_to.stem), **metadata})
         return
     counts = {name: int(count) for name, count in file.metadata.items() if name in COUNTS and count.isdecimal()}
-    torch.save({"state_dict": {name: patched(name).contiguous() for name in infos}, **counts}, temporary)
+    torch_save({"state_dict": {name: patched(name).contiguous() for name in infos}, **counts}, temporary)
 
 
 def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from library.console import progress
 from library.containers.dtypes import torch_dtype
+from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.files import atomic_write
 from library.model.save import COUNTS, FLOATS, NETWORKS
@@ -23,7 +24,6 @@ def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata
 
     Names and all other tensors stay. `trained` epochs and updates are added to those that the file counts. A .ckpt is made in memory.
     """
-    import torch
 
     infos = {name: _cast(name, info, dtype) for name, info in file.infos.items()}
     before = (file.metadata.get(name, "0") for name in COUNTS)
@@ -41,7 +41,7 @@ def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata
             told = {name: str(count) for name, count in counts.items()} if counted else {}
             write_safetensors(temporary, infos, tensor, {"format": "pt", **file.metadata, **told, **metadata})
         else:
-            torch.save({"state_dict": {name: tensor(name) for name in infos}, **(counts if counted else {})}, temporary)
+            torch_save({"state_dict": {name: tensor(name) for name in infos}, **(counts if counted else {})}, temporary)
 
 
 def _cast(name: str, info: TensorInfo, dtype: torch.dtype | None) -> TensorInfo:

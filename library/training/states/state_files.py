@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from library.containers.torch_files import read_plain
+from library.containers.uncached import torch_save
 from library.containers.weights_file import open_weights
 from library.errors import UserError
 from library.files import NOT_UNICODE, atomic_folder
@@ -36,7 +37,7 @@ def write_state(folder: Path, parts: StateParts, state: TrainState, run: Mapping
     with atomic_folder(folder) as fresh:
         for place, module in enumerate(parts.method.modules()):
             save_file(_own_tensors(held_tensors(module)), fresh / _weights_file(place))
-        torch.save(_remembered(parts.optimizer, parts.schedule, parts.scaler), fresh / TRAINING_FILE)
+        torch_save(_remembered(parts.optimizer, parts.schedule, parts.scaler), fresh / TRAINING_FILE)
         if parts.ema is not None:
             parts.ema.save(fresh)
         sizes = {path.name: path.stat().st_size for path in sorted(fresh.iterdir())}

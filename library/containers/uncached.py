@@ -1,0 +1,52 @@
+"""Large files written past the system's cache of pages, which costs more time than the writing and drives the images out of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import IO, BinaryIO, cast
+
+PART = 128 << 20  # bytes between two visits to the disk; a smaller file is written as any other
+
+
+class Uncached:
+    """Writes to `file`, opened unbuffered; every `PART` bytes it waits for the disk and lets the system forget the pages.
+
+    Whoever writes a file whole has to wait for the disk in the end anyway. Systems that take no such advice (Windows, macOS) write as
+    always. Raises OSError as the file does.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._since = 0
+
+    def write(self, content: bytes | memoryview) -> int:
+        """Write all of `content`; its length."""
+        rest = memoryview(content)
+        length = len(rest)
+        while rest:
+            written = self._file.write(rest[: PART - self._since])
+            rest = rest[written:]
+            self._since += written
+            if self._since >= PART:
+                self._forget()
+        return length
+
+    def _forget(self) -> None:
+        self._since = 0
+        if hasattr(os, "posix_fadvise"):
+            os.fdatasync(self._file.fileno())
+            with contextlib.suppress(OSError):  # advice; some file systems take none
+                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+    def flush(self) -> None:
+        """Nothing is held back; torch asks."""
+
+
+def torch_save(content: object, path: Path) -> None:
+    """`torch.save`, past the cache. Raises OSError or RuntimeError where the disk takes no more, as torch does."""
+    import torch
+
+    with path.open("wb", buffering=0) as file:
+        torch.save(content, cast("IO[bytes]", Uncached(file)))
