@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from library.data.config.config_text import read_tree
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.suggest import closest
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _section(tree: Mapping[str, object], name: str, usual: Section, where: str, 
     """`usual` with the values of the tree's section of that name."""
     section = tree.get(name, {})
     if not isinstance(section, dict):
-        faults.append(f"{where}: {name}: expected a section [{name}]")
+        faults.append(coded("CFG-003", f"{where}: {name}: expected a section [{name}]"))
         return usual
     return replace(usual, **_values(section, usual, f"{where}: [{name}]", faults))
 
@@ -78,13 +78,13 @@ def _values(section: Mapping[str, object], usual: DataclassInstance, where: str,
     values: dict[str, object] = {}
     for key, value in section.items():
         if key not in kinds:
-            faults.append(f"{where} {key}: unknown key{_near(key, kinds)}")
+            faults.append(coded("CFG-006", f"{where} {key}: unknown key{_near(key, kinds)}"))
             continue
         read, expected = _READERS[kinds[key]]
         try:
             values[key] = read(value)
         except TypeError:
-            faults.append(f"{where} {key}: expected {expected}, not {value!r:.60}")
+            faults.append(coded("CFG-008", f"{where} {key}: expected {expected}, not {value!r:.60}"))
     return values
 
 

@@ -21,7 +21,7 @@ from library.data.pixels.images import BACKGROUND, load_image
 from library.data.pixels.latent_cache import Held, LatentCache
 from library.data.pixels.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
 from library.data.pixels.latent_plan import CacheRules, Folders, Kept, Work, interpolation_of, judge, works_of
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import is_image, sha256
 from library.words import counted, named
 
@@ -206,7 +206,9 @@ def _load(source: LatentSource, chunk: list[int], part: _Part) -> list[_Loaded]:
 def _check(source: LatentSource, number: int, moments: list[np.ndarray]) -> None:
     if not all(np.isfinite(one).all() for one in moments):
         path = source.filled.records[source.works[number].record].path
-        raise UserError(f"the VAE gives no finite numbers for {path}; use --mixed_precision bf16 or no, or another --vae")
+        raise UserError(
+            coded("DATA-019", f"the VAE gives no finite numbers for {path}; use --mixed_precision bf16 or no, or another --vae")
+        )
 
 
 class _Writers:

@@ -12,7 +12,7 @@ from torch import Tensor
 from library.data.batching.buckets import FilledData
 from library.data.pixels.latent_files import read_latents
 from library.data.pixels.latent_plan import Kept
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.seeds import fold, python_rng
 
 
@@ -96,8 +96,12 @@ class LatentCache:
         try:
             moments = read_latents(place.file, flip)
         except (OSError, ValueError) as fault:
-            raise UserError(f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew") from None
+            raise UserError(
+                coded("DATA-015", f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew")
+            ) from None
         width, height = self._filled.placements[record].bucket
         if moments.shape[1:] != (height // 8, width // 8):
-            raise UserError(f"latents {place.file}: have another size than at the start of the run; leave them alone while training")
+            raise UserError(
+                coded("DATA-015", f"latents {place.file}: have another size than at the start of the run; leave them alone while training")
+            )
         return moments

@@ -13,7 +13,7 @@ from library.data.config.check import FAULTY
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
 from library.data.scan.caption_files import split_tags
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import compared, is_image, list_images
 from library.paths.look import expanded, look, shown
 from library.renaming import is_there
@@ -80,7 +80,7 @@ def read_metadata(
     """
     table, findings = read_metadata_table(path, "metadata file")
     if not table:
-        raise UserError(f"metadata file {path}: has no entries")
+        raise UserError(coded("DATA-006", f"metadata file {path}: has no entries"))
     if image_dir is None and path.suffix.lower() == ".jsonl":
         image_dir = path.parent  # which the file names of its rows are relative to
     on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
@@ -103,12 +103,15 @@ def read_metadata(
                 entries.append(entry)
                 used.add(image)
         except NotAccepted as fault:
-            faults.append(f"{path}: entry '{key}': {fault}")
+            faults.append(coded("DATA-007", f"{path}: entry '{key}': {fault}"))
     if faults:
         raise UserError(*faults[:20], *([f"{path}: … and {len(faults) - 20} more entries like these"] if len(faults) > 20 else []))
     if not entries:
         raise UserError(
-            f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk, folder_key)}"
+            coded(
+                "DATA-006",
+                f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk, folder_key)}",
+            )
         )
     if missing:
         findings.append(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.options.suggest import closest
 from library.packages import install_command
 
@@ -30,7 +30,7 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
         if not (equals and key.isidentifier()):
             problems.append(f"{option} {item!r}: is not of the form key=value (write no spaces around = and commas)")
         elif key in values:
-            problems.append(f"{option} {item!r}: {key} is given twice; leave one out")
+            problems.append(coded("OPT-010", f"{option} {item!r}: {key} is given twice; leave one out"))
         else:
             try:
                 values[key] = _literal(text)
@@ -72,7 +72,7 @@ def import_class(option: str, dotted: str) -> type:
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
-        raise UserError(f"{option} {dotted}: {module_name} has no class {class_name}{did_you_mean(class_name, classes)}")
+        raise UserError(coded("PKG-004", f"{option} {dotted}: {module_name} has no class {class_name}{did_you_mean(class_name, classes)}"))
     return found
 
 
@@ -83,11 +83,13 @@ def import_package(option: str, value: str, module_name: str, package: str) -> A
     except ModuleNotFoundError as error:
         root = module_name.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != root:
-            raise UserError(f"{option} {value}: {module_name} needs {error.name}: {install_command(error.name or root)}") from error
+            raise UserError(
+                coded("PKG-001", f"{option} {value}: {module_name} needs {error.name}: {install_command(error.name or root)}")
+            ) from error
         remedy = install_command(package) if " " not in package else f"install {package}"
-        raise UserError(f"{option} {value}: {module_name} is not installed: {remedy}") from error
+        raise UserError(coded("PKG-001", f"{option} {value}: {module_name} is not installed: {remedy}")) from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(f"{option} {value}: {module_name} is installed but does not load: {first_line(error)}") from error
+        raise UserError(coded("PKG-002", f"{option} {value}: {module_name} is installed but does not load: {first_line(error)}")) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
