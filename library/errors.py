@@ -45,18 +45,19 @@ class UserError(Exception):
     Scripts print the lines and end with exit code 2 (`library.console.run_script`).
     """
 
-    def __init__(self, *problems: str) -> None:
+    def __init__(self, *problems: Problem) -> None:
         assert problems, "a UserError needs at least one problem"
+        assert all(isinstance(problem, Problem) for problem in problems), "give each line its code: coded(code, text)"
         super().__init__("\n".join(problems))
         self.problems = problems
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[str, ...]]:  # loader workers hand it to the main process by pickling
+    def __reduce__(self) -> tuple[type[UserError], tuple[Problem, ...]]:  # loader workers hand it to the main process by pickling
         return (type(self), self.problems)
 
     @property
     def lines(self) -> tuple[str, ...]:
         """The problems with their codes, for whoever reads them."""
-        return tuple(getattr(problem, "line", problem) for problem in self.problems)
+        return tuple(problem.line for problem in self.problems)
 
 
 def first_line(error: BaseException | str) -> str:

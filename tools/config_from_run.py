@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -42,9 +42,17 @@ class Found:
     remarks: list[str] = field(default_factory=list)
 
 
+class _Words(argparse.ArgumentParser):
+    """A parser whose faults are lines as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        code = "OPT-007" if "required" in message else "OPT-003"
+        raise UserError(coded(code, f"{message}; write: {self.format_usage().removeprefix('usage: ').strip()}"))
+
+
 def main(argv: Sequence[str]) -> None:
     """Read the file named first and write the config file named second, which must not be there yet."""
-    parser = argparse.ArgumentParser(prog="config_from_run.py", description=(__doc__ or "").partition("\n")[0])
+    parser = _Words(prog="config_from_run.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("source", type=Path, help="a manifest (<name>.run.json), or a .safetensors file of a network")
     parser.add_argument("target", type=Path, help="the config file to write, such as cat.toml")
     given = parser.parse_args(argv)

@@ -149,7 +149,7 @@ def open_weights(path: Path, option: str) -> WeightsFile:
     except (ValueError, OSError) as fault:
         reason = _reason(fault)
         remedy = "give a file of named tensors" if reason.startswith("holds") else AGAIN
-        raise UserError(f"{option} {path}: {reason}; {remedy}") from fault
+        raise UserError(coded("FILE-006" if reason.startswith("holds") else "FILE-005", f"{option} {path}: {reason}; {remedy}")) from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
     return PickleFile(path, infos, content, f"{option} {path}", {name: str(count) for name, count in content.counts.items()})
 
@@ -170,7 +170,7 @@ def _open_safetensors(path: Path, source: str) -> SafetensorsFile:
     except OSError as fault:
         raise UserError(coded("FILE-001", f"{source}: cannot be read ({fault.strerror})")) from fault
     except HeaderFault as fault:
-        raise UserError(f"{source}: {fault}; {AGAIN}") from fault
+        raise UserError(coded("FILE-005", f"{source}: {fault}; {AGAIN}")) from fault
     infos = {name: TensorInfo(dtype, shape) for name, (dtype, shape) in header.tensors.items()}
     return SafetensorsFile(path, infos, header.metadata, source)
 

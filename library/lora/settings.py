@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from library.console import log
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.lora.blocks import BLOCKS, MIDDLE, SIDE, block_index, parse_numbers, parse_side_weights
 from library.lora.layers import Dropouts, Target
 
@@ -119,7 +119,7 @@ class _Reader:
     """The entries of `--network_args`, with the faults met on the way."""
 
     def __init__(self, args: Mapping[str, object]) -> None:
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self.args = {key: str(value) for key, value in args.items() if value is not None and str(value).strip() not in ("", "None")}
         self.given = set(self.args)
         for key in args:

@@ -234,7 +234,7 @@ def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, t
     odd = sorted(found.keys() - expected.keys())
     other = sorted(name for name in expected.keys() & found.keys() if expected[name] != tuple(found[name]))
     problems = [
-        f"{where}: {len(names)} tensors {what}, such as {names[0]}; the file is incomplete or of another kind"
+        coded("MODEL-010", f"{where}: {len(names)} tensors {what}, such as {names[0]}; the file is incomplete or of another kind")
         for names, what in ((missing, "are missing"), (odd, "have no place in the model"), (other, "have another shape than expected"))
         if names
     ]

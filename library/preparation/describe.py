@@ -65,7 +65,8 @@ def _written(path: Path, answer: Answer, write: Callable[[Path, Answer], None], 
     try:
         write(path, answer)
     except UserError as fault:
-        faults.add(str(fault))
+        for problem in fault.problems:
+            faults.add(problem)
         return False
     except OSError as fault:
         faults.not_written(path, fault)

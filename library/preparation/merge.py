@@ -66,7 +66,8 @@ def merge(settings: Merge) -> Metadata:
         try:
             text = one_line(read_text_file(beside), settings.field)
         except UserError as fault:
-            faults.add(str(fault))
+            for problem in fault.problems:
+                faults.add(problem)
             continue
         key = keys.of(image)
         metadata.setdefault(key, {})[settings.field] = text

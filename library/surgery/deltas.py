@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.lora.file_layout import loha, lokr
 from library.lora.file_names import BIASES, DORA_MAGNITUDE, DORA_SCALE, IA3, LORA
 from library.lora.files import refuse_unknown
@@ -64,11 +64,12 @@ def own_delta(network: NetworkFile, key: str) -> Tensor:
     return lokr(tensors) if _has(tensors, "lokr_") else loha(tensors)
 
 
-def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> str:
+def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> Problem:
     """The line for a module of another size than the model's."""
-    return (
+    return coded(
+        "TOOL-006",
         f"{network.source}: {key} is made for a weight of {_sizes(found)}, the model's is {_sizes(wanted)}; "
-        "the file belongs to another base model, for instance SD 2.x and not SD 1.x"
+        "the file belongs to another base model, for instance SD 2.x and not SD 1.x",
     )
 
 

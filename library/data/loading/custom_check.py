@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from library.data.pixels.masks import REDUCTION
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.options.suggest import closest
 
 KEYS = ("images", "latents", "input_ids", "captions", "loss_weights", "masks", "image_keys")
@@ -57,7 +57,7 @@ def checked(item: object, place: str, windows: int, needs_text: bool = True) -> 
 class _Look:
     def __init__(self, item: object, place: str, windows: int, needs_text: bool) -> None:
         self._place, self._windows, self._needs_text = place, windows, needs_text
-        self._faults: list[str] = []
+        self._faults: list[Problem] = []
         self._hints: list[str] = []
         if not isinstance(item, Mapping):
             raise UserError(

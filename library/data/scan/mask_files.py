@@ -8,7 +8,7 @@ from pathlib import Path
 
 from library.data.scan.image_headers import Unreadable, read_header
 from library.data.scan.records import ImageRecord, Scan
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.files import compared, is_image
 from library.paths.faults import closed_fault
 from library.paths.look import is_folder
@@ -41,7 +41,7 @@ def with_masks(scan: Scan, masked_loss: bool) -> Scan:
     both = [subset.place for subset in with_files if subset.alpha_mask]
     if both:
         findings.append(f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask")
-    faults: list[str] = []
+    faults: list[Problem] = []
     records = scan.records
     for subset in with_files:
         mine = [record for record in records if record.subset is subset]
@@ -52,7 +52,7 @@ def with_masks(scan: Scan, masked_loss: bool) -> Scan:
     return replace(scan, records=records, findings=tuple(findings))
 
 
-def _found(records: list[ImageRecord], place: str, faults: list[str]) -> dict[str, Path]:
+def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dict[str, Path]:
     """The mask of each record by its key; what is missing or of another shape goes into `faults`."""
     if not records:
         return {}

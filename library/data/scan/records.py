@@ -14,7 +14,7 @@ from library.data.scan.image_headers import Header, Unreadable, read_header
 from library.data.scan.image_notes import CONVERTED, UNUSABLE
 from library.data.scan.prepared import judged, with_sizes
 from library.data.scan.scan_index import ScanIndex
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.files import is_image, listed_files
 from library.paths.faults import unopened
 from library.paths.listing import passed_over
@@ -55,7 +55,7 @@ class Survey:
 
     blueprint: DatasetBlueprint
     records: tuple[ImageRecord, ...]
-    faults: tuple[str, ...]
+    faults: tuple[Problem, ...]
     findings: tuple[Finding, ...]
     unreadable: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ class Survey:
 @dataclass
 class _Report:
     index: ScanIndex
-    faults: list[str] = field(default_factory=list)
+    faults: list[Problem] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     # an image of two datasets is told once
     unreadable: dict[str, None] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from typing import Any
 
 from library.console import log
 from library.containers.weights_file import TensorInfo, WeightsFile, open_weights
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.model.family import FAMILIES, ModelFamily, family_of_flag, family_of_names
 from library.model.files import convert, keys
 from library.model.files.locate import WEIGHT_SUFFIXES, locate
@@ -81,8 +81,9 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
     """Facts of an original-layout file."""
     infos = classic_infos(file.infos)
     fault, family = _not_trainable(infos), family_of_names(infos)
-    if fault or family is None:
-        raise UserError(f"{option} {file.path.name}: {fault}")
+    if fault is not None:
+        raise UserError(fault.reworded(f"{option} {file.path.name}: {fault}"))
+    assert family is not None
     check_tensors(file, option)
     channels = infos[keys.UNET + "input_blocks.0.0.weight"].shape[1]
     _check_channels(channels, file.path.name, option)
@@ -129,31 +130,33 @@ def classic_infos(infos: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
     return named if context in widths else infos
 
 
-def _not_trainable(infos: Mapping[str, TensorInfo]) -> str | None:
+def _not_trainable(infos: Mapping[str, TensorInfo]) -> Problem | None:
     """What else a file is than a Stable Diffusion v1 or v2 checkpoint, with the remedy; None for one that is."""
     if _any(infos, keys.UNET):
         if _any(infos, "conditioner.embedders.") or _any(infos, keys.UNET + "label_emb."):
-            return "is an SDXL model; these scripts train Stable Diffusion v1 and v2"
+            return coded("MODEL-005", "is an SDXL model; these scripts train Stable Diffusion v1 and v2")
         if keys.UNET + "input_blocks.0.0.weight" not in infos:
-            return "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2"
+            return coded("MODEL-005", "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2")
         if family_of_names(infos) is None:
-            return "holds a U-Net but no text encoder; use the full checkpoint"
+            return coded("MODEL-017", "holds a U-Net but no text encoder; use the full checkpoint")
         return None
     if not infos:
-        return "holds no weights"
+        return coded("MODEL-017", "holds no weights")
     if any(".lora_down." in name or ".lora_A." in name or "lora_up" in name or ".hada_w" in name or ".lokr_w" in name for name in infos):
-        return "is a LoRA file, not a model; give the model that it was made for (to go on training a LoRA: --network_weights)"
+        return coded(
+            "MODEL-017", "is a LoRA file, not a model; give the model that it was made for (to go on training a LoRA: --network_weights)"
+        )
     if _any(infos, "control_model.") or any("zero_convs." in name or "controlnet_" in name for name in infos):
-        return "is a ControlNet, not a model that can be trained here"
+        return coded("MODEL-017", "is a ControlNet, not a model that can be trained here")
     if is_vae_file(infos):
-        return "is a VAE alone; give it with --vae and name a full model here"
+        return coded("MODEL-017", "is a VAE alone; give it with --vae and name a full model here")
     if any(name in infos for name in ("emb_params", "string_to_param")) or infos.keys() == {"*"}:
-        return "is a Textual Inversion embedding, not a model"
+        return coded("MODEL-017", "is a Textual Inversion embedding, not a model")
     if any(name.startswith(("down_blocks.", "text_model.", "mid_block.")) for name in infos):
-        return "is one part of a Diffusers model; name the folder that holds model_index.json"
+        return coded("MODEL-017", "is one part of a Diffusers model; name the folder that holds model_index.json")
     if any("double_blocks." in name or "joint_blocks." in name or "transformer_blocks.0." in name for name in infos):
-        return "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2"
-    return "is no Stable Diffusion checkpoint (no weights under model.diffusion_model.)"
+        return coded("MODEL-005", "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2")
+    return coded("MODEL-017", "is no Stable Diffusion checkpoint (no weights under model.diffusion_model.)")
 
 
 def is_vae_file(infos: Mapping[str, TensorInfo]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from library.errors import coded
+from library.errors import Problem, coded
 from library.options.declare import Option
 from library.options.reading.unknown_option import remedy
 from library.options.reading.values import Value, expected, from_text, from_words, takes_no_value
@@ -18,7 +18,7 @@ class CommandLine:
     """What a command line said; `problems` and `warnings` are lines for the user, `repeated` are flags that came again."""
 
     values: dict[str, Value] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     wants_help: bool = False

@@ -28,14 +28,16 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
     for item in items or ():
         key, equals, text = (part.strip() for part in item.partition("="))
         if not (equals and key.isidentifier()):
-            problems.append(f"{option} {item!r}: is not of the form key=value (write no spaces around = and commas)")
+            problems.append(coded("OPT-010", f"{option} {item!r}: is not of the form key=value (write no spaces around = and commas)"))
         elif key in values:
             problems.append(coded("OPT-010", f"{option} {item!r}: {key} is given twice; leave one out"))
         else:
             try:
                 values[key] = _literal(text)
             except ValueError:
-                problems.append(f"{option} {item!r}: {text!r} is no number, tuple (0.9,0.99), True, False, None or plain word")
+                problems.append(
+                    coded("OPT-010", f"{option} {item!r}: {text!r} is no number, tuple (0.9,0.99), True, False, None or plain word")
+                )
     if problems:
         raise UserError(*problems)
     return values
@@ -55,12 +57,12 @@ def check_arguments(
     problems = []
     for key in given:
         if key in ours:
-            problems.append(f"{option} {key}: {ours[key] or 'is set by the suite; leave it out'}")
+            problems.append(coded("OPT-011", f"{option} {key}: {ours[key] or 'is set by the suite; leave it out'}"))
         elif not takes_all and key not in named:
             takes = ", ".join(accepted) or "nothing"
-            problems.append(f"{option} {key}: {owner} does not know it{did_you_mean(key, accepted)}; it takes: {takes}")
+            problems.append(coded("OPT-011", f"{option} {key}: {owner} does not know it{did_you_mean(key, accepted)}; it takes: {takes}"))
     required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(given)]
-    problems += [f"{option}: {owner} needs {name}; add {option} {name}=…" for name in required if needs_all]
+    problems += [coded("OPT-011", f"{option}: {owner} needs {name}; add {option} {name}=…") for name in required if needs_all]
     if problems:
         raise UserError(*problems)
 

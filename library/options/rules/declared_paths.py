@@ -22,7 +22,7 @@ _RULES: Mapping[PathUse, Callable[[str], Problem | None]] = {
 }
 
 
-def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[str]:
+def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]:
     """A line for each path that cannot be what it is meant to be. Options in `idle` have no effect beside others and are passed over."""
     values = options_table(options)
     for option in options_of(type(options)):

@@ -92,5 +92,11 @@ AREA = Area(
             "Download what is missing.",
             "troubleshooting.md#it-does-not-start",
         ),
+        Refusal(
+            "MODEL-017",
+            "A file is no whole model: a LoRA, a VAE, an embedding, one part of a Diffusers model.",
+            "Give a full checkpoint, or the folder that holds model_index.json.",
+            "troubleshooting.md#it-does-not-start",
+        ),
     ),
 )

@@ -61,7 +61,7 @@ def fill_cache(options: CacheLatents) -> None:
     tell(source.verdicts.values())
     source, _ = in_open_folders(source, faults)
     cache = make(source, wanted.vae_batch_size, wanted.max_data_loader_n_workers, vae, accelerator)
-    bad = [*(f"image {line}; remove or replace it" for line in found.unreadable), *cache.unreadable]
+    bad = [*(coded("DATA-001", f"image {line}; remove or replace it") for line in found.unreadable), *cache.unreadable]
     for line in cache.unreadable if skips else bad:
         (log.warning if skips else faults.add)(line)
     if cache.in_memory:

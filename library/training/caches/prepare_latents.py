@@ -93,7 +93,7 @@ def _sizes(options: PrepareSizesOptions) -> DatasetOptions:
     converted, faults = command_line_values(given)
     sizes, more = (None, []) if faults else dataset_options(converted, "--max_resolution")
     if sizes is None:
-        raise UserError(*(line.replace("--resolution", "--max_resolution") for line in (*faults, *more)))
+        raise UserError(*(line.reworded(line.replace("--resolution", "--max_resolution")) for line in (*faults, *more)))
     return sizes
 
 

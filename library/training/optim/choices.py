@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean
@@ -27,7 +27,7 @@ def check_choices(options: TrainingScript) -> None:
         raise UserError(*problems)
 
 
-def _optimizer(chosen: OptimizerOptions) -> Iterator[str]:
+def _optimizer(chosen: OptimizerOptions) -> Iterator[Problem]:
     try:
         name = optimizer_table.resolve_name(chosen.optimizer_type, chosen.use_8bit_adam, chosen.use_lion_optimizer)
     except UserError:
@@ -40,13 +40,14 @@ def _optimizer(chosen: OptimizerOptions) -> Iterator[str]:
         yield from _class_to_import("--optimizer_type", name)
     elif (classes := _names_in_torch("optim/__init__.py")) and name.lower() not in map(str.lower, classes):
         known = [row.name for row in optimizer_table.OPTIMIZERS]
-        yield (
+        yield coded(
+            "OPT-013",
             f"--optimizer_type {name}: is not known{did_you_mean(name, [*known, *classes])}; known are {', '.join(known)}, "
-            "every class of torch.optim, and module.Class for any other"
+            "every class of torch.optim, and module.Class for any other",
         )
 
 
-def _schedule(chosen: OptimizerOptions) -> Iterator[str]:
+def _schedule(chosen: OptimizerOptions) -> Iterator[Problem]:
     custom, name = chosen.lr_scheduler_type, chosen.lr_scheduler
     if _has_its_own_schedule(chosen):
         return
@@ -73,7 +74,7 @@ def _has_its_own_schedule(chosen: OptimizerOptions) -> bool:
     return chosen.optimizer_type.lower().endswith("adafactor") and "relative_step=false" not in plain
 
 
-def _class_to_import(option: str, dotted: str) -> Iterator[str]:
+def _class_to_import(option: str, dotted: str) -> Iterator[Problem]:
     module = dotted.rpartition(".")[0]
     missing = missing_module(module)
     if missing is not None:

@@ -114,7 +114,7 @@ def _item(place: str, item: object) -> Entry:
         return read_line(place, item.strip())
     if item is None or isinstance(item, dict):
         return read_table(place, item or {})
-    return Entry(place, faults=[f"{place}: must be a prompt or an object with the key prompt"])
+    return Entry(place, faults=[coded("CFG-013", f"{place}: must be a prompt or an object with the key prompt")])
 
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:

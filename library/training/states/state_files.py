@@ -100,7 +100,8 @@ def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
     try:
         saved = read_plain(folder / TRAINING_FILE, mapped)
     except ValueError as fault:
-        raise UserError(coded("STATE-002", f"--resume {folder}: {TRAINING_FILE} {fault}; give an older state")) from fault
+        code = "FILE-006" if str(fault).startswith("holds code") else "STATE-002"
+        raise UserError(coded(code, f"--resume {folder}: {TRAINING_FILE} {fault}; give an older state")) from fault
     if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in _REMEMBERED.items()):
         raise UserError(coded("STATE-002", f"--resume {folder}: {TRAINING_FILE} is not what this suite writes; give an older state"))
     return saved

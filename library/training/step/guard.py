@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from library.console import log
-from library.errors import UserError, coded
+from library.errors import Problem, UserError, coded
 from library.training.processes import Processes
 from library.training.states.good_states import GoodStates
 from library.training.states.snapshot import held_tensors
@@ -202,6 +202,6 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return not finite or bool(torch.stack([flag.to(finite[0].device) for flag in finite]).all())
 
 
-def _lines(images: Sequence[Shown]) -> list[str]:
+def _lines(images: Sequence[Shown]) -> list[Problem]:
     more = [f"… and {len(images) - MOST_IMAGES} more"] if len(images) > MOST_IMAGES else []
-    return [image.text for image in images[:MOST_IMAGES]] + more
+    return [coded("TRAIN-001", line) for line in [image.text for image in images[:MOST_IMAGES]] + more]
