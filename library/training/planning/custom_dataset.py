@@ -19,7 +19,7 @@ from library.data.batching.showings import Bucket
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.config.keys import resolution
 from library.data.scan.records import ImageRecord
-from library.errors import UserError, coded, named_line
+from library.errors import Problem, UserError, coded, named_line
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean, import_class
 from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
@@ -163,7 +163,7 @@ class CustomDataset:
                 )
             )
 
-    def faults(self, most: int = 20) -> Iterator[str]:
+    def faults(self, most: int = 20) -> Iterator[Problem]:
         """What is wrong with the batches, asked for one after the other as in the first epoch; ends after `most` faulty ones."""
         from library.data.loading.custom_check import checked
 
