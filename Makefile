@@ -25,6 +25,7 @@ style: $(VENV)/.tests
 
 docs: $(VENV)/.trains
 	$(BIN)/python -m library.options.reading.docs
+	$(BIN)/python -m library.refusals.docs
 
 upgrade: $(VENV)/.tests
 	$(BIN)/python .ci/upgrade.py

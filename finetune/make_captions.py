@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.preparation import MakeCaptions
@@ -17,7 +17,7 @@ def check(options: MakeCaptions) -> None:
     """Raise UserError for what contradicts itself, tell what has no effect."""
     model = options.model
     if model.min_length > model.max_length:
-        raise UserError(f"--min_length: {model.min_length} is more than --max_length {model.max_length}; lower it")
+        raise UserError(coded("OPT-008", f"--min_length: {model.min_length} is more than --max_length {model.max_length}; lower it"))
     if model.num_beams > 1 and not model.beam_search:
         log.warning("--num_beams: has no effect without --beam_search")
     if options.given("top_p") and model.beam_search:

@@ -120,7 +120,7 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         main(sys.argv[1:] if argv is None else argv)
     except UserError as fault:
         if is_main_process():
-            for problem in fault.problems:
+            for problem in fault.lines:
                 print(f"error: {secret_free(problem)}", file=sys.stderr)
                 _into_file(problem)
         return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT

@@ -2,6 +2,42 @@
 
 from __future__ import annotations
 
+from library.refusals.table import REFUSALS
+
+
+class Problem(str):
+    """A line that names option, place, value and remedy, and the code of its kind, which stands in `library/refusals`.
+
+    The text itself has no code in it: `line` has, and is what a script ends with.
+    """
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, code: str, text: str) -> Problem:
+        """The line `text` of the kind `code`, such as DATA-002."""
+        assert code in REFUSALS, f"{code} is not in library/refusals"
+        problem = super().__new__(cls, text)
+        problem.code = code
+        return problem
+
+    def __reduce__(self) -> tuple[type[Problem], tuple[str, str]]:  # loader workers hand it to the main process by pickling
+        return (Problem, (self.code, str(self)))
+
+    @property
+    def line(self) -> str:
+        """The text with the code at its end."""
+        return f"{self} [SD-{self.code}]"
+
+    def reworded(self, text: str) -> Problem:
+        """Another line of the same kind."""
+        return Problem(self.code, text)
+
+
+def coded(code: str, text: str) -> Problem:
+    """The line with its code: coded("DATA-002", f"image {path}: …")."""
+    return Problem(code, text)
+
 
 class UserError(Exception):
     """One or more faults of the user's input, each a single line that names option, place, value and remedy.
@@ -9,13 +45,19 @@ class UserError(Exception):
     Scripts print the lines and end with exit code 2 (`library.console.run_script`).
     """
 
-    def __init__(self, *problems: str) -> None:
+    def __init__(self, *problems: Problem) -> None:
         assert problems, "a UserError needs at least one problem"
+        assert all(isinstance(problem, Problem) for problem in problems), "give each line its code: coded(code, text)"
         super().__init__("\n".join(problems))
-        self.problems = tuple(problems)
+        self.problems = problems
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[str, ...]]:  # loader workers hand it to the main process by pickling
+    def __reduce__(self) -> tuple[type[UserError], tuple[Problem, ...]]:  # loader workers hand it to the main process by pickling
         return (type(self), self.problems)
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The problems with their codes, for whoever reads them."""
+        return tuple(problem.line for problem in self.problems)
 
 
 def first_line(error: BaseException | str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.console import log, secret_free
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.look import exists, is_folder
 
 if TYPE_CHECKING:
@@ -183,11 +183,14 @@ def state_name(text: str) -> StateName:
     kind = rest[1] if len(rest) > 1 and rest[1] else "model"
     if len(parts) < 3 or len(rest) > 2:
         raise UserError(
-            f"--resume {text}: with --resume_from_huggingface it is owner/repository/path:revision:type, "
-            "such as me/my-model/cat-000002-state:main:model"
+            coded(
+                "HUB-001",
+                f"--resume {text}: with --resume_from_huggingface it is owner/repository/path:revision:type, "
+                "such as me/my-model/cat-000002-state:main:model",
+            )
         )
     if kind not in TYPES:
-        raise UserError(f"--resume {text}: {kind} is no type of repository; it is one of {', '.join(TYPES)}")
+        raise UserError(coded("HUB-001", f"--resume {text}: {kind} is no type of repository; it is one of {', '.join(TYPES)}"))
     return StateName("/".join(parts[:2]), "/".join(parts[2:]), rest[0] if rest and rest[0] else None, kind)
 
 
@@ -200,10 +203,10 @@ def fetch_state(text: str, token: str | None = None, api: HfApi | None = None) -
             name.repo_id, repo_type=name.type, revision=name.revision, allow_patterns=[f"{glob.escape(name.path)}/*"]
         )
     except Exception as error:
-        raise UserError(f"--resume {text}: cannot be fetched from the Hub ({told(error)})") from error
+        raise UserError(coded("HUB-002", f"--resume {text}: cannot be fetched from the Hub ({told(error)})")) from error
     folder = Path(snapshot, *name.path.split("/"))
     if not is_folder(folder):
-        raise UserError(f"--resume {text}: {name.repo_id} has no folder {name.path} (revision {name.revision or 'main'})")
+        raise UserError(coded("HUB-003", f"--resume {text}: {name.repo_id} has no folder {name.path} (revision {name.revision or 'main'})"))
     return folder
 
 

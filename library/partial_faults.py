@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from library.errors import PartlyDone, UserError
+from library.errors import PartlyDone, Problem, UserError, coded
 from library.renaming import is_too_long
 from library.words import counted
 
@@ -20,10 +20,10 @@ _MOST_LINES = 50
 class Faults:
     """Lines for the user, one a file; `folders` counts files that could not be written by folder and reason."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: list[Problem] = field(default_factory=list)
     folders: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
-    def add(self, line: str) -> None:
+    def add(self, line: Problem) -> None:
         """File one line that names the file, what is wrong and the remedy."""
         self.lines.append(line)
 
@@ -33,17 +33,25 @@ class Faults:
         `path` may be the image beside which the file belongs.
         """
         if is_too_long(fault):
-            self.add(f"{path}: what belongs beside it is not written, its name would be too long for this file system; rename it")
+            self.add(
+                coded(
+                    "PATH-008", f"{path}: what belongs beside it is not written, its name would be too long for this file system; rename it"
+                )
+            )
             return
         self.folders[path.parent, fault.strerror or str(fault)] += 1
 
-    def shown(self) -> list[str]:
+    def shown(self) -> list[Problem]:
         """The lines to tell, of very many the first ones."""
         lines = self.lines[:_MOST_LINES]
         if len(self.lines) > _MOST_LINES:
-            lines.append(f"… and {len(self.lines) - _MOST_LINES} more lines like these")
+            lines.append(lines[-1].reworded(f"… and {len(self.lines) - _MOST_LINES} more lines like these"))
         for (folder, reason), count in self.folders.items():
-            lines.append(f"{folder}: {counted(count, 'file')} not written there ({reason}); make the folder writable and start again")
+            lines.append(
+                coded(
+                    "PATH-005", f"{folder}: {counted(count, 'file')} not written there ({reason}); make the folder writable and start again"
+                )
+            )
         return lines
 
     def raise_if_any(self, done: str, count: int) -> None:
@@ -52,7 +60,7 @@ class Faults:
         if lines and not count:
             raise UserError(*lines)
         if lines:
-            raise PartlyDone(*lines, f"all the rest is done: {done}")
+            raise PartlyDone(*lines, coded("TOOL-001", f"all the rest is done: {done}"))
 
 
 def in_writable_folders(images: Collection[Path], faults: Faults) -> list[Path]:

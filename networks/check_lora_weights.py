@@ -8,7 +8,7 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import CheckLora
@@ -31,7 +31,7 @@ def main(argv: Sequence[str]) -> None:
     found = findings(network, modules)
     print(page(network, modules, found, options.check.verbose))
     if any(module.fault == NON_FINITE for module in modules):
-        raise UserError(f"{options.check.file}: {found[0]}")
+        raise UserError(coded("FILE-009", f"{options.check.file}: {found[0]}"))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.layers import STABLE_DIFFUSION, Dropouts, LoRALayer, Patched, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
 
@@ -33,7 +33,11 @@ class DyLoRALayer(LoRALayer):
         self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None, unit: int = 1
     ) -> None:
         if rank % unit:
-            raise UserError(f"--network_args unit={unit}: rank {rank} is no multiple of it; choose --network_dim and conv_dim that are")
+            raise UserError(
+                coded(
+                    "LORA-008", f"--network_args unit={unit}: rank {rank} is no multiple of it; choose --network_dim and conv_dim that are"
+                )
+            )
         super().__init__(module, rank, alpha, multiplier, dropouts)
         self.unit = unit
 
@@ -88,5 +92,5 @@ def _unit(text: object) -> int:
     except ValueError:
         unit = 0
     if unit < 1:
-        raise UserError(f"--network_args unit={text}: a whole number of at least 1 is expected")
+        raise UserError(coded("LORA-008", f"--network_args unit={text}: a whole number of at least 1 is expected"))
     return unit

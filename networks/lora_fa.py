@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.layers import STABLE_DIFFUSION, LoRALayer, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
 
@@ -60,4 +60,9 @@ def _refuse_plus(args: Mapping[str, object]) -> None:
     """LoRA+ sets the rates of up and down apart; here only the ups are trained."""
     wrong = [key for key in args if key.startswith("loraplus_")]
     if wrong:
-        raise UserError(f"--network_args {wrong[0]}: has no meaning with networks.lora_fa, which trains no down matrices; raise --unet_lr")
+        raise UserError(
+            coded(
+                "LORA-007",
+                f"--network_args {wrong[0]}: has no meaning with networks.lora_fa, which trains no down matrices; raise --unet_lr",
+            )
+        )

@@ -11,7 +11,7 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import MergeLora
@@ -29,13 +29,17 @@ def main(argv: Sequence[str]) -> None:
     check_paths(options)
     problems = []
     if merge.ratios and len(merge.ratios) != len(merge.models):
-        problems.append(f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
+        problems.append(
+            coded("TOOL-005", f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
+        )
     if merge.sd_model is not None and (merge.concat or merge.shuffle):
-        problems.append("--concat, --shuffle: are for merging LoRAs into one LoRA; leave them out with --sd_model")
+        problems.append(coded("OPT-008", "--concat, --shuffle: are for merging LoRAs into one LoRA; leave them out with --sd_model"))
     if merge.sd_model is None and save_to.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):
-        problems.append(f"--save_to {save_to}: name a .safetensors, .ckpt or .pt file, or give a --sd_model to merge into")
+        problems.append(
+            coded("FILE-007", f"--save_to {save_to}: name a .safetensors, .ckpt or .pt file, or give a --sd_model to merge into")
+        )
     if merge.sd_model is None and merge.v2:
-        problems.append("--v2: says what --sd_model is, which is not given; leave it out")
+        problems.append(coded("OPT-008", "--v2: says what --sd_model is, which is not given; leave it out"))
     if problems:
         raise UserError(*problems)
     if merge.sd_model is not None:

@@ -8,7 +8,7 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import ResizeLora
@@ -47,14 +47,18 @@ def main(argv: Sequence[str]) -> None:
 def _check_dynamic(method: str | None, parameter: float | None) -> None:
     if method is None:
         if parameter is not None:
-            raise UserError("--dynamic_param: has no effect without --dynamic_method; add it, or leave this out")
+            raise UserError(coded("OPT-009", "--dynamic_param: has no effect without --dynamic_method; add it, or leave this out"))
         return
     if parameter is None:
-        raise UserError(f"--dynamic_method {method}: needs --dynamic_param, such as {'20' if method == 'sv_ratio' else '0.9'}")
+        raise UserError(
+            coded("OPT-009", f"--dynamic_method {method}: needs --dynamic_param, such as {'20' if method == 'sv_ratio' else '0.9'}")
+        )
     if method == "sv_ratio" and parameter < 2:
-        raise UserError(f"--dynamic_param {parameter:g}: sv_ratio divides the largest singular value by it; use 2 or more")
+        raise UserError(
+            coded("OPT-006", f"--dynamic_param {parameter:g}: sv_ratio divides the largest singular value by it; use 2 or more")
+        )
     if method in ("sv_cumulative", "sv_fro") and not 0 <= parameter <= 1:
-        raise UserError(f"--dynamic_param {parameter:g}: is a share for {method}; use 0 to 1, such as 0.9")
+        raise UserError(coded("OPT-006", f"--dynamic_param {parameter:g}: is a share for {method}; use 0 to 1, such as 0.9"))
 
 
 if __name__ == "__main__":

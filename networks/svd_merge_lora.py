@@ -8,7 +8,7 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.lora import SvdMergeLora
@@ -20,7 +20,9 @@ def main(argv: Sequence[str]) -> None:
     merge, output = options.merge, options.output
     check_paths(options)
     if merge.ratios and len(merge.ratios) != len(merge.models):
-        raise UserError(f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
+        raise UserError(
+            coded("TOOL-005", f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
+        )
 
     from library.console import progress
     from library.lora.block_ratios import read_block_ratios

@@ -13,14 +13,14 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
 from library.containers.safetensors_header import is_text, read_header
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
@@ -42,9 +42,17 @@ class Found:
     remarks: list[str] = field(default_factory=list)
 
 
+class _Words(argparse.ArgumentParser):
+    """A parser whose faults are lines as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        code = "OPT-007" if "required" in message else "OPT-003"
+        raise UserError(coded(code, f"{message}; write: {self.format_usage().removeprefix('usage: ').strip()}"))
+
+
 def main(argv: Sequence[str]) -> None:
     """Read the file named first and write the config file named second, which must not be there yet."""
-    parser = argparse.ArgumentParser(prog="config_from_run.py", description=(__doc__ or "").partition("\n")[0])
+    parser = _Words(prog="config_from_run.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("source", type=Path, help="a manifest (<name>.run.json), or a .safetensors file of a network")
     parser.add_argument("target", type=Path, help="the config file to write, such as cat.toml")
     given = parser.parse_args(argv)
@@ -59,9 +67,9 @@ def main(argv: Sequence[str]) -> None:
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(remarks + text_of(build(found.script, found.values, {})))
     except FileExistsError:
-        raise UserError(f"{target}: exists and is not overwritten; give another name") from None
+        raise UserError(coded("PATH-011", f"{target}: exists and is not overwritten; give another name")) from None
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror or error})") from None
+        raise UserError(coded("DISK-004", f"{target}: cannot be written ({error.strerror or error})")) from None
     for line in found.remarks:
         log.info(line)
     log.info(f"options written to {target}; use them with: python {found.script.name} --config_file {target}")
@@ -79,7 +87,7 @@ def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
     script = next((spec for spec in SCRIPTS if spec.name == manifest.get("script")), None)
     options = manifest.get("options")
     if script is None or not isinstance(options, Mapping):
-        raise UserError(f"{source}: is no manifest of a run; those are called <output_name>.run.json")
+        raise UserError(coded("TOOL-010", f"{source}: is no manifest of a run; those are called <output_name>.run.json"))
     found = Found(script)
     known = {option.field: option for option in options_of(script)}
     for name, entry in options.items():
@@ -103,7 +111,7 @@ def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
 def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
     """What a network file tells of its training, this suite's or sd-scripts'; where the images are it does not tell."""
     if "ss_network_module" not in metadata:
-        raise UserError(f"{source}: tells nothing of its training (no ss_network_module in its metadata)")
+        raise UserError(coded("TOOL-010", f"{source}: tells nothing of its training (no ss_network_module in its metadata)"))
     found = Found(TrainNetwork)
     known = {option.field: option for option in options_of(TrainNetwork)}
     told = {**_first_dataset(metadata), **metadata}
@@ -199,7 +207,7 @@ def _json(source: Path) -> dict[str, Any]:
     try:
         found = json.loads(read_text(source))
     except (OSError, ValueError) as error:
-        raise UserError(f"{source}: cannot be read as JSON ({error})") from None
+        raise UserError(coded("CFG-002", f"{source}: cannot be read as JSON ({error})")) from None
     return found if isinstance(found, dict) else {}
 
 
@@ -207,9 +215,9 @@ def _safetensors_metadata(source: Path) -> dict[str, str]:
     try:
         return dict(read_header(source).metadata)
     except OSError as fault:
-        raise UserError(f"{source}: cannot be read ({fault.strerror})") from None
+        raise UserError(coded("FILE-001", f"{source}: cannot be read ({fault.strerror})")) from None
     except ValueError as fault:
-        raise UserError(f"{source}: {fault}; download or copy it again, or give a manifest (.run.json)") from None
+        raise UserError(coded("FILE-005", f"{source}: {fault}; download or copy it again, or give a manifest (.run.json)")) from None
 
 
 if __name__ == "__main__":

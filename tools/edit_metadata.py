@@ -8,7 +8,7 @@ if __package__ in (None, ""):  # started as a script: the library lies one folde
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.formats import EditMetadata
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     edit = options.edit
     check_paths(options)
     if not (edit.set or edit.remove or edit.clear or edit.from_json):
-        raise UserError("--set, --remove, --from_json, --clear: nothing to change; give one of them")
+        raise UserError(coded("TOOL-002", "--set, --remove, --from_json, --clear: nothing to change; give one of them"))
 
     from library.model.file_tools.metadata_edit import changed, entries_of, open_safetensors, write_metadata
 

@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
 from library.options.tool_groups.preparation import ResizeImages
@@ -27,9 +27,11 @@ def main(argv: Sequence[str]) -> None:
     try:
         given.dst_img_folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
-        raise UserError(f"dst_img_folder: {given.dst_img_folder}: cannot be made ({fault.strerror}); give another folder") from None
+        raise UserError(
+            coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: cannot be made ({fault.strerror}); give another folder")
+        ) from None
     if not os.access(given.dst_img_folder, os.W_OK | os.X_OK):
-        raise UserError(f"dst_img_folder: {given.dst_img_folder}: no right to write there; give another folder")
+        raise UserError(coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: no right to write there; give another folder"))
     if given.dst_img_folder.samefile(given.src_img_folder):
         log.warning("dst_img_folder: is src_img_folder: who trains on it trains on the images and on their copies; name another folder")
     settings = Shrink(

@@ -35,10 +35,12 @@ class Uncached:
 
     def _forget(self) -> None:
         self._since = 0
-        if hasattr(os, "posix_fadvise"):
-            os.fdatasync(self._file.fileno())
-            with contextlib.suppress(OSError):  # advice; some file systems take none
-                os.posix_fadvise(self._file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        sync, advise = getattr(os, "fdatasync", None), getattr(os, "posix_fadvise", None)
+        if sync is None or advise is None:
+            return
+        sync(self._file.fileno())
+        with contextlib.suppress(OSError):  # some file systems take no advice
+            advise(self._file.fileno(), 0, 0, getattr(os, "POSIX_FADV_DONTNEED", 4))
 
     def flush(self) -> None:
         """Nothing is held back; torch asks."""

@@ -16,7 +16,7 @@ from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
 from library.containers.pickles import Pickled, read_pickled
 from library.containers.safetensors_header import MAX_HEADER, HeaderFault, is_text, read_header
 from library.containers.uncached import Uncached
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.paths.look import is_file
 from library.paths.opening import open_file, read_text, regular
 
@@ -79,7 +79,7 @@ class SafetensorsFile:
                 for name in names:
                     yield name, file.get_tensor(name)
         except (SafetensorError, OSError) as fault:
-            raise UserError(f"{self.source}: cannot be read ({first_line(fault)}); {AGAIN}") from fault
+            raise UserError(coded("FILE-001", f"{self.source}: cannot be read ({first_line(fault)}); {AGAIN}")) from fault
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class PickleFile:
         try:
             yield from self.content.read(names)
         except (ValueError, OSError) as fault:
-            raise UserError(f"{self.source}: {_reason(fault)}; {AGAIN}") from fault
+            raise UserError(coded("FILE-005", f"{self.source}: {_reason(fault)}; {AGAIN}")) from fault
 
 
 @dataclass(frozen=True)
@@ -125,17 +125,24 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         with open_file(path) as file:
             head = file.read(16)
     except OSError as fault:
-        raise UserError(f"{option} {path}: cannot be read ({fault.strerror})") from fault
+        raise UserError(coded("FILE-001", f"{option} {path}: cannot be read ({fault.strerror})")) from fault
     if size == 0:
-        raise UserError(f"{option} {path}: is an empty file; download it again")
+        raise UserError(coded("FILE-002", f"{option} {path}: is an empty file; download it again"))
     if head.startswith(b"version https://"):
-        raise UserError(f"{option} {path}: is a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself")
+        raise UserError(
+            coded("FILE-003", f"{option} {path}: is a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself")
+        )
     if _is_image(head):
         raise UserError(
-            f"{option} {path}: is an image, not weights (an embedding inside one is read by Textual Inversion's --weights alone)"
+            coded(
+                "FILE-004",
+                f"{option} {path}: is an image, not weights (an embedding inside one is read by Textual Inversion's --weights alone)",
+            )
         )
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
-        raise UserError(f"{option} {path}: is a web page, not weights; download the file itself (its `resolve` or download link)")
+        raise UserError(
+            coded("FILE-004", f"{option} {path}: is a web page, not weights; download the file itself (its `resolve` or download link)")
+        )
     if _is_safetensors(path, size, head):
         return _open_safetensors(path, f"{option} {path}")
     try:
@@ -143,7 +150,7 @@ def open_weights(path: Path, option: str) -> WeightsFile:
     except (ValueError, OSError) as fault:
         reason = _reason(fault)
         remedy = "give a file of named tensors" if reason.startswith("holds") else AGAIN
-        raise UserError(f"{option} {path}: {reason}; {remedy}") from fault
+        raise UserError(coded("FILE-006" if reason.startswith("holds") else "FILE-005", f"{option} {path}: {reason}; {remedy}")) from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
     return PickleFile(path, infos, content, f"{option} {path}", {name: str(count) for name, count in content.counts.items()})
 
@@ -162,9 +169,9 @@ def _open_safetensors(path: Path, source: str) -> SafetensorsFile:
     try:
         header = read_header(path)
     except OSError as fault:
-        raise UserError(f"{source}: cannot be read ({fault.strerror})") from fault
+        raise UserError(coded("FILE-001", f"{source}: cannot be read ({fault.strerror})")) from fault
     except HeaderFault as fault:
-        raise UserError(f"{source}: {fault}; {AGAIN}") from fault
+        raise UserError(coded("FILE-005", f"{source}: {fault}; {AGAIN}")) from fault
     infos = {name: TensorInfo(dtype, shape) for name, (dtype, shape) in header.tensors.items()}
     return SafetensorsFile(path, infos, header.metadata, source)
 
@@ -191,19 +198,23 @@ def _open_shards(index: Path, option: str) -> ShardedFile:
     try:
         entries = json.loads(read_text(index))["weight_map"].items()
     except OSError as fault:
-        raise UserError(f"{option} {index}: cannot be read ({fault.strerror})") from fault
+        raise UserError(coded("FILE-001", f"{option} {index}: cannot be read ({fault.strerror})")) from fault
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
-        raise UserError(f"{option} {index}: is no index of weights; download it again") from fault
+        raise UserError(coded("MODEL-016", f"{option} {index}: is no index of weights; download it again")) from fault
     names = dict(entries)
     if odd := [file for file in names.values() if not _is_plain_name(file)]:
-        raise UserError(f"{option} {index}: says that tensors are in {odd[0]!r}, which is no file beside it; download it again")
+        raise UserError(
+            coded("MODEL-016", f"{option} {index}: says that tensors are in {odd[0]!r}, which is no file beside it; download it again")
+        )
     files = sorted(set(names.values()))
     if missing := [file for file in files if not is_file(index.parent / file)]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(f"{option} {index}: {missing[0]}{more}, which it names, is not beside it; download what is missing")
+        raise UserError(
+            coded("MODEL-016", f"{option} {index}: {missing[0]}{more}, which it names, is not beside it; download what is missing")
+        )
     opened = {file: open_weights(index.parent / file, option) for file in files}
     if lost := [tensor for tensor, file in names.items() if tensor not in opened[file].infos]:
-        raise UserError(f"{option} {index}: {lost[0]} is not in {names[lost[0]]}, as it says; download both again")
+        raise UserError(coded("MODEL-016", f"{option} {index}: {lost[0]} is not in {names[lost[0]]}, as it says; download both again"))
     infos = {tensor: opened[file].infos[tensor] for tensor, file in names.items()}
     return ShardedFile(index, infos, {tensor: opened[file] for tensor, file in names.items()})
 

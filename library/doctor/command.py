@@ -78,7 +78,7 @@ def read_command(words: Sequence[str]) -> tuple[Command, Finding]:
     try:
         options = _checked(spec, rest)
     except UserError as reason:
-        return command, fault(f"the command of {spec.name}: {'; '.join(reason.problems)}", "change the command as it says", *private)
+        return command, fault(f"the command of {spec.name}: {'; '.join(reason.lines)}", "change the command as it says", *private)
     except Exception as reason:  # a package that reads config files is missing or broken
         return command, fault(f"the command cannot be read: {named(reason)}", "install the requirements first", *private)
     return Command(spec, tuple(rest), options), ok(f"the options of {spec.name} are known and fit together")
@@ -142,7 +142,7 @@ def _dataset_places(config: Path, caches: bool) -> Iterator[Place | Finding]:
 
         tree = read_tree(config, "--dataset_config")
     except UserError as reason:
-        yield fault("; ".join(reason.problems), "correct the file", str(config), *reason.problems)
+        yield fault("; ".join(reason.lines), "correct the file", str(config), *reason.problems)
         return
     except Exception as reason:
         yield fault(f"--dataset_config cannot be read: {named(reason)}", "install the requirements first", str(config))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.look import is_file
 from library.paths.opening import read_text
 
@@ -48,7 +48,9 @@ def adapter_configs(metadata: Mapping[str, str], file: Path, source: str) -> dic
     try:
         text = read_text(beside)
     except (OSError, ValueError) as fault:
-        raise UserError(f"{source}: {FILE} beside it cannot be read; get it again, since it says how strong the LoRA is") from fault
+        raise UserError(
+            coded("LORA-006", f"{source}: {FILE} beside it cannot be read; get it again, since it says how strong the LoRA is")
+        ) from fault
     return _by_part(_table(text, f"{source}: {FILE} beside it"), source)
 
 
@@ -56,9 +58,9 @@ def _table(text: str, what: str) -> dict[str, object]:
     try:
         table = json.loads(text)
     except (ValueError, RecursionError) as fault:
-        raise UserError(f"{what} is no valid JSON, so its strength is not known; get the file again") from fault
+        raise UserError(coded("LORA-006", f"{what} is no valid JSON, so its strength is not known; get the file again")) from fault
     if not isinstance(table, dict):
-        raise UserError(f"{what} is no table, so its strength is not known; get the file again")
+        raise UserError(coded("LORA-006", f"{what} is no table, so its strength is not known; get the file again"))
     return table
 
 
@@ -77,13 +79,20 @@ def _config(entries: Mapping[str, object], source: str) -> AdapterConfig:
     begun = str(entries.get("init_lora_weights", "")).lower()
     if begun.startswith(_CHANGES_THE_BASE):
         raise UserError(
-            f"{source}: was begun with init_lora_weights {begun!r}, which changes the model's own weights too; "
-            "convert it with PEFT first (save_pretrained with path_initial_model_for_weight_conversion)"
+            coded(
+                "LORA-006",
+                f"{source}: was begun with init_lora_weights {begun!r}, which changes the model's own weights too; "
+                "convert it with PEFT first (save_pretrained with path_initial_model_for_weight_conversion)",
+            )
         )
     pattern = entries.get("alpha_pattern")
     for key in pattern if isinstance(pattern, dict) else ():
         if re.search(r"\)[*+{]", key) or len(re.findall(r"[*+{]", key)) > _MOST_REPEATS:
-            raise UserError(f"{source}: its settings have an alpha_pattern that is not read ({key[:100]}); name the modules one by one")
+            raise UserError(
+                coded(
+                    "LORA-006", f"{source}: its settings have an alpha_pattern that is not read ({key[:100]}); name the modules one by one"
+                )
+            )
     patterns = {str(key): _number(value, source) for key, value in pattern.items()} if isinstance(pattern, dict) else {}
     alpha = _number(entries.get("lora_alpha", DEFAULT_ALPHA), source)
     return AdapterConfig(alpha, patterns, bool(entries.get("use_rslora")), bool(entries.get("use_dora")))
@@ -92,7 +101,11 @@ def _config(entries: Mapping[str, object], source: str) -> AdapterConfig:
 def _number(value: object, source: str) -> float:
     if not isinstance(value, int | float) or not -_LARGEST_ALPHA <= value <= _LARGEST_ALPHA:
         said = "a number of many digits" if isinstance(value, int) and abs(value) > _LARGEST_ALPHA else repr(value)[:100]
-        raise UserError(f"{source}: its settings say {said} where a number is expected (lora_alpha, alpha_pattern); get the file again")
+        raise UserError(
+            coded(
+                "LORA-006", f"{source}: its settings say {said} where a number is expected (lora_alpha, alpha_pattern); get the file again"
+            )
+        )
     return float(value)
 
 

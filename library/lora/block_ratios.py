@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.blocks import BLOCKS, block_index, block_label
 from library.lora.layers import STABLE_DIFFUSION
 
@@ -30,7 +30,7 @@ def read_block_ratios(texts: Sequence[str], files: int) -> list[BlockRatios]:
     if not texts:
         return []
     if len(texts) != files:
-        raise UserError(f"--lbws: there are {len(texts)} lists for {files} --models; give one for each")
+        raise UserError(coded("TOOL-005", f"--lbws: there are {len(texts)} lists for {files} --models; give one for each"))
     return [_ratios(text) for text in texts]
 
 
@@ -52,8 +52,14 @@ def _ratios(text: str) -> BlockRatios:
     except (ValueError, TypeError):
         numbers = [math.nan]
     if not all(map(math.isfinite, numbers)):
-        raise UserError(f"--lbws {text}: expected numbers with commas between them, such as [1,0.5,…]; the first is the text encoder's")
+        raise UserError(
+            coded(
+                "OPT-006", f"--lbws {text}: expected numbers with commas between them, such as [1,0.5,…]; the first is the text encoder's"
+            )
+        )
     if len(numbers) not in _LISTS:
         hint = "; 12 and 20 are for SDXL" if len(numbers) in _OF_SDXL else ""
-        raise UserError(f"--lbws {text}: has {len(numbers)} numbers; give 17 ({' '.join(_WITH_ATTENTION)}) or 26, all blocks{hint}")
+        raise UserError(
+            coded("OPT-006", f"--lbws {text}: has {len(numbers)} numbers; give 17 ({' '.join(_WITH_ATTENTION)}) or 26, all blocks{hint}")
+        )
     return dict(zip(_LISTS[len(numbers)], numbers, strict=True))

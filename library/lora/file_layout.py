@@ -12,7 +12,7 @@ from torch import Tensor
 
 from library.console import log
 from library.containers.weights_file import TensorInfo
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.adapter_config import METADATA_KEY, AdapterConfig, adapter_configs
 from library.lora.file_names import BIASES, DORA, EMBEDDING, FULL, IA3, LORA, NORM, TensorName, read_name
 
@@ -64,7 +64,9 @@ def refuse_faults(modules: Mapping[str, Mapping[str, TensorInfo]], source: str) 
     faults = {key: fault for key, kinds in modules.items() if (fault := module_fault(kinds))}
     for key, fault in faults.items():
         more = f" (and {len(faults) - 1} more modules)" if len(faults) > 1 else ""
-        raise UserError(f"{source}: {key} cannot be used: {fault}{more}; the file is damaged or no LoRA, get or make it again")
+        raise UserError(
+            coded("LORA-002", f"{source}: {key} cannot be used: {fault}{more}; the file is damaged or no LoRA, get or make it again")
+        )
 
 
 def module_fault(kinds: Mapping[str, TensorInfo]) -> str | None:
@@ -166,7 +168,9 @@ def _check_dora(
     for key, place in places.items():
         config = configs.get(place.part or "")
         if config is not None and config.use_dora and not DORA & modules[key].keys():
-            raise UserError(f"{source}: its settings say use_dora, and {key} has no magnitude; the file is incomplete, get it again")
+            raise UserError(
+                coded("LORA-002", f"{source}: its settings say use_dora, and {key} has no magnitude; the file is incomplete, get it again")
+            )
 
 
 def _tell_embeddings(infos: Mapping[str, TensorInfo], source: str) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from library.containers.weights_file import SafetensorsFile, TensorInfo, dtype_name, open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import atomic_write
 from library.lora.file_layout import file_layout, refuse_faults
 from library.lora.file_names import read_name
@@ -44,7 +44,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not is_file(path):
-        raise UserError(f"LoRA file {path} does not exist; check the path")
+        raise UserError(coded("PATH-001", f"LoRA file {path} does not exist; check the path"))
     file = open_weights(path, "LoRA file")
     layout = file_layout(file.infos, file.metadata, path, f"LoRA file {path}")
     names = {name: f"{key}.{kind}" for key, kinds in layout.modules.items() for kind, name in kinds.items()}
@@ -63,12 +63,12 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
         else:
             strange.append(name)
     if strange:
-        raise UserError(f"{source}: {_listed(strange)} cannot be used by networks.lora{kind_of_file(weights)}")
+        raise UserError(coded("LORA-001", f"{source}: {_listed(strange)} cannot be used by networks.lora{kind_of_file(weights)}"))
     halves = [key for key, tensors in parts.items() if not {"lora_down.weight", "lora_up.weight"} <= tensors.keys()]
     if halves:
-        raise UserError(f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged")
+        raise UserError(coded("LORA-002", f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged"))
     if not parts:
-        raise UserError(f"{source}: holds no tensors; it is no LoRA file")
+        raise UserError(coded("FILE-008", f"{source}: holds no tensors; it is no LoRA file"))
     refuse_faults({key: _infos(tensors) for key, tensors in parts.items()}, source)
     refuse_not_finite({key: list(tensors.values()) for key, tensors in parts.items()}, source)
     return {
@@ -85,8 +85,11 @@ def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> N
     """UserError where a number of a module is not finite, which would spoil all that is made of it."""
     if broken := [key for key, tensors in modules.items() if not all(map(is_finite, tensors))]:
         raise UserError(
-            f"{source}: {_listed(broken)} holds numbers that are not finite; nothing good can be made of it, take an earlier save "
-            "(networks/check_lora_weights.py names all such modules)"
+            coded(
+                "FILE-009",
+                f"{source}: {_listed(broken)} holds numbers that are not finite; nothing good can be made of it, take an earlier save "
+                "(networks/check_lora_weights.py names all such modules)",
+            )
         )
 
 
@@ -102,15 +105,18 @@ def _infos(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
 def refuse_unknown(unknown: Iterable[str], weights: Iterable[str], source: str) -> None:
     """UserError where the file has modules that the model lacks."""
     if unknown := list(unknown):
-        raise UserError(f"{source}: {_listed(unknown)} are not in this model{kind_of_file(weights)}")
+        raise UserError(coded("LORA-003", f"{source}: {_listed(unknown)} are not in this model{kind_of_file(weights)}"))
 
 
 def refuse_convolutions(keys: Iterable[str], source: str) -> None:
     """UserError where the file patches convolutions and the network does not."""
     if keys := list(keys):
         raise UserError(
-            f"{source}: {_listed(keys)} are for convolutions, which this network leaves alone; use --dim_from_weights, "
-            "or --network_args conv_dim=… with the rank that the file was made with"
+            coded(
+                "LORA-003",
+                f"{source}: {_listed(keys)} are for convolutions, which this network leaves alone; use --dim_from_weights, "
+                "or --network_args conv_dim=… with the rank that the file was made with",
+            )
         )
 
 
@@ -123,12 +129,18 @@ def refuse_misfits(modules: Mapping[str, ModuleWeights], shapes: Mapping[str, tu
     down, up = shapes[key]
     if module.down.shape[1:] == down[1:] and module.up.shape[0] == up[0]:
         raise UserError(
-            f"{source}: {_listed(wrong)} have other ranks than this network ({key}: {module.rank}, here {down[0]}); "
-            "use --dim_from_weights, or the --network_dim and --network_args that the file was made with"
+            coded(
+                "LORA-004",
+                f"{source}: {_listed(wrong)} have other ranks than this network ({key}: {module.rank}, here {down[0]}); "
+                "use --dim_from_weights, or the --network_dim and --network_args that the file was made with",
+            )
         )
     raise UserError(
-        f"{source}: {_listed(wrong)} do not fit this model ({key}: {module.down.shape[1]} → {module.up.shape[0]} channels, "
-        f"here {down[1]} → {up[0]}); the file was made for another base model, for instance SD 2.x and not SD 1.x (--v2)"
+        coded(
+            "LORA-005",
+            f"{source}: {_listed(wrong)} do not fit this model ({key}: {module.down.shape[1]} → {module.up.shape[0]} channels, "
+            f"here {down[1]} → {up[0]}); the file was made for another base model, for instance SD 2.x and not SD 1.x (--v2)",
+        )
     )
 
 
@@ -140,7 +152,9 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Map
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise UserError(f"{path}: a LoRA is saved as {', '.join(SUFFIXES)}, not as {suffix or 'a name without an ending'}")
+        raise UserError(
+            coded("FILE-007", f"{path}: a LoRA is saved as {', '.join(SUFFIXES)}, not as {suffix or 'a name without an ending'}")
+        )
     weights = dict(weights)
     with atomic_write(path) as temporary:
         if suffix == ".safetensors":

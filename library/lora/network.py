@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.files import group_by_module, read_weights, refuse_convolutions, refuse_misfits, refuse_unknown, write_weights
 from library.lora.layers import (
     STABLE_DIFFUSION,
@@ -51,11 +51,11 @@ def new_network(
     targets = model_targets(text_encoder, unet, prefixes)
     ranks: dict[str, Rank] = {}
     for key, target in targets.items():
-        rank = settings.unet_rank(target) if key.startswith(prefixes.unet) else settings.text_encoder
-        if rank is not None:
+        if (rank := settings.unet_rank(target) if key.startswith(prefixes.unet) else settings.text_encoder) is not None:
             ranks[key] = rank
     if not ranks:
-        raise UserError("--network_args: every block has rank 0 or learning rate weight 0, so there is nothing to train; raise some")
+        what = "--network_args: every block has rank 0 or learning rate weight 0, so there is nothing to train; raise some"
+        raise UserError(coded("LORA-009", what))
     return LoRANetwork(targets, ranks, multiplier, settings.dropouts, settings.lr_weights, make_layer, prefixes, settings.up_ratios)
 
 
@@ -211,7 +211,8 @@ class LoRANetwork(nn.Module):
         self._frozen = frozenset(name for name, parameter in self.named_parameters() if id(parameter) not in trained)
         self._freeze()
         if not groups:
-            raise UserError("--learning_rate, --unet_lr, --text_encoder_lr: all rates are 0, so nothing would be trained; raise one")
+            what = "--learning_rate, --unet_lr, --text_encoder_lr: all rates are 0, so nothing would be trained; raise one"
+            raise UserError(coded("OPT-012", what))
         return groups
 
     def _freeze(self) -> None:
@@ -274,14 +275,13 @@ class LoRANetwork(nn.Module):
         fitting = {key: module for key, module in modules.items() if key in layers}
         refuse_misfits(fitting, shapes, source)
         if not fitting:
-            raise UserError(f"{source}: none of its {len(modules)} modules is trained with these options")
+            raise UserError(coded("LORA-009", f"{source}: none of its {len(modules)} modules is trained with these options"))
         if len(fitting) < len(modules):
             log.warning("%s: %d of its %d modules are left out; they are not trained", source, len(modules) - len(fitting), len(modules))
         with torch.no_grad():
             for key, module in fitting.items():
-                layer = layers[key]
                 tensors = {"lora_down.weight": module.down, "lora_up.weight": module.up, "alpha": torch.tensor(module.alpha)}
-                layer.load_state_dict(tensors)
+                layers[key].load_state_dict(tensors)
         return f"{source}: {len(fitting)} of {len(layers)} modules loaded"
 
     def save_weights(self, file: str | Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
@@ -296,5 +296,5 @@ def _one(values: set[Number]) -> Number | None:
 
 def _given(file: str | Path | None) -> str | Path:
     if file is None:
-        raise UserError("--dim_from_weights: needs the LoRA file whose sizes are taken; set --network_weights")
+        raise UserError(coded("OPT-009", "--dim_from_weights: needs the LoRA file whose sizes are taken; set --network_weights"))
     return file

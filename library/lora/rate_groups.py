@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from torch import nn
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.blocks import block_index, block_label
 from library.lora.layers import Group, LoRALayer
 
@@ -33,7 +33,9 @@ def block_groups(
     if lr == 0 or not layers:
         return
     if lr is None:
-        raise UserError("--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to weight; set --unet_lr")
+        raise UserError(
+            coded("OPT-009", "--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to weight; set --unet_lr")
+        )
     blocks: dict[int, list[LoRALayer]] = {}
     for key, layer in layers.items():
         if key not in outside:
@@ -52,7 +54,9 @@ def _groups(name: str, layers: Iterable[LoRALayer], lr: float | None, up_ratio: 
         yield _group(name, [parameter for _, parameter in trained], lr)
         return
     if lr is None:
-        raise UserError(f"--network_args loraplus ratios: need a learning rate to multiply; set --learning_rate, for {name}")
+        raise UserError(
+            coded("OPT-009", f"--network_args loraplus ratios: need a learning rate to multiply; set --learning_rate, for {name}")
+        )
     ups = {id(layer.lora_up.weight) for layer, _ in trained}
     yield _group(name, [parameter for _, parameter in trained if id(parameter) not in ups], lr)
     yield _group(f"{name}_plus", [parameter for _, parameter in trained if id(parameter) in ups], lr * up_ratio)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from library.console import log
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.lora.blocks import BLOCKS, MIDDLE, SIDE, block_index, parse_numbers, parse_side_weights
 from library.lora.layers import Dropouts, Target
 
@@ -68,18 +68,22 @@ def read_settings(
     reader = _Reader(args)
     dim = DEFAULT_DIM if network_dim is None else network_dim
     if dim < 1:
-        reader.problems.append(f"--network_dim {dim}: a rank of at least 1 is expected")
+        reader.problems.append(coded("LORA-008", f"--network_dim {dim}: a rank of at least 1 is expected"))
         dim = DEFAULT_DIM
     alpha = float(network_alpha or 0)
     if alpha < 0 or not math.isfinite(alpha):
-        reader.problems.append(f"--network_alpha {network_alpha}: a number of at least 0 is expected (0 means the same as --network_dim)")
+        reader.problems.append(
+            coded("LORA-008", f"--network_alpha {network_alpha}: a number of at least 0 is expected (0 means the same as --network_dim)")
+        )
     conv_dim, conv_alpha = reader.value("conv_dim", _whole, None), reader.value("conv_alpha", _positive, 1.0)
     dims, alphas = reader.value("block_dims", _whole_list, [dim] * BLOCKS), reader.value("block_alphas", _positive_list, [alpha] * BLOCKS)
     conv_dims = reader.value("conv_block_dims", _whole_list, [conv_dim] * BLOCKS if conv_dim else None)
     conv_alphas = reader.value("conv_block_alphas", _positive_list, [conv_alpha] * BLOCKS)
     if conv_dims is None:
         for key in {"conv_alpha", "conv_block_alphas"} & reader.given:
-            reader.problems.append(f"--network_args {key}: has no effect without conv_dim or conv_block_dims; add one of them")
+            reader.problems.append(
+                coded("LORA-007", f"--network_args {key}: has no effect without conv_dim or conv_block_dims; add one of them")
+            )
     settings = LoRASettings(
         text_encoder=_rank(dim, alpha),
         blocks=tuple(map(_rank, dims, alphas)),
@@ -115,14 +119,14 @@ class _Reader:
     """The entries of `--network_args`, with the faults met on the way."""
 
     def __init__(self, args: Mapping[str, object]) -> None:
-        self.problems: list[str] = []
+        self.problems: list[Problem] = []
         self.args = {key: str(value) for key, value in args.items() if value is not None and str(value).strip() not in ("", "None")}
         self.given = set(self.args)
         for key in args:
             if key not in KEYS:
                 near = difflib.get_close_matches(key, KEYS, 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(KEYS)}"
-                self.problems.append(f"--network_args {key}: networks.lora does not know this; {hint}")
+                self.problems.append(coded("LORA-007", f"--network_args {key}: networks.lora does not know this; {hint}"))
 
     def value(self, key: str, read: Callable[[str], Read], default: Default) -> Read | Default:
         """The entry as `read` understands it, or `default` where it is absent or faulty."""
@@ -131,7 +135,7 @@ class _Reader:
         try:
             return read(self.args[key])
         except ValueError as fault:
-            self.problems.append(f"--network_args {key}={self.args[key]}: {fault}")
+            self.problems.append(coded("LORA-008", f"--network_args {key}={self.args[key]}: {fault}"))
             return default
 
     def finish(self) -> None:
@@ -172,7 +176,7 @@ def _dropouts(reader: _Reader, neuron_dropout: object) -> Dropouts:
         try:
             values["dropout"] = _probability(str(neuron_dropout))
         except ValueError as fault:
-            reader.problems.append(f"--network_dropout {neuron_dropout}: {fault}")
+            reader.problems.append(coded("LORA-008", f"--network_dropout {neuron_dropout}: {fault}"))
     return Dropouts(neuron=values["dropout"], rank=values["rank_dropout"], module=values["module_dropout"])
 
 

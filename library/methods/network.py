@@ -14,7 +14,7 @@ from torch import nn
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import atomic_write
 from library.lora.files import hash_anew
 from library.lora.layers import TextEncoders
@@ -108,8 +108,11 @@ class NetworkMethod:
         self._groups = self.network.optimizer_groups(settings)
         if not any(True for group in self._groups for _ in group["params"]):
             raise UserError(
-                f"--network_module {settings.module}: nothing is left to train; check --unet_lr, --text_encoder_lr (0 turns a part off), "
-                "--network_train_…_only and --network_args"
+                coded(
+                    "LORA-009",
+                    f"--network_module {settings.module}: nothing is left to train; check --unet_lr, --text_encoder_lr (0 turns a part "
+                    "off), --network_train_…_only and --network_args",
+                )
             )
         self.network.call("prepare_grad_etc", text_encoder, model.unet)
         trained = {id(parameter) for group in self._groups for parameter in group["params"]}
@@ -154,8 +157,11 @@ class NetworkMethod:
             if network_package(self.settings.module).is_ours:
                 raise
             raise UserError(
-                f"--network_weights {path}: {self.settings.module} cannot load it into the network that it has made "
-                f"({shown_fault(fault)}); give the --network_dim and --network_args that the file was made with, or --dim_from_weights"
+                coded(
+                    "LORA-011",
+                    f"--network_weights {path}: {self.settings.module} cannot load it into the network that it has made "
+                    f"({shown_fault(fault)}); give the --network_dim and --network_args that the file was made with, or --dim_from_weights",
+                )
             ) from fault
         log.info(f"--network_weights {path}: training goes on from this file" + (f" ({told})" if told else ""))
 
@@ -230,7 +236,7 @@ def _key_values(items: Sequence[str]) -> dict[str, str]:
     """`key=value` items as a mapping; raises UserError for an item of another form."""
     wrong = [item for item in items if not item.partition("=")[0].strip() or "=" not in item]
     if wrong:
-        raise UserError(*(f"--network_args {item!r}: has to be key=value, such as conv_dim=4" for item in wrong))
+        raise UserError(*(coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4") for item in wrong))
     return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.file_copy import in_web_ui_names
 from library.lora.layers import Prefixes, TextEncoders
 from library.model.bundle import StableDiffusion
@@ -33,7 +33,7 @@ def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[st
     if "prefixes" not in inspect.signature(make).parameters:
         return {}
     if "prefixes" in args:
-        raise UserError("--network_args prefixes: follows from the model; leave it out")
+        raise UserError(coded("LORA-007", "--network_args prefixes: follows from the model; leave it out"))
     return {"prefixes": Prefixes(family.unet.lora_prefix, tuple(encoder.lora_prefix for encoder in family.text_encoders))}
 
 
@@ -52,23 +52,30 @@ def import_module(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None:
-            raise UserError(f"--network_module {name}: a module that it needs is missing ({error}); install it") from error
+            raise UserError(
+                coded("PKG-001", f"--network_module {name}: a module that it needs is missing ({error}); install it")
+            ) from error
         if not (name == error.name or name.startswith(error.name + ".")):
             raise UserError(
-                f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}"
+                coded(
+                    "PKG-001",
+                    f"--network_module {name}: it needs the package {error.name!r}; install it with: {install_command(error.name)}",
+                )
             ) from error
         package = network_package(name)
         remedy = "use networks.lora" if package.is_ours else f"{install_command(package.install)}, or use networks.lora"
-        raise UserError(f"--network_module {name}: there is no such module; {remedy}") from error
+        raise UserError(coded("LORA-010", f"--network_module {name}: there is no such module; {remedy}")) from error
 
 
 def part_of(owner: object, name: str, option: str, module: str) -> Any:
     """What an option needs of a network or its module. Raises UserError where a module of the user's own lacks it."""
     part = getattr(owner, name, None)
     if part is None and option == "--network_module":
-        raise UserError(f"{option} {module}: is no network module, since it has no {name}; use networks.lora")
+        raise UserError(coded("LORA-010", f"{option} {module}: is no network module, since it has no {name}; use networks.lora"))
     if part is None:
-        raise UserError(f"{option}: needs {name}, which --network_module {module} does not have; leave it out, or use networks.lora")
+        raise UserError(
+            coded("LORA-010", f"{option}: needs {name}, which --network_module {module} does not have; leave it out, or use networks.lora")
+        )
     return part
 
 
@@ -89,7 +96,9 @@ def merge_base(module: ModuleType, file: Path, multiplier: float, model: StableD
         network, weights = make(multiplier if own else 1.0, str(checked), model.vae, text_encoder, model.unet, for_inference=True, **names)
     lists = [getattr(network, name, None) for name in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
     if not any(lists) and not list(network.parameters()):  # networks.lora says so itself; others take any file
-        raise UserError(f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
+        raise UserError(
+            coded("LORA-003", f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
+        )
     dtype = model.unet.dtype
     parts = () if own or multiplier == 1 else (*model.text_encoders, model.unet)
     before = [{name: parameter.detach().clone() for name, parameter in part.named_parameters()} for part in parts]

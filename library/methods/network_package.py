@@ -13,7 +13,7 @@ from types import ModuleType
 import torch
 from torch import nn
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.suggest import closest
 from library.packages import network_package
 
@@ -36,7 +36,9 @@ def blamed(name: str, what: str, remedy: str) -> Iterator[None]:
     except _FAULTS as fault:
         if network_package(name).is_ours:
             raise
-        raise UserError(f"--network_module {name}: {what} ({shown_fault(fault)}), in {release(name)}; {remedy}") from fault
+        raise UserError(
+            coded("LORA-011", f"--network_module {name}: {what} ({shown_fault(fault)}), in {release(name)}; {remedy}")
+        ) from fault
 
 
 def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str]) -> list[str]:
@@ -50,7 +52,11 @@ def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str])
         return []
     package, others = release(name), _constructors_have(module)
     slips = {key: closest(key, known, likeness=_SLIP) for key in unknown if key not in others}
-    lines = [f"--network_args {key}={arguments[key]}: {package} has no {key}; did you mean {one}?" for key, one in slips.items() if one]
+    lines = [
+        coded("LORA-007", f"--network_args {key}={arguments[key]}: {package} has no {key}; did you mean {one}?")
+        for key, one in slips.items()
+        if one
+    ]
     if lines:
         raise UserError(*lines)
     return [f"--network_args {key}={arguments[key]}: {package} does not read {key}, so it has no effect; leave it out" for key in unknown]
@@ -126,8 +132,11 @@ def check_algorithm(name: str, module: object, arguments: Mapping[str, str]) -> 
     near = closest(algo.lower(), table)
     hint = f" (did you mean {near}?)" if near else ""
     raise UserError(
-        f"--network_module {name}: cannot make its network: {release(name)} has no algo={algo}{hint}; give --network_args algo= one of "
-        f"{', '.join(table)}, or use networks.lora"
+        coded(
+            "LORA-011",
+            f"--network_module {name}: cannot make its network: {release(name)} has no algo={algo}{hint}; give --network_args algo= one of "
+            f"{', '.join(table)}, or use networks.lora",
+        )
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.methods import templates
 from library.model.bundle import StableDiffusion
 from library.model.files.embedding_files import read_vectors, write_vectors
@@ -79,8 +79,11 @@ class TextualInversionMethod:
             found = read_vectors(settings.weights, self.layers, table.shape[1], "--weights")
             if found.shape[1] != settings.vectors:
                 raise UserError(
-                    f"--weights {settings.weights}: holds {found.shape[1]} vectors, --num_vectors_per_token is {settings.vectors}; "
-                    f"give --num_vectors_per_token {found.shape[1]}"
+                    coded(
+                        "LORA-013",
+                        f"--weights {settings.weights}: holds {found.shape[1]} vectors, --num_vectors_per_token is {settings.vectors}; "
+                        f"give --num_vectors_per_token {found.shape[1]}",
+                    )
                 )
             log.info(f"--weights {settings.weights}: training goes on from this file")
             return found
@@ -91,7 +94,7 @@ class TextualInversionMethod:
         settings = self.settings
         ids = model.tokenizer.tokenizer(settings.init_word, add_special_tokens=False).input_ids
         if not ids:
-            raise UserError(f"--init_word {settings.init_word!r}: holds no word; name one such as cat, or leave it out")
+            raise UserError(coded("MODEL-014", f"--init_word {settings.init_word!r}: holds no word; name one such as cat, or leave it out"))
         if len(ids) != settings.vectors:
             log.warning(
                 f"--init_word {settings.init_word!r} has {len(ids)} tokens for {settings.vectors} vectors (--num_vectors_per_token): "

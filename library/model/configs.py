@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.model.family import SCALE_FACTOR, ModelFamily, TextEncoderFacts
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -84,4 +84,4 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _check_widths(part: str, widths: list[int], step: int) -> None:
     if any(width % step for width in widths):
-        raise UserError(f"--pretrained_model_name_or_path: the {part}'s widths {widths} are no multiples of {step}")
+        raise UserError(coded("MODEL-012", f"--pretrained_model_name_or_path: the {part}'s widths {widths} are no multiples of {step}"))

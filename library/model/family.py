@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -133,7 +133,7 @@ class ModelFamily:
     def usable_clip_skip(self, asked: int | None) -> int | None:
         """`clip_skip`, told where it is left out. Raises UserError for a number that counts no layer."""
         if asked is not None and asked < 1:
-            raise UserError(f"--clip_skip {asked}: layers are counted from 1, the last one; use 1 or 2")
+            raise UserError(coded("MODEL-015", f"--clip_skip {asked}: layers are counted from 1, the last one; use 1 or 2"))
         if asked is not None and not self.takes_clip_skip:
             log.warning("--clip_skip %d is left out: %s uses the second last layer by itself", asked, self.title)
         return self.clip_skip(asked)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from library.console import log
 from library.containers.weights_file import WeightsFile, open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.model import configs
 from library.model.family import SCALE_FACTOR, V1, ModelFamily, TextEncoderFacts
 from library.model.files import convert
@@ -113,7 +113,7 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
         return _load_part(folder, option, _vae_builder(folder, option), convert.modern_vae_name, dtype, device)
     file = open_weights(path, option)
     if not is_vae_file(file.infos):
-        raise UserError(f"{option} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder")
+        raise UserError(coded("MODEL-008", f"{option} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder"))
     check_tensors(file, option)
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
         named = _renamed(file, convert.modern_vae_name)
@@ -124,15 +124,21 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
 def check_vae(vae: AutoencoderKL, where: str) -> None:
     """Raise UserError, whose line begins with `where`, for a VAE of another family: other latents, or latents of another scale."""
     if vae.config.latent_channels != LATENT_CHANNELS:
-        raise UserError(f"{where}: this VAE has {vae.config.latent_channels} latent channels, Stable Diffusion's has {LATENT_CHANNELS}")
+        raise UserError(
+            coded(
+                "MODEL-009", f"{where}: this VAE has {vae.config.latent_channels} latent channels, Stable Diffusion's has {LATENT_CHANNELS}"
+            )
+        )
     if abs(vae.config.scaling_factor - SCALE_FACTOR) > 1e-4:
         said = f"says scaling factor {vae.config.scaling_factor}, Stable Diffusion v1 and v2 need {SCALE_FACTOR}"
-        raise UserError(f"{where}: this VAE is of another family (its config {said}); use one made for v1 or v2")
+        raise UserError(coded("MODEL-009", f"{where}: this VAE is of another family (its config {said}); use one made for v1 or v2"))
 
 
 def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: ModelFacts) -> None:
     if epsilon and v_parameterization:
-        raise UserError(f"--v_parameterization contradicts the weights: {OPTION} {facts.path.name} predicts noise; remove the flag")
+        raise UserError(
+            coded("MODEL-007", f"--v_parameterization contradicts the weights: {OPTION} {facts.path.name} predicts noise; remove the flag")
+        )
     if epsilon is False and not v_parameterization:
         log.warning("%s %s seems to predict velocity: if samples are noise, add --v_parameterization", OPTION, facts.path.name)
 
@@ -212,7 +218,9 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.devi
         with torch.device("meta"):
             module = build(shapes)
     except (KeyError, IndexError, StopIteration, ValueError, ZeroDivisionError, RuntimeError) as fault:
-        raise UserError(f"{where}: the architecture cannot be told from its tensors ({fault}); the file may be incomplete") from fault
+        raise UserError(
+            coded("MODEL-010", f"{where}: the architecture cannot be told from its tensors ({fault}); the file may be incomplete")
+        ) from fault
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_shapes(expected, shapes, where)
     state = {name: tensor.to(device, dtype, copy=True).contiguous() for name, tensor in read()}
@@ -226,7 +234,7 @@ def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, t
     odd = sorted(found.keys() - expected.keys())
     other = sorted(name for name in expected.keys() & found.keys() if expected[name] != tuple(found[name]))
     problems = [
-        f"{where}: {len(names)} tensors {what}, such as {names[0]}; the file is incomplete or of another kind"
+        coded("MODEL-010", f"{where}: {len(names)} tensors {what}, such as {names[0]}; the file is incomplete or of another kind")
         for names, what in ((missing, "are missing"), (odd, "have no place in the model"), (other, "have another shape than expected"))
         if names
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from library.errors import Problem, coded
 from library.options.suggest import missing_path
 from library.paths.listing import walk
 from library.paths.look import LONGEST_PART, Look, Thing, look, shown, standing
@@ -12,37 +13,46 @@ from library.paths.opening import open_file
 
 _FILES = (".safetensors", ".ckpt", ".pt")  # endings of a single file, where a folder could be written too
 _DEPTH = 3  # folders of a model or a state that are looked into
+_CODES = {
+    Thing.DANGLING: "PATH-006",
+    Thing.LOOP: "PATH-006",
+    Thing.DENIED: "PATH-004",
+    Thing.TOO_LONG: "PATH-008",
+    Thing.IMPOSSIBLE: "PATH-009",
+    Thing.SPECIAL: "PATH-007",
+    Thing.BROKEN: "PATH-010",
+}
 _ROOM = 40  # bytes that the suite adds to a part of a name: a date, a step, the mark of an unfinished file
 
 
-def file_fault(path: Path | str) -> str | None:
+def file_fault(path: Path | str) -> Problem | None:
     """What keeps a file from being read, or None."""
     seen = look(path)
     if seen.thing is Thing.FOLDER:
-        return f"{shown(path)} is a folder; give the file itself"
+        return coded("PATH-002", f"{shown(path)} is a folder; give the file itself")
     return _unreadable_file(path) if seen.thing is Thing.FILE else _neither(path, seen, folder=False)
 
 
-def folder_fault(path: Path | str) -> str | None:
+def folder_fault(path: Path | str) -> Problem | None:
     """What keeps a folder from being read, or None."""
     seen = look(path)
     if seen.thing is Thing.FILE:
-        return f"{shown(path)} is a file; give the folder"
+        return coded("PATH-003", f"{shown(path)} is a file; give the folder")
     return _unreadable_folder(path) if seen.thing is Thing.FOLDER else _neither(path, seen, folder=True)
 
 
-def closed_fault(path: Path | str, folder: bool) -> str | None:
+def closed_fault(path: Path | str, folder: bool) -> Problem | None:
     """What keeps the system from opening what is there; None where nothing is, or a file for a folder, of which the caller knows more to
     say."""
     seen = look(path)
     if seen.fault:
-        return f"{shown(path)}: {seen.fault}"
+        return _closed(path, seen)
     if folder:
         return _unreadable_folder(path) if seen.thing is Thing.FOLDER else None
     return _unreadable_file(path) if seen.thing is Thing.FILE else None
 
 
-def model_fault(path: Path | str) -> str | None:
+def model_fault(path: Path | str) -> Problem | None:
     """What keeps a file, or a folder of files, from being read; None also where nothing is there, which may be a name on the Hub."""
     seen = look(path)
     if seen.thing is Thing.MISSING:
@@ -52,7 +62,7 @@ def model_fault(path: Path | str) -> str | None:
     return tree_fault(path) if seen.thing is Thing.FOLDER else _neither(path, seen, folder=False)
 
 
-def tree_fault(folder: Path | str) -> str | None:
+def tree_fault(folder: Path | str) -> Problem | None:
     """What keeps a folder of files that belong together (a model, a state) from being read: it, a folder or a file in it; or None."""
     top = Path(folder)
     if fault := folder_fault(top):
@@ -65,13 +75,13 @@ def tree_fault(folder: Path | str) -> str | None:
         for name in (*found.special, *found.files):
             seen = look(base / name)
             if seen.thing in (Thing.SPECIAL, Thing.LOOP, Thing.DENIED):
-                return f"{shown(base / name)}: {seen.fault}"
+                return _closed(base / name, seen)
             if not name.startswith(".") and seen.thing is Thing.FILE and (fault := _unreadable_file(base / name)):
                 return fault
     return None
 
 
-def filled_folder_fault(path: Path | str) -> str | None:
+def filled_folder_fault(path: Path | str) -> Problem | None:
     """What keeps a folder from being read if it is there, and from being made if not."""
     return tree_fault(path) if look(path).thing is Thing.FOLDER else new_folder_fault(path)
 
@@ -85,86 +95,97 @@ def unopened(path: Path, error: BaseException) -> str:
     return f"cannot be opened ({reason})"
 
 
-def new_file_fault(path: Path | str) -> str | None:
+def new_file_fault(path: Path | str) -> Problem | None:
     """What keeps a file from being written, or None. Its folder is made if need be."""
     path = Path(path)
     seen = look(path)
     if seen.thing is Thing.FOLDER:
-        return f"{shown(path)} is a folder; give the name of the file to write"
+        return coded("PATH-002", f"{shown(path)} is a folder; give the name of the file to write")
     if seen.thing in (Thing.FILE, Thing.MISSING):
         return _unwritable(path, path.absolute().parent)
-    return f"{shown(path)}: {seen.fault}"
+    return _closed(path, seen)
 
 
-def new_folder_fault(path: Path | str) -> str | None:
+def new_folder_fault(path: Path | str) -> Problem | None:
     """What keeps a folder from being made or written to, or None."""
     path = Path(path)
     seen = look(path)
-    return _unwritable(path, path) if seen.thing in (Thing.FILE, Thing.FOLDER, Thing.MISSING) else f"{shown(path)}: {seen.fault}"
+    return _unwritable(path, path) if seen.thing in (Thing.FILE, Thing.FOLDER, Thing.MISSING) else _closed(path, seen)
 
 
-def new_file_or_folder_fault(path: Path | str) -> str | None:
+def new_file_or_folder_fault(path: Path | str) -> Problem | None:
     """The same for what may become either."""
     to_folder = look(path).thing is Thing.FOLDER and Path(path).suffix.lower() not in _FILES
     return new_folder_fault(path) if to_folder else new_file_fault(path)
 
 
-def part_fault(text: str, folders: bool = False) -> str | None:
+def part_fault(text: str, folders: bool = False) -> Problem | None:
     """Why a text cannot be part of the name of a file that the suite writes, or None; with `folders` it may name folders below, too."""
     value = repr(text) if len(text) <= 80 else f"'{shown(text[:40])}…'"
     if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xDC80 or (ord(sign) > 0xDCFF and ord(sign) < 0xE000) for sign in text):
-        return f"{value} holds a line break or another control character, or half a sign; write it without"
+        return coded("PATH-009", f"{value} holds a line break or another control character, or half a sign; write it without")
     parts = text.replace("\\", "/").split("/")
     rooted = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
     if folders and (rooted or ".." in parts):
-        return f"{value} leads out of the folder that it belongs in; write it without {'..' if '..' in parts else 'a drive or / in front'}"
+        return coded(
+            "PATH-009",
+            f"{value} leads out of the folder that it belongs in; write it without {'..' if '..' in parts else 'a drive or / in front'}",
+        )
     if not folders and len(parts) > 1:
-        return f"{value} is part of a file's name and cannot have / or \\; write it without"
+        return coded("PATH-009", f"{value} is part of a file's name and cannot have / or \\; write it without")
     longest = max(len(part.encode("utf-8", "surrogatepass")) for part in parts)
     if longest > LONGEST_PART - _ROOM:
-        return f"{value} has {longest} bytes, and a name may have {LONGEST_PART}; shorten it"
+        return coded("PATH-008", f"{value} has {longest} bytes, and a name may have {LONGEST_PART}; shorten it")
     return None
 
 
-def _neither(path: Path | str, seen: Look, folder: bool) -> str:
+def _neither(path: Path | str, seen: Look, folder: bool) -> Problem:
     """What is neither file nor folder: nothing, or something that cannot be used."""
-    return f"{shown(path)}: {missing_path(Path(path), folder=folder) if seen.thing is Thing.MISSING else seen.fault}"
+    if seen.thing is Thing.MISSING:
+        return coded("PATH-001", f"{shown(path)}: {missing_path(Path(path), folder=folder)}")
+    return _closed(path, seen)
 
 
-def _unreadable_file(path: Path | str) -> str | None:
+def _closed(path: Path | str, seen: Look) -> Problem:
+    return coded(_CODES[seen.thing], f"{shown(path)}: {seen.fault}")
+
+
+def _unreadable_file(path: Path | str) -> Problem | None:
     try:
         open_file(path).close()
     except PermissionError:
-        return f"{shown(path)}: this user may not read it; have its permissions changed, or make a copy"
+        return coded("PATH-004", f"{shown(path)}: this user may not read it; have its permissions changed, or make a copy")
     except OSError as error:
-        return f"{shown(path)}: cannot be opened ({error.strerror or error}); check the drive"
+        return coded("PATH-010", f"{shown(path)}: cannot be opened ({error.strerror or error}); check the drive")
     return None
 
 
-def _unreadable_folder(path: Path | str) -> str | None:
+def _unreadable_folder(path: Path | str) -> Problem | None:
     try:
         with os.scandir(path) as entries:
             first = next(entries, None)
         if first is not None:
             os.lstat(Path(path) / first.name)  # a folder may show its names and still let nobody in
     except PermissionError:
-        return f"{shown(path)}: this user may not look into the folder; have its permissions changed, or copy what is in it"
+        return coded(
+            "PATH-004", f"{shown(path)}: this user may not look into the folder; have its permissions changed, or copy what is in it"
+        )
     except FileNotFoundError:  # what was there a moment ago
         return None
     except OSError as error:
-        return f"{shown(path)}: cannot be listed ({error.strerror or error}); check the drive"
+        return coded("PATH-010", f"{shown(path)}: cannot be listed ({error.strerror or error}); check the drive")
     return None
 
 
-def _unwritable(path: Path, folder: Path) -> str | None:
+def _unwritable(path: Path, folder: Path) -> Problem | None:
     """What keeps `folder`, of which parts may have to be made, from being written to."""
     nearest = standing(folder)
     if nearest is None:
-        return f"{shown(path)}: there is no such drive; give a folder that can be made"
+        return coded("PATH-010", f"{shown(path)}: there is no such drive; give a folder that can be made")
     seen = look(nearest)
     if seen.thing is not Thing.FOLDER:
         which = f"{shown(path)}: " if path != nearest else ""
-        return f"{which}{shown(nearest)} is a file, not a folder; give another folder"
+        return coded("PATH-003", f"{which}{shown(nearest)} is a file, not a folder; give another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        return f"{shown(path)}: no right to write in {shown(nearest)}; give another folder"
+        return coded("PATH-005", f"{shown(path)}: no right to write in {shown(nearest)}; give another folder")
     return None

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from library.console import log, progress
 from library.data.scan.metadata_file import Metadata
+from library.errors import coded
 from library.partial_faults import Faults
 from library.preparation.cleaning_rules import CaptionRules, Rules, TagRules
 from library.preparation.tag_text import split_tags, without_underscores
@@ -34,7 +35,7 @@ def clean_metadata(metadata: Metadata, rules: Rules, show: Callable[[str], None]
             if text is None:
                 without[field].append(key)
             elif not isinstance(text, str):
-                faults.add(f'entry {key!r}: "{field}" is not text; write it in quotation marks')
+                faults.add(coded("DATA-007", f'entry {key!r}: "{field}" is not text; write it in quotation marks'))
             else:
                 cleaned[key][field] = function(text)
                 if show and cleaned[key][field] != text:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from library.data.config.config_text import read_tree
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.options.suggest import closest
 
 if TYPE_CHECKING:
@@ -53,7 +53,11 @@ def read_rules(path: Path, option: str) -> Rules:
     """The table in the TOML file; a key left out does nothing. UserError, naming `option`, tells every key that is unknown or wrong."""
     tree = read_tree(path, f"{option}: table of rules")
     where = f"{option}: table of rules {path}"
-    faults = [f"{where}: [{name}]: unknown section{_near(name, ('tags', 'captions'))}" for name in tree if name not in ("tags", "captions")]
+    faults = [
+        coded("CFG-006", f"{where}: [{name}]: unknown section{_near(name, ('tags', 'captions'))}")
+        for name in tree
+        if name not in ("tags", "captions")
+    ]
     rules = Rules(_section(tree, "tags", TagRules(), where, faults), _section(tree, "captions", CaptionRules(), where, faults))
     if faults:
         raise UserError(*faults)
@@ -63,28 +67,28 @@ def read_rules(path: Path, option: str) -> Rules:
 Section = TypeVar("Section", bound="DataclassInstance")
 
 
-def _section(tree: Mapping[str, object], name: str, usual: Section, where: str, faults: list[str]) -> Section:
+def _section(tree: Mapping[str, object], name: str, usual: Section, where: str, faults: list[Problem]) -> Section:
     """`usual` with the values of the tree's section of that name."""
     section = tree.get(name, {})
     if not isinstance(section, dict):
-        faults.append(f"{where}: {name}: expected a section [{name}]")
+        faults.append(coded("CFG-003", f"{where}: {name}: expected a section [{name}]"))
         return usual
     return replace(usual, **_values(section, usual, f"{where}: [{name}]", faults))
 
 
-def _values(section: Mapping[str, object], usual: DataclassInstance, where: str, faults: list[str]) -> dict[str, object]:
+def _values(section: Mapping[str, object], usual: DataclassInstance, where: str, faults: list[Problem]) -> dict[str, object]:
     """The section's values by key, as the dataclass of `usual` declares them."""
     kinds = {field.name: str(field.type) for field in fields(usual)}
     values: dict[str, object] = {}
     for key, value in section.items():
         if key not in kinds:
-            faults.append(f"{where} {key}: unknown key{_near(key, kinds)}")
+            faults.append(coded("CFG-006", f"{where} {key}: unknown key{_near(key, kinds)}"))
             continue
         read, expected = _READERS[kinds[key]]
         try:
             values[key] = read(value)
         except TypeError:
-            faults.append(f"{where} {key}: expected {expected}, not {value!r:.60}")
+            faults.append(coded("CFG-008", f"{where} {key}: expected {expected}, not {value!r:.60}"))
     return values
 
 

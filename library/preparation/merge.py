@@ -8,7 +8,7 @@ from pathlib import Path
 
 from library.console import log, progress
 from library.data.scan.metadata_file import Keys, Metadata, is_full_path, read_metadata_file, write_metadata_file
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.tool_groups.preparation import MergeOptions
 from library.partial_faults import Faults
 from library.paths.look import is_file
@@ -66,7 +66,8 @@ def merge(settings: Merge) -> Metadata:
         try:
             text = one_line(read_text_file(beside), settings.field)
         except UserError as fault:
-            faults.add(str(fault))
+            for problem in fault.problems:
+                faults.add(problem)
             continue
         key = keys.of(image)
         metadata.setdefault(key, {})[settings.field] = text
@@ -74,7 +75,7 @@ def merge(settings: Merge) -> Metadata:
         if settings.show:
             settings.show(f"{key}: {text}")
     if not merged:
-        remark = [f"train_data_dir: {missing_remark(without, len(images), settings.extension)}"] if without else []
+        remark = [coded("TOOL-002", f"train_data_dir: {missing_remark(without, len(images), settings.extension)}")] if without else []
         raise UserError(*faults.shown(), *remark)
     if without:
         log.warning("%s; left out", missing_remark(without, len(images), settings.extension))

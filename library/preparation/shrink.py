@@ -11,7 +11,7 @@ from pathlib import Path
 
 from library.console import log, progress
 from library.data.pixels.images import Pixels, read_rgb
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import IMAGE_EXTENSIONS, atomic_write, compared
 from library.partial_faults import Faults
 from library.paths.listing import names_in
@@ -43,10 +43,10 @@ def read_resolutions(text: str) -> tuple[Size, ...]:
     for part in filter(None, (part.strip() for part in text.lower().split(","))):
         sides = part.split("x")
         if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
-            raise UserError(f"--max_resolution: expected width x height such as 512x512,384x384, not {part!r}")
+            raise UserError(coded("OPT-006", f"--max_resolution: expected width x height such as 512x512,384x384, not {part!r}"))
         sizes.append((int(sides[0]), int(sides[-1])))
     if not sizes:
-        raise UserError("--max_resolution: names no resolution; write one, such as 512x512")
+        raise UserError(coded("OPT-006", "--max_resolution: names no resolution; write one, such as 512x512"))
     return tuple(dict.fromkeys(sizes))
 
 
@@ -81,7 +81,7 @@ def shrink_images(images: Sequence[Path], settings: Shrink) -> None:
         for batch in read_ahead(images, work, 1, workers_of(None)):
             for one in batch:
                 if one.fault is not None:
-                    faults.add(f"image {one.path}: {one.fault}")
+                    faults.add(coded("DATA-001", f"image {one.path}: {one.fault}"))
                 copies += one.value or 0
                 bar.update()
     told = f"{counted(copies, 'copy', 'copies')} of {counted(len(images), 'image')} in {settings.target}"
@@ -96,7 +96,9 @@ def _copy(pixels: Pixels, image: Path, name: str, most: Size, settings: Shrink, 
     small = _cropped(_resized(pixels, most, settings.interpolation), settings.divisible_by)
     if not small.size:
         width, height = pixels.shape[1], pixels.shape[0]
-        raise UserError(f"{width}x{height} has a side under --divisible_by {settings.divisible_by} at {most[0]}x{most[1]}; lower it")
+        raise UserError(
+            coded("DATA-027", f"{width}x{height} has a side under --divisible_by {settings.divisible_by} at {most[0]}x{most[1]}; lower it")
+        )
     try:
         _write(path, small)
         for file in beside:
@@ -104,8 +106,8 @@ def _copy(pixels: Pixels, image: Path, name: str, most: Size, settings: Shrink, 
                 shutil.copyfile(file, temporary)
     except OSError as fault:
         if is_too_long(fault):
-            raise UserError(f"its copy cannot be written: {too_long(path)}") from None
-        raise UserError(f"{path} cannot be written ({fault.strerror or fault}); give another folder") from None
+            raise UserError(coded("PATH-008", f"its copy cannot be written: {too_long(path)}")) from None
+        raise UserError(coded("PATH-005", f"{path} cannot be written ({fault.strerror or fault}); give another folder")) from None
     return 1
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.tool_groups.preparation import TagOptions
 from library.preparation.tag_text import split_tags, without_underscores
 from library.preparation.wd14 import ARTIST, CHARACTER, COPYRIGHT, DRAWN_BY, GENERAL, META, QUALITY, RATING, Label
@@ -125,7 +125,7 @@ def read_replacement(text: str) -> dict[str, str]:
     for part in filter(None, (part.strip() for part in _split(text, ";"))):
         names = [re.sub(r"\\([,;])", r"\1", name).strip() for name in _split(part, ",")]
         if len(names) != 2 or not all(names):
-            raise UserError(f"--tag_replacement: expected from1,to1;from2,to2, not {part!r}")
+            raise UserError(coded("OPT-006", f"--tag_replacement: expected from1,to1;from2,to2, not {part!r}"))
         pairs[_plain(names[0])] = names[1]
     return pairs
 

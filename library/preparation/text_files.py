@@ -9,7 +9,7 @@ from pathlib import Path
 
 from library.console import log
 from library.data.config.nearby_paths import folder_contents, other_files
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import IMAGE_EXTENSIONS, atomic_write, list_images
 from library.image_endings import SHOWN
 from library.paths.opening import read_bytes
@@ -25,18 +25,22 @@ def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> 
     _, below = folder_contents(folder)
     inside = sum(below.values())
     if inside and not recursive:
-        raise UserError(f"{option}: {folder} holds no images, but the folders inside it hold {inside}; add --recursive to take those")
-    raise UserError(f"{option}: {folder} holds no images ({SHOWN}): {other_files(folder)}")
+        raise UserError(
+            coded("DATA-003", f"{option}: {folder} holds no images, but the folders inside it hold {inside}; add --recursive to take those")
+        )
+    raise UserError(coded("DATA-003", f"{option}: {folder} holds no images ({SHOWN}): {other_files(folder)}"))
 
 
 def check_extension(origin: str, extension: str) -> None:
     """Raise UserError for an ending under which no text file should be written or looked for."""
     if "." not in extension:
-        raise UserError(f"{origin}: {extension!r} has no dot; write .{extension or 'txt'}")
+        raise UserError(coded("OPT-006", f"{origin}: {extension!r} has no dot; write .{extension or 'txt'}"))
     if Path("a" + extension).suffix.lower() in IMAGE_EXTENSIONS:
-        raise UserError(f"{origin}: {extension} is the ending of images, which would be overwritten; give another, such as .txt")
+        raise UserError(
+            coded("OPT-006", f"{origin}: {extension} is the ending of images, which would be overwritten; give another, such as .txt")
+        )
     if {"/", "\\"} & set(extension):
-        raise UserError(f"{origin}: {extension!r} is a path; give the ending only, such as .txt")
+        raise UserError(coded("OPT-006", f"{origin}: {extension!r} is a path; give the ending only, such as .txt"))
 
 
 def text_file_of(image: Path, extension: str) -> Path:
@@ -49,13 +53,13 @@ def read_text_file(path: Path) -> str:
     try:
         data = read_bytes(path)
     except OSError as fault:
-        raise UserError(f"{path}: cannot be opened ({fault.strerror}); check the file and start again") from None
+        raise UserError(coded("DATA-004", f"{path}: cannot be opened ({fault.strerror}); check the file and start again")) from None
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # without its mark it could pass for UTF-8
-        raise UserError(f"{path}: is UTF-16 text; save it again with encoding UTF-8")
+        raise UserError(coded("DATA-004", f"{path}: is UTF-16 text; save it again with encoding UTF-8"))
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as fault:
-        raise UserError(f"{path}: is not UTF-8 text (byte {fault.start}); save it again with encoding UTF-8") from None
+        raise UserError(coded("DATA-004", f"{path}: is not UTF-8 text (byte {fault.start}); save it again with encoding UTF-8")) from None
 
 
 def write_text_file(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from library.console import log
 from library.data.pixels.images import Pixels, read_rgb, resize
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.packages import install_command
 from library.paths.faults import new_folder_fault
 from library.paths.look import exists, is_file
@@ -59,7 +59,7 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
     if any(exists(folder / "saved_model.pb") or exists(folder / "keras_metadata.pb") for folder in (own, model_dir)):
         log.warning("--model_dir: %s holds a tagger in the older Keras form, which is not used; %s is needed", model_dir, MODEL)
     if fault := new_folder_fault(own):
-        raise UserError(f"--model_dir: {fault}")
+        raise UserError(fault.reworded(f"--model_dir: {fault}"))
     highest = next((part for part in reversed((own, *own.parents)) if not exists(part)), None)
     try:
         own.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def _refuse_half(folder: Path) -> None:
     if sum(there.values()) == 1:
         has, lacks = sorted(there, key=lambda name: not there[name])
         remedy = f"put the {lacks} of the same model beside it, or use --force_download for both"
-        raise UserError(f"--model_dir: {folder} holds {has} but no {lacks}; {remedy}")
+        raise UserError(coded("TOOL-003", f"--model_dir: {folder} holds {has} but no {lacks}; {remedy}"))
 
 
 def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
@@ -104,7 +104,7 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
         remedy = f"check --repo_id and the network, or put {' and '.join(both)} into {folder / Path(name).parent} yourself"
         if isinstance(fault, RemoteEntryNotFoundError):
             remedy = "it has none in the ONNX form, and the older Keras form is not supported; choose another --repo_id"
-        raise UserError(f"--repo_id: {repo_id}: {name} cannot be downloaded ({reason.rstrip('.')}); {remedy}") from None
+        raise UserError(coded("HUB-004", f"--repo_id: {repo_id}: {name} cannot be downloaded ({reason.rstrip('.')}); {remedy}")) from None
 
 
 def read_mapping(path: Path) -> tuple[Label, ...]:
@@ -113,7 +113,9 @@ def read_mapping(path: Path) -> tuple[Label, ...]:
         table = json.loads(read_text(path))
         return tuple(Label(table[str(place)]["tag"], _CATEGORIES[table[str(place)]["category"]]) for place in range(len(table)))
     except (KeyError, TypeError, ValueError) as fault:
-        raise UserError(f"--model_dir: {path}: is no table of tags with their categories ({fault!r}); use --force_download") from None
+        raise UserError(
+            coded("DATA-026", f"--model_dir: {path}: is no table of tags with their categories ({fault!r}); use --force_download")
+        ) from None
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
@@ -122,7 +124,9 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         with open_text(path, newline="") as file:
             return tuple(Label(row["name"], int(row["category"])) for row in csv.DictReader(file))
     except (KeyError, TypeError, ValueError):
-        raise UserError(f"--model_dir: {path}: is no table with the columns name and category; use --force_download") from None
+        raise UserError(
+            coded("DATA-026", f"--model_dir: {path}: is no table with the columns name and category; use --force_download")
+        ) from None
 
 
 def square(pixels: Pixels, size: int) -> np.ndarray:
@@ -151,14 +155,16 @@ class Tagger:
         sides, colours = (shape[2:], shape[1]) if self.mapped else (shape[1:3], shape[3])
         if len(shape) != 4 or colours != 3 or not isinstance(sides[0], int) or sides[0] != sides[1]:
             wanted = "[batch, 3, side, side]" if self.mapped else "[batch, side, side, 3]"
-            raise UserError(f"--model_dir: {model}: takes images of the shape {shape}, not {wanted}; use a WD14 tagger")
+            raise UserError(coded("TOOL-003", f"--model_dir: {model}: takes images of the shape {shape}, not {wanted}; use a WD14 tagger"))
         self.size: int = sides[0]
         self._batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
         outputs = self._session.get_outputs()[0].shape[-1]
         if isinstance(outputs, int) and outputs != len(self.labels):
             remedy = "they are of different models; use --force_download"
             table = OTHER_LABELS if self.mapped else LABELS
-            raise UserError(f"--model_dir: {folder}: the model knows {outputs} tags and {table} has {len(self.labels)}: {remedy}")
+            raise UserError(
+                coded("TOOL-003", f"--model_dir: {folder}: the model knows {outputs} tags and {table} has {len(self.labels)}: {remedy}")
+            )
 
     def prepare(self, path: Path) -> np.ndarray:
         """The image file as the model's input, float32 [size,size,3]; transparency on white, EXIF rotation applied."""
@@ -192,7 +198,7 @@ def _session(path: Path) -> InferenceSession:
         import onnxruntime
     except ImportError:
         raise UserError(
-            f"onnxruntime is not installed; run {install_command('onnxruntime')} (onnxruntime-gpu for an NVIDIA card)"
+            coded("PKG-001", f"onnxruntime is not installed; run {install_command('onnxruntime')} (onnxruntime-gpu for an NVIDIA card)")
         ) from None
     wanted = ("CUDAExecutionProvider", "ROCMExecutionProvider", "CPUExecutionProvider")
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
@@ -203,4 +209,4 @@ def _session(path: Path) -> InferenceSession:
         remedy = "use --force_download"
         if _TOO_NEW.search(reason):
             remedy = f"it is newer than ONNX Runtime {onnxruntime.__version__} can read: update that, or use an older model"
-        raise UserError(f"--model_dir: {path}: cannot be loaded ({reason[:120]}); {remedy}") from None
+        raise UserError(coded("TOOL-003", f"--model_dir: {path}: cannot be loaded ({reason[:120]}); {remedy}")) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from library.containers.weights_file import WeightsFile, open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.model.family import ModelFamily, family_of_flag
 from library.model.files import convert
 from library.model.files.facts import ModelFacts, inspect
@@ -93,7 +93,7 @@ def open_checkpoint(path_or_id: str, option: str, v2: bool) -> Checkpoint:
     chosen = family_of_flag(v2)
     if facts.family is not chosen:
         remedy = f"remove {chosen.flag}" if chosen.flag else f"add {facts.family.flag}"
-        raise UserError(f"{option} {facts.path.name}: is a {facts.family.title} model; {remedy}")
+        raise UserError(coded("MODEL-007", f"{option} {facts.path.name}: is a {facts.family.title} model; {remedy}"))
     if facts.layout != "diffusers":
         file = open_weights(facts.path, option)
         files: tuple[tuple[WeightsFile, Mapping[str, convert.Place]], ...] = ((file, convert.places(file.infos)),)

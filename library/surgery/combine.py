@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.block_ratios import BlockRatios, block_of
 from library.lora.files import ModuleWeights
 from library.lora.layers import delta_weight
@@ -63,10 +63,16 @@ def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterato
         first = modules[0][0]
         if len({module.rank for module, _ in modules}) > 1:
             ranks = " and ".join(str(module.rank) for module, _ in modules)
-            raise UserError(f"--models: {key} has ranks {ranks}; add --concat to keep all of them, or use networks/svd_merge_lora.py")
+            raise UserError(
+                coded("TOOL-005", f"--models: {key} has ranks {ranks}; add --concat to keep all of them, or use networks/svd_merge_lora.py")
+            )
         if any(module.alpha * first.alpha <= 0 for module, _ in modules):
             alphas = " and ".join(f"{module.alpha:g}" for module, _ in modules)
-            raise UserError(f"--models: {key} has alpha {alphas}, which has no average; add --concat, or use networks/svd_merge_lora.py")
+            raise UserError(
+                coded(
+                    "TOOL-005", f"--models: {key} has alpha {alphas}, which has no average; add --concat, or use networks/svd_merge_lora.py"
+                )
+            )
         down, up = torch.zeros(first.down.shape, dtype=precision), torch.zeros(first.up.shape, dtype=precision)
         for module, ratio in modules:
             factor = math.sqrt(module.alpha / first.alpha) * ratio
@@ -107,7 +113,9 @@ def _sum(sources: Sources, key: str, precision: torch.dtype) -> ModuleWeights:
         ups.append(module.up.to(precision).float() * math.copysign(root, factor))
     shapes = {(down.shape[1:], up.shape[0]) for down, up in zip(downs, ups, strict=True)}
     if len(shapes) > 1:
-        raise UserError(f"--models: {key} has another size in one file than in another; they are made for different base models")
+        raise UserError(
+            coded("TOOL-005", f"--models: {key} has another size in one file than in another; they are made for different base models")
+        )
     return ModuleWeights(down=torch.cat(downs), up=torch.cat(ups, dim=1), alpha=float(sum(len(down) for down in downs)))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.lora.file_layout import loha, lokr
 from library.lora.file_names import BIASES, DORA_MAGNITUDE, DORA_SCALE, IA3, LORA
 from library.lora.files import refuse_unknown
@@ -64,11 +64,12 @@ def own_delta(network: NetworkFile, key: str) -> Tensor:
     return lokr(tensors) if _has(tensors, "lokr_") else loha(tensors)
 
 
-def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> str:
+def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> Problem:
     """The line for a module of another size than the model's."""
-    return (
+    return coded(
+        "TOOL-006",
         f"{network.source}: {key} is made for a weight of {_sizes(found)}, the model's is {_sizes(wanted)}; "
-        "the file belongs to another base model, for instance SD 2.x and not SD 1.x"
+        "the file belongs to another base model, for instance SD 2.x and not SD 1.x",
     )
 
 
@@ -77,7 +78,11 @@ def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]], biases:
     refuse_unknown([key for key in network.modules if key not in shapes], network.file.infos, network.source)
     for key, kinds in network.modules.items():
         if BIASES & kinds.keys() and key not in biases:
-            raise UserError(f"{network.source}: {key} changes a bias, and the model's layer has none; the file belongs to another model")
+            raise UserError(
+                coded(
+                    "TOOL-006", f"{network.source}: {key} changes a bias, and the model's layer has none; the file belongs to another model"
+                )
+            )
         if not kinds.keys() >= LORA:
             continue
         down, up = network.info(key, "lora_down.weight").shape, network.info(key, "lora_up.weight").shape

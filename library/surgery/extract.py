@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.files import ModuleWeights, is_finite
 from library.lora.low_rank import from_svd, on_cpu, svd_of_matrix, true_rank
 from library.model.family import V2
@@ -66,7 +66,9 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
     """Find the weights that differ; raises UserError where the models have other shapes or do not differ at all."""
     kinds = (original.facts.family, tuned.facts.family)
     if kinds[0] is not kinds[1]:
-        raise UserError(f"--model_org is a {kinds[0].name} model and --model_tuned a {kinds[1].name} one; give two of a kind")
+        raise UserError(
+            coded("TOOL-007", f"--model_org is a {kinds[0].name} model and --model_tuned a {kinds[1].name} one; give two of a kind")
+        )
     weights = _comparable(original.weights, tuned.weights)
     reached = {key for key in weights if tuned.weights[key].is_plain or (settings.conv_rank and tuned.weights[key].is_extended)}
     found = Extraction(original.weights, tuned.weights, settings)
@@ -88,7 +90,9 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
     else:
         found.keys = [*text, *found.keys]
     if not found.keys:
-        raise UserError("--model_tuned: no weight that a LoRA can hold differs from --model_org; are they the same model?")
+        raise UserError(
+            coded("TOOL-007", "--model_tuned: no weight that a LoRA can hold differs from --model_org; are they the same model?")
+        )
     outside += _of_vectors(original, tuned)
     share = math.sqrt(outside / (inside + outside))
     if share > 1e-3:
@@ -100,10 +104,15 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
 def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> list[str]:
     missing = sorted(original.keys() ^ tuned.keys())
     if missing:
-        raise UserError(f"--model_tuned: {missing[0]} is in one of the models only; they are of different architectures")
+        raise UserError(coded("TOOL-007", f"--model_tuned: {missing[0]} is in one of the models only; they are of different architectures"))
     for key in tuned:
         if original[key].shape != tuned[key].shape:
-            raise UserError(f"--model_tuned: {key} has shape {tuned[key].shape}, in --model_org {original[key].shape}; they do not compare")
+            raise UserError(
+                coded(
+                    "TOOL-007",
+                    f"--model_tuned: {key} has shape {tuned[key].shape}, in --model_org {original[key].shape}; they do not compare",
+                )
+            )
     return list(tuned)
 
 
@@ -116,7 +125,9 @@ def _difference(original: Weight, tuned: Weight, settings: ExtractSettings) -> T
     difference = _on(_loaded(tuned, settings.load_dtype, settings.tuned_device) - before, "cpu", settings.tuned_device)
     if not is_finite(difference):
         which = "--model_tuned" if is_finite(original.read()) else "--model_org"
-        raise UserError(f"{which}: {tuned.key} holds numbers that are not finite; the model is broken, take another save of it")
+        raise UserError(
+            coded("FILE-009", f"{which}: {tuned.key} holds numbers that are not finite; the model is broken, take another save of it")
+        )
     return difference
 
 

@@ -15,7 +15,7 @@ from library.console import log, progress
 from library.containers.dtypes import torch_dtype
 from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, is_index, write_safetensors
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import atomic_folder, atomic_write
 from library.model.bundle import StableDiffusion
 from library.model.diffusers_folder import STEMS
@@ -65,7 +65,9 @@ class ModelMerge:
         found = [(bias_change(network, key), ratio) for network, ratio in self.networks if key in network.modules]
         changes = [ratio * by for by, ratio in found if by is not None]
         for network, _ in self.networks if any(by.shape != bias.shape for by in changes) else ():
-            raise UserError(f"{network.source}: {key} changes a bias of another size than the model's; it belongs to another model")
+            raise UserError(
+                coded("TOOL-006", f"{network.source}: {key} changes a bias of another size than the model's; it belongs to another model")
+            )
         return self._summed(f"{key} (bias)", bias, changes) if changes else bias.to(self.save_dtype)
 
     def tensor(self, part: str, name: str, tensor: Tensor) -> Tensor:
@@ -102,7 +104,9 @@ def merge_into_model(
         check_fit(network, shapes | dict(model.norms), model.biases)
     to_folder = save_to.suffix.lower() not in FILES
     if to_folder and exists(save_to) and not is_file(save_to / "model_index.json"):
-        raise UserError(f"--save_to {save_to}: is there and is no Diffusers model; name a .safetensors file or a new folder")
+        raise UserError(
+            coded("PATH-011", f"--save_to {save_to}: is there and is no Diffusers model; name a .safetensors file or a new folder")
+        )
     save_to.parent.mkdir(parents=True, exist_ok=True)
     with progress(total=len(merge.keys), label="merging", unit="module") as bar:
         merge.advance = bar.update

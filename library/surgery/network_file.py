@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from library.containers.weights_file import TensorInfo, WeightsFile, open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.lora.file_layout import file_layout
 from library.lora.file_names import BIASES, DORA, LORA, is_whole
 from library.lora.files import ModuleWeights, kind_of_file, refuse_not_finite
@@ -75,8 +75,11 @@ class NetworkFile:
         if others := doras or [key for key, kinds in self.modules.items() if not self.is_lora(key) or BIASES & kinds.keys()]:
             kind = "are DoRA, which depend on the model" if doras else f"are no plain LoRA{kind_of_file(self.file.infos)}"
             raise UserError(
-                f"{self.source}: {_listed(others)} {kind}; merge it into a model with "
-                "networks/merge_lora.py --sd_model, and make a LoRA of that with networks/extract_lora_from_models.py"
+                coded(
+                    "LORA-001",
+                    f"{self.source}: {_listed(others)} {kind}; merge it into a model with "
+                    "networks/merge_lora.py --sd_model, and make a LoRA of that with networks/extract_lora_from_models.py",
+                )
             )
 
 
@@ -84,16 +87,21 @@ def open_network(path: str | Path, option: str) -> NetworkFile:
     """Look into a network file; raises UserError naming `option` for anything that these tools cannot use."""
     path = Path(path)
     if not is_file(path):
-        raise UserError(f"{option} {path}: there is no such file; check the path")
+        raise UserError(coded("PATH-001", f"{option} {path}: there is no such file; check the path"))
     file = open_weights(path, option)
     source = f"{option} {path}"
     layout = file_layout(file.infos, file.metadata, path, source)
     if layout.strange or not layout.modules:
         kind = kind_of_file(file.infos)
-        raise UserError(f"{source}: {_listed(layout.strange)} cannot be used{kind}" if layout.strange else f"{source}: holds no LoRA{kind}")
+        raise UserError(
+            coded(
+                "LORA-001",
+                f"{source}: {_listed(layout.strange)} cannot be used{kind}" if layout.strange else f"{source}: holds no LoRA{kind}",
+            )
+        )
     halves = [key for key, kinds in layout.modules.items() if not is_whole(frozenset(kinds))]
     if halves:
-        raise UserError(f"{source}: tensors of {_listed(halves)} are missing; the file is damaged, get or make it again")
+        raise UserError(coded("LORA-002", f"{source}: tensors of {_listed(halves)} are missing; the file is damaged, get or make it again"))
     return NetworkFile(file, layout.modules, source, layout.foreign, layout.alphas)
 
 

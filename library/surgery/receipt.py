@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 
 WORST = 5  # modules that are named without --verbose
 
@@ -61,8 +61,11 @@ def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: flo
     if max_error is not None and by_error and not by_error[0].error <= max_error:
         over = sum(not entry.error <= max_error for entry in entries)
         raise UserError(
-            f"--max_error {max_error:g}: {over} of {len(entries)} modules are over it, the worst is {by_error[0].key} with "
-            f"{by_error[0].error:.2e}; nothing was written; raise the bound, the rank or the precision"
+            coded(
+                "TOOL-008",
+                f"--max_error {max_error:g}: {over} of {len(entries)} modules are over it, the worst is {by_error[0].key} with "
+                f"{by_error[0].error:.2e}; nothing was written; raise the bound, the rank or the precision",
+            )
         )
 
 

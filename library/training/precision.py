@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.model.float8 import store_in_float8
@@ -45,8 +45,12 @@ def check_device(mixed_precision: str, device: torch.device) -> None:
     """Raise UserError where the device cannot do the asked precision (it would silently train in another one)."""
     if mixed_precision == "fp16" and device.type == "cpu":
         raise UserError(
-            "--mixed_precision fp16: a CPU computes fp16 many times slower than fp32; use --mixed_precision bf16 or no, or run on a GPU"
+            coded(
+                "OPT-018",
+                "--mixed_precision fp16: a CPU computes fp16 many times slower than fp32; "
+                "use --mixed_precision bf16 or no, or run on a GPU",
+            )
         )
     if mixed_precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         name = torch.cuda.get_device_name(device)
-        raise UserError(f"--mixed_precision bf16: {name} has no bf16 (use an RTX 30xx); use --mixed_precision fp16")
+        raise UserError(coded("OPT-018", f"--mixed_precision bf16: {name} has no bf16 (use an RTX 30xx); use --mixed_precision fp16"))

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
 from library.console import is_main_process, log, tell_as
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import tidy
 from library.hub import fetch_state
 from library.method import Method
@@ -82,13 +82,13 @@ def _tell_as_asked(options: TrainingScript) -> None:
     """--console_log_level and --console_log_file."""
     file = options.logging.console_log_file
     if file is not None and file != os.devnull and (fault := new_file_fault(expanded(Path(file)))):
-        raise UserError(f"{options.origin('console_log_file')}: {fault}")
+        raise UserError(fault.reworded(f"{options.origin('console_log_file')}: {fault}"))
     try:
         tell_as(options.logging.console_log_level, None if file is None else expanded(Path(file)))
     except OSError as fault:
         reason = fault.strerror or str(fault)
         place = f"{options.origin('console_log_file')}: {file}"
-        raise UserError(f"{place}: cannot be written ({reason}); give a file in a folder that exists") from None
+        raise UserError(coded("DISK-004", f"{place}: cannot be written ({reason}); give a file in a folder that exists")) from None
 
 
 def _saved(options: TrainingScript) -> SavedState | AccelerateState | None:

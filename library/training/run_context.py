@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
@@ -144,7 +144,9 @@ def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:
     if decay is None:
         return None
     if hasattr(optimizer.optimizer, "train"):
-        raise UserError(f"--ema_decay: {optimizer.name} averages the weights itself, and saves the average; leave --ema_decay out")
+        raise UserError(
+            coded("OPT-008", f"--ema_decay: {optimizer.name} averages the weights itself, and saves the average; leave --ema_decay out")
+        )
     ema = Ema([parameter for group in optimizer.optimizer.param_groups for parameter in group["params"]], decay)
     if resumed and not ema.load(resumed.folder):
         log.warning(f"--ema_decay: {resumed.folder} holds no average; it begins with the weights after update {resumed.state.step}")
@@ -171,7 +173,12 @@ def compiler(name: str) -> str:
     known = torch._dynamo.list_backends(exclude_tags=())
     own = {"tensort": "tensorrt"}.get(name, name)
     if own not in known:
-        raise UserError(f"--dynamo_backend {name}: this PyTorch does not have it; give one of {', '.join(sorted(known))}, such as inductor")
+        raise UserError(
+            coded(
+                "OPT-006",
+                f"--dynamo_backend {name}: this PyTorch does not have it; give one of {', '.join(sorted(known))}, such as inductor",
+            )
+        )
     return own.upper()
 
 

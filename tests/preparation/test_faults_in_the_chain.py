@@ -84,7 +84,7 @@ def test_what_belongs_into_a_closed_folder_is_told_once_and_the_rest_is_done(wor
     assert start(tool, models) == 1
     first, last = errors(capsys)
     closed = Path("images", "closed")
-    assert first == f"error: {closed}: 1 file not written there (Permission denied); make the folder writable and start again"
+    assert first == f"error: {closed}: 1 file not written there (Permission denied); make the folder writable and start again [SD-PATH-005]"
     assert last.startswith("error: all the rest is done: ") and done.is_file()
     assert {path: path.read_bytes() for path in (work / "images" / "closed").iterdir()} == before
     if tool == "latents":
@@ -147,7 +147,7 @@ def test_a_text_that_is_not_utf8_keeps_its_entry_and_a_broken_image_costs_nothin
     assert start(tool, models) == 1
     first, last = errors(capsys)
     path = Path("images", f"a{ending}")
-    assert first == f"error: {path}: is not UTF-8 text (byte 3); save it again with encoding UTF-8"
+    assert first == f"error: {path}: is not UTF-8 text (byte 3); save it again with encoding UTF-8 [SD-DATA-004]"
     assert last.startswith("error: all the rest is done: ")
     made = json.loads((work / "out.json").read_text(encoding="utf-8"))
     assert made["a"] == META["a"] and (made["b"], made["closed/c"][field]) == ({field: "text of b"}, "text of closed/c")

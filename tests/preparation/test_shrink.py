@@ -88,7 +88,7 @@ def test_a_bad_image_is_told_and_the_rest_is_done(folder: Path, tmp_path: Path, 
     assert resize(folder, tmp_path / "out", "--max_resolution", "64x64", "--divisible_by", "8") == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"image {folder / 'broken.png'}: " in errors[0] and "400x3 has a side under --divisible_by 8" in errors[1]
-    assert errors[2].endswith(f"2 copies of 4 images in {tmp_path / 'out'}")
+    assert errors[2].endswith(f"2 copies of 4 images in {tmp_path / 'out'} [SD-TOOL-001]")
     assert list(sizes(tmp_path / "out")) == ["small+64x64.jpg", "wide+64x64.jpg"]
 
 

@@ -251,8 +251,9 @@ def test_a_read_only_folder_is_told_once_and_the_rest_is_done(folder: Path, mode
     assert tag(folder, model, "--recursive") == 1
     (folder / "closed").chmod(0o700)
     first, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert first == f"error: {folder / 'closed'}: 2 files not written there (Permission denied); make the folder writable and start again"
-    assert last.endswith("2 images tagged")
+    closed = f"error: {folder / 'closed'}: 2 files not written there (Permission denied)"
+    assert first == f"{closed}; make the folder writable and start again [SD-PATH-005]"
+    assert last.endswith("2 images tagged [SD-TOOL-001]")
 
 
 def test_images_in_a_folder_without_the_right_to_write_are_not_even_read(folder: Path, model: Path, monkeypatch, capsys) -> None:
@@ -274,7 +275,8 @@ def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3 and f"image {folder / 'broken.png'}: " in errors[0] and "remove or replace it" in errors[0]
     assert (
-        errors[1].startswith(f"error: {folder}: 1 file not written there (") and errors[2] == "error: all the rest is done: 1 image tagged"
+        errors[1].startswith(f"error: {folder}: 1 file not written there (")
+        and errors[2] == "error: all the rest is done: 1 image tagged [SD-TOOL-001]"
     )
     assert tags(folder, "red").startswith("red_rose")
     assert sorted(path.name for path in folder.iterdir()) == ["blue.png", "blue.txt", "broken.png", "red.png", "red.txt"]

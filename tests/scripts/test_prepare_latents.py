@@ -249,7 +249,9 @@ def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path,
     errors = [line for line in told.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3 and f"image {pictures / '0.png'}: " in errors[0] and f"image {pictures / '2.png'}: " in errors[1]
     assert all("remove or replace it" in line for line in errors[:2])
-    assert errors[2].startswith("error: all the rest is done: ") and errors[2].endswith("with the train_resolution of 1 image")
+    assert errors[2].startswith("error: all the rest is done: ") and errors[2].endswith(
+        "with the train_resolution of 1 image [SD-TOOL-001]"
+    )
     assert "1 name shared by images of different endings" in told
     assert ["train_resolution" in entry for entry in entries(folder).values()] == [False, True, False, False]
     assert sorted(path.name for path in pictures.glob("*.npz")) == ["1.jpg.64x64.npz"]

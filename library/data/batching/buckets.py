@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from library.data.batching.showings import Bucket, Pool, pool_of
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, Size, SubsetOptions
 from library.data.scan.records import ImageRecord, Scan
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.files import is_image
 from library.words import counted, named
 
@@ -169,25 +169,26 @@ def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
         buckets += filled
         figures.append(_figures(mine, records, filled, spec.options.batch_size))
         if not figures[-1].images:
-            faults.append(f"{spec.subsets[0].place}: no train image is left in this dataset")
+            faults.append(coded("DATA-012", f"{spec.subsets[0].place}: no train image is left in this dataset"))
         findings += _balance(spec.subsets[0].place, figures[-1], filled)
     if faults:
         raise UserError(*faults)
     return FilledData(scan.blueprint, records, placements, tuple(buckets), prior_loss_weight, tuple(figures), (*scan.findings, *findings))
 
 
-def _too_many(place: str, repeats: list[int]) -> str | None:
+def _too_many(place: str, repeats: list[int]) -> Problem | None:
     """A fault where repeats, not images, make an epoch so long that its order alone would take minutes and gigabytes."""
     shown = sum(repeats)
     if shown <= MOST_SHOWN or max(repeats) == 1:
         return None
-    return (
+    return coded(
+        "DATA-013",
         f"{place}: num_repeats makes {shown:,} showings an epoch of {counted(len(repeats), 'image')}, and {MOST_SHOWN:,} is the most; "
-        "lower num_repeats and raise --max_train_epochs instead"
+        "lower num_repeats and raise --max_train_epochs instead",
     )
 
 
-def _left_out(scan: Scan, records: list[ImageRecord]) -> tuple[list[str], list[str]]:
+def _left_out(scan: Scan, records: list[ImageRecord]) -> tuple[list[str], list[Problem]]:
     if not records:
         return [], []
     names = named([f"{record.path} ({record.size[0]}×{record.size[1]})" for record in records])
@@ -195,7 +196,7 @@ def _left_out(scan: Scan, records: list[ImageRecord]) -> tuple[list[str], list[s
         f"{counted(len(records), 'image')} left out: with bucket_no_upscale a side would be shorter than bucket_reso_steps;"
         f" lower bucket_reso_steps or enlarge them: {names}"
     )
-    return ([], [line]) if len(records) == len(scan.records) else ([line], [])
+    return ([], [coded("DATA-012", line)]) if len(records) == len(scan.records) else ([line], [])
 
 
 def _fill_dataset(number: int, mine: list[int], records: tuple[ImageRecord, ...], placements: tuple[Placement, ...]) -> list[Bucket]:

@@ -11,7 +11,7 @@ from typing import overload
 
 from library.data.batching.buckets import FilledData
 from library.data.batching.showings import Bucket, Entry, numbers
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.seeds import fold, python_rng
 
 GlobalBatch = tuple["SampleRequest", ...]
@@ -125,7 +125,7 @@ class EpochSampler:
         update becomes another one. Raises UserError where no image would be left."""
         gone = frozenset(index for index, record in enumerate(self.filled.records) if record.key in keys)
         if all(record in gone for bucket in self.filled.buckets for record, _ in bucket.train):
-            raise UserError("every image is left out of the training; nothing is left to train")
+            raise UserError(coded("DATA-012", "every image is left out of the training; nothing is left to train"))
         self._gone = gone
 
     @property

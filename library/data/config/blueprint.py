@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.errors import Problem, coded
 from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions
 from library.options.groups.validation import ValidationOptions
 
@@ -114,7 +115,7 @@ class DatasetBlueprint:
         return [subset for dataset in self.datasets for subset in dataset.subsets]
 
 
-def check_caching(blueprint: DatasetBlueprint) -> list[str]:
+def check_caching(blueprint: DatasetBlueprint) -> list[Problem]:
     """The faults that stand in the way of latent caching, one line each: everything that changes pixels from draw to draw."""
     reasons = {
         "color_aug": "changes the colours of each draw",
@@ -122,7 +123,10 @@ def check_caching(blueprint: DatasetBlueprint) -> list[str]:
         "face_crop_aug_range": "cuts each draw elsewhere",
     }
     return [
-        f"{subset.place}: {key} {reason}, so latents cannot be cached; remove {key} or --cache_latents (flip_aug works with caching)"
+        coded(
+            "DATA-018",
+            f"{subset.place}: {key} {reason}, so latents cannot be cached; remove {key} or --cache_latents (flip_aug works with caching)",
+        )
         for subset in blueprint.subsets()
         for key, reason in reasons.items()
         if getattr(subset, key)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TypeGuard
 
 from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET, SUBSET_ONLY, NotAccepted, shown
+from library.errors import Problem, coded
 from library.options.reading.foreign_keys import FOREIGN_IN_DATASETS
 from library.options.suggest import plain_name
 
@@ -20,7 +21,7 @@ _SECTIONS_OF = {"top": _SECTIONS, "dataset": ("subsets",)}
 _EXTRA = "extra keys not allowed"  # voluptuous' words for an unknown key
 
 
-def check_tree(tree: dict[str, object], file: str) -> list[str]:
+def check_tree(tree: dict[str, object], file: str) -> list[Problem]:
     """One line for each fault of keys and types; faulty values in `tree` become FAULTY, unknown keys are removed."""
     faults, without_form = _shape(tree, file)
     faults += _table_faults(tree, "", "top", file)
@@ -62,7 +63,7 @@ def _tables_of(tree: dict[str, object]) -> Iterator[dict[str, object]]:
                 yield from _tables_of(part)
 
 
-def _table_faults(table: dict[str, object], place: str, level: str, file: str) -> list[str]:
+def _table_faults(table: dict[str, object], place: str, level: str, file: str) -> list[Problem]:
     """The faults of one table's own keys. (One schema over the whole tree would stop at the first faulty table of a list.)"""
     from voluptuous import MultipleInvalid
 
@@ -75,12 +76,19 @@ def _table_faults(table: dict[str, object], place: str, level: str, file: str) -
             key = str(fault.path[0])
             name = f"{place}.{key}" if place else key
             wrong = _unknown(key, level) if fault.msg == _EXTRA else f"is {shown(table[key])}; expected {fault.msg}"
-            faults.append(f"{file}: {name} {wrong}")
+            faults.append(coded(_code(key, fault.msg == _EXTRA), f"{file}: {name} {wrong}"))
             if key in KEYS:
                 table[key] = FAULTY
             else:
                 del table[key]
     return faults
+
+
+def _code(key: str, extra: bool) -> str:
+    """Of a wrong value, a key at the wrong level, a key that is none."""
+    if not extra:
+        return "CFG-008"
+    return "CFG-007" if key in KEYS else "CFG-006"
 
 
 def _schema(level: str) -> Callable[[object], object]:
@@ -102,15 +110,15 @@ def _validator(check: Callable[[object], object]) -> Callable[[object], object]:
     return validate
 
 
-def _shape(tree: dict[str, object], file: str) -> tuple[list[str], list[tuple[Table, str]]]:
+def _shape(tree: dict[str, object], file: str) -> tuple[list[Problem], list[tuple[Table, str]]]:
     """Faults of the file's skeleton: missing or single-bracketed sections; and the (holder, section) that had to be taken out for it."""
-    faults: list[str] = []
+    faults: list[Problem] = []
     without_form: list[tuple[Table, str]] = []
     if not isinstance(tree.get("general", {}), dict):
-        faults.append(f"{file}: general must be a table: write [general] on a line of its own")
+        faults.append(coded("CFG-003", f"{file}: general must be a table: write [general] on a line of its own"))
         del tree["general"]
     if "datasets" not in tree:
-        faults.append(f"{file}: {_no_datasets(tree)}")
+        faults.append(coded("CFG-011", f"{file}: {_no_datasets(tree)}"))
         without_form.append((tree, "datasets"))
     else:
         _list_of_tables(tree, "datasets", "datasets", file, faults, without_form)
@@ -120,14 +128,16 @@ def _shape(tree: dict[str, object], file: str) -> tuple[list[str], list[tuple[Ta
     return faults, without_form
 
 
-def _list_of_tables(holder: Table, section: str, name: str, file: str, faults: list[str], without_form: list[tuple[Table, str]]) -> None:
+def _list_of_tables(
+    holder: Table, section: str, name: str, file: str, faults: list[Problem], without_form: list[tuple[Table, str]]
+) -> None:
     brackets = "[[datasets.subsets]]" if section == "subsets" else "[[datasets]]"
     value = holder[section]
     if isinstance(value, dict):
-        faults.append(f"{file}: {name} stands in single brackets; write {brackets}")
+        faults.append(coded("CFG-003", f"{file}: {name} stands in single brackets; write {brackets}"))
         holder[section] = [value]
     elif not _are_tables(value):
-        faults.append(f"{file}: {name} must be a list of tables: write {brackets} on a line of its own")
+        faults.append(coded("CFG-003", f"{file}: {name} must be a list of tables: write {brackets} on a line of its own"))
         del holder[section]
         without_form.append((holder, section))
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.faults import file_fault
 from library.paths.look import Thing, look
 from library.paths.opening import read_text as text_of
@@ -20,15 +20,17 @@ _INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # with the spec
 def read_text(path: Path, what: str) -> str:
     """The file's UTF-8 text (a BOM is dropped); UserError when it is missing, a folder or of another encoding."""
     if look(path).thing is not Thing.MISSING and (fault := file_fault(path)):
-        raise UserError(f"{what}: {fault}")
+        raise UserError(fault.reworded(f"{what}: {fault}"))
     try:
         return text_of(path)
     except UnicodeDecodeError as fault:
-        raise UserError(f"{what} {path}: is not UTF-8 text (byte {fault.start}); save it again with encoding UTF-8") from None
+        raise UserError(
+            coded("CFG-001", f"{what} {path}: is not UTF-8 text (byte {fault.start}); save it again with encoding UTF-8")
+        ) from None
     except OSError as fault:
         from library.data.config.nearby_paths import near_names
 
-        raise UserError(f"{what} {path}: cannot be opened ({fault.strerror}){near_names(path)}") from None
+        raise UserError(coded("CFG-004", f"{what} {path}: cannot be opened ({fault.strerror}){near_names(path)}")) from None
 
 
 def read_tree(path: Path, what: str) -> dict[str, object]:
@@ -36,7 +38,7 @@ def read_tree(path: Path, what: str) -> dict[str, object]:
     text = read_text(path, what)
     tree = _json(path, text, what, _once) if path.suffix.lower() == ".json" else _toml(path, text, what)
     if not isinstance(tree, dict):
-        raise UserError(f"{what} {path}: expected a table ({{…}}) at the top, found {type(tree).__name__}")
+        raise UserError(coded("CFG-003", f"{what} {path}: expected a table ({{…}}) at the top, found {type(tree).__name__}"))
     return tree
 
 
@@ -66,7 +68,7 @@ def read_metadata_table(path: Path, what: str) -> tuple[dict[str, object], list[
     rows = bool(lines) or (isinstance(found, list) and found and all(isinstance(row, dict) for row in found))
     table = _of_rows(path, found, what, again) if rows and isinstance(found, list) else found
     if not isinstance(table, dict):
-        raise UserError(f'{what} {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}')
+        raise UserError(coded("CFG-003", f'{what} {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}'))
     return table, _said_again(path, again)
 
 
@@ -92,7 +94,9 @@ def _of_rows(path: Path, rows: list[object], what: str, again: list[str]) -> dic
     for number, row in enumerate(rows, start=1):
         name = row.get("file_name") if isinstance(row, dict) else None
         if not isinstance(row, dict) or not isinstance(name, str) or not name.strip():
-            raise UserError(f'{what} {path}: row {number} has no file_name; write each row as {{"file_name": "a.png", "text": "…"}}')
+            raise UserError(
+                coded("DATA-007", f'{what} {path}: row {number} has no file_name; write each row as {{"file_name": "a.png", "text": "…"}}')
+            )
         entry = {key: value for key, value in row.items() if key not in ("file_name", "text")}
         if "text" in row:
             entry.setdefault("caption", row["text"])
@@ -127,9 +131,9 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
     try:
         return json.loads(text, object_pairs_hook=table)
     except _Twice as fault:
-        raise UserError(f"{what} {path}: '{fault}' stands twice in one table; take one of them out") from None
+        raise UserError(coded("CFG-009", f"{what} {path}: '{fault}' stands twice in one table; take one of them out")) from None
     except RecursionError:
-        raise UserError(f"{what} {path}: is nested too deeply to be such a file") from None
+        raise UserError(coded("CFG-012", f"{what} {path}: is nested too deeply to be such a file")) from None
     except json.JSONDecodeError as fault:
         line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
         whole = text.rstrip()
@@ -138,7 +142,7 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
         if text[fault.pos : fault.pos + 1] in ("}", "]", ",") and text[: fault.pos].rstrip().endswith((",", "[", "{")):
             cut = "; behind the last entry there may be no comma: take it out"
         place = f"{path}, line {fault.lineno + first_line - 1}"
-        raise UserError(f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}") from None
+        raise UserError(coded("CFG-002", f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}")) from None
 
 
 def _toml(path: Path, text: str, what: str) -> object:
@@ -156,7 +160,9 @@ def _toml(path: Path, text: str, what: str) -> object:
         else:
             line, place = "", ""
         reason = getattr(fault, "msg", str(fault))
-        raise UserError(f"{what} {path}{place}: is not TOML: {_remedy(reason, line)}" + (f": {line[:100]}" if line else "")) from None
+        raise UserError(
+            coded("CFG-002", f"{what} {path}{place}: is not TOML: {_remedy(reason, line)}" + (f": {line[:100]}" if line else ""))
+        ) from None
 
 
 def _remedy(reason: str, line: str) -> str:

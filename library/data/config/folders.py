@@ -14,7 +14,7 @@ from library.data.config.check import FAULTY
 from library.data.config.keys import DATASET, MOST_REPEATS
 from library.data.config.keys import KEYS as _KEYS
 from library.data.config.nearby_paths import folder_contents, near_names, other_files
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.image_endings import SHOWN, described, remedy, unread_pictures
 from library.paths.faults import closed_fault
 from library.paths.listing import listing
@@ -56,14 +56,14 @@ def _masks_of(subset: SubsetOptions, masks: Path) -> Path:
     return own if is_folder(own) else masks
 
 
-def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], findings: list[str]) -> list[SubsetOptions]:
+def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[Problem], findings: list[str]) -> list[SubsetOptions]:
     parent = expanded(parent)
     if closed := closed_fault(parent, folder=True):
-        faults.append(f"{flag}: {closed}")
+        faults.append(closed.reworded(f"{flag}: {closed}"))
         return []
     if not is_folder(parent):
         wrong = "is a file; name the folder" if exists(parent) else f"does not exist{near_names(parent)}"
-        faults.append(f"{flag}: '{parent}' {wrong}")
+        faults.append(coded("PATH-003" if exists(parent) else "PATH-001", f"{flag}: '{parent}' {wrong}"))
         return []
     own, below = folder_contents(parent)
     found: list[SubsetOptions] = []
@@ -74,18 +74,24 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
         repeats = int(match[1]) if match else 0
         if match and (closed := closed_fault(parent / name, folder=True)):
             unnamed = True
-            faults.append(f"{flag}: {closed}")
+            faults.append(closed.reworded(f"{flag}: {closed}"))
         elif match and repeats and images and not _is_unicode(name):
             unnamed = True
             faults.append(
-                f"{flag}: the name of the folder '{name}' is in another encoding than this system's, so its class cannot be read"
-                " (a zip archive of another system?); rename it"
+                coded(
+                    "DATA-025",
+                    f"{flag}: the name of the folder '{name}' is in another encoding than this system's, so its class cannot be read"
+                    " (a zip archive of another system?); rename it",
+                )
             )
         elif match and repeats > MOST_REPEATS and images:
             unnamed = True
             faults.append(
-                f"{flag}: the folder '{_cut(name)}' asks for {_cut(match[1])} repeats, and {MOST_REPEATS} is the most; rename it, e.g. to"
-                f" '10_{_cut(match[2])}'"
+                coded(
+                    "DATA-025",
+                    f"{flag}: the folder '{_cut(name)}' asks for {_cut(match[1])} repeats, and {MOST_REPEATS} is the most; rename it, "
+                    f"e.g. to '10_{_cut(match[2])}'",
+                )
             )
         elif match and repeats and images:
             found.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
@@ -93,7 +99,7 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[str], fi
             left_out.append(f"'{name}' ({_reason(bool(match), repeats, images, parent / name)})")
             misnamed |= bool(images)
     if not found:
-        faults += [] if unnamed else [f"{flag}: {_nothing(parent, flag, own, below, left_out)}"]
+        faults += [] if unnamed else [coded("DATA-003", f"{flag}: {_nothing(parent, flag, own, below, left_out)}")]
         return []
     if left_out:
         advice = "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else f"put images ({SHOWN}) into them"

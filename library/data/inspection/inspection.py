@@ -20,6 +20,7 @@ from library.data.scan.image_headers import Header, Unreadable, read_header
 from library.data.scan.image_notes import CONVERTED
 from library.data.scan.records import ImageRecord, Survey
 from library.data.scan.scan_index import ScanIndex
+from library.errors import coded
 from library.files import is_image
 from library.words import counted, named
 
@@ -152,7 +153,8 @@ def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Findin
 def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
     looks, broken = _look_at_all([record.path for record in images], index)
     for path, reason in broken.items():
-        yield Finding(ERROR, f"image {path}: cannot be decoded, though its ends are whole: {reason}", "remove or replace it", (str(path),))
+        line = coded("DATA-001", f"image {path}: cannot be decoded, though its ends are whole: {reason}; remove or replace it").line
+        yield Finding.from_line(ERROR, line, (str(path),))
     yield from _about(
         NOTE,
         [path for path, look in looks.items() if look.clear],

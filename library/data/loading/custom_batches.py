@@ -18,7 +18,7 @@ from library.data.batching.sampler import GlobalBatch
 from library.data.loading.batch import Batch
 from library.data.loading.custom_check import CustomItem, checked
 from library.data.loading.dataset import Tokenize
-from library.errors import UserError, named_line
+from library.errors import UserError, coded, named_line
 from library.seeds import fold, python_rng
 
 if TYPE_CHECKING:
@@ -121,7 +121,9 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
         item = checked(item_of_class, place, self.captions.windows, needs_text=not self.captions.are_made)
         if item.are_latents != self.are_latents:
             kinds = ("latents", "images") if item.are_latents else ("images", "latents")
-            raise UserError(f"{place}: has {kinds[0]}, while the first batch has {kinds[1]}; give the same in all batches")
+            raise UserError(
+                coded("DATA-022", f"{place}: has {kinds[0]}, while the first batch has {kinds[1]}; give the same in all batches")
+            )
         seeds = [fold(request.seed, "image", row) for row in range(len(item))]
         captions, input_ids, token_weights = self._text(item, seeds, place)
         return Batch(
@@ -145,7 +147,10 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
             return item.captions or ("",) * len(item), item.input_ids, None
         if item.captions is None and not how.are_made:
             raise UserError(
-                f"{place}: has input_ids without captions, which {how.reread} needs; give captions, a list of {len(item)} texts"
+                coded(
+                    "DATA-022",
+                    f"{place}: has input_ids without captions, which {how.reread} needs; give captions, a list of {len(item)} texts",
+                )
             )
         written = item.captions or ("",) * len(item)
         captions = tuple(how.rewrite_caption(text, python_rng(seed, "rewrite")) for text, seed in zip(written, seeds, strict=True))
@@ -194,4 +199,4 @@ def as_user_fault(act: Callable[[], T], place: str, file: str | None) -> T:
         frames = traceback.extract_tb(error.__traceback__)[1:]
         own = [frame for frame in frames if frame.filename == file] or frames
         where = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
-        raise UserError(f"{place}: raised {named_line(error)}{where}") from error
+        raise UserError(coded("DATA-021", f"{place}: raised {named_line(error)}{where}")) from error

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from library.data.pixels.masks import REDUCTION
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.options.suggest import closest
 
 KEYS = ("images", "latents", "input_ids", "captions", "loss_weights", "masks", "image_keys")
@@ -57,10 +57,12 @@ def checked(item: object, place: str, windows: int, needs_text: bool = True) -> 
 class _Look:
     def __init__(self, item: object, place: str, windows: int, needs_text: bool) -> None:
         self._place, self._windows, self._needs_text = place, windows, needs_text
-        self._faults: list[str] = []
+        self._faults: list[Problem] = []
         self._hints: list[str] = []
         if not isinstance(item, Mapping):
-            raise UserError(f"{place}: is a {type(item).__name__}, expected a dict with images or latents, and captions or input_ids")
+            raise UserError(
+                coded("DATA-022", f"{place}: is a {type(item).__name__}, expected a dict with images or latents, and captions or input_ids")
+            )
         self._given = {key: value for key, value in item.items() if value is not None}
 
     def checked(self) -> CustomItem:
@@ -69,14 +71,16 @@ class _Look:
         which = [name for name in ("images", "latents") if name in self._given]
         if len(which) != 1:
             has = "both images and latents" if which else f"neither images nor latents (its keys: {', '.join(map(str, self._given))})"
-            raise UserError(f"{self._place}: has {has}, expected one of the two")
+            raise UserError(coded("DATA-022", f"{self._place}: has {has}, expected one of the two"))
         pictures = self._pictures(which[0])
         if pictures is None:
             raise UserError(*self._faults)
         count = len(pictures)
         input_ids, captions = self._ids(count), self._texts("captions", count)
         if self._needs_text and "captions" not in self._given and "input_ids" not in self._given:
-            self._faults.append(f"{self._place}: has neither captions nor input_ids, expected one of the two for its {count} images")
+            self._faults.append(
+                coded("DATA-022", f"{self._place}: has neither captions nor input_ids, expected one of the two for its {count} images")
+            )
         weights, masks = self._weights(count), self._masks(pictures, which[0] == "latents")
         image_keys = self._texts("image_keys", count)
         if self._faults:
@@ -90,12 +94,14 @@ class _Look:
         for key in others[:]:
             near = closest(key, [name for name in KEYS if name not in self._given], 0.6)
             if near:
-                self._faults.append(f"{self._place}: has the key {key!r}, which is not known; did you mean {near!r}? If not, rename it")
+                self._faults.append(
+                    coded("DATA-022", f"{self._place}: has the key {key!r}, which is not known; did you mean {near!r}? If not, rename it")
+                )
                 others.remove(key)
         return others
 
     def _fault(self, name: str, present: str, expected: str, remedy: str = "") -> None:
-        self._faults.append(f"{self._place}: {name} {present}, expected {expected}" + (f"; {remedy}" if remedy else ""))
+        self._faults.append(coded("DATA-022", f"{self._place}: {name} {present}, expected {expected}" + (f"; {remedy}" if remedy else "")))
 
     def _tensor(self, name: str, expected: str) -> Tensor | None:
         value = self._given[name]

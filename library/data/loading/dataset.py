@@ -108,7 +108,7 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
                 return other, placement, self._picture(other, placement)
             except UserError as fault:
                 unreadable += fault.problems
-        raise UserError(*(f"{reason}; no other image of its size can be shown in its place" for reason in reasons))
+        raise UserError(*(one.reworded(f"{one}; no other image of its size can be shown in its place") for one in reasons))
 
     def _picture(self, request: SampleRequest, placement: Placement | None) -> Tensor:
         if self.cache is not None:

@@ -17,7 +17,7 @@ from library.data.batching.sampler import EpochSampler, GlobalBatch, weighed_by_
 from library.data.loading.batch import Batch
 from library.data.loading.custom_batches import CustomBatchDataset
 from library.data.loading.dataset import TrainingDataset
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 
 MOST_WORKERS = 8
 SECONDS_AFTER_SIGTERM = 10.0
@@ -79,8 +79,11 @@ class EpochLoader:
             if "DataLoader worker" not in str(fault):
                 raise
             raise UserError(
-                "a loader worker was ended by the system, most likely for lack of memory;"
-                f" lower --max_data_loader_n_workers (now {self._loader.num_workers})"
+                coded(
+                    "DATA-024",
+                    "a loader worker was ended by the system, most likely for lack of memory;"
+                    f" lower --max_data_loader_n_workers (now {self._loader.num_workers})",
+                )
             ) from fault
 
 
@@ -102,7 +105,7 @@ class _Shares:
 class _Fault:
     """A user fault on its way out of a worker: DataLoader would dress up an exception with the worker's traceback."""
 
-    def __init__(self, problems: tuple[str, ...]) -> None:
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
 
 

@@ -11,7 +11,7 @@ from library.data.batching.buckets import Placement
 from library.data.config.blueprint import Size, SubsetOptions
 from library.data.pixels.decode import WHITE, decode
 from library.data.scan.records import ImageRecord
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.seeds import python_rng
 
 Pixels = np.ndarray  # uint8 [H,W,3], RGB
@@ -35,7 +35,7 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
     except UserError:
         raise
     except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
-        raise UserError(f"image {record.path}: cannot be read ({fault}); remove or replace it") from None
+        raise UserError(coded("DATA-001", f"image {record.path}: cannot be read ({fault}); remove or replace it")) from None
     if seed is not None:
         if flipped(record.subset, seed):
             pixels = pixels[:, ::-1]
@@ -118,7 +118,9 @@ def _read(record: ImageRecord, cover: Size | None) -> Pixels:
     height, width = pixels.shape[:2]
     # A reduced JPEG keeps the aspect up to one pixel; anything else is another picture than the one that was measured.
     if abs(width * record.size[1] - height * record.size[0]) > max(record.size):
-        raise UserError(f"image {record.path}: has another shape than at the start of the run; leave the images alone while training")
+        raise UserError(
+            coded("DATA-002", f"image {record.path}: has another shape than at the start of the run; leave the images alone while training")
+        )
     return pixels
 
 

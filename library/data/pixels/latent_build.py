@@ -21,7 +21,7 @@ from library.data.pixels.images import BACKGROUND, load_image
 from library.data.pixels.latent_cache import Held, LatentCache
 from library.data.pixels.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
 from library.data.pixels.latent_plan import CacheRules, Folders, Kept, Work, interpolation_of, judge, works_of
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.files import is_image, sha256
 from library.words import counted, named
 
@@ -36,7 +36,7 @@ class _Part:
     """What one process has made: by number of the work."""
 
     places: dict[int, Kept | Held] = field(default_factory=dict)
-    unreadable: dict[int, str] = field(default_factory=dict)
+    unreadable: dict[int, Problem] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)  # folder, or file -> why nothing can be written there
 
 
@@ -55,10 +55,13 @@ class LatentSource:
         """The numbers of the works that have to be encoded."""
         return [number for number, verdict in sorted(self.verdicts.items()) if isinstance(verdict, str)]
 
-    def without_image(self) -> list[str]:
+    def without_image(self) -> list[Problem]:
         """What cannot be trained: images that are gone, and whose latents do not fit."""
         lost = [number for number in self.missing if not is_image(self._path(number))]
-        return [f"{self._path(number)}: there is no image for it, and its latents do not fit ({self.verdicts[number]})" for number in lost]
+        return [
+            coded("DATA-016", f"{self._path(number)}: there is no image for it, and its latents do not fit ({self.verdicts[number]})")
+            for number in lost
+        ]
 
     def _path(self, number: int) -> Path:
         return self.filled.records[self.works[number].record].path
@@ -95,7 +98,7 @@ def build(
     Raises UserError where the VAE gives no finite numbers.
     """
     if lost := source.without_image():
-        raise UserError(*lost[:20], *([f"… and {len(lost) - 20} more latents like these"] if len(lost) > 20 else []))
+        raise UserError(*lost[:20], *([coded("DATA-016", f"… and {len(lost) - 20} more latents like these")] if len(lost) > 20 else []))
     missing = sorted(source.missing, key=lambda number: _by_area(source.works[number].placement.bucket), reverse=True)
     if gather is not None:
         missing = missing[process::processes]
@@ -197,7 +200,7 @@ def _load(source: LatentSource, chunk: list[int], part: _Part) -> list[_Loaded]:
         except UserError as fault:
             part.unreadable[number] = fault.problems[0]
         except OSError as fault:
-            part.unreadable[number] = f"image {record.path}: cannot be read ({fault}); remove or replace it"
+            part.unreadable[number] = coded("DATA-001", f"image {record.path}: cannot be read ({fault}); remove or replace it")
         else:
             loaded.append(_Loaded(number, torch.from_numpy(pixels), image, stat))
     return loaded
@@ -206,7 +209,9 @@ def _load(source: LatentSource, chunk: list[int], part: _Part) -> list[_Loaded]:
 def _check(source: LatentSource, number: int, moments: list[np.ndarray]) -> None:
     if not all(np.isfinite(one).all() for one in moments):
         path = source.filled.records[source.works[number].record].path
-        raise UserError(f"the VAE gives no finite numbers for {path}; use --mixed_precision bf16 or no, or another --vae")
+        raise UserError(
+            coded("DATA-019", f"the VAE gives no finite numbers for {path}; use --mixed_precision bf16 or no, or another --vae")
+        )
 
 
 class _Writers:

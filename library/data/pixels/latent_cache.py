@@ -12,7 +12,7 @@ from torch import Tensor
 from library.data.batching.buckets import FilledData
 from library.data.pixels.latent_files import read_latents
 from library.data.pixels.latent_plan import Kept
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.seeds import fold, python_rng
 
 
@@ -49,7 +49,7 @@ class LatentCache:
         filled: FilledData,
         of_record: Sequence[int],
         places: Mapping[int, Kept | Held],
-        unreadable: Mapping[int, str],
+        unreadable: Mapping[int, Problem],
         distribution: bool = True,
     ) -> None:
         """`of_record` gives the place of each record, `places` where its latents are, `unreadable` why there are none.
@@ -69,7 +69,7 @@ class LatentCache:
         return self._of_record[record] not in self._unreadable
 
     @property
-    def unreadable(self) -> tuple[str, ...]:
+    def unreadable(self) -> tuple[Problem, ...]:
         """A line for each image that could not be read when it was to be encoded."""
         return tuple(self._unreadable.values())
 
@@ -96,8 +96,12 @@ class LatentCache:
         try:
             moments = read_latents(place.file, flip)
         except (OSError, ValueError) as fault:
-            raise UserError(f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew") from None
+            raise UserError(
+                coded("DATA-015", f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew")
+            ) from None
         width, height = self._filled.placements[record].bucket
         if moments.shape[1:] != (height // 8, width // 8):
-            raise UserError(f"latents {place.file}: have another size than at the start of the run; leave them alone while training")
+            raise UserError(
+                coded("DATA-015", f"latents {place.file}: have another size than at the start of the run; leave them alone while training")
+            )
         return moments

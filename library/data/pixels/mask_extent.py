@@ -14,7 +14,7 @@ from library.data.pixels.images import crop_corner
 from library.data.scan.image_headers import open_image
 from library.data.scan.records import ImageRecord
 from library.data.scan.scan_index import ScanIndex
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.words import counted, named
 
 _THREADS = 8
@@ -81,11 +81,11 @@ def with_masks_seen(filled: FilledData) -> FilledData:
     return replace(filled, findings=(*filled.findings, *lines))
 
 
-def _line(records: list[ImageRecord], why: str, remedy: str) -> list[str]:
+def _line(records: list[ImageRecord], why: str, remedy: str) -> list[Problem]:
     if not records:
         return []
     names = named([record.path.name for record in records])
-    return [f"--masked_loss: nothing of {counted(len(records), 'image')} is trained, whose {why}: {names}; {remedy}"]
+    return [coded("DATA-011", f"--masked_loss: nothing of {counted(len(records), 'image')} is trained, whose {why}: {names}; {remedy}")]
 
 
 def _shows(record: ImageRecord, place: Placement, extent: MaskExtent) -> bool:

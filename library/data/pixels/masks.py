@@ -14,7 +14,7 @@ from library.data.batching.buckets import FilledData, Placement
 from library.data.pixels.decode import decode
 from library.data.pixels.images import crop, flipped, part_shown, resize
 from library.data.scan.records import ImageRecord
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import is_image
 
 REDUCTION = 8  # pixels of the image a value of the mask stands for
@@ -86,7 +86,7 @@ def _kept_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
             fits = "alpha_mask" in found.names and found.shape("alpha_mask") == (bucket[1], bucket[0])
             mask = found.read("alpha_mask") if fits else None
     except (OSError, ValueError) as fault:
-        raise UserError(f"latents {latents}: cannot be read ({fault}); make them anew, or take the file away") from None
+        raise UserError(coded("DATA-015", f"latents {latents}: cannot be read ({fault}); make them anew, or take the file away")) from None
     if mask is None:
         return np.full((bucket[1], bucket[0]), 255, dtype=np.uint8)
     kept: np.ndarray = np.rint(np.clip(np.nan_to_num(mask), 0, 1) * 255).astype(np.uint8)
@@ -98,7 +98,7 @@ def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
     try:
         return np.asarray(decode(path, cover, profiles=False).on((0, 0, 0)).convert("L"))
     except Exception as fault:  # PIL raises many kinds for broken files
-        raise UserError(f"mask {path}: cannot be read ({fault}); replace it") from None
+        raise UserError(coded("DATA-010", f"mask {path}: cannot be read ({fault}); replace it")) from None
 
 
 def _opacity(path: Path) -> np.ndarray:
@@ -107,7 +107,7 @@ def _opacity(path: Path) -> np.ndarray:
         image = decode(path)
         return np.full(image.rgb.size[::-1], 255, dtype=np.uint8) if image.alpha is None else np.asarray(image.alpha)
     except Exception as fault:
-        raise UserError(f"image {path}: cannot be read ({fault}); remove or replace it") from None
+        raise UserError(coded("DATA-001", f"image {path}: cannot be read ({fault}); remove or replace it")) from None
 
 
 def _averaged(pixels: np.ndarray) -> np.ndarray:

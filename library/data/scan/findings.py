@@ -20,10 +20,10 @@ class Finding:
     files: tuple[str, ...] = ()
 
     @classmethod
-    def from_line(cls, level: str, line: str) -> Finding:
+    def from_line(cls, level: str, line: str, files: tuple[str, ...] = ()) -> Finding:
         """A user fault's line, which ends in its remedy behind the last semicolon."""
         text, _, remedy = line.rpartition("; ")
-        return cls(level, text, remedy) if text else cls(level, line, "")
+        return cls(level, text, remedy, files) if text else cls(level, line, "", files)
 
     def __str__(self) -> str:
         return f"{self.text}; {self.remedy}" if self.remedy else self.text

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from library.data.config.blueprint import SubsetOptions
 from library.data.scan.findings import WARNING, Finding
+from library.errors import Problem, coded
 from library.files import IMAGE_EXTENSIONS, compared
 from library.image_endings import listed, remedy, unread_pictures
 from library.words import counted, named
@@ -68,7 +69,7 @@ def caption_files(images: Iterable[Path], extension: str, names: Collection[str]
 
 def without_caption(
     subset: SubsetOptions, images: list[Path], without: list[Path], names: Collection[str]
-) -> tuple[str | None, Finding | None]:
+) -> tuple[Problem | None, Finding | None]:
     """Images without caption file: a fault without class_tokens, a finding when captions of another extension lie beside them."""
     others = _other_extensions(without, names)
     key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
@@ -84,10 +85,11 @@ def without_caption(
         wanted = (
             f"a {subset.caption_extension} file" if subset.caption_extension else f"a caption (an empty {key.split()[0]} reads no files)"
         )
-        return (
+        line = (
             f"{subset.place}: {len(without)} of {counted(len(images), 'image')} in '{subset.image_dir}' {verb} neither"
             f" {wanted} nor class_tokens ({named([image.name for image in without])}); {remedy}"
-        ), None
+        )
+        return coded("DATA-005", line), None
     if beside and subset.caption_extension:
         though, _, remedy = beside.partition(": ")
         line = (

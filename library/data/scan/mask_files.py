@@ -8,7 +8,7 @@ from pathlib import Path
 
 from library.data.scan.image_headers import Unreadable, read_header
 from library.data.scan.records import ImageRecord, Scan
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.files import compared, is_image
 from library.paths.faults import closed_fault
 from library.paths.look import is_folder
@@ -41,7 +41,7 @@ def with_masks(scan: Scan, masked_loss: bool) -> Scan:
     both = [subset.place for subset in with_files if subset.alpha_mask]
     if both:
         findings.append(f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask")
-    faults: list[str] = []
+    faults: list[Problem] = []
     records = scan.records
     for subset in with_files:
         mine = [record for record in records if record.subset is subset]
@@ -52,7 +52,7 @@ def with_masks(scan: Scan, masked_loss: bool) -> Scan:
     return replace(scan, records=records, findings=tuple(findings))
 
 
-def _found(records: list[ImageRecord], place: str, faults: list[str]) -> dict[str, Path]:
+def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dict[str, Path]:
     """The mask of each record by its key; what is missing or of another shape goes into `faults`."""
     if not records:
         return {}
@@ -73,11 +73,14 @@ def _found(records: list[ImageRecord], place: str, faults: list[str]) -> dict[st
         found[record.key] = mask
         problem = _misfit(record, mask)
         if problem:
-            faults.append(f"{place}: mask {mask} {problem}")
+            faults.append(coded("DATA-010", f"{place}: mask {mask} {problem}"))
     if missing:
         faults.append(
-            f"{place}: {len(missing)} of {counted(len(records), 'image')} have no mask of the same name in '{folder}' ({named(missing)}); "
-            "add them (all white trains the whole image), or take these images out"
+            coded(
+                "DATA-009",
+                f"{place}: {len(missing)} of {counted(len(records), 'image')} have no mask of the same name in '{folder}' "
+                f"({named(missing)}); add them (all white trains the whole image), or take these images out",
+            )
         )
     return found
 
@@ -91,7 +94,7 @@ def _below(record: ImageRecord) -> Path:
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     if closed := closed_fault(folder, folder=True):
-        raise UserError(f"conditioning_data_dir: {closed}")
+        raise UserError(closed.reworded(f"conditioning_data_dir: {closed}"))
     if is_folder(folder):
         for path in sorted(folder.iterdir()):
             if is_image(path):

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 from library.data.config.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
-from library.data.config.build import command_line_values, dataset_options, idle_keys, subset_faults
+from library.data.config.build import command_line_values, dataset_options, idle_keys
 from library.data.config.check import FAULTY
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
+from library.data.config.subset_check import subset_faults
 from library.data.scan.caption_files import split_tags
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.files import compared, is_image, list_images
 from library.paths.look import expanded, look, shown
 from library.renaming import is_there
@@ -57,9 +58,10 @@ def from_metadata(
         own["conditioning_data_dir"] = expanded(Path(masks))
     names = (("--in_json.metadata_file", "--in_json"), ("--in_json.image_dir", "--train_data_dir"))
     for line in subset_faults(own, {}, "--in_json", frozenset({METADATA})):
+        text = str(line)
         for old, new in names:
-            line = line.replace(old, new)
-        faults.append(line)
+            text = text.replace(old, new)
+        faults.append(line.reworded(text))
     if faults:
         raise UserError(*faults)
     assert options is not None
@@ -80,7 +82,7 @@ def read_metadata(
     """
     table, findings = read_metadata_table(path, "metadata file")
     if not table:
-        raise UserError(f"metadata file {path}: has no entries")
+        raise UserError(coded("DATA-006", f"metadata file {path}: has no entries"))
     if image_dir is None and path.suffix.lower() == ".jsonl":
         image_dir = path.parent  # which the file names of its rows are relative to
     on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
@@ -89,7 +91,7 @@ def read_metadata(
     used: set[Path] = set()
     missing: list[str] = []
     again: list[str] = []
-    faults: list[str] = []
+    faults: list[Problem] = []
     for key, value in table.items():
         image = _find(key, image_dir, on_disk, listed) or _latents(key, value, image_dir)
         if image is None:
@@ -103,12 +105,17 @@ def read_metadata(
                 entries.append(entry)
                 used.add(image)
         except NotAccepted as fault:
-            faults.append(f"{path}: entry '{key}': {fault}")
+            faults.append(coded("DATA-007", f"{path}: entry '{key}': {fault}"))
     if faults:
-        raise UserError(*faults[:20], *([f"{path}: … and {len(faults) - 20} more entries like these"] if len(faults) > 20 else []))
+        raise UserError(
+            *faults[:20], *([coded("DATA-007", f"{path}: … and {len(faults) - 20} more entries like these")] if len(faults) > 20 else [])
+        )
     if not entries:
         raise UserError(
-            f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk, folder_key)}"
+            coded(
+                "DATA-006",
+                f"{path}: no image found for its {counted(len(table), 'entry', 'entries')}{_why(missing, image_dir, on_disk, folder_key)}",
+            )
         )
     if missing:
         findings.append(

@@ -10,7 +10,7 @@ from typing import Any
 
 from library.console import log
 from library.data.config.config_text import read_metadata_table
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import atomic_write, compared
 
 Metadata = dict[str, dict[str, Any]]  # image key -> caption, tags, train_resolution and whatever else stands there
@@ -26,7 +26,9 @@ def read_metadata_file(path: Path, option: str) -> Metadata:
     metadata: Metadata = {}
     for key, entry in table.items():
         if not isinstance(entry, dict):
-            raise UserError(f'{what} {path}: entry {key!r}: expected {{"caption": "…", "tags": "…"}}, found {entry!r:.60}')
+            raise UserError(
+                coded("DATA-007", f'{what} {path}: entry {key!r}: expected {{"caption": "…", "tags": "…"}}, found {entry!r:.60}')
+            )
         metadata[key] = entry
     return metadata
 
@@ -43,7 +45,7 @@ def write_metadata_file(path: Path, metadata: Metadata, option: str) -> None:
         with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except OSError as fault:
-        raise UserError(f"{option}: {path}: cannot be written ({fault.strerror or fault}); give another place") from None
+        raise UserError(coded("DISK-004", f"{option}: {path}: cannot be written ({fault.strerror or fault}); give another place")) from None
 
 
 class Keys:

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from library.data.config.blueprint import AS_PREPARED, DatasetBlueprint, DatasetSpec, Size, SubsetOptions
 from library.data.scan.findings import WARNING, Finding
+from library.errors import Problem, coded
 from library.words import counted, named
 
 Sizes = Sequence[tuple[str, Size | None]]  # (name of the image, its train_resolution) of a subset
 
 
-def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[SubsetOptions, str | None, Finding | None]:
+def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[SubsetOptions, Problem | None, Finding | None]:
     """The subset as its metadata decides, and a fault or a finding that names the images without a train_resolution."""
     without = [name for name, size in sizes if size is None]
     if not without:
@@ -25,7 +26,7 @@ def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[Subse
     steps = "take them out of the file, prepare them with finetune/prepare_buckets_latents.py"
     if missing:
         add = "add --resolution 512" if flags else "add resolution = 512 under [[datasets]] or [general]"
-        return subset, f"{text} cannot come from there; {steps}, or {add}", None
+        return subset, coded("DATA-017", f"{text} cannot come from there; {steps}, or {add}"), None
     text += f" of all of them come from {'--' if flags else ''}resolution"
     return subset, None, Finding(WARNING, text, f"{steps} to have those of the metadata", tuple(without))
 

@@ -14,7 +14,7 @@ from library.data.scan.image_headers import Header, Unreadable, read_header
 from library.data.scan.image_notes import CONVERTED, UNUSABLE
 from library.data.scan.prepared import judged, with_sizes
 from library.data.scan.scan_index import ScanIndex
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.files import is_image, listed_files
 from library.paths.faults import unopened
 from library.paths.listing import passed_over
@@ -55,7 +55,7 @@ class Survey:
 
     blueprint: DatasetBlueprint
     records: tuple[ImageRecord, ...]
-    faults: tuple[str, ...]
+    faults: tuple[Problem, ...]
     findings: tuple[Finding, ...]
     unreadable: tuple[str, ...] = ()
 
@@ -69,7 +69,7 @@ class Survey:
 @dataclass
 class _Report:
     index: ScanIndex
-    faults: list[str] = field(default_factory=list)
+    faults: list[Problem] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     # an image of two datasets is told once
     unreadable: dict[str, None] = field(default_factory=dict)
@@ -116,7 +116,7 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
     blueprint = with_sizes(blueprint, subsets, [_largest(records, number) for number in range(len(subsets))])
     _tell_images(report, skip_unreadable)
     if not report.faults and not records:
-        report.faults.append(f"{blueprint.subsets()[0].place}: no readable image is left")
+        report.faults.append(coded("DATA-012", f"{blueprint.subsets()[0].place}: no readable image is left"))
     return Survey(blueprint, tuple(records), tuple(report.faults), tuple(report.findings), tuple(report.unreadable))
 
 
@@ -157,7 +157,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     images = [subset.image_dir / name for name in sorted(names) if is_image(Path(name))]
     report.findings += [Finding.from_line(WARNING, line) for line in passed_over(subset.image_dir, report.index.special(subset.image_dir))]
     if not images:
-        raise UserError(f"{subset.place}: '{subset.image_dir}' holds no images: {other_files(subset.image_dir)}")
+        raise UserError(coded("DATA-003", f"{subset.place}: '{subset.image_dir}' holds no images: {other_files(subset.image_dir)}"))
     found: list[_Found] = []
     without: list[Path] = []
     empty: list[str] = []
@@ -174,7 +174,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         except (OSError, UnicodeDecodeError) as fault:
             not_text = isinstance(fault, UnicodeDecodeError)
             reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; mend or remove it"
-            report.faults.append(f"{subset.place}: caption file {beside} {reason}")
+            report.faults.append(coded("DATA-004", f"{subset.place}: caption file {beside} {reason}"))
             found.append((image, "", None))
             continue
         if not split_tags(whole.text):
@@ -236,7 +236,7 @@ def _tell_images(report: _Report, skip_unreadable: bool) -> None:
     if skip_unreadable:
         report.findings += map(left_out, report.unreadable)
     else:
-        report.faults += [f"image {line}; remove or replace it" for line in report.unreadable]
+        report.faults += [coded("DATA-001", f"image {line}; remove or replace it") for line in report.unreadable]
     for files, level, what, remedy in (
         (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: take larger ones"),
         (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are scaled down anyway, but smaller copies would load faster"),

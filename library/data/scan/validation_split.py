@@ -8,7 +8,7 @@ from dataclasses import replace
 from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
 from library.data.scan.caption_files import in_order, with_affixes
 from library.data.scan.records import ImageRecord, Scan
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.seeds import fold
 
 
@@ -24,7 +24,12 @@ def split_validation(scan: Scan) -> tuple[Scan, Scan | None]:
         return scan, None
     left = [record for record in scan.records if record.path not in chosen or record.subset.is_reg]
     if not any(not record.subset.is_reg for record in left):
-        raise UserError("--validation_split: takes every image for validation and leaves none to train on; give a smaller share, e.g. 0.1")
+        raise UserError(
+            coded(
+                "DATA-014",
+                "--validation_split: takes every image for validation and leaves none to train on; give a smaller share, e.g. 0.1",
+            )
+        )
     plain = {id(subset): _plain(subset) for subset in scan.blueprint.subsets()}
     datasets = tuple(replace(spec, subsets=tuple(plain[id(subset)] for subset in spec.subsets)) for spec in scan.blueprint.datasets)
     apart = [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from library.console import log
 from library.containers.dtypes import torch_dtype
 from library.containers.weights_file import open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.model.diffusers_folder import save_diffusers
 from library.model.family import V1, V2, ModelFamily
 from library.model.files import keys
@@ -49,7 +49,7 @@ def change_layout(
     facts = inspect(source, OPTION)
     check_family(says_v1, says_v2, facts.family)
     if not facts.has_vae:
-        raise UserError(f"{OPTION} {facts.path.name}: holds no VAE, which a whole model needs")
+        raise UserError(coded("MODEL-008", f"{OPTION} {facts.path.name}: holds no VAE, which a whole model needs"))
     kept = _dtype_of(facts, source)
     model = _load(facts, source, kept, v_parameterization)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def check_family(says_v1: bool, says_v2: bool, family: ModelFamily | None) -> No
     """Raise UserError where a flag is not what the file is; `family` None: no model that could be told."""
     for said, meant in ((says_v1, V1), (says_v2, V2)):
         if said and family not in (None, meant):
-            raise UserError(f"--{meant.name}: {OPTION} is a {family.title} model; leave the flag out")
+            raise UserError(coded("MODEL-007", f"--{meant.name}: {OPTION} is a {family.title} model; leave the flag out"))
 
 
 def _dtype_of(facts: ModelFacts, source: str) -> torch.dtype:
@@ -97,5 +97,7 @@ def _load(facts: ModelFacts, source: str, kept: torch.dtype, v_parameterization:
 def _with_scheduler(reference: str) -> Path:
     folder = locate(reference, "--reference_model", with_weights=False)
     if not is_file(folder / "scheduler" / "scheduler_config.json"):
-        raise UserError(f"--reference_model {reference}: has no scheduler/scheduler_config.json; give a Diffusers folder")
+        raise UserError(
+            coded("MODEL-004", f"--reference_model {reference}: has no scheduler/scheduler_config.json; give a Diffusers folder")
+        )
     return folder

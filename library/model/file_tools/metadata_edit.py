@@ -12,7 +12,7 @@ from pathlib import Path
 
 from library.containers.safetensors_header import is_text
 from library.containers.weights_file import SafetensorsFile, open_weights
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.files import atomic_write
 from library.paths.opening import open_file, read_bytes
 
@@ -24,7 +24,7 @@ def open_safetensors(path: Path, option: str) -> SafetensorsFile:
     """The file by its header; raises UserError for one of another kind, which has no metadata."""
     file = open_weights(path, option)
     if not isinstance(file, SafetensorsFile):
-        raise UserError(f"{option} {path}: is no .safetensors file, and only those have metadata; convert it first")
+        raise UserError(coded("TOOL-009", f"{option} {path}: is no .safetensors file, and only those have metadata; convert it first"))
     return file
 
 
@@ -38,7 +38,7 @@ def parse_metadata(text: str | None) -> dict[str, str]:
         try:
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as fault:
-            raise UserError(f"--metadata {text!r}: write it as {{'name': 'mine', 'resolution': '512x512'}}") from fault
+            raise UserError(coded("TOOL-009", f"--metadata {text!r}: write it as {{'name': 'mine', 'resolution': '512x512'}}")) from fault
     return _as_entries(found, f"--metadata {text!r}")
 
 
@@ -49,16 +49,18 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
         try:
             entries = _as_entries(json.loads(read_bytes(path)), f"--from_json {path}")  # UTF-16 too: as > of PowerShell writes
         except (ValueError, RecursionError) as fault:
-            raise UserError(f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json") from fault
+            raise UserError(
+                coded("CFG-002", f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json")
+            ) from fault
     if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:
-        raise UserError(*(f"--set {item!r}: has to be key=value, such as title=mine" for item in wrong))
+        raise UserError(*(coded("OPT-010", f"--set {item!r}: has to be key=value, such as title=mine") for item in wrong))
     return entries | _texts({key.strip(): value for key, _, value in (item.partition("=") for item in items)}, "--set")
 
 
 def _as_entries(found: object, where: str) -> dict[str, str]:
     """Values that are no text as JSON: the format holds texts only."""
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise UserError(f"{where}: has to be a table of names and values")
+        raise UserError(coded("CFG-003", f"{where}: has to be a table of names and values"))
     return _texts({key: value if isinstance(value, str) else _as_json(value, where) for key, value in found.items()}, where)
 
 
@@ -66,14 +68,20 @@ def _as_json(value: object, where: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as fault:
-        raise UserError(f"{where}: holds a value that cannot be written as JSON ({first_line(fault)}); write it as a text") from fault
+        raise UserError(
+            coded("TOOL-009", f"{where}: holds a value that cannot be written as JSON ({first_line(fault)}); write it as a text")
+        ) from fault
 
 
 def _texts(entries: dict[str, str], where: str) -> dict[str, str]:
     """The entries; raises UserError for those that no file can hold."""
     if odd := [key for key, value in entries.items() if not is_text(key) or not is_text(value)]:
         shown = odd[0].encode("utf-8", "backslashreplace").decode("utf-8")
-        raise UserError(f"{where}: {shown} holds half of a sign (\\ud800 to \\udfff), which is no text; write it whole, or leave it out")
+        raise UserError(
+            coded(
+                "TOOL-009", f"{where}: {shown} holds half of a sign (\\ud800 to \\udfff), which is no text; write it whole, or leave it out"
+            )
+        )
     return entries
 
 
@@ -83,7 +91,7 @@ def changed(metadata: Mapping[str, str], clear: bool, remove: Sequence[str], ent
     for pattern in remove:
         matching = fnmatch.filter(kept, pattern)
         if not matching and not fnmatch.filter(metadata, pattern):
-            raise UserError(f"--remove {pattern}: the file has no such entry; tools/show_metadata.py lists them")
+            raise UserError(coded("TOOL-009", f"--remove {pattern}: the file has no such entry; tools/show_metadata.py lists them"))
         for key in matching:
             del kept[key]
     return {**kept, **entries}

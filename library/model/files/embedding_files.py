@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from library.containers.weights_file import TensorInfo, dtype_name, is_image_file, open_weights, write_safetensors
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import atomic_write
 
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -23,19 +23,34 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
     """
     tensors = _tensors(Path(path), option)
     if not all(tensor.dim() in (1, 2) for tensor in tensors.values()) or not tensors or (len(tensors) > 1 and "MID" not in tensors):
-        raise UserError(f"{option} {path}: is no Textual Inversion embedding; give a .pt, .safetensors or image that holds one")
+        raise UserError(
+            coded("LORA-012", f"{option} {path}: is no Textual Inversion embedding; give a .pt, .safetensors or image that holds one")
+        )
     if not layers and len(tensors) > 1:
-        raise UserError(f"{option} {path}: holds vectors for each layer of the U-Net; train it with train_textual_inversion_XTI.py")
+        raise UserError(
+            coded("LORA-012", f"{option} {path}: holds vectors for each layer of the U-Net; train it with train_textual_inversion_XTI.py")
+        )
     if layers and len(tensors) == 1:
-        raise UserError(f"{option} {path}: holds vectors for the whole U-Net; train it with train_textual_inversion.py")
+        raise UserError(coded("LORA-012", f"{option} {path}: holds vectors for the whole U-Net; train it with train_textual_inversion.py"))
     if layers and set(tensors) != set(layers):
-        raise UserError(f"{option} {path}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model")
+        raise UserError(
+            coded(
+                "LORA-013", f"{option} {path}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model"
+            )
+        )
     rows = [tensors[name] for name in layers or tensors]
     if len({row.shape for row in rows}) > 1 or not rows[0].numel() or not all(row.isfinite().all() for row in rows):
-        raise UserError(f"{option} {path}: has no vectors, other counts for each layer, or numbers that are not finite; give an older save")
+        raise UserError(
+            coded(
+                "LORA-013",
+                f"{option} {path}: has no vectors, other counts for each layer, or numbers that are not finite; give an older save",
+            )
+        )
     vectors = torch.stack([row if row.dim() == 2 else row[None] for row in rows])
     if vectors.shape[-1] != width:
-        raise UserError(f"{option} {path}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
+        raise UserError(
+            coded("LORA-013", f"{option} {path}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
+        )
     return vectors
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from library.console import log
 from library.containers.weights_file import TensorInfo, WeightsFile, open_weights
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.model.family import FAMILIES, ModelFamily, family_of_flag, family_of_names
 from library.model.files import convert, keys
 from library.model.files.locate import WEIGHT_SUFFIXES, locate
@@ -52,17 +52,25 @@ def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str 
     name = facts.path.name
     family, chosen = facts.family, family_of_flag(v2)
     if family is not chosen and family.flag:
-        problems.append(f"{family.flag} is missing: {OPTION} {name} is a {family.title} model; add {family.flag}")
+        problems.append(coded("MODEL-007", f"{family.flag} is missing: {OPTION} {name} is a {family.title} model; add {family.flag}"))
     elif family is not chosen:
-        problems.append(f"{chosen.flag} contradicts the weights: {OPTION} {name} is a {family.title} model; remove {chosen.flag}")
+        problems.append(
+            coded("MODEL-007", f"{chosen.flag} contradicts the weights: {OPTION} {name} is a {family.title} model; remove {chosen.flag}")
+        )
     if v_parameterization and facts.prediction == "epsilon":
-        problems.append(f"--v_parameterization contradicts the model: {OPTION} {name} says that it predicts noise; remove the flag")
+        problems.append(
+            coded("MODEL-007", f"--v_parameterization contradicts the model: {OPTION} {name} says that it predicts noise; remove the flag")
+        )
     if not v_parameterization and facts.prediction == "v_prediction":
-        problems.append(f"--v_parameterization is missing: {OPTION} {name} says that it predicts velocity; add the flag")
+        problems.append(
+            coded("MODEL-007", f"--v_parameterization is missing: {OPTION} {name} says that it predicts velocity; add the flag")
+        )
     if family.takes_clip_skip and clip_skip is not None and clip_skip > facts.text_layers:
-        problems.append(f"--clip_skip {clip_skip}: the text encoder of {name} has {facts.text_layers} layers; use 1 or 2")
+        problems.append(
+            coded("MODEL-015", f"--clip_skip {clip_skip}: the text encoder of {name} has {facts.text_layers} layers; use 1 or 2")
+        )
     if not facts.has_vae and not vae:
-        problems.append(f"{OPTION} {name} holds no VAE; give one with --vae")
+        problems.append(coded("MODEL-008", f"{OPTION} {name} holds no VAE; give one with --vae"))
     if problems:
         raise UserError(*problems)
     if v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
@@ -73,8 +81,9 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
     """Facts of an original-layout file."""
     infos = classic_infos(file.infos)
     fault, family = _not_trainable(infos), family_of_names(infos)
-    if fault or family is None:
-        raise UserError(f"{option} {file.path.name}: {fault}")
+    if fault is not None:
+        raise UserError(fault.reworded(f"{option} {file.path.name}: {fault}"))
+    assert family is not None
     check_tensors(file, option)
     channels = infos[keys.UNET + "input_blocks.0.0.weight"].shape[1]
     _check_channels(channels, file.path.name, option)
@@ -97,12 +106,20 @@ def check_tensors(file: WeightsFile, option: str) -> None:
         info = file.infos[name]
         if info.dtype[0] not in "FB" or info.dtype == "BOOL":
             raise UserError(
-                f"{option} {file.path.name}: {name} holds whole numbers ({info.dtype}), not weights; give one that is not quantized"
+                coded(
+                    "MODEL-011",
+                    f"{option} {file.path.name}: {name} holds whole numbers ({info.dtype}), not weights; give one that is not quantized",
+                )
             )
         first = name.endswith("input_blocks.0.0.weight") and len(info.shape) != 4
         if first or not info.shape or 0 in info.shape or not convert.has_fitting_shape(place, info.shape):
             shape = "×".join(map(str, info.shape)) or "of a single number"
-            raise UserError(f"{option} {file.path.name}: {name} has the shape {shape}, which its place does not allow; download it again")
+            raise UserError(
+                coded(
+                    "MODEL-011",
+                    f"{option} {file.path.name}: {name} has the shape {shape}, which its place does not allow; download it again",
+                )
+            )
 
 
 def classic_infos(infos: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
@@ -113,31 +130,33 @@ def classic_infos(infos: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
     return named if context in widths else infos
 
 
-def _not_trainable(infos: Mapping[str, TensorInfo]) -> str | None:
+def _not_trainable(infos: Mapping[str, TensorInfo]) -> Problem | None:
     """What else a file is than a Stable Diffusion v1 or v2 checkpoint, with the remedy; None for one that is."""
     if _any(infos, keys.UNET):
         if _any(infos, "conditioner.embedders.") or _any(infos, keys.UNET + "label_emb."):
-            return "is an SDXL model; these scripts train Stable Diffusion v1 and v2"
+            return coded("MODEL-005", "is an SDXL model; these scripts train Stable Diffusion v1 and v2")
         if keys.UNET + "input_blocks.0.0.weight" not in infos:
-            return "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2"
+            return coded("MODEL-005", "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2")
         if family_of_names(infos) is None:
-            return "holds a U-Net but no text encoder; use the full checkpoint"
+            return coded("MODEL-017", "holds a U-Net but no text encoder; use the full checkpoint")
         return None
     if not infos:
-        return "holds no weights"
+        return coded("MODEL-017", "holds no weights")
     if any(".lora_down." in name or ".lora_A." in name or "lora_up" in name or ".hada_w" in name or ".lokr_w" in name for name in infos):
-        return "is a LoRA file, not a model; give the model that it was made for (to go on training a LoRA: --network_weights)"
+        return coded(
+            "MODEL-017", "is a LoRA file, not a model; give the model that it was made for (to go on training a LoRA: --network_weights)"
+        )
     if _any(infos, "control_model.") or any("zero_convs." in name or "controlnet_" in name for name in infos):
-        return "is a ControlNet, not a model that can be trained here"
+        return coded("MODEL-017", "is a ControlNet, not a model that can be trained here")
     if is_vae_file(infos):
-        return "is a VAE alone; give it with --vae and name a full model here"
+        return coded("MODEL-017", "is a VAE alone; give it with --vae and name a full model here")
     if any(name in infos for name in ("emb_params", "string_to_param")) or infos.keys() == {"*"}:
-        return "is a Textual Inversion embedding, not a model"
+        return coded("MODEL-017", "is a Textual Inversion embedding, not a model")
     if any(name.startswith(("down_blocks.", "text_model.", "mid_block.")) for name in infos):
-        return "is one part of a Diffusers model; name the folder that holds model_index.json"
+        return coded("MODEL-017", "is one part of a Diffusers model; name the folder that holds model_index.json")
     if any("double_blocks." in name or "joint_blocks." in name or "transformer_blocks.0." in name for name in infos):
-        return "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2"
-    return "is no Stable Diffusion checkpoint (no weights under model.diffusion_model.)"
+        return coded("MODEL-005", "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2")
+    return coded("MODEL-017", "is no Stable Diffusion checkpoint (no weights under model.diffusion_model.)")
 
 
 def is_vae_file(infos: Mapping[str, TensorInfo]) -> bool:
@@ -159,13 +178,13 @@ def _said_prediction(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str
 def _inspect_folder(folder: Path, option: str) -> ModelFacts:
     config = read_json(folder / "unet" / "config.json", option)
     if config is None:
-        raise UserError(f"{option} {folder}: {_wrong_folder(folder)}")
+        raise UserError(coded("MODEL-004", f"{option} {folder}: {_wrong_folder(folder)}"))
     index = read_json(folder / "model_index.json", option) or {}
     if is_folder(folder / "text_encoder_2") or config.get("addition_embed_type") or "XL" in str(index.get("_class_name", "")):
-        raise UserError(f"{option} {folder}: is an SDXL model; these scripts train Stable Diffusion v1 and v2")
+        raise UserError(coded("MODEL-005", f"{option} {folder}: is an SDXL model; these scripts train Stable Diffusion v1 and v2"))
     text = read_json(folder / "text_encoder" / "config.json", option)
     if text is None:
-        raise UserError(f"{option} {folder}: has no text_encoder/config.json; use the full Diffusers folder")
+        raise UserError(coded("MODEL-004", f"{option} {folder}: has no text_encoder/config.json; use the full Diffusers folder"))
     _check_channels(config.get("in_channels", LATENT_CHANNELS), folder.name, option)
     scheduler = read_json(folder / "scheduler" / "scheduler_config.json", option) or {}
     return ModelFacts(
@@ -193,7 +212,7 @@ def read_json(path: Path, option: str) -> dict[str, Any] | None:
     try:
         content = json.loads(read_text(path))
     except ValueError as fault:
-        raise UserError(f"{option} {path}: is no valid JSON ({fault}); download it again") from fault
+        raise UserError(coded("MODEL-012", f"{option} {path}: is no valid JSON ({fault}); download it again")) from fault
     return content if isinstance(content, dict) else None
 
 
@@ -214,7 +233,9 @@ def _wrong_folder(folder: Path) -> str:
 def _check_channels(channels: int, name: str, option: str) -> None:
     if channels != LATENT_CHANNELS:
         kind = OTHER_INPUTS.get(channels, "a model for another task")
-        raise UserError(f"{option} {name}: is {kind} ({channels} input channels); only models with {LATENT_CHANNELS} can be trained")
+        raise UserError(
+            coded("MODEL-006", f"{option} {name}: is {kind} ({channels} input channels); only models with {LATENT_CHANNELS} can be trained")
+        )
 
 
 def _any(names: Iterable[str], prefix: str) -> bool:

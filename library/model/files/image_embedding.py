@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.opening import regular
 
 if TYPE_CHECKING:
@@ -41,8 +41,11 @@ def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
     vectors = _vectors(content)
     if not vectors:
         raise UserError(
-            f"{option} {path}: is an image without an embedding that can be read (copies that were resized, edited or saved with loss "
-            "lose it); give the original image, or the .pt or .safetensors file"
+            coded(
+                "LORA-012",
+                f"{option} {path}: is an image without an embedding that can be read (copies that were resized, edited or saved with loss "
+                "lose it); give the original image, or the .pt or .safetensors file",
+            )
         )
     return vectors
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from library.containers.weights_file import SHARD, is_index
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.faults import model_fault
 from library.paths.listing import names_in
 from library.paths.look import exists, expanded, is_file, is_folder
@@ -31,11 +31,11 @@ def locate(name: str, option: str, with_weights: bool = True) -> Path:
     """
     path = expanded(Path(name))
     if fault := model_fault(path):
-        raise UserError(f"{option}: {fault}")
+        raise UserError(fault.reworded(f"{option}: {fault}"))
     if exists(path):
         return path
     if not _is_hub_id(name):
-        raise UserError(f"{option} '{name}': {_missing(path)}")
+        raise UserError(coded("MODEL-001", f"{option} '{name}': {_missing(path)}"))
     return _from_hub(name, option, with_weights)
 
 
@@ -46,7 +46,7 @@ def part_weights(folder: Path, option: str) -> Path:
     """
     path = _weights_of_part(folder)
     if path is None:
-        raise UserError(f"{option} {folder}: {_instead(folder)}")
+        raise UserError(coded("MODEL-004", f"{option} {folder}: {_instead(folder)}"))
     return path
 
 
@@ -131,18 +131,28 @@ def _from_hub(name: str, option: str, with_weights: bool) -> Path:
             patterns += _weight_files(name, offline)
         folder = Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline, etag_timeout=10))
     except hub_errors.GatedRepoError as fault:
-        raise UserError(f"{option} '{name}': accept this model's terms on its page at the hub and log in (`hf auth login`)") from fault
+        raise UserError(
+            coded("MODEL-002", f"{option} '{name}': accept this model's terms on its page at the hub and log in (`hf auth login`)")
+        ) from fault
     except hub_errors.RepositoryNotFoundError as fault:
-        raise UserError(f"{option} '{name}': no file or folder here and no model on the Hugging Face Hub; check the spelling") from fault
+        raise UserError(
+            coded("MODEL-001", f"{option} '{name}': no file or folder here and no model on the Hugging Face Hub; check the spelling")
+        ) from fault
     except (OSError, ValueError, hub_errors.HfHubHTTPError) as fault:
         why = "HF_HUB_OFFLINE is set" if offline else "the Hugging Face Hub cannot be reached"
         raise UserError(
-            f"{option} '{name}': neither a file or folder here nor in the hub's cache, and {why}; give the path of a local file or folder"
+            coded(
+                "MODEL-003",
+                f"{option} '{name}': neither a file or folder here nor in the hub's cache, and {why}; "
+                "give the path of a local file or folder",
+            )
         ) from fault
     except Exception as fault:
         if type(fault).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests", "urllib3"):
             raise
-        raise UserError(f"{option} '{name}': neither a file or folder here nor can the Hugging Face Hub be reached ({fault})") from fault
+        raise UserError(
+            coded("MODEL-003", f"{option} '{name}': neither a file or folder here nor can the Hugging Face Hub be reached ({fault})")
+        ) from fault
     return folder
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.model.family import ModelFamily
 from library.model.text.prompt_weights import parse
 from library.model.text.vocabulary import ENTRIES, merges, vocabulary
@@ -146,7 +146,11 @@ def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
         tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)
         entries = len(tokenizer)
     except (OSError, ValueError) as fault:
-        raise UserError(f"--tokenizer_cache_dir: no tokenizer can be read from {place} ({fault}); delete that folder") from fault
+        raise UserError(
+            coded("MODEL-013", f"--tokenizer_cache_dir: no tokenizer can be read from {place} ({fault}); delete that folder")
+        ) from fault
     if entries < ENTRIES:
-        raise UserError(f"--tokenizer_cache_dir: {place} holds {entries} entries, not CLIP's {ENTRIES:,}; delete that folder")
+        raise UserError(
+            coded("MODEL-013", f"--tokenizer_cache_dir: {place} holds {entries} entries, not CLIP's {ENTRIES:,}; delete that folder")
+        )
     return tokenizer

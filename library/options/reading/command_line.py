@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from library.errors import Problem, coded
 from library.options.declare import Option
 from library.options.reading.unknown_option import remedy
 from library.options.reading.values import Value, expected, from_text, from_words, takes_no_value
@@ -17,7 +18,7 @@ class CommandLine:
     """What a command line said; `problems` and `warnings` are lines for the user, `repeated` are flags that came again."""
 
     values: dict[str, Value] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
     wants_help: bool = False
@@ -46,10 +47,10 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
             _take(line, named[0], name, ([value] if has_value else None), words, bool(places))
         elif named:
             candidates = ", ".join(option.flag for option in named)
-            line.problems.append(f"{name}: could be any of {candidates}; write one of them in full")
+            line.problems.append(coded("OPT-002", f"{name}: could be any of {candidates}; write one of them in full"))
             _rest(words, 0 if places else None)
         elif _is_flag(word):
-            line.problems.append(f"{_printable(name)}: unknown option{_meant(name, flags, of_a_tool)}")
+            line.problems.append(coded("OPT-001", f"{_printable(name)}: unknown option{_meant(name, flags, of_a_tool)}"))
             _rest(words, 0 if places else None)  # its values, if any; they may be secret, so they are not shown
         else:
             strays.append(word)
@@ -76,9 +77,11 @@ def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> No
         return  # whose value may be the word too many
     for word in strays[len(open_places) :]:
         if places:
-            line.problems.append(f"{word!r}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
+            line.problems.append(
+                coded("OPT-003", f"{word!r}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
+            )
         else:
-            line.problems.append(f"{word!r}: a word that belongs to no option; {remedy}")
+            line.problems.append(coded("OPT-003", f"{word!r}: a word that belongs to no option; {remedy}"))
 
 
 def _take(line: CommandLine, option: Option, name: str, attached: list[str] | None, words: list[str], one_only: bool) -> None:
@@ -90,7 +93,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         stray = attached or (_rest(words, int(_says_truth(words))) if one_only else _rest(words))
         if stray:
             remedy = "leave the option out" if stray[0].lower() in ("false", "no", "0", "off") else f"write {name} alone"
-            line.problems.append(f"{name}: is a switch and takes no value (found {stray[0]!r}); {remedy}")
+            line.problems.append(coded("OPT-005", f"{name}: is a switch and takes no value (found {stray[0]!r}); {remedy}"))
         else:
             line.values[option.field] = True
         return
@@ -100,18 +103,18 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     if not texts and alone is not None:
         texts = [str(alone.value)]
     if not several and not texts:
-        line.problems.append(f"{name}: a value is missing after it; expected {expected(option)}")
+        line.problems.append(coded("OPT-004", f"{name}: a value is missing after it; expected {expected(option)}"))
         return
     if not several and len(texts) > 1:
         found = "" if option.secret else f" (found {' '.join(texts)!r})"
-        line.problems.append(f"{name}: takes one value{found}; a value with spaces needs quotation marks")
+        line.problems.append(coded("OPT-005", f"{name}: takes one value{found}; a value with spaces needs quotation marks"))
         return
     if not texts and not option.is_list:
         return  # --text_encoder_lr without a value: none
     try:
         reading = from_words(option, texts)
     except ValueError as reason:
-        line.problems.append(f"{name}: {reason}")
+        line.problems.append(coded("OPT-006", f"{name}: {reason}"))
         return
     line.warnings += [f"{name}: {reading.warning}"] if reading.warning else []
     if not reading.given:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from library.errors import Problem, UserError, coded
 from library.options.declare import Option, Script, groups_of, options_of, options_table, title_of
 from library.options.reading.unknown_option import UnknownKeys
 from library.options.reading.values import Value, expected, from_toml
@@ -36,7 +37,7 @@ class FileOptions:
 
     values: dict[str, Value] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -45,11 +46,11 @@ def read(options: Sequence[Option], name: str) -> FileOptions:
     path = locate(name)
     place = f"--config_file {path}"
     if fault := file_fault(path):
-        return FileOptions(problems=[f"--config_file {fault}"])
+        return FileOptions(problems=[fault.reworded(f"--config_file {fault}")])
     try:
         table = _load(path)
-    except ValueError as reason:
-        return FileOptions(problems=[f"{place}: {reason}"])
+    except UserError as unread:
+        return FileOptions(problems=[fault.reworded(f"{place}: {fault}") for fault in unread.problems])
     known = {name: option for option in options for name in option.names}
     unknown = UnknownKeys({name: option.field for name, option in known.items()})
     found = FileOptions()
@@ -60,18 +61,18 @@ def read(options: Sequence[Option], name: str) -> FileOptions:
         if problem is None:
             problem = unknown.add(keys[-1]) if option is None else _file(found, option, value, where)
         if problem is not None:
-            found.problems.append(f"{where}: {problem}")
+            found.problems.append(problem.reworded(f"{where}: {problem}"))
     line = unknown.line(place)
     found.warnings.extend([line] if line else [])
     return found
 
 
-def _file(found: FileOptions, option: Option, value: object, where: str) -> str | None:
+def _file(found: FileOptions, option: Option, value: object, where: str) -> Problem | None:
     """Put the value among the others, or return what is wrong with it."""
     try:
         reading = from_toml(option, value)
     except ValueError as reason:
-        return str(reason)
+        return coded("CFG-008", str(reason))
     if reading.warning:
         found.warnings.append(f"{where}: {reading.warning}")
     if not reading.given:
@@ -79,7 +80,8 @@ def _file(found: FileOptions, option: Option, value: object, where: str) -> str 
     other = found.origins.get(option.field, "")
     differs = bool(other) and found.values[option.field] != reading.value
     found.values[option.field], found.origins[option.field] = reading.value, where
-    return f"given twice with different values, also as {other.rpartition(', key ')[2]}; keep one of them" if differs else None
+    where_else = other.rpartition(", key ")[2]
+    return coded("CFG-009", f"given twice with different values, also as {where_else}; keep one of them") if differs else None
 
 
 def text_of(options: Script) -> str:
@@ -120,22 +122,22 @@ def _toml(value: object) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The file's content; ValueError says in words why it cannot be read. What stands in the file is not repeated: it may be secret."""
+    """The file's content; UserError says in words why it cannot be read. What stands in the file is not repeated: it may be secret."""
     import toml
 
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
-        raise ValueError("options are read from TOML files (name = value lines) only")
+        raise UserError(coded("CFG-005", "options are read from TOML files (name = value lines) only"))
     try:
         tree: dict[str, Any] = toml.loads(read_text(path))
         return tree
     except UnicodeDecodeError:
-        raise ValueError("not UTF-8 text; save it as UTF-8 in your editor") from None
+        raise UserError(coded("CFG-001", "not UTF-8 text; save it as UTF-8 in your editor")) from None
     except OSError as reason:
-        raise ValueError(f"cannot be read ({reason.strerror})") from None
+        raise UserError(coded("CFG-004", f"cannot be read ({reason.strerror})")) from None
     except toml.TomlDecodeError as reason:
-        raise ValueError(f"line {reason.lineno} is not valid TOML: {_syntax(reason)}") from None
+        raise UserError(coded("CFG-002", f"line {reason.lineno} is not valid TOML: {_syntax(reason)}")) from None
     except (IndexError, TypeError, AttributeError, KeyError, ValueError):  # the parser's own slips on broken text
-        raise ValueError(f"not valid TOML: {_LINES}") from None
+        raise UserError(coded("CFG-002", f"not valid TOML: {_LINES}")) from None
 
 
 def _syntax(reason: TomlDecodeError) -> str:
@@ -158,12 +160,12 @@ def _leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tupl
             yield (*above, key), value
 
 
-def _misplaced(keys: tuple[str, ...], value: object) -> str | None:
+def _misplaced(keys: tuple[str, ...], value: object) -> Problem | None:
     """Why this key cannot be in such a file at all, or None."""
     if keys[0] == "datasets" and isinstance(value, list) and any(isinstance(part, dict) for part in value):
-        return "this is a dataset description; give the file with --dataset_config instead"
+        return coded("CFG-007", "this is a dataset description; give the file with --dataset_config instead")
     if keys[-1] in _NOT_IN_A_FILE:
-        return "belongs on the command line, not in the file"
+        return coded("CFG-007", "belongs on the command line, not in the file")
     return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.options.suggest import closest
 from library.packages import install_command
 
@@ -28,14 +28,16 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
     for item in items or ():
         key, equals, text = (part.strip() for part in item.partition("="))
         if not (equals and key.isidentifier()):
-            problems.append(f"{option} {item!r}: is not of the form key=value (write no spaces around = and commas)")
+            problems.append(coded("OPT-010", f"{option} {item!r}: is not of the form key=value (write no spaces around = and commas)"))
         elif key in values:
-            problems.append(f"{option} {item!r}: {key} is given twice; leave one out")
+            problems.append(coded("OPT-010", f"{option} {item!r}: {key} is given twice; leave one out"))
         else:
             try:
                 values[key] = _literal(text)
             except ValueError:
-                problems.append(f"{option} {item!r}: {text!r} is no number, tuple (0.9,0.99), True, False, None or plain word")
+                problems.append(
+                    coded("OPT-010", f"{option} {item!r}: {text!r} is no number, tuple (0.9,0.99), True, False, None or plain word")
+                )
     if problems:
         raise UserError(*problems)
     return values
@@ -55,12 +57,12 @@ def check_arguments(
     problems = []
     for key in given:
         if key in ours:
-            problems.append(f"{option} {key}: {ours[key] or 'is set by the suite; leave it out'}")
+            problems.append(coded("OPT-011", f"{option} {key}: {ours[key] or 'is set by the suite; leave it out'}"))
         elif not takes_all and key not in named:
             takes = ", ".join(accepted) or "nothing"
-            problems.append(f"{option} {key}: {owner} does not know it{did_you_mean(key, accepted)}; it takes: {takes}")
+            problems.append(coded("OPT-011", f"{option} {key}: {owner} does not know it{did_you_mean(key, accepted)}; it takes: {takes}"))
     required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(given)]
-    problems += [f"{option}: {owner} needs {name}; add {option} {name}=…" for name in required if needs_all]
+    problems += [coded("OPT-011", f"{option}: {owner} needs {name}; add {option} {name}=…") for name in required if needs_all]
     if problems:
         raise UserError(*problems)
 
@@ -72,7 +74,7 @@ def import_class(option: str, dotted: str) -> type:
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
-        raise UserError(f"{option} {dotted}: {module_name} has no class {class_name}{did_you_mean(class_name, classes)}")
+        raise UserError(coded("PKG-004", f"{option} {dotted}: {module_name} has no class {class_name}{did_you_mean(class_name, classes)}"))
     return found
 
 
@@ -83,11 +85,13 @@ def import_package(option: str, value: str, module_name: str, package: str) -> A
     except ModuleNotFoundError as error:
         root = module_name.partition(".")[0]
         if error.name is None or error.name.partition(".")[0] != root:
-            raise UserError(f"{option} {value}: {module_name} needs {error.name}: {install_command(error.name or root)}") from error
+            raise UserError(
+                coded("PKG-001", f"{option} {value}: {module_name} needs {error.name}: {install_command(error.name or root)}")
+            ) from error
         remedy = install_command(package) if " " not in package else f"install {package}"
-        raise UserError(f"{option} {value}: {module_name} is not installed: {remedy}") from error
+        raise UserError(coded("PKG-001", f"{option} {value}: {module_name} is not installed: {remedy}")) from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(f"{option} {value}: {module_name} is installed but does not load: {first_line(error)}") from error
+        raise UserError(coded("PKG-002", f"{option} {value}: {module_name} is installed but does not load: {first_line(error)}")) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from library.console import keep_secret, log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.declare import Script, Tool, build, options_of
 from library.options.reading import command_line, config_file
 from library.paths.faults import new_file_fault
@@ -31,7 +31,11 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
         raise SystemExit(0)
     from_file = config_file.FileOptions()
     problems = list(line.problems)
-    problems += [f"{option.field} is missing: {option.help}" for option in options if option.positional and option.field not in line.values]
+    problems += [
+        coded("OPT-007", f"{option.field} is missing: {option.help}")
+        for option in options
+        if option.positional and option.field not in line.values
+    ]
     file = line.values.get("config_file")
     assert file is None or isinstance(file, str)
     if file is not None and not line.values.get("output_config"):
@@ -58,17 +62,23 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
 
 def _write(options: Script, name: str | None) -> None:
     if name is None:
-        raise UserError("--output_config: name the file to write with --config_file, such as --config_file settings.toml")
+        raise UserError(coded("OPT-009", "--output_config: name the file to write with --config_file, such as --config_file settings.toml"))
     if not Path(name).name:
-        raise UserError(f"--output_config: {name} is a folder; name the file to write with --config_file, such as settings.toml")
+        raise UserError(
+            coded("PATH-002", f"--output_config: {name} is a folder; name the file to write with --config_file, such as settings.toml")
+        )
     path = Path(name) if name.endswith(".toml") else Path(name + ".toml")
     if exists(path):
-        raise UserError(f"--output_config: {path} exists and is not overwritten; give another name with --config_file, or delete it")
+        raise UserError(
+            coded("PATH-011", f"--output_config: {path} exists and is not overwritten; give another name with --config_file, or delete it")
+        )
     if fault := new_file_fault(path):
-        raise UserError(f"--output_config: {fault}")
+        raise UserError(fault.reworded(f"--output_config: {fault}"))
     try:
         with path.open("x", encoding="utf-8", newline="\n") as file:
             file.write(config_file.text_of(options))
     except OSError as reason:
-        raise UserError(f"--output_config: cannot write {path} ({reason.strerror}); give a folder that exists with --config_file") from None
+        raise UserError(
+            coded("PATH-005", f"--output_config: cannot write {path} ({reason.strerror}); give a folder that exists with --config_file")
+        ) from None
     log.info("options written to %s", path)

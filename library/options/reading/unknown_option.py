@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from library.errors import Problem, coded
 from library.options.declare import options_of
 from library.options.reading.foreign_keys import FOREIGN, HERE
 from library.options.suggest import closest, mistyped, plain_name
@@ -84,11 +85,11 @@ class UnknownKeys:
     known: Mapping[str, str]
     _sorts: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)  # (kind, reason) -> names
 
-    def add(self, name: str) -> str | None:
+    def add(self, name: str) -> Problem | None:
         """Note the key, or return why it is an error: it is a typo."""
         verdict = judge(name, self.known)
         if verdict.kind == "typo":
-            return f"{verdict.reason}; did you mean {verdict.meant}?"
+            return coded("CFG-006", f"{verdict.reason}; did you mean {verdict.meant}?")
         sort, shown = self._sorts.setdefault((verdict.kind, verdict.reason), []), name
         if verdict.kind == "unknown" and verdict.meant:
             shown = f"{name} (is {verdict.meant} meant?)"

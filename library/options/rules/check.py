@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from library.console import log
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.options.declare import Script, options_of
 from library.options.rules.custom_dataset_rules import custom_dataset
 from library.options.rules.data_rules import augmentation, buckets, data_remarks, data_source, resolution
@@ -17,7 +17,8 @@ from library.options.rules.path_rules import paths
 from library.options.rules.rate_rules import optimizer, rate_remarks, rates
 from library.options.rules.thumbnail import thumbnail
 
-Rule = Callable[[Given], Iterator[str]]
+Rule = Callable[[Given], Iterator[Problem]]
+Remark = Callable[[Given], Iterator[str]]
 
 
 def check(options: Script) -> None:
@@ -31,10 +32,10 @@ def check(options: Script) -> None:
             log.warning("%s", remark)
 
 
-def _required(given: Given) -> Iterator[str]:
+def _required(given: Given) -> Iterator[Problem]:
     for option in options_of(type(given.options)):
         if option.field in type(given.options).required and not getattr(given, option.field):
-            yield f"--{option.field} is missing: {option.help.removesuffix(' Always needed.')}"
+            yield coded("OPT-007", f"--{option.field} is missing: {option.help.removesuffix(' Always needed.')}")
 
 
 # in the order in which faults are told
@@ -44,6 +45,6 @@ RULES: tuple[Rule, ...] = (
     network, full_model, saving, thumbnail, sampling, logs, hub, paths,
 )  # fmt: skip
 # what is accepted as it always was, but hardly meant so
-REMARKS: tuple[Rule, ...] = (
+REMARKS: tuple[Remark, ...] = (
     data_remarks, loss_remarks, rate_remarks, sampling_remarks, model_remarks, saving_remarks, log_remarks, hub_remarks,
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from library.errors import Problem, coded
 from library.options.rules.option_view import Given
 
 _NAMES = "names images, and the class brings its own"
@@ -48,15 +49,17 @@ def names_class(value: str) -> bool:
     return all(part.isidentifier() for part in (*module.split("."), name))
 
 
-def custom_dataset(given: Given) -> Iterator[str]:
+def custom_dataset(given: Given) -> Iterator[Problem]:
     """A line for each option that has no meaning beside `--dataset_class`, and for a value of that which names no class."""
     if given.dataset_class is None:
         return
     if not names_class(given.dataset_class):
-        yield f"{given.at('dataset_class')}: {NO_CLASS}, not {given.dataset_class!r}"
+        yield coded("DATA-020", f"{given.at('dataset_class')}: {NO_CLASS}, not {given.dataset_class!r}")
     for option, reason in _REASONS.items():
         if given.differs(option):
-            yield f"{given.at(option)}: cannot be used together with --dataset_class: {reason}; leave it out"
+            yield coded("OPT-008", f"{given.at(option)}: cannot be used together with --dataset_class: {reason}; leave it out")
     if given.cache_text_encoder_outputs == "on":
         reason = "the texts of the batches are not known beforehand"
-        yield f"{given.at('cache_text_encoder_outputs')}: on cannot be used together with --dataset_class: {reason}; leave it out"
+        yield coded(
+            "OPT-008", f"{given.at('cache_text_encoder_outputs')}: on cannot be used together with --dataset_class: {reason}; leave it out"
+        )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from library.errors import Problem, coded
 from library.options.rules.option_view import Given
 
 OLD_FORM = ("train_data_dir", "reg_data_dir", "in_json")  # where the images are, without --dataset_config
 
 
-def data_source(given: Given) -> Iterator[str]:
+def data_source(given: Given) -> Iterator[Problem]:
     """Where the images come from: said once, and in full."""
     if given.dataset_class is not None:
         return  # what may not stand beside it is told by custom_dataset
@@ -18,9 +19,9 @@ def data_source(given: Given) -> Iterator[str]:
     old = [field for field in OLD_FORM if getattr(given, field) is not None]
     if given.train_data_dir is None and given.in_json is None:  # a metadata file may name its images by full path
         reason = f"; {given.at(old[0])} alone is not enough" if old else ""
-        yield f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}"
+        yield coded("OPT-007", f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}")
     if given.train_data_dir is not None and given.in_json is None and given.resolution is None:
-        yield "--resolution is missing: --train_data_dir needs the size to train at, such as --resolution 512"
+        yield coded("OPT-007", "--resolution is missing: --train_data_dir needs the size to train at, such as --resolution 512")
 
 
 def data_remarks(given: Given) -> Iterator[str]:
@@ -33,7 +34,7 @@ def data_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('reg_data_dir')}: not used, since --in_json knows no regularization images; leave one of the two out"
 
 
-def resolution(given: Given) -> Iterator[str]:
+def resolution(given: Given) -> Iterator[Problem]:
     """A size that can be read and trained at."""
     if given.resolution is None:
         return
@@ -42,30 +43,40 @@ def resolution(given: Given) -> Iterator[str]:
     except ValueError:
         sides = []
     if not 1 <= len(sides) <= 2 or min(sides) < 1 or "x" in given.resolution:
-        yield f"{given.at('resolution')}: expected pixels as 512 or width,height as 512,768, not {given.resolution!r}"
+        yield coded("OPT-017", f"{given.at('resolution')}: expected pixels as 512 or width,height as 512,768, not {given.resolution!r}")
     elif given.train_data_dir is not None and given.dataset_config is None and not given.enable_bucket and any(side % 8 for side in sides):
         nearest = ",".join(str(max(8, round(side / 8) * 8)) for side in sides)
-        yield f"{given.at('resolution')}: each side must be a multiple of 8 pixels, not {given.resolution}; the nearest is {nearest}"
+        yield coded(
+            "OPT-017",
+            f"{given.at('resolution')}: each side must be a multiple of 8 pixels, not {given.resolution}; the nearest is {nearest}",
+        )
 
 
-def buckets(given: Given) -> Iterator[str]:
+def buckets(given: Given) -> Iterator[Problem]:
     """Sides of buckets that exist."""
     if given.min_bucket_reso > given.max_bucket_reso:
-        yield (
+        yield coded(
+            "OPT-017",
             f"{given.at('min_bucket_reso')}: {given.min_bucket_reso} is more than --max_bucket_reso {given.max_bucket_reso}; "
-            "the smallest side cannot exceed the largest"
+            "the smallest side cannot exceed the largest",
         )
     if given.bucket_reso_steps % 8:
         steps = given.bucket_reso_steps
-        yield f"{given.at('bucket_reso_steps')}: must be a multiple of 8 pixels, not {steps}; the nearest is {max(8, round(steps / 8) * 8)}"
+        yield coded(
+            "OPT-017",
+            f"{given.at('bucket_reso_steps')}: must be a multiple of 8 pixels, not {steps}; the nearest is {max(8, round(steps / 8) * 8)}",
+        )
 
 
-def augmentation(given: Given) -> Iterator[str]:
+def augmentation(given: Given) -> Iterator[Problem]:
     """What changes the images in each epoch, beside latents that are made once."""
     for cache in ("cache_latents", "cache_latents_to_disk"):
         for field in ("color_aug", "random_crop", "face_crop_aug_range"):
             if getattr(given, cache) and getattr(given, field):
-                yield f"{given.at(field)}: changes the images in each epoch and cannot be used with --{cache}; leave one of them out"
+                yield coded(
+                    "DATA-018",
+                    f"{given.at(field)}: changes the images in each epoch and cannot be used with --{cache}; leave one of them out",
+                )
     if given.face_crop_aug_range is not None:
         try:
             low, high = (float(part) for part in given.face_crop_aug_range.split(","))
@@ -74,4 +85,6 @@ def augmentation(given: Given) -> Iterator[str]:
             fits = False
         if not fits:
             found = given.face_crop_aug_range
-            yield f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {found!r}"
+            yield coded(
+                "OPT-006", f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {found!r}"
+            )

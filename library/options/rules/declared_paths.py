@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator, Mapping
 from pathlib import Path
 
+from library.errors import Problem
 from library.options.declare import Option, PathUse, Script, options_of, options_table
 from library.paths import faults
 
-_RULES: Mapping[PathUse, Callable[[str], str | None]] = {
+_RULES: Mapping[PathUse, Callable[[str], Problem | None]] = {
     "file": faults.file_fault,
     "folder": faults.folder_fault,
     "model": faults.model_fault,
@@ -21,7 +22,7 @@ _RULES: Mapping[PathUse, Callable[[str], str | None]] = {
 }
 
 
-def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[str]:
+def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]:
     """A line for each path that cannot be what it is meant to be. Options in `idle` have no effect beside others and are passed over."""
     values = options_table(options)
     for option in options_of(type(options)):
@@ -29,10 +30,10 @@ def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[str]:
             continue
         for text in _texts(values[option.field]):
             if fault := fault_of(option, text):
-                yield f"{options.origin(option.field)}: {fault}"
+                yield fault.reworded(f"{options.origin(option.field)}: {fault}")
 
 
-def fault_of(option: Option, text: str) -> str | None:
+def fault_of(option: Option, text: str) -> Problem | None:
     """Why the path cannot be what the option means, or None."""
     rule = _RULES.get(option.path) if option.path is not None else None
     if rule is None or text.startswith(("data:image/", "http://", "https://")):

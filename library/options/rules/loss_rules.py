@@ -4,41 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from library.errors import Problem, coded
 from library.options.rules.option_view import Given
 
 
-def noise_and_loss(given: Given) -> Iterator[str]:
+def noise_and_loss(given: Given) -> Iterator[Problem]:
     """What contradicts what among the options of noise and loss."""
     if given.adaptive_noise_scale and given.noise_offset is None:
         lacking = "none is given; add --noise_offset 0.1"
-        yield f"{given.at('adaptive_noise_scale')}: changes the noise offset, and {lacking} or leave it out"
+        yield coded("OPT-009", f"{given.at('adaptive_noise_scale')}: changes the noise offset, and {lacking} or leave it out")
     if given.scale_v_pred_loss_like_noise_pred and not given.v_parameterization:
-        yield f"{given.at('scale_v_pred_loss_like_noise_pred')}: is for models trained with --v_parameterization only; leave it out"
+        yield coded(
+            "OPT-008",
+            f"{given.at('scale_v_pred_loss_like_noise_pred')}: is for models trained with --v_parameterization only; leave it out",
+        )
     if given.v_pred_like_loss and given.v_parameterization:
-        yield f"{given.at('v_pred_like_loss')}: is for models that predict the noise, not for --v_parameterization; leave it out"
+        yield coded(
+            "OPT-008", f"{given.at('v_pred_like_loss')}: is for models that predict the noise, not for --v_parameterization; leave it out"
+        )
     if given.zero_terminal_snr and not given.v_parameterization:
         for field in ("debiased_estimation_loss", "v_pred_like_loss"):
             if getattr(given, field):
-                yield (
-                    f"{given.at(field)}: has an infinite weight at the last timestep of --zero_terminal_snr unless the model predicts v "
-                    "(--v_parameterization); leave one of them out"
+                yield coded(
+                    "OPT-008",
+                    f"{given.at(field)}: has an infinite weight at the last timestep of --zero_terminal_snr unless the model "
+                    "predicts v (--v_parameterization); leave one of them out",
                 )
     if given.min_timestep >= given.max_timestep:
-        yield (
-            f"{given.at('min_timestep')}: {given.min_timestep} is not below --max_timestep {given.max_timestep}, so no timestep is left; "
-            "0 and 1000 are all of them"
+        yield coded(
+            "OPT-008",
+            f"{given.at('min_timestep')}: {given.min_timestep} is not below --max_timestep {given.max_timestep}, so no timestep is "
+            "left; 0 and 1000 are all of them",
         )
     if given.huber_c <= 0 or (given.huber_c > 1 and given.huber_schedule != "constant"):
         upper = "" if given.huber_schedule == "constant" else " and at most 1"
-        yield f"{given.at('huber_c')}: must be over 0{upper}, not {given.huber_c:g}; 0.1 is the usual value"
+        yield coded("OPT-006", f"{given.at('huber_c')}: must be over 0{upper}, not {given.huber_c:g}; 0.1 is the usual value")
     if given.huber_scale <= 0:
-        yield f"{given.at('huber_scale')}: must be over 0, not {given.huber_scale:g}; 1 is the usual value"
+        yield coded("OPT-006", f"{given.at('huber_scale')}: must be over 0, not {given.huber_scale:g}; 1 is the usual value")
 
 
-def averaging(given: Given) -> Iterator[str]:
+def averaging(given: Given) -> Iterator[Problem]:
     """A decay that averages nothing."""
     if given.ema_decay is not None and given.ema_decay >= 1:
-        yield f"{given.at('ema_decay')}: must be below 1, or nothing would be averaged in; 0.999 is a value to begin with"
+        yield coded("OPT-006", f"{given.at('ema_decay')}: must be below 1, or nothing would be averaged in; 0.999 is a value to begin with")
 
 
 def loss_remarks(given: Given) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from library.errors import Problem, coded
 from library.options.declare import options_of
 from library.options.groups.scripts import FullModelScript
 from library.options.rules.option_view import Given
@@ -15,27 +16,29 @@ from library.packages import network_package
 ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
 
 
-def precision(given: Given) -> Iterator[str]:
+def precision(given: Given) -> Iterator[Problem]:
     """Precisions that go together, and with what is trained."""
     if given.full_fp16 and given.full_bf16:
-        yield f"{given.at('full_bf16')}: cannot be used together with --full_fp16; choose one"
+        yield coded("OPT-008", f"{given.at('full_bf16')}: cannot be used together with --full_fp16; choose one")
         return
     for field, needed in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if getattr(given, field) and given.mixed_precision != needed:
-            yield f"{given.at(field)}: needs --mixed_precision {needed} (it is {given.mixed_precision})"
+            yield coded("OPT-009", f"{given.at(field)}: needs --mixed_precision {needed} (it is {given.mixed_precision})")
     if given.fp8_base and isinstance(given.options, FullModelScript):
-        yield (
+        yield coded(
+            "OPT-008",
             f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, and this script trains the weights themselves; "
-            "use --full_bf16, or train a LoRA with train_network.py"
+            "use --full_bf16, or train a LoRA with train_network.py",
         )
     elif given.fp8_base and given.network_module and not network_package(given.network_module).knows_float8:
-        yield (
+        yield coded(
+            "OPT-008",
             f"{given.at('fp8_base')}: {given.network_module} reads the model's weights itself and does not know float8; "
-            "use --network_module networks.lora, or leave --fp8_base out"
+            "use --network_module networks.lora, or leave --fp8_base out",
         )
 
 
-def network(given: Given) -> Iterator[str]:
+def network(given: Given) -> Iterator[Problem]:
     """A network that can be imported, trains something, and knows its rank."""
     if given.network_module and not is_module(given.network_module):
         name = given.network_module
@@ -43,17 +46,23 @@ def network(given: Given) -> Iterator[str]:
         package = network_package(name).install
         package = "its package" if package in ("", name.partition(".")[0]) else package
         remedy = f"did you mean {near}?" if near and near != name else f"install {package} first, or use networks.lora"
-        yield f"{given.at('network_module')}: there is no module {name}; {remedy}"
+        yield coded("LORA-010", f"{given.at('network_module')}: there is no module {name}; {remedy}")
     if given.network_train_unet_only and given.network_train_text_encoder_only:
-        yield f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained"
+        yield coded(
+            "OPT-012",
+            f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained",
+        )
     if given.dim_from_weights and given.network_weights is None:
-        yield f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing"
+        yield coded("OPT-009", f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing")
 
 
-def full_model(given: Given) -> Iterator[str]:
+def full_model(given: Given) -> Iterator[Problem]:
     """What only scripts that train the model itself have."""
     if given.no_token_padding and (given.max_token_length or 75) > 75:
-        yield f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out"
+        yield coded(
+            "OPT-008",
+            f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out",
+        )
 
 
 def model_remarks(given: Given) -> Iterator[str]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from library.errors import Problem, coded
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
@@ -16,23 +17,29 @@ from library.windows_names import length_fault, name_fault, only_short_paths, pa
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
 
 
-def saving(given: Given) -> Iterator[str]:
+def saving(given: Given) -> Iterator[Problem]:
     """A name that a file can have."""
     name = given.output_name or ""
     bad = sorted(set(name) & set("/\\"))
     if bad:
-        yield f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir"
+        yield coded(
+            "PATH-009",
+            f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir",
+        )
     length = len(name.encode("utf-8", "surrogatepass"))
     if length > LONGEST_NAME:
-        yield f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave room for what is added; shorten it"
+        yield coded(
+            "PATH-008",
+            f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave room for what is added; shorten it",
+        )
     elif not bad and (fault := part_fault(name)):
-        yield f"{given.at('output_name')}: {fault}"
+        yield fault.reworded(f"{given.at('output_name')}: {fault}")
     yield from _not_in_the_way(given)
     if os.name == "nt":
         yield from on_windows(given, only_short_paths())
 
 
-def _not_in_the_way(given: Given) -> Iterator[str]:
+def _not_in_the_way(given: Given) -> Iterator[Problem]:
     """A folder that has the name of the product."""
     if given.output_dir is None or given.save_model_as in ("diffusers", "diffusers_safetensors"):
         return
@@ -40,45 +47,48 @@ def _not_in_the_way(given: Given) -> Iterator[str]:
     seen = look(product)
     if seen.thing is Thing.SPECIAL:
         what = seen.fault.partition("; ")[0]
-        yield f"{given.at('output_name')}: {product} {what}, and the result would have its name; choose another name"
+        yield coded("PATH-007", f"{given.at('output_name')}: {product} {what}, and the result would have its name; choose another name")
     if seen.thing is Thing.FOLDER:
-        yield f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name"
+        yield coded(
+            "PATH-002",
+            f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name",
+        )
 
 
-def on_windows(given: Given, only_short: bool) -> Iterator[str]:
+def on_windows(given: Given, only_short: bool) -> Iterator[Problem]:
     """Names that Windows has not, and where `only_short` paths are allowed those that grow too long."""
     if given.output_name and (fault := name_fault(given.output_name)):
-        yield f"{given.at('output_name')}: {given.output_name!r} cannot be a file name: {fault}; give another"
+        yield coded("PATH-009", f"{given.at('output_name')}: {given.output_name!r} cannot be a file name: {fault}; give another")
     for field, path in (("output_dir", "{}"), ("logging_dir", "{}"), ("log_prefix", "./{}20261231"), ("log_tracker_name", "./{}")):
         folder = getattr(given, field)
         if folder is not None and (fault := path_fault(path.format(folder))):
-            yield f"{given.at(field)}: {str(folder)!r} cannot be a folder: {fault}; give another"
+            yield coded("PATH-009", f"{given.at(field)}: {str(folder)!r} cannot be a folder: {fault}; give another")
     if only_short and given.output_dir is not None and (fault := length_fault(Path(given.output_dir), [given.output_name or ""])):
-        yield f"{given.at('output_dir')}: {fault}"
+        yield coded("PATH-008", f"{given.at('output_dir')}: {fault}")
 
 
-def sampling(given: Given) -> Iterator[str]:
+def sampling(given: Given) -> Iterator[Problem]:
     """Samples that have their prompts."""
     for field in ("sample_every_n_steps", "sample_every_n_epochs", "sample_at_first"):
         if getattr(given, field) and given.sample_prompts is None:
-            yield f"{given.at(field)}: needs --sample_prompts, the file with the prompts of the samples"
+            yield coded("OPT-009", f"{given.at(field)}: needs --sample_prompts, the file with the prompts of the samples")
 
 
-def logs(given: Given) -> Iterator[str]:
+def logs(given: Given) -> Iterator[Problem]:
     """Logs that have their folder and package."""
     if given.log_with is not None and given.log_with != "wandb" and given.logging_dir is None:
-        yield f"{given.at('log_with')}: {given.log_with} needs --logging_dir, the folder of the log"
+        yield coded("OPT-009", f"{given.at('log_with')}: {given.log_with} needs --logging_dir, the folder of the log")
     if given.log_with in ("wandb", "all") and not is_module("wandb"):
-        yield f"{given.at('log_with')}: {given.log_with} needs the package wandb: {install_command('wandb')}"
+        yield coded("PKG-001", f"{given.at('log_with')}: {given.log_with} needs the package wandb: {install_command('wandb')}")
 
 
-def hub(given: Given) -> Iterator[str]:
+def hub(given: Given) -> Iterator[Problem]:
     """Names on the Hub."""
     name = given.huggingface_repo_id
     if name is not None and (name.count("/") != 1 or not all(name.split("/"))):
-        yield f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {name!r}"
+        yield coded("HUB-001", f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {name!r}")
     if given.huggingface_repo_type not in (None, "model", "dataset", "space"):
-        yield f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {given.huggingface_repo_type!r}"
+        yield coded("HUB-001", f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {given.huggingface_repo_type!r}")
 
 
 def sampling_remarks(given: Given) -> Iterator[str]:

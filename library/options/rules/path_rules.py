@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from library.errors import Problem, coded
 from library.options.rules.data_rules import OLD_FORM
 from library.options.rules.declared_paths import path_faults
 from library.options.rules.option_view import Given
@@ -14,13 +15,13 @@ from library.packages import missing_module
 from library.paths.look import Thing, is_folder, look, shown
 
 
-def paths(given: Given) -> Iterator[str]:
+def paths(given: Given) -> Iterator[Problem]:
     """Everything that must already be there is there, and is what it should be: a file or a folder."""
     yield from path_faults(given.options, _idle(given))
     for field in ("pretrained_model_name_or_path", "vae"):
         value = getattr(given, field)
         if value is not None and look(value).thing is Thing.MISSING and _is_path(value):
-            yield f"{given.at(field)}: {shown(value)}: {missing_path(Path(value), folder=not Path(value).suffix)}"
+            yield coded("MODEL-001", f"{given.at(field)}: {shown(value)}: {missing_path(Path(value), folder=not Path(value).suffix)}")
 
 
 def _idle(given: Given) -> set[str]:

@@ -4,42 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from library.errors import Problem, coded
 from library.options.rules.option_view import Given
 
 _NOTHING = "nothing would be trained (a learning rate of 0 leaves a part out)"
 
 
-def rates(given: Given) -> Iterator[str]:
+def rates(given: Given) -> Iterator[Problem]:
     """Rates of 0 that leave nothing to train. (A network says itself where its blocks do.)"""
     if given.network_module is not None:
         parts = [] if given.network_train_text_encoder_only else ["unet_lr"]
         parts += [] if given.network_train_unet_only else ["text_encoder_lr"]
         if parts and all((given.learning_rate if getattr(given, part) is None else getattr(given, part)) == 0 for part in parts):
             field = next((part for part in parts if getattr(given, part) == 0), "learning_rate")
-            yield f"{given.at(field)}: {_NOTHING}; raise one of --learning_rate, --unet_lr, --text_encoder_lr"
+            yield coded("OPT-012", f"{given.at(field)}: {_NOTHING}; raise one of --learning_rate, --unet_lr, --text_encoder_lr")
     elif given.learning_rate == 0:
         if not given.learning_rate_te or given.train_text_encoder is False or given.stop_text_encoder_training == -1:
             more = "" if given.token_string is not None else ", or give --learning_rate_te to train the text encoder alone"
-            yield f"{given.at('learning_rate')}: {_NOTHING}; give a rate such as 2e-6{more}"
+            yield coded("OPT-012", f"{given.at('learning_rate')}: {_NOTHING}; give a rate such as 2e-6{more}")
         elif given.stop_text_encoder_training is not None:
-            yield (
-                f"{given.at('stop_text_encoder_training')}: ends the training of the text encoder, and with --learning_rate 0 nothing else "
-                "is trained; leave it out and end the run with --max_train_steps"
+            yield coded(
+                "OPT-012",
+                f"{given.at('stop_text_encoder_training')}: ends the training of the text encoder, and with --learning_rate 0 "
+                "nothing else is trained; leave it out and end the run with --max_train_steps",
             )
 
 
-def optimizer(given: Given) -> Iterator[str]:
+def optimizer(given: Given) -> Iterator[Problem]:
     """One optimizer, and arguments that can be read."""
     older = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}
     if given.use_8bit_adam and given.use_lion_optimizer:
-        yield f"{given.at('use_8bit_adam')}: cannot be used together with --use_lion_optimizer; choose one optimizer"
+        yield coded("OPT-008", f"{given.at('use_8bit_adam')}: cannot be used together with --use_lion_optimizer; choose one optimizer")
     for field, meant in older.items():
         if getattr(given, field) and given.optimizer_type and given.optimizer_type.lower() != meant.lower():
-            yield f"{given.at(field)}: means {meant}, but --optimizer_type says {given.optimizer_type}; leave one of them out"
+            yield coded(
+                "OPT-008", f"{given.at(field)}: means {meant}, but --optimizer_type says {given.optimizer_type}; leave one of them out"
+            )
     for field in ("optimizer_args", "lr_scheduler_args", "network_args"):
         for part in getattr(given, field) or ():
             if not part.partition("=")[0].strip() or "=" not in part:
-                yield f"{given.at(field)}: expected key=value, not {part!r} (no spaces around the equals sign)"
+                yield coded("OPT-010", f"{given.at(field)}: expected key=value, not {part!r} (no spaces around the equals sign)")
 
 
 def rate_remarks(given: Given) -> Iterator[str]:

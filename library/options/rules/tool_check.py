@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.declare import Tool, options_of, options_table
 from library.options.rules.declared_paths import path_faults
 
@@ -14,7 +14,7 @@ def check_paths(options: Tool, idle: Container[str] = ()) -> None:
     the tool names in `required` and that are not given."""
     values = options_table(options)
     problems = [
-        f"--{option.field} is missing: {option.help}"
+        coded("OPT-007", f"--{option.field} is missing: {option.help}")
         for option in options_of(type(options))
         if option.field in options.required and values[option.field] in (None, ())
     ]

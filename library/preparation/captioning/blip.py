@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from library.data.pixels.images import read_rgb
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.opening import read_text
 from library.seeds import fold
 
@@ -58,11 +58,15 @@ class Captioner:
         self._std = np.array(settings.get("image_std", STD), dtype=np.float32)
         longest = self.model.config.text_config.max_position_embeddings
         if writing.max_length > longest:
-            raise UserError(f"--max_length: {writing.max_length} is more than the {longest} tokens that {weights} can write; lower it")
+            raise UserError(
+                coded(
+                    "TOOL-004", f"--max_length: {writing.max_length} is more than the {longest} tokens that {weights} can write; lower it"
+                )
+            )
         self._prompt = self.tokenizer(_PROMPT, return_tensors="pt").input_ids
         if writing.max_length < self._prompt.shape[1]:
             least = self._prompt.shape[1]
-            raise UserError(f"--max_length: {writing.max_length} tokens leave no room for a word; give at least {least}")
+            raise UserError(coded("TOOL-004", f"--max_length: {writing.max_length} tokens leave no room for a word; give at least {least}"))
 
     def prepare(self, path: Path) -> np.ndarray:
         """The image file as the model's input, float32 [3,S,S]: squeezed to a square as in its training, mean 0 and deviation 1."""
@@ -124,10 +128,14 @@ def _load(weights: str) -> tuple[BlipForConditionalGeneration, PreTrainedTokeniz
     except (OSError, ValueError, KeyError, RuntimeError, httpx.HTTPError) as fault:
         reason = " ".join(str(fault).split())[:160]
         remedy = "give a folder with a BLIP captioning model in the Hugging Face format, or its name on the Hub and a network"
-        raise UserError(f"--caption_weights: {weights}: cannot be loaded ({reason}); {remedy}") from None
+        raise UserError(coded("TOOL-003", f"--caption_weights: {weights}: cannot be loaded ({reason}); {remedy}")) from None
     words = model.config.text_config.vocab_size
     if len(tokenizer) < words // 2:  # transformers makes an empty tokenizer where the folder has none
-        raise UserError(f"--caption_weights: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt")
+        raise UserError(
+            coded(
+                "TOOL-003", f"--caption_weights: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt"
+            )
+        )
     return model, tokenizer, processor_settings(weights)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.suggest import missing_path
 from library.options.tool_groups.preparation import BLIP
 from library.paths.look import is_file, is_folder
@@ -26,15 +26,17 @@ def weights_named(name: str) -> str:
         return name
     asked = f"give a folder in the Hugging Face format, or a name on the Hugging Face Hub such as {BLIP}"
     if is_file(path):
-        raise UserError(f"--caption_weights: {name} is a file; {asked}")
+        raise UserError(coded("TOOL-003", f"--caption_weights: {name} is a file; {asked}"))
     if path.suffix in _ENDINGS or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") != 1:
-        raise UserError(f"--caption_weights: {name}: {missing_path(path, folder=True)}; {asked}")
+        raise UserError(coded("PATH-001", f"--caption_weights: {name}: {missing_path(path, folder=True)}; {asked}"))
     return name
 
 
 def _of_address(name: str) -> str:
     if "blip" not in name.lower() or not name.endswith(".pth"):
-        raise UserError(f"--caption_weights: {name} is an address; give a folder, or a name on the Hugging Face Hub such as {BLIP}")
+        raise UserError(
+            coded("TOOL-003", f"--caption_weights: {name} is an address; give a folder, or a name on the Hugging Face Hub such as {BLIP}")
+        )
     same = _BASE if "base" in name.rsplit("/", 1)[-1] else BLIP
     log.info("--caption_weights: %s is in BLIP's own format; the same model is loaded from the Hugging Face Hub, as %s", name, same)
     return same

@@ -15,7 +15,7 @@ import torch
 
 from library.data.config.blueprint import Size
 from library.data.pixels.images import read_rgb
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.preparation.captioning.blip import MEAN, STD, processor_settings
 
 if TYPE_CHECKING:
@@ -61,7 +61,9 @@ class GitCaptioner:
         self.model.to(self.device).eval().requires_grad_(False)
         longest = self.model.config.max_position_embeddings
         if max_length > longest:
-            raise UserError(f"--max_length: {max_length} is more than the {longest} tokens that {weights} can write; lower it")
+            raise UserError(
+                coded("TOOL-004", f"--max_length: {max_length} is more than the {longest} tokens that {weights} can write; lower it")
+            )
         settings = processor_settings(weights)
         side = int(self.model.config.vision_config.image_size)
         self._shortest = _shortest_edge(settings.get("size"))
@@ -124,8 +126,10 @@ def _load(weights: str) -> tuple[GitForCausalLM, PreTrainedTokenizerBase]:
     except (OSError, ValueError, KeyError, RuntimeError, httpx.HTTPError) as fault:
         reason = " ".join(str(fault).split())[:160]
         remedy = "give a folder with a GIT model in the Hugging Face format, or its name on the Hub and a network"
-        raise UserError(f"--model_id: {weights}: cannot be loaded ({reason}); {remedy}") from None
+        raise UserError(coded("TOOL-003", f"--model_id: {weights}: cannot be loaded ({reason}); {remedy}")) from None
     if len(tokenizer) < model.config.vocab_size // 2:  # transformers makes an empty tokenizer where the folder has none
         words = model.config.vocab_size
-        raise UserError(f"--model_id: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt")
+        raise UserError(
+            coded("TOOL-003", f"--model_id: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt")
+        )
     return model, tokenizer

@@ -11,7 +11,7 @@ from library.data.pixels.latent_build import look
 from library.data.pixels.latent_files import cache_file
 from library.data.pixels.latent_plan import CacheRules, remove_files, tell
 from library.data.scan.records import left_out, scan
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.tool_groups.latents import CacheLatents
 from library.partial_faults import Faults
 from library.renaming import is_there
@@ -30,12 +30,16 @@ def fill_cache(options: CacheLatents) -> None:
     """
     given, wanted = options.model, options.data
     if wanted.dataset_class is not None:
-        raise UserError("--dataset_class: a class gives its batches itself, there are no images to make latents of; leave it out")
+        raise UserError(
+            coded("OPT-008", "--dataset_class: a class gives its batches itself, there are no images to make latents of; leave it out")
+        )
     if wanted.dataset_config is None and wanted.train_data_dir is None and wanted.in_json is None:
-        raise UserError("--dataset_config or --train_data_dir is missing: one of them has to name the training images")
+        raise UserError(coded("OPT-007", "--dataset_config or --train_data_dir is missing: one of them has to name the training images"))
     model = given.vae or given.pretrained_model_name_or_path
     if model is None and not given.remove:
-        raise UserError("--pretrained_model_name_or_path is missing: the model of the training run, whose VAE makes the latents")
+        raise UserError(
+            coded("OPT-007", "--pretrained_model_name_or_path is missing: the model of the training run, whose VAE makes the latents")
+        )
     blueprint = blueprint_of(wanted)
     if contradictions := check_caching(blueprint):
         raise UserError(*contradictions)
@@ -57,11 +61,15 @@ def fill_cache(options: CacheLatents) -> None:
     tell(source.verdicts.values())
     source, _ = in_open_folders(source, faults)
     cache = make(source, wanted.vae_batch_size, wanted.max_data_loader_n_workers, vae, accelerator)
-    bad = [*(f"image {line}; remove or replace it" for line in found.unreadable), *cache.unreadable]
+    bad = [*(coded("DATA-001", f"image {line}; remove or replace it") for line in found.unreadable), *cache.unreadable]
     for line in cache.unreadable if skips else bad:
         (log.warning if skips else faults.add)(line)
     if cache.in_memory:
-        raise UserError("--dataset_config: not all latents could be written, see above; make room and start again, what is done is kept")
+        raise UserError(
+            coded(
+                "DISK-003", "--dataset_config: not all latents could be written, see above; make room and start again, what is done is kept"
+            )
+        )
     ready = sum(work.file is not None and is_there(work.file) for work in source.works)
     told = f"latents of {counted(ready, 'image')} are ready for --cache_latents_to_disk"
     faults.raise_if_any(told, ready)

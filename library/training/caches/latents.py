@@ -54,7 +54,7 @@ def latent_cache(options: DataOptions, data: FilledData, vae: AutoencoderKL, sou
     gone = [str(record.path) for record in data.records if not is_image(record.path)]
     faults = check_caching(data.blueprint)
     if gone and faults:
-        raise UserError(*(f"{fault}; {gone[0]} has latents but no image" for fault in faults))
+        raise UserError(*(fault.reworded(f"{fault}; {gone[0]} has latents but no image") for fault in faults))
     if faults and any(record.subset.as_prepared for record in data.records):
         log.warning("latents made beforehand are not used, all images are decoded as they are drawn: %s", faults[0])
     if wanted or (not faults and any(record.train_resolution for record in data.records)):

@@ -22,7 +22,7 @@ from library.data.scan.image_headers import Unreadable, read_header
 from library.data.scan.latent_headers import mirror_file, prepared_file
 from library.data.scan.metadata_file import Keys, Metadata, read_metadata_file, write_metadata_file
 from library.data.scan.records import ImageRecord, Scan
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import list_images
 from library.options.tool_groups.latents import PrepareBucketsLatents, PrepareFilesOptions, PrepareSizesOptions
 from library.partial_faults import Faults, in_writable_folders
@@ -58,8 +58,11 @@ def prepare(options: PrepareBucketsLatents) -> None:
     cache = make(source, work.batch_size, work.max_data_loader_n_workers, vae, accelerator)
     if cache.in_memory:
         raise UserError(
-            f"train_data_dir: not all latents could be written into {folder}, so {files.out_json} is not written either; make room and "
-            "start again with --skip_existing, which keeps those that are done"
+            coded(
+                "DISK-003",
+                f"train_data_dir: not all latents could be written into {folder}, so {files.out_json} is not written either; make room and "
+                "start again with --skip_existing, which keeps those that are done",
+            )
         )
     if options.work.alpha_mask.strip().lower() not in ("", "0", "no", "off", "false"):
         _write_masks(source)
@@ -90,7 +93,7 @@ def _sizes(options: PrepareSizesOptions) -> DatasetOptions:
     converted, faults = command_line_values(given)
     sizes, more = (None, []) if faults else dataset_options(converted, "--max_resolution")
     if sizes is None:
-        raise UserError(*(line.replace("--resolution", "--max_resolution") for line in (*faults, *more)))
+        raise UserError(*(line.reworded(line.replace("--resolution", "--max_resolution")) for line in (*faults, *more)))
     return sizes
 
 
@@ -107,7 +110,7 @@ def _images(table: Metadata, options: PrepareFilesOptions) -> dict[str, Path]:
     if not images:
         wording = "full paths; if they are not, leave out --full_path" if full_path else "relative to it; if they are not, add --full_path"
         below = "" if options.recursive else ", and --recursive for images in the folders inside it"
-        raise UserError(f"in_json: {in_json} names no image in {folder}: its keys have to be {wording}{below}")
+        raise UserError(coded("DATA-006", f"in_json: {in_json} names no image in {folder}: its keys have to be {wording}{below}"))
     used = set(images.values())
     left = [path.name for path in listed if path not in used]
     if left:
@@ -123,7 +126,7 @@ def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: b
         try:
             size = read_header(path).size
         except Unreadable as fault:
-            faults.add(f"image {path}: {fault}; remove or replace it")
+            faults.add(coded("DATA-001", f"image {path}: {fault}; remove or replace it"))
             continue
         records.append(ImageRecord(path, size, "", subset, 0, path.relative_to(folder).as_posix()))
     if not records:
@@ -142,7 +145,7 @@ def in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource,
     for number in sorted(images.keys() - closed):
         file = source.works[number].file
         if file is not None and not fits(file):
-            faults.add(f"image {images[number]}: its latents are not written: {too_long(file)}")
+            faults.add(coded("PATH-008", f"image {images[number]}: its latents are not written: {too_long(file)}"))
             closed.add(number)
     return replace(source, verdicts={number: verdict for number, verdict in source.verdicts.items() if number not in closed}), closed
 
@@ -174,9 +177,13 @@ def _write_masks(source: LatentSource) -> None:
         try:
             write_latents(file, read_arrays(file) | {"alpha_mask": opacity_of(record, work.placement)}, binding)
         except ValueError as fault:
-            raise UserError(f"train_data_dir: {file}: cannot be read ({fault}); delete the file and start again") from None
+            raise UserError(
+                coded("DATA-015", f"train_data_dir: {file}: cannot be read ({fault}); delete the file and start again")
+            ) from None
         except OSError as fault:
-            raise UserError(f"train_data_dir: {file}: cannot be written ({fault.strerror}); make room and start again") from None
+            raise UserError(
+                coded("DISK-003", f"train_data_dir: {file}: cannot be written ({fault.strerror}); make room and start again")
+            ) from None
 
 
 def _write_mirrors(source: LatentSource) -> None:
@@ -196,7 +203,9 @@ def _write_mirrors(source: LatentSource) -> None:
             try:
                 write_latents(mirror, arrays, replace(binding, flip=False))
             except OSError as fault:
-                raise UserError(f"train_data_dir: {mirror}: cannot be written ({fault.strerror}); make room and start again") from None
+                raise UserError(
+                    coded("DISK-003", f"train_data_dir: {mirror}: cannot be written ({fault.strerror}); make room and start again")
+                ) from None
 
 
 def _tell_buckets(data: FilledData, done: Mapping[Path, Size]) -> None:

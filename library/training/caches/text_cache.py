@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.model.text.conditioning import Conditioning
@@ -73,7 +73,7 @@ def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs
         reason = "a network works inside the text encoder"
     if reason:
         if mode == "on":
-            raise UserError(f"--cache_text_encoder_outputs on: {reason}, so nothing can be kept; leave the option out")
+            raise UserError(coded("OPT-008", f"--cache_text_encoder_outputs on: {reason}, so nothing can be kept; leave the option out"))
         return None
     changing = any(subset.captions_change for subset in inputs.data.blueprint.subsets())
     keeps = mode == "on" or (mode == "auto" and not changing)

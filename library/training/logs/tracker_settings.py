@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.groups.scripts import TrainingScript
 from library.options.suggest import closest
 from library.paths.faults import file_fault
@@ -39,14 +39,14 @@ def tracker_settings(options: TrainingScript) -> dict[str, dict[str, Any]]:
     problems = []
     for table, content in _load(Path(path), place).items():
         if table not in known or not isinstance(content, Mapping):
-            problems.append(f"{place}: {table} is not known here; settings stand in tables, [wandb] and [tensorboard]")
+            problems.append(coded("CFG-006", f"{place}: {table} is not known here; settings stand in tables, [wandb] and [tensorboard]"))
             continue
         keys = known[table]
         for key in content:
             if keys is not None and key not in keys:
                 near = closest(key, keys)
                 meant = f" (did you mean {near}?)" if near else ""
-                problems.append(f"{place}, [{table}] {key}: is unknown{meant}; known are {', '.join(keys)}")
+                problems.append(coded("CFG-006", f"{place}, [{table}] {key}: is unknown{meant}; known are {', '.join(keys)}"))
         settings[table] = dict(content)
     if problems:
         raise UserError(*problems)
@@ -58,18 +58,20 @@ def _load(path: Path, place: str) -> dict[str, Any]:
     import toml
 
     if wrong := file_fault(path):
-        raise UserError(f"{place.removesuffix(str(path))}{wrong}")
+        raise UserError(wrong.reworded(f"{place.removesuffix(str(path))}{wrong}"))
     try:
         tables: dict[str, Any] = toml.loads(read_text(path))
         return tables
     except UnicodeDecodeError:
-        raise UserError(f"{place}: is not UTF-8; save it as UTF-8") from None
+        raise UserError(coded("CFG-001", f"{place}: is not UTF-8; save it as UTF-8")) from None
     except OSError as error:
-        raise UserError(f"{place}: cannot be read ({error.strerror or error})") from None
+        raise UserError(coded("CFG-004", f"{place}: cannot be read ({error.strerror or error})")) from None
     except (toml.TomlDecodeError, IndexError, TypeError, ValueError) as error:
         number = getattr(error, "lineno", None)
         where = f" line {number}" if number else ""
-        raise UserError(f"{place}{where}: is not valid TOML; write tables such as [wandb] with lines name = value") from None
+        raise UserError(
+            coded("CFG-002", f"{place}{where}: is not valid TOML; write tables such as [wandb] with lines name = value")
+        ) from None
 
 
 def _wandb_keys() -> tuple[str, ...] | None:

@@ -11,7 +11,7 @@ import torch
 
 from library.console import log
 from library.data.loading.batch import Batch
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.method import Method
 from library.model.text.tokenizer import ClipTokenizer
 from library.training.memory.advice import advice
@@ -48,7 +48,7 @@ def explained(remedy: Callable[[], str], when: str) -> Iterator[None]:
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        problem = f"out of memory {when}: {remedy()}"
+        problem = coded("TRAIN-005", f"out of memory {when}: {remedy()}")
     else:
         return
     raise UserError(problem)  # outside the handler, whose traceback would hold on to the tensors

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean
@@ -27,7 +27,7 @@ def check_choices(options: TrainingScript) -> None:
         raise UserError(*problems)
 
 
-def _optimizer(chosen: OptimizerOptions) -> Iterator[str]:
+def _optimizer(chosen: OptimizerOptions) -> Iterator[Problem]:
     try:
         name = optimizer_table.resolve_name(chosen.optimizer_type, chosen.use_8bit_adam, chosen.use_lion_optimizer)
     except UserError:
@@ -35,18 +35,19 @@ def _optimizer(chosen: OptimizerOptions) -> Iterator[str]:
     row = optimizer_table.BY_NAME.get(name.lower())
     if row is not None:
         if missing_module(row.module) is not None:
-            yield f"--optimizer_type {row.name}: {row.module} is not installed: {install_command(row.package)}"
+            yield coded("PKG-001", f"--optimizer_type {row.name}: {row.module} is not installed: {install_command(row.package)}")
     elif "." in name:
         yield from _class_to_import("--optimizer_type", name)
     elif (classes := _names_in_torch("optim/__init__.py")) and name.lower() not in map(str.lower, classes):
         known = [row.name for row in optimizer_table.OPTIMIZERS]
-        yield (
+        yield coded(
+            "OPT-013",
             f"--optimizer_type {name}: is not known{did_you_mean(name, [*known, *classes])}; known are {', '.join(known)}, "
-            "every class of torch.optim, and module.Class for any other"
+            "every class of torch.optim, and module.Class for any other",
         )
 
 
-def _schedule(chosen: OptimizerOptions) -> Iterator[str]:
+def _schedule(chosen: OptimizerOptions) -> Iterator[Problem]:
     custom, name = chosen.lr_scheduler_type, chosen.lr_scheduler
     if _has_its_own_schedule(chosen):
         return
@@ -56,11 +57,15 @@ def _schedule(chosen: OptimizerOptions) -> Iterator[str]:
         classes = _names_in_torch("optim/lr_scheduler.py")
         if classes and custom.lower() not in map(str.lower, classes):
             meant = did_you_mean(custom, classes)
-            yield f"--lr_scheduler_type {custom}: is not known{meant}; give a class of torch.optim.lr_scheduler, or module.Class"
+            yield coded(
+                "OPT-014", f"--lr_scheduler_type {custom}: is not known{meant}; give a class of torch.optim.lr_scheduler, or module.Class"
+            )
     elif name.lower() not in (*lr_schedule_table.BY_NAME, lr_schedule_table.ADAFACTOR):
         known = [*lr_schedule_table.BY_NAME, lr_schedule_table.ADAFACTOR]
         meant = did_you_mean(name, known)
-        yield f"--lr_scheduler {name}: is not known{meant}; known are {', '.join(known)}; --lr_scheduler_type takes a class"
+        yield coded(
+            "OPT-014", f"--lr_scheduler {name}: is not known{meant}; known are {', '.join(known)}; --lr_scheduler_type takes a class"
+        )
 
 
 def _has_its_own_schedule(chosen: OptimizerOptions) -> bool:
@@ -69,11 +74,11 @@ def _has_its_own_schedule(chosen: OptimizerOptions) -> bool:
     return chosen.optimizer_type.lower().endswith("adafactor") and "relative_step=false" not in plain
 
 
-def _class_to_import(option: str, dotted: str) -> Iterator[str]:
+def _class_to_import(option: str, dotted: str) -> Iterator[Problem]:
     module = dotted.rpartition(".")[0]
     missing = missing_module(module)
     if missing is not None:
-        yield f"{option} {dotted}: there is no module {missing}; install the package that has it, or correct the name"
+        yield coded("PKG-004", f"{option} {dotted}: there is no module {missing}; install the package that has it, or correct the name")
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from library.containers.weights_file import open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.look import is_file
 
 EMA_FILE = "ema.safetensors"
@@ -28,7 +28,12 @@ class Ema:
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
         if not 0 <= decay < 1:
-            raise UserError(f"--ema_decay {decay:g}: must be at least 0 and below 1; 0.999 is a value to begin with, 0.9999 for long runs")
+            raise UserError(
+                coded(
+                    "OPT-006",
+                    f"--ema_decay {decay:g}: must be at least 0 and below 1; 0.999 is a value to begin with, 0.9999 for long runs",
+                )
+            )
         self.decay, self.updates = decay, 0
         self._parameters = list(parameters)
         self._averages = [parameter.detach().to(torch.float32, copy=True) for parameter in self._parameters]
@@ -75,7 +80,12 @@ class Ema:
         own = {str(place): average for place, average in enumerate(self._averages)}
         wanted = own | {_COUNT: torch.tensor(self.updates)}
         if saved.keys() != wanted.keys() or any(saved[name].shape != like.shape for name, like in wanted.items()):
-            raise UserError(f"--resume {folder}: {EMA_FILE} averages other weights than this run trains; use the state's network options")
+            raise UserError(
+                coded(
+                    "STATE-005",
+                    f"--resume {folder}: {EMA_FILE} averages other weights than this run trains; use the state's network options",
+                )
+            )
         for name, average in own.items():
             average.copy_(saved[name])
         self.updates = max(0, int(saved[_COUNT]))

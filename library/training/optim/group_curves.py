@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.training.optim.rate_ratios import own_rates, share_out
 
 Build = Callable[[Optimizer], LambdaLR]  # a library's function of one optimizer, whose default rate its floors are measured by
@@ -55,16 +55,20 @@ def check_floor(what: str, floors: Mapping[str, float], optimizer: Optimizer, de
             continue  # for the schedule itself to refuse
         shown = f"{what} with --lr_scheduler_args {key}={floor:g}{' (the default)' if default else ''}: refused: "
         if not floor >= 0:
-            raise UserError(f"{shown}a learning rate cannot end below 0; give a number from 0 on")
+            raise UserError(coded("OPT-015", f"{shown}a learning rate cannot end below 0; give a number from 0 on"))
         low = [(rate, group) for rate, group in zip(own_rates(optimizer), optimizer.param_groups, strict=True) if 0 < rate < floor]
         if low:
             rate, group = min(low, key=lambda one: one[0])
             whose = f" of {group['name']}" if "name" in group else ""
-            raise UserError(f"{shown}the learning rate{whose} is {rate:g} and would rise to it; give {key} at most {rate:g}")
+            raise UserError(
+                coded("OPT-015", f"{shown}the learning rate{whose} is {rate:g} and would rise to it; give {key} at most {rate:g}")
+            )
 
 
 def check_share(what: str, shares: Mapping[str, float]) -> None:
     """Raise UserError where one of `shares` of the rate is not between 0 and 1."""
     for key, share in shares.items():
         if isinstance(share, int | float) and not 0 <= share <= 1:
-            raise UserError(f"{what} with --lr_scheduler_args {key}={share:g}: refused: is a share of the learning rate; give 0 to 1")
+            raise UserError(
+                coded("OPT-015", f"{what} with --lr_scheduler_args {key}={share:g}: refused: is a share of the learning rate; give 0 to 1")
+            )

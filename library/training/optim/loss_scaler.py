@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from library.errors import UserError
+from library.errors import UserError, coded
 
 FIRST, LEAST = 2.0**16, 2.0**-10
 GROWS_AFTER = 2000  # updates without an overflow
@@ -58,7 +58,12 @@ class LossScaler:
         if self._overflowed:
             self._scale, self._good = self._scale / 2, 0
             if self._scale < LEAST:
-                raise UserError("--full_fp16: gradients overflow float16 at every loss scale; use --full_bf16, or leave --full_fp16 out")
+                raise UserError(
+                    coded(
+                        "TRAIN-003",
+                        "--full_fp16: gradients overflow float16 at every loss scale; use --full_bf16, or leave --full_fp16 out",
+                    )
+                )
         else:
             self._good += 1
             if self._good == GROWS_AFTER:

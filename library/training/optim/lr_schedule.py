@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.options.reading.named_class import (
     check_arguments,
     did_you_mean,
@@ -87,11 +87,18 @@ def make_schedule(
     if scheduler_type:
         return _custom(optimizer, scheduler_type, given, warmup, updates if steps is None else steps)
     if name.lower() == ADAFACTOR:
-        raise UserError(f"{_OPTION} {name}: belongs to --optimizer_type AdaFactor with relative_step=True; choose another schedule")
+        raise UserError(
+            coded("OPT-015", f"{_OPTION} {name}: belongs to --optimizer_type AdaFactor with relative_step=True; choose another schedule")
+        )
     row = BY_NAME.get(name.lower())
     if row is None:
         known = [*BY_NAME, ADAFACTOR]
-        raise UserError(f"{_OPTION} {name}: is not known{did_you_mean(name, known)}; known are {', '.join(known)}; {_CUSTOM} takes a class")
+        raise UserError(
+            coded(
+                "OPT-014",
+                f"{_OPTION} {name}: is not known{did_you_mean(name, known)}; known are {', '.join(known)}; {_CUSTOM} takes a class",
+            )
+        )
     asked = {
         "num_warmup_steps": warmup if row.warmup else None,
         "num_training_steps": updates if row.updates else None,
@@ -145,7 +152,9 @@ def _named(
         better = "constant_with_warmup" if row.name == "constant" else "another schedule"
         warnings.append(f"--lr_warmup_steps {warmup}: {_OPTION} {row.name} has no warm-up, so it is not used; use {better} for one")
     elif warmup and (of := row_of_class(type(optimizer))) is not None and of.divides_by_first_rate:
-        raise UserError(f"--lr_warmup_steps {warmup}: {of.name} divides by its first rate, 0 in a warm-up; use --lr_warmup_steps 0")
+        raise UserError(
+            coded("OPT-015", f"--lr_warmup_steps {warmup}: {of.name} divides by its first rate, 0 in a warm-up; use --lr_warmup_steps 0")
+        )
     elif warmup >= updates > 0:
         warnings.append(f"--lr_warmup_steps {warmup}: the run has only {updates} updates, so the full learning rate is never reached")
     check_arguments(_ARGS, row.name, build, given, _ours(figures))
@@ -184,7 +193,7 @@ def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) 
         del figures["num_training_steps"]
     elif warmup + decay > updates:
         both = f"{warmup} of warm-up and {decay} of decay"
-        raise UserError(f"{_OPTION} {row.name}: {both} are more than the run's {updates} updates; lower one of them")
+        raise UserError(coded("OPT-015", f"{_OPTION} {row.name}: {both} are more than the run's {updates} updates; lower one of them"))
     return notes
 
 
@@ -207,7 +216,7 @@ def _ours(figures: Mapping[str, Any]) -> dict[str, str]:
 
 def _refuse_arguments(given: Mapping[str, Any], name: str) -> None:
     if given:
-        raise UserError(f"{_ARGS} {' '.join(given)}: {name} takes no arguments; leave them out")
+        raise UserError(coded("OPT-011", f"{_ARGS} {' '.join(given)}: {name} takes no arguments; leave them out"))
 
 
 def _build(what: str, build: Callable[[], T], given: Mapping[str, Any]) -> T:
@@ -217,4 +226,4 @@ def _build(what: str, build: Callable[[], T], given: Mapping[str, Any]) -> T:
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError, KeyError, IndexError, AttributeError) as error:
         reason = first_line(error)
         shown = f" with {_ARGS} {' '.join(f'{key}={value}' for key, value in given.items())}" if given else ""
-        raise UserError(f"{what}{shown}: refused: {reason}") from error
+        raise UserError(coded("OPT-011", f"{what}{shown}: refused: {reason}")) from error

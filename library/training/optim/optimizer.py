@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.options.reading.named_class import (
     check_arguments,
     classes_of,
@@ -134,7 +134,9 @@ def _find(name: str) -> tuple[OptimizerRow, type]:
         module = import_package(_OPTION, row.name, row.module, row.package)
         target = getattr(module, row.class_name, None)
         if target is None:
-            raise UserError(f"{_OPTION} {row.name}: your {row.package} has no {row.class_name}: pip install --upgrade {row.package}")
+            raise UserError(
+                coded("PKG-003", f"{_OPTION} {row.name}: your {row.package} has no {row.class_name}: pip install --upgrade {row.package}")
+            )
         return row, target
     if "." in name:
         target = import_class(_OPTION, name)
@@ -144,13 +146,16 @@ def _find(name: str) -> tuple[OptimizerRow, type]:
         known = [row.name for row in OPTIMIZERS]
         others = sorted(classes_of(torch.optim, Optimizer))
         raise UserError(
-            f"{_OPTION} {name}: is not known{did_you_mean(name, known + others)}; known are {', '.join(known)}, "
-            "every class of torch.optim, and module.Class for any other"
+            coded(
+                "OPT-013",
+                f"{_OPTION} {name}: is not known{did_you_mean(name, known + others)}; known are {', '.join(known)}, "
+                "every class of torch.optim, and module.Class for any other",
+            )
         )
     if target in _UNUSABLE:
-        raise UserError(f"{_OPTION} {name}: {target.__name__} {_UNUSABLE[target]}; choose another optimizer")
+        raise UserError(coded("OPT-016", f"{_OPTION} {name}: {target.__name__} {_UNUSABLE[target]}; choose another optimizer"))
     if not issubclass(target, Optimizer):
-        raise UserError(f"{_OPTION} {name}: is not an optimizer (a class derived from torch.optim.Optimizer)")
+        raise UserError(coded("OPT-013", f"{_OPTION} {name}: is not an optimizer (a class derived from torch.optim.Optimizer)"))
     return _row_of(name, target), target
 
 
@@ -165,9 +170,16 @@ def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
     contrary = [key for key, value in row.fixed.items() if given.get(key, value) != value]
     if contrary:
         key = contrary[0]
-        raise UserError(f"{_ARGS} {key}={given[key]}: {row.name} means {key}={row.fixed[key]}; leave it out or use another optimizer")
+        raise UserError(
+            coded("OPT-011", f"{_ARGS} {key}={given[key]}: {row.name} means {key}={row.fixed[key]}; leave it out or use another optimizer")
+        )
     if given.get("use_triton") and not _installed("triton"):  # lion-pytorch ends the whole process in this case
-        raise UserError(f"{_ARGS} use_triton=True: triton is not installed: pip install triton (Linux with an NVIDIA GPU), or leave it out")
+        raise UserError(
+            coded(
+                "PKG-001",
+                f"{_ARGS} use_triton=True: triton is not installed: pip install triton (Linux with an NVIDIA GPU), or leave it out",
+            )
+        )
 
 
 def _settle_adafactor(given: dict[str, Any], notes: list[str]) -> Kind:
@@ -189,7 +201,11 @@ def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], wa
         warnings.append(f"{row.name} finds the learning rate itself and takes yours as a factor: 1.0 is expected, not {shown}")
     positive = [rate for rate in rates if rate > 0]
     if len(positive) > 1 and row.one_rate:
-        raise UserError(f"{_OPTION} {row.name}: takes one learning rate for everything, not {shown}; make them equal or use DAdaptAdam")
+        raise UserError(
+            coded(
+                "OPT-016", f"{_OPTION} {row.name}: takes one learning rate for everything, not {shown}; make them equal or use DAdaptAdam"
+            )
+        )
     if give_one_rate(optimizer):
         notes.append(f"{row.name} finds one rate for all that is trained; parts with smaller factors take a share ({shown})")
 
@@ -198,11 +214,18 @@ def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int)
     """What `with_float32_steps` has to know; refuses optimizers that work on the weights outside their steps."""
     if hasattr(optimizer, "train"):
         raise UserError(
-            f"{_OPTION} {row.name}: changes the weights between its steps too, which 16 bits would blur; "
-            "leave --full_fp16 and --full_bf16 out, or use another optimizer"
+            coded(
+                "OPT-016",
+                f"{_OPTION} {row.name}: changes the weights between its steps too, which 16 bits would blur; "
+                "leave --full_fp16 and --full_bf16 out, or use another optimizer",
+            )
         )
     if row.kind == "factor" and len({group["lr"] for group in optimizer.param_groups if group["lr"] > 0}) > 1:
-        raise UserError(f"{_OPTION} {row.name}: takes one learning rate for everything with --full_fp16 and --full_bf16; make them equal")
+        raise UserError(
+            coded(
+                "OPT-016", f"{_OPTION} {row.name}: takes one learning rate for everything with --full_fp16 and --full_bf16; make them equal"
+            )
+        )
     optimizer.seed = seed
     # the table's others move each parameter by itself, as torch's do; of a class that is not in the table nothing is known
     optimizer.one_by_one = row.kind != "factor" and (row in OPTIMIZERS or target in classes_of(torch.optim, Optimizer).values())
@@ -231,7 +254,9 @@ def _build(
             problem = error
     assert problem is not None
     shown = " ".join(f"{key}={value}" for key, value in args.items()) or "(none)"
-    raise UserError(f"{_OPTION} {row.name} with {_ARGS} {shown}: refused by {target.__name__}: {first_line(problem)}") from problem
+    raise UserError(
+        coded("OPT-011", f"{_OPTION} {row.name} with {_ARGS} {shown}: refused by {target.__name__}: {first_line(problem)}")
+    ) from problem
 
 
 def _installed(module: str) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.reading.named_class import check_arguments, classes_of, did_you_mean, find_class, import_class
 from library.training.optim.group_curves import check_floor
 from library.training.optim.rate_ratios import RATIO
@@ -38,14 +38,23 @@ class ScheduleClass:
         target = import_class(OPTION, dotted) if "." in dotted else find_class(torch.optim.lr_scheduler, base, dotted)
         if target is None:
             known = sorted(classes_of(torch.optim.lr_scheduler, base))
-            raise UserError(f"{OPTION} {dotted}: is not known{did_you_mean(dotted, known)}; known are {', '.join(known)}, and module.Class")
+            raise UserError(
+                coded(
+                    "OPT-014",
+                    f"{OPTION} {dotted}: is not known{did_you_mean(dotted, known)}; known are {', '.join(known)}, and module.Class",
+                )
+            )
         step = getattr(target, "step", None)
         if step is None or not callable(getattr(target, "state_dict", None)):
-            raise UserError(f"{OPTION} {dotted}: is not a learning rate scheduler (it has no step or no state_dict)")
+            raise UserError(coded("OPT-014", f"{OPTION} {dotted}: is not a learning rate scheduler (it has no step or no state_dict)"))
         parameters = list(inspect.signature(step).parameters.values())[1:]
         needed = [p.name for p in parameters if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
         if needed:
-            raise UserError(f"{OPTION} {dotted}: wants {', '.join(needed)} at every step, which training does not have; choose another")
+            raise UserError(
+                coded(
+                    "OPT-014", f"{OPTION} {dotted}: wants {', '.join(needed)} at every step, which training does not have; choose another"
+                )
+            )
         check_arguments(ARGS, dotted, target, arguments, _OURS)
         return cls(dotted, target, arguments)
 
@@ -65,16 +74,23 @@ class ScheduleClass:
         check_floor(f"{OPTION} {self.dotted}", floors, optimizer)
         if any(floors.values()) and any(RATIO in group for group in optimizer.param_groups):
             raise UserError(
-                f"{self.name}: its lowest rate is one for all parts, which train at different rates here, and the optimizer has one rate; "
-                "use --lr_scheduler cosine_with_min_lr, or make the rates equal"
+                coded(
+                    "OPT-015",
+                    f"{self.name}: its lowest rate is one for all parts, which train at different rates here, and the optimizer has one "
+                    "rate; use --lr_scheduler cosine_with_min_lr, or make the rates equal",
+                )
             )
         walk = _walk(self, optimizer, steps)
         if walk.steps >= steps:
             return
         remedy = self._remedy(optimizer, steps, walk.steps)
         if remedy:
-            raise UserError(f"{self.name}: ends after {walk.steps} updates, and this run needs {steps}; give {ARGS} {remedy}")
-        raise UserError(f"{self.name}: cannot go on after update {walk.steps} of {steps}: {walk.reason}; change its arguments")
+            raise UserError(
+                coded("OPT-015", f"{self.name}: ends after {walk.steps} updates, and this run needs {steps}; give {ARGS} {remedy}")
+            )
+        raise UserError(
+            coded("OPT-015", f"{self.name}: cannot go on after update {walk.steps} of {steps}: {walk.reason}; change its arguments")
+        )
 
     def remarks(self) -> Iterator[str]:
         """What of the command has no effect with it."""

@@ -19,7 +19,7 @@ from library.data.batching.showings import Bucket
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.config.keys import resolution
 from library.data.scan.records import ImageRecord
-from library.errors import UserError, named_line
+from library.errors import Problem, UserError, coded, named_line
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean, import_class
 from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
@@ -146,18 +146,24 @@ class CustomDataset:
             pickle.Pickler(_Nowhere()).dump(self.source.dataset)
         except Exception as error:  # pickle raises many kinds, and so may the class
             raise UserError(
-                f"{OPTION} {self.name}: cannot be sent to loader workers ({error}); open files and the like in __getitem__, not in the "
-                "constructor, or give --max_data_loader_n_workers 0"
+                coded(
+                    "DATA-023",
+                    f"{OPTION} {self.name}: cannot be sent to loader workers ({error}); open files and the like in __getitem__, not in the "
+                    "constructor, or give --max_data_loader_n_workers 0",
+                )
             ) from error
 
     def check_agrees(self, lengths: list[int]) -> None:
         """Raise UserError where the processes' objects have not the same length."""
         if len(set(lengths)) > 1:
             raise UserError(
-                f"{OPTION} {self.name}: has {' and '.join(map(str, lengths))} batches in different processes; make them the same"
+                coded(
+                    "DATA-023",
+                    f"{OPTION} {self.name}: has {' and '.join(map(str, lengths))} batches in different processes; make them the same",
+                )
             )
 
-    def faults(self, most: int = 20) -> Iterator[str]:
+    def faults(self, most: int = 20) -> Iterator[Problem]:
         """What is wrong with the batches, asked for one after the other as in the first epoch; ends after `most` faulty ones."""
         from library.data.loading.custom_check import checked
 
@@ -167,14 +173,14 @@ class CustomDataset:
                 item = checked(_first_look(self.source, index), self.source.place(index), self.rules.windows, not self.rules.are_made)
                 if item.are_latents != self.first.are_latents:
                     kind = "latents" if self.first.are_latents else "images"
-                    yield f"{self.source.place(index)}: has not what the first batch has, {kind}"
+                    yield coded("DATA-022", f"{self.source.place(index)}: has not what the first batch has, {kind}")
                     faults += 1
             except UserError as fault:
                 yield from fault.problems
                 faults += 1
             if faults == most:
                 faulty = counted(faults, "batch", "batches")
-                yield f"{OPTION} {self.name}: {faulty} of the first {index + 1} are faulty; the rest is not looked at"
+                yield coded("DATA-022", f"{OPTION} {self.name}: {faulty} of the first {index + 1} are faulty; the rest is not looked at")
                 return
 
     def metadata(self, processes: int) -> dict[str, Any]:
@@ -213,7 +219,7 @@ def open_custom(options: TrainingScript) -> CustomDataset:
     source = CustomSource(name, as_user_fault(lambda: kind(*arguments), f"{OPTION} {name}: its constructor", file), file)
     batches = source.call(lambda: len(source.dataset), f"{OPTION} {name}: len()")
     if batches < 1:
-        raise UserError(f"{OPTION} {name}: has no batches (its length is 0), so there is nothing to train")
+        raise UserError(coded("DATA-022", f"{OPTION} {name}: has no batches (its length is 0), so there is nothing to train"))
     reread = "--token_string" if word and word.token_string else "--weighted_captions" if options.data.weighted_captions else ""
     rules = CaptionRules((model.max_token_length or WINDOW) // WINDOW, reread, word is not None and word.makes_captions)
     first = checked(_first_look(source, 0), source.place(0), rules.windows, not rules.are_made)
@@ -231,7 +237,7 @@ def open_custom(options: TrainingScript) -> CustomDataset:
 def class_of(name: str) -> type:
     """The class `module.Class`, of a module in the current folder or an installed one. Raises UserError with what is missing or fails."""
     if not names_class(name):
-        raise UserError(f"{OPTION}: {NO_CLASS}, not {name!r}")
+        raise UserError(coded("DATA-020", f"{OPTION}: {NO_CLASS}, not {name!r}"))
     here = Path.cwd()
     if str(here) not in sys.path:
         sys.path.append(str(here))  # behind all others, so that no file of the user's takes the place of a package
@@ -242,30 +248,36 @@ def class_of(name: str) -> type:
     if imported is None:
         beside = sorted({path.stem for path in here.glob("*.py")} | {path.parent.name for path in here.glob("*/__init__.py")})
         raise UserError(
-            f"{OPTION} {name}: there is no module {root} in the current folder ({here}), nor an installed one{did_you_mean(root, beside)}"
+            coded(
+                "DATA-020",
+                f"{OPTION} {name}: there is no module {root} in the current folder ({here}), "
+                f"nor an installed one{did_you_mean(root, beside)}",
+            )
         )
     origin = getattr(imported, "origin", None) or getattr(imported, "__file__", None)
     if own is not None and not (origin and exists(Path(origin)) and own.samefile(origin)):
-        raise UserError(f"{OPTION} {name}: {root} is another module, {origin or 'a part of Python'}; rename your {own.name}")
+        raise UserError(
+            coded("DATA-020", f"{OPTION} {name}: {root} is another module, {origin or 'a part of Python'}; rename your {own.name}")
+        )
     try:
         return import_class(OPTION, name)
     except UserError:
         raise
     except Exception as error:  # whatever the user's own lines raise
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise UserError(f"{OPTION} {name}: {module} does not load: {named_line(error)}{line}") from error
+        raise UserError(coded("DATA-021", f"{OPTION} {name}: {module} does not load: {named_line(error)}{line}")) from error
 
 
 def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:
     lacking = [method for method in ("__len__", "__getitem__") if not callable(getattr(kind, method, None))]
     if lacking:
         what = {"__len__": "the number of its batches", "__getitem__": "batch i as a dict"}
-        raise UserError(f"{OPTION} {name}: has no {lacking[0]}, which gives {what[lacking[0]]} (docs/dataset_class.md)")
+        raise UserError(coded("DATA-020", f"{OPTION} {name}: has no {lacking[0]}, which gives {what[lacking[0]]} (docs/dataset_class.md)"))
     try:
         inspect.signature(kind).bind(*arguments)
     except TypeError as error:
         taken = "(tokenizer, max_token_length, resolution, debug_dataset)"
-        raise UserError(f"{OPTION} {name}: its constructor has to take {taken}: {error}") from error
+        raise UserError(coded("DATA-020", f"{OPTION} {name}: its constructor has to take {taken}: {error}")) from error
     except ValueError:  # a class without a readable signature: making it will tell
         return
 

@@ -16,7 +16,7 @@ from library.data.scan.mask_files import with_masks
 from library.data.scan.metadata import from_metadata
 from library.data.scan.records import Scan, scan
 from library.data.scan.validation_split import split_validation
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.declare import section_table
 from library.options.groups.data import DataOptions
 from library.options.groups.saving import SavingOptions
@@ -177,8 +177,11 @@ def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
     length = EpochSampler(data, state.seed, processes, resumed.begun()).length(state.epoch)
     if state.position > length:
         raise UserError(
-            f"--resume {resumed.folder}: says {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
-            "the state is damaged, give an older one"
+            coded(
+                "STATE-002",
+                f"--resume {resumed.folder}: says {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
+                "the state is damaged, give an older one",
+            )
         )
     return Start(state.step, state.epoch, length - state.position, state.position)
 
@@ -186,7 +189,7 @@ def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
 def _refuse_finished(start: Start, plan: RunPlan, max_train_epochs: int | None, place: str) -> None:
     if plan.updates <= start.step:
         option = f"--max_train_steps (now {plan.updates})" if max_train_epochs is None else f"--max_train_epochs (now {max_train_epochs})"
-        raise UserError(f"{place}: has {start.step} updates done and nothing is left to train; raise {option}")
+        raise UserError(coded("STATE-006", f"{place}: has {start.step} updates done and nothing is left to train; raise {option}"))
 
 
 def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozenset[str]) -> DatasetBlueprint:
@@ -196,11 +199,18 @@ def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozens
     if options.in_json is not None:
         if METADATA not in forms:
             raise UserError(
-                "--in_json: this script takes caption files and class tokens, no metadata; use train_network.py or fine_tune.py"
+                coded(
+                    "DATA-008",
+                    "--in_json: this script takes caption files and class tokens, no metadata; use train_network.py or fine_tune.py",
+                )
             )
         return from_metadata(options.train_data_dir, options.in_json, options.dataset_repeats, defaults, options.conditioning_data_dir)
     if DREAMBOOTH not in forms:
-        raise UserError("--train_data_dir: this script needs the metadata of its images; give --in_json meta.json or --dataset_config")
+        raise UserError(
+            coded(
+                "DATA-008", "--train_data_dir: this script needs the metadata of its images; give --in_json meta.json or --dataset_config"
+            )
+        )
     assert options.train_data_dir is not None  # `data_source` has seen to it
     return from_folders(options.train_data_dir, options.reg_data_dir, defaults, options.conditioning_data_dir)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.model.text.vocabulary import is_entry, is_one_token
 from library.options.groups.scripts import TrainTextualInversion
 from library.training.planning.inputs import Inputs
@@ -15,7 +15,9 @@ def check_word(options: TrainTextualInversion, inputs: Inputs) -> None:
     """Raise UserError for a `--token_string` that the model knows already, and warn where captions lack it."""
     word = options.word.word
     if is_entry(word):
-        raise UserError(f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
+        raise UserError(
+            coded("MODEL-014", f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
+        )
     if is_one_token(word):
         log.warning(f"--token_string {word}: the model has a token of that name; with the embedding in place the new one is meant")
     if options.word.makes_captions:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log, progress
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
 from library.training.planning.custom_dataset import CustomDataset
@@ -44,7 +44,7 @@ def preview_custom(options: TrainingScript, inputs: Inputs, custom: CustomDatase
             )
             temporary.write_text(f"{head}</head>\n<body>\n{body}</body></html>\n", encoding="utf-8", errors=NOT_UNICODE, newline="\n")
     except OSError as fault:
-        raise UserError(f"--output_dir {page}: cannot be written ({fault.strerror}); name another place") from None
+        raise UserError(coded("DISK-004", f"--output_dir {page}: cannot be written ({fault.strerror}); name another place")) from None
     log.info(f"--debug_dataset: nothing is trained; look at {page}")
 
 

@@ -132,7 +132,7 @@ def _of_images(
     """The part of the report that needs the images; where some are faulty, the figures are those of the others."""
     index = ScanIndex()
     found = survey(blueprint, index, options.data.skip_bad_images)
-    attempt.findings += [Finding.from_line(ERROR, line) for line in found.faults]
+    attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in found.faults]
     attempt.findings += found.findings
     attempt.findings += inspect_data(found, index)
     index.save()
@@ -194,7 +194,7 @@ def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempt
     own = attempt(lambda: open_custom(options))
     if own is None:
         return report
-    attempt.findings += [Finding.from_line(ERROR, line) for line in own.faults()]
+    attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in own.faults()]
     text = f"--dataset_class {own.name}: is imported for this report and asked for its batches, with whatever that takes"
     attempt.findings.append(Finding(NOTE, text, "its random draws are not those of the run"))
     saved = _state_of(options, attempt)
@@ -265,7 +265,7 @@ class _Attempts:
         try:
             return act()
         except UserError as fault:
-            self.findings += [Finding.from_line(ERROR, line) for line in fault.problems]
+            self.findings += [Finding.from_line(ERROR, line) for line in fault.lines]
             return None
 
 

@@ -12,7 +12,7 @@ from library.console import is_main_process, log
 from library.data.inspection.bucket_facts import bucket_facts, bucket_findings
 from library.data.inspection.draw_preview import Draws
 from library.data.scan.findings import ERROR, WARNING, Finding
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.files import NOT_UNICODE, atomic_write
 from library.options.groups.scripts import TrainingScript
 from library.paths.faults import new_file_fault
@@ -40,7 +40,12 @@ def tell_report(report: Report, options: TrainingScript, rewrite: RewriteCaption
         _write(options.data.report_html, report, options, rewrite, "--report_html")
     errors = len(report.of_level(ERROR))
     if errors:
-        raise UserError(f"--dry_run found {counted(errors, 'error')}, told above; mend {'it' if errors == 1 else 'them'} before training")
+        raise UserError(
+            coded(
+                "TRAIN-006",
+                f"--dry_run found {counted(errors, 'error')}, told above; mend {'it' if errors == 1 else 'them'} before training",
+            )
+        )
 
 
 def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | None = None) -> None:
@@ -143,7 +148,7 @@ def _key(title: str) -> int:
 
 def _write(path: Path, report: Report, options: TrainingScript, rewrite: RewriteCaption | None, option: str) -> None:
     if wrong := new_file_fault(path):
-        raise UserError(f"{option}: {wrong}")
+        raise UserError(wrong.reworded(f"{option}: {wrong}"))
     draws = None if report.inputs is None else draws_of(options, report.inputs, rewrite)
     text = as_page(report, draws, seed_given=options.training.seed is not None)
     try:
@@ -151,5 +156,5 @@ def _write(path: Path, report: Report, options: TrainingScript, rewrite: Rewrite
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8", errors=NOT_UNICODE, newline="\n")
     except OSError as fault:
-        raise UserError(f"{option} {path}: cannot be written ({fault.strerror}); name another place") from None
+        raise UserError(coded("DISK-004", f"{option} {path}: cannot be written ({fault.strerror}); name another place")) from None
     log.info(f"report: {path}")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from library.errors import Problem, coded
 from library.options.groups.sampling import SAMPLERS
 from library.options.suggest import closest
 
@@ -52,14 +53,14 @@ class Entry:
 
     place: str
     values: dict[str, Value] = field(default_factory=dict)
-    faults: list[str] = field(default_factory=list)
+    faults: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     def put(self, name: str, value: object, written: str) -> None:
         """Take a field's value; `written` is how the file has it."""
         settled, fault, remark = checked(name, value)
         if fault:
-            self.faults.append(f"{self.place}: {written}: {fault}")
+            self.faults.append(coded("CFG-013", f"{self.place}: {written}: {fault}"))
         if remark:
             self.warnings.append(f"{self.place}: {written}: {remark}")
         self.values[name] = settled
@@ -103,13 +104,15 @@ def read_table(place: str, table: Mapping[str, object]) -> Entry:
             entry.warnings.append(f"{place}: {key} has no effect on samples of these models")
         elif key not in KEYS:
             near = closest(key, KEYS)
-            entry.faults.append(f"{place}: {key} is unknown{f' (did you mean {near}?)' if near else ''}; known are {', '.join(KEYS)}")
+            entry.faults.append(
+                coded("CFG-013", f"{place}: {key} is unknown{f' (did you mean {near}?)' if near else ''}; known are {', '.join(KEYS)}")
+            )
         elif value is not None:
             entry.put(KEYS[key], value, f"{key} = {value!r}")
             if isinstance(value, str):
                 entry.warnings += _dashes(place, value)
     if table and "prompt" not in table:
-        entry.faults.append(f"{place}: has no prompt")
+        entry.faults.append(coded("CFG-013", f"{place}: has no prompt"))
     entry.values.setdefault("prompt", "")
     return entry
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.training.samples.prompt_options import KEYS, LETTERS, Entry, read_line, read_table
@@ -38,24 +38,24 @@ def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]
     path = Path(path)
     readers = {".txt": _from_text, ".toml": _from_toml, ".json": _from_json}
     if wrong := file_fault(path):
-        raise UserError(f"--sample_prompts: {wrong}")
+        raise UserError(wrong.reworded(f"--sample_prompts: {wrong}"))
     if path.suffix.lower() not in readers:
-        raise UserError(f"--sample_prompts {path}: must end in .txt, .toml or .json")
+        raise UserError(coded("CFG-005", f"--sample_prompts {path}: must end in .txt, .toml or .json"))
     try:
         text = read_text(path)
     except UnicodeDecodeError as error:
-        raise UserError(f"--sample_prompts {path}: is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+        raise UserError(coded("CFG-001", f"--sample_prompts {path}: is not UTF-8 (byte {error.start}); save it as UTF-8")) from error
     except OSError as error:
-        raise UserError(f"--sample_prompts {path}: cannot be read: {error.strerror or error}") from error
+        raise UserError(coded("CFG-004", f"--sample_prompts {path}: cannot be read: {error.strerror or error}")) from error
     if "\0" in text:
-        raise UserError(f"--sample_prompts {path}: is not UTF-8 but UTF-16; save it as UTF-8")
+        raise UserError(coded("CFG-001", f"--sample_prompts {path}: is not UTF-8 but UTF-16; save it as UTF-8"))
     entries = readers[path.suffix.lower()](path, text)
     problems = [problem for entry in entries for problem in entry.faults]
     if problems:
         raise UserError(*problems)
     drawn = [entry for entry in entries if not entry.is_empty()]
     if not drawn:
-        raise UserError(f"--sample_prompts {path}: has no prompt; write one a line (lines that begin with # are remarks)")
+        raise UserError(coded("CFG-013", f"--sample_prompts {path}: has no prompt; write one a line (lines that begin with # are remarks)"))
     notes = [warning for entry in entries for warning in (*entry.warnings, *_without_prompt(entry))]
     rounded = [_rounded(entry.place, SamplePrompt(**entry.values)) for entry in drawn]  # type: ignore[arg-type]  # `checked` has seen to it
     return tuple(prompt for prompt, _ in rounded), (*notes, *(note for _, note in rounded if note))
@@ -81,14 +81,21 @@ def _from_toml(path: Path, text: str) -> list[Entry]:
     except (toml.TomlDecodeError, IndexError, ValueError) as error:
         number = getattr(error, "lineno", None)
         where = f" line {number}" if number else ""
-        raise UserError(f"--sample_prompts {path}{where}: is not valid TOML: {getattr(error, 'msg', error)}") from error
+        raise UserError(coded("CFG-002", f"--sample_prompts {path}{where}: is not valid TOML: {getattr(error, 'msg', error)}")) from error
     shared = data.get("prompt")
     if not isinstance(shared, dict) or set(data) != {"prompt"}:
-        raise UserError(f"--sample_prompts {path}: wants one table [prompt] with a [[prompt.subset]] for each prompt and nothing beside it")
+        raise UserError(
+            coded(
+                "CFG-003",
+                f"--sample_prompts {path}: wants one table [prompt] with a [[prompt.subset]] for each prompt and nothing beside it",
+            )
+        )
     shared = dict(shared)
     subsets = shared.pop("subset", [{}] if shared else [])
     if not isinstance(subsets, list) or not all(isinstance(subset, dict) for subset in subsets):
-        raise UserError(f"--sample_prompts {path}: prompt.subset must be written as [[prompt.subset]], once for each prompt")
+        raise UserError(
+            coded("CFG-003", f"--sample_prompts {path}: prompt.subset must be written as [[prompt.subset]], once for each prompt")
+        )
     return [read_table(f"{path} prompt.subset {number}", {**shared, **subset}) for number, subset in enumerate(subsets, start=1)]
 
 
@@ -96,9 +103,9 @@ def _from_json(path: Path, text: str) -> list[Entry]:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"--sample_prompts {path} line {error.lineno}: is not valid JSON: {error.msg}") from error
+        raise UserError(coded("CFG-002", f"--sample_prompts {path} line {error.lineno}: is not valid JSON: {error.msg}")) from error
     if not isinstance(data, list):
-        raise UserError(f'--sample_prompts {path}: must be a list of prompts: [{{"prompt": "…"}}, …]')
+        raise UserError(coded("CFG-003", f'--sample_prompts {path}: must be a list of prompts: [{{"prompt": "…"}}, …]'))
     return [_item(f"{path} item {number}", item) for number, item in enumerate(data, start=1)]
 
 
@@ -107,7 +114,7 @@ def _item(place: str, item: object) -> Entry:
         return read_line(place, item.strip())
     if item is None or isinstance(item, dict):
         return read_table(place, item or {})
-    return Entry(place, faults=[f"{place}: must be a prompt or an object with the key prompt"])
+    return Entry(place, faults=[coded("CFG-013", f"{place}: must be a prompt or an object with the key prompt")])
 
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:

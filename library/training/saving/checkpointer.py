@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from library.console import log
-from library.errors import UserError
+from library.errors import Problem, UserError
 from library.paths.look import exists, is_file, is_folder
 from library.renaming import remove
 from library.training.planning.plan import RunPlan
@@ -180,7 +180,7 @@ class Checkpointer:
     ) -> list[SaveKind]:
         """Those kinds that were written. Raises UserError for those for which nothing helps, when the others are written."""
         written: list[SaveKind] = []
-        faults: list[str] = []
+        faults: list[Problem] = []
         for kind in kinds:
             try:
                 write = partial(_written, kind, epoch, step)

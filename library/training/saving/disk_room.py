@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from library.console import log
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import free_bytes
 from library.method import Method
 from library.training.optim.optimizer_table import state_bytes
@@ -81,7 +81,7 @@ def check_room(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None, po
         if policy.spare is not None and free_bytes(policy.spare) >= need:
             log.warning(f"{problem}; saves for which there is no room will go to --spare_dir {policy.spare}")
         elif not policy.go_on:
-            raise UserError(f"{problem}; {remedy}; --on_full_disk continue starts all the same")
+            raise UserError(coded("DISK-001", f"{problem}; {remedy}; --on_full_disk continue starts all the same"))
         else:
             log.warning(f"{problem}; saves for which there is no room will be left out (--on_full_disk continue)")
     return line

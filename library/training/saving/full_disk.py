@@ -10,7 +10,7 @@ from pathlib import Path
 from time import sleep
 
 from library.console import log
-from library.errors import UserError, first_line
+from library.errors import UserError, coded, first_line
 from library.files import free_bytes, is_full
 from library.options.groups.saving import SavingOptions
 from library.paths.look import exists, is_folder
@@ -59,7 +59,7 @@ class SaveWriter:
         if fault is None:
             return self.place_of(path)
         if not skips:
-            raise UserError(f"{_fault_line(path, fault)}; {self._remedy(fault, needed)}") from fault
+            raise UserError(coded("DISK-002", f"{_fault_line(path, fault)}; {self._remedy(fault, needed)}")) from fault
         self.missed += 1
         log.warning(f"{_fault_line(path, fault)}; training goes on (--on_full_disk continue), free some space before the next save")
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.containers.pickles import read_content
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.look import is_file
 from library.paths.opening import read_text
 
@@ -39,7 +39,9 @@ def read_accelerate_state(folder: Path) -> AccelerateState:
     """What the folder holds; raises UserError where there are no weights in it."""
     weights = _weights(folder)
     if not weights:
-        raise UserError(f"--resume {folder}: is a state as accelerate writes it, but the weights are missing (model.safetensors)")
+        raise UserError(
+            coded("STATE-002", f"--resume {folder}: is a state as accelerate writes it, but the weights are missing (model.safetensors)")
+        )
     processes = max(1, len(list(folder.glob("random_states_*.pkl"))))
     counted = _schedule_count(folder / _SCHEDULE)
     position = _position(folder / _POSITION)

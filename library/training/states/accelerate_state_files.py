@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from library.console import log
 from library.containers.torch_files import read_plain
 from library.containers.weights_file import open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.method import Method
 from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
 from library.training.optim.rebuild import Rebuild
@@ -40,8 +40,11 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
     for place, module in enumerate(modules):
         if place >= len(accelerate.weights):
             raise UserError(
-                f"--resume {accelerate.folder}: holds {len(accelerate.weights)} models, this run trains {len(modules)}; "
-                "train the same parts"
+                coded(
+                    "STATE-005",
+                    f"--resume {accelerate.folder}: holds {len(accelerate.weights)} models, this run trains {len(modules)}; "
+                    "train the same parts",
+                )
             )
         file = open_weights(accelerate.weights[place], "--resume")
         names = {_WRAPPERS.sub("", name): name for name in file.infos}
@@ -51,8 +54,12 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
         missing = sorted(fitting.keys() - sources.keys())
         if missing:
             raise UserError(
-                f"--resume {accelerate.folder}: {accelerate.weights[place].name} has other weights than this run trains: "
-                f"{len(missing)} are missing or of another shape, such as {missing[0]}; use the state's script, model and network options"
+                coded(
+                    "STATE-005",
+                    f"--resume {accelerate.folder}: {accelerate.weights[place].name} has other weights than this run trains: "
+                    f"{len(missing)} are missing or of another shape, such as {missing[0]}; "
+                    "use the state's script, model and network options",
+                )
             )
         tensors = dict(file.read(sources.values()))
         with torch.no_grad():
@@ -127,8 +134,11 @@ def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], metho
     lacking = (_KINDS & theirs[0].keys()) ^ (_KINDS & ours[0].keys())
     if lacking:
         raise UserError(
-            f"--resume {accelerate.folder}: optimizer.bin is of another optimizer than {type(optimizer).__name__} (they differ in "
-            f"{', '.join(sorted(lacking))}); use the state's --optimizer_type"
+            coded(
+                "STATE-004",
+                f"--resume {accelerate.folder}: optimizer.bin is of another optimizer than {type(optimizer).__name__} (they differ in "
+                f"{', '.join(sorted(lacking))}); use the state's --optimizer_type",
+            )
         )
     order = _matching_order([parameter for group in ours for parameter in group["params"]], method, saved)
     if order is None:

@@ -12,7 +12,7 @@ from typing import Any
 from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import Begun, Cut, EpochSampler
 from library.data.scan.caption_files import with_affixes
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.declare import options_of, options_table
 from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.saving import SavingOptions
@@ -90,7 +90,11 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
     before, now = saved.run, run_facts(options, data, processes, 0)
     for name, kind in _COMPARED.items():
         if not isinstance(before.get(name), kind):
-            raise UserError(f"--resume {saved.folder}: state.json is damaged (run.{name} is {before.get(name)!r}); give an older state")
+            raise UserError(
+                coded(
+                    "STATE-002", f"--resume {saved.folder}: state.json is damaged (run.{name} is {before.get(name)!r}); give an older state"
+                )
+            )
     _refuse_others(saved, before, now)
     state = replace(saved.state)
     lines: list[str] = []
@@ -140,11 +144,16 @@ def end_lines(before: Mapping[str, Any], warmup: float, updates: int, step: int)
 
 def _refuse_others(saved: SavedState, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if before["script"] != now["script"]:
-        raise UserError(f"--resume {saved.folder}: is a state of {before['script']}; go on with that script, not {now['script']}")
+        raise UserError(
+            coded("STATE-004", f"--resume {saved.folder}: is a state of {before['script']}; go on with that script, not {now['script']}")
+        )
     if before["optimizer"].lower() != now["optimizer"].lower():
         raise UserError(
-            f"--resume {saved.folder}: was trained with --optimizer_type {before['optimizer']}, the command's is {now['optimizer']}; what "
-            "an optimizer remembers is of no use to another: use the state's, or start a new run from the saved weights"
+            coded(
+                "STATE-004",
+                f"--resume {saved.folder}: was trained with --optimizer_type {before['optimizer']}, the command's is {now['optimizer']}; "
+                "what an optimizer remembers is of no use to another: use the state's, or start a new run from the saved weights",
+            )
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from library.containers.archives import open_archive
 from library.data.batching.sampler import Cut
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.paths.faults import tree_fault
 from library.paths.look import is_file, is_folder
 from library.paths.opening import open_file, read_text
@@ -41,7 +41,7 @@ def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, in
 def read_state(folder: Path) -> SavedState | AccelerateState:
     """Read the state in `folder`, also one of accelerate's; raises UserError for one that is broken, incomplete or no state."""
     if is_folder(folder) and (fault := tree_fault(folder)):
-        raise UserError(f"--resume: {fault}")
+        raise UserError(fault.reworded(f"--resume: {fault}"))
     if not is_file(folder / FACTS_FILE) and is_accelerate_state(folder):
         return read_accelerate_state(folder)
     return read_own(folder)
@@ -52,16 +52,22 @@ def read_own(folder: Path) -> SavedState:
     facts = _read_facts(folder)
     try:
         if facts["format"] != FORMAT:
-            raise UserError(f"--resume {folder}: was written by another version of this suite (format {facts['format']}); use that one")
+            raise UserError(
+                coded(
+                    "STATE-003", f"--resume {folder}: was written by another version of this suite (format {facts['format']}); use that one"
+                )
+            )
         state = _state(facts["state"])
         run, files = dict(facts["run"]), dict(facts["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
-        raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); give an older state") from fault
+        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); give an older state")) from fault
     for name, size in files.items():
         path = folder / name
         if not is_file(path) or path.stat().st_size != size:
             problem = "is missing" if not is_file(path) else f"has {path.stat().st_size} bytes instead of {size}"
-            raise UserError(f"--resume {folder}: the state is not whole: {name} {problem}; copy it again, or give an older state")
+            raise UserError(
+                coded("STATE-002", f"--resume {folder}: the state is not whole: {name} {problem}; copy it again, or give an older state")
+            )
     return SavedState(folder, state, run)
 
 
@@ -69,13 +75,15 @@ def check_contents(folder: Path) -> None:
     """Read all files of a state and raise UserError where bytes are no longer those that were written, as on a failing disk."""
     for name, checksum in _read_facts(folder).get("crc32", {}).items():  # states of before have none
         if crc32(folder / name) != checksum:
-            raise UserError(f"--resume {folder}: {name} is damaged: its bytes are not those that were written; give an older state")
+            raise UserError(
+                coded("STATE-002", f"--resume {folder}: {name} is damaged: its bytes are not those that were written; give an older state")
+            )
     for path in sorted(folder.glob("*.pt")):
         try:
             with open_archive(path) as archive:
                 archive.check_sums()
         except (OSError, ValueError) as fault:
-            raise UserError(f"--resume {folder}: {path.name} is damaged ({fault}); give an older state") from fault
+            raise UserError(coded("STATE-002", f"--resume {folder}: {path.name} is damaged ({fault}); give an older state")) from fault
 
 
 def crc32(path: Path) -> int:
@@ -90,13 +98,13 @@ def crc32(path: Path) -> int:
 def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / FACTS_FILE
     if not is_file(path):
-        raise UserError(f"--resume {folder}: {_what_it_is(folder)}")
+        raise UserError(coded("STATE-001", f"--resume {folder}: {_what_it_is(folder)}"))
     try:
         facts = json.loads(read_text(path, "utf-8"))
     except (ValueError, OSError) as fault:
-        raise UserError(f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state") from fault
+        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state")) from fault
     if not isinstance(facts, dict):
-        raise UserError(f"--resume {folder}: {FACTS_FILE} is damaged (it holds no table); give an older state")
+        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} is damaged (it holds no table); give an older state"))
     return facts
 
 

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from library.containers.torch_files import read_plain
 from library.containers.uncached import torch_save
 from library.containers.weights_file import open_weights
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import NOT_UNICODE, atomic_folder
 from library.method import Method
 from library.training.optim.group_curves import GroupCurves
@@ -61,8 +61,11 @@ def load_weights(folder: Path, method: Method) -> None:
         if wrong:
             name = wrong[0]
             raise UserError(
-                f"--resume {folder}: holds other weights than this run trains: {len(wrong)} differ, such as {name} ("
-                f"{_shape(saved, name)} in the state, {_shape(own, name)} here); use the state's model and network options"
+                coded(
+                    "STATE-005",
+                    f"--resume {folder}: holds other weights than this run trains: {len(wrong)} differ, such as {name} ("
+                    f"{_shape(saved, name)} in the state, {_shape(own, name)} here); use the state's model and network options",
+                )
             )
         with torch.no_grad():
             for name, tensor in own.items():
@@ -98,9 +101,10 @@ def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
     try:
         saved = read_plain(folder / TRAINING_FILE, mapped)
     except ValueError as fault:
-        raise UserError(f"--resume {folder}: {TRAINING_FILE} {fault}; give an older state") from fault
+        code = "FILE-006" if str(fault).startswith("holds code") else "STATE-002"
+        raise UserError(coded(code, f"--resume {folder}: {TRAINING_FILE} {fault}; give an older state")) from fault
     if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in _REMEMBERED.items()):
-        raise UserError(f"--resume {folder}: {TRAINING_FILE} is not what this suite writes; give an older state")
+        raise UserError(coded("STATE-002", f"--resume {folder}: {TRAINING_FILE} is not what this suite writes; give an older state"))
     return saved
 
 
@@ -108,7 +112,11 @@ def refuse_other(folder: Path, saved: Mapping[str, Any], what: str, name: str) -
     """Raise UserError where the state's optimizer or schedule (`what`) is not of the class `name`."""
     if saved[f"{what}_class"] != name:
         option = {"optimizer": "--optimizer_type", "schedule": "--lr_scheduler"}[what]
-        raise UserError(f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {name}; use the state's {option}")
+        raise UserError(
+            coded(
+                "STATE-004", f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {name}; use the state's {option}"
+            )
+        )
 
 
 def load_optimizer(folder: Path, saved: Mapping[str, Any], optimizer: Optimizer) -> None:
@@ -117,8 +125,11 @@ def load_optimizer(folder: Path, saved: Mapping[str, Any], optimizer: Optimizer)
         optimizer.load_state_dict(saved["optimizer"])
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise UserError(
-            f"--resume {folder}: its optimizer trained other parameters ({fault}); use the state's network and learning rate options "
-            "(a rate of 0 leaves a part out)"
+            coded(
+                "STATE-005",
+                f"--resume {folder}: its optimizer trained other parameters ({fault}); use the state's network and learning rate options "
+                "(a rate of 0 leaves a part out)",
+            )
         ) from fault
 
 
@@ -148,8 +159,11 @@ def settle_ratios(folder: Path, optimizer: Optimizer, ratios: list[float | None]
     saved = [group.get(RATIO) for group in optimizer.param_groups]
     if any(ratios) != any(saved):
         raise UserError(
-            f"--resume {folder}: its parts were trained at {'different rates' if any(saved) else 'one rate'}, the command's are not, which "
-            "this optimizer cannot change on the way; use the state's learning rates"
+            coded(
+                "STATE-005",
+                f"--resume {folder}: its parts were trained at {'different rates' if any(saved) else 'one rate'}, the command's are not, "
+                "which this optimizer cannot change on the way; use the state's learning rates",
+            )
         )
     for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
         if new_rates and ratio is not None:
@@ -198,7 +212,10 @@ def _plain(value: object, owner: str) -> object:
         parts = [_plain(part, owner) for part in value]
         return tuple(parts) if isinstance(value, tuple) else parts
     raise UserError(
-        f"--save_state: cannot keep what {owner} remembers (a {type(value).__name__}); leave --save_state out, or choose another"
+        coded(
+            "STATE-008",
+            f"--save_state: cannot keep what {owner} remembers (a {type(value).__name__}); leave --save_state out, or choose another",
+        )
     )
 
 

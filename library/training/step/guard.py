@@ -10,7 +10,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 from library.console import log
-from library.errors import UserError
+from library.errors import Problem, UserError, coded
 from library.training.processes import Processes
 from library.training.states.good_states import GoodStates
 from library.training.states.snapshot import held_tensors
@@ -64,10 +64,15 @@ class Guard:
         if self.policy == "skip":
             if not self.weights_are_finite():
                 raise UserError(
-                    f"update {pending.step}: {what}, and weights are not finite either, which no skipping mends: {self._way_back()}"
+                    coded(
+                        "TRAIN-002",
+                        f"update {pending.step}: {what}, and weights are not finite either, which no skipping mends: {self._way_back()}",
+                    )
                 )
             if self._skipped_in_a_row >= MOST_IN_A_ROW:
-                raise UserError(f"update {pending.step}: the last {self._skipped_in_a_row} updates were all left out; {_REMEDY}")
+                raise UserError(
+                    coded("TRAIN-004", f"update {pending.step}: the last {self._skipped_in_a_row} updates were all left out; {_REMEDY}")
+                )
         return True
 
     def go_back(self, pending: Pending) -> None:
@@ -97,7 +102,9 @@ class Guard:
             log.warning(f"update {self._state.step}: weights are no longer finite numbers; --on_nan rollback goes back")
             self._restore()
             raise WentBack
-        raise UserError(f"update {self._state.step}: weights are no longer finite numbers and are not saved; {self._way_back()}")
+        raise UserError(
+            coded("TRAIN-002", f"update {self._state.step}: weights are no longer finite numbers and are not saved; {self._way_back()}")
+        )
 
     def check(self, pending: Pending) -> None:
         """For `stop`, once the figures are there: raises UserError with images, captions and timesteps where they are not finite."""
@@ -106,14 +113,20 @@ class Guard:
         if scaler is not None and pending.overflow and math.isfinite(figures.loss):
             if scaler.get_scale() < 1.0:
                 raise UserError(
-                    f"update {pending.step}: fp16 cannot hold the gradients at any scale, so nothing is trained any more; "
-                    "use --mixed_precision bf16 or no, or lower --learning_rate"
+                    coded(
+                        "TRAIN-003",
+                        f"update {pending.step}: fp16 cannot hold the gradients at any scale, so nothing is trained any more; "
+                        "use --mixed_precision bf16 or no, or lower --learning_rate",
+                    )
                 )
             return
         if self.policy == "stop" and not figures.finite:
             what, images = self._blamed(pending)
             raise UserError(
-                f"update {pending.step}: {what}. Nothing was saved from here on; {_REMEDY}; {_OTHERS}; the images were:", *_lines(images)
+                coded(
+                    "TRAIN-001", f"update {pending.step}: {what}. Nothing was saved from here on; {_REMEDY}; {_OTHERS}; the images were:"
+                ),
+                *_lines(images),
             )
 
     def weights_are_finite(self) -> bool:
@@ -139,10 +152,17 @@ class Guard:
         """Back to the newest good state; the images of the update that broke the weights are left out."""
         state, broken, left_out = self._state, self._last, self._state.left_out
         if broken is None:
-            raise UserError(f"update {state.step + 1}: weights are not finite before the first update; {self._way_back()}")
+            raise UserError(
+                coded("TRAIN-002", f"update {state.step + 1}: weights are not finite before the first update; {self._way_back()}")
+            )
         where = self._good_states.restore(state)
         if where is None:
-            raise UserError(f"update {state.step + 1}: weights are no longer finite, and there is no state to go back to; add --save_state")
+            raise UserError(
+                coded(
+                    "TRAIN-002",
+                    f"update {state.step + 1}: weights are no longer finite, and there is no state to go back to; add --save_state",
+                )
+            )
         self._last = None
         state.left_out = tuple(sorted({*state.left_out, *left_out}))
         log.warning(f"went back to update {state.step} ({where})")
@@ -166,8 +186,11 @@ class LeftOutImages:
         most = max(MOST_LEFT_OUT, len(self._names) // 4)
         if len(state.left_out) > most:
             raise UserError(
-                f"update {state.step + 1}: {len(state.left_out)} of {len(self._names)} images would be left out, and that many are hardly "
-                "at fault: lower --learning_rate, or use --mixed_precision bf16 or no"
+                coded(
+                    "TRAIN-004",
+                    f"update {state.step + 1}: {len(state.left_out)} of {len(self._names)} images would be left out, and that many are "
+                    "hardly at fault: lower --learning_rate, or use --mixed_precision bf16 or no",
+                )
             )
         self._leave_out(state.left_out)
         log.warning(f"left out from here on, others of their size take their places: {', '.join(sorted(names))}")
@@ -179,6 +202,6 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
     return not finite or bool(torch.stack([flag.to(finite[0].device) for flag in finite]).all())
 
 
-def _lines(images: Sequence[Shown]) -> list[str]:
+def _lines(images: Sequence[Shown]) -> list[Problem]:
     more = [f"… and {len(images) - MOST_IMAGES} more"] if len(images) > MOST_IMAGES else []
-    return [image.text for image in images[:MOST_IMAGES]] + more
+    return [coded("TRAIN-001", line) for line in [image.text for image in images[:MOST_IMAGES]] + more]

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 
 from library.data.batching.buckets import FilledData
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.options.groups.validation import ValidationOptions
 from library.training.states.state import Standing
 
@@ -56,9 +56,12 @@ def check_ended_early(options: ValidationOptions, standing: Standing, resume: st
     """Raise UserError where the run to go on with, whose state `resume` has this `standing`, has ended early."""
     if standing.worse and ValidationPlan.from_options(options).enough(standing):
         raise UserError(
-            f"--resume {resume}: {standing.worse} validations in a row were no better than the one after update "
-            f"{standing.best_step}, which ended this run early; raise --early_stop_patience (now {options.early_stop_patience}) or leave "
-            "it out"
+            coded(
+                "STATE-007",
+                f"--resume {resume}: {standing.worse} validations in a row were no better than the one after update "
+                f"{standing.best_step}, which ended this run early; raise --early_stop_patience (now {options.early_stop_patience}) or "
+                "leave it out",
+            )
         )
 
 
@@ -74,6 +77,9 @@ def check_has_images(options: ValidationOptions, validation: FilledData | None) 
     flag = next((flag for flag, value in need_images.items() if value), None)
     if flag is not None and validation is None:
         raise UserError(
-            f"{flag}: there are no images to validate with; add --validation_split 0.1, or validation_split in a subset (of a folder "
-            "with at least two images)"
+            coded(
+                "DATA-014",
+                f"{flag}: there are no images to validate with; add --validation_split 0.1, or validation_split in a subset (of a folder "
+                "with at least two images)",
+            )
         )

@@ -1,0 +1,167 @@
+"""Images, captions, masks and what is made of them."""
+
+from __future__ import annotations
+
+from library.refusals.refusal import Area, Refusal
+
+# A code is never given to another kind and never taken away from one: new kinds go to the end.
+AREA = Area(
+    "DATA",
+    "images, captions, masks and what is made of them",
+    (
+        Refusal(
+            "DATA-001",
+            "An image cannot be read.",
+            "Remove or replace it, or train without such images with --skip_bad_images.",
+            "caches.md#images-that-cannot-be-read",
+        ),
+        Refusal(
+            "DATA-002",
+            "An image is another one than at the start of the run.",
+            "Leave the images alone while training; start again.",
+            "caches.md#images-that-cannot-be-read",
+        ),
+        Refusal(
+            "DATA-003",
+            "A folder holds no images, or no folders of images.",
+            "Give the folder with the pictures; --train_data_dir is the parent of folders such as `10_shs dog`.",
+            "dataset_config.md#without-a-config-file",
+        ),
+        Refusal(
+            "DATA-004",
+            "A caption file, or another text file, cannot be read as text.",
+            "Save it again with the encoding UTF-8, or remove it.",
+            "windows.md#text-files",
+        ),
+        Refusal(
+            "DATA-005",
+            "Images have neither a caption nor words that stand for one.",
+            "Write captions, or set class_tokens.",
+            "dataset_config.md#the-texts-three-ways",
+        ),
+        Refusal(
+            "DATA-006",
+            "A metadata file has no entries, or no image fits any of them.",
+            "Give the folder to which its keys are relative, or make the file again.",
+            "captions_and_tags.md",
+        ),
+        Refusal(
+            "DATA-007",
+            "An entry of a metadata file has another form than is expected.",
+            "Write it as the line shows.",
+            "fine_tune.md#the-metadata-file",
+        ),
+        Refusal(
+            "DATA-008",
+            "A metadata file cannot be used by this script, or is needed and missing.",
+            "Take the script or the option that the line names.",
+            "fine_tune.md#the-metadata-file",
+        ),
+        Refusal(
+            "DATA-009", "An image has no mask.", "Add it (all white trains the whole image), or take the image out.", "objectives.md#masks"
+        ),
+        Refusal("DATA-010", "A mask cannot be read, or has another shape than its image.", "Replace it.", "objectives.md#masks"),
+        Refusal(
+            "DATA-011",
+            "The masks leave nothing of any image to train.",
+            "White is trained, black is not: invert them.",
+            "objectives.md#masks",
+        ),
+        Refusal(
+            "DATA-012",
+            "Nothing is left to train: all images are left out, unreadable, too small or for regularization only.",
+            "Give more images, or change the setting that the line names.",
+            "dataset_config.md#where-it-usually-goes-wrong",
+        ),
+        Refusal(
+            "DATA-013",
+            "An epoch would be far too long.",
+            "Lower num_repeats, and raise --max_train_epochs instead.",
+            "dataset_config.md#keys-of-a-folder",
+        ),
+        Refusal(
+            "DATA-014",
+            "The validation has no images, or takes all of them.",
+            "Set another share with --validation_split.",
+            "validation.md#how-many-pictures",
+        ),
+        Refusal(
+            "DATA-015",
+            "Latents on the disk cannot be read, or have changed.",
+            "Delete the file; the next start makes it anew.",
+            "caches.md#latents",
+        ),
+        Refusal(
+            "DATA-016",
+            "Latents are there for images that are gone, and do not fit.",
+            "Put the images back, or make the latents again.",
+            "caches.md#latents-made-beforehand",
+        ),
+        Refusal(
+            "DATA-017",
+            "Latents were made for other sizes than this run trains.",
+            "Make them again, or train at their sizes.",
+            "caches.md#latents-made-beforehand",
+        ),
+        Refusal(
+            "DATA-018",
+            "What changes the images cannot go with latents that are made once.",
+            "Leave out the cache, or the change of images.",
+            "caches.md#latents",
+        ),
+        Refusal(
+            "DATA-019",
+            "The VAE gives no finite numbers for an image.",
+            "Use --mixed_precision bf16 or no, or another --vae.",
+            "troubleshooting.md#the-loss-is-nan-or-pictures-are-black",
+        ),
+        Refusal(
+            "DATA-020",
+            "A dataset class cannot be found, loaded or made.",
+            "Correct the name or the class as the line says.",
+            "dataset_class.md#what-the-class-has-to-be",
+        ),
+        Refusal(
+            "DATA-021",
+            "A dataset class raised an error.",
+            "Correct the class; the line names the place in its file.",
+            "dataset_class.md#what-the-class-has-to-be",
+        ),
+        Refusal(
+            "DATA-022",
+            "A batch of a dataset class has not what a batch needs.",
+            "Give what the line says is expected.",
+            "dataset_class.md#what-a-batch-has",
+        ),
+        Refusal(
+            "DATA-023",
+            "A dataset class cannot be sent to loader workers, or differs between processes.",
+            "Open files in __getitem__, or give --max_data_loader_n_workers 0.",
+            "dataset_class.md#what-the-run-does-with-it",
+        ),
+        Refusal(
+            "DATA-024",
+            "A loader worker was ended by the system.",
+            "Lower --max_data_loader_n_workers; memory is what lacks most often.",
+            "windows.md#loader-workers",
+        ),
+        Refusal(
+            "DATA-025",
+            "Names of folders say nothing about repeats and words.",
+            "Name them such as `10_shs dog`, or use a dataset config.",
+            "dataset_config.md#without-a-config-file",
+        ),
+        Refusal(
+            "DATA-026",
+            "A file of tags, or of tags and what to replace, is not what is expected.",
+            "Write it as the line shows.",
+            "captions_and_tags.md",
+        ),
+        Refusal(
+            "DATA-027",
+            "A smaller copy of an image cannot be made as asked.",
+            "Lower --divisible_by, or give larger sizes.",
+            "captions_and_tags.md#smaller-copies",
+        ),
+    ),
+)

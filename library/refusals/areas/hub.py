@@ -1,0 +1,32 @@
+"""The Hugging Face Hub."""
+
+from __future__ import annotations
+
+from library.refusals.refusal import Area, Refusal
+
+# A code is never given to another kind and never taken away from one: new kinds go to the end.
+AREA = Area(
+    "HUB",
+    "the Hugging Face Hub",
+    (
+        Refusal("HUB-001", "A name on the Hub has another form than is expected.", "Write it as the line shows.", "hub.md"),
+        Refusal(
+            "HUB-002",
+            "A state cannot be fetched from the Hub.",
+            "Check the name, the token and the network.",
+            "hub.md#go-on-from-a-state-on-the-hub",
+        ),
+        Refusal(
+            "HUB-003",
+            "A repository on the Hub has no such folder.",
+            "Check the path and the revision.",
+            "hub.md#go-on-from-a-state-on-the-hub",
+        ),
+        Refusal(
+            "HUB-004",
+            "A file cannot be downloaded.",
+            "Check the network, or put the files there by hand.",
+            "captions_and_tags.md#step-by-step",
+        ),
+    ),
+)

@@ -1,0 +1,102 @@
+"""The model that training starts from, its VAE and its words."""
+
+from __future__ import annotations
+
+from library.refusals.refusal import Area, Refusal
+
+# A code is never given to another kind and never taken away from one: new kinds go to the end.
+AREA = Area(
+    "MODEL",
+    "the model that training starts from, its VAE and its words",
+    (
+        Refusal(
+            "MODEL-001",
+            "There is no such model: no file, no folder, no name on the Hub.",
+            "Check the spelling, or give the path of a file.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-002",
+            "A model on the Hub asks to accept its terms.",
+            "Accept them on its page, and log in with `hf auth login`.",
+            "hub.md#the-token",
+        ),
+        Refusal(
+            "MODEL-003",
+            "The Hugging Face Hub cannot be reached, and the model is not on this machine.",
+            "Give the path of a local file, or try again with a network.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-004",
+            "A folder is no whole Diffusers model.",
+            "Give the whole folder, as it was downloaded.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-005",
+            "The model is of a family that is not trained here, such as SDXL.",
+            "Take a Stable Diffusion 1.x or 2.x model.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-006",
+            "The model is for inpainting or the like.",
+            "Take an ordinary model, with 4 input channels.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-007",
+            "A flag contradicts what the weights say, or is missing (--v2, --v_parameterization).",
+            "Add or remove the flag that the line names.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal("MODEL-008", "The model has no VAE.", "Give one with --vae, or a full checkpoint.", "troubleshooting.md#it-does-not-start"),
+        Refusal(
+            "MODEL-009",
+            "The VAE is of another family.",
+            "Take one made for Stable Diffusion 1.x or 2.x.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-010",
+            "The tensors of a model do not make up a model that is known.",
+            "Download the file again; it may be incomplete.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-011",
+            "A tensor of a model has a shape or a kind of number that cannot be used.",
+            "Download the file again, or take one that is not quantized.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-012",
+            "The configuration of a model cannot be read or used.",
+            "Download it again.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal("MODEL-013", "The tokenizer cannot be read.", "Delete the folder that the line names.", "options.md"),
+        Refusal(
+            "MODEL-014",
+            "The new word of a Textual Inversion is known already, or the first word holds none.",
+            "Choose another word.",
+            "train_textual_inversion.md",
+        ),
+        Refusal(
+            "MODEL-015", "A text encoder has fewer layers than --clip_skip counts, or the number counts none.", "Use 1 or 2.", "options.md"
+        ),
+        Refusal(
+            "MODEL-016",
+            "Weights are in several files, and their index or one of them is missing or wrong.",
+            "Download what is missing.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+        Refusal(
+            "MODEL-017",
+            "A file is no whole model: a LoRA, a VAE, an embedding, one part of a Diffusers model.",
+            "Give a full checkpoint, or the folder that holds model_index.json.",
+            "troubleshooting.md#it-does-not-start",
+        ),
+    ),
+)

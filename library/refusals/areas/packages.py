@@ -1,0 +1,37 @@
+"""Python packages."""
+
+from __future__ import annotations
+
+from library.refusals.refusal import Area, Refusal
+
+# A code is never given to another kind and never taken away from one: new kinds go to the end.
+AREA = Area(
+    "PKG",
+    "Python packages",
+    (
+        Refusal(
+            "PKG-001",
+            "A package is not installed.",
+            "Run the command that the line names.",
+            "troubleshooting.md#is-it-the-installation-or-my-command",
+        ),
+        Refusal(
+            "PKG-002",
+            "A package is installed and does not load.",
+            "Install it again, in a version for this Python and PyTorch; tools/doctor.py tells more.",
+            "troubleshooting.md#is-it-the-installation-or-my-command",
+        ),
+        Refusal(
+            "PKG-003",
+            "A package is too old, or lacks what is asked of it.",
+            "Upgrade it as the line says.",
+            "troubleshooting.md#is-it-the-installation-or-my-command",
+        ),
+        Refusal(
+            "PKG-004",
+            "A class or a module that an option names does not exist.",
+            "Correct the name, or install the package that has it.",
+            "optimizers.md",
+        ),
+    ),
+)

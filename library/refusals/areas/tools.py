@@ -1,0 +1,68 @@
+"""Tools that prepare data, convert models and work on LoRAs."""
+
+from __future__ import annotations
+
+from library.refusals.refusal import Area, Refusal
+
+# A code is never given to another kind and never taken away from one: new kinds go to the end.
+AREA = Area(
+    "TOOL",
+    "tools that prepare data, convert models and work on LoRAs",
+    (
+        Refusal(
+            "TOOL-001",
+            "A tool could not do some of its files, and did all the rest.",
+            "See to the lines above, and start the tool again.",
+            "captions_and_tags.md#what-you-can-rely-on",
+        ),
+        Refusal("TOOL-002", "A tool found nothing to do.", "Check what the line names.", "captions_and_tags.md#where-people-stumble"),
+        Refusal(
+            "TOOL-003",
+            "A captioning or tagging model cannot be loaded, or is another kind of model.",
+            "Download it again, or take the one that the line names.",
+            "captions_and_tags.md#step-by-step",
+        ),
+        Refusal(
+            "TOOL-004",
+            "A length of texts does not fit the captioning model.",
+            "Change it as the line says.",
+            "captions_and_tags.md#step-by-step",
+        ),
+        Refusal(
+            "TOOL-005",
+            "LoRAs cannot be merged as they are.",
+            "Do as the line says, or use networks/svd_merge_lora.py.",
+            "lora_tools.md#merge-loras-into-one-lora",
+        ),
+        Refusal(
+            "TOOL-006",
+            "A LoRA does not fit the model into which it is merged.",
+            "Take the model that it was made for.",
+            "lora_tools.md#merge-loras-into-a-model",
+        ),
+        Refusal(
+            "TOOL-007",
+            "Two models of which a LoRA is made do not go together.",
+            "Take a model and what was trained from it.",
+            "lora_tools.md#make-a-lora-of-two-models",
+        ),
+        Refusal(
+            "TOOL-008",
+            "The error of a result is over --max_error; nothing was written.",
+            "Raise the bound, the rank or the precision.",
+            "lora_tools.md#the-receipt",
+        ),
+        Refusal(
+            "TOOL-009",
+            "Metadata cannot be written as given, or has no such entry.",
+            "Write it as the line shows; tools/show_metadata.py lists what is there.",
+            "convert.md#metadata",
+        ),
+        Refusal(
+            "TOOL-010",
+            "A file tells nothing of a run.",
+            "Give a manifest (.run.json), or a LoRA that was trained here or with sd-scripts.",
+            "metadata.md#the-manifest-and-the-same-run-again",
+        ),
+    ),
+)
