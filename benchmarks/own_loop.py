@@ -23,6 +23,7 @@ from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod, NetworkSettings
 from library.model.attention import set_attention
 from library.model.load import load
+from library.training.memory.heap import keep_freed_memory
 from library.training.optim.lr_schedule import make_schedule
 from library.training.optim.optimizer import make_optimizer
 from library.training.planning.plan import make_plan
@@ -48,6 +49,8 @@ def main() -> None:
     job = read_job()
     console.setup()
     accelerator = Accelerator(mixed_precision=job.precision)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     method = _method(job)
     model = load(job.model, dtype=torch.float32 if method.full_precision else frozen_dtype(job.precision))
     set_attention(model.unet, None, "sdpa")

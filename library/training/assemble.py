@@ -25,6 +25,7 @@ from library.training.logs.run_record import RunRecord
 from library.training.memory.advice import advice
 from library.training.memory.estimate import MemoryCase
 from library.training.memory.facts import memory_case
+from library.training.memory.heap import keep_freed_memory
 from library.training.memory.rehearsal import FOR_THE_VAE, explained, rehearse, room_on, tell
 from library.training.model_setup import ready_model
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
@@ -60,6 +61,8 @@ Fits = Callable[[str], AbstractContextManager[None]]  # when -> inside, running 
 def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples: Samples | None) -> None:
     """Build every component from plain values, train, and leave the product in `--output_dir`."""
     start = RunStart.begin(options, inputs, method)
+    if start.device.type == "cpu":
+        keep_freed_memory()
     # a wrong name or argument is told before minutes of loading
     steps = _check_optimizer(start)
     facts = FileFacts(start)
