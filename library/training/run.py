@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
-from library.console import is_main_process, log, tell_as
+from library.console import is_main_process, log, only_tells, tell_as
 from library.errors import UserError, coded
 from library.files import tidy
 from library.hub import fetch_state
@@ -72,6 +72,7 @@ def run(
         preview(options, inputs, rewriter)
         return
 
+    only_tells()
     without_quantizers()
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
 

@@ -7,12 +7,13 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from library.console import log
 from library.files import NOT_UNICODE, atomic_write
 from library.paths.look import exists
 from library.paths.opening import read_bytes
+from library.telling.appended import AppendedFile
 
 NAME = "events.jsonl"
 
@@ -26,11 +27,17 @@ class EventLog:
 
     def __init__(self, folder: Path, run: str, session: str, step: int = 0, epoch: int = 0) -> None:
         self.path = Path(folder) / NAME
-        self.failed = 0
         self._run, self._session = run, session
-        self._from = (step, epoch)
-        self._file: TextIO | None = None
         self._closed = False
+        # with the first line: a run that fails before leaves nothing behind
+        self._file = AppendedFile(
+            self.path, lambda line: log.warning(f"{line}; training goes on"), lambda: _mend(self.path, session, step, epoch)
+        )
+
+    @property
+    def failed(self) -> int:
+        """Lines that are not in the file."""
+        return self._file.failed
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one line: what happened, when, after how many updates, and `values` (a number that is not finite becomes null)."""
@@ -38,32 +45,13 @@ class EventLog:
             return
         line = {"event": event, "run": self._run, "session": self._session, "time": round(time.time(), 3), "step": step}
         text = json.dumps(line | {key: _plain(value) for key, value in values.items()}, ensure_ascii=False)
-        try:
-            if self._file is None:  # with the first line: a run that fails before leaves nothing behind
-                self._file = self._open()
-            self._file.write(text + "\n")
-        except OSError as error:
-            self._fail(error)
-
-    def _open(self) -> TextIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _mend(self.path, self._session, *self._from)
-        return self.path.open("a", encoding="utf-8", errors=NOT_UNICODE, newline="\n", buffering=1)
+        self._file.add(text.encode("utf-8", NOT_UNICODE) + b"\n")
 
     def close(self) -> None:
         """Nothing is waiting; give the file back."""
-        self._closed = True
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                file.close()
-            except OSError as error:
-                self._fail(error)
-
-    def _fail(self, reason: OSError) -> None:
-        self.failed += 1
-        if self.failed == 1:
-            log.warning(f"{self.path} cannot be written ({reason.strerror or reason}); training goes on, with gaps in that file")
+        if not self._closed:
+            self._closed = True
+            self._file.close()
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
