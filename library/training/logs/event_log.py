@@ -16,18 +16,20 @@ from library.paths.opening import read_bytes
 from library.telling.appended import AppendedFile
 
 NAME = "events.jsonl"
+_ONCE = ("saved", "saved_state", "samples")
 
 
 class EventLog:
     """Appends lines for `run` (its output name); for the main process only. `failed` counts what could not be written.
 
     Every line is on its way to the disk when `write` returns, so a killed run leaves all but the line it was writing. Where a
-    run goes on from a state, lines of its `session` that are later than that state go: what they told is done again.
+    run goes on from a state, lines of its `session` that are later than that state go: what they told is done again. What was saved
+    and drawn at that very update is told once, whether the run before had come to tell it or the one that goes on does.
     """
 
     def __init__(self, folder: Path, run: str, session: str, step: int = 0, epoch: int = 0) -> None:
         self.path = Path(folder) / NAME
-        self._run, self._session = run, session
+        self._run, self._session, self._step = run, session, step
         self._closed = False
         # with the first line: a run that fails before leaves nothing behind
         self._file = AppendedFile(
@@ -41,11 +43,19 @@ class EventLog:
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one line: what happened, when, after how many updates, and `values` (a number that is not finite becomes null)."""
-        if self._closed:
+        if self._closed or (event in _ONCE and step and step == self._step and self._tells(event, step, values)):
             return
         line = {"event": event, "run": self._run, "session": self._session, "time": round(time.time(), 3), "step": step}
         text = json.dumps(line | {key: _plain(value) for key, value in values.items()}, ensure_ascii=False)
         self._file.add(text.encode("utf-8", NOT_UNICODE) + b"\n")
+
+    def _tells(self, event: str, step: int, values: Mapping[str, Any]) -> bool:
+        try:
+            lines = read_events(self.path)
+        except OSError:
+            return False
+        wanted = {"event": event, "session": self._session, "step": step, **{key: _plain(value) for key, value in values.items()}}
+        return any(all(line.get(key) == value for key, value in wanted.items()) for line in lines)
 
     def close(self) -> None:
         """Nothing is waiting; give the file back."""
