@@ -101,13 +101,13 @@ def attack(server: ForkServer, folder: Path, trials: int, seed: int, scripts: Ma
             images = 2 << 20  # for the images that are copied there
             with mounted(place, size + images):
                 given = options_in(script, options, place)
-                ended = server.run(script, given, place, prepare=(f"{__name__}:prepare", None))
+                ended = server.run(script, given, place, prepare=("tests.attack.full_disk:prepare", None))
                 _judge(counts, ended, whole, place, repeat, "a small disk")
                 subprocess.run(["mount", "-o", "remount,size=512m", str(place)], check=True)
                 _go_on(server, script, options, whole, place, counts, repeat)
         else:
             given = options_in(script, options, place)
-            ended = server.run(script, given, place, prepare=(f"{__name__}:prepare", size))
+            ended = server.run(script, given, place, prepare=("tests.attack.full_disk:prepare", size))
             _judge(counts, ended, whole, place, repeat, "a limit")
             _go_on(server, script, options, whole, place, counts, repeat)
         shutil.rmtree(place)

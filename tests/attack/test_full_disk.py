@@ -1,4 +1,4 @@
-"""Disks that fill up at random bytes over the five scripts: what was good stays, each run says why it ends, and goes on when there is room."""
+"""Disks that fill up at random bytes, over the five scripts: what was good stays, runs say why they end and go on when there is room."""
 
 from __future__ import annotations
 
