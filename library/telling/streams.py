@@ -81,6 +81,8 @@ class LastingStream:
             _let_go(self.stream)
         if not self.failed:
             self.failed = True
+            if isinstance(error, ValueError):  # somebody of this process has closed it: that is meant so
+                return
             self.on_fault(f"{self.name} cannot be written ({self.fault})")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,6 +130,4 @@ def _beside(path: Path) -> Path:
 
 def _fault_line(path: Path, fault: Exception) -> str:
     reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else first_line(fault)
-    if is_full(fault) and not isinstance(fault, OSError):  # torch tells positions in its archive
-        reason = os.strerror(errno.ENOSPC)
     return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); what was saved before is unharmed"
