@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from library.errors import PartlyDone, Stopped, UserError
+from library.errors import PartlyDone, Stopped, UserError, coded
 from library.telling.appended import AppendedFile
 from library.telling.signs import plain, plain_line
 from library.telling.streams import install, lasting
@@ -157,6 +157,7 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
     setup()
     try:
         main(sys.argv[1:] if argv is None else argv)
+        _check_result()
     except UserError as fault:
         for problem in fault.lines if is_main_process() else ():
             _tell_error(problem)
@@ -168,7 +169,7 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
         return EXIT_INTERRUPTED
     finally:
         _close_files()
-    return EXIT_PARTLY_DONE if _result_is_cut() else 0
+    return 0
 
 
 def _tell_error(problem: str) -> None:
@@ -179,13 +180,13 @@ def _tell_error(problem: str) -> None:
             handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, problem, (), None))
 
 
-def _result_is_cut() -> bool:
-    """Whether standard output was to hold a result and has not taken all of it; that a reader wants no more (`| head`) is no fault."""
+def _check_result() -> None:
+    """Raise PartlyDone where standard output was to hold a result and has not taken all of it; that a reader wants no more (`| head`) is
+    no fault."""
     output = lasting(sys.stdout)
     if output is None or _tells:
-        return False
+        return
     output.flush()
-    if not output.failed or output.gone:
-        return False
-    _tell_error("standard output could not be written, and what it was to hold is not whole; free some space and start this again")
-    return True
+    if output.failed and not output.gone:
+        what = "standard output could not be written, and what it was to hold is not whole"
+        raise PartlyDone(coded("TOOL-011", f"{what}; free some space and start this again"))

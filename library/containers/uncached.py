@@ -47,7 +47,7 @@ class Uncached:
 
 
 def torch_save(content: object, path: Path) -> None:
-    """`torch.save`, past the cache. Raises OSError where the disk refuses, of which torch itself tells positions in its archive, or less."""
+    """`torch.save`, past the cache. Raises OSError where the disk refuses; torch itself tells positions in its archive."""
     import torch
 
     try:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from library import console
+from library.errors import UserError, coded
 from library.telling import appended
 from library.telling.appended import AppendedFile
 from tests import windows_rules
@@ -84,13 +85,13 @@ def test_a_console_log_file_that_cannot_be_written_is_told_on_the_screen_with_it
             console.log.info("three")
             path.rmdir()
         console.log.info("four")
-        raise console.UserError("five")
+        raise UserError(coded("PATH-001", "five"))
 
     assert console.run_script(main, []) == 2
     told = capsys.readouterr().err.splitlines()
-    assert [line for line in told if not line.startswith("warning")] == ["two", "three", "error: five"]
+    assert [line for line in told if not line.startswith("warning")] == ["two", "three", "error: five [SD-PATH-001]"]
     assert sum("--console_log_file: " in line and "cannot be written" in line for line in told) == 1
-    assert path.read_text() == "two\nthree\nfour\nerror: five\n"
+    assert path.read_text() == "two\nthree\nfour\nerror: five [SD-PATH-001]\n"
 
 
 def test_a_log_file_that_cannot_be_made_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from library import console
+from library.errors import UserError, coded
 from library.telling.signs import plain, plain_line
 from library.telling.streams import LastingStream
 
@@ -74,7 +75,7 @@ def test_nothing_that_is_printed_told_or_refused_reaches_the_terminal_as_a_comma
         with console.progress([1], label=evil) as bar:
             next(iter(bar))
             console.log.info(f"above the bar: {evil}")
-        raise console.UserError(f"--vae {evil}\nerror: another line: is no file")
+        raise UserError(coded("PATH-001", f"--vae {evil}\nerror: another line: is no file"))
 
     assert console.run_script(main, []) == 2
     told = capsys.readouterr()
@@ -102,6 +103,7 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {root!r})
 from library import console
+from library.errors import UserError, coded
 def main(argv):
     for number in range(3000):
         print("a line of the result", number)
