@@ -61,8 +61,11 @@ class _ThroughTqdm(_StreamHandler):
         tqdm = sys.modules.get("tqdm")
         if tqdm is None:
             super().emit(record)
-        else:
+            return
+        try:
             tqdm.tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # a mistake in the line itself: told, as `logging` does, and no reason to end a run
+            self.handleError(record)
 
 
 def is_main_process() -> bool:
@@ -83,7 +86,11 @@ class _LogFile(logging.Handler):
         self._file = AppendedFile(path, lambda line: self._on_screen.emit(_warning(f"--console_log_file: {line}; lines go here meanwhile")))
 
     def emit(self, record: logging.LogRecord) -> None:
-        text = self.format(record) + "\n"
+        try:
+            text = self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+            return
         if not self._file.add(text.encode("utf-8", "backslashreplace")):
             self._on_screen.emit(record)
 

@@ -97,3 +97,14 @@ def test_a_console_log_file_that_cannot_be_written_is_told_on_the_screen_with_it
 def test_a_log_file_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         console.tell_as(None, tmp_path / "none" / "run.log")
+
+
+def test_a_mistake_in_a_line_ends_nothing(tmp_path: Path, capsys) -> None:
+    def main(argv: list[str]) -> None:
+        console.log.info("%d images", "no number")
+        console.tell_as(None, tmp_path / "run.log")
+        console.log.info("%d images", "no number")
+        console.log.info("goes on")
+
+    assert console.run_script(main, []) == 0
+    assert (tmp_path / "run.log").read_text() == "goes on\n" and capsys.readouterr().err.count("Logging error") == 2

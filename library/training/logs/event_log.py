@@ -82,15 +82,16 @@ def _mend(path: Path, session: str, step: int, epoch: int) -> None:
 
 def _undone(line: bytes, session: str, step: int, epoch: int) -> bool:
     found = _object(line) or {}
-    if found.get("session") != session:
+    at, of = found.get("step"), found.get("epoch")
+    if found.get("session") != session or not isinstance(at, int):
         return False
-    return found.get("step", 0) > step or (found.get("event") == "epoch" and found.get("epoch", 0) > epoch)
+    return at > step or (found.get("event") == "epoch" and isinstance(of, int) and of > epoch)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # no line of ours
         return None
     return found if isinstance(found, dict) else None
 
