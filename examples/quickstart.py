@@ -21,7 +21,8 @@ from PIL import Image
 from examples.grid import Row, draw_grid
 from examples.photos import write_photos
 from examples.subject import GROUNDS, IDENTIFIER, write_captioned_subject
-from library.console import EXIT_FAULT, prints_all
+from library.console import EXIT_FAULT
+from library.telling.streams import install
 
 MODEL = Path("examples/small_model/small_sd.safetensors")
 NAME = "quickstart"
@@ -112,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the example and return an exit code."""
     args = _arguments(argv)
     began = time.time()
-    prints_all(sys.stdout, sys.stderr)  # the folder may be called anything
+    install()  # the folder may be called anything
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is fetched: the model lies in the clone
     if not args.model.is_file():
         print(f"error: --model {args.model}: there is no such file; start this from the project's folder", file=sys.stderr)

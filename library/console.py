@@ -1,4 +1,7 @@
-"""What a run says: log lines and progress on the main process only, and user faults as plain lines with an exit code."""
+"""What a run says: log lines and progress on the main process only, and user faults as plain lines with an exit code.
+
+None of it can end a run (`library.telling`), and no sign in it is obeyed by a terminal.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from library.errors import PartlyDone, Stopped, UserError
+from library.errors import PartlyDone, Stopped, UserError, coded
+from library.telling.appended import AppendedFile
+from library.telling.signs import plain, plain_line
+from library.telling.streams import install, lasting
 
 log = logging.getLogger("sd")
 
 _secrets: set[str] = set()
+_tells = False  # standard output holds messages alone
 
 EXIT_PARTLY_DONE = 1  # a tool has done all but what it lists
 EXIT_FAULT = 2  # the user's input has to change
@@ -40,10 +47,10 @@ else:
 
 
 class _Lines(logging.Formatter):
-    """Information as it is; warnings and errors with their level in front; never a secret."""
+    """Information as it is; warnings and errors with their level in front; never a secret, nor a sign that a terminal obeys."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = secret_free(super().format(record))
+        text = plain(secret_free(super().format(record)))
         return text if record.levelno <= logging.INFO else f"{record.levelname.lower()}: {text}"
 
 
@@ -54,8 +61,11 @@ class _ThroughTqdm(_StreamHandler):
         tqdm = sys.modules.get("tqdm")
         if tqdm is None:
             super().emit(record)
-        else:
+            return
+        try:
             tqdm.tqdm.write(self.format(record), file=sys.stderr)
+        except Exception:  # a mistake in the line itself: told, as `logging` does, and no reason to end a run
+            self.handleError(record)
 
 
 def is_main_process() -> bool:
@@ -63,18 +73,50 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def prints_all(*streams: object) -> None:
-    """Let streams spell what their encoding has no sign for, rather than fail: outputs of Windows know one script or two."""
-    for stream in streams:
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+class _LogFile(logging.Handler):
+    """Writes into a file that was just emptied; lines that it does not take are told on standard error."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError where nothing can be written there."""
+        super().__init__()
+        path.open("wb").close()
+        self._on_screen = _ThroughTqdm()
+        self._on_screen.setFormatter(_LINES)
+        self.setFormatter(_LINES)
+        self._file = AppendedFile(path, lambda line: self._on_screen.emit(_warning(f"--console_log_file: {line}; lines go here meanwhile")))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record) + "\n"
+        except Exception:
+            self.handleError(record)
+            return
+        if not self._file.add(text.encode("utf-8", "backslashreplace")):
+            self._on_screen.emit(record)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+_LINES = _Lines("%(message)s")
+
+
+def _warning(text: str) -> logging.LogRecord:
+    return log.makeRecord(log.name, logging.WARNING, "", 0, text, (), None)
 
 
 def setup() -> None:
     """Send log lines to standard error; processes other than the first speak only from errors on."""
-    prints_all(sys.stdout, sys.stderr)
+    global _tells
+    _tells = False
+    install()
+    output, errors = lasting(sys.stdout), lasting(sys.stderr)
+    if output is not None and errors is not None:
+        output.on_fault = lambda line: None if output.gone and not _tells else log.warning(line)
+        errors.on_fault = lambda line: print(f"warning: {line}; lines are lost") if _tells or output.isatty() else None
     handler = _ThroughTqdm()
-    handler.setFormatter(_Lines("%(message)s"))
+    handler.setFormatter(_LINES)
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
@@ -92,15 +134,14 @@ def tell_as(level: str | None, file: Path | None) -> None:
     if level is not None:
         log.setLevel(level)
     if file is not None:
-        handler = logging.FileHandler(file, mode="w", encoding="utf-8", errors="backslashreplace", delay=False)
-        handler.setFormatter(_Lines("%(message)s"))
+        handler = _LogFile(file)
         _close_files()
         log.handlers[:] = [handler]
 
 
 def _close_files() -> None:
     for handler in log.handlers:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, _LogFile):
             handler.close()
 
 
@@ -108,9 +149,14 @@ def progress(items: Iterable[Any] | None = None, *, total: int | None = None, in
     """A tqdm bar that only the main process shows."""
     from tqdm import tqdm
 
-    return tqdm(
-        items, total=total, initial=initial, desc=label, unit=unit, smoothing=0.1, dynamic_ncols=True, disable=not is_main_process()
-    )
+    hidden, text = not is_main_process(), plain_line(label)
+    return tqdm(items, total=total, initial=initial, desc=text, unit=unit, smoothing=0.1, dynamic_ncols=True, disable=hidden)
+
+
+def only_tells() -> None:
+    """From now on standard output holds messages and no result: where it cannot be written, nothing is missing from the outcome."""
+    global _tells
+    _tells = True
 
 
 def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
@@ -118,11 +164,10 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
     setup()
     try:
         main(sys.argv[1:] if argv is None else argv)
+        _check_result()
     except UserError as fault:
-        if is_main_process():
-            for problem in fault.lines:
-                print(f"error: {secret_free(problem)}", file=sys.stderr)
-                _into_file(problem)
+        for problem in fault.lines if is_main_process() else ():
+            _tell_error(problem)
         return EXIT_PARTLY_DONE if isinstance(fault, PartlyDone) else EXIT_FAULT
     except Stopped as stop:
         return stop.exit_code
@@ -134,8 +179,21 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
     return 0
 
 
-def _into_file(problem: str) -> None:
-    """An error that ends the run, for those who read the log file alone."""
+def _tell_error(problem: str) -> None:
+    """An error that ends the run, also for those who read the log file alone."""
+    print(f"error: {plain_line(secret_free(problem))}", file=sys.stderr)
     for handler in log.handlers:
-        if isinstance(handler, logging.FileHandler):
+        if isinstance(handler, _LogFile):
             handler.handle(log.makeRecord(log.name, logging.ERROR, "", 0, problem, (), None))
+
+
+def _check_result() -> None:
+    """Raise PartlyDone where standard output was to hold a result and has not taken all of it; that a reader wants no more (`| head`) is
+    no fault."""
+    output = lasting(sys.stdout)
+    if output is None or _tells:
+        return
+    output.flush()
+    if output.failed and not output.gone:
+        what = "standard output could not be written, and what it was to hold is not whole"
+        raise PartlyDone(coded("TOOL-011", f"{what}; free some space and start this again"))

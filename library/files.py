@@ -19,11 +19,15 @@ from library.image_endings import READABLE
 from library.paths.listing import passed_over, walk
 from library.paths.look import exists, is_file, is_folder
 from library.paths.opening import open_file, refuse_special
+from library.paths.writers import MARK, has_writer
 from library.renaming import flush_file, flush_folder, name_beside, patiently, put_in_place
 
 NOT_UNICODE = "backslashreplace"  # how text files spell such signs of a name (unpacked from another system's zip): \udcff, as JSON does
 IMAGE_EXTENSIONS = frozenset(READABLE)
-_LEFT_OVER = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.(?P<kind>tmp|old)(\.[a-z]+)?")  # the names that the two functions below give
+# the names that the two functions below give; those of older versions have eight signs for a mark, and tell of no process
+_LEFT_OVER = re.compile(rf"\.(?P<name>.+)\.([0-9a-f]{{8}}|(?P<mark>{MARK}))\.(?P<kind>tmp|old)(\.[a-z]+)?")
+_CUT_NAME = 230  # bytes; a longer name may be one of which the middle is left out
+_tidied: set[Path] = set()  # folders in which this process has looked for left-overs
 _TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, which checks nothing but how far it got
 
 
@@ -68,11 +72,13 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is flushed to disk, found whole (`check_whole`) and takes `path`'s place; on
     failure it is removed. `keep_ending` gives it `path`'s ending, for writers that choose their format by it.
 
-    A reader, a kill or a full disk therefore never meets half a file under the real name. Raises OSError for the name of a pipe, socket
+    A reader, a kill or a full disk therefore never meets half a file under the real name; what a kill has left in the folder is removed
+    when the next process begins to write there. Raises OSError for the name of a pipe, socket
     or device, of which nothing is replaced.
     """
     path = Path(path)
     refuse_special(path)
+    _tidy_once(path.parent)
     temporary = name_beside(path, "tmp", path.suffix if keep_ending else "")
     try:
         temporary.touch()
@@ -100,6 +106,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     refuse_special(path)
+    _tidy_once(path.parent)
     fresh, old = name_beside(path, "tmp"), name_beside(path, "old")
     try:
         fresh.mkdir(parents=True)
@@ -148,26 +155,38 @@ def check_whole(path: Path, ending: str) -> None:
             raise OSError(errno.EIO, f"what was written is not what stands on the disk: {broken} in {path.name}")
 
 
-def tidy(folder: Path, ours: re.Pattern[str]) -> list[str]:
-    """Remove from `folder` what a killed run left half written of files whose names match `ours`; returns what was removed.
+def tidy(folder: Path, ours: re.Pattern[str] | None = None) -> list[str]:
+    """Remove from `folder` what processes that were killed left half written; returns the names.
 
-    A folder that the kill caught moved aside, its successor not yet in place, gets its name back.
+    Nothing of a process that lives goes. Of older versions' files, whose names tell of no process, only those go that match `ours`.
+    A folder or file that the kill caught moved aside, its successor not yet in place, gets its name back.
     """
     removed = []
     for path in sorted(folder.glob(".*")) if is_folder(folder) else ():
-        found = _LEFT_OVER.fullmatch(path.name)
+        outer = found = _LEFT_OVER.fullmatch(path.name)
         while found and (inner := _LEFT_OVER.fullmatch(found["name"])):  # a writer that writes aside itself
             found = inner
-        if found is None or not ours.fullmatch(found["name"]):
+        if outer is None or found is None:
+            continue
+        if has_writer(path, outer["mark"]) if outer["mark"] else ours is None or not ours.fullmatch(found["name"]):
             continue
         target = path.with_name(found["name"])
         with contextlib.suppress(OSError):  # another program has it open: it stays, and does no harm
             if found["kind"] == "old" and not exists(target):
-                path.rename(target)
+                if len(os.fsencode(path.name)) < _CUT_NAME:
+                    path.rename(target)
                 continue
             shutil.rmtree(path) if is_folder(path) else path.unlink()
             removed.append(path.name)
     return removed
+
+
+def _tidy_once(folder: Path) -> None:
+    """Before this process writes its first file into a folder."""
+    if folder not in _tidied:
+        _tidied.add(folder)
+        with contextlib.suppress(OSError):
+            tidy(folder)
 
 
 def free_bytes(folder: Path) -> int:

@@ -11,12 +11,12 @@ import errno
 import os
 import shutil
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 from library.paths.look import is_file, is_folder
 from library.paths.opening import refuse_special
+from library.paths.writers import new_mark
 
 DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each further try
 _PASSING = frozenset({errno.EACCES, errno.EBUSY, errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETXTBSY})
@@ -39,11 +39,12 @@ def patiently(act: Callable[[], object]) -> None:
 
 
 def name_beside(path: Path, kind: str, ending: str = "") -> Path:
-    """A new hidden name beside `path` for what takes its place or makes room for it: `.<name>.<mark>.<kind><ending>`.
+    """A new hidden name beside `path` for what takes its place or makes room for it: `.<name>.<mark>.<kind><ending>`,
+    whose mark tells which process it is of.
 
     The middle of a name is left out where the whole would be longer than the file system takes.
     """
-    tail = f".{uuid.uuid4().hex[:8]}.{kind}{ending}"
+    tail = f".{new_mark()}.{kind}{ending}"
     room = longest_name(path.parent) - len(tail) - 1
     return path.with_name(f".{_shortened(path.name, room)}{tail}")
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path, PureWindowsPath
 
 LONGEST = 259  # letters of a path, unless the system was told to take longer ones
-OWN = 85  # letters, at most, of what the suite adds to --output_name: steps, dates and seeds of samples, marks of unfinished files
+OWN = 97  # letters, at most, of what the suite adds to --output_name: steps, dates and seeds of samples, marks of unfinished files
 _FORBIDDEN = frozenset('<>:"|?*') | {chr(number) for number in range(32)}
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")})
 

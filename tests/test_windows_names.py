@@ -47,7 +47,7 @@ def test_the_longest_name_counts_with_what_the_suite_adds(tmp_path: Path) -> Non
 
 def test_what_the_suite_adds_is_not_longer_than_said(tmp_path: Path) -> None:
     """The longest names that a run gives: a state's file while it is written, and a sample with the largest seed."""
-    mark = ".0a1b2c3d.tmp"
+    mark = ".0a1b-2c3d-0a1bffffff.tmp"
     state = f".-step00000100-state{mark}/training.pt"
     sample = f"sample/._e000001_00_20261122203455_{2**64 - 1}.png{mark}"
     folder = f".-ema-step00000100{mark}/text_encoder/diffusion_pytorch_model.safetensors"

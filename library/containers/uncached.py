@@ -47,8 +47,16 @@ class Uncached:
 
 
 def torch_save(content: object, path: Path) -> None:
-    """`torch.save`, past the cache. Raises OSError or RuntimeError where the disk takes no more, as torch does."""
+    """`torch.save`, past the cache. Raises OSError where the disk refuses; torch itself tells positions in its archive."""
     import torch
 
-    with path.open("wb", buffering=0) as file:
-        torch.save(content, cast("IO[bytes]", Uncached(file)))
+    try:
+        with path.open("wb", buffering=0) as file:
+            torch.save(content, cast("IO[bytes]", Uncached(file)))
+    except RuntimeError as fault:
+        cause: BaseException | None = fault
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise cause from None

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from library.containers.uncached import torch_save
 from library.containers.weights_file import SafetensorsFile, TensorInfo, dtype_name, open_weights
 from library.errors import UserError, coded
 from library.files import atomic_write
@@ -164,7 +165,7 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Map
                 hashes["modelspec.hash_sha256"] = f"0x{hashes['sshs_model_hash']}"
             safetensors.torch.save_file(weights, temporary, {**told, **hashes})
         else:
-            torch.save(weights, temporary)
+            torch_save(weights, temporary)
 
 
 def hash_anew(path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, dtype_name, write_safetensors
 from library.files import atomic_folder
 from library.model.files import keys
@@ -66,10 +67,9 @@ def _write_weights(folder: Path, stem: str, state: Mapping[str, Tensor], dtype: 
         infos = {name: TensorInfo(dtype_name(dtype or tensor.dtype), tuple(tensor.shape)) for name, tensor in state.items()}
         write_safetensors(folder / f"{stem}{mark}.safetensors", infos, state.__getitem__, {"format": "pt"})
         return
-    import torch
 
     stem = {"model": "pytorch_model"}.get(stem, stem)
-    torch.save({name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in state.items()}, folder / f"{stem}{mark}.bin")
+    torch_save({name: tensor.detach().to("cpu", dtype, copy=True) for name, tensor in state.items()}, folder / f"{stem}{mark}.bin")
 
 
 def _text_config(text_encoder: CLIPTextModel, dtype: torch.dtype | None) -> dict[str, Any]:

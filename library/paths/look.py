@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.telling.signs import plain_line
 from library.windows_names import is_device
 
 LONGEST_PART = 255  # bytes of a name between two slashes; Windows counts letters
@@ -103,7 +104,7 @@ def standing(path: Path) -> Path | None:
 
 def shown(path: Path | str) -> str:
     """A path for a line: control signs escaped, the middle of a very long one left out."""
-    text = "".join(ascii(sign)[1:-1] if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in str(path))
+    text = "".join(ascii(sign)[1:-1] if unicodedata.category(sign) == "Cs" else sign for sign in plain_line(str(path)))
     half = _LONGEST_SHOWN // 2
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:half]}…{text[-half:]}"
 

@@ -60,15 +60,16 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
         log.warning("--model_dir: %s holds a tagger in the older Keras form, which is not used; %s is needed", model_dir, MODEL)
     if fault := new_folder_fault(own):
         raise UserError(fault.reworded(f"--model_dir: {fault}"))
-    highest = next((part for part in reversed((own, *own.parents)) if not exists(part)), None)
+    notes = home / ".cache"  # of the download, beside what was there before
+    new = [part for part in (next((part for part in reversed((own, *own.parents)) if not exists(part)), own), notes) if not exists(part)]
     try:
         own.mkdir(parents=True, exist_ok=True)
         for name in wanted:
             if force_download or not is_file(own / name):
                 _download(repository, f"{inside}/{name}" if inside else name, home, force_download)
     except BaseException:
-        if highest is not None:
-            _unmake(highest)
+        for folder in new:
+            _unmake(folder)
         raise
     return own
 

@@ -28,6 +28,9 @@ class RunEvents:
                 self._record.begin()
                 self._record.journal.validation(0, loss)
         if self._record is not None:
+            if self._run.state.step and self._run.inputs.resumed is not None:
+                self._record.begin()
+                self._saves.catch_up()
             self._record.training_begins()
         if self._samples is not None:
             self._samples.before_training()

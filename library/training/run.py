@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
-from library.console import is_main_process, log, tell_as
+from library.console import is_main_process, log, only_tells, tell_as
 from library.errors import UserError, coded
 from library.files import tidy
 from library.hub import fetch_state
@@ -24,7 +24,7 @@ from library.training.optim.choices import check_choices
 from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
-from library.training.samples.samples import Samples
+from library.training.samples.samples import SAMPLES, Samples
 from library.training.saving.checkpointer import names_of
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
@@ -53,10 +53,7 @@ def run(
         tell_report(examine(options, forms, look_at, rewriter, expected), options, rewriter)
         return
     if is_main_process() and options.saving.output_dir is not None:
-        folders = [folder for folder in (options.saving.output_dir, options.saving.spare_dir) if folder is not None]
-        removed = [name for folder in folders for name in tidy(Path(folder), names_of(options.saving.output_name))]
-        if removed:
-            log.info(f"removed what a killed run had left half written: {', '.join(removed)}")
+        _tidy_up(options)
     check(options)
     check_choices(options)
     tracker_settings(options)  # a wrong name in that file is told now
@@ -72,10 +69,21 @@ def run(
         preview(options, inputs, rewriter)
         return
 
+    only_tells()
     without_quantizers()
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
 
     train_model(options, inputs, make_method(options), samples)
+
+
+def _tidy_up(options: TrainingScript) -> None:
+    """Remove what killed runs have left; where this one does not look, the first file that it writes does it (`files.atomic_write`)."""
+    saving = options.saving
+    folders = [Path(folder) for folder in (saving.output_dir, saving.spare_dir) if folder is not None]
+    removed = [name for folder in folders for name in tidy(folder, names_of(saving.output_name))]
+    removed += [f"{SAMPLES}/{name}" for name in tidy(saving.folder / SAMPLES)]
+    if removed:
+        log.info(f"removed incomplete files of an interrupted run: {', '.join(removed)}")
 
 
 def _tell_as_asked(options: TrainingScript) -> None:

@@ -152,6 +152,7 @@ def torch_free() -> list[Path]:
             *(ROOT / "library").glob("*.py"),
             *(ROOT / "library" / "options").rglob("*.py"),
             *(ROOT / "library" / "paths").glob("*.py"),
+            *(ROOT / "library" / "telling").glob("*.py"),
             *data,
         ]
     )

@@ -5,6 +5,7 @@ Read from the syntax trees, so that it holds for lines that no test runs.
 
 import ast
 import io
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,13 +107,14 @@ def test_every_script_has_the_guard_that_fresh_processes_need() -> None:
         assert not [call for call in calls if "run_script" in call or "main(" in call] or path.name == "setup.py", path.name
 
 
-def test_an_output_that_knows_few_letters_prints_all() -> None:
-    """What `console.setup` does for every script, on the three consoles that users of the suite have."""
-    from library.console import prints_all
+def test_an_output_that_knows_few_letters_prints_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `console.setup` has `install` do for every script, on the three consoles that users of the suite have."""
+    from library.telling import streams
 
     for codec in ("cp949", "cp932", "cp1252", "ascii"):
         raw = io.BytesIO()
         stream = io.TextIOWrapper(raw, encoding=codec, errors="strict")
-        prints_all(stream)
-        print("고양이 ねこ žluť 🐈 \udcff", file=stream, flush=True)
+        monkeypatch.setattr(sys, "stdout", stream)
+        streams.install()
+        print("고양이 ねこ žluť 🐈 \udcff", flush=True)
         assert raw.getvalue().decode(codec).rstrip("\n").count("\\") >= 1

@@ -337,6 +337,20 @@ def test_a_model_and_labels_that_do_not_fit_are_refused(tmp_path: Path, model: P
         Tagger(tmp_path / "fewer")
 
 
+@pytest.mark.parametrize("there", ["", "models", "models/some_one", "models/some_one/v1"])
+def test_a_tagger_that_cannot_be_had_leaves_no_folder(folder: Path, tmp_path: Path, there: str, monkeypatch, capsys) -> None:
+    def download(repo_id: str, name: str, local_dir: Path, force_download: bool) -> None:
+        (Path(local_dir) / ".cache" / "huggingface" / "download" / "v1").mkdir(parents=True)
+        (Path(local_dir) / ".cache" / "huggingface" / ".gitignore").write_text("*", encoding="utf-8")
+        raise OSError("no such repository")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    (tmp_path / there).mkdir(parents=True, exist_ok=True)
+    before = sorted(tmp_path.rglob("*"))
+    assert tag(folder, tmp_path / "models", "--repo_id", "some/one/v1") == 2
+    assert sorted(tmp_path.rglob("*")) == before and "cannot be downloaded (no such repository)" in capsys.readouterr().err
+
+
 def test_the_runtime_is_told_to_report_to_nobody(model: Path) -> None:
     Tagger(model)
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,12 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from library.console import prints_all
 from library.data.batching.sampler import EpochSampler, GlobalBatch, weighed_by_update
 from library.data.loading.batch import Batch
 from library.data.loading.custom_batches import CustomBatchDataset
 from library.data.loading.dataset import TrainingDataset
 from library.errors import Problem, UserError, coded
+from library.telling.streams import install
 
 MOST_WORKERS = 8
 SECONDS_AFTER_SIGTERM = 10.0
@@ -125,14 +124,14 @@ class _Telling(Dataset["Batch | _Fault"]):
 def _start_worker(worker: int) -> None:
     """One thread a worker: the workers themselves are the parallelism. Signals are the main process's affair: it ends the workers.
 
-    Ctrl-C in a console, and SIGTERM from many a job system, reach every process; a worker that died of it would take the update
+    Ctrl-C in a console, its end, and SIGTERM from many a job system reach every process; a worker that died of it would take the update
     under way with it, which the main process wants to finish. So a worker outlives SIGTERM by a while.
     """
     import cv2
 
     cv2.setNumThreads(0)
-    prints_all(sys.stdout)  # a process that was started afresh has an output of its own, on which a --dataset_class may print
-    for name in ("SIGINT", "SIGBREAK"):  # SIGBREAK is Ctrl-Break on Windows
+    install()  # a process that was started afresh has outputs of its own, on which a --dataset_class may print
+    for name in ("SIGINT", "SIGBREAK", "SIGHUP"):  # SIGBREAK is Ctrl-Break on Windows
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_soon)

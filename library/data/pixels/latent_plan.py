@@ -19,15 +19,15 @@ from library.data.pixels.images import BACKGROUND
 from library.data.pixels.latent_files import Binding, cache_file, image_of, read_binding, reliable, stat_of, write_latents
 from library.data.scan.latent_headers import prepared_file, read_foreign
 from library.data.scan.records import ImageRecord
-from library.files import is_image, sha256
+from library.files import is_image, sha256, tidy
 from library.paths.listing import names_in
 
 NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE", "of another size or crop"
 OTHER_PRECISION, NO_MIRROR, MEAN_ONLY = "in another precision", "without mirror image", "without deviation"
 DAMAGED, OLDER = "damaged", "older than the image"
 OTHER_READING = "of an older version, which read images in other colours"
-_LEFT_OVER = re.compile(r"\..+\.npz\.[0-9a-f]{8}\.tmp")
-_AGE = 60.0  # seconds after which a half-written file has no writer any more
+_OLD_LEFT_OVER = re.compile(r"\..+\.npz\.[0-9a-f]{8}\.tmp")  # of older versions, which do not tell their process
+_AGE = 60.0  # seconds after which such a file has no writer any more
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,13 @@ class Folders:
     def clear_left_overs(self) -> None:
         """Remove what a process that was killed while it wrote has left in the folders seen so far."""
         for folder, found in self._found.items():
-            for name in found.names:
+            old = [name for name in found.names if _OLD_LEFT_OVER.fullmatch(name)]
+            for name in old:
                 with contextlib.suppress(OSError):
-                    if _LEFT_OVER.fullmatch(name) and time.time() - (folder / name).stat().st_mtime > _AGE:
+                    if time.time() - (folder / name).stat().st_mtime > _AGE:
                         (folder / name).unlink()
+            if any(name.startswith(".") for name in found.names):
+                tidy(folder)
 
 
 @dataclass(frozen=True)

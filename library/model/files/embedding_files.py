@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, dtype_name, is_image_file, open_weights, write_safetensors
 from library.errors import UserError, coded
 from library.files import atomic_write
@@ -82,7 +83,7 @@ def write_vectors(
             infos = {name: TensorInfo(dtype_name(tensor.dtype), tuple(tensor.shape)) for name, tensor in tensors.items()}
             write_safetensors(temporary, infos, tensors.__getitem__, {"format": "pt", **metadata})
         elif layers:
-            torch.save({name: tensor.clone() for name, tensor in tensors.items()}, temporary)
+            torch_save({name: tensor.clone() for name, tensor in tensors.items()}, temporary)
         else:
             content = {"string_to_token": {"*": PLACEHOLDER}, "string_to_param": {"*": values[0].clone()}, "name": word, "step": step}
-            torch.save(content | {"sd_checkpoint": None, "sd_checkpoint_name": None}, temporary)
+            torch_save(content | {"sd_checkpoint": None, "sd_checkpoint_name": None}, temporary)

@@ -64,5 +64,11 @@ AREA = Area(
             "Give a manifest (.run.json), or a LoRA that was trained here or with sd-scripts.",
             "metadata.md#the-manifest-and-the-same-run-again",
         ),
+        Refusal(
+            "TOOL-011",
+            "What a tool printed could not be written where its output leads, such as a file on a full disk.",
+            "Free some space and start the tool again.",
+            "logging.md",
+        ),
     ),
 )

@@ -7,63 +7,61 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from library.console import log
 from library.files import NOT_UNICODE, atomic_write
 from library.paths.look import exists
 from library.paths.opening import read_bytes
+from library.telling.appended import AppendedFile
 
 NAME = "events.jsonl"
+_ONCE = ("saved", "saved_state", "samples")
 
 
 class EventLog:
     """Appends lines for `run` (its output name); for the main process only. `failed` counts what could not be written.
 
     Every line is on its way to the disk when `write` returns, so a killed run leaves all but the line it was writing. Where a
-    run goes on from a state, lines of its `session` that are later than that state go: what they told is done again.
+    run goes on from a state, lines of its `session` that are later than that state go: what they told is done again. What was saved
+    and drawn at that very update is told once, whether the run before had come to tell it or the one that goes on does.
     """
 
     def __init__(self, folder: Path, run: str, session: str, step: int = 0, epoch: int = 0) -> None:
         self.path = Path(folder) / NAME
-        self.failed = 0
-        self._run, self._session = run, session
-        self._from = (step, epoch)
-        self._file: TextIO | None = None
+        self._run, self._session, self._step = run, session, step
         self._closed = False
+        # with the first line: a run that fails before leaves nothing behind
+        self._file = AppendedFile(
+            self.path, lambda line: log.warning(f"{line}; training goes on"), lambda: _mend(self.path, session, step, epoch)
+        )
+
+    @property
+    def failed(self) -> int:
+        """Lines that are not in the file."""
+        return self._file.failed
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
         """Append one line: what happened, when, after how many updates, and `values` (a number that is not finite becomes null)."""
-        if self._closed:
+        if self._closed or (event in _ONCE and step and step == self._step and self._tells(event, step, values)):
             return
         line = {"event": event, "run": self._run, "session": self._session, "time": round(time.time(), 3), "step": step}
         text = json.dumps(line | {key: _plain(value) for key, value in values.items()}, ensure_ascii=False)
-        try:
-            if self._file is None:  # with the first line: a run that fails before leaves nothing behind
-                self._file = self._open()
-            self._file.write(text + "\n")
-        except OSError as error:
-            self._fail(error)
+        self._file.add(text.encode("utf-8", NOT_UNICODE) + b"\n")
 
-    def _open(self) -> TextIO:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        _mend(self.path, self._session, *self._from)
-        return self.path.open("a", encoding="utf-8", errors=NOT_UNICODE, newline="\n", buffering=1)
+    def _tells(self, event: str, step: int, values: Mapping[str, Any]) -> bool:
+        try:
+            lines = read_events(self.path)
+        except OSError:
+            return False
+        wanted = {"event": event, "session": self._session, "step": step, **{key: _plain(value) for key, value in values.items()}}
+        return any(all(line.get(key) == value for key, value in wanted.items()) for line in lines)
 
     def close(self) -> None:
         """Nothing is waiting; give the file back."""
-        self._closed = True
-        file, self._file = self._file, None
-        if file is not None:
-            try:
-                file.close()
-            except OSError as error:
-                self._fail(error)
-
-    def _fail(self, reason: OSError) -> None:
-        self.failed += 1
-        if self.failed == 1:
-            log.warning(f"{self.path} cannot be written ({reason.strerror or reason}); training goes on, with gaps in that file")
+        if not self._closed:
+            self._closed = True
+            self._file.close()
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
@@ -84,15 +82,16 @@ def _mend(path: Path, session: str, step: int, epoch: int) -> None:
 
 def _undone(line: bytes, session: str, step: int, epoch: int) -> bool:
     found = _object(line) or {}
-    if found.get("session") != session:
+    at, of = found.get("step"), found.get("epoch")
+    if found.get("session") != session or not isinstance(at, int):
         return False
-    return found.get("step", 0) > step or (found.get("event") == "epoch" and found.get("epoch", 0) > epoch)
+    return at > step or (found.get("event") == "epoch" and isinstance(of, int) and of > epoch)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # no line of ours
         return None
     return found if isinstance(found, dict) else None
 

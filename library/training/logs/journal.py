@@ -25,7 +25,9 @@ _SECONDS = "seconds/"
 class FigureLog(Protocol):
     """A log of figures, as a Journal fills it; none of these raises."""
 
-    failed: int
+    @property
+    def failed(self) -> int:
+        """How much could not be written."""
 
     def log(self, step: int, values: Mapping[str, float], epoch: int | None = None) -> None:
         """Write `values` at an update, or at the end of an epoch."""

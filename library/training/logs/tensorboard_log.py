@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+import os
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from library.console import log
 from library.errors import first_line
 from library.packages import install_command
+from library.telling.appended import AppendedFile
 
 FLUSH_SECONDS = 20
+MOST_WAITING = 10  # events
 DEFAULT_NAMES = {  # the names that users of the ecosystem look for, by script
     "train_network.py": "network_train",
     "train_db.py": "dreambooth",
@@ -39,35 +41,30 @@ class Tracker:
     ) -> None:
         date = time.strftime("%Y%m%d%H%M%S", time.localtime(started))
         self.folder = Path(logging_dir) / f"{prefix}{date}" / name
-        self.failed = 0
-        self._writer: Any = None
+        self._writer: EventFile | None = None
+        self._failed = 0
         try:
-            self._writer = _open(self.folder, {"flush_secs": FLUSH_SECONDS} | dict(settings or {}))
+            self._writer = EventFile(self.folder, _tell, **dict(settings or {}))
         except ModuleNotFoundError as error:
             self._fail(f"{(error.name or 'tensorboard').partition('.')[0]} is not installed: {install_command('tensorboard')}")
         except Exception as error:
             self._fail(error)
 
+    @property
+    def failed(self) -> int:
+        """Figures of updates and epochs that are not in the log."""
+        return self._failed + (self._writer.failed if self._writer is not None else 0)
+
     def log(self, step: int, values: Mapping[str, float], epoch: int | None = None) -> None:
         """Write all `values` (name -> figure) at `step`, or at `epoch` where one is given."""
-        if self._writer is None:
-            return
-        try:
-            self._writer.add_event(_event(step if epoch is None else epoch, values))
-        except Exception as error:
-            self._fail(error)
+        self._add(lambda: _event(step if epoch is None else epoch, values))
 
     def images(self, step: int, files: Sequence[tuple[Path, str]]) -> None:
         """Sample images stay where they are: the log would hold each once more."""
 
     def text(self, name: str, text: str) -> None:
         """Write a text in Markdown, which TensorBoard shows beside the figures."""
-        if self._writer is None:
-            return
-        try:
-            self._writer.add_event(_text_event(name, text))
-        except Exception as error:
-            self._fail(error)
+        self._add(lambda: _text_event(name, text))
 
     def place(self) -> str:
         """Where to look, for people."""
@@ -75,32 +72,77 @@ class Tracker:
 
     def close(self) -> None:
         """Write out what is still waiting."""
-        writer, self._writer = self._writer, None
-        if writer is None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def _add(self, event: Callable[[], Any]) -> None:
+        if self._writer is None:
             return
         try:
-            writer.close()
+            self._writer.add_event(event())
         except Exception as error:
             self._fail(error)
 
     def _fail(self, reason: Exception | str) -> None:
-        self.failed += 1
-        if self.failed == 1:
-            line = first_line(reason)
-            log.warning(f"--logging_dir: the log in {self.folder} cannot be written ({line}); training goes on without it")
+        self._failed += 1
+        if self._failed == 1:
+            log.warning(f"--logging_dir: the log in {self.folder} cannot be written ({first_line(reason)}); training goes on without it")
 
 
-def _open(folder: Path, settings: Mapping[str, Any]) -> Any:
-    """TensorBoard's own event writer: a thread that takes events from a queue.
+def _tell(line: str) -> None:
+    log.warning(f"--logging_dir: {line}; training goes on")
 
-    A module of the name tensorboard.compat.notf makes it use its stand-in for TensorFlow: the real one, if installed, loads for seconds.
+
+class EventFile:
+    """A file of TensorBoard's in `folder`, without its writer's thread: that one dies of a full disk, with a traceback of its own.
+
+    Events are written when `flush_secs` have passed or `max_queue_size` wait. `on_fault(line)` hears what is wrong with the disk.
     """
-    name = "tensorboard.compat.notf"
-    sys.modules.setdefault(name, ModuleType(name))
-    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    folder.mkdir(parents=True, exist_ok=True)
-    return EventFileWriter(str(folder), **settings)
+    def __init__(
+        self,
+        folder: Path,
+        on_fault: Callable[[str], None],
+        max_queue_size: int = MOST_WAITING,
+        flush_secs: float = FLUSH_SECONDS,
+        filename_suffix: str = "",
+    ) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.0{filename_suffix}"
+        self._file = AppendedFile(folder / name, on_fault)
+        self._records = RecordWriter(self)
+        self._most, self._seconds = max_queue_size, flush_secs
+        self._waiting: list[bytes] = []
+        self._due = 0.0  # the first event at once
+        self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    @property
+    def failed(self) -> int:
+        """Events that the disk has not taken."""
+        return self._file.failed
+
+    def add_event(self, event: Any) -> None:
+        """Take an event in."""
+        self._records.write(event.SerializeToString())
+        if time.monotonic() >= self._due or len(self._waiting) >= self._most:
+            self._flush()
+
+    def write(self, record: bytes) -> None:
+        """What the record's writer calls."""
+        self._waiting.append(record)
+
+    def close(self) -> None:
+        """Write what waits."""
+        self._flush()
+        self._file.close()
+
+    def _flush(self) -> None:
+        self._due = time.monotonic() + self._seconds
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            self._file.add(record)
 
 
 def _event(step: int, values: Mapping[str, float]) -> Any:

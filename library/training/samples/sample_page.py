@@ -32,6 +32,7 @@ class Sample:
     settings: str
     step: int | None
     size: tuple[int, int]
+    session: str | None = None  # names the run; None for images of older versions
 
 
 class SamplePage:
@@ -79,7 +80,8 @@ def _sample(path: Path, run: str | None) -> Sample | None:
     split = next((place for place, line in enumerate(lines) if line.startswith("Negative prompt: ")), len(lines))
     negative = "\n".join(lines[split:]).removeprefix("Negative prompt: ")
     prompt = "\n".join(lines[:split])
-    return Sample(path, named["moment"], int(named["index"]), named["time"], prompt, negative, settings, facts.get("step"), size)
+    return Sample(path, named["moment"], int(named["index"]), named["time"], prompt, negative, settings, facts.get("step"), size,
+                  facts.get("session"))  # fmt: skip
 
 
 def page_text(title: str, samples: Sequence[Sample], running: bool) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from library.model.generate import GenerateSettings
 
     Generate = Callable[[StableDiffusion, GenerateSettings, torch.device], Image]
+SAMPLES = "sample"  # the folder below --output_dir
 Rewrite = Callable[[str, random.Random], str]
 
 
@@ -56,7 +57,7 @@ class Samples:
     def __init__(self, prompts: Sequence[SamplePrompt], plan: SamplePlan, generate: Generate | None = None) -> None:
         self.prompts, self.plan, self._generate = tuple(prompts), plan, generate
         self._text = read_bytes(plan.source) if plan.source is not None and exists(plan.source) else None
-        self.folder = Path(plan.output_dir) / "sample"
+        self.folder = Path(plan.output_dir) / SAMPLES
         self.drawn = self.failed = 0
         self.latest: list[tuple[Path, str]] = []
         self.page = SamplePage(self.folder, plan.output_name)
@@ -108,23 +109,28 @@ class Samples:
         device: torch.device,
         rewrite: Rewrite | None = None,
         stop: Callable[[], bool] = lambda: False,
+        session: str = "",
+        there: Mapping[int, Path] | None = None,
     ) -> list[Path]:
         """Draw every prompt with `model` (a StableDiffusion) and return the files that were written; for the main process only.
 
-        `epoch` is given at an epoch's end and then names the files. `rewrite` is what the method does to captions. A prompt
-        that fails is told and counted; random state is left as it was. Once `stop()` says so, no further image is begun.
+        `epoch` is given at an epoch's end and then names the files. `rewrite` is what the method does to captions, `session` names the
+        run in the files, and `there` (`drawn_at`) are those of this moment that need not be drawn. A prompt that fails is told
+        and counted; random state is left as it was. Once `stop()` says so, no further image is begun.
         """
         self._read_again()
-        moment = f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
+        moment = _moment(step, epoch)
         began, faults, left = time.time(), [], 0
-        self.latest = []
+        self.latest, facts = [], {"step": step, "epoch": epoch, "session": session}
         with untouched_random_state(device):
             for index, prompt in enumerate(self.prompts):
+                if there is not None and index in there:
+                    continue
                 if stop():
                     left = len(self.prompts) - index
                     break
                 try:
-                    path = self._draw_one(model, prompt, index, moment, device, rewrite, {"step": step, "epoch": epoch})
+                    path = self._draw_one(model, prompt, index, moment, device, rewrite, facts)
                     self.latest.append((path, prompt.prompt))
                 except Exception as error:  # out of memory, a full disk, a sampler's own fault: none is worth the training
                     faults.append(first_line(error))
@@ -141,6 +147,11 @@ class Samples:
             self.write_page(running=True)
             log.info(f"samples {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
         return files
+
+    def drawn_at(self, step: int, epoch: int | None, session: str) -> dict[int, Path]:
+        """The images that this run has of a moment, by the index of their prompt."""
+        found = [sample for sample in self.page.samples() if sample.moment == _moment(step, epoch)]
+        return {sample.index: sample.path for sample in found if sample.session in (None, session) and sample.index < len(self.prompts)}
 
     def _read_again(self) -> None:
         """Take the prompts of a file that was changed during the run; a faulty one is told, and the prompts of before stay."""
@@ -216,6 +227,10 @@ class Samples:
         path = self.folder / ("_".join(part for part in parts if part) + ".png")
         _write(path, image, {"parameters": _description(prompt, settings), FACTS: json.dumps(dict(facts))})
         return path
+
+
+def _moment(step: int, epoch: int | None) -> str:
+    return f"e{epoch:06d}" if epoch is not None else f"{step:06d}"
 
 
 @contextlib.contextmanager

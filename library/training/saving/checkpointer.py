@@ -10,7 +10,7 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import Problem, UserError
-from library.paths.look import exists, is_file, is_folder
+from library.paths.look import exists, is_file, is_folder, real
 from library.renaming import remove
 from library.training.planning.plan import RunPlan
 from library.training.saving.full_disk import FullDiskPolicy, SaveWriter
@@ -153,6 +153,24 @@ class Checkpointer:
         """Write the run's product; returns where it is."""
         self._write(self._kinds.all(), FileNames.last, epoch, step, needed=True)
         return self._writer.place_of(self._kinds.files.names.last())
+
+    def catch_up(self, state: Path, epochs: int, step: int) -> list[tuple[bool, Path]]:
+        """For a run that goes on from `state`: remove what a kill has kept from going when that was written, and return all that was saved
+        with it, as (whether it is a state, place); nothing where `state` is none of this run's names.
+        """
+        steps, epoch = (lambda names: names.step(step)), (lambda names: names.epoch(epochs))
+        moments: list[Callable[[FileNames], Path]] = [steps, epoch, FileNames.last]
+        of_states = self._kinds.states
+        moment = next((one for one in moments if of_states is not None and real(one(of_states.names)) == real(state)), None)
+        if moment is None:
+            return []
+        there = [kind for kind in self._kinds.all() if exists(moment(kind.names))]
+        for kind in (kind for kind in there if kind.rule.with_saves):
+            if moment is steps and self._plan.is_save_step(step):
+                self._remove(kind.outdated_steps(self._plan, step))
+            elif moment is epoch and self._plan.is_save_epoch(epochs):
+                self._remove(kind.outdated_epochs(self._plan, epochs))
+        return [(kind is of_states, moment(kind.names)) for kind in there]
 
     def file_at_step(self, step: int) -> Path:
         """The product that `at_stop` has written."""

@@ -39,6 +39,14 @@ class RunSaves:
         resumed = self._run.inputs.resumed
         return self.checkpointer.newest_state() or (resumed.folder if resumed is not None and resumed.accelerate is None else None)
 
+    def catch_up(self) -> None:
+        """For a run that goes on: do what a kill kept the run before from doing after its state was written."""
+        state, resumed = self._run.state, self._run.inputs.resumed
+        if self._journal is None or resumed is None or resumed.accelerate is not None:
+            return
+        for is_state, path in self.checkpointer.catch_up(resumed.folder, state.epoch, state.step):
+            self._note("saved_state" if is_state else "saved", path, state.step, upload=False)
+
     def _kinds(self) -> SaveKinds:
         run, saving = self._run, self._run.options.saving
         folder, name = saving.folder, saving.output_name

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks the run to end after the update under way, a second one ends it at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the run to end after the update under way, a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import Any
 
 from library.errors import Stopped
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK")  # SIGBREAK is Ctrl-Break, and the closing of a console, on Windows
+# SIGBREAK is Ctrl-Break, and the closing of a console, on Windows; SIGHUP is the same of a terminal, and of a connection, elsewhere
+SIGNALS = ("SIGINT", "SIGTERM", "SIGBREAK", "SIGHUP")
 GRACE = 1.0  # seconds in which repeats count as the same wish: a launcher passes on what the console has sent already
 
 
@@ -35,7 +36,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # Python allows it nowhere else
-            numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+            numbers = [number for name in SIGNALS if (number := getattr(signal, name, None)) is not None and not _is_ignored(number, name)]
             self._before = {number: signal.signal(number, self._on_signal) for number in numbers}
         return self
 
@@ -47,9 +48,14 @@ class StopRequest:
         if self.signal is None:
             self.signal, self._when = number, time.monotonic()
             _say("\nstopping after this update; once more to stop at once, without saving\n")
-        elif time.monotonic() - self._when > GRACE:
+        elif time.monotonic() - self._when > GRACE and number != getattr(signal, "SIGHUP", None):  # a terminal vanishes once
             _say("\nstopped at once; what was saved before is whole, what came after it is lost\n")
             raise Stopped(number)
+
+
+def _is_ignored(number: int, name: str) -> bool:
+    """Whether the run was started with `nohup`, and is to outlive its terminal."""
+    return name == "SIGHUP" and signal.getsignal(number) == signal.SIG_IGN
 
 
 def _say(text: str) -> None:

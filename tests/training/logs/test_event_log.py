@@ -95,3 +95,25 @@ def test_a_file_that_cannot_be_written_is_told_once_and_counted(tmp_path, heard)
     events.close()
     assert events.failed == 2 and len(heard.warnings) == 1
     assert "training goes on" in heard.warnings[0]
+
+
+def test_what_was_saved_at_the_update_of_a_state_is_told_once(tmp_path):
+    first = EventLog(tmp_path, "cat", "a")
+    first.write("saved", 2, {"file": "cat-step2.safetensors"})
+    first.close()  # killed before the state's own line
+    for _ in range(2):
+        resumed = EventLog(tmp_path, "cat", "a", step=2)
+        for event, name in (("saved", "cat-step2.safetensors"), ("saved_state", "cat-step2-state")):
+            resumed.write(event, 2, {"file": name})
+        resumed.write("samples", 2, {"epoch": None, "files": ["a.png"]})
+        resumed.close()
+    told = [found["event"] for found in read_events(tmp_path / "events.jsonl")]
+    assert told == ["saved", "saved_state", "samples"]
+
+
+def test_lines_of_others_that_are_none_of_ours_end_nothing(tmp_path):
+    odd = ["[" * 100_000, '{"session": "a", "step": "two", "event": "x"}', '{"session": "a", "step": 9, "event": "update"}', "犬"]
+    (tmp_path / "events.jsonl").write_text("\n".join(odd) + "\n", encoding="utf-8")
+    fill(tmp_path, range(3, 4), step=2)
+    assert steps(tmp_path) == [3]
+    assert (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()[:2] == odd[:2]
