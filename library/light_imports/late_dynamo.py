@@ -40,7 +40,7 @@ class LateDynamo(ModuleType):
 
     def put_in_place(self) -> None:
         """From here on `import torch._dynamo` gives this."""
-        sys.meta_path.insert(0, self._finder)
+        sys.meta_path = [self._finder, *sys.meta_path]
         sys.modules[NAME] = self
         vars(sys.modules["torch"])["_dynamo"] = self
 
@@ -50,8 +50,7 @@ class LateDynamo(ModuleType):
             torch = sys.modules["torch"]
             if sys.modules.get(NAME) is self:
                 del sys.modules[NAME]
-                if self._finder in sys.meta_path:
-                    sys.meta_path.remove(self._finder)
+                sys.meta_path = [one for one in sys.meta_path if one is not self._finder]
                 if vars(torch).get("_dynamo") is self:
                     delattr(torch, "_dynamo")
                 self.eval_frame.forget()

@@ -108,13 +108,18 @@ def nothing_left() -> Iterator[None]:
     """Inside, imports give no stand-ins, wherever it stands: what is imported for good is imported with all that it uses."""
     finders = [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
     for finder in finders:
-        sys.meta_path.remove(finder)
-        for name in finder.names:
-            _forget(name)
+        _take_away(finder)
     try:
         yield
     finally:
-        sys.meta_path[:0] = finders
+        sys.meta_path = [*finders, *sys.meta_path]
+
+
+def _take_away(finder: _Finder) -> None:
+    """Let it answer no more. A new list takes the old one's place, over which another thread may be going just now."""
+    sys.meta_path = [one for one in sys.meta_path if one is not finder]
+    for name in finder.names:
+        _forget(name)
 
 
 def _forget(name: str) -> None:
@@ -134,10 +139,8 @@ def _is_in(module: str, name: str) -> bool:
 def left_for_later(names: Sequence[str]) -> Iterator[None]:
     """Inside, imports of the modules named give stand-ins, unless they are imported already; afterwards they are what they always are."""
     finder = _Finder([name for name in names if name not in sys.modules])
-    sys.meta_path.insert(0, finder)
+    sys.meta_path = [finder, *sys.meta_path]
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
-        for name in finder.names:
-            _forget(name)
+        _take_away(finder)

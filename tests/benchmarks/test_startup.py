@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 from benchmarks import startup
 from benchmarks.child import usage_of
+
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "wait4"), reason="Windows does not say what a process has taken")
 
 
 def test_a_child_is_counted_and_one_that_fails_says_why() -> None:

@@ -129,7 +129,9 @@ class ScanIndex:
 
     def _place(self, path: Path) -> tuple[_Folder, str]:
         """The folder that a file is in, and its name."""
-        base, _, name = str(path).rpartition(os.sep)
+        text = str(path)
+        name = text[text.rfind(os.sep) + 1 :]
+        base = text[: len(text) - len(name)]
         if base not in self._by_text:
             self._by_text[base] = self._folder(path.parent)
         return self._by_text[base], name
