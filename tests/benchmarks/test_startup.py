@@ -11,7 +11,6 @@ import pytest
 from benchmarks import startup
 from benchmarks.child import usage_of
 
-
 pytestmark = pytest.mark.skipif(not hasattr(os, "wait4"), reason="Windows does not say what a process has taken")
 
 
