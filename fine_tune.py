@@ -9,7 +9,6 @@ from library.method import Method
 from library.methods.expected_weights import of_full_model
 from library.options.groups.scripts import FineTune
 from library.options.reading.parse import parse
-from library.training.run import run
 
 
 def make_method(options: FineTune) -> Method:
@@ -21,7 +20,10 @@ def make_method(options: FineTune) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
-    run(parse(FineTune, argv), make_method, of_full_model, frozenset({METADATA}))
+    options = parse(FineTune, argv)
+    from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
+
+    run(options, make_method, of_full_model, frozenset({METADATA}))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from library.method import Method
 from library.methods.expected_weights import of_network
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
-from library.training.run import run
 
 
 def make_method(options: TrainNetwork) -> Method:
@@ -20,7 +19,10 @@ def make_method(options: TrainNetwork) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
-    run(parse(TrainNetwork, argv), make_method, of_network)
+    options = parse(TrainNetwork, argv)
+    from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
+
+    run(options, make_method, of_network)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from library.methods.templates import of_options
 from library.options.groups.scripts import TrainTextualInversionXti
 from library.options.reading.parse import parse
 from library.training.planning.new_word_check import check_word
-from library.training.run import run
 
 
 def make_method(options: TrainTextualInversionXti) -> Method:
@@ -22,7 +21,10 @@ def make_method(options: TrainTextualInversionXti) -> Method:
 
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, the script's name left out."""
-    run(parse(TrainTextualInversionXti, argv), make_method, of_word, look_at=check_word, rewrite=of_options)
+    options = parse(TrainTextualInversionXti, argv)
+    from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
+
+    run(options, make_method, of_word, look_at=check_word, rewrite=of_options)
 
 
 if __name__ == "__main__":

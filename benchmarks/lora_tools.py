@@ -6,8 +6,6 @@ python benchmarks/lora_tools.py --folder /tmp/full [--only merge resize]      # 
 from __future__ import annotations
 
 import argparse
-import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: the library lies one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-ROOT = Path(__file__).resolve().parents[1]
+from benchmarks.child import ROOT, usage_of
+
 RANK, CONV_RANK = 64, 16
 
 
@@ -56,17 +55,8 @@ def make_lora(path: Path, model: Path, rank: int = RANK, conv_rank: int = CONV_R
 
 def measure(name: str, reads: Path, script: str, *argv: object) -> Measured:
     """Run a script of the suite and wait for it; raises RuntimeError with what it said where it fails."""
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / script), *map(str, argv)], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    assert process.stderr is not None
-    told = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{script}: exit code {process.returncode}: {told.decode()[-500:]}")
-    return Measured(name, reads.stat().st_size, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime)  # Linux counts in KiB
+    usage = usage_of([sys.executable, ROOT / script, *argv])
+    return Measured(name, reads.stat().st_size, usage.peak_bytes, usage.cpu_s)
 
 
 def files(folder: Path) -> dict[str, Path]:

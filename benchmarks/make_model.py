@@ -80,16 +80,15 @@ def original_infos(version: str, size: Size, dtype: str = "F16") -> dict[str, Te
 
 def _parts(version: str, size: Size) -> dict[str, nn.Module]:
     """The three parts without memory for their weights."""
-    import torch
+    from library.light_imports.models import import_models
+    from library.model.files.weightless import weightless
 
-    from library.training.light_imports import without_quantizers
-
-    without_quantizers()
+    import_models()
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     levels = len(size.unet_widths)
-    with torch.device("meta"):
+    with weightless():
         unet = UNet2DConditionModel(
             block_out_channels=size.unet_widths,
             layers_per_block=size.unet_layers,

@@ -211,11 +211,11 @@ def _renamed(file: WeightsFile, rename: Callable[[str], str | None]) -> Tensors:
 
 def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.device | str, where: str) -> nn.Module:
     """Build a part without memory for its weights, then put each tensor in its place; raises UserError for what is missing or odd."""
-    import torch
+    from library.model.files.weightless import weightless
 
     shapes, read = tensors
     try:
-        with torch.device("meta"):
+        with weightless():
             module = build(shapes)
     except (KeyError, IndexError, StopIteration, ValueError, ZeroDivisionError, RuntimeError) as fault:
         raise UserError(

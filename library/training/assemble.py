@@ -14,6 +14,8 @@ from torch import nn
 from library.console import log
 from library.data.loading.loader import worker_count
 from library.errors import Stopped
+from library.light_imports.later import left_for_later
+from library.light_imports.models import SHARDED
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
@@ -75,7 +77,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     case = memory_case(options, inputs, model, method, start.device)
     tell(case, start.device)
     fits = partial(explained, lambda: advice(case, room_on(start.device)))
-    with fits("when the model was brought to the device"):
+    with fits("when the model was brought to the device"), left_for_later(SHARDED):  # accelerate asks whether weights are
         prepared = start.accelerator.prepare(task, optimizer.optimizer)
     run = RunContext.create(start, model, prepared, optimizer, schedule)
     validator = _validator(run, validation)

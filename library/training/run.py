@@ -12,13 +12,13 @@ from library.console import is_main_process, log, only_tells, tell_as
 from library.errors import UserError, coded
 from library.files import tidy
 from library.hub import fetch_state
+from library.light_imports.models import import_models
 from library.method import Method
 from library.model.files.facts import check_flags, inspect
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.paths.faults import new_file_fault
 from library.paths.look import expanded
-from library.training.light_imports import without_quantizers
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
 from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
@@ -70,7 +70,7 @@ def run(
         return
 
     only_tells()
-    without_quantizers()
+    import_models(compiled=options.training.torch_compile)
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
 
     train_model(options, inputs, make_method(options), samples)

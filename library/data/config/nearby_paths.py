@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
-from library.files import is_image
+from library.files import names_image
 from library.image_endings import remedy, unread_pictures
 from library.paths.listing import listing
 from library.paths.look import exists, expanded, is_folder
@@ -68,7 +68,7 @@ def folder_contents(folder: Path) -> tuple[int, dict[str, int]]:
 
 
 def _images(names: Iterable[str]) -> int:
-    return sum(is_image(Path(name)) for name in names)
+    return sum(map(names_image, names))
 
 
 def has_images(folder: Path) -> bool:

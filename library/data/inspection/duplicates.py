@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,21 @@ class Candidate:
     size: tuple[int, int]
     bytes: int
     signature: str
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Hex SHA-256 of a file's bytes, which is read where others are of the same length and look."""
+
+    sha256: str
+
+    @classmethod
+    def from_values(cls, values: Sequence[Any]) -> Digest | None:
+        """The fact whose fields these are, in their order; None when the values are no such thing."""
+        match values:
+            case [str(digest)] if len(digest) == 64:
+                return cls(digest)
+        return None
 
 
 @dataclass(frozen=True)

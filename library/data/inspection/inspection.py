@@ -11,17 +11,17 @@ from pathlib import Path
 from library.console import progress
 from library.data.config.blueprint import SubsetOptions
 from library.data.config.nearby_paths import folder_contents
-from library.data.inspection.duplicates import Candidate, Group, find_groups
+from library.data.inspection.duplicates import Candidate, Digest, Group, find_groups
 from library.data.inspection.image_signature import Look, look_at
 from library.data.scan.caption_files import split_tags
 from library.data.scan.findings import ERROR, NOTE, WARNING, Finding
-from library.data.scan.folder_findings import caption_files
+from library.data.scan.folder_findings import captions_beside
 from library.data.scan.image_headers import Header, Unreadable, read_header
 from library.data.scan.image_notes import CONVERTED
 from library.data.scan.records import ImageRecord, Survey
 from library.data.scan.scan_index import ScanIndex
 from library.errors import coded
-from library.files import is_image
+from library.files import is_image, names_image, sha256
 from library.words import counted, named
 
 _FORMATS = {
@@ -76,14 +76,14 @@ def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
         below = {name: images for name, images in folder_contents(folder)[1].items() if images}
     except OSError:
         return  # told already
-    images = [Path(name) for name in sorted(names) if is_image(Path(name))]
-    beside = caption_files(images, subset.caption_extension, names)
-    captions = {image.name: found.name for image, found in zip(images, beside, strict=True) if found}
+    images = sorted(filter(names_image, names))
+    beside = captions_beside(images, subset.caption_extension, names)
+    captions = {image: found for image, found in zip(images, beside, strict=True) if found}
     place = subset.place
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
         yield Finding(WARNING, f"{place}: folders inside '{folder}' are not read: {listed}", "give each as a subset of its own")
-    hidden = sorted(name for name in names if name[0] == "." and is_image(Path(name[1:])))
+    hidden = sorted(name for name in names if name[0] == "." and names_image(name[1:]))
     if hidden:
         remedy = "take the dots off their names if they are to be trained on; those with ._ are no images but a Mac's notes"
         yield Finding(NOTE, f"{place}: {counted(len(hidden), 'hidden image')} left alone: {named(hidden)}", remedy)
@@ -168,11 +168,8 @@ def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
         "remove them: they teach nothing",
     )
     seen = [record for record in images if record.path in looks and not looks[record.path].flat]
-    candidates = [
-        Candidate(record.path, record.size, index.names(record.path.parent)[record.path.name][1], looks[record.path].signature)
-        for record in seen
-    ]
-    yield from _duplicates(seen, find_groups(candidates))
+    candidates = [Candidate(record.path, record.size, index.length(record.path), looks[record.path].signature) for record in seen]
+    yield from _duplicates(seen, find_groups(candidates, lambda path: index.fact(path, Digest, _digest).sha256))
 
 
 def _look_at_all(paths: list[Path], index: ScanIndex) -> tuple[dict[Path, Look], dict[Path, str]]:
@@ -193,6 +190,10 @@ def _look_at_all(paths: list[Path], index: ScanIndex) -> tuple[dict[Path, Look],
     if bar is not None:
         bar.close()
     return {path: looks[path] for path in paths if path in looks}, broken
+
+
+def _digest(path: Path) -> Digest:
+    return Digest(sha256(path))
 
 
 def _look(path: Path) -> Look | str:

@@ -19,7 +19,7 @@ from library.data.pixels.images import BACKGROUND
 from library.data.pixels.latent_files import Binding, cache_file, image_of, read_binding, reliable, stat_of, write_latents
 from library.data.scan.latent_headers import prepared_file, read_foreign
 from library.data.scan.records import ImageRecord
-from library.files import is_image, sha256, tidy
+from library.files import is_image, names_image, sha256, tidy
 from library.paths.listing import names_in
 
 NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE", "of another size or crop"
@@ -73,7 +73,7 @@ class Folders:
         """The folder that holds `path`."""
         if path.parent not in self._found:
             names = names_in(path.parent)
-            stems = Counter(os.path.normcase(Path(name).stem) for name in names if is_image(Path(name)))
+            stems = Counter(os.path.normcase(Path(name).stem) for name in names if names_image(name))
             sized = frozenset(image.name for name in names if (image := image_of(Path(name))))
             self._found[path.parent] = _Folder(frozenset(names), stems, sized)
         return self._found[path.parent]

@@ -33,7 +33,7 @@ class MaskExtent:
 
     @classmethod
     def from_values(cls: type[Extent], values: Sequence[Any]) -> Extent | None:
-        """The fact that `astuple` was taken of; None when the values are no such thing."""
+        """The fact whose fields these are, in their order; None when the values are no such thing."""
         match values:
             case [[int(width), int(height)], [int(left), int(top), int(right), int(bottom)]] if width > 0 < height:
                 return cls((width, height), (left, top, right, bottom))

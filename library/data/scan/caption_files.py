@@ -62,7 +62,7 @@ class CaptionFile:
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> CaptionFile | None:
-        """The fact that `astuple` was taken of; None when the values are no such thing."""
+        """The fact whose fields these are, in their order; None when the values are no such thing."""
         match values:
             case [str(text), int(more)]:
                 return cls(text, more)
@@ -77,7 +77,7 @@ class CaptionLines:
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> CaptionLines | None:
-        """The fact that `astuple` was taken of; None when the values are no such thing."""
+        """The fact whose fields these are, in their order; None when the values are no such thing."""
         match values:
             case [str(text)]:
                 return cls(text)

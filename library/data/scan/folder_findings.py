@@ -50,21 +50,25 @@ def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[F
         yield Finding(WARNING, text, "write a plain comma between tags; in sentences it may stay", files)
 
 
-def caption_files(images: Iterable[Path], extension: str, names: Collection[str]) -> Iterator[Path | None]:
-    """For each image the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where the file system
-    takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do. None for an empty
-    extension, which says that there are no such files."""
+def captions_beside(images: Iterable[str], extension: str, names: Collection[str]) -> Iterator[str | None]:
+    """For each name of an image that of the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where
+    the file system takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do.
+    None for an empty extension, which says that there are no such files."""
     if not extension:
         yield from (None for _ in images)
         return
     known = {compared(name): name for name in names} | {name: name for name in names}
     for image in images:
-        stems = [image.stem]
-        head, *numbers = image.stem.rsplit("_", 4)
+        whole = image.rpartition(".")[0]
+        if whole + extension in known:
+            yield known[whole + extension]
+            continue
+        stems = [whole]
+        head, *numbers = whole.rsplit("_", 4)
         if len(numbers) == 4 and all(number.isdigit() for number in numbers):
             stems.append(head)
         wanted = (name for stem in stems for name in (stem + extension, compared(stem + extension)))
-        yield next((image.with_name(known[name]) for name in wanted if name in known), None)
+        yield next((known[name] for name in wanted if name in known), None)
 
 
 def without_caption(
@@ -119,7 +123,7 @@ def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[s
     stems = {image.stem for image in images}
     endings: Counter[str] = Counter()
     for name in names:
-        path = Path(name)
-        if path.stem in stems and path.suffix and path.suffix.lower() not in _NO_CAPTIONS:
-            endings[path.suffix] += 1
+        stem, dot, ending = name.rpartition(".")
+        if dot and ending and stem in stems and f".{ending.lower()}" not in _NO_CAPTIONS:
+            endings[f".{ending}"] += 1
     return endings

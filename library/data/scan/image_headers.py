@@ -42,7 +42,7 @@ class Header:
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Header | None:
-        """The fact that `astuple` was taken of; None when the values are no such thing."""
+        """The fact whose fields these are, in their order; None when the values are no such thing."""
         match values:
             case [[int(width), int(height)], str(form), str(mode), int(orientation), int(frames), str(colour)] if width > 0 < height:
                 return cls((width, height), form, mode, orientation, frames, colour)

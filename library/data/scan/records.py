@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,13 +10,13 @@ from library.data.config.blueprint import DatasetBlueprint, Size, SubsetOptions
 from library.data.config.nearby_paths import other_files
 from library.data.scan.caption_files import CaptionFile, CaptionLines, caption_findings, read_caption, read_lines, split_tags
 from library.data.scan.findings import NOTE, WARNING, Finding
-from library.data.scan.folder_findings import caption_files, further_lines, other_commas, unread, without_caption
+from library.data.scan.folder_findings import captions_beside, further_lines, other_commas, unread, without_caption
 from library.data.scan.image_headers import Header, Unreadable, read_header
 from library.data.scan.image_notes import CONVERTED, UNUSABLE
 from library.data.scan.prepared import judged, with_sizes
 from library.data.scan.scan_index import ScanIndex
 from library.errors import Problem, UserError, coded
-from library.files import is_image, listed_files
+from library.files import is_image, listed_files, names_image
 from library.paths.faults import unopened
 from library.paths.listing import passed_over
 from library.words import counted, named
@@ -154,7 +155,7 @@ def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
 def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     assert subset.image_dir
     names = report.index.names(subset.image_dir)
-    images = [subset.image_dir / name for name in sorted(names) if is_image(Path(name))]
+    images = sorted(filter(names_image, names))
     report.findings += [Finding.from_line(WARNING, line) for line in passed_over(subset.image_dir, report.index.special(subset.image_dir))]
     if not images:
         raise UserError(coded("DATA-003", f"{subset.place}: '{subset.image_dir}' holds no images: {other_files(subset.image_dir)}"))
@@ -162,25 +163,27 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     without: list[Path] = []
     empty: list[str] = []
     longer: dict[Path, int] = {}
-    for image, beside in zip(images, caption_files(images, subset.caption_extension, names), strict=True):
-        if beside is None:
+    paths = [subset.image_dir / name for name in images]
+    for image, caption in zip(paths, captions_beside(images, subset.caption_extension, names), strict=True):
+        if caption is None:
             without.append(image)
             found.append((image, subset.class_tokens or "", None))
             continue
         try:
-            whole = report.index.fact(beside, CaptionFile, read_caption)
+            whole = report.index.fact_in(subset.image_dir, caption, CaptionFile, read_caption)
             if subset.enable_wildcard:  # each line is a caption then
-                whole = CaptionFile(report.index.fact(beside, CaptionLines, read_lines).text)
+                whole = CaptionFile(report.index.fact_in(subset.image_dir, caption, CaptionLines, read_lines).text)
         except (OSError, UnicodeDecodeError) as fault:
+            beside = subset.image_dir / caption
             not_text = isinstance(fault, UnicodeDecodeError)
             reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; mend or remove it"
             report.faults.append(coded("DATA-004", f"{subset.place}: caption file {beside} {reason}"))
             found.append((image, "", None))
             continue
         if not split_tags(whole.text):
-            empty.append(str(beside))
+            empty.append(str(subset.image_dir / caption))
         if whole.more:
-            longer[beside] = whole.more
+            longer[subset.image_dir / caption] = whole.more
         found.append((image, whole.text, None))
     if empty:
         line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
@@ -190,7 +193,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         line = f"{subset.place}: class_tokens is empty, so {counted(len(without), 'image has', 'images have')} no text to be trained with"
         report.findings.append(Finding(WARNING, line, "write what they show, if that is not meant", tuple(map(str, without))))
     if without:
-        line_of_fault, finding = without_caption(subset, images, without, names)
+        line_of_fault, finding = without_caption(subset, paths, without, names)
         report.faults += [line_of_fault] if line_of_fault else []
         report.findings += [finding] if finding else []
     report.findings += unread(subset.place, subset.image_dir, names)
@@ -252,6 +255,9 @@ def _shown(files: list[str]) -> str:
 
 
 def _relative(path: Path, folder: Path | None) -> str:
+    base = "" if folder is None else f"{folder}{os.sep}"
+    if folder and str(path).startswith(base):
+        return str(path)[len(base) :].replace(os.sep, "/")
     if folder and path.is_relative_to(folder):
         return path.relative_to(folder).as_posix()
     return path.as_posix()

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import Field, astuple, dataclass
+from dataclasses import Field, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -34,7 +34,7 @@ class Fact(Protocol):
 
     @classmethod
     def from_values(cls: type[Own], values: Sequence[Any]) -> Own | None:
-        """The fact that `astuple` was taken of; None when the values are no such thing."""
+        """The fact whose fields these are, in their order; None when the values are no such thing."""
 
 
 Kind = TypeVar("Kind", bound=Fact)
@@ -49,6 +49,7 @@ class _Folder:
     known: dict[str, dict[str, list[Any]]]
     special: tuple[str, ...] = ()  # pipes, sockets, devices
     changed: bool = False
+    facts: dict[tuple[type[Fact], str], Fact] = field(default_factory=dict)  # those of `known` that were asked for
 
 
 class ScanIndex:
@@ -60,11 +61,17 @@ class ScanIndex:
 
     def __init__(self) -> None:
         self._folders: dict[Path, _Folder] = {}
+        self._by_text: dict[str, _Folder] = {}  # the same: making and hashing a Path for each file takes longer than all else
         self._began = time.time_ns()
 
     def names(self, folder: Path) -> dict[str, Stamp]:
         """The files of `folder`, hidden ones and broken links too. Raises OSError for a folder that cannot be listed."""
         return self._folder(folder).stamps
+
+    def length(self, path: Path) -> int:
+        """The bytes of a file when its folder was listed."""
+        folder, name = self._place(path)
+        return folder.stamps[name][1]
 
     def special(self, folder: Path) -> tuple[str, ...]:
         """The names in `folder` that are neither files nor folders, and that nobody should open."""
@@ -78,19 +85,36 @@ class ScanIndex:
             self.remember(path, found)
         return found
 
+    def fact_in(self, folder: Path, name: str, kind: type[Kind], read: Callable[[Path], Kind]) -> Kind:
+        """`fact` of the file `name` in `folder`, whose path is made only where it is read."""
+        found = self._known(self._folder(folder), name, kind)
+        return self.fact(folder / name, kind, read) if found is None else found
+
     def known(self, path: Path, kind: type[Kind]) -> Kind | None:
         """The fact, if it is known of the file as it is now."""
-        folder = self._folder(path.parent)
-        entry = folder.known.get(kind.__name__, {}).get(path.name)
-        if entry is None or folder.stamps.get(path.name) != (entry[0], entry[1]):
+        return self._known(*self._place(path), kind)
+
+    def _known(self, folder: _Folder, name: str, kind: type[Kind]) -> Kind | None:
+        if (fact := folder.facts.get((kind, name))) is not None:
+            assert isinstance(fact, kind)
+            return fact
+        entry = folder.known.get(kind.__name__, {}).get(name)
+        if entry is None or folder.stamps.get(name) != (entry[0], entry[1]):
             return None
-        return kind.from_values(entry[2:])
+        found = kind.from_values(entry[2:])
+        if found is not None:
+            folder.facts[kind, name] = found
+        return found
 
     def remember(self, path: Path, fact: Fact) -> None:
         """Take a fact of the file as it was when its folder was listed."""
-        folder = self._folder(path.parent)
-        if path.name in folder.stamps:
-            folder.known.setdefault(type(fact).__name__, {})[path.name] = [*folder.stamps[path.name], *astuple(fact)]
+        folder, name = self._place(path)
+        if name in folder.stamps:
+            folder.known.setdefault(type(fact).__name__, {})[name] = [
+                *folder.stamps[name],
+                *(getattr(fact, one) for one in fact.__dataclass_fields__),
+            ]
+            folder.facts[type(fact), name] = fact
             folder.changed = True
 
     def save(self) -> None:
@@ -102,6 +126,15 @@ class ScanIndex:
                 with contextlib.suppress(OSError):
                     self._write(folder)
             folder.changed = False
+
+    def _place(self, path: Path) -> tuple[_Folder, str]:
+        """The folder that a file is in, and its name."""
+        text = str(path)
+        name = text[text.rfind(os.sep) + 1 :]
+        base = text[: len(text) - len(name)]
+        if base not in self._by_text:
+            self._by_text[base] = self._folder(path.parent)
+        return self._by_text[base], name
 
     def _folder(self, path: Path) -> _Folder:
         if path not in self._folders:

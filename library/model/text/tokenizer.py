@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,11 @@ class ClipTokenizer:
             weights += [weight] * len(found)
         return ids, weights, " ".join(lost)
 
+    def count_each(self, texts: Sequence[str]) -> list[int]:
+        """How many ids each of the texts has, begin and end not counted."""
+        rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        return [sum(len(self.stands_for.get(entry, (entry,))) for entry in row) if self.stands_for else len(row) for row in rows]
+
     def _found(self, text: str) -> list[tuple[int, int]]:
         """The ids of the text and where in it each begins, added words as what they stand for."""
         found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
@@ -104,16 +109,11 @@ def too_long(captions: Iterable[str], tokenizer: ClipTokenizer) -> list[tuple[st
     reaches over a blank.
     """
     room = tokenizer.windows * WINDOW
-    counts: dict[str, int] = {}
-    found = []
-    for caption in dict.fromkeys(captions):
-        words = caption.split()
-        for word in words:
-            if word not in counts:
-                counts[word] = len(tokenizer._found(word))
-        if sum(map(counts.__getitem__, words)) > room and (lost := tokenizer.lost_words(caption)):
-            found.append((caption, lost))
-    return found
+    distinct = {caption: caption.split() for caption in captions}
+    every = list(dict.fromkeys(word for words in distinct.values() for word in words))
+    counts = dict(zip(every, tokenizer.count_each(every), strict=True))
+    long = [caption for caption, words in distinct.items() if sum(map(counts.__getitem__, words)) > room]
+    return [(caption, lost) for caption in long if (lost := tokenizer.lost_words(caption))]
 
 
 def without_padding(input_ids: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor | None]:

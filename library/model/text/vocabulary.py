@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import re
 from functools import cache
 from pathlib import Path
 
 MERGES = Path(__file__).with_name("clip_merges.txt.gz")
 ENTRIES = 49408
 WORD_END = "</w>"
+_PARTS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[a-z]+|[0-9]|[^\sa-z0-9]+")
 
 
 @cache
@@ -36,6 +38,23 @@ def is_entry(word: str) -> bool:
 def is_one_token(word: str) -> bool:
     """Whether the word is read as a single token: a rare one such as sks, or one that means something."""
     return word.lower() + WORD_END in vocabulary()
+
+
+def surely_fits(caption: str, room: int) -> bool:
+    """Whether the caption has at most `room` tokens, as far as shows without a tokenizer: a word that is an entry has one, another at most
+    one for each byte. Not for captions with new words, of which one may stand for many tokens."""
+    if len(caption.lower().encode("utf-8", "surrogatepass")) <= room:
+        return True
+    if not caption.isascii():  # which signs are letters there the tokenizer knows better
+        return False
+    return sum(map(_most_tokens, caption.lower().split())) <= room
+
+
+@cache
+def _most_tokens(word: str) -> int:
+    """Of a word in small ASCII letters, taken apart as CLIP's tokenizer does it."""
+    entries = vocabulary()
+    return sum(1 if part + WORD_END in entries else len(part) for part in _PARTS.findall(word))
 
 
 def _byte_characters() -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from library.light_imports.later import left_for_later
+from library.light_imports.models import SHARDED
 from library.training.processes import Processes
 
 
@@ -15,7 +17,8 @@ def clipped_norm(accelerator: Processes, trained: list[nn.Parameter], limit: flo
     of them before it clips, and where nothing is clipped it is taken out of the figure alone.
     """
     if limit:
-        norm = accelerator.clip_grad_norm_(trained, limit)
+        with left_for_later(SHARDED):  # accelerate asks whether gradients are
+            norm = accelerator.clip_grad_norm_(trained, limit)
     else:
         gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
         norm = _total_norm(gradients) if gradients else torch.zeros(())

@@ -13,6 +13,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.errors import UserError, coded, first_line
+from library.light_imports.later import left_for_later
+from library.light_imports.models import LATER
 from library.options.reading.named_class import (
     check_arguments,
     did_you_mean,
@@ -145,7 +147,8 @@ def _adafactor_rate(group: Mapping[str, Any], state: Mapping[str, Any]) -> float
 def _named(
     optimizer: Optimizer, row: ScheduleRow, given: dict[str, Any], updates: int, warmup: int, figures: dict[str, Any], warnings: list[str]
 ) -> BuiltSchedule:
-    build = getattr(import_package(_OPTION, row.name, row.module, row.module.partition(".")[0]), row.function)
+    with left_for_later(LATER):
+        build = getattr(import_package(_OPTION, row.name, row.module, row.module.partition(".")[0]), row.function)
     check_arguments(_ARGS, row.name, build, given, _ours(figures), needs_all=False)
     notes = _complete(row, given, figures)
     if warmup and not row.warmup:

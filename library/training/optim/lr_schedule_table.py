@@ -24,23 +24,27 @@ class ScheduleRow:
     absolute_floor: str = ""  # the argument that names the lowest rate itself
 
 
-_HF, _DIFFUSERS = "transformers.optimization", "diffusers.optimization"
+# Most are in both; diffusers imports next to nothing beside them.
+_DIFFUSERS, _TRANSFORMERS = "diffusers.optimization", "transformers.optimization"
 
 SCHEDULES: tuple[ScheduleRow, ...] = (
-    ScheduleRow("constant", _HF, "get_constant_schedule"),
-    ScheduleRow("constant_with_warmup", _HF, "get_constant_schedule_with_warmup", warmup=True),
-    ScheduleRow("linear", _HF, "get_linear_schedule_with_warmup", warmup=True, updates=True),
-    ScheduleRow("cosine", _HF, "get_cosine_schedule_with_warmup", warmup=True, updates=True),
-    ScheduleRow("cosine_with_restarts", _HF, "get_cosine_with_hard_restarts_schedule_with_warmup", warmup=True, updates=True, cycles=True),
+    ScheduleRow("constant", _DIFFUSERS, "get_constant_schedule"),
+    ScheduleRow("constant_with_warmup", _DIFFUSERS, "get_constant_schedule_with_warmup", warmup=True),
+    ScheduleRow("linear", _DIFFUSERS, "get_linear_schedule_with_warmup", warmup=True, updates=True),
+    ScheduleRow("cosine", _DIFFUSERS, "get_cosine_schedule_with_warmup", warmup=True, updates=True),
     ScheduleRow(
-        "polynomial", _HF, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True, absolute_floor="lr_end",
+        "cosine_with_restarts", _DIFFUSERS, "get_cosine_with_hard_restarts_schedule_with_warmup", warmup=True, updates=True, cycles=True,
     ),
-    ScheduleRow("inverse_sqrt", _HF, "get_inverse_sqrt_schedule", warmup=True, timescale=True),
     ScheduleRow(
-        "cosine_with_min_lr", _HF, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True, floor="min_lr_rate",
+        "polynomial", _DIFFUSERS, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True,
+        absolute_floor="lr_end",
+    ),
+    ScheduleRow("inverse_sqrt", _TRANSFORMERS, "get_inverse_sqrt_schedule", warmup=True, timescale=True),
+    ScheduleRow(
+        "cosine_with_min_lr", _TRANSFORMERS, "get_cosine_with_min_lr_schedule_with_warmup", warmup=True, updates=True, floor="min_lr_rate",
         absolute_floor="min_lr",
     ),
-    ScheduleRow("warmup_stable_decay", _HF, "get_wsd_schedule", warmup=True, updates=True, decay=True, floor="min_lr_ratio"),
+    ScheduleRow("warmup_stable_decay", _TRANSFORMERS, "get_wsd_schedule", warmup=True, updates=True, decay=True, floor="min_lr_ratio"),
     ScheduleRow("piecewise_constant", _DIFFUSERS, "get_piecewise_constant_schedule"),
 )  # fmt: skip
 BY_NAME: Mapping[str, ScheduleRow] = MappingProxyType({row.name: row for row in SCHEDULES})

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from library.console import log
 from library.model.family import ModelFamily, family_of_flag
 from library.model.text.tokenizer import WINDOW, ClipTokenizer, too_long
+from library.model.text.vocabulary import surely_fits
 from library.options.groups.scripts import TrainingScript
 from library.words import counted
 
@@ -17,9 +18,8 @@ def long_captions(options: TrainingScript, captions: Iterable[str], family: Mode
     word = new_word.word if new_word is not None else ""
     windows = (given.max_token_length or WINDOW) // WINDOW
     distinct = list(dict.fromkeys(captions))
-    # a token is one byte at least, unless it is a new word that stands for several: mostly there is nothing to read a vocabulary for
-    if not word and all(len(caption.lower().encode()) <= windows * WINDOW for caption in distinct):
-        return []
+    if not word and all(surely_fits(caption, windows * WINDOW) for caption in distinct):
+        return []  # mostly, and it spares transformers, which takes a second to import
     family = family or family_of_flag(given.v2)
     tokenizer = ClipTokenizer(family, given.max_token_length, options.data.weighted_captions, given.tokenizer_cache_dir)
     return too_long(distinct, tokenizer.with_word(word, new_word.num_vectors_per_token) if new_word and word else tokenizer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from library.data.inspection.inspection import inspect
 from library.data.scan.findings import Finding
 from library.data.scan.records import ImageRecord, Scan, survey
 from library.data.scan.scan_index import ScanIndex
+from library.files import sha256
 from tests.data.material import photo, photos, read
 from tests.scripts.faulty_dataset import picture
 
@@ -74,8 +76,6 @@ def test_image_of_two_datasets_is_no_copy_of_itself(dog: Path) -> None:
 
 
 def test_looks_are_kept_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     photos(tmp_path / "dog", 50)
     for file in (tmp_path / "dog").iterdir():
         os.utime(file, (1_000_000, 1_000_000))
@@ -86,6 +86,38 @@ def test_looks_are_kept_in_the_index(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("library.data.inspection.inspection.look_at", lambda path: pytest.fail(f"{path} was decoded again"))
     again = ScanIndex()
     assert list(inspect(survey(read(tmp_path, text), again), again)) == expected
+
+
+def test_files_that_look_alike_are_read_once_and_again_when_they_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path / "dog", 50)
+    same = min((tmp_path / "dog").iterdir()).read_bytes()
+    for name in ("x.png", "y.png", "z.png"):
+        (tmp_path / "dog" / name).write_bytes(same)
+    for file in (tmp_path / "dog").iterdir():
+        os.utime(file, (1_000_000, 1_000_000))
+    text = f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    read_files: list[str] = []
+    plain = sha256
+    monkeypatch.setattr("library.data.inspection.inspection.sha256", lambda path: (read_files.append(path.name), plain(path))[1])
+
+    def copies() -> str:
+        index = ScanIndex()
+        findings = list(inspect(survey(read(tmp_path, text), index), index))
+        index.save()
+        return "".join(finding.text for finding in findings if "identical" in finding.text)
+
+    first = copies()
+    assert "4 images in 1 group identical" in first and len(read_files) == 4
+    read_files.clear()
+    assert copies() == first and read_files == []
+    with Image.open(tmp_path / "dog/y.png") as image:
+        turned = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    turned.save(tmp_path / "dog/y.png")
+    os.utime(tmp_path / "dog/y.png", (2_000_000, 2_000_000))
+    (tmp_path / "dog/z.png").write_bytes(same)  # now: its time is too young to be trusted
+    assert "3 images in 1 group identical" in copies() and read_files == ["z.png"]
+    read_files.clear()
+    assert "3 images" in copies() and read_files == ["z.png"]
 
 
 def test_shares_of_buckets_by_hand(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from library.data.batching.buckets import fill
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.scan import records, scan_index
+from library.data.scan.caption_files import CaptionFile
 from library.data.scan.records import ImageRecord, Scan, scan
 from library.data.scan.scan_index import FEWEST, NAME
 from library.errors import UserError
@@ -118,6 +119,19 @@ def test_entries_that_make_no_sense_are_read_from_the_files(folder: Path, opened
     opened.clear()
     assert scan(blueprint(folder)).records == first.records
     assert sorted(opened) == sorted([f"{n:03}.png" for n in range(len(wrong))] + ["000.txt"])
+
+
+def test_facts_are_found_by_folder_and_name_as_by_path(folder: Path, opened: list[str]) -> None:
+    scan(blueprint(folder))
+    index = scan_index.ScanIndex()
+    path = folder / "003.txt"
+    by_name = index.fact_in(folder, "003.txt", CaptionFile, lambda path: pytest.fail(f"{path} is known"))
+    assert by_name == index.known(path, CaptionFile) == CaptionFile("dog number 3")
+    assert index.length(path) == path.stat().st_size
+    assert index.fact_in(folder, "new.txt", CaptionFile, lambda path: CaptionFile(str(path))).text == str(folder / "new.txt")
+    assert index.known(folder / "new.txt", CaptionFile) is None  # of a file that is not there nothing is kept
+    index.remember(path, CaptionFile("a cat"))
+    assert index.known(path, CaptionFile) == CaptionFile("a cat")
 
 
 def test_folder_that_cannot_be_written_goes_without_an_index_and_without_a_word(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from library.errors import UserError
 from library.model.family import FAMILIES, V1, V2
 from library.model.text.tokenizer import ENTRIES, ClipTokenizer, build_tokenizer, too_long
+from library.model.text.vocabulary import WORD_END, surely_fits, vocabulary
 
 CAT = [49406, 320, 1125, 539, 320, 2368, 49407]  # "a photo of a cat", published with OpenAI's CLIP
 LONG = " ".join(["a photo of a cat"] * 20) + " and a zebra"  # 103 tokens
@@ -98,6 +100,28 @@ def test_long_captions_are_those_that_lose_words(weighted):
     tokenizer = ClipTokenizer(V1, weighted=weighted)
     expected = [(caption, lost) for caption in captions if (lost := tokenizer.lost_words(caption))]
     assert too_long(captions, tokenizer) == expected and 20 < len(expected) < 130
+
+
+def test_what_surely_fits_does_and_most_of_what_fits_surely_does():
+    """Counted without a tokenizer: never fewer tokens than the tokenizer finds."""
+    rng = random.Random(5)
+    words = "a photo of grass sky standing blurry 1girl score_9 it's don't (red:1.2) x,y -- !!! <lora:a:1> qwx 2024 hund é 犬".split()
+    captions = [", ".join(rng.choices(words, k=rng.randint(1, 60))) for _ in range(300)] + ["", " ", "'s 's", "A PHOTO", "\x1c\t\u00a0 b"]
+    tokenizer = ClipTokenizer(V1)
+    needed = dict(zip(captions, tokenizer.count_each(captions), strict=True))
+    for room in (5, 40, 75, 150):
+        sure = {caption for caption in captions if surely_fits(caption, room)}
+        assert all(needed[caption] <= room for caption in sure)
+        plain = [caption for caption in captions if caption.isascii() and needed[caption] <= room]
+        assert len(sure) > 0.8 * len(plain)
+
+
+def test_every_word_that_is_an_entry_is_one_token():
+    """Or `surely_fits` would count too few."""
+    words = [entry.removesuffix(WORD_END) for entry in vocabulary() if entry.endswith(WORD_END)]
+    words = [word for word in words if re.fullmatch("[a-z]+|[0-9]|[^\\sa-z0-9]+", word) and word.isascii()]
+    counts = ClipTokenizer(V1).count_each(words)
+    assert len(words) > 20_000 and [word for word, count in zip(words, counts, strict=True) if count != 1] == []
 
 
 def test_the_tokenizer_tells_lost_words_without_torch():
