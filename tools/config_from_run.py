@@ -7,7 +7,6 @@ python tools/config_from_run.py cat.safetensors cat.toml
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from library.options.declare import Option, Script, build, options_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
 from library.options.reading.values import Value, from_text, from_toml, from_words
+from library.parsing.json_text import parse_json
 from library.paths.faults import file_fault, new_file_fault
 from library.paths.opening import read_text
 
@@ -125,7 +125,7 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
             if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
                 raise ValueError("it holds half of a sign")
             found.values[name] = value
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             found.remarks.append(f"{key} = {text!r} is not understood ({error})")
     found.values |= _model(metadata)
     found.remarks += _remarks(metadata)
@@ -136,12 +136,12 @@ def _plain(option: Option, text: str) -> Value:
     if option.type is bool:
         return {"true": True, "false": False}[text.strip().lower()]
     if option.is_list:
-        return from_words(option, [str(part) for part in json.loads(text)]).value
+        return from_words(option, [str(part) for part in parse_json(text)]).value
     return from_text(option, text).value
 
 
 def _network_args(option: Option, text: str) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in json.loads(text).items() if key not in ("dropout", "neuron_dropout"))
+    return tuple(f"{key}={value}" for key, value in parse_json(text).items() if key not in ("dropout", "neuron_dropout"))
 
 
 def _resolution(option: Option, text: str) -> str:
@@ -171,8 +171,8 @@ _READERS: dict[str, Callable[[Option, str], Value]] = {
 def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
     """The flat keys of the first dataset, for files of runs with several, which have none."""
     try:
-        datasets = json.loads(metadata.get("ss_datasets", "[]"))
-    except (ValueError, RecursionError):
+        datasets = parse_json(metadata.get("ss_datasets", "[]"))
+    except ValueError:
         return {}
     if not isinstance(datasets, list) or not datasets or not isinstance(datasets[0], dict):
         return {}
@@ -205,7 +205,7 @@ def _remarks(metadata: Mapping[str, str]) -> list[str]:
 
 def _json(source: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_text(source))
+        found = parse_json(read_text(source))
     except (OSError, ValueError) as error:
         raise UserError(coded("CFG-002", f"{source}: cannot be read as JSON ({error})")) from None
     return found if isinstance(found, dict) else {}

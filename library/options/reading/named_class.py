@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import re
@@ -13,6 +12,7 @@ from typing import Any
 from library.errors import UserError, coded, first_line
 from library.options.suggest import closest
 from library.packages import install_command
+from library.parsing.literal import parse_literal
 
 _WORDS = {"true": True, "false": False, "none": None}
 _PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # has a letter or a colon, so that a mistyped number is not taken for text
@@ -119,8 +119,8 @@ def _literal(text: str) -> Any:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return parse_literal(text)
+    except ValueError:
         if not _PLAIN_TEXT.fullmatch(text):
             raise ValueError(text) from None
         return text
