@@ -61,7 +61,7 @@ def caption_files(images: Iterable[Path], extension: str, names: Collection[str]
     for image in images:
         stems = [image.stem]
         head, *numbers = image.stem.rsplit("_", 4)
-        if len(numbers) == 4 and all(number.isdigit() for number in numbers):
+        if len(numbers) == 4 and all(number.isdecimal() for number in numbers):
             stems.append(head)
         wanted = (name for stem in stems for name in (stem + extension, compared(stem + extension)))
         yield next((image.with_name(known[name]) for name in wanted if name in known), None)

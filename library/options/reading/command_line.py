@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from library.errors import Problem, coded
 from library.options.declare import Option
 from library.options.reading.unknown_option import remedy
-from library.options.reading.values import Value, expected, from_text, from_words, takes_no_value
+from library.options.reading.values import Value, expected, from_text, from_words, is_empty, takes_no_value
 
 _CONTINUATIONS = ("\\", "^", "`")  # of pasted commands: sh, cmd, PowerShell
 
@@ -41,6 +41,8 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
         name, has_value, value = word.partition("=")
         if word in ("-h", "--help"):
             line.wants_help = True
+        elif places and not word.strip():
+            line.problems.append(coded("OPT-004", "a word is empty, as a shell variable that is not set; give its value"))
         elif word == "--" or not word.strip() or (places and word in _CONTINUATIONS):
             continue  # stray line continuations of a pasted command
         elif len(named := _abbreviated(name, flags)) == 1:
@@ -111,6 +113,9 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         return
     if not texts and not option.is_list:
         return  # --text_encoder_lr without a value: none
+    if any(is_empty(option, text) for text in texts):
+        _take_empty(line, option, name, attached is not None)
+        return
     try:
         reading = from_words(option, texts)
     except ValueError as reason:
@@ -123,6 +128,18 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     if option.field in line.values and line.values[option.field] != value:
         line.repeated.append(option.field)
     line.values[option.field] = value
+
+
+def _take_empty(line: CommandLine, option: Option, name: str, attached: bool) -> None:
+    """An empty value is a shell variable that is not set, or (`--vae=`) what a front-end writes for an option that is left out."""
+    if not attached:
+        line.problems.append(
+            coded("OPT-004", f"{name}: its value is empty, as that of a shell variable that is not set; give one, or leave {name} out")
+        )
+        return
+    line.warnings.append(f"{name}: nothing stands behind its =, so it counts as not given")
+    if option.optional and not option.is_list:
+        line.values[option.field] = None  # also where the file has one
 
 
 def _rest(words: list[str], at_most: int | None = None) -> list[str]:

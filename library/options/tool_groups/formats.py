@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from library.options.bounds import MOST_EPOCHS, MOST_STEPS
 from library.options.declare import Tool, needed, opt, word
 
 
@@ -30,8 +31,8 @@ class ConvertOptions:
 class ConvertFileOptions:
     """Single files"""
 
-    epoch: int = opt(0, "Epochs of training to note in the file, added to those it has.", at_least=0)
-    global_step: int = opt(0, "Updates of training to note in the file, added to those it has.", at_least=0)
+    epoch: int = opt(0, "Epochs of training to note in the file, added to those it has.", at_least=0, at_most=MOST_EPOCHS)
+    global_step: int = opt(0, "Updates of training to note in the file, added to those it has.", at_least=0, at_most=MOST_STEPS)
     metadata: str | None = opt(None, "Metadata for a .safetensors file, as in {'name': 'mine', 'resolution': '512x512'}.")
 
 
