@@ -5,6 +5,8 @@ Requests and answers are JSON lines on standard input and output. POSIX only.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
 import resource
@@ -23,6 +25,8 @@ LARGEST_FILE = 1 << 30
 def serve() -> None:
     """Answer until standard input ends."""
     _import_everything()
+    gc.collect()
+    gc.freeze()  # so that no child copies what all share
     said = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -80,10 +84,8 @@ def _wait(child: int, until: float) -> tuple[int | None, float]:
             break
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)  # workers that outlived it
-    except (ProcessLookupError, PermissionError):
-        pass
     return code, usage.ru_utime + usage.ru_stime
 
 

@@ -192,6 +192,8 @@ def judge(script: str, answer: dict[str, Any], written: list[str]) -> str:
         return "accepted"
     if code not in (1, 2) or (code == 1 and script in TRAINING):
         return f"exit code {code}"
+    if script == "tools/doctor.py" and code == 1:  # what it finds is its answer
+        return "accepted"
     if not any(line.startswith("error: ") for line in heard.splitlines()):
         return "no line says why"
     if code == 1:

@@ -9,6 +9,7 @@ from library.errors import Problem, coded
 from library.options.declare import Option
 from library.options.reading.unknown_option import remedy
 from library.options.reading.values import Value, expected, from_text, from_words, is_empty, takes_no_value
+from library.words import quoted
 
 _CONTINUATIONS = ("\\", "^", "`")  # of pasted commands: sh, cmd, PowerShell
 
@@ -80,10 +81,10 @@ def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> No
     for word in strays[len(open_places) :]:
         if places:
             line.problems.append(
-                coded("OPT-003", f"{word!r}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
+                coded("OPT-003", f"{quoted(word)}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
             )
         else:
-            line.problems.append(coded("OPT-003", f"{word!r}: a word that belongs to no option; {remedy}"))
+            line.problems.append(coded("OPT-003", f"{quoted(word)}: a word that belongs to no option; {remedy}"))
 
 
 def _take(line: CommandLine, option: Option, name: str, attached: list[str] | None, words: list[str], one_only: bool) -> None:
@@ -95,7 +96,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         stray = attached or (_rest(words, int(_says_truth(words))) if one_only else _rest(words))
         if stray:
             remedy = "leave the option out" if stray[0].lower() in ("false", "no", "0", "off") else f"write {name} alone"
-            line.problems.append(coded("OPT-005", f"{name}: is a switch and takes no value (found {stray[0]!r}); {remedy}"))
+            line.problems.append(coded("OPT-005", f"{name}: is a switch and takes no value (found {quoted(stray[0])}); {remedy}"))
         else:
             line.values[option.field] = True
         return
@@ -108,7 +109,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         line.problems.append(coded("OPT-004", f"{name}: a value is missing after it; expected {expected(option)}"))
         return
     if not several and len(texts) > 1:
-        found = "" if option.secret else f" (found {' '.join(texts)!r})"
+        found = "" if option.secret else f" (found {quoted(' '.join(texts))})"
         line.problems.append(coded("OPT-005", f"{name}: takes one value{found}; a value with spaces needs quotation marks"))
         return
     if not texts and not option.is_list:

@@ -89,5 +89,6 @@ def augmentation(given: Given) -> Iterator[Problem]:
         if not fits:
             found = given.face_crop_aug_range
             yield coded(
-                "OPT-006", f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {found!r}"
+                "OPT-006",
+                f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {quoted(found)}",
             )
