@@ -6,13 +6,12 @@ python tools/config_from_run.py cat.safetensors cat.toml
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,9 +23,12 @@ from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
+from library.options.reading.parse import parse
 from library.options.reading.values import Value, from_text, from_toml, from_words
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.formats import ConfigFromRun
 from library.parsing.json_text import parse_json
-from library.paths.faults import file_fault, new_file_fault
+from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
 
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
@@ -42,26 +44,14 @@ class Found:
     remarks: list[str] = field(default_factory=list)
 
 
-class _Words(argparse.ArgumentParser):
-    """A parser whose faults are lines as all others are."""
-
-    def error(self, message: str) -> NoReturn:
-        code = "OPT-007" if "required" in message else "OPT-003"
-        raise UserError(coded(code, f"{message}; write: {self.format_usage().removeprefix('usage: ').strip()}"))
-
-
 def main(argv: Sequence[str]) -> None:
     """Read the file named first and write the config file named second, which must not be there yet."""
-    parser = _Words(prog="config_from_run.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("source", type=Path, help="a manifest (<name>.run.json), or a .safetensors file of a network")
-    parser.add_argument("target", type=Path, help="the config file to write, such as cat.toml")
-    given = parser.parse_args(argv)
-    target = (
-        given.target if given.target.suffix == ".toml" or not given.target.name else given.target.with_name(given.target.name + ".toml")
-    )
-    if faults := [fault for fault in (file_fault(given.source), new_file_fault(target)) if fault]:
-        raise UserError(*faults)
-    found = read(given.source)
+    options = parse(ConfigFromRun, argv)
+    check_paths(options)
+    target = _toml_name(options.files.target)
+    if fault := new_file_fault(target):
+        raise UserError(fault.reworded(f"target: {fault}"))
+    found = read(options.files.source)
     remarks = "".join(f"# {line}\n" for line in found.remarks)
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
@@ -73,6 +63,10 @@ def main(argv: Sequence[str]) -> None:
     for line in found.remarks:
         log.info(line)
     log.info(f"options written to {target}; use them with: python {found.script.name} --config_file {target}")
+
+
+def _toml_name(path: Path) -> Path:
+    return path if path.suffix == ".toml" or not path.name else path.with_name(path.name + ".toml")
 
 
 def read(source: Path) -> Found:

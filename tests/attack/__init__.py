@@ -1,1 +1,1 @@
-"""Attacks: wrong inputs made from the declarations, kills, full disks. They report counts, and what failed with the command to repeat it."""
+"""Attacks: wrong inputs made from the declarations, kills, full disks. They report counts, and how to repeat what failed."""

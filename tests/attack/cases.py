@@ -114,10 +114,11 @@ def _word(option: Option, rng: random.Random, places: Mapping[str, str]) -> str:
 
 # Sound files, each of which is the wrong one for most options.
 FILES = (
-    "model.safetensors", "model.ckpt", "diffusers", "diffusers/unet", "diffusers/model_index.json", "lora.safetensors", "lora.pt", "word.safetensors",
-    "word.png", "state", "state/state.json", "images", "images/2_shs dog", "images/2_shs dog/0.png", "meta.json", "data.toml", "data.json", "options.toml",
-    "prompts.txt", "prompts.toml", "prompts.json", "tracker.toml", "notes.json", "run.json", "masks", "vae.safetensors", "tagger", "out/x", "new/x/y.safetensors",
-    "model.safetensors/x", "MODEL.safetensors", "model.safetensor", "images/2_shs dog/0.png/x.toml",
+    "model.safetensors", "model.ckpt", "diffusers", "diffusers/unet", "diffusers/model_index.json", "lora.safetensors", "lora.pt",
+    "word.safetensors", "word.png", "state", "state/state.json", "images", "images/2_shs dog", "images/2_shs dog/0.png", "meta.json",
+    "data.toml", "data.json", "options.toml", "prompts.txt", "prompts.toml", "prompts.json", "tracker.toml", "notes.json", "run.json",
+    "masks", "vae.safetensors", "tagger", "out/x", "new/x/y.safetensors", "model.safetensors/x", "MODEL.safetensors", "model.safetensor",
+    "images/2_shs dog/0.png/x.toml",
 )  # fmt: skip
 
 

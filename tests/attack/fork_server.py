@@ -9,7 +9,6 @@ import contextlib
 import gc
 import json
 import os
-import resource
 import runpy
 import signal
 import sys
@@ -31,7 +30,7 @@ def serve() -> None:
     os.dup2(2, 1)
     for line in sys.stdin:
         request = json.loads(line)
-        said.write(json.dumps(_answer(request)) + "\n")
+        said.write(json.dumps(answer(request)) + "\n")
         said.flush()
 
 
@@ -60,7 +59,8 @@ def _import_everything() -> None:
     import tests.small_models  # noqa: F401
 
 
-def _answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: dict[str, Any]) -> dict[str, Any]:
+    """The exit code of a request's command (None: it had to be killed), its seconds, and those of CPU."""
     begun = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -99,9 +99,9 @@ def _child(request: dict[str, Any]) -> None:
         err = os.open(request["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         for target, source in enumerate((null, out, err)):
             os.dup2(source, target)
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
         os.chdir(request["cwd"])
         os.environ.update(request["environment"])
         _limit()
@@ -113,6 +113,8 @@ def _child(request: dict[str, Any]) -> None:
 
 
 def _limit() -> None:
+    import resource
+
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if Path("/proc/self/statm").exists() else 0
     if held:
         resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))

@@ -25,8 +25,8 @@ from tests.lying_files import (
 )
 
 WRONG_JSON = (
-    None, True, -1, 0, 1.5, 10**19, -(10**19), "", "x", "\x1b[31m", "a\nb", "\ud800", "é🐾", LONG, "9" * 5_000, [], {}, [[]], ["a"], [1, 2], {"a": 1}, [{"a": 1}],
-    "nan", "../../x", "/", "~nobody/x", 10**300, 1e308, "\u0000", [None], {"": None},
+    None, True, -1, 0, 1.5, 10**19, -(10**19), "", "x", "\x1b[31m", "a\nb", "\ud800", "é🐾", LONG, "9" * 5_000, [], {}, [[]], ["a"],
+    [1, 2], {"a": 1}, [{"a": 1}], "nan", "../../x", "/", "~nobody/x", 10**300, 1e308, "\u0000", [None], {"": None},
 )  # fmt: skip
 RAW_JSON = (
     "NaN",
@@ -263,11 +263,12 @@ def _bind(path: Path) -> None:
 
 
 ANY: tuple[Spoiler, ...] = (
-    _cut, _cut, _bytes_changed, _bytes_changed, _content(b"", "empty"), _content(b"\0" * 100_000, "zeros"), _content(b"\xff\xfe" * 50, "no text"),
-    _content(b"<html><body>404</body></html>", "a web page"), _content(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of LFS"),
-    _replaced(lambda path: path.mkdir(), "a folder"), _replaced(_bind, "a pipe"), _replaced(lambda path: path.symlink_to(path.name), "a loop"),
-    _replaced(lambda path: path.symlink_to("nowhere"), "a link to nowhere"), _replaced(lambda path: None, "gone"),
-    _replaced(lambda path: (path.write_bytes(b"x"), path.chmod(0)), "closed"),
+    _cut, _cut, _bytes_changed, _bytes_changed, _content(b"", "empty"), _content(b"\0" * 100_000, "zeros"),
+    _content(b"\xff\xfe" * 50, "no text"), _content(b"<html><body>404</body></html>", "a web page"),
+    _content(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of LFS"),
+    _replaced(lambda path: path.mkdir(), "a folder"), _replaced(_bind, "a pipe"),
+    _replaced(lambda path: path.symlink_to(path.name), "a loop"), _replaced(lambda path: path.symlink_to("nowhere"), "a link to nowhere"),
+    _replaced(lambda path: None, "gone"), _replaced(lambda path: (path.write_bytes(b"x"), path.chmod(0)), "closed"),
 )  # fmt: skip
 BY_ENDING: dict[str, tuple[Spoiler, ...]] = {
     ".json": (_mangled_json,) * 6 + (_recoded("utf-16"),),

@@ -12,6 +12,7 @@ CONFIG = ("--dataset_config", "data.toml")
 FOLDERS = ("--train_data_dir", "images", "--resolution", "64")
 METADATA = ("--train_data_dir", "images/2_shs dog", "--in_json", "meta.json", "--resolution", "64")
 LORA = ("--network_module", "networks.lora", "--network_dim", "2")
+MERGED = ("images/2_shs dog", "new.json")
 WORD = ("--token_string", "shs", "--init_word", "dog")
 
 # script or tool -> sound commands, the first of which is used most
@@ -24,11 +25,13 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "finetune/make_captions.py": (("images/2_shs dog", "--caption_weights", "diffusers"),),
     "finetune/make_captions_by_git.py": (("images/2_shs dog", "--model_id", "diffusers"),),
     "finetune/tag_images_by_wd14_tagger.py": (("images/2_shs dog", "--model_dir", "tagger"),),
-    "finetune/merge_captions_to_metadata.py": (("images/2_shs dog", "new.json"), ("images/2_shs dog", "new.json", "--in_json", "meta.json")),
-    "finetune/merge_dd_tags_to_metadata.py": (("images/2_shs dog", "new.json"), ("images/2_shs dog", "new.json", "--in_json", "meta.json")),
+    "finetune/merge_captions_to_metadata.py": (MERGED, (*MERGED, "--in_json", "meta.json")),
+    "finetune/merge_dd_tags_to_metadata.py": (MERGED, (*MERGED, "--in_json", "meta.json")),
     "finetune/clean_captions_and_tags.py": (("meta.json", "new.json"),),
     "tools/resize_images_to_resolution.py": (("images/2_shs dog", "small", "--max_resolution", "64x64"),),
-    "finetune/prepare_buckets_latents.py": (("images/2_shs dog", "meta.json", "new.json", "model.safetensors", "--max_resolution", "64,64"),),
+    "finetune/prepare_buckets_latents.py": (
+        ("images/2_shs dog", "meta.json", "new.json", "model.safetensors", "--max_resolution", "64,64"),
+    ),
     "tools/cache_latents.py": ((*MODEL, *CONFIG),),
     "networks/merge_lora.py": (
         ("--models", "lora.safetensors", "other.safetensors", "--save_to", "new.safetensors"),
@@ -42,10 +45,13 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "networks/extract_lora_from_dylora.py": (("--model", "lora.safetensors", "--save_to", "new.safetensors", "--unit", "1"),),
     "networks/check_lora_weights.py": (("lora.safetensors",),),
     "tools/convert_diffusers20_original_sd.py": (
-        ("model.safetensors", "new.ckpt"), ("model.ckpt", "new.safetensors"), ("diffusers", "new.safetensors"), ("model.safetensors", "folder"),
+        ("model.safetensors", "new.ckpt"), ("model.ckpt", "new.safetensors"),
+        ("diffusers", "new.safetensors"), ("model.safetensors", "folder"),
     ),
     "tools/show_metadata.py": (("--model", "lora.safetensors"),),
-    "tools/edit_metadata.py": (("--model", "lora.safetensors", "--set", "a=b"), ("--model", "lora.safetensors", "--from_json", "notes.json")),
+    "tools/edit_metadata.py": (
+        ("--model", "lora.safetensors", "--set", "a=b"), ("--model", "lora.safetensors", "--from_json", "notes.json"),
+    ),
     "tools/doctor.py": (("--", "train_network.py", *MODEL, *LORA, *CONFIG, "--output_dir", "out"),),
     "tools/config_from_run.py": (("run.json", "new.toml"), ("lora.safetensors", "new.toml")),
 }  # fmt: skip
@@ -126,7 +132,9 @@ PROMPTS = {
     "prompts.json": '[{"prompt": "a dog", "width": 64, "height": 64, "sample_steps": 1, "seed": 3}, "a cat --w 64 --h 64 --s 1"]',
 }
 OPTIONS = "[training]\nseed = 3\nlearning_rate = 1e-4\nmax_grad_norm = 1.0\n[saving]\noutput_name = 'x'\nsave_every_n_steps = 1\n"
-FRONT_END = 'bucket_no_upscale = true\nclip_skip = 1\nepoch = 1\nlr_warmup_steps = 0.1\nvae = ""\noptimizer_args = []\nnoise_offset_type = "Original"\n'
+FRONT_END = (
+    'bucket_no_upscale = true\nclip_skip = 1\nlr_warmup_steps = 0.1\nvae = ""\noptimizer_args = []\nnoise_offset_type = "Original"\n'
+)
 RULES = "[captions]\nreplace = [['a', 'b']]\n"
 
 
@@ -151,10 +159,11 @@ def make(root: Path) -> None:
             (images / f"{number}{ending}").write_text("shs dog, a photo", encoding="utf-8")
     entries = {f"{n}.png": {"caption": "shs dog", "tags": "dog, photo", "train_resolution": [64, 64]} for n in range(2)}
     data = DATA.format(datasets="", subsets="")
+    subset = {"image_dir": "images/2_shs dog", "class_tokens": "shs dog"}
     texts = PROMPTS | {
         "meta.json": json.dumps(entries),
         "data.toml": data,
-        "data.json": json.dumps({"datasets": [{"resolution": 64, "subsets": [{"image_dir": "images/2_shs dog", "class_tokens": "shs dog"}]}]}),
+        "data.json": json.dumps({"datasets": [{"resolution": 64, "subsets": [subset]}]}),
         "masked.toml": DATA.format(datasets="", subsets="conditioning_data_dir = 'masks'"),
         "metadata.toml": DATA.format(datasets="", subsets="metadata_file = 'meta.json'").replace("class_tokens = 'shs dog'\n", ""),
         "options.toml": OPTIONS, "front_end.toml": FRONT_END, "rules.toml": RULES,

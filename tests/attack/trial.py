@@ -1,6 +1,6 @@
 """Tries wrong inputs as whole commands and judges how each ends: `python -m tests.attack.trial --count 3000 --seed 1`.
 
-A refusal is one or more clean lines, exit code 2 (1 for a tool that did the rest), in time, with nothing written. What is accepted may write.
+A refusal is one or more clean lines, exit code 2 (1 for a tool that did the rest), in time, nothing written. What is accepted may write.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tests.paths import wrong_places
 ROOT = Path(__file__).parents[2]
 IN_TIME = 10.0  # seconds of an idle machine: CPU seconds, and
 AT_LAST = 40.0  # seconds after which a command hangs, whatever else runs
+DOCTOR = "tools/doctor.py"  # starts processes of its own that import everything, and finds faults as its answer
 LONGEST_LINE = 2_000
 SMALL = 1 << 18  # bytes of a file that is copied for each case; larger ones are shared
 OUR_WORDS = re.compile(r"^(error|warning|critical): ")
@@ -157,7 +158,7 @@ def _one(running: Server, places: dict[str, str], tried: Case, again: str) -> tu
     done = tried.prepare(work)
     roots = (work, Path(places["folder"]).parent, running.folder / "home", running.folder / "tmp")
     before = [tree(root) for root in roots]
-    answer = running.ask(tried.script, tried.argv, work)
+    answer = running.ask(tried.script, tried.argv, work, 120 if tried.script == DOCTOR else AT_LAST)
     written = [f"{root.name}/{name}" for root, old in zip(roots, before, strict=True) for name in _changed(old, tree(root))]
     outcome = judge(tried.script, answer, written)
     command = shlex.join(["python", tried.script, *tried.argv])
@@ -176,7 +177,7 @@ def judge(script: str, answer: dict[str, Any], written: list[str]) -> str:
     code, heard = answer["code"], answer["stderr"]
     if code is None:
         return "hang"
-    if answer["cpu"] > IN_TIME:
+    if answer["cpu"] > IN_TIME and script != DOCTOR:
         return "slow"
     if code < 0:
         return f"killed by signal {-code}"
@@ -192,7 +193,7 @@ def judge(script: str, answer: dict[str, Any], written: list[str]) -> str:
         return "accepted"
     if code not in (1, 2) or (code == 1 and script in TRAINING):
         return f"exit code {code}"
-    if script == "tools/doctor.py" and code == 1:  # what it finds is its answer
+    if script == DOCTOR and code == 1:
         return "accepted"
     if not any(line.startswith("error: ") for line in heard.splitlines()):
         return "no line says why"

@@ -96,4 +96,21 @@ class EditMetadata(Tool):
     edit: EditMetadataOptions
 
 
-FORMAT_TOOLS = (Convert, ShowMetadata, EditMetadata)
+@dataclass(frozen=True)
+class ConfigFromRunOptions:
+    """Files"""
+
+    source: Path = word("A manifest of a run (<name>.run.json), or a .safetensors file of a network.", path="file")
+    target: Path = word("The config file to write, such as cat.toml; it must not be there yet.", path="new file")
+
+
+@dataclass(frozen=True)
+class ConfigFromRun(Tool):
+    """Make a --config_file out of a run's manifest or of a trained network's metadata, to repeat that run or begin from it."""
+
+    name: ClassVar[str] = "tools/config_from_run.py"
+
+    files: ConfigFromRunOptions
+
+
+FORMAT_TOOLS = (Convert, ShowMetadata, EditMetadata, ConfigFromRun)
