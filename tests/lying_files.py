@@ -58,7 +58,7 @@ def _shared(header: Header) -> None:
         if other is not entry and end > begin:
             entry["data_offsets"] = other["data_offsets"]
             return
-    raise AssertionError("no two tensors are of one size")
+    raise LookupError("no two tensors are of one size")
 
 
 def _behind(header: Header) -> None:
@@ -110,7 +110,7 @@ def lying_safetensors(sound: bytes) -> dict[str, bytes]:
         header = json.loads(text)
         try:
             change(header)
-        except IndexError:  # the first tensor is a number, which has no axis to change
+        except LookupError:  # the first tensor has no axis, or no two are of one size
             continue
         found[name] = with_header(header, data)
     bare, nothing = text.rstrip(), b'"x":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},'

@@ -30,6 +30,7 @@ from library.options.tool_groups.formats import ConfigFromRun
 from library.parsing.json_text import parse_json
 from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
+from library.words import quoted
 
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
 _NONE = ("", "None", "null")
@@ -52,7 +53,7 @@ def main(argv: Sequence[str]) -> None:
     if fault := new_file_fault(target):
         raise UserError(fault.reworded(f"target: {fault}"))
     found = read(options.files.source)
-    remarks = "".join(f"# {line}\n" for line in found.remarks)
+    remarks = "".join(f"# {_printable(line)}\n" for line in found.remarks)
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(remarks + text_of(build(found.script, found.values, {})))
@@ -63,6 +64,11 @@ def main(argv: Sequence[str]) -> None:
     for line in found.remarks:
         log.info(line)
     log.info(f"options written to {target}; use them with: python {found.script.name} --config_file {target}")
+
+
+def _printable(line: str) -> str:
+    """The line without what would end a remark in TOML, or has no place in a file: names of keys come from elsewhere."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
 def _toml_name(path: Path) -> Path:
@@ -85,21 +91,35 @@ def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
     found = Found(script)
     known = {option.field: option for option in options_of(script)}
     for name, entry in options.items():
-        value = entry["value"]
+        value = entry.get("value") if isinstance(entry, Mapping) else None
         if name in _NOT_OF_A_RUN:
             if value:
                 found.remarks += [f"the run was given --{name} {value}, which is left out here"] if name.startswith("resume") else []
         elif name not in known:
-            found.remarks.append(f"{name} = {value!r}: this version has no such option")
+            found.remarks.append(f"{name} = {quoted(value)}: this version has no such option")
         elif value is not None and value != []:
-            reading = from_toml(known[name], value)
-            if reading.given:
-                found.values[name] = reading.value
+            _take(found, known[name], value)
     drawn = manifest.get("seed")
-    if drawn is not None and "seed" not in found.values:
+    if type(drawn) is int and "seed" not in found.values:
         found.values |= {"seed": drawn}
         found.remarks.append(f"the run drew its seed at random; seed = {drawn} repeats it")
     return found
+
+
+def _take(found: Found, option: Option, value: object) -> None:
+    try:
+        reading = from_toml(option, value)
+        if reading.given:
+            _check_texts(reading.value)
+            found.values[option.field] = reading.value
+    except ValueError as error:
+        found.remarks.append(f"{option.field} = {quoted(value)} is not understood ({error})")
+
+
+def _check_texts(value: Value) -> None:
+    """Raise ValueError for texts that no file can hold."""
+    if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
+        raise ValueError("it holds half of a sign")
 
 
 def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
@@ -116,11 +136,10 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
             continue
         try:
             value = _READERS.get(key, _plain)(option, text)
-            if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
-                raise ValueError("it holds half of a sign")
+            _check_texts(value)
             found.values[name] = value
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found.remarks.append(f"{key} = {text!r} is not understood ({error})")
+            found.remarks.append(f"{key} = {quoted(text)} is not understood ({error})")
     found.values |= _model(metadata)
     found.remarks += _remarks(metadata)
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,13 @@ class Target:
     make: Callable[[random.Random, Mapping[str, str]], Case]
 
 
-def case(seed: int, number: int, places: Mapping[str, str]) -> Case:
-    """One wrong input; `places` are paths that nothing can be read from or written to, by name. All targets come by in turn."""
-    round_, position = divmod(number, len(targets()))
-    order = list(targets())
+def case(seed: int, number: int, places: Mapping[str, str], only: str = "") -> Case:
+    """One wrong input; `places` are paths that nothing can be read from or written to, by name. All targets come by in turn.
+
+    `only` is a pattern that the names of targets have to hold.
+    """
+    order = [target for target in targets() if re.search(only, target.name)]
+    round_, position = divmod(number, len(order))
     random.Random(f"{seed} {round_}").shuffle(order)
     return order[position].make(random.Random(f"{seed} {number}"), places)
 

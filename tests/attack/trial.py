@@ -134,21 +134,24 @@ def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def attack(seed: int, numbers: range, until: float = float("inf"), aloud: bool = False) -> Counts:
-    """Try these cases of a seed, no new one after the moment `until`."""
-    counts, begun = Counts(), time.monotonic()
+def attack(seed: int, numbers: range, seconds: float = float("inf"), aloud: bool = False, only: str = "") -> Counts:
+    """Try these cases of a seed, no new one after so many seconds."""
+    counts, again = Counts(), f" --only {shlex.quote(only)}" if only else ""
     with server() as running, wrong_places.made() as places:
+        begun = time.monotonic()
         for number in numbers:
-            if time.monotonic() > until:
+            if time.monotonic() - begun > seconds:
                 break
-            outcome, line, seconds = _one(running, places, case(seed, number, places), f"--seed {seed} --case {number}")
+            if aloud and number % 100 == 99:
+                print(f"… {number + 1} in {time.monotonic() - begun:.0f} s", flush=True)
+            outcome, line, used = _one(running, places, case(seed, number, places, only), f"--seed {seed} --case {number}{again}")
             counts.outcomes[outcome] += 1
-            counts.slowest = sorted([*counts.slowest, (seconds, line)], reverse=True)[:5]
+            counts.slowest = sorted([*counts.slowest, (used, line)], reverse=True)[:5]
             if outcome not in ("refused", "accepted", "partly done"):
                 counts.failures.append(line)
             if aloud and (outcome not in ("refused", "accepted", "partly done") or len(numbers) == 1):
                 print(line, flush=True)
-    counts.seconds = time.monotonic() - begun
+        counts.seconds = time.monotonic() - begun
     return counts
 
 
@@ -235,10 +238,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--case", type=int)
+    parser.add_argument("--case", type=int, help="this one alone")
+    parser.add_argument("--only", default="", help="a pattern: these targets alone, such as 'dataset key' or 'state'")
     given = parser.parse_args()
     numbers = range(given.first, given.first + given.count) if given.case is None else range(given.case, given.case + 1)
-    counts = attack(given.seed, numbers, aloud=True)
+    counts = attack(given.seed, numbers, aloud=True, only=given.only)
     print(counts.text() if given.case is None else "")
     return 1 if counts.failures else 0
 
