@@ -23,10 +23,8 @@ def saving(given: Given) -> Iterator[Problem]:
     name = given.output_name or ""
     bad = sorted(set(name) & set("/\\"))
     if bad:
-        yield coded(
-            "PATH-009",
-            f"{given.at('output_name')}: {quoted(name)} cannot name a file because of {' '.join(bad)}; name the folder with --output_dir",
-        )
+        why = f"cannot be a file name because of {' '.join(bad)}"
+        yield coded("PATH-009", f"{given.at('output_name')}: {quoted(name)} {why}; name the folder with --output_dir")
     length = len(name.encode("utf-8", "surrogatepass"))
     if length > LONGEST_NAME:
         yield coded(
