@@ -32,7 +32,7 @@ class Case:
     what: str
     script: str
     argv: tuple[str, ...]
-    prepare: Callable[[Path], str] = lambda folder: ""
+    prepare: Callable[[Path], str] | None = None
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,8 @@ class Server:
         )
         made = self.ask("make", (), self.template, seconds=300)
         assert made["code"] == 0, made
-        self.sound = tree(self.template)
+        self.shared_at_first = self.shared()
+        self.sound = False  # whether the working folder of the case before can be used again
 
     def ask(self, script: str, argv: tuple[str, ...], cwd: Path, seconds: float = AT_LAST) -> dict[str, Any]:
         """Run a command; its exit code, seconds and what it wrote to its outputs."""
@@ -96,11 +97,17 @@ class Server:
         return answer | {name: Path(path).read_bytes().decode("utf-8", "replace") for name, path in outputs.items()}
 
     def work(self) -> Path:
-        """A new working folder with the sound files."""
+        """The working folder with the sound files, new where the case before has left another."""
         place = self.folder / "work"
+        if self.sound:
+            return place
         _remove(place)
         shutil.copytree(self.template, place, symlinks=True, copy_function=_copy)
         return place
+
+    def shared(self) -> dict[str, tuple[int, int, int]]:
+        """The large files, which all working folders share: no command may change one in place."""
+        return {name: facts for name, facts in tree(self.template).items() if facts[1] > SMALL}
 
     def close(self) -> None:
         """End the process."""
@@ -122,15 +129,21 @@ def server() -> Iterator[Server]:
         _remove(folder)
 
 
-def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
+def tree(folder: Path, base: str = "") -> dict[str, tuple[int, int, int]]:
     """Every file and folder with its kind, size and time of change."""
     found = {}
-    for base, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            path = Path(base, name)
-            seen = path.lstat()
-            is_folder = stat.S_ISDIR(seen.st_mode)
-            found[str(path.relative_to(folder))] = (seen.st_mode, 0 if is_folder else seen.st_size, 0 if is_folder else seen.st_mtime_ns)
+    try:
+        entries = list(os.scandir(folder))
+    except PermissionError:
+        return {base: (0, 0, 0)}
+    for entry in entries:
+        seen = entry.stat(follow_symlinks=False)
+        name = f"{base}{entry.name}"
+        if stat.S_ISDIR(seen.st_mode):
+            found[name] = (seen.st_mode, 0, 0)
+            found |= tree(Path(entry.path), f"{name}/")
+        else:
+            found[name] = (seen.st_mode, seen.st_size, seen.st_mtime_ns)
     return found
 
 
@@ -158,11 +171,13 @@ def attack(seed: int, numbers: range, seconds: float = float("inf"), aloud: bool
 def _one(running: Server, places: dict[str, str], tried: Case, again: str) -> tuple[str, str, float]:
     """(outcome, what to print of it, CPU seconds)"""
     work = running.work()
-    done = tried.prepare(work)
+    done = tried.prepare(work) if tried.prepare else ""
     roots = (work, Path(places["folder"]).parent, running.folder / "home", running.folder / "tmp")
     before = [tree(root) for root in roots]
     answer = running.ask(tried.script, tried.argv, work, 120 if tried.script == DOCTOR else AT_LAST)
-    written = [f"{root.name}/{name}" for root, old in zip(roots, before, strict=True) for name in _changed(old, tree(root))]
+    after = [tree(root) for root in roots]
+    running.sound = tried.prepare is None and before[0] == after[0]
+    written = [f"{root.name}/{name}" for root, old, new in zip(roots, before, after, strict=True) for name in _changed(old, new)]
     outcome = judge(tried.script, answer, written)
     command = shlex.join(["python", tried.script, *tried.argv])
     said = (answer["stderr"].strip() or answer["stdout"].strip()).encode("ascii", "backslashreplace").decode()
@@ -170,7 +185,7 @@ def _one(running: Server, places: dict[str, str], tried: Case, again: str) -> tu
     more = f"    wrote {written[:5]}\n" if written else ""
     for root in roots[2:]:
         _empty(root)
-    if tree(running.template) != running.sound:  # a shared file was changed in place
+    if running.shared() != running.shared_at_first:
         outcome, more = "changed an input", more + "    a shared input was changed in place\n"
     return outcome, shown + more + "\n".join("    " + line[:400] for line in said.splitlines()[-14:]), answer["cpu"]
 
