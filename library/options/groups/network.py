@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.bounds import MOST_RANK, MOST_RATE, MOST_RATIO, MOST_WEIGHT
+from library.options.bounds import LARGEST_DIM, MOST_RATE, MOST_RATIO, MOST_WEIGHT
 from library.options.declare import Leniency, opt
 
 
@@ -20,7 +20,7 @@ class NetworkOptions:
         None,
         "Rank of the LoRA: 4 to 128. More can learn more and makes a larger file. Left out: the module's own (4).",
         at_least=1,
-        at_most=MOST_RANK,
+        at_most=LARGEST_DIM,
     )
     network_alpha: float = opt(
         1.0,

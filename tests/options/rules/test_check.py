@@ -95,6 +95,7 @@ CONTRADICTIONS = [
     (f"--output_name {'é' * 91}", "--output_name: has 182 bytes"),
     ("--output_name taken --output_dir .", "taken.safetensors is a folder, and the result would have its name"),
     ("--spare_dir data.toml", "--spare_dir: data.toml is a file, not a folder"),
+    ("--network_dim 32769", "--network_dim: networks.lora takes a rank from 1 to 32768"),
     ("--full_disk_wait -1", "--full_disk_wait: expected a number from 0 to"),
     ("--output_dir data.toml", "data.toml is a file, not a folder"),
     ("--output_dir data.toml/deeper", "data.toml is a file, not a folder"),
