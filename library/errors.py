@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from library.refusals.table import REFUSALS
+from library.words import cut
+
+LONGEST_LINE = 1500  # letters
 
 
 class Problem(str):
     """A line that names option, place, value and remedy, and the code of its kind, which stands in `library/refusals`.
 
-    The text itself has no code in it: `line` has, and is what a script ends with.
+    A text of thousands of letters, out of a value that a user gave, loses its middle. It has no code in it: `line` has, and is what a
+    script ends with.
     """
 
     __slots__ = ("code",)
@@ -17,7 +21,7 @@ class Problem(str):
     def __new__(cls, code: str, text: str) -> Problem:
         """The line `text` of the kind `code`, such as DATA-002."""
         assert code in REFUSALS, f"{code} is not in library/refusals"
-        problem = super().__new__(cls, text)
+        problem = super().__new__(cls, cut(text, LONGEST_LINE))
         problem.code = code
         return problem
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from library.console import log
 from library.image_endings import READABLE
+from library.parsing.json_text import parse_json
 from library.paths.listing import passed_over, walk
 from library.paths.look import exists, is_file, is_folder
 from library.paths.opening import open_file, refuse_special
@@ -146,7 +146,7 @@ def check_whole(path: Path, ending: str) -> None:
     if ending == ".safetensors":
         with open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length <= path.stat().st_size else {}
+            header = parse_json(file.read(length)) if length <= path.stat().st_size else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         if not header or path.stat().st_size != 8 + length + max(ends, default=0):
             raise OSError(errno.EIO, f"what was written is not what stands on the disk: {path.name} is not whole")

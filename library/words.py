@@ -17,6 +17,20 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
+def quoted(value: object, at_most: int = 80) -> str:
+    """A value as Python writes it, the middle of a long one left out; a whole number of many digits by their count."""
+    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 100:
+        return f"a number of {len(str(abs(value))):,} digits"
+    if isinstance(value, str) and len(digits := value.strip().lstrip("+-")) > 30 and digits.isdecimal():
+        return f"a number of {len(digits):,} digits"
+    return repr(cut(value, at_most)) if isinstance(value, str) else cut(repr(value), at_most)
+
+
+def cut(text: str, at_most: int = 80) -> str:
+    """The text, the middle of a long one left out."""
+    return text if len(text) <= at_most else f"{text[: at_most // 2]}…{text[-at_most // 2 :]}"
+
+
 def named(names: list[str], at_most: int = 5) -> str:
     """The first names and how many more there are."""
     rest = len(names) - at_most

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from library.errors import first_line, named_line
+from library.errors import UserError, coded, first_line, named_line
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,8 @@ from library.errors import first_line, named_line
 def test_an_error_is_told_in_its_first_line_and_by_its_class_where_it_says_nothing(error: Exception, line: str, named: str) -> None:
     assert first_line(error) == line
     assert named_line(error) == named
+
+
+def test_a_value_of_thousands_of_letters_loses_its_middle_and_the_line_keeps_its_end() -> None:
+    (line,) = UserError(coded("OPT-006", f"--seed: not {'9' * 100_000}; write a number")).lines
+    assert len(line) < 1600 and line.startswith("--seed: not 999") and line.endswith("9; write a number [SD-OPT-006]")

@@ -6,14 +6,12 @@ python tools/config_from_run.py cat.safetensors cat.toml
 
 from __future__ import annotations
 
-import argparse
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,9 +23,14 @@ from library.model.family import family_of_base_version
 from library.options.declare import Option, Script, build, options_of
 from library.options.groups.scripts import SCRIPTS, TrainNetwork
 from library.options.reading.config_file import text_of
+from library.options.reading.parse import parse
 from library.options.reading.values import Value, from_text, from_toml, from_words
-from library.paths.faults import file_fault, new_file_fault
+from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.formats import ConfigFromRun
+from library.parsing.json_text import parse_json
+from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
+from library.words import quoted
 
 _NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
 _NONE = ("", "None", "null")
@@ -42,27 +45,15 @@ class Found:
     remarks: list[str] = field(default_factory=list)
 
 
-class _Words(argparse.ArgumentParser):
-    """A parser whose faults are lines as all others are."""
-
-    def error(self, message: str) -> NoReturn:
-        code = "OPT-007" if "required" in message else "OPT-003"
-        raise UserError(coded(code, f"{message}; write: {self.format_usage().removeprefix('usage: ').strip()}"))
-
-
 def main(argv: Sequence[str]) -> None:
     """Read the file named first and write the config file named second, which must not be there yet."""
-    parser = _Words(prog="config_from_run.py", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("source", type=Path, help="a manifest (<name>.run.json), or a .safetensors file of a network")
-    parser.add_argument("target", type=Path, help="the config file to write, such as cat.toml")
-    given = parser.parse_args(argv)
-    target = (
-        given.target if given.target.suffix == ".toml" or not given.target.name else given.target.with_name(given.target.name + ".toml")
-    )
-    if faults := [fault for fault in (file_fault(given.source), new_file_fault(target)) if fault]:
-        raise UserError(*faults)
-    found = read(given.source)
-    remarks = "".join(f"# {line}\n" for line in found.remarks)
+    options = parse(ConfigFromRun, argv)
+    check_paths(options)
+    target = _toml_name(options.files.target)
+    if fault := new_file_fault(target):
+        raise UserError(fault.reworded(f"target: {fault}"))
+    found = read(options.files.source)
+    remarks = "".join(f"# {_printable(line)}\n" for line in found.remarks)
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(remarks + text_of(build(found.script, found.values, {})))
@@ -73,6 +64,15 @@ def main(argv: Sequence[str]) -> None:
     for line in found.remarks:
         log.info(line)
     log.info(f"options written to {target}; use them with: python {found.script.name} --config_file {target}")
+
+
+def _printable(line: str) -> str:
+    """The line without what would end a remark in TOML, or has no place in a file: names of keys come from elsewhere."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
+
+
+def _toml_name(path: Path) -> Path:
+    return path if path.suffix == ".toml" or not path.name else path.with_name(path.name + ".toml")
 
 
 def read(source: Path) -> Found:
@@ -91,21 +91,35 @@ def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
     found = Found(script)
     known = {option.field: option for option in options_of(script)}
     for name, entry in options.items():
-        value = entry["value"]
+        value = entry.get("value") if isinstance(entry, Mapping) else None
         if name in _NOT_OF_A_RUN:
             if value:
                 found.remarks += [f"the run was given --{name} {value}, which is left out here"] if name.startswith("resume") else []
         elif name not in known:
-            found.remarks.append(f"{name} = {value!r}: this version has no such option")
+            found.remarks.append(f"{name} = {quoted(value)}: this version has no such option")
         elif value is not None and value != []:
-            reading = from_toml(known[name], value)
-            if reading.given:
-                found.values[name] = reading.value
+            _take(found, known[name], value)
     drawn = manifest.get("seed")
-    if drawn is not None and "seed" not in found.values:
+    if type(drawn) is int and "seed" not in found.values:
         found.values |= {"seed": drawn}
         found.remarks.append(f"the run drew its seed at random; seed = {drawn} repeats it")
     return found
+
+
+def _take(found: Found, option: Option, value: object) -> None:
+    try:
+        reading = from_toml(option, value)
+        if reading.given:
+            _check_texts(reading.value)
+            found.values[option.field] = reading.value
+    except ValueError as error:
+        found.remarks.append(f"{option.field} = {quoted(value)} is not understood ({error})")
+
+
+def _check_texts(value: Value) -> None:
+    """Raise ValueError for texts that no file can hold."""
+    if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
+        raise ValueError("it holds half of a sign")
 
 
 def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
@@ -122,11 +136,10 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
             continue
         try:
             value = _READERS.get(key, _plain)(option, text)
-            if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
-                raise ValueError("it holds half of a sign")
+            _check_texts(value)
             found.values[name] = value
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            found.remarks.append(f"{key} = {text!r} is not understood ({error})")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            found.remarks.append(f"{key} = {quoted(text)} is not understood ({error})")
     found.values |= _model(metadata)
     found.remarks += _remarks(metadata)
     return found
@@ -136,12 +149,12 @@ def _plain(option: Option, text: str) -> Value:
     if option.type is bool:
         return {"true": True, "false": False}[text.strip().lower()]
     if option.is_list:
-        return from_words(option, [str(part) for part in json.loads(text)]).value
+        return from_words(option, [str(part) for part in parse_json(text)]).value
     return from_text(option, text).value
 
 
 def _network_args(option: Option, text: str) -> tuple[str, ...]:
-    return tuple(f"{key}={value}" for key, value in json.loads(text).items() if key not in ("dropout", "neuron_dropout"))
+    return tuple(f"{key}={value}" for key, value in parse_json(text).items() if key not in ("dropout", "neuron_dropout"))
 
 
 def _resolution(option: Option, text: str) -> str:
@@ -171,8 +184,8 @@ _READERS: dict[str, Callable[[Option, str], Value]] = {
 def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
     """The flat keys of the first dataset, for files of runs with several, which have none."""
     try:
-        datasets = json.loads(metadata.get("ss_datasets", "[]"))
-    except (ValueError, RecursionError):
+        datasets = parse_json(metadata.get("ss_datasets", "[]"))
+    except ValueError:
         return {}
     if not isinstance(datasets, list) or not datasets or not isinstance(datasets[0], dict):
         return {}
@@ -205,7 +218,7 @@ def _remarks(metadata: Mapping[str, str]) -> list[str]:
 
 def _json(source: Path) -> dict[str, Any]:
     try:
-        found = json.loads(read_text(source))
+        found = parse_json(read_text(source))
     except (OSError, ValueError) as error:
         raise UserError(coded("CFG-002", f"{source}: cannot be read as JSON ({error})")) from None
     return found if isinstance(found, dict) else {}

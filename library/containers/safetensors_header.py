@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import struct
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.containers.dtypes import WIDTHS
+from library.parsing.json_text import parse_json
 from library.paths.opening import open_file, regular
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
@@ -75,10 +75,10 @@ def _table(text: bytes) -> dict[str, object]:
     try:
         if not text.startswith(b"{") or sum(map(text.count, (b",", b"[", b"{"))) > MOST_PIECES:
             raise HeaderFault(_DAMAGED)
-        table = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+        table = parse_json(text.decode("utf-8"), _unique)
     except HeaderFault:
         raise
-    except (ValueError, RecursionError) as fault:  # no UTF-8, no JSON, numbers of thousands of digits; nesting without an end
+    except ValueError as fault:  # no UTF-8, no JSON, numbers of thousands of digits; nesting without an end
         raise HeaderFault(_DAMAGED) from fault
     if not isinstance(table, dict):
         raise HeaderFault(_DAMAGED)

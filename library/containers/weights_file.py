@@ -17,6 +17,8 @@ from library.containers.pickles import Pickled, read_pickled
 from library.containers.safetensors_header import MAX_HEADER, HeaderFault, is_text, read_header
 from library.containers.uncached import Uncached
 from library.errors import UserError, coded, first_line
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import parse_json
 from library.paths.look import is_file
 from library.paths.opening import open_file, read_text, regular
 
@@ -196,10 +198,12 @@ def is_index(path: Path) -> bool:
 
 def _open_shards(index: Path, option: str) -> ShardedFile:
     try:
-        entries = json.loads(read_text(index))["weight_map"].items()
+        entries = parse_json(read_text(index))["weight_map"].items()
     except OSError as fault:
         raise UserError(coded("FILE-001", f"{option} {index}: cannot be read ({fault.strerror})")) from fault
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"{option} {index}: {fault}")) from fault
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise UserError(coded("MODEL-016", f"{option} {index}: is no index of weights; download it again")) from fault
     names = dict(entries)
     if odd := [file for file in names.values() if not _is_plain_name(file)]:

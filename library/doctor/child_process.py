@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from library.doctor.findings import one_line
 from library.doctor.heavy import SIGN
+from library.parsing.json_text import parse_json
 
 ROOT = Path(__file__).parents[2]
 TIME_LIMIT = 180.0  # seconds for all jobs; the first use of a card can take a minute, as can a slow disk
@@ -81,7 +81,7 @@ def _by_job(output: str) -> dict[str, Told]:
         if not line.startswith(SIGN):  # packages print too
             continue
         try:
-            kind, text = json.loads(line.removeprefix(SIGN))
+            kind, text = parse_json(line.removeprefix(SIGN))
         except ValueError:  # cut by the time limit
             continue
         if kind == "job":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -10,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from library.errors import UserError, coded
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import parse_json
 from library.paths.look import is_file
 from library.paths.opening import read_text
 
@@ -56,8 +57,10 @@ def adapter_configs(metadata: Mapping[str, str], file: Path, source: str) -> dic
 
 def _table(text: str, what: str) -> dict[str, object]:
     try:
-        table = json.loads(text)
-    except (ValueError, RecursionError) as fault:
+        table = parse_json(text)
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"{what}: {fault}")) from fault
+    except ValueError as fault:
         raise UserError(coded("LORA-006", f"{what} is no valid JSON, so its strength is not known; get the file again")) from fault
     if not isinstance(table, dict):
         raise UserError(coded("LORA-006", f"{what} is no table, so its strength is not known; get the file again"))

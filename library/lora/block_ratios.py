@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from library.errors import UserError, coded
 from library.lora.blocks import BLOCKS, block_index, block_label
 from library.lora.layers import STABLE_DIFFUSION
+from library.parsing.json_text import parse_json
 
 BASE = "BASE"  # the text encoder
 _ALL = (BASE, *map(block_label, range(BLOCKS)))
@@ -47,7 +47,7 @@ def block_of(key: str) -> str | None:
 
 def _ratios(text: str) -> BlockRatios:
     try:
-        values = json.loads(text if text.lstrip().startswith("[") else f"[{text}]")
+        values = parse_json(text if text.lstrip().startswith("[") else f"[{text}]")
         numbers = [float(value) for value in values]
     except (ValueError, TypeError):
         numbers = [math.nan]

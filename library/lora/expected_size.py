@@ -33,7 +33,7 @@ def low_rank_weights(options: NetworkOptions, sizes: RankOne) -> int:
     args = dict(part.split("=", 1) for part in options.network_args if "=" in part)
     dim, conv_dim = options.network_dim or 4, args.get("conv_dim", "0")
     count = 0 if options.network_train_text_encoder_only else sizes.lora_unet * dim
-    if count and conv_dim.isdigit() and int(conv_dim):
+    if count and conv_dim.isdecimal() and len(conv_dim) < 9 and int(conv_dim):
         count += sizes.lora_wide * int(conv_dim) + sizes.lora_extended * dim
     return count + (0 if options.network_train_unet_only else sizes.lora_text_encoder * dim)
 

@@ -12,6 +12,8 @@ from library.console import log
 from library.errors import Problem, UserError, coded
 from library.lora.blocks import BLOCKS, MIDDLE, SIDE, block_index, parse_numbers, parse_side_weights
 from library.lora.layers import Dropouts, Target
+from library.options.bounds import MOST_RANK, MOST_WEIGHT
+from library.words import cut, quoted
 
 DEFAULT_DIM = 4
 
@@ -67,8 +69,8 @@ def read_settings(
     """Settle defaults and check every value; UserError with all faults at once. An alpha of None or 0 means alpha = dim."""
     reader = _Reader(args)
     dim = DEFAULT_DIM if network_dim is None else network_dim
-    if dim < 1:
-        reader.problems.append(coded("LORA-008", f"--network_dim {dim}: a rank of at least 1 is expected"))
+    if not 1 <= dim <= MOST_RANK:
+        reader.problems.append(coded("LORA-008", f"--network_dim {dim}: a rank from 1 to {MOST_RANK} is expected"))
         dim = DEFAULT_DIM
     alpha = float(network_alpha or 0)
     if alpha < 0 or not math.isfinite(alpha):
@@ -135,7 +137,7 @@ class _Reader:
         try:
             return read(self.args[key])
         except ValueError as fault:
-            self.problems.append(coded("LORA-008", f"--network_args {key}={self.args[key]}: {fault}"))
+            self.problems.append(coded("LORA-008", f"--network_args {key}={cut(self.args[key])}: {fault}"))
             return default
 
     def finish(self) -> None:
@@ -194,8 +196,8 @@ def _number(text: str) -> float:
 
 
 def _positive(text: str) -> float:
-    if (number := _number(text)) < 0:
-        raise ValueError("a number of at least 0 is expected")
+    if not 0 <= (number := _number(text)) <= MOST_WEIGHT:
+        raise ValueError(f"a number from 0 to {MOST_WEIGHT} is expected")
     return number
 
 
@@ -208,7 +210,9 @@ def _probability(text: str) -> float:
 def _whole(text: str) -> int:
     number = _positive(text)
     if number != int(number):
-        raise ValueError(f"{text.strip()!r} is not a whole number")
+        raise ValueError(f"{quoted(text.strip())} is not a whole number")
+    if number > MOST_RANK:
+        raise ValueError(f"a whole number from 0 to {MOST_RANK} is expected")
     return int(number)
 
 

@@ -14,6 +14,7 @@ from library.model.files import keys
 from library.model.samplers import SCHEDULE
 from library.model.text.tokenizer import WINDOW, build_tokenizer
 from library.model.text.vocabulary import ENTRIES, merges
+from library.parsing.json_text import parse_json
 from library.paths.look import is_file
 from library.paths.opening import read_text
 
@@ -86,7 +87,7 @@ def _scheduler(model: StableDiffusion) -> dict[str, Any]:
     if source is not None and source.layout == "diffusers":
         kept = source.path / "scheduler" / "scheduler_config.json"
         if is_file(kept):
-            settings: dict[str, Any] = json.loads(read_text(kept))
+            settings: dict[str, Any] = parse_json(read_text(kept))
             return settings
     return _named(model.family.scheduler) | SCHEDULE | common | {"prediction_type": model.prediction}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from library.console import log
 from library.data.pixels.images import Pixels, read_rgb, resize
 from library.errors import UserError, coded, first_line
 from library.packages import install_command
+from library.parsing.json_text import parse_json
 from library.paths.faults import new_folder_fault
 from library.paths.look import exists, is_file
 from library.paths.opening import open_text, read_text
@@ -111,7 +111,7 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
 def read_mapping(path: Path) -> tuple[Label, ...]:
     """The entries of tag_mapping.json, `{"0": {"tag": …, "category": "General"}, …}`, in the order of the model's outputs."""
     try:
-        table = json.loads(read_text(path))
+        table = parse_json(read_text(path))
         return tuple(Label(table[str(place)]["tag"], _CATEGORIES[table[str(place)]["category"]]) for place in range(len(table)))
     except (KeyError, TypeError, ValueError) as fault:
         raise UserError(

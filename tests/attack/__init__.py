@@ -1,1 +1,1 @@
-"""Attacks on the suite, each with a count of what it tried: wrong inputs, kills, full disks."""
+"""Attacks: wrong inputs made from the declarations, kills, full disks. They report counts, and how to repeat what failed."""

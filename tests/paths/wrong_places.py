@@ -11,7 +11,7 @@ import socket
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -101,6 +101,15 @@ def another_user() -> Iterator[None]:
         return
     if sys.platform != "linux":
         pytest.skip("root cannot lay down its rights here and take them up again")
+    take_up = lay_down_rights()
+    try:
+        yield
+    finally:
+        take_up()
+
+
+def lay_down_rights() -> Callable[[], None]:
+    """Lay down root's right to pass over permissions, on Linux; what is returned takes it up again."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)  # of this thread
     rights = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable, for the first 32 and the next
     libc = ctypes.CDLL(None, use_errno=True)
@@ -108,11 +117,12 @@ def another_user() -> Iterator[None]:
     all_of_them = rights[0]
     rights[0] &= ~_PASSING_OVER
     assert libc.capset(header, rights) == 0
-    try:
-        yield
-    finally:
+
+    def take_up() -> None:
         rights[0] = all_of_them
         assert libc.capset(header, rights) == 0
+
+    return take_up
 
 
 @contextlib.contextmanager

@@ -186,7 +186,7 @@ def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_
         (["--caption_weights", "{empty}/x.pth"], "no such folder"),
         (["--caption_weights", "someone/not-there"], "--caption_weights: someone/not-there: cannot be loaded"),
         (["--caption_extension", ".png"], "ending of images"),
-        (["--batch_size", "0"], "--batch_size: expected a whole number, at least 1"),
+        (["--batch_size", "0"], "--batch_size: expected a whole number from 1"),
     ],
 )
 def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, argv: list[str], words: str, capsys) -> None:

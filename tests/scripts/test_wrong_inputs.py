@@ -170,7 +170,7 @@ CASES = (
     Case("samples without prompts", ("--sample_every_n_steps", "--sample_prompts"), ("--sample_every_n_steps", "1")),
     Case("a mistyped prompts file", ("did you mean prompts.txt?",), ("--sample_every_n_steps", "1", "--sample_prompts", "prompt.txt")),
     Case("an unknown sampler", ("--sample_sampler", "did you mean euler_a?"), ("--sample_sampler", "euler-a")),
-    Case("a batch size of nothing", ("--train_batch_size", "at least 1"), ("--train_batch_size", "0")),
+    Case("a batch size of nothing", ("--train_batch_size", "from 1 to"), ("--train_batch_size", "0")),
     Case("a class of one's own beside a config", ("--dataset_config", "--dataset_class"), ("--dataset_class", "my.Data")),
     Case("an unknown network module", ("--network_module", "networks.lroa"), ("--network_module", "networks.lroa")),
     Case("network arguments that are none", ("--network_args", "key=value"), ("--network_args", "conv_dim")),

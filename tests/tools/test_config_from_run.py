@@ -135,3 +135,24 @@ def test_it_starts_as_a_script_from_anywhere(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "use them with: python train_network.py --config_file cat.toml" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"seed": 3},
+        {"seed": {}},
+        {"seed": {"value": "many"}},
+        {"output_name": {"value": "\ud800"}},
+        {"network_dim": {"value": 10**19}},
+        {"x\ny = 1\n\ud800": {"value": 1}},
+        {"save_precision": {"value": ["a", {"b": 1}]}},
+    ],
+    ids=str,
+)
+def test_what_a_manifest_says_wrongly_is_a_remark(broken: dict[str, object], tmp_path: Path) -> None:
+    source = tmp_path / "cat.run.json"
+    source.write_text(json.dumps({"script": "train_network.py", "seed": "x", "options": broken}), encoding="utf-8")
+    text = config(source, tmp_path / "cat.toml").read_text(encoding="utf-8")
+    assert not options_table(parse(TrainNetwork, ["--config_file", str(tmp_path / "cat.toml")]))["seed"]
+    assert text.isprintable() or set(filter(lambda sign: not sign.isprintable(), text)) == {"\n"}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 
 from library.errors import UserError, coded
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import JsonFault, is_json, parse_json
+from library.parsing.toml_text import TomlFault, parse_toml
 from library.paths.faults import file_fault
 from library.paths.look import Thing, look
 from library.paths.opening import read_text as text_of
@@ -75,17 +77,9 @@ def read_metadata_table(path: Path, what: str) -> tuple[dict[str, object], list[
 def _lines_of_rows(path: Path, text: str) -> list[tuple[int, str]]:
     """The lines of JSON Lines with their numbers; none where the text is one JSON value over several lines, or in one."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    if len(lines) < 2 or _is_json(text) or not (path.suffix.lower() == ".jsonl" or _is_json(lines[0][1])):
+    if len(lines) < 2 or is_json(text) or not (path.suffix.lower() == ".jsonl" or is_json(lines[0][1])):
         return []
     return lines
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _of_rows(path: Path, rows: list[object], what: str, again: list[str]) -> dict[str, object]:
@@ -129,12 +123,12 @@ class _Twice(Exception):
 def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, object]]], object], first_line: int = 1) -> object:
     """The value of a JSON text that begins on `first_line` of the file; `table` makes each of its tables."""
     try:
-        return json.loads(text, object_pairs_hook=table)
+        return parse_json(text, table)
     except _Twice as fault:
         raise UserError(coded("CFG-009", f"{what} {path}: '{fault}' stands twice in one table; take one of them out")) from None
-    except RecursionError:
-        raise UserError(coded("CFG-012", f"{what} {path}: is nested too deeply to be such a file")) from None
-    except json.JSONDecodeError as fault:
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"{what} {path}: {fault}")) from None
+    except JsonFault as fault:
         line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
         whole = text.rstrip()
         at_its_end = fault.pos >= len(whole) or not whole.endswith(("}", "]"))
@@ -146,20 +140,18 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
 
 
 def _toml(path: Path, text: str, what: str) -> object:
-    import toml
-
     try:
-        return toml.loads(_INDENTATION.sub(" ", text))
-    # The package lets some faults through as bare exceptions.
-    except (toml.TomlDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:
-        number = getattr(fault, "lineno", None)
+        return parse_toml(_INDENTATION.sub(" ", text))
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"{what} {path}: {fault}")) from None
+    except TomlFault as fault:
+        number, reason = fault.line, fault.reason
         lines = text.splitlines()
-        if isinstance(number, int) and 0 < number <= len(lines):
+        if number is not None and 0 < number <= len(lines):
             line = lines[number - 1].strip()
             place = f", line {number}"
         else:
             line, place = "", ""
-        reason = getattr(fault, "msg", str(fault))
         raise UserError(
             coded("CFG-002", f"{what} {path}{place}: is not TOML: {_remedy(reason, line)}" + (f": {line[:100]}" if line else ""))
         ) from None

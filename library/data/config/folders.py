@@ -11,11 +11,12 @@ from pathlib import Path
 from library.data.config.blueprint import DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config.build import command_line_values, dataset_options, idle_keys
 from library.data.config.check import FAULTY
-from library.data.config.keys import DATASET, MOST_REPEATS
+from library.data.config.keys import DATASET
 from library.data.config.keys import KEYS as _KEYS
 from library.data.config.nearby_paths import folder_contents, near_names, other_files
 from library.errors import Problem, UserError, coded
 from library.image_endings import SHOWN, described, remedy, unread_pictures
+from library.options.bounds import MOST_REPEATS
 from library.paths.faults import closed_fault
 from library.paths.listing import listing
 from library.paths.look import exists, expanded, is_folder

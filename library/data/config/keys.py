@@ -8,14 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from library.options.bounds import (
+    MOST_BATCH,
+    MOST_EPOCHS,
+    MOST_PIXELS,
+    MOST_RATIO,
+    MOST_REPEATS,
+    MOST_SEED,
+    MOST_STEPS,
+    MOST_TAGS,
+    MOST_WEIGHT,
+)
 from library.options.declare import PathUse
 from library.paths.faults import part_fault
 from library.paths.look import expanded
+from library.words import cut
 
 DATASET = "dataset"  # [general], [[datasets]]
 SUBSET = "subset"  # [general], [[datasets]], [[datasets.subsets]]
 SUBSET_ONLY = "subset only"  # [[datasets.subsets]]
-MOST_REPEATS = 1_000_000  # of an image in an epoch
 
 
 class NotAccepted(Exception):
@@ -36,26 +47,23 @@ class Key:
     path: PathUse | None = None  # what it names on the disk, as an option says it
 
 
-def _whole(at_least: int, example: str, at_most: int | None = None) -> tuple[Check, str]:
-    expected = f"a whole number of at least {at_least}, e.g. {example}"
+def _whole(at_least: int, at_most: int, example: str) -> tuple[Check, str]:
+    expected = f"a whole number from {at_least} to {at_most}, e.g. {example}"
 
     def check(value: object) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        if isinstance(value, bool) or not isinstance(value, int) or not at_least <= value <= at_most:
             raise NotAccepted(expected + _unquote(value))
-        if at_most is not None and value > at_most:
-            raise NotAccepted(f"a whole number of at most {at_most}, e.g. {example}")
         return value
 
     return check, expected
 
 
-def _number(low: float, high: float | None, example: str) -> tuple[Check, str]:
-    bounds = f"a number of at least {low:g}" if high is None else f"a number from {low:g} to {high:g}"
-    expected = f"{bounds}, e.g. {example}"
+def _number(low: float, high: float, example: str) -> tuple[Check, str]:
+    expected = f"a number from {low:g} to {high:g}, e.g. {example}"
 
     def check(value: object) -> float:
         # `not (low <= …)` refuses nan too
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= (float("inf") if high is None else high):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise NotAccepted(expected + _unquote(value))
         return float(value)
 
@@ -131,7 +139,7 @@ def _extension(value: object) -> str:
     if not isinstance(value, str):
         raise NotAccepted('a file ending in quotes, e.g. caption_extension = ".txt"')
     if value.isalnum():
-        raise NotAccepted(f'a file ending with its dot: caption_extension = ".{value}"')
+        raise NotAccepted(f'a file ending with its dot: caption_extension = ".{cut(value)}"')
     if fault := part_fault(value):
         raise NotAccepted(f'a file ending, e.g. caption_extension = ".txt"; {fault}')
     return value
@@ -139,8 +147,8 @@ def _extension(value: object) -> str:
 
 def _bucket_steps(value: object) -> int:
     """Steps below 8, which front-ends send for the finest there are, are 8: the VAE works on blocks of 8 × 8 pixels."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise NotAccepted("a whole number of at least 8, e.g. bucket_reso_steps = 64" + _unquote(value))
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PIXELS:
+        raise NotAccepted(f"a whole number from 8 to {MOST_PIXELS}, e.g. bucket_reso_steps = 64" + _unquote(value))
     return max(8, value)
 
 
@@ -148,16 +156,18 @@ def resolution(value: object) -> tuple[int, int]:
     """(width, height) in pixels from 512, [512, 768], "512" or "512,768"; NotAccepted otherwise."""
     parts: list[object] = []
     if isinstance(value, str):
-        parts = [int(part) if part.strip().isdigit() else part for part in value.split(",")]
+        parts = [int(part) if part.strip().isdecimal() and len(part) < 20 else part for part in value.split(",")]
     elif isinstance(value, list | tuple):
         parts = list(value)
     elif isinstance(value, int):
         parts = [value]
     if len(parts) == 1:
         parts *= 2
-    pixels = [part for part in parts if isinstance(part, int) and not isinstance(part, bool) and part > 0]
+    pixels = [part for part in parts if isinstance(part, int) and not isinstance(part, bool) and 0 < part <= MOST_PIXELS]
     if len(parts) != 2 or len(pixels) != 2:
-        raise NotAccepted("pixels as one whole number or [width, height], e.g. resolution = 512 or resolution = [512, 768]")
+        raise NotAccepted(
+            f"pixels, from 1 to {MOST_PIXELS}, as one whole number or [width, height], e.g. resolution = 512 or resolution = [512, 768]"
+        )
     return pixels[0], pixels[1]
 
 
@@ -171,7 +181,7 @@ def _face_range(value: object) -> tuple[float, float]:
     if not isinstance(value, list | tuple) or len(value) != 2 or any(isinstance(n, bool) or not isinstance(n, int | float) for n in value):
         raise NotAccepted(expected)
     low, high = float(value[0]), float(value[1])
-    if not 1 <= low <= high < float("inf"):
+    if not 1 <= low <= high <= MOST_PIXELS:
         raise NotAccepted(expected)
     return low, high
 
@@ -191,16 +201,16 @@ KEYS: Mapping[str, Key] = MappingProxyType(
         key.name: key
         for key in (
             Key("resolution", DATASET, resolution, _RESOLUTION),
-            Key("batch_size", DATASET, *_whole(1, "batch_size = 2")),
+            Key("batch_size", DATASET, *_whole(1, MOST_BATCH, "batch_size = 2")),
             Key("enable_bucket", DATASET, *_truth("enable_bucket = true")),
-            Key("min_bucket_reso", DATASET, *_whole(8, "min_bucket_reso = 256")),
-            Key("max_bucket_reso", DATASET, *_whole(8, "max_bucket_reso = 1024")),
+            Key("min_bucket_reso", DATASET, *_whole(8, MOST_PIXELS, "min_bucket_reso = 256")),
+            Key("max_bucket_reso", DATASET, *_whole(8, MOST_PIXELS, "max_bucket_reso = 1024")),
             Key("bucket_reso_steps", DATASET, _bucket_steps, "a whole number of at least 8, e.g. bucket_reso_steps = 64"),
             Key("bucket_no_upscale", DATASET, *_truth("bucket_no_upscale = true")),
-            Key("network_multiplier", DATASET, *_number(0, None, "network_multiplier = 0.8")),
-            Key("num_repeats", SUBSET, *_whole(0, "num_repeats = 10", MOST_REPEATS)),
+            Key("network_multiplier", DATASET, *_number(0, MOST_RATIO, "network_multiplier = 0.8")),
+            Key("num_repeats", SUBSET, *_whole(0, MOST_REPEATS, "num_repeats = 10")),
             Key("shuffle_caption", SUBSET, *_truth("shuffle_caption = true")),
-            Key("keep_tokens", SUBSET, *_whole(0, "keep_tokens = 1")),
+            Key("keep_tokens", SUBSET, *_whole(0, MOST_TAGS, "keep_tokens = 1")),
             Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"; "" reads none', path="part of a name"),
             Key("caption_prefix", SUBSET, *_text("caption_prefix = 'shs dog, '")),
             Key("caption_suffix", SUBSET, *_text("caption_suffix = ', photo'")),
@@ -209,20 +219,20 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("secondary_separator", SUBSET, *_text("secondary_separator = ';;;'")),
             Key("enable_wildcard", SUBSET, *_truth("enable_wildcard = true")),
             Key("caption_dropout_rate", SUBSET, *_number(0, 1, "caption_dropout_rate = 0.1")),
-            Key("caption_dropout_every_n_epochs", SUBSET, *_whole(0, "caption_dropout_every_n_epochs = 5")),
+            Key("caption_dropout_every_n_epochs", SUBSET, *_whole(0, MOST_EPOCHS, "caption_dropout_every_n_epochs = 5")),
             Key("caption_tag_dropout_rate", SUBSET, *_number(0, 1, "caption_tag_dropout_rate = 0.1")),
-            Key("token_warmup_min", SUBSET, *_whole(0, "token_warmup_min = 1")),
-            Key("token_warmup_step", SUBSET, *_number(0, None, "token_warmup_step = 500")),
+            Key("token_warmup_min", SUBSET, *_whole(0, MOST_TAGS, "token_warmup_min = 1")),
+            Key("token_warmup_step", SUBSET, *_number(0, MOST_STEPS, "token_warmup_step = 500")),
             Key("flip_aug", SUBSET, *_truth("flip_aug = true")),
             Key("color_aug", SUBSET, *_truth("color_aug = true")),
             Key("random_crop", SUBSET, *_truth("random_crop = true")),
             Key("face_crop_aug_range", SUBSET, _face_range, "two numbers, e.g. [2.0, 4.0]"),
-            Key("loss_weight", SUBSET, *_number(0, None, "loss_weight = 0.5")),
+            Key("loss_weight", SUBSET, *_number(0, MOST_WEIGHT, "loss_weight = 0.5")),
             Key("alpha_mask", SUBSET, *_truth("alpha_mask = true")),
             Key("resize_interpolation", SUBSET, *_choice("resize_interpolation = 'bicubic'", INTERPOLATIONS)),
             Key("custom_attributes", SUBSET, _table, 'a table, e.g. {style = "ink"}'),
             Key("validation_split", SUBSET, *_number(0, 1, "validation_split = 0.1")),
-            Key("validation_seed", SUBSET, *_whole(0, "validation_seed = 42")),
+            Key("validation_seed", SUBSET, *_whole(0, MOST_SEED, "validation_seed = 42")),
             Key("image_dir", SUBSET_ONLY, *_path(r"image_dir = 'C:\photos\dog'"), path="folder"),
             Key("class_tokens", SUBSET_ONLY, *_text("class_tokens = 'shs dog'")),
             Key("is_reg", SUBSET_ONLY, *_truth("is_reg = true")),

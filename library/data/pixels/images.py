@@ -107,7 +107,7 @@ def crop(pixels: Pixels, size: Size, corner: tuple[int, int]) -> Pixels:
 def face_box(path: Path) -> tuple[int, int, int, int] | None:
     """(centre x, centre y, width, height) of the face in pixels from a name `…_x_y_w_h`, None when there is none."""
     parts = path.stem.rsplit("_", 4)[1:]
-    if len(parts) != 4 or not all(part.isdigit() for part in parts):
+    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
         return None
     x, y, width, height = map(int, parts)
     return (x, y, width, height) if width and height else None

@@ -22,6 +22,7 @@ import numpy as np
 from library.containers.arrays_file import open_arrays
 from library.data.scan.latent_headers import mirror_file
 from library.files import atomic_write
+from library.parsing.json_text import parse_json
 from library.paths.opening import open_file
 
 if TYPE_CHECKING:
@@ -121,12 +122,12 @@ def read_binding(file: Path) -> Binding | None:
     if not comment.startswith(b"{"):
         return None
     try:
-        said = json.loads(comment)
+        said = parse_json(comment)
         if said.get("format") != FORMAT:
             return None
         lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         return Binding(**(said | lists))
-    except (TypeError, RecursionError) as fault:
+    except TypeError as fault:
         raise ValueError("holds another kind of binding") from fault
 
 

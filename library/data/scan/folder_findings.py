@@ -65,7 +65,7 @@ def captions_beside(images: Iterable[str], extension: str, names: Collection[str
             continue
         stems = [whole]
         head, *numbers = whole.rsplit("_", 4)
-        if len(numbers) == 4 and all(number.isdigit() for number in numbers):
+        if len(numbers) == 4 and all(number.isdecimal() for number in numbers):
             stems.append(head)
         wanted = (name for stem in stems for name in (stem + extension, compared(stem + extension)))
         yield next((known[name] for name in wanted if name in known), None)

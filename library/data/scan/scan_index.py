@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from library.console import is_main_process
 from library.files import NOT_UNICODE, atomic_write
+from library.parsing.json_text import parse_json
 from library.paths.listing import kind_of
 from library.paths.opening import read_text
 
@@ -173,8 +174,8 @@ def _stamp(entry: os.DirEntry[str]) -> Stamp:
 def _read(path: Path) -> dict[str, dict[str, list[Any]]]:
     """The file's entries; nothing where it is missing, damaged or of another form."""
     try:
-        tree = json.loads(read_text(path, "utf-8"))
-    except (OSError, ValueError, RecursionError):
+        tree = parse_json(read_text(path, "utf-8"))
+    except (OSError, ValueError):
         return {}
     if not isinstance(tree, dict) or tree.pop("version", None) != _VERSION:
         return {}

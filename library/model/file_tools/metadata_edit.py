@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import fnmatch
 import hashlib
 import json
@@ -14,6 +13,9 @@ from library.containers.safetensors_header import is_text
 from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError, coded, first_line
 from library.files import atomic_write
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import parse_json
+from library.parsing.literal import parse_literal
 from library.paths.opening import open_file, read_bytes
 
 PIECE = 1 << 22  # bytes copied at once
@@ -33,11 +35,15 @@ def parse_metadata(text: str | None) -> dict[str, str]:
     if text is None:
         return {}
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = parse_json(text)
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"--metadata: {fault}")) from fault
+    except ValueError:
         try:
-            found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError) as fault:
+            found = parse_literal(text)
+        except TooMuch as fault:
+            raise UserError(coded("CFG-012", f"--metadata: {fault}")) from fault
+        except ValueError as fault:
             raise UserError(coded("TOOL-009", f"--metadata {text!r}: write it as {{'name': 'mine', 'resolution': '512x512'}}")) from fault
     return _as_entries(found, f"--metadata {text!r}")
 
@@ -47,8 +53,10 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
     entries: dict[str, str] = {}
     if path is not None:
         try:
-            entries = _as_entries(json.loads(read_bytes(path)), f"--from_json {path}")  # UTF-16 too: as > of PowerShell writes
-        except (ValueError, RecursionError) as fault:
+            entries = _as_entries(parse_json(read_bytes(path)), f"--from_json {path}")  # UTF-16 too: as > of PowerShell writes
+        except TooMuch as fault:
+            raise UserError(coded("CFG-012", f"--from_json {path}: {fault}")) from fault
+        except ValueError as fault:
             raise UserError(
                 coded("CFG-002", f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json")
             ) from fault
@@ -104,7 +112,7 @@ def write_metadata(file: SafetensorsFile, save_to: Path, metadata: Mapping[str, 
     """
     with open_file(file.path) as source:
         (length,) = struct.unpack("<Q", source.read(8))
-        entries = json.loads(source.read(length))
+        entries = parse_json(source.read(length))
     entries.pop("__metadata__", None)
     begin = 8 + length
     metadata = dict(metadata)

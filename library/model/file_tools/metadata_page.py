@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 
 from library.containers.weights_file import SafetensorsFile
+from library.parsing.json_text import parse_json
 
 TAGS_SHOWN = 20
 WIDTH = 30  # of the names
@@ -61,8 +62,8 @@ def _unfolded(text: str) -> object:
     if text[:1] not in "{[":
         return text
     try:
-        value = json.loads(text)
+        value = parse_json(text)
         json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except (ValueError, RecursionError):
+    except ValueError:
         return text
     return value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from library.errors import Problem, UserError, coded
 from library.model.family import FAMILIES, ModelFamily, family_of_flag, family_of_names
 from library.model.files import convert, keys
 from library.model.files.locate import WEIGHT_SUFFIXES, locate
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import parse_json
 from library.paths.look import is_file, is_folder
 from library.paths.opening import read_text
 
@@ -210,7 +211,9 @@ def read_json(path: Path, option: str) -> dict[str, Any] | None:
     if not is_file(path):
         return None
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"{option} {path}: {fault}")) from fault
     except ValueError as fault:
         raise UserError(coded("MODEL-012", f"{option} {path}: is no valid JSON ({fault}); download it again")) from fault
     return content if isinstance(content, dict) else None

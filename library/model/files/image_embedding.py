@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from library.errors import UserError, coded
+from library.parsing.json_text import parse_json
 from library.paths.opening import regular
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def _of_chunk(image: Image.Image) -> object:
     if text is None:
         return None
     try:
-        return json.loads(base64.b64decode(text))
-    except (binascii.Error, ValueError, RecursionError):
+        return parse_json(base64.b64decode(text))
+    except (binascii.Error, ValueError):
         return None
 
 
@@ -80,7 +80,7 @@ def _of_pixels(pixels: np.ndarray) -> object:
         return None
     mask = _mask(halves[0].size)
     first, second = (half.reshape(-1) ^ mask for half in halves)
-    return json.loads(zlib.decompressobj().decompress(((second << 4) | first).tobytes(), LARGEST))
+    return parse_json(zlib.decompressobj().decompress(((second << 4) | first).tobytes(), LARGEST))
 
 
 def _mask(count: int) -> np.ndarray:

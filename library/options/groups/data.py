@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.options.bounds import MOST_BATCH, MOST_EPOCHS, MOST_PIXELS, MOST_REPEATS, MOST_STEPS, MOST_TAGS, MOST_WEIGHT, MOST_WORKERS
 from library.options.declare import Leniency, opt
 
 
@@ -61,17 +62,19 @@ class DataOptions(_OfSomeScripts):
         1,
         "Images in one training step. More is faster and steadier and needs more GPU memory.",
         at_least=1,
+        at_most=MOST_BATCH,
     )
     enable_bucket: bool = opt(
         False,
         "Train each image at a size that fits its own shape (aspect ratio buckets), so that hardly anything is cropped. Recommended.",
     )
-    min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8)
-    max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8)
+    min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
+    max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
     bucket_reso_steps: int = opt(
         64,
         "Sides of buckets are multiples of this many pixels; itself a multiple of 8.",
         at_least=8,
+        at_most=MOST_PIXELS,
         leniency=Leniency(raised_to_least=True),
     )
     bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are trained in a bucket of their own size.")
@@ -104,16 +107,19 @@ class DataOptions(_OfSomeScripts):
         0,
         "With --shuffle_caption and tag dropout: so many parts at the start of a caption stay where they are.",
         at_least=0,
+        at_most=MOST_TAGS,
     )
     token_warmup_min: int = opt(
         1,
         "Caption warm-up starts with so many comma-separated parts and adds more as training goes on.",
         at_least=0,
+        at_most=MOST_TAGS,
     )
     token_warmup_step: float = opt(
         0.0,
         "Step at which caption warm-up ends and whole captions are used; below 1 a share of all steps (0.2 = a fifth). 0 = no warm-up.",
         at_least=0,
+        at_most=MOST_STEPS,
     )
     color_aug: bool = opt(False, "Change the colours of images slightly and at random. Not together with --cache_latents.")
     flip_aug: bool = opt(False, "Mirror images left to right at random. Not for subjects of which left and right differ.")
@@ -151,7 +157,7 @@ class DataOptions(_OfSomeScripts):
         choices=("distribution", "mean"),
     )
     vae_batch_size: int = opt(
-        1, "Images that are turned into latents at once while caching.", at_least=1, leniency=Leniency(zero_is_off=True)
+        1, "Images that are turned into latents at once while caching.", at_least=1, at_most=MOST_BATCH, leniency=Leniency(zero_is_off=True)
     )
     cache_text_encoder_outputs: str = opt(
         "auto",
@@ -183,6 +189,7 @@ class DataOptions(_OfSomeScripts):
         8,
         "Processes that read images, at most CPU threads - 1. Fewer need less main memory; 0 reads in the main process.",
         at_least=0,
+        at_most=MOST_WORKERS,
     )
     persistent_data_loader_workers: bool = opt(False, "Keep those processes between epochs: shorter pauses, on Windows above all.")
     dataset_class: str | None = opt(
@@ -199,7 +206,9 @@ class RegularizationOptions:
     reg_data_dir: str | None = opt(
         None, "The folder that holds the folders of regularization images, each named <repeats>_<class>, such as '1_dog'.", path="folder"
     )
-    prior_loss_weight: float = opt(1.0, "How much regularization images count compared with training images; 1 = the same.", at_least=0)
+    prior_loss_weight: float = opt(
+        1.0, "How much regularization images count compared with training images; 1 = the same.", at_least=0, at_most=MOST_WEIGHT
+    )
 
 
 @dataclass(frozen=True)
@@ -209,7 +218,7 @@ class MetadataOptions:
     in_json: str | None = opt(
         None, "Metadata file with the captions and tags of the images in --train_data_dir (the fine-tuning way).", path="file"
     )
-    dataset_repeats: int = opt(1, "How many times an epoch uses each image of --in_json.", at_least=1)
+    dataset_repeats: int = opt(1, "How many times an epoch uses each image of --in_json.", at_least=1, at_most=MOST_REPEATS)
 
 
 @dataclass(frozen=True)
@@ -217,7 +226,7 @@ class CaptionDropoutOptions:
     """Captions left out at random (not for textual inversion)"""
 
     caption_dropout_rate: float = opt(0.0, "Share of draws that use an empty caption, 0 to 1.", at_least=0, at_most=1)
-    caption_dropout_every_n_epochs: int = opt(0, "Every N-th epoch uses empty captions only. 0 = never.", at_least=0)
+    caption_dropout_every_n_epochs: int = opt(0, "Every N-th epoch uses empty captions only. 0 = never.", at_least=0, at_most=MOST_EPOCHS)
     caption_tag_dropout_rate: float = opt(
         0.0,
         "Chance that a comma-separated part of a caption is left out, 0 to 1.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from library.options.bounds import MOST_NOISE, MOST_WEIGHT
 from library.options.declare import opt
 
 
@@ -16,12 +17,15 @@ class DiffusionOptions:
         None,
         "Adds a random constant to the noise so that very dark and very bright images are learnt better. About 0.1; left out = off.",
         at_least=0,
+        at_most=MOST_NOISE,
     )
     adaptive_noise_scale: float | None = opt(
         None,
         "Experimental, with --noise_offset: the offset grows with how dark or bright an image is. A tenth of the offset up to "
         "the offset; "
         "may be negative.",
+        at_least=-MOST_NOISE,
+        at_most=MOST_NOISE,
     )
     noise_offset_random_strength: bool = opt(False, "With --noise_offset: draw each image's strength between 0 and that value.")
     ip_noise_gamma: float | None = opt(
@@ -29,12 +33,14 @@ class DiffusionOptions:
         "Input perturbation: disturbs what the model sees but not what it has to answer, against errors that add up in sampling. "
         "About 0.1; left out = off.",
         at_least=0,
+        at_most=MOST_NOISE,
     )
     ip_noise_gamma_random_strength: bool = opt(False, "With --ip_noise_gamma: draw each image's strength between 0 and that value.")
     multires_noise_iterations: int | None = opt(
         None,
         "Adds noise at several resolutions (pyramid noise), so many of them; 6 to 10. Left out = off.",
         at_least=0,
+        at_most=1000,
     )
     multires_noise_discount: float = opt(
         0.3,
@@ -46,6 +52,7 @@ class DiffusionOptions:
         None,
         "Weighs the loss so that training settles faster (Min-SNR). 5 is the paper's advice; left out or 0 = off.",
         at_least=0,
+        at_most=MOST_WEIGHT,
     )
     scale_v_pred_loss_like_noise_pred: bool = opt(
         False,
@@ -59,6 +66,7 @@ class DiffusionOptions:
         None,
         "For models that predict noise: add so much of the loss as a v-predicting model has it; 0.1 to begin with. Left out = off.",
         at_least=0,
+        at_most=MOST_WEIGHT,
     )
     loss_type: Literal["l1", "l2", "huber", "smooth_l1"] = opt(
         "l2",
@@ -69,9 +77,13 @@ class DiffusionOptions:
         "snr",
         "How the threshold between near and far of huber and smooth_l1 goes over the timesteps.",
     )
-    huber_c: float = opt(0.1, "That threshold at the noisiest timestep (with constant: at all); over 0, at most 1.", at_least=0)
-    huber_scale: float = opt(1.0, "Multiplies that threshold at all timesteps.", at_least=0)
-    min_timestep: int = opt(0, "Train only timesteps from this one on, 0 to 999: low ones hold detail, high ones composition.", at_least=0)
+    huber_c: float = opt(
+        0.1, "That threshold at the noisiest timestep (with constant: at all); over 0, at most 1.", at_least=0, at_most=MOST_WEIGHT
+    )
+    huber_scale: float = opt(1.0, "Multiplies that threshold at all timesteps.", at_least=0, at_most=MOST_WEIGHT)
+    min_timestep: int = opt(
+        0, "Train only timesteps from this one on, 0 to 999: low ones hold detail, high ones composition.", at_least=0, at_most=999
+    )
     max_timestep: int = opt(1000, "Train only timesteps below this one, 1 to 1000.", at_least=1, at_most=1000)
     zero_terminal_snr: bool = opt(
         False,

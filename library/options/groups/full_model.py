@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from library.options.bounds import MOST_RATE, MOST_STEPS
 from library.options.declare import opt
 from library.options.groups.saving import SavingOptions
 
@@ -16,11 +17,13 @@ class DreamBoothOptions:
         None,
         "Train the text encoder for so many steps only, then the U-Net alone; -1 = never train it. Left out: it is trained throughout.",
         at_least=-1,
+        at_most=MOST_STEPS,
     )
     learning_rate_te: float | None = opt(
         None,
         "Learning rate of the text encoder, when it should differ from --learning_rate; 0 = it is not trained.",
         at_least=0,
+        at_most=MOST_RATE,
     )
     no_token_padding: bool = opt(
         False,
@@ -37,6 +40,7 @@ class FineTuneOptions:
         None,
         "With --train_text_encoder: its learning rate, when it should differ from --learning_rate; 0 = it is not trained.",
         at_least=0,
+        at_most=MOST_RATE,
     )
     diffusers_xformers: bool = opt(False, "Use xformers through Diffusers; here the same as --xformers.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from library.options.bounds import LARGEST_DIM, MOST_RATE, MOST_RATIO, MOST_WEIGHT
 from library.options.declare import Leniency, opt
 
 
@@ -19,11 +20,13 @@ class NetworkOptions:
         None,
         "Rank of the LoRA: 4 to 128. More can learn more and makes a larger file. Left out: the module's own (4).",
         at_least=1,
+        at_most=LARGEST_DIM,
     )
     network_alpha: float = opt(
         1.0,
         "Scales the LoRA by alpha / dim. With alpha = dim the learning rate means what it says; 1 damps it.",
         at_least=0,
+        at_most=MOST_WEIGHT,
     )
     network_dropout: float | None = opt(
         None,
@@ -39,20 +42,26 @@ class NetworkOptions:
     dim_from_weights: bool = opt(False, "Take rank and alpha from --network_weights instead of --network_dim and --network_alpha.")
     network_train_unet_only: bool = opt(False, "Train the U-Net part only.")
     network_train_text_encoder_only: bool = opt(False, "Train the text encoder part only.")
-    unet_lr: float | None = opt(None, "Learning rate of the U-Net part, when it should differ from --learning_rate.", at_least=0)
+    unet_lr: float | None = opt(
+        None, "Learning rate of the U-Net part, when it should differ from --learning_rate.", at_least=0, at_most=MOST_RATE
+    )
     text_encoder_lr: float | None = opt(
         None,
         "Learning rate of the text encoder part; often half of the U-Net's. Of several (for models with more text encoders) the first.",
         at_least=0,
+        at_most=MOST_RATE,
         leniency=Leniency(first_of_several=True),
     )
     scale_weight_norms: float | None = opt(
         None,
         "Keep the weights of each module below this size, against overfitting; 1 is a good start.",
         at_least=0,
+        at_most=MOST_WEIGHT,
     )
     base_weights: tuple[str, ...] = opt((), "Network files that are merged into the model before training.", path="file")
     base_weights_multiplier: tuple[float, ...] = opt(
         (),
         "How strongly each of --base_weights is merged, in their order; 1 where none is given.",
+        at_least=-MOST_RATIO,
+        at_most=MOST_RATIO,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from library.options.bounds import MOST_RATE, MOST_STEPS, MOST_WEIGHT
 from library.options.declare import opt
 
 
@@ -25,8 +26,9 @@ class OptimizerOptions:
         "How far each step moves the weights. LoRA is usually trained at 1e-4; D-Adaptation and Prodigy expect 1.0, a factor "
         "on the rate they find.",
         at_least=0,
+        at_most=MOST_RATE,
     )
-    max_grad_norm: float = opt(1.0, "Steeper gradients are cut to this length. 0 = never cut.", at_least=0)
+    max_grad_norm: float = opt(1.0, "Steeper gradients are cut to this length. 0 = never cut.", at_least=0, at_most=MOST_WEIGHT)
     optimizer_args: tuple[str, ...] = opt(
         (),
         "More settings of the optimizer as key=value, several after one another: weight_decay=0.01 betas=.9,.999",
@@ -44,16 +46,18 @@ class OptimizerOptions:
         0,
         "Steps over which the learning rate rises from 0 to its full value: a number of steps, or a fraction of the run such as 0.05.",
         at_least=0,
+        at_most=MOST_STEPS,
         also_fraction=True,
     )
     lr_decay_steps: int = opt(
         0,
         "Steps at the run's end over which warmup_stable_decay lowers the rate: a number, or a fraction of the run. 0 = a tenth of it.",
         at_least=0,
+        at_most=MOST_STEPS,
         also_fraction=True,
     )
-    lr_scheduler_num_cycles: int = opt(1, "How many times cosine_with_restarts starts over.", at_least=1)
-    lr_scheduler_power: float = opt(1.0, "Power of the polynomial scheduler; 1 = a straight line.", at_least=0)
+    lr_scheduler_num_cycles: int = opt(1, "How many times cosine_with_restarts starts over.", at_least=1, at_most=MOST_STEPS)
+    lr_scheduler_power: float = opt(1.0, "Power of the polynomial scheduler; 1 = a straight line.", at_least=0, at_most=1000)
     lr_scheduler_min_lr_ratio: float | None = opt(
         None,
         "The rate at which cosine_with_min_lr and warmup_stable_decay end, as a share of the learning rate.",
@@ -64,6 +68,7 @@ class OptimizerOptions:
         None,
         "How fast inverse_sqrt falls: the rate is halved after three times so many steps. Left out = the warm-up's length.",
         at_least=1,
+        at_most=MOST_STEPS,
     )
 
 

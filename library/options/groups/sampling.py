@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from library.options.bounds import MOST_EPOCHS, MOST_STEPS
 from library.options.declare import Leniency, opt
 
 SAMPLERS = (
@@ -16,9 +17,15 @@ SAMPLERS = (
 class SamplingOptions:
     """Sample images during training"""
 
-    sample_every_n_steps: int | None = opt(None, "Make sample images every N steps.", at_least=1, leniency=Leniency(zero_is_off=True))
+    sample_every_n_steps: int | None = opt(
+        None, "Make sample images every N steps.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
+    )
     sample_every_n_epochs: int | None = opt(
-        None, "Make sample images every N epochs. Wins over --sample_every_n_steps.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None,
+        "Make sample images every N epochs. Wins over --sample_every_n_steps.",
+        at_least=1,
+        at_most=MOST_EPOCHS,
+        leniency=Leniency(zero_is_off=True),
     )
     sample_at_first: bool = opt(False, "Also make sample images before the first step, to compare with.")
     sample_prompts: str | None = opt(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.options.bounds import MOST_EPOCHS, MOST_MINUTES, MOST_STEPS
 from library.options.declare import Leniency, opt
 
 
@@ -36,28 +37,37 @@ class SavingOptions:
         choices=("float", "fp16", "bf16"),
     )
     save_every_n_epochs: int | None = opt(
-        None, "Also save every N epochs, as <name>-000002.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None, "Also save every N epochs, as <name>-000002.", at_least=1, at_most=MOST_EPOCHS, leniency=Leniency(zero_is_off=True)
     )
     save_every_n_steps: int | None = opt(
-        None, "Also save every N steps, as <name>-step00000100.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None, "Also save every N steps, as <name>-step00000100.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
     save_n_epoch_ratio: int | None = opt(
-        None, "Also save so often that there are at least N saves over the run.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None,
+        "Also save so often that there are at least N saves over the run.",
+        at_least=1,
+        at_most=MOST_EPOCHS,
+        leniency=Leniency(zero_is_off=True),
     )
     save_last_n_epochs: int | None = opt(
         None,
         "Of the saves by epoch keep those of the last N epochs and delete older ones.",
         at_least=1,
+        at_most=MOST_EPOCHS,
         leniency=Leniency(zero_is_off=True),
     )
     save_last_n_epochs_state: int | None = opt(
-        None, "The same for saved states, when it should differ.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None, "The same for saved states, when it should differ.", at_least=1, at_most=MOST_EPOCHS, leniency=Leniency(zero_is_off=True)
     )
     save_last_n_steps: int | None = opt(
-        None, "Of the saves by step keep those of the last N steps and delete older ones.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None,
+        "Of the saves by step keep those of the last N steps and delete older ones.",
+        at_least=1,
+        at_most=MOST_STEPS,
+        leniency=Leniency(zero_is_off=True),
     )
     save_last_n_steps_state: int | None = opt(
-        None, "The same for saved states, when it should differ.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None, "The same for saved states, when it should differ.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
     save_state: bool = opt(False, "With each save also keep all that is needed to go on training exactly from there (a folder, large).")
     save_state_on_train_end: bool = opt(
@@ -75,7 +85,10 @@ class SavingOptions:
         path="new folder",
     )
     full_disk_wait: float = opt(
-        30.0, "Minutes to wait, trying again, for room for a save that would be lost otherwise; 0 does not wait.", at_least=0
+        30.0,
+        "Minutes to wait, trying again, for room for a save that would be lost otherwise; 0 does not wait.",
+        at_least=0,
+        at_most=MOST_MINUTES,
     )
     resume: str | None = opt(
         None, "Go on from this saved state: the folder <name>-...-state, not the output folder around it.", path="folder"
@@ -90,12 +103,14 @@ class SavingOptions:
         "Begin at this epoch, 1 being the first: epochs before it count as done, in names, draws and the run's length. The learning "
         "rate schedule starts from its beginning all the same, unless --resume brings its own. Wins over the counters of --resume.",
         at_least=1,
+        at_most=MOST_EPOCHS,
     )
     initial_step: int | None = opt(
         None,
         "The same in steps over all epochs: so many count as done. Wins over --initial_epoch. The epoch that this falls into is trained "
         "from its first image, unless --skip_until_initial_step is given.",
         at_least=0,
+        at_most=MOST_STEPS,
     )
     skip_until_initial_step: bool = opt(
         False, "With --initial_step: leave out those images of the epoch that the steps before it showed. Costs no time."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from library.options.bounds import MOST_BATCH, MOST_EPOCHS, MOST_MINUTES, MOST_SEED, MOST_STEPS
 from library.options.declare import Leniency, opt
 
 
@@ -11,24 +12,26 @@ from library.options.declare import Leniency, opt
 class TrainingOptions:
     """Length, precision and memory"""
 
-    max_train_steps: int = opt(1600, "How many steps to train.", at_least=1)
+    max_train_steps: int = opt(1600, "How many steps to train.", at_least=1, at_most=MOST_STEPS)
     max_train_epochs: int | None = opt(
         None,
         "How many epochs (passes over all images) to train. Wins over --max_train_steps.",
         at_least=1,
+        at_most=MOST_EPOCHS,
         leniency=Leniency(zero_is_off=True),
     )
     seed: int | None = opt(
         None,
         "A whole number from which all chance is drawn: the same command with the same seed gives the same result.",
         at_least=0,
-        at_most=2**32 - 1,
+        at_most=MOST_SEED,
         leniency=Leniency(negative_is_off=True),
     )
     gradient_accumulation_steps: int = opt(
         1,
         "Batches that are added up before the weights move once: acts like a larger batch without its memory.",
         at_least=1,
+        at_most=MOST_BATCH,
     )
     gradient_checkpointing: bool = opt(False, "Needs far less GPU memory and about a third more time. The result stays the same.")
     mixed_precision: str = opt(
@@ -68,7 +71,10 @@ class TrainingOptions:
         ),
     )  # fmt: skip
     ddp_timeout: int | None = opt(
-        None, "With several processes: minutes that they wait for each other before the run ends; left out = PyTorch's own.", at_least=0
+        None,
+        "With several processes: minutes that they wait for each other before the run ends; left out = PyTorch's own.",
+        at_least=0,
+        at_most=MOST_MINUTES,
     )
     ddp_gradient_as_bucket_view: bool = opt(False, "With several processes: less memory for gradients. The result stays the same.")
     ddp_static_graph: bool = opt(

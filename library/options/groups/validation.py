@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from library.options.bounds import MOST_EPOCHS, MOST_SEED, MOST_STEPS
 from library.options.declare import Leniency, opt
 
 
@@ -21,16 +22,25 @@ class ValidationOptions:
         None,
         "Chooses these images, and their noise. Left out: 0 whatever --seed is, so that runs with other seeds can be compared.",
         at_least=0,
-        at_most=2**32 - 1,
+        at_most=MOST_SEED,
     )
-    validate_every_n_steps: int | None = opt(None, "Validate every N steps.", at_least=1, leniency=Leniency(zero_is_off=True))
+    validate_every_n_steps: int | None = opt(
+        None, "Validate every N steps.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
+    )
     validate_every_n_epochs: int | None = opt(
-        None, "Validate every N epochs. With neither of the two given: after every epoch.", at_least=1, leniency=Leniency(zero_is_off=True)
+        None,
+        "Validate every N epochs. With neither of the two given: after every epoch.",
+        at_least=1,
+        at_most=MOST_EPOCHS,
+        leniency=Leniency(zero_is_off=True),
     )
-    max_validation_steps: int | None = opt(None, "Validate on so many batches at most. Left out: on all images kept for it.", at_least=1)
+    max_validation_steps: int | None = opt(
+        None, "Validate on so many batches at most. Left out: on all images kept for it.", at_least=1, at_most=MOST_STEPS
+    )
     save_best: bool = opt(False, "Also keep the result with the lowest validation loss, as <name>-best.")
     early_stop_patience: int | None = opt(
         None,
         "End the training when so many validations in a row were no better than the best one before. Keeps <name>-best too.",
         at_least=1,
+        at_most=MOST_EPOCHS,
     )

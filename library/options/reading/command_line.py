@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from library.errors import Problem, coded
 from library.options.declare import Option
 from library.options.reading.unknown_option import remedy
-from library.options.reading.values import Value, expected, from_text, from_words, takes_no_value
+from library.options.reading.values import Value, expected, from_text, from_words, is_empty, takes_no_value
+from library.words import quoted
 
 _CONTINUATIONS = ("\\", "^", "`")  # of pasted commands: sh, cmd, PowerShell
 
@@ -41,6 +42,8 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
         name, has_value, value = word.partition("=")
         if word in ("-h", "--help"):
             line.wants_help = True
+        elif places and not word.strip():
+            line.problems.append(coded("OPT-004", "a word is empty, as a shell variable that is not set; give its value"))
         elif word == "--" or not word.strip() or (places and word in _CONTINUATIONS):
             continue  # stray line continuations of a pasted command
         elif len(named := _abbreviated(name, flags)) == 1:
@@ -78,10 +81,10 @@ def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> No
     for word in strays[len(open_places) :]:
         if places:
             line.problems.append(
-                coded("OPT-003", f"{word!r}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
+                coded("OPT-003", f"{quoted(word)}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
             )
         else:
-            line.problems.append(coded("OPT-003", f"{word!r}: a word that belongs to no option; {remedy}"))
+            line.problems.append(coded("OPT-003", f"{quoted(word)}: a word that belongs to no option; {remedy}"))
 
 
 def _take(line: CommandLine, option: Option, name: str, attached: list[str] | None, words: list[str], one_only: bool) -> None:
@@ -93,7 +96,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         stray = attached or (_rest(words, int(_says_truth(words))) if one_only else _rest(words))
         if stray:
             remedy = "leave the option out" if stray[0].lower() in ("false", "no", "0", "off") else f"write {name} alone"
-            line.problems.append(coded("OPT-005", f"{name}: is a switch and takes no value (found {stray[0]!r}); {remedy}"))
+            line.problems.append(coded("OPT-005", f"{name}: is a switch and takes no value (found {quoted(stray[0])}); {remedy}"))
         else:
             line.values[option.field] = True
         return
@@ -106,11 +109,14 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         line.problems.append(coded("OPT-004", f"{name}: a value is missing after it; expected {expected(option)}"))
         return
     if not several and len(texts) > 1:
-        found = "" if option.secret else f" (found {' '.join(texts)!r})"
+        found = "" if option.secret else f" (found {quoted(' '.join(texts))})"
         line.problems.append(coded("OPT-005", f"{name}: takes one value{found}; a value with spaces needs quotation marks"))
         return
     if not texts and not option.is_list:
         return  # --text_encoder_lr without a value: none
+    if any(is_empty(option, text) for text in texts):
+        _take_empty(line, option, name, attached is not None)
+        return
     try:
         reading = from_words(option, texts)
     except ValueError as reason:
@@ -123,6 +129,18 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     if option.field in line.values and line.values[option.field] != value:
         line.repeated.append(option.field)
     line.values[option.field] = value
+
+
+def _take_empty(line: CommandLine, option: Option, name: str, attached: bool) -> None:
+    """An empty value is a shell variable that is not set, or (`--vae=`) what a front-end writes for an option that is left out."""
+    if not attached:
+        line.problems.append(
+            coded("OPT-004", f"{name}: its value is empty, as that of a shell variable that is not set; give one, or leave {name} out")
+        )
+        return
+    line.warnings.append(f"{name}: nothing stands behind its =, so it counts as not given")
+    if option.optional and not option.is_list:
+        line.values[option.field] = None  # also where the file has one
 
 
 def _rest(words: list[str], at_most: int | None = None) -> list[str]:

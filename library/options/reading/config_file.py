@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from library.errors import Problem, UserError, coded
 from library.options.declare import Option, Script, groups_of, options_of, options_table, title_of
 from library.options.reading.unknown_option import UnknownKeys
 from library.options.reading.values import Value, expected, from_toml
+from library.parsing.bounds import TooMuch
+from library.parsing.toml_text import TomlFault, parse_toml
 from library.paths.faults import file_fault
 from library.paths.look import Thing, is_file, look
 from library.paths.opening import read_text
-
-if TYPE_CHECKING:
-    from toml import TomlDecodeError
 
 _NOT_IN_A_FILE = ("config_file", "output_config")
 _LINES = "each line is name = value; text stands in quotation marks (Windows paths in 'single' ones), true and false are written small"
@@ -123,25 +122,23 @@ def _toml(value: object) -> str:
 
 def _load(path: Path) -> dict[str, Any]:
     """The file's content; UserError says in words why it cannot be read. What stands in the file is not repeated: it may be secret."""
-    import toml
-
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
         raise UserError(coded("CFG-005", "options are read from TOML files (name = value lines) only"))
     try:
-        tree: dict[str, Any] = toml.loads(read_text(path))
-        return tree
+        return parse_toml(read_text(path))
     except UnicodeDecodeError:
         raise UserError(coded("CFG-001", "not UTF-8 text; save it as UTF-8 in your editor")) from None
     except OSError as reason:
         raise UserError(coded("CFG-004", f"cannot be read ({reason.strerror})")) from None
-    except toml.TomlDecodeError as reason:
-        raise UserError(coded("CFG-002", f"line {reason.lineno} is not valid TOML: {_syntax(reason)}")) from None
-    except (IndexError, TypeError, AttributeError, KeyError, ValueError):  # the parser's own slips on broken text
-        raise UserError(coded("CFG-002", f"not valid TOML: {_LINES}")) from None
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", str(fault))) from None
+    except TomlFault as fault:
+        place = f"line {fault.line} is not" if fault.line else "not"
+        raise UserError(coded("CFG-002", f"{place} valid TOML: {_syntax(fault.reason) if fault.line else _LINES}")) from None
 
 
-def _syntax(reason: TomlDecodeError) -> str:
-    words = reason.msg.lower()
+def _syntax(reason: str) -> str:
+    words = reason.lower()
     if "homogeneous" in words:
         return "numbers in one list must all be written with a point, or all without ([1.0, 0.5])"
     if "escape" in words or "backslash" in words:

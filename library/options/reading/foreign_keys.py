@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypedDict
 
+from library.parsing.json_text import parse_json
 from library.paths.opening import read_text
 
 
@@ -42,7 +42,7 @@ def _keys(kinds: Sequence[_Kind]) -> Mapping[str, ForeignKey]:
     return MappingProxyType(keys)
 
 
-_TABLE: _File = json.loads(read_text(Path(__file__).with_suffix(".json"), "utf-8"))
+_TABLE: _File = parse_json(read_text(Path(__file__).with_suffix(".json"), "utf-8"))
 
 FOREIGN = _keys(_TABLE["options"])
 """Keys of a --config_file, in small letters."""

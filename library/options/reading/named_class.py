@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import re
@@ -13,6 +12,8 @@ from typing import Any
 from library.errors import UserError, coded, first_line
 from library.options.suggest import closest
 from library.packages import install_command
+from library.parsing.literal import parse_literal
+from library.words import quoted
 
 _WORDS = {"true": True, "false": False, "none": None}
 _PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # has a letter or a colon, so that a mistyped number is not taken for text
@@ -28,15 +29,20 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
     for item in items or ():
         key, equals, text = (part.strip() for part in item.partition("="))
         if not (equals and key.isidentifier()):
-            problems.append(coded("OPT-010", f"{option} {item!r}: is not of the form key=value (write no spaces around = and commas)"))
+            problems.append(
+                coded("OPT-010", f"{option} {quoted(item)}: is not of the form key=value (write no spaces around = and commas)")
+            )
         elif key in values:
-            problems.append(coded("OPT-010", f"{option} {item!r}: {key} is given twice; leave one out"))
+            problems.append(coded("OPT-010", f"{option} {quoted(item)}: {key} is given twice; leave one out"))
         else:
             try:
                 values[key] = _literal(text)
             except ValueError:
                 problems.append(
-                    coded("OPT-010", f"{option} {item!r}: {text!r} is no number, tuple (0.9,0.99), True, False, None or plain word")
+                    coded(
+                        "OPT-010",
+                        f"{option} {quoted(item)}: {quoted(text)} is no number, tuple (0.9,0.99), True, False, None or plain word",
+                    )
                 )
     if problems:
         raise UserError(*problems)
@@ -119,8 +125,8 @@ def _literal(text: str) -> Any:
     if text.lower() in _WORDS:
         return _WORDS[text.lower()]
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return parse_literal(text)
+    except ValueError:
         if not _PLAIN_TEXT.fullmatch(text):
             raise ValueError(text) from None
         return text

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from library.options.declare import Option
 from library.options.suggest import closest
+from library.words import quoted
 
 Single = bool | int | float | str | Path
 Value = Single | tuple[Single, ...] | None
@@ -36,16 +37,11 @@ NOT_GIVEN = Reading(given=False)
 
 def from_text(option: Option, text: str) -> Reading:
     """What `text`, one word of a command line, means; raises ValueError with the reason and the remedy."""
-    if not text.strip():
-        if option.optional:
-            return Reading(None)  # --vae "$VAE" with an empty variable, which takes the place of the file's value
-        if option.type in (int, float) or option.choices:
-            return NOT_GIVEN
-    whole = text.strip().lstrip("+-").replace("_", "").isdigit()
+    whole = text.strip().lstrip("+-").replace("_", "").isdecimal()
     if option.type is int and not option.also_fraction and not whole:
         number = _as_float(text)
         remedy = "" if number is None else f"; write {round(number)}{'' if number.is_integer() else ' or another whole number'}"
-        raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}")
+        raise ValueError(f"expected {expected(option)}, not {quoted(text)}{remedy}")
     return _from_word(option, text)
 
 
@@ -66,6 +62,12 @@ def from_toml(option: Option, value: object) -> Reading:
     if len(parts) > 1 and not option.leniency.first_of_several:
         raise ValueError(f"expected {expected(option)}, not a list; write {option.field} = {_literal(parts[0], option)}")
     return _one_from_toml(option, parts[0]) if parts else NOT_GIVEN
+
+
+def is_empty(option: Option, text: str) -> bool:
+    """Whether a word of a command line says nothing where the option wants something; one of blanks may be what separates tags."""
+    blank_text = bool(text) and option.type is str and option.path is None and not option.choices
+    return not (text.strip() or blank_text or option.leniency.empty_is_value)
 
 
 def takes_no_value(option: Option) -> Reading | None:
@@ -180,14 +182,14 @@ def _whole(option: Option, text: str) -> int | float:
     if number is not None and number.is_integer():
         return int(number)
     remedy = "" if number is None else f"; write {round(number)} or another whole number"
-    raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}")
+    raise ValueError(f"expected {expected(option)}, not {quoted(text)}{remedy}")
 
 
 def _number(option: Option, text: str) -> float:
     number = _as_float(text)
     if number is None:
         remedy = f"; write {text.replace(',', '.')}, with a point" if _as_float(text.replace(",", ".")) is not None else ""
-        raise ValueError(f"expected {expected(option)}, not {text!r}{remedy}")
+        raise ValueError(f"expected {expected(option)}, not {quoted(text)}{remedy}")
     return number
 
 
@@ -204,7 +206,7 @@ def _chosen(option: Option, value: str | Path) -> str | Path:
         return value
     same = [choice for choice in option.choices if str(choice).lower() == str(value).lower()]
     near = same[0] if same else closest(str(value), [str(choice) for choice in option.choices])
-    raise ValueError(f"expected {expected(option)}, not {value!r}" + (f"; did you mean {near}?" if near else ""))
+    raise ValueError(f"expected {expected(option)}, not {quoted(value)}" + (f"; did you mean {near}?" if near else ""))
 
 
 def _is_numbers(value: object) -> bool:
@@ -228,8 +230,10 @@ def _literal(value: object, option: Option) -> str:
 def _shown(option: Option, value: object) -> str:
     if option.secret:
         return ""
-    return f", not {str(value).lower()}" if isinstance(value, bool) else f", not {value!r}"
+    return f", not {str(value).lower()}" if isinstance(value, bool) else f", not {quoted(value)}"
 
 
 def _figure(number: float) -> str:
+    if isinstance(number, int):
+        return quoted(number)
     return str(int(number)) if float(number).is_integer() else str(number)

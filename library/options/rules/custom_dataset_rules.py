@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from library.errors import Problem, coded
 from library.options.rules.option_view import Given
+from library.words import quoted
 
 _NAMES = "names images, and the class brings its own"
 _BATCHES = "the class makes the batches, with their sizes"
@@ -54,7 +55,7 @@ def custom_dataset(given: Given) -> Iterator[Problem]:
     if given.dataset_class is None:
         return
     if not names_class(given.dataset_class):
-        yield coded("DATA-020", f"{given.at('dataset_class')}: {NO_CLASS}, not {given.dataset_class!r}")
+        yield coded("DATA-020", f"{given.at('dataset_class')}: {NO_CLASS}, not {quoted(given.dataset_class)}")
     for option, reason in _REASONS.items():
         if given.differs(option):
             yield coded("OPT-008", f"{given.at(option)}: cannot be used together with --dataset_class: {reason}; leave it out")

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from library.errors import Problem, coded
+from library.options.bounds import MOST_PIXELS
 from library.options.rules.option_view import Given
+from library.words import quoted
 
 OLD_FORM = ("train_data_dir", "reg_data_dir", "in_json")  # where the images are, without --dataset_config
 
@@ -42,8 +44,9 @@ def resolution(given: Given) -> Iterator[Problem]:
         sides = [int(side) for side in given.resolution.replace("x", ",").split(",")]
     except ValueError:
         sides = []
-    if not 1 <= len(sides) <= 2 or min(sides) < 1 or "x" in given.resolution:
-        yield coded("OPT-017", f"{given.at('resolution')}: expected pixels as 512 or width,height as 512,768, not {given.resolution!r}")
+    if not 1 <= len(sides) <= 2 or not 1 <= min(sides) <= max(sides) <= MOST_PIXELS or "x" in given.resolution:
+        said = f"expected pixels as 512 or width,height as 512,768, each from 1 to {MOST_PIXELS}, not {quoted(given.resolution)}"
+        yield coded("OPT-017", f"{given.at('resolution')}: {said}")
     elif given.train_data_dir is not None and given.dataset_config is None and not given.enable_bucket and any(side % 8 for side in sides):
         nearest = ",".join(str(max(8, round(side / 8) * 8)) for side in sides)
         yield coded(
@@ -86,5 +89,6 @@ def augmentation(given: Given) -> Iterator[Problem]:
         if not fits:
             found = given.face_crop_aug_range
             yield coded(
-                "OPT-006", f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {found!r}"
+                "OPT-006",
+                f"{given.at('face_crop_aug_range')}: expected two numbers a,b with 1 <= a <= b, such as 2.0,4.0, not {quoted(found)}",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from library.errors import Problem, coded
+from library.options.bounds import MOST_RANK
 from library.options.declare import options_of
 from library.options.groups.scripts import FullModelScript
 from library.options.rules.option_view import Given
@@ -12,6 +13,7 @@ from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
 from library.packages import network_package
 
+_OWN_KINDS = ("networks.lora", "networks.dylora", "networks.lora_fa")  # whose ranks are ranks; in LyCORIS a huge one means a full matrix
 # ways of attention; of several the first is used, as in sd-scripts
 ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
 
@@ -52,6 +54,8 @@ def network(given: Given) -> Iterator[Problem]:
             "OPT-012",
             f"{given.at('network_train_unet_only')}: cannot be used with --network_train_text_encoder_only; nothing would be trained",
         )
+    if given.network_module in _OWN_KINDS and (given.network_dim or 0) > MOST_RANK and not given.dim_from_weights:
+        yield coded("LORA-008", f"{given.at('network_dim')}: {given.network_module} takes a rank from 1 to {MOST_RANK}")
     if given.dim_from_weights and given.network_weights is None:
         yield coded("OPT-009", f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing")
 

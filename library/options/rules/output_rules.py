@@ -13,6 +13,7 @@ from library.packages import install_command
 from library.paths.faults import part_fault
 from library.paths.look import Thing, exists, look, real
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
+from library.words import quoted
 
 LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
 
@@ -22,10 +23,8 @@ def saving(given: Given) -> Iterator[Problem]:
     name = given.output_name or ""
     bad = sorted(set(name) & set("/\\"))
     if bad:
-        yield coded(
-            "PATH-009",
-            f"{given.at('output_name')}: {name!r} cannot be a file name because of {' '.join(bad)}; name the folder with --output_dir",
-        )
+        why = f"cannot be a file name because of {' '.join(bad)}"
+        yield coded("PATH-009", f"{given.at('output_name')}: {quoted(name)} {why}; name the folder with --output_dir")
     length = len(name.encode("utf-8", "surrogatepass"))
     if length > LONGEST_NAME:
         yield coded(
@@ -58,11 +57,11 @@ def _not_in_the_way(given: Given) -> Iterator[Problem]:
 def on_windows(given: Given, only_short: bool) -> Iterator[Problem]:
     """Names that Windows has not, and where `only_short` paths are allowed those that grow too long."""
     if given.output_name and (fault := name_fault(given.output_name)):
-        yield coded("PATH-009", f"{given.at('output_name')}: {given.output_name!r} cannot be a file name: {fault}; give another")
+        yield coded("PATH-009", f"{given.at('output_name')}: {quoted(given.output_name)} cannot be a file name: {fault}; give another")
     for field, path in (("output_dir", "{}"), ("logging_dir", "{}"), ("log_prefix", "./{}20261231"), ("log_tracker_name", "./{}")):
         folder = getattr(given, field)
         if folder is not None and (fault := path_fault(path.format(folder))):
-            yield coded("PATH-009", f"{given.at(field)}: {str(folder)!r} cannot be a folder: {fault}; give another")
+            yield coded("PATH-009", f"{given.at(field)}: {quoted(str(folder))} cannot be a folder: {fault}; give another")
     if only_short and given.output_dir is not None and (fault := length_fault(Path(given.output_dir), [given.output_name or ""])):
         yield coded("PATH-008", f"{given.at('output_dir')}: {fault}")
 
@@ -86,9 +85,11 @@ def hub(given: Given) -> Iterator[Problem]:
     """Names on the Hub."""
     name = given.huggingface_repo_id
     if name is not None and (name.count("/") != 1 or not all(name.split("/"))):
-        yield coded("HUB-001", f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {name!r}")
+        yield coded("HUB-001", f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {quoted(name)}")
     if given.huggingface_repo_type not in (None, "model", "dataset", "space"):
-        yield coded("HUB-001", f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {given.huggingface_repo_type!r}")
+        yield coded(
+            "HUB-001", f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {quoted(given.huggingface_repo_type)}"
+        )
 
 
 def sampling_remarks(given: Given) -> Iterator[str]:
@@ -144,7 +145,7 @@ def hub_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('save_state_to_huggingface')}: has no effect without --save_state: there are no states to upload"
     if given.huggingface_repo_visibility not in (None, "public", "private"):
         visibility = given.huggingface_repo_visibility
-        yield f"{given.at('huggingface_repo_visibility')}: {visibility!r} is not public, so a new repository is made private"
+        yield f"{given.at('huggingface_repo_visibility')}: {quoted(visibility)} is not public, so a new repository is made private"
     for field in ("huggingface_path_in_repo", "huggingface_repo_visibility", "save_state_to_huggingface", "async_upload"):
         if getattr(given, field) and given.huggingface_repo_id is None:
             yield f"{given.at(field)}: has no effect without --huggingface_repo_id"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from library.errors import Problem, coded
 from library.options.rules.option_view import Given
+from library.words import quoted
 
 _NOTHING = "nothing would be trained (a learning rate of 0 leaves a part out)"
 
@@ -43,7 +44,7 @@ def optimizer(given: Given) -> Iterator[Problem]:
     for field in ("optimizer_args", "lr_scheduler_args", "network_args"):
         for part in getattr(given, field) or ():
             if not part.partition("=")[0].strip() or "=" not in part:
-                yield coded("OPT-010", f"{given.at(field)}: expected key=value, not {part!r} (no spaces around the equals sign)")
+                yield coded("OPT-010", f"{given.at(field)}: expected key=value, not {quoted(part)} (no spaces around the equals sign)")
 
 
 def rate_remarks(given: Given) -> Iterator[str]:

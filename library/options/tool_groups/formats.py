@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from library.options.bounds import MOST_EPOCHS, MOST_STEPS
 from library.options.declare import Tool, needed, opt, word
 
 
@@ -30,8 +31,8 @@ class ConvertOptions:
 class ConvertFileOptions:
     """Single files"""
 
-    epoch: int = opt(0, "Epochs of training to note in the file, added to those it has.", at_least=0)
-    global_step: int = opt(0, "Updates of training to note in the file, added to those it has.", at_least=0)
+    epoch: int = opt(0, "Epochs of training to note in the file, added to those it has.", at_least=0, at_most=MOST_EPOCHS)
+    global_step: int = opt(0, "Updates of training to note in the file, added to those it has.", at_least=0, at_most=MOST_STEPS)
     metadata: str | None = opt(None, "Metadata for a .safetensors file, as in {'name': 'mine', 'resolution': '512x512'}.")
 
 
@@ -95,4 +96,21 @@ class EditMetadata(Tool):
     edit: EditMetadataOptions
 
 
-FORMAT_TOOLS = (Convert, ShowMetadata, EditMetadata)
+@dataclass(frozen=True)
+class ConfigFromRunOptions:
+    """Files"""
+
+    source: Path = word("A manifest of a run (<name>.run.json), or a .safetensors file of a network.", path="file")
+    target: Path = word("The config file to write, such as cat.toml; it must not be there yet.", path="new file")
+
+
+@dataclass(frozen=True)
+class ConfigFromRun(Tool):
+    """Make a --config_file out of a run's manifest or of a trained network's metadata, to repeat that run or begin from it."""
+
+    name: ClassVar[str] = "tools/config_from_run.py"
+
+    files: ConfigFromRunOptions
+
+
+FORMAT_TOOLS = (Convert, ShowMetadata, EditMetadata, ConfigFromRun)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from library.options.bounds import MOST_BATCH, MOST_PIXELS, MOST_WORKERS
 from library.options.declare import Tool, opt, word
 from library.options.groups.scripts import NetworkDataOptions
 
@@ -33,9 +34,11 @@ class PrepareSizesOptions:
     """Sizes"""
 
     max_resolution: str = opt("512,512", "Size to train at in pixels, as width,height: the area that no bucket exceeds.")
-    min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8)
-    max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8)
-    bucket_reso_steps: int = opt(64, "Sides of buckets are multiples of this many pixels; itself a multiple of 8.", at_least=8)
+    min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
+    max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
+    bucket_reso_steps: int = opt(
+        64, "Sides of buckets are multiples of this many pixels; itself a multiple of 8.", at_least=8, at_most=MOST_PIXELS
+    )
     bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are prepared in a bucket of their own size.")
 
 
@@ -43,8 +46,8 @@ class PrepareSizesOptions:
 class PrepareWorkOptions:
     """Work"""
 
-    batch_size: int = opt(1, "How many images the VAE sees at once; more is faster and needs more memory.", at_least=1)
-    max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0)
+    batch_size: int = opt(1, "How many images the VAE sees at once; more is faster and needs more memory.", at_least=1, at_most=MOST_BATCH)
+    max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0, at_most=MOST_WORKERS)
     mixed_precision: str = opt("no", "The precision in which the VAE computes.", choices=_PRECISION)
     flip_aug: bool = opt(False, "Prepare the mirror image of each image too; training then shows one or the other at random.")
     alpha_mask: str = opt("", "Any word, such as yes: keep the transparency of images beside their latents, as masks of the loss.")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from library.options.bounds import MOST_RANK, MOST_RATIO, MOST_WEIGHT
 from library.options.declare import Tool, needed, opt, word
 
 PRECISIONS = ("float", "fp16", "bf16")
@@ -18,7 +19,9 @@ class ReceiptOptions:
     """Receipt"""
 
     verbose: bool = opt(False, "Print a line for every module, not only for the worst.")
-    max_error: float | None = opt(None, "Stop without writing anything where a module's error is over this, such as 0.01.", at_least=0)
+    max_error: float | None = opt(
+        None, "Stop without writing anything where a module's error is over this, such as 0.01.", at_least=0, at_most=MOST_WEIGHT
+    )
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class MergeLoraOptions:
     """What is merged"""
 
     models: tuple[str, ...] = opt((), "The network files: LoRA, LoCon, and into a model LoHa and LoKr too.", path="file")
-    ratios: tuple[float, ...] = opt((), _RATIOS)
+    ratios: tuple[float, ...] = opt((), _RATIOS, at_least=-MOST_RATIO, at_most=MOST_RATIO)
     sd_model: str | None = opt(
         None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Left out: into one LoRA.", path="model"
     )
@@ -78,13 +81,13 @@ class SvdMergeOptions:
     """What is merged"""
 
     models: tuple[str, ...] = opt((), "The LoRA files, of any ranks.", path="file")
-    ratios: tuple[float, ...] = opt((), _RATIOS)
+    ratios: tuple[float, ...] = opt((), _RATIOS, at_least=-MOST_RATIO, at_most=MOST_RATIO)
     lbws: tuple[str, ...] = opt(
         (),
         "How strongly the blocks of each of --models count, a list for each: 17 or 26 numbers as [1,0,0.5,...], the text encoder's first.",
     )
-    new_rank: int = opt(4, "Rank of the new LoRA.", at_least=1)
-    new_conv_rank: int | None = opt(None, "Rank for 3x3 convolutions; left out: --new_rank.", at_least=1)
+    new_rank: int = opt(4, "Rank of the new LoRA.", at_least=1, at_most=MOST_RANK)
+    new_conv_rank: int | None = opt(None, "Rank for 3x3 convolutions; left out: --new_rank.", at_least=1, at_most=MOST_RANK)
     device: str | None = opt(None, _DEVICE)
 
 
@@ -105,8 +108,8 @@ class ResizeLoraOptions:
     """What is resized"""
 
     model: Path = needed("The LoRA file that is made smaller.", path="file")
-    new_rank: int = opt(4, "The new rank; with --dynamic_method the most that a module may have.", at_least=1)
-    new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions; left out: --new_rank.", at_least=1)
+    new_rank: int = opt(4, "The new rank; with --dynamic_method the most that a module may have.", at_least=1, at_most=MOST_RANK)
+    new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions; left out: --new_rank.", at_least=1, at_most=MOST_RANK)
     dynamic_method: str | None = opt(
         None,
         "Choose each module's rank by its singular values: sv_ratio keeps those above the largest / --dynamic_param; sv_cumulative "
@@ -114,9 +117,11 @@ class ResizeLoraOptions:
         choices=("sv_ratio", "sv_fro", "sv_cumulative"),
     )
     svd_lowrank_niter: int = opt(
-        2, "Has no effect: singular values are computed exactly, from the two small matrices of each module.", at_least=0
+        2, "Has no effect: singular values are computed exactly, from the two small matrices of each module.", at_least=0, at_most=1000
     )
-    dynamic_param: float | None = opt(None, "For --dynamic_method: 2 or more for sv_ratio, 0 to 1 for the others, such as 0.9.")
+    dynamic_param: float | None = opt(
+        None, "For --dynamic_method: 2 or more for sv_ratio, 0 to 1 for the others, such as 0.9.", at_least=0, at_most=MOST_WEIGHT
+    )
     device: str | None = opt(None, _DEVICE)
 
 
@@ -143,9 +148,11 @@ class ExtractLoraOptions:
     load_precision: str | None = opt(None, "Round both models to this first; left out: as they are, which is exact.", choices=PRECISIONS)
     load_original_model_to: str | None = opt(None, "Where the weights of --model_org are put: cuda, cuda:1 or cpu. Left out: cpu.")
     load_tuned_model_to: str | None = opt(None, "Where those of --model_tuned are put, and the difference is computed. Left out: cpu.")
-    dim: int = opt(4, "Rank of the LoRA that is made.", at_least=1)
-    conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1)
-    min_diff: float = opt(0.01, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0)
+    dim: int = opt(4, "Rank of the LoRA that is made.", at_least=1, at_most=MOST_RANK)
+    conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1, at_most=MOST_RANK)
+    min_diff: float = opt(
+        0.01, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0, at_most=MOST_WEIGHT
+    )
     clamp_quantile: float = opt(
         1.0,
         "Cut off the largest numbers of each module at this quantile, such as 0.99, which other tools do; 1 cuts nothing and is exact.",
@@ -174,9 +181,12 @@ class ExtractDyloraOptions:
     model: Path = needed("The file that networks.dylora trained.", path="file")
     save_to: Path = needed("The LoRAs to write; each rank is put before the ending: name-4.safetensors.", path="new file")
     unit: int | None = opt(
-        None, "Write one LoRA for each multiple of this below the full rank; that of the training or a multiple of it.", at_least=1
+        None,
+        "Write one LoRA for each multiple of this below the full rank; that of the training or a multiple of it.",
+        at_least=1,
+        at_most=MOST_RANK,
     )
-    rank: tuple[int, ...] = opt((), "Write LoRAs of these ranks only.", at_least=1)
+    rank: tuple[int, ...] = opt((), "Write LoRAs of these ranks only.", at_least=1, at_most=MOST_RANK)
     save_precision: str | None = opt(None, "Precision of the files; left out: as in --model.", choices=PRECISIONS)
 
 

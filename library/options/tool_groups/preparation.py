@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from library.options.bounds import MOST_BATCH, MOST_PIXELS, MOST_SEED, MOST_WEIGHT, MOST_WORKERS
 from library.options.declare import Tool, opt, word
 
 _EXTENSION = "Ending of the {what} files beside the images."
@@ -25,8 +26,10 @@ class FolderOptions:
 class ReadAheadOptions(FolderOptions):
     """Images"""
 
-    batch_size: int = opt(1, "How many images the model sees at once; more is faster and needs more memory.", at_least=1)
-    max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0)
+    batch_size: int = opt(
+        1, "How many images the model sees at once; more is faster and needs more memory.", at_least=1, at_most=MOST_BATCH
+    )
+    max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0, at_most=MOST_WORKERS)
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class CaptionModelOptions:
         BLIP, "The BLIP captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.", path="model"
     )
     beam_search: bool = opt(False, "Look for the likeliest caption instead of drawing one at random (nucleus sampling).")
-    num_beams: int = opt(1, "With --beam_search: how many captions are followed side by side.", at_least=1)
+    num_beams: int = opt(1, "With --beam_search: how many captions are followed side by side.", at_least=1, at_most=1000)
     top_p: float = opt(0.9, "Without --beam_search: draw each word from the likeliest that together reach this.", at_least=0.0, at_most=1.0)
-    max_length: int = opt(75, "The longest caption, in tokens of the model.", at_least=1)
-    min_length: int = opt(5, "The shortest caption, in tokens of the model.", at_least=0)
-    seed: int = opt(42, "Which captions are drawn at random; the same seed gives an image the same caption.")
+    max_length: int = opt(75, "The longest caption, in tokens of the model.", at_least=1, at_most=1000)
+    min_length: int = opt(5, "The shortest caption, in tokens of the model.", at_least=0, at_most=1000)
+    seed: int = opt(
+        42, "Which captions are drawn at random; the same seed gives an image the same caption.", at_least=-MOST_SEED, at_most=MOST_SEED
+    )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ class GitOptions:
     model_id: str = opt(
         GIT, "The GIT captioning model: a folder in the Hugging Face format, or a name on the Hugging Face Hub.", path="model"
     )
-    max_length: int = opt(50, "The longest caption, in tokens of the model.", at_least=2)
+    max_length: int = opt(50, "The longest caption, in tokens of the model.", at_least=2, at_most=1000)
     remove_words: bool = opt(False, "Leave out what it says of writing in the image (that says ...), which is mostly wrong.")
 
 
@@ -119,11 +124,19 @@ class TagOptions:
 
     thresh: float = opt(0.35, "Write the tags of which the model is at least this sure.", at_least=0.0, at_most=1.0)
     general_threshold: float | None = opt(None, "The same for general tags only; left out: --thresh.", at_least=0.0, at_most=1.0)
-    character_threshold: float | None = opt(None, "The same for names of characters only; left out: --thresh. Over 1: none.", at_least=0.0)
-    meta_threshold: float | None = opt(None, "The same for tags about the image as such (meta); left out: --thresh.", at_least=0.0)
-    model_threshold: float | None = opt(None, "The same for names of models that draw; left out: --thresh.", at_least=0.0)
-    copyright_threshold: float | None = opt(None, "The same for names of series and brands; left out: --thresh.", at_least=0.0)
-    artist_threshold: float | None = opt(None, "The same for names of artists; left out: --thresh.", at_least=0.0)
+    character_threshold: float | None = opt(
+        None, "The same for names of characters only; left out: --thresh. Over 1: none.", at_least=0.0, at_most=MOST_WEIGHT
+    )
+    meta_threshold: float | None = opt(
+        None, "The same for tags about the image as such (meta); left out: --thresh.", at_least=0.0, at_most=MOST_WEIGHT
+    )
+    model_threshold: float | None = opt(
+        None, "The same for names of models that draw; left out: --thresh.", at_least=0.0, at_most=MOST_WEIGHT
+    )
+    copyright_threshold: float | None = opt(
+        None, "The same for names of series and brands; left out: --thresh.", at_least=0.0, at_most=MOST_WEIGHT
+    )
+    artist_threshold: float | None = opt(None, "The same for names of artists; left out: --thresh.", at_least=0.0, at_most=MOST_WEIGHT)
     remove_underscore: bool = opt(False, "Write spaces for underscores in tags; emoticons such as ^_^ keep theirs.")
     undesired_tags: str = opt("", "Tags that are never written, with commas between them; with or without underscores.")
     use_rating_tags: bool = opt(False, "Write the image's likeliest rating first.")
@@ -239,7 +252,7 @@ class ResizeOptions:
         "512x512,384x384,256x256,128x128",
         "One copy of each image for each of these, shrunk until it has no more pixels than that, as width x height; commas between them.",
     )
-    divisible_by: int = opt(1, "Crop each side to a multiple of this many pixels, around the centre.", at_least=1)
+    divisible_by: int = opt(1, "Crop each side to a multiple of this many pixels, around the centre.", at_least=1, at_most=MOST_PIXELS)
     interpolation: str = opt("area", "How pixels are averaged.", choices=("area", "cubic", "lanczos4"))
     save_as_png: bool = opt(False, "Write PNG files; left out: JPEG of quality 100.")
     copy_associated_files: bool = opt(False, "Copy captions and other files of an image beside each of its copies, named alike.")

@@ -5,7 +5,6 @@ Li et al. 2022, "BLIP: Bootstrapping Language-Image Pre-training". As in its aut
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from library.data.pixels.images import read_rgb
 from library.errors import UserError, coded
+from library.parsing.json_text import parse_json
 from library.paths.opening import read_text
 from library.seeds import fold
 
@@ -145,7 +145,7 @@ def processor_settings(weights: str) -> dict[str, object]:
 
     try:
         path = cached_file(weights, "preprocessor_config.json", _raise_exceptions_for_missing_entries=False)
-        settings: dict[str, object] = json.loads(read_text(Path(path), "utf-8")) if path else {}
+        settings: dict[str, object] = parse_json(read_text(Path(path), "utf-8")) if path else {}
         return settings
     except (OSError, ValueError):
         return {}

@@ -58,7 +58,7 @@ AREA = Area(
         ),
         Refusal(
             "CFG-012",
-            "A file is nested deeper than any such file is.",
+            "A file is nested deeper, or holds a number of more digits, than any such file.",
             "Take the right file; this one is damaged or no such file.",
             "dataset_config.md",
         ),

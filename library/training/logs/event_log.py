@@ -11,6 +11,7 @@ from typing import Any
 
 from library.console import log
 from library.files import NOT_UNICODE, atomic_write
+from library.parsing.json_text import parse_json
 from library.paths.look import exists
 from library.paths.opening import read_bytes
 from library.telling.appended import AppendedFile
@@ -90,8 +91,8 @@ def _undone(line: bytes, session: str, step: int, epoch: int) -> bool:
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        found = json.loads(line)
-    except (ValueError, RecursionError):  # no line of ours
+        found = parse_json(line)
+    except ValueError:
         return None
     return found if isinstance(found, dict) else None
 

@@ -10,6 +10,8 @@ from typing import Any
 from library.errors import UserError, coded
 from library.options.groups.scripts import TrainingScript
 from library.options.suggest import closest
+from library.parsing.bounds import TooMuch
+from library.parsing.toml_text import TomlFault, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 
@@ -55,20 +57,18 @@ def tracker_settings(options: TrainingScript) -> dict[str, dict[str, Any]]:
 
 
 def _load(path: Path, place: str) -> dict[str, Any]:
-    import toml
-
     if wrong := file_fault(path):
         raise UserError(wrong.reworded(f"{place.removesuffix(str(path))}{wrong}"))
     try:
-        tables: dict[str, Any] = toml.loads(read_text(path))
-        return tables
+        return parse_toml(read_text(path))
     except UnicodeDecodeError:
         raise UserError(coded("CFG-001", f"{place}: is not UTF-8; save it as UTF-8")) from None
     except OSError as error:
         raise UserError(coded("CFG-004", f"{place}: cannot be read ({error.strerror or error})")) from None
-    except (toml.TomlDecodeError, IndexError, TypeError, ValueError) as error:
-        number = getattr(error, "lineno", None)
-        where = f" line {number}" if number else ""
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"{place}: {fault}")) from None
+    except TomlFault as fault:
+        where = f" line {fault.line}" if fault.line else ""
         raise UserError(
             coded("CFG-002", f"{place}{where}: is not valid TOML; write tables such as [wandb] with lines name = value")
         ) from None

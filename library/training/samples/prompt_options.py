@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +9,11 @@ from dataclasses import dataclass, field
 from library.errors import Problem, coded
 from library.options.groups.sampling import SAMPLERS
 from library.options.suggest import closest
+from library.words import quoted
 
 SMALLEST, LARGEST = 64, 1 << 14  # pixels a side
 MAX_STEPS = 1000
+MAX_GUIDANCE = 1000
 MAX_SEED = 2**64 - 1
 
 Value = str | int | float | None
@@ -86,9 +87,9 @@ def read_line(place: str, line: str) -> Entry:
             entry.warnings.append(f"{place}: --{word} is given twice; the last one counts")
         number = _NUMBER[float if name == "guidance" else int].match(text)
         if number is None or name in ("negative", "sampler"):
-            entry.put(name, text, f"--{word} {text!r}")
+            entry.put(name, text, f"--{word} {quoted(text)}")
             continue
-        entry.put(name, number.group(), f"--{word} {number.group()!r}")
+        entry.put(name, number.group(), f"--{word} {quoted(number.group())}")
         if rest := text[number.end() :].strip(" \t,;"):
             entry.warnings.append(
                 f"{place}: --{word} {number.group()}: {rest!r} behind it is not read; the prompt ends at its first option"
@@ -108,7 +109,7 @@ def read_table(place: str, table: Mapping[str, object]) -> Entry:
                 coded("CFG-013", f"{place}: {key} is unknown{f' (did you mean {near}?)' if near else ''}; known are {', '.join(KEYS)}")
             )
         elif value is not None:
-            entry.put(KEYS[key], value, f"{key} = {value!r}")
+            entry.put(KEYS[key], value, f"{key} = {quoted(value)}")
             if isinstance(value, str):
                 entry.warnings += _dashes(place, value)
     if table and "prompt" not in table:
@@ -126,8 +127,8 @@ def checked(name: str, value: object) -> tuple[Value, str, str]:
         return str(value), "" if known else f"must be one of {' '.join(SAMPLERS)}", ""
     number = _number(value, whole=name != "guidance")
     if name == "guidance":
-        good = number is not None and math.isfinite(number) and number >= 0
-        return number, "" if good else "must be a number from 0 on, such as 7.5", ""
+        good = number is not None and 0 <= number <= MAX_GUIDANCE
+        return number, "" if good else f"must be a number from 0 to {MAX_GUIDANCE}, such as 7.5", ""
     lowest, highest = {"steps": (1, MAX_STEPS), "seed": (0, MAX_SEED)}.get(name, (SMALLEST, LARGEST))
     if number is None or (number > highest and name != "steps"):
         return number, f"must be a whole number from {lowest} to {highest}", ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import re
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from library.files import NOT_UNICODE, atomic_write
+from library.parsing.json_text import parse_json
 from library.paths.opening import regular
 
 PAGE = "index.html"
@@ -72,7 +72,7 @@ def _sample(path: Path, run: str | None) -> Sample | None:
     try:
         with Image.open(regular(path)) as image:
             texts, size = dict(image.text), image.size
-        facts = json.loads(texts.get(FACTS, "{}"))
+        facts = parse_json(texts.get(FACTS, "{}"))
     except (OSError, ValueError, SyntaxError, AttributeError):  # cut short, or not a PNG
         return None
     lines = texts.get("parameters", "").split("\n")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from library.errors import UserError, coded
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import JsonFault, parse_json
+from library.parsing.toml_text import TomlFault, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.training.samples.prompt_options import KEYS, LETTERS, Entry, read_line, read_table
@@ -74,14 +76,13 @@ def _from_text(path: Path, text: str) -> list[Entry]:
 
 
 def _from_toml(path: Path, text: str) -> list[Entry]:
-    import toml
-
     try:
-        data = toml.loads(text)
-    except (toml.TomlDecodeError, IndexError, ValueError) as error:
-        number = getattr(error, "lineno", None)
-        where = f" line {number}" if number else ""
-        raise UserError(coded("CFG-002", f"--sample_prompts {path}{where}: is not valid TOML: {getattr(error, 'msg', error)}")) from error
+        data = parse_toml(text)
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"--sample_prompts {path}: {fault}")) from fault
+    except TomlFault as fault:
+        where = f" line {fault.line}" if fault.line else ""
+        raise UserError(coded("CFG-002", f"--sample_prompts {path}{where}: is not valid TOML: {fault.reason}")) from fault
     shared = data.get("prompt")
     if not isinstance(shared, dict) or set(data) != {"prompt"}:
         raise UserError(
@@ -101,8 +102,10 @@ def _from_toml(path: Path, text: str) -> list[Entry]:
 
 def _from_json(path: Path, text: str) -> list[Entry]:
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
+        data = parse_json(text)
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"--sample_prompts {path}: {fault}")) from fault
+    except JsonFault as error:
         raise UserError(coded("CFG-002", f"--sample_prompts {path} line {error.lineno}: is not valid JSON: {error.msg}")) from error
     if not isinstance(data, list):
         raise UserError(coded("CFG-003", f'--sample_prompts {path}: must be a list of prompts: [{{"prompt": "…"}}, …]'))

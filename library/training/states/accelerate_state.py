@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from library.containers.pickles import read_content
 from library.errors import UserError, coded
+from library.parsing.json_text import parse_json
 from library.paths.look import is_file
 from library.paths.opening import read_text
 
@@ -91,7 +91,7 @@ def _schedule_count(path: Path) -> int | None:
 
 def _position(path: Path) -> int | None:
     try:
-        count = json.loads(read_text(path, "utf-8")).get("current_step")
+        count = parse_json(read_text(path, "utf-8")).get("current_step")
     except (OSError, ValueError, AttributeError):
         return None
     return count if type(count) is int and count >= 0 else None

@@ -12,6 +12,8 @@ from typing import Any
 from library.containers.archives import open_archive
 from library.data.batching.sampler import Cut
 from library.errors import UserError, coded
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import parse_json
 from library.paths.faults import tree_fault
 from library.paths.look import is_file, is_folder
 from library.paths.opening import open_file, read_text
@@ -100,7 +102,9 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     if not is_file(path):
         raise UserError(coded("STATE-001", f"--resume {folder}: {_what_it_is(folder)}"))
     try:
-        facts = json.loads(read_text(path, "utf-8"))
+        facts = parse_json(read_text(path, "utf-8"))
+    except TooMuch as fault:
+        raise UserError(coded("CFG-012", f"--resume {folder}: {FACTS_FILE} {fault.what}; give an older state")) from fault
     except (ValueError, OSError) as fault:
         raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state")) from fault
     if not isinstance(facts, dict):

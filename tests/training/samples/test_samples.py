@@ -100,7 +100,7 @@ def test_all_faults_of_a_text_file_are_told_by_line(tmp_path):
         "p.txt line 1: --w 'wide': must be a whole number from 64 to 16384",
         "p.txt line 3: --d 'one': must be a whole number from 0 to 18446744073709551615",
         "p.txt line 4: --s '': must be a whole number from 1 to 1000",
-        "p.txt line 5: --l 'big': must be a number from 0 on, such as 7.5",
+        "p.txt line 5: --l 'big': must be a number from 0 to 1000, such as 7.5",
         "p.txt line 5: --h '99999': must be a whole number from 64 to 16384",
         "p.txt line 5: --ss 'none': must be one of ddim pndm lms euler euler_a heun dpm_2 dpm_2_a dpmsolver dpmsolver++ dpmsingle "
         "k_lms k_euler k_euler_a k_dpm_2 k_dpm_2_a",

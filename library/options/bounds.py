@@ -1,0 +1,19 @@
+"""The largest numbers that could ever be meant; what is beyond them is a slip, or breaks a counter further down."""
+
+from __future__ import annotations
+
+MOST_STEPS = 1_000_000_000
+MOST_EPOCHS = 1_000_000
+MOST_REPEATS = 1_000_000  # of an image in an epoch
+MOST_BATCH = 65_536  # images at once, or batches that are added up
+MOST_PIXELS = 32_768  # of a side
+MOST_RANK = 32_768  # no weight of these models has a side of more
+LARGEST_DIM = 10_000_000_000  # --network_dim: packages such as LyCORIS take one beyond all ranks for a full matrix
+MOST_RATE = 1_000  # learning rate
+MOST_RATIO = 1_000_000_000  # how strongly a network is merged
+MOST_NOISE = 1_000
+MOST_WEIGHT = 1_000_000_000  # of a loss, a norm, an alpha: a factor
+MOST_TAGS = 1_000_000  # of a caption
+MOST_WORKERS = 1_024  # processes or threads
+MOST_MINUTES = 1_000_000  # two years
+MOST_SEED = 2**32 - 1

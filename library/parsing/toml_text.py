@@ -1,0 +1,49 @@
+"""TOML text to values."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from library.parsing.bounds import MOST_LEVELS, check_bounds, spelled_too_long, too_deep
+
+_PIECES = re.compile(r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}]', re.DOTALL)
+
+
+class TomlFault(ValueError):
+    """A text that is no TOML: `reason` in the parser's words, and the number of the `line` where it is known."""
+
+    def __init__(self, reason: str, line: int | None) -> None:
+        super().__init__(reason)
+        self.reason, self.line = reason, line
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises TomlFault for another syntax, TooMuch for what is nested too deeply or holds a number of hundreds
+    of digits: both ValueError."""
+    import toml
+
+    _check_brackets(text)
+    try:
+        tree: dict[str, Any] = toml.loads(text)
+    except RecursionError:
+        raise too_deep() from None
+    except (toml.TomlDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:  # some are slips of the package
+        if too_long := spelled_too_long(text, fault):
+            raise too_long from None
+        line = getattr(fault, "lineno", None)
+        raise TomlFault(str(getattr(fault, "msg", fault)), line if isinstance(line, int) else None) from None
+    check_bounds(tree)
+    return tree
+
+
+def _check_brackets(text: str) -> None:
+    """The parser takes time that grows with the square of the depth before it gives up."""
+    depth = 0
+    for piece in _PIECES.finditer(text):
+        if piece[0] in "[{":
+            depth += 1
+            if depth > MOST_LEVELS:
+                raise too_deep()
+        elif piece[0] in "]}":
+            depth = max(0, depth - 1)

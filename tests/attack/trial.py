@@ -1,0 +1,266 @@
+"""Tries wrong inputs as whole commands and judges how each ends: `python -m tests.attack.trial --count 3000 --seed 1`.
+
+A refusal is one or more clean lines, exit code 2 (1 for a tool that did the rest), in time, nothing written. What is accepted may write.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.attack.cases import TRAINING, Case, case
+from tests.paths import wrong_places
+
+ROOT = Path(__file__).parents[2]
+IN_TIME = 10.0  # seconds of an idle machine: CPU seconds, and
+AT_LAST = 40.0  # seconds after which a command hangs, whatever else runs
+DOCTOR = "tools/doctor.py"  # starts processes of its own that import everything, and finds faults as its answer
+LONGEST_LINE = 2_000
+SMALL = 1 << 18  # bytes of a file that is copied for each case; larger ones are shared
+OUR_WORDS = re.compile(r"^(error|warning|critical): ")
+NOT_CLEAN = (
+    ("traceback", re.compile(r"Traceback \(most recent call last\)|^\s+File \"[^\"]+\", line \d+", re.MULTILINE)),
+    ("a warning of a package", re.compile(r"\.py:\d+: \w*Warning|^\w*Warning: |^[\w.]*(Error|Exception): ", re.MULTILINE)),
+    ("control characters", re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x80-\x9f]")),
+    (
+        "Python's own advice",
+        re.compile(r"set_int_max_str_digits|weights_only|maximum recursion depth|object is not|has no attribute|unexpected keyword"),
+    ),
+)
+
+
+@dataclass
+class Counts:
+    """How many cases ended how, and the lines about those that failed."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+    slowest: list[tuple[float, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def text(self) -> str:
+        """The report."""
+        listed = ", ".join(f"{count} {name}" for name, count in self.outcomes.most_common())
+        slow = [f"  {seconds:.1f} s of CPU: {what}" for seconds, what in sorted(self.slowest, reverse=True)[:5]]
+        return "\n".join([f"{self.outcomes.total()} wrong inputs in {self.seconds:.0f} s: {listed}", "slowest:", *slow, *self.failures])
+
+
+class Server:
+    """The process that forks a child for each command, and the folder that each of them starts in."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.template = folder / "template"
+        self.template.mkdir()
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+        environment |= {
+            "PYTHONPATH": str(ROOT),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HOME": str(folder / "home"),
+            "TMPDIR": str(folder / "tmp"),
+        }
+        for name in ("home", "tmp"):
+            (folder / name).mkdir()
+        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.attack.fork_server"]
+        self._log = (folder / "server.log").open("w", encoding="utf-8")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, cwd=ROOT, env=environment, text=True, encoding="utf-8"
+        )
+        made = self.ask("make", (), self.template, seconds=300)
+        assert made["code"] == 0, made
+        self.shared_at_first = self.shared()
+        self.sound = False  # whether the working folder of the case before can be used again
+
+    def ask(self, script: str, argv: tuple[str, ...], cwd: Path, seconds: float = AT_LAST) -> dict[str, Any]:
+        """Run a command; its exit code, seconds and what it wrote to its outputs."""
+        outputs = {name: str(self.folder / name) for name in ("stdout", "stderr")}
+        request = {"script": script, "argv": argv, "cwd": str(cwd), "seconds": seconds, "environment": {}, **outputs}
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return answer | {name: Path(path).read_bytes().decode("utf-8", "replace") for name, path in outputs.items()}
+
+    def work(self) -> Path:
+        """The working folder with the sound files, new where the case before has left another."""
+        place = self.folder / "work"
+        if self.sound:
+            return place
+        _remove(place)
+        shutil.copytree(self.template, place, symlinks=True, copy_function=_copy)
+        return place
+
+    def shared(self) -> dict[str, tuple[int, int, int]]:
+        """The large files, which all working folders share: no command may change one in place."""
+        return {name: facts for name, facts in tree(self.template).items() if facts[1] > SMALL}
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._log.close()
+
+
+@contextlib.contextmanager
+def server() -> Iterator[Server]:
+    """A fork server in a temporary folder."""
+    folder = Path(tempfile.mkdtemp(prefix="attack-"))
+    made = Server(folder)
+    try:
+        yield made
+    finally:
+        made.close()
+        _remove(folder)
+
+
+def tree(folder: Path, base: str = "") -> dict[str, tuple[int, int, int]]:
+    """Every file and folder with its kind, size and time of change."""
+    found = {}
+    try:
+        entries = list(os.scandir(folder))
+    except PermissionError:
+        return {base: (0, 0, 0)}
+    for entry in entries:
+        seen = entry.stat(follow_symlinks=False)
+        name = f"{base}{entry.name}"
+        if stat.S_ISDIR(seen.st_mode):
+            found[name] = (seen.st_mode, 0, 0)
+            found |= tree(Path(entry.path), f"{name}/")
+        else:
+            found[name] = (seen.st_mode, seen.st_size, seen.st_mtime_ns)
+    return found
+
+
+def attack(seed: int, numbers: range, seconds: float = float("inf"), aloud: bool = False, only: str = "") -> Counts:
+    """Try these cases of a seed, no new one after so many seconds."""
+    counts, again = Counts(), f" --only {shlex.quote(only)}" if only else ""
+    with server() as running, wrong_places.made() as places:
+        begun = time.monotonic()
+        for number in numbers:
+            if time.monotonic() - begun > seconds:
+                break
+            if aloud and number % 100 == 99:
+                print(f"… {number + 1} in {time.monotonic() - begun:.0f} s", flush=True)
+            outcome, line, used = _one(running, places, case(seed, number, places, only), f"--seed {seed} --case {number}{again}")
+            counts.outcomes[outcome] += 1
+            counts.slowest = sorted([*counts.slowest, (used, line)], reverse=True)[:5]
+            if outcome not in ("refused", "accepted", "partly done"):
+                counts.failures.append(line)
+            if aloud and (outcome not in ("refused", "accepted", "partly done") or len(numbers) == 1):
+                print(line, flush=True)
+        counts.seconds = time.monotonic() - begun
+    return counts
+
+
+def _one(running: Server, places: dict[str, str], tried: Case, again: str) -> tuple[str, str, float]:
+    """(outcome, what to print of it, CPU seconds)"""
+    work = running.work()
+    done = tried.prepare(work) if tried.prepare else ""
+    roots = (work, Path(places["folder"]).parent, running.folder / "home", running.folder / "tmp")
+    before = [tree(root) for root in roots]
+    answer = running.ask(tried.script, tried.argv, work, 120 if tried.script == DOCTOR else AT_LAST)
+    after = [tree(root) for root in roots]
+    running.sound = tried.prepare is None and before[0] == after[0]
+    written = [f"{root.name}/{name}" for root, old, new in zip(roots, before, after, strict=True) for name in _changed(old, new)]
+    outcome = judge(tried.script, answer, written)
+    command = shlex.join(["python", tried.script, *tried.argv])
+    said = (answer["stderr"].strip() or answer["stdout"].strip()).encode("ascii", "backslashreplace").decode()
+    shown = f"[{outcome}] {tried.what} ({again}) {done}\n    {ascii(command)[:600]}\n    code {answer['code']}, {answer['cpu']:.1f} s\n"
+    more = f"    wrote {written[:5]}\n" if written else ""
+    for root in roots[2:]:
+        _empty(root)
+    if running.shared() != running.shared_at_first:
+        outcome, more = "changed an input", more + "    a shared input was changed in place\n"
+    return outcome, shown + more + "\n".join("    " + line[:400] for line in said.splitlines()[-14:]), answer["cpu"]
+
+
+def judge(script: str, answer: dict[str, Any], written: list[str]) -> str:
+    """refused, accepted or partly done; or what is wrong with the way it ended."""
+    code, heard = answer["code"], answer["stderr"]
+    if code is None:
+        return "hang"
+    if answer["cpu"] > IN_TIME and script != DOCTOR:
+        return "slow"
+    if code < 0:
+        return f"killed by signal {-code}"
+    for name, sign in NOT_CLEAN:
+        text = heard + answer["stdout"] if name == "traceback" else heard.replace("\r", "\n")
+        if sign.search(text):
+            return name
+    if "\x1b" in answer["stdout"]:
+        return "control characters"
+    if any(len(line) > LONGEST_LINE for line in heard.splitlines()):
+        return "a line without an end"
+    if code == 0:
+        return "accepted"
+    if code not in (1, 2) or (code == 1 and script in TRAINING):
+        return f"exit code {code}"
+    if script == DOCTOR and code == 1:
+        return "accepted"
+    if not any(line.startswith("error: ") for line in heard.splitlines()):
+        return "no line says why"
+    if code == 1:
+        return "partly done"
+    return "wrote something" if written else "refused"
+
+
+def _changed(old: dict[str, tuple[int, int, int]], new: dict[str, tuple[int, int, int]]) -> list[str]:
+    return sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+
+
+def _copy(source: str, target: str) -> None:
+    if os.path.getsize(source) > SMALL:  # noqa: PTH202
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def _remove(folder: Path) -> None:
+    def open_up(act: object, path: str, fault: object) -> None:
+        os.chmod(Path(path).parent, 0o700)  # noqa: PTH101
+        os.chmod(path, 0o700, follow_symlinks=True)  # noqa: PTH101
+        assert callable(act)
+        act(path)
+
+    if folder.exists():
+        shutil.rmtree(folder, onerror=open_up)
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir():
+        _remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def main() -> int:
+    """Exit code 1 where a case failed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=3000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--case", type=int, help="this one alone")
+    parser.add_argument("--only", default="", help="a pattern: these targets alone, such as 'dataset key' or 'state'")
+    given = parser.parse_args()
+    numbers = range(given.first, given.first + given.count) if given.case is None else range(given.case, given.case + 1)
+    counts = attack(given.seed, numbers, aloud=True, only=given.only)
+    print(counts.text() if given.case is None else "")
+    return 1 if counts.failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
