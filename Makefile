@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-slow style docs upgrade constraints clean
+.PHONY: quickstart test test-slow benchmarks style docs upgrade constraints clean
 
 quickstart: $(VENV)/.trains
 	$(BIN)/python -m examples.quickstart
@@ -18,6 +18,14 @@ test: $(VENV)/.tests
 
 test-slow: $(VENV)/.tests
 	$(BIN)/python -m pytest -m "slow and not gpu and not weights"
+
+# on a quiet machine: half an hour; the figures go into benchmarks/RESULTS.md
+benchmarks: $(VENV)/.tests
+	$(BIN)/python benchmarks/startup.py --note "machine otherwise idle"
+	$(BIN)/python benchmarks/saving.py --note "machine otherwise idle"
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/train_step.py --resolution 128 --steps 3 --rounds 3 --note "one thread, machine otherwise idle"
+	$(BIN)/python benchmarks/data.py --note "machine otherwise idle"
+	$(BIN)/python benchmarks/latents.py --record "machine otherwise idle"
 
 style: $(VENV)/.tests
 	$(BIN)/ruff check --fix .
