@@ -188,7 +188,7 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
         ("--huber_c 0.2", "--huber_c: has no effect without --loss_type huber"),
         ("--highvram", "--highvram: no effect here: "),
         ("--sample_every_n_epochs 1 --sample_prompts made/later.txt", "made/later.txt does not exist; no samples are made until it does"),
-        ("--deepspeed --zero_stage 3 --offload_param_device cpu", "--deepspeed: no effect here: DeepSpeed is accelerate's to set up"),
+        ("--deepspeed --zero_stage 3 --offload_param_device cpu", "--deepspeed: no effect here: DeepSpeed is not supported"),
     ],
 )
 def test_what_is_hardly_meant_so_is_remarked_on(good, warnings, more: str, words: str) -> None:
