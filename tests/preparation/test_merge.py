@@ -272,12 +272,12 @@ def test_a_folder_is_not_listed_for_each_of_its_images(tmp_path: Path, monkeypat
         real = getattr(os, name)
         monkeypatch.setattr(os, name, lambda *path, real=real: listings.append(path) or real(*path))
     counts = []
-    for count in (5, 50):
+    for count in (2, 5, 50):  # the first also looks for what a killed command left beside meta.json
         folder = many_captions(tmp_path / str(count), count)
         listings.clear()
         assert captions(folder, tmp_path / "meta.json", "--full_path") == 0
         counts.append(len(listings))
-    assert counts[0] == counts[1] > 0
+    assert counts[1] == counts[2] > 0
 
 
 @pytest.mark.parametrize("length", [238, 247, 251])
