@@ -223,6 +223,8 @@ class LoRALayer(nn.Module):
 def compute_together(part: nn.Module, layers: Mapping[str, LoRALayer], paths: Mapping[str, str]) -> list[RemovableHandle]:
     """Let the layers put onto `part` (a U-Net or text encoder) cast their weights at once in each of its passes, and neighbours share
     products; `paths` are those of their keys in `part`. Returns the hooks that stand for it."""
+    if not layers:  # nothing of it is patched, and it shows no hook to those who ask whether it is changed
+        return []
     casts = Casts(tuple(layers.values()))
     for layer in layers.values():
         layer.casts, layer.shared = casts, None
