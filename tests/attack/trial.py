@@ -53,11 +53,16 @@ class Counts:
     slowest: list[tuple[float, str]] = field(default_factory=list)
     seconds: float = 0.0
 
+    def listed(self) -> str:
+        """`70 refused, 29 accepted, 1 hang`."""
+        return ", ".join(f"{count} {name}" for name, count in self.outcomes.most_common())
+
     def text(self) -> str:
         """The report."""
-        listed = ", ".join(f"{count} {name}" for name, count in self.outcomes.most_common())
         slow = [f"  {seconds:.1f} s of CPU: {what}" for seconds, what in sorted(self.slowest, reverse=True)[:5]]
-        return "\n".join([f"{self.outcomes.total()} wrong inputs in {self.seconds:.0f} s: {listed}", "slowest:", *slow, *self.failures])
+        return "\n".join(
+            [f"{self.outcomes.total()} wrong inputs in {self.seconds:.0f} s: {self.listed()}", "slowest:", *slow, *self.failures]
+        )
 
 
 class Server:
@@ -156,7 +161,7 @@ def attack(seed: int, numbers: range, seconds: float = float("inf"), aloud: bool
             if time.monotonic() - begun > seconds:
                 break
             if aloud and number % 100 == 99:
-                print(f"… {number + 1} in {time.monotonic() - begun:.0f} s", flush=True)
+                print(f"… {number + 1} in {time.monotonic() - begun:.0f} s: {counts.listed()}", flush=True)
             outcome, line, used = _one(running, places, case(seed, number, places, only), f"--seed {seed} --case {number}{again}")
             counts.outcomes[outcome] += 1
             counts.slowest = sorted([*counts.slowest, (used, line)], reverse=True)[:5]

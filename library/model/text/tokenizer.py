@@ -11,7 +11,7 @@ from library.errors import UserError, coded
 from library.model.family import ModelFamily
 from library.model.text.prompt_weights import parse
 from library.model.text.vocabulary import ENTRIES, merges, vocabulary
-from library.paths.look import is_folder
+from library.paths.look import is_folder, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,7 +140,12 @@ def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
     place = folder / family.reader.tokenizer_folder
     if not is_folder(place):
         tokenizer = build_tokenizer(family.reader.padding)
-        tokenizer.save_pretrained(place)
+        try:
+            tokenizer.save_pretrained(place)
+        except OSError as fault:
+            raise UserError(
+                coded("PATH-005", f"--tokenizer_cache_dir: {shown(place)} cannot be written ({fault.strerror or fault}); give another")
+            ) from fault
         return tokenizer
     try:
         tokenizer = CLIPTokenizer.from_pretrained(place, local_files_only=True)

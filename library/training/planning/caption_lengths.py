@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from library.console import log
 from library.model.family import ModelFamily, family_of_flag
 from library.model.text.tokenizer import WINDOW, ClipTokenizer, too_long
-from library.model.text.vocabulary import surely_fits
+from library.model.text.vocabulary import is_entry, surely_fits
 from library.options.groups.scripts import TrainingScript
+from library.paths.look import is_folder
 from library.words import counted
 
 
@@ -21,8 +23,13 @@ def long_captions(options: TrainingScript, captions: Iterable[str], family: Mode
     if not word and all(surely_fits(caption, windows * WINDOW) for caption in distinct):
         return []  # mostly, and it spares transformers, which takes a second to import
     family = family or family_of_flag(given.v2)
-    tokenizer = ClipTokenizer(family, given.max_token_length, options.data.weighted_captions, given.tokenizer_cache_dir)
-    return too_long(distinct, tokenizer.with_word(word, new_word.num_vectors_per_token) if new_word and word else tokenizer)
+    kept = given.tokenizer_cache_dir  # is read, but not filled: who only looks writes nothing
+    if kept and not is_folder(Path(kept) / family.reader.tokenizer_folder):
+        kept = None
+    tokenizer = ClipTokenizer(family, given.max_token_length, options.data.weighted_captions, kept)
+    if new_word and word and not is_entry(word):  # that a word is known already is told elsewhere
+        tokenizer = tokenizer.with_word(word, new_word.num_vectors_per_token)
+    return too_long(distinct, tokenizer)
 
 
 def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown: int = 5) -> None:
