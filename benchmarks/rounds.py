@@ -6,12 +6,13 @@ round of steps whenever the driver says `go`, so that two contestants take turns
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,9 @@ class Round:
 class Contestant:
     """The driver's end of a contestant's process."""
 
-    def __init__(self, module: str, job: Job) -> None:
-        settings = {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1" if job.device == "cpu" else "0"}
+    def __init__(self, module: str, job: Job, environment: Mapping[str, str] | None = None) -> None:
+        """`environment`: more variables for the process. One that meets others at its start is asked for `facts` once all are started."""
+        settings = {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1" if job.device == "cpu" else "0", **(environment or {})}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(asdict(job))],
             cwd=ROOT,
@@ -61,11 +63,28 @@ class Contestant:
             stdout=subprocess.PIPE,
             encoding="utf-8",
         )
-        self.facts = self._answer()
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the process tells of itself when it is ready for the first round."""
+        return self._answer()
+
+    def wait_until_ready(self) -> None:
+        """Return when it waits for its first round."""
+        assert self.facts
 
     def round(self) -> Round:
         """Have `job.steps` updates done."""
+        self.begin()
+        return self.end()
+
+    def begin(self) -> None:
+        """Let a round begin; `end` waits for it."""
+        self.wait_until_ready()
         self._say(GO)
+
+    def end(self) -> Round:
+        """What the round that was begun has taken."""
         return Round(**self._answer())
 
     def finish(self) -> float:

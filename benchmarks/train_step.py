@@ -113,7 +113,9 @@ def compare(job: Job, rounds: int, together: bool = True) -> Outcome:
     memory: dict[str, float] = {}
     try:
         for sides in ((OURS, PEER),) if together else ((OURS,), (PEER,)):
-            started |= {side: Contestant(side, job) for side in sides}
+            for side in sides:
+                started[side] = Contestant(side, job)
+                started[side].wait_until_ready()
             for number in range(rounds):
                 for side in sides if number % 2 == 0 else sides[::-1]:
                     done[side].append(started[side].round())

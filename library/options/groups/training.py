@@ -89,7 +89,7 @@ class TrainingOptions:
     )
 
 
-_ACCELERATES = "No effect here: DeepSpeed is accelerate's to set up (`accelerate config`); this suite is not tested with it."
+_ACCELERATES = "No effect here: DeepSpeed is not supported; several GPUs train with `accelerate launch --multi_gpu` (docs/multi_gpu.md)."
 
 
 @dataclass(frozen=True)

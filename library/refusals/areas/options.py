@@ -97,5 +97,11 @@ AREA = Area(
             "Take the precision or the device that the line names.",
             "memory.md#the-flags",
         ),
+        Refusal(
+            "OPT-019",
+            "accelerate is set up for an engine that is not supported: FSDP, DeepSpeed, Megatron-LM, XLA and their like.",
+            "Start with `accelerate launch --multi_gpu`; where accelerate's config file asks for the engine, run `accelerate config` anew.",
+            "multi_gpu.md#what-is-refused",
+        ),
     ),
 )
