@@ -31,6 +31,14 @@ _NETWORK_PACKAGES = {
     "lycoris": NetworkPackage("lycoris-lora"),
 }
 
+# modules of this suite that are another thing in each update, and why
+_NEVER_THE_SAME = {"networks.dylora": "draws another rank in each update"}
+
+
+def why_not_compiled(module: str) -> str | None:
+    """Why a network module cannot be compiled once for all updates, None where nothing speaks against it."""
+    return _NEVER_THE_SAME.get(module)
+
 
 def network_package(module: str) -> NetworkPackage:
     """What is known of the package that a dotted module name begins with; of a stranger its name alone."""

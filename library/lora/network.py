@@ -129,6 +129,11 @@ class LoRANetwork(nn.Module):
         """The layers whose keys begin with `prefix`, by key."""
         return {key: layer for key, layer in self.named_children() if isinstance(layer, LoRALayer) and key.startswith(prefix)}
 
+    @property
+    def uses_all_weights(self) -> bool:
+        """Whether every pass goes through all layers."""
+        return not any(layer.dropouts.module for layer in self.layers().values())
+
     # Attaching
 
     def apply_to(

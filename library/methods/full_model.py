@@ -112,6 +112,10 @@ class FullModelMethod:
         limit = self.settings.text_encoder_updates
         return self._text_encoder_lr != 0 and (limit is None or step < limit)
 
+    def uses_all_weights(self) -> bool:
+        """A model has no parts that a pass leaves out."""
+        return True
+
     def go_on(self, step: int) -> None:
         """Freeze the text encoder where its last update is done."""
         if not self.trains_text_encoder(step):

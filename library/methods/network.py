@@ -179,6 +179,10 @@ class NetworkMethod:
         rate = settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
         return settings.train_text_encoder and rate != 0
 
+    def uses_all_weights(self) -> bool:
+        """As the network says; of one from another package nothing is known."""
+        return bool(getattr(self.network.module, "uses_all_weights", False))
+
     def set_multiplier(self, multiplier: float) -> None:
         """How strongly the network acts from now on, until the next update is made."""
         if multiplier != self._multiplier:

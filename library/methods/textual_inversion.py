@@ -121,6 +121,10 @@ class TextualInversionMethod:
         """Gradients reach the word through the text encoder."""
         return True
 
+    def uses_all_weights(self) -> bool:
+        """Not where a caption has none of the words."""
+        return False
+
     def go_on(self, step: int) -> None:
         """Nothing is frozen on the way."""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 from library.console import log
@@ -34,6 +35,23 @@ def set_attention(unet: UNet2DConditionModel, vae: AutoencoderKL | None, kind: s
         if network is not None:
             network.set_attn_processor(processors[kind]())
     return kind
+
+
+def attend_by(unet: UNet2DConditionModel, backend: SDPBackend) -> None:
+    """Have the U-Net attend with that one of PyTorch's kernels, and with no other."""
+    from diffusers.models.attention_processor import AttnProcessor2_0
+
+    whole = AttnProcessor2_0()
+
+    class OneKernel:
+        """PyTorch's attention, by one of its kernels."""
+
+        def __call__(self, attn: nn.Module, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
+            with sdpa_kernel(backend):
+                attended: Tensor = whole(attn, hidden_states, *args, **kwargs)
+            return attended
+
+    unet.set_attn_processor(OneKernel())
 
 
 def _xformers_lacks() -> str | None:

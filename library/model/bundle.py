@@ -44,6 +44,8 @@ class StableDiffusion:
     source: ModelFacts | None = None
     zero_terminal_snr: bool = False  # trained to start from pure noise, which samplers have to do too
     unet_autocast: bool = True  # False: the U-Net, kept in half precision, and what is put onto it compute in its dtype without autocast
+    unet_replays: bool = False  # each result of the U-Net without gradients is overwritten by its next one (CUDA graphs)
+    unet_layout: torch.memory_format = torch.contiguous_format  # of the images that the U-Net takes
     half_vae: bool = True  # whether the VAE may compute in half precision where the caller does (autocast)
     further_text_encoders: tuple[CLIPTextModel, ...] = ()
     reader: CaptionReader | None = None  # another one than the family's gives each cross-attention a context of its own (`new_words`)
@@ -94,9 +96,10 @@ class StableDiffusion:
         further = {} if conditioning.pooled is None else {"text_embeds": conditioning.pooled.to(dtype)}
         if conditioning.size_ids is not None:
             further["time_ids"] = conditioning.size_ids  # pixels: more than half precision counts
-        noisy, context = noisy.to(dtype), conditioning.context.to(dtype)
+        noisy, context = noisy.to(dtype, memory_format=self.unet_layout), conditioning.context.to(dtype)
+        timesteps = torch.as_tensor(timesteps, device=noisy.device).expand(len(noisy))  # always the same kind: one compiled graph
         given = {"added_cond_kwargs": further} if further else {}
         bare = not self.unet_autocast and dtype.itemsize == 2
         with torch.autocast(noisy.device.type, enabled=False) if bare else contextlib.nullcontext():
             predicted: Tensor = self.unet(noisy, timesteps, context, **given).sample
-        return predicted
+        return predicted.clone() if self.unet_replays and not torch.is_grad_enabled() else predicted

@@ -42,6 +42,9 @@ from library.training.samples.run_samples import RunSamples
 from library.training.samples.samples import Samples
 from library.training.saving.file_metadata import FileFacts
 from library.training.saving.run_saves import RunSaves
+from library.training.speed.compiling import CompiledUnet, check_cuda_graphs
+from library.training.speed.kernels import choose_precision
+from library.training.speed.parallel import all_are_used
 from library.training.states.follow import check_can_follow
 from library.training.states.good_states import GoodStates
 from library.training.step.course import Course
@@ -65,6 +68,8 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     start = RunStart.begin(options, inputs, method)
     if start.device.type == "cpu":
         keep_freed_memory()
+    check_cuda_graphs(options.training, start.device, start.accelerator.num_processes)
+    choose_precision(options.training, start.device)
     # a wrong name or argument is told before minutes of loading
     steps = _check_optimizer(start)
     facts = FileFacts(start)
@@ -74,9 +79,13 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     optimizer, schedule = _optimizer(start, method.param_groups(), steps)
     _log_notes(optimizer, schedule)
     task = _task(start, model)
+    compiled = CompiledUnet.of(start, model, samples)
+    if compiled is not None:
+        task.rows = compiled.latent_rows
     case = memory_case(options, inputs, model, method, start.device)
     tell(case, start.device)
     fits = partial(explained, lambda: advice(case, room_on(start.device)))
+    start.accelerator.ddp_handler.find_unused_parameters = not all_are_used(start, model)
     with fits("when the model was brought to the device"), left_for_later(SHARDED):  # accelerate asks whether weights are
         prepared = start.accelerator.prepare(task, optimizer.optimizer)
     run = RunContext.create(start, model, prepared, optimizer, schedule)
@@ -86,6 +95,9 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     run_samples = RunSamples(run, samples, record) if samples is not None else None
     loop = _loop(run, feed, _guard(run, feed, saves), RunEvents(run, saves, record, run_samples, validator))
     _rehearse(run, case, fits)
+    if compiled is not None:
+        with fits("when the U-Net was compiled"):
+            compiled.warm_up(run)
     stopped = _train(loop, RunEnd(run, saves, record, samples), fits)
     feed.unreadable.tell(run.accelerator.num_processes)
     if run.accelerator.num_processes > 1:

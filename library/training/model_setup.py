@@ -12,6 +12,7 @@ from library.seeds import fold
 from library.training.planning.caption_lengths import tell_long_captions
 from library.training.precision import frozen_dtype, settle_dtypes, trained_dtype
 from library.training.run_context import RunStart
+from library.training.speed.kernels import choose_kernels
 from library.training.states.accelerate_state_files import load_accelerate_weights
 from library.training.states.state_files import load_weights
 
@@ -35,6 +36,7 @@ def ready_model(run: RunStart) -> StableDiffusion:
         method.go_on(run.state.step)
     if run.options.training.gradient_checkpointing:
         _checkpoint_gradients(model)
+    choose_kernels(model, run.options.training, run.device)
     return model
 
 

@@ -47,10 +47,17 @@ class PreparedOptimizer(Protocol):
         """Forget the gradients."""
 
 
+class ParallelSettings(Protocol):
+    """How processes that train together exchange gradients, as far as it is settled after they have met."""
+
+    find_unused_parameters: bool
+
+
 class Processes(Protocol):
     """accelerate's Accelerator, as far as a run needs it."""
 
     scaler: Scaler | None
+    ddp_handler: ParallelSettings  # read when `prepare` is called
 
     @property
     def device(self) -> torch.device:

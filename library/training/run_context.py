@@ -28,6 +28,7 @@ from library.training.optim.optimizer import BuiltOptimizer
 from library.training.planning.inputs import Inputs
 from library.training.precision import check_device
 from library.training.processes import PreparedOptimizer, Processes
+from library.training.speed.kernels import match_layouts
 from library.training.states.accelerate_state_files import load_accelerate_training
 from library.training.states.follow import follow_training
 from library.training.states.state import TrainState
@@ -96,6 +97,8 @@ class RunContext(RunStart):
         Raises UserError where those do not fit, or could not be kept in a state.
         """
         placed, saving = _placed(start, optimizer.optimizer, schedule), start.options.saving
+        if start.options.training.channels_last:
+            match_layouts(optimizer.optimizer)
         if saving.save_state or saving.save_state_on_train_end:
             check_can_be_kept(optimizer.optimizer, placed)
         return cls(**vars(start), model=model, task=prepared[0], prepared=prepared[1], optimizer=optimizer, schedule=placed,
@@ -109,17 +112,16 @@ class RunContext(RunStart):
 
 def _accelerator(options: TrainingScript) -> Accelerator:
     mixed_precision = options.training.mixed_precision
-    # Layers that a step does not use (the text encoder's last ones under clip skip, dropped LoRA modules) have no gradient.
     training = options.training
     parallel = DistributedDataParallelKwargs(
-        find_unused_parameters=True,
+        find_unused_parameters=True,  # until the model is there: `speed.parallel`
         broadcast_buffers=False,
         gradient_as_bucket_view=training.ddp_gradient_as_bucket_view,
         static_graph=training.ddp_static_graph,
     )
     groups = process_groups(os.name == "nt", training.ddp_timeout)
-    backend = compiler(training.dynamo_backend) if training.torch_compile else None  # None: what the launcher says
-    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *groups], dynamo_backend=backend)
+    # accelerate would compile the whole step; the U-Net alone is (`speed.compiling`), also where the launcher asks for it
+    accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *groups], dynamo_backend="NO")
     check_device(mixed_precision, accelerator.device)
     if options.training.full_fp16:
         accelerator.scaler = LossScaler(options.optimizer.max_grad_norm)
@@ -164,22 +166,6 @@ def process_groups(on_windows: bool, minutes: int | None = None) -> list[InitPro
     if on_windows:
         return [InitProcessGroupKwargs(backend="gloo", init_method="env://?use_libuv=False", **timeout)]
     return [InitProcessGroupKwargs(**timeout)] if timeout else []
-
-
-def compiler(name: str) -> str:
-    """accelerate's name of the backend; raises UserError for one that this PyTorch lacks."""
-    if name == "no":  # as front-ends write where nothing is to be compiled
-        return "NO"
-    known = torch._dynamo.list_backends(exclude_tags=())
-    own = {"tensort": "tensorrt"}.get(name, name)
-    if own not in known:
-        raise UserError(
-            coded(
-                "OPT-006",
-                f"--dynamo_backend {name}: this PyTorch does not have it; give one of {', '.join(sorted(known))}, such as inductor",
-            )
-        )
-    return own.upper()
 
 
 def _seed(asked: int | None) -> int:

@@ -30,6 +30,7 @@ BEYOND_THE_LIST |= {"ema_decay", "ema_for_samples"}
 BEYOND_THE_LIST |= {"caption_prefix", "caption_suffix", "caption_separator", "keep_tokens_separator", "secondary_separator"}
 BEYOND_THE_LIST |= {"enable_wildcard", "resize_interpolation", "wandb_run_name", "log_config", "torch_compile", "dynamo_backend"}
 BEYOND_THE_LIST |= {"console_log_level", "console_log_file", "console_log_simple"}
+BEYOND_THE_LIST |= {"sdpa_backend", "allow_tf32", "channels_last", "cuda_graphs"}
 BEYOND_THE_LIST |= {"ddp_timeout", "ddp_gradient_as_bucket_view", "ddp_static_graph"}
 BEYOND_THE_LIST |= {f"metadata_{word}" for word in ("usage_hint", "trigger_phrase", "thumbnail", "merged_from", "preprocessor")}
 BEYOND_THE_LIST |= {"metadata_is_negative_embedding"}

@@ -125,6 +125,18 @@ def test_stopped_and_resumed_ends_as_one_in_one_go(script: str, tiny_v1: Path, p
     stopped_and_resumed_ends_as_one_in_one_go(script, ROWS[QUICK[script]], tiny_v1, photos, tmp_path, stops)
 
 
+@pytest.mark.parametrize("script", ["db", pytest.param("lora", marks=pytest.mark.slow)])
+def test_channels_side_by_side_in_memory_go_on_exactly(script: str, tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
+    """What the optimizer remembers is in a state as a plain tensor, and has to lie as the weights do again."""
+    made = options(script, ROWS[1], tiny_v1, photos, tmp_path) | {"channels_last": True, "optimizer_type": "AdamW", "learning_rate": 1e-3}
+    made |= {"max_train_steps": 3, "save_every_n_steps": None, "save_every_n_epochs": None}
+    assert start(SCRIPTS[script][0], **made, output_dir=tmp_path / "whole") == 0
+    made |= {"output_dir": tmp_path / "parts", "save_state": True}
+    assert stop_after(2, SCRIPTS[script][0], **made) == 130
+    assert start(SCRIPTS[script][0], **made, resume=tmp_path / "parts" / "cat-step00000002-state") == 0
+    assert tensors_equal(tmp_path / "whole" / "cat.safetensors", tmp_path / "parts" / "cat.safetensors")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("row", range(len(ROWS)))
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -7,11 +7,10 @@ import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 
-from library.errors import UserError
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
 from library.training import run_context
-from library.training.run_context import compiler, process_groups
+from library.training.run_context import process_groups
 
 
 def test_processes_on_windows_meet_without_what_torch_lacks_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +34,7 @@ def test_the_time_that_processes_wait_for_each_other_is_in_minutes(monkeypatch: 
     assert process_groups(False, 30) == []
 
 
-def test_ddp_and_compiler_options_reach_accelerate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ddp_options_reach_accelerate_which_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
 
     class Stub:
@@ -48,28 +47,19 @@ def test_ddp_and_compiler_options_reach_accelerate(monkeypatch: pytest.MonkeyPat
     options = build(TrainNetwork, {}, {})
     run_context._accelerator(options)
     (parallel,) = seen["kwargs_handlers"]
-    assert not parallel.gradient_as_bucket_view and not parallel.static_graph and seen["dynamo_backend"] is None
+    assert not parallel.gradient_as_bucket_view and not parallel.static_graph and seen["dynamo_backend"] == "NO"
     given = {"ddp_gradient_as_bucket_view": True, "ddp_static_graph": True, "torch_compile": True, "dynamo_backend": "eager"}
     run_context._accelerator(build(TrainNetwork, given, {}))
     (parallel,) = seen["kwargs_handlers"]
-    assert parallel.gradient_as_bucket_view and parallel.static_graph and seen["dynamo_backend"] == "EAGER"
+    assert parallel.gradient_as_bucket_view and parallel.static_graph and seen["dynamo_backend"] == "NO"
 
 
-def test_a_compiler_that_this_pytorch_lacks_is_refused_by_name() -> None:
-    assert compiler("inductor") == "INDUCTOR"
-    with pytest.raises(UserError, match="--dynamo_backend nvprims_nvfuser: this PyTorch does not have it"):
-        compiler("nvprims_nvfuser")
-
-
-def test_the_compiler_that_is_named_is_the_one_that_accelerate_uses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
-    for given, backend in (
-        ({}, "NO"),
-        ({"torch_compile": True, "dynamo_backend": "eager"}, "EAGER"),
-        ({"torch_compile": True}, "INDUCTOR"),
-    ):
+def test_accelerate_leaves_the_compiling_to_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would compile the whole step, also where the launcher alone asks for it."""
+    for launcher, given in (("EAGER", {}), ("NO", {"torch_compile": True, "dynamo_backend": "eager"})):
+        monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", launcher)
         accelerator = run_context._accelerator(build(TrainNetwork, given, {}))
         try:
-            assert accelerator.state.dynamo_plugin.backend.value == backend
+            assert accelerator.state.dynamo_plugin.backend.value == "NO"
         finally:
             AcceleratorState._reset_state(reset_partial_state=True)

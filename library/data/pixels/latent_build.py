@@ -17,6 +17,7 @@ from torch import Tensor
 from library.console import log
 from library.data.batching.buckets import FilledData
 from library.data.config.blueprint import Size
+from library.data.pixels.device_copies import FromDevice
 from library.data.pixels.images import BACKGROUND, load_image
 from library.data.pixels.latent_cache import Held, LatentCache
 from library.data.pixels.latent_files import Binding, Stat, moments_arrays, reliable, stat_of, write_latents
@@ -146,27 +147,37 @@ def _untold(images: int) -> None:
 def _encoded(
     source: LatentSource, missing: list[int], encode: Encode, batch_size: int, threads: int, part: _Part, advance: Callable[[int], object]
 ) -> Iterator[tuple[_Loaded, list[np.ndarray]]]:
-    """Each work with its moments [1 or 2 of 8,h,w]; a few batches are read ahead while the VAE works."""
+    """Each work with its moments [1 or 2 of 8,h,w]; a few batches are read ahead while the VAE works, and on a GPU the next batch is sent
+    on its way before the moments of this one are waited for."""
     chunks = list(_chunks(source, missing, batch_size))
+    under_way: tuple[list[_Loaded], list[FromDevice], int] | None = None
     with ThreadPoolExecutor(max_workers=threads) as pool:
         coming: deque[Future[list[_Loaded]]] = deque(pool.submit(_load, source, chunk, part) for chunk in chunks[: threads + 1])
         for number, chunk in enumerate(chunks):
             loaded = coming.popleft().result()
             coming.extend(pool.submit(_load, source, one, part) for one in chunks[number + threads + 1 : number + threads + 2])
-            flips = [source.works[one.number].flip for one in loaded]
-            shown = [view for one, flip in zip(loaded, flips, strict=True) for view in _views(one.pixels, flip)]
-            moments = [
-                one
-                for begin in range(0, len(shown), batch_size)
-                for one in encode(torch.stack(shown[begin : begin + batch_size])).detach().to("cpu", torch.float32).numpy()
-            ]
-            at = 0
-            for one, flip in zip(loaded, flips, strict=True):
-                mine = moments[at : at + 1 + flip]
-                at += 1 + flip
-                _check(source, one.number, mine)
-                yield one, [array if source.rules.distribution else array[:4] for array in mine]
-            advance(sum(1 + source.works[one].flip for one in chunk))
+            shown = [view for one in loaded for view in _views(one.pixels, source.works[one.number].flip)]
+            moments = [FromDevice(encode(torch.stack(shown[at : at + batch_size])).detach()) for at in range(0, len(shown), batch_size)]
+            if under_way is not None:
+                yield from _arrived(source, *under_way, advance)
+            under_way = loaded, moments, sum(1 + source.works[one].flip for one in chunk)
+        if under_way is not None:
+            yield from _arrived(source, *under_way, advance)
+
+
+def _arrived(
+    source: LatentSource, loaded: list[_Loaded], coming: list[FromDevice], images: int, advance: Callable[[int], object]
+) -> Iterator[tuple[_Loaded, list[np.ndarray]]]:
+    """The works of a chunk with what the VAE has made of them, once it has."""
+    moments = [one for part in coming for one in part.wait().numpy()]
+    at = 0
+    for one in loaded:
+        count = 1 + source.works[one.number].flip
+        mine = moments[at : at + count]
+        at += count
+        _check(source, one.number, mine)
+        yield one, [array if source.rules.distribution else array[:4] for array in mine]
+    advance(images)
 
 
 def _views(pixels: Tensor, flip: bool) -> list[Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from library.options.bounds import MOST_BATCH, MOST_EPOCHS, MOST_MINUTES, MOST_SEED, MOST_STEPS
 from library.options.declare import Leniency, opt
@@ -61,7 +62,21 @@ class TrainingOptions:
     mem_eff_attn: bool = opt(False, "Attention in small pieces: least memory, slower, works everywhere.")
     sdpa: bool = opt(False, "Use PyTorch's own fast attention. It is also what runs when none of the three is given.")
     lowram: bool = opt(False, "Load the model straight to the GPU, for machines with little main memory (free Colab).")
-    torch_compile: bool = opt(False, "Have PyTorch compile the training step (docs/speed.md): minutes at first, faster afterwards.")
+    sdpa_backend: Literal["auto", "flash", "efficient", "math", "cudnn"] = opt(
+        "auto", "Which of PyTorch's kernels attend in the U-Net. auto: PyTorch chooses for each size. Refused at the start where it cannot."
+    )
+    allow_tf32: bool = opt(
+        False, "In 32 bits, let the GPU multiply matrices with 10 bits of mantissa (TF32): faster from the RTX 30 series on, less exact."
+    )
+    channels_last: bool = opt(
+        False, "Keep the U-Net's weights and images with their channels side by side in memory, which 16-bit convolutions on a GPU prefer."
+    )
+    torch_compile: bool = opt(
+        False, "Have PyTorch compile the U-Net, once for each image size (docs/speed.md): minutes at first, faster afterwards."
+    )
+    cuda_graphs: bool = opt(
+        False, "With --torch_compile: record the GPU's work once and play it back, for batches of 1 or 2, which a GPU waits for otherwise."
+    )
     dynamo_backend: str = opt(
         "inductor",
         "With --torch_compile: what compiles. eager runs the traced operations as they are, to find faults; no compiles nothing.",

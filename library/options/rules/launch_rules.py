@@ -1,14 +1,15 @@
-"""How accelerate was told to train: by several processes that each hold the whole model, and by no other engine."""
+"""How accelerate was told to train: by several processes that each hold the whole model, and by no other engine; and what is compiled."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 
 from library.errors import Problem, coded
 from library.options.rules.option_view import Given
+from library.packages import network_package, why_not_compiled
 
 _ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # as accelerate reads its variables
 _INSTEAD = "start with `accelerate launch --multi_gpu --num_processes N`, where each process holds the whole model"
@@ -52,6 +53,47 @@ def launch(given: Given) -> Iterator[Problem]:
             "torch_xla is installed, so accelerate would train on a TPU or through XLA, which is not supported; set the environment "
             "variable USE_TORCH_XLA=0 (before `accelerate launch`), or uninstall torch_xla",
         )
+
+
+def compiling(given: Given) -> Iterator[Problem]:
+    """What is compiled once for each image size must not be another thing in each update."""
+    if given.cuda_graphs and not given.torch_compile:
+        yield coded("OPT-009", f"{given.at('cuda_graphs')}: needs --torch_compile, which is missing")
+    elif given.cuda_graphs and given.dynamo_backend != "inductor":
+        yield coded("OPT-008", f"{given.at('cuda_graphs')}: are recorded by --dynamo_backend inductor, not by {given.dynamo_backend}")
+    if given.cuda_graphs and (given.gradient_accumulation_steps or 1) > 1:
+        yield coded(
+            "OPT-008",
+            f"{given.at('cuda_graphs')}: overwrite the gradients that --gradient_accumulation_steps adds up; leave one of them out",
+        )
+    if given.sdpa_backend not in (None, "auto") and (given.mem_eff_attn or given.xformers or given.diffusers_xformers):
+        yield coded(
+            "OPT-008",
+            f"{given.at('sdpa_backend')}: chooses among PyTorch's own kernels, and --xformers or --mem_eff_attn attends; leave one out",
+        )
+    asked = given.at("torch_compile") if given.torch_compile else "ACCELERATE_DYNAMO_BACKEND"
+    if not given.torch_compile and os.environ.get(asked, "no").lower() == "no":
+        return
+    if given.no_token_padding:
+        yield coded(
+            "OPT-008", f"{asked}: would compile anew for each length of a caption without padding; leave it or --no_token_padding out"
+        )
+    module = given.network_module or ""
+    if reason := why_not_compiled(module):
+        yield coded("OPT-008", f"{asked}: cannot compile {module}, which {reason}; leave it out")
+    elif module and network_package(module).is_ours and _has_module_dropout(given.network_args or ()):
+        yield coded("OPT-008", f"{asked}: cannot compile layers that are left out by chance; leave it, or module_dropout, out")
+
+
+def _has_module_dropout(entries: Iterable[str]) -> bool:
+    for entry in entries:
+        key, _, value = entry.partition("=")
+        if key.strip() == "module_dropout":
+            try:
+                return float(value) > 0
+            except ValueError:  # told where the network is made
+                return False
+    return False
 
 
 def _is_on(variable: str) -> bool:

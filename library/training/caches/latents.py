@@ -14,6 +14,7 @@ from library.console import log, progress
 from library.data.batching.buckets import FilledData
 from library.data.config.blueprint import check_caching
 from library.data.loading.loader import worker_count
+from library.data.pixels.device_copies import to_device
 from library.data.pixels.latent_build import LatentSource, build, look
 from library.data.pixels.latent_cache import LatentCache
 from library.data.pixels.latent_files import cache_file
@@ -99,7 +100,7 @@ def make(found: LatentSource, batch_size: int, threads: int | None, vae: Autoenc
         vae.to(accelerator.device)
     cache = build(
         found,
-        lambda images: moments(vae, images.to(accelerator.device)),
+        lambda images: moments(vae, to_device(images, accelerator.device)),
         batch_size,
         max(1, worker_count(threads)),
         progress=partial(progress, label="caching latents", unit="image"),

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from library.console import log
+from library.data.config.blueprint import Size
 from library.data.loading.batch import Batch
 from library.errors import UserError, coded
 from library.method import Method
@@ -78,32 +79,38 @@ def rehearse(
     device = accelerator.device
     on_gpu = device.type == "cuda"
     held = torch.empty(int(estimate(case).optimizer) if on_gpu and not restored else 0, dtype=torch.uint8, device=device)
-    training = task.training
-    task.train()
-    with torch.random.fork_rng([device] if on_gpu else []):
-        loss, _ = task(_largest(inputs, method, tokenizer, case).to(device), step)
-        accelerator.backward(loss)
-    for parameter in task.parameters():
-        parameter.grad = None
-    task.train(training)
-    del held, loss
+    try_batch(accelerator, task, blank_batch(inputs, method, tokenizer, case.size, case.batch, case.latents_cached), step)
+    del held
     peak = f"; {torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB were in use at most" if on_gpu else ""
     log.info(f"rehearsal: a batch of {case.batch} at {case.size[0]}×{case.size[1]}, the largest, fits{peak}")
 
 
-def _largest(inputs: Inputs, method: Method, tokenizer: ClipTokenizer, case: MemoryCase) -> Batch:
-    """A batch of the largest size: gray images, or latents of 0, with a caption of the run's, since a method may look for its words."""
+def try_batch(accelerator: Processes, task: torch.nn.Module, batch: Batch, step: int) -> None:
+    """One forward and backward pass as in update `step`, thrown away: gradients, modes and random streams stay as they are."""
+    device = accelerator.device
+    training = task.training
+    task.train()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        loss, _ = task(batch.to(device), step)
+        accelerator.backward(loss)
+    for parameter in task.parameters():
+        parameter.grad = None
+    task.train(training)
+
+
+def blank_batch(inputs: Inputs, method: Method, tokenizer: ClipTokenizer, size: Size, count: int, latents: bool) -> Batch:
+    """`count` gray images of `size`, or latents of 0, with a caption of the run's, since a method may look for its words."""
     caption = method.rewrite_caption(next(iter(inputs.source.captions()), ""), random.Random(0))
     ids, weights = tokenizer(caption)
-    (width, height), batch = case.size, case.batch
+    width, height = size
     return Batch(
-        images=None if case.latents_cached else torch.zeros(batch, 3, height, width),
-        latents=torch.zeros(batch, 4, height // 8, width // 8) if case.latents_cached else None,
-        input_ids=ids.expand(batch, -1, -1),
-        token_weights=None if weights is None else weights.expand(batch, -1, -1),
-        loss_weights=torch.ones(batch),
-        seeds=torch.zeros(batch, dtype=torch.int64),
-        captions=(caption,) * batch,
-        paths=("the rehearsal",) * batch,
-        records=(0,) * batch,
+        images=None if latents else torch.zeros(count, 3, height, width),
+        latents=torch.zeros(count, 4, height // 8, width // 8) if latents else None,
+        input_ids=ids.expand(count, -1, -1),
+        token_weights=None if weights is None else weights.expand(count, -1, -1),
+        loss_weights=torch.ones(count),
+        seeds=torch.zeros(count, dtype=torch.int64),
+        captions=(caption,) * count,
+        paths=("the rehearsal",) * count,
+        records=(0,) * count,
     )

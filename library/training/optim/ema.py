@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from library.paths.look import is_file
 
 EMA_FILE = "ema.safetensors"
 _COUNT = "updates"
+_AT_ONCE = 64 * 2**20  # values: weights in 16 bits are widened for their share alone
 
 
 class Ema:
@@ -37,14 +38,15 @@ class Ema:
         self.decay, self.updates = decay, 0
         self._parameters = list(parameters)
         self._averages = [parameter.detach().to(torch.float32, copy=True) for parameter in self._parameters]
+        self._shares = list(_shares(self._averages, self._parameters))
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights as they are after an update."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        for average, parameter in zip(self._averages, self._parameters, strict=True):
-            average.lerp_(parameter.detach().to(average.dtype), 1 - decay)
+        for averages, parameters in self._shares:
+            torch._foreach_lerp_(averages, [parameter.detach().to(torch.float32) for parameter in parameters], 1 - decay)
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
@@ -90,3 +92,18 @@ class Ema:
             average.copy_(saved[name])
         self.updates = max(0, int(saved[_COUNT]))
         return True
+
+
+def _shares(averages: Sequence[Tensor], parameters: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """Both in shares of `_AT_ONCE` values at most (a larger tensor alone), each of one device: what one kernel moves."""
+    share: tuple[list[Tensor], list[Tensor]] = ([], [])
+    room = _AT_ONCE
+    for average, parameter in zip(averages, parameters, strict=True):
+        if share[0] and (room < average.numel() or share[0][0].device != average.device):
+            yield share
+            share, room = ([], []), _AT_ONCE
+        share[0].append(average)
+        share[1].append(parameter)
+        room -= average.numel()
+    if share[0]:
+        yield share

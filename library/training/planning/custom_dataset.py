@@ -116,6 +116,9 @@ class CustomDataset:
         """Size and images of the first batch."""
         return self.first.size, self.first.images
 
+    def rows(self) -> None:
+        """Not known: the class makes its batches as it likes."""
+
     def files(self) -> tuple[Path, ...]:
         """None that are known."""
         return ()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import longest_texts
-from library.data.config.blueprint import SubsetOptions
+from library.data.config.blueprint import Size, SubsetOptions
 from library.data.scan.caption_files import with_affixes
 from library.training.planning.data_facts import data_metadata
 from library.training.planning.plan import RunPlan
@@ -62,12 +62,16 @@ class ImageSource:
 
     def largest(self) -> tuple[tuple[int, int], int]:
         """Size and images of the batch with most pixels."""
-        found = []
+        _, size, batch = max((size[0] * size[1] * batch, size, batch) for size, batch in self.rows().items())
+        return size, batch
+
+    def rows(self) -> dict[Size, int]:
+        """Images a process at most in one batch, by size: datasets with buckets of one size may have batches of several."""
+        found: dict[Size, int] = {}
         for bucket in self.data.buckets:
             batch = min(self.data.blueprint.datasets[bucket.dataset].options.batch_size, bucket.count)
-            found.append((bucket.size[0] * bucket.size[1] * batch, bucket.size, batch))
-        _, size, batch = max(found)
-        return size, batch
+            found[bucket.size] = max(found.get(bucket.size, 0), batch)
+        return found
 
     def files(self) -> Sequence[Path]:
         """The image files, each once."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
+from library.data.config.blueprint import Size
 from library.training.planning.plan import RunPlan
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ class Source(Protocol):
 
     def largest(self) -> tuple[tuple[int, int], int]:
         """Size (width, height in pixels) and images a process of the batch with most pixels, as far as it is known beforehand."""
+
+    def rows(self) -> Mapping[Size, int] | None:
+        """Images a process at most in one batch, by size in pixels; None where it is not known beforehand."""
 
     def files(self) -> Sequence[Path]:
         """The image files, each once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,7 @@ class DiffusionTask(nn.Module):
         asked = noise_and_loss.timesteps
         self.timesteps = range(len(self.schedule)) if asked is None else asked  # those that are trained
         self.clip_skip = clip_skip
+        self.rows: Mapping[tuple[int, int], int] = {}  # of a compiled U-Net: images that it takes at once, by (width, height) of latents
         self._texts = texts
         self._set_multiplier: Callable[[float], None] = getattr(method, "set_multiplier", _not_asked)  # of networks alone
 
@@ -103,7 +104,13 @@ class DiffusionTask(nn.Module):
         model, (height, width) = self._model[0], latents.shape[-2:]
         noise = sample_noise(latents, seeds, self.noise)
         noisy = self.schedule.add_noise(latents, perturbed(noise, seeds, self.noise), t)
-        predicted = model.predict(noisy, t, model.with_sizes(captions, (width * REDUCTION, height * REDUCTION), batch.sizes))
+        captions = model.with_sizes(captions, (width * REDUCTION, height * REDUCTION), batch.sizes)
+        missing = max(0, self.rows.get((width, height), 0) - len(noisy))
+        if missing:  # the last image again, which is dropped behind the U-Net: its gradient is 0
+            filled = captions.map(lambda tensor: _filled(tensor, missing))
+            predicted = model.predict(_filled(noisy, missing), _filled(t, missing), filled)[: len(noisy)]
+        else:
+            predicted = model.predict(noisy, t, captions)
         target = self.schedule.target(model.prediction, latents, noise, t)
         return self.objective(predicted.float(), target.float(), t, batch.masks)
 
@@ -122,6 +129,10 @@ class DiffusionTask(nn.Module):
             return batch.latents.float() * model.scale_factor
         assert batch.images is not None
         return draw_latents(model.moments(batch.images), batch.seeds) * model.scale_factor
+
+
+def _filled(tensor: Tensor, rows: int) -> Tensor:
+    return torch.cat([tensor, tensor[-1:].expand(rows, *tensor.shape[1:])])
 
 
 def _not_asked(multiplier: float) -> None:

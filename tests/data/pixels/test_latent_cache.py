@@ -11,6 +11,8 @@ from torch import Tensor
 from library.data.batching.buckets import FilledData
 from library.data.batching.sampler import EpochSampler
 from library.data.loading.dataset import TrainingDataset
+from library.data.pixels import latent_build
+from library.data.pixels.device_copies import FromDevice, to_device
 from library.data.pixels.latent_build import Encode, build, look
 from library.data.pixels.latent_cache import LatentCache, draw_latents
 from library.data.pixels.latent_plan import CacheRules
@@ -131,3 +133,39 @@ def test_the_largest_images_are_encoded_first(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
     memory(data, lambda images: seen.append(tuple(images.shape[2:])) or encode(images))
     assert seen[0] == (96, 96) and seen[-1] == (32, 32) and len(seen) == 4
+
+
+def test_the_next_batch_is_on_its_way_before_the_last_ones_latents_are_waited_for(
+    data: FilledData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU is kept busy: it has work while the CPU takes what it has made. (On a CPU the order is the same.)"""
+    done: list[str] = []
+
+    class Told(FromDevice):
+        def wait(self) -> Tensor:
+            done.append("taken")
+            return super().wait()
+
+    monkeypatch.setattr(latent_build, "FromDevice", Told)
+    told = build(look(data, CacheRules()), lambda images: done.append("sent") or encode(images), 4)
+    assert done[:3] == ["sent", "sent", "taken"] or done[:4] == ["sent", "sent", "sent", "taken"]
+    assert done.count("sent") == done.count("taken") and done[-1] == "taken"
+    monkeypatch.undo()
+    for record in range(len(data.records)):
+        assert torch.equal(told.latents(record, 3), memory(data, batch_size=4).latents(record, 3))
+
+
+def test_pixels_go_to_a_gpu_from_page_locked_memory_without_a_wait() -> None:
+    class Asked:
+        locked, ways = False, ()
+
+        def pin_memory(self) -> Asked:
+            self.locked = True
+            return self
+
+        def to(self, device: torch.device, non_blocking: bool = False) -> tuple[torch.device, bool, bool]:
+            return device, self.locked, non_blocking
+
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    assert to_device(Asked(), cuda) == (cuda, True, True)  # type: ignore[arg-type,comparison-overlap]
+    assert to_device(Asked(), cpu) == (cpu, False, False)  # type: ignore[arg-type,comparison-overlap]

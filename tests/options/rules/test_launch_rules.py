@@ -13,9 +13,9 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from library.options.declare import build
-from library.options.groups.scripts import TrainNetwork
+from library.options.groups.scripts import TrainDb, TrainNetwork
 from library.options.rules import launch_rules
-from library.options.rules.launch_rules import ENGINES, launch
+from library.options.rules.launch_rules import ENGINES, compiling, launch
 from library.options.rules.option_view import Given
 
 ROOT = Path(__file__).parents[3]
@@ -94,3 +94,40 @@ def test_a_run_with_such_a_config_file_ends_before_anything_is_loaded(tmp_path: 
     )
     assert done.returncode != 0 and "ACCELERATE_USE_FSDP=true" in done.stderr and "[SD-OPT-019]" in done.stderr, done.stderr[-2000:]
     assert not (tmp_path / "out").exists()
+
+
+COMPILED = {"torch_compile": True}
+REFUSED: list[tuple[dict[str, object], str]] = [
+    ({"cuda_graphs": True}, "--cuda_graphs: needs --torch_compile, which is missing [SD-OPT-009]"),
+    (
+        {**COMPILED, "cuda_graphs": True, "dynamo_backend": "eager"},
+        "--cuda_graphs: are recorded by --dynamo_backend inductor, not by eager",
+    ),
+    ({**COMPILED, "cuda_graphs": True, "gradient_accumulation_steps": 2}, "--cuda_graphs: overwrite the gradients that"),
+    ({**COMPILED, "network_module": "networks.dylora"}, "--torch_compile: cannot compile networks.dylora, which draws another rank"),
+    (
+        {**COMPILED, "network_module": "networks.lora", "network_args": ("module_dropout=0.1",)},
+        "--torch_compile: cannot compile layers that",
+    ),
+    ({"sdpa_backend": "flash", "xformers": True}, "--sdpa_backend: chooses among PyTorch's own kernels, and --xformers"),
+]
+
+
+@pytest.mark.parametrize(("given", "line"), REFUSED, ids=[line for _, line in REFUSED])
+def test_what_cannot_be_compiled_once_for_all_updates_is_refused(given: dict[str, object], line: str) -> None:
+    (problem,) = compiling(Given(build(TrainNetwork, given, {})))
+    assert problem.line.startswith(line)
+
+
+def test_a_launcher_that_compiles_is_asked_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    dylora = Given(build(TrainNetwork, {"network_module": "networks.dylora"}, {}))
+    assert not list(compiling(dylora))
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
+    (problem,) = compiling(dylora)
+    assert problem.startswith("ACCELERATE_DYNAMO_BACKEND: cannot compile networks.dylora")
+    assert not list(compiling(Given(build(TrainNetwork, {"network_module": "networks.lora", "network_args": ("module_dropout=0",)}, {}))))
+
+
+def test_captions_without_padding_are_not_compiled() -> None:
+    (problem,) = compiling(Given(build(TrainDb, {**COMPILED, "no_token_padding": True}, {})))
+    assert problem.startswith("--torch_compile: would compile anew for each length of a caption")

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from library.errors import UserError
+from library.training.optim import ema as ema_room
 from library.training.optim.ema import Ema
 
 
@@ -25,6 +26,25 @@ def test_averages_follow_the_formula_in_float64() -> None:
         expected = decay * expected + (1 - decay) * fresh
         with ema.averaged():
             numpy.testing.assert_allclose(weight.detach().double().numpy(), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_many_weights_moved_at_once_get_the_bits_of_each_moved_alone(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ema_room, "_AT_ONCE", 40)  # in shares of one tensor, of two, and of one that is too large
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(3, 5), (20,), (41,), (2, 3, 3), (7,), (1,)]
+    weights = [nn.Parameter(torch.randn(shape, generator=generator).to(dtype)) for shape in shapes]
+    ema, alone = Ema(weights, 0.999), [weight.detach().float().clone() for weight in weights]
+    assert [len(averages) for averages, _ in ema._shares] == [2, 1, 3]
+    for count in range(20):
+        with torch.no_grad():
+            for weight in weights:
+                weight.add_(torch.randn(weight.shape, generator=generator).to(dtype))
+        ema.update()
+        decay = min(0.999, (1 + count) / (10 + count))
+        for average, weight in zip(alone, weights, strict=True):
+            average.lerp_(weight.detach().float(), 1 - decay)
+        assert all(torch.equal(found, wanted) for found, wanted in zip(ema.tensors(), alone, strict=True))
 
 
 def test_the_weights_come_back_bit_for_bit_whatever_happens_inside() -> None:

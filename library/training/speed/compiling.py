@@ -1,0 +1,135 @@
+"""`--torch_compile`: the U-Net alone is compiled, one graph for each size of images, before the first update."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from library.console import log
+from library.data.config.blueprint import Size
+from library.errors import UserError, coded
+from library.model.bundle import REDUCTION, StableDiffusion
+from library.options.groups.training import TrainingOptions
+from library.training.memory.rehearsal import blank_batch, try_batch
+from library.training.run_context import RunContext, RunStart
+from library.training.samples.samples import Samples
+from library.words import counted
+
+MANY = 24  # sizes of images that are compiled without a word about fewer
+MANY_GRAPHS = 8  # sizes whose CUDA graphs are kept without a word about memory
+_SPARE = 16  # graphs for prompts that are changed while the run goes on, and for samplers that count time in fractions
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """`backend`: torch's name of it; `cuda_graphs`: its kernels are recorded once and played back."""
+
+    backend: str
+    cuda_graphs: bool = False
+
+    @classmethod
+    def chosen(cls, training: TrainingOptions) -> Compiler | None:
+        """By --torch_compile, or `accelerate launch --dynamo_backend`; None where nothing is to be compiled. Raises UserError for a backend
+        that this PyTorch lacks."""
+        name = training.dynamo_backend if training.torch_compile else os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
+        return None if name == "no" else cls(_known(name), training.cuda_graphs)
+
+
+@dataclass(frozen=True)
+class CompiledUnet:
+    """The U-Net of a run, compiled in its place: training, validation and samples call the same module.
+
+    `rows`: images a process at most, by size in pixels; smaller batches are filled up to that many, so that no further graph is made
+    for them. Empty where a dataset of the user's own does not say beforehand what sizes come.
+    """
+
+    rows: Mapping[Size, int]
+
+    @classmethod
+    def of(cls, run: RunStart, model: StableDiffusion, samples: Samples | None) -> CompiledUnet | None:
+        """Have the U-Net compiled when it is first called with each size; None where nothing is to be compiled."""
+        compiler = Compiler.chosen(run.options.training)
+        if compiler is None:
+            return None
+        compiled = cls(run.inputs.source.rows() or {})
+        compiled._tell(compiler)
+        limit = compiled._graphs(run, samples)
+        settings = torch._dynamo.config
+        settings.recompile_limit = max(settings.recompile_limit, limit)
+        settings.accumulated_recompile_limit = max(settings.accumulated_recompile_limit, limit)
+        mode = {"mode": "reduce-overhead"} if compiler.cuda_graphs else {}
+        model.unet.compile(backend=compiler.backend, dynamic=False, **mode)
+        model.unet_replays = compiler.cuda_graphs
+        return compiled
+
+    @property
+    def latent_rows(self) -> dict[Size, int]:
+        """`rows` by the size of latents (width, height)."""
+        return {(width // REDUCTION, height // REDUCTION): count for (width, height), count in self.rows.items()}
+
+    def warm_up(self, run: RunContext) -> None:
+        """Compile for all sizes now: a forward and backward pass of each, thrown away, and how long it took is told.
+
+        Also as the batches are after the text encoder has stopped, if it does in this run.
+        """
+        if not self.rows:
+            log.info("--torch_compile: the sizes of --dataset_class are not known beforehand; each is compiled when it first comes")
+            return
+        log.info("--torch_compile: compiling the U-Net for %s", counted(len(self.rows), "image size"))
+        began = time.monotonic()
+        for size, rows in sorted(self.rows.items()):
+            batch = blank_batch(run.inputs, run.method, run.model.tokenizer, size, rows, latents=True)
+            for step in self._steps(run):
+                try_batch(run.accelerator, run.task, batch, step)
+        log.info("--torch_compile: done in %.0f s", time.monotonic() - began)
+
+    def _steps(self, run: RunStart) -> list[int]:
+        """One update of each kind that is left: with the text encoder trained, and without."""
+        kinds = {run.method.trains_text_encoder(step): step for step in (run.inputs.plan.updates - 1, run.state.step)}
+        return sorted(kinds.values())
+
+    def _graphs(self, run: RunStart, samples: Samples | None) -> int:
+        """How many graphs there may be: of training, validation and samples."""
+        strengths = {dataset.options.network_multiplier for dataset in run.inputs.data.blueprint.datasets}
+        training = len(self.rows) * len(self._steps(run)) * len(strengths)
+        validation = len(run.inputs.validation.buckets) if run.inputs.validation else 0
+        drawn = {(prompt.width, prompt.height, prompt.guidance != 1) for prompt in samples.prompts} if samples is not None else ()
+        return training + validation * len(strengths) + len(drawn) + _SPARE
+
+    def _tell(self, compiler: Compiler) -> None:
+        if len(self.rows) > MANY:
+            log.warning(
+                "--torch_compile: each of the %d image sizes is compiled by itself, which takes long; fewer come of a larger "
+                "bucket_reso_steps, or a smaller distance from min_bucket_reso to max_bucket_reso",
+                len(self.rows),
+            )
+        if compiler.cuda_graphs and len(self.rows) > MANY_GRAPHS:
+            log.warning("--cuda_graphs: each of the %d image sizes keeps its own memory; use it with few sizes", len(self.rows))
+
+
+def check_cuda_graphs(training: TrainingOptions, device: torch.device, processes: int) -> None:
+    """Raise UserError where --cuda_graphs cannot be used with this device or number of processes."""
+    if not training.cuda_graphs:
+        return
+    if device.type != "cuda":
+        raise UserError(coded("OPT-018", f"--cuda_graphs: needs an NVIDIA GPU, and this run is on {device.type}; leave it out"))
+    if processes > 1:
+        raise UserError(coded("OPT-008", f"--cuda_graphs: is for one process, and there are {processes}; leave it out"))
+
+
+def _known(name: str) -> str:
+    """torch's name of the backend; raises UserError for one that this PyTorch lacks."""
+    known = torch._dynamo.list_backends(exclude_tags=())
+    own = {"tensort": "tensorrt"}.get(name, name)
+    if own not in known:
+        raise UserError(
+            coded(
+                "OPT-006",
+                f"--dynamo_backend {name}: this PyTorch does not have it; give one of {', '.join(sorted(known))}, such as inductor",
+            )
+        )
+    return own
