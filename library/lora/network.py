@@ -116,7 +116,7 @@ class LoRANetwork(nn.Module):
         self._extended = frozenset(key for key, target in targets.items() if target.extended)
         self._outside = frozenset(key for key, target in targets.items() if target.outside)
         self._patches_convolutions = not self._extended.isdisjoint(ranks)  # also where a part of it is not applied
-        self.multiplier = multiplier
+        self.multiplier, self.uses_all_weights = multiplier, dropouts is None or not dropouts.module  # the latter: in each pass
         self.lora_dim = _one({rank.dim for rank in ranks.values()})  # for the file's metadata; None where ranks differ
         self.alpha = _one({rank.alpha for rank in ranks.values()})
         self._lr_weights, self._up_ratios = lr_weights, up_ratios
@@ -128,11 +128,6 @@ class LoRANetwork(nn.Module):
     def layers(self, prefix: str = "") -> dict[str, LoRALayer]:
         """The layers whose keys begin with `prefix`, by key."""
         return {key: layer for key, layer in self.named_children() if isinstance(layer, LoRALayer) and key.startswith(prefix)}
-
-    @property
-    def uses_all_weights(self) -> bool:
-        """Whether every pass goes through all layers."""
-        return not any(layer.dropouts.module for layer in self.layers().values())
 
     # Attaching
 

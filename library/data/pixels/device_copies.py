@@ -23,7 +23,7 @@ class FromDevice:
             return
         self._tensor = torch.empty(tensor.shape, dtype=torch.float32, pin_memory=True)
         self._tensor.copy_(tensor.float(), non_blocking=True)
-        self._done = torch.cuda.Event()
+        self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._done.record(torch.cuda.current_stream(tensor.device))
 
     def wait(self) -> Tensor:
