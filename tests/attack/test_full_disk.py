@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,7 @@ if os.name == "nt":
     pytest.skip("forks, and limits on the size of files", allow_module_level=True)
 
 from tests.attack.full_disk import attack
-from tests.attack.killing import ForkServer, fork_server, scripts_of
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    with fork_server(tmp_path_factory.mktemp("server")) as server:
-        yield server
+from tests.attack.killing import ForkServer, scripts_of
 
 
 def check(server: ForkServer, trials: int, seed: int, tiny_v1: Path, photos: Path, tmp_path: Path, only: str | None = None) -> None:

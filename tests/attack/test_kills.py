@@ -5,32 +5,25 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.attack.kill_checks import compare, newest_state, unreadable
-from tests.attack.killing import ForkServer, Kill, attack, fork_server, options_in, scripts_of
+from tests.attack.killing import ForkServer, Kill, attack, options_in, scripts_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    with fork_server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-def check(server: ForkServer, kills: int, seed: int, tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
-    counts = attack(server, tmp_path, kills, seed, scripts_of(tiny_v1, photos, tmp_path / "prompts.txt"))
+def check(server: ForkServer, kills: int, seed: int, tiny_v1: Path, photos: Path, tmp_path: Path, updates: int = 4) -> None:
+    counts = attack(server, tmp_path, kills, seed, scripts_of(tiny_v1, photos, tmp_path / "prompts.txt", updates))
     print(counts.text())
     assert not counts.faults, counts.text()
     assert counts.kills.total() >= kills and len(counts.kills) == 5
 
 
 def test_ten_kills_do_no_harm(server: ForkServer, tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
-    check(server, 10, 11, tiny_v1, photos, tmp_path)
+    check(server, 10, 11, tiny_v1, photos, tmp_path, updates=3)
 
 
 @pytest.mark.slow
