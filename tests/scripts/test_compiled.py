@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from library.training.logs.event_log import read_events
 from tests.scripts.running import tensors_equal
-from tests.scripts.starting import start
+from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import stop_after
 from tests.scripts.test_exact_resume import QUICK, ROWS, SCRIPTS, options
 
@@ -56,7 +56,7 @@ def test_a_compiled_run_goes_on_exactly(backend: str, tiny_v1: Path, photos: Pat
         pytest.skip("inductor needs a C++ compiler")
     fixed = options("lora", ROWS[QUICK["lora"]], tiny_v1, photos, tmp_path) | {"network_dropout": 0.3, "lr_scheduler": "constant"}
     fixed |= {"max_train_epochs": None, "save_every_n_epochs": None, "save_every_n_steps": None, "lr_warmup_steps": 0}
-    fixed |= {"torch_compile": True, "dynamo_backend": backend, "resolution": None}
+    fixed |= {"dataset_config": dataset(tmp_path / "one.toml", photos), "torch_compile": True, "dynamo_backend": backend}
     torch.compiler.reset()
     assert start(SCRIPTS["lora"][0], **{**fixed, "max_train_steps": 4, "output_dir": tmp_path / "whole"}) == 0
     torch.compiler.reset()  # as another process
