@@ -126,3 +126,18 @@ def test_a_broken_image_is_told_and_the_rest_is_done(folder: Path, model: Path, 
     (folder / "01.png").write_bytes(b"no image")
     assert caption(folder, model, "--max_length", 4) == 1
     assert set(captions(folder)) == {"00", "02", "03"} and "01.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("settings", ["[1, 2]", "3", '"git"', '{"model_type": "git", "hidden_size": [1]}', '{"vision_config": 3}', "{"])
+def test_settings_of_any_shape_are_refused_in_one_line(
+    folder: Path, tmp_path: Path, settings: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_text(settings, encoding="utf-8")
+    assert caption(folder, damaged) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "error: --model_id: " in line and "cannot be loaded" in line and line.endswith("[SD-TOOL-003]")], (
+        lines
+    )
+    assert not captions(folder)

@@ -18,6 +18,7 @@ from library.data.pixels.images import read_rgb
 from library.errors import UserError, coded
 from library.parsing.json_text import parse_json
 from library.paths.opening import read_text
+from library.preparation.captioning.pretrained import loading
 from library.seeds import fold
 
 if TYPE_CHECKING:
@@ -119,16 +120,11 @@ def _name(path: Path, folder: Path) -> str:
 
 def _load(weights: str) -> tuple[BlipForConditionalGeneration, PreTrainedTokenizerBase, dict[str, object]]:
     """Model, tokenizer and the image processor's settings; UserError in one line when they are not there."""
-    import httpx
     from transformers import AutoTokenizer, BlipForConditionalGeneration
 
-    try:
+    with loading("--caption_weights", weights, "BLIP captioning"):
         model = BlipForConditionalGeneration.from_pretrained(weights, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(weights)
-    except (OSError, ValueError, KeyError, RuntimeError, httpx.HTTPError) as fault:
-        reason = " ".join(str(fault).split())[:160]
-        remedy = "give a folder with a BLIP captioning model in the Hugging Face format, or its name on the Hub and a network"
-        raise UserError(coded("TOOL-003", f"--caption_weights: {weights}: cannot be loaded ({reason}); {remedy}")) from None
     words = model.config.text_config.vocab_size
     if len(tokenizer) < words // 2:  # transformers makes an empty tokenizer where the folder has none
         raise UserError(

@@ -17,6 +17,7 @@ from library.data.config.blueprint import Size
 from library.data.pixels.images import read_rgb
 from library.errors import UserError, coded
 from library.preparation.captioning.blip import MEAN, STD, processor_settings
+from library.preparation.captioning.pretrained import loading
 
 if TYPE_CHECKING:
     from transformers import GitForCausalLM, PreTrainedTokenizerBase
@@ -117,16 +118,11 @@ def _size(size: object, side: int) -> Size:
 
 def _load(weights: str) -> tuple[GitForCausalLM, PreTrainedTokenizerBase]:
     """Model and tokenizer; UserError in one line when they are not there."""
-    import httpx
     from transformers import AutoTokenizer, GitForCausalLM
 
-    try:
+    with loading("--model_id", weights, "GIT"):
         model = GitForCausalLM.from_pretrained(weights, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(weights)
-    except (OSError, ValueError, KeyError, RuntimeError, httpx.HTTPError) as fault:
-        reason = " ".join(str(fault).split())[:160]
-        remedy = "give a folder with a GIT model in the Hugging Face format, or its name on the Hub and a network"
-        raise UserError(coded("TOOL-003", f"--model_id: {weights}: cannot be loaded ({reason}); {remedy}")) from None
     if len(tokenizer) < model.config.vocab_size // 2:  # transformers makes an empty tokenizer where the folder has none
         words = model.config.vocab_size
         raise UserError(
