@@ -178,7 +178,7 @@ def test_a_log_for_tensorboard_is_written(command, tmp_path):
 
 def test_a_loss_that_is_not_finite_names_the_images_and_saves_nothing(command, capsys):
     arguments = command.arguments(
-        "out", "--learning_rate", "1e30", "--max_grad_norm", "0", "--save_every_n_steps", "1", "--max_train_steps", "9"
+        "out", "--learning_rate", "1000", "--max_grad_norm", "0", "--save_every_n_steps", "1", "--max_train_steps", "9"
     )
     assert run_in_process(train_network.main, *arguments) == 2
     told = capsys.readouterr().err
