@@ -101,6 +101,7 @@ def test_a_terminal_that_vanishes_stops_the_run_as_sigterm_does(material, tmp_pa
     folder, ends = tmp_path / "out", []
 
     def begin() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests themselves were begun with nohup
         os.setsid()
         master, terminal = pty.openpty()
         os.close(os.open(os.ttyname(terminal), os.O_RDWR))  # now it is this session's own
