@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
@@ -50,7 +49,7 @@ def import_models(compiled: bool = False) -> None:
     import torch  # noqa: F401
 
     try:
-        if not compiled and os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower() == "no":  # what `accelerate launch` says
+        if not compiled:
             _import_lightly()
     except Exception as fault:  # whatever it is, the plain import says it better
         log.debug(f"models are imported with all that comes with them ({type(fault).__name__}: {fault})")

@@ -17,6 +17,7 @@ from library.method import Method
 from library.model.files.facts import check_flags, inspect
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
+from library.options.rules.launch_rules import compile_backend
 from library.paths.faults import new_file_fault
 from library.paths.look import expanded
 from library.training.logs.tracker_settings import tracker_settings
@@ -70,7 +71,8 @@ def run(
         return
 
     only_tells()
-    import_models(compiled=options.training.torch_compile)
+    training = options.training
+    import_models(compiled=compile_backend(training.torch_compile, training.dynamo_backend) is not None)
     from library.training.assemble import train_model  # torch, diffusers and transformers: seconds
 
     train_model(options, inputs, make_method(options), samples)

@@ -220,11 +220,7 @@ assert torch.compile(torch.nn.Linear(1, 1), backend="eager")(torch.ones(1)).shap
 def test_a_run_that_is_compiled_puts_nothing_off(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
     monkeypatch.setattr(models, "_import_lightly", lambda: asked.append(True))
-    monkeypatch.delenv("ACCELERATE_DYNAMO_BACKEND", raising=False)
     models.import_models(compiled=True)
-    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
-    models.import_models()
     assert asked == []
-    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "NO")
     models.import_models()
     assert asked == [True]

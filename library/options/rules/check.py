@@ -9,7 +9,7 @@ from library.errors import Problem, UserError, coded
 from library.options.declare import Script, options_of
 from library.options.rules.custom_dataset_rules import custom_dataset
 from library.options.rules.data_rules import augmentation, buckets, data_remarks, data_source, resolution
-from library.options.rules.launch_rules import compiling, launch
+from library.options.rules.launch_rules import attending, compiling, launch
 from library.options.rules.loss_rules import averaging, loss_remarks, noise_and_loss
 from library.options.rules.model_rules import full_model, model_remarks, network, precision
 from library.options.rules.option_view import Given
@@ -43,7 +43,7 @@ def _required(given: Given) -> Iterator[Problem]:
 RULES: tuple[Rule, ...] = (
     _required,
     data_source, custom_dataset, resolution, buckets, augmentation, noise_and_loss, averaging, rates, optimizer, precision,
-    network, full_model, saving, thumbnail, sampling, logs, hub, launch, compiling, paths,
+    network, full_model, saving, thumbnail, sampling, logs, hub, launch, compiling, attending, paths,
 )  # fmt: skip
 # what is accepted as it always was, but hardly meant so
 REMARKS: tuple[Remark, ...] = (

@@ -12,6 +12,7 @@ from library.options.rules.option_view import Given
 from library.packages import network_package, why_not_compiled
 
 _ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # as accelerate reads its variables
+_BACKEND = "ACCELERATE_DYNAMO_BACKEND"  # set by `accelerate launch --dynamo_backend`
 _INSTEAD = "start with `accelerate launch --multi_gpu --num_processes N`, where each process holds the whole model"
 
 
@@ -30,6 +31,12 @@ ENGINES = (
     _Engine("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM", "--use_megatron_lm"),
     _Engine("ACCELERATE_USE_PARALLELISM_CONFIG", "tensor, context or sharded parallelism", "--use_parallelism_config"),
 )
+
+
+def compile_backend(torch_compile: bool, dynamo_backend: str | None) -> str | None:
+    """What compiles the U-Net, by --torch_compile with --dynamo_backend, or else by `accelerate launch --dynamo_backend`; None: nothing."""
+    name = dynamo_backend if torch_compile else os.environ.get(_BACKEND, "no").lower()
+    return None if name in (None, "no") else name
 
 
 def launch(given: Given) -> Iterator[Problem]:
@@ -66,14 +73,9 @@ def compiling(given: Given) -> Iterator[Problem]:
             "OPT-008",
             f"{given.at('cuda_graphs')}: overwrite the gradients that --gradient_accumulation_steps adds up; leave one of them out",
         )
-    if given.sdpa_backend not in (None, "auto") and (given.mem_eff_attn or given.xformers or given.diffusers_xformers):
-        yield coded(
-            "OPT-008",
-            f"{given.at('sdpa_backend')}: chooses among PyTorch's own kernels, and --xformers or --mem_eff_attn attends; leave one out",
-        )
-    asked = given.at("torch_compile") if given.torch_compile else "ACCELERATE_DYNAMO_BACKEND"
-    if not given.torch_compile and os.environ.get(asked, "no").lower() == "no":
+    if compile_backend(bool(given.torch_compile), given.dynamo_backend) is None:
         return
+    asked = given.at("torch_compile") if given.torch_compile else _BACKEND
     if given.no_token_padding:
         yield coded(
             "OPT-008", f"{asked}: would compile anew for each length of a caption without padding; leave it or --no_token_padding out"
@@ -83,6 +85,15 @@ def compiling(given: Given) -> Iterator[Problem]:
         yield coded("OPT-008", f"{asked}: cannot compile {module}, which {reason}; leave it out")
     elif module and network_package(module).is_ours and _has_module_dropout(given.network_args or ()):
         yield coded("OPT-008", f"{asked}: cannot compile layers that are left out by chance; leave it, or module_dropout, out")
+
+
+def attending(given: Given) -> Iterator[Problem]:
+    """One choice of what attends."""
+    if given.sdpa_backend not in (None, "auto") and (given.mem_eff_attn or given.xformers or given.diffusers_xformers):
+        yield coded(
+            "OPT-008",
+            f"{given.at('sdpa_backend')}: chooses among PyTorch's own kernels, and --xformers or --mem_eff_attn attends; leave one out",
+        )
 
 
 def _has_module_dropout(entries: Iterable[str]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from library.data.config.blueprint import Size
 from library.errors import UserError, coded
 from library.model.bundle import REDUCTION, StableDiffusion
 from library.options.groups.training import TrainingOptions
+from library.options.rules.launch_rules import compile_backend
 from library.training.memory.rehearsal import blank_batch, try_batch
 from library.training.run_context import RunContext, RunStart
 from library.training.samples.samples import Samples
@@ -35,8 +35,8 @@ class Compiler:
     def chosen(cls, training: TrainingOptions) -> Compiler | None:
         """By --torch_compile, or `accelerate launch --dynamo_backend`; None where nothing is to be compiled. Raises UserError for a backend
         that this PyTorch lacks."""
-        name = training.dynamo_backend if training.torch_compile else os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()
-        return None if name == "no" else cls(_known(name), training.cuda_graphs)
+        name = compile_backend(training.torch_compile, training.dynamo_backend)
+        return None if name is None else cls(_known(name), training.cuda_graphs)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from library.options.declare import build
 from library.options.groups.scripts import TrainDb, TrainNetwork
 from library.options.rules import launch_rules
-from library.options.rules.launch_rules import ENGINES, compiling, launch
+from library.options.rules.launch_rules import ENGINES, attending, compiling, launch
 from library.options.rules.option_view import Given
 
 ROOT = Path(__file__).parents[3]
@@ -115,7 +115,8 @@ REFUSED: list[tuple[dict[str, object], str]] = [
 
 @pytest.mark.parametrize(("given", "line"), REFUSED, ids=[line for _, line in REFUSED])
 def test_what_cannot_be_compiled_once_for_all_updates_is_refused(given: dict[str, object], line: str) -> None:
-    (problem,) = compiling(Given(build(TrainNetwork, given, {})))
+    options = Given(build(TrainNetwork, given, {}))
+    (problem,) = [*compiling(options), *attending(options)]
     assert problem.line.startswith(line)
 
 
@@ -126,6 +127,12 @@ def test_a_launcher_that_compiles_is_asked_the_same(monkeypatch: pytest.MonkeyPa
     (problem,) = compiling(dylora)
     assert problem.startswith("ACCELERATE_DYNAMO_BACKEND: cannot compile networks.dylora")
     assert not list(compiling(Given(build(TrainNetwork, {"network_module": "networks.lora", "network_args": ("module_dropout=0",)}, {}))))
+
+
+def test_a_backend_that_compiles_nothing_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")  # the command's own word counts
+    nothing = {**COMPILED, "dynamo_backend": "no", "network_module": "networks.dylora"}
+    assert not list(compiling(Given(build(TrainNetwork, nothing, {}))))
 
 
 def test_captions_without_padding_are_not_compiled() -> None:
