@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -25,34 +24,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from benchmarks.results import add_rows, machine
 from library.data.batching.buckets import Placement, fill, place
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.pixels.images import load_image
 from library.data.scan.records import ImageRecord, scan
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-TITLE, NEXT_TITLE = "# Reading images", "# Training speed"
 END_OF_READINGS, END_OF_SCANS = "<!-- end of readings -->", "<!-- end of scans -->"
-SECTION = f"""\
-{TITLE}
-
-Written by `python benchmarks/data.py`: images a second of one core's time (CPU seconds of a single thread), trained at 512 px with
-buckets. OpenCV and PIL decode, scale, crop and make float32 [3,H,W] in −1..1, nothing else; ours also turns images upright, puts
-transparency on white and checks the shape. The three take turns, round by round; medians. **ratio** is ours over OpenCV, which does the
-same work (area averaging; Lanczos where an image grows). PIL's box filter is quicker and coarser: it takes or leaves whole pixels.
-
-| date | image | ours | OpenCV | PIL | ratio | machine |
-|---|---|---|---|---|---|---|
-{END_OF_READINGS}
-
-Scan of a folder of images with caption files (seconds, CPU seconds in brackets), from nothing and again with the index beside the
-images; bytes of memory that an image takes in the dataset, its caption of 100 letters included.
-
-| date | images | first start s | second start s | bytes an image | machine |
-|---|---|---|---|---|---|
-{END_OF_SCANS}
-
-"""
 # (name, image size, ending, saved with): trained at 512 with buckets
 KINDS = (
     ("photograph 3000×2000 .jpg", (3000, 2000), ".jpg", {"quality": 92}),
@@ -174,25 +152,15 @@ def main(argv: list[str] | None = None) -> None:
     finally:
         shutil.rmtree(folder)
     date = datetime.date.today().isoformat()
-    device = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores" + (f"; {chosen.note}" if chosen.note else "")
+    device = machine(chosen.note)
     lines = [
         f"| {date} | {name} | {ours:.1f} | {opencv:.1f} | {pil:.1f} | {ours / opencv:.2f} | {device} |" for name, ours, opencv, pil in rows
     ]
     scanned = f"| {date} | {chosen.files} | {first} | {second} | {weight:.0f} | {device} |"
     print("\n".join([*lines, scanned]))
     if not chosen.no_record:
-        _record(lines, scanned)
-
-
-def _record(lines: list[str], scanned: str) -> None:
-    """Append to the two tables, whose section stands before that of benchmarks/train_step.py, which keeps the page's end for its rows."""
-    text = RESULTS.read_text(encoding="utf-8")
-    if TITLE not in text:
-        head, next_title, tail = text.partition(NEXT_TITLE)
-        text = head + SECTION + next_title + tail
-    text = text.replace(END_OF_READINGS, "\n".join([*lines, END_OF_READINGS]))
-    text = text.replace(END_OF_SCANS, f"{scanned}\n{END_OF_SCANS}")
-    RESULTS.write_text(text, encoding="utf-8", newline="\n")
+        add_rows(lines, END_OF_READINGS)
+        add_rows([scanned], END_OF_SCANS)
 
 
 if __name__ == "__main__":

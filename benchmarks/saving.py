@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -19,7 +18,8 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: the project lies one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
+from benchmarks.results import add_rows, machine
+
 END = "<!-- end of saves -->"
 SPEC = {"modelspec.sai_model_spec": "1.0.0"}  # with it a file bears the hash of its tensors, as all that a run saves do
 
@@ -90,14 +90,13 @@ def main(argv: list[str] | None = None) -> None:
             for way, save in ways.items():
                 found[way].append(measured(save, folder / ("saved.ckpt" if ".ckpt" in way else "saved.safetensors")))
         gib = file.stat().st_size / 2**30
-    device = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores" + (f"; {chosen.note}" if chosen.note else "")
+    device = machine(chosen.note)
     for way, taken in found.items():
         cpu, wait = (statistics.median(values) for values in zip(*taken, strict=True))
         row = f"| {datetime.date.today().isoformat()} | {way} | {gib:.2f} | {cpu:.1f} | {wait:.1f} | {device} |"
         print(row, flush=True)
         if not chosen.no_record:
-            text = RESULTS.read_text(encoding="utf-8")
-            RESULTS.write_text(text.replace(END, f"{row}\n{END}"), encoding="utf-8", newline="\n")
+            add_rows([row], END)
 
 
 if __name__ == "__main__":

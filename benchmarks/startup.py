@@ -12,7 +12,6 @@ import argparse
 import datetime
 import io
 import os
-import platform
 import shutil
 import statistics
 import sys
@@ -27,30 +26,9 @@ if __package__ in (None, ""):  # started as a script: the project lies one folde
 
 from benchmarks.child import ROOT, usage_of
 from benchmarks.data import photograph
+from benchmarks.results import add_rows, machine
 
-RESULTS = Path(__file__).with_name("RESULTS.md")
-TITLE, NEXT_TITLE = "# Before training", "# Reading images"
 END_OF_STARTS, END_OF_DRY_RUNS = "<!-- end of starts -->", "<!-- end of dry runs -->"
-SECTION = f"""\
-{TITLE}
-
-Written by `python benchmarks/startup.py`: CPU seconds of all threads of a process, from the start of Python to its end, medians. **model
-load** is `train_network.py` until a small model of random weights is loaded; **import torch** is that line alone, the floor of it.
-
-| date | `train_network.py --help` | model load | import torch | machine |
-|---|---|---|---|---|
-{END_OF_STARTS}
-
-`train_network.py --dry_run` of a folder of images with caption files, from nothing (once) and again with the index beside the images
-(median). Photographs are all different, copies are made of 200 pictures. **bare** is a process that opens and decodes every image with
-Pillow and does nothing else: each JPEG at the smallest scale that leaves 64 pixels a side, as the report decodes it; **bare, whole** at
-full size.
-
-| date | images | first s | bare s | first / bare | bare, whole s | second s | machine |
-|---|---|---|---|---|---|---|---|
-{END_OF_DRY_RUNS}
-
-"""
 PHOTOGRAPH, COPY = (1200, 800), (160, 120)  # pixels
 PICTURES = 200  # of which copies are made
 UNTIL_LOADED = """
@@ -166,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--no_record", action="store_true", help="leave benchmarks/RESULTS.md as it is")
     chosen = parser.parse_args(argv)
     date = datetime.date.today().isoformat()
-    device = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores" + (f"; {chosen.note}" if chosen.note else "")
+    device = machine(chosen.note)
     folder = Path(tempfile.mkdtemp(prefix="startup-"))
     try:
         if chosen.rounds:
@@ -180,15 +158,10 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _tell(row: str, end: str, only_print: bool) -> None:
-    """Print the row, and put it at the end of its table, whose section stands before that of benchmarks/data.py."""
+    """Print the row, and put it at the end of its table."""
     print(row, flush=True)
-    if only_print:
-        return
-    text = RESULTS.read_text(encoding="utf-8")
-    if TITLE not in text:
-        head, next_title, tail = text.partition(NEXT_TITLE)
-        text = head + SECTION + next_title + tail
-    RESULTS.write_text(text.replace(end, f"{row}\n{end}"), encoding="utf-8", newline="\n")
+    if not only_print:
+        add_rows([row], end)
 
 
 if __name__ == "__main__":

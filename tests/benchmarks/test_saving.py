@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import make_model, saving
+from benchmarks import data, make_model, results, saving, startup
 from library.containers.weights_file import open_weights
 
 
@@ -27,11 +27,13 @@ def test_rows_land_in_their_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     make_model.write(tmp_path / "model.safetensors", "v1", "small")
     page = tmp_path / "RESULTS.md"
     page.write_text(f"| way |\n{saving.END}\n", encoding="utf-8")
-    monkeypatch.setattr(saving, "RESULTS", page)
+    monkeypatch.setattr(results, "RESULTS", page)
     saving.main(["--model", str(tmp_path / "model.safetensors"), "--rounds", "1", "--note", "a test"])
     rows = page.read_text(encoding="utf-8").splitlines()
-    assert (
-        len(rows) == 6
-        and all(row.endswith("; a test |") for row in rows[1:5])
-        and saving.END in Path(saving.__file__).with_name("RESULTS.md").read_text(encoding="utf-8")
-    )
+    assert len(rows) == 6 and all(row.endswith("; a test |") for row in rows[1:5])
+
+
+def test_every_table_that_a_benchmark_fills_is_on_the_page() -> None:
+    page = results.RESULTS.read_text(encoding="utf-8")
+    for end in (saving.END, startup.END_OF_STARTS, startup.END_OF_DRY_RUNS, data.END_OF_READINGS, data.END_OF_SCANS):
+        assert page.count(end) == 1, end

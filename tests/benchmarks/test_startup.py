@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import startup
+from benchmarks import results, startup
 from benchmarks.child import usage_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "wait4"), reason="Windows does not say what a process has taken")
@@ -31,11 +31,13 @@ def test_the_launch_ends_when_the_model_is_loaded_and_the_reports_have_an_index(
 
 def test_rows_land_in_their_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "RESULTS.md"
-    page.write_text("# One\n\n# Reading images\n\n| a |\n", encoding="utf-8")
-    monkeypatch.setattr(startup, "RESULTS", page)
+    page.write_text(f"# One\n{startup.END_OF_STARTS}\n\n# Two\n{startup.END_OF_DRY_RUNS}\n", encoding="utf-8")
+    monkeypatch.setattr(results, "RESULTS", page)
     startup._tell("| x |", startup.END_OF_STARTS, False)
     startup._tell("| y |", startup.END_OF_DRY_RUNS, False)
     startup._tell("| z |", startup.END_OF_DRY_RUNS, True)
     text = page.read_text(encoding="utf-8")
-    assert text.index("# One") < text.index(startup.TITLE) < text.index("| x |\n<!--") < text.index("| y |\n<!--") < text.index("# Reading")
+    assert text.index("# One") < text.index("| x |\n<!--") < text.index("# Two") < text.index("| y |\n<!--")
     assert "| z |" not in text and capsys.readouterr().out.split() == "| x | | y | | z |".split()
+    with pytest.raises(AssertionError, match="no table"):
+        results.add_rows(["| x |"], "no table")
