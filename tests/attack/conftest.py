@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attack.killing import ForkServer, fork_server
+from tests.attack.fork_server import ForkServer, fork_server
 
 
 @pytest.fixture(scope="session")

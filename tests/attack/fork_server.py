@@ -1,4 +1,4 @@
-"""A process that imports everything once and answers each request with a forked child, which runs a whole command and nothing else.
+"""A process that imports everything once and answers each request with a forked child, which calls one function and nothing else.
 
 Requests and answers are JSON lines on standard input and output. POSIX only.
 """
@@ -7,18 +7,78 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import json
 import os
-import runpy
 import signal
+import subprocess
 import sys
 import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-MEMORY = 6 << 30  # bytes of address space beyond what this process has
-LARGEST_FILE = 1 << 30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How a child ended: its exit code (negative: a signal; None: it ran out of time), seconds, those of CPU, and what it wrote."""
+
+    code: int | None
+    seconds: float
+    cpu: float
+    stdout: str
+    stderr: str
+
+
+class ForkServer:
+    """The client's end. `folder` is the server's own, with a home and a place for temporary files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("home", "tmp"):
+            (folder / name).mkdir()
+        own = {"PYTHONPATH": str(ROOT), "HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "TOKENIZERS_PARALLELISM": "false"}
+        quiet = {"HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
+        self._log = (folder / "server.log").open("w", encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.attack.fork_server"],
+            cwd=ROOT, env={**os.environ, **quiet, **own}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, encoding="utf-8",
+        )  # fmt: skip
+
+    def ask(self, function: str, given: Mapping[str, object], seconds: float, cwd: Path = ROOT) -> Answer:
+        """Have a child call `function`, as module:name, with `given`, which JSON can spell; what it returns is the exit code."""
+        outputs = {name: self.folder / name for name in ("stdout", "stderr")}
+        request = {"function": function, "given": given, "seconds": seconds, "cwd": str(cwd)} | {n: str(p) for n, p in outputs.items()}
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = json.loads(self._process.stdout.readline())
+        return Answer(**answer, **{name: path.read_bytes().decode("utf-8", "replace") for name, path in outputs.items()})
+
+    def close(self) -> None:
+        """End the server."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._log.close()
+
+
+@contextmanager
+def fork_server(folder: Path) -> Iterator[ForkServer]:
+    """A server that is ended afterwards."""
+    server = ForkServer(folder)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+# ---- the server's side
 
 
 def serve() -> None:
@@ -29,8 +89,7 @@ def serve() -> None:
     said = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     for line in sys.stdin:
-        request = json.loads(line)
-        said.write(json.dumps(answer(request)) + "\n")
+        said.write(json.dumps(answer(json.loads(line))) + "\n")
         said.flush()
 
 
@@ -47,20 +106,17 @@ def _import_everything() -> None:
 
     assert accelerate and diffusers and transformers and AutoencoderKL and DDIMScheduler and UNet2DConditionModel and load_file
     assert CLIPTextModel and CLIPTokenizer
-    sys.path.insert(0, str(ROOT))
-    import importlib
-
     skipped = ("__main__", "windows")
     for path in sorted((ROOT / "library").rglob("*.py")):
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         if not any(part in name for part in skipped):
             importlib.import_module(name)
-    import tests.attack.surroundings
-    import tests.small_models  # noqa: F401
+    for name in ("psutil", "tensorboard.summary.writer.record_writer", "PIL.PngImagePlugin", "tests.attack.commands", "tests.attack.dying"):
+        importlib.import_module(name)
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """The exit code of a request's command (None: it had to be killed), its seconds, and those of CPU."""
+def answer(request: Mapping[str, Any]) -> dict[str, Any]:
+    """`code`, `seconds` and `cpu` of an `Answer`."""
     begun = time.monotonic()
     child = os.fork()
     if child == 0:
@@ -89,64 +145,28 @@ def _wait(child: int, until: float) -> tuple[int | None, float]:
     return code, usage.ru_utime + usage.ru_stime
 
 
-def _child(request: dict[str, Any]) -> None:
-    """Become the command; never returns."""
-    code = 70
+def _child(request: Mapping[str, Any]) -> None:
+    """Call the function and end; never returns."""
+    code = 1
     try:
         os.setpgid(0, 0)
         null = os.open(os.devnull, os.O_RDONLY)
-        out = os.open(request["stdout"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        err = os.open(request["stderr"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        out, err = (os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("stdout", "stderr"))
         for target, source in enumerate((null, out, err)):
             os.dup2(source, target)
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # noqa: SIM115
+        sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)  # type: ignore[misc]  # noqa: SIM115
+        sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)  # type: ignore[misc]  # noqa: SIM115
         os.chdir(request["cwd"])
-        os.environ.update(request["environment"])
-        _limit()
-        code = _run(request)
-    finally:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        os._exit(code)
-
-
-def _limit() -> None:
-    import resource
-
-    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if Path("/proc/self/statm").exists() else 0
-    if held:
-        resource.setrlimit(resource.RLIMIT_AS, (held + MEMORY, held + MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LARGEST_FILE, LARGEST_FILE))
-    if os.geteuid() == 0 and sys.platform == "linux":
-        from tests.paths.wrong_places import lay_down_rights
-
-        lay_down_rights()
-
-
-def _run(request: dict[str, Any]) -> int:
-    import traceback
-
-    if request["script"] == "make":
-        from tests.attack.surroundings import make
-
-        make(Path(request["cwd"]))
-        return 0
-    script = ROOT / request["script"]
-    sys.argv = [str(script), *request["argv"]]
-    try:
-        runpy.run_path(str(script), run_name="__main__")
-    except SystemExit as end:
-        if end.code is None or isinstance(end.code, int):
-            return end.code or 0
-        print(end.code, file=sys.stderr)
-        return 1
+        module, _, name = request["function"].partition(":")
+        code = getattr(importlib.import_module(module), name)(request["given"])
     except BaseException:
         traceback.print_exc()
-        return 1
-    return 0
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ import resource
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.attack.fork_server import ForkServer
 from tests.attack.kill_checks import INDEX, compare_products, unreadable
-from tests.attack.killing import Ended, ForkServer, fork_server, options_in, scripts_of
+from tests.attack.runs import Ended, Scripts, options_in, ready, run
 
 BLOCK = 4096  # bytes of a file system's smallest piece
 
@@ -77,7 +77,7 @@ def mounted(place: Path, size: int) -> Iterator[bool]:
             subprocess.run(["umount", str(place)], check=True)
 
 
-def attack(server: ForkServer, folder: Path, trials: int, seed: int, scripts: Mapping[str, Mapping[str, object]]) -> Counts:
+def attack(server: ForkServer, folder: Path, trials: int, seed: int, scripts: Scripts) -> Counts:
     """As many runs, over all `scripts` (name: options) in turn, each on a disk that is full at another byte."""
     chance, counts, mounts = random.Random(seed), Counts(), can_mount(folder)
     wholes: dict[str, tuple[Path, int, int]] = {}
@@ -85,7 +85,7 @@ def attack(server: ForkServer, folder: Path, trials: int, seed: int, scripts: Ma
         script = sorted(scripts)[number % len(scripts)]
         if script not in wholes:
             whole = folder / f"{script}-whole"
-            ended = server.run(script, options_in(script, scripts[script], whole), whole)
+            ended = run(server, script, options_in(script, scripts[script], whole), whole)
             if ended.code != 0:
                 counts.faults.append(f"{script}: the undisturbed run ended with {ended.code}: {ended.told[-2000:]}")
                 return counts
@@ -101,13 +101,13 @@ def attack(server: ForkServer, folder: Path, trials: int, seed: int, scripts: Ma
             images = 2 << 20  # for the images that are copied there
             with mounted(place, size + images):
                 given = options_in(script, options, place)
-                ended = server.run(script, given, place, prepare=("tests.attack.full_disk:prepare", None))
+                ended = run(server, script, given, place, prepare=("tests.attack.full_disk:prepare", None))
                 _judge(counts, ended, whole, place, repeat, "a small disk")
                 subprocess.run(["mount", "-o", "remount,size=512m", str(place)], check=True)
                 _go_on(server, script, options, whole, place, counts, repeat)
         else:
             given = options_in(script, options, place)
-            ended = server.run(script, given, place, prepare=("tests.attack.full_disk:prepare", size))
+            ended = run(server, script, given, place, prepare=("tests.attack.full_disk:prepare", size))
             _judge(counts, ended, whole, place, repeat, "a limit")
             _go_on(server, script, options, whole, place, counts, repeat)
         shutil.rmtree(place)
@@ -140,7 +140,7 @@ def _judge(counts: Counts, ended: Ended, whole: Path, place: Path, repeat: str, 
 
 def _go_on(server: ForkServer, script: str, options: Mapping[str, object], whole: Path, place: Path, counts: Counts, repeat: str) -> None:
     """With room again the run goes on from its newest state, and ends as one that nothing disturbed."""
-    ended = server.run(script, options_in(script, options, place), place)
+    ended = run(server, script, options_in(script, options, place), place)
     if ended.code != 0 and "nothing is left to train" not in ended.told:
         counts.faults.append(f"{repeat}: the resumed run ended with {ended.code}: {ended.told[-1500:]}")
         return
@@ -154,15 +154,8 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(31))
     arguments = parser.parse_args()
-    from examples.photos import write_photos
-    from tests.small_models import write_checkpoint
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_photos(folder / "photos")
-        model = write_checkpoint(folder / "tiny.safetensors", "v1")
-        with fork_server(folder) as server:
-            counts = attack(server, folder, arguments.trials, arguments.seed, scripts_of(model, folder / "photos", folder / "prompts.txt"))
+    with ready() as (server, folder, scripts):
+        counts = attack(server, folder, arguments.trials, arguments.seed, scripts)
     print(counts.text(), f"\nseed {arguments.seed}")
     return 1 if counts.faults else 0
 

@@ -11,8 +11,9 @@ import pytest
 if os.name == "nt":
     pytest.skip("forks, and limits on the size of files", allow_module_level=True)
 
+from tests.attack.fork_server import ForkServer
 from tests.attack.full_disk import attack
-from tests.attack.killing import ForkServer, scripts_of
+from tests.attack.runs import scripts_of
 
 
 def check(server: ForkServer, trials: int, seed: int, tiny_v1: Path, photos: Path, tmp_path: Path, only: str | None = None) -> None:

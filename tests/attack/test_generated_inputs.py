@@ -6,6 +6,8 @@ A share runs always, always the same; `make test-slow` tries thousands. A failur
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,14 +15,16 @@ from library.data.config.keys import KEYS
 from library.options.declare import options_of
 from library.options.groups.scripts import SCRIPTS
 from library.options.tool_groups.table import TOOLS
-from tests.attack import fork_server
+from tests.attack import commands, fork_server
 from tests.attack.cases import SPECS, case, targets
+from tests.attack.fork_server import Answer, ForkServer
 from tests.attack.surroundings import COMMANDS
 from tests.attack.trial import Counts, attack, judge
 
 posix = pytest.mark.skipif(os.name == "nt", reason="commands are tried in forked processes, which Windows has not")
-SHARE, SECONDS = 150, 30.0  # beside what it takes to start
+SHARE, SECONDS = 150, 15.0  # beside what it takes to start
 ALL = 3_000
+REFUSED = Answer(2, 0.1, 0.1, "", "warning: w\nerror: --seed: x\n")
 PLACES = {"file": "/x/file", "pipe": "/x/pipe"}
 
 
@@ -30,16 +34,16 @@ def assert_all_end_well(counts: Counts) -> None:
 
 
 @posix
-def test_a_share_of_the_wrong_inputs_ends_well() -> None:
-    counts = attack(0, range(SHARE), seconds=SECONDS)
+def test_a_share_of_the_wrong_inputs_ends_well(server: ForkServer) -> None:
+    counts = attack(server, 0, range(SHARE), seconds=SECONDS)
     assert_all_end_well(counts)
     assert counts.outcomes["refused"] > counts.outcomes["accepted"] > 0
 
 
 @posix
 @pytest.mark.slow
-def test_thousands_of_wrong_inputs_end_well() -> None:
-    assert_all_end_well(attack(1, range(ALL)))
+def test_thousands_of_wrong_inputs_end_well(server: ForkServer) -> None:
+    assert_all_end_well(attack(server, 1, range(ALL)))
 
 
 def test_every_option_key_and_command_is_attacked() -> None:
@@ -79,13 +83,12 @@ def test_all_targets_come_by_in_turn_and_a_number_is_always_the_same_case() -> N
         ("a line without an end", {"stderr": f"error: {'x' * 3_000}\n"}, []),
     ],
 )
-def test_the_judge_finds_what_is_wrong(outcome: str, answer: dict[str, object], written: list[str]) -> None:
-    whole = {"code": 2, "cpu": 0.1, "stdout": "", "stderr": "warning: w\nerror: --seed: x\n"} | answer
-    assert judge("train_network.py", whole, written) == outcome
+def test_the_judge_finds_what_is_wrong(outcome: str, answer: dict[str, Any], written: list[str]) -> None:
+    assert judge("train_network.py", replace(REFUSED, **answer), written) == outcome
 
 
 def test_a_tool_may_say_what_it_could_not_do() -> None:
-    done = {"code": 1, "cpu": 0.1, "stdout": "", "stderr": "error: a.png: x\n"}
+    done = replace(REFUSED, code=1)
     assert judge("tools/show_metadata.py", done, ["work/new"]) == "partly done"
 
 
@@ -94,12 +97,13 @@ def test_a_command_that_breaks_waits_or_eats_memory_is_caught(tmp_path, monkeypa
     """The server itself, with scripts that do what none of ours may."""
     for name, code in {"breaks": "raise ValueError('x')", "waits": "import time; time.sleep(60)", "eats": "x = b'1' * (1 << 40)"}.items():
         (tmp_path / f"{name}.py").write_text(code, encoding="utf-8")
-    monkeypatch.setattr(fork_server, "ROOT", tmp_path)
-    monkeypatch.setattr(fork_server, "_limit", lambda: None)
+    monkeypatch.setattr(commands, "ROOT", tmp_path)
+    monkeypatch.setattr(commands, "_limit", lambda: None)
     outputs = {name: str(tmp_path / name) for name in ("stdout", "stderr")}
     answers = {}
     for name in ("breaks", "waits", "eats"):
-        request = {"script": f"{name}.py", "argv": [], "cwd": str(tmp_path), "seconds": 3.0, "environment": {}, **outputs}
+        given = {"script": f"{name}.py", "argv": []}
+        request = {"function": "tests.attack.commands:run", "given": given, "cwd": str(tmp_path), "seconds": 3.0, **outputs}
         answers[name] = (fork_server.answer(request)["code"], (tmp_path / "stderr").read_text(encoding="utf-8"))
     assert answers["breaks"][0] == 1 and "ValueError: x" in answers["breaks"][1]
     assert answers["waits"][0] is None

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.attack.fork_server import ForkServer
 from tests.attack.kill_checks import compare, newest_state, unreadable
-from tests.attack.killing import ForkServer, Kill, attack, options_in, scripts_of
+from tests.attack.killing import attack
+from tests.attack.runs import Kill, options_in, run, scripts_of
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 
@@ -38,15 +40,15 @@ def test_a_kill_between_state_and_sample_of_an_update_loses_neither_image_nor_li
     script = "train_network"
     options = scripts_of(tiny_v1, photos, tmp_path / "prompts.txt")[script]
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert server.run(script, options_in(script, options, whole), whole).code == 0
+    assert run(server, script, options_in(script, options, whole), whole).code == 0
     for line in ("saved_state 2", "samples 2"):
-        assert server.run(script, options_in(script, options, parts), parts, Kill(line=line)).code == -signal.SIGKILL
+        assert run(server, script, options_in(script, options, parts), parts, Kill(line=line)).code == -signal.SIGKILL
         assert list(unreadable(parts)) == []
         state = newest_state(parts / "out")
         assert state is not None and "00000002" in state.name
     images = sorted((parts / "out" / "sample").glob("cat_000002_*.png"))
     assert len(images) == 2
-    ended = server.run(script, options_in(script, options, parts), parts)
+    ended = run(server, script, options_in(script, options, parts), parts)
     assert ended.code == 0, ended.told
     assert list(compare(whole, parts)) == []
     assert sorted((parts / "out" / "sample").glob("cat_000002_*.png")) == images  # drawn once

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import re
 import shlex
 import shutil
 import stat
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,12 +19,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from tests.attack.cases import TRAINING, Case, case
+from tests.attack.fork_server import Answer, ForkServer, fork_server
 from tests.paths import wrong_places
 
-ROOT = Path(__file__).parents[2]
 IN_TIME = 10.0  # seconds of an idle machine: CPU seconds, and
 AT_LAST = 40.0  # seconds after which a command hangs, whatever else runs
 DOCTOR = "tools/doctor.py"  # starts processes of its own that import everything, and finds faults as its answer
@@ -65,44 +62,21 @@ class Counts:
         )
 
 
-class Server:
-    """The process that forks a child for each command, and the folder that each of them starts in."""
+class WorkingFolders:
+    """The folder that each command starts in, with the sound files of all: copied from a template, the large ones linked."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.template = folder / "template"
+    def __init__(self, server: ForkServer) -> None:
+        self.server = server
+        self.folder = Path(tempfile.mkdtemp(prefix="attack-"))
+        self.template = self.folder / "template"
         self.template.mkdir()
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "", "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-        environment |= {
-            "PYTHONPATH": str(ROOT),
-            "TOKENIZERS_PARALLELISM": "false",
-            "HOME": str(folder / "home"),
-            "TMPDIR": str(folder / "tmp"),
-        }
-        for name in ("home", "tmp"):
-            (folder / name).mkdir()
-        command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "tests.attack.fork_server"]
-        self._log = (folder / "server.log").open("w", encoding="utf-8")
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, cwd=ROOT, env=environment, text=True, encoding="utf-8"
-        )
-        made = self.ask("make", (), self.template, seconds=300)
-        assert made["code"] == 0, made
+        made = server.ask("tests.attack.commands:make", {"place": str(self.template)}, 300, cwd=self.template)
+        assert made.code == 0, made
         self.shared_at_first = self.shared()
-        self.sound = False  # whether the working folder of the case before can be used again
+        self.sound = False  # whether the one of the case before can be used again
 
-    def ask(self, script: str, argv: tuple[str, ...], cwd: Path, seconds: float = AT_LAST) -> dict[str, Any]:
-        """Run a command; its exit code, seconds and what it wrote to its outputs."""
-        outputs = {name: str(self.folder / name) for name in ("stdout", "stderr")}
-        request = {"script": script, "argv": argv, "cwd": str(cwd), "seconds": seconds, "environment": {}, **outputs}
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
-        return answer | {name: Path(path).read_bytes().decode("utf-8", "replace") for name, path in outputs.items()}
-
-    def work(self) -> Path:
-        """The working folder with the sound files, new where the case before has left another."""
+    def new(self) -> Path:
+        """One with the sound files; a new one where the case before has left another."""
         place = self.folder / "work"
         if self.sound:
             return place
@@ -111,27 +85,22 @@ class Server:
         return place
 
     def shared(self) -> dict[str, tuple[int, int, int]]:
-        """The large files, which all working folders share: no command may change one in place."""
+        """The large files, which all share: no command may change one in place."""
         return {name: facts for name, facts in tree(self.template).items() if facts[1] > SMALL}
 
-    def close(self) -> None:
-        """End the process."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._log.close()
+    def remove(self) -> None:
+        """Take them all away."""
+        _remove(self.folder)
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Server]:
-    """A fork server in a temporary folder."""
-    folder = Path(tempfile.mkdtemp(prefix="attack-"))
-    made = Server(folder)
+def working_folders(server: ForkServer) -> Iterator[WorkingFolders]:
+    """Folders that are removed afterwards."""
+    made = WorkingFolders(server)
     try:
         yield made
     finally:
-        made.close()
-        _remove(folder)
+        made.remove()
 
 
 def tree(folder: Path, base: str = "") -> dict[str, tuple[int, int, int]]:
@@ -152,17 +121,17 @@ def tree(folder: Path, base: str = "") -> dict[str, tuple[int, int, int]]:
     return found
 
 
-def attack(seed: int, numbers: range, seconds: float = float("inf"), aloud: bool = False, only: str = "") -> Counts:
+def attack(server: ForkServer, seed: int, numbers: range, seconds: float = float("inf"), aloud: bool = False, only: str = "") -> Counts:
     """Try these cases of a seed, no new one after so many seconds."""
     counts, again = Counts(), f" --only {shlex.quote(only)}" if only else ""
-    with server() as running, wrong_places.made() as places:
+    with working_folders(server) as folders, wrong_places.made() as places:
         begun = time.monotonic()
         for number in numbers:
             if time.monotonic() - begun > seconds:
                 break
             if aloud and number % 100 == 99:
                 print(f"… {number + 1} in {time.monotonic() - begun:.0f} s: {counts.listed()}", flush=True)
-            outcome, line, used = _one(running, places, case(seed, number, places, only), f"--seed {seed} --case {number}{again}")
+            outcome, line, used = _one(folders, places, case(seed, number, places, only), f"--seed {seed} --case {number}{again}")
             counts.outcomes[outcome] += 1
             counts.slowest = sorted([*counts.slowest, (used, line)], reverse=True)[:5]
             if outcome not in ("refused", "accepted", "partly done"):
@@ -173,42 +142,43 @@ def attack(seed: int, numbers: range, seconds: float = float("inf"), aloud: bool
     return counts
 
 
-def _one(running: Server, places: dict[str, str], tried: Case, again: str) -> tuple[str, str, float]:
+def _one(folders: WorkingFolders, places: dict[str, str], tried: Case, again: str) -> tuple[str, str, float]:
     """(outcome, what to print of it, CPU seconds)"""
-    work = running.work()
+    work, server = folders.new(), folders.server
     done = tried.prepare(work) if tried.prepare else ""
-    roots = (work, Path(places["folder"]).parent, running.folder / "home", running.folder / "tmp")
+    roots = (work, Path(places["folder"]).parent, server.folder / "home", server.folder / "tmp")
     before = [tree(root) for root in roots]
-    answer = running.ask(tried.script, tried.argv, work, 120 if tried.script == DOCTOR else AT_LAST)
+    given = {"script": tried.script, "argv": tried.argv}
+    answer = server.ask("tests.attack.commands:run", given, 120 if tried.script == DOCTOR else AT_LAST, work)
     after = [tree(root) for root in roots]
-    running.sound = tried.prepare is None and before[0] == after[0]
+    folders.sound = tried.prepare is None and before[0] == after[0]
     written = [f"{root.name}/{name}" for root, old, new in zip(roots, before, after, strict=True) for name in _changed(old, new)]
     outcome = judge(tried.script, answer, written)
     command = shlex.join(["python", tried.script, *tried.argv])
-    said = (answer["stderr"].strip() or answer["stdout"].strip()).encode("ascii", "backslashreplace").decode()
-    shown = f"[{outcome}] {tried.what} ({again}) {done}\n    {ascii(command)[:600]}\n    code {answer['code']}, {answer['cpu']:.1f} s\n"
+    said = (answer.stderr.strip() or answer.stdout.strip()).encode("ascii", "backslashreplace").decode()
+    shown = f"[{outcome}] {tried.what} ({again}) {done}\n    {ascii(command)[:600]}\n    code {answer.code}, {answer.cpu:.1f} s\n"
     more = f"    wrote {written[:5]}\n" if written else ""
     for root in roots[2:]:
         _empty(root)
-    if running.shared() != running.shared_at_first:
+    if folders.shared() != folders.shared_at_first:
         outcome, more = "changed an input", more + "    a shared input was changed in place\n"
-    return outcome, shown + more + "\n".join("    " + line[:400] for line in said.splitlines()[-14:]), answer["cpu"]
+    return outcome, shown + more + "\n".join("    " + line[:400] for line in said.splitlines()[-14:]), answer.cpu
 
 
-def judge(script: str, answer: dict[str, Any], written: list[str]) -> str:
+def judge(script: str, answer: Answer, written: list[str]) -> str:
     """refused, accepted or partly done; or what is wrong with the way it ended."""
-    code, heard = answer["code"], answer["stderr"]
+    code, heard = answer.code, answer.stderr
     if code is None:
         return "hang"
-    if answer["cpu"] > IN_TIME and script != DOCTOR:
+    if answer.cpu > IN_TIME and script != DOCTOR:
         return "slow"
     if code < 0:
         return f"killed by signal {-code}"
     for name, sign in NOT_CLEAN:
-        text = heard + answer["stdout"] if name == "traceback" else heard.replace("\r", "\n")
+        text = heard + answer.stdout if name == "traceback" else heard.replace("\r", "\n")
         if sign.search(text):
             return name
-    if "\x1b" in answer["stdout"]:
+    if "\x1b" in answer.stdout:
         return "control characters"
     if any(len(line) > LONGEST_LINE for line in heard.splitlines()):
         return "a line without an end"
@@ -262,7 +232,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="a pattern: these targets alone, such as 'dataset key' or 'state'")
     given = parser.parse_args()
     numbers = range(given.first, given.first + given.count) if given.case is None else range(given.case, given.case + 1)
-    counts = attack(given.seed, numbers, aloud=True, only=given.only)
+    with tempfile.TemporaryDirectory() as folder, fork_server(Path(folder)) as server:
+        counts = attack(server, given.seed, numbers, aloud=True, only=given.only)
     print(counts.text() if given.case is None else "")
     return 1 if counts.failures else 0
 
