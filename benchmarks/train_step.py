@@ -10,6 +10,7 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import shlex
 import statistics
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # started as a script: the project lies one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import sd_scripts
 from benchmarks.rounds import Contestant, Job, Round
 
 OURS, PEER = "benchmarks.own_loop", "benchmarks.peers.diffusers_peft"
@@ -49,7 +51,7 @@ class Outcome:
 def main(argv: list[str] | None = None) -> None:
     """The command line."""
     chosen = _parse(argv)
-    model = chosen.model or _random_model()
+    model = chosen.model or random_model()
     job = Job(
         method=chosen.method,
         resolution=chosen.resolution,
@@ -63,6 +65,10 @@ def main(argv: list[str] | None = None) -> None:
         warmup=chosen.warmup,
         model=str(Path(model).resolve()),
     )
+    if chosen.sd_scripts:
+        peer = sd_scripts.Side(chosen.sd_scripts.resolve(), chosen.sd_scripts_python)
+        print(sd_scripts.text(*sd_scripts.compare(job, peer, chosen.rounds, shlex.split(chosen.more))))
+        return
     outcome = compare(job, chosen.rounds, not chosen.one_at_a_time)
     row = _row(job, outcome, chosen.note)
     print("\n".join(f"{name:>15}: {value}" for name, value in zip(COLUMNS, row, strict=True)))
@@ -72,7 +78,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Train full-size SD v1.5 with this suite and with Diffusers + PEFT in turns; compare.")
-    parser.add_argument("--method", choices=["lora", "full"], default="lora")
+    parser.add_argument("--method", choices=["lora", "full", "ti"], default="lora", help="ti: beside sd-scripts alone")
     parser.add_argument("--resolution", type=int, default=512, help="pixels a side, a multiple of 64")
     parser.add_argument("--batch", type=int, default=2, help="images a step")
     parser.add_argument("--precision", choices=["no", "bf16", "fp16"], default="no")
@@ -85,15 +91,20 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--one_at_a_time", action="store_true", help="never hold both sides in memory (full training on a small machine)")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--model", type=Path, help="SD v1 checkpoint; default: one with random weights, made once in the temporary folder")
+    parser.add_argument("--sd_scripts", type=Path, metavar="PATH", help="a checkout of sd-scripts: compare whole commands with its own")
+    parser.add_argument("--sd_scripts_python", default=sys.executable, help="the Python that has what the checkout needs")
+    parser.add_argument("--more", default="", metavar="OPTIONS", help='further options of both commands: --more="--clip_skip 2"')
     parser.add_argument("--note", default="", help="for the table: what else ran, a driver version, …")
     parser.add_argument("--no_record", action="store_true", help="leave benchmarks/RESULTS.md as it is")
     chosen = parser.parse_args(argv)
+    if chosen.method == "ti" and not chosen.sd_scripts:
+        parser.error("--method ti: only beside sd-scripts; name its checkout with --sd_scripts PATH")
     if chosen.text_encoder is None:
         chosen.text_encoder = chosen.method == "lora"
     return chosen
 
 
-def _random_model() -> Path:
+def random_model() -> Path:
     from benchmarks.make_model import write
 
     path = Path(tempfile.gettempdir()) / "sd15-random-weights.safetensors"
