@@ -59,6 +59,8 @@ def main() -> None:
     if job.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
         model.text_encoder.gradient_checkpointing_enable()
+    if job.compiled:
+        model.unet.compile(dynamic=False)
     built = make_optimizer("AdamW", method.param_groups(), job.learning_rate, None, fused=job.precision != "fp16")
     plan = make_plan(
         LENGTH,

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-GO, END = "go", "end"
+GO, PROFILE, END = "go", "profile", "end"
+SLOWEST = 15  # kernels that a profile names
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Job:
     model: str  # checkpoint file; a peer may use random weights of its own
     learning_rate: float = 1e-4
     max_grad_norm: float = 1.0
+    compiled: bool = False  # the U-Net, by inductor, on both sides
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,11 @@ class Contestant:
         """What the round that was begun has taken."""
         return Round(**self._answer())
 
+    def profile(self) -> str:
+        """Have `job.steps` updates done under the profiler: what took longest, as a table."""
+        self._say(PROFILE)
+        return self._answer()["profile"]
+
     def finish(self) -> float:
         """End the process; returns its peak memory in GiB since the first round."""
         self._say(END)
@@ -132,14 +139,41 @@ def steps(job: Job, facts: dict[str, Any]) -> Iterator[int]:
     _reset_peak(job.device)
     _Answers.give(facts)
     done = job.warmup
-    while sys.stdin.readline().strip() == GO:
-        started = time.perf_counter(), time.process_time()
-        yield from range(done, done + job.steps)
-        _wait_for_device(job.device)
+    while (word := sys.stdin.readline().strip()) in (GO, PROFILE):
+        ours = range(done, done + job.steps)
         done += job.steps
+        if word == PROFILE:
+            with profiler(job.device) as profile:
+                yield from ours
+                _wait_for_device(job.device)
+            _Answers.give({"profile": slowest(profile, job)})
+            continue
+        started = time.perf_counter(), time.process_time()
+        yield from ours
+        _wait_for_device(job.device)
         _Answers.give({"seconds": time.perf_counter() - started[0], "cpu_seconds": time.process_time() - started[1]})
     _Answers.give({"peak_gib": peak_gib(job.device)})
     raise Finished
+
+
+def profiler(device: str) -> Any:
+    """PyTorch's, of the device alone."""
+    from torch.profiler import ProfilerActivity, profile
+
+    return profile(activities=[ProfilerActivity.CUDA if device == "cuda" else ProfilerActivity.CPU])
+
+
+def slowest(profile: Any, job: Job) -> str:
+    """Kernels an update and the milliseconds they take, then those that take longest, as lines of a Markdown table."""
+    field = "self_device_time_total" if job.device == "cuda" else "self_cpu_time_total"
+    events = sorted(profile.key_averages(), key=lambda event: -getattr(event, field))
+    whole = sum(getattr(event, field) for event in events)
+    rows = [
+        f"| {event.key[:70].replace('|', '/')} | {event.count / job.steps:.0f} | {getattr(event, field) / 1000 / job.steps:.2f} |"
+        for event in events[:SLOWEST]
+    ]
+    total = f"| all | {sum(event.count for event in events) / job.steps:.0f} | {whole / 1000 / job.steps:.2f} |"
+    return "\n".join(["| kernel | an update | ms an update |", "|---|---|---|", total, *rows])
 
 
 class _Answers:
@@ -205,6 +239,22 @@ def matmul_tflops(device: str, precision: str, size: int = 8192, repeats: int = 
         _wait_for_device(device)
         best = min(best, time.perf_counter() - started)
     return 2 * size**3 / best / 1e12
+
+
+def copy_tbps(device: str, size: int = 1 << 31, repeats: int = 10) -> float:
+    """TB/s of copying memory, bytes read and bytes written counted."""
+    import torch
+
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(repeats):
+        _wait_for_device(device)
+        started = time.perf_counter()
+        target.copy_(source)
+        _wait_for_device(device)
+        best = min(best, time.perf_counter() - started)
+    return 2 * size / best / 1e12
 
 
 def unet_tflop(resolution: int) -> float:

@@ -54,6 +54,7 @@ class Run:
     update_s: float
     start_s: float
     end_s: float
+    seconds: tuple[float, ...]  # by the clock, of each update after the warm-up
     peak_gib: float
     losses: tuple[float, ...]
     buckets: Any
@@ -79,7 +80,7 @@ class Side:
             stamps, peak, told = _watch(process, process.stderr)
         if process.returncode or not stamps:
             raise RuntimeError(f"{argv[1]} ended with exit code {process.returncode}: {told[-800:]}")
-        return Run(*_costs(stamps, job.warmup), peak, _losses(place / "logs"), _buckets(place))
+        return Run(*_costs(stamps, job.warmup), _seconds(stamps, job.warmup), peak, _losses(place / "logs"), _buckets(place))
 
 
 def compare(job: Job, peer: Side, rounds: int, more: Sequence[str] = ()) -> tuple[list[Run], list[Run]]:
@@ -199,6 +200,12 @@ def _costs(stamps: list[Stamp], warmup: int) -> tuple[float, float, float]:
     assert len(later) > 1, "fewer updates were counted than the warm-up has"
     each = [(b.cpu_seconds - a.cpu_seconds) / (b.updates - a.updates) for a, b in itertools.pairwise(later)]
     return statistics.median(each), first.cpu_seconds, end.cpu_seconds - counted[-1].cpu_seconds
+
+
+def _seconds(stamps: list[Stamp], warmup: int) -> tuple[float, ...]:
+    """How long each update after the warm-up took."""
+    later = [stamp for stamp in stamps[:-1] if stamp.updates >= warmup]
+    return tuple((b.seconds - a.seconds) / (b.updates - a.updates) for a, b in itertools.pairwise(later))
 
 
 def _losses(folder: Path) -> tuple[float, ...]:

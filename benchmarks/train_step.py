@@ -64,6 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         steps=chosen.steps,
         warmup=chosen.warmup,
         model=str(Path(model).resolve()),
+        compiled=chosen.compile,
     )
     if chosen.sd_scripts:
         peer = sd_scripts.Side(chosen.sd_scripts.resolve(), chosen.sd_scripts_python)
@@ -85,6 +86,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=4, help="of the LoRA")
     parser.add_argument("--text_encoder", action=argparse.BooleanOptionalAction, default=None, help="train it too (default: with lora)")
     parser.add_argument("--gradient_checkpointing", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="compile the U-Net on both sides")
     parser.add_argument("--steps", type=int, default=5, help="updates a round")
     parser.add_argument("--rounds", type=int, default=4, help="rounds a side, taken in turns")
     parser.add_argument("--warmup", type=int, default=2, help="updates a side before the first round")
@@ -157,6 +159,8 @@ def _row(job: Job, outcome: Outcome, note: str) -> tuple[str, ...]:
     share = "–" if outcome.share is None else f"{outcome.share:.0%}"
     if job.gradient_checkpointing:
         method += ", checkpointing"
+    if job.compiled:
+        method += ", compiled"
     return (
         datetime.date.today().isoformat(),
         device_name(job.device),

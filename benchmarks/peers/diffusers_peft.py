@@ -65,6 +65,8 @@ def _models(job: Job, device: torch.device) -> tuple[nn.Module, nn.Module]:
     if job.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
         text_encoder.gradient_checkpointing_enable()
+    if job.compiled:
+        unet.compile(dynamic=False)
     return unet, text_encoder
 
 

@@ -113,11 +113,6 @@ class ModelFamily:
         """Numbers of a new word's vector, over all text encoders."""
         return sum(encoder.width for encoder in self.text_encoders)
 
-    @property
-    def is_usual(self) -> bool:
-        """Whether it is the one that is meant where no option says another."""
-        return not self.flag
-
     def architecture_of(self, prediction: str) -> str:
         """The standard's name of a model that predicts "epsilon" or "v_prediction"."""
         return self.architecture if prediction == "epsilon" else self.velocity_architecture
