@@ -23,6 +23,7 @@ def usage_of(command: Sequence[object], codes: Sequence[int] = (0,), **environme
     """Run a command from the project's folder, offline and with one thread, and wait for it; raises RuntimeError with what it said where it
     ends with none of the `codes`."""
     settings = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"} | environment
+    settings.pop("PYTHONDONTWRITEBYTECODE", None)  # users have the suite's modules compiled after the first start
     argv = list(map(str, command))
     process = subprocess.Popen(argv, cwd=ROOT, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None

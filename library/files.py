@@ -211,7 +211,7 @@ def is_full(error: BaseException) -> bool:
 def sha256(path: Path, offset: int = 0) -> str:
     """Hex SHA-256 of the file's bytes from `offset` on, read in pieces of 1 MiB."""
     digest = hashlib.sha256()
-    with open_file(Path(path)) as file:
+    with open_file(path) as file:
         file.seek(offset)
         while piece := file.read(1 << 20):
             digest.update(piece)

@@ -37,7 +37,7 @@ def read_text(path: Path | str, encoding: str = "utf-8-sig") -> str:
 
 def regular(path: Path | str) -> Path:
     """`path` as it is, where an ordinary file is there: for programs that open it themselves. Raises OSError for all else."""
-    path = Path(path)
+    path = path if isinstance(path, Path) else Path(path)  # a new one takes as long as all the rest
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except ValueError:

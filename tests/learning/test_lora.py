@@ -17,7 +17,7 @@ SUBJECT = "a zxc star on a red background"
 OTHER = "a red circle on a blue background"
 PLAIN_STARS = ("a blue star on a white background", "a yellow star on a purple background")
 THREE_SEEDS = pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
-WAYS = ("captions", "metadata", "class_and_identifier")
+WAYS = ("captions", pytest.param("metadata", marks=pytest.mark.slow), "class_and_identifier")
 
 Learnt = Callable[..., Path]
 Drawn = Callable[..., list[Image.Image]]

@@ -27,7 +27,8 @@ def test_dreambooth_learns_a_subject(seed: int, learnt: Learnt, drawn: Drawn) ->
     assert plain_stars(drawn, model) >= 0.9
 
 
-@THREE_SEEDS
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_prior_preservation_keeps_the_class(seed: int, learnt: Learnt, drawn: Drawn) -> None:
     """How much is lost without it depends on the seed; what is learnt of the subject without a word on its ground is not asked here."""
     without, kept = (learnt(way, seed, script=lessons.DREAMBOOTH) for way in ("class_and_identifier", "with_regularization"))

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from library.data.pixels.decode import decode
-from library.data.scan.image_headers import Unreadable, reason_of
+from library.data.pixels.decode import Decoded, decode, decode_opened
+from library.data.scan.image_headers import Header, Unreadable, reason_of, visit
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 SIGNATURE_BYTES = 8 + 4 * 4 * 3  # 64 signs of a cosine transform, then mean RGB of 4×4 fields
 _SIDE = 32  # pixels of the small picture that is transformed
+_COVER = (2 * _SIDE, 2 * _SIDE)
 _MIDDLE = 31  # the place of the median of 63 values
 _FLAT = 6  # of 255: where no channel spans more, nothing can be seen
 
@@ -38,15 +42,28 @@ class Look:
 
 def look_at(path: Path) -> Look:
     """Decode an image, a JPEG at down to ⅛; raises Unreadable."""
-    from PIL import Image
-
     try:
-        image = decode(path, (2 * _SIDE, 2 * _SIDE))
-        clear = image.alpha is not None and int(np.asarray(image.alpha).min()) < 255
-        small = image.on().resize((_SIDE, _SIDE), Image.Resampling.BOX)
-        spans = [high - low for low, high in cast(tuple[tuple[int, int], ...], small.getextrema())]
+        return _look_of(decode(path, _COVER))
     except Exception as fault:  # PIL raises many kinds for broken files
         raise Unreadable(reason_of(fault)) from None
+
+
+def visit_and_look(path: Path) -> tuple[Header, Look | None]:
+    """Header and look by opening the file once; no look where that would need another way to decode it. Raises Unreadable."""
+    return visit(path, lambda image, header: (header, _look_of(decode_opened(image, path, _COVER)) if _is_fresh(image, header) else None))
+
+
+def _is_fresh(image: Image.Image, header: Header) -> bool:
+    """Whether what the header needed has left the image as `decode` finds it: not loaded, and at its only frame."""
+    return header.format in ("JPEG", "PNG") and header.frames == 1 and bool(getattr(image, "tile", None))
+
+
+def _look_of(image: Decoded) -> Look:
+    from PIL import Image
+
+    clear = image.alpha is not None and int(np.asarray(image.alpha).min()) < 255
+    small = image.on().resize((_SIDE, _SIDE), Image.Resampling.BOX)
+    spans = [high - low for low, high in cast(tuple[tuple[int, int], ...], small.getextrema())]
     return Look(signature(np.asarray(small, dtype=np.float32)), bool(clear), max(spans) <= _FLAT)
 
 

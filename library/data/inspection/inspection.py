@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from library.console import progress
 from library.data.config.blueprint import SubsetOptions
 from library.data.config.nearby_paths import folder_contents
 from library.data.inspection.duplicates import Candidate, Digest, Group, find_groups
+from library.data.inspection.first_visit import in_threads
 from library.data.inspection.image_signature import Look, look_at
 from library.data.scan.caption_files import split_tags
 from library.data.scan.findings import ERROR, NOTE, WARNING, Finding
@@ -38,8 +37,6 @@ _FORMATS = {
     ".heif": ("HEIF", "HEIC"),
     ".jxl": ("JXL",),
 }
-_THREADS = 8
-_BAR_FROM = 200  # images; fewer are decoded before a bar would be read
 
 
 def inspect(survey: Survey, index: ScanIndex) -> Iterator[Finding]:
@@ -175,20 +172,13 @@ def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
 def _look_at_all(paths: list[Path], index: ScanIndex) -> tuple[dict[Path, Look], dict[Path, str]]:
     """The looks of all images, decoded by several threads where the index does not know them; and why some have none."""
     looks = {path: look for path in paths if (look := index.known(path, Look))}
-    new = [path for path in paths if path not in looks]
     broken: dict[Path, str] = {}
-    bar = progress(total=len(new), label="looking at images", unit="image") if len(new) >= _BAR_FROM else None
-    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        for path, found in zip(new, pool.map(_look, new), strict=True):
-            if isinstance(found, str):
-                broken[path] = found
-            else:
-                looks[path] = found
-                index.remember(path, found)
-            if bar is not None:
-                bar.update(1)
-    if bar is not None:
-        bar.close()
+    for path, found in in_threads([path for path in paths if path not in looks], _look):
+        if isinstance(found, str):
+            broken[path] = found
+        else:
+            looks[path] = found
+            index.remember(path, found)
     return {path: looks[path] for path in paths if path in looks}, broken
 
 

@@ -47,20 +47,25 @@ def decode(path: Path, cover: Size | None = None, profiles: bool = True) -> Deco
     What Pillow raises for a broken file is raised.
     """
     with open_image(path) as image:
-        if cover and image.format in ("JPEG", "MPO"):
-            image.draft(None, cover[::-1] if orientation_of(image) in TURNED else cover)
-        raw = _raw_mode(image)
-        wide = _wide(path, image, raw)
-        turn = _tiff_orientation(image) if wide is not None and image.format == "TIFF" else None
-        image.load()
-        profile = image.info.get("icc_profile") or None if profiles else None
-        if wide is not None:
-            rgb, alpha = wide_to_srgb(wide[..., :3], profile), _alpha_of_wide(wide, image)
-        else:
-            alpha = _alpha(image, raw)
-            rgb = to_srgb(_without_alpha(image), profile)
-        turn = orientation_of(image) if turn is None else turn
-        return Decoded(upright(rgb, turn), None if alpha is None else upright(alpha, turn))
+        return decode_opened(image, path, cover, profiles)
+
+
+def decode_opened(image: Image.Image, path: Path, cover: Size | None = None, profiles: bool = True) -> Decoded:
+    """`decode` of an image that is open and not loaded yet."""
+    if cover and image.format in ("JPEG", "MPO"):
+        image.draft(None, cover[::-1] if orientation_of(image) in TURNED else cover)
+    raw = _raw_mode(image)
+    wide = _wide(path, image, raw)
+    turn = _tiff_orientation(image) if wide is not None and image.format == "TIFF" else None
+    image.load()
+    profile = image.info.get("icc_profile") or None if profiles else None
+    if wide is not None:
+        rgb, alpha = wide_to_srgb(wide[..., :3], profile), _alpha_of_wide(wide, image)
+    else:
+        alpha = _alpha(image, raw)
+        rgb = to_srgb(_without_alpha(image), profile)
+    turn = orientation_of(image) if turn is None else turn
+    return Decoded(upright(rgb, turn), None if alpha is None else upright(alpha, turn))
 
 
 def _raw_mode(image: Image.Image) -> str:

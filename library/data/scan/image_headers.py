@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from library.data.scan.image_notes import TURNED, orientation_of, quiet_about_exif
 from library.image_endings import register_plugins
@@ -16,6 +16,8 @@ from library.windows_names import LONGEST, only_short_paths
 
 if TYPE_CHECKING:
     from PIL import Image
+
+Result = TypeVar("Result")
 
 _TAIL = 64 * 1024  # bytes
 _BYTES_OF = {"I": 4, "F": 4, "I;16": 2}  # of a pixel, in modes of one band where it is not one
@@ -88,8 +90,12 @@ def read_header(path: Path) -> Header:
 
     A file whose end looks wrong is decoded to be sure: cameras append things behind the picture.
     """
-    from library.data.pixels.colour import colour_of
+    return visit(path, lambda image, header: header)
 
+
+def visit(path: Path, act: Callable[[Image.Image, Header], Result]) -> Result:
+    """What `act` makes of the open image and its header, so that a file is opened once for both; raises Unreadable as `read_header`,
+    also for what Pillow raises in `act`."""
     try:
         with open_file(path) as file:
             head = file.read(8)
@@ -100,14 +106,7 @@ def read_header(path: Path) -> Header:
             tail = file.read()
             file.seek(0)
             with open_image(file) as image:
-                mode, colour = image.mode, colour_of(image)  # before it is loaded
-                if _looks_cut(image, head, tail, length):
-                    image.load()
-                width, height = image.size
-                orientation = _orientation(image, tail)
-                if orientation in TURNED:
-                    width, height = height, width
-                return Header((width, height), image.format or "", mode, orientation, _frames(image), colour)
+                return act(image, _header(image, head, tail, length))
     except Unreadable:
         raise
     except Exception as fault:  # PIL raises many kinds for broken files
@@ -118,6 +117,19 @@ def read_header(path: Path) -> Header:
             ) from None
         of_the_system = isinstance(fault, OSError) and fault.errno is not None
         raise Unreadable(unopened(path, fault) if of_the_system else reason_of(fault)) from None
+
+
+def _header(image: Image.Image, head: bytes, tail: bytes, length: int) -> Header:
+    from library.data.pixels.colour import colour_of
+
+    mode, colour = image.mode, colour_of(image)  # before it is loaded
+    if _looks_cut(image, head, tail, length):
+        image.load()
+    width, height = image.size
+    orientation = _orientation(image, tail)
+    if orientation in TURNED:
+        width, height = height, width
+    return Header((width, height), image.format or "", mode, orientation, _frames(image), colour)
 
 
 def _looks_cut(image: Image.Image, head: bytes, tail: bytes, length: int) -> bool:

@@ -16,6 +16,7 @@ from library.data.batching.buckets import FilledData
 from library.data.batching.captions import brackets_hold_commas
 from library.data.config.blueprint import AS_PREPARED, DatasetBlueprint
 from library.data.inspection.bucket_facts import BucketFacts, bucket_facts, bucket_findings
+from library.data.inspection.first_visit import visit_folders
 from library.data.inspection.inspection import inspect as inspect_data
 from library.data.scan.findings import ERROR, LEVELS, NOTE, WARNING, Finding
 from library.data.scan.records import Scan, survey
@@ -131,6 +132,7 @@ def _of_images(
 ) -> Report:
     """The part of the report that needs the images; where some are faulty, the figures are those of the others."""
     index = ScanIndex()
+    visit_folders(blueprint, index)
     found = survey(blueprint, index, options.data.skip_bad_images)
     attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in found.faults]
     attempt.findings += found.findings
