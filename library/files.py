@@ -16,7 +16,7 @@ from pathlib import Path
 from library.console import log
 from library.image_endings import READABLE
 from library.parsing.json_text import parse_json
-from library.paths.listing import passed_over, walk
+from library.paths.listing import matching, passed_over, walk
 from library.paths.look import exists, is_file, is_folder
 from library.paths.opening import open_file, refuse_special
 from library.paths.writers import MARK, has_writer
@@ -116,7 +116,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     try:
         fresh.mkdir(parents=True)
         yield fresh
-        inside = sorted(fresh.rglob("*"))
+        inside = matching(fresh, "**/*")
         for file in inside:
             if is_file(file):
                 flush_file(file)
@@ -167,7 +167,7 @@ def tidy(folder: Path, ours: re.Pattern[str] | None = None) -> list[str]:
     A folder or file that the kill caught moved aside, its successor not yet in place, gets its name back.
     """
     removed = []
-    for path in sorted(folder.glob(".*")) if is_folder(folder) else ():
+    for path in matching(folder, ".*"):
         outer = found = _LEFT_OVER.fullmatch(path.name)
         while found and (inner := _LEFT_OVER.fullmatch(found["name"])):  # a writer that writes aside itself
             found = inner

@@ -22,8 +22,9 @@ def main(argv: Sequence[str]) -> None:
     if not (edit.set or edit.remove or edit.clear or edit.from_json):
         raise UserError(coded("TOOL-002", "--set, --remove, --from_json, --clear: nothing to change; give one of them"))
 
-    from library.model.file_tools.metadata_edit import changed, entries_of, open_safetensors, write_metadata
+    from library.model.file_tools.metadata_edit import changed, check_target, entries_of, open_safetensors, write_metadata
 
+    check_target(edit.save_to)
     entries = entries_of(edit.from_json, edit.set)
     file = open_safetensors(edit.model, "--model")
     metadata = changed(file.metadata, edit.clear, edit.remove, entries)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from library.paths.look import shown
+from library.paths.look import is_folder, shown
 from library.words import counted, named
 
 
@@ -35,6 +35,11 @@ def names_in(folder: Path | str) -> list[str]:
         return sorted(os.listdir(folder))  # noqa: PTH208
     except (OSError, ValueError):
         return []
+
+
+def matching(folder: Path | str, pattern: str) -> list[Path]:
+    """What lies in `folder` (or below it, by `**`) and fits the pattern, sorted; nothing where there is no folder that can be named."""
+    return sorted(Path(folder).glob(pattern)) if is_folder(folder) else []
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:

@@ -19,6 +19,7 @@ from library.errors import UserError, coded, first_line
 from library.packages import install_command
 from library.parsing.json_text import parse_json
 from library.paths.faults import new_folder_fault
+from library.paths.listing import matching
 from library.paths.look import exists, is_file
 from library.paths.opening import open_text, read_text
 
@@ -76,7 +77,7 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
 
 def _unmake(folder: Path) -> None:
     """Remove a folder that was made for a download of which nothing came; one with half a file stays, to go on from."""
-    if not any(path.suffix in (".incomplete", ".onnx") and path.stat().st_size for path in folder.rglob("*")):
+    if not any(path.suffix in (".incomplete", ".onnx") and path.stat().st_size for path in matching(folder, "**/*")):
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -22,6 +22,7 @@ from library.model.diffusers_folder import STEMS
 from library.model.family import V2, ModelFamily
 from library.model.files import convert
 from library.model.save import COUNTS, FLOATS, NETWORKS
+from library.paths.listing import matching
 from library.paths.look import exists, is_file
 from library.surgery.checkpoint import Checkpoint, key_of
 from library.surgery.deltas import bias_change, change, check_fit
@@ -140,7 +141,7 @@ def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
     """Everything of the source folder but U-Net and text encoder as it is, those two merged."""
     patched_folders = {file.path.parent for file, _ in model.files}
     source = model.files[0][0].path.parents[1]
-    for path in source.rglob("*"):
+    for path in matching(source, "**/*"):
         relative = path.relative_to(source)
         replaced = path.parent in patched_folders and (path.suffix != ".json" or is_index(path))
         if is_file(path) and not replaced and not relative.parts[0].startswith("."):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import re
 import shlex
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -152,7 +153,8 @@ def _one(folders: WorkingFolders, places: dict[str, str], tried: Case, again: st
     answer = server.ask("tests.attack.commands:run", given, 120 if tried.script == DOCTOR else AT_LAST, work)
     after = [tree(root) for root in roots]
     folders.sound = tried.prepare is None and before[0] == after[0]
-    written = [f"{root.name}/{name}" for root, old, new in zip(roots, before, after, strict=True) for name in _changed(old, new)]
+    changed = [(root, name) for root, old, new in zip(roots, before, after, strict=True) for name in _changed(old, new)]
+    written = [f"{root.name}/{name}" for root, name in changed if root / name != _log_of_a_report(work, tried.argv)]
     outcome = judge(tried.script, answer, written)
     command = shlex.join(["python", tried.script, *tried.argv])
     said = (answer.stderr.strip() or answer.stdout.strip()).encode("ascii", "backslashreplace").decode()
@@ -163,6 +165,15 @@ def _one(folders: WorkingFolders, places: dict[str, str], tried: Case, again: st
     if folders.shared() != folders.shared_at_first:
         outcome, more = "changed an input", more + "    a shared input was changed in place\n"
     return outcome, shown + more + "\n".join("    " + line[:400] for line in said.splitlines()[-14:]), answer.cpu
+
+
+def _log_of_a_report(work: Path, argv: Sequence[str]) -> Path | None:
+    """The file that --console_log_file names beside --dry_run: the report goes into it, with the errors that it finds."""
+    if "--dry_run" not in argv:
+        return None
+    words = [word.partition("=")[2] for word in argv if word.startswith("--console_log_file=")]
+    words += [word for before, word in itertools.pairwise(argv) if before == "--console_log_file"]
+    return work / words[-1] if words else None
 
 
 def judge(script: str, answer: Answer, written: list[str]) -> str:

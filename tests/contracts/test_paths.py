@@ -11,13 +11,15 @@ from tests.contracts.test_layers import ROOT, source_files
 
 ROOM = ROOT / "library" / "paths"
 ASKS = {"is_file", "is_dir", "exists", "is_symlink_to", "is_fifo", "expanduser", "is_mount", "is_socket"}  # raise below a closed folder
-READS = {"read_text", "read_bytes"}
+READS = {"read_text", "read_bytes", "glob", "rglob"}  # of a path
 THEIRS = {  # names of functions that open a path themselves, by the end of what is called
     "np.load", "numpy.load", "np.fromfile", "Image.open", "io.open", "os.walk", "os.open", "os.path.realpath", "os.path.exists",
     "os.path.isfile", "os.path.isdir", "toml.load", "json.load",
 }  # fmt: skip
 # (file, what it calls): why it may
 ALLOWED = {
+    ("library/doctor/driver.py", "glob"): "the system's own folder",
+    ("library/image_endings.py", "glob"): "a package's own folder",
     ("library/containers/archives.py", "open"): "members of an archive that is open",
     ("library/doctor/places.py", "read_text"): "/proc/self/mountinfo, with an error handler of its own",
     ("library/renaming.py", "os.open"): "a folder, to flush it",
@@ -81,6 +83,7 @@ def test_the_disk_is_asked_in_one_room() -> None:
         "Image.open(path)",
         "path.open('rb')",
         "open(p)",
+        "folder.glob('*.pt')",
     ],
 )
 def test_a_question_that_goes_past_the_room_is_found(code: str) -> None:

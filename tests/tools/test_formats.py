@@ -167,6 +167,7 @@ def test_an_edit_that_cannot_be_is_told_and_changes_nothing(lora: Path, tmp_path
         (("--remove", "ss_nothing"), "--remove ss_nothing: the file has no such entry"),
         (("--set", "title"), "--set 'title': has to be key=value"),
         (("--from_json", tmp_path / "bad.json"), "is no valid JSON"),
+        (("--set", "a=1", "--save_to", tmp_path / "x.ckpt"), "only a .safetensors file has metadata"),
     ):
         assert run(edit_metadata, "--model", lora, *options) == 2
         assert said in capsys.readouterr().err

@@ -13,6 +13,7 @@ from library.containers.safetensors_header import is_text
 from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError, coded, first_line
 from library.files import atomic_write
+from library.model.files.locate import WEIGHT_SUFFIXES
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import parse_json
 from library.parsing.literal import parse_literal
@@ -103,6 +104,14 @@ def changed(metadata: Mapping[str, str], clear: bool, remove: Sequence[str], ent
         for key in matching:
             del kept[key]
     return {**kept, **entries}
+
+
+def check_target(save_to: Path | None) -> None:
+    """Raise UserError where the name of the new file is that of another format, as which programs would read it."""
+    if save_to is not None and save_to.suffix.lower() in WEIGHT_SUFFIXES and save_to.suffix.lower() != ".safetensors":
+        raise UserError(
+            coded("TOOL-009", f"--save_to {save_to}: only a .safetensors file has metadata; give a name that ends in .safetensors")
+        )
 
 
 def write_metadata(file: SafetensorsFile, save_to: Path, metadata: Mapping[str, str]) -> None:

@@ -23,6 +23,7 @@ from library.errors import Problem, UserError, coded, named_line
 from library.options.groups.scripts import TrainingScript
 from library.options.reading.named_class import did_you_mean, import_class
 from library.options.rules.custom_dataset_rules import NO_CLASS, names_class
+from library.paths.listing import matching
 from library.paths.look import exists, is_file
 from library.paths.opening import read_bytes
 from library.seeds import fold
@@ -249,7 +250,7 @@ def class_of(name: str) -> type:
     imported = sys.modules.get(root) or find_spec(root)
     own = next((path for path in (here / f"{root}.py", here / root / "__init__.py") if is_file(path)), None)
     if imported is None:
-        beside = sorted({path.stem for path in here.glob("*.py")} | {path.parent.name for path in here.glob("*/__init__.py")})
+        beside = sorted({path.stem for path in matching(here, "*.py")} | {path.parent.name for path in matching(here, "*/__init__.py")})
         raise UserError(
             coded(
                 "DATA-020",

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from library.files import NOT_UNICODE, atomic_write
 from library.parsing.json_text import parse_json
+from library.paths.listing import matching
 from library.paths.opening import regular
 
 PAGE = "index.html"
@@ -52,7 +53,7 @@ class SamplePage:
     def samples(self) -> list[Sample]:
         """The images of the run, oldest first; of two for one prompt and moment only the newer."""
         newest: dict[tuple[str, int, str, str], Sample] = {}
-        for path in sorted(self.folder.glob("*.png")):
+        for path in matching(self.folder, "*.png"):
             if path.name not in self._known:
                 self._known[path.name] = _sample(path, self.run)
             if (sample := self._known[path.name]) is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from library.console import log
 from library.errors import Problem, UserError
+from library.paths.listing import matching
 from library.paths.look import exists, is_file, is_folder, real
 from library.renaming import remove
 from library.training.planning.plan import RunPlan
@@ -235,5 +236,5 @@ def _written(kind: SaveKind, epoch: int, step: int, path: Path) -> None:
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     if is_folder(path):
-        return sum(inside.stat().st_size for inside in path.rglob("*") if is_file(inside))
+        return sum(inside.stat().st_size for inside in matching(path, "**/*") if is_file(inside))
     return path.stat().st_size

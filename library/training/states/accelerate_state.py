@@ -9,6 +9,7 @@ from pathlib import Path
 from library.containers.pickles import read_content
 from library.errors import UserError, coded
 from library.parsing.json_text import parse_json
+from library.paths.listing import matching
 from library.paths.look import is_file
 from library.paths.opening import read_text
 
@@ -42,7 +43,7 @@ def read_accelerate_state(folder: Path) -> AccelerateState:
         raise UserError(
             coded("STATE-002", f"--resume {folder}: is a state as accelerate writes it, but the weights are missing (model.safetensors)")
         )
-    processes = max(1, len(list(folder.glob("random_states_*.pkl"))))
+    processes = max(1, len(matching(folder, "random_states_*.pkl")))
     counted = _schedule_count(folder / _SCHEDULE)
     position = _position(folder / _POSITION)
     step = None

@@ -15,6 +15,7 @@ from library.errors import UserError, coded
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import parse_json
 from library.paths.faults import tree_fault
+from library.paths.listing import matching
 from library.paths.look import is_file, is_folder
 from library.paths.opening import open_file, read_text
 from library.training.states.accelerate_state import AccelerateState, is_accelerate_state, read_accelerate_state
@@ -80,7 +81,7 @@ def check_contents(folder: Path) -> None:
             raise UserError(
                 coded("STATE-002", f"--resume {folder}: {name} is damaged: its bytes are not those that were written; give an older state")
             )
-    for path in sorted(folder.glob("*.pt")):
+    for path in matching(folder, "*.pt"):
         try:
             with open_archive(path) as archive:
                 archive.check_sums()
@@ -113,7 +114,7 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 
 
 def _what_it_is(folder: Path) -> str:
-    inside = sorted((path.parent for path in folder.glob(f"*/{FACTS_FILE}")), key=lambda path: (path / FACTS_FILE).stat().st_mtime)
+    inside = sorted((path.parent for path in matching(folder, f"*/{FACTS_FILE}")), key=lambda path: (path / FACTS_FILE).stat().st_mtime)
     if inside:
         return f"is not a saved state but holds {len(inside)}; the newest is --resume {inside[-1]}"
     return f"is not a saved state (there is no {FACTS_FILE} in it); states are the folders <name>-…-state that --save_state writes"
