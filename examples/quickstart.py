@@ -216,7 +216,7 @@ def _write_grid(example: Example, model: Path, images: Sequence[Path], folder: P
 
 def _before(example: Example, model: Path) -> list[Image.Image]:
     """The prompts drawn by the model as it came."""
-    from library.model.generate import GenerateSettings, generate
+    from library.model.drawing.generate import GenerateSettings, generate
     from library.model.load import load
 
     untrained = load(model)

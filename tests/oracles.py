@@ -23,7 +23,7 @@ def drawn_latents() -> torch.Tensor:
 
 def our_image(model: Any, prompt: str, sampler: str = "ddim") -> np.ndarray:
     """The image of our own sampler."""
-    from library.model.generate import GenerateSettings, generate
+    from library.model.drawing.generate import GenerateSettings, generate
 
     settings = GenerateSettings(prompt, width=SIDE, height=SIDE, steps=STEPS, guidance=GUIDANCE, seed=1, sampler=sampler)
     return pixels(generate(model, settings, latents=drawn_latents()))

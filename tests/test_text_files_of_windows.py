@@ -14,9 +14,9 @@ from library.errors import UserError
 from library.model.file_tools.metadata_edit import entries_of
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
+from library.pictures.prompt_files import read_prompts
 from library.preparation.cleaning_rules import read_rules
 from library.preparation.text_files import read_text_file
-from library.training.samples.sample_prompts import read_prompts
 
 Reader = Callable[[Path], object]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, dtype_name, write_safetensors
 from library.files import atomic_folder
+from library.model.drawing.samplers import SCHEDULE
 from library.model.files import keys
-from library.model.samplers import SCHEDULE
 from library.model.text.tokenizer import WINDOW, build_tokenizer
 from library.model.text.vocabulary import ENTRIES, merges
 from library.parsing.json_text import parse_json

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -87,16 +89,30 @@ def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
 
     `text` must be no entry of the vocabulary (`library.model.text.vocabulary.is_entry`).
     """
-    layers, vectors, width = word.vectors.shape
-    model.tokenizer = model.tokenizer.with_word(text, vectors)
+    add_words(model, {text: range(word.vectors.shape[1])}, word)
+
+
+def add_words(model: StableDiffusion, words: Mapping[str, range], all_of_them: NewWord) -> None:
+    """As `add_word`, for several: each of `words` stands for some of the vectors of `all_of_them`."""
+    layers, vectors, width = all_of_them.vectors.shape
+    for text, places in words.items():
+        model.tokenizer = model.tokenizer.with_word(text, len(places), places.start)
     embeddings = getattr(model.text_encoder, "text_model", model.text_encoder).embeddings
-    embeddings.token_embedding = ExtendedTable(embeddings.token_embedding, word)
+    embeddings.token_embedding = ExtendedTable(embeddings.token_embedding, all_of_them)
     if layers > 1:
         attentions = cross_attentions(model.unet)
         assert len(attentions) == layers, f"{layers} layers of vectors for {len(attentions)} cross-attentions"
         model.reader = LayeredReader(model.family.read, layers, vectors)
         for place, attention in enumerate(attentions.values()):
             attention.register_forward_pre_hook(partial(_own_context, place, width), with_kwargs=True)
+
+
+def side_by_side(words: Mapping[str, Tensor]) -> tuple[dict[str, range], NewWord]:
+    """The vectors [L,V,D] of several words as one, those for the whole U-Net (L = 1) repeated where others have L layers."""
+    layers = max(len(vectors) for vectors in words.values())
+    ends = list(accumulate(vectors.shape[1] for vectors in words.values()))
+    places = {text: range(end - vectors.shape[1], end) for (text, vectors), end in zip(words.items(), ends, strict=True)}
+    return places, NewWord(torch.cat([vectors.expand(layers, -1, -1) for vectors in words.values()], dim=1))
 
 
 def cross_attentions(unet: UNet2DConditionModel) -> dict[str, nn.Module]:

@@ -13,6 +13,7 @@ FOLDERS = ("--train_data_dir", "images", "--resolution", "64")
 METADATA = ("--train_data_dir", "images/2_shs dog", "--in_json", "meta.json", "--resolution", "64")
 LORA = ("--network_module", "networks.lora", "--network_dim", "2")
 MERGED = ("images/2_shs dog", "new.json")
+DRAWN = ("--ckpt", "model.safetensors", "--outdir", "out", "--W", "64", "--H", "64", "--steps", "1")
 WORD = ("--token_string", "shs", "--init_word", "dog")
 
 # script or tool -> sound commands, the first of which is used most
@@ -51,6 +52,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
     "tools/show_metadata.py": (("--model", "lora.safetensors"),),
     "tools/edit_metadata.py": (
         ("--model", "lora.safetensors", "--set", "a=b"), ("--model", "lora.safetensors", "--from_json", "notes.json"),
+    ),
+    "gen_img.py": (
+        (*DRAWN, "--prompt", "a dog --d 1"),
+        (*DRAWN, "--from_file", "prompts.txt", "--network_weights", "lora.safetensors"),
+        (*DRAWN, "--prompt", "a dog", "--image_path", "images/2_shs dog/0.png", "--mask_path", "masks/0.png"),
     ),
     "tools/doctor.py": (("--", "train_network.py", *MODEL, *LORA, *CONFIG, "--output_dir", "out"),),
     "tools/config_from_run.py": (("run.json", "new.toml"), ("lora.safetensors", "new.toml")),
@@ -109,6 +115,10 @@ READERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("tools/show_metadata.py", (), ("lora.safetensors",)),
     ("tools/edit_metadata.py", ("--from_json", "notes.json"), ("notes.json", "lora.safetensors")),
     ("tools/config_from_run.py", (), ("run.json",)),
+    ("gen_img.py", (), ("model.safetensors",)),
+    ("gen_img.py", ("--network_weights", "lora.safetensors"), ("lora.safetensors",)),
+    ("gen_img.py", ("--textual_inversion_embeddings", "word.safetensors"), ("word.safetensors",)),
+    ("gen_img.py", ("--image_path", "images/2_shs dog/0.png"), ("images/2_shs dog/0.png",)),
 )
 
 DATA = """\

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "diffusers", "transformers", "accelerate", "bitsandbytes", "xformers")
-SCRIPTS = ("train_network", "train_db", "fine_tune", "train_textual_inversion", "train_textual_inversion_XTI")
+SCRIPTS = ("train_network", "train_db", "fine_tune", "train_textual_inversion", "train_textual_inversion_XTI", "gen_img")
 OURS = ("library", "networks", "finetune", "tools", "benchmarks", "examples", "tests", *SCRIPTS)
 DATA_WITH_TORCH = {"pixels", "loading"}  # rooms of library/data; the others answer without it
 NETWORK_TOOLS = {
@@ -39,6 +39,7 @@ ROOMS = (
     ("library.methods", 3, ()),
     ("library.preparation", 3, ("library.training", "networks")),
     ("library.training", 4, ("library.methods",)),
+    ("library.generation", 5, ()),
     ("library", 0, ()),
 )
 
@@ -62,7 +63,7 @@ def room_of(module: str) -> tuple[str, int, tuple[str, ...]]:
             return row
     if module.split(".")[0] == "networks" and module.split(".")[-1] not in NETWORK_TOOLS:
         return "networks", 2, ("library.data", "library.diffusion", "library.model")
-    return module, 5, ()  # scripts and tools; each stands alone
+    return module, 6, ()  # scripts and tools; each stands alone
 
 
 def imports_of(tree: ast.AST, at_run_time: bool = False) -> list[tuple[int, str]]:

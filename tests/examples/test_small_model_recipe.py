@@ -10,7 +10,7 @@ import torch
 
 from examples.small_model.make import LESSONS, make
 from examples.small_model.train_vae import ROUNDS, train_vae
-from library.model.generate import GenerateSettings, generate
+from library.model.drawing.generate import GenerateSettings, generate
 from library.model.load import load
 
 MEBIBYTE = 2**20

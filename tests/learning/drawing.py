@@ -10,11 +10,11 @@ from PIL import Image
 from safetensors import safe_open
 
 from library.model.bundle import StableDiffusion
+from library.model.drawing.generate import decode, evaluating
+from library.model.drawing.samplers import make_scheduler
 from library.model.files.embedding_files import read_vectors
-from library.model.generate import decode, evaluating
 from library.model.load import load
 from library.model.new_words import NewWord, add_word, cross_attentions
-from library.model.samplers import make_scheduler
 from networks.lora import create_network_from_weights
 from tests.judge import Seen, judge
 from tests.learning.lessons import WORD
@@ -55,7 +55,7 @@ def draw(model: StableDiffusion, prompt: str, seeds: Sequence[int] = SEEDS) -> l
 
 @torch.no_grad()
 def draw_each(model: StableDiffusion, prompts: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]:
-    """One picture for each prompt and its seed, by DDIM; the same that `library.model.generate` draws one by one."""
+    """One picture for each prompt and its seed, by DDIM; the same that `library.model.drawing.generate` draws one by one."""
     with evaluating(model.unet, model.text_encoder, model.vae):
         context = model.encode(torch.stack([model.tokenizer(text)[0] for text in ("", *prompts)])).context
         context = torch.cat([context[:1].expand(len(prompts), -1, -1), context[1:]])

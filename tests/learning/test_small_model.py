@@ -13,7 +13,7 @@ from PIL import Image
 
 from examples.small_model.scenes import CaptionedScene, random_scene
 from library.model.diffusers_folder import save_diffusers
-from library.model.generate import GenerateSettings, generate
+from library.model.drawing.generate import GenerateSettings, generate
 from library.model.load import load
 from tests.judge import Seen, judge
 from tests.learning.drawing import GUIDANCE, SIDE, STEPS, draw, draw_each, with_lora

@@ -172,7 +172,7 @@ def before(monkeypatch: pytest.MonkeyPatch, owner: object, name: str, act: Calla
 def test_sigterm_while_loading_sampling_or_saving_ends_within_an_update(options, tmp_path: Path, capsys, monkeypatch) -> None:
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a cat --d 1 --w 64 --h 64\n", encoding="utf-8")
-    monkeypatch.setattr("library.model.generate.generate", lambda *_: Image.new("RGB", (64, 64)))
+    monkeypatch.setattr("library.model.drawing.generate.generate", lambda *_: Image.new("RGB", (64, 64)))
     kept = {"sample_prompts": prompts, "sample_every_n_steps": 1, "save_every_n_steps": 3, "save_last_n_steps": None, "max_train_steps": 5}
     assert start(train_network.main, **options("whole", **kept)) == 0
     for moment, place in (

@@ -88,7 +88,7 @@ def test_samples_are_drawn_with_the_trainings_schedule_and_on_demand_with_the_av
         seen.append(hook.__self__.lora_up.weight.detach().clone())
         raise RuntimeError("seen enough")
 
-    monkeypatch.setattr("library.model.generate.generate", generate)
+    monkeypatch.setattr("library.model.drawing.generate.generate", generate)
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a cat --w 64 --h 64 --s 1\n", encoding="utf-8")
     common = {"v_parameterization": True, "sample_prompts": prompts, "sample_every_n_steps": 2, "ema_decay": 0.9}

@@ -76,7 +76,7 @@ def test_side_jobs_that_all_fail_change_not_one_bit_and_are_told(train, everythi
         raise RuntimeError("broken on purpose")
 
     quiet = train("quiet")
-    monkeypatch.setattr("library.model.generate.generate", broken)
+    monkeypatch.setattr("library.model.drawing.generate.generate", broken)
     monkeypatch.setattr(tensorboard_log, "_event", broken)
     monkeypatch.setattr(wandb_log, "_init", broken)
     monkeypatch.setattr("library.hub.DELAYS", (0.0,))
@@ -131,7 +131,7 @@ def test_side_jobs_that_all_work_change_not_one_bit_and_leave_no_secret(train, e
 
 def test_a_sample_is_the_picture_that_the_saved_file_makes_without_a_training(train, tiny_v1: Path, tmp_path: Path) -> None:
     """Row 7: training around it does not show in a picture."""
-    from library.model.generate import GenerateSettings, generate
+    from library.model.drawing.generate import GenerateSettings, generate
     from library.model.load import load
     from networks import lora
 

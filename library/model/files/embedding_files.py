@@ -22,35 +22,45 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
 
     Raises UserError, its line beginning with `option`, for a file of another kind or for a model of another width.
     """
-    tensors = _tensors(Path(path), option)
-    if not all(tensor.dim() in (1, 2) for tensor in tensors.values()) or not tensors or (len(tensors) > 1 and "MID" not in tensors):
-        raise UserError(
-            coded("LORA-012", f"{option} {path}: is no Textual Inversion embedding; give a .pt, .safetensors or image that holds one")
-        )
+    tensors = _embedding_tensors(path, option)
     if not layers and len(tensors) > 1:
         raise UserError(
             coded("LORA-012", f"{option} {path}: holds vectors for each layer of the U-Net; train it with train_textual_inversion_XTI.py")
         )
     if layers and len(tensors) == 1:
         raise UserError(coded("LORA-012", f"{option} {path}: holds vectors for the whole U-Net; train it with train_textual_inversion.py"))
+    return _stacked(tensors, layers, width, f"{option} {path}")
+
+
+def read_any_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> Tensor:
+    """As `read_vectors`, whichever of the two kinds it is; `layers` are those that the model has."""
+    tensors = _embedding_tensors(path, option)
+    return _stacked(tensors, layers if len(tensors) > 1 else (), width, f"{option} {path}")
+
+
+def _embedding_tensors(path: Path, option: str) -> dict[str, Tensor]:
+    tensors = _tensors(Path(path), option)
+    if not all(tensor.dim() in (1, 2) for tensor in tensors.values()) or not tensors or (len(tensors) > 1 and "MID" not in tensors):
+        raise UserError(
+            coded("LORA-012", f"{option} {path}: is no Textual Inversion embedding; give a .pt, .safetensors or image that holds one")
+        )
+    return tensors
+
+
+def _stacked(tensors: Mapping[str, Tensor], layers: Sequence[str], width: int, where: str) -> Tensor:
     if layers and set(tensors) != set(layers):
         raise UserError(
-            coded(
-                "LORA-013", f"{option} {path}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model"
-            )
+            coded("LORA-013", f"{where}: has vectors for {len(tensors)} layers, the model has {len(layers)}; it is for another model")
         )
     rows = [tensors[name] for name in layers or tensors]
     if len({row.shape for row in rows}) > 1 or not rows[0].numel() or not all(row.isfinite().all() for row in rows):
         raise UserError(
-            coded(
-                "LORA-013",
-                f"{option} {path}: has no vectors, other counts for each layer, or numbers that are not finite; give an older save",
-            )
+            coded("LORA-013", f"{where}: has no vectors, other counts for each layer, or numbers that are not finite; give an older save")
         )
     vectors = torch.stack([row if row.dim() == 2 else row[None] for row in rows])
     if vectors.shape[-1] != width:
         raise UserError(
-            coded("LORA-013", f"{option} {path}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
+            coded("LORA-013", f"{where}: has vectors of {vectors.shape[-1]} numbers, the model of {width}; it is for another model")
         )
     return vectors
 

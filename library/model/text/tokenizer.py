@@ -43,15 +43,16 @@ class ClipTokenizer:
         twin.__dict__.update(self.__dict__, windows=windows, weighted=weighted)
         return twin
 
-    def with_word(self, word: str, vectors: int) -> ClipTokenizer:
-        """The same with a new whole word, in any letter case, that stands for the ids ENTRIES … ENTRIES + vectors − 1."""
+    def with_word(self, word: str, vectors: int, first: int = 0) -> ClipTokenizer:
+        """The same with a new whole word, in any letter case, that stands for `vectors` ids from ENTRIES + `first` on."""
         from tokenizers import AddedToken
 
         twin = self.with_settings(self.windows, self.weighted)
         twin.tokenizer = copy.deepcopy(self.tokenizer)
+        new = len(twin.tokenizer)
         twin.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True)])
-        assert len(twin.tokenizer) == ENTRIES + 1, f"{word!r} is an entry of the vocabulary already, or a second word"
-        twin.stands_for = {ENTRIES: tuple(range(ENTRIES, ENTRIES + vectors))}
+        assert len(twin.tokenizer) == new + 1, f"{word!r} is an entry of the vocabulary already, or a word that was added before"
+        twin.stands_for = self.stands_for | {new: tuple(range(ENTRIES + first, ENTRIES + first + vectors))}
         return twin
 
     def __call__(self, caption: str) -> tuple[Tensor, Tensor | None]:

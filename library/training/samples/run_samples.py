@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-from library.model.generate import evaluating
+from library.model.drawing.generate import evaluating
 from library.paths.look import real
 from library.training.logs.run_record import RunRecord
 from library.training.optim.optimizer import weights_to_keep

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from library.console import log
 from library.errors import UserError, first_line
-from library.files import atomic_write
 from library.model.family import family_of_flag
 from library.options.groups.scripts import TrainingScript
 from library.paths.look import exists
 from library.paths.opening import read_bytes
+from library.pictures.png_texts import PARAMETERS, description, used_settings, write_png
+from library.pictures.prompt_files import SamplePrompt, read_prompts
 from library.training.samples.sample_page import FACTS, SamplePage
-from library.training.samples.sample_prompts import SamplePrompt, read_prompts
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
     from library.model.bundle import StableDiffusion
-    from library.model.generate import GenerateSettings
+    from library.model.drawing.generate import GenerateSettings
 
     Generate = Callable[[StableDiffusion, GenerateSettings, torch.device], Image]
 SAMPLES = "sample"  # the folder below --output_dir
@@ -51,7 +51,7 @@ class Samples:
     """When to draw which prompts, and where the images go: `<output_dir>/sample`.
 
     `drawn` and `failed` count images, `latest` are those of the last moment with their prompts. `generate` takes the place of
-    `library.model.generate.generate`.
+    `library.model.drawing.generate.generate`.
     """
 
     def __init__(self, prompts: Sequence[SamplePrompt], plan: SamplePlan, generate: Generate | None = None) -> None:
@@ -201,7 +201,7 @@ class Samples:
         rewrite: Rewrite | None,
         facts: Mapping[str, Any],
     ) -> Path:
-        from library.model.generate import GenerateSettings, generate
+        from library.model.drawing.generate import GenerateSettings, generate
 
         seed = prompt.seed if prompt.seed is not None else random.SystemRandom().getrandbits(31)
         changed = [text if rewrite is None else rewrite(text, random.Random(seed)) for text in (prompt.prompt, prompt.negative)]
@@ -225,7 +225,10 @@ class Samples:
             None if prompt.seed is None else str(prompt.seed),
         ]
         path = self.folder / ("_".join(part for part in parts if part) + ".png")
-        _write(path, image, {"parameters": _description(prompt, settings), FACTS: json.dumps(dict(facts))})
+        used = used_settings(settings.steps, settings.sampler, settings.guidance, seed, (settings.width, settings.height))
+        skipped = {"Clip skip": settings.clip_skip} if settings.clip_skip else {}
+        told = description(prompt.prompt, prompt.negative, used | skipped)
+        write_png(path, image, {PARAMETERS: told, FACTS: json.dumps(dict(facts))})
         return path
 
 
@@ -249,35 +252,9 @@ def untouched_random_state(device: torch.device | str = "cpu") -> Iterator[None]
         numpy.random.set_state(arrays)
 
 
-def _description(prompt: SamplePrompt, settings: GenerateSettings) -> str:
-    """The text that image programs read from a PNG's `parameters`: as written in the prompt file, with what was used."""
-    used = {
-        "Steps": settings.steps,
-        "Sampler": settings.sampler,
-        "CFG scale": f"{settings.guidance:g}",
-        "Seed": settings.seed,
-        "Size": f"{settings.width}x{settings.height}",
-    }
-    if settings.clip_skip:
-        used["Clip skip"] = settings.clip_skip
-    lines = [prompt.prompt, *([f"Negative prompt: {prompt.negative}"] if prompt.negative else [])]
-    return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in used.items())])
-
-
 def _give_back_memory(device: torch.device) -> None:
     """On a GPU: what drawing has left in torch's own store, which would otherwise count as the training's."""
     if getattr(device, "type", device) == "cuda":
         import torch
 
         torch.cuda.empty_cache()
-
-
-def _write(path: Path, image: Image, told: Mapping[str, str]) -> None:
-    from PIL.PngImagePlugin import PngInfo
-
-    texts = PngInfo()
-    for key, text in told.items():
-        texts.add_text(key, text)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        image.save(temporary, format="PNG", pnginfo=texts)

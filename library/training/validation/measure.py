@@ -17,7 +17,7 @@ from library.data.loading.dataset import TrainingDataset
 from library.data.loading.loader import EpochLoader, Workers
 from library.data.pixels.latent_cache import draw_latents
 from library.model.bundle import StableDiffusion
-from library.model.generate import evaluating
+from library.model.drawing.generate import evaluating
 from library.seeds import fold
 from library.training.processes import Processes
 from library.training.samples.samples import untouched_random_state

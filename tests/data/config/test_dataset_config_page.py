@@ -17,8 +17,8 @@ from library.data.config.check import check_tree
 from library.data.config.keys import KEYS
 from library.options.declare import options_of
 from library.options.groups.scripts import SCRIPTS
+from library.pictures.prompt_files import read_prompts
 from library.training.logs.tracker_settings import TENSORBOARD
-from library.training.samples.sample_prompts import read_prompts
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/dataset_config.md").read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ from urllib.parse import unquote
 
 from PIL import Image
 
+from library.pictures.prompt_files import SamplePrompt
 from library.training.samples.sample_page import SamplePage
-from library.training.samples.sample_prompts import SamplePrompt
 from library.training.samples.samples import SamplePlan, Samples
 
 

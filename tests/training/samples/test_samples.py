@@ -14,7 +14,7 @@ from PIL import Image
 from library.errors import UserError
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
-from library.training.samples.sample_prompts import SamplePrompt, read_prompts
+from library.pictures.prompt_files import SamplePrompt, read_prompts
 from library.training.samples.samples import SamplePlan, Samples
 
 GUIDE = """# prompt 1

@@ -17,7 +17,7 @@ from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
 from library.errors import UserError
 from library.methods.full_model import FullModelMethod, FullModelSettings
-from library.model.generate import GenerateSettings, generate
+from library.model.drawing.generate import GenerateSettings, generate
 from library.model.load import load
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork

@@ -10,9 +10,9 @@ import torch
 
 from library.diffusion.schedule import NoiseSchedule
 from library.model.diffusers_folder import save_diffusers
-from library.model.generate import GenerateSettings, generate
+from library.model.drawing.generate import GenerateSettings, generate
+from library.model.drawing.samplers import SAMPLERS, make_scheduler, zero_terminal_snr_betas
 from library.model.load import load
-from library.model.samplers import SAMPLERS, make_scheduler, zero_terminal_snr_betas
 
 
 def test_the_betas_are_those_of_the_trainings_schedule():

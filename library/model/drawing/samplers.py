@@ -31,6 +31,7 @@ class Scheduler(Protocol):
     """A scheduler of diffusers, as far as drawing an image needs it; some draw noise in a step, from their `generator`."""
 
     timesteps: Tensor
+    order: int  # timesteps of a step: 2 where each is corrected once
     step: Callable[..., Stepped]  # (prediction, timestep, latents)
 
     @property
@@ -39,6 +40,9 @@ class Scheduler(Protocol):
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device) -> None:
         """Choose the timesteps."""
+
+    def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """Latents under the noise of a timestep."""
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """The latents as the U-Net takes them at a timestep."""

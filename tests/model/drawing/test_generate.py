@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from library.errors import UserError
+from library.model.drawing.generate import GenerateSettings, generate
+from library.model.drawing.samplers import SAMPLERS
 from library.model.family import V1
-from library.model.generate import GenerateSettings, generate
-from library.model.samplers import SAMPLERS
 from library.model.text.tokenizer import ClipTokenizer
 
 # numpy 2 finds diffusers' schedulers old-fashioned, thousands of times

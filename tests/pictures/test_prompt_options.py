@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from library.training.samples.sample_prompts import SamplePrompt, read_prompts
+from library.pictures.prompt_files import SamplePrompt, read_prompts
 
 EXAMPLES: list[tuple[str, SamplePrompt, str]] = [
     # what sd-scripts reads, without a word

@@ -15,12 +15,12 @@ SMALLEST, LARGEST = 64, 1 << 14  # pixels a side
 MAX_STEPS = 1000
 MAX_GUIDANCE = 1000
 MAX_SEED = 2**64 - 1
+MAX_STRENGTH = 1000  # of a network, either way
 
-Value = str | int | float | None
+Value = str | int | float | tuple[float, ...] | None
 
-# letter in a line -> field; key in a table -> field
-LETTERS = {"n": "negative", "w": "width", "h": "height", "d": "seed", "l": "guidance", "s": "steps", "ss": "sampler"}
-KEYS = {
+_LETTERS = {"n": "negative", "w": "width", "h": "height", "d": "seed", "l": "guidance", "s": "steps", "ss": "sampler"}
+_KEYS = {
     "prompt": "prompt",
     "negative_prompt": "negative",
     "width": "width",
@@ -30,8 +30,25 @@ KEYS = {
     "seed": "seed",
     "sample_sampler": "sampler",
 }
+
+
+@dataclass(frozen=True)
+class Language:
+    """What may stand behind a prompt: letter in a line -> field, key in a table -> field; `where` such a prompt is drawn."""
+
+    letters: Mapping[str, str]
+    keys: Mapping[str, str]
+    where: str
+
+
+SAMPLES = Language(_LETTERS, _KEYS, "samples of these models")
+PICTURES = Language(
+    _LETTERS | {"am": "strengths", "t": "denoising"},
+    _KEYS | {"additional_network_multiplier": "strengths", "strength": "denoising"},
+    "pictures of these models",
+)
 # What people write for them, as other programs have it.
-_LONG = {key: letter for key, name in KEYS.items() for letter, same in LETTERS.items() if name == same} | {
+_LONG = {key: letter for key, name in PICTURES.keys.items() for letter, same in PICTURES.letters.items() if name == same} | {
     "negative": "n", "neg": "n", "steps": "s", "cfg": "l", "cfg_scale": "l", "guidance": "l", "sampler": "ss",
 }  # fmt: skip
 # Options of sd-scripts that SD 1 and 2 have no use for in a training's samples.
@@ -45,6 +62,7 @@ _KEYS_ELSEWHERE = frozenset(
 _OPTION = re.compile(r"(?:^|(?<=\s))--([A-Za-z][^\s=]*)")
 _GLUED = re.compile(r"(n|w|h|d|l|ss|s)(-?\d[\d.]*)", re.IGNORECASE)
 _DASHED = re.compile(r"(?:^|(?<=\s))([-‐‑‒–—―−]{1,3})([A-Za-z_]+)(?=[\s=\d]|$)")
+_FRACTIONS = ("guidance", "denoising")
 _NUMBER = {int: re.compile(r"[+-]?\d+"), float: re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")}
 
 
@@ -71,7 +89,7 @@ class Entry:
         return not self.faults and all(value in ("", None) for value in self.values.values())
 
 
-def read_line(place: str, line: str) -> Entry:
+def read_line(place: str, line: str, language: Language = SAMPLES) -> Entry:
     """A prompt with its options behind it."""
     options = list(_OPTION.finditer(line))
     entry = Entry(place, {"prompt": (line[: options[0].start()] if options else line).strip()})
@@ -79,14 +97,14 @@ def read_line(place: str, line: str) -> Entry:
     ends = [following.start() for following in options[1:]] + [len(line)]
     for option, end in zip(options, ends, strict=False):
         word, text = option.group(1), line[option.end() : end].lstrip(" \t=").strip()
-        name = LETTERS.get(word.lower())
+        name = language.letters.get(word.lower())
         if name is None:
-            entry.warnings.append(f"{place}: {_no_option(word)}")
+            entry.warnings.append(f"{place}: {_no_option(word, language)}")
             continue
         if name in entry.values:
             entry.warnings.append(f"{place}: --{word} is given twice; the last one counts")
-        number = _NUMBER[float if name == "guidance" else int].match(text)
-        if number is None or name in ("negative", "sampler"):
+        number = _NUMBER[float if name in _FRACTIONS else int].match(text)
+        if number is None or name in ("negative", "sampler", "strengths"):
             entry.put(name, text, f"--{word} {quoted(text)}")
             continue
         entry.put(name, number.group(), f"--{word} {quoted(number.group())}")
@@ -97,19 +115,22 @@ def read_line(place: str, line: str) -> Entry:
     return entry
 
 
-def read_table(place: str, table: Mapping[str, object]) -> Entry:
+def read_table(place: str, table: Mapping[str, object], language: Language = SAMPLES) -> Entry:
     """A prompt whose options are keys; one that is null, as JSON has it, is not given."""
     entry = Entry(place)
     for key, value in table.items():
-        if key in _KEYS_ELSEWHERE:
-            entry.warnings.append(f"{place}: {key} has no effect on samples of these models")
-        elif key not in KEYS:
-            near = closest(key, KEYS)
+        if key in _KEYS_ELSEWHERE and key not in language.keys:
+            entry.warnings.append(f"{place}: {key} has no effect on {language.where}")
+        elif key not in language.keys:
+            near = closest(key, language.keys)
             entry.faults.append(
-                coded("CFG-013", f"{place}: {key} is unknown{f' (did you mean {near}?)' if near else ''}; known are {', '.join(KEYS)}")
+                coded(
+                    "CFG-013",
+                    f"{place}: {key} is unknown{f' (did you mean {near}?)' if near else ''}; known are {', '.join(language.keys)}",
+                )
             )
         elif value is not None:
-            entry.put(KEYS[key], value, f"{key} = {quoted(value)}")
+            entry.put(language.keys[key], value, f"{key} = {quoted(value)}")
             if isinstance(value, str):
                 entry.warnings += _dashes(place, value)
     if table and "prompt" not in table:
@@ -125,7 +146,12 @@ def checked(name: str, value: object) -> tuple[Value, str, str]:
     if name == "sampler":
         known = isinstance(value, str) and value in SAMPLERS
         return str(value), "" if known else f"must be one of {' '.join(SAMPLERS)}", ""
-    number = _number(value, whole=name != "guidance")
+    if name == "strengths":
+        strengths = _strengths(value)
+        return strengths, "" if strengths else "must be numbers with commas between them, one for each network, such as 0.8,0.5", ""
+    number = _number(value, whole=name not in _FRACTIONS)
+    if name == "denoising":
+        return number, "" if number is not None and 0 <= number <= 1 else "must be a number from 0 to 1, such as 0.6", ""
     if name == "guidance":
         good = number is not None and 0 <= number <= MAX_GUIDANCE
         return number, "" if good else f"must be a number from 0 to {MAX_GUIDANCE}, such as 7.5", ""
@@ -136,6 +162,13 @@ def checked(name: str, value: object) -> tuple[Value, str, str]:
         return None, "", "" if number == -1 else "is below 0, so the seed is drawn at random"
     taken = max(lowest, min(highest, number))
     return taken, "", "" if taken == number else f"{taken} is taken, since it must be from {lowest} to {highest}"
+
+
+def _strengths(value: object) -> tuple[float, ...]:
+    """Those of a text with commas, of a list or of a single number; none where one cannot be read."""
+    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
+    numbers = [_number(part, whole=False) for part in parts]
+    return tuple(float(one) for one in numbers if one is not None and abs(one) <= MAX_STRENGTH) if None not in numbers else ()
 
 
 def _number(value: object, whole: bool) -> int | float | None:
@@ -151,22 +184,23 @@ def _number(value: object, whole: bool) -> int | float | None:
         return None
 
 
-def _no_option(word: str) -> str:
+def _no_option(word: str, language: Language) -> str:
     """What to tell of a word that begins with -- and is no option."""
-    known = " ".join(f"--{letter}" for letter in LETTERS)
+    known = " ".join(f"--{letter}" for letter in language.letters)
     if word.lower() in _ELSEWHERE:
-        return f"--{word} has no effect on samples of these models ({_ELSEWHERE[word.lower()]}); known are {known}"
+        return f"--{word} has no effect on {language.where} ({_ELSEWHERE[word.lower()]}); known are {known}"
     left_out = f"--{word} is unknown and left out, with what stands behind it; "
     if glued := _GLUED.fullmatch(word):
         return left_out + f"write --{glued.group(1)} {glued.group(2)}"
     long = closest(word, _LONG) if len(word) > 2 else None
-    return left_out + (f"did you mean --{_LONG[long]}?" if long else f"known are {known}")
+    meant = _LONG[long] if long else ""
+    return left_out + (f"did you mean --{meant}?" if meant in language.letters else f"known are {known}")
 
 
 def _dashes(place: str, text: str, right: str = "") -> Iterator[str]:
     """What looks like an option and is prompt text, because its dashes are not the two hyphens (`right`) of one."""
     for dashes, word in _DASHED.findall(text):
-        letter = word.lower() if word.lower() in LETTERS or word.lower() in _ELSEWHERE else _LONG.get(word.lower())
+        letter = word.lower() if word.lower() in _LETTERS or word.lower() in _ELSEWHERE else _LONG.get(word.lower())
         if letter is None or dashes == right:
             continue
         shown = f"{place}: {dashes}{word} is part of the prompt; "

@@ -1,0 +1,107 @@
+"""What options of pictures may not mean together; nothing heavy is imported for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.errors import Problem, UserError, coded
+from library.options.tool_groups.pictures import GenImg, PictureNetworkOptions
+from library.pictures.prompt_files import SamplePrompt
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """A network file, the module that reads it (None: as the file shows), what the module is told, and how strongly it acts."""
+
+    file: Path
+    module: str | None = None
+    args: tuple[tuple[str, str], ...] = ()
+    strength: float = 1.0
+
+
+def check(options: GenImg) -> None:
+    """Raise UserError with all that contradicts."""
+    problems = [*_prompts(options), *_networks(options.networks), *_images(options)]
+    if options.work.fp16 and options.work.bf16:
+        problems.append(coded("OPT-008", "--fp16, --bf16: contradict one another; leave one out"))
+    if problems:
+        raise UserError(*problems)
+
+
+def _prompts(options: GenImg) -> Iterator[Problem]:
+    given = options.prompts
+    if given.prompt is None and given.from_file is None:
+        yield coded("OPT-007", "--prompt is missing: give one, or a file of them with --from_file")
+    if given.prompt is not None and given.from_file is not None:
+        yield coded("OPT-008", "--prompt, --from_file: give the one or the other")
+
+
+def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
+    files = len(given.network_weights)
+    for option, values, one_for_all in (
+        ("--network_module", given.network_module, True),
+        ("--network_mul", given.network_mul, False),
+        ("--network_args", given.network_args, False),
+    ):
+        if values and not files:
+            yield coded("OPT-009", f"{option}: says how --network_weights are used, which is not given; add the files or leave it out")
+        elif len(values) > files or (option == "--network_mul" and values and len(values) != files):
+            yield coded("OPT-005", f"{option}: there are {len(values)} of them for {files} --network_weights; give one for each")
+        elif one_for_all and 1 < len(values) < files:
+            yield coded("OPT-005", f"{option}: there are {len(values)} of them for {files} --network_weights; give one for each, or one")
+    for text in given.network_args:
+        for item in filter(None, (part.strip() for part in text.split(";"))):
+            if "=" not in item or not item.partition("=")[0].strip():
+                yield coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4")
+
+
+def _images(options: GenImg) -> Iterator[Problem]:
+    given = options.pictures
+    for option, there in (("--mask_path", bool(given.mask_path)), ("--strength", given.strength is not None)):
+        if there and not given.image_path:
+            yield coded("OPT-009", f"{option}: has a meaning for img2img only; add --image_path or leave it out")
+    if given.image_path and len(given.mask_path) not in (0, 1, len(given.image_path)):
+        told = f"there are {len(given.mask_path)} of them for {len(given.image_path)} --image_path"
+        yield coded("OPT-005", f"--mask_path: {told}; give one for each, or one for all")
+
+
+def network_choices(given: PictureNetworkOptions) -> tuple[NetworkChoice, ...]:
+    """The networks, in the order of the command."""
+    files = given.network_weights
+    modules = given.network_module * len(files) if len(given.network_module) == 1 else given.network_module
+    told = [_arguments(text) for text in given.network_args]
+    strengths = given.network_mul or (1.0,) * len(files)
+    return tuple(
+        NetworkChoice(
+            Path(file), modules[place] if place < len(modules) else None, told[place] if place < len(told) else (), strengths[place]
+        )
+        for place, file in enumerate(files)
+    )
+
+
+def _arguments(text: str) -> tuple[tuple[str, str], ...]:
+    pairs = [part.partition("=") for part in text.split(";") if part.strip()]
+    return tuple((key.strip(), value.strip()) for key, _, value in pairs)
+
+
+def check_prompts(prompts: Sequence[SamplePrompt], networks: int, images: bool) -> None:
+    """Raise UserError for prompts whose options do not go with the command's."""
+    problems = []
+    for prompt in prompts:
+        if prompt.strengths and len(prompt.strengths) != networks:
+            told = ",".join(f"{one:g}" for one in prompt.strengths)
+            problems.append(
+                coded(
+                    "CFG-013", f"--am {told} of prompt {prompt.prompt!r}: the command has {networks} --network_weights; give one for each"
+                )
+            )
+        if prompt.denoising is not None and not images:
+            problems.append(
+                coded(
+                    "CFG-013", f"--t {prompt.denoising:g} of prompt {prompt.prompt!r}: has a meaning with --image_path only; leave it out"
+                )
+            )
+    if problems:
+        raise UserError(*problems)

@@ -1,0 +1,101 @@
+"""Networks put onto a model for drawing: any number of them, each with a strength that can change, and taken off again."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from library.console import log
+from library.containers.weights_file import open_weights
+from library.errors import UserError, coded, first_line
+from library.generation.checks import NetworkChoice
+from library.lora.files import kind_of_file
+from library.methods.network_module import as_modules_expect, import_module, part_of, prefixes_for, readable
+from library.methods.network_package import blamed, try_layers
+from library.model.bundle import StableDiffusion
+from library.packages import network_package
+
+OURS, LYCORIS = "networks.lora", "lycoris.kohya"
+KNOWN = (OURS, "networks.lora_fa", "networks.dylora", LYCORIS)  # what a file may name: no code of a stranger's choice is imported
+_REMEDY = "name the module that made the file with --network_module"
+
+
+class AppliedNetwork:
+    """A network on a model; `strength` is how strongly it acts now."""
+
+    def __init__(self, choice: NetworkChoice, module: str, network: nn.Module) -> None:
+        self.choice, self.module, self.network = choice, module, network
+        self.strength = choice.strength
+
+    @property
+    def follows_dtype(self) -> bool:
+        """Whether it computes in the dtype of what it is put onto, without autocast."""
+        return bool(getattr(self.network, "follows_dtype", False))
+
+    def set_strength(self, strength: float) -> None:
+        """Let it act so from now on."""
+        if strength != self.strength:
+            part_of(self.network, "set_multiplier", "--am", self.module)(strength)
+            self.strength = strength
+
+    def remove(self) -> None:
+        """Take it off the model, which then is as it was."""
+        restore: Any = part_of(self.network, "restore", "--network_weights", self.module)
+        restore()
+
+
+def module_of(file: Path) -> str:
+    """The module that reads the file: the one that it names, if it is one of those known here, or the one that its tensors show."""
+    weights = open_weights(file, "--network_weights")
+    said = weights.metadata.get("ss_network_module", "")
+    if said in KNOWN:
+        return said
+    return LYCORIS if LYCORIS in kind_of_file(weights.infos) else OURS
+
+
+def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwork:
+    """Put the network of a file onto the model. Raises UserError for a file that does not fit the model or its module."""
+    name = choice.module or module_of(choice.file)
+    module, args = import_module(name), dict(choice.args)
+    make = part_of(module, "create_network_from_weights", "--network_weights", name)
+    names = prefixes_for(make, model.family, args)
+    text_encoder = as_modules_expect(model)
+    with (
+        blamed(name, f"cannot make its network from {choice.file}", _REMEDY),
+        _fitting(name, choice.file),
+        readable(name, choice.file) as file,
+    ):
+        network, _ = make(choice.strength, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names, **args)
+    lists = [getattr(network, part, None) for part in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
+    if not any(lists) and not list(network.parameters()):
+        told = f"{name} finds nothing in it that fits this model; give a file of its kind"
+        raise UserError(coded("LORA-003", f"--network_weights {choice.file}: {told}"))
+    with blamed(name, f"cannot put the network of {choice.file} onto the model", _REMEDY):
+        network.apply_to(text_encoder, model.unet, True, True)
+    network.to(model.unet.device).requires_grad_(False).eval()
+    with _fitting(name, choice.file):
+        try_layers(name, args, model.unet, *model.text_encoders)
+    log.info(f"--network_weights {choice.file}: {name}, strength {choice.strength:g}")
+    return AppliedNetwork(choice, name, network)
+
+
+def settle_autocast(model: StableDiffusion, networks: list[AppliedNetwork]) -> None:
+    """Let the U-Net in half precision compute without autocast where nothing on it needs one."""
+    model.unet_autocast = not all(network.follows_dtype for network in networks)
+
+
+@contextlib.contextmanager
+def _fitting(module: str, file: Path) -> Iterator[None]:
+    """Inside, what torch says of shapes that do not meet becomes a UserError that names the file, where its module is not ours."""
+    try:
+        yield
+    except RuntimeError as fault:
+        if network_package(module).is_ours or isinstance(fault, torch.OutOfMemoryError):
+            raise
+        told = f"--network_weights {file}: {module} cannot use it with this model ({first_line(fault)})"
+        raise UserError(coded("LORA-005", f"{told}; give the model that it was made for")) from fault

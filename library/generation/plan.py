@@ -1,0 +1,77 @@
+"""Which pictures a command asks for, each with its seed; known before the model is loaded."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from library.console import log
+from library.generation.checks import check_prompts
+from library.options.tool_groups.pictures import GenImg
+from library.pictures.prompt_files import PromptReader, SamplePrompt
+from library.pictures.prompt_options import MAX_SEED, PICTURES
+
+_SIDE = 512  # pixels
+_STRENGTH = 0.8  # of img2img
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture: `number` counts from 0; of `prompt` nothing is left open but, with an `image`, sides of 0: the image's own."""
+
+    number: int
+    prompt: SamplePrompt
+    seed: int
+    image: Path | None = None
+    mask: Path | None = None
+
+    @property
+    def sampler(self) -> str:
+        """The one that its prompt or the command names."""
+        assert self.prompt.sampler is not None
+        return self.prompt.sampler
+
+
+def planned(options: GenImg) -> list[Picture]:
+    """All pictures in the order in which they are drawn. Raises UserError for faults of the prompts."""
+    prompts = _prompts(options)
+    base = random.SystemRandom().getrandbits(31) if options.prompts.seed is None else options.prompts.seed
+    return list(_each(options, prompts, base))
+
+
+def _prompts(options: GenImg) -> Sequence[SamplePrompt]:
+    given, pictures = options.prompts, options.pictures
+    side = 0 if pictures.image_path else _SIDE
+    strengths = options.networks.network_mul or (1.0,) * len(options.networks.network_weights)
+    defaults = SamplePrompt(
+        "", width=pictures.W or side, height=pictures.H or side, steps=pictures.steps, guidance=pictures.scale, sampler=pictures.sampler
+    )
+    if given.from_file is not None:
+        prompts, notes = PromptReader("--from_file", PICTURES, defaults).read(Path(given.from_file))
+    else:
+        prompts, notes = PromptReader("--prompt", PICTURES, defaults).read_one(given.prompt or "")
+    for note in notes:
+        log.warning(note)
+    check_prompts(prompts, len(strengths), bool(pictures.image_path))
+    rate = (_STRENGTH if pictures.strength is None else pictures.strength) if pictures.image_path else None
+    return [
+        replace(one, strengths=one.strengths or strengths, denoising=rate if one.denoising is None else one.denoising) for one in prompts
+    ]
+
+
+def _each(options: GenImg, prompts: Sequence[SamplePrompt], base: int) -> Iterator[Picture]:
+    """A picture's seed follows from its place: with --d from that of its prompt, else from --seed and the number of the picture."""
+    each, images, masks, number = options.prompts.images_per_prompt, options.pictures.image_path, options.pictures.mask_path, 0
+    for turn in range(options.prompts.n_iter):
+        for place, prompt in enumerate(prompts):
+            for one in range(each):
+                if prompt.seed is not None or options.prompts.iter_same_seed:
+                    seed = (base if prompt.seed is None else prompt.seed) + turn * each + one
+                else:
+                    seed = base + number
+                image = Path(images[place % len(images)]) if images else None
+                mask = Path(masks[place % len(images) % len(masks)]) if masks else None
+                yield Picture(number, prompt, seed % (MAX_SEED + 1), image, mask)
+                number += 1

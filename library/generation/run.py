@@ -1,0 +1,58 @@
+"""A whole run of gen_img.py: all that can be refused is refused before the model is loaded, then pictures are drawn and written."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from library.console import log, progress
+from library.generation.checks import check
+from library.generation.plan import Picture, planned
+from library.light_imports.models import import_models
+from library.model.files.facts import check_flags, inspect
+from library.options.tool_groups.pictures import GenImg, PictureOutputOptions
+from library.paths.listing import names_in
+from library.paths.look import is_folder
+from library.pictures.png_texts import write_png
+
+_NUMBERED = re.compile(r"im_(\d{6,})\.png", re.IGNORECASE)
+
+
+def draw_pictures(options: GenImg) -> None:
+    """Draw all pictures that the options ask for, into --outdir. Raises UserError for everything that the user can mend."""
+    check(options)
+    pictures = planned(options)
+    files = options.model
+    check_flags(inspect(files.ckpt), files.v2, files.v_parameterization, files.vae, files.clip_skip)
+    import_models()
+    from library.generation.drawing import Studio
+    from library.generation.telling import texts_of
+
+    studio = Studio.of(options)
+    names = _names(options.output, pictures)
+    began, paths = time.time(), []
+    with progress(total=len(pictures), label="drawing", unit="picture") as bar:
+        for batch in studio.batches(pictures, options.work.batch_size):
+            for picture, image in zip(batch, studio.draw(batch), strict=True):
+                path = options.output.outdir / next(names)
+                write_png(path, image, texts_of(studio, options, picture))
+                paths.append(path)
+                bar.update()
+    shown = paths[0] if len(paths) == 1 else options.output.outdir
+    log.info(f"pictures: {len(paths)} in {time.time() - began:.0f} s, in {shown}")
+
+
+def _names(output: PictureOutputOptions, pictures: list[Picture]) -> Iterator[str]:
+    """The names of the files, in order."""
+    if output.sequential_file_name:
+        numbers = [int(found[1]) for name in _there(output.outdir) if (found := _NUMBERED.fullmatch(name))]
+        first = max(numbers, default=0) + 1
+        return (f"im_{first + place:06d}.png" for place in range(len(pictures)))
+    now = time.strftime("%Y%m%d%H%M%S")
+    return (f"im_{now}_{picture.number:03d}_{picture.seed}.png" for picture in pictures)
+
+
+def _there(folder: Path) -> list[str]:
+    return list(names_in(folder)) if is_folder(folder) else []

@@ -1,0 +1,1 @@
+"""Images from prompts and from other images: guidance, samplers."""

@@ -1,0 +1,182 @@
+"""Images from prompts: classifier-free guidance over diffusers' schedulers, touching no random state and no mode of the model."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from library.model.bundle import REDUCTION, StableDiffusion, moments
+from library.model.drawing.image_start import Course, ImageStart, from_images, from_noise
+from library.model.drawing.samplers import Scheduler, make_scheduler
+from library.model.text.conditioning import Conditioning
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_WINDOWS = 3  # of 75 tokens, whatever the training's limit
+
+
+@dataclass(frozen=True)
+class GenerateSettings:
+    """One image to make; sides in pixels, rounded down to multiples of 8. `seed` None draws one."""
+
+    prompt: str
+    negative: str = ""
+    width: int = 512
+    height: int = 512
+    steps: int = 30
+    guidance: float = 7.5
+    seed: int | None = None
+    sampler: str = "ddim"
+    clip_skip: int | None = None
+    windows: int = MAX_WINDOWS  # what of the prompts is read, at most
+    start: ImageStart | None = None  # None: from pure noise
+
+    @property
+    def latent_size(self) -> tuple[int, int, int, int]:
+        """Of the U-Net's latents, [1,4,h,w]."""
+        return (1, 4, max(self.height // REDUCTION, 1), max(self.width // REDUCTION, 1))
+
+
+def generate(
+    model: StableDiffusion, settings: GenerateSettings, device: torch.device | str | None = None, latents: Tensor | None = None
+) -> Image:
+    """Make one image (Ho & Salimans 2022, eq. 6, for the guidance). `latents` [1,4,h,w], of deviation 1, replace the drawn ones.
+
+    U-Net and text encoder must be on `device` (None: the U-Net's); the VAE is brought there for decoding and taken back. Runs under
+    whatever autocast the caller has on; the sampler itself and the decoding count in float32.
+    """
+    return generate_together(model, (settings,), device, latents)[0]
+
+
+@torch.no_grad()
+def generate_together(
+    model: StableDiffusion,
+    batch: Sequence[GenerateSettings],
+    device: torch.device | str | None = None,
+    latents: Tensor | None = None,
+) -> list[Image]:
+    """As `generate`, for several at once: prompts, seeds and images to start from are each one's own, all else is the first's.
+
+    Each draws from a generator of its own, so that a picture differs from the one that is drawn alone by rounding only, as long as all
+    prompts need as many windows (`windows_of`).
+    """
+    first = batch[0]
+    device = torch.device(device) if device is not None else model.unet.device
+    seeds = [random.SystemRandom().getrandbits(31) if settings.seed is None else settings.seed for settings in batch]
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]  # on the CPU: one seed, one picture, whatever the device
+    with evaluating(model.unet, *model.text_encoders, model.vae):
+        images = None if first.start is None else _encoded(model, [one.start.pixels for one in batch if one.start], device, generators)
+        if latents is None:
+            latents = torch.cat([torch.randn(first.latent_size, generator=generator) for generator in generators])
+        conditioning = _conditioning(model, batch, device)
+        scheduler = make_scheduler(first.sampler, model.prediction, model.zero_terminal_snr)
+        scheduler.set_timesteps(first.steps, device=device)
+        noise = latents.to(device, torch.float32)
+        if images is None:
+            course = from_noise(scheduler, noise)
+        else:
+            course = from_images(scheduler, first.steps, noise, images, [one.start for one in batch if one.start])
+        latents = _denoise(model, first.guidance, scheduler, course, conditioning, generators)
+        return [_to_image(decode(model, one[None], device)) for one in latents]
+
+
+def windows_of(model: StableDiffusion, settings: GenerateSettings) -> int:
+    """How many windows of 75 tokens the longer of its two prompts is read in."""
+    reader = model.tokenizer.with_settings(windows=1, weighted=True)
+    return min(max(reader.windows_needed(prompt) for prompt in (settings.negative, settings.prompt)), settings.windows)
+
+
+@contextlib.contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """All modules in evaluation mode, and each back in its own afterwards."""
+    modes = {module: module.training for network in networks for module in network.modules()}
+    try:
+        for network in networks:
+            network.eval()
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def decode(model: StableDiffusion, latents: Tensor, device: torch.device) -> Tensor:
+    """Images [B,3,H,W] in 0…1 of the U-Net's latents [B,4,h,w]."""
+    home = model.vae.device
+    model.vae.to(device)
+    try:
+        with torch.autocast(device.type, enabled=False):  # a VAE in float32 is so because half precision overflows in it
+            images: Tensor = model.vae.decode((latents / model.scale_factor).to(model.vae.dtype)).sample
+    finally:
+        model.vae.to(home)
+    return (images.float() / 2 + 0.5).clamp(0, 1)
+
+
+def _encoded(model: StableDiffusion, images: Sequence[Tensor], device: torch.device, generators: Sequence[torch.Generator]) -> Tensor:
+    """The U-Net's latents [B,4,h,w] of images [3,H,W] in −1…1, each drawn from what the VAE says of it."""
+    home = model.vae.device
+    model.vae.to(device)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            of_each = [moments(model.vae, image[None].to(device)) for image in images]
+    finally:
+        model.vae.to(home)
+    drawn = []
+    for (mean, logvar), generator in zip((both.chunk(2, dim=1) for both in of_each), generators, strict=True):
+        drawn.append(mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator).to(device))
+    return torch.cat(drawn) * model.scale_factor
+
+
+def _conditioning(model: StableDiffusion, batch: Sequence[GenerateSettings], device: torch.device) -> Conditioning:
+    """Those of all negative prompts and then of all prompts, weights applied, all of as many windows as the longest needs."""
+    first, prompts = batch[0], [*(one.negative for one in batch), *(one.prompt for one in batch)]
+    windows = max(windows_of(model, one) for one in batch)
+    reader = model.tokenizer.with_settings(windows=windows, weighted=True)
+    tokens = [reader(prompt) for prompt in prompts]
+    input_ids = torch.stack([ids for ids, _ in tokens]).to(device)
+    weights = torch.stack([factors for _, factors in tokens if factors is not None]).to(device)
+    plain = bool((weights == 1).all())
+    read = model.encode(input_ids, None if plain else weights, first.clip_skip)
+    return model.with_sizes(read, (first.width, first.height))
+
+
+def _denoise(
+    model: StableDiffusion,
+    guidance: float,
+    scheduler: Scheduler,
+    course: Course,
+    conditioning: Conditioning,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    step = _step_function(scheduler, generators)
+    guided = guidance != 1
+    conditioning = conditioning if guided else conditioning[len(generators) :]
+    latents = course.latents
+    for place, timestep in enumerate(course.timesteps):
+        scaled = scheduler.scale_model_input(torch.cat([latents] * (2 if guided else 1)), timestep)
+        predicted = model.predict(scaled, timestep, conditioning).float()
+        if guided:
+            without, prompted = predicted.chunk(2)
+            predicted = without + guidance * (prompted - without)
+        latents = course.protect(step(predicted, timestep, latents), place)
+    return latents
+
+
+def _step_function(scheduler: Scheduler, generators: Sequence[torch.Generator]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """The scheduler's step, drawing what noise it needs for each image from its generator."""
+    extra = {"generator": list(generators)} if "generator" in inspect.signature(scheduler.step).parameters else {}
+    return lambda predicted, timestep, latents: scheduler.step(predicted, timestep, latents, **extra).prev_sample
+
+
+def _to_image(images: Tensor) -> Image:
+    from PIL import Image
+
+    pixels = (images[0].permute(1, 2, 0) * 255).round().to(torch.uint8).cpu().numpy()
+    return Image.fromarray(pixels)

@@ -1,0 +1,162 @@
+"""Reads files of prompts (--sample_prompts, --from_file): .txt, .toml or .json, with every fault told by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from library.errors import UserError, coded
+from library.parsing.bounds import TooMuch
+from library.parsing.json_text import JsonFault, parse_json
+from library.parsing.toml_text import TomlFault, parse_toml
+from library.paths.faults import file_fault
+from library.paths.opening import read_text
+from library.pictures.prompt_options import PICTURES, SAMPLES, Entry, Language, read_line, read_table
+
+STEP = 8  # pixels that one latent stands for
+
+
+@dataclass(frozen=True)
+class SamplePrompt:
+    """One image to draw; sides in pixels, `seed` None for another image each time, `sampler` None for --sample_sampler's.
+
+    `strengths` are those of the networks, in their order, and `denoising` how much of an image is drawn anew; empty and None: as the
+    command has it.
+    """
+
+    prompt: str
+    negative: str = ""
+    width: int = 512
+    height: int = 512
+    steps: int = 30
+    guidance: float = 7.5
+    seed: int | None = None
+    sampler: str | None = None
+    strengths: tuple[float, ...] = ()
+    denoising: float | None = None
+
+
+@dataclass(frozen=True)
+class PromptReader:
+    """Reads prompts for the option that names their file; `defaults` is what counts where a prompt says nothing."""
+
+    option: str = "--sample_prompts"
+    language: Language = SAMPLES
+    defaults: SamplePrompt = SamplePrompt("")
+
+    def read(self, path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
+        """The prompts of a file, and warnings of what is read otherwise than it may seem; UserError has all faults with their places.
+
+        .txt: a prompt a line, `#` begins a remark line, `--n negative --w width --h height --d seed --l scale --s steps`.
+        .toml: `[prompt]` with what all share and `[[prompt.subset]]` for each. .json: a list of objects with the same keys, or of lines.
+        """
+        path = Path(path)
+        readers = {".txt": self._from_text, ".toml": self._from_toml, ".json": self._from_json}
+        where = f"{self.option} {path}"
+        if wrong := file_fault(path):
+            raise UserError(wrong.reworded(f"{self.option}: {wrong}"))
+        if path.suffix.lower() not in readers:
+            raise UserError(coded("CFG-005", f"{where}: must end in .txt, .toml or .json"))
+        entries = readers[path.suffix.lower()](path, _text_of(path, where))
+        if not self._drawn(entries):
+            raise UserError(coded("CFG-013", f"{where}: has no prompt; write one a line (lines that begin with # are remarks)"))
+        return self._prompts(entries)
+
+    def read_one(self, text: str) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
+        """The same of a single line, which the option itself holds."""
+        return self._prompts([read_line(self.option, text.strip(), self.language)])
+
+    def _drawn(self, entries: list[Entry]) -> list[Entry]:
+        problems = [problem for entry in entries for problem in entry.faults]
+        if problems:
+            raise UserError(*problems)
+        return [entry for entry in entries if not entry.is_empty()]
+
+    def _prompts(self, entries: list[Entry]) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
+        drawn = self._drawn(entries)
+        notes = [warning for entry in entries for warning in (*entry.warnings, *_without_prompt(entry))]
+        rounded = [
+            _rounded(entry.place, replace(self.defaults, **entry.values))  # type: ignore[arg-type]  # `checked` has seen to it
+            for entry in drawn
+        ]
+        return tuple(prompt for prompt, _ in rounded), (*notes, *(note for _, note in rounded if note))
+
+    def _from_text(self, path: Path, text: str) -> list[Entry]:
+        lines = [(f"{path} line {number}", line.strip()) for number, line in enumerate(text.splitlines(), start=1)]
+        return [read_line(place, line, self.language) for place, line in lines if line and not line.startswith("#")]
+
+    def _from_toml(self, path: Path, text: str) -> list[Entry]:
+        where = f"{self.option} {path}"
+        try:
+            data = parse_toml(text)
+        except TooMuch as fault:
+            raise UserError(coded("CFG-012", f"{where}: {fault}")) from fault
+        except TomlFault as fault:
+            line = f" line {fault.line}" if fault.line else ""
+            raise UserError(coded("CFG-002", f"{where}{line}: is not valid TOML: {fault.reason}")) from fault
+        shared = data.get("prompt")
+        if not isinstance(shared, dict) or set(data) != {"prompt"}:
+            what = "wants one table [prompt] with a [[prompt.subset]] for each prompt and nothing beside it"
+            raise UserError(coded("CFG-003", f"{where}: {what}"))
+        shared = dict(shared)
+        subsets = shared.pop("subset", [{}] if shared else [])
+        if not isinstance(subsets, list) or not all(isinstance(subset, dict) for subset in subsets):
+            raise UserError(coded("CFG-003", f"{where}: prompt.subset must be written as [[prompt.subset]], once for each prompt"))
+        tables = [(f"{path} prompt.subset {number}", {**shared, **subset}) for number, subset in enumerate(subsets, start=1)]
+        return [read_table(place, table, self.language) for place, table in tables]
+
+    def _from_json(self, path: Path, text: str) -> list[Entry]:
+        where = f"{self.option} {path}"
+        try:
+            data = parse_json(text)
+        except TooMuch as fault:
+            raise UserError(coded("CFG-012", f"{where}: {fault}")) from fault
+        except JsonFault as error:
+            raise UserError(coded("CFG-002", f"{where} line {error.lineno}: is not valid JSON: {error.msg}")) from error
+        if not isinstance(data, list):
+            raise UserError(coded("CFG-003", f'{where}: must be a list of prompts: [{{"prompt": "…"}}, …]'))
+        return [self._item(f"{path} item {number}", item) for number, item in enumerate(data, start=1)]
+
+    def _item(self, place: str, item: object) -> Entry:
+        if isinstance(item, str):
+            return read_line(place, item.strip(), self.language)
+        if item is None or isinstance(item, dict):
+            return read_table(place, item or {}, self.language)
+        return Entry(place, faults=[coded("CFG-013", f"{place}: must be a prompt or an object with the key prompt")])
+
+
+def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
+    """The prompts of a training's samples, as `PromptReader.read`."""
+    return PromptReader().read(path)
+
+
+def _text_of(path: Path, where: str) -> str:
+    try:
+        text = read_text(path)
+    except UnicodeDecodeError as error:
+        raise UserError(coded("CFG-001", f"{where}: is not UTF-8 (byte {error.start}); save it as UTF-8")) from error
+    except OSError as error:
+        raise UserError(coded("CFG-004", f"{where}: cannot be read: {error.strerror or error}")) from error
+    if "\0" in text:
+        raise UserError(coded("CFG-001", f"{where}: is not UTF-8 but UTF-16; save it as UTF-8"))
+    return text
+
+
+def _without_prompt(entry: Entry) -> Iterator[str]:
+    if entry.is_empty():
+        yield f"{entry.place}: is empty and left out"
+    elif not dict(entry.values).get("prompt"):
+        yield f"{entry.place}: has no words, so it is drawn without a prompt"
+
+
+def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
+    """The prompt with sides that are multiples of 8, and a line that says so where they were not."""
+    width, height = prompt.width // STEP * STEP, prompt.height // STEP * STEP
+    if (width, height) == (prompt.width, prompt.height):
+        return prompt, ""
+    note = f"{place}: {prompt.width}x{prompt.height} is drawn as {width}x{height}; sides are multiples of {STEP}"
+    return replace(prompt, width=width, height=height), note
+
+
+assert {*PICTURES.letters.values(), "prompt"} == set(PICTURES.keys.values()) == {field.name for field in fields(SamplePrompt)}
