@@ -31,8 +31,8 @@ def spoilt_lesson(folder: Path, seed: int) -> tuple[str, set[str]]:
     wrong, foreign = rng.sample(range(COUNT), 2)
     scenes = (random_scene(rng) for _ in iter(int, 1))
     captions[wrong] = next(one.caption for one in scenes if one.shape != "star" and one.background not in captions[wrong])
-    write_photos(folder / "photos")
-    photo = Image.open(rng.choice(sorted(path for path in (folder / "photos").iterdir() if path.suffix != ".txt"))).convert("RGB")
+    with Image.open(rng.choice(write_photos(folder / "photos"))) as photograph:
+        photo = photograph.convert("RGB")
     side = min(photo.size)
     pictures[foreign] = photo.crop((0, 0, side, side)).resize((SIDE, SIDE))
     (folder / "stars").mkdir()

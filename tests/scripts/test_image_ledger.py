@@ -1,4 +1,7 @@
-"""--image_ledger in whole runs: what is counted with accumulation, class images, masks, caches and own batches (several processes: test_processes.py)."""
+"""--image_ledger in whole runs: what is counted with accumulation, class images, masks, caches and own batches.
+
+Several processes are in test_processes.py, states in test_exact_resume.py.
+"""
 
 from __future__ import annotations
 
@@ -120,24 +123,24 @@ def test_own_batches_are_known_by_their_names(train: Train, tmp_path: Path, monk
 
 
 def test_a_run_that_goes_back_forgets_what_it_has_undone(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loss of update 3 is no number: what was shown from the state on counts once."""
-    from library.training.step.update import Gradients
+    """Update 3 breaks a weight, which the save after it finds; the last good state is that of update 2."""
+    from library.training.step import guard
+    from library.training.step.update import Weights
 
-    real, broken = Gradients.accumulate, [3]
+    real, broken = Weights.move, [3]
 
-    def accumulate(self, group):
-        pending = real(self, group)
-        if self._state.step + 1 in broken:
+    def move(self, pending):
+        real(self, pending)
+        if pending.step in broken:
             broken.clear()
-            pending.loss[0] = float("nan")
-        return pending
+            self._trained[0].data.fill_(float("nan"))
 
-    monkeypatch.setattr(Gradients, "accumulate", accumulate)
+    monkeypatch.setattr(guard, "SNAPSHOT_EVERY", 2)
+    monkeypatch.setattr(Weights, "move", move)
     images = subset(pictures(tmp_path / "cat", 12, "cat {}"))
-    found = train("run", images, on_nan="rollback", max_train_epochs=1)
+    found = train("run", images, on_nan="rollback", max_train_epochs=1, save_every_n_steps=3)
     assert not broken
     assert sum(line["times_seen"] for line in found.values()) == 12  # six updates of two
-    assert max(line["times_seen"] for line in found.values()) <= 3  # two are left out, others stand in their places
 
 
 def test_a_ledger_that_cannot_be_written_does_not_end_the_run(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

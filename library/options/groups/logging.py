@@ -28,8 +28,8 @@ class LoggingOptions:
     log_config: bool = opt(False, "Keep the options in the TensorBoard log too, without secrets and paths (Weights & Biases has them).")
     image_ledger: bool = opt(
         False,
-        "At each save write <name>.images.jsonl and a page <name>.images.html: of each image how often it was shown, with which captions, how "
-        "hard it is beside the others and how much of it was learned. Shows wrong captions and pictures that do not belong. Costs no time.",
+        "At each save write <name>.images.jsonl and a page <name>.images.html: of each image how often it was shown, with which captions, "
+        "how hard it is beside the others and how much of it was learned. Finds wrong captions and pictures that do not belong.",
     )
     console_log_level: str | None = opt(
         None,

@@ -13,8 +13,8 @@ is the mean that an image with few showings has less of (the BLUP of a random ef
 themselves, is DerSimonian & Laird's (1986, eq. 8), no less than `LEAST_VARIANCE`. exp(h_i) is "so many times the usual loss at the
 timesteps that it was drawn at, at its time in the run": neither a late draw nor much noise makes it large.
 
-What was learned is the slope of log L − f(t) over p, which each image has to itself: by weighted least squares with a constant of its own, and
-drawn to the mean slope in the same way. 1 − exp(slope) is the share of its loss that went from the run's beginning to now.
+What was learned is the slope of log L − f(t) over p, which each image has to itself: by weighted least squares with a constant of its
+own, and drawn to the mean slope in the same way. 1 − exp(slope) is the share of its loss that went from the run's beginning to now.
 """
 
 from __future__ import annotations

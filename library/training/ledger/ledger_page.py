@@ -78,9 +78,10 @@ def as_page(name: str, found: Sequence[Standing], updates: int, picture: Callabl
 
 
 _HOW = (
-    '<p class="how"><b>Hard</b>: how many times its loss is the usual one at the timesteps that it was drawn at; 1 is usual. Look at the first ones: a '
-    "caption that says something else, a picture that does not belong. <b>Learned</b>: the share of its loss that went between the run's beginning and "
-    "now. The bars are the timesteps from low noise (detail) to much (composition); the line is the loss over the epochs.</p>\n"
+    '<p class="how"><b>Hard</b>: how many times its loss is the usual one at the timesteps that it was drawn at; 1 is usual. Look at the '
+    "first ones: a caption that says something else, a picture that does not belong. <b>Learned</b>: the share of its loss that went "
+    "between the run's beginning and now. The bars are the timesteps from little noise (detail) to much (composition); the line is its "
+    "loss over the epochs, the grey one the usual loss of the whole run.</p>\n"
 )
 
 

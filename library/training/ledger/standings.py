@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def _bands(rows: Rows, images: Numbers, count: int, result: Estimate) -> list[li
     first, end = int(rows["timestep"].min()), int(rows["timestep"].max()) + 1
     edges = [first + (end - first) * band // BANDS for band in range(BANDS + 1)]
     found = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         here = (rows["timestep"] >= low) & (rows["timestep"] < high)
         if here.any():
             values = effect(images[here], result.over_usual[here], result.weights[here], count).values

@@ -152,7 +152,7 @@ class Visits:
 
 
 def _renumbered(numbers: Numbers, origin: Numbers, tables: Sequence[Sequence[T]], number_of: Callable[[T], int]) -> Numbers:
-    """`numbers` point into the tables of their parts, `origin`; the same by `number_of`, which is asked in the order of first appearance."""
+    """`numbers` point into the tables of their parts, `origin`; the same by `number_of`, asked in the order of first appearance."""
     begins = np.concatenate([[0], np.cumsum([len(table) for table in tables])])
     flat = [name for table in tables for name in table]
     distinct, first, inverse = np.unique(numbers + begins[origin], return_index=True, return_inverse=True)

@@ -47,11 +47,6 @@ class Guard:
         if self.policy == "rollback":
             self._good_states.remember(self._state)
 
-    @property
-    def knows_at_once(self) -> bool:
-        """Whether the figures of an update are there before it is made."""
-        return self.policy != "stop"
-
     def refuses(self, pending: Pending) -> bool:
         """Whether no update may be made of these figures; says what is wrong. Raises UserError where going on cannot help."""
         if self.policy == "stop":

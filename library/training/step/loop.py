@@ -75,8 +75,8 @@ class Loop:
             reports.read()  # of the update before this one
             reports.put(pending, refused)
             due = requests.must_stop() or requests.saving or plan.is_save_step(state.step) or course.updates_are_done()
-            if due or self.guard.knows_at_once:
-                reports.read()  # of this one: nothing is saved or gone back to before its loss is known to be finite
+            if due:
+                reports.read()  # of this one: nothing is saved before its loss is known to be finite
             self.guard.look_at_weights(due)
             self.events.after_update(course.epochs_done(), state.step)
             if requests.saving:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_a_line_has_showings_sizes_captions_timesteps_and_epochs() -> None:
     assert line["captions"] == [{"text": "a <i>1</i>", "times": 5}, {"text": "a <i>0</i>", "times": 5}]
     for parts, of in (("by_timestep", "timesteps"), ("by_epoch", "epochs")):
         assert sum(part["times"] for part in line[parts]) == TIMES
-        assert all(one[of][1] + 1 == next_[of][0] for one, next_ in zip(line[parts], line[parts][1:], strict=False))
+        assert all(one[of][1] + 1 == next_[of][0] for one, next_ in pairwise(line[parts]))
     assert line["by_epoch"][0]["epochs"][0] == 1 and line["by_epoch"][-1]["epochs"][1] == TIMES // 2 + 1
 
 

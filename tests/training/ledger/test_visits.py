@@ -90,7 +90,8 @@ def test_a_state_without_showings_has_none(tmp_path: Path) -> None:
 
 def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
     visits = Visits()
-    visits.add(1, 0, ImageName("0/0/\udcff.png", "/photos/\udcff.png", 0, False), Showing(0, "", "ü \udcff", (8, 8), 3, 1.0, 0, 0), 0)
+    name = ImageName("0/0/\udcff.png", "/photos/\udcff.png", 0, False)
+    visits.add(1, 0, name, Showing(0, "", "ü \udcff", (8, 8), 3, 1.0, 0, 0), 0)
     save_visits(visits, tmp_path)
     found = load_visits(tmp_path)
     assert found is not None and same(found, visits)
@@ -130,7 +131,8 @@ def spoilt(columns: dict[str, torch.Tensor], what: str) -> dict[str, torch.Tenso
     "what",
     [
         "a column is missing", "a column is short", "another kind of number", "an image that is none", "a caption that is none",
-        "a caption of no image", "an image twice", "a table is missing", "tables are a list", "an image without a path", "tables are no JSON",
+        "a caption of no image", "an image twice", "a table is missing", "tables are a list", "an image without a path",
+        "tables are no JSON",
     ],
 )  # fmt: skip
 def test_showings_that_lie_are_refused_in_a_line(what: str, tmp_path: Path) -> None:

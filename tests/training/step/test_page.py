@@ -26,7 +26,6 @@ class Notes:
     def __init__(self, state: TrainState, back_at: int = 0, to: int = 0, refused: int = 0) -> None:
         self.state, self.back_at, self.to, self.refused = state, back_at, to, refused
         self.told: list[str] = []
-        self.knows_at_once = False
         self.task = torch.nn.Linear(1, 1)
         self.method = SimpleNamespace(begin_epoch=lambda epoch: self.told.append(f"epoch {epoch}"))
 
