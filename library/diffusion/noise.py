@@ -79,9 +79,13 @@ def sample_timesteps(seeds: Tensor | Sequence[int], schedule: NoiseSchedule, amo
 
     `fold` is uniform over 2⁶³ values, so the remainder's bias is under 10⁻¹⁵.
     """
-    among = range(len(schedule)) if among is None else among
-    drawn = [among[fold(seed, "timestep") % len(among)] for seed in _numbers(seeds)]
+    drawn = timestep_numbers(seeds, range(len(schedule)) if among is None else among)
     return _sent(drawn, torch.int64, schedule.alphas_cumprod.device)
+
+
+def timestep_numbers(seeds: Tensor | Sequence[int], among: range) -> list[int]:
+    """The same as plain numbers, of which no device has to be asked."""
+    return [among[fold(seed, "timestep") % len(among)] for seed in _numbers(seeds)]
 
 
 def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tensor:

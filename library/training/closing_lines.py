@@ -60,5 +60,7 @@ class ClosingLines:
             if self._samples.drawn:
                 self._samples.write_page(running=False)
             lines += self._samples.places()
+        if self._saves.ledger is not None:
+            lines += [f"images: {path}" for path in self._saves.ledger.places()]
         lines += journal.places()
         return lines + ([f"settings: {manifest.path}"] if is_file(manifest.path) else [])

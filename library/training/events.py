@@ -38,6 +38,8 @@ class RunEvents:
     def on_update(self, report: UpdateReport) -> None:
         """Write the figures of an update into the logs."""
         self._run.state.epoch_losses.append(report.loss)
+        if self._run.ledger is not None:
+            self._run.ledger.note(report)
         if self._record is not None:
             self._record.update(report)
 
@@ -47,14 +49,14 @@ class RunEvents:
             self._run.ema.update()
         self._validate(epochs, step, at_epoch_end=False)
         if self._run.inputs.plan.is_save_step(step):
-            self._run.on_main(lambda: self._saves.checkpointer.after_update(epochs, step))
+            self._saves.save(lambda checkpointer: checkpointer.after_update(epochs, step))
         if self._samples is not None:
             self._samples.after(step, epochs, at_epoch_end=False)
 
     def on_demand(self, epochs: int, step: int) -> None:
         """Save, as somebody asked for it."""
         log.info(f"asked to save: update {step}")
-        self._run.on_main(lambda: self._saves.checkpointer.on_demand(epochs, step))
+        self._saves.save(lambda checkpointer: checkpointer.on_demand(epochs, step))
         self._run.requests.forget("save")
 
     def after_epoch(self, epochs: int, step: int) -> None:
@@ -65,9 +67,14 @@ class RunEvents:
         losses.clear()
         self._validate(epochs, step, at_epoch_end=True)
         if self._run.inputs.plan.is_save_epoch(epochs):
-            self._run.on_main(lambda: self._saves.checkpointer.after_epoch(epochs, step))
+            self._saves.save(lambda checkpointer: checkpointer.after_epoch(epochs, step))
         if self._samples is not None:
             self._samples.after(step, epochs, at_epoch_end=True)
+
+    def went_back(self, step: int) -> None:
+        """Forget what was noted of later updates."""
+        if self._run.ledger is not None:
+            self._run.ledger.go_back(step)
 
     def enough(self) -> bool:
         """Whether validation says that more training does not help."""
@@ -83,4 +90,4 @@ class RunEvents:
         if self._record is not None:
             self._record.journal.validation(step, measured.loss)
         if measured.is_best and self._validator.plan.save_best:
-            self._run.on_main(lambda: self._saves.checkpointer.best(epochs, step))
+            self._saves.save(lambda checkpointer: checkpointer.best(epochs, step))

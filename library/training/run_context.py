@@ -21,6 +21,7 @@ from library.errors import UserError, coded
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
+from library.training.ledger.ledger import ImageLedger
 from library.training.optim.ema import Ema
 from library.training.optim.loss_scaler import LossScaler
 from library.training.optim.lr_schedule import BuiltSchedule
@@ -82,6 +83,7 @@ class RunContext(RunStart):
     optimizer: BuiltOptimizer
     schedule: LRScheduler
     ema: Ema | None
+    ledger: ImageLedger | None
 
     @classmethod
     def create(
@@ -102,12 +104,12 @@ class RunContext(RunStart):
         if saving.save_state or saving.save_state_on_train_end:
             check_can_be_kept(optimizer.optimizer, placed)
         return cls(**vars(start), model=model, task=prepared[0], prepared=prepared[1], optimizer=optimizer, schedule=placed,
-                   ema=_ema(start, optimizer))  # fmt: skip
+                   ema=_ema(start, optimizer), ledger=_ledger(start))  # fmt: skip
 
     @property
     def state_parts(self) -> StateParts:
         """What its states hold."""
-        return StateParts(self.method, self.optimizer.optimizer, self.schedule, self.accelerator.scaler, self.ema)
+        return StateParts(self.method, self.optimizer.optimizer, self.schedule, self.accelerator.scaler, self.ema, self.ledger)
 
 
 def _accelerator(options: TrainingScript) -> Accelerator:
@@ -153,6 +155,17 @@ def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:
     if resumed and not ema.load(resumed.folder):
         log.warning(f"--ema_decay: {resumed.folder} holds no average; it begins with the weights after update {resumed.state.step}")
     return ema
+
+
+def _ledger(start: RunStart) -> ImageLedger | None:
+    """What is known of each image, going on from the state's where there is one."""
+    if not start.options.logging.image_ledger:
+        return None
+    images, resumed = start.inputs.source.cacheable(), start.inputs.resumed
+    ledger = ImageLedger(None if images is None else images.records, start.accelerator)
+    if resumed and not ledger.load(resumed.folder):
+        log.warning(f"--image_ledger: {resumed.folder} has none; it begins with the images after update {start.state.step}")
+    return ledger
 
 
 def process_groups(on_windows: bool, minutes: int | None = None) -> list[InitProcessGroupKwargs]:

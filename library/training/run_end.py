@@ -23,10 +23,11 @@ class RunEnd:
 
     def finish(self) -> None:
         """Write the product and say where everything is."""
+        plan, state = self._run.inputs.plan, self._run.state
+        epochs = state.epoch + (state.position > 0) if state.step < plan.updates else plan.epochs
+        self._saves.save(lambda checkpointer: checkpointer.at_end(epochs, state.step))
         if self._lines is not None:
-            plan, state = self._run.inputs.plan, self._run.state
-            epochs = state.epoch + (state.position > 0) if state.step < plan.updates else plan.epochs
-            product = self._saves.checkpointer.at_end(epochs, state.step)
+            product = self._saves.checkpointer.product()
             self._run.requests.forget()
             self._lines.times()
             log.info(f"result: {product}")
@@ -41,7 +42,7 @@ class RunEnd:
         else:
             length = self._run.inputs.sampler(state.seed).length(state.epoch)
             epochs = state.epoch + (1 if state.position >= length else 0)
-            self._run.on_main(lambda: self._saves.checkpointer.at_stop(epochs, state.step))
+            self._saves.save(lambda checkpointer: checkpointer.at_stop(epochs, state.step))
             if self._lines is not None:
                 self._lines.times()
                 self._lines.way_on()

@@ -36,6 +36,7 @@ BEYOND_THE_LIST |= {f"metadata_{word}" for word in ("usage_hint", "trigger_phras
 BEYOND_THE_LIST |= {"metadata_is_negative_embedding"}
 BEYOND_THE_LIST |= {field.name for field in fields(IdleOptions)}  # of newer sd-scripts, without effect here
 BEYOND_OF_ONE = {TrainDb: {"learning_rate_te"}, FineTune: {"learning_rate_te"}}
+BEYOND_THE_LIST |= {"image_ledger"}
 BEYOND_THE_LIST |= {"spare_dir", "full_disk_wait"}
 BEYOND_THE_LIST |= {"on_nan", "on_full_disk", "save_state_on_train_end", "initial_epoch", "initial_step", "skip_until_initial_step"}
 

@@ -24,8 +24,9 @@ def run_in_process(main: Callable[[Sequence[str]], None], *argv: object) -> int:
 
 
 def kept(folder: Path) -> list[str]:
-    """The names of what a run has saved in its output folder, without its log and its manifest."""
-    return sorted(path.name for path in folder.iterdir() if path.name != "events.jsonl" and not path.name.endswith(".run.json"))
+    """The names of what a run has saved in its output folder, without its log, its manifest and its ledger of images."""
+    beside = (".run.json", ".images.jsonl", ".images.html")
+    return sorted(path.name for path in folder.iterdir() if path.name != "events.jsonl" and not path.name.endswith(beside))
 
 
 def tensors_equal(one: Path, other: Path) -> bool:

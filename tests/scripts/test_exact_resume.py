@@ -1,4 +1,5 @@
-"""For each script: N updates in one go end as the same run stopped twice and resumed, bit for bit, with the same losses and names."""
+"""For each script: N updates in one go end as the same run stopped twice and resumed, bit for bit, with the same losses and names, and the
+same ledger of images."""
 
 from __future__ import annotations
 
@@ -82,6 +83,7 @@ def options(script: str, row: tuple[bool, ...], model: Path, photos: Path, folde
         "save_precision": "float",
         "save_every_n_steps": 3,
         "save_every_n_epochs": 1,
+        "image_ledger": True,
         **SCRIPTS[script][1],
     }
     if script == "lora" and chosen["dropout"]:
@@ -106,6 +108,8 @@ def stopped_and_resumed_ends_as_one_in_one_go(
             made["resume"] = parts / f"cat-step{step:08d}-state"
         made = {name: value for name, value in made.items() if name != "seed"}
         assert start(main, **{**made, "max_data_loader_n_workers": 1}) == 0
+    for ending in ("jsonl", "html"):
+        assert (parts / f"cat.images.{ending}").read_bytes() == (whole / f"cat.images.{ending}").read_bytes()
     assert found == expected and sorted(found) == list(range(1, UPDATES + 1))
     for path in whole.glob("*.safetensors"):
         assert tensors_equal(path, parts / path.name), path.name

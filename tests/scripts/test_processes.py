@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -86,6 +87,11 @@ def launched(script: str, options: dict[str, object], folder: Path, *launches: l
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("rank*.json"))]
 
 
+def ledger(folder: Path) -> list[dict[str, Any]]:
+    """What the run knows of each image, the hardest first."""
+    return [json.loads(line) for line in (folder / "cat.images.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
 def free_port() -> int:
     with socket.socket() as asked:
         asked.bind(("127.0.0.1", 0))
@@ -98,7 +104,7 @@ def moved(one: Path, key: str) -> float:
 
 def test_two_machines_end_where_one_process_ends(tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
     """One process on each, all of DDP's options on; of a global batch of 4 images 3 are there, so the shares are 2 and 1."""
-    given = common(tiny_v1) | {"network_module": "networks.lora", "network_dim": 2, "learning_rate": 1.0}
+    given = common(tiny_v1) | {"network_module": "networks.lora", "network_dim": 2, "learning_rate": 1.0, "image_ledger": True}
     alone = {**given, "dataset_config": data(tmp_path, photos, 4), "output_dir": tmp_path / "one"}
     assert start(train_network.main, **alone) == 0
     parallel = {"ddp_timeout": 5, "ddp_gradient_as_bucket_view": True, "ddp_static_graph": True}
@@ -112,6 +118,10 @@ def test_two_machines_end_where_one_process_ends(tiny_v1: Path, photos: Path, tm
         assert not told["find_unused_parameters"]  # every weight of a LoRA has a gradient in every update
     one, two = (tmp_path / name / "cat.safetensors" for name in ("one", "two"))
     assert largest_difference(one, two) < 1e-3 * moved(one, "lora_up")
+    for line, other in zip(ledger(one.parent), ledger(two.parent), strict=True):
+        counts = ("image", "times_seen", "sizes", "captions", "hardest")
+        assert [line[name] for name in counts] == [other[name] for name in counts] and line["times_seen"] == 2
+        assert other["hardness"]["value"] == pytest.approx(line["hardness"]["value"], rel=1e-2)
 
 
 @pytest.mark.slow

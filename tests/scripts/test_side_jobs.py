@@ -62,7 +62,7 @@ def everything(tmp_path: Path) -> dict[str, object]:
     samples = {"sample_prompts": tmp_path / "prompts.txt", "sample_every_n_steps": 1, "sample_at_first": True}
     logs = {"logging_dir": tmp_path / "logs", "log_with": "all", "wandb_api_key": KEY}
     hub = {"huggingface_repo_id": "me/x", "huggingface_token": TOKEN}
-    return {**samples, **logs, **hub, "save_every_n_steps": 2}
+    return {**samples, **logs, **hub, "save_every_n_steps": 2, "image_ledger": True}
 
 
 def losses(folder: Path) -> list[float]:
@@ -115,7 +115,9 @@ def test_side_jobs_that_all_work_change_not_one_bit_and_leave_no_secret(train, e
     assert sent["runs/cat.safetensors"] == (parts / "cat.safetensors").read_bytes()
     files = {"cat.safetensors", "cat-step00000003.safetensors"}
     states = {
-        f"{name}-state/{file}" for name in ("cat", "cat-step00000003") for file in ("state.json", "trained-0.safetensors", "training.pt")
+        f"{name}-state/{file}"
+        for name in ("cat", "cat-step00000003")
+        for file in ("state.json", "trained-0.safetensors", "training.pt", "showings.safetensors")
     }
     assert sent.keys() - {".gitattributes"} == {f"runs/{name}" for name in files | states}
     assert f"samples: {parts / 'sample' / 'index.html'} (2 images)" in told and f"events: {parts / 'events.jsonl'}" in told

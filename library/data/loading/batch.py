@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+PIXELS_OF_A_LATENT = 8  # along each side
 _TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "masks", "sizes")
 
 
@@ -31,6 +32,13 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        pictures, pixels = (self.images, 1) if self.images is not None else (self.latents, PIXELS_OF_A_LATENT)
+        assert pictures is not None
+        return pictures.shape[-1] * pixels, pictures.shape[-2] * pixels
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch with images, latents, ids, weights and sizes on `device`; `seeds` stay on the CPU, where all draws are made."""

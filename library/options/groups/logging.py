@@ -26,6 +26,11 @@ class LoggingOptions:
     log_tracker_config: str | None = opt(None, "A .toml file with settings for the log's tracker.", path="file")
     wandb_run_name: str | None = opt(None, "Name of the run at Weights & Biases; the output name when left out.")
     log_config: bool = opt(False, "Keep the options in the TensorBoard log too, without secrets and paths (Weights & Biases has them).")
+    image_ledger: bool = opt(
+        False,
+        "At each save write <name>.images.jsonl and a page <name>.images.html: of each image how often it was shown, with which captions, "
+        "how hard it is beside the others and how much of it was learned. Finds wrong captions and pictures that do not belong.",
+    )
     console_log_level: str | None = opt(
         None,
         "What is told at least: WARNING leaves the lines about images, plan and saves out, ERROR warnings too. INFO when left out.",

@@ -47,7 +47,7 @@ class FileNames:
 def names_of(name: str | None) -> re.Pattern[str]:
     """What the names of a run's files and states look like, and those of no other run."""
     stem = re.escape(name) if name else "(?:epoch|at|last)"
-    return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+|\.run\.json)?")
+    return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+|\.run\.json|\.images\.(?:jsonl|html))?")
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,10 @@ class Checkpointer:
     def at_end(self, epoch: int, step: int) -> Path:
         """Write the run's product; returns where it is."""
         self._write(self._kinds.all(), FileNames.last, epoch, step, needed=True)
+        return self.product()
+
+    def product(self) -> Path:
+        """Where `at_end` has written it."""
         return self._writer.place_of(self._kinds.files.names.last())
 
     def catch_up(self, state: Path, epochs: int, step: int) -> list[tuple[bool, Path]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from library.console import log
 from library.hub import Repository, Uploads
 from library.options.groups.scripts import TrainingScript
+from library.training.ledger.ledger_files import LedgerFiles
 from library.training.logs.journal import Journal
 from library.training.optim.optimizer import weights_to_keep
 from library.training.precision import save_dtype
@@ -31,8 +33,17 @@ class RunSaves:
         kinds, inputs = self._kinds(), run.inputs
         policy = FullDiskPolicy.from_options(run.options.saving, inputs.processes)
         release = self.uploads.release if self.uploads is not None else lambda path: None
+        self.ledger = (
+            None if run.ledger is None else LedgerFiles(run.ledger, run.options.saving.folder, run.options.saving.output_name or "last")
+        )
         self.checkpointer = Checkpointer(inputs.plan, kinds, policy, release)
         log.info(check_room(inputs.plan, kinds.all(), inputs.start, policy))
+
+    def save(self, act: Callable[[Checkpointer], object]) -> None:
+        """Have the main process save by `act` and write what is known of each image, while the others wait; all call it together."""
+        if self._run.ledger is not None:
+            self._run.ledger.collect()
+        self._run.on_main(lambda: self._save(act))
 
     def newest_state(self) -> Path | None:
         """The state on the disk that training could go back to: the last one of this run, or that from which it was resumed."""
@@ -46,6 +57,11 @@ class RunSaves:
             return
         for is_state, path in self.checkpointer.catch_up(resumed.folder, state.epoch, state.step):
             self._note("saved_state" if is_state else "saved", path, state.step, upload=False)
+
+    def _save(self, act: Callable[[Checkpointer], object]) -> None:
+        act(self.checkpointer)
+        if self.ledger is not None:
+            self.ledger.write()
 
     def _kinds(self) -> SaveKinds:
         run, saving = self._run, self._run.options.saving

@@ -40,6 +40,8 @@ def write_state(folder: Path, parts: StateParts, state: TrainState, run: Mapping
         torch_save(_remembered(parts.optimizer, parts.schedule, parts.scaler), fresh / TRAINING_FILE)
         if parts.ema is not None:
             parts.ema.save(fresh)
+        if parts.ledger is not None:
+            parts.ledger.save(fresh)
         sizes = {path.name: path.stat().st_size for path in sorted(fresh.iterdir())}
         checksums = {name: crc32(fresh / name) for name in sizes if name.endswith(".safetensors")}
         (fresh / FACTS_FILE).write_text(facts_text(state, run, sizes, checksums), encoding="utf-8", errors=NOT_UNICODE)

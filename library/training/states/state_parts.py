@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.method import Method
+from library.training.ledger.ledger import ImageLedger
 from library.training.optim.ema import Ema
 from library.training.processes import Scaler
 
@@ -21,3 +22,4 @@ class StateParts:
     schedule: LRScheduler
     scaler: Scaler | None = None
     ema: Ema | None = None
+    ledger: ImageLedger | None = None  # which goes back by itself: it knows the update of each showing

@@ -37,6 +37,7 @@ class Loop:
                 except WentBack:  # maybe into another epoch
                     requests.stopping = False
                     reports.start_over()
+                    self.events.went_back(state.step)
                     continue
                 whole = course.epoch_is_whole()
                 if self.events.enough() and not whole:

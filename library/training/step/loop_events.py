@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from library.training.step.pending import Showing
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class UpdateReport:
     average: float  # of the last updates_per_epoch updates
     grad_norm: float  # of all that is trained together, before it was clipped
     extra: Mapping[str, float]
+    showings: Callable[[], Sequence[Showing]] = tuple  # the images of the update on this process, where somebody asks
 
 
 class Events(Protocol):
@@ -36,6 +39,9 @@ class Events(Protocol):
 
     def after_epoch(self, epochs: int, step: int) -> None:
         """An epoch is done."""
+
+    def went_back(self, step: int) -> None:
+        """The run stands at update `step` again: what came later is none of it any more."""
 
     def enough(self) -> bool:
         """Asked after an update and after an epoch: whether the run ends there, as if it were done."""
@@ -57,6 +63,9 @@ class NoEvents:
         """Nothing."""
 
     def after_epoch(self, epochs: int, step: int) -> None:
+        """Nothing."""
+
+    def went_back(self, step: int) -> None:
         """Nothing."""
 
     def enough(self) -> bool:

@@ -38,24 +38,52 @@ class Shown:
     finite: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Showing:
+    """One image of an update as it was trained; `place` and `row` say where it stood: the batch of the group, the image in the batch."""
+
+    record: int  # index into FilledData.records
+    path: str
+    caption: str  # as drawn
+    size: tuple[int, int]  # (width, height) in pixels
+    timestep: int
+    loss: float  # of the part that its mask shows, before weights of images; not finite where it shows nothing
+    place: int
+    row: int
+
+
 @dataclass(frozen=True)
 class ShownGroup:
-    """The batches of one update on this process with the losses [B] of each; `timesteps` gives the timesteps [B] of a batch."""
+    """The batches of one update on this process with the losses [B] of each; `timesteps` gives the timesteps of a batch, one an image."""
 
     batches: Sequence[Batch]
     losses: Sequence[Tensor]
-    timesteps: Callable[[Batch], Tensor] | None = None
+    timesteps: Callable[[Batch], Sequence[int]] | None = None
 
     def images(self) -> list[Shown]:
         """Every image with caption, timestep and loss; only asked when something is wrong."""
         images = []
         for batch, losses in zip(self.batches, self.losses, strict=True):
-            steps = self.timesteps(batch).tolist() if self.timesteps else [None] * len(batch)
+            steps = self.timesteps(batch) if self.timesteps else [None] * len(batch)
             for place, loss in enumerate(losses.float().tolist()):
                 moment = "" if steps[place] is None else f"timestep {steps[place]}, "
                 text = f"{batch.paths[place]}: {moment}loss {loss:g}, caption “{batch.captions[place]}”"
                 images.append(Shown(batch.records[place], text, math.isfinite(loss)))
         return images
+
+    def showings(self, losses: Sequence[float]) -> list[Showing]:
+        """Every image that was trained, with its loss out of `losses`, which are those of all batches in turn."""
+        found, following = [], iter(losses)
+        for place, batch in enumerate(self.batches):
+            steps = self.timesteps(batch) if self.timesteps else (0,) * len(batch)
+            shown = [1.0] * len(batch) if batch.masks is None else batch.masks.mean(dim=(1, 2, 3)).tolist()
+            for row, weight in enumerate(batch.loss_weights.tolist()):
+                loss = next(following)
+                if not weight:  # it only fills a process's turn, or is not to be trained
+                    continue
+                part = loss / shown[row] if shown[row] else math.nan
+                found.append(Showing(batch.records[row], batch.paths[row], batch.captions[row], batch.size, steps[row], part, place, row))
+        return found
 
 
 class Pending:
@@ -68,12 +96,14 @@ class Pending:
         self.overflow = False  # fp16's scaler found one and has left the update out by itself
         self.loss = loss
         self._figures: Figures | None = None
+        self._losses: list[float] = []  # of all images
         self._host: Tensor | None = None
         self._event: torch.cuda.Event | None = None
 
     def send(self, gradient: Tensor) -> None:
         """Send the figures on their way, now that the gradient's norm is known too."""
-        figures = torch.cat([self.loss, gradient.detach().reshape(1).to(self.loss)])
+        per_image = [losses.to(self.loss) for losses in self.group.losses]
+        figures = torch.cat([self.loss, gradient.detach().reshape(1).to(self.loss), *per_image])
         if figures.is_cuda:
             self._host = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
             self._host.copy_(figures, non_blocking=True)
@@ -88,6 +118,11 @@ class Pending:
             assert self._host is not None
             if self._event is not None:
                 self._event.synchronize()
-            loss, stop, save, gradient = self._host.tolist()
+            loss, stop, save, gradient, *self._losses = self._host.tolist()
             self._figures = Figures(loss, gradient, stop > 0, save > 0)
         return self._figures
+
+    def showings(self) -> list[Showing]:
+        """Every image that the update was made of on this process, with its loss; waits as `read` does."""
+        self.read()
+        return self.group.showings(self._losses)

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from library.data.loading.batch import Batch
 from library.data.pixels.latent_cache import draw_latents
-from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
+from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps, timestep_numbers
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
 from library.method import Method
@@ -75,6 +75,10 @@ class DiffusionTask(nn.Module):
     def drawn_timesteps(self, batch: Batch) -> Tensor:
         """The timestep [B] of each image: a function of its seed, so it can be asked again."""
         return sample_timesteps(batch.seeds, self.schedule, self.timesteps)
+
+    def timestep_numbers(self, batch: Batch) -> list[int]:
+        """The same as plain numbers, without asking the device."""
+        return timestep_numbers(batch.seeds, self.timesteps)
 
     def evaluate(self, batch: Batch, rounds: int) -> Tensor:
         """Loss of each image without gradients, float32 [B]: the mean over `rounds` timesteps, spread evenly over those that are trained.

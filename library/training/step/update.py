@@ -98,5 +98,5 @@ class Weights:
                     self._optimizer.state.pop(parameter, None)
 
 
-def _timesteps(processes: Processes, task: nn.Module, batch: Batch) -> Tensor:
-    return cast(DiffusionTask, processes.unwrap_model(task)).drawn_timesteps(batch)  # which may be compiled, and so of another class
+def _timesteps(processes: Processes, task: nn.Module, batch: Batch) -> list[int]:
+    return cast(DiffusionTask, processes.unwrap_model(task)).timestep_numbers(batch)  # which may be compiled, and so of another class

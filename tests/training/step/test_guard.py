@@ -22,7 +22,7 @@ def batch(*names: str) -> SimpleNamespace:
 
 
 def pending(loss: float, gradient: float, per_image: tuple[float, ...] = (1.0, 1.0), overflow: bool = False) -> Pending:
-    group = ShownGroup([batch("a.png", "b.png")], [torch.tensor(per_image)], lambda _: torch.tensor([7, 8]))
+    group = ShownGroup([batch("a.png", "b.png")], [torch.tensor(per_image)], lambda _: [7, 8])
     update = Pending(3, 0, group, torch.tensor([loss, 0.0, 0.0]))
     update.send(torch.tensor(gradient))
     update.overflow = overflow

@@ -79,6 +79,9 @@ class Notes:
     def after_epoch(self, epochs: int, step: int) -> None:
         self.told.append(f"after epoch {epochs}")
 
+    def went_back(self, step: int) -> None:
+        self.told.append(f"back at {step}")
+
     def enough(self) -> bool:
         return False
 
@@ -124,7 +127,7 @@ def test_a_refused_update_counts_and_is_not_told() -> None:
 
 def test_a_run_that_goes_back_trains_on_from_there_and_forgets_what_was_waiting() -> None:
     told = trained(back_at=3, to=1).told
-    assert told[told.index("gradients 3") :][:4] == ["gradients 3", "move 3", "epoch 0", "gradients 2"]
+    assert told[told.index("gradients 3") :][:5] == ["gradients 3", "move 3", "back at 1", "epoch 0", "gradients 2"]
     assert [line for line in told if line.startswith("report")] == [
         "report 1: 1, 1", "report 2: 2, 1.5", "report 2: 2, 2", "report 3: 3, 2.5", "report 4: 4, 3.5"
     ]  # fmt: skip
