@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.attack.values import LONG, TOML_VALUES
-from tests.lying_files import (
+from tests.lying.files import (
     BOMBS,
     LYING_KIN,
     LYING_MODULES,

@@ -21,7 +21,7 @@ from library.data.pixels.masks import _kept_opacity
 from library.data.scan.image_headers import ALWAYS_UNPACKED, RICHEST, Unreadable, open_image, read_header
 from library.data.scan.latent_headers import read_foreign
 from library.errors import UserError
-from tests.lying_files import chunk, npy, png, sound_npz, write_npz, write_packed
+from tests.lying.files import chunk, npy, png, sound_npz, write_npz, write_packed
 
 ROOT = Path(__file__).parents[2]
 
