@@ -26,6 +26,7 @@ from library.telling.streams import install
 
 MODEL = Path("examples/small_model/small_sd.safetensors")
 NAME = "quickstart"
+COMPARISON = "comparison"  # the folder of the page
 SHOW = "import sys, safetensors; print(safetensors.safe_open(sys.argv[1], 'pt').metadata())"
 STEPS, GUIDANCE = 20, 2.5  # of the samples
 
@@ -136,6 +137,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     trained = time.time() - training_began
     _say("\n        3. The same prompts and seeds once more with the untrained model, to compare.")
     grid = _write_grid(example, args.model, images, folder, training_began)
+    compare = _comparison(example, args.model, prompts, folder, training_began)
+    _say(f"\n        4. The file of each epoch, side by side: which is best?\n\n             {_as_typed(compare, 'python')}\n")
+    if subprocess.run([sys.executable, *compare], check=False).returncode != 0:
+        print("error: the files could not be compared; what to mend is said above", file=sys.stderr)
+        return EXIT_FAULT
     _say_results(folder, grid, args.model, example, trained, time.time() - began)
     return 0
 
@@ -179,13 +185,22 @@ def _command(example: Example, model: Path, config: Path, prompts: Path, folder:
         "--sample_prompts": prompts,
     }
     named = [part for flag, path in files.items() for part in (flag, path.as_posix() if isinstance(path, Path) else path)]
-    fixed = "--sample_every_n_epochs 1 --network_module networks.lora --cache_latents --seed 1 --max_data_loader_n_workers 0".split()
+    fixed = "--sample_every_n_epochs 1 --save_every_n_epochs 1 --network_module networks.lora --cache_latents --seed 1".split()
+    fixed += ["--max_data_loader_n_workers", "0"]
     return [*launch, "train_network.py", *named, *fixed, *example.options, *more]
 
 
-def _as_typed(command: Sequence[str]) -> str:
+def _comparison(example: Example, model: Path, prompts: Path, folder: Path, since: float) -> list[str]:
+    """The command that draws the prompts with the file of each epoch of this run."""
+    files = sorted(path.as_posix() for path in folder.glob(f"{NAME}*.safetensors") if path.stat().st_mtime >= since - 1)
+    sizes = f"--W {example.side} --H {example.side} --steps {STEPS} --scale {GUIDANCE:g}".split()
+    named = ["--ckpt", model.as_posix(), "--networks", *files, "--from_file", prompts.as_posix()]
+    return ["tools/compare_networks.py", *named, "--without", *sizes, "--outdir", (folder / COMPARISON).as_posix()]
+
+
+def _as_typed(command: Sequence[str], started: str = "accelerate launch") -> str:
     """The command in lines of fair length."""
-    lines = ["accelerate launch"]
+    lines = [started]
     for word in command:
         quoted = shlex.quote(word)
         starts = word.startswith("--") or word.endswith(".py")
@@ -243,6 +258,8 @@ def _say_results(folder: Path, grid: Path, model: Path, example: Example, traine
 
         Before and after, at a glance     {grid}
              {opened} {grid}
+        The epochs compared, in a browser {folder / COMPARISON / "index.html"}
+             {opened} {folder / COMPARISON / "index.html"}
         The LoRA                          {folder / NAME}.safetensors
              {sys.executable} -c "{SHOW}" {folder / NAME}.safetensors
         The samples of each epoch         {folder / "sample"}

@@ -14,6 +14,7 @@ METADATA = ("--train_data_dir", "images/2_shs dog", "--in_json", "meta.json", "-
 LORA = ("--network_module", "networks.lora", "--network_dim", "2")
 MERGED = ("images/2_shs dog", "new.json")
 DRAWN = ("--ckpt", "model.safetensors", "--outdir", "out", "--W", "64", "--H", "64", "--steps", "1")
+COMPARED = (*DRAWN, "--networks", "lora.safetensors", "other.safetensors")
 WORD = ("--token_string", "shs", "--init_word", "dog")
 
 # script or tool -> sound commands, the first of which is used most
@@ -57,6 +58,11 @@ COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
         (*DRAWN, "--prompt", "a dog --d 1"),
         (*DRAWN, "--from_file", "prompts.txt", "--network_weights", "lora.safetensors"),
         (*DRAWN, "--prompt", "a dog", "--image_path", "images/2_shs dog/0.png", "--mask_path", "masks/0.png"),
+    ),
+    "tools/compare_networks.py": (
+        (*COMPARED, "--prompt", "a dog"),
+        (*COMPARED, "--from_file", "prompts.txt", "--images", "images/2_shs dog", "--resolution", "64"),
+        (*COMPARED, "--prompt", "a dog", "--dataset_config", "data.toml"),
     ),
     "tools/doctor.py": (("--", "train_network.py", *MODEL, *LORA, *CONFIG, "--output_dir", "out"),),
     "tools/config_from_run.py": (("run.json", "new.toml"), ("lora.safetensors", "new.toml")),
@@ -116,6 +122,8 @@ READERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("tools/edit_metadata.py", ("--from_json", "notes.json"), ("notes.json", "lora.safetensors")),
     ("tools/config_from_run.py", (), ("run.json",)),
     ("gen_img.py", (), ("model.safetensors",)),
+    ("tools/compare_networks.py", (), ("lora.safetensors",)),
+    ("tools/compare_networks.py", ("--dataset_config", "data.toml"), ("data.toml", "images/2_shs dog/0.png")),
     ("gen_img.py", ("--network_weights", "lora.safetensors"), ("lora.safetensors",)),
     ("gen_img.py", ("--textual_inversion_embeddings", "word.safetensors"), ("word.safetensors",)),
     ("gen_img.py", ("--image_path", "images/2_shs dog/0.png"), ("images/2_shs dog/0.png",)),

@@ -28,7 +28,7 @@ def test_it_trains_and_names_only_what_is_there(photos: bool, tiny_v1: Path, tmp
     told = capfd.readouterr().out
     places = {Path(place) for place in re.findall(re.escape(str(tmp_path)) + r"[\w/\\.-]+", told)}
     ends = {place.name for place in places}
-    assert {"before_after.png", "quickstart.safetensors", "sample", "logs", "dataset.toml"} <= ends
+    assert {"before_after.png", "index.html", "quickstart.safetensors", "sample", "logs", "dataset.toml"} <= ends
     assert all(place.exists() for place in places), [place for place in places if not place.exists()]
     assert "accelerate launch" in told
     folder = tmp_path / "out" / ("photos" if photos else "")
@@ -36,6 +36,7 @@ def test_it_trains_and_names_only_what_is_there(photos: bool, tiny_v1: Path, tmp
     assert len(list((folder / "sample").glob("*.png"))) == len(example.prompts)
     with Image.open(folder / "before_after.png") as sheet:
         assert sheet.width > 400
+    assert len(list((folder / "comparison" / "cells").iterdir())) == 2 * len(example.prompts)  # without and with the only epoch's file
 
 
 def test_a_training_that_stops_is_no_success(tiny_v1: Path, tmp_path: Path):

@@ -11,9 +11,11 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import gen_img
+from examples.photos import write_photos
 from tests.generation.test_gen_img import lora  # noqa: F401  # a fixture
 from tests.scripts.running import run_in_process
 from tests.surgery.test_documented_tools import commands
+from tools import compare_networks
 
 ON_A_TEST = ("--steps", "1")
 
@@ -38,3 +40,20 @@ def test_the_commands_of_the_page_draw(tiny_v1: Path, lora: Path, tmp_path: Path
         count = len(list(Path("pictures").glob("*.png")))
         assert count > drawn
         drawn = count
+
+
+def test_the_commands_of_choosing_compare(tiny_v1: Path, lora: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tiny_v1, "v1-5-pruned-emaonly.safetensors")
+    Path("output").mkdir()
+    for name in ("dog-000001.safetensors", "dog.safetensors"):
+        shutil.copy(lora, Path("output", name))
+    Path("prompts.txt").write_text("a dog --d 1\n", encoding="utf-8")
+    Path("kept_apart").mkdir()
+    write_photos(Path("kept_apart"))
+    found = commands("choose.md")
+    assert len(found) == 2
+    for script, *options in found:
+        assert script == "tools/compare_networks.py"
+        assert run_in_process(compare_networks.main, *options, *ON_A_TEST, "--W", "64", "--H", "64", "--resolution", "64") == 0
+    assert Path("comparison/sheet.png").is_file() and "lowest validation loss" in Path("comparison/index.html").read_text(encoding="utf-8")

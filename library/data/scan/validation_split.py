@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Container
 from dataclasses import replace
+from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, SubsetOptions
 from library.data.scan.caption_files import in_order, with_affixes
@@ -30,6 +32,23 @@ def split_validation(scan: Scan) -> tuple[Scan, Scan | None]:
                 "--validation_split: takes every image for validation and leaves none to train on; give a smaller share, e.g. 0.1",
             )
         )
+    return _of(left, scan.blueprint, scan.findings), _shown_plainly(scan, chosen)
+
+
+def only_validated(scan: Scan) -> Scan:
+    """The images of `split_validation` that are validated with, or all where the config keeps none apart: for those who train nothing.
+
+    Raises UserError where there are regularization images alone.
+    """
+    chosen = {record.path for subset in scan.blueprint.subsets() for record in _chosen(scan, subset)}
+    apart = _shown_plainly(scan, chosen or {record.path for record in scan.records})
+    if not apart.records:
+        raise UserError(coded("DATA-014", "there are regularization images alone, of which no loss is measured; give other images"))
+    return apart
+
+
+def _shown_plainly(scan: Scan, chosen: Container[Path]) -> Scan:
+    """The chosen images as validation shows them."""
     plain = {id(subset): _plain(subset) for subset in scan.blueprint.subsets()}
     datasets = tuple(replace(spec, subsets=tuple(plain[id(subset)] for subset in spec.subsets)) for spec in scan.blueprint.datasets)
     apart = [
@@ -37,7 +56,7 @@ def split_validation(scan: Scan) -> tuple[Scan, Scan | None]:
         for one in scan.records
         if one.path in chosen and not one.subset.is_reg
     ]
-    return _of(left, scan.blueprint, scan.findings), _of(apart, DatasetBlueprint(datasets), ())
+    return _of(apart, DatasetBlueprint(datasets), ())
 
 
 def _of(records: list[ImageRecord], blueprint: DatasetBlueprint, findings: tuple[str, ...]) -> Scan:

@@ -77,14 +77,20 @@ class PicturePromptOptions:
 
 
 @dataclass(frozen=True)
-class PictureOptions:
+class PictureSizeOptions:
     """Pictures"""
 
-    W: int | None = opt(None, "Width in pixels; left out: 512, or that of --image_path.", at_least=64, at_most=MOST_PIXELS)
-    H: int | None = opt(None, "Height in pixels; left out: 512, or that of --image_path.", at_least=64, at_most=MOST_PIXELS)
+    W: int | None = opt(None, "Width in pixels; left out: 512, or that of an image to begin with.", at_least=64, at_most=MOST_PIXELS)
+    H: int | None = opt(None, "Height in pixels; left out: 512, or that of an image to begin with.", at_least=64, at_most=MOST_PIXELS)
     steps: int = opt(30, "Steps; sd-scripts takes 50, training samples 30.", at_least=1, at_most=1000)
     scale: float = opt(7.5, "Guidance (CFG scale); 1 turns it off.", at_least=0, at_most=1000)
     sampler: str = opt("ddim", "How pictures are drawn.", choices=SAMPLERS)
+
+
+@dataclass(frozen=True)
+class PictureOptions(PictureSizeOptions):
+    """Pictures"""
+
     image_path: tuple[str, ...] = opt((), "Begin with this image (img2img); of several each prompt takes the next.", path="file")
     mask_path: tuple[str, ...] = opt((), "Draw anew only where this image is white, for each of --image_path or one for all.", path="file")
     strength: float | None = opt(
@@ -130,4 +136,65 @@ class GenImg(Tool):
     work: PictureWorkOptions
 
 
-PICTURE_TOOLS = (GenImg,)
+@dataclass(frozen=True)
+class ComparedOptions:
+    """What is compared"""
+
+    networks: tuple[str, ...] = opt((), "The network files, or patterns such as dog-0000*.safetensors; epochs stand in their order.")
+    strengths: tuple[float, ...] = opt(
+        (), "Draw each file at these strengths, such as 0.6 1.0; left out: 1.", at_least=-MOST_STRENGTH, at_most=MOST_STRENGTH
+    )
+    network_module: str | None = opt(None, "The kind of all files, such as networks.lora. Left out: as each file shows.")
+    without: bool = opt(False, "Also a column of the model without any of them.")
+
+
+@dataclass(frozen=True)
+class ComparedPromptOptions:
+    """Prompts"""
+
+    prompt: str | None = opt(None, "One prompt, with its own options behind it: 'a dog --n blurry --d 1'.")
+    from_file: str | None = opt(
+        None, "File with prompts (.txt, .toml or .json), a row for each; that of --sample_prompts will do.", path="file"
+    )
+    seed: int = opt(1, "Seed of the prompts that have no --d.", at_least=0, at_most=MOST_SEED)
+
+
+@dataclass(frozen=True)
+class ComparedLossOptions:
+    """Validation loss"""
+
+    images: Path | None = opt(
+        None, "A folder of captioned pictures, best ones not trained on: the loss on them under each file.", path="folder"
+    )
+    dataset_config: Path | None = opt(
+        None, "The same from a dataset config: the images of its validation_split, or all where it has none.", path="file"
+    )
+    resolution: str = opt("512", "With --images: the size at which they are measured, as in training: 512, or width,height.")
+    caption_extension: str = opt(".caption", "With --images: the ending of the caption files.", path="part of a name")
+    validation_seed: int = opt(0, "Of the noise, as in training.", at_least=0, at_most=MOST_SEED)
+
+
+@dataclass(frozen=True)
+class ComparedOutputOptions:
+    """Files"""
+
+    outdir: Path = opt(Path("comparison"), "The folder for the page, the sheet and the pictures.", path="new folder")
+
+
+@dataclass(frozen=True)
+class CompareNetworks(Tool):
+    """Draw the same prompts with several network files, side by side in one page and one sheet: which is best?"""
+
+    name: ClassVar[str] = "tools/compare_networks.py"
+    required: ClassVar[tuple[str, ...]] = ("ckpt", "networks")
+
+    model: PictureModelOptions
+    compared: ComparedOptions
+    prompts: ComparedPromptOptions
+    pictures: PictureSizeOptions
+    loss: ComparedLossOptions
+    output: ComparedOutputOptions
+    work: PictureWorkOptions
+
+
+PICTURE_TOOLS = (GenImg, CompareNetworks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import nn
@@ -28,6 +28,22 @@ if TYPE_CHECKING:
 ROUNDS = 4  # timesteps each image is tried at
 
 
+class Share(Protocol):
+    """Which part of the images is this process's, and where it computes."""
+
+    @property
+    def num_processes(self) -> int:
+        """How many share the images."""
+
+    @property
+    def process_index(self) -> int:
+        """Which of them this is, from 0."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+
+
 class Validation:
     """This process's share of the images, as latents and token ids on the CPU; `measure` gives the figure over all processes."""
 
@@ -43,7 +59,7 @@ class Validation:
         model: StableDiffusion,
         rewrite_caption: Callable[..., str],
         adapt: Callable[[Batch], Batch],
-        accelerator: Processes,
+        accelerator: Share,
         workers: int,
     ) -> Validation:
         """Load the images once and encode them: the draws are always the same, so nothing else is ever needed of them.

@@ -1,0 +1,1 @@
+"""The grid of tools/compare_networks.py: prompts, files and strengths, its page, its sheet and the losses below it."""

@@ -1,0 +1,74 @@
+"""The files of a comparison: patterns expanded, epochs in their order, each with its strengths; known before anything is loaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from library.errors import Problem, UserError, coded
+from library.paths.faults import file_fault
+from library.paths.look import exists, expanded, is_folder, real
+
+_SAVE = re.compile(r"(?P<run>.*?)(?:-(?P<epoch>\d{6})|-step(?P<step>\d{8}))?")
+_DIGITS = re.compile(r"(\d+)")
+_PATTERN = re.compile(r"[*?\[]")
+Order = tuple[object, ...]
+
+
+def network_files(given: Sequence[str]) -> list[Path]:
+    """The files that names and patterns (`dog-0000*.safetensors`) mean, each once, in the order of epochs and steps.
+
+    Patterns are read here because not every terminal does it. Raises UserError for what means nothing, all of it together.
+    """
+    files: dict[str, Path] = {}
+    problems: list[Problem] = []
+    for text in given:
+        path = expanded(Path(text))
+        found = [path] if exists(path) or not _PATTERN.search(text) else _fitting(path)
+        if not found:
+            problems.append(coded("PATH-001", f"--networks {text}: no file fits this pattern; check the folder and the name"))
+        for file in found:
+            if fault := file_fault(file):
+                problems.append(fault.reworded(f"--networks: {fault}"))
+            files.setdefault(real(file), file)
+    if problems:
+        raise UserError(*problems)
+    return in_order(files.values())
+
+
+def _fitting(pattern: Path) -> list[Path]:
+    """The files that fit; the folder may be part of the pattern, or have such signs in its name."""
+    top, wanted = (
+        (pattern.parent, pattern.name) if is_folder(pattern.parent) else (Path(pattern.anchor), str(pattern)[len(pattern.anchor) :])
+    )
+    try:
+        return [path for path in top.glob(wanted) if not is_folder(path)]
+    except (OSError, ValueError, NotImplementedError):  # `**` inside a word, among others
+        return []
+
+
+def in_order(files: Iterable[Path]) -> list[Path]:
+    """By name, numbers by their size, and the saves of a run as they came: by epoch or step, the last one, without either, at the end."""
+    return sorted(files, key=_order)
+
+
+def _order(file: Path) -> Order:
+    named = _SAVE.fullmatch(file.stem)
+    assert named is not None, "every name fits"
+    number = named["epoch"] or named["step"]
+    place = (1, 0) if number is None else (0, int(number))
+    return (_natural(str(file.parent)), _natural(named["run"]), place, _natural(file.name))
+
+
+def _natural(text: str) -> list[tuple[int, int, str]]:
+    """dog-9 before dog-10."""
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part.casefold()) for part in _DIGITS.split(text) if part]
+
+
+def labels_of(files: Sequence[Path]) -> list[str]:
+    """What the columns are called: the files' names without what all of them share before a `-`."""
+    stems = [file.stem for file in files]
+    if len(set(stems)) < len(stems):
+        return [f"{file.parent.name}/{file.stem}" for file in files]
+    return stems

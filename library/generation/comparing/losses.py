@@ -1,0 +1,148 @@
+"""The validation loss under each column, and how far apart the columns are compared with the noise of that figure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any
+
+from library.console import log
+from library.data.batching.buckets import FilledData, fill
+from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint
+from library.data.config.build import build, read_config
+from library.data.scan.records import scan
+from library.data.scan.validation_split import only_validated
+from library.errors import UserError, first_line
+from library.files import atomic_write
+from library.options.tool_groups.pictures import ComparedLossOptions
+from library.parsing.json_text import JsonFault, parse_json
+from library.paths.look import is_file
+from library.paths.opening import read_text
+
+if TYPE_CHECKING:
+    from library.generation.comparing.cells import Column
+
+FILE = "losses.json"
+SURE = 2.0  # noises of a difference from which on two columns are told apart
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The mean loss of a column over all images; `behind` is how much it is over the best one's, `noise` the standard error of that.
+
+    The errors are those of the differences image by image, which share noise and timesteps: far smaller than those of the losses.
+    """
+
+    loss: float
+    behind: float
+    noise: float | None  # None: of a single image nothing is known
+    is_best: bool
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether it is surely worse than the best one."""
+        return self.noise is not None and self.behind > SURE * self.noise
+
+
+def gathered(options: ComparedLossOptions) -> FilledData | None:
+    """The images to measure on, None where none are asked for. Raises UserError for faults of the data."""
+    if options.images is None and options.dataset_config is None:
+        return None
+    data = fill(only_validated(scan(_blueprint(options), skip_unreadable=True)))
+    for finding in data.findings:
+        log.warning(finding)
+    return data
+
+
+def _blueprint(options: ComparedLossOptions) -> DatasetBlueprint:
+    defaults = {
+        "resolution": options.resolution,
+        "caption_extension": options.caption_extension,
+        "validation_seed": options.validation_seed,
+    }
+    if options.dataset_config is not None:
+        return read_config(options.dataset_config, defaults, frozenset({DREAMBOOTH, METADATA}))
+    tree: dict[str, Any] = {"datasets": [{"enable_bucket": True, "min_bucket_reso": 64, "subsets": [{"image_dir": str(options.images)}]}]}
+    blueprint, faults = build(tree, "--images", defaults, frozenset({DREAMBOOTH}))
+    if blueprint is None:
+        raise UserError(*faults)
+    return blueprint
+
+
+class LossBook:
+    """The losses that were measured, image by image, in a file beside the page: what is in it is not measured again."""
+
+    def __init__(self, folder: Path, data: FilledData, seed: int, shared: Mapping[str, Any]) -> None:
+        self._path = folder / FILE
+        self._measured = _read(self._path)
+        facts = dict(shared) | {"seed": seed, "images": [_image(record) for record in data.records]}
+        facts |= {"places": [str(place) for place in data.placements]}
+        self._what = hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()
+
+    def of(self, column: Column, network: str) -> list[float] | None:
+        """The losses of a column, whose file has the hash `network`; None where they are not known."""
+        return self._measured.get(self._key(column, network))
+
+    def add(self, column: Column, network: str, losses: Sequence[float]) -> None:
+        """Keep the losses of a column. Raises OSError."""
+        self._measured[self._key(column, network)] = list(losses)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(self._path) as temporary:
+            temporary.write_text(json.dumps(self._measured), encoding="utf-8")
+
+    def _key(self, column: Column, network: str) -> str:
+        module = None if column.choice is None else column.choice.module
+        return hashlib.sha256(json.dumps([self._what, network, module, column.strength]).encode("ascii")).hexdigest()
+
+
+def _image(record: Any) -> list[Any]:
+    stat = record.path.stat()
+    return [record.key, record.caption, stat.st_size, stat.st_mtime_ns]
+
+
+def _read(path: Path) -> dict[str, list[float]]:
+    """What the file holds; nothing where it is none of ours."""
+    if not is_file(path):
+        return {}
+    try:
+        found = parse_json(read_text(path))
+    except (OSError, JsonFault, ValueError) as fault:
+        log.warning(f"{path}: cannot be read ({first_line(fault)}); the losses are measured anew")
+        return {}
+    sound = isinstance(found, dict) and all(
+        isinstance(losses, list) and all(isinstance(loss, float | int) for loss in losses) for losses in found.values()
+    )
+    return found if sound else {}
+
+
+def standings(losses: Sequence[Sequence[float]]) -> list[Standing]:
+    """Where each column stands, of the losses of each image under it; all have the same images in the same order."""
+    means = [fmean(of_column) for of_column in losses]
+    finite = [place for place, mean in enumerate(means) if math.isfinite(mean)]
+    best = min(finite, key=means.__getitem__, default=0)
+    found = []
+    for place, (mean, of_column) in enumerate(zip(means, losses, strict=True)):
+        apart = [one - other for one, other in zip(of_column, losses[best], strict=True)]
+        known = len(apart) > 1 and all(map(math.isfinite, apart))
+        found.append(Standing(mean, mean - means[best], stdev(apart) / math.sqrt(len(apart)) if known else None, place == best))
+    return found
+
+
+def verdict(labels: Sequence[str], found: Sequence[Standing], images: int) -> str:
+    """In words: which column is best, and from which it cannot be told."""
+    best = labels[next(place for place, one in enumerate(found) if one.is_best)]
+    lowest = min(one.loss for one in found)
+    said = f"lowest validation loss: {best} ({lowest:.5f}, {images} image{'s' if images > 1 else ''})"
+    if images < 2:
+        return f"{said}; of a single image the noise is not known, so differences mean little"
+    close = [label for label, one in zip(labels, found, strict=True) if not one.is_best and not one.is_apart]
+    if len(found) < 2:
+        return said
+    if not close:
+        return f"{said}; all others are worse by more than {SURE:g} times the noise of the difference"
+    return f"{said}; within {SURE:g} times the noise of it, and so as good: {', '.join(close)}"

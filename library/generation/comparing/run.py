@@ -1,0 +1,191 @@
+"""A whole run of tools/compare_networks.py: the model is loaded once, the networks take turns on it, what is there is not drawn again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from library.console import log, progress
+from library.data.batching.buckets import FilledData
+from library.errors import UserError, coded
+from library.files import sha256
+from library.generation.checks import NetworkChoice
+from library.generation.comparing.cells import KEY, Cell, Column, cells, facts_of
+from library.generation.comparing.columns import labels_of, network_files
+from library.generation.comparing.grid import Grid, name_of
+from library.generation.comparing.losses import LossBook, gathered, standings, verdict
+from library.generation.plan import Picture
+from library.light_imports.models import import_models
+from library.model.files.facts import check_flags, inspect
+from library.options.tool_groups.pictures import CompareNetworks
+from library.pictures.png_texts import PARAMETERS, description, used_settings, write_png
+from library.pictures.prompt_files import PromptReader, SamplePrompt
+from library.pictures.prompt_options import SAMPLES
+
+if TYPE_CHECKING:
+    from library.generation.comparing.measuring import Measure
+    from library.generation.drawing import Studio
+
+_SIDE = 512  # pixels
+
+
+def compare(options: CompareNetworks) -> None:
+    """Draw what is missing, measure what is missing, and write page and sheet. Raises UserError for everything the user can mend."""
+    _check(options)
+    files = network_files(options.compared.networks)
+    prompts = _prompts(options)
+    data = gathered(options.loss)
+    model = options.model
+    check_flags(inspect(model.ckpt), model.v2, model.v_parameterization, model.vae, model.clip_skip)
+    Comparison(options, _columns(options, files), prompts, data).run()
+
+
+class Comparison:
+    """The grid of a command, and what of it is still missing."""
+
+    def __init__(
+        self, options: CompareNetworks, columns: Sequence[Column], prompts: Sequence[SamplePrompt], data: FilledData | None
+    ) -> None:
+        self._options, self._folder, self._columns, self._data = options, options.output.outdir, columns, data
+        shared = facts_of(options.model, options.work, options.pictures.sampler)
+        self._rows = cells(prompts, options.prompts.seed, columns, shared, self._folder)
+        self._hashes = {column.choice.file: sha256(column.choice.file) for column in columns if column.choice is not None}
+        self._book = LossBook(self._folder, data, options.loss.validation_seed, shared) if data is not None else None
+
+    def run(self) -> None:
+        """Column by column, the page written anew after each file."""
+        began, missing = time.time(), self._missing()
+        todo = sum(map(len, missing.values()))
+        total = len(self._columns) * len(self._rows)
+        log.info(f"pictures: {total} in all, {total - todo} are there, {todo} to draw")
+        if todo or not self._is_measured():
+            self._fill(missing, todo)
+        page, sheet = self._write(running=False)
+        if self._book is not None:
+            log.info(self._grid().verdict)
+        log.info(f"comparison: {page} and {sheet}, {todo} pictures drawn in {time.time() - began:.0f} s")
+
+    def _missing(self) -> dict[int, list[Cell]]:
+        """The cells that are not drawn, by column."""
+        return {place: [row[place] for row in self._rows if not row[place].is_there()] for place in range(len(self._columns))}
+
+    def _is_measured(self) -> bool:
+        return self._book is None or all(self._losses(column) is not None for column in self._columns)
+
+    def _losses(self, column: Column) -> list[float] | None:
+        assert self._book is not None
+        return self._book.of(column, "" if column.choice is None else self._hashes[column.choice.file])
+
+    def _fill(self, missing: dict[int, list[Cell]], todo: int) -> None:
+        import_models()
+        from library.generation.drawing import Studio
+
+        studio, measure = Studio.load(self._options.model, self._options.work), None
+        if self._data is not None and not self._is_measured():
+            from library.generation.comparing.measuring import Measure
+
+            measure = Measure(studio, self._data, self._options.loss.validation_seed)
+        with progress(total=todo, label="drawing", unit="picture") as bar:
+            for places in self._by_file():
+                unmeasured = [place for place in places if measure is not None and self._losses(self._columns[place]) is None]
+                if not any(missing[place] for place in places) and not unmeasured:
+                    continue
+                choice = self._columns[places[0]].choice
+                studio = studio.with_networks([] if choice is None else [choice])
+                for place in places:
+                    for drawn in self._draw(studio, missing[place]):
+                        bar.update(drawn)
+                    if measure is not None and place in unmeasured:
+                        self._measure(studio, measure, self._columns[place])
+                self._write(running=True)
+
+    def _by_file(self) -> list[list[int]]:
+        """The places of the columns that share a file."""
+        found: dict[Path | None, list[int]] = {}
+        for place, column in enumerate(self._columns):
+            found.setdefault(column.choice.file if column.choice is not None else None, []).append(place)
+        return list(found.values())
+
+    def _draw(self, studio: Studio, missing: Sequence[Cell]) -> Sequence[int]:
+        drawn = []
+        strength = [(cell.column.strength,) if cell.column.choice is not None else () for cell in missing]
+        pictures = [Picture(number, replace(cell.prompt, strengths=strength[number]), cell.seed) for number, cell in enumerate(missing)]
+        for batch in studio.batches(pictures, self._options.work.batch_size):
+            for picture, image in zip(batch, studio.draw(batch), strict=True):
+                cell = missing[picture.number]
+                write_png(cell.path, image, self._texts(cell, picture.sampler))
+            drawn.append(len(batch))
+        return drawn
+
+    def _texts(self, cell: Cell, sampler: str) -> dict[str, str]:
+        prompt = cell.prompt
+        used = used_settings(prompt.steps, sampler, prompt.guidance, cell.seed, (prompt.width, prompt.height))
+        used |= {"Model": Path(self._options.model.ckpt).stem}
+        if cell.column.choice is not None:
+            used |= {"Network": f"{cell.column.label}, strength {cell.column.strength:g}"}
+        return {PARAMETERS: description(prompt.prompt, prompt.negative, used), KEY: cell.key}
+
+    def _measure(self, studio: Studio, measure: Measure, column: Column) -> None:
+        assert self._book is not None
+        for network in studio.networks:
+            network.set_strength(column.strength)
+        self._book.add(column, "" if column.choice is None else self._hashes[column.choice.file], measure.losses())
+
+    def _grid(self) -> Grid:
+        grid = Grid(f"{len(self._by_file())} files compared", self._columns, self._rows)
+        losses = [] if self._book is None else [self._losses(column) for column in self._columns]
+        known = [of_column for of_column in losses if of_column is not None]
+        if not known or len(known) < len(self._columns):
+            return grid
+        found = standings(known)
+        labels = [name_of(column, grid.has_strengths()) for column in self._columns]
+        return replace(grid, losses=found, verdict=verdict(labels, found, len(known[0])))
+
+    def _write(self, running: bool) -> tuple[Path, Path]:
+        from library.generation.comparing.page import write_page
+        from library.generation.comparing.sheet import write_sheet
+
+        self._folder.mkdir(parents=True, exist_ok=True)
+        grid = self._grid()
+        return write_page(grid, self._folder, running), write_sheet(grid, self._folder)
+
+
+def _check(options: CompareNetworks) -> None:
+    problems = []
+    if options.prompts.prompt is None and options.prompts.from_file is None:
+        problems.append(coded("OPT-007", "--prompt is missing: give one, or a file of them with --from_file"))
+    if options.prompts.prompt is not None and options.prompts.from_file is not None:
+        problems.append(coded("OPT-008", "--prompt, --from_file: give the one or the other"))
+    if options.loss.images is not None and options.loss.dataset_config is not None:
+        problems.append(coded("OPT-008", "--images, --dataset_config: give the one or the other"))
+    if options.work.fp16 and options.work.bf16:
+        problems.append(coded("OPT-008", "--fp16, --bf16: contradict one another; leave one out"))
+    if problems:
+        raise UserError(*problems)
+
+
+def _prompts(options: CompareNetworks) -> Sequence[SamplePrompt]:
+    given, pictures = options.prompts, options.pictures
+    defaults = SamplePrompt(
+        "", width=pictures.W or _SIDE, height=pictures.H or _SIDE, steps=pictures.steps, guidance=pictures.scale, sampler=pictures.sampler
+    )
+    if given.from_file is not None:
+        prompts, notes = PromptReader("--from_file", SAMPLES, defaults).read(Path(given.from_file))
+    else:
+        prompts, notes = PromptReader("--prompt", SAMPLES, defaults).read_one(given.prompt or "")
+    for note in notes:
+        log.warning(note)
+    return prompts
+
+
+def _columns(options: CompareNetworks, files: Sequence[Path]) -> list[Column]:
+    strengths, module = options.compared.strengths or (1.0,), options.compared.network_module
+    without = [Column(None, 0.0, "without")] if options.compared.without else []
+    return without + [
+        Column(NetworkChoice(file, module), strength, label)
+        for file, label in zip(files, labels_of(files), strict=True)
+        for strength in strengths
+    ]
