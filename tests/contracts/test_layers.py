@@ -130,6 +130,8 @@ def test_imports_point_down_only() -> None:
         ("library.preparation.merge", "from library.methods import network"),
         ("library.data.scan.records", "from library.preparation.merge import merge"),
         ("library.methods.network", "from library.training.step.loop import run"),
+        ("library.training.samples.samples", "from library.generation.plan import planned"),
+        ("library.pictures.prompt_files", "import library.model.bundle"),
         ("library.method", "import library.methods"),
         ("library.lora.layers", "import networks.lora"),
         ("library.surgery.merge_model", "import networks.lora"),

@@ -45,6 +45,12 @@ def read_network(path: Path) -> object:
     return group_by_module(read_weights(path), str(path))
 
 
+def read_for_drawing(path: Path) -> object:
+    from library.generation.networks import module_of
+
+    return module_of(path)
+
+
 def read_foreign_network(path: Path) -> object:
     from library.lora.file_copy import in_web_ui_names
 
@@ -113,7 +119,7 @@ LORA_READERS = {"--network_weights": read_network, "another package's network": 
 
 
 OTHERS = {"model": read_model, "VAE": read_vae, "embedding": read_embedding, "state": read_state, "averages": read_averages}
-READERS = {**OTHERS, **LORA_READERS, **OTHER_TOOLS}
+READERS = {**OTHERS, "network to draw with": read_for_drawing, **LORA_READERS, **OTHER_TOOLS}
 
 
 def read_weights_of(path: Path) -> object:

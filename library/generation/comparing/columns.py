@@ -8,6 +8,7 @@ from pathlib import Path
 
 from library.errors import Problem, UserError, coded
 from library.paths.faults import file_fault
+from library.paths.listing import matching
 from library.paths.look import exists, expanded, is_folder, real
 
 _SAVE = re.compile(r"(?P<run>.*?)(?:-(?P<epoch>\d{6})|-step(?P<step>\d{8}))?")
@@ -43,7 +44,7 @@ def _fitting(pattern: Path) -> list[Path]:
         (pattern.parent, pattern.name) if is_folder(pattern.parent) else (Path(pattern.anchor), str(pattern)[len(pattern.anchor) :])
     )
     try:
-        return [path for path in top.glob(wanted) if not is_folder(path)]
+        return [path for path in matching(top, wanted) if not is_folder(path)]
     except (OSError, ValueError, NotImplementedError):  # `**` inside a word, among others
         return []
 
