@@ -46,6 +46,8 @@ class NetworkSettings:
     scale_weight_norms: float | None
     base_weights: Sequence[tuple[Path, float]]
     gradient_checkpointing: bool
+    text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
+    splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
 
 
 def network_settings(options: TrainNetwork) -> NetworkSettings:
@@ -62,7 +64,9 @@ def network_settings(options: TrainNetwork) -> NetworkSettings:
         weights=None if given.network_weights is None else Path(given.network_weights),
         dim_from_weights=given.dim_from_weights,
         train_unet=not given.network_train_text_encoder_only,
-        train_text_encoder=not given.network_train_unet_only,
+        train_text_encoder=options.trains_text_encoder,
+        text_encoder_updates=given.stop_text_encoder_training,
+        splits_norm=given.max_grad_norm_te is not None,
         learning_rate=options.optimizer.learning_rate,
         unet_lr=given.unet_lr,
         text_encoder_lr=given.text_encoder_lr,
@@ -118,6 +122,16 @@ class NetworkMethod:
         trained = {id(parameter) for group in self._groups for parameter in group["params"]}
         for parameter in self.network.module.parameters():  # a part with learning rate 0 must not cost gradients
             parameter.requires_grad_(id(parameter) in trained)
+        if self.trains_text_encoder(0):
+            self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Raise UserError where an option treats the text encoder's part by itself and the network does not tell which that is."""
+        settings = self.settings
+        stops = settings.text_encoder_updates is not None
+        for option, asked in (("--stop_text_encoder_training", stops), ("--max_grad_norm_te", settings.splits_norm)):
+            if asked and not hasattr(self.network.module, "text_encoder_parameters"):
+                part_of(self.network.module, "text_encoder_loras", option, settings.module)
 
     def _create(self, module: ModuleType, model: StableDiffusion, text_encoder: TextEncoders) -> nn.Module:
         settings = self.settings
@@ -174,10 +188,18 @@ class NetworkMethod:
         return self._groups
 
     def trains_text_encoder(self, step: int) -> bool:
-        """Whether the text encoder carries trained modules."""
+        """Whether the text encoder carries modules that are trained, which they are until `text_encoder_updates` updates are done."""
         settings = self.settings
-        rate = settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
-        return settings.train_text_encoder and rate != 0
+        rate, limit = (
+            settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr,
+            settings.text_encoder_updates,
+        )
+        return settings.train_text_encoder and rate != 0 and (limit is None or step < limit)
+
+    def text_encoder_parameters(self) -> list[nn.Parameter]:
+        """Those of the network's text encoder part that are trained at the run's start."""
+        trained = {id(parameter) for group in self._groups for parameter in group["params"]}
+        return [parameter for parameter in self.network.text_encoder_parameters() if id(parameter) in trained]
 
     def uses_all_weights(self) -> bool:
         """As the network says; of one from another package nothing is known."""
@@ -190,15 +212,30 @@ class NetworkMethod:
             self._multiplier = multiplier
 
     def go_on(self, step: int) -> None:
-        """Nothing is frozen on the way."""
+        """Freeze the text encoder's part where its last update is done."""
+        if self.settings.text_encoder_updates is not None and not self.trains_text_encoder(step):
+            self._freeze_text_encoder()
+
+    def _freeze_text_encoder(self) -> None:
+        for parameter in self.text_encoder_parameters():
+            parameter.requires_grad_(False)
 
     def begin_epoch(self, epoch: int) -> None:
         """Tell the network, which may turn its own dropout on."""
         self.network.call("on_epoch_start", None, None)
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """The network at its full strength again, the norm of each module's weights limited where `--scale_weight_norms` asks for it."""
+        """The network at its full strength again, the norm of each module's weights limited where `--scale_weight_norms` asks for it.
+
+        The text encoder's part is frozen for good when its last update is done.
+        """
         self.set_multiplier(1.0)
+        norms = self._limit_norms()
+        if self.trains_text_encoder(step) and not self.trains_text_encoder(step + 1):
+            self._freeze_text_encoder()
+        return norms
+
+    def _limit_norms(self) -> Mapping[str, float]:
         limit = self.settings.scale_weight_norms
         if not limit:
             return {}
@@ -269,6 +306,12 @@ class _Adapted:
         with atomic_write(path, keep_ending=True) as fresh:
             save_weights(str(fresh), dtype, entries)
             hash_anew(fresh)
+
+    def text_encoder_parameters(self) -> list[nn.Parameter]:
+        """Those of the text encoder's part, by a method of ours or by the list that kohya's networks and LyCORIS's keep."""
+        if (own := self.call("text_encoder_parameters")) is not None:
+            return list(own)
+        return [parameter for module in getattr(self.module, "text_encoder_loras", ()) for parameter in module.parameters()]
 
     def optimizer_groups(self, settings: NetworkSettings) -> list[dict[str, Any]]:
         """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""
