@@ -254,11 +254,6 @@ class LoRANetwork(nn.Module):
         scaled, mean, largest = torch.stack([(ratios < 1).sum().float(), after.mean(), after.max()]).tolist()
         return int(scaled), mean, largest
 
-    def text_encoder_parameters(self) -> list[nn.Parameter]:
-        """Those of the layers in text encoders."""
-        layers = [layer for prefix in self._prefixes.text_encoders for layer in self.layers(prefix).values()]
-        return [parameter for layer in layers for parameter in layer.parameters()]
-
     # Files
 
     def load_weights(self, file: str | Path) -> str:

@@ -30,10 +30,10 @@ from library.training.memory.facts import memory_case
 from library.training.memory.heap import keep_freed_memory
 from library.training.memory.rehearsal import FOR_THE_VAE, explained, rehearse, room_on, tell
 from library.training.model_setup import ready_model
-from library.training.optim.gradients import GradientLimits
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
 from library.training.optim.optimizer import BuiltOptimizer, make_optimizer
 from library.training.optim.optimizer_table import chosen_name
+from library.training.optim.parts.gradients import GradientLimits
 from library.training.planning.inputs import Inputs
 from library.training.planning.part_rates import part_rates
 from library.training.planning.plan import steps_of

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from library.options.declare import build, groups_of, options_of, options_table
-from library.options.groups.scripts import SCRIPTS, FineTune, TrainDb, TrainNetwork
+from library.options.groups.scripts import SCRIPTS, FineTune, TrainDb, TrainingScript, TrainNetwork, TrainTextualInversionXti
 from library.options.groups.training import IdleOptions
 
 ROOT = Path(__file__).parents[2]

@@ -130,7 +130,9 @@ def test_what_cannot_be_is_refused_in_a_line(
     options: dict[str, object], said: str, common: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     lines = ["from networks.lora import *", "from library.lora.network import LoRANetwork", "import networks.lora as _lora"]
-    lines += ["class Bare(LoRANetwork):", "    text_encoder_parameters = property()", "def create_network(*given, **more):"]
+    lines += ["class Bare(LoRANetwork):", "    def prepare_optimizer_params(self, *rates):"]
+    lines += ["        groups = super().prepare_optimizer_params(*rates)", "        return [{**group, 'name': 'x'} for group in groups]"]
+    lines += ["def create_network(*given, **more):"]
     lines += ["    made = _lora.create_network(*given, **more)", "    made.__class__ = Bare", "    return made"]
     (tmp_path / "own_network_without_parts.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

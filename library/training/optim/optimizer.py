@@ -21,8 +21,8 @@ from library.options.reading.named_class import (
     parse_arguments,
 )
 from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow, row_of_class
-from library.training.optim.rate_ratios import OWN_RATE, effective_rate, give_one_rate
-from library.training.optim.split_groups import PART, part_of_group, splits_groups, with_split_groups
+from library.training.optim.parts.rate_ratios import OWN_RATE, effective_rate, give_one_rate
+from library.training.optim.parts.split_groups import PART, part_of_group, splits_groups, with_split_groups
 from library.training.optim.stochastic_rounding import with_float32_steps
 from library.training.processes import PreparedOptimizer
 

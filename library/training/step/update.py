@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from library import seeds
 from library.data.loading.batch import Batch
 from library.method import Method
-from library.training.optim.gradients import GradientLimits, clipped_norm, parts_of
 from library.training.optim.optimizer import logged_rates
+from library.training.optim.parts.gradients import GradientLimits, clipped_norm, parts_of
 from library.training.processes import PreparedOptimizer, Processes
 from library.training.states.state import TrainState
 from library.training.step.pending import Pending, ShownGroup

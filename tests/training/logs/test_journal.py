@@ -8,7 +8,7 @@ import torch
 
 from library.training.logs.event_log import EventLog, read_events
 from library.training.logs.journal import Journal, memory_gib
-from library.training.optim.gradients import LimitedPart, clipped_norm
+from library.training.optim.parts.gradients import LimitedPart, clipped_norm
 from library.training.step.loop_events import UpdateReport
 from library.training.step.stopwatch import Stopwatch
 

@@ -13,9 +13,9 @@ from library.errors import UserError
 from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.training import TrainingOptions
 from library.training import assemble
-from library.training.optim.gradients import GradientLimits
 from library.training.optim.loss_scaler import GROWS_AFTER, LossScaler
 from library.training.optim.optimizer import make_optimizer
+from library.training.optim.parts.gradients import GradientLimits
 from library.training.planning.plan import make_plan
 from library.training.states.good_states import GoodStates
 from library.training.states.state import TrainState

@@ -22,7 +22,7 @@ from library.methods.textual_inversion import TextualInversionMethod, TextualInv
 from library.model.load import load
 from library.training.caches.text_cache import TextCache
 from library.training.optim.ema import Ema
-from library.training.optim.gradients import LimitedPart, clipped_norm
+from library.training.optim.parts.gradients import LimitedPart, clipped_norm
 from library.training.states.state import TrainState
 from library.training.step.requests import Requests
 from library.training.step.stop_signals import StopRequest

@@ -12,7 +12,7 @@ import torch
 from library.errors import UserError
 from library.training.optim.lr_schedule import make_schedule
 from library.training.optim.optimizer import logged_rates, make_optimizer
-from library.training.optim.split_groups import PART, splits_groups
+from library.training.optim.parts.split_groups import PART, splits_groups
 from library.training.states.state import TrainState
 from library.training.states.state_files import load_training, write_state
 from library.training.states.state_parts import StateParts

@@ -43,7 +43,7 @@ def with_split_groups(kind: type[Optimizer]) -> type[Optimizer]:
         @torch.no_grad()
         def step(self, closure: object = None) -> None:
             assert closure is None, "training on batches has no closure"
-            held = vars(self)
+            held: dict[str, Any] = self.__dict__
             every = held["param_groups"]
             try:
                 for part in parts(every):

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from library.training.optim.gradients import GradientLimits, LimitedPart, clipped_norm, parts_of
+from library.training.optim.parts.gradients import GradientLimits, LimitedPart, clipped_norm, parts_of
 from tests.training.logs.test_journal import Alone
 
 

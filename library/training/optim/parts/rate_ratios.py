@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from library.training.optim.split_groups import PART, parts
+from library.training.optim.parts.split_groups import PART, parts
 
 # Both stand in the group, so that they are saved with the optimizer's state.
 RATIO = "rate_ratio"  # the share that a group takes of the one rate
