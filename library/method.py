@@ -51,6 +51,9 @@ class Method(Protocol):
     def trains_text_encoder(self, step: int) -> bool:
         """Whether gradients flow into (or through) the text encoder in update `step`, counted from 0."""
 
+    def text_encoder_parameters(self) -> list[nn.Parameter]:
+        """Those of what is trained that belong to the text encoder."""
+
     def uses_all_weights(self) -> bool:
         """Whether each update trains all that is trained, but for a text encoder that has stopped; False where it is not known."""
 

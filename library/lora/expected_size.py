@@ -35,7 +35,7 @@ def low_rank_weights(options: NetworkOptions, sizes: RankOne) -> int:
     count = 0 if options.network_train_text_encoder_only else sizes.lora_unet * dim
     if count and conv_dim.isdecimal() and len(conv_dim) < 9 and int(conv_dim):
         count += sizes.lora_wide * int(conv_dim) + sizes.lora_extended * dim
-    return count + (0 if options.network_train_unet_only else sizes.lora_text_encoder * dim)
+    return count + (0 if options.network_train_unet_only or options.stop_text_encoder_training == -1 else sizes.lora_text_encoder * dim)
 
 
 # --network_module -> its rule. All its weights are trained; what a module without a row will hold only it knows.

@@ -85,8 +85,7 @@ class FullModelMethod:
         if self._trains_unet:
             groups.append({"params": list(model.unet.parameters()), "lr": self.settings.learning_rate, "name": "unet"})
         if self.trains_text_encoder(0):
-            of_text = [parameter for text_encoder in model.text_encoders for parameter in text_encoder.parameters()]
-            groups.append({"params": of_text, "lr": self._text_encoder_lr, "name": "textencoder"})
+            groups.append({"params": self.text_encoder_parameters(), "lr": self._text_encoder_lr, "name": "textencoder"})
         return groups
 
     @property
@@ -111,6 +110,11 @@ class FullModelMethod:
         """True until `text_encoder_updates` updates are done; never at rate 0."""
         limit = self.settings.text_encoder_updates
         return self._text_encoder_lr != 0 and (limit is None or step < limit)
+
+    def text_encoder_parameters(self) -> list[nn.Parameter]:
+        """The text encoder's own, where they are trained."""
+        trained = self._attached.text_encoders if self.trains_text_encoder(0) else ()
+        return [parameter for text_encoder in trained for parameter in text_encoder.parameters()]
 
     def uses_all_weights(self) -> bool:
         """A model has no parts that a pass leaves out."""

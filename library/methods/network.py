@@ -15,9 +15,8 @@ from torch import nn
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError, coded
-from library.files import atomic_write
-from library.lora.files import hash_anew
 from library.lora.layers import TextEncoders
+from library.methods.adapted_network import AdaptedNetwork
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
 from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
 from library.model.bundle import StableDiffusion
@@ -46,6 +45,8 @@ class NetworkSettings:
     scale_weight_norms: float | None
     base_weights: Sequence[tuple[Path, float]]
     gradient_checkpointing: bool
+    text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
+    splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
 
 
 def network_settings(options: TrainNetwork) -> NetworkSettings:
@@ -62,7 +63,9 @@ def network_settings(options: TrainNetwork) -> NetworkSettings:
         weights=None if given.network_weights is None else Path(given.network_weights),
         dim_from_weights=given.dim_from_weights,
         train_unet=not given.network_train_text_encoder_only,
-        train_text_encoder=not given.network_train_unet_only,
+        train_text_encoder=options.trains_text_encoder,
+        text_encoder_updates=given.stop_text_encoder_training,
+        splits_norm=given.max_grad_norm_te is not None,
         learning_rate=options.optimizer.learning_rate,
         unet_lr=given.unet_lr,
         text_encoder_lr=given.text_encoder_lr,
@@ -94,7 +97,7 @@ class NetworkMethod:
         for file, multiplier in settings.base_weights:
             merge_base(module, file, multiplier, model)
         text_encoder = as_modules_expect(model)
-        self.network = _Adapted(self._create(module, model, text_encoder))
+        self.network = AdaptedNetwork(self._create(module, model, text_encoder))
         with blamed(settings.module, "cannot put its network onto the model", _REMEDY):
             self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         model.unet_autocast = not getattr(self.network.module, "follows_dtype", False)
@@ -105,7 +108,9 @@ class NetworkMethod:
             part_of(self.network.module, "apply_max_norm_regularization", "--scale_weight_norms", settings.module)
         if settings.gradient_checkpointing:
             self.network.call("enable_gradient_checkpointing")
-        self._groups = self.network.optimizer_groups(settings)
+        text_encoder_lr = settings.text_encoder_lr if settings.train_text_encoder else 0.0
+        unet_lr = settings.unet_lr if settings.train_unet else 0.0
+        self._groups = self.network.optimizer_groups(text_encoder_lr, unet_lr, settings.learning_rate)
         if not any(True for group in self._groups for _ in group["params"]):
             raise UserError(
                 coded(
@@ -118,6 +123,16 @@ class NetworkMethod:
         trained = {id(parameter) for group in self._groups for parameter in group["params"]}
         for parameter in self.network.module.parameters():  # a part with learning rate 0 must not cost gradients
             parameter.requires_grad_(id(parameter) in trained)
+        if self.trains_text_encoder(0):
+            self._check_parts()
+
+    def _check_parts(self) -> None:
+        """Raise UserError where an option treats the text encoder's part by itself and the network does not tell which that is."""
+        settings = self.settings
+        stops = settings.text_encoder_updates is not None
+        for option, asked in (("--stop_text_encoder_training", stops), ("--max_grad_norm_te", settings.splits_norm)):
+            if asked and self.network.of_text_encoder(self._groups) is None:
+                part_of(self.network.module, "text_encoder_loras", option, settings.module)
 
     def _create(self, module: ModuleType, model: StableDiffusion, text_encoder: TextEncoders) -> nn.Module:
         settings = self.settings
@@ -174,10 +189,17 @@ class NetworkMethod:
         return self._groups
 
     def trains_text_encoder(self, step: int) -> bool:
-        """Whether the text encoder carries trained modules."""
+        """Whether the text encoder carries modules that are trained, which they are until `text_encoder_updates` updates are done."""
         settings = self.settings
-        rate = settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr
-        return settings.train_text_encoder and rate != 0
+        rate, limit = (
+            settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr,
+            settings.text_encoder_updates,
+        )
+        return settings.train_text_encoder and rate != 0 and (limit is None or step < limit)
+
+    def text_encoder_parameters(self) -> list[nn.Parameter]:
+        """Those of the network's text encoder part that are trained at the run's start."""
+        return list(self.network.of_text_encoder(self._groups) or ())
 
     def uses_all_weights(self) -> bool:
         """As the network says; of one from another package nothing is known."""
@@ -190,15 +212,30 @@ class NetworkMethod:
             self._multiplier = multiplier
 
     def go_on(self, step: int) -> None:
-        """Nothing is frozen on the way."""
+        """Freeze the text encoder's part where its last update is done."""
+        if self.settings.text_encoder_updates is not None and not self.trains_text_encoder(step):
+            self._freeze_text_encoder()
+
+    def _freeze_text_encoder(self) -> None:
+        for parameter in self.text_encoder_parameters():
+            parameter.requires_grad_(False)
 
     def begin_epoch(self, epoch: int) -> None:
         """Tell the network, which may turn its own dropout on."""
         self.network.call("on_epoch_start", None, None)
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """The network at its full strength again, the norm of each module's weights limited where `--scale_weight_norms` asks for it."""
+        """The network at its full strength again, the norm of each module's weights limited where `--scale_weight_norms` asks for it.
+
+        The text encoder's part is frozen for good when its last update is done.
+        """
         self.set_multiplier(1.0)
+        norms = self._limit_norms()
+        if self.trains_text_encoder(step) and not self.trains_text_encoder(step + 1):
+            self._freeze_text_encoder()
+        return norms
+
+    def _limit_norms(self) -> Mapping[str, float]:
         limit = self.settings.scale_weight_norms
         if not limit:
             return {}
@@ -242,42 +279,3 @@ def _key_values(items: Sequence[str]) -> dict[str, str]:
     if wrong:
         raise UserError(*(coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4") for item in wrong))
     return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}
-
-
-class _Adapted:
-    """A network module of any origin behind one face: what is optional in the contract is settled here and nowhere else."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-
-    def apply(self, text_encoder: TextEncoders, unet: nn.Module, apply_text_encoder: bool, apply_unet: bool) -> None:
-        apply_to: Any = self.module.apply_to
-        apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
-
-    def call(self, name: str, *args: object) -> Any:
-        """Call a method that a network need not have."""
-        method = getattr(self.module, name, None)
-        return None if method is None else method(*args)
-
-    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
-        """Write the network whole or not at all, whether its own writer does so (`saves_whole`) or not."""
-        save_weights: Any = self.module.save_weights
-        entries = None if metadata is None else dict(metadata)
-        if getattr(self.module, "saves_whole", False):
-            save_weights(str(path), dtype, entries)
-            return
-        with atomic_write(path, keep_ending=True) as fresh:
-            save_weights(str(fresh), dtype, entries)
-            hash_anew(fresh)
-
-    def optimizer_groups(self, settings: NetworkSettings) -> list[dict[str, Any]]:
-        """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""
-        text_encoder_lr = settings.text_encoder_lr if settings.train_text_encoder else 0.0
-        unet_lr = settings.unet_lr if settings.train_unet else 0.0
-        prepare: Any = self.module.prepare_optimizer_params
-        made = prepare(text_encoder_lr, unet_lr, settings.learning_rate)
-        groups = made[0] if isinstance(made, tuple) else made
-        named = [{**group, "params": list(group["params"])} for group in groups]
-        for place, group in enumerate(named):
-            group.setdefault("name", f"group{place}")
-        return [group for group in named if group["params"] and group.get("lr", settings.learning_rate) != 0]

@@ -121,6 +121,10 @@ class TextualInversionMethod:
         """Gradients reach the word through the text encoder."""
         return True
 
+    def text_encoder_parameters(self) -> list[nn.Parameter]:
+        """None: the word is trained, and not what reads it."""
+        return []
+
     def uses_all_weights(self) -> bool:
         """Not where a caption has none of the words."""
         return False

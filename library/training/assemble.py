@@ -33,6 +33,7 @@ from library.training.model_setup import ready_model
 from library.training.optim.lr_schedule import BuiltSchedule, make_schedule
 from library.training.optim.optimizer import BuiltOptimizer, make_optimizer
 from library.training.optim.optimizer_table import chosen_name
+from library.training.optim.parts.gradients import GradientLimits
 from library.training.planning.inputs import Inputs
 from library.training.planning.part_rates import part_rates
 from library.training.planning.plan import steps_of
@@ -215,13 +216,15 @@ def _rehearse(run: RunContext, case: MemoryCase, fits: Fits) -> None:
 def _loop(run: RunContext, feed: Feed, guard: Guard, events: RunEvents) -> Loop:
     course = Course(run.inputs.plan, run.state, feed, run.requests)
     gradients = Gradients(run.accelerator, run.task, run.state, run.requests)
-    weights = Weights(run.accelerator, run.method, run.prepared, run.schedule, max_grad_norm(run.options))
+    weights = Weights(run.accelerator, run.method, run.prepared, run.schedule, gradient_limits(run.options))
     return Loop(course, gradients, weights, guard, events)
 
 
-def max_grad_norm(options: TrainingScript) -> float:
-    """What the loop limits gradients to; 0 where it must not: with --full_fp16 the scaler does it."""
-    return 0.0 if options.training.full_fp16 else options.optimizer.max_grad_norm
+def gradient_limits(options: TrainingScript) -> GradientLimits:
+    """What the loop limits gradients to; nothing where it must not: with --full_fp16 the scaler does it."""
+    if options.training.full_fp16:
+        return GradientLimits()
+    return GradientLimits(options.optimizer.max_grad_norm, options.text_encoder_norm)
 
 
 def _train(loop: Loop, end: RunEnd, fits: Fits) -> Stopped | None:

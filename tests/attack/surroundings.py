@@ -79,7 +79,7 @@ READERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("train_network.py", ("--network_weights", "lora.pt"), ("lora.pt",)),
     ("train_network.py", ("--base_weights", "lora.safetensors"), ("lora.safetensors",)),
     ("train_network.py", ("--resume", "state"), ("state/*",)),
-    ("train_network.py", ("--resume", "state", "--max_train_steps", "2"), ("state/*",)),
+    ("train_network.py", ("--resume", "state", "--max_train_steps", "2", "--image_ledger"), ("state/*",)),
     ("train_network.py", ("--config_file", "options.toml"), ("options.toml",)),
     ("train_network.py", ("--config_file", "front_end.toml"), ("front_end.toml",)),
     ("train_network.py", ("--dataset_config", "data.json"), ("data.json",)),
@@ -216,7 +216,7 @@ def _train(root: Path, start: object) -> None:
     import train_network
 
     assert callable(start)
-    command = (*COMMANDS["train_network.py"][0], "--save_state", "--cache_latents_to_disk", "--seed", "1")
+    command = (*COMMANDS["train_network.py"][0], "--save_state", "--image_ledger", "--cache_latents_to_disk", "--seed", "1")
     assert start(train_network.main, *command) == 0
     out = root / "out"
     shutil.copy(out / "last.safetensors", root / "lora.safetensors")

@@ -12,7 +12,7 @@ from library import files
 from library.lora.layers import Target
 from library.lora.network import LoRANetwork
 from library.lora.settings import Rank
-from library.methods.network import _Adapted
+from library.methods.adapted_network import AdaptedNetwork
 
 
 class Plain(nn.Module):
@@ -40,7 +40,7 @@ def placed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def test_a_lora_writes_its_file_aside_once(tmp_path: Path, placed: list[Path]) -> None:
     network = LoRANetwork({"lora_unet_a": Target("lora_unet_a", "a", nn.Linear(4, 4))}, {"lora_unet_a": Rank(2, 1.0)})
-    _Adapted(network).save(tmp_path / "a.safetensors", None, {"ss_epoch": "1"})
+    AdaptedNetwork(network).save(tmp_path / "a.safetensors", None, {"ss_epoch": "1"})
     assert placed == [tmp_path / "a.safetensors"]
     assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
 
@@ -48,9 +48,9 @@ def test_a_lora_writes_its_file_aside_once(tmp_path: Path, placed: list[Path]) -
 def test_the_file_of_a_writer_that_knows_nothing_of_it_is_whole_or_not_there(tmp_path: Path, placed: list[Path]) -> None:
     target = tmp_path / "a.safe"
     network = Plain()
-    _Adapted(network).save(target, None, None)
+    AdaptedNetwork(network).save(target, None, None)
     assert target.read_bytes() == b"half of it" and network.wrote.endswith(".safe") and placed == [target]
     target.unlink()
     with pytest.raises(OSError, match="went away"):
-        _Adapted(Plain(breaks=True)).save(target, None, None)
+        AdaptedNetwork(Plain(breaks=True)).save(target, None, None)
     assert not list(tmp_path.iterdir())

@@ -35,8 +35,12 @@ BEYOND_THE_LIST |= {"ddp_timeout", "ddp_gradient_as_bucket_view", "ddp_static_gr
 BEYOND_THE_LIST |= {f"metadata_{word}" for word in ("usage_hint", "trigger_phrase", "thumbnail", "merged_from", "preprocessor")}
 BEYOND_THE_LIST |= {"metadata_is_negative_embedding"}
 BEYOND_THE_LIST |= {field.name for field in fields(IdleOptions)}  # of newer sd-scripts, without effect here
-BEYOND_OF_ONE = {TrainDb: {"learning_rate_te"}, FineTune: {"learning_rate_te"}}
-BEYOND_THE_LIST |= {"image_ledger"}
+BEYOND_OF_ONE = {
+    TrainNetwork: {"stop_text_encoder_training", "max_grad_norm_te"},
+    TrainDb: {"learning_rate_te", "max_grad_norm_te"},
+    FineTune: {"learning_rate_te", "max_grad_norm_te"},
+}
+BEYOND_THE_LIST |= {"image_ledger", "save_at_steps", "save_from_epoch", "sample_seed"}
 BEYOND_THE_LIST |= {"spare_dir", "full_disk_wait"}
 BEYOND_THE_LIST |= {"on_nan", "on_full_disk", "save_state_on_train_end", "initial_epoch", "initial_step", "skip_until_initial_step"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.bounds import MOST_RATE, MOST_STEPS
+from library.options.bounds import MOST_RATE, MOST_STEPS, MOST_WEIGHT
 from library.options.declare import opt
 from library.options.groups.saving import SavingOptions
 
@@ -25,6 +25,13 @@ class DreamBoothOptions:
         at_least=0,
         at_most=MOST_RATE,
     )
+    max_grad_norm_te: float | None = opt(
+        None,
+        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
+        "never cut. Left out: both together.",
+        at_least=0,
+        at_most=MOST_WEIGHT,
+    )
     no_token_padding: bool = opt(
         False,
         "Do not fill captions up to 75 tokens (as Diffusers' DreamBooth script did). Leave it out unless you compare with that script.",
@@ -41,6 +48,13 @@ class FineTuneOptions:
         "With --train_text_encoder: its learning rate, when it should differ from --learning_rate; 0 = it is not trained.",
         at_least=0,
         at_most=MOST_RATE,
+    )
+    max_grad_norm_te: float | None = opt(
+        None,
+        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
+        "never cut. Left out: both together.",
+        at_least=0,
+        at_most=MOST_WEIGHT,
     )
     diffusers_xformers: bool = opt(False, "Use xformers through Diffusers; here the same as --xformers.")
 

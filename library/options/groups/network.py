@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.bounds import LARGEST_DIM, MOST_RATE, MOST_RATIO, MOST_WEIGHT
+from library.options.bounds import LARGEST_DIM, MOST_RATE, MOST_RATIO, MOST_STEPS, MOST_WEIGHT
 from library.options.declare import Leniency, opt
 
 
@@ -51,6 +51,19 @@ class NetworkOptions:
         at_least=0,
         at_most=MOST_RATE,
         leniency=Leniency(first_of_several=True),
+    )
+    stop_text_encoder_training: int | None = opt(
+        None,
+        "Train the text encoder part for so many steps only, then the U-Net part alone; -1 = never train it. Left out: throughout.",
+        at_least=-1,
+        at_most=MOST_STEPS,
+    )
+    max_grad_norm_te: float | None = opt(
+        None,
+        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
+        "never cut. Left out: both together.",
+        at_least=0,
+        at_most=MOST_WEIGHT,
     )
     scale_weight_norms: float | None = opt(
         None,

@@ -60,7 +60,8 @@ class OptimizerOptions:
     lr_scheduler_power: float = opt(1.0, "Power of the polynomial scheduler; 1 = a straight line.", at_least=0, at_most=1000)
     lr_scheduler_min_lr_ratio: float | None = opt(
         None,
-        "The rate at which cosine_with_min_lr and warmup_stable_decay end, as a share of the learning rate.",
+        "The rate at which cosine_with_min_lr, warmup_stable_decay and each cycle of cosine_with_restarts end, as a share of the learning "
+        "rate.",
         at_least=0,
         at_most=1,
     )

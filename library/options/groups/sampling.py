@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.bounds import MOST_EPOCHS, MOST_STEPS
+from library.options.bounds import MOST_EPOCHS, MOST_SEED, MOST_STEPS
 from library.options.declare import Leniency, opt
 
 SAMPLERS = (
@@ -33,5 +33,13 @@ class SamplingOptions:
         "File with the prompts of the samples (.txt, .toml or .json). In a .txt file one a line, '#' begins a remark, and "
         "--n negative --w width --h height --d seed --l guidance --s steps may follow a prompt.",
         path="file",
+    )
+    sample_seed: int | None = opt(
+        None,
+        "Draw prompts without --d from this seed, the first with it, the second with the next one, and so on: the same pictures each time, "
+        "so that only the training makes the difference. Left out: others each time.",
+        at_least=0,
+        at_most=MOST_SEED,
+        leniency=Leniency(negative_is_off=True),
     )
     sample_sampler: str = opt("ddim", "How samples are drawn.", choices=SAMPLERS)

@@ -42,6 +42,20 @@ class SavingOptions:
     save_every_n_steps: int | None = opt(
         None, "Also save every N steps, as <name>-step00000100.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
+    save_at_steps: tuple[int, ...] = opt(
+        (),
+        "Also save after these steps, such as 500,800,1200. They stay, whatever --save_last_n_steps says.",
+        at_least=1,
+        at_most=MOST_STEPS,
+        leniency=Leniency(commas=True),
+    )
+    save_from_epoch: int | None = opt(
+        None,
+        "Leave out the saves by epoch before this one, 1 being the first.",
+        at_least=1,
+        at_most=MOST_EPOCHS,
+        leniency=Leniency(zero_is_off=True),
+    )
     save_n_epoch_ratio: int | None = opt(
         None,
         "Also save so often that there are at least N saves over the run.",

@@ -77,6 +77,11 @@ class TrainingScript(Script):
         return self.training.xformers and not self.training.mem_eff_attn
 
     @property
+    def text_encoder_norm(self) -> float | None:
+        """What gradients of the text encoder are cut to by themselves; None: together with the others."""
+        return None
+
+    @property
     def pads_captions(self) -> bool:
         """Whether captions are filled up to the tokens that the text encoder reads."""
         return True
@@ -92,6 +97,16 @@ class TrainNetwork(TrainingScript):
     data: NetworkDataOptions
     network: NetworkOptions
     saving: NetworkSavingOptions
+
+    @property
+    def trains_text_encoder(self) -> bool:
+        """Unless --network_train_unet_only is given, or --stop_text_encoder_training -1."""
+        return not self.network.network_train_unet_only and self.network.stop_text_encoder_training != -1
+
+    @property
+    def text_encoder_norm(self) -> float | None:
+        """--max_grad_norm_te."""
+        return self.network.max_grad_norm_te
 
 
 @dataclass(frozen=True)
@@ -122,6 +137,11 @@ class TrainDb(FullModelScript):
         return self.trained.stop_text_encoder_training != -1
 
     @property
+    def text_encoder_norm(self) -> float | None:
+        """--max_grad_norm_te."""
+        return self.trained.max_grad_norm_te
+
+    @property
     def pads_captions(self) -> bool:
         """Unless --no_token_padding is given."""
         return not self.trained.no_token_padding
@@ -141,6 +161,11 @@ class FineTune(FullModelScript):
     def trains_text_encoder(self) -> bool:
         """With --train_text_encoder."""
         return self.trained.train_text_encoder
+
+    @property
+    def text_encoder_norm(self) -> float | None:
+        """--max_grad_norm_te."""
+        return self.trained.max_grad_norm_te
 
     @property
     def uses_xformers(self) -> bool:

@@ -49,7 +49,7 @@ def from_words(option: Option, words: Sequence[str]) -> Reading:
     """What the words after a flag mean, `words` being one for an option that takes one value; raises ValueError as `from_text` does."""
     if not option.is_list:
         return from_text(option, words[0])
-    return _joined([from_text(option, word) for word in words])
+    return _joined([from_text(option, part) for word in words for part in _several(option, word)])
 
 
 def from_toml(option: Option, value: object) -> Reading:
@@ -58,7 +58,8 @@ def from_toml(option: Option, value: object) -> Reading:
         return Reading(",".join(str(part) for part in (value if isinstance(value, list) else [value])))
     parts = value if isinstance(value, list) else [value]
     if option.is_list:
-        return _joined([_one_from_toml(option, part) for part in parts]) if parts else NOT_GIVEN
+        several = [one for part in parts for one in (_several(option, part) if isinstance(part, str) else [part])]
+        return _joined([_one_from_toml(option, part) for part in several]) if several else NOT_GIVEN
     if len(parts) > 1 and not option.leniency.first_of_several:
         raise ValueError(f"expected {expected(option)}, not a list; write {option.field} = {_literal(parts[0], option)}")
     return _one_from_toml(option, parts[0]) if parts else NOT_GIVEN
@@ -92,6 +93,11 @@ def expected(option: Option) -> str:
     elif option.at_least is not None:
         text += f", at least {_figure(option.at_least)}"
     return text + (" (0 = off)" if option.leniency.zero_is_off else "")
+
+
+def _several(option: Option, word: str) -> list[str]:
+    """The parts of a word of a list: itself, unless the option takes several in one."""
+    return [part.strip() for part in word.split(",") if part.strip()] or [word] if option.leniency.commas else [word]
 
 
 def _joined(parts: Sequence[Reading]) -> Reading:

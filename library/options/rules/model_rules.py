@@ -26,6 +26,11 @@ def precision(given: Given) -> Iterator[Problem]:
     for field, needed in (("full_fp16", "fp16"), ("full_bf16", "bf16")):
         if getattr(given, field) and given.mixed_precision != needed:
             yield coded("OPT-009", f"{given.at(field)}: needs --mixed_precision {needed} (it is {given.mixed_precision})")
+    if given.full_fp16 and given.max_grad_norm_te is not None:
+        yield coded(
+            "OPT-008",
+            f"{given.at('max_grad_norm_te')}: cannot be used together with --full_fp16, which cuts all gradients together; leave one out",
+        )
     if given.fp8_base and isinstance(given.options, FullModelScript):
         yield coded(
             "OPT-008",

@@ -95,6 +95,8 @@ def hub(given: Given) -> Iterator[Problem]:
 def sampling_remarks(given: Given) -> Iterator[str]:
     """Samples that are never made."""
     if given.sample_prompts is None:
+        if given.sample_seed is not None:
+            yield f"{given.at('sample_seed')}: has no effect without --sample_prompts"
         return
     if asks_for_samples(given) and not exists(Path(given.sample_prompts)):
         yield f"{given.at('sample_prompts')}: {given.sample_prompts} does not exist; no samples are made until it does"
@@ -108,6 +110,12 @@ def saving_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('save_last_n_epochs')}: has no effect without --save_every_n_epochs"
     if given.save_last_n_steps is not None and given.save_every_n_steps is None:
         yield f"{given.at('save_last_n_steps')}: has no effect without --save_every_n_steps"
+    if given.save_from_epoch is not None and given.save_every_n_epochs is None and given.save_n_epoch_ratio is None:
+        yield f"{given.at('save_from_epoch')}: has no effect without --save_every_n_epochs"
+    late = [step for step in given.save_at_steps or () if given.max_train_epochs is None and step >= given.max_train_steps]
+    if late:
+        steps = ", ".join(map(str, late))
+        yield f"{given.at('save_at_steps')}: {steps}: training ends at step {given.max_train_steps}, with a save in any case"
     if given.skip_until_initial_step and given.initial_step is None and given.initial_epoch is None and given.resume is None:
         yield f"{given.at('skip_until_initial_step')}: has no effect without --initial_step"
     if given.initial_step is not None and given.initial_epoch is not None:

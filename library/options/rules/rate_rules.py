@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from library.errors import Problem, coded
+from library.options.groups.scripts import FullModelScript, TrainNetwork
 from library.options.rules.option_view import Given
 from library.words import quoted
 
@@ -15,10 +16,12 @@ def rates(given: Given) -> Iterator[Problem]:
     """Rates of 0 that leave nothing to train. (A network says itself where its blocks do.)"""
     if given.network_module is not None:
         parts = [] if given.network_train_text_encoder_only else ["unet_lr"]
-        parts += [] if given.network_train_unet_only else ["text_encoder_lr"]
+        parts += [] if given.network_train_unet_only or given.stop_text_encoder_training == -1 else ["text_encoder_lr"]
         if parts and all((given.learning_rate if getattr(given, part) is None else getattr(given, part)) == 0 for part in parts):
             field = next((part for part in parts if getattr(given, part) == 0), "learning_rate")
             yield coded("OPT-012", f"{given.at(field)}: {_NOTHING}; raise one of --learning_rate, --unet_lr, --text_encoder_lr")
+        elif given.stop_text_encoder_training is not None:
+            yield from _nothing_behind_the_stop(given)
     elif given.learning_rate == 0:
         if not given.learning_rate_te or given.train_text_encoder is False or given.stop_text_encoder_training == -1:
             more = "" if given.token_string is not None else ", or give --learning_rate_te to train the text encoder alone"
@@ -29,6 +32,18 @@ def rates(given: Given) -> Iterator[Problem]:
                 f"{given.at('stop_text_encoder_training')}: ends the training of the text encoder, and with --learning_rate 0 "
                 "nothing else is trained; leave it out and end the run with --max_train_steps",
             )
+
+
+def _nothing_behind_the_stop(given: Given) -> Iterator[Problem]:
+    """A network whose text encoder part stops, and nothing else of it is trained."""
+    unet_lr = given.learning_rate if given.unet_lr is None else given.unet_lr
+    alone = "--network_train_text_encoder_only" if given.network_train_text_encoder_only else "" if unet_lr else "a U-Net rate of 0"
+    if alone:
+        yield coded(
+            "OPT-012",
+            f"{given.at('stop_text_encoder_training')}: ends the training of the text encoder, and with {alone} nothing else is trained; "
+            "leave it out and end the run with --max_train_steps",
+        )
 
 
 def optimizer(given: Given) -> Iterator[Problem]:
@@ -53,6 +68,16 @@ def rate_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('learning_rate_te')}: has no effect without --train_text_encoder"
     if given.learning_rate_te and given.stop_text_encoder_training == -1:
         yield f"{given.at('learning_rate_te')}: has no effect with --stop_text_encoder_training -1"
+    if given.stop_text_encoder_training == -1 and given.text_encoder_lr:
+        yield f"{given.at('text_encoder_lr')}: has no effect with --stop_text_encoder_training -1"
+    if given.stop_text_encoder_training is not None and given.network_train_unet_only:
+        yield f"{given.at('stop_text_encoder_training')}: has no effect with --network_train_unet_only"
+    if given.max_grad_norm_te is not None and not _trains_text_encoder(given):
+        yield f"{given.at('max_grad_norm_te')}: has no effect, the text encoder is not trained"
     for rate, only in (("text_encoder_lr", "network_train_unet_only"), ("unet_lr", "network_train_text_encoder_only")):
         if getattr(given, rate) and getattr(given, only):
             yield f"{given.at(rate)}: has no effect with --{only}"
+
+
+def _trains_text_encoder(given: Given) -> bool:
+    return isinstance(given.options, TrainNetwork | FullModelScript) and given.options.trains_text_encoder

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from library.errors import UserError, coded
-from library.training.optim.rate_ratios import own_rates, share_out
+from library.training.optim.parts.rate_ratios import own_rates, share_out
 
 Build = Callable[[Optimizer], LambdaLR]  # a library's function of one optimizer, whose default rate its floors are measured by
 

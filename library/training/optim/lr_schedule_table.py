@@ -33,7 +33,8 @@ SCHEDULES: tuple[ScheduleRow, ...] = (
     ScheduleRow("linear", _DIFFUSERS, "get_linear_schedule_with_warmup", warmup=True, updates=True),
     ScheduleRow("cosine", _DIFFUSERS, "get_cosine_schedule_with_warmup", warmup=True, updates=True),
     ScheduleRow(
-        "cosine_with_restarts", _DIFFUSERS, "get_cosine_with_hard_restarts_schedule_with_warmup", warmup=True, updates=True, cycles=True,
+        "cosine_with_restarts", "library.training.optim.floored_restarts", "cosine_with_restarts", warmup=True, updates=True, cycles=True,
+        floor="min_lr_ratio",
     ),
     ScheduleRow(
         "polynomial", _DIFFUSERS, "get_polynomial_decay_schedule_with_warmup", warmup=True, updates=True, power=True,

@@ -21,7 +21,8 @@ from library.options.reading.named_class import (
     parse_arguments,
 )
 from library.training.optim.optimizer_table import BY_NAME, OPTIMIZERS, Kind, OptimizerRow, row_of_class
-from library.training.optim.rate_ratios import OWN_RATE, effective_rate, give_one_rate
+from library.training.optim.parts.rate_ratios import OWN_RATE, effective_rate, give_one_rate
+from library.training.optim.parts.split_groups import PART, part_of_group, splits_groups, with_split_groups
 from library.training.optim.stochastic_rounding import with_float32_steps
 from library.training.processes import PreparedOptimizer
 
@@ -65,6 +66,8 @@ def make_optimizer(
     row, target = _find(name)
     given = parse_arguments(_ARGS, args)
     groups = [{**group, "params": list(group["params"])} for group in param_groups]
+    if splits := _takes_split_groups(row, given):
+        groups = [{**group, PART: part_of_group(str(group.get("name", place)))} for place, group in enumerate(groups)]
     notes: list[str] = []
     warnings: list[str] = []
     for key, value in row.defaults.items():
@@ -82,7 +85,8 @@ def make_optimizer(
         rate = None
         groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
         notes.append(f"{row.name} finds its own learning rate: the rates given are not used, and --lr_scheduler is adafactor")
-    optimizer = _build(row, target, groups, rate, {**row.fixed, **given}, fused, rounding_seed is not None)
+    kind_of = with_split_groups(target) if splits else target
+    optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **given}, fused, rounding_seed is not None)
     if rounding_seed is not None:
         _settle_rounding(row, target, optimizer, rounding_seed)
     if kind == "factor":
@@ -165,6 +169,16 @@ def _row_of(name: str, target: type) -> OptimizerRow:
     return row_of_class(target) or made_up
 
 
+def _takes_split_groups(row: OptimizerRow, given: dict[str, Any]) -> bool:
+    """Whether each part of the model is to find a rate of its own; takes the argument out of `given`, as the package does not know it."""
+    if not row.splits or "split_groups" not in given:
+        return False
+    value = given.pop("split_groups")
+    if not isinstance(value, bool):
+        raise UserError(coded("OPT-011", f"{_ARGS} split_groups={value}: is True (a rate for each part) or False (one for all); give one"))
+    return value
+
+
 def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
     check_arguments(_ARGS, row.name, target, given, _OURS)
     contrary = [key for key, value in row.fixed.items() if given.get(key, value) != value]
@@ -206,6 +220,9 @@ def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], wa
                 "OPT-016", f"{_OPTION} {row.name}: takes one learning rate for everything, not {shown}; make them equal or use DAdaptAdam"
             )
         )
+    if splits_groups(optimizer):
+        names = ", ".join(dict.fromkeys(group[PART] for group in optimizer.param_groups))
+        notes.append(f"{row.name} with split_groups=True finds a rate for each part: {names}")
     if give_one_rate(optimizer):
         notes.append(f"{row.name} finds one rate for all that is trained; parts with smaller factors take a share ({shown})")
 

@@ -28,6 +28,7 @@ class OptimizerRow:
     defaults: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     one_rate: bool = False  # cannot train groups of parameters at different rates
     divides_by_first_rate: bool = False  # which is 0 in a warm-up
+    splits: bool = False  # can find a rate for each part of the model: split_groups=True in --optimizer_args
     state_bytes: float = 8  # that it remembers for each trained value, in large parameters
     note: str = ""
 
@@ -75,7 +76,10 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
         "DAdaptSGD", "dadaptation", "DAdaptSGD", **_D, one_rate=True, divides_by_first_rate=True,
         note="one rate for everything that is trained; may diverge at 1.0: lower the rate or give momentum=0.9",
     ),
-    _row("Prodigy", "prodigyopt", "Prodigy", "prodigyopt", state_bytes=16, kind="factor"),
+    _row(
+        "Prodigy", "prodigyopt", "Prodigy", "prodigyopt", state_bytes=16, kind="factor", splits=True,
+        note="`split_groups=True`: a rate for each part",
+    ),
     _row(
         "AdaFactor", "transformers.optimization", "Adafactor", "transformers", kind="relative", defaults={"relative_step": True},
         state_bytes=0.03, note="with relative_step=False it takes the learning rates given",

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from library.training.optim.group_curves import GroupCurves
-from library.training.optim.rate_ratios import set_own_rates
+from library.training.optim.parts.rate_ratios import set_own_rates
 
 # What schedules of torch keep in the groups, and so in an optimizer's state.
 _KEPT_IN_GROUPS = frozenset({"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"})

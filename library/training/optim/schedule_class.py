@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from library.errors import UserError, coded
 from library.options.reading.named_class import check_arguments, classes_of, did_you_mean, find_class, import_class
 from library.training.optim.group_curves import check_floor
-from library.training.optim.rate_ratios import RATIO
+from library.training.optim.parts.rate_ratios import RATIO
 
 OPTION, ARGS = "--lr_scheduler_type", "--lr_scheduler_args"
 FLOORS = ("eta_min", "min_lr", "lr_min", "lr_end")  # under which classes take a lowest rate, one for all groups

@@ -128,6 +128,8 @@ def _planned(
         save_every_n_epochs=saving.save_every_n_epochs,
         save_n_epoch_ratio=saving.save_n_epoch_ratio,
         save_every_n_steps=saving.save_every_n_steps,
+        save_at_steps=saving.save_at_steps,
+        save_from_epoch=saving.save_from_epoch,
         start=start,
     )
     if start is not None:

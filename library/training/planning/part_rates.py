@@ -18,7 +18,7 @@ def part_rates(options: TrainingScript) -> Mapping[str, float]:
         network = options.network
         rates = {
             "unet": 0.0 if network.network_train_text_encoder_only else network.unet_lr,
-            "textencoder": 0.0 if network.network_train_unet_only else network.text_encoder_lr,
+            "textencoder": network.text_encoder_lr if options.trains_text_encoder else 0.0,
         }
     elif isinstance(options, TrainDb | FineTune):
         rates = {"unet": common, "textencoder": options.trained.learning_rate_te if options.trains_text_encoder else 0.0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -19,6 +19,7 @@ class RunPlan:
     warmup: int
     save_epochs: tuple[int, ...]  # epochs (from 1) after which a file is kept
     save_steps: tuple[int, ...]  # updates (from 1) after which a file is kept
+    named_steps: frozenset[int] = frozenset()  # those of them that the command names one by one, which stay
 
     def is_save_epoch(self, epoch: int) -> bool:
         """Whether a file is written after epoch `epoch`, counted from 1."""
@@ -54,6 +55,8 @@ def make_plan(
     save_every_n_epochs: int | None,
     save_n_epoch_ratio: int | None,
     save_every_n_steps: int | None,
+    save_at_steps: Collection[int] = (),
+    save_from_epoch: int | None = None,
     start: Start | None = None,
 ) -> RunPlan:
     """Work out the figures. Epochs win over steps; an accumulation group never reaches into the next epoch.
@@ -73,9 +76,11 @@ def make_plan(
     if save_n_epoch_ratio:
         every = max(1, epochs // save_n_epoch_ratio)
     # The last epoch and the last update are the run's end, which has a name of its own.
-    save_epochs = tuple(range(every, epochs, every)) if every else ()
-    save_steps = tuple(range(save_every_n_steps, updates, save_every_n_steps)) if save_every_n_steps else ()
-    return RunPlan(batches_per_epoch, accumulation, per_epoch, updates, epochs, steps_of(warmup, updates), save_epochs, save_steps)
+    save_epochs = tuple(epoch for epoch in range(every, epochs, every) if epoch >= (save_from_epoch or 1)) if every else ()
+    named = frozenset(step for step in save_at_steps if step < updates)
+    save_steps = tuple(sorted(named.union(range(save_every_n_steps, updates, save_every_n_steps) if save_every_n_steps else ())))
+    whole_warmup = steps_of(warmup, updates)
+    return RunPlan(batches_per_epoch, accumulation, per_epoch, updates, epochs, whole_warmup, save_epochs, save_steps, named)
 
 
 def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None) -> list[str]:

@@ -45,6 +45,7 @@ class SamplePlan:
     clip_skip: int | None = None
     at_first: bool = False
     source: Path | None = None
+    seed: int | None = None  # of the first prompt, where it names none; those of the others follow. None: drawn at random
 
 
 class Samples:
@@ -83,6 +84,7 @@ class Samples:
             family_of_flag(options.model.v2).clip_skip(options.model.clip_skip),
             given.sample_at_first,
             source,
+            given.sample_seed,
         )
         return cls(prompts, plan, generate)
 
@@ -203,7 +205,8 @@ class Samples:
     ) -> Path:
         from library.model.drawing.generate import GenerateSettings, generate
 
-        seed = prompt.seed if prompt.seed is not None else random.SystemRandom().getrandbits(31)
+        known = prompt.seed if prompt.seed is not None or self.plan.seed is None else self.plan.seed + index
+        seed = known if known is not None else random.SystemRandom().getrandbits(31)
         changed = [text if rewrite is None else rewrite(text, random.Random(seed)) for text in (prompt.prompt, prompt.negative)]
         settings = GenerateSettings(
             prompt=changed[0],
@@ -222,7 +225,7 @@ class Samples:
             moment,
             f"{index:02d}",
             time.strftime("%Y%m%d%H%M%S"),
-            None if prompt.seed is None else str(prompt.seed),
+            None if known is None else str(known),
         ]
         path = self.folder / ("_".join(part for part in parts if part) + ".png")
         used = used_settings(settings.steps, settings.sampler, settings.guidance, seed, (settings.width, settings.height))

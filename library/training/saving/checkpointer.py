@@ -71,10 +71,12 @@ class SaveKind:
     bytes: int = 0  # that one takes on the disk: an estimate
 
     def outdated_steps(self, plan: RunPlan, step: int) -> list[Path]:
-        """Those that go when the one of update `step` is there: a number of updates counts, so all that are more than n behind it."""
+        """Those that go when the one of update `step` is there: a number of updates counts, so all that are more than n behind it, but
+        none that the command has named."""
         if self.rule.last_n_steps is None:
             return []
-        return [self.names.step(old) for old in plan.save_steps if old < step - self.rule.last_n_steps]
+        outdated = (old for old in plan.save_steps if old < step - self.rule.last_n_steps)
+        return [self.names.step(old) for old in outdated if old not in plan.named_steps]
 
     def outdated_epochs(self, plan: RunPlan, epoch: int) -> list[Path]:
         """Those that go when the one of epoch `epoch` is there: of the epochs that were saved for, all but the last n."""

@@ -17,7 +17,7 @@ from library.containers.torch_files import read_plain
 from library.containers.weights_file import open_weights
 from library.errors import UserError, coded
 from library.method import Method
-from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
+from library.training.optim.parts.rate_ratios import OWN_RATE, RATIO, own_rates
 from library.training.optim.rebuild import Rebuild
 from library.training.processes import Scaler
 from library.training.states.accelerate_state import AccelerateState

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from library.errors import UserError
 from library.training.optim.group_curves import GroupCurves
 from library.training.optim.lr_schedule import AdafactorRates, BuiltSchedule
-from library.training.optim.rate_ratios import OWN_RATE, RATIO, own_rates
+from library.training.optim.parts.rate_ratios import OWN_RATE, RATIO, own_rates
 from library.training.processes import Scaler
 from library.training.states.resume import Schedule
 from library.training.states.saved_state import check_contents, read_own

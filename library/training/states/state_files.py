@@ -21,7 +21,8 @@ from library.errors import UserError, coded
 from library.files import NOT_UNICODE, atomic_folder
 from library.method import Method
 from library.training.optim.group_curves import GroupCurves
-from library.training.optim.rate_ratios import RATIO
+from library.training.optim.parts.rate_ratios import RATIO
+from library.training.optim.parts.split_groups import PART, splits_groups
 from library.training.processes import Scaler
 from library.training.states.saved_state import FACTS_FILE, check_contents, crc32, facts_text, read_own
 from library.training.states.snapshot import held_tensors
@@ -157,7 +158,15 @@ def load_all(folder: Path, parts: StateParts) -> TrainState:
 
 
 def settle_ratios(folder: Path, optimizer: Optimizer, ratios: list[float | None], new_rates: bool) -> None:
-    """Shares of one rate (see `rate_ratios`) are taken by a hook that is there only if the command's own rates differ."""
+    """Shares of one rate (see `parts.rate_ratios`) are taken by a hook that is there only if the command's own rates differ."""
+    if any(PART in group for group in optimizer.param_groups) != splits_groups(optimizer):
+        raise UserError(
+            coded(
+                "STATE-005",
+                f"--resume {folder}: the state and the command differ in split_groups of --optimizer_args, which cannot be changed on the "
+                "way; use the state's",
+            )
+        )
     saved = [group.get(RATIO) for group in optimizer.param_groups]
     if any(ratios) != any(saved):
         raise UserError(

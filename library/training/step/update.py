@@ -14,8 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from library import seeds
 from library.data.loading.batch import Batch
 from library.method import Method
-from library.training.optim.gradients import clipped_norm
 from library.training.optim.optimizer import logged_rates
+from library.training.optim.parts.gradients import GradientLimits, clipped_norm, parts_of
 from library.training.processes import PreparedOptimizer, Processes
 from library.training.states.state import TrainState
 from library.training.step.pending import Pending, ShownGroup
@@ -62,17 +62,17 @@ class Weights:
     the number of processes."""
 
     def __init__(
-        self, processes: Processes, method: Method, optimizer: PreparedOptimizer, schedule: LRScheduler, max_grad_norm: float
+        self, processes: Processes, method: Method, optimizer: PreparedOptimizer, schedule: LRScheduler, limits: GradientLimits
     ) -> None:
-        """`max_grad_norm` 0: gradients are not limited."""
         self.method = method
-        self._processes, self._optimizer, self._schedule, self._max_grad_norm = processes, optimizer, schedule, max_grad_norm
+        self._processes, self._optimizer, self._schedule = processes, optimizer, schedule
         self._trained: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        self._parts = parts_of(self._trained, method.text_encoder_parameters() if limits.text_encoder is not None else (), limits)
         self._names = [str(group.get("name", place)) for place, group in enumerate(optimizer.param_groups)]
 
     def clip(self) -> Tensor:
         """Limit the gradients; returns their norm [1] as it was."""
-        return clipped_norm(self._processes, self._trained, self._max_grad_norm)
+        return clipped_norm(self._processes, self._parts)
 
     def move(self, pending: Pending) -> None:
         """Move the weights by the gradients that are there."""
@@ -87,7 +87,9 @@ class Weights:
     def leave(self) -> None:
         """Leave the update out whose gradients are there."""
         self._optimizer.zero_grad(set_to_none=True)
-        if self._processes.scaler is not None and self._max_grad_norm:  # it has seen the gradients and waits for its update
+        if self._processes.scaler is not None and any(
+            part.limit for part in self._parts
+        ):  # it has seen the gradients and waits for its update
             self._processes.scaler.update()
 
     def release_frozen(self, step: int) -> None:

@@ -165,7 +165,9 @@ def test_an_option_of_other_scripts_is_an_error_on_the_command_line_and_a_warnin
     assert f"--config_file {file}: 2 keys have no effect: network_dim – of train_network.py only; prior_loss_weight – of " in heard.text
     with pytest.raises(UserError) as fault:
         parse(FineTune, ["--stop_text_encoder_training", "9"])
-    assert fault.value.problems == ("--stop_text_encoder_training: unknown option; it is one of train_db.py only; leave it out here",)
+    assert fault.value.problems == (
+        "--stop_text_encoder_training: unknown option; it is one of train_network.py and train_db.py only; leave it out here",
+    )
 
 
 def test_a_key_in_two_sections_is_refused_only_when_the_values_differ(config) -> None:

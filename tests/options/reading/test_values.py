@@ -151,3 +151,13 @@ def test_a_value_that_is_changed_is_warned_of_and_one_that_is_only_written_other
 def test_a_value_is_written_as_json_has_it(value: object, written: object) -> None:
     assert as_json(value) == written
     assert json.loads(json.dumps(as_json(value))) == written
+
+
+@pytest.mark.parametrize("argv", [("500,800,1200",), ("500", "800", "1200"), ("500,", "800,1200"), ("500, 800 ,1200",)], ids=" ".join)
+def test_steps_may_be_separated_by_commas(argv: tuple[str, ...]) -> None:
+    assert changed("--save_at_steps", *argv) == {"save_at_steps": (500, 800, 1200)}
+
+
+@pytest.mark.parametrize("written", ["[500, 800]", "'500,800'", "['500', '800']"])
+def test_in_a_file_too(written: str, tmp_path: Path) -> None:
+    assert from_file(tmp_path, f"save_at_steps = {written}") == {"save_at_steps": (500, 800)}

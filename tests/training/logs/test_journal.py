@@ -8,7 +8,7 @@ import torch
 
 from library.training.logs.event_log import EventLog, read_events
 from library.training.logs.journal import Journal, memory_gib
-from library.training.optim.gradients import clipped_norm
+from library.training.optim.parts.gradients import LimitedPart, clipped_norm
 from library.training.step.loop_events import UpdateReport
 from library.training.step.stopwatch import Stopwatch
 
@@ -100,7 +100,7 @@ class Alone:
 def test_the_norm_is_that_before_clipping_and_known_without_it(limit: float, left: float) -> None:
     parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
     parameters[0].grad, parameters[1].grad = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 4.0])  # the third has none
-    assert clipped_norm(Alone(), parameters, limit).tolist() == [5.0]
+    assert clipped_norm(Alone(), [LimitedPart(parameters, limit)]).tolist() == [5.0]
     now = torch.cat([parameter.grad for parameter in parameters if parameter.grad is not None]).norm()
     assert float(now) == pytest.approx(left, abs=1e-4)
 
@@ -118,5 +118,5 @@ def test_a_scaled_loss_does_not_show_in_the_norm() -> None:
 
     parameter = torch.nn.Parameter(torch.zeros(1))
     parameter.grad = torch.tensor([8.0])
-    assert clipped_norm(Scaled(), [parameter], 0.0).tolist() == [2.0]
+    assert clipped_norm(Scaled(), [LimitedPart([parameter], 0.0)]).tolist() == [2.0]
     assert parameter.grad.tolist() == [8.0]  # the scaler's to take out

@@ -11,7 +11,7 @@ import torch
 from library.errors import UserError
 from library.training.optim.lr_schedule import BY_NAME, make_schedule
 from library.training.optim.optimizer import make_optimizer
-from library.training.optim.rate_ratios import effective_rate
+from library.training.optim.parts.rate_ratios import effective_rate
 
 UPDATES, WARMUP, DECAY = 40, 8, 10
 PLAIN, FACTORS = (1e-4, 5e-5, 0.0, 3e-4), (1.0, 0.5, 0.25, 1.0)

@@ -15,6 +15,7 @@ from library.options.groups.training import TrainingOptions
 from library.training import assemble
 from library.training.optim.loss_scaler import GROWS_AFTER, LossScaler
 from library.training.optim.optimizer import make_optimizer
+from library.training.optim.parts.gradients import GradientLimits
 from library.training.planning.plan import make_plan
 from library.training.states.good_states import GoodStates
 from library.training.states.state import TrainState
@@ -90,7 +91,7 @@ def test_an_update_that_overflows_is_left_out_with_its_step_of_the_schedule(kind
         Loop(
             Course(plan, state, feed, requests),
             Gradients(accelerator, task, state, requests),
-            Weights(accelerator, method, optimizer, schedule, max_grad_norm=0.0),
+            Weights(accelerator, method, optimizer, schedule, GradientLimits()),
             Guard("stop", accelerator, state, good_states, LeftOutImages([], lambda names: None)),
             events,
         ).run()
@@ -159,5 +160,7 @@ def test_gradients_that_overflow_at_every_scale_end_the_run_with_a_remedy() -> N
 @pytest.mark.parametrize(("full_fp16", "limit"), [(False, 0.7), (True, 0.0)])
 def test_gradients_are_clipped_in_one_place(full_fp16: bool, limit: float) -> None:
     """Our scaler clips unscaled gradients in its step; the loop would cut the scaled ones to nothing."""
-    options = SimpleNamespace(training=TrainingOptions(full_fp16=full_fp16), optimizer=OptimizerOptions(max_grad_norm=0.7))
-    assert assemble.max_grad_norm(options) == limit
+    options = SimpleNamespace(
+        text_encoder_norm=None, training=TrainingOptions(full_fp16=full_fp16), optimizer=OptimizerOptions(max_grad_norm=0.7)
+    )
+    assert assemble.gradient_limits(options) == GradientLimits(limit)

@@ -44,6 +44,15 @@ def test_the_last_epoch_and_the_last_update_are_kept_under_the_name_of_the_end_o
     assert made.save_steps == (10, 20, 30)
 
 
+def test_named_steps_and_epochs_from_one_on_are_kept():
+    made = plan(10, max_train_epochs=6, save_every_n_epochs=2, save_every_n_steps=20, save_at_steps=(7, 40, 60, 33, 7), save_from_epoch=3)
+    assert made.save_epochs == (4,)
+    assert made.save_steps == (7, 20, 33, 40)  # the run ends at 60
+    assert made.named_steps == {7, 33, 40}
+    assert plan(10, max_train_epochs=4, save_n_epoch_ratio=4, save_from_epoch=2).save_epochs == (2, 3)
+    assert plan(10, save_at_steps=(5,)).save_steps == (5,)
+
+
 def test_a_ratio_of_epochs_becomes_every_so_many():
     assert plan(10, max_train_epochs=10, save_n_epoch_ratio=3).save_epochs == (3, 6, 9)
     assert plan(10, max_train_epochs=2, save_n_epoch_ratio=5).save_epochs == (1,)

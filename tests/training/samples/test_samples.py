@@ -193,6 +193,28 @@ def test_files_are_named_as_users_know_them_and_hold_their_prompt(tmp_path):
     assert not list(samples.folder.glob("*.tmp"))
 
 
+def test_a_seed_for_all_gives_prompts_without_one_the_same_picture_each_time(tmp_path):
+    """The first prompt has its seed, the second the next one; a seed of a prompt's own is kept."""
+    prompts = [SamplePrompt("a"), SamplePrompt("b", seed=1), SamplePrompt("c")]
+    seeds = []
+
+    def generate(model, settings, device):
+        seeds.append(settings.seed)
+        return Image.new("RGB", (8, 8))
+
+    samples = Samples(prompts, SamplePlan(tmp_path, "cat", 1, seed=40), generate)
+    for step in (1, 2):
+        names = [path.name for path in samples.draw(None, step, None, torch.device("cpu"))]
+        assert [name.rpartition("_")[2] for name in names] == ["40.png", "1.png", "42.png"]
+    assert seeds == [40, 1, 42] * 2
+    assert (
+        Samples.from_options(
+            options(tmp_path, sample_prompts=written(tmp_path, "p.txt", "a"), sample_every_n_steps=1, sample_seed=7)
+        ).plan.seed
+        == 7
+    )
+
+
 def test_drawing_leaves_every_random_stream_as_it_was(tmp_path):
     def states():
         return torch.get_rng_state().tolist(), random.getstate(), [numpy.asarray(part).tolist() for part in numpy.random.get_state()[1:]]

@@ -60,6 +60,11 @@ def test_states_are_named_like_their_files_and_have_a_retention_of_their_own(tmp
     assert found == sorted([f"{stem}.safetensors" for stem in files] + [f"{stem}-state" for stem in states])
 
 
+def test_steps_that_the_command_names_stay_whatever_goes(tmp_path):
+    found = files_of_a_run(tmp_path, "cat", 9, None, 3, max_train_epochs=2, save_every_n_steps=3, save_at_steps=(4, 6))
+    assert found == sorted(f"cat{part}.safetensors" for part in ("-step00000004", "-step00000006", "-step00000012", "-step00000015", ""))
+
+
 def test_nothing_is_removed_when_the_new_file_cannot_be_written(tmp_path):
     plan = make_plan(
         1, accumulation=1, warmup=0, max_train_steps=1, max_train_epochs=9, save_every_n_epochs=1, save_n_epoch_ratio=None,

@@ -22,7 +22,7 @@ from library.methods.textual_inversion import TextualInversionMethod, TextualInv
 from library.model.load import load
 from library.training.caches.text_cache import TextCache
 from library.training.optim.ema import Ema
-from library.training.optim.gradients import clipped_norm
+from library.training.optim.parts.gradients import LimitedPart, clipped_norm
 from library.training.states.state import TrainState
 from library.training.step.requests import Requests
 from library.training.step.stop_signals import StopRequest
@@ -102,7 +102,7 @@ def test_an_update_stays_on_the_device_and_never_waits_for_it(kind: str, tiny_v1
             task._texts(shown.captions, shown.input_ids.to(DEVICE), shown.token_weights.to(DEVICE))
             device.copies.clear()
         pending = Gradients(processes(), task, TrainState(seed=3), Requests(StopRequest(), None, 1)).accumulate([shown])
-        norm = clipped_norm(processes(), trained, 1.0)
+        norm = clipped_norm(processes(), [LimitedPart(trained, 1.0)])
         optimizer.step()
         ema.update()
         assert {pending.loss.device, norm.device} == {DEVICE}

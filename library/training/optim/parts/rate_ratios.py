@@ -8,23 +8,26 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
+from library.training.optim.parts.split_groups import PART, parts
+
 # Both stand in the group, so that they are saved with the optimizer's state.
 RATIO = "rate_ratio"  # the share that a group takes of the one rate
 OWN_RATE = "own_rate"  # the rate that the command gives the group, before any schedule
 
 
 def give_one_rate(optimizer: Optimizer) -> bool:
-    """Set every group's rate to the largest one and let the others take their share of each update instead; whether any had to.
+    """Set every group's rate to the largest one of its part and let the others take their share of each update instead; whether any had to.
 
     The D-Adaptation family and Prodigy refuse, or overlook, rates that differ. A group at r times the largest rate moves r times as
     far, which for updates that are proportional to the rate is the same thing. Costs a copy of such a group's parameters during a
     step. A rate of 0 stays: these optimizers know it as frozen.
     """
-    highest = max(group["lr"] for group in optimizer.param_groups)
-    for group in optimizer.param_groups:
-        if 0 < group["lr"] < highest:
-            group[RATIO] = group["lr"] / highest
-            group["lr"] = group["initial_lr"] = highest
+    for part in parts(optimizer.param_groups):
+        highest = max(group["lr"] for group in part)
+        for group in part:
+            if 0 < group["lr"] < highest:
+                group[RATIO] = group["lr"] / highest
+                group["lr"] = group["initial_lr"] = highest
     if not any(RATIO in group for group in optimizer.param_groups):
         return False
     before: list[tuple[float, torch.Tensor, torch.Tensor]] = []
@@ -60,8 +63,11 @@ def set_own_rates(optimizer: Optimizer, rates: Sequence[float]) -> None:
 def share_out(optimizer: Optimizer, rates: Sequence[float]) -> None:
     """Let each group train at its rate: by `lr`, or, where the optimizer has one rate for all, by its share of the highest."""
     shared = any(RATIO in group for group in optimizer.param_groups)
-    highest = max(rates)
+    most: dict[str, float] = {}
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        most[group.get(PART, "")] = max(rate, most.get(group.get(PART, ""), 0.0))
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        highest = most[group.get(PART, "")]
         if shared and rate < highest and (rate > 0 or RATIO in group):
             group[RATIO] = rate / highest
             group["lr"] = highest

@@ -1,0 +1,65 @@
+"""A network module of any origin behind one face: what is optional in its contract is settled here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from library.files import atomic_write
+from library.lora.files import hash_anew
+from library.lora.layers import TextEncoders
+
+TEXT = "textencoder"  # how the names of its groups begin
+
+
+class AdaptedNetwork:
+    """`module` is what `--network_module` has made."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+
+    def apply(self, text_encoder: TextEncoders, unet: nn.Module, apply_text_encoder: bool, apply_unet: bool) -> None:
+        apply_to: Any = self.module.apply_to
+        apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
+
+    def call(self, name: str, *args: object) -> Any:
+        """Call a method that a network need not have."""
+        method = getattr(self.module, name, None)
+        return None if method is None else method(*args)
+
+    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
+        """Write the network whole or not at all, whether its own writer does so (`saves_whole`) or not."""
+        save_weights: Any = self.module.save_weights
+        entries = None if metadata is None else dict(metadata)
+        if getattr(self.module, "saves_whole", False):
+            save_weights(str(path), dtype, entries)
+            return
+        with atomic_write(path, keep_ending=True) as fresh:
+            save_weights(str(fresh), dtype, entries)
+            hash_anew(fresh)
+
+    def of_text_encoder(self, groups: Sequence[Mapping[str, Any]]) -> list[nn.Parameter] | None:
+        """Those of the optimizer's `groups` that belong to the text encoder, by their names or by the list that kohya's networks and
+        LyCORIS's keep; None where neither tells."""
+        named = [group for group in groups if str(group["name"]).startswith(TEXT)]
+        modules = getattr(self.module, "text_encoder_loras", None)
+        if named:
+            return [parameter for group in named for parameter in group["params"]]
+        if modules is None:
+            return None
+        ids = {id(parameter) for module in modules for parameter in module.parameters()}
+        return [parameter for group in groups for parameter in group["params"] if id(parameter) in ids]
+
+    def optimizer_groups(self, text_encoder_lr: float | None, unet_lr: float | None, learning_rate: float) -> list[dict[str, Any]]:
+        """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""
+        prepare: Any = self.module.prepare_optimizer_params
+        made = prepare(text_encoder_lr, unet_lr, learning_rate)
+        groups = made[0] if isinstance(made, tuple) else made
+        named = [{**group, "params": list(group["params"])} for group in groups]
+        for place, group in enumerate(named):
+            group.setdefault("name", f"group{place}")
+        return [group for group in named if group["params"] and group.get("lr", learning_rate) != 0]
