@@ -16,6 +16,7 @@ from library.files import atomic_write
 from library.model.family import TextEncoderFacts
 from library.model.files import convert, keys
 from library.model.files.facts import OPTION
+from library.parsing.whole import whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -155,7 +156,7 @@ def _counts(source: WeightsFile | None, trained: tuple[int, int]) -> dict[str, s
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.isdecimal() else 0
+    return whole_number(text or "") or 0
 
 
 def _write_pickle(path: Path, tensors: Mapping[str, _Tensor], counts: Mapping[str, str]) -> None:

@@ -13,12 +13,13 @@ from library.console import log, progress
 from library.data.pixels.images import Pixels, read_rgb
 from library.errors import UserError, coded
 from library.files import IMAGE_EXTENSIONS, atomic_write, compared
+from library.parsing.whole import whole_number
 from library.partial_faults import Faults
 from library.paths.listing import names_in
 from library.paths.look import is_file
 from library.preparation.read_ahead import read_ahead, workers_of
 from library.renaming import is_too_long, too_long
-from library.words import counted
+from library.words import counted, quoted
 
 Size = tuple[int, int]  # width, height in pixels
 _NOT_COPIED = IMAGE_EXTENSIONS | {".npz"}  # latents of the larger image would be wrong for the copy
@@ -41,10 +42,11 @@ def read_resolutions(text: str) -> tuple[Size, ...]:
     """`512x512,384x384` -> ((512, 512), (384, 384)), one number for a square; UserError for anything else."""
     sizes: list[Size] = []
     for part in filter(None, (part.strip() for part in text.lower().split(","))):
-        sides = part.split("x")
-        if len(sides) > 2 or not all(side.strip().isdecimal() and int(side) > 0 for side in sides):
-            raise UserError(coded("OPT-006", f"--max_resolution: expected width x height such as 512x512,384x384, not {part!r}"))
-        sizes.append((int(sides[0]), int(sides[-1])))
+        sides = [whole_number(side) for side in part.split("x")]
+        width, height = sides[0], sides[-1]
+        if len(sides) > 2 or not width or not height:
+            raise UserError(coded("OPT-006", f"--max_resolution: expected width x height such as 512x512,384x384, not {quoted(part)}"))
+        sizes.append((width, height))
     if not sizes:
         raise UserError(coded("OPT-006", "--max_resolution: names no resolution; write one, such as 512x512"))
     return tuple(dict.fromkeys(sizes))

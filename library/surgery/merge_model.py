@@ -22,6 +22,7 @@ from library.model.diffusers_folder import STEMS
 from library.model.family import V2, ModelFamily
 from library.model.files import convert
 from library.model.save import COUNTS, FLOATS, NETWORKS
+from library.parsing.whole import whole_number
 from library.paths.listing import matching
 from library.paths.look import exists, is_file
 from library.surgery.checkpoint import Checkpoint, key_of
@@ -133,7 +134,7 @@ def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, save_to: P
     if save_to.suffix.lower() == ".safetensors":
         write_safetensors(temporary, infos, patched, {"format": "pt", **renamed(file.metadata, save_to.stem), **metadata})
         return
-    counts = {name: int(count) for name, count in file.metadata.items() if name in COUNTS and count.isdecimal()}
+    counts = {name: count for name, text in file.metadata.items() if name in COUNTS and (count := whole_number(text)) is not None}
     torch_save({"state_dict": {name: patched(name).contiguous() for name in infos}, **counts}, temporary)
 
 

@@ -12,6 +12,7 @@ from library.data.config.blueprint import Size, SubsetOptions
 from library.data.pixels.decode import WHITE, decode
 from library.data.scan.records import ImageRecord
 from library.errors import UserError, coded
+from library.parsing.whole import whole_number
 from library.seeds import python_rng
 
 Pixels = np.ndarray  # uint8 [H,W,3], RGB
@@ -106,10 +107,10 @@ def crop(pixels: Pixels, size: Size, corner: tuple[int, int]) -> Pixels:
 
 def face_box(path: Path) -> tuple[int, int, int, int] | None:
     """(centre x, centre y, width, height) of the face in pixels from a name `…_x_y_w_h`, None when there is none."""
-    parts = path.stem.rsplit("_", 4)[1:]
-    if len(parts) != 4 or not all(part.isdecimal() for part in parts):
+    numbers = [number for part in path.stem.rsplit("_", 4)[1:] if (number := whole_number(part)) is not None]
+    if len(numbers) != 4:
         return None
-    x, y, width, height = map(int, parts)
+    x, y, width, height = numbers
     return (x, y, width, height) if width and height else None
 
 

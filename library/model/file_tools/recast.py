@@ -13,6 +13,7 @@ from library.containers.uncached import torch_save
 from library.containers.weights_file import TensorInfo, WeightsFile, dtype_name, write_safetensors
 from library.files import atomic_write
 from library.model.save import COUNTS, FLOATS, NETWORKS
+from library.parsing.whole import whole_number
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata
 
     infos = {name: _cast(name, info, dtype) for name, info in file.infos.items()}
     before = (file.metadata.get(name, "0") for name in COUNTS)
-    counts = {name: more + (int(old) if old.isdecimal() else 0) for name, old, more in zip(COUNTS, before, trained, strict=True)}
+    counts = {name: more + (whole_number(old) or 0) for name, old, more in zip(COUNTS, before, trained, strict=True)}
     counted = any(trained) or any(name in file.metadata for name in COUNTS)
     save_to.parent.mkdir(parents=True, exist_ok=True)
     with progress(total=len(infos), label="converting", unit="tensor") as bar, atomic_write(save_to) as temporary:

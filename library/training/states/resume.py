@@ -22,6 +22,7 @@ from library.training.planning.plan import steps_of
 from library.training.states.accelerate_state import AccelerateState, accelerate_lines
 from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
+from library.words import cut, quoted
 
 # Options that change nothing of what is trained, or are told in other words: by the data, the sizes of batches, the run's end.
 _UNTOLD_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config", "validation"})
@@ -92,7 +93,8 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
         if not isinstance(before.get(name), kind):
             raise UserError(
                 coded(
-                    "STATE-002", f"--resume {saved.folder}: state.json is damaged (run.{name} is {before.get(name)!r}); give an older state"
+                    "STATE-002",
+                    f"--resume {saved.folder}: state.json is damaged (run.{name} is {quoted(before.get(name))}); give an older state",
                 )
             )
     _refuse_others(saved, before, now)
@@ -224,10 +226,10 @@ def _digest(lines: Iterator[str]) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, list):
-        return " ".join(map(str, value)) or "not given"
+        return cut(" ".join(map(str, value))) or "not given"
     if value is None or isinstance(value, bool):
         return {None: "not given", True: "on", False: "off"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else cut(str(value))
 
 
 def _listed(sizes: list[int]) -> str:
