@@ -10,6 +10,7 @@ from pathlib import Path
 from library.console import log, progress
 from library.generation.checks import check
 from library.generation.plan import Picture, planned
+from library.generation.writing import into
 from library.light_imports.models import import_models
 from library.model.files.facts import check_flags, inspect
 from library.options.tool_groups.pictures import GenImg, PictureOutputOptions
@@ -37,7 +38,8 @@ def draw_pictures(options: GenImg) -> None:
         for batch in studio.batches(pictures, options.work.batch_size):
             for picture, image in zip(batch, studio.draw(batch), strict=True):
                 path = options.output.outdir / next(names)
-                write_png(path, image, texts_of(studio, options, picture))
+                with into(options.output.outdir):
+                    write_png(path, image, texts_of(studio, options, picture))
                 paths.append(path)
                 bar.update()
     shown = paths[0] if len(paths) == 1 else options.output.outdir

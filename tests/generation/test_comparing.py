@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -351,3 +352,17 @@ def test_other_options_of_the_model_and_of_the_work_act(tiny_v2: Path, tmp_path:
         assert len(found) == len(seen) + anew, more
         seen = found
     assert len(set(seen.values())) >= len(seen) - 1  # v2 reads its last layer but one, whatever --clip_skip says
+
+
+@pytest.mark.parametrize("main", [gen_img.main, compare_networks.main], ids=["gen_img", "compare_networks"])
+def test_a_full_disk_is_one_line(main: Callable[..., None], tiny_v1: Path, epochs: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    def full(self: Image.Image, target: Path, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    files = ("--networks", epochs / "dog.safetensors") if main is compare_networks.main else ()
+    argv = ("--ckpt", tiny_v1, "--outdir", tmp_path / "out", "--prompt", "a", *QUICK, *files)
+    assert run_in_process(main, *argv) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert "cannot be written (No space left on device); free some space and start again" in line and line.endswith("[SD-DISK-004]")
+    assert not list((tmp_path / "out").rglob("*.png"))

@@ -18,6 +18,7 @@ from library.generation.comparing.columns import labels_of, network_files
 from library.generation.comparing.grid import Grid, name_of
 from library.generation.comparing.losses import LossBook, gathered, standings, verdict
 from library.generation.plan import Picture
+from library.generation.writing import into
 from library.light_imports.models import import_models
 from library.model.files.facts import check_flags, inspect
 from library.options.tool_groups.pictures import CompareNetworks
@@ -116,7 +117,8 @@ class Comparison:
         for batch in studio.batches(pictures, self._options.work.batch_size):
             for picture, image in zip(batch, studio.draw(batch), strict=True):
                 cell = missing[picture.number]
-                write_png(cell.path, image, self._texts(cell, picture.sampler))
+                with into(self._folder):
+                    write_png(cell.path, image, self._texts(cell, picture.sampler))
             drawn.append(len(batch))
         return drawn
 
@@ -132,7 +134,9 @@ class Comparison:
         assert self._book is not None
         for network in studio.networks:
             network.set_strength(column.strength)
-        self._book.add(column, "" if column.choice is None else self._hashes[column.choice.file], measure.losses())
+        losses = measure.losses()
+        with into(self._folder):
+            self._book.add(column, "" if column.choice is None else self._hashes[column.choice.file], losses)
 
     def _grid(self) -> Grid:
         grid = Grid(f"{len(self._by_file())} files compared", self._columns, self._rows)
@@ -148,9 +152,10 @@ class Comparison:
         from library.generation.comparing.page import write_page
         from library.generation.comparing.sheet import write_sheet
 
-        self._folder.mkdir(parents=True, exist_ok=True)
         grid = self._grid()
-        return write_page(grid, self._folder, running), write_sheet(grid, self._folder)
+        with into(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return write_page(grid, self._folder, running), write_sheet(grid, self._folder)
 
 
 def _check(options: CompareNetworks) -> None:

@@ -1,0 +1,22 @@
+"""Writing into --outdir: a full or closed disk is one line, and what was drawn before stays."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from library.errors import UserError, coded
+from library.files import is_full
+from library.paths.look import shown
+
+
+@contextlib.contextmanager
+def into(folder: Path) -> Iterator[None]:
+    """Inside, what the system says against a file in `folder` becomes a UserError."""
+    try:
+        yield
+    except OSError as fault:
+        remedy = "free some space and start again" if is_full(fault) else "give another folder"
+        told = f"--outdir {shown(folder)}: cannot be written ({fault.strerror or fault}); {remedy}, what was drawn is kept"
+        raise UserError(coded("DISK-004", told)) from fault
