@@ -26,6 +26,7 @@ from library.model.load import load
 from library.training.memory.heap import keep_freed_memory
 from library.training.optim.lr_schedule import make_schedule
 from library.training.optim.optimizer import make_optimizer
+from library.training.optim.parts.gradients import GradientLimits
 from library.training.planning.plan import make_plan
 from library.training.precision import frozen_dtype
 from library.training.states.good_states import GoodStates
@@ -81,7 +82,7 @@ def main() -> None:
     loop = Loop(
         Course(plan, state, _Feed(job, _facts(job, method)), requests),
         Gradients(accelerator, task, state, requests),
-        Weights(accelerator, method, optimizer, schedule.schedule, job.max_grad_norm),
+        Weights(accelerator, method, optimizer, schedule.schedule, GradientLimits(job.max_grad_norm)),
         Guard("stop", accelerator, state, good_states, LeftOutImages([], lambda names: None)),
         NoEvents(),
     )
