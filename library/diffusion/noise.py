@@ -1,4 +1,4 @@
-"""The noise and the timestep of each image, drawn from the image's own seed so that neither depends on the batch around it."""
+"""The noise of each image, drawn from the image's own seed so that it does not depend on the batch around it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional
 
-from library.diffusion.schedule import NoiseSchedule
 from library.seeds import fold, python_rng
 
 
@@ -72,20 +71,6 @@ def gaussian(shape: Sequence[int], seeds: Tensor | Sequence[int], purpose: str, 
     for row, seed in zip(drawn, _numbers(seeds), strict=True):
         row.normal_(generator=_generator(seed, purpose))
     return drawn.to(device, non_blocking=True)
-
-
-def sample_timesteps(seeds: Tensor | Sequence[int], schedule: NoiseSchedule, among: range | None = None) -> Tensor:
-    """One timestep an image, int64 [B] on the schedule's device, uniform over `among` (the whole schedule when not given).
-
-    `fold` is uniform over 2⁶³ values, so the remainder's bias is under 10⁻¹⁵.
-    """
-    drawn = timestep_numbers(seeds, range(len(schedule)) if among is None else among)
-    return _sent(drawn, torch.int64, schedule.alphas_cumprod.device)
-
-
-def timestep_numbers(seeds: Tensor | Sequence[int], among: range) -> list[int]:
-    """The same as plain numbers, of which no device has to be asked."""
-    return [among[fold(seed, "timestep") % len(among)] for seed in _numbers(seeds)]
 
 
 def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tensor:

@@ -24,6 +24,7 @@ class Leniency:
     next_choice: bool = False  # a number that is no choice means the next larger one, or the largest
     raised_to_least: bool = False  # a number over 0 that is too small means the smallest that is taken
     first_of_several: bool = False  # where several values come, the first is meant
+    of_other_models: tuple[str, ...] = ()  # words of sd-scripts' other models: the default is meant, and that is told
     commas: bool = False  # of a list: a word holds several, separated by commas
     empty_is_value: bool = False  # an empty text is a value and not the same as none
 

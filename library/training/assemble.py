@@ -51,7 +51,7 @@ from library.training.states.good_states import GoodStates
 from library.training.step.course import Course
 from library.training.step.guard import Guard, LeftOutImages
 from library.training.step.loop import Loop
-from library.training.step.noise_and_loss import noise_settings, objective_of, schedule_of
+from library.training.step.noise_and_loss import noise_settings, objective_of, schedule_of, timestep_draws
 from library.training.step.task import DiffusionTask, NoiseAndLoss
 from library.training.step.update import Gradients, Weights
 from library.training.validation.measure import Validation
@@ -184,11 +184,11 @@ def _task(run: RunStart, model: StableDiffusion) -> DiffusionTask:
     schedule = schedule_of(options.diffusion, run.device)
     objective = objective_of(options.diffusion, schedule, model.prediction)
     clip_skip = model.family.usable_clip_skip(options.model.clip_skip)
-    timesteps = range(options.diffusion.min_timestep, options.diffusion.max_timestep)
+    draws = timestep_draws(options.diffusion)
     texts = None
     if run.inputs.source.ids_follow_captions:
         texts = text_cache(options.data.cache_text_encoder_outputs, model, run.method, run.inputs, clip_skip)
-    noise_and_loss = NoiseAndLoss(schedule, objective, noise_settings(options.diffusion), timesteps)
+    noise_and_loss = NoiseAndLoss(schedule, objective, noise_settings(options.diffusion), draws.among, draws)
     return DiffusionTask(model, run.method, noise_and_loss, clip_skip, texts)
 
 

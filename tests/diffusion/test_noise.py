@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps
-from library.diffusion.schedule import NoiseSchedule
+from library.diffusion.noise import NoiseSettings, perturbed, sample_noise
 
 EVERY_KIND = [
     NoiseSettings(),
@@ -159,17 +158,6 @@ def test_multires_noise_takes_narrow_latents():
     assert noise.isfinite().all()
 
 
-def test_timesteps_are_each_images_own_and_uniform():
-    schedule = NoiseSchedule.stable_diffusion()
-    drawn = sample_timesteps(range(20000), schedule)
-    assert drawn.dtype == torch.int64
-    assert (drawn.min().item(), drawn.max().item()) == (0, 999)
-    # chi-square over 10 bins of 2000: 27.9 is passed by 99.9 % of uniform draws
-    counts = torch.bincount(drawn // 100, minlength=10).double()
-    assert ((counts - 2000) ** 2 / 2000).sum() < 27.9
-    assert torch.equal(sample_timesteps(torch.tensor([19, 5, 77]), schedule), drawn[[19, 5, 77]])
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -220,10 +208,3 @@ def test_perturbed_noise_is_the_noise_and_a_share_of_other_noise(random):
 def test_without_perturbation_the_input_has_the_targets_noise():
     noise = torch.randn(2, 4, 3, 3)
     assert perturbed(noise, [1, 2], NoiseSettings()) is noise
-
-
-def test_timesteps_stay_in_the_range_that_is_trained():
-    schedule = NoiseSchedule.stable_diffusion()
-    drawn = sample_timesteps(range(3000), schedule, range(200, 210))
-    counts = torch.bincount(drawn, minlength=1000)
-    assert counts[200:210].sum() == 3000 and counts[200:210].min() > 220

@@ -27,6 +27,7 @@ class SampleRequest:
     seed: int  # fold(run seed, epoch, record.key, repeat): the same in whatever batch, worker or process
     weight: float
     batch: int  # global batches before this one since the run's start
+    stratum: tuple[int, int] | None = None  # its place among the images of its update, in an order drawn at random, and their number
 
 
 @dataclass(frozen=True)
@@ -93,15 +94,21 @@ class _Epoch(Sequence[GlobalBatch]):
     __hash__ = None  # type: ignore[assignment]  # how Python itself says that a sequence has none
 
 
-def weighed_by_update(batches: Sequence[GlobalBatch], size: int) -> Iterator[GlobalBatch]:
+def by_update(batches: Sequence[GlobalBatch], size: int, seed: int = 0) -> Iterator[GlobalBatch]:
     """`batches` in the same order, `size` of them an update (the last one may have fewer), weighed so that the mean over an update's
     batches of their means over images is the mean over all its images: each counts the same, whatever the size of its batch.
+
+    Each request has its stratum among those of its update; `seed` is the run's.
     """
     for begin in range(0, len(batches), size):
-        update = batches[begin : begin + size]
+        update = list(batches[begin : begin + size])
         images = sum(map(len, update))
+        strata = list(range(images))
+        python_rng(seed, "strata", update[0][0].batch).shuffle(strata)
+        places = iter(strata)
         for batch in update:
-            yield _scaled(batch, len(batch) * len(update) / images)
+            scale = len(batch) * len(update) / images
+            yield tuple(replace(request, weight=request.weight * scale, stratum=(next(places), images)) for request in batch)
 
 
 def _scaled(batch: GlobalBatch, scale: float) -> GlobalBatch:

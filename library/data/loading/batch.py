@@ -26,6 +26,7 @@ class Batch:
     records: tuple[int, ...]  # indices into FilledData.records
     masks: Tensor | None = None  # float32 [B,1,H/8,W/8] in 0..1: where the loss counts; None: everywhere
     sizes: Tensor | None = None  # int64 [B,6], pixels: width, height, left and top of the crop, width and height shown; None: unknown
+    strata: Tensor | None = None  # int64 [B,2]: the image's place among those of its update, and their number; None: unknown
     whole_weight: float | None = None  # that the sampler gave a batch which it took for one image; None: it knows the images
     network_multiplier: float = 1.0  # strength of the trained network for these images
     unreadable: tuple[str, ...] = ()  # a line for each image that could not be read, in whose place another one is shown
@@ -41,7 +42,8 @@ class Batch:
         return pictures.shape[-1] * pixels, pictures.shape[-2] * pixels
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with images, latents, ids, weights and sizes on `device`; `seeds` stay on the CPU, where all draws are made."""
+        """The same batch with images, latents, ids, weights and sizes on `device`; `seeds` and `strata` stay on the CPU, where all draws
+        are made."""
         moved = {name: value.to(device, non_blocking=True) for name in _TENSORS if (value := getattr(self, name)) is not None}
         return replace(self, **moved)
 

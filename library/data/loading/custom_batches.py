@@ -137,6 +137,7 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
             paths=item.image_keys or tuple(f"{self.source.name}[{request.record}] image {row}" for row in range(len(item))),
             records=(request.record,) * len(item),
             masks=item.masks,
+            strata=_strata(request.stratum, request.seed, len(item)),
             whole_weight=request.weight,
         )
 
@@ -156,6 +157,16 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
         captions = tuple(how.rewrite_caption(text, python_rng(seed, "rewrite")) for text, seed in zip(written, seeds, strict=True))
         ids, weights = zip(*map(how.tokenize, captions), strict=True)
         return captions, torch.stack(ids), None if weights[0] is None else torch.stack(weights)
+
+
+def _strata(stratum: tuple[int, int] | None, seed: int, images: int) -> torch.Tensor | None:
+    """[B,2]: the batch's place among those of its update in as many parts as it has images, in an order of its own."""
+    if stratum is None:
+        return None
+    order = list(range(images))
+    python_rng(seed, "strata").shuffle(order)
+    place, batches = stratum
+    return torch.tensor([(place * images + row, batches * images) for row in order], dtype=torch.int64)
 
 
 def counted_by_images(batches: Iterable[Batch], per_update: int, mean_over_processes: Callable[[int], float]) -> Iterator[Batch]:

@@ -78,6 +78,7 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
             records=tuple(request.record for request in shown),
             masks=self.masks.of(masked, [place for _, place, _ in drawn], self._mirrored(shown)),
             sizes=torch.tensor([self._sizes(request, place) for request, place, _ in drawn], dtype=torch.int64),
+            strata=_strata(shown),
             network_multiplier=self._dataset_options(share).network_multiplier,
             unreadable=tuple(unreadable),
         )
@@ -114,3 +115,9 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         if self.cache is not None:
             return self.cache.latents(request.record, request.seed)
         return torch.from_numpy(self.image(request, placement))
+
+
+def _strata(shown: list[SampleRequest]) -> Tensor | None:
+    """[B,2]; None where requests have no update."""
+    places = [request.stratum for request in shown if request.stratum is not None]
+    return torch.tensor(places, dtype=torch.int64) if len(places) == len(shown) else None

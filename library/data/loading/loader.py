@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from library.data.batching.sampler import EpochSampler, GlobalBatch, weighed_by_update
+from library.data.batching.sampler import EpochSampler, GlobalBatch, by_update
 from library.data.loading.batch import Batch
 from library.data.loading.custom_batches import CustomBatchDataset
 from library.data.loading.dataset import TrainingDataset
@@ -94,7 +94,7 @@ class _Shares:
         self.epoch = self.start = 0
 
     def __iter__(self) -> Iterator[GlobalBatch]:
-        batches = weighed_by_update(self.sampler.epoch(self.epoch, self.start), self.batches_per_update)
+        batches = by_update(self.sampler.epoch(self.epoch, self.start), self.batches_per_update, self.sampler.seed)
         return (self.sampler.share(batch, self.process) for batch in batches)
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from library.options.bounds import MOST_NOISE, MOST_WEIGHT
-from library.options.declare import opt
+from library.options.declare import Leniency, opt
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,22 @@ class DiffusionOptions:
         0, "Train only timesteps from this one on, 0 to 999: low ones hold detail, high ones composition.", at_least=0, at_most=999
     )
     max_timestep: int = opt(1000, "Train only timesteps below this one, 1 to 1000.", at_least=1, at_most=1000)
+    timestep_sampling: Literal["uniform", "logit_normal", "table"] = opt(
+        "uniform",
+        "How timesteps are drawn: all alike, more often around the middle (or where --timestep_bias says), or by a table of weights.",
+        leniency=Leniency(of_other_models=("sigma", "sigmoid", "shift", "flux_shift")),
+    )
+    timestep_bias: tuple[str, ...] = opt(
+        (),
+        "For --timestep_sampling logit_normal: mean=0 std=1, a mean over 0 for more noise. For table: weights by timestep with straight "
+        "lines between them, such as 0:1 500:3 999:1.",
+        leniency=Leniency(commas=True),
+    )
+    stratified_timesteps: bool = opt(
+        False,
+        "Spread the timesteps of a step's images evenly over the range instead of drawing each by itself: a steadier loss. How often an "
+        "image meets a timestep stays the same.",
+    )
     zero_terminal_snr: bool = opt(
         False,
         "Train with a schedule that ends in pure noise, so that really dark and bright images can be drawn. For --v_parameterization; "

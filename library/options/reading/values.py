@@ -154,6 +154,8 @@ def _word_of_switch(option: Option, on: bool) -> str:
 
 
 def _from_word(option: Option, text: str) -> Reading:
+    if text.strip().lower() in option.leniency.of_other_models:
+        return Reading(option.default, warning=f"{text.strip()} is for other models, {option.default} is used; expected {expected(option)}")
     if option.type not in (int, float):
         return Reading(_chosen(option, Path(text) if option.type is Path else text))
     number = _whole(option, text.strip()) if option.type is int else _number(option, text.strip())

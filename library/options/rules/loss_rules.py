@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from library.errors import Problem, coded
 from library.options.rules.option_view import Given
+from library.options.timestep_bias import Table, read_bias
 
 
 def noise_and_loss(given: Given) -> Iterator[Problem]:
@@ -36,11 +37,25 @@ def noise_and_loss(given: Given) -> Iterator[Problem]:
             f"{given.at('min_timestep')}: {given.min_timestep} is not below --max_timestep {given.max_timestep}, so no timestep is "
             "left; 0 and 1000 are all of them",
         )
+    yield from _timesteps(given)
     if given.huber_c <= 0 or (given.huber_c > 1 and given.huber_schedule != "constant"):
         upper = "" if given.huber_schedule == "constant" else " and at most 1"
         yield coded("OPT-006", f"{given.at('huber_c')}: must be over 0{upper}, not {given.huber_c:g}; 0.1 is the usual value")
     if given.huber_scale <= 0:
         yield coded("OPT-006", f"{given.at('huber_scale')}: must be over 0, not {given.huber_scale:g}; 1 is the usual value")
+
+
+def _timesteps(given: Given) -> Iterator[Problem]:
+    """A bias that goes with the sampling and leaves a timestep to train."""
+    place = given.at("timestep_bias" if given.timestep_bias else "timestep_sampling")
+    try:
+        bias = read_bias(given.timestep_sampling, given.timestep_bias)
+    except ValueError as fault:
+        yield coded("OPT-006", f"{place}: {fault}")
+        return
+    among = range(given.min_timestep, given.max_timestep)
+    if isinstance(bias, Table) and among and not any(bias.weights(among)):
+        yield coded("OPT-006", f"{place}: all timesteps that are trained have the weight 0; give one of them a weight over 0")
 
 
 def averaging(given: Given) -> Iterator[Problem]:

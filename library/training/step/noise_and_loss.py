@@ -8,7 +8,9 @@ from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective, ObjectiveSettings
 from library.diffusion.pointwise import PointwiseSettings
 from library.diffusion.schedule import NoiseSchedule, Prediction
+from library.diffusion.timesteps import TimestepDraws, by_weights, logit_normal
 from library.options.groups.diffusion import DiffusionOptions
+from library.options.timestep_bias import LogitNormal, read_bias
 
 
 def noise_settings(options: DiffusionOptions) -> NoiseSettings:
@@ -40,3 +42,14 @@ def objective_of(options: DiffusionOptions, schedule: NoiseSchedule, prediction:
         pointwise=PointwiseSettings(options.loss_type, options.huber_schedule, options.huber_c, options.huber_scale),
     )
     return Objective(schedule, prediction, settings)
+
+
+def timestep_draws(options: DiffusionOptions) -> TimestepDraws:
+    """How the options draw timesteps; `rules.loss_rules` has refused what cannot be read, and weights that are all 0."""
+    among, stratified = range(options.min_timestep, options.max_timestep), options.stratified_timesteps
+    bias = read_bias(options.timestep_sampling, options.timestep_bias)
+    if isinstance(bias, LogitNormal):
+        return logit_normal(among, bias.mean, bias.std, stratified)
+    if bias is None:
+        return TimestepDraws(among, None, stratified)
+    return by_weights(among, bias.weights(among), stratified)

@@ -11,9 +11,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from library.data.loading.batch import Batch
 from library.data.pixels.latent_cache import draw_latents
-from library.diffusion.noise import NoiseSettings, perturbed, sample_noise, sample_timesteps, timestep_numbers
+from library.diffusion.noise import NoiseSettings, perturbed, sample_noise
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
+from library.diffusion.timesteps import TimestepDraws, drawn_timesteps
 from library.method import Method
 from library.model.bundle import REDUCTION, StableDiffusion
 from library.model.text.conditioning import Conditioning
@@ -29,6 +30,7 @@ class NoiseAndLoss:
     objective: Objective
     noise: NoiseSettings
     timesteps: range | None = None
+    draws: TimestepDraws | None = None  # None: all of `timesteps` alike
 
 
 class DiffusionTask(nn.Module):
@@ -59,6 +61,7 @@ class DiffusionTask(nn.Module):
         self.schedule, self.objective, self.noise = noise_and_loss.schedule, noise_and_loss.objective, noise_and_loss.noise
         asked = noise_and_loss.timesteps
         self.timesteps = range(len(self.schedule)) if asked is None else asked  # those that are trained
+        self.draws = noise_and_loss.draws or TimestepDraws(self.timesteps)
         self.clip_skip = clip_skip
         self.rows: Mapping[tuple[int, int], int] = {}  # of a compiled U-Net: images that it takes at once, by (width, height) of latents
         self._texts = texts
@@ -73,12 +76,12 @@ class DiffusionTask(nn.Module):
         return (per_image * batch.loss_weights).mean(), per_image.detach()
 
     def drawn_timesteps(self, batch: Batch) -> Tensor:
-        """The timestep [B] of each image: a function of its seed, so it can be asked again."""
-        return sample_timesteps(batch.seeds, self.schedule, self.timesteps)
+        """The timestep [B] of each image: a function of its seed and its place in the update, so it can be asked again."""
+        return drawn_timesteps(self.draws, batch.seeds, batch.strata, self.schedule.alphas_cumprod.device)
 
     def timestep_numbers(self, batch: Batch) -> list[int]:
         """The same as plain numbers, without asking the device."""
-        return timestep_numbers(batch.seeds, self.timesteps)
+        return self.draws.numbers(batch.seeds, batch.strata)
 
     def evaluate(self, batch: Batch, rounds: int) -> Tensor:
         """Loss of each image without gradients, float32 [B]: the mean over `rounds` timesteps, spread evenly over those that are trained.

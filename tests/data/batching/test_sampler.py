@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from library.data.batching.buckets import FilledData, fill
-from library.data.batching.sampler import Begun, Cut, EpochSampler, weighed_by_update
+from library.data.batching.sampler import Begun, Cut, EpochSampler, GlobalBatch, by_update
 from library.data.config.blueprint import DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import UserError
@@ -118,7 +118,7 @@ def test_each_image_of_an_update_counts_the_same_in_batches_of_any_size_on_any_n
     loss = {index: 1.0 + index * 0.37 for index in range(len(filled.records))}
     batches = sampler.epoch(0, start=2)
     assert len({len(batch) for batch in batches}) > 1
-    weighed = list(weighed_by_update(batches, size))
+    weighed = list(by_update(batches, size))
     for begin in range(0, len(batches), size):
         images = [request for batch in batches[begin : begin + size] for request in batch]
         whole = sum(loss[r.record] * filled.weight(r.record) for r in images) / len(images)  # weights multiply, they do not count
@@ -131,7 +131,27 @@ def test_each_image_of_an_update_counts_the_same_in_batches_of_any_size_on_any_n
 
 def test_batches_of_one_size_keep_their_weights_to_the_bit() -> None:
     batches = [batch for batch in EpochSampler(data(), 7).epoch(0) if len(batch) == 2]
-    assert len(batches) > 4 and list(weighed_by_update(batches, 3)) == batches
+    assert len(batches) > 4 and [without_strata(batch) for batch in by_update(batches, 3)] == batches
+
+
+def without_strata(batch: GlobalBatch) -> GlobalBatch:
+    return tuple(replace(request, stratum=None) for request in batch)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_the_images_of_an_update_share_out_its_strata_whatever_the_batches(processes: int) -> None:
+    sampler = EpochSampler(data(batch_size=1), 7, processes)
+    batches = list(by_update(sampler.epoch(1), 3, sampler.seed))
+    orders = []
+    for begin in range(0, len(batches), 3):
+        images = [request for batch in batches[begin : begin + 3] for request in batch]
+        orders.append(tuple(request.stratum for request in images))
+        assert sorted(orders[-1]) == [(place, len(images)) for place in range(len(images))]
+        shares = [sampler.share(batch, process) for batch in batches[begin : begin + 3] for process in range(processes)]
+        assert {(r.record, r.repeat, r.stratum) for share in shares for r in share} == {(r.record, r.repeat, r.stratum) for r in images}
+    assert len(set(orders)) > 1  # the order is drawn anew for each update
+    assert list(by_update(sampler.epoch(1, start=6), 3, sampler.seed)) == batches[6:]  # a resumed run has the same
+    assert list(by_update(sampler.epoch(1), 3, 8)) != batches
 
 
 def test_a_process_without_an_image_of_a_short_batch_gets_one_with_weight_zero() -> None:

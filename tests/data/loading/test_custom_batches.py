@@ -285,3 +285,17 @@ def test_batches_of_one_size_and_those_of_images_stay_as_they_are() -> None:
     assert all(one is other for one, other in zip(counted_by_images(equal, 3, float), equal, strict=True))
     known = [replace(data[request(record)], whole_weight=None) for record in (0, 1)]
     assert all(one is other for one, other in zip(counted_by_images(known, 2, float), known, strict=True))
+
+
+def test_the_images_of_a_batch_share_out_the_stratum_of_their_batch() -> None:
+    class Three:
+        def __len__(self) -> int:
+            return 9
+
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"images": torch.zeros(3, 3, 8, 8), "captions": ["a"] * 3}
+
+    (plain,) = request(4)
+    batch = dataset(Three())[(replace(plain, stratum=(1, 5)),)]
+    assert batch.strata is not None and sorted(batch.strata.tolist()) == [[3, 15], [4, 15], [5, 15]]
+    assert dataset(Three())[request(4)].strata is None

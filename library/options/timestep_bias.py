@@ -1,0 +1,88 @@
+"""--timestep_bias: what it says for the --timestep_sampling that it belongs to, read without torch."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+MOST_SPREAD = 10.0  # of logit_normal: beyond it all lies at the two ends
+
+
+@dataclass(frozen=True)
+class LogitNormal:
+    """A normal distribution of logit(t), t being the share of the timesteps that lie below."""
+
+    mean: float = 0.0
+    std: float = 1.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """Weights at timesteps, in their order, with straight lines between them and level ones at either end."""
+
+    points: tuple[tuple[int, float], ...]
+
+    def weights(self, among: range) -> list[float]:
+        """The weight of each of these timesteps."""
+        places = [place for place, _ in self.points]
+        found = []
+        for timestep in among:
+            after = bisect.bisect_right(places, timestep)
+            (left, low), (right, high) = self.points[max(0, after - 1)], self.points[min(after, len(places) - 1)]
+            found.append(low if left == right else low + (high - low) * (timestep - left) / (right - left))
+        return found
+
+
+Bias = LogitNormal | Table | None  # None: all timesteps are drawn alike
+
+
+def read_bias(sampling: str, words: Sequence[str]) -> Bias:
+    """What the two options say together. Raises ValueError with the reason and the remedy."""
+    if sampling == "logit_normal":
+        return _logit_normal(words)
+    if sampling == "table":
+        return _table(words)
+    if words:
+        raise ValueError("is for --timestep_sampling logit_normal or table; add one, or leave it out")
+    return None
+
+
+def _logit_normal(words: Sequence[str]) -> LogitNormal:
+    found: dict[str, float] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        value = _number(text)
+        if not equals or key.strip() not in ("mean", "std") or value is None:
+            raise ValueError(f"expected mean=… or std=… with a number, not {word!r}; mean=0 std=1 is what is meant without it")
+        found[key.strip()] = value
+    made = LogitNormal(**found)
+    if not -MOST_SPREAD <= made.mean <= MOST_SPREAD or not 0 < made.std <= MOST_SPREAD:
+        raise ValueError(
+            f"mean is from -{MOST_SPREAD:g} to {MOST_SPREAD:g} and std over 0 and at most {MOST_SPREAD:g}, not {' '.join(words)}"
+        )
+    return made
+
+
+def _table(words: Sequence[str]) -> Table:
+    points: dict[int, float] = {}
+    for word in words:
+        place, colon, text = word.partition(":")
+        weight = _number(text)
+        if not colon or not place.strip().isdecimal() or int(place) > 999 or weight is None or not 0 <= weight <= 1e6:
+            raise ValueError(f"expected timestep:weight, a timestep from 0 to 999 and a weight from 0 on, not {word!r}")
+        if int(place) in points:
+            raise ValueError(f"timestep {int(place)} is there twice; give it once")
+        points[int(place)] = weight
+    if not points:
+        raise ValueError("--timestep_sampling table needs it: give timestep:weight, such as 0:1 500:3 999:1")
+    return Table(tuple(sorted(points.items())))
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
