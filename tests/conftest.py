@@ -58,6 +58,14 @@ def tiny_v2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_inpainting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same of v1 with the nine input channels of an inpainting model."""
+    from tests.small_models import write_inpainting
+
+    return write_inpainting(tmp_path_factory.mktemp("models") / "tiny_inpainting.safetensors")
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of captioned photographs in several aspect ratios."""
     from examples.photos import write_photos

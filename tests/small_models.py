@@ -28,6 +28,21 @@ def write_checkpoint(path: Path, version: str = "v1", seed: int = 0, dtype: torc
     return path
 
 
+def write_inpainting(path: Path, version: str = "v1", seed: int = 0) -> Path:
+    """The checkpoint of `write_checkpoint` with the nine input channels of an inpainting model, the new ones' weights random too."""
+    from examples.small_model.make_inpainting import widened
+    from library.model.load import load
+    from library.model.save import save_checkpoint
+
+    source = write_checkpoint(path.with_name(f"source-of-{path.name}"), version, seed)
+    model = widened(load(source, v2=version == "v2"))
+    with torch.no_grad():
+        model.unet.conv_in.weight[:, 4:].normal_(std=0.1, generator=torch.Generator().manual_seed(seed))
+    save_checkpoint(model, path, torch.float16)
+    source.unlink()
+    return path
+
+
 def write_diffusers(
     folder: Path,
     version: str = "v1",

@@ -15,7 +15,6 @@ import torch
 from library.console import log
 from library.errors import UserError, coded
 from library.generation.checks import NetworkChoice, network_choices
-from library.generation.images import own_size, read_mask, read_pixels
 from library.generation.networks import AppliedNetwork, apply_network, settle_autocast
 from library.generation.plan import Picture
 from library.generation.words import teach_words
@@ -27,6 +26,7 @@ from library.model.load import load
 from library.options.tool_groups.pictures import GenImg, PictureModelOptions, PictureWorkOptions
 from library.surgery.device import usable_device
 from library.training.memory.rehearsal import explained
+from library.training.samples.start_images import own_size, read_mask, read_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image

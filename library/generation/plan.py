@@ -15,6 +15,7 @@ from library.pictures.prompt_options import MAX_SEED, PICTURES
 
 _SIDE = 512  # pixels
 _STRENGTH = 0.8  # of img2img
+_STRENGTH_OF_INPAINTING = 1.0  # of an inpainting model with a mask, which sees what stays
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Picture:
         return self.prompt.sampler
 
 
-def planned(options: GenImg) -> list[Picture]:
-    """All pictures in the order in which they are drawn. Raises UserError for faults of the prompts."""
-    prompts = _prompts(options)
+def planned(options: GenImg, inpaints: bool = False) -> list[Picture]:
+    """All pictures in the order in which they are drawn; `inpaints`: by an inpainting model. Raises UserError for faults of the prompts."""
+    prompts = _prompts(options, _STRENGTH_OF_INPAINTING if inpaints and options.pictures.mask_path else _STRENGTH)
     base = random.SystemRandom().getrandbits(31) if options.prompts.seed is None else options.prompts.seed
     return list(_each(options, prompts, base))
 
 
-def _prompts(options: GenImg) -> Sequence[SamplePrompt]:
+def _prompts(options: GenImg, usual: float) -> Sequence[SamplePrompt]:
     given, pictures = options.prompts, options.pictures
     side = 0 if pictures.image_path else _SIDE
     strengths = options.networks.network_mul or (1.0,) * len(options.networks.network_weights)
@@ -55,7 +56,7 @@ def _prompts(options: GenImg) -> Sequence[SamplePrompt]:
     for note in notes:
         log.warning(note)
     check_prompts(prompts, len(strengths), bool(pictures.image_path))
-    rate = (_STRENGTH if pictures.strength is None else pictures.strength) if pictures.image_path else None
+    rate = (usual if pictures.strength is None else pictures.strength) if pictures.image_path else None
     return [
         replace(one, strengths=one.strengths or strengths, denoising=rate if one.denoising is None else one.denoising) for one in prompts
     ]

@@ -24,9 +24,10 @@ _NUMBERED = re.compile(r"im_(\d{6,})\.png", re.IGNORECASE)
 def draw_pictures(options: GenImg) -> None:
     """Draw all pictures that the options ask for, into --outdir. Raises UserError for everything that the user can mend."""
     check(options)
-    pictures = planned(options)
     files = options.model
-    check_flags(inspect(files.ckpt), files.v2, files.v_parameterization, files.vae, files.clip_skip)
+    facts = inspect(files.ckpt)
+    pictures = planned(options, facts.inpaints)
+    check_flags(facts, files.v2, files.v_parameterization, files.vae, files.clip_skip)
     import_models()
     from library.generation.drawing import Studio
     from library.generation.telling import texts_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -22,6 +22,7 @@ from library.paths.look import is_file
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
 LARGEST_NUMBER = 1e8  # of factors and alpha; half precision ends at 65,504
+_FIRST_INPUTS = frozenset({4, 9})  # of the first convolution of ordinary and of inpainting models: its channels are latents first
 _TENSORS = ("lora_down.weight", "lora_up.weight", "alpha")
 
 
@@ -121,8 +122,34 @@ def refuse_convolutions(keys: Iterable[str], source: str) -> None:
         )
 
 
-def refuse_misfits(modules: Mapping[str, ModuleWeights], shapes: Mapping[str, tuple[torch.Size, torch.Size]], source: str) -> None:
-    """UserError where a module's (down, up) differ from the network's `shapes`: another rank, or another base model."""
+def are_first_inputs(one: int, other: int) -> bool:
+    """Whether these are the inputs of the first convolutions of an ordinary and of an inpainting model."""
+    return {one, other} == _FIRST_INPUTS
+
+
+def with_inputs(weight: Tensor, inputs: int) -> Tensor:
+    """A convolution's weight or LoRA's down [·, in, kh, kw] for so many inputs, where it is that of an ordinary model's first convolution
+    and `inputs` are an inpainting model's, or the other way; else as it is. Of the further inputs the LoRA knows nothing (0), or what it
+    learned of them is left out."""
+    if weight.dim() != 4 or not are_first_inputs(weight.shape[1], inputs):
+        return weight
+    fitted = weight.new_zeros(weight.shape[0], inputs, *weight.shape[2:])
+    both = min(_FIRST_INPUTS)
+    fitted[:, :both] = weight[:, :both]
+    return fitted
+
+
+def fitted(
+    modules: Mapping[str, ModuleWeights], shapes: Mapping[str, tuple[torch.Size, torch.Size]], source: str
+) -> dict[str, ModuleWeights]:
+    """The modules for a network of (down, up) `shapes`, that of a first convolution between ordinary and inpainting models
+    (`with_inputs`); UserError where others differ: another rank, or another base model."""
+    fitting = {key: replace(one, down=with_inputs(one.down, shapes[key][0][1])) for key, one in modules.items()}
+    _refuse_misfits(fitting, shapes, source)
+    return fitting
+
+
+def _refuse_misfits(modules: Mapping[str, ModuleWeights], shapes: Mapping[str, tuple[torch.Size, torch.Size]], source: str) -> None:
     wrong = {key: module for key, module in modules.items() if (module.down.shape, module.up.shape) != shapes[key]}
     if not wrong:
         return

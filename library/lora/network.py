@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from library.console import log
 from library.errors import UserError, coded
-from library.lora.files import group_by_module, read_weights, refuse_convolutions, refuse_misfits, refuse_unknown, write_weights
+from library.lora.files import fitted, group_by_module, read_weights, refuse_convolutions, refuse_unknown, write_weights
 from library.lora.layers import (
     STABLE_DIFFUSION,
     Dropouts,
@@ -273,7 +273,7 @@ class LoRANetwork(nn.Module):
             refuse_convolutions([key for key in modules if key in self._extended], source)
         shapes = {key: (layer.lora_down.weight.shape, layer.lora_up.weight.shape) for key, layer in layers.items()}
         fitting = {key: module for key, module in modules.items() if key in layers}
-        refuse_misfits(fitting, shapes, source)
+        fitting = fitted(fitting, shapes, source)
         if not fitting:
             raise UserError(coded("LORA-009", f"{source}: none of its {len(modules)} modules is trained with these options"))
         if len(fitting) < len(modules):

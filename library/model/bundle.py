@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from library.model.family import ModelFamily, Prediction
-from library.model.files.facts import ModelFacts
+from library.model.files.facts import INPAINTING_CHANNELS, ModelFacts
 from library.model.text.conditioning import CaptionReader, Conditioning, whole_picture
 from library.model.text.tokenizer import ClipTokenizer
 
@@ -61,6 +61,11 @@ class StableDiffusion:
         return {"unet": self.unet, "vae": self.vae, **dict(zip(self.family.text_parts, self.text_encoders, strict=True))}
 
     @property
+    def inpaints(self) -> bool:
+        """Whether the U-Net is told what of the picture is known, and fills in the rest."""
+        return bool(self.unet.config.in_channels == INPAINTING_CHANNELS)
+
+    @property
     def scale_factor(self) -> float:
         """Latents for the U-Net are the VAE's × this."""
         return self.family.scale_factor
@@ -89,10 +94,14 @@ class StableDiffusion:
     def predict(self, noisy: Tensor, timesteps: Tensor | int, conditioning: Conditioning) -> Tensor:
         """Noise or velocity [B,4,h,w] in noisy latents [B,4,h,w] at timesteps [B] or one for all.
 
+        An inpainting model's U-Net takes what is known of the picture as further channels behind the latents.
+
         Under autocast the U-Net takes float32; one kept in half precision without autocast needs its own dtype. Where it is frozen in
         half precision, autocast would only widen what its norms give (`unet_autocast`).
         """
         dtype = self.unet.dtype
+        if conditioning.known is not None:
+            noisy = torch.cat([noisy, conditioning.known.to(noisy)], dim=1)
         further = {} if conditioning.pooled is None else {"text_embeds": conditioning.pooled.to(dtype)}
         if conditioning.size_ids is not None:
             further["time_ids"] = conditioning.size_ids  # pixels: more than half precision counts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +55,7 @@ def save_diffusers(
             _write_tokenizer(place / tokenizer_folder(part), tokenizer)
         scheduler = _scheduler(model)
         _write_json(place / "scheduler" / "scheduler_config.json", scheduler | {"_diffusers_version": __version__})
-        _write_json(place / "model_index.json", _index(model.family.text_parts, scheduler["_class_name"], __version__))
+        _write_json(place / "model_index.json", _index(model, scheduler["_class_name"], __version__))
 
 
 def tokenizer_folder(part: str) -> str:
@@ -109,11 +109,11 @@ def _write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
     _write_json(folder / "tokenizer_config.json", config | signs | {"tokenizer_class": "CLIPTokenizer"})
 
 
-def _index(text_parts: Iterable[str], scheduler: str, version: str) -> dict[str, Any]:
-    text = {part: ["transformers", "CLIPTextModel"] for part in text_parts}
+def _index(model: StableDiffusion, scheduler: str, version: str) -> dict[str, Any]:
+    text = {part: ["transformers", "CLIPTextModel"] for part in model.family.text_parts}
     text |= {tokenizer_folder(part): ["transformers", "CLIPTokenizer"] for part in text}
     return {
-        "_class_name": "StableDiffusionPipeline",
+        "_class_name": "StableDiffusionInpaintPipeline" if model.inpaints else "StableDiffusionPipeline",
         "_diffusers_version": version,
         "feature_extractor": [None, None],
         "image_encoder": [None, None],

@@ -117,6 +117,11 @@ class ModelFamily:
         """The standard's name of a model that predicts "epsilon" or "v_prediction"."""
         return self.architecture if prediction == "epsilon" else self.velocity_architecture
 
+    @property
+    def inpainting_architecture(self) -> str:
+        """The standard's name of an inpainting model, as programs write it."""
+        return f"stable-diffusion-{self.name}-inpainting"
+
     def base_version(self, prediction: str) -> str:
         """The name under which programs know the model's kind: sd_v1, sd_v2 or sd_v2_v."""
         return self.base_model + ("_v" if prediction == "v_prediction" else "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,9 @@ def looks_like_epsilon(model: StableDiffusion) -> bool | None:
     noise = torch.randn((1, 4, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).to(model.unet.device, model.unet.dtype)
     input_ids = model.tokenizer("")[0][None, :1].to(model.text_encoder.device)
     conditioning = model.with_sizes(model.encode(input_ids), (SIDE * REDUCTION, SIDE * REDUCTION))
+    if model.inpaints:  # all has to be filled in, and nothing is known
+        known = torch.cat([torch.ones_like(noise[:, :1]), torch.zeros_like(noise)], dim=1)
+        conditioning = replace(conditioning, known=known)
     training = model.unet.training
     model.unet.eval()
     try:

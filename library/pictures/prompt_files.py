@@ -22,7 +22,7 @@ class SamplePrompt:
     """One image to draw; sides in pixels, `seed` None for another image each time, `sampler` None for --sample_sampler's.
 
     `strengths` are those of the networks, in their order, and `denoising` how much of an image is drawn anew; empty and None: as the
-    command has it.
+    command has it. `image` and `mask` are files for a sample of an inpainting model.
     """
 
     prompt: str
@@ -35,6 +35,8 @@ class SamplePrompt:
     sampler: str | None = None
     strengths: tuple[float, ...] = ()
     denoising: float | None = None
+    image: str | None = None
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -159,4 +161,5 @@ def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
     return replace(prompt, width=width, height=height), note
 
 
-assert {*PICTURES.letters.values(), "prompt"} == set(PICTURES.keys.values()) == {field.name for field in fields(SamplePrompt)}
+assert all({*language.letters.values(), "prompt"} == set(language.keys.values()) for language in (SAMPLES, PICTURES))
+assert {*SAMPLES.keys.values(), *PICTURES.keys.values()} == {field.name for field in fields(SamplePrompt)}

@@ -41,7 +41,7 @@ class Language:
     where: str
 
 
-SAMPLES = Language(_LETTERS, _KEYS, "samples of these models")
+SAMPLES = Language(_LETTERS | {"i": "image", "m": "mask"}, _KEYS | {"image_path": "image", "mask_path": "mask"}, "samples of these models")
 PICTURES = Language(
     _LETTERS | {"am": "strengths", "t": "denoising"},
     _KEYS | {"additional_network_multiplier": "strengths", "strength": "denoising"},
@@ -49,7 +49,7 @@ PICTURES = Language(
 )
 # What people write for them, as other programs have it.
 _LONG = {key: letter for key, name in PICTURES.keys.items() for letter, same in PICTURES.letters.items() if name == same} | {
-    "negative": "n", "neg": "n", "steps": "s", "cfg": "l", "cfg_scale": "l", "guidance": "l", "sampler": "ss",
+    "image": "i", "mask": "m", "negative": "n", "neg": "n", "steps": "s", "cfg": "l", "cfg_scale": "l", "guidance": "l", "sampler": "ss",
 }  # fmt: skip
 # Options of sd-scripts that SD 1 and 2 have no use for in a training's samples.
 _ELSEWHERE = {
@@ -63,6 +63,8 @@ _OPTION = re.compile(r"(?:^|(?<=\s))--([A-Za-z][^\s=]*)")
 _GLUED = re.compile(r"(n|w|h|d|l|ss|s)(-?\d[\d.]*)", re.IGNORECASE)
 _DASHED = re.compile(r"(?:^|(?<=\s))([-‐‑‒–—―−]{1,3})([A-Za-z_]+)(?=[\s=\d]|$)")
 _FRACTIONS = ("guidance", "denoising")
+_FILES = ("image", "mask")
+_TEXTS = ("negative", "sampler", "strengths", *_FILES)
 _NUMBER = {int: re.compile(r"[+-]?\d+"), float: re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")}
 
 
@@ -104,7 +106,7 @@ def read_line(place: str, line: str, language: Language = SAMPLES) -> Entry:
         if name in entry.values:
             entry.warnings.append(f"{place}: --{word} is given twice; the last one counts")
         number = _NUMBER[float if name in _FRACTIONS else int].match(text)
-        if number is None or name in ("negative", "sampler", "strengths"):
+        if number is None or name in _TEXTS:
             entry.put(name, text, f"--{word} {quoted(text)}")
             continue
         entry.put(name, number.group(), f"--{word} {quoted(number.group())}")
@@ -149,6 +151,9 @@ def checked(name: str, value: object) -> tuple[Value, str, str]:
     if name == "strengths":
         strengths = _strengths(value)
         return strengths, "" if strengths else "must be numbers with commas between them, one for each network, such as 0.8,0.5", ""
+    if name in _FILES:
+        named = isinstance(value, str) and bool(value.strip())
+        return str(value), "" if named else "must name an image file", ""
     number = _number(value, whole=name not in _FRACTIONS)
     if name == "denoising":
         return number, "" if number is not None and 0 <= number <= 1 else "must be a number from 0 to 1, such as 0.6", ""

@@ -11,7 +11,7 @@ from torch import Tensor
 from library.errors import Problem, UserError, coded
 from library.lora.file_layout import loha, lokr
 from library.lora.file_names import BIASES, DORA_MAGNITUDE, DORA_SCALE, IA3, LORA
-from library.lora.files import refuse_unknown
+from library.lora.files import are_first_inputs, refuse_unknown, with_inputs
 from library.lora.layers import delta_weight
 from library.surgery.network_file import NetworkFile
 
@@ -46,7 +46,7 @@ def bias_change(network: NetworkFile, key: str) -> Tensor | None:
 
 def delta(network: NetworkFile, key: str, shape: Sequence[int]) -> Tensor:
     """ΔW of a module in float32 and in its weight's `shape` [out, in(, kh, kw)]; raises UserError where it cannot have that shape."""
-    found = own_delta(network, key)
+    found = with_inputs(own_delta(network, key), shape[1]) if len(shape) == 4 else own_delta(network, key)
     if found.shape[0] != shape[0] or found.numel() != torch.Size(shape).numel():
         raise UserError(misfit(network, key, tuple(found.shape), shape))
     return found.reshape(tuple(shape))
@@ -87,7 +87,8 @@ def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]], biases:
             continue
         down, up = network.info(key, "lora_down.weight").shape, network.info(key, "lora_up.weight").shape
         kernel = network.info(key, "lora_mid.weight").shape[2:] if "lora_mid.weight" in kinds else down[2:]
-        found = (up[0], down[1], *kernel)
+        inputs = shapes[key][1] if len(down) == 4 and are_first_inputs(down[1], shapes[key][1]) else down[1]
+        found = (up[0], inputs, *kernel)
         if found[:2] != tuple(shapes[key][:2]) or torch.Size(found).numel() != torch.Size(shapes[key]).numel():
             raise UserError(misfit(network, key, found, shapes[key]))
 

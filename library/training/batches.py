@@ -66,7 +66,7 @@ def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache:
     source, workers = run.inputs.source, worker_count(data.max_data_loader_n_workers)
     source.check_loading(workers, gather_object if run.accelerator.num_processes > 1 else list)
     dataset = source.dataset(run.state.seed, model.tokenizer, model.scale_factor, run.method.rewrite_caption, plan, cache)
-    if cache is not None:  # nothing is left to decode, at most to be read
+    if cache is not None and not model.inpaints:  # nothing is left to decode, at most to be read
         workers = 0 if cache.in_memory else min(workers, READERS)
     pinned = run.device.type == "cuda"
     ways = Workers(workers, data.persistent_data_loader_workers, pinned)

@@ -60,7 +60,8 @@ def run(
     tracker_settings(options)  # a wrong name in that file is told now
     saved = _saved(options)
     facts = inspect(options.model.start)
-    check_flags(facts, options.model.v2, options.model.v_parameterization, options.model.vae, options.model.clip_skip)
+    model = options.model
+    check_flags(facts, model.v2, model.v_parameterization, model.vae, model.clip_skip, model.train_inpainting)
     inputs = gather(options, forms, saved)
     if look_at is not None:
         look_at(options, inputs)

@@ -42,6 +42,7 @@ BEYOND_OF_ONE = {
 }
 BEYOND_THE_LIST |= {"image_ledger", "save_at_steps", "save_from_epoch", "sample_seed"}
 BEYOND_THE_LIST |= {"timestep_sampling", "timestep_bias", "stratified_timesteps"}
+BEYOND_THE_LIST |= {"train_inpainting"}
 BEYOND_THE_LIST |= {"spare_dir", "full_disk_wait"}
 BEYOND_THE_LIST |= {"on_nan", "on_full_disk", "save_state_on_train_end", "initial_epoch", "initial_step", "skip_until_initial_step"}
 

@@ -46,7 +46,7 @@ class SubsetOptions:
     random_crop: bool = DataOptions.random_crop
     face_crop_aug_range: tuple[float, float] | None = None  # crop side ÷ face side
     loss_weight: float = 1.0  # factor of the loss of each of its images
-    conditioning_data_dir: Path | None = None  # mask images, for --masked_loss
+    conditioning_data_dir: Path | None = None  # mask images, for --masked_loss and --train_inpainting
     alpha_mask: bool = DataOptions.alpha_mask
     resize_interpolation: str | None = DataOptions.resize_interpolation  # None: area where an image shrinks, Lanczos where it grows
     custom_attributes: str = ""  # JSON, kept for programs that read it; no effect here
@@ -109,6 +109,7 @@ class DatasetBlueprint:
 
     datasets: tuple[DatasetSpec, ...]
     findings: tuple[str, ...] = ()
+    inpainting: bool = False  # each draw comes with a mask of what has to be filled in
 
     def subsets(self) -> list[SubsetOptions]:
         """The subsets of all datasets in order."""

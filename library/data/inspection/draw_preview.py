@@ -11,6 +11,7 @@ from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import Position, text_of_draw
 from library.data.batching.sampler import EpochSampler, SampleRequest
+from library.data.pixels.fill_masks import FillMasks
 from library.data.pixels.images import Pixels, flipped, load_image, part_shown, read_rgb, resize
 
 _DIMMED = 0.35  # brightness of what is cut off
@@ -34,8 +35,11 @@ class Draws:
         return text_of_draw(record.caption, record.subset, request.seed, position, self.rewrite)
 
     def pixels(self, request: SampleRequest) -> Pixels:
-        """What this draw shows, uint8 [H,W,3]. Raises UserError naming a file that cannot be read."""
-        image = load_image(self.filled.records[request.record], self.filled.placements[request.record], request.seed)
+        """What this draw shows, uint8 [H,W,3], grey where an inpainting model fills in. Raises UserError naming an unreadable file."""
+        placement = self.filled.placements[request.record]
+        image = load_image(self.filled.records[request.record], placement, request.seed)
+        if self.filled.blueprint.inpainting:
+            image *= 1 - FillMasks(self.filled).of([(request.record, request.seed)], [placement])[0]
         values: np.ndarray = np.clip(image.transpose(1, 2, 0) * 127.5 + 127.5 + 0.5, 0, 255)
         return values.astype(np.uint8)
 

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 PIXELS_OF_A_LATENT = 8  # along each side
-_TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "masks", "sizes")
+_TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "masks", "sizes", "fill_masks", "known")
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B images of one size. Either `images` or, with cached latents, `latents` is set."""
+    """B images of one size. Either `images` or, with cached latents, `latents` is set; both for an inpainting model with cached latents."""
 
     images: Tensor | None  # float32 [B,3,H,W] in −1..1
     latents: Tensor | None  # float32 [B,4,H/8,W/8], unscaled
@@ -29,6 +29,8 @@ class Batch:
     strata: Tensor | None = None  # int64 [B,2]: the image's place among those of its update, and their number; None: unknown
     whole_weight: float | None = None  # that the sampler gave a batch which it took for one image; None: it knows the images
     network_multiplier: float = 1.0  # strength of the trained network for these images
+    fill_masks: Tensor | None = None  # uint8 [B,1,H,W], 1 where an inpainting model fills in; None: drawn from the seeds
+    known: Tensor | None = None  # float32 [B,5,h,w], what such a model is told, where it was worked out before
     unreadable: tuple[str, ...] = ()  # a line for each image that could not be read, in whose place another one is shown
 
     def __len__(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from library.data.batching.sampler import GlobalBatch, SampleRequest
 from library.data.config.blueprint import DatasetOptions
 from library.data.loading.batch import Batch
 from library.data.loading.stand_ins import stand_ins
+from library.data.pixels.fill_masks import FillMasks
 from library.data.pixels.images import load_image, part_shown
 from library.data.pixels.latent_cache import LatentCache
 from library.data.pixels.masks import Masks
@@ -43,10 +45,11 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         planned: PlannedUpdates = PlannedUpdates(),
         cache: LatentCache | None = None,
     ) -> None:
-        """With `cache` the latents come from there, and no image is read."""
+        """With `cache` the latents come from there, and no image is read unless a part of it has to be masked (inpainting)."""
         self.filled, self.tokenize, self.rewrite_caption = filled, tokenize, rewrite_caption
         self.planned, self.cache = planned, cache
         self.masks = Masks(filled, keep=cache is not None)
+        self.fill_masks = FillMasks(filled) if filled.blueprint.inpainting else None
 
     def caption(self, request: SampleRequest) -> str:
         """The text that this draw is trained with."""
@@ -62,13 +65,13 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         """The Batch of a share, its images in the share's order; UserError where neither an image nor a stand-in can be read."""
         unreadable: list[str] = []
         drawn = [self._drawn(request, unreadable) for request in share]
-        shown = [request for request, _, _ in drawn]
-        masked = [(request.record, request.seed) for request in shown]
+        shown, places = [request for request, _, _ in drawn], [place for _, place, _ in drawn]
+        masked, mirrored = [(request.record, request.seed) for request in shown], self._mirrored(shown)
         captions = tuple(map(self.caption, shown))
         ids, weights = zip(*map(self.tokenize, captions), strict=True)
         return Batch(
-            images=torch.stack([picture for _, _, picture in drawn]) if self.cache is None else None,
-            latents=torch.stack([picture for _, _, picture in drawn]) if self.cache is not None else None,
+            images=_stacked([picture.image for _, _, picture in drawn]),
+            latents=_stacked([picture.latents for _, _, picture in drawn]),
             input_ids=torch.stack(ids),
             token_weights=None if weights[0] is None else torch.stack(weights),
             loss_weights=torch.tensor([request.weight for request in shown], dtype=torch.float32),
@@ -76,7 +79,8 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
             captions=captions,
             paths=tuple(str(self.filled.records[request.record].path) for request in shown),
             records=tuple(request.record for request in shown),
-            masks=self.masks.of(masked, [place for _, place, _ in drawn], self._mirrored(shown)),
+            masks=self.masks.of(masked, places, mirrored),
+            fill_masks=None if self.fill_masks is None else torch.from_numpy(self.fill_masks.of(masked, places, mirrored)),
             sizes=torch.tensor([self._sizes(request, place) for request, place, _ in drawn], dtype=torch.int64),
             strata=_strata(shown),
             network_multiplier=self._dataset_options(share).network_multiplier,
@@ -97,8 +101,8 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         """Which draws the cache mirrors, as it also does where prepared latents have a mirror image."""
         return None if self.cache is None else [self.cache.flipped(request.record, request.seed) for request in shown]
 
-    def _drawn(self, request: SampleRequest, unreadable: list[str]) -> tuple[SampleRequest, Placement, Tensor]:
-        """The draw, or its stand-in, with its place and pixels [3,H,W] or latents [4,h,w]; what could not be read goes to `unreadable`."""
+    def _drawn(self, request: SampleRequest, unreadable: list[str]) -> tuple[SampleRequest, Placement, _Picture]:
+        """The draw, or its stand-in, with its place and picture; what could not be read goes to `unreadable`."""
         try:
             return request, self.filled.placements[request.record], self._picture(request, None)
         except UserError as fault:
@@ -111,10 +115,29 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
                 unreadable += fault.problems
         raise UserError(*(one.reworded(f"{one}; no other image of its size can be shown in its place") for one in reasons))
 
-    def _picture(self, request: SampleRequest, placement: Placement | None) -> Tensor:
-        if self.cache is not None:
-            return self.cache.latents(request.record, request.seed)
-        return torch.from_numpy(self.image(request, placement))
+    def _picture(self, request: SampleRequest, placement: Placement | None) -> _Picture:
+        if self.cache is None:
+            return _Picture(torch.from_numpy(self.image(request, placement)), None)
+        latents = self.cache.latents(request.record, request.seed)
+        return _Picture(None if self.fill_masks is None else self._as_cached(request, self.cache), latents)
+
+    def _as_cached(self, request: SampleRequest, cache: LatentCache) -> Tensor:
+        """The pixels [3,H,W] of which the cache has the latents: the middle of the image, mirrored where they are."""
+        index = request.record
+        pixels = torch.from_numpy(load_image(self.filled.records[index], self.filled.placements[index], None))
+        return pixels.flip(2) if cache.flipped(index, request.seed) else pixels
+
+
+class _Picture(NamedTuple):
+    """What is shown in a draw: pixels [3,H,W], latents [4,h,w] or both."""
+
+    image: Tensor | None
+    latents: Tensor | None
+
+
+def _stacked(tensors: list[Tensor | None]) -> Tensor | None:
+    present = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(present) if present else None
 
 
 def _strata(shown: list[SampleRequest]) -> Tensor | None:

@@ -78,6 +78,14 @@ def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, 
     return np.asarray(decode(path, cover).on(background))
 
 
+def brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
+    """uint8 [H,W] of a mask image: its grey; what is transparent in it is black."""
+    try:
+        return np.asarray(decode(path, cover, profiles=False).on((0, 0, 0)).convert("L"))
+    except Exception as fault:  # PIL raises many kinds for broken files
+        raise UserError(coded("DATA-010", f"mask {path}: cannot be read ({fault}); replace it")) from None
+
+
 def resize(pixels: Pixels, size: Size, way: str | None = None) -> Pixels:
     """To (width, height), the `way` of --resize_interpolation: left out, area averaging when it shrinks, Lanczos when it grows."""
     height, width = pixels.shape[:2]

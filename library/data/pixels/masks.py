@@ -12,7 +12,7 @@ from torch import Tensor
 from library.containers.arrays_file import open_arrays
 from library.data.batching.buckets import FilledData, Placement
 from library.data.pixels.decode import decode
-from library.data.pixels.images import crop, flipped, part_shown, resize
+from library.data.pixels.images import brightness, crop, flipped, part_shown, resize
 from library.data.scan.records import ImageRecord
 from library.errors import UserError, coded
 from library.files import is_image
@@ -64,7 +64,7 @@ class Masks:
             if record.mask is None and not is_image(record.path):
                 mask = _averaged(_kept_opacity(record.path, placement.bucket))
             else:
-                pixels = _opacity(record.path) if record.mask is None else _brightness(record.mask, resized)
+                pixels = _opacity(record.path) if record.mask is None else brightness(record.mask, resized)
                 mask = _averaged(crop(resize(pixels, resized, record.subset.resize_interpolation), placement.bucket, corner))
             if self.keep and own:
                 self._kept[index] = mask
@@ -91,14 +91,6 @@ def _kept_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
         return np.full((bucket[1], bucket[0]), 255, dtype=np.uint8)
     kept: np.ndarray = np.rint(np.clip(np.nan_to_num(mask), 0, 1) * 255).astype(np.uint8)
     return kept
-
-
-def _brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
-    """uint8 [H,W] of a mask image: its grey; what is transparent in it is black."""
-    try:
-        return np.asarray(decode(path, cover, profiles=False).on((0, 0, 0)).convert("L"))
-    except Exception as fault:  # PIL raises many kinds for broken files
-        raise UserError(coded("DATA-010", f"mask {path}: cannot be read ({fault}); replace it")) from None
 
 
 def _opacity(path: Path) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from library.data.config.blueprint import DatasetBlueprint
 from library.data.scan.image_headers import Unreadable, read_header
 from library.data.scan.records import ImageRecord, Scan
 from library.errors import Problem, UserError, coded
@@ -15,41 +16,53 @@ from library.paths.look import is_folder
 from library.words import counted, named
 
 
-def with_masks(scan: Scan, masked_loss: bool) -> Scan:
-    """The scan with `mask` set in the records of subsets with `conditioning_data_dir`, if `masked_loss` asks for it.
+def with_masks(scan: Scan, masked_loss: bool, inpainting: bool = False) -> Scan:
+    """The scan with `mask` set in the records of subsets with `conditioning_data_dir`, if `masked_loss` asks for it, and `fill_mask` if
+    `inpainting` does.
 
     A mask has its image's name without the ending, in the same folder below. Raises UserError for images without one, masks of
     another shape. Where `masked_loss` has no masks to go by at all, all is trained as without it, and a finding says so.
     """
-    subsets = scan.blueprint.subsets()
-    findings = list(scan.findings)
-    if not masked_loss:
-        idle = [subset.place for subset in subsets if subset.conditioning_data_dir is not None]
-        if idle:
-            findings.append(f"{named(idle)}: conditioning_data_dir is not used without --masked_loss")
-        return replace(scan, findings=tuple(findings))
-    with_files = [subset for subset in subsets if subset.conditioning_data_dir is not None]
-    if not with_files and not any(subset.alpha_mask for subset in subsets):
-        findings.append(
-            "--masked_loss: nothing is masked, since no subset has masks: set conditioning_data_dir = '…' with the folder of the mask "
-            "images in a subset (--conditioning_data_dir without a config), or use --alpha_mask"
-        )
-        return replace(scan, findings=tuple(findings))
-    whole = [subset.place for subset in subsets if subset.conditioning_data_dir is None and not (subset.alpha_mask or subset.is_reg)]
-    if whole:
-        findings.append(f"{named(whole)}: no conditioning_data_dir and no alpha_mask: the whole of these images is trained")
-    both = [subset.place for subset in with_files if subset.alpha_mask]
-    if both:
-        findings.append(f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask")
+    findings = [*scan.findings, *_mask_findings(scan.blueprint, masked_loss, inpainting)]
+    blueprint = replace(scan.blueprint, inpainting=True) if inpainting else scan.blueprint
+    with_files = [subset for subset in scan.blueprint.subsets() if subset.conditioning_data_dir is not None]
+    if not masked_loss and not inpainting:
+        with_files = []
     faults: list[Problem] = []
     records = scan.records
     for subset in with_files:
         mine = [record for record in records if record.subset is subset]
         found = _found(mine, subset.place, faults)
-        records = tuple(replace(record, mask=found[record.key]) if record.key in found else record for record in records)
+        records = tuple(_with(record, found[record.key], masked_loss, inpainting) if record.key in found else record for record in records)
     if faults:
         raise UserError(*faults)
-    return replace(scan, records=records, findings=tuple(findings))
+    return replace(scan, blueprint=blueprint, records=records, findings=tuple(findings))
+
+
+def _with(record: ImageRecord, mask: Path, masked_loss: bool, inpainting: bool) -> ImageRecord:
+    return replace(record, mask=mask if masked_loss else None, fill_mask=mask if inpainting else None)
+
+
+def _mask_findings(blueprint: DatasetBlueprint, masked_loss: bool, inpainting: bool) -> Iterator[str]:
+    """What is worth telling of the folders of masks, and of their lack."""
+    subsets = blueprint.subsets()
+    with_files = [subset for subset in subsets if subset.conditioning_data_dir is not None]
+    if not masked_loss:
+        if with_files and not inpainting:
+            yield f"{named([subset.place for subset in with_files])}: conditioning_data_dir is not used without --masked_loss"
+        return
+    if not with_files and not any(subset.alpha_mask for subset in subsets):
+        yield (
+            "--masked_loss: nothing is masked, since no subset has masks: set conditioning_data_dir = '…' with the folder of the mask "
+            "images in a subset (--conditioning_data_dir without a config), or use --alpha_mask"
+        )
+        return
+    whole = [subset.place for subset in subsets if subset.conditioning_data_dir is None and not (subset.alpha_mask or subset.is_reg)]
+    if whole:
+        yield f"{named(whole)}: no conditioning_data_dir and no alpha_mask: the whole of these images is trained"
+    both = [subset.place for subset in with_files if subset.alpha_mask]
+    if both:
+        yield f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask"
 
 
 def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dict[str, Path]:

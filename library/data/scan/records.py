@@ -37,6 +37,7 @@ class ImageRecord:
     train_resolution: tuple[int, int] | None = None  # from a metadata file
     mask: Path | None = None  # where its loss counts, of its subset's conditioning_data_dir
     converted: bool = False  # its colour profile is converted to sRGB
+    fill_mask: Path | None = None  # what an inpainting model has to fill in, of the same folder; None: drawn for each showing
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def _shown_plainly(scan: Scan, chosen: Container[Path]) -> Scan:
         for one in scan.records
         if one.path in chosen and not one.subset.is_reg
     ]
-    return _of(apart, DatasetBlueprint(datasets), ())
+    return _of(apart, replace(scan.blueprint, datasets=datasets, findings=()), ())
 
 
 def _of(records: list[ImageRecord], blueprint: DatasetBlueprint, findings: tuple[str, ...]) -> Scan:

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from library.model.bundle import REDUCTION, StableDiffusion, moments
 from library.model.drawing.image_start import Course, ImageStart, from_images, from_noise
 from library.model.drawing.samplers import Scheduler, make_scheduler
+from library.model.inpainting import known_region, masked
 from library.model.text.conditioning import Conditioning
 
 if TYPE_CHECKING:
@@ -73,17 +74,21 @@ def generate_together(
     seeds = [random.SystemRandom().getrandbits(31) if settings.seed is None else settings.seed for settings in batch]
     generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]  # on the CPU: one seed, one picture, whatever the device
     with evaluating(model.unet, *model.text_encoders, model.vae):
-        images = None if first.start is None else _encoded(model, [one.start.pixels for one in batch if one.start], device, generators)
+        starts = [one.start for one in batch if one.start is not None]
+        needed = bool(starts) and not (model.inpaints and starts[0].mask is not None and starts[0].strength == 1)  # else noise is all
+        images = _encoded(model, [start.pixels for start in starts], device, generators) if needed else None
         if latents is None:
             latents = torch.cat([torch.randn(first.latent_size, generator=generator) for generator in generators])
         conditioning = _conditioning(model, batch, device)
+        if model.inpaints:
+            conditioning = replace(conditioning, known=_known(model, batch, device, generators))
         scheduler = make_scheduler(first.sampler, model.prediction, model.zero_terminal_snr)
         scheduler.set_timesteps(first.steps, device=device)
         noise = latents.to(device, torch.float32)
         if images is None:
             course = from_noise(scheduler, noise)
         else:
-            course = from_images(scheduler, first.steps, noise, images, [one.start for one in batch if one.start])
+            course = from_images(scheduler, first.steps, noise, images, starts, protected=not model.inpaints)
         latents = _denoise(model, first.guidance, scheduler, course, conditioning, generators)
         return [_to_image(decode(model, one[None], device)) for one in latents]
 
@@ -132,6 +137,20 @@ def _encoded(model: StableDiffusion, images: Sequence[Tensor], device: torch.dev
     for (mean, logvar), generator in zip((both.chunk(2, dim=1) for both in of_each), generators, strict=True):
         drawn.append(mean + (0.5 * logvar).exp() * torch.randn(mean.shape, generator=generator).to(device))
     return torch.cat(drawn) * model.scale_factor
+
+
+def _known(
+    model: StableDiffusion, batch: Sequence[GenerateSettings], device: torch.device, generators: Sequence[torch.Generator]
+) -> Tensor:
+    """[2B,5,h,w], for both halves of guidance: what an inpainting model is told of the images; without a mask all is filled in."""
+    _, _, height, width = batch[0].latent_size
+    pixels, masks = [], []
+    for start in (one.start for one in batch):
+        whole = torch.ones(1, height * REDUCTION, width * REDUCTION)
+        masks.append(whole if start is None or start.mask is None else start.mask.to(whole))
+        pixels.append(masked(torch.zeros(3, *whole.shape[1:]) if start is None else start.pixels, masks[-1]))
+    known = known_region(torch.stack(masks).to(device), _encoded(model, pixels, device, generators))
+    return torch.cat([known, known])
 
 
 def _conditioning(model: StableDiffusion, batch: Sequence[GenerateSettings], device: torch.device) -> Conditioning:

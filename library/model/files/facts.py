@@ -21,7 +21,8 @@ from library.paths.opening import read_text
 
 OPTION = "--pretrained_model_name_or_path"
 LATENT_CHANNELS = 4
-OTHER_INPUTS = {9: "an inpainting model", 5: "a depth-to-image model", 8: "an image-editing (InstructPix2Pix) model", 7: "an upscaler"}
+INPAINTING_CHANNELS = 9  # noisy latents (4), the mask (1), latents of the masked image (4), in this order
+OTHER_INPUTS = {5: "a depth-to-image model", 8: "an image-editing (InstructPix2Pix) model", 7: "an upscaler"}
 PREDICTIONS = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction"}
 _TEXT_LAYER = re.compile(r"cond_stage_model\..*(?:\.layers|\.resblocks)\.(\d+)\.")
 V_MARKERS = ("v_pred", "model.v_pred")  # an empty tensor of this name says v-prediction
@@ -40,6 +41,11 @@ class ModelFacts:
     stamp: tuple[int, int]  # size and time of change (ns) of the file, to see later whether it is still the one that was loaded
     text_layers: int = 12  # of the text encoder, as the file has them
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether the U-Net is told beside the noisy latents what of the image it has to fill in."""
+        return self.in_channels == INPAINTING_CHANNELS
+
 
 def inspect(path_or_id: str | Path, option: str = OPTION) -> ModelFacts:
     """What `path_or_id` holds; raises UserError for anything that is no trainable Stable Diffusion v1 or v2 model."""
@@ -47,8 +53,18 @@ def inspect(path_or_id: str | Path, option: str = OPTION) -> ModelFacts:
     return _inspect_folder(path, option) if is_folder(path) else file_facts(open_weights(path, option), option)
 
 
-def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str | None = None, clip_skip: int | None = None) -> None:
-    """Raise UserError when the flags contradict the weights or there is no VAE; warn where they merely look odd."""
+def check_flags(
+    facts: ModelFacts,
+    v2: bool,
+    v_parameterization: bool,
+    vae: str | None = None,
+    clip_skip: int | None = None,
+    train_inpainting: bool | None = None,
+) -> None:
+    """Raise UserError when the flags contradict the weights or there is no VAE; warn where they merely look odd.
+
+    `train_inpainting` None takes inpainting models and others.
+    """
     problems = []
     name = facts.path.name
     family, chosen = facts.family, family_of_flag(v2)
@@ -66,6 +82,8 @@ def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str 
         problems.append(
             coded("MODEL-007", f"--v_parameterization is missing: {OPTION} {name} says that it predicts velocity; add the flag")
         )
+    if train_inpainting is not None and train_inpainting != facts.inpaints:
+        problems.append(_wrong_inputs(facts))
     if family.takes_clip_skip and clip_skip is not None and clip_skip > facts.text_layers:
         problems.append(
             coded("MODEL-015", f"--clip_skip {clip_skip}: the text encoder of {name} has {facts.text_layers} layers; use 1 or 2")
@@ -76,6 +94,19 @@ def check_flags(facts: ModelFacts, v2: bool, v_parameterization: bool, vae: str 
         raise UserError(*problems)
     if v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
         log.warning("--v_parameterization without --v2: few v1 models predict velocity; leave it out unless this one surely does")
+
+
+def _wrong_inputs(facts: ModelFacts) -> Problem:
+    """The line for a model that is an inpainting one, or is none, against what --train_inpainting says."""
+    where = f"{OPTION} {facts.path.name} is"
+    if facts.inpaints:
+        told = f"--train_inpainting is missing: {where} an inpainting model ({INPAINTING_CHANNELS} input channels); add --train_inpainting"
+    else:
+        told = (
+            f"--train_inpainting contradicts the model: {where} an ordinary one ({facts.in_channels} input channels); "
+            f"remove the flag, or give an inpainting model ({INPAINTING_CHANNELS} channels)"
+        )
+    return coded("MODEL-007", told)
 
 
 def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
@@ -234,11 +265,10 @@ def _wrong_folder(folder: Path) -> str:
 
 
 def _check_channels(channels: int, name: str, option: str) -> None:
-    if channels != LATENT_CHANNELS:
+    if channels not in (LATENT_CHANNELS, INPAINTING_CHANNELS):
         kind = OTHER_INPUTS.get(channels, "a model for another task")
-        raise UserError(
-            coded("MODEL-006", f"{option} {name}: is {kind} ({channels} input channels); only models with {LATENT_CHANNELS} can be trained")
-        )
+        known = f"{LATENT_CHANNELS}, and inpainting models with {INPAINTING_CHANNELS}, can be trained"
+        raise UserError(coded("MODEL-006", f"{option} {name}: is {kind} ({channels} input channels); only models with {known}"))
 
 
 def _any(names: Iterable[str], prefix: str) -> bool:

@@ -19,6 +19,7 @@ class Conditioning:
     context: Tensor  # [B,T,D], for the cross-attentions
     pooled: Tensor | None = None  # [B,P], one vector for the whole caption
     size_ids: Tensor | None = None  # [B,K], of the picture: original size, crop, size shown
+    known: Tensor | None = None  # [B,5,h,w], of inpainting models: the mask, and the latents of the masked image
 
     def __len__(self) -> int:
         return len(self.context)
@@ -30,12 +31,12 @@ class Conditioning:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        return sum(tensor.nbytes for tensor in (self.context, self.pooled, self.size_ids) if tensor is not None)
+        return sum(tensor.nbytes for tensor in (self.context, self.pooled, self.size_ids, self.known) if tensor is not None)
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Conditioning:
         """The same with each tensor changed."""
-        pooled, size_ids = (None if tensor is None else change(tensor) for tensor in (self.pooled, self.size_ids))
-        return Conditioning(change(self.context), pooled, size_ids)
+        further = (None if tensor is None else change(tensor) for tensor in (self.pooled, self.size_ids, self.known))
+        return Conditioning(change(self.context), *further)
 
     @staticmethod
     def joined(parts: Sequence[Conditioning]) -> Conditioning:
@@ -44,6 +45,7 @@ class Conditioning:
             torch.cat([part.context for part in parts]),
             _joined([part.pooled for part in parts]),
             _joined([part.size_ids for part in parts]),
+            _joined([part.known for part in parts]),
         )
 
 

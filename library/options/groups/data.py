@@ -137,8 +137,8 @@ class DataOptions(_OfSomeScripts):
     )
     conditioning_data_dir: str | None = opt(
         None,
-        "Without --dataset_config, for --masked_loss: the folder of the mask images, each named like its image. White is trained, black is "
-        "not. It may hold folders of the same names as --train_data_dir does.",
+        "Without --dataset_config, for --masked_loss and --train_inpainting: the folder of the mask images, each named like its image. "
+        "White is trained (filled in), black is not. It may hold folders of the same names as --train_data_dir does.",
         path="folder",
     )
     alpha_mask: bool = opt(False, "Use the transparency of images as masks of the loss: what is transparent is not trained.")

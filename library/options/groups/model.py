@@ -28,6 +28,11 @@ class ModelOptions:
         False,
         "The model predicts velocity, as Stable Diffusion 2.x 768 models do (768-v). Give it together with --v2 for those.",
     )
+    train_inpainting: bool = opt(
+        False,
+        "The model is an inpainting one (9 input channels): of each image a part is masked out, drawn anew each time, and the model learns "
+        "to fill it in (docs/inpainting.md). Masks of your own: conditioning_data_dir.",
+    )
     vae: str | None = opt(
         None,
         "Another VAE (the part that turns images into latents) instead of the model's own: a checkpoint, a VAE file, "

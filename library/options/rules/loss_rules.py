@@ -102,5 +102,5 @@ def loss_remarks(given: Given) -> Iterator[str]:
             f"{given.at('conditioning_data_dir')}: not used, since it is for --train_data_dir; write conditioning_data_dir = '…' into the "
             f"subsets of {given.dataset_config}"
         )
-    elif given.conditioning_data_dir is not None and not given.masked_loss:
+    elif given.conditioning_data_dir is not None and not given.masked_loss and not given.train_inpainting:
         yield f"{given.at('conditioning_data_dir')}: has no effect without --masked_loss"

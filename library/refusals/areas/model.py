@@ -41,13 +41,13 @@ AREA = Area(
         ),
         Refusal(
             "MODEL-006",
-            "The model is for inpainting or the like.",
-            "Take an ordinary model, with 4 input channels.",
+            "The model has other inputs than are known: it is for depth, for image editing or the like.",
+            "Take an ordinary model (4 input channels) or an inpainting model (9).",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-007",
-            "A flag contradicts what the weights say, or is missing (--v2, --v_parameterization).",
+            "A flag contradicts what the weights say, or is missing (--v2, --v_parameterization, --train_inpainting).",
             "Add or remove the flag that the line names.",
             "troubleshooting.md#it-does-not-start",
         ),

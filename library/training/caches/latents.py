@@ -19,7 +19,7 @@ from library.data.pixels.latent_build import LatentSource, build, look
 from library.data.pixels.latent_cache import LatentCache
 from library.data.pixels.latent_files import cache_file
 from library.data.pixels.latent_plan import NEW, CacheRules, tell
-from library.errors import UserError
+from library.errors import UserError, coded
 from library.files import is_image
 from library.model.bundle import moments
 from library.model.files.fingerprint import encoder_fingerprint
@@ -40,9 +40,21 @@ def latents_of(source: Source, options: DataOptions, vae: AutoencoderKL, weights
     """
     data = source.cacheable()
     if data is not None:
-        return latent_cache(options, data, vae, weights, accelerator)
+        cache = latent_cache(options, data, vae, weights, accelerator)
+        if cache is not None and data.blueprint.inpainting:
+            _check_images(data)
+            vae.to(accelerator.device)  # the masks are other ones in each draw, and so are the masked images
+        return cache
     vae.to("cpu" if source.are_latents else accelerator.device)
     return None
+
+
+def _check_images(data: FilledData) -> None:
+    """Raise UserError where only latents are there of an image that has to be masked."""
+    gone = [str(record.path) for record in data.records if not is_image(record.path)]
+    if gone:
+        told = f"of {counted(len(gone), 'image')} there are latents only, such as {gone[0]}, and no part of them can be masked out"
+        raise UserError(coded("DATA-015", f"--train_inpainting: {told}; put the images beside them"))
 
 
 def latent_cache(options: DataOptions, data: FilledData, vae: AutoencoderKL, source: str, accelerator: Accelerator) -> LatentCache | None:

@@ -59,7 +59,7 @@ def advice(case: MemoryCase, room: float) -> str:
 
 
 def _cached(case: MemoryCase, first: MemoryCase) -> Iterator[Change]:
-    if not case.latents_cached:
+    if not case.latents_cached and not case.masks_images:
         yield Change("cache", "--cache_latents", replace(case, latents_cached=True))
 
 

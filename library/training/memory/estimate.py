@@ -80,11 +80,17 @@ class MemoryCase:
     optimizer_bytes: float = 8
     file_bytes: Mapping[str, int] = field(default_factory=dict)  # on a CPU: of each part in the model's file, in the order of loading
     latents_cached: bool = False
+    masks_images: bool = False  # for an inpainting model: the VAE encodes a masked image in each draw, also beside cached latents
     checkpointing: bool = False
     linears_trained: bool = True  # weights or a network inside the transformers, not only something before them
     text_trained: bool = True  # gradients flow through the text encoder
     vae_tiling: bool = False
     unet_autocast: bool = True  # the U-Net runs under autocast; a frozen one in half precision does without
+
+    @property
+    def vae_works(self) -> bool:
+        """Whether the VAE encodes while training goes on."""
+        return self.masks_images or not self.latents_cached
 
     @property
     def wide_bytes(self) -> int:
@@ -124,7 +130,7 @@ def estimate(case: MemoryCase) -> MemoryEstimate:
     made = [case.trained.get(name, 0) * case.trained_bytes for name in _block_names(case)]
     backward = max(sum(kept[: place + 1]) + sum(made[place:]) for place in range(len(kept))) + heap * recomputed
     step = gradients + (min(trained, FLOAT32_AT_ONCE) * 8 if case.trained_bytes == 2 else 0)
-    passing = max(backward + case.trained.get("network", 0) * case.trained_bytes, step, 0.0 if case.latents_cached else _vae(case))
+    passing = max(backward + case.trained.get("network", 0) * case.trained_bytes, step, _vae(case) if case.vae_works else 0.0)
     training = program + weights + optimizer + passing
     return MemoryEstimate(weights, gradients, optimizer, activations, program, training, _loading(case))
 
@@ -133,7 +139,7 @@ def _weights(case: MemoryCase) -> float:
     in_model = sum(count for name, count in case.trained.items() if name != "network")
     frozen = case.counts["unet"] + case.counts["text_encoder"] - in_model
     there = frozen * case.frozen_bytes + (in_model + case.counts.get("network", 0)) * case.trained_bytes
-    if case.device == "cpu" or not case.latents_cached:  # with cached latents the VAE has left the GPU
+    if case.device == "cpu" or case.vae_works:  # with cached latents the VAE has left the GPU
         there += case.counts["vae"] * case.vae_bytes
     if case.compute_bytes < case.trained_bytes:
         there += sum(case.trained.values()) * case.compute_bytes

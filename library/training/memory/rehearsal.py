@@ -79,7 +79,8 @@ def rehearse(
     device = accelerator.device
     on_gpu = device.type == "cuda"
     held = torch.empty(int(estimate(case).optimizer) if on_gpu and not restored else 0, dtype=torch.uint8, device=device)
-    try_batch(accelerator, task, blank_batch(inputs, method, tokenizer, case.size, case.batch, case.latents_cached), step)
+    kind = (case.latents_cached, case.vae_works)
+    try_batch(accelerator, task, blank_batch(inputs, method, tokenizer, case.size, case.batch, *kind), step)
     del held
     peak = f"; {torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB were in use at most" if on_gpu else ""
     log.info(f"rehearsal: a batch of {case.batch} at {case.size[0]}×{case.size[1]}, the largest, fits{peak}")
@@ -98,13 +99,13 @@ def try_batch(accelerator: Processes, task: torch.nn.Module, batch: Batch, step:
     task.train(training)
 
 
-def blank_batch(inputs: Inputs, method: Method, tokenizer: ClipTokenizer, size: Size, count: int, latents: bool) -> Batch:
-    """`count` gray images of `size`, or latents of 0, with a caption of the run's, since a method may look for its words."""
+def blank_batch(inputs: Inputs, method: Method, tokenizer: ClipTokenizer, size: Size, count: int, latents: bool, images: bool) -> Batch:
+    """`count` gray images of `size`, latents of 0, or both, with a caption of the run's, since a method may look for its words."""
     caption = method.rewrite_caption(next(iter(inputs.source.captions()), ""), random.Random(0))
     ids, weights = tokenizer(caption)
     width, height = size
     return Batch(
-        images=None if latents else torch.zeros(count, 3, height, width),
+        images=torch.zeros(count, 3, height, width) if images else None,
         latents=torch.zeros(count, 4, height // 8, width // 8) if latents else None,
         input_ids=ids.expand(count, -1, -1),
         token_weights=None if weights is None else weights.expand(count, -1, -1),

@@ -104,13 +104,20 @@ class ImageSource:
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
         """Images can be loaded anywhere."""
 
+    def _masks_line(self, subset: SubsetOptions) -> str:
+        mine = [record for record in self.data.records if record.subset is subset]
+        masked = any(record.mask for record in mine)
+        loss = f", masks from {subset.conditioning_data_dir}" if masked else ", transparency as mask" if subset.alpha_mask else ""
+        if not self.data.blueprint.inpainting:
+            return loss
+        files = any(record.fill_mask for record in mine)
+        return f"{loss}, inpainting: {f'the masks of {subset.conditioning_data_dir}' if files else 'masks drawn for each showing'}"
+
     def _subset_line(self, subset: SubsetOptions) -> str:
         count = self.data.images_of.get(subset, 0)
         kind = "regularization, " if subset.is_reg else ""
         words = f", class tokens “{subset.class_tokens}”" if subset.class_tokens else ""
-        masked = subset.conditioning_data_dir is not None and any(record.mask for record in self.data.records if record.subset is subset)
-        masks = f", masks from {subset.conditioning_data_dir}" if masked else ""
-        masks = masks or (", transparency as mask" if subset.alpha_mask else "")
+        masks = self._masks_line(subset)
         weight = f", loss × {subset.loss_weight:g}" if subset.loss_weight != 1 else ""
         place = subset.image_dir or subset.metadata_file
         file = subset.metadata_file if subset.as_prepared else None

@@ -83,7 +83,7 @@ def planned(options: TrainingScript, found: Scan, saved: SavedState | Accelerate
 
     Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
     """
-    kept, apart = split_validation(with_masks(found, options.diffusion.masked_loss))
+    kept, apart = split_validation(with_masks(found, options.diffusion.masked_loss, options.model.train_inpainting))
     data = fill(kept, options.data.prior_loss_weight)
     if options.diffusion.masked_loss:
         from library.data.pixels.mask_extent import with_masks_seen
@@ -98,6 +98,13 @@ def planned(options: TrainingScript, found: Scan, saved: SavedState | Accelerate
 
 def planned_custom(options: TrainingScript, custom: CustomDataset, saved: SavedState | AccelerateState | None = None) -> Inputs:
     """The plan of a run on the batches of a class. Raises UserError for a state that does not go with the command."""
+    if options.model.train_inpainting and custom.are_latents:
+        raise UserError(
+            coded(
+                "OPT-008",
+                f"--train_inpainting: {custom.name} gives latents, of which no part can be masked out; let --dataset_class give images",
+            )
+        )
     return _planned(options, custom, custom.filled(), None, saved)
 
 

@@ -90,7 +90,8 @@ def examine(
         if model.pretrained_model_name_or_path:
             facts = attempt(lambda: inspect_model(model.start))
         if facts is not None:
-            attempt(lambda: check_flags(facts, model.v2, model.v_parameterization, model.vae, model.clip_skip))
+            flags = (model.v2, model.v_parameterization, model.vae, model.clip_skip, model.train_inpainting)
+            attempt(lambda: check_flags(facts, *flags))
         attempt(lambda: Samples.from_options(options))
         expect = None if facts is None else partial(_expected, expected, options, facts.family)
         blueprint = attempt(lambda: blueprint_of(data, options.validation, forms)) if _names_images(data) else None

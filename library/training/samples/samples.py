@@ -19,6 +19,7 @@ from library.paths.look import exists
 from library.paths.opening import read_bytes
 from library.pictures.png_texts import PARAMETERS, description, used_settings, write_png
 from library.pictures.prompt_files import SamplePrompt, read_prompts
+from library.training.samples.prompt_images import check_images
 from library.training.samples.sample_page import FACTS, SamplePage
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from library.model.bundle import StableDiffusion
     from library.model.drawing.generate import GenerateSettings
+    from library.model.drawing.image_start import ImageStart
 
     Generate = Callable[[StableDiffusion, GenerateSettings, torch.device], Image]
 SAMPLES = "sample"  # the folder below --output_dir
@@ -46,6 +48,7 @@ class SamplePlan:
     at_first: bool = False
     source: Path | None = None
     seed: int | None = None  # of the first prompt, where it names none; those of the others follow. None: drawn at random
+    inpaints: bool = False  # by an inpainting model: prompts may name images and masks
 
 
 class Samples:
@@ -75,6 +78,7 @@ class Samples:
         prompts, notes = read_prompts(source) if exists(source) else ((), ())  # that it is missing has been told; it may come
         for note in notes:
             log.warning(note)
+        check_images(prompts, source, options.model.train_inpainting)
         plan = SamplePlan(
             options.saving.folder,
             options.saving.output_name,
@@ -85,6 +89,7 @@ class Samples:
             given.sample_at_first,
             source,
             given.sample_seed,
+            options.model.train_inpainting,
         )
         return cls(prompts, plan, generate)
 
@@ -168,10 +173,12 @@ class Samples:
             return
         self._text = text
         try:
-            self.prompts, notes = read_prompts(source)
+            prompts, notes = read_prompts(source)
+            check_images(prompts, source, self.plan.inpaints)
         except UserError as fault:
             log.warning(f"{fault.problems[0]}; the prompts of before are drawn")
             return
+        self.prompts = prompts
         for note in notes:
             log.warning(note)
         log.info(f"--sample_prompts {source}: was changed, {len(self.prompts)} prompts from here on")
@@ -218,6 +225,7 @@ class Samples:
             seed=seed,
             sampler=prompt.sampler or self.plan.sampler,
             clip_skip=self.plan.clip_skip,
+            start=_start_of(prompt),
         )
         image = (self._generate or generate)(model, settings, device)
         parts = [
@@ -233,6 +241,14 @@ class Samples:
         told = description(prompt.prompt, prompt.negative, used | skipped)
         write_png(path, image, {PARAMETERS: told, FACTS: json.dumps(dict(facts))})
         return path
+
+
+def _start_of(prompt: SamplePrompt) -> ImageStart | None:
+    if prompt.image is None:
+        return None
+    from library.training.samples.start_images import inpainting_start
+
+    return inpainting_start(Path(prompt.image), None if prompt.mask is None else Path(prompt.mask), (prompt.width, prompt.height))
 
 
 def _moment(step: int, epoch: int | None) -> str:

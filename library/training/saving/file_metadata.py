@@ -96,6 +96,7 @@ class FileFacts:
             method=self._start.method.name,
             family=model.family,
             prediction=model.prediction,
+            inpaints=model.inpaints,
             resolutions=[spec.options.resolution for spec in self._start.inputs.data.blueprint.datasets],
             trigger=None if word is None else word.token_string,
         )

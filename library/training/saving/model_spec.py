@@ -24,6 +24,7 @@ def model_spec(
     family: ModelFamily,
     prediction: str,
     resolutions: Sequence[tuple[int, int]],
+    inpaints: bool = False,
     trigger: str | None = None,
     now: float | None = None,
 ) -> dict[str, str]:
@@ -34,6 +35,8 @@ def model_spec(
     """
     product = PRODUCTS.get(method, method)
     architecture = family.architecture_of(prediction)
+    if inpaints and not product:  # a LoRA or a word goes with ordinary models too
+        architecture = family.inpainting_architecture
     technical = options.metadata_privacy == "technical"
     made_up = f"{architecture} {product}".strip() if technical else options.output_name or "last"
     width, height = max(resolutions, key=lambda size: size[0] * size[1], default=(family.resolution, family.resolution))

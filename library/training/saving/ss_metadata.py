@@ -88,6 +88,8 @@ def run_metadata(
     table = options_table(options)
     values: dict[str, Any] = {f"ss_{name}": table[name] for name in RECORDED_OPTIONS if name in table}
     values |= {key: table[name] for name, key in _OTHER_NAMES.items() if name in table}
+    if options.model.train_inpainting:
+        values["ss_train_inpainting"] = True
     values["ss_cache_latents"] = options.data.cache_latents or options.data.cache_latents_to_disk  # the second means the first, too
     values |= {
         "ss_session_id": session,

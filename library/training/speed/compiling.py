@@ -82,7 +82,7 @@ class CompiledUnet:
         log.info("--torch_compile: compiling the U-Net for %s", counted(len(self.rows), "image size"))
         began = time.monotonic()
         for size, rows in sorted(self.rows.items()):
-            batch = blank_batch(run.inputs, run.method, run.model.tokenizer, size, rows, latents=True)
+            batch = blank_batch(run.inputs, run.method, run.model.tokenizer, size, rows, True, run.model.inpaints)
             for step in self._steps(run):
                 try_batch(run.accelerator, run.task, batch, step)
         log.info("--torch_compile: done in %.0f s", time.monotonic() - began)

@@ -81,7 +81,7 @@ def run_facts(options: TrainingScript, data: FilledData, processes: int, updates
         "batches_per_epoch": EpochSampler(data, 0, processes).batches_per_epoch,
         "images": _digest(_showings(data)),
         "captions": _digest(f"{record.key}\0{with_affixes(record.caption, record.subset)}" for record in data.records),
-        "weights": _digest(f"{one.key}\0{one.subset.loss_weight}\0{bool(one.mask or one.subset.alpha_mask)}" for one in data.records),
+        "weights": _digest(_weights(data)),
     }
 
 
@@ -215,6 +215,13 @@ def _showings(data: FilledData) -> Iterator[str]:
         train = ((record, repeat) for record, repeats in bucket.train for repeat in range(repeats))
         for record, repeat in itertools.chain(train, ((record, 0) for record in bucket.pool.records)):
             yield f"{data.records[record].key}\0{data.placements[record].resized}\0{repeat}"
+
+
+def _weights(data: FilledData) -> Iterator[str]:
+    """What of each image counts, and whether a file says what is filled in."""
+    for one in data.records:
+        filled = "\0fill" if one.fill_mask else ""
+        yield f"{one.key}\0{one.subset.loss_weight}\0{bool(one.mask or one.subset.alpha_mask)}{filled}"
 
 
 def _digest(lines: Iterator[str]) -> str:

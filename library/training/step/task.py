@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from library.model.bundle import REDUCTION, StableDiffusion
 from library.model.text.conditioning import Conditioning
 from library.seeds import fold
 from library.training.caches.text_cache import TextCache
+from library.training.known_region import known_of
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class DiffusionTask(nn.Module):
     def forward(self, batch: Batch, step: int) -> tuple[Tensor, Tensor]:
         """Batch of `library.data.loading.batch` on the device, update number -> (weighted mean loss, loss per image [B])."""
         self._set_multiplier(batch.network_multiplier)  # it stays until the update is made: backward may compute anew
-        captions = self._captions(batch, self._method.trains_text_encoder(step))
+        captions = self._with_known(batch, self._captions(batch, self._method.trains_text_encoder(step)))
         t = self.drawn_timesteps(batch)
         per_image = self._losses(batch, self.latents(batch), captions, t, batch.seeds)
         return (per_image * batch.loss_weights).mean(), per_image.detach()
@@ -91,7 +92,8 @@ class DiffusionTask(nn.Module):
         self._set_multiplier(batch.network_multiplier)
         with torch.no_grad():
             latents = self.latents(batch)
-            captions = self._encoded(batch)  # not the kept ones: the text encoder may be trained between two evaluations
+            # not the kept ones: the text encoder may be trained between two evaluations
+            captions = self._with_known(batch, self._encoded(batch))
             losses = [self._losses(batch, latents, captions, *self._place(batch, number, rounds)) for number in range(rounds)]
             self._set_multiplier(1.0)
             return torch.stack(losses).mean(dim=0)
@@ -105,6 +107,11 @@ class DiffusionTask(nn.Module):
 
     def _encoded(self, batch: Batch) -> Conditioning:
         return self._model[0].encode(batch.input_ids, batch.token_weights, self.clip_skip)
+
+    def _with_known(self, batch: Batch, captions: Conditioning) -> Conditioning:
+        """With what an inpainting model is told of the images."""
+        known = known_of(self._model[0], batch)
+        return captions if known is None else replace(captions, known=known)
 
     def _losses(self, batch: Batch, latents: Tensor, captions: Conditioning, t: Tensor, seeds: Tensor) -> Tensor:
         """Loss of each image [B] at timesteps `t` [B], its noise drawn from `seeds` [B]."""

@@ -19,6 +19,7 @@ from library.data.pixels.latent_cache import draw_latents
 from library.model.bundle import StableDiffusion
 from library.model.drawing.generate import evaluating
 from library.seeds import fold
+from library.training.known_region import known_of
 from library.training.processes import Processes
 from library.training.samples.samples import untouched_random_state
 
@@ -75,7 +76,9 @@ class Validation:
                 images = batch.to(accelerator.device)
                 assert images.images is not None, "a dataset without a cache loads images"
                 latents = draw_latents(model.moments(images.images), batch.seeds).float().cpu()
-                batches.append(adapt(replace(batch, images=None, latents=latents)))
+                known = known_of(model, images)
+                known = None if known is None else known.cpu()
+                batches.append(adapt(replace(batch, images=None, latents=latents, fill_masks=None, known=known)))
         return cls(batches)
 
     def measure(self, accelerator: Processes, task: nn.Module) -> float:

@@ -16,11 +16,11 @@ from library.data.batching.buckets import FilledData, fill
 from library.data.batching.sampler import EpochSampler
 from library.data.config.folders import from_folders
 from library.data.loading.dataset import TrainingDataset
-from library.data.pixels.images import load_image
+from library.data.pixels.images import brightness, load_image
 from library.data.pixels.latent_build import build, look
 from library.data.pixels.latent_plan import CacheRules
 from library.data.pixels.mask_extent import with_masks_seen
-from library.data.pixels.masks import Masks, _brightness
+from library.data.pixels.masks import Masks
 from library.data.scan.mask_files import with_masks
 from library.data.scan.records import scan
 from library.errors import UserError
@@ -230,4 +230,4 @@ def test_images_that_are_clear_throughout_are_told(tmp_path: Path) -> None:
 
 def test_a_profile_changes_no_mask(tmp_path: Path) -> None:
     Image.new("L", (64, 64), 55).save(tmp_path / "m.png", icc_profile=grey_profile(1))
-    assert (_brightness(tmp_path / "m.png", (64, 64)) == 55).all()
+    assert (brightness(tmp_path / "m.png", (64, 64)) == 55).all()

@@ -118,7 +118,7 @@ def test_clip_skip_is_left_out_for_v2_with_a_warning(heard):
         V1.usable_clip_skip(0)
 
 
-@pytest.mark.parametrize(("channels", "kind"), [(9, "an inpainting model"), (5, "a depth-to-image model"), (8, "InstructPix2Pix")])
+@pytest.mark.parametrize(("channels", "kind"), [(5, "a depth-to-image model"), (8, "InstructPix2Pix"), (7, "an upscaler")])
 def test_models_for_other_tasks_are_refused(channels, kind, checkpoints, tmp_path):
     state = load_file(checkpoints["v1"])
     state[UNET_IN] = torch.zeros(state[UNET_IN].shape[0], channels, 3, 3)
@@ -254,8 +254,8 @@ def test_folders_of_other_models_are_refused(folders, tmp_path):
     folder = tmp_path / "m"
     shutil.copytree(folders["v1"], folder)
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
-    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 9}), encoding="utf-8")
-    assert "an inpainting model" in _fault(folder)
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 5}), encoding="utf-8")
+    assert "a depth-to-image model" in _fault(folder)
     (folder / "text_encoder_2").mkdir()
     assert "is an SDXL model" in _fault(folder)
     (folder / "unet" / "config.json").write_text("{", encoding="utf-8")

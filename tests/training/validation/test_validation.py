@@ -54,7 +54,7 @@ def prepare(tmp_path: Path):
     text = "[[datasets]]\nresolution = 64\nbatch_size = 2\nenable_bucket = true\nmin_bucket_reso = 64\n"
     text += "".join(f"[[datasets.subsets]]\nimage_dir = '{tmp_path / name}'\nclass_tokens = 'a {name}'\n" for name in "ab")
     data = fill(scan(read(tmp_path, text)))
-    model = SimpleNamespace(tokenizer=tokenize, moments=encode)
+    model = SimpleNamespace(tokenizer=tokenize, moments=encode, inpaints=False)
     return lambda of, most=None: Validation.prepare(data, 3, most, model, shout, lambda batch: batch, of, workers=0)
 
 
