@@ -7,6 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from library.parsing.whole import whole_number
+from library.words import quoted
+
 MOST_SPREAD = 10.0  # of logit_normal: beyond it all lies at the two ends
 
 
@@ -55,7 +58,7 @@ def _logit_normal(words: Sequence[str]) -> LogitNormal:
         key, equals, text = word.partition("=")
         value = _number(text)
         if not equals or key.strip() not in ("mean", "std") or value is None:
-            raise ValueError(f"expected mean=… or std=… with a number, not {word!r}; mean=0 std=1 is what is meant without it")
+            raise ValueError(f"expected mean=… or std=… with a number, not {quoted(word)}; mean=0 std=1 is what is meant without it")
         found[key.strip()] = value
     made = LogitNormal(**found)
     if not -MOST_SPREAD <= made.mean <= MOST_SPREAD or not 0 < made.std <= MOST_SPREAD:
@@ -69,12 +72,12 @@ def _table(words: Sequence[str]) -> Table:
     points: dict[int, float] = {}
     for word in words:
         place, colon, text = word.partition(":")
-        weight = _number(text)
-        if not colon or not place.strip().isdecimal() or int(place) > 999 or weight is None or not 0 <= weight <= 1e6:
-            raise ValueError(f"expected timestep:weight, a timestep from 0 to 999 and a weight from 0 on, not {word!r}")
-        if int(place) in points:
-            raise ValueError(f"timestep {int(place)} is there twice; give it once")
-        points[int(place)] = weight
+        timestep, weight = whole_number(place), _number(text)
+        if not colon or timestep is None or timestep > 999 or weight is None or not 0 <= weight <= 1e6:
+            raise ValueError(f"expected timestep:weight, a timestep from 0 to 999 and a weight from 0 on, not {quoted(word)}")
+        if timestep in points:
+            raise ValueError(f"timestep {timestep} is there twice; give it once")
+        points[timestep] = weight
     if not points:
         raise ValueError("--timestep_sampling table needs it: give timestep:weight, such as 0:1 500:3 999:1")
     return Table(tuple(sorted(points.items())))
