@@ -7,8 +7,12 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from library.errors import UserError, coded
 from library.lora.layers import STABLE_DIFFUSION, LoRALayer, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
+from library.lora.variants.started_layer import STARTS
+from library.options.suggest import closest
+from library.words import cut
 
 
 def create_network(
@@ -20,14 +24,16 @@ def create_network(
     unet: nn.Module | None,
     neuron_dropout: float | None = None,
     prefixes: Prefixes = STABLE_DIFFUSION,
+    init: object = None,
     **kwargs: object,
 ) -> LoRANetwork:
     """A new network that changes nothing yet, for the parts given; `kwargs` is `--network_args`, `vae` is not used.
 
-    `network_dim` None means 4, `network_alpha` None or 0 the same as the rank. `text_encoder` is a list where the model has several;
-    `prefixes` says how the file's keys begin. UserError lists every fault of the arguments.
+    `init` is where its factors begin: pissa, olora or orthogonal; None: down at random and up at zero. `network_dim` None means 4,
+    `network_alpha` None or 0 the same as the rank. `text_encoder` is a list where the model has several; `prefixes` says how the file's
+    keys begin. UserError lists every fault of the arguments.
     """
-    return new_network(LoRALayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
+    return new_network(_layer(init), multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
 
 def create_network_from_weights(
@@ -39,10 +45,24 @@ def create_network_from_weights(
     weights_sd: Mapping[str, Tensor] | None = None,
     for_inference: bool = False,
     prefixes: Prefixes = STABLE_DIFFUSION,
+    init: object = None,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """A network with the modules, ranks, alphas and weights of `file` (or of `weights_sd`), and the weights as read.
 
     `kwargs` may hold dropouts and block learning rates; `for_inference` leaves them out. UserError where the file does not fit.
     """
+    if init is not None:
+        what = f"--network_args init={init}: has no meaning where the network is made from a file; leave it or --dim_from_weights out"
+        raise UserError(coded("LORA-007", what))
     return network_from_weights(LoRALayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
+
+
+def _layer(init: object) -> type[LoRALayer]:
+    if init is None:
+        return LoRALayer
+    if (name := str(init).strip().lower()) not in STARTS:
+        near = closest(name, STARTS)
+        hint = f"did you mean {near}?" if near else f"{', '.join(STARTS)} are expected, or leave it out"
+        raise UserError(coded("LORA-008", f"--network_args init={cut(str(init))}: there is no such start; {hint}"))
+    return STARTS[name]

@@ -20,8 +20,8 @@ from library.methods.network_package import blamed, try_layers
 from library.model.bundle import StableDiffusion
 from library.packages import network_package
 
-OURS, LYCORIS = "networks.lora", "lycoris.kohya"
-KNOWN = (OURS, "networks.lora_fa", "networks.dylora", LYCORIS)  # what a file may name: no code of a stranger's choice is imported
+OURS, DORA, LYCORIS = "networks.lora", "networks.dora", "lycoris.kohya"
+KNOWN = (OURS, "networks.lora_fa", "networks.dylora", DORA, LYCORIS)  # what a file may name: no code of a stranger's choice is imported
 _REMEDY = "name the module that made the file with --network_module"
 
 
@@ -55,7 +55,8 @@ def module_of(file: Path) -> str:
     said = weights.metadata.get("ss_network_module", "")
     if said in KNOWN:
         return said
-    return LYCORIS if LYCORIS in kind_of_file(weights.infos) else OURS
+    shown = kind_of_file(weights.infos)
+    return next((module for module in (DORA, LYCORIS) if module in shown), OURS)
 
 
 def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwork:

@@ -29,7 +29,7 @@ class RankOne(Protocol):
 
 
 def low_rank_weights(options: NetworkOptions, sizes: RankOne) -> int:
-    """Of a network with one rank for all blocks: what `block_dims` change is not counted."""
+    """Of a network with one rank for all blocks: what `block_dims` and `network_reg_dims` change is not counted."""
     args = dict(part.split("=", 1) for part in options.network_args if "=" in part)
     dim, conv_dim = options.network_dim or 4, args.get("conv_dim", "0")
     count = 0 if options.network_train_text_encoder_only else sizes.lora_unet * dim
@@ -40,3 +40,9 @@ def low_rank_weights(options: NetworkOptions, sizes: RankOne) -> int:
 
 # --network_module -> its rule. All its weights are trained; what a module without a row will hold only it knows.
 RULES: dict[str, Callable[[NetworkOptions, RankOne], int]] = {"networks.lora": low_rank_weights}
+
+
+def ranks_in_file(options: NetworkOptions) -> int:
+    """How many times the rank that is trained a file has: its start is taken from it by as many ranks again."""
+    args = dict(part.split("=", 1) for part in options.network_args if "=" in part)
+    return 2 if args.get("init", "").strip().lower() in ("pissa", "olora") else 1

@@ -16,14 +16,15 @@ from library.containers.weights_file import SafetensorsFile, TensorInfo, dtype_n
 from library.errors import UserError, coded
 from library.files import atomic_write
 from library.lora.file_layout import file_layout, refuse_faults
-from library.lora.file_names import read_name
+from library.lora.file_names import DORA, DORA_MAGNITUDE, DORA_SCALE, TensorName, read_name
+from library.lora.layers import PLAIN_TENSORS
+from library.lora.variants.dora import rows
 from library.paths.look import is_file
 
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
 LARGEST_NUMBER = 1e8  # of factors and alpha; half precision ends at 65,504
 _FIRST_INPUTS = frozenset({4, 9})  # of the first convolution of ordinary and of inpainting models: its channels are latents first
-_TENSORS = ("lora_down.weight", "lora_up.weight", "alpha")
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,17 @@ class ModuleWeights:
     down: Tensor
     up: Tensor
     alpha: float
+    magnitude: Tensor | None = None  # of a DoRA, as the file has it
 
     @property
     def rank(self) -> int:
         return self.down.shape[0]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """By the ends of their names in files of this suite."""
+        plain = {"lora_down.weight": self.down, "lora_up.weight": self.up, "alpha": torch.tensor(self.alpha)}
+        return plain if self.magnitude is None else {**plain, DORA_SCALE: self.magnitude}
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -54,18 +62,20 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return weights | {f"{key}.alpha": torch.tensor(alpha) for key, alpha in layout.alphas.items()}
 
 
-def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, ModuleWeights]:
-    """The tensors by LoRA key. UserError for a file of another kind, tensors that LoRA does not have, or half a module."""
+def group_by_module(weights: Mapping[str, Tensor], source: str, kinds: frozenset[str] = PLAIN_TENSORS) -> dict[str, ModuleWeights]:
+    """The tensors by LoRA key. UserError for a file of another kind, tensors that are not of these kinds, or half a module."""
     parts: dict[str, dict[str, Tensor]] = {}
     strange = []
     for name, tensor in weights.items():
-        place = read_name(name)
-        if place is not None and place.kind in _TENSORS:
+        key, _, end = name.partition(".")
+        place = TensorName(key, end) if end == DORA_MAGNITUDE else read_name(name)  # as `read_weights` calls PEFT's
+        if place is not None and place.kind in kinds:
             parts.setdefault(place.key, {})[place.kind] = tensor
         else:
             strange.append(name)
     if strange:
-        raise UserError(coded("LORA-001", f"{source}: {_listed(strange)} cannot be used by networks.lora{kind_of_file(weights)}"))
+        user = "networks.lora" if DORA.isdisjoint(kinds) else "networks.dora"
+        raise UserError(coded("LORA-001", f"{source}: {_listed(strange)} cannot be used by {user}{kind_of_file(weights)}"))
     halves = [key for key, tensors in parts.items() if not {"lora_down.weight", "lora_up.weight"} <= tensors.keys()]
     if halves:
         raise UserError(coded("LORA-002", f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged"))
@@ -78,9 +88,16 @@ def group_by_module(weights: Mapping[str, Tensor], source: str) -> dict[str, Mod
             down=tensors["lora_down.weight"],
             up=tensors["lora_up.weight"],
             alpha=float(tensors["alpha"]) if "alpha" in tensors else float(tensors["lora_down.weight"].shape[0]),
+            magnitude=_magnitude(tensors),
         )
         for key, tensors in parts.items()
     }
+
+
+def _magnitude(tensors: Mapping[str, Tensor]) -> Tensor | None:
+    if (of_peft := tensors.get(DORA_MAGNITUDE)) is not None:
+        return rows(of_peft, tensors["lora_down.weight"].dim())
+    return tensors.get(DORA_SCALE)
 
 
 def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> None:
@@ -232,9 +249,6 @@ _OTHER_KINDS = (
     ("lora_unet_double_blocks_", "a FLUX LoRA"),
     (".hada_", "a LoHa, which lycoris.kohya reads"),
     (".lokr_", "a LoKr, which lycoris.kohya reads"),
-    (".dora_scale", "a DoRA, which lycoris.kohya reads"),
-    (".dora_magnitude", "a DoRA of PEFT"),
-    (".lora_magnitude_vector", "a DoRA of PEFT"),
     (".w_norm", "a LyCORIS file with norms, which lycoris.kohya reads"),
     (".diff", "full differences, which lycoris.kohya reads"),
     (".on_input", "an IA3, which lycoris.kohya reads"),
@@ -247,6 +261,9 @@ _OTHER_KINDS = (
     ("transformer.", "a LoRA of another family (such as SD3 or Flux)"),
     (":up", "a LoRA of cloneofsimo's first program, which is not read"),
     (".lora_mid.", "a CP-decomposed LoCon, which lycoris.kohya reads"),
+    (".dora_scale", "a DoRA, which networks.dora reads"),  # behind the kinds that may have one too
+    (".dora_magnitude", "a DoRA of PEFT, which networks.dora reads"),
+    (".lora_magnitude_vector", "a DoRA of PEFT, which networks.dora reads"),
 )
 
 

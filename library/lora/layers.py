@@ -35,6 +35,7 @@ TEXT_ENCODER = "lora_te_text_model_"
 STABLE_DIFFUSION = Prefixes("lora_unet_", (TEXT_ENCODER,))  # v1 and v2
 
 Patched = nn.Linear | nn.Conv2d  # what LoRA can be put onto
+PLAIN_TENSORS = frozenset({"lora_down.weight", "lora_up.weight", "alpha"})  # of a module in a file
 
 _Pair = tuple[int, int]  # (down, across)
 
@@ -131,6 +132,8 @@ class LoRALayer(nn.Module):
 
     alpha: Tensor
     shares_down = True  # whether its down matrix may be multiplied together with those of its neighbours
+    ranks_in_file = 1  # how many times its rank its module in a file has
+    tensors = PLAIN_TENSORS  # what modules in files that it can take consist of
 
     def __init__(self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
         super().__init__()
@@ -174,6 +177,21 @@ class LoRALayer(nn.Module):
     def delta_weight(self) -> Tensor:
         """alpha/rank · up·down in the shape of the patched weight, float32: what W changes by at multiplier 1."""
         return delta_weight(self.lora_down.weight, self.lora_up.weight, self.scale)
+
+    def file_tensors(self) -> Mapping[str, Tensor]:
+        """Its module in a file, by the ends of the tensors' names."""
+        tensors: dict[str, Tensor] = self.state_dict()
+        return tensors
+
+    def file_shapes(self) -> tuple[torch.Size, torch.Size]:
+        """Those of down and up in a file."""
+        (rank, *inside), (out, _, *ones) = self.lora_down.weight.shape, self.lora_up.weight.shape
+        in_file = rank * self.ranks_in_file
+        return torch.Size((in_file, *inside)), torch.Size((out, in_file, *ones))
+
+    def take(self, tensors: Mapping[str, Tensor], source: str) -> None:
+        """Take over a file's module of these shapes, by the ends of its tensors' names; `source` names the file in messages."""
+        self.load_state_dict(tensors)
 
     def _add_delta(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self.training and self.dropouts.module and torch.rand(()) < self.dropouts.module:

@@ -14,6 +14,7 @@ from library.console import log
 from library.errors import UserError, coded
 from library.lora.files import fitted, group_by_module, read_weights, refuse_convolutions, refuse_unknown, write_weights
 from library.lora.layers import (
+    PLAIN_TENSORS,
     STABLE_DIFFUSION,
     Dropouts,
     Group,
@@ -23,13 +24,12 @@ from library.lora.layers import (
     Target,
     TextEncoders,
     compute_together,
-    delta_norm,
-    delta_weight,
     listed,
     model_targets,
 )
 from library.lora.rate_groups import block_groups, part_groups
 from library.lora.settings import Rank, UpRatios, rate_factor, read_file_settings, read_settings
+from library.lora.variants.changes import limit_norms, weight_change
 
 Number = TypeVar("Number", int, float)
 MakeLayer = Callable[[Patched, int, float, float, Dropouts | None], LoRALayer]  # module, rank, alpha, multiplier, dropouts
@@ -49,10 +49,9 @@ def new_network(
     """As `create_network`, with layers of another kind, for the network modules that train them otherwise."""
     settings = read_settings(network_dim, network_alpha, neuron_dropout, args)
     targets = model_targets(text_encoder, unet, prefixes)
-    ranks: dict[str, Rank] = {}
-    for key, target in targets.items():
-        if (rank := settings.unet_rank(target) if key.startswith(prefixes.unet) else settings.text_encoder) is not None:
-            ranks[key] = rank
+    settled = {key: settings.rank(target, key.startswith(prefixes.unet)) for key, target in targets.items()}
+    ranks = {key: rank for key, rank in settled.items() if rank is not None}
+    settings.refuse_idle_patterns((target, key.startswith(prefixes.unet)) for key, target in targets.items())
     if not ranks:
         what = "--network_args: every block has rank 0 or learning rate weight 0, so there is nothing to train; raise some"
         raise UserError(coded("LORA-009", what))
@@ -69,12 +68,13 @@ def network_from_weights(
     for_inference: bool,
     args: Mapping[str, object],
     prefixes: Prefixes = STABLE_DIFFUSION,
+    kinds: frozenset[str] = PLAIN_TENSORS,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
-    """As `create_network_from_weights`, with layers of another kind."""
+    """As `create_network_from_weights`, with layers of another kind; `kinds` of tensors are those that the layers take."""
     args = dict(args)
     weights = dict(weights_sd) if weights_sd is not None else read_weights(_given(file))
     source = f"LoRA file {file}" if file is not None else "LoRA weights"
-    modules = group_by_module(weights, source)
+    modules = group_by_module(weights, source, kinds)
     neuron_dropout = args.pop("neuron_dropout", None)
     plain = (None, Dropouts(), UpRatios())
     lr_weights, dropouts, up_ratios = plain if for_inference else read_file_settings(neuron_dropout, args)
@@ -91,7 +91,7 @@ def network_from_weights(
 
 
 class LoRANetwork(nn.Module):
-    """LoRA layers under their file keys: `state_dict()` is the file's content. It holds no part of the base model."""
+    """LoRA layers under their file keys. It holds no part of the base model."""
 
     saves_whole = True  # `save_weights` leaves no half file
     follows_dtype = True  # layers compute in the dtype of what they patch: a model in half precision needs no autocast
@@ -117,8 +117,9 @@ class LoRANetwork(nn.Module):
         self._outside = frozenset(key for key, target in targets.items() if target.outside)
         self._patches_convolutions = not self._extended.isdisjoint(ranks)  # also where a part of it is not applied
         self.multiplier, self.uses_all_weights = multiplier, dropouts is None or not dropouts.module  # the latter: in each pass
-        self.lora_dim = _one({rank.dim for rank in ranks.values()})  # for the file's metadata; None where ranks differ
-        self.alpha = _one({rank.alpha for rank in ranks.values()})
+        in_file = [(rank, layer.ranks_in_file) for rank, layer in zip(ranks.values(), self.layers().values(), strict=True)]
+        self.lora_dim = _one({rank.dim * times for rank, times in in_file})  # for the file's metadata; None where ranks differ
+        self.alpha = _one({rank.alpha * times for rank, times in in_file})
         self._lr_weights, self._up_ratios = lr_weights, up_ratios
         self._frozen: frozenset[str] = frozenset()
         self._parts: list[RemovableHandle] = []  # hooks on the models
@@ -178,16 +179,16 @@ class LoRANetwork(nn.Module):
     ) -> None:
         """W ← W + multiplier · alpha/rank · up·down in the models, computed in float32 on `device`, kept in `dtype`.
 
-        With `weights_sd` from these, otherwise from the network's own. None: on the weight's device, in its dtype.
+        Of DoRA W ← W + multiplier · (W′ − W). With `weights_sd` from these, otherwise from the network's own. None: on the weight's
+        device, in its dtype.
         """
-        modules = group_by_module(self.state_dict() if weights_sd is None else weights_sd, "LoRA weights")
+        modules = group_by_module(self.file_weights() if weights_sd is None else weights_sd, "LoRA weights", self._kinds())
         targets = model_targets(text_encoder, unet, self._prefixes)
         refuse_unknown([key for key in modules if key not in targets], modules, "LoRA weights")
         for key, module in modules.items():
             weight = targets[key].module.weight
-            down, up = (tensor.to(device or weight.device) for tensor in (module.down, module.up))
-            delta = delta_weight(down, up, self.multiplier * module.alpha / module.rank)
-            merged = weight.to(delta.device).float() + delta
+            wide = weight.to(device or weight.device).float()
+            merged = wide + weight_change(wide, module, self.multiplier)
             weight.data = merged.to(device=weight.device, dtype=dtype or weight.dtype)
 
     # Training
@@ -241,18 +242,7 @@ class LoRANetwork(nn.Module):
 
         Returns how many were scaled, and the mean and the largest n afterwards. One wait for the device, whatever the number.
         """
-        layers = [layer for layer in self.layers().values() if any(weight.requires_grad for weight in layer.trained())]
-        if not layers:
-            return 0, 0.0, 0.0
-        norms = torch.stack([layer.scale * delta_norm(layer.lora_down.weight, layer.lora_up.weight) for layer in layers])
-        ratios = (max_norm / norms.clamp(min=1e-12)).clamp(max=1.0)
-        for layer, ratio, root in zip(layers, ratios.unbind(), ratios.sqrt().unbind(), strict=True):
-            trained = layer.trained()
-            for weight in trained:
-                weight.mul_(root if len(trained) == 2 else ratio)
-        after = norms * ratios
-        scaled, mean, largest = torch.stack([(ratios < 1).sum().float(), after.mean(), after.max()]).tolist()
-        return int(scaled), mean, largest
+        return limit_norms([layer for layer in self.layers().values() if any(weight.requires_grad for weight in layer.trained())], max_norm)
 
     # Files
 
@@ -266,12 +256,12 @@ class LoRANetwork(nn.Module):
         Modules of the file for parts or blocks that are not trained are left out with a warning, modules that the file lacks
         keep their start.
         """
-        modules = group_by_module(weights, source)
+        modules = group_by_module(weights, source, self._kinds())
         refuse_unknown([key for key in modules if key not in self._paths], weights, source)
         layers = self.layers()
         if not self._patches_convolutions:
             refuse_convolutions([key for key in modules if key in self._extended], source)
-        shapes = {key: (layer.lora_down.weight.shape, layer.lora_up.weight.shape) for key, layer in layers.items()}
+        shapes = {key: layer.file_shapes() for key, layer in layers.items()}
         fitting = {key: module for key, module in modules.items() if key in layers}
         fitting = fitted(fitting, shapes, source)
         if not fitting:
@@ -280,13 +270,19 @@ class LoRANetwork(nn.Module):
             log.warning("%s: %d of its %d modules are left out; they are not trained", source, len(modules) - len(fitting), len(modules))
         with torch.no_grad():
             for key, module in fitting.items():
-                tensors = {"lora_down.weight": module.down, "lora_up.weight": module.up, "alpha": torch.tensor(module.alpha)}
-                layers[key].load_state_dict(tensors)
+                layers[key].take(module.tensors, source)
         return f"{source}: {len(fitting)} of {len(layers)} modules loaded"
+
+    def file_weights(self) -> dict[str, Tensor]:
+        """The content of its file; of most layers it is their state."""
+        return {f"{key}.{end}": tensor for key, layer in self.layers().items() for end, tensor in layer.file_tensors().items()}
+
+    def _kinds(self) -> frozenset[str]:
+        return frozenset[str]().union(*(layer.tensors for layer in self.layers().values()))
 
     def save_weights(self, file: str | Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network as `.safetensors`, `.pt` or `.ckpt`, in `dtype` (None: as trained)."""
-        weights = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in self.state_dict().items()}
+        weights = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in self.file_weights().items()}
         write_weights(file, weights, metadata)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -12,16 +12,20 @@ from library.console import log
 from library.errors import Problem, UserError, coded
 from library.lora.blocks import BLOCKS, MIDDLE, SIDE, block_index, parse_numbers, parse_side_weights
 from library.lora.layers import Dropouts, Target
+from library.lora.variants.patterns import TEXT_PATH, RankPatterns, read_patterns
 from library.options.bounds import MOST_RANK, MOST_WEIGHT
 from library.words import cut, quoted
 
 DEFAULT_DIM = 4
 
 _DROPOUT_KEYS = ("dropout", "rank_dropout", "module_dropout")
-_SIZE_KEYS = ("conv_dim", "conv_alpha", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
+_BLOCK_KEYS = ("conv_dim", "conv_alpha", "block_dims", "block_alphas", "conv_block_dims", "conv_block_alphas")
+_SIZE_KEYS = (*_BLOCK_KEYS, "network_reg_dims", "rs_lora")
 _LR_KEYS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold")
 _PLUS_KEYS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 KEYS = (*_SIZE_KEYS, *_LR_KEYS, *_DROPOUT_KEYS, *_PLUS_KEYS)
+OF_A_KIND = ("init",)  # what networks.lora reads by itself
+_WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class UpRatios:
 @dataclass(frozen=True)
 class LoRASettings:
     """Sizes and learning rate weights by block. `blocks` and `conv_blocks` hold a Rank (dim 0: no layer there) for each of the 25
-    blocks, `conv_blocks` None without 3×3 convolutions; `lr_weights` one factor a block, None without block learning rates."""
+    blocks, `conv_blocks` None without 3×3 convolutions; `lr_weights` one factor a block, None without block learning rates. Modules that
+    a pattern meets have its rank and the alpha of all (0: the same as the rank); `by_root` scales by alpha/√rank."""
 
     text_encoder: Rank
     blocks: tuple[Rank, ...]
@@ -51,9 +56,29 @@ class LoRASettings:
     lr_weights: tuple[float, ...] | None
     dropouts: Dropouts
     up_ratios: UpRatios
+    alpha: float
+    patterns: RankPatterns
+    by_root: bool
 
-    def unet_rank(self, target: Target) -> Rank | None:
-        """The layer size for a module of the U-Net, None where none is to be built."""
+    def rank(self, target: Target, in_unet: bool) -> Rank | None:
+        """The layer size for a module of the U-Net or a text encoder, None where none is to be built."""
+        if (rank := self._plain_rank(target, in_unet)) is None:
+            return None
+        if (dim := self.patterns.rank(target.path if in_unet else TEXT_PATH + target.path)) is not None:
+            rank = _rank(dim, self.alpha)
+        if not rank.dim:
+            return None
+        return Rank(rank.dim, rank.alpha * math.sqrt(rank.dim)) if self.by_root else rank  # rsLoRA (Kalajdzievski 2023, theorem 3.2)
+
+    def refuse_idle_patterns(self, targets: Iterable[tuple[Target, bool]]) -> None:
+        """Raise UserError where a pattern meets none of the modules that have a layer without it."""
+        patched = [(target, in_unet) for target, in_unet in targets if self._plain_rank(target, in_unet) is not None]
+        self.patterns.refuse_idle([target.path if in_unet else TEXT_PATH + target.path for target, in_unet in patched])
+
+    def _plain_rank(self, target: Target, in_unet: bool) -> Rank | None:
+        """What it is before patterns."""
+        if not in_unet:
+            return self.text_encoder
         if target.outside or (target.extended and self.conv_blocks is None):
             return None
         index = block_index(target.path)
@@ -93,6 +118,9 @@ def read_settings(
         lr_weights=_lr_weights(reader),
         dropouts=_dropouts(reader, neuron_dropout),
         up_ratios=_up_ratios(reader),
+        alpha=alpha,
+        patterns=reader.value("network_reg_dims", _patterns, RankPatterns()),
+        by_root=reader.value("rs_lora", yes_or_no, False),
     )
     reader.finish()
     return settings
@@ -126,8 +154,8 @@ class _Reader:
         self.given = set(self.args)
         for key in args:
             if key not in KEYS:
-                near = difflib.get_close_matches(key, KEYS, 1)
-                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(KEYS)}"
+                near = difflib.get_close_matches(key, (*KEYS, *OF_A_KIND), 1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join((*KEYS, *OF_A_KIND))}"
                 self.problems.append(coded("LORA-007", f"--network_args {key}: networks.lora does not know this; {hint}"))
 
     def value(self, key: str, read: Callable[[str], Read], default: Default) -> Read | Default:
@@ -214,6 +242,20 @@ def _whole(text: str) -> int:
     if number > MOST_RANK:
         raise ValueError(f"a whole number from 0 to {MOST_RANK} is expected")
     return int(number)
+
+
+def _patterns(text: str) -> RankPatterns:
+    patterns = read_patterns(text)
+    if any(rank > MOST_RANK for _, rank in patterns.ranks):
+        raise ValueError(f"ranks from 0 (no layer) to {MOST_RANK} are expected")
+    return patterns
+
+
+def yes_or_no(text: str) -> bool:
+    """True or False in words or as 1 and 0; ValueError for anything else."""
+    if (word := text.strip().lower()) not in _WORDS:
+        raise ValueError("True or False is expected")
+    return _WORDS[word]
 
 
 def _positive_list(text: str) -> list[float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from library.lora.expected_size import RULES
+from library.lora.expected_size import RULES, ranks_in_file
 from library.method import ExpectedWeights
 from library.model.family import ModelFamily, PartSizes
 from library.options.groups.scripts import FullModelScript, TrainNetwork, TrainTextualInversion
@@ -14,7 +14,7 @@ def of_network(options: TrainNetwork, sizes: PartSizes, family: ModelFamily) -> 
     if module not in RULES:
         return ExpectedWeights(None, None, known_by=module)
     count = RULES[module](options.network, sizes)
-    return ExpectedWeights(count, count)
+    return ExpectedWeights(count * ranks_in_file(options.network), count)
 
 
 def of_full_model(options: FullModelScript, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:

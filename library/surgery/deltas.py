@@ -13,6 +13,7 @@ from library.lora.file_layout import loha, lokr
 from library.lora.file_names import BIASES, DORA_MAGNITUDE, DORA_SCALE, IA3, LORA
 from library.lora.files import are_first_inputs, refuse_unknown, with_inputs
 from library.lora.layers import delta_weight
+from library.lora.variants.dora import dora_weight, rows, shaped
 from library.surgery.network_file import NetworkFile
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ def change(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
         return weight * _ia3_factors(network, key, weight)
     found = delta(network, key, weight.shape)
     if network.is_dora(key):
-        summed = weight + found
-        return summed * (_magnitude(network, key, weight) / _norms(summed, _on_output(network, key, weight))) - weight
+        return dora_weight(weight + found, _magnitude(network, key, weight)) - weight
     return found
 
 
@@ -106,24 +106,10 @@ def _magnitude(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
     """DoRA's m (Liu et al. 2024, eq. 5) in a shape that multiplies the weight."""
     kinds = network.modules[key]
     ((_, stored),) = network.file.read([kinds.get(DORA_MAGNITUDE) or kinds[DORA_SCALE]])
-    axis = 0 if _on_output(network, key, weight) else 1
-    if stored.numel() != weight.shape[axis]:
+    magnitude = shaped(rows(stored, weight.dim()) if DORA_MAGNITUDE in kinds else stored, weight.shape)
+    if magnitude is None:
         raise UserError(misfit(network, key, tuple(stored.shape), weight.shape))
-    return stored.float().view([-1 if place == axis else 1 for place in range(weight.dim())])
-
-
-def _on_output(network: NetworkFile, key: str, weight: Tensor) -> bool:
-    """Whether the magnitudes are those of the weight's rows, as PEFT has it; LyCORIS' shape [out, 1 …] or [1, in …] says which."""
-    if DORA_MAGNITUDE in network.modules[key]:
-        return True
-    return tuple(network.info(key, DORA_SCALE).shape)[:1] == tuple(weight.shape[:1])
-
-
-def _norms(weight: Tensor, on_output: bool) -> Tensor:
-    """The norm of each row of a weight (or of each input's column), kept in the weight's dimensions."""
-    axes = [axis for axis in range(weight.dim()) if axis != (0 if on_output else 1)]
-    norms: Tensor = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
-    return norms.clamp(min=torch.finfo(weight.dtype).eps)
+    return magnitude.float()
 
 
 def _has(tensors: Mapping[str, Tensor], start: str) -> bool:

@@ -144,12 +144,19 @@ def programs(network: NetworkFile) -> list[Loads]:
     with_conv = " (with convolutions: --network_args conv_dim=… or --dim_from_weights)" if convolutions and plain else ""
     return [
         Loads("this suite, networks.lora", plain, with_conv.strip() or others),
+        *([Loads("this suite, networks.dora", True, "")] if _only_dora(network) else []),
         Loads("this suite, networks/ tools", True, "" if plain else for_models),
         Loads("LyCORIS (lycoris.kohya)", not foreign, "names of Diffusers/PEFT" if foreign else ""),
         Loads("AUTOMATIC1111 web UI", not foreign, "names of Diffusers/PEFT" if foreign else "" if plain else "version 1.5 and later"),
         Loads("ComfyUI", True, ""),
         Loads("Diffusers (load_lora_weights)", of_diffusers, "" if of_diffusers else f"{others} is not read"),
     ]
+
+
+def _only_dora(network: NetworkFile) -> bool:
+    """Whether all modules are plain LoRAs, some of them with magnitudes."""
+    plain = all(kinds.keys() >= LORA and kinds.keys() <= LORA | DORA | {"alpha"} for kinds in network.modules.values())
+    return plain and any(map(network.is_dora, network.modules))
 
 
 def base_model(network: NetworkFile) -> str:

@@ -19,7 +19,10 @@ WORD = ("--token_string", "shs", "--init_word", "dog")
 
 # script or tool -> sound commands, the first of which is used most
 COMMANDS: dict[str, tuple[tuple[str, ...], ...]] = {
-    "train_network.py": ((*MODEL, *QUICK, *LORA, *CONFIG), (*MODEL, *QUICK, *LORA, *FOLDERS), (*MODEL, *QUICK, *LORA, *METADATA)),
+    "train_network.py": (
+        (*MODEL, *QUICK, *LORA, *CONFIG), (*MODEL, *QUICK, *LORA, *FOLDERS), (*MODEL, *QUICK, *LORA, *METADATA),
+        (*MODEL, *QUICK, *LORA, "--network_module", "networks.dora", "--network_args", "network_reg_dims=attn2=4", "rs_lora=True", *CONFIG),
+        (*MODEL, *QUICK, *LORA, "--network_args", "init=pissa", *CONFIG)),
     "train_db.py": ((*MODEL, *QUICK, *CONFIG), (*MODEL, *QUICK, *FOLDERS)),
     "fine_tune.py": ((*MODEL, *QUICK, *METADATA), (*MODEL, *QUICK, *CONFIG)),
     "train_textual_inversion.py": ((*MODEL, *QUICK, *WORD, *CONFIG), (*MODEL, *QUICK, *WORD, *FOLDERS, "--use_object_template")),

@@ -11,6 +11,7 @@ WORDS = (
     "2147483648", "0x10", "0b1", "1_0", "1,0", "1.0.0", "½", "²", "٣", "−1", "1%", "true", "True", "None", "null", "[]", "{}", "[1,2]",
     "(1,)", "[" * 5_000 + "]" * 5_000, "{" * 3_000, "key=value", "=", "=1", "a=", "a=b=c", "a=nan", "betas=1", "lr=1e400",
     "weight_decay=" + "9" * 400, "conv_dim=9999999999999999999", "conv_dim=-1", "eps=[[[[[]]]]]",
+    "init=pissa", "init=x", "rs_lora=2", "network_reg_dims=attn2.*=2", "network_reg_dims=(a{99999999999}=2", "wd_on_output=False",
     "é", "日本語", "🐾", "\u202eabc", "\ufeffx",
     "a\u0000b", "\x1b[31mred\x1b[0m", "\x07", "\x08\x08", "\x9b31m", "a\nb", "a\r\nb", "a\rb", "\udcff\udc80", "a\udce9", LONG, "é" * 300,
     "n" * 256, "../../x", "..", ".", "/", "//", "/x", "~", "~nobody/x", "~/x", "C:\\x", "\\\\server\\x", "con", "NUL.txt", "a/b/c",

@@ -29,6 +29,8 @@ KINDS: dict[str, tuple[object, dict[str, object], str]] = {
     "LoRA": (train_network.main, LORA, "--network_weights"),
     "LoRA with convolutions, clip skip": (
         train_network.main, LORA | {"network_args": ["conv_dim=2"], "clip_skip": 2}, "--network_weights"),
+    "DoRA": (train_network.main, LORA | {"network_module": "networks.dora", "network_args": ["wd_on_output=False"]}, "--network_weights"),
+    "PiSSA": (train_network.main, LORA | {"network_args": ["init=pissa"]}, "--network_weights"),
     "LoHa of LyCORIS": (
         train_network.main,
         LORA | {"network_module": "lycoris.kohya", "network_alpha": 2, "network_args": ["algo=loha", "conv_dim=2", "conv_alpha=2"]},

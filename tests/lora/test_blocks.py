@@ -168,4 +168,5 @@ def test_known_arguments_are_those_of_the_ecosystem():
         *("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold"),
         *("dropout", "rank_dropout", "module_dropout"),
         *("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio"),
+        *("network_reg_dims", "rs_lora"),  # newer sd-scripts; LyCORIS
     }

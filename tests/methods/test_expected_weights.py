@@ -50,6 +50,14 @@ def test_a_lora_has_the_weights_of_the_network_that_is_made(
     assert expected == ExpectedWeights(count, count)
 
 
+@pytest.mark.parametrize("init", ["pissa", "olora", "orthogonal"])
+def test_a_file_has_the_start_too_where_it_is_subtracted(init: str) -> None:
+    words = ["--network_module", "networks.lora", "--network_dim", "4", "--network_args", f"init={init}"]
+    plain = expected_weights.of_network(parse(TrainNetwork, words[:-2]), V1.sizes, V1)
+    found = expected_weights.of_network(parse(TrainNetwork, words), V1.sizes, V1)
+    assert found.trained == plain.trained and found.product == (1 if init == "orthogonal" else 2) * plain.product
+
+
 @pytest.mark.parametrize("module", ["lycoris.kohya", "networks.dylora", "my.network"])
 def test_a_network_module_without_a_rule_is_the_one_that_knows(module: str) -> None:
     expected = expected_weights.of_network(parse(TrainNetwork, ["--network_module", module]), V1.sizes, V1)

@@ -1,7 +1,8 @@
-"""train_network.py with networks.dylora, networks.lora_fa and LyCORIS' LoKr and DoRA: they train, go on bit for bit, and load back."""
+"""train_network.py with every kind of network and start, and LyCORIS' LoKr and DoRA: they train, go on bit for bit, and load back."""
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,15 @@ from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 
 KINDS = {
-    "networks.dylora": {"network_args": ["unit=2", "conv_dim=2"], "network_dim": 4},
-    "networks.lora_fa": {"network_args": ["conv_dim=2", "rank_dropout=0.2"], "network_dim": 4},
+    "networks.dylora": ("networks.dylora", ["unit=2", "conv_dim=2"]),
+    "networks.lora_fa": ("networks.lora_fa", ["conv_dim=2", "rank_dropout=0.2"]),
+    "networks.dora": ("networks.dora", ["conv_dim=2", "rank_dropout=0.2", "rs_lora=True"]),
+    "dora by input": ("networks.dora", ["wd_on_output=False"]),
+    "pissa": ("networks.lora", ["init=pissa", "conv_dim=2", "rank_dropout=0.2"]),
+    "olora": ("networks.lora", ["init=olora", "rs_lora=True"]),
+    "orthogonal": ("networks.lora", ["init=orthogonal", "network_reg_dims=attn2=2"]),
 }
+OF_THE_START = ("conv_dim", "init", "rs_lora", "network_reg_dims")  # what a file says by itself
 LYCORIS = {"lokr": (["algo=lokr", "factor=4"], ".lokr_w1"), "dora": (["algo=lora", "dora_wd=True"], ".dora_scale")}
 
 
@@ -31,12 +38,14 @@ def common(tiny_v1: Path, photos: Path, tmp_path: Path) -> dict[str, object]:
     }
 
 
-@pytest.mark.parametrize("module", KINDS)
-def test_a_run_in_two_parts_ends_as_one_in_one_go(common: dict[str, object], tmp_path: Path, module: str) -> None:
-    options = {**common, **KINDS[module], "network_module": module, "network_alpha": 2}
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_in_two_parts_ends_as_one_in_one_go(common: dict[str, object], tmp_path: Path, kind: str) -> None:
+    module, args = KINDS[kind]
+    options = {**common, "network_dim": 4, "network_args": args, "network_module": module, "network_alpha": 2}
+    first_part = random.Random(kind).randint(1, 2)
     assert start(train_network.main, **options, output_dir=tmp_path / "whole", max_train_steps=3) == 0
     parts = {**options, "output_dir": tmp_path / "parts"}
-    assert start(train_network.main, **parts, max_train_steps=1, save_state=True) == 0
+    assert start(train_network.main, **parts, max_train_steps=first_part, save_state=True) == 0
     first = load((tmp_path / "parts" / "last.safetensors").read_bytes())  # not mapped: Windows would let nothing take its place
     assert start(train_network.main, **parts, max_train_steps=3, resume=tmp_path / "parts" / "last-state") == 0
     assert tensors_equal(tmp_path / "whole" / "last.safetensors", tmp_path / "parts" / "last.safetensors")
@@ -51,7 +60,7 @@ def test_a_run_in_two_parts_ends_as_one_in_one_go(common: dict[str, object], tmp
         "network_weights": tmp_path / "whole" / "last.safetensors",
         "dim_from_weights": True,
     }
-    more["network_args"] = [item for item in KINDS[module]["network_args"] if not item.startswith("conv_dim")]
+    more["network_args"] = [item for item in args if not item.startswith(OF_THE_START)]
     assert start(train_network.main, **more, max_train_steps=1) == 0
     assert load_file(tmp_path / "more" / "last.safetensors").keys() == last.keys()
 

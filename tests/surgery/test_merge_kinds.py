@@ -10,8 +10,9 @@ from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
 from safetensors.torch import save_file
 
 from library.model.load import load
-from networks import merge_lora, resize_lora
+from networks import dora, merge_lora, resize_lora
 from networks.check_lora_weights import main as check
+from tests.networks.models import randomize
 from tests.scripts.running import run_in_process
 
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -58,6 +59,24 @@ def test_a_dora_of_peft_is_merged_as_peft_merges_it(tiny_v1: Path, tmp_path: Pat
     arguments = ("--model", tmp_path / "n.safetensors", "--new_rank", 2, "--save_to", tmp_path / "r.safetensors")
     assert run_in_process(resize_lora.main, *arguments) == 2
     assert "are DoRA, which depend on the model; merge it into a model with networks/merge_lora.py --sd_model" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("on_output", ["True", "False"])
+def test_a_dora_of_networks_dora_is_merged_as_it_was_trained_checked_and_not_cut(
+    on_output: str, tiny_v1: Path, tmp_path: Path, capsys
+) -> None:
+    model = load(tiny_v1)
+    network = dora.create_network(1.0, 4, 2.0, None, None, model.unet, conv_dim="2", wd_on_output=on_output)
+    randomize(network, deviation=0.2)
+    ours = merged(tiny_v1, tmp_path, {name: tensor.detach() for name, tensor in network.file_weights().items()})
+    with torch.no_grad():
+        for path in (LINEAR, CONV):
+            expected = weight(model, path) + network.layers()[key(path)].delta_weight()
+            torch.testing.assert_close(weight(ours, path), expected, rtol=1e-4, atol=1e-5)
+    capsys.readouterr()
+    assert run_in_process(check, tmp_path / "n.safetensors") == 0 and "networks.dora" in capsys.readouterr().out
+    arguments = ("--model", tmp_path / "n.safetensors", "--new_rank", 2, "--save_to", tmp_path / "r.safetensors")
+    assert run_in_process(resize_lora.main, *arguments) == 2 and "are DoRA" in capsys.readouterr().err
 
 
 def lycoris_module(kind: str, layer: torch.nn.Module, **options: object) -> torch.nn.Module:

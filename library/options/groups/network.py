@@ -14,7 +14,8 @@ class NetworkOptions:
 
     network_module: str | None = opt(
         None,
-        "Kind of network: networks.lora, networks.dylora, networks.lora_fa, or another package's such as lycoris.kohya. Always needed.",
+        "Kind of network: networks.lora, networks.dora, networks.dylora, networks.lora_fa, or another package's such as lycoris.kohya. "
+        "Always needed.",
     )
     network_dim: int | None = opt(
         None,

@@ -13,7 +13,9 @@ from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
 from library.packages import network_package
 
-_OWN_KINDS = ("networks.lora", "networks.dylora", "networks.lora_fa")  # whose ranks are ranks; in LyCORIS a huge one means a full matrix
+# whose ranks are ranks; in LyCORIS a huge one means a full matrix
+_OWN_KINDS = ("networks.lora", "networks.dora", "networks.dylora", "networks.lora_fa")
+_SUBTRACTED = ("pissa", "olora")  # starts that are taken from the weight
 # ways of attention; of several the first is used, as in sd-scripts
 ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
 
@@ -63,6 +65,24 @@ def network(given: Given) -> Iterator[Problem]:
         yield coded("LORA-008", f"{given.at('network_dim')}: {given.network_module} takes a rank from 1 to {MOST_RANK}")
     if given.dim_from_weights and given.network_weights is None:
         yield coded("OPT-009", f"{given.at('dim_from_weights')}: takes the rank from --network_weights, which is missing")
+    yield from _starts(given)
+
+
+def _starts(given: Given) -> Iterator[Problem]:
+    """What goes together with a network that is more than a sum of two matrices that begin at nothing."""
+    entries = [entry.partition("=") for entry in given.network_args or ()]
+    init = next((value.strip().lower() for key, _, value in entries if key.strip() == "init"), None)
+    if given.network_module == "networks.lora" and init and given.dim_from_weights:
+        yield coded(
+            "OPT-008",
+            f"{given.at('dim_from_weights')}: begins in the file, and --network_args init={init} in the model; leave one of them out",
+        )
+    reason = {"networks.lora": f"--network_args init={init}" if init in _SUBTRACTED else None, "networks.dora": "networks.dora"}
+    if given.scale_weight_norms and (what := reason.get(given.network_module or "")):
+        yield coded(
+            "OPT-008",
+            f"{given.at('scale_weight_norms')}: limits the product of two matrices, and {what} trains more than one; leave one of them out",
+        )
 
 
 def full_model(given: Given) -> Iterator[Problem]:

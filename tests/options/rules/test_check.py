@@ -103,6 +103,15 @@ CONTRADICTIONS = [
     ("--log_with tensorboard", "--log_with: tensorboard needs --logging_dir"),
     ("--dataset_config dta.toml", "--dataset_config: dta.toml: no such file; did you mean data.toml?"),
     ("--dataset_config images", "--dataset_config: images is a folder; give the file itself"),
+    (
+        "--network_args init=pissa --scale_weight_norms 1",
+        "--scale_weight_norms: limits the product of two matrices, and --network_args init=pissa",
+    ),
+    ("--network_module networks.dora --scale_weight_norms 1", "and networks.dora trains more than one; leave one of them out"),
+    (
+        "--network_args init=olora --network_weights model.safetensors --dim_from_weights",
+        "--dim_from_weights: begins in the file, and --network_args init=olora in the model",
+    ),
     ("--network_weights lora.safetensors", "--network_weights: lora.safetensors: no such file"),
     ("--base_weights model.safetensors nope.pt", "--base_weights: nope.pt: no such file"),
     ("--pretrained_model_name_or_path modl.safetensors", "modl.safetensors: no such file; did you mean model.safetensors?"),

@@ -1,0 +1,46 @@
+"""Ranks by pattern: `--network_args "network_reg_dims=attn2.*=16,ff=8"`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from library.errors import UserError, coded
+from library.words import cut, quoted
+
+_RANK = re.compile(r"[0-9]{1,6}")
+TEXT_PATH = "text_model."  # how names of the text encoder begin here, as in sd-scripts
+
+
+@dataclass(frozen=True)
+class RankPatterns:
+    """Patterns of modules' dotted names with the rank of those that they meet; of several that meet one, the first counts."""
+
+    ranks: tuple[tuple[re.Pattern[str], int], ...] = ()
+
+    def rank(self, path: str) -> int | None:
+        """The rank for a module, None where no pattern meets it. A pattern may meet any part of the name, as `attn2` does."""
+        return next((rank for pattern, rank in self.ranks if pattern.search(path)), None)
+
+    def refuse_idle(self, paths: Sequence[str]) -> None:
+        """Raise UserError where a pattern meets none of these modules: it is misspelt."""
+        for pattern, rank in self.ranks:
+            if not any(map(pattern.search, paths)):
+                names = f"such as {paths[0]}" if paths else "none"
+                shown = f"--network_args network_reg_dims={cut(pattern.pattern)}={rank}"
+                raise UserError(coded("LORA-008", f"{shown}: meets no module of this network (names are {names}); correct the pattern"))
+
+
+def read_patterns(text: str) -> RankPatterns:
+    """`pattern=rank` entries between commas; ValueError says which is none."""
+    ranks = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        pattern, _, rank = entry.rpartition("=")
+        if not pattern or not _RANK.fullmatch(rank.strip()):
+            raise ValueError(f"{quoted(entry)} is no pattern=rank, such as attn2.*=16 (a comma stands between two of them)")
+        try:
+            ranks.append((re.compile(pattern.strip()), int(rank)))
+        except (re.error, OverflowError, RecursionError) as fault:
+            raise ValueError(f"{quoted(pattern)} is no regular expression ({fault})") from fault
+    return RankPatterns(tuple(ranks))

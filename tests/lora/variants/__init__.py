@@ -1,0 +1,1 @@
+"""Starts, DoRA and ranks by pattern beside their papers, PEFT and LyCORIS."""
