@@ -34,6 +34,13 @@ _NETWORK_PACKAGES = {
 # modules of this suite that are another thing in each update, and why
 _NEVER_THE_SAME = {"networks.dylora": "draws another rank in each update"}
 
+_MORE_THAN_A_PRODUCT = ("networks.dora",)  # train something beside two matrices
+
+
+def trains_more_than_a_product(module: str) -> bool:
+    """Whether a network module of this suite trains more than two matrices a layer, whose product's norm can be limited."""
+    return module in _MORE_THAN_A_PRODUCT
+
 
 def why_not_compiled(module: str) -> str | None:
     """Why a network module cannot be compiled once for all updates, None where nothing speaks against it."""

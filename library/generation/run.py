@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 from library.console import log, progress
@@ -53,8 +54,14 @@ def _names(output: PictureOutputOptions, pictures: list[Picture]) -> Iterator[st
         numbers = [int(found[1]) for name in _there(output.outdir) if (found := _NUMBERED.fullmatch(name))]
         first = max(numbers, default=0) + 1
         return (f"im_{first + place:06d}.png" for place in range(len(pictures)))
-    now = time.strftime("%Y%m%d%H%M%S")
-    return (f"im_{now}_{picture.number:03d}_{picture.seed}.png" for picture in pictures)
+    now, there = time.strftime("%Y%m%d%H%M%S"), set(_there(output.outdir))
+    return (_free(f"im_{now}_{picture.number:03d}_{picture.seed}", there) for picture in pictures)
+
+
+def _free(stem: str, there: Container[str]) -> str:
+    """The name, with a number behind it where another run of the same second has taken it."""
+    names = itertools.chain([f"{stem}.png"], (f"{stem}_{number}.png" for number in itertools.count(2)))
+    return next(name for name in names if name not in there)
 
 
 def _there(folder: Path) -> list[str]:

@@ -17,7 +17,7 @@ SUBJECT = "a zxc star on a red background"
 OTHER = "a red circle on a blue background"
 PLAIN_STARS = ("a blue star on a white background", "a yellow star on a purple background")
 THREE_SEEDS = pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
-WAYS = ("captions", pytest.param("metadata", marks=pytest.mark.slow), "class_and_identifier")
+WAYS = ("captions", *(pytest.param(way, marks=pytest.mark.slow) for way in ("metadata", "class_and_identifier")))
 
 Learnt = Callable[..., Path]
 Drawn = Callable[..., list[Image.Image]]
@@ -57,7 +57,8 @@ def test_the_subject_is_learnt_and_the_rest_is_kept(way: str, seed: int, learnt:
     assert share(drawn(lora, OTHER), is_what(OTHER)) >= 0.9
 
 
-@THREE_SEEDS
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
 def test_regularization_images_keep_the_class(seed: int, learnt: Learnt, drawn: Drawn):
     """Called by class words alone beside them, the subject's teal comes out as blue in some pictures of some seeds: half is asked for."""
     without = learnt("class_and_identifier", seed)

@@ -21,6 +21,7 @@ class _Formula(torch.nn.Module):
     """A U-Net that believes in one image x₀, of deviation `contrast`, whatever it is shown."""
 
     dtype, device = torch.float32, torch.device("cpu")
+    config = SimpleNamespace(in_channels=4)
 
     def __init__(self, velocity: bool, contrast: float) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ def step(monkeypatch: pytest.MonkeyPatch, module: str = "networks.lora", autocas
     monkeypatch.setattr(DiffusionTask, "_captions", lambda *_: Conditioning(context))
     monkeypatch.setattr(DiffusionTask, "_losses", losses)
     batch: Any = SimpleNamespace(
-        network_multiplier=1.0, latents=latents, seeds=torch.arange(BATCH), loss_weights=torch.ones(BATCH, device="meta")
+        network_multiplier=1.0, latents=latents, seeds=torch.arange(BATCH), loss_weights=torch.ones(BATCH, device="meta"), strata=None
     )
     with counted(monkeypatch) as counts:
         task(batch, 0)[0].backward()
