@@ -34,6 +34,14 @@ _NETWORK_PACKAGES = {
 # modules of this suite that are another thing in each update, and why
 _NEVER_THE_SAME = {"networks.dylora": "draws another rank in each update"}
 
+# modules of this suite that train more than a product of two matrices, and what
+_MORE_THAN_A_PRODUCT = {"networks.dora": "sizes of weights (networks.dora)"}
+
+
+def more_than_a_product(module: str) -> str | None:
+    """What a network module trains beside a product of two matrices, None where that is all or nothing is known."""
+    return _MORE_THAN_A_PRODUCT.get(module)
+
 
 def why_not_compiled(module: str) -> str | None:
     """Why a network module cannot be compiled once for all updates, None where nothing speaks against it."""
