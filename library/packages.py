@@ -34,12 +34,13 @@ _NETWORK_PACKAGES = {
 # modules of this suite that are another thing in each update, and why
 _NEVER_THE_SAME = {"networks.dylora": "draws another rank in each update"}
 
-_MORE_THAN_A_PRODUCT = ("networks.dora",)  # train something beside two matrices
+# modules of this suite that train more than a product of two matrices, and what
+_MORE_THAN_A_PRODUCT = {"networks.dora": "sizes of weights (networks.dora)"}
 
 
-def trains_more_than_a_product(module: str) -> bool:
-    """Whether a network module of this suite trains more than two matrices a layer, whose product's norm can be limited."""
-    return module in _MORE_THAN_A_PRODUCT
+def more_than_a_product(module: str) -> str | None:
+    """What a network module trains beside a product of two matrices, None where that is all or nothing is known."""
+    return _MORE_THAN_A_PRODUCT.get(module)
 
 
 def why_not_compiled(module: str) -> str | None:

@@ -11,7 +11,7 @@ from library.options.groups.scripts import FullModelScript
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
-from library.packages import network_package, trains_more_than_a_product
+from library.packages import more_than_a_product, network_package
 
 # whose ranks are ranks; in LyCORIS a huge one means a full matrix
 _OWN_KINDS = ("networks.lora", "networks.dora", "networks.dylora", "networks.lora_fa")
@@ -69,21 +69,21 @@ def network(given: Given) -> Iterator[Problem]:
 
 
 def _starts(given: Given) -> Iterator[Problem]:
-    """What goes together with a network that is more than a sum of two matrices that begin at nothing."""
-    module = given.network_module or ""
-    ours = network_package(module).is_ours
-    entries = [entry.partition("=") for entry in given.network_args or ()]
-    init = next((value.strip().lower() for key, _, value in entries if key.strip() == "init"), None)
-    if ours and init and given.dim_from_weights:
+    """What goes together with a network that is more than a product of two matrices that begins at nothing."""
+    module, entries = given.network_module or "", [entry.partition("=") for entry in given.network_args or ()]
+    init = (
+        next((value.strip().lower() for key, _, value in entries if key.strip() == "init"), "") if network_package(module).is_ours else ""
+    )
+    if init and given.dim_from_weights:
         yield coded(
             "OPT-008",
             f"{given.at('dim_from_weights')}: begins in the file, and --network_args init={init} in the model; leave one of them out",
         )
-    subtracted = f"--network_args init={init}" if ours and init in _SUBTRACTED else None
-    if given.scale_weight_norms and (what := subtracted or (module if trains_more_than_a_product(module) else None)):
+    more = f"from a start in the model (init={init})" if init in _SUBTRACTED else more_than_a_product(module)
+    if given.scale_weight_norms and more:
         yield coded(
             "OPT-008",
-            f"{given.at('scale_weight_norms')}: limits the product of two matrices, and {what} trains more than one; leave one of them out",
+            f"{given.at('scale_weight_norms')}: limits products of two matrices, and this network trains {more}; leave one of them out",
         )
 
 

@@ -105,9 +105,9 @@ CONTRADICTIONS = [
     ("--dataset_config images", "--dataset_config: images is a folder; give the file itself"),
     (
         "--network_args init=pissa --scale_weight_norms 1",
-        "--scale_weight_norms: limits the product of two matrices, and --network_args init=pissa",
+        "--scale_weight_norms: limits products of two matrices, and this network trains from a start in the model (init=pissa)",
     ),
-    ("--network_module networks.dora --scale_weight_norms 1", "and networks.dora trains more than one; leave one of them out"),
+    ("--network_module networks.dora --scale_weight_norms 1", "this network trains sizes of weights (networks.dora); leave one"),
     (
         "--network_args init=olora --network_weights model.safetensors --dim_from_weights",
         "--dim_from_weights: begins in the file, and --network_args init=olora in the model",
