@@ -173,7 +173,7 @@ def _watch(process: subprocess.Popen[bytes], errors: IO[bytes]) -> tuple[list[St
     process.returncode = os.waitstatus_to_exitcode(status)
     if stamps:
         stamps.append(Stamp(stamps[-1].updates, time.perf_counter() - began, usage.ru_utime + usage.ru_stime))
-    return stamps, max(peak, usage.ru_maxrss * 1024) / 2**30, told
+    return stamps, peak / 2**30, told  # the system's own ru_maxrss begins at what the parent had
 
 
 def _pieces(errors: IO[bytes]) -> Iterator[str]:

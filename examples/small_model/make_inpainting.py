@@ -2,7 +2,7 @@
 
     python -m examples.small_model.make_inpainting --out examples/small_model/small_sd_inpainting.safetensors
 
-Takes some minutes on two cores (figures beside the file); `--share 0.1` goes through it with a tenth of the updates.
+Takes about half an hour on a busy core (figures beside the file); `--share 0.1` goes through it with a tenth of the updates.
 """
 
 from __future__ import annotations
@@ -25,16 +25,21 @@ from library.model.bundle import StableDiffusion
 from library.model.files.facts import INPAINTING_CHANNELS
 
 SMALL_MODEL = Path(__file__).parent / "small_sd.safetensors"
+OUT = Path(__file__).parent / "small_sd_inpainting.safetensors"
 
 
 @dataclass(frozen=True)
 class InpaintingLesson:
     """One run of train_db.py --train_inpainting."""
 
-    updates: int = 1200
-    batch: int = 16
+    updates: int
     learning_rate: float = 1e-3
-    pictures: int = 1200  # of each kind: those whose shape is under a mask, and those with masks drawn for each showing
+
+
+BATCH = 16
+PICTURES = 1200  # of each kind: those whose shape is under a mask, and those with masks drawn for each showing
+# The first finds out what the new channels mean, the second where the edges of a mask are.
+LESSONS = (InpaintingLesson(1200), InpaintingLesson(1200))
 
 
 def main() -> None:
@@ -42,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the .safetensors file to write (float16, original layout)")
     parser.add_argument("--work", type=Path, default=Path("output/small_inpainting"), help="folder for pictures and intermediate files")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the updates, to try the recipe out")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the updates and pictures, to try the recipe out")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     setup()
@@ -50,23 +55,21 @@ def main() -> None:
     log.info(json.dumps(figures, indent=1))
 
 
-def make(out: Path, work: Path, share: float = 1.0, seed: int = 0, lesson: InpaintingLesson = InpaintingLesson()) -> dict[str, Any]:
+def make(out: Path, work: Path, share: float = 1.0, seed: int = 0) -> dict[str, Any]:
     """The whole recipe; returns the figures that are also written beside `out`."""
-    began, updates = time.time(), max(2, round(lesson.updates * share))
     work.mkdir(parents=True, exist_ok=True)
-    widened = work / "widened.safetensors"
-    write_widened(SMALL_MODEL, widened)
-    count = max(lesson.batch, round(lesson.pictures * share))
+    model = work / "widened.safetensors"
+    write_widened(SMALL_MODEL, model)
+    count = max(BATCH, round(PICTURES * share))
     subsets = _subset(write_pictures(work, count, seed)) + _subset(*write_hidden_shapes(work, count, seed))
-    trained = train(widened, lesson, subsets, work, updates, seed)
+    told = []
+    for number, lesson in enumerate(LESSONS):
+        began, updates = time.time(), max(2, round(lesson.updates * share))
+        model = train(model, lesson, subsets, work / f"lesson{number + 1}", updates, seed + number)
+        told.append(asdict(lesson) | {"updates": updates, "seconds": round(time.time() - began)})
     out.parent.mkdir(parents=True, exist_ok=True)
-    trained.replace(out)
-    figures = asdict(lesson) | {
-        "seed": seed,
-        "updates": updates,
-        "bytes": out.stat().st_size,
-        "seconds": round(time.time() - began),
-    }
+    model.replace(out)
+    figures = {"seed": seed, "batch": BATCH, "pictures": 2 * count, "lessons": told, "bytes": out.stat().st_size}
     out.with_suffix(".json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return figures
 
@@ -115,9 +118,10 @@ def widened(model: StableDiffusion) -> StableDiffusion:
 
 def train(model: Path, lesson: InpaintingLesson, subsets: str, folder: Path, updates: int, seed: int) -> Path:
     """Train the U-Net to fill in what masks hide; every tenth caption is left out, for classifier-free guidance. The result's path."""
+    folder.mkdir(parents=True, exist_ok=True)
     config = folder / "pictures.toml"
     config.write_text(
-        f"[general]\nresolution = {SIDE}\nbatch_size = {lesson.batch}\ncaption_dropout_rate = 0.1\n\n[[datasets]]\n{subsets}",
+        f"[general]\nresolution = {SIDE}\nbatch_size = {BATCH}\ncaption_dropout_rate = 0.1\n\n[[datasets]]\n{subsets}",
         encoding="utf-8",
     )
     command = f"""

@@ -12,7 +12,7 @@ from library.parsing.json_text import JsonFault, parse_json
 from library.parsing.toml_text import TomlFault, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
-from library.pictures.prompt_options import PICTURES, SAMPLES, Entry, Language, read_line, read_table
+from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
 
 STEP = 8  # pixels that one latent stands for
 
@@ -130,7 +130,7 @@ class PromptReader:
 
 def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
     """The prompts of a training's samples, as `PromptReader.read`."""
-    return PromptReader().read(path)
+    return PromptReader(language=TRAINING_SAMPLES).read(path)
 
 
 def _text_of(path: Path, where: str) -> str:
@@ -161,5 +161,5 @@ def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
     return replace(prompt, width=width, height=height), note
 
 
-assert all({*language.letters.values(), "prompt"} == set(language.keys.values()) for language in (SAMPLES, PICTURES))
-assert {*SAMPLES.keys.values(), *PICTURES.keys.values()} == {field.name for field in fields(SamplePrompt)}
+assert all({*language.letters.values(), "prompt"} == set(language.keys.values()) for language in (SAMPLES, TRAINING_SAMPLES, PICTURES))
+assert {*TRAINING_SAMPLES.keys.values(), *PICTURES.keys.values()} == {field.name for field in fields(SamplePrompt)}

@@ -41,7 +41,10 @@ class Language:
     where: str
 
 
-SAMPLES = Language(_LETTERS | {"i": "image", "m": "mask"}, _KEYS | {"image_path": "image", "mask_path": "mask"}, "samples of these models")
+SAMPLES = Language(_LETTERS, _KEYS, "samples of these models")
+TRAINING_SAMPLES = Language(  # with the pictures that a training of an inpainting model fills in
+    _LETTERS | {"i": "image", "m": "mask"}, _KEYS | {"image_path": "image", "mask_path": "mask"}, "samples of these models"
+)
 PICTURES = Language(
     _LETTERS | {"am": "strengths", "t": "denoising"},
     _KEYS | {"additional_network_multiplier": "strengths", "strength": "denoising"},

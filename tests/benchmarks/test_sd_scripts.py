@@ -34,11 +34,11 @@ def test_costs_are_read_off_the_bar_from_the_outside():
     process = subprocess.Popen([sys.executable, "-c", BURNS, "0"], stderr=subprocess.PIPE)
     assert process.stderr is not None
     stamps, peak, _ = sd_scripts._watch(process, process.stderr)
+    assert 0 < peak < 0.5
     updates = [stamp.updates for stamp in stamps]
-    assert updates[0] == 0 and updates[-2:] == [4, 4] and updates == sorted(updates)  # on a busy machine one may be missed
+    assert updates == sorted(updates) and updates[-1] == updates[-2] > updates[0]  # on a busy machine some are missed
     used = [stamp.cpu_seconds for stamp in stamps]
     assert used == sorted(used) and used[-1] > 1.5  # the process burns 1.8 s
-    assert 0 < peak < 0.5
 
 
 def test_costs_are_those_between_the_stamps():
