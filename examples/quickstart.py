@@ -231,6 +231,9 @@ def _write_grid(example: Example, model: Path, images: Sequence[Path], folder: P
 
 def _before(example: Example, model: Path) -> list[Image.Image]:
     """The prompts drawn by the model as it came."""
+    from library.light_imports.models import import_models
+
+    import_models()  # without quantizers, which tell of themselves
     from library.model.drawing.generate import GenerateSettings, generate
     from library.model.load import load
 

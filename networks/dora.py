@@ -15,7 +15,6 @@ from library.lora.layers import STABLE_DIFFUSION, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
 from library.lora.settings import yes_or_no
 from library.lora.variants.dora_layer import DORA_TENSORS, DoRALayer, InputDoRALayer
-from library.lora.variants.started_layer import refuse_init
 from library.words import cut
 
 
@@ -32,7 +31,6 @@ def create_network(
     **kwargs: object,
 ) -> LoRANetwork:
     """As `networks.lora.create_network`; `wd_on_output` says, as in LyCORIS, whether each output has a size (True) or each input."""
-    refuse_init("networks.dora", kwargs)
     return new_network(_layer(wd_on_output), multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
 
@@ -49,7 +47,6 @@ def create_network_from_weights(
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`, of DoRAs along either side, PEFT's too; a plain LoRA begins as it is."""
-    refuse_init("networks.dora", kwargs)
     layer = _layer(wd_on_output)
     return network_from_weights(
         layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes, kinds=DORA_TENSORS

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from library.errors import UserError, coded
 from library.lora.layers import STABLE_DIFFUSION, Dropouts, LoRALayer, Patched, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
-from library.lora.variants.started_layer import refuse_init
 
 
 class DyLoRALayer(LoRALayer):
@@ -66,7 +65,6 @@ def create_network(
     **kwargs: object,
 ) -> LoRANetwork:
     """As `networks.lora.create_network`; `unit` is how many components are trained together, and the step between ranks."""
-    refuse_init("networks.dylora", kwargs)
     layer = functools.partial(DyLoRALayer, unit=_unit(unit))
     return new_network(layer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
@@ -84,7 +82,6 @@ def create_network_from_weights(
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`."""
-    refuse_init("networks.dylora", kwargs)
     layer = functools.partial(DyLoRALayer, unit=_unit(unit))
     return network_from_weights(layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from library.errors import UserError, coded
 from library.lora.layers import STABLE_DIFFUSION, LoRALayer, Prefixes, TextEncoders
 from library.lora.network import LoRANetwork, network_from_weights, new_network
-from library.lora.variants.started_layer import refuse_init
 
 
 class FrozenDownLayer(LoRALayer):
@@ -37,7 +36,6 @@ def create_network(
     **kwargs: object,
 ) -> LoRANetwork:
     """As `networks.lora.create_network`, with the same arguments."""
-    refuse_init("networks.lora_fa", kwargs)
     _refuse_plus(kwargs)
     return new_network(FrozenDownLayer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
@@ -54,7 +52,6 @@ def create_network_from_weights(
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `networks.lora.create_network_from_weights`; the file may be any LoRA, whose downs are then kept."""
-    refuse_init("networks.lora_fa", kwargs)
     _refuse_plus(kwargs)
     return network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from library.data.scan.image_headers import Unreadable, read_header
 from library.errors import Problem, UserError, coded
-from library.options.tool_groups.pictures import GenImg, PictureNetworkOptions
+from library.generation.prompts import Prompts
+from library.options.tool_groups.pictures import GenImg, PictureNetworkOptions, PictureWorkOptions
 from library.pictures.prompt_files import SamplePrompt
 
 
@@ -23,19 +25,25 @@ class NetworkChoice:
 
 def check(options: GenImg) -> None:
     """Raise UserError with all that contradicts."""
-    problems = [*_prompts(options), *_networks(options.networks), *_images(options)]
-    if options.work.fp16 and options.work.bf16:
-        problems.append(coded("OPT-008", "--fp16, --bf16: contradict one another; leave one out"))
+    problems = [
+        *prompt_faults(options.prompts), *_networks(options.networks), *_images(options), *precision_faults(options.work)
+    ]  # fmt: skip
     if problems:
         raise UserError(*problems)
 
 
-def _prompts(options: GenImg) -> Iterator[Problem]:
-    given = options.prompts
+def prompt_faults(given: Prompts) -> Iterator[Problem]:
+    """Where not one of the two ways is used to say what is drawn."""
     if given.prompt is None and given.from_file is None:
         yield coded("OPT-007", "--prompt is missing: give one, or a file of them with --from_file")
     if given.prompt is not None and given.from_file is not None:
         yield coded("OPT-008", "--prompt, --from_file: give the one or the other")
+
+
+def precision_faults(work: PictureWorkOptions) -> Iterator[Problem]:
+    """Where two precisions are asked for."""
+    if work.fp16 and work.bf16:
+        yield coded("OPT-008", "--fp16, --bf16: contradict one another; leave one out")
 
 
 def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
@@ -65,6 +73,12 @@ def _images(options: GenImg) -> Iterator[Problem]:
     if given.image_path and len(given.mask_path) not in (0, 1, len(given.image_path)):
         told = f"there are {len(given.mask_path)} of them for {len(given.image_path)} --image_path"
         yield coded("OPT-005", f"--mask_path: {told}; give one for each, or one for all")
+    for option, files in (("--image_path", given.image_path), ("--mask_path", given.mask_path)):
+        for file in dict.fromkeys(files):
+            try:
+                read_header(Path(file))
+            except Unreadable as fault:
+                yield coded("DATA-001", f"{option} {file}: {fault}; give another image")
 
 
 def network_choices(given: PictureNetworkOptions) -> tuple[NetworkChoice, ...]:

@@ -7,13 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from library.console import log
 from library.generation.checks import check_prompts
+from library.generation.prompts import SIDE, prompts_of
 from library.options.tool_groups.pictures import GenImg
-from library.pictures.prompt_files import PromptReader, SamplePrompt
+from library.pictures.prompt_files import SamplePrompt
 from library.pictures.prompt_options import MAX_SEED, PICTURES
 
-_SIDE = 512  # pixels
 _STRENGTH = 0.8  # of img2img
 _STRENGTH_OF_INPAINTING = 1.0  # of an inpainting model with a mask, which sees what stays
 
@@ -44,17 +43,8 @@ def planned(options: GenImg, inpaints: bool = False) -> list[Picture]:
 
 def _prompts(options: GenImg, usual: float) -> Sequence[SamplePrompt]:
     given, pictures = options.prompts, options.pictures
-    side = 0 if pictures.image_path else _SIDE
     strengths = options.networks.network_mul or (1.0,) * len(options.networks.network_weights)
-    defaults = SamplePrompt(
-        "", width=pictures.W or side, height=pictures.H or side, steps=pictures.steps, guidance=pictures.scale, sampler=pictures.sampler
-    )
-    if given.from_file is not None:
-        prompts, notes = PromptReader("--from_file", PICTURES, defaults).read(Path(given.from_file))
-    else:
-        prompts, notes = PromptReader("--prompt", PICTURES, defaults).read_one(given.prompt or "")
-    for note in notes:
-        log.warning(note)
+    prompts = prompts_of(given, pictures, PICTURES, 0 if pictures.image_path else SIDE)
     check_prompts(prompts, len(strengths), bool(pictures.image_path))
     rate = (usual if pictures.strength is None else pictures.strength) if pictures.image_path else None
     return [

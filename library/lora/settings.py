@@ -24,7 +24,7 @@ _SIZE_KEYS = (*_BLOCK_KEYS, "network_reg_dims", "rs_lora")
 _LR_KEYS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold")
 _PLUS_KEYS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 KEYS = (*_SIZE_KEYS, *_LR_KEYS, *_DROPOUT_KEYS, *_PLUS_KEYS)
-OF_A_KIND = ("init",)  # what networks.lora reads by itself
+OF_A_KIND = {"init": "networks.lora", "unit": "networks.dylora", "wd_on_output": "networks.dora"}  # what a module reads by itself
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -153,7 +153,10 @@ class _Reader:
         self.args = {key: str(value) for key, value in args.items() if value is not None and str(value).strip() not in ("", "None")}
         self.given = set(self.args)
         for key in args:
-            if key not in KEYS:
+            if key in OF_A_KIND:
+                told = f"--network_args {key}: only {OF_A_KIND[key]} has it; leave it out, or give --network_module {OF_A_KIND[key]}"
+                self.problems.append(coded("LORA-007", told))
+            elif key not in KEYS:
                 near = difflib.get_close_matches(key, (*KEYS, *OF_A_KIND), 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join((*KEYS, *OF_A_KIND))}"
                 self.problems.append(coded("LORA-007", f"--network_args {key}: networks.lora does not know this; {hint}"))

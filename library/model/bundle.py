@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
     from transformers import CLIPTextModel
 
-REDUCTION = 8  # pixels of the image that a latent's side stands for
-
 
 def moments(vae: AutoencoderKL, images: Tensor) -> Tensor:
     """Mean and log variance [B,8,h,w] (float32, unscaled) of the latents of images [B,3,H,W] in −1…1."""

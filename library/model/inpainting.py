@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from library.model.bundle import REDUCTION
+from library.options.bounds import PIXELS_OF_A_LATENT
 
 
 def masked(images: Tensor, masks: Tensor) -> Tensor:
@@ -18,5 +18,5 @@ def known_region(masks: Tensor, masked_latents: Tensor) -> Tensor:
 
     A latent has the mask of its first pixel (the nearest one), 1 where it is filled in.
     """
-    small = masks[..., ::REDUCTION, ::REDUCTION] >= 0.5
+    small = masks[..., ::PIXELS_OF_A_LATENT, ::PIXELS_OF_A_LATENT] >= 0.5
     return torch.cat([small.to(masked_latents), masked_latents], dim=1)

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from library.model.bundle import REDUCTION, StableDiffusion
+from library.model.bundle import StableDiffusion
+from library.options.bounds import PIXELS_OF_A_LATENT
 
 LAST, MIDDLE = 999, 500  # timesteps: next to nothing but noise, and the steep part of the schedule
 SURE = 0.9  # correlation with the noise above which a model surely predicts it
@@ -24,7 +25,7 @@ def looks_like_epsilon(model: StableDiffusion) -> bool | None:
     """
     noise = torch.randn((1, 4, SIDE, SIDE), generator=torch.Generator().manual_seed(0)).to(model.unet.device, model.unet.dtype)
     input_ids = model.tokenizer("")[0][None, :1].to(model.text_encoder.device)
-    conditioning = model.with_sizes(model.encode(input_ids), (SIDE * REDUCTION, SIDE * REDUCTION))
+    conditioning = model.with_sizes(model.encode(input_ids), (SIDE * PIXELS_OF_A_LATENT, SIDE * PIXELS_OF_A_LATENT))
     if model.inpaints:  # all has to be filled in, and nothing is known
         known = torch.cat([torch.ones_like(noise[:, :1]), torch.zeros_like(noise)], dim=1)
         conditioning = replace(conditioning, known=known)

@@ -1,4 +1,4 @@
-"""The largest numbers that could ever be meant; what is beyond them is a slip, or breaks a counter further down."""
+"""The largest numbers that could ever be meant; what is beyond them is a slip, or breaks a counter further down. And the step of sides."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ MOST_STEPS = 1_000_000_000
 MOST_EPOCHS = 1_000_000
 MOST_REPEATS = 1_000_000  # of an image in an epoch
 MOST_BATCH = 65_536  # images at once, or batches that are added up
+PIXELS_OF_A_LATENT = 8  # along each side, so that sides are multiples of it
 MOST_PIXELS = 32_768  # of a side
 MOST_RANK = 32_768  # no weight of these models has a side of more
 LARGEST_DIM = 10_000_000_000  # --network_dim: packages such as LyCORIS take one beyond all ranks for a full matrix

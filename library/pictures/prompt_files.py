@@ -7,14 +7,13 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from library.errors import UserError, coded
+from library.options.bounds import PIXELS_OF_A_LATENT
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, parse_json
 from library.parsing.toml_text import TomlFault, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
-
-STEP = 8  # pixels that one latent stands for
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,10 @@ def _without_prompt(entry: Entry) -> Iterator[str]:
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
     """The prompt with sides that are multiples of 8, and a line that says so where they were not."""
-    width, height = prompt.width // STEP * STEP, prompt.height // STEP * STEP
+    width, height = prompt.width // PIXELS_OF_A_LATENT * PIXELS_OF_A_LATENT, prompt.height // PIXELS_OF_A_LATENT * PIXELS_OF_A_LATENT
     if (width, height) == (prompt.width, prompt.height):
         return prompt, ""
-    note = f"{place}: {prompt.width}x{prompt.height} is drawn as {width}x{height}; sides are multiples of {STEP}"
+    note = f"{place}: {prompt.width}x{prompt.height} is drawn as {width}x{height}; sides are multiples of {PIXELS_OF_A_LATENT}"
     return replace(prompt, width=width, height=height), note
 
 

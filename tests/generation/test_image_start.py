@@ -18,6 +18,7 @@ from library.model.drawing.image_start import ImageStart
 from library.model.drawing.samplers import make_scheduler
 from library.model.load import load
 from library.training.samples.start_images import own_size, read_mask, read_pixels
+from tests.small_pictures import write_ramp
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning")]
 SIZE, STEPS, GUIDANCE = (64, 96), 5, 4.0
@@ -31,10 +32,7 @@ def model(tiny_v1: Path) -> StableDiffusion:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    rows, columns = np.mgrid[0:96, 0:64]
-    picture = np.stack([rows * 2, columns * 3, 255 - rows - columns], axis=-1).clip(0, 255).astype(np.uint8)
-    Image.fromarray(picture).save(tmp_path / "image.png")
-    return tmp_path / "image.png"
+    return write_ramp(tmp_path / "image.png", SIZE)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from library.model.probe import looks_like_epsilon
 from library.model.save import save_checkpoint
 from library.training.samples.start_images import read_mask, read_pixels
 from tests.small_models import write_inpainting
+from tests.small_pictures import write_ramp
 
 pytestmark = [pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning")]
 SIZE = (64, 96)
@@ -39,10 +40,7 @@ def model(tiny_inpainting: Path) -> StableDiffusion:
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    rows, columns = np.mgrid[0:96, 0:64]
-    picture = np.stack([rows * 2, columns * 3, 255 - rows - columns], axis=-1).clip(0, 255).astype(np.uint8)
-    Image.fromarray(picture).save(tmp_path / "image.png")
-    return tmp_path / "image.png"
+    return write_ramp(tmp_path / "image.png", SIZE)
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-PIXELS_OF_A_LATENT = 8  # along each side
+from library.options.bounds import PIXELS_OF_A_LATENT
+
 _TENSORS = ("images", "latents", "input_ids", "token_weights", "loss_weights", "masks", "sizes", "fill_masks", "known")
 
 

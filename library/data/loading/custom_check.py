@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from library.data.pixels.masks import REDUCTION
 from library.errors import Problem, UserError, coded
+from library.options.bounds import PIXELS_OF_A_LATENT
 from library.options.suggest import closest
 
 KEYS = ("images", "latents", "input_ids", "captions", "loss_weights", "masks", "image_keys")
@@ -42,7 +42,7 @@ class CustomItem:
     def size(self) -> tuple[int, int]:
         """(width, height) in pixels."""
         height, width = self.pictures.shape[2:]
-        factor = REDUCTION if self.are_latents else 1
+        factor = PIXELS_OF_A_LATENT if self.are_latents else 1
         return width * factor, height * factor
 
 
@@ -149,7 +149,7 @@ class _Look:
 
     def _look_at_images(self, images: Tensor) -> None:
         height, width = images.shape[2:]
-        if height % REDUCTION or width % REDUCTION:
+        if height % PIXELS_OF_A_LATENT or width % PIXELS_OF_A_LATENT:
             self._fault("images", f"are {width}×{height}", "sides that are multiples of 8 pixels")
         low, high = float(images.min()), float(images.max())
         if max(-low, high) > LARGEST:
@@ -207,8 +207,8 @@ class _Look:
         if "masks" not in self._given:
             return None
         count, _, height, width = pictures.shape
-        whole = (height * REDUCTION, width * REDUCTION) if latents else (height, width)
-        small = (height, width) if latents else (height // REDUCTION, width // REDUCTION)
+        whole = (height * PIXELS_OF_A_LATENT, width * PIXELS_OF_A_LATENT) if latents else (height, width)
+        small = (height, width) if latents else (height // PIXELS_OF_A_LATENT, width // PIXELS_OF_A_LATENT)
         expected = f"float numbers in 0..1 [{count},{whole[0]},{whole[1]}] or [{count},1,{small[0]},{small[1]}]"
         masks = self._floats("masks", expected)
         if masks is None:
@@ -220,7 +220,7 @@ class _Look:
         if float(masks.min()) < 0 or float(masks.max()) > 1:
             self._fault("masks", f"reaches from {float(masks.min()):g} to {float(masks.max()):g}", "0..1 (1 where the loss counts)")
             return None
-        return shaped if tuple(shaped.shape[2:]) == small else avg_pool2d(shaped, REDUCTION)
+        return shaped if tuple(shaped.shape[2:]) == small else avg_pool2d(shaped, PIXELS_OF_A_LATENT)
 
 
 def _shape(tensor: Tensor) -> str:

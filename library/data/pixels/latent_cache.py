@@ -13,6 +13,7 @@ from library.data.batching.buckets import FilledData
 from library.data.pixels.latent_files import read_latents
 from library.data.pixels.latent_plan import Kept
 from library.errors import Problem, UserError, coded
+from library.options.bounds import PIXELS_OF_A_LATENT
 from library.seeds import fold, python_rng
 
 
@@ -100,7 +101,7 @@ class LatentCache:
                 coded("DATA-015", f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew")
             ) from None
         width, height = self._filled.placements[record].bucket
-        if moments.shape[1:] != (height // 8, width // 8):
+        if moments.shape[1:] != (height // PIXELS_OF_A_LATENT, width // PIXELS_OF_A_LATENT):
             raise UserError(
                 coded("DATA-015", f"latents {place.file}: have another size than at the start of the run; leave them alone while training")
             )

@@ -16,8 +16,7 @@ from library.data.pixels.images import brightness, crop, flipped, part_shown, re
 from library.data.scan.records import ImageRecord
 from library.errors import UserError, coded
 from library.files import is_image
-
-REDUCTION = 8  # pixels of the image a value of the mask stands for
+from library.options.bounds import PIXELS_OF_A_LATENT
 
 
 class Masks:
@@ -56,7 +55,7 @@ class Masks:
         """[H/8,W/8], not mirrored."""
         record = self.filled.records[index]
         if not self.has(index):
-            return np.ones((placement.bucket[1] // REDUCTION, placement.bucket[0] // REDUCTION), dtype=np.float32)
+            return np.ones((placement.bucket[1] // PIXELS_OF_A_LATENT, placement.bucket[0] // PIXELS_OF_A_LATENT), dtype=np.float32)
         own = placement == self.filled.placements[index]
         mask = self._kept.get(index) if own else None
         if mask is None:
@@ -105,6 +104,6 @@ def _opacity(path: Path) -> np.ndarray:
 def _averaged(pixels: np.ndarray) -> np.ndarray:
     """uint8 [H,W] to float32 [H/8,W/8] in 0…1, the mean of each 8×8 cell."""
     height, width = pixels.shape
-    cells = pixels.reshape(height // REDUCTION, REDUCTION, width // REDUCTION, REDUCTION)
+    cells = pixels.reshape(height // PIXELS_OF_A_LATENT, PIXELS_OF_A_LATENT, width // PIXELS_OF_A_LATENT, PIXELS_OF_A_LATENT)
     means: np.ndarray = cells.mean(axis=(1, 3), dtype=np.float64)
     return (means / 255.0).astype(np.float32)

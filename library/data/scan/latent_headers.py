@@ -7,6 +7,7 @@ from pathlib import Path
 
 from library.containers.arrays_file import ArraysFile, open_arrays
 from library.data.config.blueprint import Size
+from library.options.bounds import PIXELS_OF_A_LATENT
 from library.renaming import is_there
 
 LONGEST_SIDE = 1 << 20  # pixels
@@ -43,7 +44,7 @@ def read_foreign(file: Path) -> Foreign:
             mirrored = found.shape("arr_0" if "arr_0" in found.names else "latents") == shape
     if len(shape) != 3 or shape[0] != 4:
         raise ValueError(f"holds {list(shape)}, which are no latents")
-    return Foreign((shape[2] * 8, shape[1] * 8), image, mirrored)
+    return Foreign((shape[2] * PIXELS_OF_A_LATENT, shape[1] * PIXELS_OF_A_LATENT), image, mirrored)
 
 
 def _size(found: ArraysFile) -> Size | None:

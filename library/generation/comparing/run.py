@@ -12,32 +12,31 @@ from library.console import log, progress
 from library.data.batching.buckets import FilledData
 from library.errors import UserError, coded
 from library.files import sha256
-from library.generation.checks import NetworkChoice
+from library.generation.checks import NetworkChoice, precision_faults, prompt_faults
 from library.generation.comparing.cells import KEY, Cell, Column, cells, facts_of
 from library.generation.comparing.columns import labels_of, network_files
 from library.generation.comparing.grid import Grid, name_of
 from library.generation.comparing.losses import LossBook, gathered, standings, verdict
 from library.generation.plan import Picture
+from library.generation.prompts import prompts_of
 from library.generation.writing import into
 from library.light_imports.models import import_models
 from library.model.files.facts import check_flags, inspect
 from library.options.tool_groups.pictures import CompareNetworks
 from library.pictures.png_texts import PARAMETERS, description, used_settings, write_png
-from library.pictures.prompt_files import PromptReader, SamplePrompt
+from library.pictures.prompt_files import SamplePrompt
 from library.pictures.prompt_options import SAMPLES
 
 if TYPE_CHECKING:
     from library.generation.comparing.measuring import Measure
     from library.generation.drawing import Studio
 
-_SIDE = 512  # pixels
-
 
 def compare(options: CompareNetworks) -> None:
     """Draw what is missing, measure what is missing, and write page and sheet. Raises UserError for everything the user can mend."""
     _check(options)
     files = network_files(options.compared.networks)
-    prompts = _prompts(options)
+    prompts = prompts_of(options.prompts, options.pictures, SAMPLES)
     data = gathered(options.loss)
     model = options.model
     check_flags(inspect(model.ckpt), model.v2, model.v_parameterization, model.vae, model.clip_skip)
@@ -159,31 +158,11 @@ class Comparison:
 
 
 def _check(options: CompareNetworks) -> None:
-    problems = []
-    if options.prompts.prompt is None and options.prompts.from_file is None:
-        problems.append(coded("OPT-007", "--prompt is missing: give one, or a file of them with --from_file"))
-    if options.prompts.prompt is not None and options.prompts.from_file is not None:
-        problems.append(coded("OPT-008", "--prompt, --from_file: give the one or the other"))
+    problems = [*prompt_faults(options.prompts), *precision_faults(options.work)]
     if options.loss.images is not None and options.loss.dataset_config is not None:
         problems.append(coded("OPT-008", "--images, --dataset_config: give the one or the other"))
-    if options.work.fp16 and options.work.bf16:
-        problems.append(coded("OPT-008", "--fp16, --bf16: contradict one another; leave one out"))
     if problems:
         raise UserError(*problems)
-
-
-def _prompts(options: CompareNetworks) -> Sequence[SamplePrompt]:
-    given, pictures = options.prompts, options.pictures
-    defaults = SamplePrompt(
-        "", width=pictures.W or _SIDE, height=pictures.H or _SIDE, steps=pictures.steps, guidance=pictures.scale, sampler=pictures.sampler
-    )
-    if given.from_file is not None:
-        prompts, notes = PromptReader("--from_file", SAMPLES, defaults).read(Path(given.from_file))
-    else:
-        prompts, notes = PromptReader("--prompt", SAMPLES, defaults).read_one(given.prompt or "")
-    for note in notes:
-        log.warning(note)
-    return prompts
 
 
 def _columns(options: CompareNetworks, files: Sequence[Path]) -> list[Column]:

@@ -124,9 +124,3 @@ def begin(layer: LoRALayer, module: Patched, start: Callable[[Tensor, int, float
     down, up = start(weight if weight.dtype.itemsize > 1 else weight.float(), layer.rank, layer.scale)
     layer.lora_down.weight.copy_(down.view(layer.lora_down.weight.shape))
     layer.lora_up.weight.copy_(up.reshape(layer.lora_up.weight.shape))
-
-
-def refuse_init(module: str, args: Mapping[str, object]) -> None:
-    """UserError where `init` is given to a kind of network that has a start of its own."""
-    if "init" in args:
-        raise UserError(coded("LORA-007", f"--network_args init: {module} begins in its own way; leave it out, or use networks.lora"))

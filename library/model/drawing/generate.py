@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from library.model.bundle import REDUCTION, StableDiffusion, moments
+from library.model.bundle import StableDiffusion, moments
 from library.model.drawing.image_start import Course, ImageStart, from_images, from_noise
 from library.model.drawing.samplers import Scheduler, make_scheduler
 from library.model.inpainting import known_region, masked
 from library.model.text.conditioning import Conditioning
+from library.options.bounds import PIXELS_OF_A_LATENT
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -43,7 +44,7 @@ class GenerateSettings:
     @property
     def latent_size(self) -> tuple[int, int, int, int]:
         """Of the U-Net's latents, [1,4,h,w]."""
-        return (1, 4, max(self.height // REDUCTION, 1), max(self.width // REDUCTION, 1))
+        return (1, 4, max(self.height // PIXELS_OF_A_LATENT, 1), max(self.width // PIXELS_OF_A_LATENT, 1))
 
 
 def generate(
@@ -146,7 +147,7 @@ def _known(
     _, _, height, width = batch[0].latent_size
     pixels, masks = [], []
     for start in (one.start for one in batch):
-        whole = torch.ones(1, height * REDUCTION, width * REDUCTION)
+        whole = torch.ones(1, height * PIXELS_OF_A_LATENT, width * PIXELS_OF_A_LATENT)
         masks.append(whole if start is None or start.mask is None else start.mask.to(whole))
         pixels.append(masked(torch.zeros(3, *whole.shape[1:]) if start is None else start.pixels, masks[-1]))
     known = known_region(torch.stack(masks).to(device), _encoded(model, pixels, device, generators))

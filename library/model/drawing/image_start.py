@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from library.model.bundle import REDUCTION
 from library.model.drawing.samplers import Scheduler
+from library.options.bounds import PIXELS_OF_A_LATENT
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class ImageStart:
     @property
     def small_mask(self) -> Tensor | None:
         """The mask [1,h,w] of the latents: each has that of its first pixel, the nearest one."""
-        return None if self.mask is None else self.mask[:, ::REDUCTION, ::REDUCTION]
+        return None if self.mask is None else self.mask[:, ::PIXELS_OF_A_LATENT, ::PIXELS_OF_A_LATENT]
 
 
 @dataclass(frozen=True, eq=False)

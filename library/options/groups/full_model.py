@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from library.options.bounds import MOST_RATE, MOST_STEPS, MOST_WEIGHT
+from library.options.bounds import MOST_RATE, MOST_STEPS
 from library.options.declare import opt
+from library.options.groups.optimizer import norm_of_text_encoder
 from library.options.groups.saving import SavingOptions
 
 
@@ -25,13 +26,7 @@ class DreamBoothOptions:
         at_least=0,
         at_most=MOST_RATE,
     )
-    max_grad_norm_te: float | None = opt(
-        None,
-        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
-        "never cut. Left out: both together.",
-        at_least=0,
-        at_most=MOST_WEIGHT,
-    )
+    max_grad_norm_te: float | None = norm_of_text_encoder()
     no_token_padding: bool = opt(
         False,
         "Do not fill captions up to 75 tokens (as Diffusers' DreamBooth script did). Leave it out unless you compare with that script.",
@@ -49,13 +44,7 @@ class FineTuneOptions:
         at_least=0,
         at_most=MOST_RATE,
     )
-    max_grad_norm_te: float | None = opt(
-        None,
-        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
-        "never cut. Left out: both together.",
-        at_least=0,
-        at_most=MOST_WEIGHT,
-    )
+    max_grad_norm_te: float | None = norm_of_text_encoder()
     diffusers_xformers: bool = opt(False, "Use xformers through Diffusers; here the same as --xformers.")
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from library.options.bounds import LARGEST_DIM, MOST_RATE, MOST_RATIO, MOST_STEPS, MOST_WEIGHT
 from library.options.declare import Leniency, opt
+from library.options.groups.optimizer import norm_of_text_encoder
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,7 @@ class NetworkOptions:
         at_least=-1,
         at_most=MOST_STEPS,
     )
-    max_grad_norm_te: float | None = opt(
-        None,
-        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
-        "never cut. Left out: both together.",
-        at_least=0,
-        at_most=MOST_WEIGHT,
-    )
+    max_grad_norm_te: float | None = norm_of_text_encoder()
     scale_weight_norms: float | None = opt(
         None,
         "Keep the weights of each module below this size, against overfitting; 1 is a good start.",

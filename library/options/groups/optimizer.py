@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from library.options.bounds import MOST_RATE, MOST_STEPS, MOST_WEIGHT
 from library.options.declare import opt
+
+
+def norm_of_text_encoder() -> Any:
+    """--max_grad_norm_te, of the groups whose scripts may train a text encoder beside the U-Net."""
+    return opt(
+        None,
+        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
+        "never cut. Left out: both together.",
+        at_least=0,
+        at_most=MOST_WEIGHT,
+    )
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,10 @@ class PictureOptions(PictureSizeOptions):
     image_path: tuple[str, ...] = opt((), "Begin with this image (img2img); of several each prompt takes the next.", path="file")
     mask_path: tuple[str, ...] = opt((), "Draw anew only where this image is white, for each of --image_path or one for all.", path="file")
     strength: float | None = opt(
-        None, "How much of --image_path is drawn anew, 0 to 1; left out: 0.8. --t of a prompt wins.", at_least=0, at_most=1
+        None,
+        "How much of --image_path is drawn anew, 0 to 1; left out: 0.8, or 1 for an inpainting model with a mask. --t of a prompt wins.",
+        at_least=0,
+        at_most=1,
     )
 
 

@@ -10,10 +10,10 @@ from PIL import Image
 from torch import Tensor
 
 from library.data.pixels.decode import Decoded, decode
-from library.data.scan.image_headers import Unreadable
+from library.data.scan.image_headers import Unreadable, read_header
 from library.errors import UserError, coded, first_line
-from library.model.bundle import REDUCTION
 from library.model.drawing.image_start import ImageStart
+from library.options.bounds import PIXELS_OF_A_LATENT
 
 _LARGEST = 1 << 14  # pixels a side, as of a prompt's
 Size = tuple[int, int]
@@ -26,12 +26,15 @@ def inpainting_start(image: Path, mask: Path | None, size: Size) -> ImageStart:
 
 def own_size(file: Path) -> Size:
     """(width, height) in which the image is drawn where nothing else is asked for: its own in whole latents."""
-    width, height = _decoded(file, "image").rgb.size
+    try:
+        width, height = read_header(file).size
+    except Unreadable as fault:
+        raise UserError(coded("DATA-001", f"image {file}: {fault}; give another image")) from None
     return _in_latents(width), _in_latents(height)
 
 
 def _in_latents(side: int) -> int:
-    return max(REDUCTION, min(side, _LARGEST) // REDUCTION * REDUCTION)
+    return max(PIXELS_OF_A_LATENT, min(side, _LARGEST) // PIXELS_OF_A_LATENT * PIXELS_OF_A_LATENT)
 
 
 def read_pixels(file: Path, size: Size) -> Tensor:

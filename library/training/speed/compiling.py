@@ -11,7 +11,8 @@ import torch
 from library.console import log
 from library.data.config.blueprint import Size
 from library.errors import UserError, coded
-from library.model.bundle import REDUCTION, StableDiffusion
+from library.model.bundle import StableDiffusion
+from library.options.bounds import PIXELS_OF_A_LATENT
 from library.options.groups.training import TrainingOptions
 from library.options.rules.launch_rules import compile_backend
 from library.training.memory.rehearsal import blank_batch, try_batch
@@ -69,7 +70,7 @@ class CompiledUnet:
     @property
     def latent_rows(self) -> dict[Size, int]:
         """`rows` by the size of latents (width, height)."""
-        return {(width // REDUCTION, height // REDUCTION): count for (width, height), count in self.rows.items()}
+        return {(width // PIXELS_OF_A_LATENT, height // PIXELS_OF_A_LATENT): count for (width, height), count in self.rows.items()}
 
     def warm_up(self, run: RunContext) -> None:
         """Compile for all sizes now: a forward and backward pass of each, thrown away, and how long it took is told.

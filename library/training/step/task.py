@@ -16,8 +16,9 @@ from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
 from library.diffusion.timesteps import TimestepDraws, drawn_timesteps
 from library.method import Method
-from library.model.bundle import REDUCTION, StableDiffusion
+from library.model.bundle import StableDiffusion
 from library.model.text.conditioning import Conditioning
+from library.options.bounds import PIXELS_OF_A_LATENT
 from library.seeds import fold
 from library.training.caches.text_cache import TextCache
 from library.training.known_region import known_of
@@ -118,7 +119,7 @@ class DiffusionTask(nn.Module):
         model, (height, width) = self._model[0], latents.shape[-2:]
         noise = sample_noise(latents, seeds, self.noise)
         noisy = self.schedule.add_noise(latents, perturbed(noise, seeds, self.noise), t)
-        captions = model.with_sizes(captions, (width * REDUCTION, height * REDUCTION), batch.sizes)
+        captions = model.with_sizes(captions, (width * PIXELS_OF_A_LATENT, height * PIXELS_OF_A_LATENT), batch.sizes)
         missing = max(0, self.rows.get((width, height), 0) - len(noisy))
         if missing:  # the last image again, which is dropped behind the U-Net: its gradient is 0
             filled = captions.map(lambda tensor: _filled(tensor, missing))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,31 +9,14 @@ from pathlib import Path
 import pytest
 
 from library.data.config.blueprint import METADATA, check_caching
-from library.data.config.build import read_config
 from library.data.config.keys import KEYS, OTHER_NAMES
 from library.data.scan.records import scan
-from library.errors import UserError
 from library.options.declare import options_of
 from library.options.groups.scripts import TrainNetwork
-from tests.data.material import BOTH, config, photos, read
+from tests.data.config.faults import ONE, faults
+from tests.data.material import config, read
 
 ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    photos(tmp_path / "dog", 2)
-    photos(tmp_path / "reg", 1)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "meta.json").write_text(json.dumps({"00": {"caption": "a dog"}, "01": {"tags": "dog"}}), encoding="utf-8")
-    return tmp_path
-
-
-def faults(folder: Path, text: str, defaults: dict[str, object] | None = None, forms: frozenset[str] = BOTH) -> list[str]:
-    with pytest.raises(UserError) as caught:
-        read(folder, text.replace("HERE", folder.as_posix()), defaults, forms)
-    assert all("\n" not in line for line in caught.value.problems)
-    return list(caught.value.problems)
 
 
 def test_lower_levels_override_higher_ones_and_the_file_overrides_the_command_line(folder: Path) -> None:
@@ -79,13 +60,6 @@ def test_lower_levels_override_higher_ones_and_the_file_overrides_the_command_li
     assert all(subset.flip_aug and subset.caption_dropout_rate == 0.1 for subset in blueprint.subsets())
     assert [subset.face_crop_aug_range for subset in blueprint.subsets()] == [(1.0, 3.0), (1.0, 3.0), (2.0, 4.0)]
     assert blueprint.subsets()[1].is_reg and blueprint.subsets()[1].place == "set.toml: datasets[0].subsets[1]"
-
-
-def test_json_says_the_same_as_toml(folder: Path) -> None:
-    subset = {"image_dir": str(folder / "dog"), "class_tokens": "x"}
-    path = config(folder / "set.json", json.dumps({"datasets": [{"resolution": 512, "subsets": [subset]}]}))
-    toml = read(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder / 'dog'}'\nclass_tokens = 'x'")
-    assert read_config(path, {}, BOTH).datasets[0].options == toml.datasets[0].options
 
 
 EVERYTHING_WRONG = r"""
@@ -158,9 +132,6 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
     assert len(lines) == len(set(lines)) == 23, "nothing twice, nothing made up"
 
 
-ONE = "[[datasets]]\n{}\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'\n{}\n"
-
-
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
@@ -188,39 +159,6 @@ def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) ->
     text = ONE.replace("HERE", folder.as_posix())
     read(folder, text.format("resolution = 128", ""))
     read(folder, text.format("resolution = 128\nenable_bucket = true\nbucket_no_upscale = true", ""))
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[[datasets]]\nresolution = 512\nresolution = 512\n", "line 3"),
-        ('[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = "C:\\Users\\dog"\n', "line 4: is not TOML: a backslash"),
-        ("[[datasets]]\nresolution = [512, 7.5]\n", "line 2: is not TOML: the numbers in [ ] must be all whole"),
-        ("[[datasets]]\nenable_bucket = True\n", "line 2: is not TOML: text needs quotes, and truth values"),
-        ("[[datasets]]\nresolution = 512, 768  # wide\n", "line 2: is not TOML: two numbers stand in square brackets"),
-        ("[[datasets]]\nresolution = (512,768)\n", "line 2: is not TOML: two numbers stand in square brackets"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", "line 3: is not TOML: text stands between straight quotes"),
-        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = 'my dog's'\n", "line 3: is not TOML: text ends with the quote"),
-        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets.subsets]]"),
-        ("[datasets]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "write [[datasets]]"),
-        ("[[datasets]]\nresolution = 512\n[datasets.subsets]\na = 1\n[[datasets.subsets]]\na = 1", "double brackets"),
-        ("[[dataset]]\nresolution = 512\n", "did you mean [[datasets]]?"),
-        ("pretrained_model_name_or_path = 'x'\n", "give it as --config_file"),
-        ("[general]\n", "has no [[datasets]] section"),
-        ("", "has no [[datasets]] section"),
-        ("[[datasets]]\nresolution = 512\n", "has no subsets"),
-        ("datasets = []\n", "datasets is empty"),
-        ("datasets = 3\n", "must be a list of tables"),
-        ("general = 3\n[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'HERE/dog'\nclass_tokens = 'x'", "[general]"),
-        (ONE.format("resolution = 512", "is_reg = true"), "holds only regularization images"),
-        (ONE.format("resolution = 512", "num_repeats = 0"), "nothing is left"),
-        ("[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nclass_tokens = 'x'", "subsets[0].image_dir is missing"),
-        (ONE.format("resolution = 512", "metadata_file = 'HERE/meta.json'"), "class_tokens contradicts metadata_file"),
-    ],
-)  # fmt: skip
-def test_fault_of_the_files_form_is_one_line_with_the_remedy(folder: Path, text: str, words: str) -> None:
-    (line,) = faults(folder, text)
-    assert words in line and line.count("set.toml") == 1
 
 
 def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
@@ -279,39 +217,6 @@ def test_script_for_metadata_only_refuses_folders(folder: Path) -> None:
     assert "trains from metadata files only" in line and "train_db.py or train_network.py" in line
 
 
-@pytest.mark.parametrize(("name", "words"), [("nothing.toml", "cannot be opened"), ("dog", "is a folder"), ("latin.toml", "is not UTF-8")])
-def test_config_that_cannot_be_read_is_one_line(folder: Path, name: str, words: str) -> None:
-    (folder / "latin.toml").write_bytes("# Müller".encode("latin-1"))
-    with pytest.raises(UserError) as caught:
-        read_config(folder / name, {}, BOTH)
-    assert len(caught.value.problems) == 1 and words in str(caught.value)
-
-
-def test_json_syntax_fault_names_the_line(folder: Path) -> None:
-    with pytest.raises(UserError, match="line 2: is not JSON"):
-        read_config(config(folder / "set.json", '{"datasets":\n oops}'), {}, BOTH)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('{"datasets": [],\n}', "line 2: is not JSON: .*behind the last entry there may be no comma"),
-        ('{"datasets": [{"batch_size": 1, "batch_size": 2}]}', "'batch_size' stands twice in one table"),
-        ("[" * 100_000, "nested too deeply"),
-    ],
-)
-def test_json_that_is_not_what_it_looks_like_is_told_in_one_line(folder: Path, text: str, words: str) -> None:
-    with pytest.raises(UserError, match=words) as caught:
-        read_config(config(folder / "set.json", text), {}, BOTH)
-    assert len(caught.value.problems) == 1
-
-
-def test_indentation_copied_from_a_web_page_does_no_harm(folder: Path) -> None:
-    text = ONE.format("resolution = 512", "num_repeats = 3").replace("HERE", folder.as_posix())
-    (subset,) = read(folder, re.sub("(?m)^", "\u00a0\u3000 ", text)).subsets()
-    assert subset.num_repeats == 3
-
-
 def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) -> None:
     (line,) = faults(folder, ONE.format("resolution = 512", "keep_tokens = -1"))
     assert "keep_tokens is -1" in line
@@ -349,12 +254,6 @@ def test_a_folder_is_the_same_by_whatever_path(folder: Path) -> None:
     text = ONE.format("resolution = 512", "") + "[[datasets.subsets]]\nimage_dir = 'HERE/reg/../dog'\nclass_tokens = 'y'\n"
     (finding,) = read(folder, text.replace("HERE", folder.as_posix())).findings
     assert "subsets[1]: ignored" in finding
-
-
-def test_windows_literal_strings_and_a_bom_parse(folder: Path) -> None:
-    text = "\ufeff" + "[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = 'C:\\new\\train'\nclass_tokens = 'x'\n"
-    (line,) = faults(folder, text)
-    assert "'C:\\new\\train' does not exist" in line
 
 
 def test_what_changes_pixels_is_refused_with_latent_caching_and_flipping_is_not(folder: Path) -> None:

@@ -1,0 +1,33 @@
+"""An inpainting model is trained on pixels that can be masked out: what gives latents alone is refused in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from library.errors import UserError
+from library.training.caches.latents import _check_images
+from library.training.planning.inputs import planned_custom
+
+
+def filled(*names: str) -> Any:
+    return SimpleNamespace(records=[SimpleNamespace(path=Path("dogs") / name) for name in names])
+
+
+def test_images_of_which_latents_are_left_are_told() -> None:
+    _check_images(filled("a.png", "b.jpg"))
+    with pytest.raises(
+        UserError, match=r"of 2 images there are latents only, such as dogs.b\.npz, .*; put the images beside them"
+    ) as caught:
+        _check_images(filled("a.png", "b.npz", "c.npz"))
+    assert len(caught.value.problems) == 1
+
+
+def test_a_class_that_gives_latents_is_told() -> None:
+    options: Any = SimpleNamespace(model=SimpleNamespace(train_inpainting=True))
+    custom: Any = SimpleNamespace(name="mine.Data", are_latents=True)
+    with pytest.raises(UserError, match=r"--train_inpainting: mine\.Data gives latents.*; let --dataset_class give images"):
+        planned_custom(options, custom)
