@@ -63,6 +63,6 @@ def _layer(init: object) -> type[LoRALayer]:
         return LoRALayer
     if (name := str(init).strip().lower()) not in STARTS:
         near = closest(name, STARTS)
-        hint = f"did you mean {near}?" if near else f"{', '.join(STARTS)} are expected, or leave it out"
+        hint = f"did you mean {near}?" if near else f"{', '.join(STARTS)} are expected, or remove it"
         raise UserError(coded("LORA-008", f"--network_args init={cut(str(init))}: there is no such start; {hint}"))
     return STARTS[name]

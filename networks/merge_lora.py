@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
             coded("FILE-007", f"--save_to {save_to}: name a .safetensors, .ckpt or .pt file, or give a --sd_model to merge into")
         )
     if merge.sd_model is None and merge.v2:
-        problems.append(coded("OPT-008", "--v2: says what --sd_model is, which is not given; leave it out"))
+        problems.append(coded("OPT-008", "--v2: says what --sd_model is, which is not given; remove it"))
     if problems:
         raise UserError(*problems)
     if merge.sd_model is not None:

@@ -44,11 +44,11 @@ def _check(options: Convert) -> None:
     for field in ("reference_model", "variant", "use_safetensors") if to_file else ("epoch", "global_step", "metadata"):
         if options.given(field):
             what = "a Diffusers folder" if to_file else "a single file"
-            problems.append(coded("OPT-008", f"--{field}: is for writing {what}, and model_to_save is none; leave it out"))
+            problems.append(coded("OPT-008", f"--{field}: is for writing {what}, and model_to_save is none; remove it"))
     if options.given("metadata") and options.models.model_to_save.suffix.lower() == ".ckpt":
         problems.append(coded("OPT-008", "--metadata: .ckpt files have no metadata; write a .safetensors file"))
     if to_file and options.models.v_parameterization:
-        problems.append(coded("OPT-008", "--v_parameterization: single files do not say it; leave it out"))
+        problems.append(coded("OPT-008", "--v_parameterization: single files do not say it; remove it"))
     if not to_file and is_folder(options.models.model_to_save) and not is_file(options.models.model_to_save / "model_index.json"):
         problems.append(
             coded("PATH-011", f"model_to_save {options.models.model_to_save}: is there and is no Diffusers model; name a new folder")

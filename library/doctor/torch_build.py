@@ -50,7 +50,7 @@ def load_remedy(reason: str) -> str:
     for signs, remedy in _LOAD_REMEDIES:
         if any(sign in reason for sign in signs):
             return remedy
-    return f"take it out and install it again: pip uninstall torch, then {GET_STARTED}"
+    return f"remove it and install it again: pip uninstall torch, then {GET_STARTED}"
 
 
 def _cpu_build(driver: Driver) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ def prompt_faults(given: Prompts) -> Iterator[Problem]:
 def precision_faults(work: PictureWorkOptions) -> Iterator[Problem]:
     """Where two precisions are asked for."""
     if work.fp16 and work.bf16:
-        yield coded("OPT-008", "--fp16, --bf16: contradict one another; leave one out")
+        yield coded("OPT-008", "--fp16, --bf16: contradict one another; remove one")
 
 
 def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
@@ -54,7 +54,7 @@ def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
         ("--network_args", given.network_args, False),
     ):
         if values and not files:
-            yield coded("OPT-009", f"{option}: says how --network_weights are used, which is not given; add the files or leave it out")
+            yield coded("OPT-009", f"{option}: says how --network_weights are used, which is not given; add the files or remove it")
         elif len(values) > files or (option == "--network_mul" and values and len(values) != files):
             yield coded("OPT-005", f"{option}: there are {len(values)} of them for {files} --network_weights; give one for each")
         elif one_for_all and 1 < len(values) < files:
@@ -70,7 +70,7 @@ def _images(options: GenImg) -> Iterator[Problem]:
     if not given.image_path:
         for option, there in (("--mask_path", bool(given.mask_path)), ("--strength", given.strength is not None)):
             if there:
-                yield coded("OPT-009", f"{option}: has a meaning for img2img only; add --image_path or leave it out")
+                yield coded("OPT-009", f"{option}: has a meaning for img2img only; add --image_path or remove it")
         return
     if len(given.mask_path) not in (0, 1, len(given.image_path)):
         told = f"there are {len(given.mask_path)} of them for {len(given.image_path)} --image_path"
@@ -115,9 +115,7 @@ def check_prompts(prompts: Sequence[SamplePrompt], networks: int, images: bool) 
             )
         if prompt.denoising is not None and not images:
             problems.append(
-                coded(
-                    "CFG-013", f"--t {prompt.denoising:g} of prompt {prompt.prompt!r}: has a meaning with --image_path only; leave it out"
-                )
+                coded("CFG-013", f"--t {prompt.denoising:g} of prompt {prompt.prompt!r}: has a meaning with --image_path only; remove it")
             )
     if problems:
         raise UserError(*problems)

@@ -156,7 +156,7 @@ def _device(work: PictureWorkOptions) -> torch.device:
     else:
         device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     if work.fp16 and device.type == "cpu":
-        raise UserError(coded("OPT-018", "--fp16: a CPU computes fp16 many times slower than fp32; use --bf16 or leave it out"))
+        raise UserError(coded("OPT-018", "--fp16: a CPU computes fp16 many times slower than fp32; use --bf16 or remove it"))
     if work.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UserError(coded("OPT-018", f"--bf16: {torch.cuda.get_device_name(device)} has no bf16; use --fp16"))
     return device

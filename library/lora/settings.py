@@ -154,7 +154,7 @@ class _Reader:
         self.given = set(self.args)
         for key in args:
             if key in OF_A_KIND:
-                told = f"--network_args {key}: only {OF_A_KIND[key]} has it; leave it out, or give --network_module {OF_A_KIND[key]}"
+                told = f"--network_args {key}: only {OF_A_KIND[key]} has it; remove it, or give --network_module {OF_A_KIND[key]}"
                 self.problems.append(coded("LORA-007", told))
             elif key not in KEYS:
                 near = difflib.get_close_matches(key, (*KEYS, *OF_A_KIND), 1)

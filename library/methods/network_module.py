@@ -33,7 +33,7 @@ def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[st
     if "prefixes" not in inspect.signature(make).parameters:
         return {}
     if "prefixes" in args:
-        raise UserError(coded("LORA-007", "--network_args prefixes: follows from the model; leave it out"))
+        raise UserError(coded("LORA-007", "--network_args prefixes: follows from the model; remove it"))
     return {"prefixes": Prefixes(family.unet.lora_prefix, tuple(encoder.lora_prefix for encoder in family.text_encoders))}
 
 
@@ -74,7 +74,7 @@ def part_of(owner: object, name: str, option: str, module: str) -> Any:
         raise UserError(coded("LORA-010", f"{option} {module}: is no network module, since it has no {name}; use networks.lora"))
     if part is None:
         raise UserError(
-            coded("LORA-010", f"{option}: needs {name}, which --network_module {module} does not have; leave it out, or use networks.lora")
+            coded("LORA-010", f"{option}: needs {name}, which --network_module {module} does not have; remove it, or use networks.lora")
         )
     return part
 

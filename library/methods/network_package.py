@@ -59,7 +59,7 @@ def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str])
     ]
     if lines:
         raise UserError(*lines)
-    return [f"--network_args {key}={arguments[key]}: {package} does not read {key}, so it has no effect; leave it out" for key in unknown]
+    return [f"--network_args {key}={arguments[key]}: {package} does not read {key}, so it has no effect; remove it" for key in unknown]
 
 
 def _constructors_have(module: object) -> set[str]:

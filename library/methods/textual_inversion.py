@@ -94,7 +94,7 @@ class TextualInversionMethod:
         settings = self.settings
         ids = model.tokenizer.tokenizer(settings.init_word, add_special_tokens=False).input_ids
         if not ids:
-            raise UserError(coded("MODEL-014", f"--init_word {settings.init_word!r}: holds no word; name one such as cat, or leave it out"))
+            raise UserError(coded("MODEL-014", f"--init_word {settings.init_word!r}: holds no word; name one such as cat, or remove it"))
         if len(ids) != settings.vectors:
             log.warning(
                 f"--init_word {settings.init_word!r} has {len(ids)} tokens for {settings.vectors} vectors (--num_vectors_per_token): "

@@ -61,7 +61,7 @@ def passed_over(folder: Path, special: Sequence[str]) -> list[str]:
     if not names:
         return []
     what = counted(len(names), "pipe, socket or device is passed over", "pipes, sockets or devices are passed over")
-    return [f"{shown(folder)}: {what}: {named(names)}; take them out of the folder, or put ordinary files in their place"]
+    return [f"{shown(folder)}: {what}: {named(names)}; remove them from the folder, or put ordinary files in their place"]
 
 
 def walk(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, Listing, OSError | None]]:

@@ -66,7 +66,7 @@ def test_the_keys_that_a_function_reads_are_known_or_known_not_to_be(function: C
 def test_a_slip_is_refused_and_a_key_without_effect_is_told() -> None:
     module = SimpleNamespace(create_network=reads_some)
     assert check_arguments("mine", module, {"first": "1", "old": "1"}) == [
-        "--network_args old=1: mine does not read old, so it has no effect; leave it out"
+        "--network_args old=1: mine does not read old, so it has no effect; remove it"
     ]
     with pytest.raises(UserError, match=r"--network_args secnd=1: mine has no secnd; did you mean second\?"):
         check_arguments("mine", module, {"secnd": "1"})

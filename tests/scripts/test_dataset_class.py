@@ -359,7 +359,7 @@ def test_options_about_images_that_nobody_reads_are_refused_together(command, ca
     more += ("--validation_split", 0.1, "--masked_loss", "--cache_text_encoder_outputs", "on", "--prior_loss_weight", 0.5)
     command("out", *more, code=2)
     lines = [line for line in capsys.readouterr().err.splitlines() if "cannot be used together with --dataset_class: " in line]
-    assert len(lines) == 9 and all(line.endswith("; leave it out [SD-OPT-008]") for line in lines)
+    assert len(lines) == 9 and all(line.endswith("; remove it [SD-OPT-008]") for line in lines)
 
 
 def test_the_latents_tool_has_nothing_to_do_for_a_class(folder: Path, capsys) -> None:

@@ -222,7 +222,7 @@ def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path,
     said = [text for _, text, _ in findings(printed.out)]
     parts = ("networks.lara", "--v2", "image_dri", "image_dir is missing")
     assert len(said) == 4 and all(any(part in one for one in said) for part in parts)
-    assert printed.err.strip() == "error: --dry_run found 4 errors, told above; mend them before training [SD-TRAIN-006]"
+    assert printed.err.strip() == "error: --dry_run found 4 errors, told above; fix them before training [SD-TRAIN-006]"
 
 
 def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report(

@@ -113,7 +113,7 @@ def test_the_networks_are_written_in_the_precision_asked_for(flag: str, dtype: t
 def test_a_flag_of_the_wrong_version_is_told(tiny_v1: Path, tiny_v2: Path, target: str, tmp_path: Path, capsys) -> None:
     for model, flag, version in ((tiny_v1, "--v2", "v1"), (tiny_v2, "--v1", "v2")):
         assert run(convert, model, tmp_path / target, flag) == 2
-        said = f"error: {flag}: model_to_load is a Stable Diffusion {version} model; leave the flag out [SD-MODEL-007]"
+        said = f"error: {flag}: model_to_load is a Stable Diffusion {version} model; remove the flag [SD-MODEL-007]"
         assert capsys.readouterr().err.splitlines()[-1] == said
     assert not list(tmp_path.iterdir())
 

@@ -226,7 +226,7 @@ def _dataset(
             continue
         same = _identity(subset)
         if same in seen:
-            findings.append(f"{name}: ignored, subsets[{seen[same]}] of this dataset reads the same images already; take it out")
+            findings.append(f"{name}: ignored, subsets[{seen[same]}] of this dataset reads the same images already; remove it")
         elif subset.num_repeats == 0:
             findings.append(f"{name}: left out, its num_repeats is 0; set 1 or more to train on it")
         else:

@@ -51,7 +51,7 @@ def take_out_foreign_keys(tree: dict[str, object], file: str) -> list[str]:
             taken.setdefault(FOREIGN_IN_DATASETS[plain_name(key)].reason, []).append(key)
             del table[key]
     sorts = "; ".join(f"{', '.join(dict.fromkeys(keys))} – of {reason}" for reason, keys in taken.items())
-    return [f"{file}: keys without effect: {sorts}; take them out"] if taken else []
+    return [f"{file}: keys without effect: {sorts}; remove them"] if taken else []
 
 
 def _tables_of(tree: dict[str, object]) -> Iterator[dict[str, object]]:

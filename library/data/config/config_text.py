@@ -134,7 +134,7 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
         at_its_end = fault.pos >= len(whole) or not whole.endswith(("}", "]"))
         cut = "; it ends in the middle, so it is cut short: take an older copy" if at_its_end else ""
         if text[fault.pos : fault.pos + 1] in ("}", "]", ",") and text[: fault.pos].rstrip().endswith((",", "[", "{")):
-            cut = "; behind the last entry there may be no comma: take it out"
+            cut = "; behind the last entry there may be no comma: remove it"
         place = f"{path}, line {fault.lineno + first_line - 1}"
         raise UserError(coded("CFG-002", f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}")) from None
 

@@ -202,7 +202,7 @@ def _duplicates(images: list[ImageRecord], groups: list[Group]) -> Iterator[Find
         kinds = {images[index].subset.is_reg for index in group.members}
         (both if len(kinds) > 1 else same if group.identical else alike).append([images[index].path for index in group.members])
     for level, found, what, remedy in (
-        (WARNING, both, "trained on and used as regularization images at once", "take them out of the regularization images"),
+        (WARNING, both, "trained on and used as regularization images at once", "remove them from the regularization images"),
         (WARNING, same, "identical, to the last byte", "remove the copies, and raise num_repeats where more weight is meant"),
         (WARNING, alike, "the same picture in another size, format or quality", "keep the best one of each"),
     ):

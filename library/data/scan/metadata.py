@@ -120,7 +120,7 @@ def read_metadata(
     if missing:
         findings.append(
             f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)};"
-            f" {_closed(missing, image_dir) or 'take them out of the file, or bring the images back'}"
+            f" {_closed(missing, image_dir) or 'remove them from the file, or bring the images back'}"
         )
     if again:
         findings.append(

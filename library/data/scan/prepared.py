@@ -23,7 +23,7 @@ def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[Subse
         return subset, None, None
     flags = subset.place.startswith("--")
     text = f"{subset.place}: no train_resolution for {len(without)} of {counted(len(sizes), 'image')} ({named(without)}), so the sizes"
-    steps = "take them out of the file, prepare them with finetune/prepare_buckets_latents.py"
+    steps = "remove them from the file, prepare them with finetune/prepare_buckets_latents.py"
     if missing:
         add = "add --resolution 512" if flags else "add resolution = 512 under [[datasets]] or [general]"
         return subset, coded("DATA-017", f"{text} cannot come from there; {steps}, or {add}"), None

@@ -65,7 +65,7 @@ def check_family(says_v1: bool, says_v2: bool, family: ModelFamily | None) -> No
     """Raise UserError where a flag is not what the file is; `family` None: no model that could be told."""
     for said, meant in ((says_v1, V1), (says_v2, V2)):
         if said and family not in (None, meant):
-            raise UserError(coded("MODEL-007", f"--{meant.name}: {OPTION} is a {family.title} model; leave the flag out"))
+            raise UserError(coded("MODEL-007", f"--{meant.name}: {OPTION} is a {family.title} model; remove the flag"))
 
 
 def _dtype_of(facts: ModelFacts, source: str) -> torch.dtype:

@@ -59,7 +59,7 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
             raise UserError(coded("CFG-012", f"--from_json {path}: {fault}")) from fault
         except ValueError as fault:
             raise UserError(
-                coded("CFG-002", f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json")
+                coded("CFG-002", f"--from_json {path}: is no valid JSON ({fault}); fix it, or make it with show_metadata.py --json")
             ) from fault
     if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:
         raise UserError(*(coded("OPT-010", f"--set {item!r}: has to be key=value, such as title=mine") for item in wrong))
@@ -87,9 +87,7 @@ def _texts(entries: dict[str, str], where: str) -> dict[str, str]:
     if odd := [key for key, value in entries.items() if not is_text(key) or not is_text(value)]:
         shown = odd[0].encode("utf-8", "backslashreplace").decode("utf-8")
         raise UserError(
-            coded(
-                "TOOL-009", f"{where}: {shown} holds half of a sign (\\ud800 to \\udfff), which is no text; write it whole, or leave it out"
-            )
+            coded("TOOL-009", f"{where}: {shown} holds half of a sign (\\ud800 to \\udfff), which is no text; write it whole, or remove it")
         )
     return entries
 

@@ -93,7 +93,7 @@ def check_flags(
     if problems:
         raise UserError(*problems)
     if v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
-        log.warning("--v_parameterization without --v2: few v1 models predict velocity; leave it out unless this one surely does")
+        log.warning("--v_parameterization without --v2: few v1 models predict velocity; remove it unless this one surely does")
 
 
 def _wrong_inputs(facts: ModelFacts) -> Problem:

@@ -197,7 +197,7 @@ class TrainTextualInversion(TrainingScript):
 
 @dataclass(frozen=True)
 class TrainTextualInversionXti(TrainTextualInversion):
-    """Teach Stable Diffusion 1.x or 2.x a new word that is different for each cross-attention layer of the U-Net (XTI, also called P+)."""
+    """Teach Stable Diffusion 1.x or 2.x a new word with an embedding for each cross-attention layer of the U-Net (XTI, also called P+)."""
 
     name: ClassVar[str] = "train_textual_inversion_XTI.py"
 

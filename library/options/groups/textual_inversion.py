@@ -24,21 +24,21 @@ class WordOptions:
 
     token_string: str | None = opt(
         None,
-        "The new word, as it stands in your captions and later in prompts; no word that the model knows already. Always needed.",
+        "The new word, as written in your captions and later in prompts; not a word that the model already knows. Always needed.",
     )
     init_word: str | None = opt(
         None,
-        "A word for something like it, such as cat, from which training starts. Left out, it starts from a random one.",
+        "A known word for something similar, such as cat, from which training starts. Default: a random one.",
     )
     num_vectors_per_token: int = opt(
         1,
-        "How many tokens the new word counts for. More can learn more, and take as many places of a prompt's 75.",
+        "How many tokens the new word takes up. More can learn more, and use up as many of a prompt's 75.",
         at_least=1,
         at_most=75,
     )
-    weights: str | None = opt(None, "Go on from this trained embedding file.", path="file")
-    use_object_template: bool = opt(False, "Train with ready-made captions for a thing (a photo of ...) instead of your own.")
-    use_style_template: bool = opt(False, "Train with ready-made captions for a style (a painting by ...) instead of your own.")
+    weights: str | None = opt(None, "Continue training this embedding file.", path="file")
+    use_object_template: bool = opt(False, "Train with ready-made captions for an object (a photo of ...) instead of your captions.")
+    use_style_template: bool = opt(False, "Train with ready-made captions for a style (a painting by ...) instead of your captions.")
 
 
 @dataclass(frozen=True)

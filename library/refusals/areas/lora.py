@@ -48,7 +48,7 @@ AREA = Area(
         Refusal(
             "LORA-007",
             "An argument of --network_args is unknown or has no meaning with this network.",
-            "Take the name that the line proposes, or leave it out.",
+            "Take the name that the line proposes, or remove it.",
             "train_network.md#more-layers-convolutions-blocks-dropouts",
         ),
         Refusal(

@@ -22,7 +22,7 @@ AREA = Area(
             "Put values with spaces in quotation marks; look for a missing `--`.",
             "troubleshooting.md#it-does-not-start",
         ),
-        Refusal("OPT-004", "A value is missing after an option, or empty.", "Write the value, or leave the option out.", "options.md"),
+        Refusal("OPT-004", "A value is missing after an option, or empty.", "Write the value, or remove the option.", "options.md"),
         Refusal(
             "OPT-005",
             "An option got several values and takes one, or got a value and is a switch.",

@@ -33,7 +33,7 @@ AREA = Area(
         Refusal(
             "STATE-007",
             "The run ended early, since the validation was no longer getting better.",
-            "Raise --early_stop_patience, or leave it out.",
+            "Raise --early_stop_patience, or remove it.",
             "validation.md#stopping-and-going-on",
         ),
         Refusal(

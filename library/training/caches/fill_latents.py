@@ -31,7 +31,7 @@ def fill_cache(options: CacheLatents) -> None:
     given, wanted = options.model, options.data
     if wanted.dataset_class is not None:
         raise UserError(
-            coded("OPT-008", "--dataset_class: a class gives its batches itself, there are no images to make latents of; leave it out")
+            coded("OPT-008", "--dataset_class: a class gives its batches itself, there are no images to make latents of; remove it")
         )
     if wanted.dataset_config is None and wanted.train_data_dir is None and wanted.in_json is None:
         raise UserError(coded("OPT-007", "--dataset_config or --train_data_dir is missing: one of them has to name the training images"))

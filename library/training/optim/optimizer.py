@@ -185,13 +185,13 @@ def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
     if contrary:
         key = contrary[0]
         raise UserError(
-            coded("OPT-011", f"{_ARGS} {key}={given[key]}: {row.name} means {key}={row.fixed[key]}; leave it out or use another optimizer")
+            coded("OPT-011", f"{_ARGS} {key}={given[key]}: {row.name} means {key}={row.fixed[key]}; remove it or use another optimizer")
         )
     if given.get("use_triton") and not _installed("triton"):  # lion-pytorch ends the whole process in this case
         raise UserError(
             coded(
                 "PKG-001",
-                f"{_ARGS} use_triton=True: triton is not installed: pip install triton (Linux with an NVIDIA GPU), or leave it out",
+                f"{_ARGS} use_triton=True: triton is not installed: pip install triton (Linux with an NVIDIA GPU), or remove it",
             )
         )
 

@@ -121,11 +121,11 @@ def resolve_name(optimizer_type: str | None, use_8bit_adam: bool = False, use_li
     asked = {flag: name for flag, name in old.items() if name}
     given = (optimizer_type or "").strip()
     if len(asked) > 1:
-        raise UserError(coded("OPT-008", "--use_8bit_adam and --use_lion_optimizer ask for different optimizers: leave one out"))
+        raise UserError(coded("OPT-008", "--use_8bit_adam and --use_lion_optimizer ask for different optimizers: remove one"))
     for flag, name in asked.items():
         if given and given.lower() != name.lower():
             raise UserError(
-                coded("OPT-008", f"{flag} means --optimizer_type {name}, but --optimizer_type {given} is given too: leave one out")
+                coded("OPT-008", f"{flag} means --optimizer_type {name}, but --optimizer_type {given} is given too: remove one")
             )
         return name
     return given or "AdamW"

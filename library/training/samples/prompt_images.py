@@ -24,7 +24,7 @@ def _problems(prompt: SamplePrompt, where: str, train_inpainting: bool) -> Itera
         if file is None:
             continue
         if not train_inpainting:
-            yield coded("CFG-013", f"{where}: {letter} {file} {shown}: has a meaning with --train_inpainting only; leave it out")
+            yield coded("CFG-013", f"{where}: {letter} {file} {shown}: has a meaning with --train_inpainting only; remove it")
         elif wrong := file_fault(Path(file)):
             yield wrong.reworded(f"{where}: {letter} {shown}: {wrong}")
         elif fault := _unreadable(Path(file)):

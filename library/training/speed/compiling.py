@@ -117,9 +117,9 @@ def check_cuda_graphs(training: TrainingOptions, device: torch.device, processes
     if not training.cuda_graphs:
         return
     if device.type != "cuda":
-        raise UserError(coded("OPT-018", f"--cuda_graphs: needs an NVIDIA GPU, and this run is on {device.type}; leave it out"))
+        raise UserError(coded("OPT-018", f"--cuda_graphs: needs an NVIDIA GPU, and this run is on {device.type}; remove it"))
     if processes > 1:
-        raise UserError(coded("OPT-008", f"--cuda_graphs: is for one process, and there are {processes}; leave it out"))
+        raise UserError(coded("OPT-008", f"--cuda_graphs: is for one process, and there are {processes}; remove it"))
 
 
 def _known(name: str) -> str:

@@ -60,7 +60,7 @@ def check_ended_early(options: ValidationOptions, standing: Standing, resume: st
                 "STATE-007",
                 f"--resume {resume}: {standing.worse} validations in a row were no better than the one after update "
                 f"{standing.best_step}, which ended this run early; raise --early_stop_patience (now {options.early_stop_patience}) or "
-                "leave it out",
+                "remove it",
             )
         )
 

@@ -193,8 +193,7 @@ def test_keys_of_sd_scripts_that_do_nothing_here_are_told_in_one_finding(folder:
     text = ONE.format("resolution = 512\nskip_image_resolution = '64,64'", "cache_info = true").replace("HERE", folder.as_posix())
     (line,) = read(folder, text).findings
     assert line == (
-        "set.toml: keys without effect: skip_image_resolution, cache_info – of sd-scripts (this suite has nothing of the kind); "
-        "take them out"
+        "set.toml: keys without effect: skip_image_resolution, cache_info – of sd-scripts (this suite has nothing of the kind); remove them"
     )
     assert "did you mean caption_extension?" in faults(folder, ONE.format("resolution = 512", "caption_extensoin = '.txt'"))[0]
 
@@ -226,7 +225,7 @@ def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) 
     ("dataset", "words"),
     [
         ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale can do nothing without buckets"),
-        ("bucket_reso_steps = 32", "bucket_reso_steps can do nothing without buckets; set enable_bucket = true, or take it out"),
+        ("bucket_reso_steps = 32", "bucket_reso_steps can do nothing without buckets; set enable_bucket = true, or remove it"),
         (
             "enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048",
             "max_bucket_reso can do nothing beside bucket_no_upscale",

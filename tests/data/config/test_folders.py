@@ -90,7 +90,7 @@ def test_bucket_options_without_buckets_are_told_as_flags(tmp_path: Path) -> Non
     photos(tmp_path / "train/10_shs dog", 1)
     blueprint = from_folders(tmp_path / "train", None, SIZE | {"bucket_no_upscale": True})
     assert blueprint.findings == (
-        "--train_data_dir: --bucket_no_upscale can do nothing without buckets; set --enable_bucket, or take it out",
+        "--train_data_dir: --bucket_no_upscale can do nothing without buckets; set --enable_bucket, or remove it",
     )
 
 

@@ -104,7 +104,7 @@ def test_all_faults_of_command_line_and_file_are_told_at_once(config) -> None:
     ("argv", "message"),
     [
         ("--max_train 3", "--max_train: could be any of --max_train_steps, --max_train_epochs; write one of them in full"),
-        ("--sdxl", "--sdxl: unknown option; it belongs to SDXL (SDXL is not trained here); leave it out"),
+        ("--sdxl", "--sdxl: unknown option; it belongs to SDXL (SDXL is not trained here); remove it"),
         ("--epoch 3", "--epoch: unknown option; it belongs to kohya_ss (the GUI's own setting); here it is --max_train_epochs"),
         ("--network-dim 3", "--network-dim: unknown option; did you mean --network_dim?"),
         ("-seed 3", "-seed: unknown option; did you mean --seed?"),
@@ -166,14 +166,14 @@ def test_an_option_of_other_scripts_is_an_error_on_the_command_line_and_a_warnin
     with pytest.raises(UserError) as fault:
         parse(FineTune, ["--stop_text_encoder_training", "9"])
     assert fault.value.problems == (
-        "--stop_text_encoder_training: unknown option; it is one of train_network.py and train_db.py only; leave it out here",
+        "--stop_text_encoder_training: unknown option; it is one of train_network.py and train_db.py only; remove it here",
     )
 
 
 def test_a_key_in_two_sections_is_refused_only_when_the_values_differ(config) -> None:
     assert read("--config_file", config("[a]\nseed = 1\n[b]\nseed = 1\n")).training.seed == 1
     (line,) = problems("--config_file", config("[a]\nseed = 1\n[b]\nseed = 2\n"))
-    assert line.endswith("key [b] seed: given twice with different values, also as [a] seed; keep one of them")
+    assert line.endswith("key [b] seed: set twice with different values, also as [a] seed; keep one of them")
 
 
 @pytest.mark.parametrize(

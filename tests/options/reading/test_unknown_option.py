@@ -92,7 +92,7 @@ def test_all_keys_without_effect_of_a_file_are_told_in_one_warning(tmp_path: Pat
         "sdxl, learning_rate_te1 – of SDXL (SDXL is not trained here); my_key, max_epochs (is max_train_epochs meant?) – unknown; "
         "num_repeats – a key of a dataset config (--dataset_config); "
         'conv_dim – of network_args (a setting of the network is written as network_args = ["conv_dim=4"]); '
-        "learning_rate_te – of train_db.py and fine_tune.py only; take them out, or correct the names of those meant as options"
+        "learning_rate_te – of train_db.py and fine_tune.py only; remove them, or correct the names of those meant as options"
     )
 
 

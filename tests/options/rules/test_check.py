@@ -67,7 +67,7 @@ def test_everything_that_must_be_given_is_told_at_once() -> None:
 
 
 CONTRADICTIONS = [
-    ("--cache_latents --color_aug", "--color_aug: changes the images in each epoch and cannot be used with --cache_latents"),
+    ("--cache_latents --color_aug", "--color_aug: changes the images in each epoch, so it cannot be used with --cache_latents"),
     ("--cache_latents --random_crop", "--random_crop: changes the images in each epoch"),
     ("--cache_latents --face_crop_aug_range 2.0,4.0", "--face_crop_aug_range: changes the images in each epoch"),
     ("--face_crop_aug_range 4.0,2.0", "--face_crop_aug_range: expected two numbers a,b"),
@@ -87,7 +87,7 @@ CONTRADICTIONS = [
     ("--sample_every_n_epochs 5 --sample_prompts promts.txt", "--sample_prompts: promts.txt: no such file; did you mean prompts.txt?"),
     ("--min_bucket_reso 1088", "--min_bucket_reso: 1088 is more than --max_bucket_reso 1024"),
     ("--bucket_reso_steps 50", "--bucket_reso_steps: must be a multiple of 8 pixels, not 50; the nearest is 48"),
-    ("--resolution 512x512", "--resolution: expected pixels as 512 or width,height as 512,768, each from 1 to 32768, not '512x512'"),
+    ("--resolution 512x512", "--resolution: expected pixels as in 512, or width,height as in 512,768, each from 1 to 32768, not '512x512'"),
     ("--resolution 0", "--resolution: expected pixels"),
     ("--output_name a/b", "--output_name: 'a/b' cannot be a file name"),
     ("--output_name a\\b", "--output_name: 'a\\\\b' cannot be a file name"),
@@ -180,7 +180,10 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
         ),
         ("--noise_offset_random_strength", "has no effect: it draws strengths up to --noise_offset, which is missing"),
         ("--ip_noise_gamma_random_strength", "has no effect: it draws strengths up to --ip_noise_gamma, which is missing"),
-        ("--conditioning_data_dir images --masked_loss", "--conditioning_data_dir: not used, since it is for --train_data_dir; write"),
+        (
+            "--conditioning_data_dir images --masked_loss",
+            "--conditioning_data_dir: not used, since it only applies to --train_data_dir; write",
+        ),
         ("--network_train_unet_only --text_encoder_lr 1e-4", "--text_encoder_lr: has no effect with --network_train_unet_only"),
         ("--network_train_text_encoder_only --unet_lr 1e-4", "--unet_lr: has no effect with --network_train_text_encoder_only"),
         ("--output_name a.safetensors", "give it without the ending"),
@@ -196,7 +199,10 @@ def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) 
         ("--multires_noise_iterations 6 --multires_noise_discount 0", "--multires_noise_discount: with 0 nothing is left"),
         ("--huber_c 0.2", "--huber_c: has no effect without --loss_type huber"),
         ("--highvram", "--highvram: no effect here: "),
-        ("--sample_every_n_epochs 1 --sample_prompts made/later.txt", "made/later.txt does not exist; no samples are made until it does"),
+        (
+            "--sample_every_n_epochs 1 --sample_prompts made/later.txt",
+            "made/later.txt does not exist; no samples are generated until it does",
+        ),
         ("--deepspeed --zero_stage 3 --offload_param_device cpu", "--deepspeed: no effect here: DeepSpeed is not supported"),
     ],
 )
@@ -219,7 +225,7 @@ def test_regularization_images_beside_metadata_are_not_used_and_told(good, warni
 
 def test_options_that_are_idle_for_one_reason_are_told_in_one_line(good, warnings) -> None:
     said = warnings(*good, "--deepspeed", "--zero_stage", "3", "--zero3_init_flag")
-    assert len(said.splitlines()) == 1 and "(so with --zero_stage, --zero3_init_flag); leave it out" in said
+    assert len(said.splitlines()) == 1 and "(so with --zero_stage, --zero3_init_flag); remove it" in said
 
 
 @pytest.mark.parametrize(
