@@ -105,7 +105,7 @@ def test_samples_are_drawn_with_the_trainings_schedule_and_on_demand_with_the_av
     [
         ({"v_parameterization": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: is for models that predict the noise"),
         ({"zero_terminal_snr": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: has an infinite weight"),
-        ({"adaptive_noise_scale": 0.1}, "--adaptive_noise_scale: changes the noise offset, and none is given"),
+        ({"adaptive_noise_scale": 0.1}, "--adaptive_noise_scale: changes the noise offset, and none is set"),
         ({"clip_skip": 3}, "--clip_skip 3: the text encoder of tiny_v1.safetensors has 2 layers"),
         ({"min_timestep": 700, "max_timestep": 700}, "--min_timestep: 700 is not below --max_timestep 700"),
         ({"loss_type": "huber", "huber_c": 0}, "--huber_c: must be over 0 and at most 1, not 0"),

@@ -103,7 +103,7 @@ class DiffusionOptions:
     )
     stratified_timesteps: bool = opt(
         False,
-        "Spread the timesteps of a step's images evenly over the range instead of sampling each independently: a steadier loss. How often an "
+        "Spread the timesteps of a step's images evenly over the range instead of sampling each one separately: a steadier loss. How often an "
         "image gets a timestep stays the same.",
     )
     zero_terminal_snr: bool = opt(
@@ -113,5 +113,5 @@ class DiffusionOptions:
     )
     masked_loss: bool = opt(
         False,
-        "Compute the loss only where mask images are white; conditioning_data_dir names their folder, in each subset or on the command line.",
+        "Compute the loss only where mask images are white; conditioning_data_dir names their folder, per subset or on the command line.",
     )

@@ -30,7 +30,7 @@ class ModelOptions:
     )
     train_inpainting: bool = opt(
         False,
-        "The model is an inpainting model (9 input channels): a part of each image is masked out, a new one each time, and the model learns "
+        "The model is an inpainting model (9 input channels): part of each image is masked out, a new one each time, and the model learns "
         "to fill it in (docs/inpainting.md). For your own masks, set conditioning_data_dir.",
     )
     vae: str | None = opt(

@@ -39,7 +39,7 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
                 problems.append(
                     coded(
                         "OPT-010",
-                        f"{option} {quoted(item)}: {quoted(text)} is not a number, a tuple such as (0.9,0.99), True, False, None or a plain word",
+                        f"{option} {quoted(item)}: {quoted(text)} is not a number, tuple (0.9,0.99), True, False, None or a plain word",
                     )
                 )
     if problems:

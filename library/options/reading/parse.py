@@ -72,7 +72,7 @@ def _write(options: Script, name: str | None) -> None:
         raise UserError(
             coded(
                 "PATH-011",
-                f"--output_config: {path} already exists and is not overwritten; choose another name with --config_file, or delete the file",
+                f"--output_config: {path} already exists and is not overwritten; choose another name with --config_file, or delete it",
             )
         )
     if fault := new_file_fault(path):

@@ -111,7 +111,7 @@ def model_remarks(given: Given) -> Iterator[str]:
     weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
     if len(factors) > len(weights):
         yield (
-            f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights, so only the first ones are "
+            f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights, so only the first are "
             "used; give one for each file"
         )
     elif factors and len(factors) < len(weights):

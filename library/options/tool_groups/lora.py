@@ -57,7 +57,7 @@ class MergeLoraOptions:
     sd_model: str | None = opt(
         None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Default: merge into one LoRA.", path="model"
     )
-    v2: bool = opt(False, "--sd_model is Stable Diffusion 2.x.")
+    v2: bool = opt(False, "The model of --sd_model is Stable Diffusion 2.x.")
     concat: bool = opt(False, "To merge into one LoRA: keep all ranks side by side, which is exact; ranks may differ and add up.")
     shuffle: bool = opt(False, "To merge into one LoRA: shuffle its ranks, so that removing some later affects all files alike.")
 
@@ -143,7 +143,7 @@ class ExtractLoraOptions:
     """What is extracted"""
 
     model_org: str = needed("The model that training started from: a checkpoint, a Diffusers folder or a hub id.", path="model")
-    model_tuned: str = needed("The trained model.", path="model")
+    model_tuned: str = needed("The model after training.", path="model")
     v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
     v_parameterization: bool = opt(False, "Both predict velocity (768-v): recorded in the metadata of the LoRA.")
     load_precision: str | None = opt(

@@ -86,7 +86,7 @@ class PictureSizeOptions:
     H: int | None = opt(None, "Height in pixels. Default: 512, or that of the start image.", at_least=64, at_most=MOST_PIXELS)
     steps: int = opt(30, "Steps; sd-scripts uses 50, training samples 30.", at_least=1, at_most=1000)
     scale: float = opt(7.5, "Guidance (CFG scale); 1 turns it off.", at_least=0, at_most=1000)
-    sampler: str = opt("ddim", "Sampler.", choices=SAMPLERS)
+    sampler: str = opt("ddim", "Sampler of the images.", choices=SAMPLERS)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class PictureOptions(PictureSizeOptions):
     )
     strength: float | None = opt(
         None,
-        "How much of --image_path to repaint, 0 to 1. Default: 0.8, or 1 for an inpainting model with a mask. --t of a prompt overrides it.",
+        "How much of --image_path to repaint, 0 to 1. Default: 0.8, or 1 for an inpainting model with a mask. Overridden by --t.",
         at_least=0,
         at_most=1,
     )

@@ -98,11 +98,11 @@ def test_a_list_takes_all_words_up_to_the_next_flag() -> None:
     [
         ("a", ("target is missing: Where it goes to.",)),
         ("", ("source is missing: Where it comes from.", "target is missing: Where it goes to.")),
-        ("a b c", ("'c': one word too many after source target; values with spaces need quotation marks",)),
+        ("a b c", ("'c': unexpected argument after source target; values with spaces need quotation marks",)),
         ("a b --sclae 2", ("--sclae: unknown option; did you mean --scale?",)),
         ("a b --fast false", ("--fast: is a switch and takes no value (found 'false'); remove the option",)),
         ("a b --scale x", ("--scale: expected a number, not 'x'",)),
-        ("a b --network_dim 4", ("--network_dim: unknown option; it is one of train_network.py only; remove it here",)),
+        ("a b --network_dim 4", ("--network_dim: unknown option; it belongs to train_network.py only; remove it here",)),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line_each(line: str, said: tuple[str, ...]) -> None:
