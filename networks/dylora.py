@@ -35,7 +35,8 @@ class DyLoRALayer(LoRALayer):
         if rank % unit:
             raise UserError(
                 coded(
-                    "LORA-008", f"--network_args unit={unit}: rank {rank} is no multiple of it; choose --network_dim and conv_dim that are"
+                    "LORA-008",
+                    f"--network_args unit={unit}: rank {rank} is not a multiple of it; choose multiples for --network_dim and conv_dim",
                 )
             )
         super().__init__(module, rank, alpha, multiplier, dropouts)

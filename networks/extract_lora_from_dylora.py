@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
     chosen = options.extract
     check_paths(options)
     if bool(chosen.rank) == (chosen.unit is not None):
-        raise UserError(coded("OPT-008", "--unit, --rank: give one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two"))
+        raise UserError(coded("OPT-008", "--unit, --rank: use one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two"))
 
     from library.lora.files import group_by_module, write_weights
     from library.surgery.network_file import DTYPES, open_network
@@ -33,7 +33,7 @@ def main(argv: Sequence[str]) -> None:
     asked = chosen.rank or (chosen.unit or 1,)
     ranks = chosen.rank or tuple(range(asked[0], full, asked[0]))
     if not ranks or max(ranks) > full:
-        raise UserError(coded("OPT-006", f"--{'rank' if chosen.rank else 'unit'} {max(asked)}: the file's rank is {full}; use less"))
+        raise UserError(coded("OPT-006", f"--{'rank' if chosen.rank else 'unit'} {max(asked)}: the file's rank is {full}; use a lower one"))
     for rank in ranks:
         path = chosen.save_to.with_name(f"{chosen.save_to.stem}-{rank}{chosen.save_to.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)

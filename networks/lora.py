@@ -53,7 +53,7 @@ def create_network_from_weights(
     `kwargs` may hold dropouts and block learning rates; `for_inference` leaves them out. UserError where the file does not fit.
     """
     if init is not None:
-        what = f"--network_args init={init}: has no meaning where the network is made from a file; leave it or --dim_from_weights out"
+        what = f"--network_args init={init}: has no effect if the network is created from a file; remove it or --dim_from_weights"
         raise UserError(coded("LORA-007", what))
     return network_from_weights(LoRALayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
 
@@ -64,5 +64,5 @@ def _layer(init: object) -> type[LoRALayer]:
     if (name := str(init).strip().lower()) not in STARTS:
         near = closest(name, STARTS)
         hint = f"did you mean {near}?" if near else f"{', '.join(STARTS)} are expected, or remove it"
-        raise UserError(coded("LORA-008", f"--network_args init={cut(str(init))}: there is no such start; {hint}"))
+        raise UserError(coded("LORA-008", f"--network_args init={cut(str(init))}: unknown start; {hint}"))
     return STARTS[name]

@@ -63,6 +63,6 @@ def _refuse_plus(args: Mapping[str, object]) -> None:
         raise UserError(
             coded(
                 "LORA-007",
-                f"--network_args {wrong[0]}: has no meaning with networks.lora_fa, which trains no down matrices; raise --unet_lr",
+                f"--network_args {wrong[0]}: has no effect with networks.lora_fa, which does not train down matrices; raise --unet_lr",
             )
         )

@@ -20,9 +20,7 @@ def main(argv: Sequence[str]) -> None:
     merge, output = options.merge, options.output
     check_paths(options)
     if merge.ratios and len(merge.ratios) != len(merge.models):
-        raise UserError(
-            coded("TOOL-005", f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
-        )
+        raise UserError(coded("TOOL-005", f"--ratios: {len(merge.ratios)} values for {len(merge.models)} --models; give one for each"))
 
     from library.console import progress
     from library.lora.block_ratios import read_block_ratios

@@ -66,7 +66,7 @@ def test_uploading_privately_into_a_public_repository_is_told(hub: FakeHub, tmp_
     sent = uploads()
     sent.upload(saved(tmp_path))
     sent.close()
-    assert heard.warnings == ["--huggingface_repo_id me/x: is public already; what is uploaded there can be seen by everyone"]
+    assert heard.warnings == ["--huggingface_repo_id me/x: is already public; everyone can see uploads"]
     assert sent.done == 1
 
 

@@ -31,7 +31,7 @@ from library.training.samples.start_images import own_size, read_mask, read_pixe
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_REMEDY = "draw fewer at once (--batch_size), smaller ones, or in half precision (--fp16, --bf16)"
+_REMEDY = "generate fewer at once (--batch_size), smaller ones, or use half precision (--fp16, --bf16)"
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Studio:
         )
         model.zero_terminal_snr = files.zero_terminal_snr
         set_attention(model.unet, model.vae, "xformers" if work.xformers else "sdpa")
-        with explained(lambda: _REMEDY, "when the model was brought to the device"):
+        with explained(lambda: _REMEDY, "while moving the model to the device"):
             for part in (model.unet, *model.text_encoders):
                 part.requires_grad_(False).to(device)
         clip_skip = model.family.usable_clip_skip(files.clip_skip)
@@ -111,7 +111,7 @@ class Studio:
         for network, strength in zip(self.networks, batch[0].prompt.strengths, strict=True):
             network.set_strength(strength)
         settings = [self._settings(picture, with_image=True) for picture in batch]
-        with explained(lambda: _REMEDY, "while pictures were drawn"), self.manner.autocast():
+        with explained(lambda: _REMEDY, "while generating images"), self.manner.autocast():
             return generate_together(self.model, settings, self.manner.device)
 
     def _kind(self, picture: Picture) -> tuple[object, ...]:

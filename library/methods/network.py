@@ -98,7 +98,7 @@ class NetworkMethod:
             merge_base(module, file, multiplier, model)
         text_encoder = as_modules_expect(model)
         self.network = AdaptedNetwork(self._create(module, model, text_encoder))
-        with blamed(settings.module, "cannot put its network onto the model", _REMEDY):
+        with blamed(settings.module, "cannot apply its network to the model", _REMEDY):
             self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         model.unet_autocast = not getattr(self.network.module, "follows_dtype", False)
         try_layers(settings.module, settings.args, model.unet, *model.text_encoders)
@@ -142,9 +142,9 @@ class NetworkMethod:
             names = prefixes_for(make, model.family, settings.args)
             restored: nn.Module
             assert settings.weights is not None, "checked with the options"
-            what = f"cannot make its network from {settings.weights}"
+            what = f"cannot create its network from {settings.weights}"
             with (
-                blamed(settings.module, what, "give a file of its kind, or networks.lora"),
+                blamed(settings.module, what, "use a file of its kind, or networks.lora"),
                 readable(settings.module, settings.weights) as file,
             ):
                 restored, _ = make(1.0, str(file), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
@@ -158,7 +158,7 @@ class NetworkMethod:
         for warning in check_arguments(settings.module, module, settings.args):
             log.warning(warning)
         check_algorithm(settings.module, module, settings.args)
-        with blamed(settings.module, "cannot make its network", _REMEDY):
+        with blamed(settings.module, "cannot create its network", _REMEDY):
             names = prefixes_for(create, model.family, settings.args)
             network: nn.Module = create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **names, **extra)
         return network
@@ -174,11 +174,11 @@ class NetworkMethod:
             raise UserError(
                 coded(
                     "LORA-011",
-                    f"--network_weights {path}: {self.settings.module} cannot load it into the network that it has made "
-                    f"({shown_fault(fault)}); give the --network_dim and --network_args that the file was made with, or --dim_from_weights",
+                    f"--network_weights {path}: {self.settings.module} cannot load it into the network that it created "
+                    f"({shown_fault(fault)}); set the --network_dim and --network_args that the file was made with, or --dim_from_weights",
                 )
             ) from fault
-        log.info(f"--network_weights {path}: training goes on from this file" + (f" ({told})" if told else ""))
+        log.info(f"--network_weights {path}: training continues from this file" + (f" ({told})" if told else ""))
 
     def modules(self) -> list[nn.Module]:
         """The network: the one thing that is trained."""
@@ -277,5 +277,5 @@ def _key_values(items: Sequence[str]) -> dict[str, str]:
     """`key=value` items as a mapping; raises UserError for an item of another form."""
     wrong = [item for item in items if not item.partition("=")[0].strip() or "=" not in item]
     if wrong:
-        raise UserError(*(coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4") for item in wrong))
+        raise UserError(*(coded("OPT-010", f"--network_args {item!r}: must be key=value, such as conv_dim=4") for item in wrong))
     return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}

@@ -81,11 +81,11 @@ class TextualInversionMethod:
                 raise UserError(
                     coded(
                         "LORA-013",
-                        f"--weights {settings.weights}: holds {found.shape[1]} vectors, --num_vectors_per_token is {settings.vectors}; "
-                        f"give --num_vectors_per_token {found.shape[1]}",
+                        f"--weights {settings.weights}: has {found.shape[1]} vectors, but --num_vectors_per_token is {settings.vectors}; "
+                        f"set --num_vectors_per_token {found.shape[1]}",
                     )
                 )
-            log.info(f"--weights {settings.weights}: training goes on from this file")
+            log.info(f"--weights {settings.weights}: training continues from this file")
             return found
         start = self._of_init_word(model, table) if settings.init_word else self._drawn(table)
         return start.expand(max(len(self.layers), 1), -1, -1)
@@ -94,7 +94,7 @@ class TextualInversionMethod:
         settings = self.settings
         ids = model.tokenizer.tokenizer(settings.init_word, add_special_tokens=False).input_ids
         if not ids:
-            raise UserError(coded("MODEL-014", f"--init_word {settings.init_word!r}: holds no word; name one such as cat, or remove it"))
+            raise UserError(coded("MODEL-014", f"--init_word {settings.init_word!r}: has no word; use one such as cat, or remove it"))
         if len(ids) != settings.vectors:
             log.warning(
                 f"--init_word {settings.init_word!r} has {len(ids)} tokens for {settings.vectors} vectors (--num_vectors_per_token): "

@@ -87,7 +87,7 @@ class Page(HTMLParser):
         self._tags.append(tag)
         self.addresses += [address for name in ("src", "href") if (address := found.get(name))]
         if tag == "button":
-            self.pictures.append(found["data-told"] or "")
+            self.pictures.append(found["data-text"] or "")
 
     def handle_data(self, data: str) -> None:
         if self._tags and self._tags[-1] == "th" and data.strip():
@@ -294,8 +294,8 @@ def test_losses_stand_under_the_columns_and_are_measured_once(
     ("argv", "said"),
     [
         ((), "--prompt is missing"),
-        (("--prompt", "a", "--from_file", "FILE"), "--prompt, --from_file: give the one or the other"),
-        (("--prompt", "a", "--images", "FOLDER", "--dataset_config", "FILE"), "--images, --dataset_config: give the one or the other"),
+        (("--prompt", "a", "--from_file", "FILE"), "--prompt, --from_file: use one or the other"),
+        (("--prompt", "a", "--images", "FOLDER", "--dataset_config", "FILE"), "--images, --dataset_config: use one or the other"),
         (("--prompt", "a", "--networks", "none*"), "no file fits this pattern"),
         (("--prompt", "a", "--networks", "none.safetensors"), "SD-PATH-001"),
         (("--prompt", "a", "--images", "FOLDER"), "FOLDER"),

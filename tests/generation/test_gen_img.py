@@ -240,7 +240,7 @@ def test_the_file_tells_web_uis_and_us_how_it_was_made(draw: Draw, lora: Path) -
     ("argv", "said"),
     [
         ((), "SD-OPT-007"),
-        (("--prompt", "a", "--from_file", "FILE"), "--prompt, --from_file: give the one or the other"),
+        (("--prompt", "a", "--from_file", "FILE"), "--prompt, --from_file: use one or the other"),
         (("--prompt", "a", "--network_mul", "1"), "--network_mul: says how --network_weights are used, which is not given"),
         (("--prompt", "a", "--network_weights", "LORA", "--network_mul", "1", "2"), "there are 2 of them for 1 --network_weights"),
         (("--prompt", "a --am 1,2", "--network_weights", "LORA"), "--am 1,2 of prompt 'a': the command has 1 --network_weights"),

@@ -130,7 +130,7 @@ def test_text_encoder_keeps_the_plain_rank(unet):
         ({"rank_dropout": "1.5"}, "rank_dropout=1.5: a probability"),
         ({"module_dropout": "nan"}, "finite"),
         ({"neuron_dropout": 1.0}, "--network_dropout 1.0"),
-        ({"down_lr_weight": "sin"}, "'sin' is no preset; presets are sine, cosine"),
+        ({"down_lr_weight": "sin"}, "'sin' is not a preset; presets are sine, cosine"),
         ({"up_lr_weight": "cosine+x"}, "'x' is not a number"),
         ({"mid_lr_weight": "1,2"}, "one number"),
         ({"down_lr_weight": "zeros", "mid_lr_weight": "0", "up_lr_weight": "zeros"}, "nothing to train"),

@@ -195,7 +195,7 @@ def test_an_embedding_bundled_with_a_lora_is_left_out_and_told(tmp_path: Path, h
     bundled = {"bundle_emb.my-cat.string_to_param.*": torch.randn(2, 16), "bundle_emb.my-cat.emb_params": torch.randn(2, 16)}
     save_file(theirs | bundled, tmp_path / "x.safetensors")
     assert_same(deltas(read_weights(tmp_path / "x.safetensors")), deltas(ours))
-    assert heard.text.count("the embedding in it (my-cat) is left out; only the LoRA is used") == 1
+    assert heard.text.count("the embedding in it (my-cat) is ignored; only the LoRA is used") == 1
     assert len(open_network(tmp_path / "x.safetensors", "--models").modules) == 2
     save_file(bundled, tmp_path / "alone.safetensors")
     with pytest.raises(UserError, match="holds no"):

@@ -54,7 +54,7 @@ def test_an_index_that_names_what_is_not_beside_it_is_told(name: object, tmp_pat
         save_file({"a": torch.ones(2)}, place / "a.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": name}}))
-    assert "which is no file beside it; download it again" in told(lambda path: open_weights(path, "--x"), index, str(name))
+    assert "which is not a file next to it; download it again" in told(lambda path: open_weights(path, "--x"), index, str(name))
 
 
 def test_an_index_that_names_itself_or_a_missing_file_or_tensor_is_told(tmp_path: Path) -> None:

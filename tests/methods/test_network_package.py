@@ -100,7 +100,7 @@ def test_an_algorithm_that_the_package_lacks_is_one_line(algo: str, hint: str | 
     with pytest.raises(UserError) as fault:
         check_algorithm("lycoris.kohya", kohya, {"algo": algo})
     (line,) = fault.value.problems
-    assert f"{release('lycoris.kohya')} has no algo={algo}{hint}; give --network_args algo= one of lora, locon, loha" in line
+    assert f"{release('lycoris.kohya')} has no algo={algo}{hint}; set --network_args algo= to one of lora, locon, loha" in line
     assert line.endswith("or use networks.lora")
 
 

@@ -83,7 +83,7 @@ def test_special_files_among_the_images_are_passed_over_and_counted(images: Path
     found = scanned(tmp_path, images)
     assert [record.path.name for record in found.records] == ["0.png", "1.png"]
     (line,) = [line for line in found.findings if "passed over" in line]
-    assert "2 pipes, sockets or devices are passed over: 0.caption, a.png" in line
+    assert "2 pipes, sockets or devices are skipped: 0.caption, a.png" in line
 
 
 @posix
@@ -92,7 +92,7 @@ def test_a_caption_that_is_a_pipe_is_passed_over_and_counted(images: Path, tmp_p
     os.mkfifo(images / "0.txt")
     found = scanned(tmp_path, images)
     assert [record.caption for record in found.records] == ["shs dog", "a dog"]
-    assert any("1 pipe, socket or device is passed over: 0.txt" in line for line in found.findings)
+    assert any("1 pipe, socket or device is skipped: 0.txt" in line for line in found.findings)
 
 
 @posix
@@ -100,7 +100,7 @@ def test_a_folder_with_nothing_but_pipes_says_so(images: Path, tmp_path: Path) -
     for path in images.iterdir():
         path.unlink()
     os.mkfifo(images / "a.png")
-    assert "it holds nothing but pipes, sockets or devices: a.png" in told(lambda: scanned(tmp_path, images))[0]
+    assert "it contains only pipes, sockets or devices: a.png" in told(lambda: scanned(tmp_path, images))[0]
 
 
 @posix

@@ -90,7 +90,7 @@ def test_images_and_captions_that_are_pipes_are_passed_over(images: Path, tmp_pa
     os.mkfifo(images / "b.png")
     os.mkfifo(images / "a.caption")
     merge_captions_to_metadata.main([str(images), str(tmp_path / "meta.json")])
-    assert (tmp_path / "meta.json").is_file() and "2 pipes, sockets or devices are passed over: a.caption, b.png" in heard.text
+    assert (tmp_path / "meta.json").is_file() and "2 pipes, sockets or devices are skipped: a.caption, b.png" in heard.text
     resize_images_to_resolution.main([str(images), str(tmp_path / "small"), "--copy_associated_files"])
     assert all(path.is_file() for path in (tmp_path / "small").iterdir())
 

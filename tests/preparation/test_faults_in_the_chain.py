@@ -120,8 +120,8 @@ def test_a_result_that_may_not_be_written_is_told_before_the_work_begins(work: P
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (WHOLE[:33], "it is cut short: take an older copy"),
-        (WHOLE[: WHOLE.index(b"}") + 1], "it is cut short: take an older copy"),  # after an entry that is whole
+        (WHOLE[:33], "it is truncated: take an older copy"),
+        (WHOLE[: WHOLE.index(b"}") + 1], "it is truncated: take an older copy"),  # after an entry that is whole
         (b'{"caf\xe9": {}}', "is not UTF-8 text (byte 5)"),
     ],
     ids=["cut in a text", "cut after an entry", "not UTF-8"],

@@ -172,7 +172,7 @@ def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
     monkeypatch.setattr(pixels, "read_rgb", gone)
     assert start(train_network.main, **options(folder, tiny_v1, "out")) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "cannot be read" in line and "no other image of its size can be shown in its place" in line
+    assert "cannot be read" in line and "no other image of its size can replace it" in line
 
 
 @pytest.mark.slow

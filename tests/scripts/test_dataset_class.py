@@ -182,7 +182,7 @@ def test_each_batch_is_trained_once_an_epoch_in_a_new_order(command, folder: Pat
     orders = [[index for epoch, index in trained if epoch == number] for number in (1, 2)]
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 2 and orders[0] != orders[1] != [0, 1, 2, 3, 4]
     told = capsys.readouterr().err
-    assert "--dataset_class my_batches.Batches: 5 batches an epoch in shuffled order; the first has images of 1 picture, 64×48" in told
+    assert "--dataset_class my_batches.Batches: 5 batches per epoch in shuffled order; the first has images of 1 picture, 64×48" in told
     assert "updates: 10 = 2 epochs" in told and "batches a second" in told
     moved = {name[:7] for name, tensor in load_file(out / "cat.safetensors").items() if name.endswith("lora_up.weight") and tensor.any()}
     assert moved == {"lora_te", "lora_un"}
@@ -225,7 +225,7 @@ def test_accumulation_samples_and_a_fault_on_the_way(command, folder: Path, caps
 def test_a_batch_with_which_nothing_finite_comes_out_is_left_out_where_that_is_asked_for(command, capsys) -> None:
     command("out", "--dataset_class", "my_batches.Wild", "--on_nan", "rollback")
     told = capsys.readouterr().err
-    assert "my_batches.Wild[3] image 1: timestep" in told and "images left out because of numbers that were not finite: batch 3" in told
+    assert "my_batches.Wild[3] image 1: timestep" in told and "images excluded because of numbers that were not finite: batch 3" in told
 
 
 @pytest.mark.parametrize(("script", "more"), [(train_db, ["--no_token_padding"]), (fine_tune, [])], ids=["db", "fine_tune"])
@@ -334,7 +334,7 @@ def test_a_dry_run_asks_for_every_batch_and_lists_what_is_wrong(command, folder:
     out = command("out", "--dry_run")
     told = capsys.readouterr().out
     assert (
-        "5 batches an epoch" in told
+        "5 batches per epoch" in told
         and "BUCKETS" not in told
         and "the run would start" in told
         and "is imported for this report" in told
@@ -376,4 +376,4 @@ def test_the_example_of_the_page_trains(command, folder: Path, capsys) -> None:
     (folder / "captions.json").write_text(json.dumps([f"a picture, {number}" for number in range(6)]), encoding="utf-8")
     out = command("out", "--dataset_class", "my_data.Packed", "--max_train_epochs", 1)
     assert kept(out) == ["cat.safetensors"]
-    assert "my_data.Packed: 2 batches an epoch in shuffled order; the first has images of 4 pictures, 64×64" in capsys.readouterr().err
+    assert "my_data.Packed: 2 batches per epoch in shuffled order; the first has images of 4 pictures, 64×64" in capsys.readouterr().err

@@ -208,8 +208,8 @@ def test_what_stands_in_the_way_of_the_results_is_told(
     told = {said: remedy for _, said, remedy in findings(capsys.readouterr().out)}
     assert list(told.values()) == [
         "give --max_train_steps 18 or more, or lower num_repeats",
-        "free some space, save less often, or give --save_last_n_epochs",
-        "give another --output_name",
+        "free some space, save less often, or set --save_last_n_epochs",
+        "choose another --output_name",
     ]
     assert "the files need 656 KiB, 97.7 KiB are free" in str(told)
 

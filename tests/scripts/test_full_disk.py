@@ -71,7 +71,7 @@ def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, cap
     with before_update(3, lambda: fill(small_disk, 100_000)), before_update(5, lambda: other.unlink()):
         assert start(train_network.main, **made) == 0
     told = capsys.readouterr().err
-    assert told.count("training goes on (--on_full_disk continue)") == 2 and "2 saves were left out because the disk was full" in told
+    assert told.count("training goes on (--on_full_disk continue)") == 2 and "2 saves were skipped because the disk was full" in told
     assert check_what_is_there(small_disk / "out") == [
         "cat-state", "cat-step00000002-state", "cat-step00000002.safetensors", "cat.safetensors",
     ]  # fmt: skip
@@ -106,7 +106,7 @@ def test_no_room_wherever_it_shows_is_told_and_what_is_good_stays(options, tmp_p
     monkeypatch.setattr(lora_files.safetensors.torch, "save_file", failing(lora_files.safetensors.torch.save_file))
     assert start(train_network.main, **options(tmp_path / "out", on_full_disk="continue", save_last_n_steps=1)) == 0
     told = capsys.readouterr().err
-    assert told.count("what was saved before is unharmed; training goes on") == 2
+    assert told.count("earlier saves are intact; training goes on") == 2
     assert check_what_is_there(tmp_path / "out") == ["cat-state", "cat-step00000004-state", "cat-step00000004.safetensors",
                                                      "cat.safetensors"]  # fmt: skip
     monkeypatch.undo()

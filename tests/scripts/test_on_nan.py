@@ -101,7 +101,7 @@ def test_rollback_leaves_the_image_out_for_good_also_after_a_resumption(options,
         assert start(train_network.main, **made) == 0
         told = capsys.readouterr().err
     image = next(path for step, path in shown if step == 5)
-    assert f"left out from here on, others of their size take their places: 0/0/{Path(image).name}" in told
+    assert f"excluded from now on, others of their size replace them: 0/0/{Path(image).name}" in told
     assert [step for step, path in shown if path == image] == [5]
     assert [step for step, _ in shown] == [1, 2, 3, 4, 5, 5, *range(6, 23)]  # update 5 was made after all, of another image
     parts = options("parts", on_nan="rollback", save_state=True, max_train_steps=22)
@@ -155,6 +155,6 @@ def test_broken_weights_are_never_saved(options, capsys, policy: str) -> None:
     with broken_weight(4):
         assert start(train_network.main, **made) == 2
     told = capsys.readouterr().err
-    assert "update 4: weights are no longer finite numbers and are not saved; lower --learning_rate and go on with --resume" in told
+    assert "update 4: weights are no longer finite and are not saved; lower --learning_rate and go on with --resume" in told
     assert names(made["output_dir"]) == ["cat-step00000002-state", "cat-step00000002.safetensors"]
     assert all_files_are_finite(made["output_dir"])

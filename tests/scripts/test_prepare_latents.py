@@ -119,7 +119,7 @@ def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
     save_file(weights, folder / "other.safetensors")
     assert train(folder, folder / "other.safetensors", "no") == 2
     told = capsys.readouterr().err
-    assert "there is no image for it, and its latents do not fit (of another VAE)" in told
+    assert "its image is missing, and its latents do not match (of another VAE)" in told
 
 
 def test_mirror_images_are_shown_without_an_option_where_they_were_prepared(folder: Path, tiny_v1: Path) -> None:

@@ -146,11 +146,11 @@ def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> N
     lines = [line.partition("changed since: ")[2] for line in told if "changed since: " in line]
     assert lines == [
         "--seed 8: the run goes on with the seed that it began with, 7; another is for a new run",
-        "--learning_rate was 0.01, is 0.001 now: the state's rate is kept; add --resume_lr new to train at the new one",
-        "--noise_offset was not given, is 0.1 now: the new value is used from here on",
+        "--learning_rate was 0.01, is 0.001 now: the state's rate is kept; add --resume_lr new to use the new one",
+        "--noise_offset was not given, is 0.1 now: the new value is used from now on",
         "images in a batch over all processes were 2, are 1 now: what is left of epoch 1 is cut anew, and each of its images is still "
         "shown exactly once",
-        "--gradient_accumulation_steps was 1, is 2 now: an update is the mean of so many batches from here on",
+        "--gradient_accumulation_steps was 1, is 2 now: an update is the mean of that many batches from now on",
         "the run was to end at update 2 and now ends at 15; a learning rate that falls towards the end (linear, cosine, …) follows "
         "the new end",
     ]

@@ -113,7 +113,7 @@ def test_a_bound_that_is_passed_and_numbers_too_large_for_fp16(tiny_v1: Path, fi
     path = tmp_path / "x.safetensors"
     arguments = ("--sd_model", tiny_v1, "--models", files["a"], "--save_to", path, "--save_precision", "fp16")
     assert merge(*arguments, "--max_error", "1e-9") == 2 and list(tmp_path.iterdir()) == []
-    assert "error: --max_error 1e-09: 132 of 132 modules are over it, the worst is lora_" in capsys.readouterr().err
+    assert "error: --max_error 1e-09: 132 of 132 modules exceed it, the worst is lora_" in capsys.readouterr().err
     assert merge(*arguments, "--ratios", "1e9") == 0
     shown = capsys.readouterr()
     lost = int(next(line for line in shown.out.splitlines() if "too large" in line).split()[-1])

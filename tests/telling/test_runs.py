@@ -186,6 +186,6 @@ def test_an_output_folder_that_is_removed_meanwhile_is_told(material, tmp_path: 
     with before_update(3, remove):
         assert trained(material, tmp_path / "out") == 0
     told = capsys.readouterr().err
-    assert told.count("events.jsonl was removed during the run; a new file holds what comes from now on; training goes on") == 1
+    assert told.count("events.jsonl was removed during the run; new lines go to a new file; training goes on") == 1
     events = [line["event"] for line in read_events(tmp_path / "out" / "events.jsonl")]
     assert events == ["update", "update", "epoch", "saved", "saved_state", "end"]

@@ -105,7 +105,7 @@ def test_a_run_with_several_datasets_gives_the_first_ones_size(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.safetensors", b"short", "is cut short"),
+        ("a.safetensors", b"short", "is truncated"),
         ("a.json", b"{", "cannot be read as JSON"),
         ("a.json", b"{}", "is no manifest of a run"),
         ("none.json", None, "no such file"),

@@ -12,8 +12,11 @@ import pytest
 from tests.words.turns import TURNS
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("library", "networks", "finetune", "tools")
+NOT_READ = {"library/methods/templates.py"}  # captions that are trained on: other words would be other results
+SAID_BY_MODELS = {"a picture of"}  # BLIP begins its captions so
 SOURCES = [
-    *(path for folder in ("library", "networks", "finetune", "tools") for path in sorted((ROOT / folder).rglob("*.py"))),
+    *(path for folder in FOLDERS for path in sorted((ROOT / folder).rglob("*.py")) if path.relative_to(ROOT).as_posix() not in NOT_READ),
     *sorted(ROOT.glob("*.py")),
 ]
 PAGES = [
@@ -29,12 +32,14 @@ def messages(source: Path) -> Iterator[tuple[str, str]]:
     tree = ast.parse(source.read_text(encoding="utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings and " " in node.value:
+        if not isinstance(node, ast.Constant) or not isinstance(node.value, str) or id(node) in docstrings:
+            continue
+        if " " in node.value and node.value not in SAID_BY_MODELS:
             yield f"{source.relative_to(ROOT)}:{node.lineno}", node.value
 
 
 def prose(page: Path) -> Iterator[tuple[str, str]]:
-    """(place, text) of every line of a page outside its blocks of code, what is between backticks and where links lead left out."""
+    """(place, text) of every line of a page outside its blocks of code, without what is between backticks and where links lead."""
     fenced = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         fenced ^= line.lstrip().startswith("```")

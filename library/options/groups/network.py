@@ -47,7 +47,7 @@ class NetworkOptions:
     unet_lr: float | None = opt(None, "Learning rate of the U-Net part, if different from --learning_rate.", at_least=0, at_most=MOST_RATE)
     text_encoder_lr: float | None = opt(
         None,
-        "Learning rate of the text encoder part; often half of the U-Net's. Of several (for models with more text encoders) the first is used.",
+        "Learning rate of the text encoder part; often half of the U-Net's. If several are given, the first is used.",
         at_least=0,
         at_most=MOST_RATE,
         leniency=Leniency(first_of_several=True),

@@ -73,7 +73,7 @@ def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs
         reason = "a network works inside the text encoder"
     if reason:
         if mode == "on":
-            raise UserError(coded("OPT-008", f"--cache_text_encoder_outputs on: {reason}, so nothing can be kept; remove the option"))
+            raise UserError(coded("OPT-008", f"--cache_text_encoder_outputs on: {reason}, so outputs cannot be cached; remove the option"))
         return None
     changing = any(subset.captions_change for subset in inputs.data.blueprint.subsets())
     keeps = mode == "on" or (mode == "auto" and not changing)

@@ -16,29 +16,29 @@ def check_word(options: TrainTextualInversion, inputs: Inputs) -> None:
     word = options.word.word
     if is_entry(word):
         raise UserError(
-            coded("MODEL-014", f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
+            coded("MODEL-014", f"--token_string {word}: is a word that the model already knows; choose another, such as {word}-mine")
         )
     if is_one_token(word):
-        log.warning(f"--token_string {word}: the model has a token of that name; with the embedding in place the new one is meant")
+        log.warning(f"--token_string {word}: the model has a token with that name; with the embedding loaded, the word means the embedding")
     if options.word.makes_captions:
         if any(record.subset.is_reg for record in inputs.data.records):
-            log.warning("--use_…_template: regularization images get these captions too; leave them out, or write captions yourself")
+            log.warning("--use_…_template: regularization images get these captions too; remove them, or write your own captions")
         return
     trained = inputs.source.trained_captions()
     lacking = [name for name, caption in trained if not _holds(caption, word)]
     if not inputs.source.captions_are_whole:
         if len(lacking) == len(trained):
-            log.warning(f"--token_string {word}: stands in no caption of the first batch; batches without it teach it nothing")
+            log.warning(f"--token_string {word}: is in no caption of the first batch; batches without it teach it nothing")
         return
     if len(lacking) == len(trained):
         log.warning(
-            f"--token_string {word}: stands in none of the {len(trained)} captions, so nothing is learnt; "
-            "write it into them, or give --use_object_template or --use_style_template"
+            f"--token_string {word}: is in none of the {len(trained)} captions, so nothing is learned; "
+            "add it to them, or set --use_object_template or --use_style_template"
         )
     elif lacking:
         shown = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
         count = f"{len(lacking)} of {len(trained)} captions ({shown})"
-        log.warning(f"--token_string {word}: is missing in {count}, which teach it nothing; write it into them")
+        log.warning(f"--token_string {word}: is missing in {count}, which teach it nothing; add it to them")
 
 
 def _holds(caption: str, word: str) -> bool:

@@ -45,7 +45,7 @@ def choose_kernels(model: StableDiffusion, training: TrainingOptions, device: to
             raise UserError(
                 coded(
                     "OPT-018",
-                    f"--sdpa_backend {training.sdpa_backend}: cannot attend on this device in {str(dtype).removeprefix('torch.')} "
+                    f"--sdpa_backend {training.sdpa_backend}: does not work on this device in {str(dtype).removeprefix('torch.')} "
                     f"({reason}); use --sdpa_backend auto",
                 )
             )

@@ -169,7 +169,7 @@ def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("resolution = 512\n" + ONE.format("", ""), "resolution cannot stand here; it belongs under [[datasets]] or [general]"),
+        ("resolution = 512\n" + ONE.format("", ""), "resolution is not allowed here; it belongs under [[datasets]] or [general]"),
         (ONE.format("resolution = [512, 0]", ""), "resolution is [512, 0]"),
         (ONE.format("resolution = 512", "face_crop_aug_range = [0.5, 2.0]"), "both at least 1"),
     ],

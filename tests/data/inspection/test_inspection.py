@@ -56,7 +56,7 @@ def test_images_of_one_name_share_a_caption(dog: Path) -> None:
     picture(9).save(dog / "0.jpg")
     (dog / "0.caption").write_text("a dog", encoding="utf-8")
     (finding,) = found(dog.parent)
-    assert "1 caption file used by several images of one name: 0.caption" in finding.text
+    assert "1 caption file shared by several images of the same name: 0.caption" in finding.text
     for name in ("1", "2"):
         (dog / f"{name}.caption").write_text("a dog", encoding="utf-8")
     assert "class_tokens 'dog' is not used" in found(dog.parent)[1].text

@@ -204,7 +204,7 @@ def test_masks_that_leave_nothing_are_told_and_refused_where_it_is_all(tmp_path:
     subset = f"image_dir = '{tmp_path / 'img'}'\nclass_tokens = 'x'\nconditioning_data_dir = '{tmp_path / 'masks'}'"
     found = with_masks(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n{subset}")), True)
     black, cut_off = with_masks_seen(fill(found)).findings[-2:]
-    assert black.startswith("--masked_loss: nothing of 1 image is trained, whose masks are black throughout: 00.png; ")
+    assert black.startswith("--masked_loss: nothing of 1 image is trained, whose masks are entirely black: 00.png; ")
     assert "white only where the crop cuts them off: 01.png" in cut_off
     with pytest.raises(UserError) as caught:
         with_masks_seen(fill(replace(found, records=found.records[:2])))

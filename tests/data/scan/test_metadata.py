@@ -54,7 +54,7 @@ def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path:
     mixed = fill(scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"})))
     assert {placement.bucket for placement in mixed.placements} == {(64, 64)}
     assert any(
-        "no train_resolution for 1 of 2 images (b.png), so the sizes of all of them come from --resolution" in line
+        "no train_resolution for 1 of 2 images (b.png), so its sizes of all of them come from --resolution" in line
         for line in mixed.findings
     )
     with pytest.raises(UserError, match="no train_resolution for 1 of 2 images"):
@@ -87,7 +87,7 @@ def test_dots_in_names_are_no_extensions(tmp_path: Path) -> None:
         ({"00": {}}, 'neither "caption" nor "tags"'),
         ({"00": "a dog"}, 'expected {"caption"'),
         ({"00": {"caption": 3}}, '"caption" is not text'),
-        ({"00": {"caption": "a", "train_resolution": [64, 60]}}, "both sides have to be multiples of 8"),
+        ({"00": {"caption": "a", "train_resolution": [64, 60]}}, "both sides must be multiples of 8"),
         ({"00": {"caption": "a", "train_resolution": [1]}}, '"train_resolution" is [1]; expected [width, height]'),
     ],
 )

@@ -169,7 +169,7 @@ def test_all_unreadable_images_are_listed_together_or_left_out_on_demand(tmp_pat
     write(tmp_path / "dog/cut.png", data[: len(data) // 2])
     lines = refused(tmp_path, "class_tokens = 'x'")
     assert [os.path.basename(line.split(": ")[0]) for line in lines] == ["cut.png", "text.png", "zero.jpg"]  # noqa: PTH119
-    assert "is cut short" in lines[0] and "is no image" in lines[1] and "is empty" in lines[2]
+    assert "is truncated" in lines[0] and "is no image" in lines[1] and "is empty" in lines[2]
     result = scanned(tmp_path, "class_tokens = 'x'", skip_unreadable=True)
     assert len(result.records) == 2 and sum("left out: image" in finding for finding in result.findings) == 3
 
@@ -231,7 +231,7 @@ def test_an_image_of_two_datasets_is_told_once(tmp_path: Path) -> None:
 def test_empty_class_tokens_are_told_and_allowed(tmp_path: Path) -> None:
     photo(tmp_path / "dog/a.png", (128, 128))
     (finding,) = scanned(tmp_path, "class_tokens = ' '").findings
-    assert "class_tokens is empty, so 1 image has no text to be trained with" in finding
+    assert "class_tokens is empty, so 1 image has no text to train with" in finding
 
 
 def test_caption_is_found_whether_its_name_is_composed_or_not(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ CONTRADICTIONS = [
     ("--logging_dir data.toml", "data.toml is a file, not a folder"),
     ("--log_with tensorboard", "--log_with: tensorboard needs --logging_dir"),
     ("--dataset_config dta.toml", "--dataset_config: dta.toml: no such file; did you mean data.toml?"),
-    ("--dataset_config images", "--dataset_config: images is a folder; give the file itself"),
+    ("--dataset_config images", "--dataset_config: images is a folder; name the file itself"),
     (
         "--network_args init=pissa --scale_weight_norms 1",
         "--scale_weight_norms: limits products of two matrices, but this network trains from a start in the model (init=pissa)",
@@ -129,7 +129,7 @@ def test_what_cannot_work_is_told_in_a_line(good, more: str, words: str) -> None
 
 OLD_FORM = [
     ("--train_data_dir imags --resolution 512", "--train_data_dir: imags: no such folder; did you mean images?"),
-    ("--train_data_dir data.toml --resolution 512", "--train_data_dir: data.toml is a file; give the folder"),
+    ("--train_data_dir data.toml --resolution 512", "--train_data_dir: data.toml is a file; name the folder"),
     ("--train_data_dir images", "--resolution is missing"),
     ("--train_data_dir images --resolution 500", "each side must be a multiple of 8 pixels, not 500; the nearest is 496"),
     ("--reg_data_dir images", "--dataset_config or --train_data_dir is missing"),

@@ -177,11 +177,11 @@ def test_paths_that_cannot_work_are_told_together(tmp_path: Path) -> None:
         check_paths(options)
     assert fault.value.problems == (
         f"source: {tmp_path / 'pictrues'}: no such folder; did you mean {tmp_path / 'pictures'}?",
-        f"target: {tmp_path / 'pictures'} is a folder; give the name of the file to write",
+        f"target: {tmp_path / 'pictures'} is a folder; write the name of the file",
     )
     options = parse(Copy, [str(tmp_path / "meta.json"), str(tmp_path / "meta.json" / "out.json")])
     with pytest.raises(UserError) as fault:
         check_paths(options)
-    assert [" is a file; give the folder" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
+    assert [" is a file; name the folder" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
     check_paths(options, idle={"source", "target"})
     check_paths(parse(Copy, [str(tmp_path / "pictures"), str(tmp_path / "new" / "out.json")]))

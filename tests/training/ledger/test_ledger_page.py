@@ -74,7 +74,7 @@ def test_the_page_has_every_image_escaped_and_in_itself(tmp_path: Path) -> None:
     page = as_page("my <run>", found, TIMES, Thumbnails())
     assert page.count("<figure ") == COUNT and page.count('src="data:image/jpeg;base64,') == COUNT - 1
     assert "&lt;run&gt;" in page and "<run>" not in page and "a &lt;i&gt;1&lt;/i&gt;" in page and "<i>1</i>" not in page
-    assert page.count("the picture cannot be read any more") == 1
+    assert page.count("the image can no longer be read") == 1
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     assert "2 class images" in page and page.count('<span class="class-image">') == 2
     orders = re.findall(r'data-hardest="(\d+)" data-least="(\d+)" data-most="(\d+)" data-class="0"', page)

@@ -25,7 +25,7 @@ FLOORED = ("cosine_with_min_lr", "warmup_stable_decay")  # those of the librarie
 
 
 class NothingTrained:
-    """A method of which a state holds no weights."""
+    """A method of which a state has no weights."""
 
     def modules(self) -> list[torch.nn.Module]:
         return []

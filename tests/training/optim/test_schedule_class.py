@@ -68,7 +68,7 @@ def test_only_updates_that_the_run_makes_count() -> None:
 def test_a_rate_below_0_is_refused_with_its_update() -> None:
     name = "tests.training.optim.test_schedule_class.Sinking"
     assert made(name, [], 6)
-    with pytest.raises(UserError, match=r"cannot go on after update 6 of 7: the learning rate is -0\.0002 then"):
+    with pytest.raises(UserError, match=r"cannot continue after update 6 of 7: the learning rate is -0\.0002 then"):
         made(name, [], 7)
 
 

@@ -125,6 +125,6 @@ def test_too_little_room_is_told_before_the_training(tmp_path: Path) -> None:
     plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "with saves")
     line = check_room(plan, kinds, None, FullDiskPolicy(), free=330 + MARGIN)
     assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1 MiB at a time, 1 MiB free"
-    with pytest.raises(UserError, match=r"too little room for what this run keeps .*--on_full_disk continue starts all the same"):
+    with pytest.raises(UserError, match=r"too little room for what this run keeps .*or start anyway with --on_full_disk continue"):
         check_room(plan, kinds, None, FullDiskPolicy(), free=329 + MARGIN)
     check_room(plan, kinds, None, FullDiskPolicy(go_on=True), free=0)

@@ -179,11 +179,11 @@ def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, heard) -> None:
     with pytest.raises(UserError, match="holds 1 models, this run trains 2"):
         load_accelerate_weights(old, method(Unet(Ours), nn.Linear(5, 2)))
     sgd = torch.optim.SGD(Unet(Ours).parameters(), lr=0.1)
-    with pytest.raises(UserError, match=r"optimizer.bin is of another optimizer than SGD .*amsgrad, betas"):
+    with pytest.raises(UserError, match=r"optimizer.bin is for another optimizer than SGD .*amsgrad, betas"):
         load_accelerate_training(old, method(Unet(Ours)), sgd, LambdaLR(sgd, curve), None, False)
     (tmp_path / "old" / "optimizer.bin").write_bytes(b"not a pickle")
     resumed(tmp_path / "old", Unet(Ours))
-    assert "optimizer.bin is damaged or cut short" in heard.text and "that part starts anew" in heard.text
+    assert "optimizer.bin is damaged or truncated" in heard.text and "that part starts anew" in heard.text
 
 
 def test_nothing_in_a_state_is_executed(tmp_path: Path, accelerator, heard) -> None:

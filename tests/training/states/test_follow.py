@@ -33,7 +33,7 @@ CLASSES = {
 
 
 class NothingTrained:
-    """A method of which a state holds no weights."""
+    """A method of which a state has no weights."""
 
     def modules(self) -> list[torch.nn.Module]:
         return []

@@ -95,7 +95,7 @@ def test_a_run_that_only_skips_is_given_up() -> None:
 
 def test_too_many_images_are_not_at_fault() -> None:
     judged = Judged("rollback", TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(2, 9))))
-    with pytest.raises(UserError, match="9 of 9 images would be left out, and that many are hardly at fault"):
+    with pytest.raises(UserError, match="9 of 9 images would be excluded, and that many are hardly at fault"):
         judged.goes_back(pending(0.5, float("inf")))
 
 
@@ -142,7 +142,7 @@ def test_weights_that_are_not_finite_are_never_saved(policy: str) -> None:
     with torch.no_grad():
         judged.layer.bias.fill_(float("inf"))
     judged.guard.look_at_weights(saving=False)
-    with pytest.raises(UserError, match="update 0: weights are no longer finite numbers and are not saved; start again"):
+    with pytest.raises(UserError, match="update 0: weights are no longer finite and are not saved; start again"):
         judged.guard.look_at_weights(saving=True)
 
 

@@ -118,7 +118,7 @@ def test_a_state_of_the_other_way_is_refused(before: list[str], after: list[str]
     train(optimizer, of, 0, 2)
     write_state(tmp_path / "state", StateParts(NothingTrained(), optimizer, schedule), TrainState(1, step=2), {})
     optimizer, schedule = built(of, after)
-    with pytest.raises(UserError, match="differ in split_groups of --optimizer_args, which cannot be changed on the way; use the state's"):
+    with pytest.raises(UserError, match="differ in split_groups of --optimizer_args, which cannot be changed when resuming"):
         load_training(tmp_path / "state", optimizer, schedule, None, new_rates=False)
 
 
