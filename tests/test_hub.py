@@ -79,7 +79,7 @@ def test_a_passing_fault_is_tried_again_and_a_lasting_one_counted_and_tried_at_t
     sent.upload(saved(tmp_path, "b.safetensors"))
     assert (sent.done, sent.failed) == (1, 1)
     (warning,) = heard.warnings
-    assert "b.safetensors could not be uploaded (" in warning and "409" in warning and warning.endswith("training goes on")
+    assert "b.safetensors could not be uploaded (" in warning and "409" in warning and warning.endswith("training continues")
     hub.faults.clear()
     sent.close()
     assert (sent.done, sent.failed) == (2, 0)

@@ -53,5 +53,5 @@ def test_a_pickle_without_a_table_of_tensors_is_not_called_damaged(zipped: bool,
 def test_an_old_file_that_is_cut_short_is_still_told(tmp_path: Path) -> None:
     torch.save({"state_dict": WEIGHTS, **COMPANY["optimizer_states"]}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     (tmp_path / "old.ckpt").write_bytes((tmp_path / "old.ckpt").read_bytes()[:-30])
-    with pytest.raises(UserError, match="cut short; download or copy it again"):
+    with pytest.raises(UserError, match="truncated; download or copy it again"):
         open_weights(tmp_path / "old.ckpt", "--x")

@@ -70,7 +70,7 @@ def test_folder_that_is_made_later_is_judged_by_the_one_around_it(tmp_path: Path
 def test_folder_without_the_right_to_write_is_a_fault(open_path: Path) -> None:
     (open_path / "closed").mkdir(mode=0o555)
     said = lines_of_another_user(open_path / "closed" / "out", True)
-    assert said.startswith("error") and "no right to write in" in said and "choose another place" in said
+    assert said.startswith("error") and "no permission to write in" in said and "choose another place" in said
 
 
 @POSIX
@@ -78,9 +78,9 @@ def test_images_without_the_right_to_read_are_a_fault(open_path: Path) -> None:
     (open_path / "a.png").write_bytes(b"a")
     (open_path / "b.png").write_bytes(b"b")
     (open_path / "b.png").chmod(0)
-    assert "no right to read 1 of 2, such as b.png" in lines_of_another_user(open_path, False)
+    assert "no permission to read 1 of 2, such as b.png" in lines_of_another_user(open_path, False)
     (open_path / "shut").mkdir(mode=0)
-    assert "no right to read it" in lines_of_another_user(open_path / "shut", False)
+    assert "no permission to read it" in lines_of_another_user(open_path / "shut", False)
 
 
 def test_missing_folder_is_a_fault_unless_it_is_told_already(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def judged(told: dict[str, tuple[str, ...]], driver: Driver, level: str, failure
 
 def test_sound_card_has_neither_fault_nor_note() -> None:
     assert not judged(SOUND, RTX, "error") and not judged(SOUND, RTX, "note")
-    assert judged(SOUND, RTX, "ok")[-1].text == "matrix products on cuda:0 are right in float32, bfloat16, float16"
+    assert judged(SOUND, RTX, "ok")[-1].text == "matrix products on cuda:0 are correct in float32, bfloat16, float16"
 
 
 def test_machine_without_a_card_is_no_fault() -> None:
@@ -42,12 +42,12 @@ def test_machine_without_a_card_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("told", "driver", "said", "remedy"),
     [
-        (CPU, RTX, "computes on the CPU only, and the machine has NVIDIA GeForce RTX 3060", "Get started"),
-        (CPU, Driver(problem="an NVIDIA card is present, but its driver is missing"), "no driver for it", "newest driver"),
-        (NO_CARD, Driver(problem="an NVIDIA card is present, but its driver is missing"), "no driver for it", "newest driver"),
+        (CPU, RTX, "computes on the CPU only, but the machine has NVIDIA GeForce RTX 3060", "Get started"),
+        (CPU, Driver(problem="an NVIDIA card is present, but its driver is missing"), "its driver is missing", "newest driver"),
+        (NO_CARD, Driver(problem="an NVIDIA card is present, but its driver is missing"), "its driver is missing", "newest driver"),
         (NO_CARD, Driver(("GTX",), "551.23"), "551.23 is too old for PyTorch's CUDA 13.0, which needs 580 or newer", "newest driver"),
         (NO_CARD, RTX, "No CUDA GPUs are available", "newest driver"),
-        (SOUND | {"card": ("cuda:0 6.1 GTX 1080",)}, RTX, "compute capability 6.1, for which this PyTorch is not built", "older CUDA"),
+        (SOUND | {"card": ("cuda:0 6.1 GTX 1080",)}, RTX, "compute capability 6.1, which this PyTorch does not support", "older CUDA"),
         (SOUND | {"product": (*RIGHT[:2], "cuda:0 float16 wrong")}, RTX, "float16 on cuda:0 gives wrong numbers", "newest driver"),
         (SOUND | {"product": ("cuda:0 float32 RuntimeError: no kernel image",)}, RTX, "fails: RuntimeError: no kernel", "Get started"),
     ],

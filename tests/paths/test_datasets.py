@@ -116,7 +116,7 @@ def test_a_link_that_leads_nowhere_good_is_one_line(
         return
     (line,) = told(lambda: scanned(tmp_path, images))
     assert str(images / name) in line
-    assert words.replace("nothing is", "where nothing is") in line
+    assert words.replace("nothing is", "which does not exist") in line
 
 
 @posix
@@ -132,7 +132,7 @@ def test_a_closed_folder_of_the_old_form_is_one_line(images: Path) -> None:
     images.chmod(0)
     try:
         (line,) = told(lambda: from_folders(images.parent, None, {"resolution": "64"}))
-        assert line.startswith("--train_data_dir: ") and "may not look into the folder" in line
+        assert line.startswith("--train_data_dir: ") and "may not read the folder" in line
     finally:
         images.chmod(0o755)
 
@@ -164,11 +164,11 @@ def test_entries_of_a_metadata_file_say_why_their_images_cannot_be_opened(images
     file.write_text(json.dumps(table), encoding="utf-8")
     with another_user():
         found = scan(config(tmp_path, metadata_file=str(file))())
-    assert any("may not look into" in line for line in found.findings) and len(found.records) == 1
+    assert any("may not read" in line for line in found.findings) and len(found.records) == 1
     del table[str(images / "0")]
     file.write_text(json.dumps(table), encoding="utf-8")
     (line,) = told(lambda: scan(config(tmp_path, metadata_file=str(file))()))
-    assert "may not look into" in line
+    assert "may not read" in line
 
 
 @posix

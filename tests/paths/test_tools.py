@@ -104,7 +104,7 @@ def test_a_closed_folder_inside_is_told(images: Path, tmp_path: Path, heard) -> 
             merge_captions_to_metadata.main([str(images), str(tmp_path / "meta.json"), "--recursive"])
     finally:
         (images / "closed").chmod(0o700)
-    assert f"{images / 'closed'}: cannot be looked into" in heard.text
+    assert f"{images / 'closed'}: cannot be read" in heard.text
 
 
 @pytest.mark.parametrize("variant", ["../../x", "/x", "a/b", "a\\b", "n" * 300])
@@ -120,7 +120,7 @@ def test_the_config_of_a_run_is_read_and_written_at_places_that_can_be_opened(
     place: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if place not in places:
-        pytest.skip("cannot be made here")
+        pytest.skip("cannot be created here")
     with another_user():
         assert run_script(config_from_run.main, [places[place], str(tmp_path / "new.toml")]) == EXIT_FAULT
     (line,) = capsys.readouterr().err.splitlines()

@@ -19,12 +19,12 @@ EXAMPLES: list[tuple[str, SamplePrompt, str]] = [
     ("a --n b --w 64,", SamplePrompt("a", "b", 64), ""),
     ("a --l .5", SamplePrompt("a", guidance=0.5), ""),
     # what it takes otherwise
-    ("a --s 0", SamplePrompt("a", steps=1), "--s '0': 1 is taken, since it must be from 1 to 1000"),
+    ("a --s 0", SamplePrompt("a", steps=1), "--s '0': 1 is used, since it must be from 1 to 1000"),
     ("a --s 5000", SamplePrompt("a", steps=1000), "1000 is taken"),
-    ("a --h 32", SamplePrompt("a", height=64), "--h '32': 64 is taken, since it must be from 64"),
+    ("a --h 32", SamplePrompt("a", height=64), "--h '32': 64 is used, since it must be from 64"),
     ("a --d -7", SamplePrompt("a"), "--d '-7': is below 0, so the seed is chosen at random"),
     ("a --s 3 --s 4", SamplePrompt("a", steps=4), "--s is given twice; the last one counts"),
-    ("a --w 64 b", SamplePrompt("a", width=64), "--w 64: 'b' behind it is not read"),
+    ("a --w 64 b", SamplePrompt("a", width=64), "--w 64: 'b' after it is ignored"),
     ("--n b", SamplePrompt("", "b"), "has no words, so its image is generated without a prompt"),
     # options of other programs, and slips
     (
@@ -47,12 +47,12 @@ EXAMPLES: list[tuple[str, SamplePrompt, str]] = [
     (
         "a —n bad",
         SamplePrompt("a —n bad"),
-        "—n is part of the prompt; an option has two hyphens, of which a word processor has made a dash",
+        "—n is part of the prompt; an option has two hyphens, which a word processor has turned into a dash",
     ),
-    ("a –w 64 --h 64", SamplePrompt("a –w 64", height=64), "–w is part of the prompt; an option has two hyphens, of which a word"),
-    ("a −d 5", SamplePrompt("a −d 5"), "a word processor has made a dash: --d"),
-    ("a —w64", SamplePrompt("a —w64"), "a word processor has made a dash: --w"),
-    ("a --n b —negative_prompt c", SamplePrompt("a", "b —negative_prompt c"), "has made a dash: --n"),
+    ("a –w 64 --h 64", SamplePrompt("a –w 64", height=64), "–w is part of the prompt; an option has two hyphens, which a word"),
+    ("a −d 5", SamplePrompt("a −d 5"), "a word processor has turned into a dash: --d"),
+    ("a —w64", SamplePrompt("a —w64"), "a word processor has turned into a dash: --w"),
+    ("a --n b —negative_prompt c", SamplePrompt("a", "b —negative_prompt c"), "has turned into a dash: --n"),
     ("a ---w 64", SamplePrompt("a ---w 64"), "---w is part of the prompt; an option has two hyphens: --w"),
 ]
 
@@ -79,7 +79,7 @@ def test_a_line_is_read_as_sd_scripts_reads_it_or_told(line: str, prompt: Sample
         ({"prompt": "a", "controlnet_image": "x.png"}, SamplePrompt("a"), "controlnet_image has no effect"),
         ({"prompt": "", "seed": 0}, SamplePrompt("", seed=0), "has no words, so its image is generated without a prompt"),
         ({"prompt": "a --w 64"}, SamplePrompt("a --w 64"), "--w is part of the prompt; options are keys here, such as width = 512"),
-        ({"prompt": "a —n b"}, SamplePrompt("a —n b"), "a word processor has made a dash: --n"),
+        ({"prompt": "a —n b"}, SamplePrompt("a —n b"), "a word processor has turned into a dash: --n"),
     ],
 )
 def test_an_object_is_read_as_sd_scripts_reads_it_or_told(item: dict[str, object], prompt: SamplePrompt, said: str, tmp_path: Path) -> None:

@@ -179,11 +179,11 @@ def test_a_caption_in_another_encoding_is_told_and_the_rest_is_done(folder: Path
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": {"caption": "x"}, "b": {"cap', "cut short"),
+        ('{"a": {"caption": "x"}, "b": {"cap', "truncated"),
         ('{"a": "x"}', "entry 'a': expected"),
         ("[1]", "found a list"),
         ('{"a": {}},', "is not JSON"),
-        ("", "cut short"),
+        ("", "truncated"),
     ],
 )
 def test_broken_metadata_is_told_in_one_line_and_left_alone(folder: Path, tmp_path: Path, text: str, words: str, capsys) -> None:

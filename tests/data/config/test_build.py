@@ -111,7 +111,7 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
             "set.toml: datasets[0].subsets[0].num_repeats",
             'is "10"; expected a whole number from 0 to 1000000, e.g. num_repeats = 10 (without quotes)',
         ),
-        ("set.toml: datasets[0].subsets[1].image_dir", "holds no images"),
+        ("set.toml: datasets[0].subsets[1].image_dir", "has no images"),
         ("set.toml: datasets[0].subsets[1].batch_size", "belongs under [[datasets]] or [general]"),
         ("set.toml: datasets[0].subsets[1].is_reg", "is 1; expected true or false"),
         ("set.toml: datasets[1].subsets[0].image_dir", "\\t is a tab"),
@@ -121,7 +121,7 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
         ("set.toml: datasets[1].subsets[1].metadata_file", "use fine_tune.py or train_network.py"),
         ("set.toml: datasets[1].subsets[1].is_reg", "contradicts metadata_file"),
         ("set.toml: datasets[1].subsets[1].metadata_file", f"does not exist; did you mean '{folder / 'meta.json'}'?"),
-        ("set.toml: datasets[1].subsets[2].image_dir", "is a file; name the folder"),
+        ("set.toml: datasets[1].subsets[2].image_dir", "is a file; name its folder"),
         ("set.toml: datasets[1].subsets[2].face_crop_aug_range", "the smaller one first"),
         ("--min_bucket_reso", "is 3; expected a whole number from 8 to 32768, e.g. --min_bucket_reso 256"),
     ]:
@@ -185,7 +185,7 @@ def test_a_subset_without_images_beside_others_is_left_out_with_a_warning(folder
     blueprint = read(folder, (ONE.format("resolution = 512", "") + more).replace("HERE", folder.as_posix()))
     assert [subset.image_dir for subset in blueprint.subsets()] == [folder / "dog"]
     first, second = blueprint.findings
-    assert first.startswith("set.toml: datasets[0].subsets[1].image_dir: ") and first.endswith("it is empty; it is left out")
+    assert first.startswith("set.toml: datasets[0].subsets[1].image_dir: ") and first.endswith("it is empty; it is skipped")
     assert second.startswith("set.toml: datasets[1].subsets[0].image_dir: ")
 
 
@@ -213,7 +213,7 @@ def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
 
 def test_script_for_metadata_only_refuses_folders(folder: Path) -> None:
     (line,) = faults(folder, ONE.format("resolution = 512", ""), forms=frozenset({METADATA}))
-    assert "trains from metadata files only" in line and "train_db.py or train_network.py" in line
+    assert "trains from metadata files" in line and "train_db.py or train_network.py" in line
 
 
 def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) -> None:
@@ -228,7 +228,7 @@ def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) 
         ("bucket_reso_steps = 32", "bucket_reso_steps can do nothing without buckets; set enable_bucket = true, or remove it"),
         (
             "enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048",
-            "max_bucket_reso can do nothing beside bucket_no_upscale",
+            "max_bucket_reso has no effect with bucket_no_upscale",
         ),
         ("enable_bucket = true\nmin_bucket_reso = 128\nbucket_reso_steps = 32", None),
         ("enable_bucket = true\nbucket_no_upscale = true\nbucket_reso_steps = 32", None),

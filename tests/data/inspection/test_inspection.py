@@ -41,7 +41,7 @@ def test_folder_with_nothing_wrong_gives_no_finding(dog: Path) -> None:
 def test_name_of_another_format_is_fine_and_noted(dog: Path) -> None:
     picture(9).save(dog / "x.png", format="JPEG")
     (finding,) = found(dog.parent)
-    assert finding.level == "note" and "1 image of another format than the name says: x.png" in finding.text
+    assert finding.level == "note" and "1 image in another format than the name says: x.png" in finding.text
 
 
 def test_animation_and_printing_colours_are_told(dog: Path) -> None:
@@ -67,7 +67,7 @@ def test_shuffling_that_can_do_nothing_is_told(dog: Path, text: str, keep: int, 
     for n in range(3):
         (dog / f"{n}.caption").write_text(text, encoding="utf-8")
     lines = [finding.text for finding in found(dog.parent, f"shuffle_caption = true\nkeep_tokens = {keep}")]
-    assert [line for line in lines if "shuffle_caption can change nothing" in line] == lines and bool(lines) == told
+    assert [line for line in lines if "shuffle_caption has no effect" in line] == lines and bool(lines) == told
 
 
 def test_image_of_two_datasets_is_no_copy_of_itself(dog: Path) -> None:

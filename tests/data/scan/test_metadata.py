@@ -37,8 +37,8 @@ def test_caption_and_tags_are_joined_and_partnerless_ones_told(tmp_path: Path) -
         (tmp_path / "img/deep/er.jpg", "dog", None),
         (images[1], "with extension", None),
     ]
-    assert "1 of 4 entries without image, left out: gone" in findings[0]
-    assert "1 image in" in findings[1] and "left out: 02.png; merge" in findings[1]
+    assert "1 of 4 entries without an image, skipped: gone" in findings[0]
+    assert "1 image in" in findings[1] and "skipped: 02.png; merge" in findings[1]
 
 
 def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_entries_that_name_one_image_train_it_once(tmp_path: Path) -> None:
     table = {"00": {"tags": "first"}, "00.png": {"tags": "second"}, str(image): {"tags": "third"}, "01": {"tags": "a"}}
     entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
     assert [(entry.path, entry.caption) for entry in entries] == [(image, "first"), (other, "a")]
-    assert f"2 entries left out, whose images other entries name already: 00.png, {image}; keep one" in finding
+    assert f"2 entries skipped, because other entries already name their images: 00.png, {image}; keep one" in finding
 
 
 def test_entries_without_words_are_told(tmp_path: Path) -> None:
@@ -264,6 +264,6 @@ def test_what_stands_twice_counts_once_the_first_and_is_told(
     photo(tmp_path / "img/00.png")
     (tmp_path / "m.json").write_text(text, encoding="utf-8")
     (entry,), (finding,) = read_metadata(tmp_path / "m.json", tmp_path / "img")
-    assert entry.caption == "first" and f"{again} there more than once, of which the first counts" in finding
+    assert entry.caption == "first" and f"{again} there more than once, so only the first counts" in finding
     (table,) = read_metadata_file(tmp_path / "m.json", "in_json").values()
     assert table == {"caption": "first"}

@@ -130,7 +130,7 @@ def test_end_of_an_exif_thumbnail_is_not_taken_for_the_end_of_the_picture(tmp_pa
     whole.write_bytes(data)
     assert read_header(whole).size == (96, 64)
     whole.write_bytes(data[:-400])
-    with pytest.raises(Unreadable, match="cut short"):
+    with pytest.raises(Unreadable, match="truncated"):
         read_header(whole)
 
 
@@ -169,9 +169,9 @@ def test_all_unreadable_images_are_listed_together_or_left_out_on_demand(tmp_pat
     write(tmp_path / "dog/cut.png", data[: len(data) // 2])
     lines = refused(tmp_path, "class_tokens = 'x'")
     assert [os.path.basename(line.split(": ")[0]) for line in lines] == ["cut.png", "text.png", "zero.jpg"]  # noqa: PTH119
-    assert "is truncated" in lines[0] and "is no image" in lines[1] and "is empty" in lines[2]
+    assert "is truncated" in lines[0] and "is not an image" in lines[1] and "is empty" in lines[2]
     result = scanned(tmp_path, "class_tokens = 'x'", skip_unreadable=True)
-    assert len(result.records) == 2 and sum("left out: image" in finding for finding in result.findings) == 3
+    assert len(result.records) == 2 and sum("skipped: image" in finding for finding in result.findings) == 3
 
 
 def test_small_and_large_images_are_reported_not_refused(tmp_path: Path) -> None:
@@ -325,5 +325,5 @@ def test_the_advice_for_captions_of_several_spellings_loses_none(tmp_path: Path)
 def test_a_metadata_jsonl_beside_images_without_captions_is_pointed_at(tmp_path: Path) -> None:
     photo(tmp_path / "set/a.png", (200, 200))
     (tmp_path / "set/metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"captions lie in metadata\.jsonl: set metadata_file = '.*metadata\.jsonl'"):
+    with pytest.raises(UserError, match=r"captions are in metadata\.jsonl: set metadata_file = '.*metadata\.jsonl'"):
         scan(read(tmp_path, one_folder(tmp_path / "set", "")))

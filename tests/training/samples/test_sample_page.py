@@ -107,7 +107,7 @@ def test_other_runs_and_other_files_are_left_out(tmp_path: Path) -> None:
     samples(tmp_path, "a", name="cat").draw(None, 6, 1, "cpu")
     samples(tmp_path, "a", name="cat_2").draw(None, 6, 1, "cpu")
     samples(tmp_path, "a", name=None).draw(None, 6, 1, "cpu")
-    (tmp_path / "sample" / "cat_e000009_00_20260101000000_1.png").write_bytes(b"\x89PNG cut short")
+    (tmp_path / "sample" / "cat_e000009_00_20260101000000_1.png").write_bytes(b"\x89PNG truncated")
     Image.new("RGB", (8, 8)).save(tmp_path / "sample" / "mine.png")
     for name in ("cat", "cat_2", None):
         found = SamplePage(tmp_path / "sample", name).samples()
