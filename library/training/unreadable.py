@@ -36,4 +36,4 @@ class UnreadableImages:
         """The summary; all processes call it together."""
         lines = set(gather_object(list(self._lines)) if processes > 1 else self._lines)
         if lines:
-            log.warning("%s could not be read and were replaced by others of their size, see above", counted(len(lines), "file"))
+            log.warning("%s could not be read, so others of the same size were used instead, see above", counted(len(lines), "file"))

@@ -34,7 +34,7 @@ COMPANY = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", COMPANY)
-@pytest.mark.parametrize("order", ["before the weights", "behind the weights"])
+@pytest.mark.parametrize("order", ["for one update of the weights", "behind the weights"])
 def test_what_lies_beside_the_weights_does_not_hinder_reading_them(name: str, order: str, tmp_path: Path) -> None:
     content = {"state_dict": WEIGHTS, **COMPANY[name]} if order.startswith("behind") else {**COMPANY[name], "state_dict": WEIGHTS}
     torch.save(content | {"global_step": 3}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)

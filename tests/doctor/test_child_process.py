@@ -74,6 +74,6 @@ def test_package_that_does_not_load_is_a_fault_by_the_name_under_which_it_is_ins
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     answer = ask({"packages": ("cv2", "toml")})["packages"]
     good, wrong = judge_packages(answer, torch_loads=True, installed=frozenset({"opencv-python"}))
-    assert good.text == "these load: toml"
+    assert good.text == "these packages load: toml"
     assert wrong.text.startswith("opencv-python does not load: ImportError: libGL.so.1") and "opencv-python-headless" in wrong.remedy
     assert len(list(judge_packages(answer, torch_loads=True, installed=frozenset()))) == 1  # missing is told with the versions

@@ -121,11 +121,11 @@ def test_text_encoder_keeps_the_plain_rank(unet):
     ("args", "message"),
     [
         ({"conv_dims": "4"}, "conv_dims.*did you mean conv_dim"),
-        ({"frobnicate": "1"}, "does not know this; known are conv_dim"),
+        ({"frobnicate": "1"}, "; known are conv_dim"),
         ({"conv_dim": "four"}, "conv_dim=four: 'four' is not a number"),
         ({"conv_dim": "2.5"}, "not a whole number"),
         ({"conv_alpha": "2"}, "no effect without conv_dim"),
-        ({"block_dims": "1,2,3"}, "25 numbers are expected .*, 3 are there"),
+        ({"block_dims": "1,2,3"}, "25 numbers are expected .*, 3 are given"),
         ({"block_alphas": ",".join(["1"] * 24 + ["-1"])}, "from 0 to"),
         ({"rank_dropout": "1.5"}, "rank_dropout=1.5: a probability"),
         ({"module_dropout": "nan"}, "finite"),

@@ -145,7 +145,7 @@ def test_an_image_with_an_embedding_is_no_bomb(tmp_path: Path) -> None:
         png(64, 64, chunks=chunk(b"zTXt", b"sd-ti-embedding\0\0" + zlib.compress(bytes(100 << 20)))),
     ):
         (tmp_path / "x.png").write_bytes(content)
-        assert "is an image without an embedding" in told(read_embedding, tmp_path / "x.png", str(len(content)))
+        assert "is an image without a readable embedding" in told(read_embedding, tmp_path / "x.png", str(len(content)))
 
 
 def test_a_bias_of_another_size_than_the_models_is_told(tiny_v1: Path, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object],
     first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert "last.safetensors: lycoris.kohya cannot load it into the network that it created (RuntimeError: " in first
     assert "size mismatch" in first and len(first) < 600
-    assert "--base_weights" in second and "finds nothing in it that fits this model" in second
+    assert "--base_weights" in second and "finds nothing in it that matches this model" in second
 
 
 def test_training_goes_on_from_its_file(command: dict[str, object], trained: Path) -> None:

@@ -66,7 +66,7 @@ def test_the_keys_that_a_function_reads_are_known_or_known_not_to_be(function: C
 def test_a_slip_is_refused_and_a_key_without_effect_is_told() -> None:
     module = SimpleNamespace(create_network=reads_some)
     assert check_arguments("mine", module, {"first": "1", "old": "1"}) == [
-        "--network_args old=1: mine does not read old, so it has no effect; remove it"
+        "--network_args old=1: mine does not use old, so it has no effect; remove it"
     ]
     with pytest.raises(UserError, match=r"--network_args secnd=1: mine has no secnd; did you mean second\?"):
         check_arguments("mine", module, {"secnd": "1"})
@@ -128,7 +128,7 @@ def test_a_layer_that_breaks_down_is_told_before_the_training(layer: nn.Module) 
     with pytest.raises(UserError) as fault:
         try_layers("mine", {"algo": "full"}, part)
     (line,) = fault.value.problems
-    assert "its Adapter breaks down when it is run (AttributeError: " in line and ", in mine; --network_args algo=full cannot be" in line
+    assert "its Adapter fails when it runs (AttributeError: " in line and ", in mine; --network_args algo=full cannot be" in line
     try_layers("networks.mine", {}, part)  # our own are tested elsewhere
 
 
@@ -140,6 +140,6 @@ def test_faults_of_our_own_modules_stay_what_they_are(monkeypatch: pytest.Monkey
     monkeypatch.setattr(network_package.metadata, "packages_distributions", dict)
     with (
         pytest.raises(UserError, match=r"--network_module mine: cannot go \(KeyError: 'x'\), in mine; stay"),
-        blamed("mine", "cannot go", "stay"),
+        blamed("mine", "cannot be combined", "stay"),
     ):
         raise KeyError("x")

@@ -82,7 +82,7 @@ def test_special_files_among_the_images_are_passed_over_and_counted(images: Path
     os.mkfifo(images / "0.caption")
     found = scanned(tmp_path, images)
     assert [record.path.name for record in found.records] == ["0.png", "1.png"]
-    (line,) = [line for line in found.findings if "passed over" in line]
+    (line,) = [line for line in found.findings if "skipped" in line]
     assert "2 pipes, sockets or devices are skipped: 0.caption, a.png" in line
 
 
@@ -112,7 +112,7 @@ def test_a_link_that_leads_nowhere_good_is_one_line(
     (images / name).unlink()
     (images / name).symlink_to(images / name if place == "loop" else places[place])
     if words is None:  # /dev/zero behind a name
-        assert any("passed over" in line for line in scanned(tmp_path, images).findings)
+        assert any("skipped" in line for line in scanned(tmp_path, images).findings)
         return
     (line,) = told(lambda: scanned(tmp_path, images))
     assert str(images / name) in line

@@ -49,7 +49,7 @@ def tag(images: Path, model: Path, monkeypatch: pytest.MonkeyPatch, partly: bool
         cache.mkdir(parents=True)
         (cache.parent / ".gitignore").write_text("*", encoding="utf-8")
         (cache / "part.incomplete").write_bytes(b"half" if partly else b"")
-        raise OSError("no network")
+        raise OSError("not a network")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     return run_script(tag_images_by_wd14_tagger.main, [str(images), "--model_dir", str(model)])

@@ -20,7 +20,7 @@ EXAMPLES: list[tuple[str, SamplePrompt, str]] = [
     ("a --l .5", SamplePrompt("a", guidance=0.5), ""),
     # what it takes otherwise
     ("a --s 0", SamplePrompt("a", steps=1), "--s '0': 1 is used, since it must be from 1 to 1000"),
-    ("a --s 5000", SamplePrompt("a", steps=1000), "1000 is taken"),
+    ("a --s 5000", SamplePrompt("a", steps=1000), "1000 is used"),
     ("a --h 32", SamplePrompt("a", height=64), "--h '32': 64 is used, since it must be from 64"),
     ("a --d -7", SamplePrompt("a"), "--d '-7': is below 0, so the seed is chosen at random"),
     ("a --s 3 --s 4", SamplePrompt("a", steps=4), "--s is given twice; the last one counts"),
@@ -74,7 +74,7 @@ def test_a_line_is_read_as_sd_scripts_reads_it_or_told(line: str, prompt: Sample
         ({"prompt": "a", "seed": None, "negative_prompt": None, "width": None, "sample_sampler": None}, SamplePrompt("a"), ""),
         ({"prompt": "a", "seed": -1}, SamplePrompt("a"), ""),
         ({"prompt": "a", "width": 128.0, "height": "64"}, SamplePrompt("a", width=128, height=64), ""),
-        ({"prompt": "a", "sample_steps": 0}, SamplePrompt("a", steps=1), "sample_steps = 0: 1 is taken"),
+        ({"prompt": "a", "sample_steps": 0}, SamplePrompt("a", steps=1), "sample_steps = 0: 1 is used"),
         ({"prompt": "a", "guidance_scale": 3.5}, SamplePrompt("a"), "guidance_scale has no effect"),
         ({"prompt": "a", "controlnet_image": "x.png"}, SamplePrompt("a"), "controlnet_image has no effect"),
         ({"prompt": "", "seed": 0}, SamplePrompt("", seed=0), "has no words, so its image is generated without a prompt"),

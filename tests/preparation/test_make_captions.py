@@ -178,12 +178,12 @@ def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_
     ("argv", "words"),
     [
         (["--min_length", "9", "--max_length", "8"], "--min_length: 9 is more than --max_length 8"),
-        (["--max_length", "3", "--min_length", "0"], "--max_length: 3 tokens leave no room for a word; give at least 5"),
+        (["--max_length", "3", "--min_length", "0"], "--max_length: 3 tokens leave no space for a word; use at least 5"),
         (["--max_length", "500"], "--max_length: 500 is more than the 96 tokens"),
         (["--caption_weights", "{empty}"], "--caption_weights: {empty}: cannot be loaded"),
         (["--caption_weights", "{empty}/x.pth"], "no such folder"),
         (["--caption_weights", "someone/not-there"], "--caption_weights: someone/not-there: cannot be loaded"),
-        (["--caption_extension", ".png"], "ending of images"),
+        (["--caption_extension", ".png"], "extension of images"),
         (["--batch_size", "0"], "--batch_size: expected a whole number from 1"),
     ],
 )

@@ -149,12 +149,12 @@ def test_images_that_differ_in_their_ending_only_get_entries_of_their_own(folder
     photo(folder / "a.jpg", size=(16, 16))
     assert captions(folder, tmp_path / "meta.json") == 0
     assert list(read(tmp_path / "meta.json")) == ["a.jpg", "a.png", "b"]
-    assert "2 images differ in their ending only and share one .caption file: a.jpg, a.png" in capsys.readouterr().err
+    assert "2 images differ only in their extension and share one .caption file: a.jpg, a.png" in capsys.readouterr().err
     entries, _ = read_metadata(tmp_path / "meta.json", folder)
     assert len({entry.path for entry in entries}) == 3
 
 
-@pytest.mark.parametrize(("old", "flag", "words"), [("/x/a.png", [], "add --full_path"), ("x", ["--full_path"], "entries of their own")])
+@pytest.mark.parametrize(("old", "flag", "words"), [("/x/a.png", [], "add --full_path"), ("x", ["--full_path"], "create separate entries")])
 def test_keys_of_the_other_kind_are_told(folder: Path, tmp_path: Path, old: str, flag: list, words: str, capsys) -> None:
     (tmp_path / "meta.json").write_text(json.dumps({old: {"tags": "t"}}), encoding="utf-8")
     assert captions(folder, tmp_path / "meta.json", *flag) == 0
@@ -172,7 +172,7 @@ def test_a_caption_in_another_encoding_is_told_and_the_rest_is_done(folder: Path
         and errors[0].startswith(f"error: {folder / 'a.caption'}: {words}")
         and "save it again with encoding UTF-8" in errors[0]
     )
-    assert "all the rest is done: caption of 1 image" in errors[1]
+    assert "everything else is done: caption of 1 image" in errors[1]
     assert read(tmp_path / "meta.json") == {"a": {"caption": "kept"}, "b": {"caption": "ein Hündchen"}}
 
 
@@ -210,7 +210,7 @@ def test_nothing_to_merge_is_an_error_that_names_what_lies_there(folder: Path, t
         (["{folder}/deep/..", "{folder}"], "out_json: {folder} is a folder"),
         (["{folder}", "{out}", "--in_json", "{none}.json"], "--in_json: {none}.json: no such file"),
         (["{folder}", "{out}", "--caption_extension", "txt"], "has no dot; write .txt"),
-        (["{folder}", "{out}", "--caption_extension", ".png"], "ending of images"),
+        (["{folder}", "{out}", "--caption_extension", ".png"], "extension of images"),
         (["{empty}", "{out}"], "add --recursive"),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_run_that_goes_on_inside_an_epoch_ends_with_the_same_bits(command, fol
 def test_latents_and_weights_of_the_class_are_trained_and_the_files_tell_of_it(command, folder: Path, capsys) -> None:
     out = command("out", "--dataset_class", "my_batches.Latents", "--rehearsal", "on", "--max_train_epochs", 1)
     told = capsys.readouterr().err
-    assert "the first has latents of 1 picture, 64×48" in told and "not used of what the class gives: extra" in told
+    assert "the first has latents of 1 picture, 64×48" in told and "keys of the class that are not used: extra" in told
     assert "rehearsal: a batch of 1 at 64×48" in told
     with safe_open(out / "cat.safetensors", "pt") as file:
         facts = file.metadata()
@@ -240,7 +240,7 @@ def test_a_new_word_is_learnt_from_captions_that_hold_it(command, folder: Path, 
     write_class(folder, "words", "a photo of zorb", length=2, more=ids)
     word = ("--token_string", "zorb", "--init_word", "cat", "--save_model_as", "safetensors", "--max_train_epochs", 1)
     out = command("out", "--dataset_class", "words.Batches", *word, "--save_every_n_steps", 1, script=script)
-    assert "input_ids are made of the captions because of --token_string" in capsys.readouterr().err
+    assert "input_ids are made from the captions because of --token_string" in capsys.readouterr().err
     assert not tensors_equal(out / "cat-step00000001.safetensors", out / "cat.safetensors"), "the second update moves the word too"
     with safe_open(out / "cat.safetensors", "pt") as file:
         assert file.keys()
@@ -249,9 +249,9 @@ def test_a_new_word_is_learnt_from_captions_that_hold_it(command, folder: Path, 
 def test_a_new_word_is_learnt_with_templates_whatever_the_captions_are(command, capsys) -> None:
     word = ("--token_string", "zorb", "--init_word", "cat", "--save_model_as", "safetensors", "--max_train_epochs", 1)
     command("out", *word, "--use_object_template", script=train_textual_inversion)
-    assert "stands in no caption" not in capsys.readouterr().err
+    assert "is in no caption" not in capsys.readouterr().err
     command("other", *word, "--debug_dataset", script=train_textual_inversion)
-    assert "--token_string zorb: stands in no caption of the first batch" in capsys.readouterr().err
+    assert "--token_string zorb: is in no caption of the first batch" in capsys.readouterr().err
 
 
 FAULTS = [
@@ -259,11 +259,11 @@ FAULTS = [
     ("my_batches.Batchs", "my_batches has no class Batchs (did you mean Batches?)", ""),
     ("my_batches", "expected module.Class, such as my_data.Pairs", "not 'my_batches'"),
     ("my_batches.Failing", "its constructor: raised ValueError: there is no archive (", "my_batches.py, line"),
-    ("my_batches.Strange", "its constructor has to take (tokenizer, max_token_length, resolution, debug_dataset): too many", ""),
+    ("my_batches.Strange", "its constructor must take (tokenizer, max_token_length, resolution, debug_dataset): too many", ""),
     ("my_batches.Empty", "has no batches (its length is 0), so there is nothing to train", ""),
     ("my_batches.Endless", "has no __len__, which gives the number of its batches", ""),
     ("broken.Batches", "broken does not load: NameError: name 'nothing' is not defined", ""),
-    ("halved.Batches", "halved does not load: SyntaxError", ", line 1"),
+    ("halved.Batches", "halved cannot be imported: SyntaxError", ", line 1"),
     ("needy.Batches", "needy needs no_such_package: pip install no_such_package", ""),
     ("json.Batches", "json is another module, ", "rename your json.py"),
 ]
@@ -364,7 +364,7 @@ def test_options_about_images_that_nobody_reads_are_refused_together(command, ca
 
 def test_the_latents_tool_has_nothing_to_do_for_a_class(folder: Path, capsys) -> None:
     assert run_in_process(cache_latents.main, "--dataset_class", "my_batches.Batches") == 2
-    assert "--dataset_class: a class gives its batches itself" in capsys.readouterr().err
+    assert "--dataset_class: a class makes its own batches, so" in capsys.readouterr().err
 
 
 def test_the_example_of_the_page_trains(command, folder: Path, capsys) -> None:

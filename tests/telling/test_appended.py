@@ -101,10 +101,10 @@ def test_a_log_file_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_mistake_in_a_line_ends_nothing(tmp_path: Path, capsys) -> None:
     def main(argv: list[str]) -> None:
-        console.log.info("%d images", "no number")
+        console.log.info("%d images", "not a number")
         console.tell_as(None, tmp_path / "run.log")
-        console.log.info("%d images", "no number")
-        console.log.info("goes on")
+        console.log.info("%d images", "not a number")
+        console.log.info("continues")
 
     assert console.run_script(main, []) == 0
     assert (tmp_path / "run.log").read_text() == "goes on\n" and capsys.readouterr().err.count("Logging error") == 2

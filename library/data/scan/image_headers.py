@@ -112,7 +112,7 @@ def visit(path: Path, act: Callable[[Image.Image, Header], Result]) -> Result:
     except Exception as fault:  # PIL raises many kinds for broken files
         if only_short_paths() and len(str(path.absolute())) > LONGEST:
             raise Unreadable(
-                f"its path has {len(str(path.absolute()))} letters and this Windows takes {LONGEST}; "
+                f"its path has {len(str(path.absolute()))} characters and this Windows allows {LONGEST}; "
                 "move the folder up, or turn on long paths (docs/windows.md)"
             ) from None
         of_the_system = isinstance(fault, OSError) and fault.errno is not None

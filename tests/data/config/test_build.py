@@ -163,7 +163,7 @@ def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) ->
 
 def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
     (line,) = faults(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder}'\nclass_tokens = 'x'")
-    assert "holds no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
+    assert "has no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
     (folder / "mac").mkdir()
     (folder / "mac/._a.png").write_bytes(b"a Mac's note")
     (line,) = faults(folder, ONE.replace("HERE/dog", "HERE/mac").format("resolution = 512", ""))
-    assert "holds no images (.png .jpg .jpeg .webp .bmp" in line and "): it holds 1 hidden file" in line
+    assert "has no images (.png .jpg .jpeg .webp .bmp" in line and "): it contains 1 hidden file" in line
 
 
 def test_script_for_metadata_only_refuses_folders(folder: Path) -> None:

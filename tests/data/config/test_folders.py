@@ -42,7 +42,7 @@ def test_folder_names_hold_repeats_and_class(tmp_path: Path) -> None:
 def test_images_directly_in_the_folder_are_told_with_the_folder_to_make(tmp_path: Path) -> None:
     photos(tmp_path / "dog", 2)
     (line,) = refused(tmp_path / "dog")
-    assert "itself holds 2 images" in line and f"create a folder '{tmp_path / 'dog' / '10_shs dog'}'" in line
+    assert "itself contains 2 images" in line and f"create a folder '{tmp_path / 'dog' / '10_shs dog'}'" in line
 
 
 def test_image_folder_given_instead_of_its_parent_is_told(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_empty_and_missing_folders_are_told(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "none/readme.txt").write_text("x", encoding="utf-8")
     assert "'10_dog' (no images); put images" in refused(tmp_path / "train")[0]
-    assert "it holds 1 .txt file" in refused(tmp_path / "none")[0]
+    assert "it contains 1 .txt file" in refused(tmp_path / "none")[0]
     assert f"does not exist; did you mean '{tmp_path / 'train'}'?" in refused(tmp_path / "trian")[0]
 
 

@@ -132,7 +132,7 @@ def test_shares_of_buckets_by_hand(tmp_path: Path) -> None:
     assert facts.mean_cut == pytest.approx(0.5 / 3) and facts.worst == ((0, 0.5),)
     told = list(bucket_findings(filled, [facts]))
     assert "1 image losing more than 25% when cropped: a.png (50%)" in told[0].text and "enable_bucket" in told[0].remedy
-    assert "batches not half full: 64×64 (3 images an epoch)" in told[-1].text
+    assert "batches less than half full: 64×64 (3 images an epoch)" in told[-1].text
 
 
 def test_a_pixel_of_rounding_is_no_enlargement() -> None:

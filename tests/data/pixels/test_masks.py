@@ -204,7 +204,7 @@ def test_masks_that_leave_nothing_are_told_and_refused_where_it_is_all(tmp_path:
     subset = f"image_dir = '{tmp_path / 'img'}'\nclass_tokens = 'x'\nconditioning_data_dir = '{tmp_path / 'masks'}'"
     found = with_masks(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n{subset}")), True)
     black, cut_off = with_masks_seen(fill(found)).findings[-2:]
-    assert black.startswith("--masked_loss: nothing of 1 image is trained, whose masks are entirely black: 00.png; ")
+    assert black.startswith("--masked_loss: 1 image would not be trained at all, because their masks are entirely black: 00.png; ")
     assert "white only outside the crop: 01.png" in cut_off
     with pytest.raises(UserError) as caught:
         with_masks_seen(fill(replace(found, records=found.records[:2])))
@@ -223,7 +223,7 @@ def test_images_that_are_clear_throughout_are_told(tmp_path: Path) -> None:
         image.save(tmp_path / "img" / f"{name}.png")
     subset = f"image_dir = '{tmp_path / 'img'}'\nclass_tokens = 'x'\nalpha_mask = true"
     found = with_masks(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n{subset}")), True)
-    assert "black throughout: a.png;" in with_masks_seen(fill(found)).findings[-1]
+    assert "entirely black: a.png;" in with_masks_seen(fill(found)).findings[-1]
     with pytest.raises(UserError, match=r"1 image would not be trained.*a\.png"):
         with_masks_seen(fill(replace(found, records=found.records[:1])))
 

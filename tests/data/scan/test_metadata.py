@@ -135,7 +135,7 @@ def test_entries_without_words_are_told(tmp_path: Path) -> None:
 def test_keys_that_fit_no_image_are_told_with_what_would_help(tmp_path: Path) -> None:
     photo(tmp_path / "img/Park.jpg")
     folder = {"resolution": "64"}
-    with pytest.raises(UserError, match=r"an image there: 'Park'.*capital and small letters"):
+    with pytest.raises(UserError, match=r"an image there: 'Park'.*upper and lower case"):
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"park": {"caption": "x"}}), 1, folder))
     with pytest.raises(UserError, match="set --train_data_dir to the folder its keys are relative to"):
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"a/b": {"caption": "x"}}), 1, folder))

@@ -52,7 +52,7 @@ def test_an_empty_caption_extension_reads_no_files(tmp_path: Path) -> None:
     write(tmp_path / "dog/01", "a file without an ending")
     found = scanned(tmp_path, "caption_extension = ''\nclass_tokens = 'shs dog'")
     assert [record.caption for record in found.records] == ["shs dog", "shs dog"]
-    assert not [line for line in found.findings if "beside them" in line]
+    assert not [line for line in found.findings if "next to them" in line]
     (line,) = refused(tmp_path, "caption_extension = ''")
     assert "have neither a caption (an empty caption_extension reads no files) nor class_tokens" in line
 
@@ -263,14 +263,14 @@ def test_pictures_of_kinds_that_cannot_be_read_are_counted_by_ending_in_the_run(
         (tmp_path / "set" / name).write_bytes(b"x")
     found = scan(read(tmp_path, one_folder(tmp_path / "set")))
     (line,) = [line for line in found.findings if "not read" in line]
-    assert f"files that are not read lie in '{tmp_path / 'set'}': 2 .jxl, 1 .psd, 1 .jfif (b.jxl, c.JXL, d.psd and 1 more)" in line
+    assert f"'{tmp_path / 'set'}' contains files that are not read: 2 .jxl, 1 .psd, 1 .jfif (b.jxl, c.JXL, d.psd and 1 more)" in line
     assert line.endswith("convert them to .png or .jpg, or install pillow-jxl-plugin, which reads .jxl, or take them away")
 
 
 def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/a.jxl").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"it holds 1 \.jxl file; convert them to \.png or \.jpg, or install pillow-jxl-plugin"):
+    with pytest.raises(UserError, match=r"it contains 1 \.jxl file; convert them to \.png or \.jpg, or install pillow-jxl-plugin"):
         read(tmp_path, one_folder(tmp_path / "set"))
     (tmp_path / "parent").mkdir()
     (tmp_path / "set").rename(tmp_path / "parent/10_shs dog")

@@ -129,7 +129,7 @@ def test_what_cannot_work_is_told_in_a_line(good, more: str, words: str) -> None
 
 OLD_FORM = [
     ("--train_data_dir imags --resolution 512", "--train_data_dir: imags: no such folder; did you mean images?"),
-    ("--train_data_dir data.toml --resolution 512", "--train_data_dir: data.toml is a file; name the folder"),
+    ("--train_data_dir data.toml --resolution 512", "--train_data_dir: data.toml is a file; name its folder"),
     ("--train_data_dir images", "--resolution is missing"),
     ("--train_data_dir images --resolution 500", "each side must be a multiple of 8 pixels, not 500; the nearest is 496"),
     ("--reg_data_dir images", "--dataset_config or --train_data_dir is missing"),
@@ -143,7 +143,7 @@ def test_what_cannot_work_without_a_dataset_config_is_told(good, more: str, word
 
 
 def test_a_name_with_a_line_break_is_told(good) -> None:
-    assert "holds a line break or another control character" in problems(*good, "--output_name", "cat\n")[0]
+    assert "contains a line break, another control character" in problems(*good, "--output_name", "cat\n")[0]
 
 
 def test_all_that_cannot_work_is_told_together(good) -> None:
@@ -158,7 +158,7 @@ def test_the_line_names_the_file_when_the_value_stood_there(good) -> None:
 @pytest.mark.skipif(os.name == "nt", reason="rights on folders work otherwise")
 def test_an_output_folder_without_the_right_to_write_is_told(good, monkeypatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    assert "no right to write" in problems(*good)[0]
+    assert "no permission to write" in problems(*good)[0]
 
 
 @pytest.mark.parametrize(

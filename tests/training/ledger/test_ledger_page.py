@@ -105,6 +105,6 @@ def test_a_folder_that_cannot_be_written_is_told_once_and_stops_nothing(tmp_path
     files.write()
     files.write()
     (warning,) = heard.warnings
-    assert "cat.images.jsonl cannot be written (No space left on device); training goes on without it" in warning
+    assert "cat.images.jsonl cannot be written (No space left on device); training continues without it" in warning
     monkeypatch.setattr(ledger_files, "atomic_write", atomic_write)
     assert (tmp_path / "out" / "cat.images.jsonl").read_text(encoding="utf-8").splitlines() == lines

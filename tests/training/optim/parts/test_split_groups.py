@@ -131,7 +131,7 @@ def test_in_16_bits_too_each_part_has_its_rate() -> None:
 
 
 def test_what_is_no_switch_and_other_optimizers_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--optimizer_args split_groups=3: is True \(a rate for each part\) or False"):
+    with pytest.raises(UserError, match=r"--optimizer_args split_groups=3: must be True \(a rate for each part\) or False"):
         make_optimizer("Prodigy", groups(parameters(), {}), 1.0, ["split_groups=3"])
     with pytest.raises(UserError, match="split_groups"):
         make_optimizer("AdamW", groups(parameters(), {}), 1.0, ["split_groups=True"])
