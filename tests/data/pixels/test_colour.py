@@ -175,7 +175,7 @@ BROKEN = {
     "garbage": b"no profile at all" * 20,
     "cut": rgb_profile(*SPACES["adobe"])[:150],
     "of grey": grey_profile(1),
-    "of printing": cmyk_profile(),
+    "print colours": cmyk_profile(),
 }
 
 

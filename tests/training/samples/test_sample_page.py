@@ -125,7 +125,7 @@ def test_the_page_says_whether_training_goes_on(tmp_path: Path) -> None:
     drawing = samples(tmp_path, "a")
     drawing.draw(None, 6, 1, "cpu")
     path = tmp_path / "sample" / "index.html"
-    assert "training continues" in path.read_text(encoding="utf-8")
+    assert "training is running" in path.read_text(encoding="utf-8")
     drawing.write_page(running=False)
     assert "training has ended" in path.read_text(encoding="utf-8")
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []
