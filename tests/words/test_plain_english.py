@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ PAGES = [
 ]
 
 
-def messages(source: Path) -> Iterator[tuple[str, str]]:
+def _messages(source: Path) -> Iterator[tuple[str, str]]:
     """(place, text) of every text of more than one word in the code that is no docstring."""
     tree = ast.parse(source.read_text(encoding="utf-8"))
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
@@ -38,7 +39,7 @@ def messages(source: Path) -> Iterator[tuple[str, str]]:
             yield f"{source.relative_to(ROOT)}:{node.lineno}", node.value
 
 
-def prose(page: Path) -> Iterator[tuple[str, str]]:
+def _prose(page: Path) -> Iterator[tuple[str, str]]:
     """(place, text) of every line of a page outside its blocks of code, without what is between backticks and where links lead."""
     fenced = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
@@ -47,19 +48,31 @@ def prose(page: Path) -> Iterator[tuple[str, str]]:
             yield f"{page.relative_to(ROOT)}:{number}", re.sub(r"`[^`]*`|\]\([^)]*\)", " ", line)
 
 
-def found(texts: Iterator[tuple[str, str]], pattern: str) -> list[str]:
+@cache
+def messages() -> list[tuple[str, str]]:
+    """Those of all sources, read once."""
+    return [line for source in SOURCES for line in _messages(source)]
+
+
+@cache
+def prose() -> list[tuple[str, str]]:
+    """That of all pages, read once."""
+    return [line for page in PAGES for line in _prose(page)]
+
+
+def found(texts: list[tuple[str, str]], pattern: str) -> list[str]:
     turn = re.compile(pattern, re.IGNORECASE)
     return [f"{place}: {text.strip()[:100]}" for place, text in texts if turn.search(text)]
 
 
 @pytest.mark.parametrize(("pattern", "instead"), TURNS, ids=[pattern for pattern, _ in TURNS])
 def test_messages_and_help_do_without(pattern: str, instead: str) -> None:
-    assert [line for source in SOURCES for line in found(messages(source), pattern)] == [], f"write: {instead}"
+    assert found(messages(), pattern) == [], f"write: {instead}"
 
 
 @pytest.mark.parametrize(("pattern", "instead"), TURNS, ids=[pattern for pattern, _ in TURNS])
 def test_pages_do_without(pattern: str, instead: str) -> None:
-    assert [line for page in PAGES for line in found(prose(page), pattern)] == [], f"write: {instead}"
+    assert found(prose(), pattern) == [], f"write: {instead}"
 
 
 def test_there_are_enough_of_them() -> None:

@@ -225,7 +225,7 @@ class MetadataOptions:
 
 @dataclass(frozen=True)
 class CaptionDropoutOptions:
-    """Captions left out at random (not for textual inversion)"""
+    """Caption dropout (not for textual inversion)"""
 
     caption_dropout_rate: float = opt(0.0, "Probability of using an empty caption, 0 to 1.", at_least=0, at_most=1)
     caption_dropout_every_n_epochs: int = opt(0, "Every N-th epoch uses empty captions only. 0 = never.", at_least=0, at_most=MOST_EPOCHS)

@@ -110,7 +110,7 @@ _ACCELERATES = "No effect here: DeepSpeed is not supported; several GPUs train w
 
 @dataclass(frozen=True)
 class IdleOptions:
-    """Accepted without effect, for commands that are written for sd-scripts"""
+    """Accepted without effect, for commands written for sd-scripts"""
 
     highvram: bool = opt(False, "No effect here: the suite always keeps on the GPU what it needs there.")
     skip_cache_check: bool = opt(False, "No effect here: files of a latent cache are always checked by their headers, which takes no time.")

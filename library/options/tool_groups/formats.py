@@ -66,7 +66,7 @@ class ShowMetadataOptions:
 
 @dataclass(frozen=True)
 class ShowMetadata(Tool):
-    """Show the metadata of a .safetensors file, and what it holds."""
+    """Show the metadata and contents of a .safetensors file."""
 
     name: ClassVar[str] = "tools/show_metadata.py"
     required: ClassVar[tuple[str, ...]] = ("model",)
@@ -90,7 +90,7 @@ class EditMetadataOptions:
 
 @dataclass(frozen=True)
 class EditMetadata(Tool):
-    """Change the metadata of a .safetensors file; its weights stay bit for bit."""
+    """Change the metadata of a .safetensors file; its weights stay identical."""
 
     name: ClassVar[str] = "tools/edit_metadata.py"
     required: ClassVar[tuple[str, ...]] = ("model",)

@@ -58,7 +58,7 @@ class PrepareWorkOptions:
 
 @dataclass(frozen=True)
 class PrepareBucketsLatents(Tool):
-    """Turn the images of a metadata file into latents beside them, each at the size of its bucket, before fine_tune.py trains on them."""
+    """Encode the images of a metadata file to latents next to them, each at the size of its bucket, before training with fine_tune.py."""
 
     name: ClassVar[str] = "finetune/prepare_buckets_latents.py"
 

@@ -16,7 +16,7 @@ _RATIOS = "Weight of each of --models, in the same order. Default: 1 each. May b
 
 @dataclass(frozen=True)
 class ReceiptOptions:
-    """Receipt"""
+    """Error report"""
 
     verbose: bool = opt(False, "Print a line for every module, not only for the worst ones.")
     max_error: float | None = opt(None, "Write nothing if a module's error is over this, such as 0.01.", at_least=0, at_most=MOST_WEIGHT)
@@ -167,7 +167,7 @@ class ExtractLoraOptions:
 
 @dataclass(frozen=True)
 class ExtractLora(Tool):
-    """Make a LoRA of the difference of two models."""
+    """Extract a LoRA from the difference between two models."""
 
     name: ClassVar[str] = "networks/extract_lora_from_models.py"
     required: ClassVar[tuple[str, ...]] = ("model_org", "model_tuned", "save_to")
@@ -195,7 +195,7 @@ class ExtractDyloraOptions:
 
 @dataclass(frozen=True)
 class ExtractDylora(Tool):
-    """Write the LoRAs of all ranks that a DyLoRA holds."""
+    """Extract LoRAs of chosen ranks from a DyLoRA."""
 
     name: ClassVar[str] = "networks/extract_lora_from_dylora.py"
     required: ClassVar[tuple[str, ...]] = ("model", "save_to")
@@ -214,7 +214,7 @@ class CheckLoraOptions:
 
 @dataclass(frozen=True)
 class CheckLora(Tool):
-    """Tell what is in a LoRA file, whether it is sound, and which programs load it."""
+    """Check a LoRA file: what it contains, whether it is intact, and which programs load it."""
 
     name: ClassVar[str] = "networks/check_lora_weights.py"
 

@@ -80,7 +80,7 @@ class PicturePromptOptions:
 
 @dataclass(frozen=True)
 class PictureSizeOptions:
-    """Pictures"""
+    """Images"""
 
     W: int | None = opt(None, "Width in pixels. Default: 512, or that of the start image.", at_least=64, at_most=MOST_PIXELS)
     H: int | None = opt(None, "Height in pixels. Default: 512, or that of the start image.", at_least=64, at_most=MOST_PIXELS)
@@ -91,7 +91,7 @@ class PictureSizeOptions:
 
 @dataclass(frozen=True)
 class PictureOptions(PictureSizeOptions):
-    """Pictures"""
+    """Images"""
 
     image_path: tuple[str, ...] = opt(
         (), "Start from this image (img2img); if several are given, each prompt uses the next one.", path="file"
@@ -132,7 +132,7 @@ class PictureWorkOptions:
 
 @dataclass(frozen=True)
 class GenImg(Tool):
-    """Draw pictures with a model, networks and embeddings; the same seed gives the same picture as a sample in training."""
+    """Generate images with a model, networks and embeddings; the same seed gives the same image as a sample in training."""
 
     name: ClassVar[str] = "gen_img.py"
     required: ClassVar[tuple[str, ...]] = ("ckpt",)
@@ -192,7 +192,7 @@ class ComparedOutputOptions:
 
 @dataclass(frozen=True)
 class CompareNetworks(Tool):
-    """Draw the same prompts with several network files, side by side in one page and one sheet: which is best?"""
+    """Compare network files: the same prompts with each of them, side by side in one page and one sheet."""
 
     name: ClassVar[str] = "tools/compare_networks.py"
     required: ClassVar[tuple[str, ...]] = ("ckpt", "networks")

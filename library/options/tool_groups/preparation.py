@@ -64,7 +64,7 @@ class CaptionFileOptions:
 
 @dataclass(frozen=True)
 class MakeCaptions(Tool):
-    """Write a caption for each image of a folder with BLIP, into a caption file beside it."""
+    """Write a caption for each image of a folder with BLIP, to a caption file next to it."""
 
     name: ClassVar[str] = "finetune/make_captions.py"
 
@@ -97,7 +97,7 @@ class GitFileOptions:
 
 @dataclass(frozen=True)
 class MakeCaptionsByGit(Tool):
-    """Write a caption for each image of a folder with GIT, into a caption file beside it."""
+    """Write a caption for each image of a folder with GIT, to a caption file next to it."""
 
     name: ClassVar[str] = "finetune/make_captions_by_git.py"
 
@@ -170,7 +170,7 @@ class TagFileOptions:
 
 @dataclass(frozen=True)
 class TagImages(Tool):
-    """Write the tags of each image of a folder with a WD14 tagger, into a text file beside it."""
+    """Write the tags of each image of a folder with a WD14 tagger, to a text file next to it."""
 
     name: ClassVar[str] = "finetune/tag_images_by_wd14_tagger.py"
 
@@ -208,7 +208,7 @@ class MergeTagsOptions(MergeOptions):
 
 @dataclass(frozen=True)
 class MergeCaptions(Tool):
-    """Collect the captions beside the images of a folder in a metadata file."""
+    """Collect the caption files of a folder of images in a metadata file."""
 
     name: ClassVar[str] = "finetune/merge_captions_to_metadata.py"
 
@@ -217,7 +217,7 @@ class MergeCaptions(Tool):
 
 @dataclass(frozen=True)
 class MergeTags(Tool):
-    """Collect the tags beside the images of a folder in a metadata file."""
+    """Collect the tag files of a folder of images in a metadata file."""
 
     name: ClassVar[str] = "finetune/merge_dd_tags_to_metadata.py"
 
@@ -236,7 +236,7 @@ class CleanOptions:
 
 @dataclass(frozen=True)
 class CleanCaptionsAndTags(Tool):
-    """Clean all captions and tags of a metadata file by a table of rules."""
+    """Clean all captions and tags of a metadata file with a table of rules."""
 
     name: ClassVar[str] = "finetune/clean_captions_and_tags.py"
 

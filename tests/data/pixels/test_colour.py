@@ -175,7 +175,7 @@ BROKEN = {
     "garbage": b"no profile at all" * 20,
     "cut": rgb_profile(*SPACES["adobe"])[:150],
     "of grey": grey_profile(1),
-    "print colours": cmyk_profile(),
+    "of printing": cmyk_profile(),
 }
 
 
