@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first number of a file that torch.save wrote before torch 1.6
+NO_TABLE = "has no table of weights"  # of a file that is whole and something else
 _ALWAYS_SPREAD = 1 << 24  # bytes that a tensor may have beyond its storage's, of which it shows the same numbers many times
 
 
@@ -123,7 +124,7 @@ def _tensors(content: object) -> dict[str, StoredTensor]:
         if isinstance(content, dict) and isinstance(content.get(inner), dict):
             content = content[inner]
     if not isinstance(content, dict):
-        raise ValueError("has no table of weights")
+        raise ValueError(NO_TABLE)
     found = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
     if not all(is_text(name) and len(name) <= LONGEST_NAME for name in found):
         raise ValueError("has invalid names of tensors")

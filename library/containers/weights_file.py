@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from library.containers.archives import DAMAGED
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
-from library.containers.pickles import Pickled, read_pickled
+from library.containers.pickles import NO_TABLE, Pickled, read_pickled
 from library.containers.safetensors_header import MAX_HEADER, HeaderFault, is_text, read_header
 from library.containers.uncached import Uncached
 from library.errors import UserError, coded, first_line
@@ -151,8 +151,8 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         content = read_pickled(path)
     except (ValueError, OSError) as fault:
         reason = _reason(fault)
-        remedy = "use a file of named tensors" if reason.startswith("holds") else AGAIN
-        raise UserError(coded("FILE-006" if reason.startswith("holds") else "FILE-005", f"{option} {path}: {reason}; {remedy}")) from fault
+        code, remedy = ("FILE-006", "use a file of named tensors") if reason == NO_TABLE else ("FILE-005", AGAIN)
+        raise UserError(coded(code, f"{option} {path}: {reason}; {remedy}")) from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
     return PickleFile(path, infos, content, f"{option} {path}", {name: str(count) for name, count in content.counts.items()})
 

@@ -21,7 +21,7 @@ def test_little_memory_is_a_note(total: int, free: int, level: str) -> None:
 def test_memory_is_that_of_the_machine_and_unknown_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{psutil.virtual_memory().total / GIB:.1f} GiB," in judge_memory().text
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert judge_memory().level == "note" and "not known" in judge_memory().text
+    assert judge_memory().level == "note" and "unknown" in judge_memory().text
 
 
 def test_output_that_lacks_letters_is_a_note() -> None:

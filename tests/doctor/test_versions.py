@@ -55,7 +55,7 @@ def test_another_version_is_a_fault_with_the_command_that_mends_it(file: str, ro
     add(root, file, "other-one==2.1")
     add(root, "constraints.txt", "sound-one==1.2")
     (wrong,) = judged(root, "error")
-    assert wrong.text == "other-one 2.0 is installed, and the suite needs ==2.1"
+    assert wrong.text == "other-one 2.0 is installed, but the suite needs ==2.1"
     assert wrong.remedy == f"pip install -r {file} -c constraints.txt"
 
 
@@ -65,7 +65,7 @@ def test_pin_of_the_lock_counts_for_a_range_of_the_list(root: Path, site: Path) 
     assert not judged(root, "error")
     add(root, "constraints.txt", "other_one==2.4 ; python_version >= '3'\n    # via sound-one")
     (wrong,) = judged(root, "error")
-    assert "other-one 2.5 is installed, and the suite needs <3,>=2,==2.4" in wrong.text
+    assert "other-one 2.5 is installed, but the suite needs <3,>=2,==2.4" in wrong.text
 
 
 @pytest.mark.parametrize(("installed", "pin"), [("2.13.0+cpu", "==2.13.0"), ("2.13.0+cu130", "<=2.13.0"), ("2.13.0+cpu", "==2.13.0+cu130")])

@@ -231,7 +231,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(folder: Path, tmp_path: Path, m
 
     monkeypatch.setattr(os, "fsync", full)
     assert captions(folder, tmp_path / "meta.json") == 2
-    line = "meta.json: cannot be written (No space left on device); give another place [SD-DISK-004]"
+    line = "meta.json: cannot be written (No space left on device); choose another place [SD-DISK-004]"
     assert capsys.readouterr().err.splitlines()[-1].endswith(line)
     assert read(tmp_path / "meta.json") == {"a": {"tags": "t"}}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "meta.json"]

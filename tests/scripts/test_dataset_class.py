@@ -255,7 +255,7 @@ def test_a_new_word_is_learnt_with_templates_whatever_the_captions_are(command, 
 
 
 FAULTS = [
-    ("my_batchs.Batches", "there is no module my_batchs in the current folder", "did you mean my_batches?"),
+    ("my_batchs.Batches", "module my_batchs is not in the current folder", "did you mean my_batches?"),
     ("my_batches.Batchs", "my_batches has no class Batchs (did you mean Batches?)", ""),
     ("my_batches", "expected module.Class, such as my_data.Pairs", "not 'my_batches'"),
     ("my_batches.Failing", "its constructor: raised ValueError: there is no archive (", "my_batches.py, line"),

@@ -139,7 +139,7 @@ def test_a_spare_folder_takes_what_is_saved_at_the_end_and_a_run_goes_on_from_th
     with before_update(5, lambda: fill(small_disk, 100_000)):
         assert start(train_network.main, **made) == 0
     told = capsys.readouterr().err
-    assert f"result: {spare / 'cat.safetensors'}" in told and told.count(f"it is in --spare_dir {spare}") == 2
+    assert f"result: {spare / 'cat.safetensors'}" in told and told.count(f"it was saved in --spare_dir {spare}") == 2
     assert check_what_is_there(spare) == ["cat-state", "cat.safetensors"]
     more = options(tmp_path / "more", save_every_n_steps=None, resume=spare / "cat-state", max_train_steps=6)
     assert start(train_network.main, **more) == 0

@@ -224,8 +224,8 @@ def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) 
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale can do nothing without buckets"),
-        ("bucket_reso_steps = 32", "bucket_reso_steps can do nothing without buckets; set enable_bucket = true, or remove it"),
+        ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale has no effect without buckets"),
+        ("bucket_reso_steps = 32", "bucket_reso_steps has no effect without buckets; set enable_bucket = true, or remove it"),
         (
             "enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048",
             "max_bucket_reso has no effect with bucket_no_upscale",
@@ -245,7 +245,7 @@ def test_duplicate_and_unrepeated_subsets_are_left_out_with_a_finding(folder: Pa
     text += "[[datasets.subsets]]\nimage_dir = 'HERE/reg'\nclass_tokens = 'y'\nnum_repeats = 0\n"
     blueprint = read(folder, text.replace("HERE", folder.as_posix()))
     assert [subset.class_tokens for subset in blueprint.subsets()] == ["x"]
-    assert ["subsets[1]: ignored" in blueprint.findings[0], "subsets[2]: left out" in blueprint.findings[1]] == [True, True]
+    assert ["subsets[1]: ignored" in blueprint.findings[0], "subsets[2]: skipped" in blueprint.findings[1]] == [True, True]
     assert scan(blueprint).findings[:2] == blueprint.findings
 
 

@@ -156,7 +156,7 @@ def test_hidden_images_are_told_and_their_captions_are_not(dog: Path) -> None:
     (dog / "._0.png").write_bytes(b"a Mac's note")
     (dog / "._0.caption").write_bytes(b"a Mac's note")
     (finding,) = found(dog.parent)
-    assert finding.level == "note" and "2 hidden images left alone: ._0.png, .old.png" in finding.text
+    assert finding.level == "note" and "2 hidden images ignored: ._0.png, .old.png" in finding.text
 
 
 def test_batches_half_full_and_images_that_are_small_already_are_not_told_of_again(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_flat_images_are_told_as_such_and_not_as_copies_of_each_other(dog: Path)
     faint[:80] = 112  # little to see, but something
     Image.fromarray(faint).save(dog / "c.png")
     (finding,) = found(dog.parent)
-    assert "2 images of a single colour: a.png, b.bmp" in finding.text
+    assert "2 images in a single colour: a.png, b.bmp" in finding.text
 
 
 def test_any_transparency_is_told(dog: Path) -> None:

@@ -77,7 +77,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"images": torch.zeros(0, 3, 16, 24)}, "images has the shape [0,3,16,24], expected [B,3,H,W]"),
     ({"images": torch.zeros(2, 3, 20, 24)}, "images are 24×20, expected sides that are multiples of 8 pixels"),
     ({"images": GOOD["images"] * 255}, "images reach from -255 to 255, expected -1..1; divide by 127.5 and subtract 1"),
-    ({"images": NAN}, "images holds numbers that are not finite in row 1, expected a float tensor"),
+    ({"images": NAN}, "images contains numbers that are not finite in row 1, expected a float tensor"),
     (
         {"images": [torch.zeros(3, 16, 24)] * 2},
         "images is a list of tensors, expected a float tensor [B,3,H,W] in -1..1; combine them",
@@ -88,7 +88,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"captions": None}, "has neither captions nor input_ids, expected one of the two for its 2 images"),
     ({"captions": "a cat"}, "captions is a str, expected a list of 2 texts"),
     ({"captions": ["a cat"]}, "captions has 1 entries, expected a list of 2 texts, one an image"),
-    ({"captions": ["a cat", 3]}, "captions holds a int, expected a list of 2 texts"),
+    ({"captions": ["a cat", 3]}, "captions contains a int, expected a list of 2 texts"),
     ({"input_ids": IDS.float()}, "input_ids is float32, expected whole numbers [2,1,77] or [2,77]"),
     (
         {"input_ids": IDS[:, :75]},

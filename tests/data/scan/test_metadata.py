@@ -54,7 +54,7 @@ def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path:
     mixed = fill(scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"})))
     assert {placement.bucket for placement in mixed.placements} == {(64, 64)}
     assert any(
-        "no train_resolution for 1 of 2 images (b.png), so its sizes of all of them come from --resolution" in line
+        "no train_resolution for 1 of 2 images (b.png), so its sizes are not used and all images use --resolution" in line
         for line in mixed.findings
     )
     with pytest.raises(UserError, match="no train_resolution for 1 of 2 images"):
@@ -129,7 +129,7 @@ def test_entries_without_words_are_told(tmp_path: Path) -> None:
     photos(tmp_path / "img", 3)
     table = {"00": {"caption": "", "tags": None}, "01": {"tags": " , "}, "02": {"caption": "", "tags": "dog"}}
     entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
-    assert len(entries) == 3 and "2 images without caption and tags: 00.png, 01.png;" in finding
+    assert len(entries) == 3 and "2 images without captions or tags: 00.png, 01.png;" in finding
 
 
 def test_keys_that_fit_no_image_are_told_with_what_would_help(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_neither_caption_nor_class_tokens_names_the_images_and_the_captions_besi
     assert (
         line.startswith("set.toml: datasets[0].subsets[0]: 12 of 12 images") and "00.png, 01.png, 02.png, 03.png, 04.png and 7 more" in line
     )
-    assert '12 .txt files lie beside them: set caption_extension = ".txt"' in line
+    assert '12 .txt files are next to them: set caption_extension = ".txt"' in line
     assert scanned(tmp_path, 'caption_extension = ".txt"').records[0].caption == "a dog"
 
 
@@ -82,7 +82,7 @@ def test_captions_that_class_tokens_push_aside_are_told(tmp_path: Path) -> None:
     write(tmp_path / "dog/00.txt", "a dog")
     write(tmp_path / "dog/00.npz", "no caption")
     (finding,) = (one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one)
-    assert "2 of 2 images" in finding and '1 .txt file lies beside them; set caption_extension = ".txt"' in finding
+    assert "2 of 2 images" in finding and '1 .txt file is next to them; set caption_extension = ".txt"' in finding
     (tmp_path / "dog/00.txt").unlink()
     assert not [one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one]
 
@@ -264,7 +264,7 @@ def test_pictures_of_kinds_that_cannot_be_read_are_counted_by_ending_in_the_run(
     found = scan(read(tmp_path, one_folder(tmp_path / "set")))
     (line,) = [line for line in found.findings if "not read" in line]
     assert f"'{tmp_path / 'set'}' contains files that are not read: 2 .jxl, 1 .psd, 1 .jfif (b.jxl, c.JXL, d.psd and 1 more)" in line
-    assert line.endswith("convert them to .png or .jpg, or install pillow-jxl-plugin, which reads .jxl, or take them away")
+    assert line.endswith("convert them to .png or .jpg, or install pillow-jxl-plugin, which reads .jxl, or remove them")
 
 
 def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path) -> None:
         read(tmp_path, one_folder(tmp_path / "set"))
     (tmp_path / "parent").mkdir()
     (tmp_path / "set").rename(tmp_path / "parent/10_shs dog")
-    with pytest.raises(UserError, match=r"10_shs dog' \(1 picture of a kind that is not read: 1 \.jxl: convert them to"):
+    with pytest.raises(UserError, match=r"10_shs dog' \(1 image in an unsupported format: 1 \.jxl: convert them to"):
         from_folders(tmp_path / "parent", None, {"resolution": "64"})
 
 
@@ -296,7 +296,7 @@ def test_further_lines_of_captions_are_told_with_their_count(tmp_path: Path) -> 
         (tmp_path / f"set/{name}.caption").write_text(text, encoding="utf-8", newline="")
     found = scan(read(tmp_path, one_folder(tmp_path / "set")))
     (line,) = found.findings
-    assert "only the first line of 2 caption files is read: a.caption, b.caption (3 further lines left out); write" in line
+    assert "only the first line of 2 caption files is read: a.caption, b.caption (3 more lines ignored); write" in line
 
 
 def test_commas_of_other_scripts_are_told(tmp_path: Path) -> None:
@@ -304,11 +304,11 @@ def test_commas_of_other_scripts_are_told(tmp_path: Path) -> None:
         photo(tmp_path / f"set/{name}.png", (200, 200))
         (tmp_path / f"set/{name}.caption").write_text(text, encoding="utf-8")
     (line,) = scan(read(tmp_path, one_folder(tmp_path / "set"))).findings
-    assert "2 captions have ， or 、, which separates no tags: a.png, b.png; write a plain comma between tags" in line
+    assert "2 captions have ， or 、, which does not separate tags: a.png, b.png; write a plain comma between tags" in line
     meta = tmp_path / "m.json"
     meta.write_text('{"a": {"tags": "1girl，solo"}, "b": {"caption": "x"}, "c": {"caption": "x"}}', encoding="utf-8")
     (line,) = scan(read(tmp_path, one_folder(tmp_path / "set", f"metadata_file = '{meta}'"))).findings
-    assert "1 caption has ，, which separates no tags: a.png" in line
+    assert "1 caption has ，, which does not separate tags: a.png" in line
 
 
 def test_the_advice_for_captions_of_several_spellings_loses_none(tmp_path: Path) -> None:
@@ -318,7 +318,7 @@ def test_the_advice_for_captions_of_several_spellings_loses_none(tmp_path: Path)
     with pytest.raises(UserError, match=r'rename them to one spelling of \.TXT and \.txt, then set caption_extension = "\.txt"'):
         scan(read(tmp_path, one_folder(tmp_path / "set", "")))
     if os.path.normcase("A") == "A":
-        with pytest.raises(UserError, match=r"2 \.TXT files lie beside them: rename them to end in \.txt like the other images' captions"):
+        with pytest.raises(UserError, match=r"2 \.TXT files are next to them: rename them to end in \.txt like the other images' captions"):
             scan(read(tmp_path, one_folder(tmp_path / "set", "caption_extension = '.txt'")))
 
 

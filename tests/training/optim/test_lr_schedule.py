@@ -139,7 +139,7 @@ def test_a_class_of_ones_own_takes_the_place_of_the_named_curve():
         ({"name": "cosine", "args": ["num_cycle=1"]}, "did you mean num_cycles?"),
         ({"name": "piecewise_constant"}, "piecewise_constant needs step_rules"),
         ({"name": "piecewise_constant", "args": ["step_rules=word"]}, "step_rules=word: refused"),
-        ({"name": "warmup_stable_decay", "warmup": 95}, "95 of warm-up and 10 of decay are more than the run's 100 updates"),
+        ({"name": "warmup_stable_decay", "warmup": 95}, "95 of warm-up and 10 of decay exceed the run's 100 updates"),
         ({"name": "cosine", "scheduler_type": "StepLRR"}, "did you mean StepLR?"),
         ({"name": "cosine", "scheduler_type": "StepLR"}, "StepLR needs step_size; add --lr_scheduler_args step_size="),
         ({"name": "cosine", "scheduler_type": "ReduceLROnPlateau"}, "needs metrics at every step"),

@@ -190,7 +190,7 @@ def test_arguments_reach_the_optimizer():
 
 def test_unknown_arguments_are_refused_with_what_is_accepted():
     said = problems_of("Prodigy", ["weight_decy=0.1", "lr=1"])
-    assert "Prodigy does not know it (did you mean weight_decay?); it takes: beta3, betas, d0, d_coef" in said
+    assert "Prodigy does not accept it (did you mean weight_decay?); it takes: beta3, betas, d0, d_coef" in said
     assert "--optimizer_args lr: is set with --learning_rate" in said
     assert "self" not in said.partition("it takes:")[2].split(", ")
 

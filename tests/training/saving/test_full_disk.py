@@ -71,7 +71,7 @@ def test_the_spare_folder_takes_it_before_any_wait(disk: Disk, tmp_path: Path, h
     writer = SaveWriter(FullDiskPolicy(spare, wait=600))
     path = disk.folder / "a.txt"
     assert writer.write(path, 1, disk.write, needed=True) == spare / "a.txt" == writer.place_of(path)
-    assert disk.slept == [] and f"it is in --spare_dir {spare}" in heard.text
+    assert disk.slept == [] and f"it was saved in --spare_dir {spare}" in heard.text
     disk.full = False
     assert writer.write(path, 1, disk.write, needed=True) == path == writer.place_of(path)
 
