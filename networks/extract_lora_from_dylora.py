@@ -1,4 +1,4 @@
-"""Write the LoRAs of all ranks that a DyLoRA holds: `python networks/extract_lora_from_dylora.py --model dy.safetensors …`"""
+"""Extract LoRAs of chosen ranks from a DyLoRA: `python networks/extract_lora_from_dylora.py --model dy.safetensors …`"""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from library.options.tool_groups.lora import ExtractDylora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ExtractDylora, argv)
     chosen = options.extract
     check_paths(options)

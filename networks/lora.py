@@ -27,7 +27,7 @@ def create_network(
     init: object = None,
     **kwargs: object,
 ) -> LoRANetwork:
-    """A new network that changes nothing yet, for the parts given; `kwargs` is `--network_args`, `vae` is not used.
+    """A new network, without effect at first, for the given parts; `kwargs` is `--network_args`, `vae` is not used.
 
     `init` is where its factors begin: pissa, olora or orthogonal; None: down at random and up at zero. `network_dim` None means 4,
     `network_alpha` None or 0 the same as the rank. `text_encoder` is a list where the model has several; `prefixes` says how the file's

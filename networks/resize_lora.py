@@ -15,7 +15,7 @@ from library.options.tool_groups.lora import ResizeLora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ResizeLora, argv)
     chosen, output = options.resize, options.output
     check_paths(options)

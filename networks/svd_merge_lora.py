@@ -15,7 +15,7 @@ from library.options.tool_groups.lora import SvdMergeLora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(SvdMergeLora, argv)
     merge, output = options.merge, options.output
     check_paths(options)

@@ -1,4 +1,4 @@
-"""Makes a --config_file out of a run's manifest (<name>.run.json) or of a trained network's metadata, to repeat that run or begin from it.
+"""Writes a --config_file from a run's manifest (<name>.run.json) or a trained network's metadata, to repeat that run or start from it.
 
 python tools/config_from_run.py output/cat.run.json cat.toml
 python tools/config_from_run.py cat.safetensors cat.toml
@@ -38,7 +38,7 @@ _NONE = ("", "None", "null")
 
 @dataclass
 class Found:
-    """Options by field, and lines for the user about what a config file cannot hold."""
+    """Options by field, and lines for the user about what a config file cannot contain."""
 
     script: type[Script]
     values: dict[str, Value] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Found:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Read the file named first and write the config file named second, which must not be there yet."""
+    """Read the file named first and write the config file named second, which must not exist yet."""
     options = parse(ConfigFromRun, argv)
     check_paths(options)
     target = _toml_name(options.files.target)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _printable(line: str) -> str:
-    """The line without what would end a remark in TOML, or has no place in a file: names of keys come from elsewhere."""
+    """The line without anything that would end a comment in TOML or is invalid in a file: names of keys come from outside."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
@@ -76,14 +76,14 @@ def _toml_name(path: Path) -> Path:
 
 
 def read(source: Path) -> Found:
-    """The options that a manifest or a network's metadata tells of; raises UserError for a file that has none."""
+    """The options that a manifest or a network's metadata records; raises UserError for a file without any."""
     if source.suffix.lower() == ".json":
         return from_manifest(_json(source), source)
     return from_metadata(_safetensors_metadata(source), source)
 
 
 def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
-    """All options of the run as they were in force; its seed too where it was drawn at random."""
+    """All options of the run as they applied, including its seed if it was chosen at random."""
     script = next((spec for spec in SCRIPTS if spec.name == manifest.get("script")), None)
     options = manifest.get("options")
     if script is None or not isinstance(options, Mapping):
@@ -117,13 +117,13 @@ def _take(found: Found, option: Option, value: object) -> None:
 
 
 def _check_texts(value: Value) -> None:
-    """Raise ValueError for texts that no file can hold."""
+    """Raise ValueError for texts that no file can contain."""
     if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
         raise ValueError("it has half of a character")
 
 
 def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
-    """What a network file tells of its training, this suite's or sd-scripts'; where the images are it does not tell."""
+    """What a network file records about its training, by this suite or sd-scripts; not the location of the images."""
     if "ss_network_module" not in metadata:
         raise UserError(coded("TOOL-010", f"{source}: has no information about its training (no ss_network_module in its metadata)"))
     found = Found(TrainNetwork)
@@ -182,7 +182,7 @@ _READERS: dict[str, Callable[[Option, str], Value]] = {
 
 
 def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The flat keys of the first dataset, for files of runs with several, which have none."""
+    """The flat keys of the first dataset, for files of runs with several datasets, which lack them."""
     try:
         datasets = parse_json(metadata.get("ss_datasets", "[]"))
     except ValueError:

@@ -18,7 +18,7 @@ FILES = (".ckpt", ".safetensors")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(Convert, argv)
     check_paths(options)
     _check(options)
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _check(options: Convert) -> None:
-    """Raise UserError for options that contradict one another, or have no effect on what is to be written."""
+    """Raise UserError for options that contradict each other, or have no effect on the output."""
     to_file = options.models.model_to_save.suffix.lower() in FILES
     problems = []
     if sum((options.models.fp16, options.models.bf16, options.models.float)) > 1:
@@ -67,7 +67,7 @@ def _dtype(options: Convert):
 
 
 def _between_files(options: Convert, source: Path) -> None:
-    """Between .ckpt and .safetensors names stay as they are, so that any file of weights can be converted."""
+    """Between .ckpt and .safetensors, names are kept, so that any file of weights can be converted."""
     from library.containers.weights_file import open_weights
     from library.model.family import family_of_names
     from library.model.file_tools.change_layout import check_family

@@ -21,7 +21,7 @@ EXIT_UNSOUND = 1
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     own, words = split_command(argv)
     options = parse(Doctor, own)
     command, asked = read_command(words) if words is not None else (None, None)

@@ -15,7 +15,7 @@ from library.options.tool_groups.formats import EditMetadata
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(EditMetadata, argv)
     edit = options.edit
     check_paths(options)

@@ -15,7 +15,7 @@ from library.options.tool_groups.preparation import ResizeImages
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ResizeImages, argv)
     given = options.images
     check_paths(options)

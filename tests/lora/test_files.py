@@ -156,7 +156,7 @@ def test_a_file_for_sd2_is_refused_on_sd1(tmp_path):
         (["unet.mid_block.attentions.0.proj_in.lora_magnitude_vector"], "a DoRA of PEFT"),
         (["lora_unet_mid_block_attentions_0_proj_in.oft_blocks"], "an OFT or BOFT, which lycoris.kohya reads"),
         (["unet:0:up"], "cloneofsimo"),
-        (["model.diffusion_model.input_blocks.0.0.weight"], "looks like a complete model"),
+        (["model.diffusion_model.input_blocks.0.0.weight"], "looks like a whole model"),
         (["something.weight"], "cannot be used by networks.lora"),
         (["lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"], "damaged"),
         ([], "has no tensors"),

@@ -105,7 +105,9 @@ def test_a_folder_with_nothing_but_pipes_says_so(images: Path, tmp_path: Path) -
 
 @posix
 @pytest.mark.parametrize("name", ["0.png", "0.txt"])
-@pytest.mark.parametrize(("place", "words"), [("loop", "circle"), ("dangling", "nothing is"), ("device", None), ("closed", "look into")])
+@pytest.mark.parametrize(
+    ("place", "words"), [("loop", "circle"), ("dangling", "does not exist"), ("device", None), ("closed", "may not read the folder")]
+)
 def test_a_link_that_leads_nowhere_good_is_one_line(
     images: Path, tmp_path: Path, name: str, place: str, words: str | None, places: dict[str, str]
 ) -> None:
@@ -116,7 +118,7 @@ def test_a_link_that_leads_nowhere_good_is_one_line(
         return
     (line,) = told(lambda: scanned(tmp_path, images))
     assert str(images / name) in line
-    assert words.replace("nothing is", "which does not exist") in line
+    assert words in line
 
 
 @posix

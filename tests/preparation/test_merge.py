@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def test_captions_stand_under_the_names_without_ending(folder: Path, tmp_path: Path, capsys) -> None:
     assert captions(folder, tmp_path / "meta.json") == 0
     assert read(tmp_path / "meta.json") == {"a": {"caption": "a cat"}, "b": {"caption": "ein Hündchen"}}
-    assert "1 of 3 images has no .caption file: bare.png; left out" in capsys.readouterr().err
+    assert "1 of 3 images has no .caption file: bare.png; skipped" in capsys.readouterr().err
 
 
 def test_recursive_takes_the_folders_inside_and_the_reader_finds_them(folder: Path, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_nothing_to_merge_is_an_error_that_names_what_lies_there(folder: Path, t
         path.unlink()
     assert captions(folder, tmp_path / "meta.json") == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "3 of 3 images have no .caption file" in line and "2 .txt files lie beside them: --caption_extension .txt" in line
+    assert "3 of 3 images have no .caption file" in line and "2 .txt files are next to them: --caption_extension .txt" in line
     assert not (tmp_path / "meta.json").exists()
 
 

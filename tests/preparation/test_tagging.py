@@ -138,7 +138,7 @@ def test_a_model_without_its_labels_is_told_by_the_file_that_is_missing(folder: 
         half.mkdir()
         shutil.copy(model / there, half)
         assert tag(folder, half) == 2
-        assert f"{half} holds {there} but no {lacks}; put the {lacks} of the same model next to it" in capsys.readouterr().err
+        assert f"{half} has {there} but no {lacks}; put the {lacks} of the same model next to it" in capsys.readouterr().err
 
 
 def test_a_model_too_new_for_the_runtime_is_told_as_such(tmp_path: Path) -> None:

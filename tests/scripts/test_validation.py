@@ -127,7 +127,7 @@ def test_every_script_validates(script, tiny_v1: Path, photos: Path, tmp_path: P
     main = {"train_db": train_db, "train_textual_inversion": train_textual_inversion}[script].main
     assert start(main, **common, **own) == 0
     told = capsys.readouterr().err
-    assert "validation: 2 images, which are not trained on" in told
+    assert "validation: 2 images, not trained on" in told
     assert "validation before the first update: loss " in told and "validation after update 1: loss " in told
 
 

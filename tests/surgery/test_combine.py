@@ -119,7 +119,7 @@ def test_svd_merging_gives_the_best_approximation_of_the_sum(files, tmp_path: Pa
     assert run(svd_merge_lora, *arguments, "--new_rank", 1, "--save_to", tmp_path / "no.safetensors", "--max_error", 0.01) == 2
     assert not (tmp_path / "no.safetensors").exists()
     assert run(svd_merge_lora, "--models", files["a"], "--ratios", 1, 2, "--save_to", cut) == 2
-    assert "--ratios: there are 2" in capsys.readouterr().err
+    assert "--ratios: 2 values" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", [17, 26])

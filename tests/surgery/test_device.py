@@ -51,5 +51,5 @@ def test_a_device_without_the_linear_algebra_of_the_tools_is_told_before_they_be
         raise NotImplementedError("The operator 'aten::linalg_qr.out' is not currently implemented for the MPS device. If you want this …")
 
     monkeypatch.setattr(torch.linalg, "qr", missing)
-    with pytest.raises(device.UserError, match=r"--device cpu: cannot be used here \(The operator 'aten::[^ ]* is not [^.]*\); leave"):
+    with pytest.raises(device.UserError, match=r"--device cpu: cannot be used here \(The operator 'aten::[^ ]* is not [^.]*\); remove it"):
         device.usable_device("cpu")

@@ -150,7 +150,7 @@ def test_every_fault_is_found(files, tmp_path: Path, capsys) -> None:
     weights[f"{sixth}.lora_up.weight"][0, 0] = float("nan")
     save_file(weights, path)
     assert run_in_process(check, path) == 2
-    assert "1 of 132 modules contain numbers that are not finite" in capsys.readouterr().err
+    assert "1 of 132 modules have numbers that are not finite" in capsys.readouterr().err
 
 
 def test_files_that_only_some_programs_load_are_told_apart(files, tmp_path: Path, capsys) -> None:

@@ -241,7 +241,7 @@ def data_lines(inputs: Inputs) -> list[str]:
     lines = inputs.source.lines(inputs.processes)
     if inputs.validation is not None:
         count = len(inputs.validation.records)
-        lines.append(f"validation: {count} image{'s' if count > 1 else ''}, which are not trained on")
+        lines.append(f"validation: {count} image{'s' if count > 1 else ''}, not trained on")
     return lines
 
 

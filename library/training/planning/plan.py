@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from library.words import counted
+
 
 @dataclass(frozen=True)
 class RunPlan:
@@ -98,8 +100,8 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, s
         lines.append(f"updates: {plan.updates} = {plan.epochs} epochs (--max_train_epochs) × {plan.updates_per_epoch}")
     else:
         rest = plan.updates % plan.updates_per_epoch
-        end = f", the last one stops after {rest} of {plan.updates_per_epoch} updates" if rest else ""
-        lines.append(f"updates: {plan.updates} (--max_train_steps), which takes {plan.epochs} epochs{end}")
+        end = f", the last one ends after {rest} of {plan.updates_per_epoch} updates" if rest else ""
+        lines.append(f"updates: {plan.updates} (--max_train_steps), {counted(plan.epochs, 'epoch')}{end}")
     if plan.warmup:
         short = ", more than the run has: the full rate is never reached" if plan.warmup >= plan.updates else ""
         lines.append(f"learning rate warm-up: {plan.warmup} updates{short}")
