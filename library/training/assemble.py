@@ -48,6 +48,7 @@ from library.training.speed.kernels import choose_precision
 from library.training.speed.parallel import all_are_used
 from library.training.states.follow import check_can_follow
 from library.training.states.good_states import GoodStates
+from library.training.step.base_target import base_target
 from library.training.step.course import Course
 from library.training.step.guard import Guard, LeftOutImages
 from library.training.step.loop import Loop
@@ -188,7 +189,8 @@ def _task(run: RunStart, model: StableDiffusion) -> DiffusionTask:
     texts = None
     if run.inputs.source.ids_follow_captions:
         texts = text_cache(options.data.cache_text_encoder_outputs, model, run.method, run.inputs, clip_skip)
-    noise_and_loss = NoiseAndLoss(schedule, objective, noise_settings(options.diffusion), draws.among, draws)
+    base = base_target(run, clip_skip, texts)
+    noise_and_loss = NoiseAndLoss(schedule, objective, noise_settings(options.diffusion), draws.among, draws, base)
     return DiffusionTask(model, run.method, noise_and_loss, clip_skip, texts)
 
 
