@@ -32,7 +32,7 @@ class Grip:
             raise UserError(
                 coded(
                     "LORA-010",
-                    f"--prior_from_base: {network_module} puts modules of its own into the model, which cannot be taken out in each update; "
+                    f"--prior_from_base: {network_module} puts modules of its own into the model, which cannot be taken out again; "
                     "use networks.lora, or leave --prior_from_base out",
                 )
             )

@@ -99,7 +99,7 @@ def _taken_out(given: Given, asked: str) -> Iterator[Problem]:
     if given.network_module and not network_package(given.network_module).is_ours:
         yield coded(
             "OPT-008",
-            f"{asked}: compiles {given.network_module} into the U-Net, and --prior_from_base has to take it out for a moment; use networks.lora, "
+            f"{asked}: compiles {given.network_module} into the U-Net, and --prior_from_base has to take it out; use networks.lora, "
             "or leave one of them out",
         )
 

@@ -24,8 +24,8 @@ from library.options.groups.scripts import TrainingScript
 from library.options.groups.validation import ValidationOptions
 from library.training.planning.custom_dataset import CustomDataset, open_custom
 from library.training.planning.image_source import ImageSource
-from library.training.planning.prior_plan import with_prior
 from library.training.planning.plan import RunPlan, Start, make_plan, plan_lines
+from library.training.planning.prior_plan import with_prior
 from library.training.planning.source import Source
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.resume import Resumption, accelerate_resumption, end_lines, resumption

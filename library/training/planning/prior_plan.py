@@ -16,8 +16,8 @@ _KEYS = ("prior_prompt", "prior_identifier", "prior_share")
 
 
 def with_prior(data: FilledData, weight: float | None) -> FilledData:
-    """`data` with the weight of `--prior_from_base`, None where that is not given. Raises UserError for a subset whose draws it says nothing
-    of, and where no draw would be of that kind."""
+    """`data` with the weight of `--prior_from_base`, None where that is not given. Raises UserError for a subset of whose draws it says
+    nothing, and where no draw would be of that kind."""
     if weight is None:
         idle = tuple(f"{line} can do nothing without --prior_from_base; add --prior_from_base 1, or take it out" for line in _idle(data))
         return replace(data, findings=(*data.findings, *idle)) if idle else data
@@ -72,6 +72,6 @@ def _faults(data: FilledData, subset: SubsetOptions) -> Iterator[Problem]:
         if not any(has_words(text, subset.prior_identifier) for text in texts):
             yield coded(
                 "CFG-010",
-                f"{subset.place}: prior_identifier {quoted(subset.prior_identifier)} is in none of its captions, so --prior_from_base would "
-                "take the subject for its class; give the word that the captions have, or --prior_prompt alone",
+                f"{subset.place}: prior_identifier {quoted(subset.prior_identifier)} is in none of its captions, so the subject would be "
+                "taken for its class; give the word that the captions have, or --prior_prompt alone",
             )
