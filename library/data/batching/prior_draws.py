@@ -13,9 +13,10 @@ from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import Position, text_of_draw
 from library.data.batching.sampler import SampleRequest
+from library.data.batching.wildcards import drawn_text, replaced
 from library.data.config.blueprint import SubsetOptions
 from library.data.scan.caption_files import split_tags
-from library.seeds import python_rng
+from library.seeds import fold, python_rng
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class DrawnText:
     is_prior: bool = False
 
 
-def drawn_text(filled: FilledData, request: SampleRequest, position: Position, rewrite: RewriteCaption) -> DrawnText:
+def drawn_caption(filled: FilledData, request: SampleRequest, position: Position, rewrite: RewriteCaption) -> DrawnText:
     """The text that this draw is trained with. Of `--prior_from_base` are
 
     * all draws of regularization images, with their own captions;
@@ -49,6 +50,7 @@ def prior_text(text: str, subset: SubsetOptions, seed: int) -> str:
     """`text` with a prompt in the place of the identifier; the prompt itself where there is no identifier."""
     prompts = subset.prior_prompt
     prompt = prompts[python_rng(seed, "prior prompt").randrange(len(prompts))] if prompts else ""
+    prompt = drawn_text(prompt, fold(seed, "prior prompt"))
     if not subset.prior_identifier:
         return prompt
     found = _words(subset.prior_identifier)
@@ -56,6 +58,11 @@ def prior_text(text: str, subset: SubsetOptions, seed: int) -> str:
         return found.sub(lambda _: prompt, text)
     tags = (" ".join(tag.split()) for tag in split_tags(found.sub("", text), subset.caption_separator))
     return ", ".join(tag for tag in tags if tag)
+
+
+def longest_prompts(subset: SubsetOptions) -> list[str]:
+    """Each prompt with the longest part of each of its wildcards."""
+    return [replaced(prompt, lambda parts: max(parts, key=len)) for prompt in subset.prior_prompt]
 
 
 def has_words(text: str, words: str) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import Position
-from library.data.batching.prior_draws import DrawnText, drawn_text
+from library.data.batching.prior_draws import DrawnText, drawn_caption
 from library.data.batching.sampler import EpochSampler, SampleRequest
 from library.data.pixels.fill_masks import FillMasks
 from library.data.pixels.images import Pixels, flipped, load_image, part_shown, read_rgb, resize
@@ -36,7 +36,7 @@ class Draws:
     def text(self, request: SampleRequest) -> DrawnText:
         """The same, and whether the base model's prediction is its target."""
         position = Position(request.epoch, request.batch // self.batches_per_update, self.updates)
-        return drawn_text(self.filled, request, position, self.rewrite)
+        return drawn_caption(self.filled, request, position, self.rewrite)
 
     def pixels(self, request: SampleRequest) -> Pixels:
         """What this draw shows, uint8 [H,W,3], grey where an inpainting model fills in. Raises UserError naming an unreadable file."""

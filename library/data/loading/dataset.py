@@ -13,7 +13,7 @@ from torch import Tensor
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.buckets import FilledData, Placement
 from library.data.batching.captions import Position
-from library.data.batching.prior_draws import DrawnText, drawn_text
+from library.data.batching.prior_draws import DrawnText, drawn_caption
 from library.data.batching.sampler import GlobalBatch, SampleRequest
 from library.data.config.blueprint import DatasetOptions
 from library.data.loading.batch import Batch
@@ -58,7 +58,7 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
 
     def _text(self, request: SampleRequest) -> DrawnText:
         position = Position(request.epoch, request.batch // self.planned.batches_per_update, self.planned.updates)
-        return drawn_text(self.filled, request, position, self.rewrite_caption)
+        return drawn_caption(self.filled, request, position, self.rewrite_caption)
 
     def image(self, request: SampleRequest, placement: Placement | None = None) -> np.ndarray:
         """The pixels of this draw, float32 [3,H,W] in −1..1; UserError naming a file that cannot be read."""

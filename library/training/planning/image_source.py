@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import longest_texts
+from library.data.batching.prior_draws import longest_prompts
 from library.data.config.blueprint import Size, SubsetOptions
 from library.data.scan.caption_files import with_affixes
 from library.training.planning.data_facts import data_metadata
@@ -60,7 +61,7 @@ class ImageSource:
         for record in self.data.records:
             yield from longest_texts(record.caption, record.subset)
         if self.data.prior_from_base is not None:
-            yield from dict.fromkeys(prompt for subset in self.data.images_of for prompt in subset.prior_prompt)
+            yield from dict.fromkeys(prompt for subset in self.data.images_of for prompt in longest_prompts(subset))
 
     def trained_captions(self) -> list[tuple[str, str]]:
         """(file name, caption) of all train images."""
