@@ -84,13 +84,9 @@ class FullModelMethod:
     def _copied(self, model: StableDiffusion) -> StableDiffusion:
         """The model with copies of the parts that are trained, frozen; it shares the others."""
         unet = _frozen_copy(model.unet) if self._trains_unet else model.unet
-        text_encoders = model.text_encoders
-        if self.trains_text_encoder(0):
-            text_encoders = tuple(map(_frozen_copy, text_encoders))
+        first, *others = map(_frozen_copy, model.text_encoders) if self.trains_text_encoder(0) else model.text_encoders
         # a copy in half precision computes in it, as the base of a network does
-        return replace(
-            model, unet=unet, text_encoder=text_encoders[0], further_text_encoders=text_encoders[1:], unet_autocast=not self._trains_unet
-        )
+        return replace(model, unet=unet, text_encoder=first, further_text_encoders=tuple(others), unet_autocast=not self._trains_unet)
 
     @contextmanager
     def as_before(self) -> Iterator[StableDiffusion]:

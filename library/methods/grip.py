@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 
 from torch import nn
@@ -56,10 +57,10 @@ class Grip:
 def _held(module: nn.Module) -> dict[str, object]:
     """Its own `forward`, if it has one, and copies of its hooks."""
     own = vars(module)
-    held: dict[str, object] = {name: own[name].copy() for name in _HOOKS}
+    held: dict[str, object] = {name: copy.copy(own[name]) for name in _HOOKS}
     return held | ({"forward": own["forward"]} if "forward" in own else {})
 
 
 def _put(module: nn.Module, held: dict[str, object]) -> None:
     vars(module).pop("forward", None)
-    vars(module).update({name: value.copy() if name in _HOOKS else value for name, value in held.items()})  # type: ignore[attr-defined]
+    vars(module).update({name: copy.copy(value) if name in _HOOKS else value for name, value in held.items()})

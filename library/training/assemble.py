@@ -19,6 +19,7 @@ from library.light_imports.models import SHARDED
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
+from library.training.base_target import base_target
 from library.training.batches import Feed, adapter
 from library.training.caches.latents import latents_of
 from library.training.caches.text_cache import text_cache
@@ -48,7 +49,6 @@ from library.training.speed.kernels import choose_precision
 from library.training.speed.parallel import all_are_used
 from library.training.states.follow import check_can_follow
 from library.training.states.good_states import GoodStates
-from library.training.step.base_target import base_target
 from library.training.step.course import Course
 from library.training.step.guard import Guard, LeftOutImages
 from library.training.step.loop import Loop

@@ -17,7 +17,7 @@ import train_network
 import train_textual_inversion
 from library.model.load import load
 from library.model.text.conditioning import Conditioning
-from library.training.step.base_target import BaseTarget, masks_of
+from library.training.base_target import BaseTarget, masks_of
 from library.training.step.task import DiffusionTask
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start

@@ -232,7 +232,6 @@ class PriorOptions:
         (),
         "With --prior_from_base: the caption of those draws, such as dog; of several each draw takes one. With --prior_identifier it "
         "stands in the identifier's place only.",
-        leniency=Leniency(empty_is_value=True),
     )
     prior_identifier: str | None = opt(
         None,

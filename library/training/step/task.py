@@ -20,9 +20,9 @@ from library.model.bundle import StableDiffusion
 from library.model.text.conditioning import Conditioning
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.seeds import fold
+from library.training.base_target import BaseTarget, masks_of
 from library.training.caches.text_cache import TextCache
 from library.training.known_region import known_of
-from library.training.step.base_target import BaseTarget, masks_of
 
 
 @dataclass(frozen=True)
