@@ -22,6 +22,7 @@ from library.training.step.task import DiffusionTask
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import losses, stop_after
+from tests.scripts.test_processes import data, launched
 
 LORA = {"network_module": "networks.lora", "network_dim": 4}
 PRIOR = {"prior_from_base": 0.7, "prior_prompt": ["a cat", "dog"]}
@@ -236,3 +237,44 @@ def test_masks_do_not_hide_what_the_base_model_says() -> None:
     batch = SimpleNamespace(masks=torch.zeros(2, 1, 2, 2), prior=torch.tensor([False, True]))
     assert masks_of(batch).flatten(1).sum(1).tolist() == [0, 4]
     assert batch.masks.sum() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", [train_network.main, train_db.main], ids=["lora", "db"])
+def test_an_inpainting_model_is_told_of_the_same_picture(
+    script: Callable, common: dict[str, object], tiny_inpainting: Path, tmp_path: Path
+) -> None:
+    """A new network is the base model, which knows what the trained one knows: no loss, and so no gradient. A whole model begins so."""
+    more = LORA if script is train_network.main else {"save_model_as": "safetensors"}
+    common |= {"pretrained_model_name_or_path": tiny_inpainting, "prior_share": 1, "max_train_steps": 1}
+    assert start(script, **common, **more, train_inpainting=True) == 0
+    assert [line["loss/prior"] for line in events(tmp_path / "out")] == [0]
+
+
+@pytest.mark.slow
+def test_weights_of_timesteps_and_a_v_model_have_the_base_models_v(common: dict[str, object], tiny_v2: Path, tmp_path: Path) -> None:
+    common |= {"pretrained_model_name_or_path": tiny_v2, "v2": True, "v_parameterization": True, "max_train_steps": 2, "prior_share": 1}
+    more = {"min_snr_gamma": 5, "zero_terminal_snr": True, "scale_v_pred_loss_like_noise_pred": True, "loss_type": "huber"}
+    assert start(train_network.main, **common, **LORA, **more) == 0
+    assert [line["loss/prior"] for line in events(tmp_path / "out")] == [0, 0]
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_of_one(common: dict[str, object], photos: Path, tmp_path: Path) -> None:
+    """Of some global batches one process has a draw of this kind and the other none, of some one only fills a turn."""
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    given = {
+        **common,
+        **LORA,
+        "prior_prompt": "dog",
+        "optimizer_type": "SGD",
+        "learning_rate": 1.0,
+        "max_train_steps": 6,
+        "output_dir": alone,
+    }
+    assert start(train_network.main, **{**given, "dataset_config": data(tmp_path, photos, 4)}) == 0
+    given |= {"dataset_config": data(tmp_path, photos, 2), "output_dir": together}
+    launched("train_network", given, tmp_path, ["--num_processes", "2", "--main_process_port", "0"])
+    for one, other in zip(events(alone), events(together), strict=True):
+        for name in ("loss/current", "loss/prior", "loss/without_prior"):
+            assert one.get(name) == (None if other.get(name) is None else pytest.approx(other[name], rel=2e-2)), (one["step"], name)
