@@ -49,8 +49,8 @@ def _ready_base(run: RunStart, model: StableDiffusion) -> None:
     assert isinstance(run.method, RemembersBase), "scripts whose methods do not remember have no --prior_from_base"
     with run.method.as_before() as base:
         copies = [part for part in (base.unet, *base.text_encoders) if part not in (model.unet, *model.text_encoders)]
-        for part in copies:
-            part.to(frozen_dtype(run.options.training.mixed_precision))
+        for parameter in (parameter for part in copies for parameter in part.parameters()):
+            parameter.data = parameter.data.to(frozen_dtype(run.options.training.mixed_precision))
         if base.unet in copies:
             choose_kernels(base, run.options.training, run.device)
     if copies:

@@ -92,15 +92,18 @@ def test_the_target_is_what_a_model_loaded_anew_predicts(
         if len(rows):
             with self.method.as_before() as base:
                 kinds, autocast = (base.unet.dtype, base.text_encoder.dtype), base.unet_autocast
-            fresh = load(common["pretrained_model_name_or_path"], dtype=kinds[0])
-            fresh.text_encoder.to(kinds[1])
+            fresh = load(common["pretrained_model_name_or_path"])
+            fresh.unet.to(kinds[0]), fresh.text_encoder.to(kinds[1])
             fresh.unet_autocast = autocast
             fresh.unet.eval(), fresh.text_encoder.eval()
             with torch.no_grad():
                 told = Conditioning.joined([fresh.encode(batch.input_ids[row : row + 1]) for row in rows])
                 expected = fresh.predict(noisy[rows], t[rows], told)
-            assert torch.equal(found[rows], expected.float())
-            assert {batch.captions[row] for row in rows} <= {"a cat", "dog"}
+            if case == "compiled":  # whose batches are filled up to one size
+                torch.testing.assert_close(found[rows], expected.float())
+            else:
+                assert torch.equal(found[rows], expected.float())
+            assert {batch.captions[row] for row in rows} <= {"a cat", "dog"} or batch.paths[0] == "the rehearsal"
             met.append(len(rows))
         return found
 

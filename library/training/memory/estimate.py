@@ -3,7 +3,8 @@
 Counted are, in bytes:
 
 * **weights**: values × bytes each, of U-Net, text encoder, VAE and what a method adds. Under autocast each trained float32 weight of a
-  matrix product has a 16-bit copy besides, kept until the backward pass is done with it.
+  matrix product has a 16-bit copy besides, kept until the backward pass is done with it. `--prior_from_base` of a whole model adds a
+  frozen copy of what is trained; its pass without gradients takes one block's activations more while the others wait.
 * **gradients**: one value for each trained one, in its dtype.
 * **optimizer**: what the table in `optimizer_table` says for each trained value. With 16-bit weights (`stochastic_rounding`)
   also weights and gradients of the part that is being stepped, in float32.
