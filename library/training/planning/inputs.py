@@ -22,6 +22,7 @@ from library.options.groups.data import DataOptions
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.groups.validation import ValidationOptions
+from library.training.planning.collection import seldom_collected
 from library.training.planning.custom_dataset import CustomDataset, open_custom
 from library.training.planning.image_source import ImageSource
 from library.training.planning.plan import RunPlan, Start, make_plan, plan_lines
@@ -60,6 +61,7 @@ class Inputs:
         return TrainState(seed(), start.step, start.epoch, start.position)
 
 
+@seldom_collected()
 def gather(options: TrainingScript, forms: frozenset[str] = ALL_FORMS, saved: SavedState | AccelerateState | None = None) -> Inputs:
     """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
 
