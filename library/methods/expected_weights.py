@@ -24,6 +24,6 @@ def of_full_model(options: FullModelScript, sizes: PartSizes, family: ModelFamil
 
 
 def of_word(options: TrainTextualInversion, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
-    """The word's vectors, once or for each layer that has its own."""
-    count = options.word.num_vectors_per_token * family.word_width * options.layers_with_vectors
+    """The words' vectors, once or for each layer that has its own."""
+    count = sum(word.vectors for word in options.word.words) * family.word_width * options.layers_with_vectors
     return ExpectedWeights(count, count)

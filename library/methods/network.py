@@ -16,6 +16,7 @@ from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError, coded
 from library.lora.layers import TextEncoders
+from library.method import Product
 from library.methods.adapted_network import AdaptedNetwork
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
 from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
@@ -264,9 +265,9 @@ class NetworkMethod:
         }
         return told | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or not at all
 
-    def extension(self, save_model_as: str | None) -> str:
-        """That of the format."""
-        return f".{save_model_as or 'safetensors'}"
+    def products(self, save_model_as: str | None) -> list[Product]:
+        """The network's file."""
+        return [Product(self.name, f".{save_model_as or 'safetensors'}", self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""

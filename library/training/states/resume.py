@@ -183,7 +183,9 @@ def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: 
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
-    return name in before and before[name] != now.get(name)  # some options are younger than the state
+    if name not in before:  # some options are younger than the state
+        return False
+    return before[name] != now.get(name) and [before[name]] != now.get(name)  # some took one value before they took several
 
 
 def _other_images(state: TrainState) -> str:
