@@ -60,18 +60,19 @@ class TrainedWords:
         """The words as a group of the optimizer."""
         return {"params": [self.parameter], "lr": learning_rate, "name": "embedding"}
 
-    def products(self, kind: str, extension: str, with_names: bool) -> list[Product]:
-        """A file for each word, `with_names` called by them."""
-        return [self._product(word, kind, extension, with_names) for word in self.words]
+    def products(self, kind: str, extension: str, with_names: bool, learning_rate: float | None = None) -> list[Product]:
+        """A file for each word, `with_names` called by them; `learning_rate` where theirs is not the run's."""
+        rate = {} if learning_rate is None else {"ss_learning_rate": learning_rate}
+        return [self._product(word, kind, extension, with_names, rate) for word in self.words]
 
-    def _product(self, word: NewWordChoice, kind: str, extension: str, with_names: bool) -> Product:
+    def _product(self, word: NewWordChoice, kind: str, extension: str, with_names: bool, rate: Mapping[str, float]) -> Product:
         return Product(
             kind,
             extension,
             partial(self._write, word),
             suffix=suffix_of(word.text) if with_names else "",
             trigger=word.text,
-            facts={"ss_token_string": word.text},
+            facts={"ss_token_string": word.text, **rate},
             weights=self.vectors(word).numel(),
         )
 

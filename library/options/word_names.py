@@ -10,7 +10,8 @@ from library.windows_names import name_fault
 from library.words import quoted
 
 BUNDLED = "bundled"  # the file of a network with its words inside, where both ways are asked for
-_TAKEN = re.compile(rf"ema|best|{BUNDLED}|\d{{6}}|step\d{{8}}|(?:.*-)?state|.*\.(?:run|images)", re.IGNORECASE)  # what other files end with
+# how other files of a run end
+_TAKEN = re.compile(rf"ema(?:-.*)?|(?:.*-)?(?:best|{BUNDLED}|\d{{6}}|step\d{{8}}|state)|.*\.(?:run|images)", re.IGNORECASE)
 _MARKS = "<>[]{}()"  # that people put around new words
 
 

@@ -109,6 +109,9 @@ def new_words(given: Given) -> Iterator[Problem]:
         yield coded(
             "OPT-012", f"{given.at('embedding_lr')}: at 0 no word is trained; give a rate such as 5e-3, or leave --token_string out"
         )
+    module = given.network_module or ""
+    if (given.save_words or "side") != "side" and module and not network_package(module).writes_tensors:
+        yield coded("OPT-008", f"{given.at('save_words')}: what {module} writes is not known to take words; give --save_words side")
     if given.cache_text_encoder_outputs == "on":
         what = "what captions say changes with the words that --token_string trains"
         yield coded("OPT-008", f"{given.at('cache_text_encoder_outputs')}: on: {what}, so nothing can be kept; leave it out")

@@ -26,7 +26,8 @@ def saving(given: Given) -> Iterator[Problem]:
     if bad:
         why = f"cannot be a file name because of {' '.join(bad)}"
         yield coded("PATH-009", f"{given.at('output_name')}: {quoted(name)} {why}; name the folder with --output_dir")
-    length = len(name.encode("utf-8", "surrogatepass"))
+    suffixes = given.options.product_suffixes if isinstance(given.options, TrainingScript) else ("",)
+    length = max(len(f"{name}{suffix}".encode("utf-8", "surrogatepass")) for suffix in suffixes)
     if length > LONGEST_NAME:
         yield coded(
             "PATH-008",

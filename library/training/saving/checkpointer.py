@@ -163,6 +163,11 @@ class Checkpointer:
         """Where `at_end` has written it."""
         return self._writer.place_of(self._kinds.files.names.last())
 
+    def products(self) -> list[Path]:
+        """All that it has written but averages and states, the product first."""
+        kinds = [kind for kind in (self._kinds.files, *self._kinds.beside) if kind.what == self._kinds.files.what]
+        return [self._writer.place_of(kind.names.last()) for kind in kinds]
+
     def catch_up(self, state: Path, epochs: int, step: int) -> list[tuple[bool, Path]]:
         """For a run that goes on from `state`: remove what a kill has kept from going when that was written, and return all that was saved
         with it, as (whether it is a state, place); nothing where `state` is none of this run's names.
