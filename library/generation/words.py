@@ -10,7 +10,7 @@ from torch import Tensor
 from library.console import log
 from library.containers.weights_file import is_image_file, open_weights
 from library.errors import UserError, coded
-from library.methods.bundled_words import read_words
+from library.lora.bundled.words import read_words
 from library.model.bundle import StableDiffusion
 from library.model.files.embedding_files import read_any_vectors
 from library.model.new_words import add_words, cross_attentions, embedding_table, side_by_side

@@ -15,10 +15,10 @@ from torch import nn
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError, coded
+from library.lora.bundled.words import tell_left_out
 from library.lora.layers import TextEncoders
 from library.method import Product
 from library.methods.adapted_network import AdaptedNetwork
-from library.methods.bundled_words import tell_left_out
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
 from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
 from library.model.bundle import StableDiffusion

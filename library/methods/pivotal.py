@@ -12,8 +12,8 @@ from torch import nn
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.files import atomic_write
+from library.lora.bundled.words import bundle, read_words
 from library.method import Product
-from library.methods.bundled_words import bundle, read_words
 from library.methods.network import NetworkMethod, network_settings
 from library.methods.trained_words import TrainedWords, check_count
 from library.model.bundle import StableDiffusion

@@ -38,8 +38,7 @@ def name_faults(words: Sequence[str], bundled: bool = False) -> Iterator[Problem
                 )
     seen: dict[str, str] = {}
     for word in words:
-        part = name_part(word)
-        fault = _fault(part)
+        part, fault = name_part(word), file_fault(word)
         if fault:
             yield coded("MODEL-018", f"--token_string {word}: its file cannot be called {quoted(part)}: {fault}; choose another word")
         elif part.lower() in seen and seen[part.lower()].lower() != word.lower():
@@ -50,7 +49,9 @@ def name_faults(words: Sequence[str], bundled: bool = False) -> Iterator[Problem
         seen.setdefault(part.lower(), word)
 
 
-def _fault(part: str) -> str | None:
+def file_fault(word: str) -> str | None:
+    """Why the word's file cannot be called by it, or None."""
+    part = name_part(word)
     if not part:
         return "nothing is left of the word"
     if "/" in part or "\\" in part:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from library.console import log
 from library.errors import Problem, UserError, coded
 from library.model.text.vocabulary import is_entry, is_one_token, words_in
-from library.options.groups.scripts import TrainingScript
+from library.options.groups.scripts import TrainingScript, TrainNetwork
 from library.options.groups.textual_inversion import NewWordChoice, PivotalOptions
 from library.options.word_names import name_faults
 from library.training.planning.inputs import Inputs
@@ -44,11 +44,14 @@ def word_lines(options: TrainingScript) -> list[str]:
     stop = given.stop_embedding_training if isinstance(given, PivotalOptions) else None
     until = f" for {stop} updates (--stop_embedding_training)" if stop else ""
     what = "new word" if len(given.words) == 1 else "new words"
-    return [f"{what}: {'; '.join(map(_described, given.words))}; learning rate {rate:g}{until}"]
+    where = isinstance(options, TrainNetwork) and options.network.network_weights is not None
+    words = "; ".join(_described(word, "" if not where or word.weights else "as in --network_weights, or else ") for word in given.words)
+    return [f"{what}: {words}; learning rate {rate:g}{until}"]
 
 
-def _described(word: NewWordChoice) -> str:
+def _described(word: NewWordChoice, sooner: str) -> str:
     start = f"from {word.weights.name}" if word.weights else f"from {word.init_word!r}" if word.init_word else "drawn at random"
+    start = sooner + start
     return f"{word.text} ({word.vectors} vector{'s' if word.vectors > 1 else ''}, {start})"
 
 

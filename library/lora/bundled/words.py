@@ -29,8 +29,8 @@ def words_in_file(path: Path, option: str) -> list[str]:
     return [] if file is None else list(dict.fromkeys(word for word in map(bundled_word, file.infos) if word is not None))
 
 
-def read_words(path: Path, width: int, option: str) -> dict[str, Tensor]:
-    """The vectors [1,V,D] of each word in a network's file, float32; none where it holds none.
+def read_words(path: Path, width: int | None, option: str) -> dict[str, Tensor]:
+    """The vectors [1,V,D] of each word in a network's file, float32; none where it holds none. `width` is D, None for any.
 
     Raises UserError, its line beginning with `option`, for vectors of another width than the model's or that are damaged.
     """
@@ -43,11 +43,11 @@ def read_words(path: Path, width: int, option: str) -> dict[str, Tensor]:
         info = file.infos[name]
         if info.dtype not in _FLOATS or len(info.shape) not in (1, 2) or 0 in info.shape:
             raise UserError(coded("LORA-013", f"{where}: {name} holds no vectors of a word; the file is damaged, give an older save"))
-        if info.shape[-1] != width:
+        if width not in (None, info.shape[-1]):
             raise UserError(
                 coded("LORA-013", f"{where}: {name} has vectors of {info.shape[-1]} numbers, the model of {width}; it is for another model")
             )
-        vectors = tensor.float().reshape(1, -1, width).clone()
+        vectors = tensor.float().reshape(1, -1, info.shape[-1]).clone()
         if not vectors.isfinite().all():
             raise UserError(coded("LORA-013", f"{where}: {name} holds numbers that are not finite; give an older save"))
         words.setdefault(names[name], vectors)
