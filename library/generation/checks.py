@@ -67,10 +67,12 @@ def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
 
 def _images(options: GenImg) -> Iterator[Problem]:
     given = options.pictures
-    for option, there in (("--mask_path", bool(given.mask_path)), ("--strength", given.strength is not None)):
-        if there and not given.image_path:
-            yield coded("OPT-009", f"{option}: has a meaning for img2img only; add --image_path or leave it out")
-    if given.image_path and len(given.mask_path) not in (0, 1, len(given.image_path)):
+    if not given.image_path:
+        for option, there in (("--mask_path", bool(given.mask_path)), ("--strength", given.strength is not None)):
+            if there:
+                yield coded("OPT-009", f"{option}: has a meaning for img2img only; add --image_path or leave it out")
+        return
+    if len(given.mask_path) not in (0, 1, len(given.image_path)):
         told = f"there are {len(given.mask_path)} of them for {len(given.image_path)} --image_path"
         yield coded("OPT-005", f"--mask_path: {told}; give one for each, or one for all")
     for option, files in (("--image_path", given.image_path), ("--mask_path", given.mask_path)):

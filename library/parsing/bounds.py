@@ -8,6 +8,7 @@ MOST_LEVELS = 100  # of tables and lists within one another; those of configs, s
 MOST_DIGITS = 300  # a decimal point number ends at 308, and Python spells no whole number of over 4,300
 _MOST_BITS = 997  # of a whole number of so many digits
 _NUMBER = re.compile(rb"[0-9_]{1000,}")
+_PLAIN = frozenset({str, float, bool, type(None)})  # neither hold values nor are numbers of many digits
 
 
 class TooMuch(ValueError):
@@ -43,6 +44,8 @@ def check_bounds(tree: object) -> None:
         below: list[object] = []
         deeper = False
         for one in level:
+            if type(one) in _PLAIN:  # most of any tree
+                continue
             if isinstance(one, dict):
                 below.extend(one.values())
                 deeper = True

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from library.collection import seldom_collected
 from library.console import log
 from library.data.batching.buckets import FilledData, fill
 from library.data.batching.sampler import EpochSampler
@@ -59,6 +60,7 @@ class Inputs:
         return TrainState(seed(), start.step, start.epoch, start.position)
 
 
+@seldom_collected()
 def gather(options: TrainingScript, forms: frozenset[str] = ALL_FORMS, saved: SavedState | AccelerateState | None = None) -> Inputs:
     """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
 

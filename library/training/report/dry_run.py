@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
+from library.collection import seldom_collected
 from library.console import log
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import brackets_hold_commas
@@ -70,6 +71,7 @@ class Report:
         return [one for one in self.findings if one.level == level]
 
 
+@seldom_collected()
 def examine(
     options: S,
     forms: frozenset[str],
