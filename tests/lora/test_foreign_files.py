@@ -195,7 +195,7 @@ def test_an_embedding_bundled_with_a_lora_is_no_part_of_the_lora(tmp_path: Path,
     bundled = {"bundle_emb.my-cat.string_to_param.*": torch.randn(2, 16), "bundle_emb.my-cat.emb_params": torch.randn(2, 16)}
     save_file(theirs | bundled, tmp_path / "x.safetensors")
     assert_same(deltas(read_weights(tmp_path / "x.safetensors")), deltas(ours))
-    assert heard.text == ""  # whoever reads the file says what becomes of it
+    assert "my-cat" not in heard.text  # whoever reads the file says what becomes of it
     assert len(open_network(tmp_path / "x.safetensors", "--models").modules) == 2
     save_file(bundled, tmp_path / "alone.safetensors")
     with pytest.raises(UserError, match="holds no"):

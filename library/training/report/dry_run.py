@@ -258,12 +258,11 @@ def _overwritten(script: TrainingScript, facts: ModelFacts | None) -> Iterator[F
     if form == "ckpt" and options.use_safetensors:
         form = "safetensors"
     for suffix in script.product_suffixes:
-        name = f"{options.output_name or 'last'}{suffix}"
-        path = FileNames(options.folder, name, "" if form.startswith("diffusers") else f".{form}").last()
+        name, ending = f"{options.output_name or 'last'}{suffix}", "" if form.startswith("diffusers") else f".{form}"
+        path = FileNames(options.folder, name, ending).last()
         if form and exists(path):
-            yield Finding(
-                WARNING, f"--output_dir {path.parent}: {path.name} is there and will be written over", "give another --output_name"
-            )
+            text = f"--output_dir {path.parent}: {path.name} is there and will be written over"
+            yield Finding(WARNING, text, "give another --output_name")
 
 
 class _Attempts:
