@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from library.errors import Problem, coded
 from library.windows_names import name_fault
-from library.words import quoted
+from library.words import cut, quoted
 
 BUNDLED = "bundled"  # the file of a network with its words inside, where both ways are asked for
 # how other files of a run end
@@ -33,18 +33,18 @@ def name_faults(words: Sequence[str], bundled: bool = False) -> Iterator[Problem
             if "." in word:
                 yield coded(
                     "MODEL-018",
-                    f"--token_string {word}: web UIs read the name of a bundled word up to its first dot; choose a word without, or give "
+                    f"--token_string {cut(word)}: web UIs read a bundled word's name up to its first dot; choose one without, or give "
                     "--save_words side",
                 )
     seen: dict[str, str] = {}
     for word in words:
         part, fault = name_part(word), file_fault(word)
         if fault:
-            yield coded("MODEL-018", f"--token_string {word}: its file cannot be called {quoted(part)}: {fault}; choose another word")
+            yield coded("MODEL-018", f"--token_string {cut(word)}: its file cannot be called {quoted(part)}: {fault}; choose another word")
         elif part.lower() in seen and seen[part.lower()].lower() != word.lower():
             yield coded(
                 "MODEL-018",
-                f"--token_string {word}: its file would have the name of that of {seen[part.lower()]}; choose another word",
+                f"--token_string {cut(word)}: its file would have the name of that of {cut(seen[part.lower()])}; choose another word",
             )
         seen.setdefault(part.lower(), word)
 

@@ -13,8 +13,11 @@ from torch import nn
 from library.errors import UserError
 from library.methods import templates
 from library.methods.textual_inversion import TextualInversionMethod, TextualInversionSettings
+from library.model.family import V1
 from library.model.load import load
 from library.model.new_words import embedding_table
+from library.model.text.tokenizer import ClipTokenizer
+from library.model.text.vocabulary import ENTRIES, words_in
 from library.options.groups.textual_inversion import NewWordChoice
 
 CAT, TOY = 2368, 5988  # ids of words
@@ -122,3 +125,28 @@ def test_templates_take_the_place_of_captions_in_loader_workers_too(kind: str, c
 def test_without_templates_captions_stay_as_they_are() -> None:
     method = TextualInversionMethod(TextualInversionSettings([NewWordChoice("<shs>")], 0.1))
     assert method.rewrite_caption("my caption", random.Random(1)) == "my caption"
+
+
+def test_of_several_words_a_template_takes_those_that_the_caption_names() -> None:
+    words = [NewWordChoice("<cup>"), NewWordChoice("my-hat"), NewWordChoice("my-hat-two")]
+    method = TextualInversionMethod(TextualInversionSettings(words, 0.1, template="object"))
+    rewrite = pickle.loads(pickle.dumps(method.rewrite_caption))
+    for caption, named in {
+        "a <cup> in red": "<cup>",
+        "MY-HAT and <cup>": "my-hat and <cup>",
+        "my-hat-two, my-hats": "my-hat-two",
+    }.items():
+        drawn = {rewrite(caption, random.Random(seed)) for seed in range(500)}
+        assert drawn == {line.format(named) for line in templates.OBJECT}
+    assert rewrite("a plain cup", random.Random(1)) == "a plain cup"
+
+
+def test_words_are_found_as_the_tokenizer_finds_them() -> None:
+    words = ["cat-x", "cat-x2", "cat-x-y", "<b>"]
+    reader = ClipTokenizer(V1)
+    for place, word in enumerate(words):
+        reader = reader.with_word(word, 1, place)
+    for caption in ("cat-x", "a Cat-X2 cat-x", "cat-x-y", "cat-xx cat-x.", "<b><b>,cat-x-y,<B>", "a cat", "cat-x_2", "cat-x-y-cat-x"):
+        ids = reader(caption)[0][0].tolist()
+        found = [words[entry - ENTRIES] for entry in ids if entry >= ENTRIES]
+        assert words_in(caption, words) == list(dict.fromkeys(found)), caption

@@ -58,7 +58,7 @@ def same(one: object, other: object) -> bool:
 @pytest.mark.parametrize(
     ("run", "attempt"),
     [
-        ("words", 0),
+        pytest.param("words", 0, marks=pytest.mark.slow),
         ("pivotal", 0),
         *(pytest.param(run, attempt, marks=pytest.mark.slow) for run in RUNS for attempt in (1, 2)),
     ],

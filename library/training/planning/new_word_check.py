@@ -11,6 +11,7 @@ from library.options.groups.scripts import TrainingScript, TrainNetwork
 from library.options.groups.textual_inversion import NewWordChoice, PivotalOptions
 from library.options.word_names import name_faults
 from library.training.planning.inputs import Inputs
+from library.words import cut, quoted
 
 
 def check_words(options: TrainingScript, inputs: Inputs) -> None:
@@ -26,7 +27,7 @@ def check_words(options: TrainingScript, inputs: Inputs) -> None:
     if faults:
         raise UserError(*faults)
     for word in filter(is_one_token, words):
-        log.warning(f"--token_string {word}: the model has a token of that name; with the embedding in place the new one is meant")
+        log.warning(f"--token_string {cut(word)}: the model has a token of that name; with the embedding in place the new one is meant")
     if given.makes_captions:
         _check_templates(words, inputs)
     else:
@@ -50,20 +51,22 @@ def word_lines(options: TrainingScript) -> list[str]:
 
 
 def _described(word: NewWordChoice, sooner: str) -> str:
-    start = f"from {word.weights.name}" if word.weights else f"from {word.init_word!r}" if word.init_word else "drawn at random"
+    start = f"from {cut(word.weights.name)}" if word.weights else f"from {quoted(word.init_word)}" if word.init_word else "drawn at random"
     start = sooner + start
-    return f"{word.text} ({word.vectors} vector{'s' if word.vectors > 1 else ''}, {start})"
+    return f"{cut(word.text)} ({word.vectors} vector{'s' if word.vectors > 1 else ''}, {start})"
 
 
 def _known(words: Sequence[str]) -> Iterator[Problem]:
     for word in filter(is_entry, words):
-        yield coded("MODEL-014", f"--token_string {word}: is a word that the model knows already; choose another one, such as {word}-mine")
+        yield coded(
+            "MODEL-014", f"--token_string {cut(word)}: is a word that the model knows already; choose another one, such as {cut(word)}-mine"
+        )
     seen: dict[str, str] = {}
     for word in words:
         if word.lower() in seen:
             yield coded(
                 "MODEL-018",
-                f"--token_string {word}: is named twice (letter case does not count: {seen[word.lower()]}); name each word once",
+                f"--token_string {cut(word)}: is named twice (letter case does not count: {cut(seen[word.lower()])}); name each word once",
             )
         seen.setdefault(word.lower(), word)
 
@@ -79,7 +82,7 @@ def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
         raise UserError(
             coded(
                 "MODEL-018",
-                f"--token_string {' '.join(words)}: a template calls an image by the words that its caption or class words name, and "
+                f"--token_string {cut(' '.join(words))}: a template calls an image by the words that its caption or class words name, and "
                 f"{len(lacking)} name none ({_shown(lacking)}); name one with class_tokens in --dataset_config, or in the caption",
             )
         )
@@ -94,14 +97,14 @@ def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
         if any(word in found for _, found in held):
             continue
         if inputs.source.captions_are_whole:
-            log.warning(f"--token_string {word}: stands in none of the {len(trained)} captions, so nothing is learnt; {remedy}")
+            log.warning(f"--token_string {cut(word)}: stands in none of the {len(trained)} captions, so nothing is learnt; {remedy}")
         else:
-            log.warning(f"--token_string {word}: stands in no caption of the first batch; batches without it teach it nothing")
+            log.warning(f"--token_string {cut(word)}: stands in no caption of the first batch; batches without it teach it nothing")
     lacking = [name for name, found in held if not found]
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
         count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
         told = f"is missing in {count}, which teach it" if len(words) == 1 else f"{count} hold none of them and teach them"
-        log.warning(f"--token_string {' '.join(words)}: {told} nothing; write it into them")
+        log.warning(f"--token_string {cut(' '.join(words))}: {told} nothing; write it into them")
 
 
 def _shown(names: Sequence[str]) -> str:
