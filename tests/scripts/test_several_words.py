@@ -196,7 +196,7 @@ def read_as_web_uis_do(path: Path) -> dict[str, np.ndarray]:
 
 def test_a_network_and_words_are_saved_side_by_side_and_as_one_file(tiny_v1: Path, config: Path, tmp_path: Path) -> None:
     """The rates and ends of all parts differ; the file with all is the network's file and the words', number by number."""
-    rates = {"embedding_lr": 0.05, "learning_rate": 1e-3, "stop_text_encoder_training": 1, "stop_embedding_training": 2}
+    rates = {"embedding_lr": 0.05, "learning_rate": 1e-3, "stop_embedding_training": 2}
     assert train(train_network.main, tiny_v1, config, tmp_path, **NETWORK, **rates, save_words="both", save_every_n_steps=2) == 0
     stems = [f"two{word}" for word in ("", "-my-cup", "-my-cup-hat", "-bundled")]
     assert kept(tmp_path) == sorted(["data.toml", *(f"{stem}{step}.safetensors" for stem in stems for step in ("", "-step00000002"))])
@@ -210,7 +210,7 @@ def test_a_network_and_words_are_saved_side_by_side_and_as_one_file(tiny_v1: Pat
     assert all(whole[name].equal(tensor) for name, tensor in alone.items())
     before = load_file(tmp_path / "two-step00000002.safetensors")
     moved = {name for name, tensor in alone.items() if not tensor.equal(before[name])}
-    assert moved and all(name.startswith("lora_unet") for name in moved)  # the text encoder's part has stopped, the U-Net's goes on
+    assert {name[: len("lora_te")] for name in moved} == {"lora_te", "lora_un"}  # the words have stopped, the network goes on
     with safe_open(tmp_path / "two-bundled.safetensors", "pt") as opened:
         said = opened.metadata()
     assert json.loads(said["ss_new_words"]) == {CUP: 2, HAT: 1} and said["ss_embedding_lr"] == "0.05"

@@ -24,13 +24,22 @@ BESIDE = {
     "network_module": "networks.lora",
     "network_dim": 2,
     "embedding_lr": 0.02,
-    "stop_text_encoder_training": 2,
     "save_words": "both",
 }
 RUNS: dict[str, tuple[Any, dict[str, object]]] = {
     "words": (train_textual_inversion.main, {**WORDS, "use_object_template": True, "gradient_accumulation_steps": 2}),
-    "pivotal": (train_network.main, {**BESIDE, "stop_embedding_training": 4, "network_dropout": 0.3}),
-    "prodigy": (train_network.main, {**BESIDE, "optimizer_type": "Prodigy", "learning_rate": 1.0, "embedding_lr": 0.5, "ema_decay": 0.9}),
+    "pivotal": (train_network.main, {**BESIDE, "stop_embedding_training": 2, "network_dropout": 0.3}),
+    "prodigy": (
+        train_network.main,
+        {
+            **BESIDE,
+            "optimizer_type": "Prodigy",
+            "learning_rate": 1.0,
+            "embedding_lr": 0.5,
+            "ema_decay": 0.9,
+            "stop_text_encoder_training": 2,
+        },
+    ),
 }
 
 
