@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,11 @@ from PIL import Image
 from tests.judge import Seen
 from tests.learning import lessons
 from tests.learning.drawing import share
-from tests.learning.test_lora import OTHER, is_what
+from tests.learning.test_lora import OTHER, SUBJECT, is_subject, is_what
 
 Learnt = Callable[..., Path]
 Drawn = Callable[..., list[Image.Image]]
+NEW_WORD = f"a {lessons.WORD} on a red background"
 STAR, CIRCLE = (f"a {word} on a white background" for word in (lessons.WORD, lessons.OTHER_WORD))
 
 
@@ -36,4 +38,14 @@ def test_without_a_learning_rate_two_words_draw_what_they_began_as(learnt: Learn
     words = learnt("two_subjects", 1, script=lessons.untaught(lessons.TWO_WORDS))
     for prompt in (STAR, CIRCLE):
         assert share(drawn(words, prompt), lambda seen: seen.colour == "teal") <= 0.1
-    assert share(drawn(words, CIRCLE), lambda seen: seen.shape == "star") >= 0.8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_a_word_beside_a_lora_learns_the_subject_in_fewer_updates_than_the_lora_alone(seed: int, learnt: Learnt, drawn: Drawn) -> None:
+    """At 25 updates of either, at which the LoRA has not learnt it yet; at 50 both have."""
+    alone = learnt("captions", seed, script=replace(lessons.LORA, updates=25))
+    both = learnt("captions_with_the_word", seed, script=replace(lessons.PIVOTAL, updates=25))
+    of_lora, of_both = share(drawn(alone, SUBJECT), is_subject), share(drawn(both, NEW_WORD), is_subject)
+    assert of_both >= 0.8 and of_both >= of_lora + 0.2
+    assert share(drawn(both, OTHER), is_what(OTHER)) >= 0.9
