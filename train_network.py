@@ -17,7 +17,8 @@ def make_method(options: TrainNetwork) -> Method:
         from library.methods.pivotal import NetworkWithWords
 
         return NetworkWithWords.of(options)
-    from library.methods.network import NetworkMethod, network_settings
+    from library.methods.network import NetworkMethod
+from library.methods.network_settings import network_settings
 
     return NetworkMethod(network_settings(options))
 

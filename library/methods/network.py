@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,65 +21,12 @@ from library.method import Product
 from library.methods.adapted_network import AdaptedNetwork
 from library.methods.grip import Grip
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
-from library.methods.network_package import blamed, check_algorithm, check_arguments, key_values, shown_fault, try_layers
+from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
+from library.methods.network_settings import NetworkSettings
 from library.model.bundle import StableDiffusion
-from library.options.groups.scripts import TrainNetwork
 from library.packages import network_package
 
 _REMEDY = "check --network_args, or try another version of its package"
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """What `train_network.py` lets a user say about the network; names are those of its options."""
-
-    module: str
-    dim: int | None
-    alpha: float
-    dropout: float | None
-    args: Mapping[str, str]
-    weights: Path | None
-    dim_from_weights: bool
-    train_unet: bool
-    train_text_encoder: bool
-    learning_rate: float
-    unet_lr: float | None
-    text_encoder_lr: float | None
-    scale_weight_norms: float | None
-    base_weights: Sequence[tuple[Path, float]]
-    gradient_checkpointing: bool
-    text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
-    keeps_base: bool = False  # the network can be taken off for a pass, for `as_before`
-    splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
-    new_words: tuple[str, ...] = ()  # that are trained beside the network
-
-
-def network_settings(options: TrainNetwork) -> NetworkSettings:
-    """The settings from the options of train_network.py."""
-    given = options.network
-    assert given.network_module is not None  # `check` has seen to it
-    multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
-    return NetworkSettings(
-        module=given.network_module,
-        dim=given.network_dim,
-        alpha=given.network_alpha,
-        dropout=given.network_dropout,
-        args=key_values(given.network_args),
-        weights=None if given.network_weights is None else Path(given.network_weights),
-        dim_from_weights=given.dim_from_weights,
-        train_unet=not given.network_train_text_encoder_only,
-        train_text_encoder=options.trains_text_encoder,
-        text_encoder_updates=given.stop_text_encoder_training,
-        keeps_base=options.data.prior_from_base is not None,
-        splits_norm=given.max_grad_norm_te is not None,
-        new_words=tuple(word.text for word in options.words.words),
-        learning_rate=options.optimizer.learning_rate,
-        unet_lr=given.unet_lr,
-        text_encoder_lr=given.text_encoder_lr,
-        scale_weight_norms=given.scale_weight_norms,
-        base_weights=[(Path(file), multiplier) for file, multiplier in zip(given.base_weights, multipliers, strict=False)],
-        gradient_checkpointing=options.training.gradient_checkpointing,
-    )
 
 
 class NetworkMethod:

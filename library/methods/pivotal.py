@@ -14,7 +14,8 @@ from library.caption_rewriting import RewriteCaption, keep_caption
 from library.files import atomic_write
 from library.lora.bundled.words import bundle, read_words
 from library.method import Product
-from library.methods.network import NetworkMethod, network_settings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import network_settings
 from library.methods.trained_words import TrainedWords, check_count
 from library.model.bundle import StableDiffusion
 from library.model.new_words import embedding_table

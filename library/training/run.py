@@ -22,6 +22,7 @@ from library.paths.faults import new_file_fault
 from library.paths.look import expanded
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
+from library.training.planning.collection import seldom_collected
 from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.planning.new_word_check import word_lines
 from library.training.report.dry_run import Expected, examine
@@ -52,7 +53,9 @@ def run(
     _tell_as_asked(options)
     rewriter = rewrite(options) if rewrite is not None else None
     if options.data.dry_run:
-        tell_report(examine(options, forms, look_at, rewriter, expected), options, rewriter)
+        with seldom_collected():
+            report = examine(options, forms, look_at, rewriter, expected)
+        tell_report(report, options, rewriter)
         return
     if is_main_process() and options.saving.output_dir is not None:
         _tidy_up(options)

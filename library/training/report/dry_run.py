@@ -34,7 +34,6 @@ from library.training.logs.tracker_settings import tracker_settings
 from library.training.memory.base_copy import copy_lines
 from library.training.optim.choices import check_choices
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
-from library.training.planning.collection import seldom_collected
 from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.image_source import ImageSource
@@ -72,7 +71,6 @@ class Report:
         return [one for one in self.findings if one.level == level]
 
 
-@seldom_collected()
 def examine(
     options: S,
     forms: frozenset[str],

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from library.methods.full_model import FullModelMethod, FullModelSettings
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.methods.textual_inversion import TextualInversionMethod, TextualInversionSettings
 from library.model.load import load
 from library.options.groups.textual_inversion import NewWordChoice
