@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from library.caption_rewriting import RewriteCaption
 
@@ -87,3 +88,14 @@ class Method(Protocol):
 
     def products(self, save_model_as: str | None) -> Sequence[Product]:
         """What each save writes, at least one; `save_model_as` is the option of that name."""
+
+
+@runtime_checkable
+class RemembersBase(Protocol):
+    """What the methods of those scripts answer besides that have `--prior_from_base`."""
+
+    def as_before(self) -> AbstractContextManager[StableDiffusion]:
+        """Inside, the model that it gives predicts as the attached one did before training, whatever has been trained since.
+
+        It is for passes without gradients, and for methods that were asked to remember when they were attached.
+        """
