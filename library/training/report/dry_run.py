@@ -177,8 +177,7 @@ def _state_of(options: TrainingScript, attempt: _Attempts) -> SavedState | Accel
 
 
 def _plan_lines(options: TrainingScript, inputs: Inputs) -> tuple[str, ...]:
-    epochs = options.training.max_train_epochs
-    lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=epochs, start=inputs.start)
+    lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
     return (*lines, *word_lines(options))
 
 
