@@ -18,7 +18,7 @@ def make_method(options: TrainNetwork) -> Method:
 
         return NetworkWithWords.of(options)
     from library.methods.network import NetworkMethod
-from library.methods.network_settings import network_settings
+    from library.methods.network_settings import network_settings
 
     return NetworkMethod(network_settings(options))
 
