@@ -127,7 +127,7 @@ def test_the_page_names_every_tool_that_it_is_about() -> None:
     from library.options.tool_groups.preparation import PREPARATION_TOOLS
 
     assert {line[0] for line in commands()} == {spec.name for spec in PREPARATION_TOOLS} | {f"finetune/{LATENTS}.py", "fine_tune.py"}
-    assert "(caches.md#latents-made-beforehand)" in PAGE.read_text(encoding="utf-8")
+    assert "(caches.md#prepared-latents)" in PAGE.read_text(encoding="utf-8")
     assert "\n## Latents made beforehand\n" in PAGE.with_name("caches.md").read_text(encoding="utf-8")
 
 
