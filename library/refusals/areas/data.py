@@ -37,7 +37,7 @@ AREA = Area(
             "DATA-005",
             "Images have neither a caption nor words that stand for one.",
             "Write captions, or set class_tokens.",
-            "dataset_config.md#the-texts-three-ways",
+            "dataset_config.md#captions-three-ways",
         ),
         Refusal(
             "DATA-006",
@@ -77,7 +77,7 @@ AREA = Area(
             "DATA-013",
             "An epoch would be far too long.",
             "Lower num_repeats, and raise --max_train_epochs instead.",
-            "dataset_config.md#keys-of-a-folder",
+            "dataset_config.md#keys-of-a-subset",
         ),
         Refusal(
             "DATA-014",
