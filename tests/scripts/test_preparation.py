@@ -128,7 +128,7 @@ def test_the_page_names_every_tool_that_it_is_about() -> None:
 
     assert {line[0] for line in commands()} == {spec.name for spec in PREPARATION_TOOLS} | {f"finetune/{LATENTS}.py", "fine_tune.py"}
     assert "(caches.md#prepared-latents)" in PAGE.read_text(encoding="utf-8")
-    assert "\n## Latents made beforehand\n" in PAGE.with_name("caches.md").read_text(encoding="utf-8")
+    assert "\n## Prepared latents\n" in PAGE.with_name("caches.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
