@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from library.caption_rewriting import RewriteCaption
 
@@ -74,3 +75,14 @@ class Method(Protocol):
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the product, whole or not at all; `dtype` None keeps float32."""
+
+
+@runtime_checkable
+class RemembersBase(Protocol):
+    """What the methods of those scripts answer besides that have `--prior_from_base`."""
+
+    def as_before(self) -> AbstractContextManager[StableDiffusion]:
+        """Inside, the model that it gives predicts as the attached one did before training, whatever has been trained since.
+
+        It is for passes without gradients, and for methods that were asked to remember when they were attached.
+        """

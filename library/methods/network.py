@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,9 @@ from library.console import log
 from library.errors import UserError, coded
 from library.lora.layers import TextEncoders
 from library.methods.adapted_network import AdaptedNetwork
+from library.methods.grip import Grip
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
-from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
+from library.methods.network_package import blamed, check_algorithm, check_arguments, key_values, shown_fault, try_layers
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainNetwork
 from library.packages import network_package
@@ -46,6 +48,7 @@ class NetworkSettings:
     base_weights: Sequence[tuple[Path, float]]
     gradient_checkpointing: bool
     text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
+    keeps_base: bool = False  # the network can be taken off for a pass, for `as_before`
     splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
 
 
@@ -59,12 +62,13 @@ def network_settings(options: TrainNetwork) -> NetworkSettings:
         dim=given.network_dim,
         alpha=given.network_alpha,
         dropout=given.network_dropout,
-        args=_key_values(given.network_args),
+        args=key_values(given.network_args),
         weights=None if given.network_weights is None else Path(given.network_weights),
         dim_from_weights=given.dim_from_weights,
         train_unet=not given.network_train_text_encoder_only,
         train_text_encoder=options.trains_text_encoder,
         text_encoder_updates=given.stop_text_encoder_training,
+        keeps_base=options.data.prior_from_base is not None,
         splits_norm=given.max_grad_norm_te is not None,
         learning_rate=options.optimizer.learning_rate,
         unet_lr=given.unet_lr,
@@ -87,6 +91,8 @@ class NetworkMethod:
         self.network: Any = None
         self._groups: list[dict[str, Any]] = []
         self._multiplier = 1.0
+        self._model: StableDiffusion | None = None
+        self._grip: Grip | None = None  # of a network of another package
 
     def attach(self, model: StableDiffusion) -> None:
         """Freeze the model, merge `--base_weights` into it and put the network onto U-Net and text encoder."""
@@ -98,8 +104,13 @@ class NetworkMethod:
             merge_base(module, file, multiplier, model)
         text_encoder = as_modules_expect(model)
         self.network = AdaptedNetwork(self._create(module, model, text_encoder))
+        self._model = model
+        if settings.keeps_base and not network_package(settings.module).is_ours:
+            self._grip = Grip((model.unet, *model.text_encoders))
         with blamed(settings.module, "cannot put its network onto the model", _REMEDY):
             self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
+        if self._grip is not None:
+            self._grip.close(settings.module)
         model.unet_autocast = not getattr(self.network.module, "follows_dtype", False)
         try_layers(settings.module, settings.args, model.unet, *model.text_encoders)
         if settings.weights is not None:
@@ -211,6 +222,21 @@ class NetworkMethod:
             part_of(self.network.module, "set_multiplier", "network_multiplier in --dataset_config", self.settings.module)(multiplier)
             self._multiplier = multiplier
 
+    @contextmanager
+    def as_before(self) -> Iterator[StableDiffusion]:
+        """The model without its network: at multiplier 0, which of our kinds is the base model's exact output, or taken off."""
+        assert self._model is not None, "attach comes first"
+        if self._grip is not None:
+            with self._grip.let_go():
+                yield self._model
+            return
+        multiplier = self._multiplier
+        self.set_multiplier(0.0)
+        try:
+            yield self._model
+        finally:
+            self.set_multiplier(multiplier)
+
     def go_on(self, step: int) -> None:
         """Freeze the text encoder's part where its last update is done."""
         if self.settings.text_encoder_updates is not None and not self.trains_text_encoder(step):
@@ -271,11 +297,3 @@ class NetworkMethod:
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""
         self.network.save(path, dtype, metadata)
-
-
-def _key_values(items: Sequence[str]) -> dict[str, str]:
-    """`key=value` items as a mapping; raises UserError for an item of another form."""
-    wrong = [item for item in items if not item.partition("=")[0].strip() or "=" not in item]
-    if wrong:
-        raise UserError(*(coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4") for item in wrong))
-    return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}

@@ -34,7 +34,10 @@ class Script:
 
 LORA = Script(train_network.main, "1.5e-3", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8 --lr_scheduler cosine")
 LORA_BESIDE_REGULARIZATION = replace(LORA, updates=800)  # every other picture is one of the class
+FROM_BASE = " --prior_from_base 1"
+LORA_FROM_BASE = replace(LORA_BESIDE_REGULARIZATION, options=LORA.options + FROM_BASE)  # so is every other draw
 DREAMBOOTH = Script(train_db.main, "6e-4", 300, "--save_model_as safetensors --lr_scheduler cosine")
+DREAMBOOTH_FROM_BASE = replace(DREAMBOOTH, updates=600, options=DREAMBOOTH.options + FROM_BASE)
 FINE_TUNE = Script(fine_tune.main, "2e-4", 200, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
     train_textual_inversion.main,
@@ -55,6 +58,12 @@ def class_and_identifier(folder: Path) -> str:
 def with_regularization(folder: Path) -> str:
     """The same with plain stars beside them, each called what it is ("a blue star on a white background")."""
     return class_and_identifier(folder) + _regularization(folder)
+
+
+def with_class_prompts(folder: Path) -> str:
+    """No picture of the class, but what it may be called: no yellow or blue star among them, no white or purple ground."""
+    of_all = "a {red|green|orange|purple|black} star on a {red|green|orange|blue|black} background"
+    return class_and_identifier(folder) + f'prior_prompt = ["star", "a star", "{of_all}"]\n'
 
 
 def captions_with_regularization(folder: Path) -> str:

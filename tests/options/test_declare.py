@@ -35,10 +35,11 @@ BEYOND_THE_LIST |= {"ddp_timeout", "ddp_gradient_as_bucket_view", "ddp_static_gr
 BEYOND_THE_LIST |= {f"metadata_{word}" for word in ("usage_hint", "trigger_phrase", "thumbnail", "merged_from", "preprocessor")}
 BEYOND_THE_LIST |= {"metadata_is_negative_embedding"}
 BEYOND_THE_LIST |= {field.name for field in fields(IdleOptions)}  # of newer sd-scripts, without effect here
+_PRIOR = ("prior_from_base", "prior_prompt", "prior_identifier", "prior_share")
 BEYOND_OF_ONE = {
-    TrainNetwork: {"stop_text_encoder_training", "max_grad_norm_te"},
-    TrainDb: {"learning_rate_te", "max_grad_norm_te"},
-    FineTune: {"learning_rate_te", "max_grad_norm_te"},
+    TrainNetwork: {"stop_text_encoder_training", "max_grad_norm_te", *_PRIOR},
+    TrainDb: {"learning_rate_te", "max_grad_norm_te", *_PRIOR},
+    FineTune: {"learning_rate_te", "max_grad_norm_te", *_PRIOR},
 }
 BEYOND_THE_LIST |= {"image_ledger", "save_at_steps", "save_from_epoch", "sample_seed"}
 BEYOND_THE_LIST |= {"timestep_sampling", "timestep_bias", "stratified_timesteps"}

@@ -23,6 +23,11 @@ class _OfSomeScripts:
         return RegularizationOptions.prior_loss_weight
 
     @property
+    def prior_from_base(self) -> float | None:
+        """What draws count whose target is the base model's prediction; None: there are none."""
+        return PriorOptions.prior_from_base
+
+    @property
     def in_json(self) -> str | None:
         """The metadata file."""
         return MetadataOptions.in_json
@@ -208,6 +213,33 @@ class RegularizationOptions:
     )
     prior_loss_weight: float = opt(
         1.0, "How much regularization images count compared with training images; 1 = the same.", at_least=0, at_most=MOST_WEIGHT
+    )
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """What the model knows kept without regularization images (train_network.py, train_db.py, fine_tune.py)"""
+
+    prior_from_base: float | None = opt(
+        None,
+        "Keep what the model knows without regularization images: in a share of the draws the caption names the class alone and the "
+        "answer asked for is that of the model as it was before training; their loss counts so much. 1 to begin with; left out or 0 = off.",
+        at_least=0,
+        at_most=MOST_WEIGHT,
+        leniency=Leniency(zero_is_off=True),
+    )
+    prior_prompt: tuple[str, ...] = opt(
+        (),
+        "With --prior_from_base: the caption of those draws, such as dog; of several each draw takes one. With --prior_identifier it "
+        "stands in the identifier's place only.",
+    )
+    prior_identifier: str | None = opt(
+        None,
+        "With --prior_from_base: the words that name the subject in captions, such as sks. Those draws have their own caption without them "
+        "(a photo of sks dog becomes a photo of dog).",
+    )
+    prior_share: float = opt(
+        0.5, "With --prior_from_base: the share of the draws of train images that are made so, 0 to 1.", at_least=0, at_most=1
     )
 
 

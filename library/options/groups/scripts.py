@@ -6,7 +6,14 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from library.options.declare import Script
-from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
+from library.options.groups.data import (
+    CaptionDropoutOptions,
+    DataOptions,
+    MetadataOptions,
+    PriorOptions,
+    RegularizationOptions,
+    WeightedCaptionOptions,
+)
 from library.options.groups.diffusion import DiffusionOptions
 from library.options.groups.full_model import CheckpointSavingOptions, DreamBoothOptions, FineTuneOptions
 from library.options.groups.logging import LoggingOptions
@@ -21,17 +28,17 @@ from library.options.groups.validation import ValidationOptions
 
 
 @dataclass(frozen=True)
-class NetworkDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, RegularizationOptions, DataOptions):
+class NetworkDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, PriorOptions, RegularizationOptions, DataOptions):
     """Images and captions"""
 
 
 @dataclass(frozen=True)
-class DreamBoothDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, RegularizationOptions, DataOptions):
+class DreamBoothDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, PriorOptions, RegularizationOptions, DataOptions):
     """Images and captions"""
 
 
 @dataclass(frozen=True)
-class FineTuneDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, DataOptions):
+class FineTuneDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, PriorOptions, DataOptions):
     """Images and captions"""
 
 

@@ -58,6 +58,17 @@ def _timesteps(given: Given) -> Iterator[Problem]:
         yield coded("OPT-006", f"{place}: all timesteps that are trained have the weight 0; give one of them a weight over 0")
 
 
+def prior(given: Given) -> Iterator[Problem]:
+    """What `--prior_from_base` cannot go with."""
+    if given.prior_from_base is None:
+        return
+    if given.dataset_class is not None:
+        yield coded(
+            "OPT-008",
+            f"{given.at('prior_from_base')}: changes captions of draws, and the batches of --dataset_class have theirs; leave it out",
+        )
+
+
 def averaging(given: Given) -> Iterator[Problem]:
     """A decay that averages nothing."""
     if given.ema_decay is not None and given.ema_decay >= 1:
@@ -66,6 +77,10 @@ def averaging(given: Given) -> Iterator[Problem]:
 
 def loss_remarks(given: Given) -> Iterator[str]:
     """What has no effect, and what zero terminal SNR means for the rest."""
+    if given.prior_from_base is None:
+        for field in ("prior_prompt", "prior_identifier", "prior_share"):
+            if given.differs(field):
+                yield f"{given.at(field)}: has no effect without --prior_from_base; add --prior_from_base 1"
     if given.noise_offset and given.multires_noise_iterations:
         yield f"{given.at('noise_offset')}: --multires_noise_iterations serves the same purpose, and both act; one of them is usual"
     for field, base, usual in (

@@ -32,6 +32,7 @@ from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.paths.look import exists
 from library.training.logs.tracker_settings import tracker_settings
+from library.training.memory.base_copy import copy_lines
 from library.training.optim.choices import check_choices
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
 from library.training.planning.collection import seldom_collected
@@ -162,7 +163,7 @@ def _of_images(
         (),
         inputs,
         tuple(data_lines(inputs)),
-        _plan_lines(options, inputs),
+        (*_plan_lines(options, inputs), *(attempt(lambda: copy_lines(options, facts)) or ())),
         tuple(buckets),
         tuple(tag_frequency(filled).items()),
         disk,
