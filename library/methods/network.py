@@ -16,7 +16,9 @@ from torch import nn
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError, coded
+from library.lora.bundled.words import tell_left_out
 from library.lora.layers import TextEncoders
+from library.method import Product
 from library.methods.adapted_network import AdaptedNetwork
 from library.methods.grip import Grip
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
@@ -50,6 +52,7 @@ class NetworkSettings:
     text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
     keeps_base: bool = False  # the network can be taken off for a pass, for `as_before`
     splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
+    new_words: tuple[str, ...] = ()  # that are trained beside the network
 
 
 def network_settings(options: TrainNetwork) -> NetworkSettings:
@@ -70,6 +73,7 @@ def network_settings(options: TrainNetwork) -> NetworkSettings:
         text_encoder_updates=given.stop_text_encoder_training,
         keeps_base=options.data.prior_from_base is not None,
         splits_norm=given.max_grad_norm_te is not None,
+        new_words=tuple(word.text for word in options.words.words),
         learning_rate=options.optimizer.learning_rate,
         unet_lr=given.unet_lr,
         text_encoder_lr=given.text_encoder_lr,
@@ -101,6 +105,7 @@ class NetworkMethod:
             part.requires_grad_(False)
         module = import_module(settings.module)
         for file, multiplier in settings.base_weights:
+            tell_left_out(file, "--base_weights")
             merge_base(module, file, multiplier, model)
         text_encoder = as_modules_expect(model)
         self.network = AdaptedNetwork(self._create(module, model, text_encoder))
@@ -115,6 +120,7 @@ class NetworkMethod:
         try_layers(settings.module, settings.args, model.unet, *model.text_encoders)
         if settings.weights is not None:
             self._load_weights(settings.weights)
+            tell_left_out(settings.weights, "--network_weights", settings.new_words)
         if settings.scale_weight_norms:
             part_of(self.network.module, "apply_max_norm_regularization", "--scale_weight_norms", settings.module)
         if settings.gradient_checkpointing:
@@ -290,9 +296,9 @@ class NetworkMethod:
         }
         return told | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or not at all
 
-    def extension(self, save_model_as: str | None) -> str:
-        """That of the format."""
-        return f".{save_model_as or 'safetensors'}"
+    def products(self, save_model_as: str | None) -> list[Product]:
+        """The network's file."""
+        return [Product(self.name, f".{save_model_as or 'safetensors'}", self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""

@@ -23,6 +23,7 @@ from library.paths.look import expanded
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
 from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
+from library.training.planning.new_word_check import word_lines
 from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
 from library.training.samples.samples import SAMPLES, Samples
@@ -67,6 +68,8 @@ def run(
         look_at(options, inputs)
     samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
+    for line in word_lines(options):
+        log.info(line)
     if options.data.debug_dataset:
         preview(options, inputs, rewriter)
         return
@@ -83,7 +86,8 @@ def _tidy_up(options: TrainingScript) -> None:
     """Remove what killed runs have left; where this one does not look, the first file that it writes does it (`files.atomic_write`)."""
     saving = options.saving
     folders = [Path(folder) for folder in (saving.output_dir, saving.spare_dir) if folder is not None]
-    removed = [name for folder in folders for name in tidy(folder, names_of(saving.output_name))]
+    names = names_of(saving.output_name, options.product_suffixes)
+    removed = [name for folder in folders for name in tidy(folder, names)]
     removed += [f"{SAMPLES}/{name}" for name in tidy(saving.folder / SAMPLES)]
     if removed:
         log.info(f"removed incomplete files of an interrupted run: {', '.join(removed)}")
