@@ -25,7 +25,7 @@ AREA = Area(
             "DISK-003",
             "Latents could not all be written.",
             "Make room and start again; what is done is kept.",
-            "caches.md#latents-made-beforehand",
+            "caches.md#prepared-latents",
         ),
         Refusal(
             "DISK-004",
