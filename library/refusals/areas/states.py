@@ -34,7 +34,7 @@ AREA = Area(
             "STATE-007",
             "The run ended early, since the validation was no longer getting better.",
             "Raise --early_stop_patience, or leave it out.",
-            "validation.md#stopping-and-going-on",
+            "validation.md#stopping-and-resuming",
         ),
         Refusal(
             "STATE-008", "A part of the run cannot be kept in a state.", "Leave --save_state out, or choose another optimizer.", "resume.md"

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from library.collection import seldom_collected
 from library.console import log
 from library.data.batching.buckets import FilledData, fill
 from library.data.batching.sampler import EpochSampler
@@ -23,6 +22,7 @@ from library.options.groups.data import DataOptions
 from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.groups.validation import ValidationOptions
+from library.training.planning.collection import seldom_collected
 from library.training.planning.custom_dataset import CustomDataset, open_custom
 from library.training.planning.image_source import ImageSource
 from library.training.planning.plan import RunPlan, Start, make_plan, plan_lines

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
-from library.collection import seldom_collected
 from library.console import log
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import brackets_hold_commas
@@ -35,6 +34,7 @@ from library.paths.look import exists
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
+from library.training.planning.collection import seldom_collected
 from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.image_source import ImageSource

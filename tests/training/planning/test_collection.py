@@ -4,7 +4,7 @@ import gc
 
 import pytest
 
-from library.collection import seldom_collected
+from library.training.planning.collection import seldom_collected
 
 
 def test_inside_less_is_looked_at_and_afterwards_as_before() -> None:
