@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from library.caption_rewriting import RewriteCaption, keep_caption
+from library.method import Product
 from library.model.bundle import StableDiffusion
 from library.model.save_forms import EXTENSIONS, product_form, save_product
 from library.options.groups.scripts import FineTune, FullModelScript, TrainDb
@@ -158,9 +159,9 @@ class FullModelMethod:
         """A checkpoint has no `ss_network_*` keys."""
         return {}
 
-    def extension(self, save_model_as: str | None) -> str:
-        """That of the file; a Diffusers folder has none."""
-        return EXTENSIONS[self._form]
+    def products(self, save_model_as: str | None) -> list[Product]:
+        """The model: a file, or a Diffusers folder."""
+        return [Product(self.name, EXTENSIONS[self._form], self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the whole model; as trained, in float32, where no dtype is given."""

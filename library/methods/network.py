@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,67 +15,18 @@ from torch import nn
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError, coded
+from library.lora.bundled.words import tell_left_out
 from library.lora.layers import TextEncoders
+from library.method import Product
 from library.methods.adapted_network import AdaptedNetwork
 from library.methods.grip import Grip
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
-from library.methods.network_package import blamed, check_algorithm, check_arguments, key_values, shown_fault, try_layers
+from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
+from library.methods.network_settings import NetworkSettings
 from library.model.bundle import StableDiffusion
-from library.options.groups.scripts import TrainNetwork
 from library.packages import network_package
 
 _REMEDY = "check --network_args, or try another version of its package"
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """What `train_network.py` lets a user say about the network; names are those of its options."""
-
-    module: str
-    dim: int | None
-    alpha: float
-    dropout: float | None
-    args: Mapping[str, str]
-    weights: Path | None
-    dim_from_weights: bool
-    train_unet: bool
-    train_text_encoder: bool
-    learning_rate: float
-    unet_lr: float | None
-    text_encoder_lr: float | None
-    scale_weight_norms: float | None
-    base_weights: Sequence[tuple[Path, float]]
-    gradient_checkpointing: bool
-    text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
-    keeps_base: bool = False  # the network can be taken off for a pass, for `as_before`
-    splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
-
-
-def network_settings(options: TrainNetwork) -> NetworkSettings:
-    """The settings from the options of train_network.py."""
-    given = options.network
-    assert given.network_module is not None  # `check` has seen to it
-    multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
-    return NetworkSettings(
-        module=given.network_module,
-        dim=given.network_dim,
-        alpha=given.network_alpha,
-        dropout=given.network_dropout,
-        args=key_values(given.network_args),
-        weights=None if given.network_weights is None else Path(given.network_weights),
-        dim_from_weights=given.dim_from_weights,
-        train_unet=not given.network_train_text_encoder_only,
-        train_text_encoder=options.trains_text_encoder,
-        text_encoder_updates=given.stop_text_encoder_training,
-        keeps_base=options.data.prior_from_base is not None,
-        splits_norm=given.max_grad_norm_te is not None,
-        learning_rate=options.optimizer.learning_rate,
-        unet_lr=given.unet_lr,
-        text_encoder_lr=given.text_encoder_lr,
-        scale_weight_norms=given.scale_weight_norms,
-        base_weights=[(Path(file), multiplier) for file, multiplier in zip(given.base_weights, multipliers, strict=False)],
-        gradient_checkpointing=options.training.gradient_checkpointing,
-    )
 
 
 class NetworkMethod:
@@ -101,6 +51,7 @@ class NetworkMethod:
             part.requires_grad_(False)
         module = import_module(settings.module)
         for file, multiplier in settings.base_weights:
+            tell_left_out(file, "--base_weights")
             merge_base(module, file, multiplier, model)
         text_encoder = as_modules_expect(model)
         self.network = AdaptedNetwork(self._create(module, model, text_encoder))
@@ -115,6 +66,7 @@ class NetworkMethod:
         try_layers(settings.module, settings.args, model.unet, *model.text_encoders)
         if settings.weights is not None:
             self._load_weights(settings.weights)
+            tell_left_out(settings.weights, "--network_weights", settings.new_words)
         if settings.scale_weight_norms:
             part_of(self.network.module, "apply_max_norm_regularization", "--scale_weight_norms", settings.module)
         if settings.gradient_checkpointing:
@@ -290,9 +242,9 @@ class NetworkMethod:
         }
         return told | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or not at all
 
-    def extension(self, save_model_as: str | None) -> str:
-        """That of the format."""
-        return f".{save_model_as or 'safetensors'}"
+    def products(self, save_model_as: str | None) -> list[Product]:
+        """The network's file."""
+        return [Product(self.name, f".{save_model_as or 'safetensors'}", self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""

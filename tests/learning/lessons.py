@@ -14,11 +14,12 @@ import train_network
 import train_textual_inversion
 import train_textual_inversion_XTI
 from examples.small_model.scenes import COLOURS, SHAPES, TEAL, Scene, draw
-from examples.subject import IDENTIFIER, SIDE, write_captions, write_class, write_metadata, write_subject
+from examples.subject import GROUNDS, IDENTIFIER, SIDE, write_captions, write_class, write_metadata, write_subject
 from tests.scripts.running import run_in_process
 
 GENERAL = f"[general]\nresolution = {SIDE}\nbatch_size = 4\n\n[[datasets]]\n"
 WORD = "<zxc>"  # what Textual Inversion and XTI call the subject
+OTHER_WORD = "<qvb>"  # what they call a second one, teal circles
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,12 @@ INVERSION = Script(
     250,
     f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2",
 )
+TWO_WORDS = replace(
+    INVERSION,
+    options=f"--save_model_as safetensors --token_string {WORD} {OTHER_WORD} --init_word star --num_vectors_per_token 2",
+    file="lesson-zxc.safetensors",  # the second lies beside it
+)
+PIVOTAL = replace(LORA, options=f"{LORA.options} --token_string {WORD} --init_word star --num_vectors_per_token 2 --embedding_lr 1e-2")
 NO_RATE = "1e-30"  # moves no weight that a float32 can hold, whatever the number of updates
 XTI = Script(train_textual_inversion_XTI.main, INVERSION.rate, INVERSION.updates, INVERSION.options)
 
@@ -87,6 +94,19 @@ def captions_with_the_word(folder: Path) -> str:
     for path in (folder / "zxc").glob("*.caption"):
         path.write_text(path.read_text(encoding="utf-8").replace(IDENTIFIER, WORD), encoding="utf-8")
     return config
+
+
+def two_subjects(folder: Path) -> str:
+    """The same, with as many teal circles under a second word that begins as the first does."""
+    config, rng = captions_with_the_word(folder), random.Random(5)
+    (folder / "qvb").mkdir()
+    for number, ground in enumerate(GROUNDS):
+        place = 0.5 + rng.uniform(-0.1, 0.1), 0.5 + rng.uniform(-0.1, 0.1)
+        picture = folder / "qvb" / f"{number:02d}.png"
+        draw(Scene("circle", TEAL, COLOURS[ground], place, rng.uniform(0.25, 0.34)), SIDE).save(picture)
+        caption = f"a {OTHER_WORD} on {'an' if ground[0] in 'aeiou' else 'a'} {ground} background"
+        picture.with_suffix(".caption").write_text(caption, encoding="utf-8")
+    return config + f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'qvb'}'\n"
 
 
 def metadata(folder: Path) -> str:

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from library.errors import UserError
 from library.method import RemembersBase
 from library.methods.full_model import FullModelMethod, FullModelSettings
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.model.bundle import StableDiffusion
 from library.model.load import load
 

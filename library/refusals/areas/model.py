@@ -98,5 +98,11 @@ AREA = Area(
             "Give a full checkpoint, or the folder that holds model_index.json.",
             "troubleshooting.md#it-does-not-start",
         ),
+        Refusal(
+            "MODEL-018",
+            "Several new words cannot be told apart, or one cannot be written as a file or named by a template.",
+            "Choose another word, or name it in the captions as the line says.",
+            "train_textual_inversion.md#several-words-at-once",
+        ),
     ),
 )

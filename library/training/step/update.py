@@ -94,12 +94,11 @@ class Weights:
         ):  # it has seen the gradients and waits for its update
             self._processes.scaler.update()
 
-    def release_frozen(self, step: int) -> None:
-        """Give back the optimizer's memory of the text encoder where update `step`, counted from 0, is the last one that trains it."""
-        if self.method.trains_text_encoder(step) and not self.method.trains_text_encoder(step + 1):
-            for parameter in self._trained:
-                if not parameter.requires_grad:
-                    self._optimizer.state.pop(parameter, None)
+    def release_frozen(self) -> None:
+        """Give back the optimizer's memory of what has had its last update."""
+        for parameter in self._trained:
+            if not parameter.requires_grad:
+                self._optimizer.state.pop(parameter, None)
 
 
 def _by_target(group: Sequence[Batch], per_image: Sequence[Tensor]) -> list[Tensor]:
