@@ -34,6 +34,7 @@ style: $(VENV)/.tests
 docs: $(VENV)/.trains
 	$(BIN)/python -m library.options.reading.docs
 	$(BIN)/python -m library.refusals.docs
+	$(BIN)/python docs/translations.py
 
 upgrade: $(VENV)/.tests
 	$(BIN)/python .ci/upgrade.py

@@ -8,11 +8,17 @@ from library.method import Method
 from library.methods.expected_weights import of_network
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
+from library.training.planning.new_word_check import check_words
 
 
 def make_method(options: TrainNetwork) -> Method:
     """The network method that the options describe."""
-    from library.methods.network import NetworkMethod, network_settings
+    if options.new_words is not None:
+        from library.methods.pivotal import NetworkWithWords
+
+        return NetworkWithWords.of(options)
+    from library.methods.network import NetworkMethod
+    from library.methods.network_settings import network_settings
 
     return NetworkMethod(network_settings(options))
 
@@ -22,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(TrainNetwork, argv)
     from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
 
-    run(options, make_method, of_network)
+    run(options, make_method, of_network, look_at=check_words)
 
 
 if __name__ == "__main__":

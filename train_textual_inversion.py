@@ -9,7 +9,7 @@ from library.methods.expected_weights import of_word
 from library.methods.templates import of_options
 from library.options.groups.scripts import TrainTextualInversion
 from library.options.reading.parse import parse
-from library.training.planning.new_word_check import check_word
+from library.training.planning.new_word_check import check_words
 
 
 def make_method(options: TrainTextualInversion) -> Method:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str]) -> None:
     options = parse(TrainTextualInversion, argv)
     from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
 
-    run(options, make_method, of_word, look_at=check_word, rewrite=of_options)
+    run(options, make_method, of_word, look_at=check_words, rewrite=of_options)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
 from library.method import Method
 from library.methods.full_model import FullModelMethod, FullModelSettings
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.model.attention import set_attention
 from library.model.load import load
 from library.training.memory.heap import keep_freed_memory

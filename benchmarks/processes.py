@@ -3,7 +3,8 @@
 python benchmarks/processes.py --processes 2 --resolution 256 --batch 4 --rounds 5
 
 It wants a quiet machine with a core for each process. Every process trains batches of the same size, so the several train so many times
-more images an update; one process and several take turns. Nothing is written to RESULTS.md.
+more images an update. One process, several that meet, and as many that know nothing of one another take turns: the last are the ceiling
+that cores and memory set, whatever the meeting costs. Nothing is written to RESULTS.md.
 """
 
 from __future__ import annotations
@@ -28,25 +29,30 @@ ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """Images a second (medians over the rounds), and of pairs of rounds the median ratio of several to one."""
+    """Images a second (medians over the rounds), and the median over the rounds of their ratios to one process."""
 
     one: float
     several: float
+    apart: float  # as many processes that do not meet
     ratio: float
+    ceiling: float
 
 
 def compare(job: Job, processes: int, rounds: int) -> Outcome:
-    """One process and `processes` of them, round by round in turns."""
+    """One process, `processes` that meet, and as many that do not, round by round in turns."""
     alone, team = Contestant(OURS, job, ONE_THREAD), _team(job, processes)
+    strangers = [alone, *(Contestant(OURS, job, ONE_THREAD) for _ in range(processes - 1))]
+    everyone = (*strangers, *team)
     try:
-        pairs = [(_speed([alone], job), _speed(team, job)) for _ in range(rounds)]
-        for contestant in (alone, *team):
+        turns = [(_speed([alone], job), _speed(team, job), _speed(strangers, job)) for _ in range(rounds)]
+        for contestant in everyone:
             contestant.finish()
     finally:
-        for contestant in (alone, *team):
+        for contestant in everyone:
             contestant.kill()
-    one, several = zip(*pairs, strict=True)
-    return Outcome(statistics.median(one), statistics.median(several), statistics.median(more / less for less, more in pairs))
+    one, several, apart = (statistics.median(speeds) for speeds in zip(*turns, strict=True))
+    ratio, ceiling = (statistics.median(turn[place] / turn[0] for turn in turns) for place in (1, 2))
+    return Outcome(one, several, apart, ratio, ceiling)
 
 
 def _team(job: Job, processes: int) -> list[Contestant]:
@@ -89,6 +95,7 @@ def main(argv: list[str] | None = None) -> None:
         job = Job(chosen.method, chosen.resolution, chosen.batch, "no", 4, False, False, "cpu", chosen.steps, 3, str(model))
         outcome = compare(job, chosen.processes, chosen.rounds)
     print(f"one process: {outcome.one:.2f} images a second; {chosen.processes} processes: {outcome.several:.2f}; ratio {outcome.ratio:.2f}")
+    print(f"{chosen.processes} that do not meet: {outcome.apart:.2f}; ratio {outcome.ceiling:.2f}")
     load, cores = getattr(os, "getloadavg", lambda: (0.0,))()[0], os.cpu_count() or 1
     if cores < chosen.processes or load > chosen.processes + 0.5:
         print(f"{cores} cores, {load:.1f} processes wanting them: the figures are no measurement; use a quiet machine")

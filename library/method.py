@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from library.caption_rewriting import RewriteCaption
 
@@ -26,6 +27,22 @@ class ExpectedWeights:
     product: int | None
     trained: int | None
     known_by: str = ""
+
+
+@dataclass(frozen=True)
+class Product:
+    """One of the files that a method writes at each save; the first one is the run's own.
+
+    `write(path, dtype, metadata)` writes it whole or not at all; `dtype` None keeps float32. `kind` is a key of `model_spec.PRODUCTS`.
+    """
+
+    kind: str
+    extension: str  # with the dot, "" for a folder
+    write: Callable[[Path, torch.dtype | None, Mapping[str, str] | None], None]
+    suffix: str = ""  # behind --output_name
+    trigger: str | None = None  # the words that call up what it has learned
+    facts: Mapping[str, Any] = field(default_factory=dict)  # its own metadata, beside `describe`'s
+    weights: int | None = None  # numbers in it; None: all that the method's product has
 
 
 class Method(Protocol):
@@ -69,8 +86,16 @@ class Method(Protocol):
     def describe(self) -> Mapping[str, Any]:
         """This method's own metadata (`ss_*` keys) for the file it saves."""
 
-    def extension(self, save_model_as: str | None) -> str:
-        """The ending of its product with the dot, "" for a folder; `save_model_as` is the option of that name."""
+    def products(self, save_model_as: str | None) -> Sequence[Product]:
+        """What each save writes, at least one; `save_model_as` is the option of that name."""
 
-    def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
-        """Write the product, whole or not at all; `dtype` None keeps float32."""
+
+@runtime_checkable
+class RemembersBase(Protocol):
+    """What the methods of those scripts answer besides that have `--prior_from_base`."""
+
+    def as_before(self) -> AbstractContextManager[StableDiffusion]:
+        """Inside, the model that it gives predicts as the attached one did before training, whatever has been trained since.
+
+        It is for passes without gradients, and for methods that were asked to remember when they were attached.
+        """

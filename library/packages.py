@@ -23,12 +23,15 @@ class NetworkPackage:
 
     install: str  # the name that installs it
     is_ours: bool = False  # checks its own arguments and files, reads files under every name, merges at the strength it is told
+    writes_tensors: bool = False  # writes named tensors, which others may be put beside
     knows_float8: bool = False  # patches layers whose weights are kept in float8
 
 
 _NETWORK_PACKAGES = {
-    "networks": NetworkPackage("", is_ours=True, knows_float8=True),  # of this suite, to which a new kind is added as a file
-    "lycoris": NetworkPackage("lycoris-lora"),
+    "networks": NetworkPackage(
+        "", is_ours=True, writes_tensors=True, knows_float8=True
+    ),  # of this suite, to which a new kind is added as a file
+    "lycoris": NetworkPackage("lycoris-lora", writes_tensors=True),
 }
 
 # modules of this suite that are another thing in each update, and why

@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> None:
     if bool(chosen.rank) == (chosen.unit is not None):
         raise UserError(coded("OPT-008", "--unit, --rank: use one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two"))
 
+    from library.lora.bundled.carry import carried
     from library.lora.files import group_by_module, write_weights
     from library.surgery.network_file import DTYPES, open_network
     from library.surgery.own_metadata import family_of_modules, own_metadata
@@ -29,6 +30,7 @@ def main(argv: Sequence[str]) -> None:
 
     network = open_network(chosen.model, "--model")
     network.only_lora()
+    words = carried([network.file])
     full = max(network.rank(key) for key in network.modules)
     asked = chosen.rank or (chosen.unit or 1,)
     ranks = chosen.rank or tuple(range(asked[0], full, asked[0]))
@@ -38,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
         path = chosen.save_to.with_name(f"{chosen.save_to.stem}-{rank}{chosen.save_to.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)
         tensors, metadata = truncated(network, rank, DTYPES[chosen.save_precision] if chosen.save_precision else None)
-        write_weights(path, tensors, own_metadata(metadata, path.stem, family_of_modules(group_by_module(tensors, str(path)))))
+        write_weights(path, {**tensors, **words}, own_metadata(metadata, path.stem, family_of_modules(group_by_module(tensors, str(path)))))
         log.info("saved %s", path)
 
 

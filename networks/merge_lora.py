@@ -58,6 +58,7 @@ def _precisions(options: MergeLora) -> tuple[torch.dtype, torch.dtype]:
 
 
 def _into_model(options: MergeLora, sd_model: str) -> None:
+    from library.lora.bundled.carry import write_beside
     from library.surgery.checkpoint import open_checkpoint
     from library.surgery.merge_model import ModelMerge, merge_into_model
 
@@ -67,10 +68,12 @@ def _into_model(options: MergeLora, sd_model: str) -> None:
     told = ", ".join(f"{network.file.path.name}: {ratio:g}" for network, ratio in sources)
     metadata = {} if options.output.no_metadata else {"merged_networks": told}
     merge_into_model(model, merge, options.output.save_to, metadata, options.receipt.verbose, options.receipt.max_error)
+    write_beside([network.file for network, _ in sources], options.output.save_to)
 
 
 def _into_one(options: MergeLora) -> None:
     from library.console import progress
+    from library.lora.bundled.carry import carried
     from library.surgery import combine
     from library.surgery.write import write_lora
 
@@ -88,6 +91,7 @@ def _into_one(options: MergeLora) -> None:
         "‖merged − weighted sum of the LoRAs‖ / ‖weighted sum‖",
         options.receipt.verbose,
         options.receipt.max_error,
+        beside=carried([network.file for network, _ in sources]),
     )
 
 

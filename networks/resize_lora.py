@@ -22,6 +22,7 @@ def main(argv: Sequence[str]) -> None:
     _check_dynamic(chosen.dynamic_method, chosen.dynamic_param)
 
     from library.console import progress
+    from library.lora.bundled.carry import carried
     from library.surgery import resize
     from library.surgery.device import usable_device
     from library.surgery.network_file import DTYPES, open_network
@@ -41,6 +42,7 @@ def main(argv: Sequence[str]) -> None:
         options.receipt.verbose,
         options.receipt.max_error,
         note=lambda module: module.note(),
+        beside=carried([network.file]),
     )
 
 

@@ -24,6 +24,7 @@ def main(argv: Sequence[str]) -> None:
 
     from library.console import progress
     from library.lora.block_ratios import read_block_ratios
+    from library.lora.bundled.carry import carried
     from library.surgery import combine
     from library.surgery.device import usable_device
     from library.surgery.network_file import DTYPES, open_network
@@ -45,6 +46,7 @@ def main(argv: Sequence[str]) -> None:
         "‖merged − weighted sum of the LoRAs‖ / ‖weighted sum‖",
         options.receipt.verbose,
         options.receipt.max_error,
+        beside=carried([network.file for network, _ in sources]),
     )
 
 

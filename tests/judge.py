@@ -76,6 +76,21 @@ def judge(picture: Image.Image) -> Seen:
     return Seen(background, _name(core), _shape(silhouette), rim)
 
 
+def named(picture: Image.Image, colour: str) -> np.ndarray:
+    """[H,W] of bool: the pixels of this named colour, nearer to it than to any other named or nameless one."""
+    lab = _oklab(np.asarray(picture.convert("RGB"), np.float32) / 255)
+    others = [np.array(rgb) for name, rgb in NAMED.items() if name != colour] + [np.array(rgb) for rgb in NAMELESS]
+    away = np.linalg.norm(lab - _oklab(np.array(NAMED[colour]) / 255), axis=-1)
+    nearest = np.min([np.linalg.norm(lab - _oklab(other / 255), axis=-1) for other in others], axis=0)
+    return away < np.minimum(nearest, FARTHEST)
+
+
+def changed(one: Image.Image, other: Image.Image) -> np.ndarray:
+    """[H,W] of bool: the pixels in which two pictures of one size are of different colour."""
+    labs = [_oklab(np.asarray(picture.convert("RGB"), np.float32) / 255) for picture in (one, other)]
+    return ~_near(labs[0], labs[1], SEEN)
+
+
 def _pixels(picture: Image.Image) -> np.ndarray:
     """[SIDE,SIDE,3] in 0…1, a little smoothed, so that noise of single pixels does not count."""
     pixels = np.asarray(picture.convert("RGB"), np.float32) / 255

@@ -67,6 +67,17 @@ def random_scene(rng: random.Random) -> CaptionedScene:
     )
 
 
+def scene_anywhere(rng: random.Random) -> CaptionedScene:
+    """A scene in any place, also a corner, of which the caption says neither place nor size: a mask is there to say them."""
+    shape = rng.choice(SHAPES)
+    colour, background = rng.sample(sorted(COLOURS), 2)
+    radius = rng.uniform(0.16, 0.34)
+    centre = (rng.uniform(radius + 0.03, 0.97 - radius), rng.uniform(radius + 0.03, 0.97 - radius))
+    scene = Scene(shape, COLOURS[colour], COLOURS[background], centre, radius, rng.uniform(-0.12, 0.12))
+    caption = f"{_article(colour)} {colour} {shape} on {_article(background)} {background} background"
+    return CaptionedScene(scene, shape, colour, background, caption)
+
+
 def free_scene(rng: random.Random) -> list[Scene]:
     """One to three shapes of any colour, some with a rim: what an autoencoder has to carry beyond the named scenes."""
     background = _any_colour(rng)

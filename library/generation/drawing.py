@@ -23,6 +23,7 @@ from library.model.bundle import StableDiffusion
 from library.model.drawing.generate import MAX_WINDOWS, GenerateSettings, generate_together, windows_of
 from library.model.drawing.image_start import ImageStart
 from library.model.load import load
+from library.model.new_words import forget_words
 from library.options.tool_groups.pictures import GenImg, PictureModelOptions, PictureWorkOptions
 from library.surgery.device import usable_device
 from library.training.memory.rehearsal import explained
@@ -84,13 +85,14 @@ class Studio:
         empty, given = cls.load(options.model, options.work), options.networks
         words = [("--textual_inversion_embeddings", Path(file)) for file in given.textual_inversion_embeddings]
         words += [("--XTI_embeddings", Path(file)) for file in given.XTI_embeddings]
-        teach_words(empty.model, words)
-        return empty.with_networks(network_choices(given))
+        return empty.with_networks(network_choices(given), words)
 
-    def with_networks(self, choices: Sequence[NetworkChoice]) -> Studio:
-        """With these networks on the model, and whatever others it had taken off."""
+    def with_networks(self, choices: Sequence[NetworkChoice], words: Sequence[tuple[str, Path]] = ()) -> Studio:
+        """With these networks and the words in their files and in `words` (option, file), and whatever others the model had taken off."""
         for network in self.networks:
             network.remove()
+        forget_words(self.model)
+        teach_words(self.model, words, [choice.file for choice in choices])
         networks = [apply_network(self.model, choice) for choice in choices]
         settle_autocast(self.model, networks)
         return Studio(self.model, self.manner, tuple(networks))

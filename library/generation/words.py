@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -10,32 +10,58 @@ from torch import Tensor
 from library.console import log
 from library.containers.weights_file import is_image_file, open_weights
 from library.errors import UserError, coded
+from library.lora.bundled.words import read_words
 from library.model.bundle import StableDiffusion
 from library.model.files.embedding_files import read_any_vectors
 from library.model.new_words import add_words, cross_attentions, embedding_table, side_by_side
 from library.model.text.vocabulary import is_entry
 
 
-def teach_words(model: StableDiffusion, files: Sequence[tuple[str, Path]]) -> dict[str, Path]:
+def teach_words(model: StableDiffusion, files: Sequence[tuple[str, Path]], networks: Sequence[Path] = ()) -> dict[str, Path]:
     """Teach the model the words of embedding files (option, file): the file's name without its ending and, where a file tells it, the word
-    that it was trained with. Returns word -> file. Raises UserError for a file that does not fit, or whose words cannot be told apart.
+    that it was trained with; and the words inside the files of `networks`. Returns word -> file. Raises UserError for a file that does not
+    fit, or whose words cannot be told apart.
     """
-    if not files:
-        return {}
-    layers, width = tuple(cross_attentions(model.unet)), embedding_table(model.text_encoder).weight.shape[1]
+    table = embedding_table(model.text_encoder).weight
+    layers, width = tuple(cross_attentions(model.unet)), table.shape[1]
     vectors: dict[str, Tensor] = {}
     taught: dict[str, Path] = {}
     for option, file in files:
         found, words = read_any_vectors(file, layers, width, option), _words(file, option)
         for word in words:
-            if any(word.lower() == other.lower() for other in taught):
-                told = f"the word {word!r} is that of {taught[next(o for o in taught if o.lower() == word.lower())]} too"
+            if (other := _same(word, taught)) is not None:
+                told = f"the word {word!r} is that of {taught[other]} too"
                 raise UserError(coded("MODEL-014", f"{option} {file}: {told}; rename one of the files"))
         vectors |= dict.fromkeys(words, found)
         taught |= dict.fromkeys(words, file)
         log.info(f"{option} {file}: {' or '.join(map(repr, words))} in prompts, {found.shape[1]} vectors")
-    add_words(model, *side_by_side(vectors))
+    for file in networks:
+        for word, found in _bundled(file, width):
+            if (other := _same(word, taught)) is None:
+                log.info(f"--network_weights {file}: {word!r} in prompts, {found.shape[1]} vectors")
+            elif not vectors[other].equal(found):
+                told = f"the word {word!r} in it is that of {taught[other]} too, with other vectors"
+                raise UserError(coded("MODEL-014", f"--network_weights {file}: {told}; leave one of the files out"))
+            vectors.setdefault(other or word, found)
+            taught.setdefault(other or word, file)
+    if vectors:
+        places, words_side_by_side = side_by_side(vectors)
+        add_words(model, places, words_side_by_side.to(table.device))
     return taught
+
+
+def _same(word: str, words: Iterable[str]) -> str | None:
+    """The one of `words` that differs from `word` in letter case at most."""
+    return next((other for other in words if other.lower() == word.lower()), None)
+
+
+def _bundled(file: Path, width: int) -> Iterator[tuple[str, Tensor]]:
+    """The new words inside a network's file."""
+    for word, vectors in read_words(file, width, "--network_weights").items():
+        if word.strip() and not is_entry(word):
+            yield word, vectors
+        else:
+            log.warning(f"--network_weights {file}: the word {word!r} in it means something already and is left out")
 
 
 def _words(file: Path, option: str) -> list[str]:

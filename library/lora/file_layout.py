@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from library.console import log
 from library.containers.weights_file import TensorInfo
 from library.errors import UserError, coded
 from library.lora.adapter_config import METADATA_KEY, AdapterConfig, adapter_configs
@@ -30,10 +29,11 @@ class FileLayout:
     alphas: Mapping[str, float]
     strange: tuple[str, ...]  # tensors of no known kind
     foreign: bool  # the names are those of Diffusers or PEFT
+    bundled: tuple[str, ...] = ()  # tensors of embeddings that the file holds beside the network
 
 
 def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], path: Path, source: str) -> FileLayout:
-    """Raises UserError beginning with `source` for settings that cannot be read; an embedding in the file is left out, with a line."""
+    """Raises UserError beginning with `source` for settings that cannot be read."""
     modules: dict[str, dict[str, str]] = {}
     places: dict[str, TensorName] = {}
     strange = []
@@ -48,7 +48,6 @@ def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], pa
         if place.foreign:
             places[place.key] = place
     refuse_faults({key: {kind: infos[name] for kind, name in kinds.items()} for key, kinds in modules.items()}, source)
-    _tell_embeddings(infos, source)
     configs = adapter_configs(metadata, path, source) if places and _has_settings(infos, metadata, path) else {}
     alphas = {
         key: configs[place.part].alpha_of(place.path, infos[modules[key]["lora_up.weight"]].shape[1])
@@ -56,7 +55,8 @@ def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], pa
         if place.part in configs and place.path is not None and "lora_up.weight" in modules[key] and "alpha" not in modules[key]
     }
     _check_dora(configs, modules, places, source)
-    return FileLayout(modules, alphas, tuple(strange), bool(places))
+    bundled = tuple(name for name in infos if name.startswith(EMBEDDING))
+    return FileLayout(modules, alphas, tuple(strange), bool(places), bundled)
 
 
 def refuse_faults(modules: Mapping[str, Mapping[str, TensorInfo]], source: str) -> None:
@@ -176,9 +176,3 @@ def _check_dora(
                     f"{source}: its settings say use_dora, and {key} has no magnitude; the file is incomplete, download it again",
                 )
             )
-
-
-def _tell_embeddings(infos: Mapping[str, TensorInfo], source: str) -> None:
-    words = sorted({name.removeprefix(EMBEDDING).partition(".")[0] for name in infos if name.startswith(EMBEDDING)})
-    if words:
-        log.warning("%s: the embedding in it (%s) is ignored; only the LoRA is used", source, ", ".join(words))

@@ -101,6 +101,11 @@ def _foreign(found: re.Match[str], part: str, path: str) -> TensorName:
     return TensorName(TEXT_ENCODER + path.replace(".", "_"), _kind(found), part, path)
 
 
+def bundled_word(name: str) -> str | None:
+    """The word whose vectors a tensor of a network's file holds (`bundle_emb.WORD.…`), None for any other tensor."""
+    return name.removeprefix(EMBEDDING).partition(".")[0] if name.startswith(EMBEDDING) else None
+
+
 def is_whole(kinds: frozenset[str]) -> bool:
     """Whether these tensors make a module that does something."""
     if any(kind.startswith("lokr_") for kind in kinds):

@@ -166,7 +166,7 @@ class LoRALayer(nn.Module):
     def attach(self, module: Patched) -> None:
         """Patch `module`, whatever this layer patched before being freed first."""
         self.detach()
-        self._hook = module.register_forward_hook(self._add_delta)
+        self._hook = module.register_forward_hook(self._act)
 
     def detach(self) -> None:
         """Leave the patched module as it was."""
@@ -192,6 +192,11 @@ class LoRALayer(nn.Module):
     def take(self, tensors: Mapping[str, Tensor], source: str) -> None:
         """Take over a file's module of these shapes, by the ends of its tensors' names; `source` names the file in messages."""
         self.load_state_dict(tensors)
+
+    def _act(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        if self.multiplier == 0 and not torch.is_grad_enabled():  # nothing is added, and nobody waits for a gradient
+            return None
+        return self._add_delta(module, inputs, output)
 
     def _add_delta(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
         if self.training and self.dropouts.module and torch.rand(()) < self.dropouts.module:

@@ -14,7 +14,9 @@ def of_network(options: TrainNetwork, sizes: PartSizes, family: ModelFamily) -> 
     if module not in RULES:
         return ExpectedWeights(None, None, known_by=module)
     count = RULES[module](options.network, sizes)
-    return ExpectedWeights(count * ranks_in_file(options.network), count)
+    words = sum(word.vectors for word in options.words.words) * family.word_width
+    product = count * ranks_in_file(options.network) + words
+    return ExpectedWeights(product * (2 if words and options.words.save_words == "both" else 1), count + words)
 
 
 def of_full_model(options: FullModelScript, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
@@ -24,6 +26,6 @@ def of_full_model(options: FullModelScript, sizes: PartSizes, family: ModelFamil
 
 
 def of_word(options: TrainTextualInversion, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
-    """The word's vectors, once or for each layer that has its own."""
-    count = options.word.num_vectors_per_token * family.word_width * options.layers_with_vectors
+    """The words' vectors, once or for each layer that has its own."""
+    count = sum(word.vectors for word in options.word.words) * family.word_width * options.layers_with_vectors
     return ExpectedWeights(count, count)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import copy
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from library.caption_rewriting import RewriteCaption, keep_caption
+from library.method import Product
 from library.model.bundle import StableDiffusion
 from library.model.save_forms import EXTENSIONS, product_form, save_product
 from library.options.groups.scripts import FineTune, FullModelScript, TrainDb
@@ -28,6 +31,7 @@ class FullModelSettings:
     text_encoder_lr: float | None = None
     save_model_as: str | None = None  # None: the form of the source
     use_safetensors: bool = False
+    keeps_base: bool = False  # a copy of what is trained stays as it was, for `as_before`
 
 
 def dreambooth_settings(options: TrainDb) -> FullModelSettings:
@@ -48,6 +52,7 @@ def _settings(options: FullModelScript, text_encoder_lr: float | None, text_enco
         text_encoder_lr=text_encoder_lr,
         save_model_as=options.saving.save_model_as,
         use_safetensors=options.saving.use_safetensors,
+        keeps_base=options.data.prior_from_base is not None,
     )
 
 
@@ -61,6 +66,7 @@ class FullModelMethod:
         self.settings = settings
         self.rewrite_caption: RewriteCaption = keep_caption
         self._model: StableDiffusion | None = None
+        self._base: StableDiffusion | None = None
         self._form = ""
 
     def attach(self, model: StableDiffusion) -> None:
@@ -73,6 +79,21 @@ class FullModelMethod:
         model.unet.requires_grad_(self._trains_unet)
         for text_encoder in model.text_encoders:
             text_encoder.requires_grad_(self.trains_text_encoder(0))
+        if self.settings.keeps_base:
+            self._base = self._copied(model)
+
+    def _copied(self, model: StableDiffusion) -> StableDiffusion:
+        """The model with copies of the parts that are trained, frozen; it shares the others."""
+        unet = _frozen_copy(model.unet) if self._trains_unet else model.unet
+        first, *others = map(_frozen_copy, model.text_encoders) if self.trains_text_encoder(0) else model.text_encoders
+        # a copy in half precision computes in it, as the base of a network does
+        return replace(model, unet=unet, text_encoder=first, further_text_encoders=tuple(others), unet_autocast=not self._trains_unet)
+
+    @contextmanager
+    def as_before(self) -> Iterator[StableDiffusion]:
+        """The copy, which never moves."""
+        assert self._base is not None, "the settings ask for it"
+        yield self._base
 
     def modules(self) -> list[nn.Module]:
         """U-Net and text encoder, where they are trained."""
@@ -138,9 +159,9 @@ class FullModelMethod:
         """A checkpoint has no `ss_network_*` keys."""
         return {}
 
-    def extension(self, save_model_as: str | None) -> str:
-        """That of the file; a Diffusers folder has none."""
-        return EXTENSIONS[self._form]
+    def products(self, save_model_as: str | None) -> list[Product]:
+        """The model: a file, or a Diffusers folder."""
+        return [Product(self.name, EXTENSIONS[self._form], self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the whole model; as trained, in float32, where no dtype is given."""
@@ -148,3 +169,10 @@ class FullModelMethod:
         trained = (int(said.get("ss_epoch", 0)), int(said.get("ss_steps", 0)))
         spec = {key: value for key, value in said.items() if key.startswith("modelspec.")}  # how it was trained is for networks to tell
         save_product(self._attached, path, self._form, dtype or torch.float32, trained, spec or None)
+
+
+Part = TypeVar("Part", bound=nn.Module)
+
+
+def _frozen_copy(part: Part) -> Part:
+    return copy.deepcopy(part).eval().requires_grad_(False)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,64 +15,18 @@ from torch import nn
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.console import log
 from library.errors import UserError, coded
+from library.lora.bundled.words import tell_left_out
 from library.lora.layers import TextEncoders
+from library.method import Product
 from library.methods.adapted_network import AdaptedNetwork
+from library.methods.grip import Grip
 from library.methods.network_module import as_modules_expect, import_module, merge_base, part_of, prefixes_for, readable
 from library.methods.network_package import blamed, check_algorithm, check_arguments, shown_fault, try_layers
+from library.methods.network_settings import NetworkSettings
 from library.model.bundle import StableDiffusion
-from library.options.groups.scripts import TrainNetwork
 from library.packages import network_package
 
 _REMEDY = "check --network_args, or try another version of its package"
-
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """What `train_network.py` lets a user say about the network; names are those of its options."""
-
-    module: str
-    dim: int | None
-    alpha: float
-    dropout: float | None
-    args: Mapping[str, str]
-    weights: Path | None
-    dim_from_weights: bool
-    train_unet: bool
-    train_text_encoder: bool
-    learning_rate: float
-    unet_lr: float | None
-    text_encoder_lr: float | None
-    scale_weight_norms: float | None
-    base_weights: Sequence[tuple[Path, float]]
-    gradient_checkpointing: bool
-    text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
-    splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
-
-
-def network_settings(options: TrainNetwork) -> NetworkSettings:
-    """The settings from the options of train_network.py."""
-    given = options.network
-    assert given.network_module is not None  # `check` has seen to it
-    multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
-    return NetworkSettings(
-        module=given.network_module,
-        dim=given.network_dim,
-        alpha=given.network_alpha,
-        dropout=given.network_dropout,
-        args=_key_values(given.network_args),
-        weights=None if given.network_weights is None else Path(given.network_weights),
-        dim_from_weights=given.dim_from_weights,
-        train_unet=not given.network_train_text_encoder_only,
-        train_text_encoder=options.trains_text_encoder,
-        text_encoder_updates=given.stop_text_encoder_training,
-        splits_norm=given.max_grad_norm_te is not None,
-        learning_rate=options.optimizer.learning_rate,
-        unet_lr=given.unet_lr,
-        text_encoder_lr=given.text_encoder_lr,
-        scale_weight_norms=given.scale_weight_norms,
-        base_weights=[(Path(file), multiplier) for file, multiplier in zip(given.base_weights, multipliers, strict=False)],
-        gradient_checkpointing=options.training.gradient_checkpointing,
-    )
 
 
 class NetworkMethod:
@@ -87,6 +41,8 @@ class NetworkMethod:
         self.network: Any = None
         self._groups: list[dict[str, Any]] = []
         self._multiplier = 1.0
+        self._model: StableDiffusion | None = None
+        self._grip: Grip | None = None  # of a network of another package
 
     def attach(self, model: StableDiffusion) -> None:
         """Freeze the model, merge `--base_weights` into it and put the network onto U-Net and text encoder."""
@@ -95,15 +51,22 @@ class NetworkMethod:
             part.requires_grad_(False)
         module = import_module(settings.module)
         for file, multiplier in settings.base_weights:
+            tell_left_out(file, "--base_weights")
             merge_base(module, file, multiplier, model)
         text_encoder = as_modules_expect(model)
         self.network = AdaptedNetwork(self._create(module, model, text_encoder))
+        self._model = model
+        if settings.keeps_base and not network_package(settings.module).is_ours:
+            self._grip = Grip((model.unet, *model.text_encoders))
         with blamed(settings.module, "cannot apply its network to the model", _REMEDY):
             self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
+        if self._grip is not None:
+            self._grip.close(settings.module)
         model.unet_autocast = not getattr(self.network.module, "follows_dtype", False)
         try_layers(settings.module, settings.args, model.unet, *model.text_encoders)
         if settings.weights is not None:
             self._load_weights(settings.weights)
+            tell_left_out(settings.weights, "--network_weights", settings.new_words)
         if settings.scale_weight_norms:
             part_of(self.network.module, "apply_max_norm_regularization", "--scale_weight_norms", settings.module)
         if settings.gradient_checkpointing:
@@ -211,6 +174,21 @@ class NetworkMethod:
             part_of(self.network.module, "set_multiplier", "network_multiplier in --dataset_config", self.settings.module)(multiplier)
             self._multiplier = multiplier
 
+    @contextmanager
+    def as_before(self) -> Iterator[StableDiffusion]:
+        """The model without its network: at multiplier 0, which of our kinds is the base model's exact output, or taken off."""
+        assert self._model is not None, "attach comes first"
+        if self._grip is not None:
+            with self._grip.let_go():
+                yield self._model
+            return
+        multiplier = self._multiplier
+        self.set_multiplier(0.0)
+        try:
+            yield self._model
+        finally:
+            self.set_multiplier(multiplier)
+
     def go_on(self, step: int) -> None:
         """Freeze the text encoder's part where its last update is done."""
         if self.settings.text_encoder_updates is not None and not self.trains_text_encoder(step):
@@ -264,18 +242,10 @@ class NetworkMethod:
         }
         return told | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or not at all
 
-    def extension(self, save_model_as: str | None) -> str:
-        """That of the format."""
-        return f".{save_model_as or 'safetensors'}"
+    def products(self, save_model_as: str | None) -> list[Product]:
+        """The network's file."""
+        return [Product(self.name, f".{save_model_as or 'safetensors'}", self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
         """Write the network's file; the extension of `path` chooses the format."""
         self.network.save(path, dtype, metadata)
-
-
-def _key_values(items: Sequence[str]) -> dict[str, str]:
-    """`key=value` items as a mapping; raises UserError for an item of another form."""
-    wrong = [item for item in items if not item.partition("=")[0].strip() or "=" not in item]
-    if wrong:
-        raise UserError(*(coded("OPT-010", f"--network_args {item!r}: must be key=value, such as conv_dim=4") for item in wrong))
-    return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}

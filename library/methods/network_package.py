@@ -6,7 +6,7 @@ import ast
 import contextlib
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from types import ModuleType
 
@@ -171,3 +171,11 @@ def shown_fault(fault: BaseException) -> str:
     """Its class and the first two lines of what it says, in one: torch tells on the second what does not fit."""
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
     return f"{type(fault).__name__}: {' '.join(lines[:2])}" if lines else type(fault).__name__
+
+
+def key_values(items: Sequence[str]) -> dict[str, str]:
+    """`key=value` items as a mapping; raises UserError for an item of another form."""
+    wrong = [item for item in items if not item.partition("=")[0].strip() or "=" not in item]
+    if wrong:
+        raise UserError(*(coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4") for item in wrong))
+    return {key.strip(): value.strip() for key, _, value in (item.partition("=") for item in items)}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 
+from library.caption_rewriting import RewriteCaption
+from library.model.text.vocabulary import words_in
 from library.options.groups.scripts import TrainTextualInversion
 from library.options.groups.textual_inversion import WordOptions
 
@@ -68,16 +70,28 @@ def asked(word: WordOptions) -> str | None:
     return "object" if word.use_object_template else "style" if word.use_style_template else None
 
 
-def rewriter(kind: str | None, word: str) -> Callable[[str, random.Random], str] | None:
-    """What puts a template of the kind, with `word` in it, in place of a caption; None for captions as they are."""
-    return None if kind is None else partial(fill, {"object": OBJECT, "style": STYLE}[kind], word)
+def rewriter(kind: str | None, words: Sequence[str]) -> RewriteCaption | None:
+    """What puts a template of the kind, with the word in it, in place of a caption; None for captions as they are.
+
+    Of several words an image's own caption says which: `a photo of my-cup and my-dog`. A caption that names none is kept.
+    """
+    if kind is None:
+        return None
+    templates = {"object": OBJECT, "style": STYLE}[kind]
+    return partial(fill, templates, words[0]) if len(words) == 1 else partial(fill_named, templates, tuple(words))
 
 
-def of_options(options: TrainTextualInversion) -> Callable[[str, random.Random], str] | None:
+def of_options(options: TrainTextualInversion) -> RewriteCaption | None:
     """The rewriter that the options of train_textual_inversion.py ask for."""
-    return rewriter(asked(options.word), options.word.word)
+    return rewriter(asked(options.word), [word.text for word in options.word.words])
 
 
 def fill(templates: tuple[str, ...], word: str, caption: str, rng: random.Random) -> str:
     """A template with `word` in it, instead of `caption`."""
     return rng.choice(templates).format(word)
+
+
+def fill_named(templates: tuple[str, ...], words: tuple[str, ...], caption: str, rng: random.Random) -> str:
+    """A template with those of `words` that `caption` names, instead of it."""
+    named = words_in(caption, words)
+    return fill(templates, " and ".join(named), caption, rng) if named else caption

@@ -107,6 +107,16 @@ def add_words(model: StableDiffusion, words: Mapping[str, range], all_of_them: N
             attention.register_forward_pre_hook(partial(_own_context, place, width), with_kwargs=True)
 
 
+def forget_words(model: StableDiffusion) -> None:
+    """Take all words off again that `add_words` has put beside the model's vocabulary, if any. Not for those of several layers."""
+    embeddings = getattr(model.text_encoder, "text_model", model.text_encoder).embeddings
+    extended = embeddings.token_embedding
+    if isinstance(extended, ExtendedTable):
+        assert len(extended.word.vectors) == 1, "the U-Net reads a context for each layer"
+        embeddings.token_embedding = extended.table
+        model.tokenizer = model.tokenizer.without_words()
+
+
 def side_by_side(words: Mapping[str, Tensor]) -> tuple[dict[str, range], NewWord]:
     """The vectors [L,V,D] of several words as one, those for the whole U-Net (L = 1) repeated where others have L layers."""
     layers = max(len(vectors) for vectors in words.values())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from library.errors import UserError, coded
 from library.lora.block_ratios import BlockRatios, block_of
-from library.lora.files import ModuleWeights
+from library.lora.files import ModuleWeights, with_inputs
 from library.lora.layers import delta_weight
 from library.lora.low_rank import flat, from_svd, module_norm, on_cpu, relative_error, svd_of_product
 from library.seeds import fold
@@ -59,7 +59,7 @@ def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterato
     That is the weighted sum of the ΔW only where the LoRAs are alike: the receipt tells how far it is from it.
     """
     for key in module_keys(sources):
-        modules = [(network.lora(key), ratio) for network, ratio in sources if key in network.modules]
+        modules = _of_all(sources, key)
         first = modules[0][0]
         if len({module.rank for module, _ in modules}) > 1:
             ranks = " and ".join(str(module.rank) for module, _ in modules)
@@ -99,23 +99,31 @@ def cut(
         yield Combined(key, from_svd(svd, kept, wanted.down.shape), wanted)
 
 
+def _of_all(sources: Sources, key: str) -> list[tuple[ModuleWeights, float]]:
+    """A module of each source that has it, with the ratio; UserError where they are of different size.
+
+    Those of the first convolutions of ordinary models have the inputs of an inpainting model's where one is among them, and do nothing
+    to the further ones.
+    """
+    modules = [(network.lora(key), ratio) for network, ratio in sources if key in network.modules]
+    inputs = max(module.down.shape[1] for module, _ in modules)
+    fitted = [(replace(module, down=with_inputs(module.down, inputs)), ratio) for module, ratio in modules]
+    if len({(module.down.shape[1:], module.up.shape[0]) for module, _ in fitted}) > 1:
+        raise UserError(
+            coded("TOOL-005", f"--models: {key} has another size in one file than in another; they are made for different base models")
+        )
+    return fitted
+
+
 def _sum(sources: Sources, key: str, precision: torch.dtype) -> ModuleWeights:
     """Σ ratio · ΔW as one module with alpha = rank: all downs below and all ups beside one another, each with √|ratio · alpha / rank|."""
     ups: list[Tensor] = []
     downs: list[Tensor] = []
-    for network, ratio in sources:
-        if key not in network.modules:
-            continue
-        module = network.lora(key)
+    for module, ratio in _of_all(sources, key):
         factor = ratio * module.alpha / module.rank
         root = math.sqrt(abs(factor))
         downs.append(module.down.to(precision).float() * root)
         ups.append(module.up.to(precision).float() * math.copysign(root, factor))
-    shapes = {(down.shape[1:], up.shape[0]) for down, up in zip(downs, ups, strict=True)}
-    if len(shapes) > 1:
-        raise UserError(
-            coded("TOOL-005", f"--models: {key} has another size in one file than in another; they are made for different base models")
-        )
     return ModuleWeights(down=torch.cat(downs), up=torch.cat(ups, dim=1), alpha=float(sum(len(down) for down in downs)))
 
 

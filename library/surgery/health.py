@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from library.lora.file_names import DORA, LOHA, LORA
+from library.lora.file_names import DORA, LOHA, LORA, bundled_word
 from library.lora.files import is_finite
 from library.lora.layers import STABLE_DIFFUSION
 from library.lora.low_rank import flat, module_norm, svd_of_product, true_rank
@@ -140,6 +140,8 @@ def programs(network: NetworkFile) -> list[Loads]:
     if base.startswith(("SDXL", "FLUX", "unknown")):
         return [Loads("this suite (networks.lora)", False, f"the modules are those of another model ({base})")]
     others = ", ".join(sorted(kinds - {"LoRA"}))
+    words = any(bundled_word(name) is not None for name in network.file.infos)
+    refused = "refuses the words in it: train with --save_words side" if words else ""
     for_models = f"{others}: merging into a model only"
     with_conv = " (with convolutions: --network_args conv_dim=… or --dim_from_weights)" if convolutions and plain else ""
     return [
@@ -148,8 +150,8 @@ def programs(network: NetworkFile) -> list[Loads]:
         Loads("this suite, networks/ tools", True, "" if plain else for_models),
         Loads("LyCORIS (lycoris.kohya)", not foreign, "names of Diffusers/PEFT" if foreign else ""),
         Loads("AUTOMATIC1111 web UI", not foreign, "names of Diffusers/PEFT" if foreign else "" if plain else "version 1.5 and later"),
-        Loads("ComfyUI", True, ""),
-        Loads("Diffusers (load_lora_weights)", of_diffusers, "" if of_diffusers else f"{others} is not read"),
+        Loads("ComfyUI", True, "without the words in it" if words else ""),
+        Loads("Diffusers (load_lora_weights)", of_diffusers and not words, refused if of_diffusers else f"{others} is not read"),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from library.lora.file_names import bundled_word
 from library.lora.layers import STABLE_DIFFUSION
 from library.surgery.health import Module, base_model, programs
 from library.surgery.network_file import NetworkFile
@@ -43,6 +44,8 @@ def _summary(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
         f"rank: {_span(ranks)}; alpha: {_span(alphas) if alphas else 'none'}",
     ]
     said = network.metadata.get("ss_network_module")
+    words = list(dict.fromkeys(word for word in map(bundled_word, network.file.infos) if word is not None))
+    lines += [f"new words in it: {', '.join(words)} (bundle_emb, for web UIs)"] if words else []
     return lines + ([f"trained with: {said}"] if said else [])
 
 

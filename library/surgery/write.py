@@ -31,10 +31,12 @@ def write_lora(
     verbose: bool,
     max_error: float | None,
     note: Callable[[Module], str] = _no_note,
+    beside: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Round the modules to `dtype`, compare each with what was wanted, print the receipt (`what` its error is) and write the file.
 
-    alpha stays float32: it is one number, and bf16 would change the strength of the whole module. `metadata` None writes none.
+    alpha stays float32: it is one number, and bf16 would change the strength of the whole module. `metadata` None writes none. Tensors of
+    `beside` are written as they are.
     """
     tensors: dict[str, Tensor] = {}
     kept: dict[str, ModuleWeights] = {}
@@ -49,7 +51,7 @@ def write_lora(
         tensors[f"{combined.key}.alpha"] = torch.tensor(saved.alpha)
     hand_over(entries, what, verbose, max_error)
     save_to.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(save_to, tensors, None if metadata is None else _metadata(metadata, kept, save_to.stem))
+    write_weights(save_to, {**tensors, **(beside or {})}, None if metadata is None else _metadata(metadata, kept, save_to.stem))
     log.info("saved %s: %d modules", save_to, len(kept))
 
 

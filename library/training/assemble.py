@@ -19,6 +19,7 @@ from library.light_imports.models import SHARDED
 from library.method import Method
 from library.model.bundle import StableDiffusion
 from library.options.groups.scripts import TrainingScript
+from library.training.base_target import base_target
 from library.training.batches import Feed, adapter
 from library.training.caches.latents import latents_of
 from library.training.caches.text_cache import text_cache
@@ -188,7 +189,8 @@ def _task(run: RunStart, model: StableDiffusion) -> DiffusionTask:
     texts = None
     if run.inputs.source.ids_follow_captions:
         texts = text_cache(options.data.cache_text_encoder_outputs, model, run.method, run.inputs, clip_skip)
-    noise_and_loss = NoiseAndLoss(schedule, objective, noise_settings(options.diffusion), draws.among, draws)
+    base = base_target(run, clip_skip, texts)
+    noise_and_loss = NoiseAndLoss(schedule, objective, noise_settings(options.diffusion), draws.among, draws, base)
     return DiffusionTask(model, run.method, noise_and_loss, clip_skip, texts)
 
 

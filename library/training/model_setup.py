@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from library.console import log
+from library.method import RemembersBase
 from library.model.attention import set_attention
 from library.model.bundle import StableDiffusion
 from library.model.load import load
@@ -15,6 +16,7 @@ from library.training.run_context import RunStart
 from library.training.speed.kernels import choose_kernels
 from library.training.states.accelerate_state_files import load_accelerate_weights
 from library.training.states.state_files import load_weights
+from library.words import in_words
 
 
 def ready_model(run: RunStart) -> StableDiffusion:
@@ -37,7 +39,26 @@ def ready_model(run: RunStart) -> StableDiffusion:
     if run.options.training.gradient_checkpointing:
         _checkpoint_gradients(model)
     choose_kernels(model, run.options.training, run.device)
+    if run.inputs.data.prior_from_base is not None:
+        _ready_base(run, model)
     return model
+
+
+def _ready_base(run: RunStart, model: StableDiffusion) -> None:
+    """Give the copies that a method keeps of the model's parts, if it does, the dtype of frozen weights and the model's kernels."""
+    assert isinstance(run.method, RemembersBase), "scripts whose methods do not remember have no --prior_from_base"
+    with run.method.as_before() as base:
+        copies = [part for part in (base.unet, *base.text_encoders) if part not in (model.unet, *model.text_encoders)]
+        for parameter in (parameter for part in copies for parameter in part.parameters()):
+            parameter.data = parameter.data.to(frozen_dtype(run.options.training.mixed_precision))
+        if base.unet in copies:
+            choose_kernels(base, run.options.training, run.device)
+    if copies:
+        log.info(f"--prior_from_base: a frozen copy of what is trained takes {in_words(sum(map(_bytes, copies)))}")
+
+
+def _bytes(part: torch.nn.Module) -> int:
+    return sum(parameter.nbytes for parameter in part.parameters())
 
 
 def _loaded(run: RunStart) -> StableDiffusion:

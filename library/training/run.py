@@ -22,7 +22,9 @@ from library.paths.faults import new_file_fault
 from library.paths.look import expanded
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.optim.choices import check_choices
+from library.training.planning.collection import seldom_collected
 from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
+from library.training.planning.new_word_check import word_lines
 from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
 from library.training.samples.samples import SAMPLES, Samples
@@ -51,7 +53,9 @@ def run(
     _tell_as_asked(options)
     rewriter = rewrite(options) if rewrite is not None else None
     if options.data.dry_run:
-        tell_report(examine(options, forms, look_at, rewriter, expected), options, rewriter)
+        with seldom_collected():
+            report = examine(options, forms, look_at, rewriter, expected)
+        tell_report(report, options, rewriter)
         return
     if is_main_process() and options.saving.output_dir is not None:
         _tidy_up(options)
@@ -67,6 +71,8 @@ def run(
         look_at(options, inputs)
     samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
+    for line in word_lines(options):
+        log.info(line)
     if options.data.debug_dataset:
         preview(options, inputs, rewriter)
         return
@@ -83,7 +89,8 @@ def _tidy_up(options: TrainingScript) -> None:
     """Remove what killed runs have left; where this one does not look, the first file that it writes does it (`files.atomic_write`)."""
     saving = options.saving
     folders = [Path(folder) for folder in (saving.output_dir, saving.spare_dir) if folder is not None]
-    removed = [name for folder in folders for name in tidy(folder, names_of(saving.output_name))]
+    names = names_of(saving.output_name, options.product_suffixes)
+    removed = [name for folder in folders for name in tidy(folder, names)]
     removed += [f"{SAMPLES}/{name}" for name in tidy(saving.folder / SAMPLES)]
     if removed:
         log.info(f"removed incomplete files from an interrupted run: {', '.join(removed)}")

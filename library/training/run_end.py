@@ -30,7 +30,7 @@ class RunEnd:
             product = self._saves.checkpointer.product()
             self._run.requests.forget()
             self._lines.times()
-            log.info(f"result: {product}")
+            log.info(f"result: {', '.join(map(str, self._saves.checkpointer.products()))}")
             self._close_with("end", product)
         self._run.accelerator.wait_for_everyone()
 

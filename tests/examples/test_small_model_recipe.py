@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from examples.small_model import make_inpainting
 from examples.small_model.make import LESSONS, make
 from examples.small_model.train_vae import ROUNDS, train_vae
 from library.model.drawing.generate import GenerateSettings, generate
@@ -28,6 +29,18 @@ def test_a_tenth_of_the_recipe_goes_through_and_has_begun_to_learn(tmp_path: Pat
     settings = GenerateSettings("a red circle on a blue background", "", 64, 64, 10, 3.0, 1)
     picture = generate(load(tmp_path / "small_sd.safetensors"), settings)
     assert picture.size == (64, 64)
+
+
+@pytest.mark.slow
+def test_a_hundredth_of_the_inpainting_recipe_goes_through_and_moves_the_new_channels(tmp_path: Path):
+    """What comes of all of it is judged in tests/learning."""
+    figures = make_inpainting.make(tmp_path / "nine.safetensors", tmp_path / "work", share=0.01)
+    assert json.loads((tmp_path / "nine.json").read_text(encoding="utf-8")) == figures
+    assert figures["bytes"] == (tmp_path / "nine.safetensors").stat().st_size
+    assert [done["updates"] for done in figures["lessons"]] == [round(lesson.updates * 0.01) for lesson in make_inpainting.LESSONS]
+    before, after = (load(file).unet.conv_in.weight for file in (make_inpainting.SMALL_MODEL, tmp_path / "nine.safetensors"))
+    assert after.shape[1] == 9 and (after[:, 4:].abs().amax(dim=(0, 2, 3)) > 0).all()
+    assert not torch.equal(after[:, :4], before)
 
 
 def test_rounds_that_were_kept_are_not_repeated(tmp_path: Path):

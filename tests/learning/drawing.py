@@ -14,10 +14,10 @@ from library.model.drawing.generate import decode, evaluating
 from library.model.drawing.samplers import make_scheduler
 from library.model.files.embedding_files import read_vectors
 from library.model.load import load
-from library.model.new_words import NewWord, add_word, cross_attentions
+from library.model.new_words import add_words, cross_attentions, side_by_side
 from networks.lora import create_network_from_weights
 from tests.judge import Seen, judge
-from tests.learning.lessons import WORD
+from tests.learning.lessons import OTHER_WORD, WORD
 
 SIDE, STEPS, GUIDANCE = 64, 20, 2.5
 SEEDS = tuple(range(20))
@@ -33,18 +33,21 @@ def with_lora(model: Path, lora: Path | None, multiplier: float = 1.0) -> Stable
 
 
 def with_lesson(model: Path, file: Path | None, multiplier: float = 1.0) -> StableDiffusion:
-    """The model with what a lesson wrote: a LoRA or a word is put onto it, a whole model takes its place; None for it as it is."""
+    """The model with what a lesson wrote: a LoRA and words are put onto it, a whole model takes its place; None for it as it is."""
     if file is None:
         return load(model)
     with safe_open(file, "pt") as tensors:
         names = set(tensors.keys())
     if any(name.startswith("model.diffusion_model.") for name in names):
         return load(file)
-    if any(name.startswith("lora_") for name in names):
-        return with_lora(model, file, multiplier)
-    loaded = load(model)
-    layers = () if "emb_params" in names else tuple(cross_attentions(loaded.unet))
-    add_word(loaded, WORD, NewWord(read_vectors(file, layers, loaded.unet.config.cross_attention_dim, "the lesson")))
+    is_lora = any(name.startswith("lora_") for name in names)
+    loaded = with_lora(model, file, multiplier) if is_lora else load(model)
+    layers = () if is_lora or "emb_params" in names else tuple(cross_attentions(loaded.unet))
+    files = {WORD: file.with_name("lesson-zxc.safetensors"), OTHER_WORD: file.with_name("lesson-qvb.safetensors")}
+    words = {word: path for word, path in files.items() if path.exists()} or ({} if is_lora else {WORD: file})
+    width = loaded.unet.config.cross_attention_dim
+    if words:
+        add_words(loaded, *side_by_side({word: read_vectors(path, layers, width, "the lesson") for word, path in words.items()}))
     return loaded
 
 

@@ -14,11 +14,12 @@ import train_network
 import train_textual_inversion
 import train_textual_inversion_XTI
 from examples.small_model.scenes import COLOURS, SHAPES, TEAL, Scene, draw
-from examples.subject import IDENTIFIER, SIDE, write_captions, write_class, write_metadata, write_subject
+from examples.subject import GROUNDS, IDENTIFIER, SIDE, write_captions, write_class, write_metadata, write_subject
 from tests.scripts.running import run_in_process
 
 GENERAL = f"[general]\nresolution = {SIDE}\nbatch_size = 4\n\n[[datasets]]\n"
 WORD = "<zxc>"  # what Textual Inversion and XTI call the subject
+OTHER_WORD = "<qvb>"  # what they call a second one, teal circles
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Script:
 
 LORA = Script(train_network.main, "1.5e-3", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8 --lr_scheduler cosine")
 LORA_BESIDE_REGULARIZATION = replace(LORA, updates=800)  # every other picture is one of the class
+FROM_BASE = " --prior_from_base 1"
+LORA_FROM_BASE = replace(LORA_BESIDE_REGULARIZATION, options=LORA.options + FROM_BASE)  # so is every other draw
 DREAMBOOTH = Script(train_db.main, "6e-4", 300, "--save_model_as safetensors --lr_scheduler cosine")
 FINE_TUNE = Script(fine_tune.main, "2e-4", 200, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
@@ -42,6 +45,12 @@ INVERSION = Script(
     250,
     f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2",
 )
+TWO_WORDS = replace(
+    INVERSION,
+    options=f"--save_model_as safetensors --token_string {WORD} {OTHER_WORD} --init_word star --num_vectors_per_token 2",
+    file="lesson-zxc.safetensors",  # the second lies beside it
+)
+PIVOTAL = replace(LORA, options=f"{LORA.options} --token_string {WORD} --init_word star --num_vectors_per_token 2 --embedding_lr 1e-2")
 NO_RATE = "1e-30"  # moves no weight that a float32 can hold, whatever the number of updates
 XTI = Script(train_textual_inversion_XTI.main, INVERSION.rate, INVERSION.updates, INVERSION.options)
 
@@ -55,6 +64,12 @@ def class_and_identifier(folder: Path) -> str:
 def with_regularization(folder: Path) -> str:
     """The same with plain stars beside them, each called what it is ("a blue star on a white background")."""
     return class_and_identifier(folder) + _regularization(folder)
+
+
+def with_class_prompts(folder: Path) -> str:
+    """No picture of the class, but what it may be called: no yellow or blue star among them, no white or purple ground."""
+    of_all = "a {red|green|orange|purple|black} star on a {red|green|orange|blue|black} background"
+    return class_and_identifier(folder) + f'prior_prompt = ["star", "a star", "{of_all}"]\n'
 
 
 def captions_with_regularization(folder: Path) -> str:
@@ -79,6 +94,19 @@ def captions_with_the_word(folder: Path) -> str:
     for path in (folder / "zxc").glob("*.caption"):
         path.write_text(path.read_text(encoding="utf-8").replace(IDENTIFIER, WORD), encoding="utf-8")
     return config
+
+
+def two_subjects(folder: Path) -> str:
+    """The same, with as many teal circles under a second word that begins as the first does."""
+    config, rng = captions_with_the_word(folder), random.Random(5)
+    (folder / "qvb").mkdir()
+    for number, ground in enumerate(GROUNDS):
+        place = 0.5 + rng.uniform(-0.1, 0.1), 0.5 + rng.uniform(-0.1, 0.1)
+        picture = folder / "qvb" / f"{number:02d}.png"
+        draw(Scene("circle", TEAL, COLOURS[ground], place, rng.uniform(0.25, 0.34)), SIDE).save(picture)
+        caption = f"a {OTHER_WORD} on {'an' if ground[0] in 'aeiou' else 'a'} {ground} background"
+        picture.with_suffix(".caption").write_text(caption, encoding="utf-8")
+    return config + f"\n[[datasets.subsets]]\nimage_dir = '{folder / 'qvb'}'\n"
 
 
 def metadata(folder: Path) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.judge import Seen
 from tests.learning.drawing import share
-from tests.learning.lessons import LORA, LORA_BESIDE_REGULARIZATION, untaught
+from tests.learning.lessons import LORA, LORA_BESIDE_REGULARIZATION, LORA_FROM_BASE, untaught
 
 SUBJECT = "a zxc star on a red background"
 OTHER = "a red circle on a blue background"
@@ -67,6 +67,18 @@ def test_regularization_images_keep_the_class(seed: int, learnt: Learnt, drawn: 
     assert share(drawn(kept, OTHER), is_what(OTHER)) >= 0.9
     assert plain_stars(drawn, kept) >= 0.9
     assert plain_stars(drawn, kept) >= plain_stars(drawn, without) + 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_the_base_models_own_predictions_keep_the_class_without_pictures_of_it(seed: int, learnt: Learnt, drawn: Drawn):
+    """Twenty pictures a prompt, of stars and grounds that no prompt of the lesson names. Without, more than three in ten are lost."""
+    without = learnt("class_and_identifier", seed)
+    kept = learnt("with_class_prompts", seed, script=LORA_FROM_BASE)
+    assert plain_stars(drawn, without) < 0.7
+    assert plain_stars(drawn, kept) >= 0.9
+    assert share(drawn(kept, SUBJECT), is_subject) >= 0.8
+    assert share(drawn(kept, OTHER), is_what(OTHER)) >= 0.9
 
 
 @THREE_SEEDS

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.methods.network import NetworkMethod, network_settings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import network_settings
 from library.model.load import load
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import train_network
 from library.lora.files import model_hashes
-from library.methods.network import NetworkMethod, network_settings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import network_settings
 from library.model.load import load
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
@@ -128,7 +129,7 @@ def test_training_goes_on_from_its_file(command: dict[str, object], trained: Pat
 
 
 def test_lycoris_reads_the_file_and_the_image_is_the_same(command: dict[str, object], trained: Path, tiny_v1: Path) -> None:
-    from library.methods.network import network_settings
+    from library.methods.network_settings import network_settings
     from library.options.groups.scripts import TrainNetwork
     from library.options.reading.parse import parse
 

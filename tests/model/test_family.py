@@ -11,7 +11,8 @@ import pytest
 
 from library.errors import UserError
 from library.lora.layers import STABLE_DIFFUSION
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.model.family import FAMILIES, V1, V2, ModelFamily, family_of_base_version, family_of_flag, family_of_names
 from library.model.load import load
 from tests.listening import Heard

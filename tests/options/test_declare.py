@@ -35,16 +35,23 @@ BEYOND_THE_LIST |= {"ddp_timeout", "ddp_gradient_as_bucket_view", "ddp_static_gr
 BEYOND_THE_LIST |= {f"metadata_{word}" for word in ("usage_hint", "trigger_phrase", "thumbnail", "merged_from", "preprocessor")}
 BEYOND_THE_LIST |= {"metadata_is_negative_embedding"}
 BEYOND_THE_LIST |= {field.name for field in fields(IdleOptions)}  # of newer sd-scripts, without effect here
+_PRIOR = ("prior_from_base", "prior_prompt", "prior_identifier", "prior_share")
 BEYOND_OF_ONE = {
-    TrainNetwork: {"stop_text_encoder_training", "max_grad_norm_te"},
-    TrainDb: {"learning_rate_te", "max_grad_norm_te"},
-    FineTune: {"learning_rate_te", "max_grad_norm_te"},
+    TrainNetwork: {
+        *("stop_text_encoder_training", "max_grad_norm_te", "token_string", "init_word", "num_vectors_per_token", "word_weights"),
+        *("embedding_lr", "stop_embedding_training", "save_words", *_PRIOR),
+    },
+    TrainDb: {"learning_rate_te", "max_grad_norm_te", *_PRIOR},
+    FineTune: {"learning_rate_te", "max_grad_norm_te", *_PRIOR},
 }
 BEYOND_THE_LIST |= {"image_ledger", "save_at_steps", "save_from_epoch", "sample_seed"}
 BEYOND_THE_LIST |= {"timestep_sampling", "timestep_bias", "stratified_timesteps"}
 BEYOND_THE_LIST |= {"train_inpainting"}
 BEYOND_THE_LIST |= {"spare_dir", "full_disk_wait"}
 BEYOND_THE_LIST |= {"on_nan", "on_full_disk", "save_state_on_train_end", "initial_epoch", "initial_step", "skip_until_initial_step"}
+
+
+SEVERAL_WORDS = {"token_string", "init_word", "num_vectors_per_token", "weights"}  # one word there, any number here
 
 
 def flags(spec: type) -> list[dict]:
@@ -74,8 +81,9 @@ def test_a_flag_of_the_list_has_its_type_default_and_choices(spec: type, row: di
     if name in option.aliases:
         return  # another spelling has no default of its own
     assert option.type.__name__ == ("bool" if row.get("nargs") == 0 else row["type"])
-    assert option.is_list == (row.get("nargs") == "*")
-    assert option.default == row.get("default", () if option.is_list else None)
+    assert option.is_list == (row.get("nargs") == "*" or name in SEVERAL_WORDS)
+    default = row.get("default", () if option.is_list else None)
+    assert option.default == ((default,) if name == "num_vectors_per_token" else default)
     choices = {choice for choice in row.get("choices", ()) if choice is not None}
     assert set(option.choices) == (choices | {75} if name == "max_token_length" else choices)  # 75 is what the guide calls the default
 
@@ -122,7 +130,8 @@ def test_the_groups_that_all_scripts_share_are_those_of_the_common_base() -> Non
 
 @pytest.mark.parametrize(("spec", "own"), [(TrainNetwork, "network"), (TrainDb, "trained"), (TrainTextualInversionXti, "word")])
 def test_a_scripts_own_group_stands_behind_its_images(spec: type[TrainingScript], own: str) -> None:
-    assert list(groups_of(spec))[:4] == ["model", "data", own, "training"]
+    groups = list(groups_of(spec))
+    assert groups[:3] == ["model", "data", own] and groups[3 + ("words" in groups)] == "training"
 
 
 @pytest.mark.parametrize("spec", SCRIPTS)
@@ -149,8 +158,8 @@ def test_a_script_answers_for_the_options_that_only_it_has() -> None:
     assert build(TrainDb, {}, {}).pads_captions and not build(TrainDb, {"no_token_padding": True}, {}).pads_captions
     assert not build(FineTune, {}, {}).uses_xformers
     assert build(FineTune, {"diffusers_xformers": True}, {}).uses_xformers and build(TrainDb, {"xformers": True}, {}).uses_xformers
-    word = build(TrainTextualInversionXti, {"token_string": " shs "}, {}).new_word
-    assert word is not None and word.word == "shs" and build(TrainNetwork, {}, {}).new_word is None
+    word = build(TrainTextualInversionXti, {"token_string": (" shs ",)}, {}).new_words
+    assert word is not None and word.words[0].text == "shs" and build(TrainNetwork, {}, {}).new_words is None
 
 
 def test_the_texts_of_a_literal_are_the_choices() -> None:

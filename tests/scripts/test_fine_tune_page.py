@@ -16,7 +16,7 @@ from tests.scripts.running import run_in_process, tensors_equal
 
 PAGE = Path(__file__).parents[2] / "docs" / "fine_tune.md"
 MODEL = "v1-5-pruned-emaonly.safetensors"
-SECTION = PAGE.read_text(encoding="utf-8").partition("## Latents made beforehand")[2].partition("\n## ")[0]
+SECTION = PAGE.read_text(encoding="utf-8").partition("## Prepared latents")[2].partition("\n## ")[0]
 
 
 def commands() -> list[list[str]]:

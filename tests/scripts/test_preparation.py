@@ -127,8 +127,8 @@ def test_the_page_names_every_tool_that_it_is_about() -> None:
     from library.options.tool_groups.preparation import PREPARATION_TOOLS
 
     assert {line[0] for line in commands()} == {spec.name for spec in PREPARATION_TOOLS} | {f"finetune/{LATENTS}.py", "fine_tune.py"}
-    assert "(caches.md#latents-made-beforehand)" in PAGE.read_text(encoding="utf-8")
-    assert "\n## Latents made beforehand\n" in PAGE.with_name("caches.md").read_text(encoding="utf-8")
+    assert "(caches.md#prepared-latents)" in PAGE.read_text(encoding="utf-8")
+    assert "\n## Prepared latents\n" in PAGE.with_name("caches.md").read_text(encoding="utf-8")
 
 
 def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:

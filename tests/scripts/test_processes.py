@@ -136,3 +136,25 @@ def test_four_processes_train_a_whole_model_as_one_does_while_the_text_encoder_s
     one, four = (tmp_path / name / "cat.safetensors" for name in ("one", "four"))
     assert largest_difference(one, tiny_v1) > 1e-3
     assert largest_difference(one, four) < 5e-3 * largest_difference(one, tiny_v1)
+
+
+@pytest.mark.slow
+def test_two_processes_train_words_beside_a_network_as_one_does_while_the_words_stop(tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
+    """The word is in all captions; after two updates it has no gradient any more."""
+    words = {"token_string": "<zorb>", "init_word": "cat", "embedding_lr": 3.0, "stop_embedding_training": 2}
+    given = common(tiny_v1) | {"network_module": "networks.lora", "network_dim": 2, "learning_rate": 1.0, **words}
+    alone = {**given, "dataset_config": called(data(tmp_path, photos, 4)), "output_dir": tmp_path / "one"}
+    assert start(train_network.main, **alone) == 0
+    given |= {"dataset_config": called(data(tmp_path, photos, 2)), "output_dir": tmp_path / "two"}
+    seen = launched("train_network", given, tmp_path, ["--num_processes", "2", "--main_process_port", "0"])
+    assert [told["find_unused_parameters"] for told in seen] == [True] * 2
+    for name, key in (("cat", "lora_up"), ("cat-zorb", "emb_params")):
+        one, two = (tmp_path / folder / f"{name}.safetensors" for folder in ("one", "two"))
+        assert largest_difference(one, two) < 2e-3 * moved(one, key), name
+
+
+def called(config: Path) -> Path:
+    """The same data set, every picture called by the new word."""
+    text = config.read_text(encoding="utf-8")
+    config.write_text(text + "class_tokens = '<zorb>'\ncaption_extension = '.none'\n", encoding="utf-8")
+    return config

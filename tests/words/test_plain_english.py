@@ -23,6 +23,7 @@ SOURCES = [
 PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
     ROOT / "examples" / "small_model" / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
 ]

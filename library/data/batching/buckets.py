@@ -51,6 +51,7 @@ class FilledData:
     prior_loss_weight: float
     figures: tuple[DatasetFigures, ...]
     findings: tuple[str, ...]
+    prior_from_base: float | None = None  # what draws count whose target is the base model's prediction; None: there are none
 
     def weight(self, record: int) -> float:
         """The factor of an image's loss: its subset's loss_weight, for regularization images times prior_loss_weight."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from library.errors import Problem, coded
-from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions
+from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions, PriorOptions
 from library.options.groups.validation import ValidationOptions
 
 Size = tuple[int, int]  # (width, height) in pixels
@@ -50,6 +50,9 @@ class SubsetOptions:
     alpha_mask: bool = DataOptions.alpha_mask
     resize_interpolation: str | None = DataOptions.resize_interpolation  # None: area where an image shrinks, Lanczos where it grows
     custom_attributes: str = ""  # JSON, kept for programs that read it; no effect here
+    prior_prompt: tuple[str, ...] = PriorOptions.prior_prompt  # captions of its draws whose target is the base model's prediction
+    prior_identifier: str | None = PriorOptions.prior_identifier  # the words that such a caption does without
+    prior_share: float = PriorOptions.prior_share  # of the draws of its images, if it is no regularization
     validation_split: float = ValidationOptions.validation_split  # share of its images that is kept for validation; 1: all
     validation_seed: int = 0
     as_prepared: bool = False  # every image of its metadata has a train_resolution, which decides its bucket; the scan finds out

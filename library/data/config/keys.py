@@ -93,6 +93,18 @@ def _text(example: str) -> tuple[Check, str]:
     return check, expected
 
 
+def _texts(example: str) -> tuple[Check, str]:
+    expected = f"text in quotes, or a list of such, e.g. {example}"
+
+    def check(value: object) -> tuple[str, ...]:
+        texts = tuple(value) if isinstance(value, list | tuple) else (value,)
+        if not all(isinstance(text, str) for text in texts):
+            raise NotAccepted(expected)
+        return texts
+
+    return check, expected
+
+
 def _path(example: str) -> tuple[Check, str]:
     expected = f"a path in single quotes, e.g. {example}"
 
@@ -228,6 +240,9 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("random_crop", SUBSET, *_truth("random_crop = true")),
             Key("face_crop_aug_range", SUBSET, _face_range, "two numbers, e.g. [2.0, 4.0]"),
             Key("loss_weight", SUBSET, *_number(0, MOST_WEIGHT, "loss_weight = 0.5")),
+            Key("prior_prompt", SUBSET, *_texts("prior_prompt = 'dog'")),
+            Key("prior_identifier", SUBSET, *_text("prior_identifier = 'shs'")),
+            Key("prior_share", SUBSET, *_number(0, 1, "prior_share = 0.5")),
             Key("alpha_mask", SUBSET, *_truth("alpha_mask = true")),
             Key("resize_interpolation", SUBSET, *_choice("resize_interpolation = 'bicubic'", INTERPOLATIONS)),
             Key("custom_attributes", SUBSET, _table, 'a table, e.g. {style = "ink"}'),

@@ -9,7 +9,8 @@ import numpy as np
 
 from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
-from library.data.batching.captions import Position, text_of_draw
+from library.data.batching.captions import Position
+from library.data.batching.prior_draws import DrawnText, drawn_caption
 from library.data.batching.sampler import EpochSampler, SampleRequest
 from library.data.pixels.fill_masks import FillMasks
 from library.data.pixels.images import Pixels, flipped, load_image, part_shown, read_rgb, resize
@@ -30,9 +31,12 @@ class Draws:
 
     def caption(self, request: SampleRequest) -> str:
         """The text that this draw is trained with."""
-        record = self.filled.records[request.record]
+        return self.text(request).text
+
+    def text(self, request: SampleRequest) -> DrawnText:
+        """The same, and whether the base model's prediction is its target."""
         position = Position(request.epoch, request.batch // self.batches_per_update, self.updates)
-        return text_of_draw(record.caption, record.subset, request.seed, position, self.rewrite)
+        return drawn_caption(self.filled, request, position, self.rewrite)
 
     def pixels(self, request: SampleRequest) -> Pixels:
         """What this draw shows, uint8 [H,W,3], grey where an inpainting model fills in. Raises UserError naming an unreadable file."""

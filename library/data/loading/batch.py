@@ -32,6 +32,7 @@ class Batch:
     network_multiplier: float = 1.0  # strength of the trained network for these images
     fill_masks: Tensor | None = None  # uint8 [B,1,H,W], 1 where an inpainting model fills in; None: drawn from the seeds
     known: Tensor | None = None  # float32 [B,5,h,w], what such a model is told, where it was worked out before
+    prior: Tensor | None = None  # bool [B], on the CPU: whose target is the base model's prediction; None: nobody's
     unreadable: tuple[str, ...] = ()  # a line for each image that could not be read, in whose place another one is shown
 
     def __len__(self) -> int:
@@ -45,8 +46,8 @@ class Batch:
         return pictures.shape[-1] * pixels, pictures.shape[-2] * pixels
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch with images, latents, ids, weights and sizes on `device`; `seeds` and `strata` stay on the CPU, where all draws
-        are made."""
+        """The same batch with images, latents, ids, weights and sizes on `device`; `seeds`, `strata` and `prior` stay on the CPU,
+        where all draws are made."""
         moved = {name: value.to(device, non_blocking=True) for name in _TENSORS if (value := getattr(self, name)) is not None}
         return replace(self, **moved)
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from library.caption_rewriting import RewriteCaption, keep_caption
 from library.data.batching.buckets import FilledData, Placement
-from library.data.batching.captions import Position, text_of_draw
+from library.data.batching.captions import Position
+from library.data.batching.prior_draws import DrawnText, drawn_caption
 from library.data.batching.sampler import GlobalBatch, SampleRequest
 from library.data.config.blueprint import DatasetOptions
 from library.data.loading.batch import Batch
@@ -53,9 +54,11 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
 
     def caption(self, request: SampleRequest) -> str:
         """The text that this draw is trained with."""
-        record = self.filled.records[request.record]
+        return self._text(request).text
+
+    def _text(self, request: SampleRequest) -> DrawnText:
         position = Position(request.epoch, request.batch // self.planned.batches_per_update, self.planned.updates)
-        return text_of_draw(record.caption, record.subset, request.seed, position, self.rewrite_caption)
+        return drawn_caption(self.filled, request, position, self.rewrite_caption)
 
     def image(self, request: SampleRequest, placement: Placement | None = None) -> np.ndarray:
         """The pixels of this draw, float32 [3,H,W] in −1..1; UserError naming a file that cannot be read."""
@@ -67,14 +70,15 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         drawn = [self._drawn(request, unreadable) for request in share]
         shown, places = [request for request, _, _ in drawn], [place for _, place, _ in drawn]
         masked, mirrored = [(request.record, request.seed) for request in shown], self._mirrored(shown)
-        captions = tuple(map(self.caption, shown))
+        texts = list(map(self._text, shown))
+        captions, prior = tuple(text.text for text in texts), self.filled.prior_from_base
         ids, weights = zip(*map(self.tokenize, captions), strict=True)
         return Batch(
             images=_stacked([picture.image for _, _, picture in drawn]),
             latents=_stacked([picture.latents for _, _, picture in drawn]),
             input_ids=torch.stack(ids),
             token_weights=None if weights[0] is None else torch.stack(weights),
-            loss_weights=torch.tensor([request.weight for request in shown], dtype=torch.float32),
+            loss_weights=torch.tensor([_weight(*one, prior) for one in zip(shown, texts, strict=True)], dtype=torch.float32),
             seeds=torch.tensor([request.seed for request in shown], dtype=torch.int64),
             captions=captions,
             paths=tuple(str(self.filled.records[request.record].path) for request in shown),
@@ -85,6 +89,7 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
             strata=_strata(shown),
             network_multiplier=self._dataset_options(share).network_multiplier,
             unreadable=tuple(unreadable),
+            prior=None if prior is None else torch.tensor([text.is_prior for text in texts]),
         )
 
     def _sizes(self, request: SampleRequest, placement: Placement) -> tuple[int, ...]:
@@ -138,6 +143,10 @@ class _Picture(NamedTuple):
 def _stacked(tensors: list[Tensor | None]) -> Tensor | None:
     present = [tensor for tensor in tensors if tensor is not None]
     return torch.stack(present) if present else None
+
+
+def _weight(request: SampleRequest, text: DrawnText, prior: float | None) -> float:
+    return request.weight if prior is None or not text.is_prior else request.weight * prior
 
 
 def _strata(shown: list[SampleRequest]) -> Tensor | None:

@@ -18,6 +18,7 @@ _PATCHED = (
     re.compile(r"\.(?:transformer_blocks\..*\.(?:to_[qkv]|to_out\.0|net\.0\.proj|net\.2)|proj_in|proj_out)\.weight$"),  # U-Net
     re.compile(r"\.(?:self_attn\.(?:[qkv]|out)_proj|mlp\.fc[12]|attn\.out_proj|mlp\.c_(?:fc|proj))\.weight$"),  # text encoders
 )
+_NOT_LOADED = ("position_ids", "text_projection", "logit_scale")
 _FUSED = "attn.in_proj_weight"  # three projections in one, in v2's text encoder
 _WIDE = re.compile(r"\.(?:in_layers\.2|out_layers\.3|op|conv)\.weight$")  # 3×3 convolutions of residual blocks and of changes in size
 _EXTENDED = re.compile(r"\.(?:emb_layers\.1|skip_connection)\.weight$")  # the rest of the residual blocks
@@ -44,6 +45,13 @@ def part_sizes(infos: Shapes) -> PartSizes:
         elif part == "unet" and _EXTENDED.search(name):
             counts["lora_extended"] += out + inner
     return PartSizes(**counts)
+
+
+def loaded_text_encoder(infos: Shapes) -> int:
+    """How many weights of it a loaded model has: files also hold positions, and OpenCLIP's a last layer and a projection."""
+    unused = (*filter(None, [_unused_layer(infos)]),)
+    names = (name for name in infos if name.startswith(_TEXT) and not name.startswith(unused) and not name.endswith(_NOT_LOADED))
+    return sum(math.prod(infos[name].shape) for name in names)
 
 
 def _unused_layer(infos: Shapes) -> str | None:

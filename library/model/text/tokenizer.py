@@ -35,6 +35,7 @@ class ClipTokenizer:
         self.weighted = weighted
         self.padding = family.reader.padding
         self.stands_for: dict[int, tuple[int, ...]] = {}  # the id of an added word -> the ids that take its place
+        self._without: CLIPTokenizer | None = None  # the vocabulary before words were added
         self.tokenizer = _kept_tokenizer(Path(cache_dir), family) if cache_dir else build_tokenizer(self.padding)
 
     def with_settings(self, windows: int, weighted: bool) -> ClipTokenizer:
@@ -48,11 +49,18 @@ class ClipTokenizer:
         from tokenizers import AddedToken
 
         twin = self.with_settings(self.windows, self.weighted)
+        twin._without = self._without or self.tokenizer
         twin.tokenizer = copy.deepcopy(self.tokenizer)
         new = len(twin.tokenizer)
         twin.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True)])
         assert len(twin.tokenizer) == new + 1, f"{word!r} is already in the vocabulary, or was added before"
         twin.stands_for = self.stands_for | {new: tuple(range(ENTRIES + first, ENTRIES + first + vectors))}
+        return twin
+
+    def without_words(self) -> ClipTokenizer:
+        """The same without all words that were added."""
+        twin = self.with_settings(self.windows, self.weighted)
+        twin.tokenizer, twin._without, twin.stands_for = self._without or self.tokenizer, None, {}
         return twin
 
     def __call__(self, caption: str) -> tuple[Tensor, Tensor | None]:

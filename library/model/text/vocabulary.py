@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def is_entry(word: str) -> bool:
 def is_one_token(word: str) -> bool:
     """Whether the word is read as a single token: a rare one such as sks, or one that means something."""
     return word.lower() + WORD_END in vocabulary()
+
+
+def words_in(text: str, words: Sequence[str]) -> list[str]:
+    """Those of the new `words` that stand in the text as whole words, in any letter case, each once in the order of the text. Where one is
+    the beginning of another the longer one is meant, as the tokenizer has it."""
+    if not words:
+        return []
+    either = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
+    by_name = {word.lower(): word for word in words}
+    found = (by_name.get(match.group().lower()) for match in re.finditer(rf"(?<!\w)(?:{either})(?!\w)", text, re.IGNORECASE))
+    return list(dict.fromkeys(word for word in found if word is not None))
 
 
 def surely_fits(caption: str, room: int) -> bool:

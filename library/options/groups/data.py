@@ -23,6 +23,11 @@ class _OfSomeScripts:
         return RegularizationOptions.prior_loss_weight
 
     @property
+    def prior_from_base(self) -> float | None:
+        """What draws count whose target is the base model's prediction; None: there are none."""
+        return PriorOptions.prior_from_base
+
+    @property
     def in_json(self) -> str | None:
         """The metadata file."""
         return MetadataOptions.in_json
@@ -211,6 +216,31 @@ class RegularizationOptions:
     prior_loss_weight: float = opt(
         1.0, "How much regularization images count compared with training images; 1 = the same.", at_least=0, at_most=MOST_WEIGHT
     )
+
+
+@dataclass(frozen=True)
+class PriorOptions:
+    """Keep what the model knows without regularization images (train_network.py, train_db.py, fine_tune.py)"""
+
+    prior_from_base: float | None = opt(
+        None,
+        "Keep what the model knows without regularization images: for a share of the training images, use a caption with the class only "
+        "and the prediction of the model before training as target. The value is their loss weight: start with 1. Default or 0: off.",
+        at_least=0,
+        at_most=MOST_WEIGHT,
+        leniency=Leniency(zero_is_off=True),
+    )
+    prior_prompt: tuple[str, ...] = opt(
+        (),
+        "With --prior_from_base: the caption for the class, such as dog; with several, one is chosen at random each time. With "
+        "--prior_identifier it only replaces the identifier.",
+    )
+    prior_identifier: str | None = opt(
+        None,
+        "With --prior_from_base: the words that name the subject in captions, such as sks. The class caption is the image's caption "
+        "without them (a photo of sks dog becomes a photo of dog).",
+    )
+    prior_share: float = opt(0.5, "With --prior_from_base: the share of training images used this way, 0 to 1.", at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)

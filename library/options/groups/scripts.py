@@ -6,7 +6,14 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from library.options.declare import Script
-from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
+from library.options.groups.data import (
+    CaptionDropoutOptions,
+    DataOptions,
+    MetadataOptions,
+    PriorOptions,
+    RegularizationOptions,
+    WeightedCaptionOptions,
+)
 from library.options.groups.diffusion import DiffusionOptions
 from library.options.groups.full_model import CheckpointSavingOptions, DreamBoothOptions, FineTuneOptions
 from library.options.groups.logging import LoggingOptions
@@ -15,23 +22,24 @@ from library.options.groups.network import NetworkOptions
 from library.options.groups.optimizer import AveragingOptions, OptimizerOptions
 from library.options.groups.sampling import SamplingOptions
 from library.options.groups.saving import HubOptions, NetworkSavingOptions, SavingOptions
-from library.options.groups.textual_inversion import EmbeddingSavingOptions, WordOptions
+from library.options.groups.textual_inversion import EmbeddingSavingOptions, NewWordOptions, PivotalOptions, WordOptions
 from library.options.groups.training import ConfigOptions, IdleOptions, TrainingOptions
 from library.options.groups.validation import ValidationOptions
+from library.options.word_names import BUNDLED, suffix_of
 
 
 @dataclass(frozen=True)
-class NetworkDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, RegularizationOptions, DataOptions):
+class NetworkDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, PriorOptions, RegularizationOptions, DataOptions):
     """Images and captions"""
 
 
 @dataclass(frozen=True)
-class DreamBoothDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, RegularizationOptions, DataOptions):
+class DreamBoothDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, PriorOptions, RegularizationOptions, DataOptions):
     """Images and captions"""
 
 
 @dataclass(frozen=True)
-class FineTuneDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, DataOptions):
+class FineTuneDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, PriorOptions, DataOptions):
     """Images and captions"""
 
 
@@ -67,9 +75,14 @@ class TrainingScript(Script):
         return (*shared[:behind], *own, *shared[behind:])
 
     @property
-    def new_word(self) -> WordOptions | None:
-        """The word that is trained, where that is what the script does."""
+    def new_words(self) -> NewWordOptions | None:
+        """The words that are trained, where there are any."""
         return None
+
+    @property
+    def product_suffixes(self) -> tuple[str, ...]:
+        """What stands behind --output_name in the name of each file that a save writes."""
+        return ("",)
 
     @property
     def uses_xformers(self) -> bool:
@@ -96,7 +109,21 @@ class TrainNetwork(TrainingScript):
 
     data: NetworkDataOptions
     network: NetworkOptions
+    words: PivotalOptions
     saving: NetworkSavingOptions
+
+    @property
+    def new_words(self) -> NewWordOptions | None:
+        """The words beside the network, where --token_string names some."""
+        return self.words if self.words.words else None
+
+    @property
+    def product_suffixes(self) -> tuple[str, ...]:
+        """The network's, and where they are saved so those of its words and of the file with both."""
+        how, words = self.words.save_words, [suffix_of(word.text) for word in self.words.words]
+        if not words or how == "bundled":
+            return ("",)
+        return ("", *words, *([f"-{BUNDLED}"] if how == "both" else []))
 
     @property
     def trains_text_encoder(self) -> bool:
@@ -185,9 +212,15 @@ class TrainTextualInversion(TrainingScript):
     saving: EmbeddingSavingOptions
 
     @property
-    def new_word(self) -> WordOptions:
-        """The word, of this script and of XTI."""
+    def new_words(self) -> NewWordOptions:
+        """The words, of this script and of XTI."""
         return self.word
+
+    @property
+    def product_suffixes(self) -> tuple[str, ...]:
+        """None for a single word; of several each its own."""
+        words = self.word.words
+        return ("",) if len(words) < 2 else tuple(suffix_of(word.text) for word in words)
 
     @property
     def layers_with_vectors(self) -> int:

@@ -10,8 +10,8 @@ from library.options.declare import Script, options_of
 from library.options.rules.custom_dataset_rules import custom_dataset
 from library.options.rules.data_rules import augmentation, buckets, data_remarks, data_source, resolution
 from library.options.rules.launch_rules import attending, compiling, launch
-from library.options.rules.loss_rules import averaging, loss_remarks, noise_and_loss
-from library.options.rules.model_rules import full_model, model_remarks, network, precision
+from library.options.rules.loss_rules import averaging, loss_remarks, noise_and_loss, prior
+from library.options.rules.model_rules import full_model, model_remarks, network, new_words, precision, word_remarks
 from library.options.rules.option_view import Given
 from library.options.rules.output_rules import hub, hub_remarks, log_remarks, logs, sampling, sampling_remarks, saving, saving_remarks
 from library.options.rules.path_rules import paths
@@ -42,10 +42,10 @@ def _required(given: Given) -> Iterator[Problem]:
 # in the order in which faults are told
 RULES: tuple[Rule, ...] = (
     _required,
-    data_source, custom_dataset, resolution, buckets, augmentation, noise_and_loss, averaging, rates, optimizer, precision,
-    network, full_model, saving, thumbnail, sampling, logs, hub, launch, compiling, attending, paths,
+    data_source, custom_dataset, resolution, buckets, augmentation, noise_and_loss, prior, averaging, rates, optimizer, precision,
+    network, new_words, full_model, saving, thumbnail, sampling, logs, hub, launch, compiling, attending, paths,
 )  # fmt: skip
 # what is accepted as it always was, but hardly meant so
 REMARKS: tuple[Remark, ...] = (
-    data_remarks, loss_remarks, rate_remarks, sampling_remarks, model_remarks, saving_remarks, log_remarks, hub_remarks,
+    data_remarks, loss_remarks, rate_remarks, sampling_remarks, model_remarks, word_remarks, saving_remarks, log_remarks, hub_remarks,
 )  # fmt: skip

@@ -83,6 +83,23 @@ def compiling(given: Given) -> Iterator[Problem]:
         yield coded("OPT-008", f"{asked}: cannot compile {module}, which {reason}; remove it")
     elif module and network_package(module).is_ours and _has_module_dropout(given.network_args or ()):
         yield coded("OPT-008", f"{asked}: cannot compile layers that are dropped at random; remove it or module_dropout")
+    if given.prior_from_base is not None:
+        yield from _taken_out(given, asked)
+
+
+def _taken_out(given: Given, asked: str) -> Iterator[Problem]:
+    """--prior_from_base asks the U-Net twice in an update, once without its network."""
+    if given.cuda_graphs:
+        yield coded(
+            "OPT-008",
+            f"{given.at('cuda_graphs')}: each pass overwrites the last one's results, and --prior_from_base needs two; remove one of them",
+        )
+    if given.network_module and not network_package(given.network_module).is_ours:
+        yield coded(
+            "OPT-008",
+            f"{asked}: compiles {given.network_module} into the U-Net, and --prior_from_base has to take it out; use networks.lora, "
+            "or remove one of them",
+        )
 
 
 def attending(given: Given) -> Iterator[Problem]:

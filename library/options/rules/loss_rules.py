@@ -56,6 +56,17 @@ def _timesteps(given: Given) -> Iterator[Problem]:
         yield coded("OPT-006", f"{place}: all trained timesteps have the weight 0; give at least one a weight over 0")
 
 
+def prior(given: Given) -> Iterator[Problem]:
+    """What `--prior_from_base` cannot go with."""
+    if given.prior_from_base is None:
+        return
+    if given.dataset_class is not None:
+        yield coded(
+            "OPT-008",
+            f"{given.at('prior_from_base')}: changes captions of draws, and the batches of --dataset_class have theirs; leave it out",
+        )
+
+
 def averaging(given: Given) -> Iterator[Problem]:
     """A decay that averages nothing."""
     if given.ema_decay is not None and given.ema_decay >= 1:
@@ -64,6 +75,10 @@ def averaging(given: Given) -> Iterator[Problem]:
 
 def loss_remarks(given: Given) -> Iterator[str]:
     """What has no effect, and what zero terminal SNR means for the rest."""
+    if given.prior_from_base is None:
+        for field in ("prior_prompt", "prior_identifier", "prior_share"):
+            if given.differs(field):
+                yield f"{given.at(field)}: has no effect without --prior_from_base; add --prior_from_base 1"
     if given.noise_offset and given.multires_noise_iterations:
         yield f"{given.at('noise_offset')}: --multires_noise_iterations serves the same purpose, and both apply; usually only one is used"
     for field, base, usual in (
@@ -97,8 +112,8 @@ def loss_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('ema_for_samples')}: has no effect without --ema_decay"
     if given.conditioning_data_dir is not None and given.dataset_config is not None:
         yield (
-            f"{given.at('conditioning_data_dir')}: not used, since it is for --train_data_dir; write conditioning_data_dir = '…' into the "
-            f"subsets of {given.dataset_config}"
+            f"{given.at('conditioning_data_dir')}: not used, since it only applies to --train_data_dir; "
+            f"write conditioning_data_dir = '…' into the subsets of {given.dataset_config}"
         )
     elif given.conditioning_data_dir is not None and not given.masked_loss and not given.train_inpainting:
         yield f"{given.at('conditioning_data_dir')}: has no effect without --masked_loss"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from library.errors import Problem, coded
 from library.options.bounds import MOST_RANK
 from library.options.declare import options_of
-from library.options.groups.scripts import FullModelScript
+from library.options.groups.scripts import FullModelScript, TrainNetwork
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
@@ -16,6 +16,8 @@ from library.packages import more_than_a_product, network_package
 # whose ranks are ranks; in LyCORIS a huge one means a full matrix
 _OWN_KINDS = ("networks.lora", "networks.dora", "networks.dylora", "networks.lora_fa")
 _SUBTRACTED = ("pissa", "olora")  # starts that are taken from the weight
+_BESIDE_WORDS = ("init_word", "num_vectors_per_token", "word_weights", "embedding_lr", "stop_embedding_training", "save_words")
+_LEAST_WORD_RATE = 5e-4  # vectors want 1e-3 to 1e-2
 # ways of attention; of several the first is used, as in sd-scripts
 ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
 
@@ -87,6 +89,47 @@ def _starts(given: Given) -> Iterator[Problem]:
         )
 
 
+def new_words(given: Given) -> Iterator[Problem]:
+    """New words, each with its own or all with one, beside what can be kept while they are trained."""
+    if given.token_string is None:
+        return
+    count = len(given.token_string)
+    if any(not text.strip() for text in given.token_string):
+        yield coded("MODEL-014", f"{given.at('token_string')}: one of the words is empty; name each, such as my-cup")
+    if not count:
+        for field in filter(given.differs, _BESIDE_WORDS if isinstance(given.options, TrainNetwork) else ()):
+            yield coded("OPT-009", f"{given.at(field)}: says how new words are trained, and none is named; add --token_string")
+        return
+    for field, one_for_all in (("init_word", True), ("num_vectors_per_token", True), ("weights", False), ("word_weights", False)):
+        values = len(getattr(given, field) or ())
+        if values not in (0, count) and not (one_for_all and values == 1):
+            remedy = "give one for each, or one for all" if one_for_all else "give one for each"
+            yield coded("OPT-005", f"{given.at(field)}: there are {values} of them for {count} --token_string; {remedy}")
+    if given.embedding_lr == 0:
+        yield coded(
+            "OPT-012", f"{given.at('embedding_lr')}: at 0 no word is trained; give a rate such as 5e-3, or leave --token_string out"
+        )
+    module = given.network_module or ""
+    if (given.save_words or "side") != "side" and module and not network_package(module).writes_tensors:
+        yield coded("OPT-008", f"{given.at('save_words')}: what {module} writes is not known to take words; give --save_words side")
+    if given.cache_text_encoder_outputs == "on":
+        what = "what captions say changes with the words that --token_string trains"
+        yield coded("OPT-008", f"{given.at('cache_text_encoder_outputs')}: on: {what}, so nothing can be kept; leave it out")
+
+
+def word_remarks(given: Given) -> Iterator[str]:
+    """What has no effect on new words, or hardly the one that is meant."""
+    files = "weights" if given.weights else "word_weights"
+    if getattr(given, files) and given.init_word:
+        yield f"{given.at('init_word')}: not used, since training starts from --{files}; remove one of them"
+    if not isinstance(given.options, TrainNetwork) or not given.token_string:
+        return
+    if given.embedding_lr is None and given.learning_rate < _LEAST_WORD_RATE:
+        yield f"--token_string: the words learn at --learning_rate {given.learning_rate:g}, too slowly for them; give --embedding_lr 5e-3"
+    if given.max_train_epochs is None and (given.stop_embedding_training or 0) >= given.max_train_steps:
+        yield f"{given.at('stop_embedding_training')}: has no effect: training ends at step {given.max_train_steps}"
+
+
 def full_model(given: Given) -> Iterator[Problem]:
     """What only scripts that train the model itself have."""
     if given.no_token_padding and (given.max_token_length or 75) > 75:
@@ -106,8 +149,6 @@ def model_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
     if given.use_object_template and given.use_style_template:
         yield f"{given.at('use_style_template')}: has no effect with --use_object_template; remove one of them"
-    if given.weights and given.init_word:
-        yield f"{given.at('init_word')}: not used, since training starts from --weights; remove one of them"
     weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
     if len(factors) > len(weights):
         yield (

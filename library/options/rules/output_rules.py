@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.errors import Problem, coded
+from library.options.groups.scripts import TrainingScript
 from library.options.rules.option_view import Given
 from library.options.rules.path_rules import asks_for_samples, is_module
 from library.packages import install_command
@@ -25,7 +26,8 @@ def saving(given: Given) -> Iterator[Problem]:
     if bad:
         why = f"cannot be a file name because of {' '.join(bad)}"
         yield coded("PATH-009", f"{given.at('output_name')}: {quoted(name)} {why}; name the folder with --output_dir")
-    length = len(name.encode("utf-8", "surrogatepass"))
+    suffixes = given.options.product_suffixes if isinstance(given.options, TrainingScript) else ("",)
+    length = max(len(f"{name}{suffix}".encode("utf-8", "surrogatepass")) for suffix in suffixes)
     if length > LONGEST_NAME:
         yield coded(
             "PATH-008",
@@ -42,16 +44,20 @@ def _not_in_the_way(given: Given) -> Iterator[Problem]:
     """A folder that has the name of the product."""
     if given.output_dir is None or given.save_model_as in ("diffusers", "diffusers_safetensors"):
         return
-    product = Path(given.output_dir) / f"{given.output_name or 'last'}.{given.save_model_as or 'safetensors'}"
-    seen = look(product)
-    if seen.thing is Thing.SPECIAL:
-        what = seen.fault.partition("; ")[0]
-        yield coded("PATH-007", f"{given.at('output_name')}: {product} {what}, and the result would have the same name; choose another one")
-    if seen.thing is Thing.FOLDER:
-        yield coded(
-            "PATH-002",
-            f"{given.at('output_name')}: {product} is a folder, and the result would have the same name; remove it or choose another name",
-        )
+    suffixes = given.options.product_suffixes if isinstance(given.options, TrainingScript) else ("",)
+    for suffix in suffixes:
+        product = Path(given.output_dir) / f"{given.output_name or 'last'}{suffix}.{given.save_model_as or 'safetensors'}"
+        seen = look(product)
+        if seen.thing is Thing.SPECIAL:
+            what = seen.fault.partition("; ")[0]
+            yield coded(
+                "PATH-007", f"{given.at('output_name')}: {product} {what}, and the result would have the same name; choose another name"
+            )
+        if seen.thing is Thing.FOLDER:
+            yield coded(
+                "PATH-002",
+                f"{given.at('output_name')}: {product} is a folder, and the result would have the same name; remove it or choose another",
+            )
 
 
 def on_windows(given: Given, only_short: bool) -> Iterator[Problem]:

@@ -70,7 +70,7 @@ def rate_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('text_encoder_lr')}: has no effect with --stop_text_encoder_training -1"
     if given.stop_text_encoder_training is not None and given.network_train_unet_only:
         yield f"{given.at('stop_text_encoder_training')}: has no effect with --network_train_unet_only"
-    if given.max_grad_norm_te is not None and not _trains_text_encoder(given):
+    if given.max_grad_norm_te is not None and not _trains_text_encoder(given) and not given.token_string:
         yield f"{given.at('max_grad_norm_te')}: has no effect, the text encoder is not trained"
     for rate, only in (("text_encoder_lr", "network_train_unet_only"), ("unet_lr", "network_train_text_encoder_only")):
         if getattr(given, rate) and getattr(given, only):

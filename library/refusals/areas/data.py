@@ -37,7 +37,7 @@ AREA = Area(
             "DATA-005",
             "Images have neither a caption nor class words.",
             "Write captions, or set class_tokens.",
-            "dataset_config.md#the-texts-three-ways",
+            "dataset_config.md#captions-three-ways",
         ),
         Refusal(
             "DATA-006",
@@ -77,13 +77,13 @@ AREA = Area(
             "DATA-013",
             "An epoch would be far too long.",
             "Lower num_repeats and raise --max_train_epochs instead.",
-            "dataset_config.md#keys-of-a-folder",
+            "dataset_config.md#keys-of-a-subset",
         ),
         Refusal(
             "DATA-014",
             "The validation has no images, or takes all of them.",
             "Set another share with --validation_split.",
-            "validation.md#how-many-pictures",
+            "validation.md#how-many-images",
         ),
         Refusal(
             "DATA-015",
@@ -95,13 +95,13 @@ AREA = Area(
             "DATA-016",
             "Latents belong to images that are missing, and do not match.",
             "Restore the images, or prepare the latents again.",
-            "caches.md#latents-made-beforehand",
+            "caches.md#prepared-latents",
         ),
         Refusal(
             "DATA-017",
             "Latents were made for other sizes than this run trains.",
             "Prepare them again, or train at their sizes.",
-            "caches.md#latents-made-beforehand",
+            "caches.md#prepared-latents",
         ),
         Refusal(
             "DATA-018",
@@ -113,7 +113,7 @@ AREA = Area(
             "DATA-019",
             "The VAE produces numbers that are not finite for an image.",
             "Use --mixed_precision bf16 or no, or another --vae.",
-            "troubleshooting.md#the-loss-is-nan-or-pictures-are-black",
+            "troubleshooting.md#the-loss-is-nan-or-images-are-black",
         ),
         Refusal(
             "DATA-020",

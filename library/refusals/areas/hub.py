@@ -14,13 +14,13 @@ AREA = Area(
             "HUB-002",
             "A state cannot be fetched from the Hub.",
             "Check the name, the token and the network.",
-            "hub.md#go-on-from-a-state-on-the-hub",
+            "hub.md#continue-from-a-state-on-the-hub",
         ),
         Refusal(
             "HUB-003",
             "A folder does not exist in a repository on the Hub.",
             "Check the path and the revision.",
-            "hub.md#go-on-from-a-state-on-the-hub",
+            "hub.md#continue-from-a-state-on-the-hub",
         ),
         Refusal(
             "HUB-004",

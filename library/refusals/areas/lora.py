@@ -25,19 +25,19 @@ AREA = Area(
             "LORA-003",
             "A LoRA has modules that the model or the network lacks.",
             "Use the model or the options that it was made with.",
-            "train_network.md#go-on-from-a-file",
+            "train_network.md#continue-from-a-file",
         ),
         Refusal(
             "LORA-004",
             "A LoRA has other ranks than this network.",
             "Use --dim_from_weights, or the --network_dim and --network_args that it was made with.",
-            "train_network.md#go-on-from-a-file",
+            "train_network.md#continue-from-a-file",
         ),
         Refusal(
             "LORA-005",
             "A LoRA is for another model: its sizes differ.",
             "Use it with the model that it was made for (SD 1.x or 2.x).",
-            "train_network.md#go-on-from-a-file",
+            "train_network.md#continue-from-a-file",
         ),
         Refusal(
             "LORA-006",

@@ -98,5 +98,11 @@ AREA = Area(
             "Use a full checkpoint, or the folder with model_index.json.",
             "troubleshooting.md#it-does-not-start",
         ),
+        Refusal(
+            "MODEL-018",
+            "Several new words are too similar, or one cannot be a file name or be used by a template.",
+            "Choose another word, or name it in the captions as the line says.",
+            "train_textual_inversion.md#several-words-at-once",
+        ),
     ),
 )

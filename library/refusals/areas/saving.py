@@ -25,7 +25,7 @@ AREA = Area(
             "DISK-003",
             "Not all latents could be written.",
             "Free some space and start again; finished ones are kept.",
-            "caches.md#latents-made-beforehand",
+            "caches.md#prepared-latents",
         ),
         Refusal(
             "DISK-004",

@@ -9,8 +9,8 @@ AREA = Area(
     "STATE",
     "resuming from a state: --resume",
     (
-        Refusal("STATE-001", "A folder is not a state, or does not exist.", "Use a folder that ends in -state.", "resume.md#go-on"),
-        Refusal("STATE-002", "A state is damaged or incomplete.", "Copy it again, or use an older one.", "resume.md#go-on"),
+        Refusal("STATE-001", "A folder is not a state, or does not exist.", "Use a folder that ends in -state.", "resume.md#continue"),
+        Refusal("STATE-002", "A state is damaged or incomplete.", "Copy it again, or use an older one.", "resume.md#continue"),
         Refusal(
             "STATE-003",
             "A state was written by another version of the suite.",
@@ -29,12 +29,12 @@ AREA = Area(
             "Use the model, the network and the learning rates of the state.",
             "resume.md#when-the-command-is-not-the-same",
         ),
-        Refusal("STATE-006", "The run has done all its updates.", "Raise --max_train_steps or --max_train_epochs.", "resume.md#go-on"),
+        Refusal("STATE-006", "The run has done all its updates.", "Raise --max_train_steps or --max_train_epochs.", "resume.md#continue"),
         Refusal(
             "STATE-007",
             "The run ended early, since the validation loss no longer improved.",
             "Raise --early_stop_patience, or remove it.",
-            "validation.md#stopping-and-going-on",
+            "validation.md#stopping-and-resuming",
         ),
         Refusal(
             "STATE-008", "A part of the run cannot be saved in a state.", "Remove --save_state, or choose another optimizer.", "resume.md"

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from library.console import log
 from library.errors import UserError, coded
-from library.method import Method
+from library.method import Method, RemembersBase
 from library.model.bundle import StableDiffusion
 from library.model.text.conditioning import Conditioning
 from library.training.planning.inputs import Inputs
@@ -75,12 +75,26 @@ def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs
         if mode == "on":
             raise UserError(coded("OPT-008", f"--cache_text_encoder_outputs on: {reason}, so outputs cannot be cached; remove the option"))
         return None
-    changing = any(subset.captions_change for subset in inputs.data.blueprint.subsets())
-    keeps = mode == "on" or (mode == "auto" and not changing)
+    keeps = _keeps(mode, inputs)
     if keeps:
         log.info("text encoder: not trained%s; each caption is encoded once", "" if not method.trains_text_encoder(0) else " later on")
     encode = partial(_encode, model, clip_skip)
     return TextCache(encode, LIMIT if keeps else 0)
+
+
+def base_texts(mode: str, method: RemembersBase, inputs: Inputs, clip_skip: int | None) -> TextCache:
+    """The reader of captions by the text encoder as it was before training, which is the same throughout; kept by the same `mode`."""
+    return TextCache(partial(_encode_as_before, method, clip_skip), LIMIT if _keeps(mode, inputs) else 0)
+
+
+def _keeps(mode: str, inputs: Inputs) -> bool:
+    changing = any(subset.captions_change for subset in inputs.data.blueprint.subsets())
+    return mode == "on" or (mode == "auto" and not changing)
+
+
+def _encode_as_before(method: RemembersBase, clip_skip: int | None, input_ids: Tensor, token_weights: Tensor | None) -> Conditioning:
+    with method.as_before() as base:
+        return base.encode(input_ids, token_weights, clip_skip)
 
 
 def _encode(model: StableDiffusion, clip_skip: int | None, input_ids: Tensor, token_weights: Tensor | None) -> Conditioning:

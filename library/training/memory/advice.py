@@ -67,7 +67,7 @@ def _half(case: MemoryCase, first: MemoryCase) -> Iterator[Change]:
     if case.compute_bytes == 4:
         vae = 2 if case.vae_bytes == case.frozen_bytes and case.counts.get("network") else case.vae_bytes
         frozen = min(case.frozen_bytes, 2)
-        yield Change("half", "--mixed_precision bf16", replace(case, compute_bytes=2, frozen_bytes=frozen, vae_bytes=vae))
+        yield Change("half", "--mixed_precision bf16", replace(case, compute_bytes=2, frozen_bytes=frozen, vae_bytes=vae, copied_bytes=2))
 
 
 def _eight_bit(case: MemoryCase, first: MemoryCase) -> Iterator[Change]:

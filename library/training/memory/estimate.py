@@ -3,7 +3,8 @@
 Counted are, in bytes:
 
 * **weights**: values × bytes each, of U-Net, text encoder, VAE and what a method adds. Under autocast each trained float32 weight of a
-  matrix product has a 16-bit copy besides, kept until the backward pass is done with it.
+  matrix product has a 16-bit copy besides, kept until the backward pass is done with it. `--prior_from_base` of a whole model adds a
+  frozen copy of what is trained; its pass without gradients takes one block's activations more while the others wait.
 * **gradients**: one value for each trained one, in its dtype.
 * **optimizer**: what the table in `optimizer_table` says for each trained value. With 16-bit weights (`stochastic_rounding`)
   also weights and gradients of the part that is being stepped, in float32.
@@ -85,6 +86,9 @@ class MemoryCase:
     linears_trained: bool = True  # weights or a network inside the transformers, not only something before them
     text_trained: bool = True  # gradients flow through the text encoder
     vae_tiling: bool = False
+    copied: int = 0  # values of frozen copies of what is trained (--prior_from_base of a whole model)
+    copied_bytes: int = 4
+    asks_base: bool = False  # the base model predicts in each update, too, without gradients
     unet_autocast: bool = True  # the U-Net runs under autocast; a frozen one in half precision does without
 
     @property
@@ -129,8 +133,9 @@ def estimate(case: MemoryCase) -> MemoryEstimate:
     activations = sum(kept) + heap * recomputed
     made = [case.trained.get(name, 0) * case.trained_bytes for name in _block_names(case)]
     backward = max(sum(kept[: place + 1]) + sum(made[place:]) for place in range(len(kept))) + heap * recomputed
+    base = sum(kept) + heap * max((whole for _, whole in blocks), default=0.0) if case.asks_base else 0.0  # while activations wait
     step = gradients + (min(trained, FLOAT32_AT_ONCE) * 8 if case.trained_bytes == 2 else 0)
-    passing = max(backward + case.trained.get("network", 0) * case.trained_bytes, step, _vae(case) if case.vae_works else 0.0)
+    passing = max(backward + case.trained.get("network", 0) * case.trained_bytes, step, base, _vae(case) if case.vae_works else 0.0)
     training = program + weights + optimizer + passing
     return MemoryEstimate(weights, gradients, optimizer, activations, program, training, _loading(case))
 
@@ -141,6 +146,7 @@ def _weights(case: MemoryCase) -> float:
     there = frozen * case.frozen_bytes + (in_model + case.counts.get("network", 0)) * case.trained_bytes
     if case.device == "cpu" or case.vae_works:  # with cached latents the VAE has left the GPU
         there += case.counts["vae"] * case.vae_bytes
+    there += case.copied * case.copied_bytes
     if case.compute_bytes < case.trained_bytes:
         there += sum(case.trained.values()) * case.compute_bytes
     return there

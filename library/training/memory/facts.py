@@ -10,7 +10,7 @@ import torch
 from library.containers.dtypes import WIDTHS
 from library.containers.weights_file import SafetensorsFile, open_weights
 from library.errors import UserError
-from library.method import Method
+from library.method import Method, RemembersBase
 from library.model.bundle import StableDiffusion
 from library.model.files import convert
 from library.model.files.facts import OPTION
@@ -58,7 +58,22 @@ def memory_case(options: TrainingScript, inputs: Inputs, model: StableDiffusion,
         text_trained=method.trains_text_encoder(0),
         vae_tiling=training.vae_tiling,
         unet_autocast=model.unet_autocast,
+        **_of_base(inputs, model, method),
     )
+
+
+def _of_base(inputs: Inputs, model: StableDiffusion, method: Method) -> dict[str, Any]:
+    """What the base model's predictions take, where the run asks for them."""
+    if inputs.data.prior_from_base is None or not isinstance(method, RemembersBase):
+        return {}
+    own = {id(p) for part in (model.unet, *model.text_encoders) for p in part.parameters()}
+    with method.as_before() as base:
+        copied = [p for part in (base.unet, *base.text_encoders) for p in part.parameters() if id(p) not in own]
+    return {
+        "asks_base": True,
+        "copied": sum(p.numel() for p in copied),
+        "copied_bytes": copied[0].element_size() if copied else 4,
+    }
 
 
 def _counts(model: StableDiffusion) -> dict[str, int]:

@@ -114,4 +114,5 @@ def blank_batch(inputs: Inputs, method: Method, tokenizer: ClipTokenizer, size: 
         captions=(caption,) * count,
         paths=("the rehearsal",) * count,
         records=(0,) * count,
+        prior=None if inputs.data.prior_from_base is None else torch.ones(count, dtype=torch.bool),
     )

@@ -16,19 +16,22 @@ from library.words import counted
 
 def long_captions(options: TrainingScript, captions: Iterable[str], family: ModelFamily | None) -> list[tuple[str, str]]:
     """Each caption that does not fit with the words it loses; `family` is the model's, None where it is not known."""
-    given, new_word = options.model, options.new_word
-    word = new_word.word if new_word is not None else ""
+    given, new_words = options.model, options.new_words
+    words = () if new_words is None else new_words.words
     windows = (given.max_token_length or WINDOW) // WINDOW
     distinct = list(dict.fromkeys(captions))
-    if not word and all(surely_fits(caption, windows * WINDOW) for caption in distinct):
+    if not words and all(surely_fits(caption, windows * WINDOW) for caption in distinct):
         return []  # mostly, and it spares transformers, which takes a second to import
     family = family or family_of_flag(given.v2)
     kept = given.tokenizer_cache_dir  # is read, but not filled: who only looks writes nothing
     if kept and not is_folder(Path(kept) / family.reader.tokenizer_folder):
         kept = None
     tokenizer = ClipTokenizer(family, given.max_token_length, options.data.weighted_captions, kept)
-    if new_word and word and not is_entry(word):  # that a word is known already is told elsewhere
-        tokenizer = tokenizer.with_word(word, new_word.num_vectors_per_token)
+    told: set[str] = set()
+    for word in words:
+        if not is_entry(word.text) and word.text.lower() not in told:  # what cannot be a new word is told elsewhere
+            tokenizer = tokenizer.with_word(word.text, word.vectors)
+            told.add(word.text.lower())
     return too_long(distinct, tokenizer)
 
 

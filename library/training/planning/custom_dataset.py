@@ -207,7 +207,7 @@ def open_custom(options: TrainingScript) -> CustomDataset:
 
     Raises UserError for a class that is not there, fails, or gives what cannot be trained.
     """
-    name, model, word = options.data.dataset_class, options.model, options.new_word
+    name, model, word = options.data.dataset_class, options.model, options.new_words
     assert name is not None
     kind = class_of(name)
     from library.data.loading.custom_batches import CustomSource, as_user_fault
@@ -224,7 +224,7 @@ def open_custom(options: TrainingScript) -> CustomDataset:
     batches = source.call(lambda: len(source.dataset), f"{OPTION} {name}: len()")
     if batches < 1:
         raise UserError(coded("DATA-022", f"{OPTION} {name}: has no batches (its length is 0), so there is nothing to train"))
-    reread = "--token_string" if word and word.token_string else "--weighted_captions" if options.data.weighted_captions else ""
+    reread = "--token_string" if word and word.words else "--weighted_captions" if options.data.weighted_captions else ""
     rules = CaptionRules((model.max_token_length or WINDOW) // WINDOW, reread, word is not None and word.makes_captions)
     first = checked(_first_look(source, 0), source.place(0), rules.windows, not rules.are_made)
     notes = []

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from library.caption_rewriting import RewriteCaption
 from library.data.batching.buckets import FilledData
 from library.data.batching.captions import longest_texts
+from library.data.batching.prior_draws import longest_prompts
 from library.data.config.blueprint import Size, SubsetOptions
 from library.data.scan.caption_files import with_affixes
 from library.training.planning.data_facts import data_metadata
 from library.training.planning.plan import RunPlan
+from library.training.planning.prior_plan import subset_words
 
 if TYPE_CHECKING:
     from library.data.loading.dataset import Tokenize, TrainingDataset
@@ -49,6 +51,8 @@ class ImageSource:
                 lines.append(f"    regularization: {shown}")
             for size, count in figures.buckets:
                 lines.append(f"    bucket {size[0]}×{size[1]}: {count} per epoch, {-(-count // (figures.batch_size * processes))} batches")
+        if self.data.prior_from_base is not None:
+            lines.append(f"base model's prediction as target: loss × {self.data.prior_from_base:g} (--prior_from_base)")
         converted = len({record.path for record in self.data.records if record.converted})
         if converted:
             lines.append(f"colour profiles converted: {converted} (to sRGB)")
@@ -56,7 +60,10 @@ class ImageSource:
 
     def captions(self) -> Iterator[str]:
         """Every text that a caption of an image may become, with all of its tags."""
-        return (text for record in self.data.records for text in longest_texts(record.caption, record.subset))
+        for record in self.data.records:
+            yield from longest_texts(record.caption, record.subset)
+        if self.data.prior_from_base is not None:
+            yield from dict.fromkeys(prompt for subset in self.data.images_of for prompt in longest_prompts(subset))
 
     def trained_captions(self) -> list[tuple[str, str]]:
         """(file name, caption) of all train images."""
@@ -124,4 +131,5 @@ class ImageSource:
         place = subset.image_dir or subset.metadata_file
         file = subset.metadata_file if subset.as_prepared else None
         prepared = f", buckets and latents as prepared (train_resolution in {file.name})" if file else ""
-        return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}{prepared}"
+        prior = "" if self.data.prior_from_base is None else subset_words(subset)
+        return f"{place}: {kind}{count} images × {subset.num_repeats} repeats{words}{masks}{weight}{prepared}{prior}"

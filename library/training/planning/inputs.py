@@ -26,6 +26,7 @@ from library.training.planning.collection import seldom_collected
 from library.training.planning.custom_dataset import CustomDataset, open_custom
 from library.training.planning.image_source import ImageSource
 from library.training.planning.plan import RunPlan, Start, make_plan, plan_lines
+from library.training.planning.prior_plan import with_prior
 from library.training.planning.source import Source
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.resume import Resumption, accelerate_resumption, end_lines, resumption
@@ -86,7 +87,7 @@ def planned(options: TrainingScript, found: Scan, saved: SavedState | Accelerate
     Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
     """
     kept, apart = split_validation(with_masks(found, options.diffusion.masked_loss, options.model.train_inpainting))
-    data = fill(kept, options.data.prior_loss_weight)
+    data = with_prior(fill(kept, options.data.prior_loss_weight), options.data.prior_from_base)
     if options.diffusion.masked_loss:
         from library.data.pixels.mask_extent import with_masks_seen
 

@@ -1,46 +1,113 @@
-"""Whether a new word can be trained: it is new, and the captions hold it. Known before anything heavy is loaded."""
+"""Whether new words can be trained: they are new, can be told apart, and the captions hold them. Known before anything heavy is loaded."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator, Sequence
 
 from library.console import log
-from library.errors import UserError, coded
-from library.model.text.vocabulary import is_entry, is_one_token
-from library.options.groups.scripts import TrainTextualInversion
+from library.errors import Problem, UserError, coded
+from library.model.text.vocabulary import is_entry, is_one_token, words_in
+from library.options.groups.scripts import TrainingScript, TrainNetwork
+from library.options.groups.textual_inversion import NewWordChoice, PivotalOptions
+from library.options.word_names import name_faults
 from library.training.planning.inputs import Inputs
+from library.words import cut, quoted
 
 
-def check_word(options: TrainTextualInversion, inputs: Inputs) -> None:
-    """Raise UserError for a `--token_string` that the model knows already, and warn where captions lack it."""
-    word = options.word.word
-    if is_entry(word):
-        raise UserError(
-            coded("MODEL-014", f"--token_string {word}: is a word that the model already knows; choose another, such as {word}-mine")
+def check_words(options: TrainingScript, inputs: Inputs) -> None:
+    """Raise UserError for words of `--token_string` that the model knows already or that cannot be told apart, and warn where captions lack
+    them."""
+    given = options.new_words
+    if given is None:
+        return
+    words = [word.text for word in given.words]
+    faults = list(_known(words))
+    if isinstance(given, PivotalOptions) or len(words) > 1:
+        faults += name_faults(words, bundled=isinstance(given, PivotalOptions) and given.save_words != "side")
+    if faults:
+        raise UserError(*faults)
+    for word in filter(is_one_token, words):
+        log.warning(
+            f"--token_string {cut(word)}: the model already has a token with this name; with the embedding loaded it means the new word"
         )
-    if is_one_token(word):
-        log.warning(f"--token_string {word}: the model has a token with that name; with the embedding loaded, the word means the embedding")
-    if options.word.makes_captions:
+    if given.makes_captions:
+        _check_templates(words, inputs)
+    else:
+        templates = "" if isinstance(given, PivotalOptions) else ", or use --use_object_template or --use_style_template"
+        _check_captions(words, inputs, f"write it into them{templates}")
+
+
+def word_lines(options: TrainingScript) -> list[str]:
+    """The new words for the plan: their vectors, where each begins, and the rate that they are trained at."""
+    given = options.new_words
+    if given is None or not given.words:
+        return []
+    own = given.embedding_lr if isinstance(given, PivotalOptions) else None
+    rate = options.optimizer.learning_rate if own is None else own
+    stop = given.stop_embedding_training if isinstance(given, PivotalOptions) else None
+    until = f" for {stop} updates (--stop_embedding_training)" if stop else ""
+    what = "new word" if len(given.words) == 1 else "new words"
+    where = isinstance(options, TrainNetwork) and options.network.network_weights is not None
+    words = "; ".join(_described(word, "" if not where or word.weights else "as in --network_weights, otherwise ") for word in given.words)
+    return [f"{what}: {words}; learning rate {rate:g}{until}"]
+
+
+def _described(word: NewWordChoice, sooner: str) -> str:
+    start = f"from {cut(word.weights.name)}" if word.weights else f"from {quoted(word.init_word)}" if word.init_word else "a random start"
+    start = sooner + start
+    return f"{cut(word.text)} ({word.vectors} vector{'s' if word.vectors > 1 else ''}, {start})"
+
+
+def _known(words: Sequence[str]) -> Iterator[Problem]:
+    for word in filter(is_entry, words):
+        yield coded(
+            "MODEL-014", f"--token_string {cut(word)}: is a word that the model already knows; choose another one, such as {cut(word)}-mine"
+        )
+    seen: dict[str, str] = {}
+    for word in words:
+        if word.lower() in seen:
+            yield coded(
+                "MODEL-018",
+                f"--token_string {cut(word)}: is named twice (letter case does not count: {cut(seen[word.lower()])}); name each word once",
+            )
+        seen.setdefault(word.lower(), word)
+
+
+def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
+    """Of several words a template takes those that the image's own caption or class words name."""
+    if len(words) == 1:
         if any(record.subset.is_reg for record in inputs.data.records):
             log.warning("--use_…_template: regularization images get these captions too; remove them, or write your own captions")
         return
-    trained = inputs.source.trained_captions()
-    lacking = [name for name, caption in trained if not _holds(caption, word)]
-    if not inputs.source.captions_are_whole:
-        if len(lacking) == len(trained):
-            log.warning(f"--token_string {word}: is in no caption of the first batch; batches without it teach it nothing")
-        return
-    if len(lacking) == len(trained):
-        log.warning(
-            f"--token_string {word}: is in none of the {len(trained)} captions, so nothing is learned; "
-            "add it to them, or set --use_object_template or --use_style_template"
+    lacking = [name for name, caption in inputs.source.trained_captions() if not words_in(caption, words)]
+    if lacking and inputs.source.captions_are_whole:
+        raise UserError(
+            coded(
+                "MODEL-018",
+                f"--token_string {cut(' '.join(words))}: a template uses the words in an image's caption or class_tokens, and "
+                f"{len(lacking)} name none ({_shown(lacking)}); name one with class_tokens in --dataset_config, or in the caption",
+            )
         )
-    elif lacking:
-        shown = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
-        count = f"{len(lacking)} of {len(trained)} captions ({shown})"
-        log.warning(f"--token_string {word}: is missing in {count}, which teach it nothing; add it to them")
+    _check_captions(words, inputs, "name it there, or remove it")
 
 
-def _holds(caption: str, word: str) -> bool:
-    """Whether the caption has `word` as a whole word, in any letter case."""
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", caption, re.IGNORECASE) is not None
+def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
+    """Warn of words that no caption holds, and of captions that hold none."""
+    trained = inputs.source.trained_captions()
+    held = [(name, words_in(caption, words)) for name, caption in trained]
+    for word in words:
+        if any(word in found for _, found in held):
+            continue
+        if inputs.source.captions_are_whole:
+            log.warning(f"--token_string {cut(word)}: is in none of the {len(trained)} captions, so nothing is learned; {remedy}")
+        else:
+            log.warning(f"--token_string {cut(word)}: is in no caption of the first batch; batches without it do not train it")
+    lacking = [name for name, found in held if not found]
+    if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
+        count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
+        told = f"is missing in {count}, which do not train it" if len(words) == 1 else f"{count} contain none of them and do not train them"
+        log.warning(f"--token_string {cut(' '.join(words))}: {told}; write it into them")
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

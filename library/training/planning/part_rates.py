@@ -22,5 +22,7 @@ def part_rates(options: TrainingScript) -> Mapping[str, float]:
         }
     elif isinstance(options, TrainDb | FineTune):
         rates = {"unet": common, "textencoder": options.trained.learning_rate_te if options.trains_text_encoder else 0.0}
+    if isinstance(options, TrainNetwork) and options.new_words is not None:
+        rates["embedding"] = options.words.embedding_lr
     rates = {name: common if rate is None else rate for name, rate in rates.items()}
     return {name: rate for name, rate in rates.items() if rate} or {"all": common}

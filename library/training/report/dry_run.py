@@ -27,18 +27,18 @@ from library.model.family import ModelFamily, PartSizes
 from library.model.files.facts import ModelFacts, check_flags
 from library.model.files.facts import inspect as inspect_model
 from library.options.groups.data import DataOptions
-from library.options.groups.saving import SavingOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
 from library.paths.look import exists
 from library.training.logs.tracker_settings import tracker_settings
+from library.training.memory.base_copy import copy_lines
 from library.training.optim.choices import check_choices
 from library.training.planning.caption_lengths import long_captions, remedy_of_length
-from library.training.planning.collection import seldom_collected
 from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
 from library.training.planning.image_source import ImageSource
 from library.training.planning.inputs import Inputs, blueprint_of, data_lines, planned, planned_custom
+from library.training.planning.new_word_check import word_lines
 from library.training.planning.plan import plan_lines
 from library.training.samples.samples import Samples
 from library.training.saving.checkpointer import FileNames
@@ -71,7 +71,6 @@ class Report:
         return [one for one in self.findings if one.level == level]
 
 
-@seldom_collected()
 def examine(
     options: S,
     forms: frozenset[str],
@@ -102,7 +101,7 @@ def examine(
             report = _of_own(options, facts, attempt, look, expect)
         elif blueprint is not None:
             report = _of_images(options, blueprint, facts, attempt, look, rewrite, expect)
-        findings += _overwritten(options.saving, facts)
+        findings += _overwritten(options, facts)
     findings = list(dict.fromkeys(findings))  # a fault may be met twice: as an option, and where it is used
     return Report(**{**vars(report), "findings": tuple(sorted(findings, key=lambda one: LEVELS.index(one.level)))})
 
@@ -162,7 +161,7 @@ def _of_images(
         (),
         inputs,
         tuple(data_lines(inputs)),
-        _plan_lines(options, inputs),
+        (*_plan_lines(options, inputs), *(attempt(lambda: copy_lines(options, facts)) or ())),
         tuple(buckets),
         tuple(tag_frequency(filled).items()),
         disk,
@@ -178,8 +177,8 @@ def _state_of(options: TrainingScript, attempt: _Attempts) -> SavedState | Accel
 
 
 def _plan_lines(options: TrainingScript, inputs: Inputs) -> tuple[str, ...]:
-    epochs = options.training.max_train_epochs
-    return tuple(plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=epochs, start=inputs.start))
+    lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
+    return (*lines, *word_lines(options))
 
 
 def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, attempt: _Attempts, expect: Expect | None) -> DiskNeed | None:
@@ -248,18 +247,20 @@ def _plan_findings(inputs: Inputs) -> Iterator[Finding]:
         yield Finding(WARNING, text, f"set --max_train_steps {plan.updates_per_epoch} or more, or lower num_repeats")
 
 
-def _overwritten(options: SavingOptions, facts: ModelFacts | None) -> Iterator[Finding]:
-    """The product of an earlier run that this one's would take the place of; a run that goes on means to do that."""
+def _overwritten(script: TrainingScript, facts: ModelFacts | None) -> Iterator[Finding]:
+    """The products of an earlier run that this one's would take the place of; a run that goes on means to do that."""
+    options = script.saving
     if not options.output_dir or options.resume is not None:
         return
     form = options.save_model_as or ("" if facts is None else facts.layout)
     if form == "ckpt" and options.use_safetensors:
         form = "safetensors"
-    path = FileNames(options.folder, options.output_name, "" if form.startswith("diffusers") else f".{form}").last()
-    if form and exists(path):
-        yield Finding(
-            WARNING, f"--output_dir {path.parent}: {path.name} already exists and will be overwritten", "choose another --output_name"
-        )
+    for suffix in script.product_suffixes:
+        name, ending = f"{options.output_name or 'last'}{suffix}", "" if form.startswith("diffusers") else f".{form}"
+        path = FileNames(options.folder, name, ending).last()
+        if form and exists(path):
+            text = f"--output_dir {path.parent}: {path.name} already exists and will be overwritten"
+            yield Finding(WARNING, text, "choose another --output_name")
 
 
 class _Attempts:

@@ -44,10 +44,11 @@ class FileNames:
         return self.folder / f"{self.name or 'last'}{self.extension}"
 
 
-def names_of(name: str | None) -> re.Pattern[str]:
-    """What the names of a run's files and states look like, and those of no other run."""
+def names_of(name: str | None, suffixes: Sequence[str] = ()) -> re.Pattern[str]:
+    """What the names of a run's files and states look like, and those of no other run; `suffixes` are those of its products."""
     stem = re.escape(name) if name else "(?:epoch|at|last)"
-    return re.compile(rf"{stem}(?:-ema)?(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+|\.run\.json|\.images\.(?:jsonl|html))?")
+    which = f"(?:{'|'.join(map(re.escape, suffixes))})?"
+    return re.compile(rf"{stem}(?:-ema)?{which}(?:-\d{{6}}|-step\d{{8}}|-best)?(?:-state|\.[a-z]+|\.run\.json|\.images\.(?:jsonl|html))?")
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,11 @@ class SaveKinds:
     files: SaveKind
     averages: SaveKind | None = None
     states: SaveKind | None = None
+    beside: tuple[SaveKind, ...] = ()  # further files, and their averages: one for each new word
 
     def all(self) -> tuple[SaveKind, ...]:
-        """Those that there are, in the order in which they are written."""
-        return tuple(kind for kind in (self.files, self.averages, self.states) if kind is not None)
+        """Those that there are, in the order in which they are written; states come last, so that what a kill leaves out is made again."""
+        return tuple(kind for kind in (self.files, self.averages, *self.beside, self.states) if kind is not None)
 
 
 class Checkpointer:
@@ -160,6 +162,11 @@ class Checkpointer:
     def product(self) -> Path:
         """Where `at_end` has written it."""
         return self._writer.place_of(self._kinds.files.names.last())
+
+    def products(self) -> list[Path]:
+        """All that it has written but averages and states, the product first."""
+        kinds = [kind for kind in (self._kinds.files, *self._kinds.beside) if kind.what == self._kinds.files.what]
+        return [self._writer.place_of(kind.names.last()) for kind in kinds]
 
     def catch_up(self, state: Path, epochs: int, step: int) -> list[tuple[bool, Path]]:
         """For a run that goes on from `state`: remove what a kill has kept from going when that was written, and return all that was saved

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from library.files import NOT_UNICODE
+from library.method import Product
 from library.model.bundle import StableDiffusion
 from library.options.rules.thumbnail import as_data_url
 from library.training.run_context import RunContext, RunStart
@@ -32,15 +33,15 @@ class FileFacts:
         # the main process writes the manifest
         self._images = ImageHash(files) if start.accelerator.is_main_process and (files := start.inputs.source.files()) else None
 
-    def of_save(self, run: RunContext, epochs: int, step: int) -> dict[str, str]:
+    def of_save(self, run: RunContext, product: Product, epochs: int, step: int) -> dict[str, str]:
         """The metadata of a file that is saved after so many epochs and updates."""
-        spec, saving = self._spec(run.model), self._saving
+        spec, saving = self._spec(run.model, product), self._saving
         moment = facts.moment_metadata(epochs, step)
         if saving.no_metadata:
-            metadata = facts.minimal(self._training(run))
-            metadata |= ({} if run.method.name == "network" else moment) | facts.minimal_spec(spec, saving)
+            metadata = facts.minimal(self._training(run, product))
+            metadata |= ({} if product.kind == "network" else moment) | facts.minimal_spec(spec, saving)
         else:
-            metadata = self._training(run) | moment | spec
+            metadata = self._training(run, product) | moment | spec
         return {key: text.encode("utf-8", NOT_UNICODE).decode("utf-8") for key, text in metadata.items()}
 
     def manifest(self) -> Manifest:
@@ -64,7 +65,7 @@ class FileFacts:
             "images_sha256": self._images.value() if self._images is not None else None,
         }
 
-    def _training(self, run: RunContext) -> dict[str, str]:
+    def _training(self, run: RunContext, product: Product) -> dict[str, str]:
         plan, processes = run.inputs.plan, run.inputs.processes
         hashes: dict[str, str] = {}
         for model_hash in self._hashes:
@@ -82,23 +83,22 @@ class FileFacts:
                 "ss_max_train_steps": plan.updates,
             },
             data=run.inputs.source.metadata(processes),
-            method=run.method.describe(),
+            method={**run.method.describe(), **product.facts},
             hashes=hashes,
         )
 
-    def _spec(self, model: StableDiffusion) -> dict[str, str]:
+    def _spec(self, model: StableDiffusion, product: Product) -> dict[str, str]:
         options = self._start.options
-        word = options.new_word
         return model_spec(
             self._saving,
             clip_skip=options.model.clip_skip,
             timesteps=range(options.diffusion.min_timestep, options.diffusion.max_timestep),
-            method=self._start.method.name,
+            method=product.kind,
             family=model.family,
             prediction=model.prediction,
             inpaints=model.inpaints,
             resolutions=[spec.options.resolution for spec in self._start.inputs.data.blueprint.datasets],
-            trigger=None if word is None else word.token_string,
+            trigger=product.trigger,
         )
 
 

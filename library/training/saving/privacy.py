@@ -9,7 +9,7 @@ FULL, TECHNICAL = "full", "technical"  # and "no_paths" between the two
 _NAMES = ("ss_sd_model_name", "ss_vae_name")
 _WORDS = (
     "ss_tag_frequency", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_output_name", "ss_training_comment", "ss_token_string",
-    "ss_dataset_class",
+    "ss_dataset_class", "ss_new_words",
 )  # fmt: skip
 _SUBSET_NAMES, _SUBSET_WORDS = ("metadata_file",), ("image_dir", "metadata_file", "class_tokens", "caption_prefix", "caption_suffix")
 

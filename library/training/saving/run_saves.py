@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import torch
 
 from library.console import log
 from library.hub import Repository, Uploads
+from library.method import Product
 from library.options.groups.scripts import TrainingScript
 from library.training.ledger.ledger_files import LedgerFiles
 from library.training.logs.journal import Journal
 from library.training.optim.optimizer import weights_to_keep
 from library.training.precision import save_dtype
 from library.training.run_context import RunContext
-from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKinds
+from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds
 from library.training.saving.disk_room import check_room, file_bytes, state_size
 from library.training.saving.file_metadata import FileFacts
 from library.training.saving.full_disk import FullDiskPolicy
@@ -66,27 +70,34 @@ class RunSaves:
     def _kinds(self) -> SaveKinds:
         run, saving = self._run, self._run.options.saving
         folder, name = saving.folder, saving.output_name
-        names = FileNames(folder, name, run.method.extension(saving.save_model_as))
-        size = file_bytes(run.method, run.model, save_dtype(saving.save_precision))
-        files = files_to_keep(saving, names, self._write, size)
-        average_names = replace(names, name=f"{name or 'last'}-ema")
-        averages = replace(files, names=average_names, write=self._write_average, what="averages")
+        files, averages = zip(*map(self._of_product, run.method.products(saving.save_model_as)), strict=True)
+        averages = averages if run.ema is not None else ()
         of_state = state_size(run.method, run.optimizer.optimizer, run.optimizer.name)
         states = states_to_keep(saving, FileNames(folder, name, "-state"), self._write_state, of_state)
         with_states = saving.save_state or saving.save_state_on_train_end
-        return SaveKinds(files, averages if run.ema else None, states if with_states else None)
+        return SaveKinds(files[0], next(iter(averages), None), states if with_states else None, (*files[1:], *averages[1:]))
 
-    def _write(self, path: Path, epochs: int, step: int) -> None:
+    def _of_product(self, product: Product) -> tuple[SaveKind, SaveKind]:
+        """A file of each save and its average."""
+        run, saving = self._run, self._run.options.saving
+        dtype, name = save_dtype(saving.save_precision), saving.output_name
+        size = file_bytes(run.method, run.model, dtype) if product.weights is None else product.weights * (dtype or torch.float32).itemsize
+        names = FileNames(saving.folder, f"{name or 'last'}{product.suffix}" if product.suffix else name, product.extension)
+        files = files_to_keep(saving, names, partial(self._write, product), size)
+        average_names = replace(names, name=f"{name or 'last'}-ema{product.suffix}")
+        return files, replace(files, names=average_names, write=partial(self._write_average, product), what="averages")
+
+    def _write(self, product: Product, path: Path, epochs: int, step: int) -> None:
         run = self._run
-        metadata = self._facts.of_save(run, epochs, step)
+        metadata = self._facts.of_save(run, product, epochs, step)
         with weights_to_keep(run.optimizer.optimizer):
-            run.method.save(path, save_dtype(run.options.saving.save_precision), metadata)
+            product.write(path, save_dtype(run.options.saving.save_precision), metadata)
         self._note("saved", path, step, upload=True)
 
-    def _write_average(self, path: Path, epochs: int, step: int) -> None:
+    def _write_average(self, product: Product, path: Path, epochs: int, step: int) -> None:
         assert self._run.ema is not None
         with self._run.ema.averaged():
-            self._write(path, epochs, step)
+            self._write(product, path, epochs, step)
 
     def _write_state(self, path: Path, epochs: int, step: int) -> None:
         run, inputs = self._run, self._run.inputs

@@ -30,6 +30,7 @@ RECORDED_OPTIONS = (
     "lr_scheduler_type lr_scheduler_args lr_scheduler_num_cycles lr_scheduler_power max_train_epochs weighted_captions "
     "scale_v_pred_loss_like_noise_pred network_train_unet_only network_train_text_encoder_only"
 ).split()
+PRIOR_OPTIONS = ("prior_from_base", "prior_prompt", "prior_identifier", "prior_share")  # recorded where the first is given
 _OTHER_NAMES = {"debiased_estimation_loss": "ss_debiased_estimation"}  # options that the ecosystem's key does not repeat
 
 # What `--no_metadata` still leaves in the file: without these a LoRA cannot be used or told apart.
@@ -90,6 +91,8 @@ def run_metadata(
     values |= {key: table[name] for name, key in _OTHER_NAMES.items() if name in table}
     if options.model.train_inpainting:
         values["ss_train_inpainting"] = True
+    if options.data.prior_from_base is not None:
+        values |= {f"ss_{name}": table[name] for name in PRIOR_OPTIONS}
     values["ss_cache_latents"] = options.data.cache_latents or options.data.cache_latents_to_disk  # the second means the first, too
     values |= {
         "ss_session_id": session,

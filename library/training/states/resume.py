@@ -30,9 +30,10 @@ _UNTOLD = frozenset(
     "dataset_config train_data_dir reg_data_dir in_json dataset_repeats train_batch_size cache_latents "
     "cache_latents_to_disk vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps "
     "max_train_epochs seed gradient_accumulation_steps optimizer_type use_8bit_adam use_lion_optimizer lowram tokenizer_cache_dir "
-    "network_weights dim_from_weights weights init_word cache_text_encoder_outputs skip_bad_images rehearsal vae_slicing".split()
+    "network_weights dim_from_weights weights word_weights init_word save_words cache_text_encoder_outputs skip_bad_images rehearsal "
+    "vae_slicing".split()
 )
-_RATES = frozenset({"learning_rate", "learning_rate_te", "unet_lr", "text_encoder_lr"})
+_RATES = frozenset({"learning_rate", "learning_rate_te", "unet_lr", "text_encoder_lr", "embedding_lr"})
 _CURVE = frozenset(
     "lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_decay_steps lr_scheduler_num_cycles lr_scheduler_power "
     "lr_scheduler_min_lr_ratio lr_scheduler_timescale".split()
@@ -159,6 +160,29 @@ def _refuse_others(saved: SavedState, before: Mapping[str, Any], now: Mapping[st
                 "they cannot share a state; use the same one, or start a new run from the saved weights",
             )
         )
+    _refuse_other_words(saved, before["options"], now["options"])
+
+
+def _refuse_other_words(saved: SavedState, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """The vectors of all words lie in one table, whose rows would be taken for those of others."""
+    words, vectors = ([_as_list(options.get(name)) for options in (before, now)] for name in ("token_string", "num_vectors_per_token"))
+    if len(words[0]) == len(words[1]) < 2:
+        return  # a single word may be called otherwise
+    each = [of_run * len(names) if len(of_run) == 1 else of_run for names, of_run in zip(words, vectors, strict=True)]
+    for name, (old, new), differ in (("token_string", words, words[0] != words[1]), ("num_vectors_per_token", vectors, each[0] != each[1])):
+        if differ:
+            raise UserError(
+                coded(
+                    "STATE-005",
+                    f"--resume {saved.folder}: --{name} was {_shown(old)}, is {_shown(new)} now, and the state's vectors are those of its "
+                    "words in their order; use the state's",
+                )
+            )
+
+
+def _as_list(value: object) -> list[object]:
+    """A value that some states have alone and others in a list."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _optimizer(options: OptimizerOptions) -> str:
@@ -185,7 +209,9 @@ def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: 
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
-    return name in before and before[name] != now.get(name)  # some options are younger than the state
+    if name not in before:  # some options are younger than the state
+        return False
+    return before[name] != now.get(name) and [before[name]] != now.get(name)  # some took one value before they took several
 
 
 def _other_images(state: TrainState) -> str:

@@ -51,7 +51,8 @@ class LateReports:
         average = self._course.average(figures.loss)
         self._bar.update(1)
         self._bar.set_postfix(loss=f"{figures.loss:.4f}", avr_loss=f"{average:.4f}", refresh=False)
-        report = UpdateReport(pending.step, pending.epoch, figures.loss, average, figures.gradient, pending.extra, pending.showings)
+        extra = {**pending.extra, **figures.by_target}
+        report = UpdateReport(pending.step, pending.epoch, figures.loss, average, figures.gradient, extra, pending.showings)
         self._events.on_update(report)
         self.clock.mark("other")
         self._course.requests.hear(figures)

@@ -69,7 +69,7 @@ class Loop:
                 self.guard.go_back(pending)
             else:
                 self.weights.move(pending)
-            self.weights.release_frozen(state.step)
+            self.weights.release_frozen()
             course.advance(len(group))
             reports.clock.mark("step")
             reports.read()  # of the update before this one

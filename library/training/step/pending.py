@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ class Figures:
     gradient: float  # norm before it is limited; of scaled gradients where fp16's are not limited
     stop: bool
     save: bool
+    by_target: Mapping[str, float] = field(default_factory=dict)  # for the log: mean losses of draws by what their target is
 
     @property
     def finite(self) -> bool:
@@ -81,6 +82,8 @@ class ShownGroup:
                 loss = next(following)
                 if not weight:  # it only fills a process's turn, or is not to be trained
                     continue
+                if batch.prior is not None and batch.prior[row]:  # its loss says nothing of how well the image is known
+                    continue
                 part = loss / shown[row] if shown[row] else math.nan
                 found.append(Showing(batch.records[row], batch.paths[row], batch.captions[row], batch.size, steps[row], part, place, row))
         return found
@@ -90,7 +93,8 @@ class Pending:
     """An update, counted from 1 by `step`, of `epoch` epochs done before, whose figures are read when somebody asks for them."""
 
     def __init__(self, step: int, epoch: int, group: ShownGroup, loss: Tensor) -> None:
-        """`loss` [3]: the mean loss over images and processes, and the shares of processes that are asked to stop and to save."""
+        """`loss` [3]: the mean loss over images and processes, and the shares of processes that are asked to stop and to save. [7] where
+        some draws have the base model's prediction as target: of these and of the others the sum of their losses, and their number."""
         self.step, self.epoch, self.group = step, epoch, group
         self.extra: Mapping[str, float] = {}  # for the log
         self.overflow = False  # fp16's scaler found one and has left the update out by itself
@@ -118,11 +122,19 @@ class Pending:
             assert self._host is not None
             if self._event is not None:
                 self._event.synchronize()
-            loss, stop, save, gradient, *self._losses = self._host.tolist()
-            self._figures = Figures(loss, gradient, stop > 0, save > 0)
+            values, sums = self._host.tolist(), len(self.loss)
+            loss, stop, save, *by_target = values[:sums]
+            gradient, *self._losses = values[sums:]
+            self._figures = Figures(loss, gradient, stop > 0, save > 0, _means(by_target))
         return self._figures
 
     def showings(self) -> list[Showing]:
         """Every image that the update was made of on this process, with its loss; waits as `read` does."""
         self.read()
         return self.group.showings(self._losses)
+
+
+def _means(by_target: Sequence[float]) -> dict[str, float]:
+    """By name, of those of which there are any; `loss/prior`: target is the base model's prediction."""
+    pairs = zip(("loss/prior", "loss/without_prior"), by_target[0::2], by_target[1::2], strict=False)
+    return {name: total / count for name, total, count in pairs if count}

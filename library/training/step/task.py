@@ -20,6 +20,7 @@ from library.model.bundle import StableDiffusion
 from library.model.text.conditioning import Conditioning
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.seeds import fold
+from library.training.base_target import BaseTarget, masks_of
 from library.training.caches.text_cache import TextCache
 from library.training.known_region import known_of
 
@@ -33,6 +34,7 @@ class NoiseAndLoss:
     noise: NoiseSettings
     timesteps: range | None = None
     draws: TimestepDraws | None = None  # None: all of `timesteps` alike
+    base_target: BaseTarget | None = None  # of draws that ask for the base model's prediction, if there are such
 
 
 class DiffusionTask(nn.Module):
@@ -63,6 +65,7 @@ class DiffusionTask(nn.Module):
         self.schedule, self.objective, self.noise = noise_and_loss.schedule, noise_and_loss.objective, noise_and_loss.noise
         asked = noise_and_loss.timesteps
         self.timesteps = range(len(self.schedule)) if asked is None else asked  # those that are trained
+        self.base_target = noise_and_loss.base_target
         self.draws = noise_and_loss.draws or TimestepDraws(self.timesteps)
         self.clip_skip = clip_skip
         self.rows: Mapping[tuple[int, int], int] = {}  # of a compiled U-Net: images that it takes at once, by (width, height) of latents
@@ -120,14 +123,21 @@ class DiffusionTask(nn.Module):
         noise = sample_noise(latents, seeds, self.noise)
         noisy = self.schedule.add_noise(latents, perturbed(noise, seeds, self.noise), t)
         captions = model.with_sizes(captions, (width * PIXELS_OF_A_LATENT, height * PIXELS_OF_A_LATENT), batch.sizes)
-        missing = max(0, self.rows.get((width, height), 0) - len(noisy))
-        if missing:  # the last image again, which is dropped behind the U-Net: its gradient is 0
-            filled = captions.map(lambda tensor: _filled(tensor, missing))
-            predicted = model.predict(_filled(noisy, missing), _filled(t, missing), filled)[: len(noisy)]
-        else:
-            predicted = model.predict(noisy, t, captions)
+        predicted = self._predict(model, noisy, t, captions)
         target = self.schedule.target(model.prediction, latents, noise, t)
-        return self.objective(predicted.float(), target.float(), t, batch.masks)
+        if self.base_target is not None:  # behind the other pass, whose casts under autocast have to know of gradients
+            target = self.base_target.put(target, batch, self._predict, noisy, t, captions)
+        return self.objective(predicted.float(), target.float(), t, masks_of(batch))
+
+    def _predict(self, model: StableDiffusion, noisy: Tensor, t: Tensor, captions: Conditioning) -> Tensor:
+        """What a model predicts [B,4,h,w]; filled up to as many rows as a compiled U-Net takes."""
+        height, width = noisy.shape[-2:]
+        missing = max(0, self.rows.get((width, height), 0) - len(noisy))
+        if not missing:
+            return model.predict(noisy, t, captions)
+        # the last image again, which is dropped behind the U-Net: its gradient is 0
+        filled = captions.map(lambda tensor: _filled(tensor, missing))
+        return model.predict(_filled(noisy, missing), _filled(t, missing), filled)[: len(noisy)]
 
     def _place(self, batch: Batch, number: int, rounds: int) -> tuple[Tensor, Tensor]:
         """Timesteps and seeds [B] of one round: each image at its own place inside the round's share of the timesteps."""

@@ -45,7 +45,9 @@ class Gradients:
             per_image.append(losses)
         assert total is not None
         stop, save = self._requests.seen()
-        figures = torch.stack([total, torch.full_like(total, float(stop)), torch.full_like(total, float(save))])
+        figures = torch.stack(
+            [total, torch.full_like(total, float(stop)), torch.full_like(total, float(save)), *_by_target(group, per_image)]
+        )
         if self._processes.num_processes > 1:
             figures = self._processes.reduce(figures, "mean")
         shown = ShownGroup(group, per_image, partial(_timesteps, self._processes, self.task))
@@ -92,12 +94,23 @@ class Weights:
         ):  # it has seen the gradients and waits for its update
             self._processes.scaler.update()
 
-    def release_frozen(self, step: int) -> None:
-        """Give back the optimizer's memory of the text encoder where update `step`, counted from 0, is the last one that trains it."""
-        if self.method.trains_text_encoder(step) and not self.method.trains_text_encoder(step + 1):
-            for parameter in self._trained:
-                if not parameter.requires_grad:
-                    self._optimizer.state.pop(parameter, None)
+    def release_frozen(self) -> None:
+        """Give back the optimizer's memory of what has had its last update."""
+        for parameter in self._trained:
+            if not parameter.requires_grad:
+                self._optimizer.state.pop(parameter, None)
+
+
+def _by_target(group: Sequence[Batch], per_image: Sequence[Tensor]) -> list[Tensor]:
+    """Of draws whose target is the base model's prediction, and of the others: the sum of their losses [], and their number; nothing where
+    batches do not say which they are. A draw of weight 0 only fills a process's turn."""
+    if any(batch.prior is None for batch in group):
+        return []
+    prior = torch.cat([batch.prior for batch in group if batch.prior is not None])
+    losses = torch.cat(list(per_image))
+    counted = torch.cat([batch.loss_weights for batch in group]) > 0
+    shares = [(mask & counted).to(losses) for mask in (prior, ~prior)]
+    return [figure for share in shares for figure in ((losses * share).sum(), share.sum())]
 
 
 def _timesteps(processes: Processes, task: nn.Module, batch: Batch) -> list[int]:

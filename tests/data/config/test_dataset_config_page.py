@@ -87,5 +87,5 @@ def test_every_key_has_a_row_with_its_default_and_an_example_that_is_accepted() 
     for name, (_, _, default, _, example) in rows.items():
         assert KEYS[name].check(toml.loads(example.strip("`"))[name]) is not None
         usual = DEFAULTS[name]
-        if usual is not None and usual is not MISSING:
+        if usual not in (None, ()) and usual is not MISSING:
             assert toml.loads(f"x = {default.split('`')[1]}")["x"] == usual, name

@@ -12,7 +12,8 @@ from library.data.loading.batch import Batch
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.model.load import load
 from library.training.optim.lr_schedule import AdafactorRates
 from library.training.optim.optimizer import make_optimizer

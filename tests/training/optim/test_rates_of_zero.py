@@ -11,7 +11,8 @@ from torch import nn
 
 from library.errors import UserError
 from library.methods.full_model import FullModelMethod, FullModelSettings
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.model.bundle import StableDiffusion
 from library.model.family import V1
 from library.model.text.tokenizer import ClipTokenizer

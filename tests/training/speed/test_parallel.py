@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from library.methods.full_model import FullModelMethod, FullModelSettings
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.methods.textual_inversion import TextualInversionMethod, TextualInversionSettings
 from library.model.load import load
+from library.options.groups.textual_inversion import NewWordChoice
 from library.training.speed.parallel import all_are_used
 
 
@@ -31,7 +33,7 @@ CASES = [
     (lambda: FullModelMethod(FullModelSettings(1e-6, text_encoder_updates=None)), None, True),
     (lambda: FullModelMethod(FullModelSettings(1e-6, text_encoder_updates=None)), 2, False),
     (lambda: FullModelMethod(FullModelSettings(1e-6, text_encoder_updates=3)), None, False),  # it stops
-    (lambda: TextualInversionMethod(TextualInversionSettings("zxcv", 1e-3, 2)), None, False),
+    (lambda: TextualInversionMethod(TextualInversionSettings([NewWordChoice("zxcv", 2)], 1e-3)), None, False),
 ]
 
 

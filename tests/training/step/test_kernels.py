@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from library.diffusion.noise import NoiseSettings
 from library.diffusion.objective import Objective
 from library.diffusion.schedule import NoiseSchedule
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.model.attention import set_attention
 from library.model.bundle import StableDiffusion
 from library.model.family import FAMILIES

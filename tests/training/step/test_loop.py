@@ -46,7 +46,7 @@ def update(task: Task, numbers: list[float], step: int = 4, index: int = 0) -> f
     """The loss told of an update of one batch for each number."""
     group = []
     for number in numbers:
-        batch = SimpleNamespace(number=number)
+        batch = SimpleNamespace(number=number, prior=None)
         batch.to = lambda device, batch=batch: batch
         group.append(batch)
     task.weight.grad = None

@@ -52,7 +52,7 @@ class Notes:
     def move(self, pending: Pending) -> None:
         self.told.append(f"move {pending.step}")
 
-    def release_frozen(self, step: int) -> None:
+    def release_frozen(self) -> None:
         pass
 
     def check(self, pending: Pending) -> None:

@@ -17,9 +17,11 @@ from library.diffusion.pointwise import PointwiseSettings
 from library.diffusion.schedule import NoiseSchedule
 from library.method import Method
 from library.methods.full_model import FullModelMethod, FullModelSettings
-from library.methods.network import NetworkMethod, NetworkSettings
+from library.methods.network import NetworkMethod
+from library.methods.network_settings import NetworkSettings
 from library.methods.textual_inversion import TextualInversionMethod, TextualInversionSettings
 from library.model.load import load
+from library.options.groups.textual_inversion import NewWordChoice
 from library.training.caches.text_cache import TextCache
 from library.training.optim.ema import Ema
 from library.training.optim.parts.gradients import LimitedPart, clipped_norm
@@ -44,7 +46,7 @@ def lora() -> Method:
 KINDS: dict[str, tuple[Any, NoiseSettings]] = {
     "lora": (lora, OFFSET),
     "U-Net": (lambda: FullModelMethod(FullModelSettings(1e-6, text_encoder_updates=0)), PYRAMID),
-    "xti": (lambda: TextualInversionMethod(TextualInversionSettings("zxcv", 1e-3, 2, by_layer=True)), OFFSET),
+    "xti": (lambda: TextualInversionMethod(TextualInversionSettings([NewWordChoice("zxcv", 2)], 1e-3, by_layer=True)), OFFSET),
 }
 
 

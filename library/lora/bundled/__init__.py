@@ -1,0 +1,1 @@
+"""Embeddings of new words that a network's file holds beside the network."""

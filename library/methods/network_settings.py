@@ -1,0 +1,63 @@
+"""What `train_network.py` lets a user say about the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from library.methods.network_package import key_values
+from library.options.groups.scripts import TrainNetwork
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """What `train_network.py` lets a user say about the network; names are those of its options."""
+
+    module: str
+    dim: int | None
+    alpha: float
+    dropout: float | None
+    args: Mapping[str, str]
+    weights: Path | None
+    dim_from_weights: bool
+    train_unet: bool
+    train_text_encoder: bool
+    learning_rate: float
+    unet_lr: float | None
+    text_encoder_lr: float | None
+    scale_weight_norms: float | None
+    base_weights: Sequence[tuple[Path, float]]
+    gradient_checkpointing: bool
+    text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
+    keeps_base: bool = False  # the network can be taken off for a pass, for `as_before`
+    splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
+    new_words: tuple[str, ...] = ()  # that are trained beside the network
+
+
+def network_settings(options: TrainNetwork) -> NetworkSettings:
+    """The settings from the options of train_network.py."""
+    given = options.network
+    assert given.network_module is not None  # `check` has seen to it
+    multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
+    return NetworkSettings(
+        module=given.network_module,
+        dim=given.network_dim,
+        alpha=given.network_alpha,
+        dropout=given.network_dropout,
+        args=key_values(given.network_args),
+        weights=None if given.network_weights is None else Path(given.network_weights),
+        dim_from_weights=given.dim_from_weights,
+        train_unet=not given.network_train_text_encoder_only,
+        train_text_encoder=options.trains_text_encoder,
+        text_encoder_updates=given.stop_text_encoder_training,
+        keeps_base=options.data.prior_from_base is not None,
+        splits_norm=given.max_grad_norm_te is not None,
+        new_words=tuple(word.text for word in options.words.words),
+        learning_rate=options.optimizer.learning_rate,
+        unet_lr=given.unet_lr,
+        text_encoder_lr=given.text_encoder_lr,
+        scale_weight_norms=given.scale_weight_norms,
+        base_weights=[(Path(file), multiplier) for file, multiplier in zip(given.base_weights, multipliers, strict=False)],
+        gradient_checkpointing=options.training.gradient_checkpointing,
+    )

@@ -1,0 +1,122 @@
+"""New words that a method trains: put beside the model's vocabulary where they begin, and written as files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from library.console import log
+from library.errors import UserError, coded
+from library.method import Product
+from library.model.bundle import StableDiffusion
+from library.model.files.embedding_files import read_vectors, write_vectors
+from library.model.new_words import NewWord, add_words, cross_attentions, embedding_table, side_by_side
+from library.options.groups.textual_inversion import NewWordChoice
+from library.options.word_names import suffix_of
+
+# What a file tells of its making: the word and its model, and nothing of the images.
+KEPT_FACTS = {f"ss_{name}" for name in "token_string base_model_version sd_model_name new_sd_model_hash learning_rate epoch steps".split()}
+
+
+class TrainedWords:
+    """The vectors of all `words` in one table; with `by_layer` each cross-attention of the U-Net has its own (XTI).
+
+    `option` names the files that words go on from; `vectors` (word -> [V,D]) are starts that lie elsewhere.
+    """
+
+    def __init__(self, words: Sequence[NewWordChoice], by_layer: bool = False, option: str = "--weights") -> None:
+        self.words, self.by_layer = tuple(words), by_layer
+        self.layers: tuple[str, ...] = ()
+        self.table: NewWord | None = None
+        self._option = option
+        self._places: Mapping[str, range] = {}
+
+    def attach(self, model: StableDiffusion, starts: Mapping[str, Tensor] | None = None) -> None:
+        """Put the words beside the model's vocabulary, those of `starts` (word -> [1,V,D]) at these vectors."""
+        if self.by_layer:
+            self.layers = tuple(cross_attentions(model.unet))
+        known = starts or {}
+        vectors = {word.text: self._start(model, word) if word.text not in known else known[word.text] for word in self.words}
+        self._places, self.table = side_by_side(vectors)
+        add_words(model, self._places, self.table)
+
+    @property
+    def parameter(self) -> nn.Parameter:
+        """The vectors [L,V,D] of all words."""
+        assert self.table is not None
+        return self.table.vectors
+
+    def vectors(self, word: NewWordChoice) -> Tensor:
+        """Those of one word [L,V,D]."""
+        places = self._places[word.text]
+        return self.parameter[:, places.start : places.stop]
+
+    def group(self, learning_rate: float) -> dict[str, Any]:
+        """The words as a group of the optimizer."""
+        return {"params": [self.parameter], "lr": learning_rate, "name": "embedding"}
+
+    def products(self, kind: str, extension: str, with_names: bool, learning_rate: float | None = None) -> list[Product]:
+        """A file for each word, `with_names` called by them; `learning_rate` where theirs is not the run's."""
+        rate = {} if learning_rate is None else {"ss_learning_rate": learning_rate}
+        return [self._product(word, kind, extension, with_names, rate) for word in self.words]
+
+    def _product(self, word: NewWordChoice, kind: str, extension: str, with_names: bool, rate: Mapping[str, float]) -> Product:
+        return Product(
+            kind,
+            extension,
+            partial(self._write, word),
+            suffix=suffix_of(word.text) if with_names else "",
+            trigger=word.text,
+            facts={"ss_token_string": word.text, **rate},
+            weights=self.vectors(word).numel(),
+        )
+
+    def _write(self, word: NewWordChoice, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
+        said = {key: value for key, value in (metadata or {}).items() if key in KEPT_FACTS or key.startswith("modelspec.")}
+        write_vectors(path, self.vectors(word), self.layers, word.text, int(said.get("ss_steps", 0)), dtype, said)
+
+    def _start(self, model: StableDiffusion, word: NewWordChoice) -> Tensor:
+        """The vectors that the training of a word starts from [L,V,D]."""
+        table = embedding_table(model.text_encoder).weight.detach()
+        if word.weights is not None:
+            found = read_vectors(word.weights, self.layers, table.shape[1], self._option)
+            check_count(word, found, f"{self._option} {word.weights}")
+            log.info(f"{self._option} {word.weights}: training continues from this file")
+            return found.to(table.device)
+        start = _of_init_word(model, table, word) if word.init_word else _drawn(table, word.vectors)
+        return start.expand(max(len(self.layers), 1), -1, -1)
+
+
+def check_count(word: NewWordChoice, vectors: Tensor, where: str) -> None:
+    """Raise UserError where a file has another number of vectors [L,V,D] than the command says."""
+    count = vectors.shape[1]
+    if count != word.vectors:
+        raise UserError(
+            coded(
+                "LORA-013",
+                f"{where}: has {count} vectors, but --num_vectors_per_token is {word.vectors}; set --num_vectors_per_token {count}",
+            )
+        )
+
+
+def _of_init_word(model: StableDiffusion, table: Tensor, word: NewWordChoice) -> Tensor:
+    ids = model.tokenizer.tokenizer(word.init_word, add_special_tokens=False).input_ids
+    if not ids:
+        raise UserError(coded("MODEL-014", f"--init_word {word.init_word!r}: has no word; use one such as cat, or remove it"))
+    if len(ids) != word.vectors:
+        log.warning(
+            f"--init_word {word.init_word!r} has {len(ids)} tokens for {word.vectors} vectors (--num_vectors_per_token): "
+            + ("the rest is cut off" if len(ids) > word.vectors else "they are repeated")
+        )
+    return table[[ids[place % len(ids)] for place in range(word.vectors)]].float()
+
+
+def _drawn(table: Tensor, vectors: int) -> Tensor:
+    """Vectors like those of the vocabulary: its mean and deviation. The run has seeded torch before a method is attached."""
+    drawn = torch.randn(vectors, table.shape[1]).to(table.device)  # on the CPU: the same wherever the model is
+    return table.float().mean(dim=0) + drawn * table.float().std(dim=0)

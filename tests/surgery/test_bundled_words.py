@@ -1,0 +1,117 @@
+"""What the tools do with new words inside a network's file: they go along, lie beside a model, and can be written in prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import gen_img
+from library.model.load import load
+from networks import check_lora_weights, extract_lora_from_dylora, merge_lora, resize_lora, svd_merge_lora
+from networks.lora import create_network
+from tests.scripts.running import run_in_process
+
+KEY = "bundle_emb.{}.string_to_param.*"
+
+
+@pytest.fixture(scope="module")
+def lora(tiny_v1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LoRA of the tiny model that changes much."""
+    model = load(tiny_v1)
+    torch.manual_seed(0)
+    network = create_network(1.0, 2, 2.0, None, model.text_encoder, model.unet)
+    for layer in network.layers().values():
+        torch.nn.init.normal_(layer.lora_up.weight, std=0.3)
+    path = tmp_path_factory.mktemp("lora") / "plain.safetensors"
+    network.save_weights(path, None, {"ss_network_module": "networks.lora"})
+    return path
+
+
+def bundled(lora: Path, path: Path, words: dict[str, torch.Tensor]) -> Path:
+    save_file(load_file(lora) | {KEY.format(word): vectors for word, vectors in words.items()}, path)
+    return path
+
+
+def words_of(path: Path) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in load_file(path).items() if name.startswith("bundle_emb.")}
+
+
+@pytest.mark.parametrize(
+    ("main", "argv"),
+    [
+        (resize_lora.main, ("--model", "ONE", "--new_rank", "1")),
+        (merge_lora.main, ("--models", "ONE")),
+        (svd_merge_lora.main, ("--models", "ONE", "--new_rank", "1")),
+    ],
+)
+def test_words_go_along_into_the_new_file(main, argv: tuple[str, ...], lora: Path, tmp_path: Path, heard) -> None:
+    one = bundled(lora, tmp_path / "one.safetensors", {"<cup>": torch.randn(2, 64), "my-hat": torch.randn(1, 64).half()})
+    made = tmp_path / "made.safetensors"
+    assert run_in_process(main, *(one if word == "ONE" else word for word in argv), "--save_to", made) == 0
+    kept, before = words_of(made), words_of(one)
+    assert kept.keys() == before.keys() and len(kept) == 2
+    assert all(kept[name].equal(tensor) and kept[name].dtype == tensor.dtype for name, tensor in before.items())
+    assert "words kept as they are: <cup>, my-hat" in heard.text
+    assert len(load_file(made)) == len(load_file(one))
+
+
+def test_words_of_a_dylora_go_along(lora: Path, tmp_path: Path) -> None:
+    one = bundled(lora, tmp_path / "one.safetensors", {"<cup>": torch.randn(2, 64)})
+    assert run_in_process(extract_lora_from_dylora.main, "--model", one, "--rank", "1", "--save_to", tmp_path / "made.safetensors") == 0
+    assert words_of(tmp_path / "made-1.safetensors").keys() == words_of(one).keys()
+
+
+def test_of_two_files_with_one_word_the_first_counts_and_that_is_told(lora: Path, tmp_path: Path, heard) -> None:
+    first = bundled(lora, tmp_path / "first.safetensors", {"cup-x": torch.zeros(1, 64), "same-x": torch.ones(1, 64)})
+    more = {"Cup-x": torch.ones(1, 64), "hat-x": torch.ones(1, 64), "same-x": torch.ones(1, 64)}
+    second = bundled(lora, tmp_path / "second.safetensors", more)
+    made = tmp_path / "made.safetensors"
+    assert run_in_process(merge_lora.main, "--models", first, second, "--concat", "--save_to", made) == 0
+    assert words_of(made).keys() == {KEY.format(word) for word in ("cup-x", "same-x", "hat-x")}
+    assert not words_of(made)[KEY.format("cup-x")].any()
+    assert f"{second}: its word Cup-x is left out" in heard.text and "its word same-x" not in heard.text
+
+
+def test_words_lie_beside_a_model_that_a_network_is_merged_into(lora: Path, tiny_v1: Path, tmp_path: Path, heard) -> None:
+    vectors = torch.randn(2, 64)
+    one = bundled(lora, tmp_path / "one.safetensors", {"<cup>": vectors, "x/up": torch.randn(1, 64)})
+    assert run_in_process(merge_lora.main, "--sd_model", tiny_v1, "--models", one, "--save_to", tmp_path / "m.safetensors") == 0
+    with safe_open(tmp_path / "m-cup.safetensors", "pt") as opened:
+        assert opened.get_tensor("emb_params").equal(vectors) and opened.metadata()["ss_token_string"] == "<cup>"
+    assert not any("bundle_emb" in name for name in load_file(tmp_path / "m.safetensors"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m-cup.safetensors", "m.safetensors", "one.safetensors"]
+    assert "its word 'x/up' is left out" in heard.text and "which a model cannot hold" in heard.text
+
+
+def test_the_check_names_words_and_programs_that_refuse_them(lora: Path, tmp_path: Path, capsys) -> None:
+    one = bundled(lora, tmp_path / "one.safetensors", {"<cup>": torch.randn(2, 64)})
+    assert run_in_process(check_lora_weights.main, one) == 0
+    said = capsys.readouterr().out
+    assert "new words in it: <cup>" in said and "no   Diffusers (load_lora_weights): refuses the words in it" in said
+    assert run_in_process(check_lora_weights.main, lora) == 0
+    said = capsys.readouterr().out
+    assert "new words" not in said and "yes  Diffusers (load_lora_weights)" in said
+
+
+def test_the_word_in_a_network_file_draws_what_its_embedding_file_draws(lora: Path, tiny_v1: Path, tmp_path: Path, capsys) -> None:
+    vectors = torch.randn(2, 64)
+    one = bundled(lora, tmp_path / "one.safetensors", {"cup-x": vectors})
+    save_file({"emb_params": vectors}, tmp_path / "cup-x.safetensors")
+    quick = ("--ckpt", tiny_v1, "--prompt", "a cup-x", "--W", "64", "--H", "64", "--steps", "2", "--seed", "1", "--outdir")
+    beside = ("--textual_inversion_embeddings", tmp_path / "cup-x.safetensors")
+    ways = {"inside": (one,), "beside": (lora, *beside), "without": (lora,), "twice": (one, *beside)}
+    drawn = {}
+    for way, files in ways.items():
+        assert run_in_process(gen_img.main, *quick, tmp_path / way, "--network_weights", *files) == 0
+        (picture,) = (tmp_path / way).glob("*.png")
+        with Image.open(picture) as image:
+            drawn[way] = image.tobytes()
+    assert drawn["inside"] == drawn["beside"] == drawn["twice"] != drawn["without"]
+    save_file({"emb_params": vectors + 1}, tmp_path / "cup-x.safetensors")
+    assert run_in_process(gen_img.main, *quick, tmp_path / "no", "--network_weights", one, *beside) == 2
+    assert "the word 'cup-x' in it is that of" in capsys.readouterr().err
