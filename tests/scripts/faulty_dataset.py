@@ -11,7 +11,7 @@ IMAGES = 100
 
 # (level, how the finding begins or what it holds), in the order of the report; what the remedy holds
 EXPECTED = (
-    ("error", "--lr_scheduler cosin: is unknown", "takes a class"),
+    ("error", "--lr_scheduler cosin: is not known", "takes a class"),
     ("error", "--v2 contradicts the weights", "remove --v2"),
     ("error", "caption file {dog}/010.txt is not UTF-8", "save it again with encoding UTF-8"),
     ("error", "1 of 87 images in '{dog}' has neither a .txt file nor class_tokens (011.jpg)", "write <image name>.txt"),

@@ -74,7 +74,7 @@ def test_latents_on_disk_train_as_those_in_memory_and_serve_the_next_run_and_one
 def test_the_tool_fills_the_cache_that_the_run_finds_and_empties_it(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     given = ("--pretrained_model_name_or_path", tiny_v1, "--dataset_config", folder / "data.toml", "--vae_batch_size", 4)
     assert run_in_process(cache_latents.main, *given) == 0
-    assert "latents for 6 images are ready" in capsys.readouterr().err
+    assert "latents of 6 images are ready" in capsys.readouterr().err
     filled = train(folder, tiny_v1, "out", cache_latents_to_disk=True, max_train_steps=1, vae_batch_size=4)
     assert "latents: 6 of 6 cached on disk" in capsys.readouterr().err and filled.is_file()
     assert run_in_process(cache_latents.main, *given, "--remove") == 0

@@ -182,7 +182,7 @@ def test_each_batch_is_trained_once_an_epoch_in_a_new_order(command, folder: Pat
     orders = [[index for epoch, index in trained if epoch == number] for number in (1, 2)]
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 2 and orders[0] != orders[1] != [0, 1, 2, 3, 4]
     told = capsys.readouterr().err
-    assert "--dataset_class my_batches.Batches: 5 batches per epoch in shuffled order; the first has images of 1 picture, 64×48" in told
+    assert "--dataset_class my_batches.Batches: 5 batches per epoch in shuffled order; the first has images of 1 image, 64×48" in told
     assert "updates: 10 = 2 epochs" in told and "batches a second" in told
     moved = {name[:7] for name, tensor in load_file(out / "cat.safetensors").items() if name.endswith("lora_up.weight") and tensor.any()}
     assert moved == {"lora_te", "lora_un"}
@@ -201,7 +201,7 @@ def test_a_run_that_goes_on_inside_an_epoch_ends_with_the_same_bits(command, fol
 def test_latents_and_weights_of_the_class_are_trained_and_the_files_tell_of_it(command, folder: Path, capsys) -> None:
     out = command("out", "--dataset_class", "my_batches.Latents", "--rehearsal", "on", "--max_train_epochs", 1)
     told = capsys.readouterr().err
-    assert "the first has latents of 1 picture, 64×48" in told and "keys of the class that are not used: extra" in told
+    assert "the first has latents of 1 image, 64×48" in told and "keys of the class that are not used: extra" in told
     assert "rehearsal: a batch of 1 at 64×48" in told
     with safe_open(out / "cat.safetensors", "pt") as file:
         facts = file.metadata()
@@ -261,8 +261,8 @@ FAULTS = [
     ("my_batches.Failing", "its constructor: raised ValueError: there is no archive (", "my_batches.py, line"),
     ("my_batches.Strange", "its constructor must take (tokenizer, max_token_length, resolution, debug_dataset): too many", ""),
     ("my_batches.Empty", "has no batches (its length is 0), so there is nothing to train", ""),
-    ("my_batches.Endless", "has no __len__, which gives the number of its batches", ""),
-    ("broken.Batches", "broken does not load: NameError: name 'nothing' is not defined", ""),
+    ("my_batches.Endless", "has no __len__, which returns the number of its batches", ""),
+    ("broken.Batches", "broken cannot be imported: NameError: name 'nothing' is not defined", ""),
     ("halved.Batches", "halved cannot be imported: SyntaxError", ", line 1"),
     ("needy.Batches", "needy needs no_such_package: pip install no_such_package", ""),
     ("json.Batches", "json is another module, ", "rename your json.py"),
@@ -376,4 +376,4 @@ def test_the_example_of_the_page_trains(command, folder: Path, capsys) -> None:
     (folder / "captions.json").write_text(json.dumps([f"a picture, {number}" for number in range(6)]), encoding="utf-8")
     out = command("out", "--dataset_class", "my_data.Packed", "--max_train_epochs", 1)
     assert kept(out) == ["cat.safetensors"]
-    assert "my_data.Packed: 2 batches per epoch in shuffled order; the first has images of 4 pictures, 64×64" in capsys.readouterr().err
+    assert "my_data.Packed: 2 batches per epoch in shuffled order; the first has images of 4 images, 64×64" in capsys.readouterr().err

@@ -80,7 +80,7 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is unknown (", "--lr_scheduler cosin: is unknown"]),
+        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is not known (", "--lr_scheduler cosin: is not known"]),
         ("--optimizer_type no_such.Thing --lr_scheduler_type nope.Nope", ["module no_such not found;", "module nope not found;"]),
         ("--lr_scheduler_type CosineAnealingLR", ["--lr_scheduler_type CosineAnealingLR: is not known (did you mean CosineAnnealingLR?)"]),
         ("--optimizer_type adamw8BIT --lr_scheduler Cosine", []),
@@ -88,7 +88,7 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
         ("--optimizer_type torch.optim.AdamW --lr_scheduler_type torch.optim.lr_scheduler.StepLR", []),
         ("--optimizer_type transformers.optimization.Adafactor --lr_scheduler anything", []),
         ("--optimizer_type AdaFactor --lr_scheduler anything", []),
-        ("--optimizer_type AdaFactor --optimizer_args relative_step=False --lr_scheduler other", ["--lr_scheduler other: is unknown"]),
+        ("--optimizer_type AdaFactor --optimizer_args relative_step=False --lr_scheduler other", ["--lr_scheduler other: is not known"]),
         ("--use_8bit_adam", []),
     ],
 )  # fmt: skip
@@ -162,7 +162,7 @@ def test_figures_are_those_of_the_run(images: Path, tmp_path: Path, tiny_v1: Pat
     text = capsys.readouterr().out
     for line in (
         "regularization: 30 images, 18 per epoch to match the train images, 12 unused per epoch",
-        "128×128      32        24       24        0%       0%            0.0%  –",
+        "128×128      32         24       24        0%       0%            0.0%  –",
         "160×96       2         6        6        0%     100%           10.3%  2.png 10%, 3.png 10%",
         "batches per epoch: 36",
         "updates: 144 = 4 epochs (--max_train_epochs) × 36",
@@ -222,7 +222,7 @@ def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path,
     said = [text for _, text, _ in findings(printed.out)]
     parts = ("networks.lara", "--v2", "image_dri", "image_dir is missing")
     assert len(said) == 4 and all(any(part in one for one in said) for part in parts)
-    assert printed.err.strip() == "error: --dry_run found 4 errors, told above; fix them before training [SD-TRAIN-006]"
+    assert printed.err.strip() == "error: --dry_run found 4 errors, listed above; fix them before training [SD-TRAIN-006]"
 
 
 def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report(

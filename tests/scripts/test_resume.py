@@ -146,7 +146,7 @@ def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> N
     lines = [line.partition("changed since: ")[2] for line in told if "changed since: " in line]
     assert lines == [
         "--seed 8: the resumed run keeps its original seed, 7; another seed needs a new run",
-        "--learning_rate was 0.01, is 0.001 now: the state's rate is kept; add --resume_lr new to use the new one",
+        "--learning_rate was 0.01 and is now 0.001: the state's rate is kept; add --resume_lr new to use the new one",
         "--noise_offset was not given and is now 0.1: the new value is used from now on",
         "images per batch over all processes were 2 and are now 1: the rest of epoch 1 is divided again, and each of its images is still "
         "used exactly once",

@@ -113,4 +113,4 @@ def test_what_cannot_be_is_refused_in_a_line(
 
 def test_a_word_of_other_models_is_told_and_means_nothing(common: dict[str, object], tmp_path: Path, capsys) -> None:
     start(train_network.main, **common | LORA, timestep_sampling="sigmoid", dry_run=True, output_dir=tmp_path / "out")
-    assert "sigmoid is for other models, uniform is used" in "".join(capsys.readouterr())
+    assert "sigmoid is for other models, so uniform is used" in "".join(capsys.readouterr())

@@ -100,7 +100,7 @@ class CustomDataset:
         width, height = self.first.size
         of_first = f"the first has {kind} of {counted(self.first.images, 'image')}, {width}×{height}"
         return [
-            f"{OPTION} {self.name}: {counted(self.batches, 'batch', 'batches')} an epoch in shuffled order; {of_first}",
+            f"{OPTION} {self.name}: {counted(self.batches, 'batch', 'batches')} per epoch in shuffled order; {of_first}",
             "    the others are not known in advance: memory is estimated from the size of the first",
             *(f"    {note}" for note in self.first.notes),
         ]

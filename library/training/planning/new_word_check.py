@@ -34,7 +34,7 @@ def check_words(options: TrainingScript, inputs: Inputs) -> None:
         _check_templates(words, inputs)
     else:
         templates = "" if isinstance(given, PivotalOptions) else ", or use --use_object_template or --use_style_template"
-        _check_captions(words, inputs, f"write it into them{templates}")
+        _check_captions(words, inputs, f"add it to them{templates}")
 
 
 def word_lines(options: TrainingScript) -> list[str]:
@@ -106,7 +106,7 @@ def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
         count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
         told = f"is missing in {count}, which do not train it" if len(words) == 1 else f"{count} contain none of them and do not train them"
-        log.warning(f"--token_string {cut(' '.join(words))}: {told}; write it into them")
+        log.warning(f"--token_string {cut(' '.join(words))}: {told}; add it to them")
 
 
 def _shown(names: Sequence[str]) -> str:
