@@ -1,4 +1,4 @@
-"""Draw pictures with a model, networks and embeddings: `python gen_img.py --ckpt model.safetensors --prompt "a dog" …`"""
+"""Generate images with a model, networks and embeddings: `python gen_img.py --ckpt model.safetensors --prompt "a dog" …`"""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from library.options.tool_groups.pictures import GenImg
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(GenImg, argv)
     check_paths(options)
     from library.generation.run import draw_pictures

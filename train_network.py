@@ -24,7 +24,7 @@ def make_method(options: TrainNetwork) -> Method:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(TrainNetwork, argv)
     from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
 

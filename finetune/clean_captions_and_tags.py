@@ -15,7 +15,7 @@ RULES = Path(__file__).with_name("cleaning_rules.toml")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(CleanCaptionsAndTags, argv)
     check_paths(options)
     from library.data.scan.metadata_file import read_metadata_file, write_metadata_file

@@ -25,7 +25,7 @@ def check(options: MakeCaptions) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(MakeCaptions, argv)
     check_paths(options)
     check(options)

@@ -13,7 +13,7 @@ from library.options.tool_groups.preparation import MakeCaptionsByGit
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(MakeCaptionsByGit, argv)
     check_paths(options)
     from library.preparation.text_files import check_extension, images_of, remark_on_targets, text_file_of, write_text_file

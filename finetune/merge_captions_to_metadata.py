@@ -1,4 +1,4 @@
-"""Collect the captions beside the images of a folder in a metadata file: `merge_captions_to_metadata.py images meta.json`"""
+"""Collect the caption files of a folder of images in a metadata file: `merge_captions_to_metadata.py images meta.json`"""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from library.options.tool_groups.preparation import MergeCaptions
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(MergeCaptions, argv)
     check_paths(options)
     from library.preparation.merge import Merge, merge

@@ -1,4 +1,4 @@
-"""Turn images into latents before fine_tune.py: `prepare_buckets_latents.py images meta.json meta_latents.json model.safetensors`"""
+"""Encode images to latents before fine_tune.py: `prepare_buckets_latents.py images meta.json meta_latents.json model.safetensors`"""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from library.options.tool_groups.latents import PrepareBucketsLatents
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(PrepareBucketsLatents, argv)
     check_paths(options)
     from library.training.caches.prepare_latents import prepare

@@ -14,7 +14,7 @@ from library.options.tool_groups.preparation import TagImages
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(TagImages, argv)
     check_paths(options)
     from library.preparation.tag_choice import TagSettings

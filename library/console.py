@@ -83,7 +83,9 @@ class _LogFile(logging.Handler):
         self._on_screen = _ThroughTqdm()
         self._on_screen.setFormatter(_LINES)
         self.setFormatter(_LINES)
-        self._file = AppendedFile(path, lambda line: self._on_screen.emit(_warning(f"--console_log_file: {line}; lines go here meanwhile")))
+        self._file = AppendedFile(
+            path, lambda line: self._on_screen.emit(_warning(f"--console_log_file: {line}; lines are shown here for now"))
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -195,5 +197,5 @@ def _check_result() -> None:
         return
     output.flush()
     if output.failed and not output.gone:
-        what = "standard output could not be written, and what it was to hold is not whole"
-        raise PartlyDone(coded("TOOL-011", f"{what}; free some space and start this again"))
+        what = "standard output could not be written completely"
+        raise PartlyDone(coded("TOOL-011", f"{what}; free some space and run this again"))

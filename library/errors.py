@@ -51,7 +51,7 @@ class UserError(Exception):
 
     def __init__(self, *problems: Problem) -> None:
         assert problems, "a UserError needs at least one problem"
-        assert all(isinstance(problem, Problem) for problem in problems), "give each line its code: coded(code, text)"
+        assert all(isinstance(problem, Problem) for problem in problems), "each line needs its code: coded(code, text)"
         super().__init__("\n".join(problems))
         self.problems = problems
 

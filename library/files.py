@@ -66,7 +66,7 @@ def listed_files(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, l
         if refused is not None and base == Path(folder):
             raise refused
         if refused is not None:
-            log.warning("%s: cannot be looked into (%s), so it is passed over; have its permissions changed", base, refused.strerror)
+            log.warning("%s: cannot be read (%s), so it is skipped; have its permissions changed", base, refused.strerror)
         for line in passed_over(base, found.special):
             log.warning(line)
         yield base, list(found.files)
@@ -149,15 +149,15 @@ def check_whole(path: Path, ending: str) -> None:
             header = parse_json(file.read(length)) if length <= path.stat().st_size else {}
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         if not header or path.stat().st_size != 8 + length + max(ends, default=0):
-            raise OSError(errno.EIO, f"what was written is not what stands on the disk: {path.name} is not whole")
+            raise OSError(errno.EIO, f"the file on disk differs from what was written: {path.name} is incomplete")
     elif ending in (".ckpt", ".pt", ".pth", ".bin", ".npz"):
         try:
             with zipfile.ZipFile(path) as archive:
                 broken = archive.testzip()
         except zipfile.BadZipFile as fault:
-            raise OSError(errno.EIO, f"what was written is not what stands on the disk: {path.name} ({fault})") from fault
+            raise OSError(errno.EIO, f"the file on disk differs from what was written: {path.name} ({fault})") from fault
         if broken:
-            raise OSError(errno.EIO, f"what was written is not what stands on the disk: {broken} in {path.name}")
+            raise OSError(errno.EIO, f"the file on disk differs from what was written: {broken} in {path.name}")
 
 
 def tidy(folder: Path, ours: re.Pattern[str] | None = None) -> list[str]:

@@ -135,7 +135,7 @@ class Uploads:
                 if path is None or hopeless:
                     break
         what = "the repository cannot be reached" if path is None else f"{path.name} could not be uploaded"
-        log.warning(f"--huggingface_repo_id {self.repository.id}: {what} ({reason}); training goes on")
+        log.warning(f"--huggingface_repo_id {self.repository.id}: {what} ({reason}); training continues")
         if path is not None:
             self.failed += 1
             self._down = True
@@ -152,10 +152,10 @@ class Uploads:
                 raise
             extra = {"space_sdk": "static"} if repository.type == "space" else {}
             api.create_repo(repository.id, repo_type=repository.type, private=repository.private, exist_ok=True, **extra)
-            log.info(f"made the {'private' if repository.private else 'public'} repository {repository.address()}")
+            log.info(f"created the {'private' if repository.private else 'public'} repository {repository.address()}")
         else:
             if repository.private and getattr(found, "private", None) is False:
-                log.warning(f"--huggingface_repo_id {repository.id}: is public already; what is uploaded there can be seen by everyone")
+                log.warning(f"--huggingface_repo_id {repository.id}: is already public; everyone can see uploads")
         self._ready = True
 
     def _put(self, api: HfApi, path: Path) -> None:
@@ -185,12 +185,12 @@ def state_name(text: str) -> StateName:
         raise UserError(
             coded(
                 "HUB-001",
-                f"--resume {text}: with --resume_from_huggingface it is owner/repository/path:revision:type, "
+                f"--resume {text}: with --resume_from_huggingface, write owner/repository/path:revision:type, "
                 "such as me/my-model/cat-000002-state:main:model",
             )
         )
     if kind not in TYPES:
-        raise UserError(coded("HUB-001", f"--resume {text}: {kind} is no type of repository; it is one of {', '.join(TYPES)}"))
+        raise UserError(coded("HUB-001", f"--resume {text}: {kind} is not a repository type; use one of {', '.join(TYPES)}"))
     return StateName("/".join(parts[:2]), "/".join(parts[2:]), rest[0] if rest and rest[0] else None, kind)
 
 
@@ -215,7 +215,7 @@ def told(error: BaseException) -> str:
     lines = [line.strip() for line in secret_free(str(error)).splitlines() if line.strip()]
     status = _status(error)
     line = (lines[0] if lines else type(error).__name__)[:200]
-    meant = {401: "; check --huggingface_token", 403: "; the token needs the right to write there"}.get(status or 0, "")
+    meant = {401: "; check --huggingface_token", 403: "; the token needs write permission"}.get(status or 0, "")
     return line + meant
 
 

@@ -76,7 +76,7 @@ def remedy(endings: Counter[str]) -> str:
 
 def described(endings: Counter[str]) -> str:
     """'3 files of a kind that cannot be read: 3 .heic'."""
-    return f"{counted(endings.total(), 'picture')} of a kind that is not read: {listed(endings)}"
+    return f"{counted(endings.total(), 'image')} in an unsupported format: {listed(endings)}"
 
 
 def _those(endings: Counter[str]) -> str:

@@ -34,9 +34,7 @@ class Faults:
         """
         if is_too_long(fault):
             self.add(
-                coded(
-                    "PATH-008", f"{path}: what belongs beside it is not written, its name would be too long for this file system; rename it"
-                )
+                coded("PATH-008", f"{path}: its output is not written, since the name would be too long for this file system; rename it")
             )
             return
         self.folders[path.parent, fault.strerror or str(fault)] += 1
@@ -49,7 +47,8 @@ class Faults:
         for (folder, reason), count in self.folders.items():
             lines.append(
                 coded(
-                    "PATH-005", f"{folder}: {counted(count, 'file')} not written there ({reason}); make the folder writable and start again"
+                    "PATH-005",
+                    f"{folder}: {counted(count, 'file')} not written there ({reason}); make the folder writable and run this again",
                 )
             )
         return lines
@@ -60,7 +59,7 @@ class Faults:
         if lines and not count:
             raise UserError(*lines)
         if lines:
-            raise PartlyDone(*lines, coded("TOOL-001", f"all the rest is done: {done}"))
+            raise PartlyDone(*lines, coded("TOOL-001", f"everything else is done: {done}"))
 
 
 def in_writable_folders(images: Collection[Path], faults: Faults) -> list[Path]:

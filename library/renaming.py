@@ -66,7 +66,7 @@ def fits(path: Path) -> bool:
 def too_long(path: Path) -> str:
     """What is wrong with a file's name that does not fit, with the remedy, for the end of a line."""
     most = longest_name(path.parent)
-    return f"its name would have {_length(path.name)} bytes and this file system takes {most}; rename the image to a shorter name"
+    return f"its name would have {_length(path.name)} bytes and this file system allows {most}; rename the image to a shorter name"
 
 
 def is_too_long(error: BaseException) -> bool:

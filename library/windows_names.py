@@ -20,9 +20,9 @@ def name_fault(name: str) -> str | None:
     if found:
         return f"Windows allows no {' '.join(map(_shown, found))} in names"
     if is_device(name):
-        return f"{name.partition('.')[0]} is a device on Windows, whatever ending follows"
+        return f"{name.partition('.')[0]} is a device on Windows, with any extension"
     if name != name.rstrip(". "):
-        return "Windows cuts dots and blanks off the end of names"
+        return "Windows removes dots and spaces at the end of names"
     return None
 
 
@@ -45,7 +45,7 @@ def length_fault(folder: Path, names: Iterable[str], added: int = OWN) -> str | 
     if longest <= LONGEST or whole.startswith("\\\\?\\"):
         return None
     return (
-        f"its files would have paths of up to {longest} letters, and this Windows takes {LONGEST}; "
+        f"its files would have paths of up to {longest} characters, and this Windows allows {LONGEST}; "
         "choose shorter names, or turn on long paths (docs/windows.md)"
     )
 

@@ -1,4 +1,4 @@
-"""Tell what is in a LoRA file, whether it is sound, and which programs load it: `python networks/check_lora_weights.py a.safetensors`"""
+"""Check a LoRA file: what it contains, if it is intact, which programs load it: `python networks/check_lora_weights.py a.safetensors`"""
 
 import sys
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from library.options.tool_groups.lora import CheckLora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out. Raises UserError for a file with numbers that are not finite."""
+    """Run with the command line `argv`, without the script's name. Raises UserError for a file with numbers that are not finite."""
     options = parse(CheckLora, argv)
     check_paths(options)
 

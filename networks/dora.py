@@ -30,7 +30,7 @@ def create_network(
     wd_on_output: object = True,
     **kwargs: object,
 ) -> LoRANetwork:
-    """As `networks.lora.create_network`; `wd_on_output` says, as in LyCORIS, whether each output has a size (True) or each input."""
+    """As `networks.lora.create_network`; `wd_on_output` sets, as in LyCORIS, whether each output (True) or each input has a size."""
     return new_network(_layer(wd_on_output), multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
 
@@ -46,7 +46,7 @@ def create_network_from_weights(
     wd_on_output: object = True,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
-    """As `networks.lora.create_network_from_weights`, of DoRAs along either side, PEFT's too; a plain LoRA begins as it is."""
+    """As `networks.lora.create_network_from_weights`, for DoRAs along either side, including PEFT's; a plain LoRA starts unchanged."""
     layer = _layer(wd_on_output)
     return network_from_weights(
         layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes, kinds=DORA_TENSORS

@@ -21,7 +21,7 @@ from library.lora.network import LoRANetwork, network_from_weights, new_network
 
 
 class DyLoRALayer(LoRALayer):
-    """A LoRA layer that trains at a rank drawn anew in each pass, and is an ordinary one otherwise.
+    """A LoRA layer that trains at a new random rank in each pass, and otherwise works like an ordinary one.
 
     With b of n components the sum is scaled by alpha/n · √(n/b), so that few components are about as strong as all, as the
     ecosystem's DyLoRA has it. The draw comes from torch's global random state, as dropout's does, which checkpointing replays.
@@ -35,7 +35,8 @@ class DyLoRALayer(LoRALayer):
         if rank % unit:
             raise UserError(
                 coded(
-                    "LORA-008", f"--network_args unit={unit}: rank {rank} is no multiple of it; choose --network_dim and conv_dim that are"
+                    "LORA-008",
+                    f"--network_args unit={unit}: rank {rank} is not a multiple of it; choose multiples for --network_dim and conv_dim",
                 )
             )
         super().__init__(module, rank, alpha, multiplier, dropouts)
@@ -64,7 +65,7 @@ def create_network(
     unit: object = 1,
     **kwargs: object,
 ) -> LoRANetwork:
-    """As `networks.lora.create_network`; `unit` is how many components are trained together, and the step between ranks."""
+    """As `networks.lora.create_network`; `unit` is the number of components trained together, and the step between ranks."""
     layer = functools.partial(DyLoRALayer, unit=_unit(unit))
     return new_network(layer, multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 

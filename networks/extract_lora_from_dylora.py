@@ -1,4 +1,4 @@
-"""Write the LoRAs of all ranks that a DyLoRA holds: `python networks/extract_lora_from_dylora.py --model dy.safetensors …`"""
+"""Extract LoRAs of chosen ranks from a DyLoRA: `python networks/extract_lora_from_dylora.py --model dy.safetensors …`"""
 
 import sys
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from library.options.tool_groups.lora import ExtractDylora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ExtractDylora, argv)
     chosen = options.extract
     check_paths(options)
     if bool(chosen.rank) == (chosen.unit is not None):
-        raise UserError(coded("OPT-008", "--unit, --rank: give one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two"))
+        raise UserError(coded("OPT-008", "--unit, --rank: use one of them: --unit 4 for ranks 4, 8, 12 …, or --rank 4 16 for these two"))
 
     from library.lora.bundled.carry import carried
     from library.lora.files import group_by_module, write_weights
@@ -35,7 +35,7 @@ def main(argv: Sequence[str]) -> None:
     asked = chosen.rank or (chosen.unit or 1,)
     ranks = chosen.rank or tuple(range(asked[0], full, asked[0]))
     if not ranks or max(ranks) > full:
-        raise UserError(coded("OPT-006", f"--{'rank' if chosen.rank else 'unit'} {max(asked)}: the file's rank is {full}; use less"))
+        raise UserError(coded("OPT-006", f"--{'rank' if chosen.rank else 'unit'} {max(asked)}: the file's rank is {full}; use a lower one"))
     for rank in ranks:
         path = chosen.save_to.with_name(f"{chosen.save_to.stem}-{rank}{chosen.save_to.suffix}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Make a LoRA of the difference of two models: `python networks/extract_lora_from_models.py --model_org a.safetensors …`"""
+"""Extract a LoRA from the difference between two models: `python networks/extract_lora_from_models.py --model_org a.safetensors …`"""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from library.options.tool_groups.lora import ExtractLora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ExtractLora, argv)
     chosen, output = options.extract, options.output
     check_paths(options)

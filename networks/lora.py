@@ -27,7 +27,7 @@ def create_network(
     init: object = None,
     **kwargs: object,
 ) -> LoRANetwork:
-    """A new network that changes nothing yet, for the parts given; `kwargs` is `--network_args`, `vae` is not used.
+    """A new network, without effect at first, for the given parts; `kwargs` is `--network_args`, `vae` is not used.
 
     `init` is where its factors begin: pissa, olora or orthogonal; None: down at random and up at zero. `network_dim` None means 4,
     `network_alpha` None or 0 the same as the rank. `text_encoder` is a list where the model has several; `prefixes` says how the file's
@@ -53,7 +53,7 @@ def create_network_from_weights(
     `kwargs` may hold dropouts and block learning rates; `for_inference` leaves them out. UserError where the file does not fit.
     """
     if init is not None:
-        what = f"--network_args init={init}: has no meaning where the network is made from a file; leave it or --dim_from_weights out"
+        what = f"--network_args init={init}: has no effect if the network is created from a file; remove it or --dim_from_weights"
         raise UserError(coded("LORA-007", what))
     return network_from_weights(LoRALayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
 
@@ -63,6 +63,6 @@ def _layer(init: object) -> type[LoRALayer]:
         return LoRALayer
     if (name := str(init).strip().lower()) not in STARTS:
         near = closest(name, STARTS)
-        hint = f"did you mean {near}?" if near else f"{', '.join(STARTS)} are expected, or leave it out"
-        raise UserError(coded("LORA-008", f"--network_args init={cut(str(init))}: there is no such start; {hint}"))
+        hint = f"did you mean {near}?" if near else f"{', '.join(STARTS)} are expected, or remove it"
+        raise UserError(coded("LORA-008", f"--network_args init={cut(str(init))}: unknown start; {hint}"))
     return STARTS[name]

@@ -1,4 +1,4 @@
-"""LoRA-FA for `--network_module networks.lora_fa`: LoRA whose down matrices stay as they were drawn, so that only the ups are trained.
+"""LoRA-FA for `--network_module networks.lora_fa`: LoRA whose random down matrices stay fixed, so that only the up matrices are trained.
 
 A frozen down needs no gradient, no optimizer state and, of its layer's input, no stored activation (Zhang et al. 2023). The file is an
 ordinary LoRA's.
@@ -51,18 +51,18 @@ def create_network_from_weights(
     prefixes: Prefixes = STABLE_DIFFUSION,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
-    """As `networks.lora.create_network_from_weights`; the file may be any LoRA, whose downs are then kept."""
+    """As `networks.lora.create_network_from_weights`; the file may be any LoRA; its down matrices are kept."""
     _refuse_plus(kwargs)
     return network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
 
 
 def _refuse_plus(args: Mapping[str, object]) -> None:
-    """LoRA+ sets the rates of up and down apart; here only the ups are trained."""
+    """LoRA+ sets separate rates for up and down; here only the up matrices are trained."""
     wrong = [key for key in args if key.startswith("loraplus_")]
     if wrong:
         raise UserError(
             coded(
                 "LORA-007",
-                f"--network_args {wrong[0]}: has no meaning with networks.lora_fa, which trains no down matrices; raise --unet_lr",
+                f"--network_args {wrong[0]}: has no effect with networks.lora_fa, which does not train down matrices; raise --unet_lr",
             )
         )

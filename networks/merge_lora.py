@@ -23,23 +23,19 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(MergeLora, argv)
     merge, save_to = options.merge, options.output.save_to
     check_paths(options)
     problems = []
     if merge.ratios and len(merge.ratios) != len(merge.models):
-        problems.append(
-            coded("TOOL-005", f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
-        )
+        problems.append(coded("TOOL-005", f"--ratios: {len(merge.ratios)} values for {len(merge.models)} --models; give one for each"))
     if merge.sd_model is not None and (merge.concat or merge.shuffle):
-        problems.append(coded("OPT-008", "--concat, --shuffle: are for merging LoRAs into one LoRA; leave them out with --sd_model"))
+        problems.append(coded("OPT-008", "--concat, --shuffle: only merge LoRAs into one LoRA; remove them or --sd_model"))
     if merge.sd_model is None and save_to.suffix.lower() not in (".safetensors", ".ckpt", ".pt"):
-        problems.append(
-            coded("FILE-007", f"--save_to {save_to}: name a .safetensors, .ckpt or .pt file, or give a --sd_model to merge into")
-        )
+        problems.append(coded("FILE-007", f"--save_to {save_to}: use a .safetensors, .ckpt or .pt file, or set --sd_model to merge into"))
     if merge.sd_model is None and merge.v2:
-        problems.append(coded("OPT-008", "--v2: says what --sd_model is, which is not given; leave it out"))
+        problems.append(coded("OPT-008", "--v2: describes --sd_model, which is missing; remove it"))
     if problems:
         raise UserError(*problems)
     if merge.sd_model is not None:

@@ -15,7 +15,7 @@ from library.options.tool_groups.lora import ResizeLora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ResizeLora, argv)
     chosen, output = options.resize, options.output
     check_paths(options)
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
 def _check_dynamic(method: str | None, parameter: float | None) -> None:
     if method is None:
         if parameter is not None:
-            raise UserError(coded("OPT-009", "--dynamic_param: has no effect without --dynamic_method; add it, or leave this out"))
+            raise UserError(coded("OPT-009", "--dynamic_param: has no effect without --dynamic_method; add that, or remove this"))
         return
     if parameter is None:
         raise UserError(
@@ -60,7 +60,7 @@ def _check_dynamic(method: str | None, parameter: float | None) -> None:
             coded("OPT-006", f"--dynamic_param {parameter:g}: sv_ratio divides the largest singular value by it; use 2 or more")
         )
     if method in ("sv_cumulative", "sv_fro") and not 0 <= parameter <= 1:
-        raise UserError(coded("OPT-006", f"--dynamic_param {parameter:g}: is a share for {method}; use 0 to 1, such as 0.9"))
+        raise UserError(coded("OPT-006", f"--dynamic_param {parameter:g}: is a fraction for {method}; use 0 to 1, such as 0.9"))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ from library.options.tool_groups.lora import SvdMergeLora
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(SvdMergeLora, argv)
     merge, output = options.merge, options.output
     check_paths(options)
     if merge.ratios and len(merge.ratios) != len(merge.models):
-        raise UserError(
-            coded("TOOL-005", f"--ratios: there are {len(merge.ratios)} of them for {len(merge.models)} --models; give one for each")
-        )
+        raise UserError(coded("TOOL-005", f"--ratios: {len(merge.ratios)} values for {len(merge.models)} --models; give one for each"))
 
     from library.console import progress
     from library.lora.block_ratios import read_block_ratios

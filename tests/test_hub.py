@@ -66,7 +66,7 @@ def test_uploading_privately_into_a_public_repository_is_told(hub: FakeHub, tmp_
     sent = uploads()
     sent.upload(saved(tmp_path))
     sent.close()
-    assert heard.warnings == ["--huggingface_repo_id me/x: is public already; what is uploaded there can be seen by everyone"]
+    assert heard.warnings == ["--huggingface_repo_id me/x: is already public; everyone can see uploads"]
     assert sent.done == 1
 
 
@@ -79,7 +79,7 @@ def test_a_passing_fault_is_tried_again_and_a_lasting_one_counted_and_tried_at_t
     sent.upload(saved(tmp_path, "b.safetensors"))
     assert (sent.done, sent.failed) == (1, 1)
     (warning,) = heard.warnings
-    assert "b.safetensors could not be uploaded (" in warning and "409" in warning and warning.endswith("training goes on")
+    assert "b.safetensors could not be uploaded (" in warning and "409" in warning and warning.endswith("training continues")
     hub.faults.clear()
     sent.close()
     assert (sent.done, sent.failed) == (2, 0)

@@ -42,7 +42,7 @@ def test_the_longest_name_counts_with_what_the_suite_adds(tmp_path: Path) -> Non
     folder = Path("/" + "f" * 100)
     room = windows_names.LONGEST - 101 - 1 - windows_names.OWN
     assert length_fault(folder, ["n" * room]) is None
-    assert f"up to {windows_names.LONGEST + 1} letters" in (length_fault(folder, ["n" * (room + 1), "short"]) or "")
+    assert f"up to {windows_names.LONGEST + 1} characters" in (length_fault(folder, ["n" * (room + 1), "short"]) or "")
 
 
 def test_what_the_suite_adds_is_not_longer_than_said(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_an_image_of_too_long_a_path_is_told_as_that(tmp_path: Path, monkeypatch
     monkeypatch.setattr(image_headers, "only_short_paths", lambda: True)
     folder = tmp_path / ("f" * 120) / ("g" * 120)
     folder.mkdir(parents=True)
-    with pytest.raises(Unreadable, match=r"its path has .* letters and this Windows takes 259"):
+    with pytest.raises(Unreadable, match=r"its path has .* characters and this Windows allows 259"):
         read_header(folder / "missing.png")
     Image.new("RGB", (8, 8)).save(folder / "a.png")
     assert read_header(folder / "a.png").size == (8, 8)

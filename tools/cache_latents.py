@@ -1,4 +1,4 @@
-"""Make the latents of --cache_latents_to_disk before a run: `accelerate launch tools/cache_latents.py --dataset_config cfg.toml …`"""
+"""Write the latents of --cache_latents_to_disk before a run: `accelerate launch tools/cache_latents.py --dataset_config cfg.toml …`"""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from library.options.tool_groups.latents import CacheLatents
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(CacheLatents, argv)
     check_paths(options, idle={"report_html"})  # which is for training runs
     from library.training.caches.fill_latents import fill_cache

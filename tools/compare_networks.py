@@ -1,4 +1,4 @@
-"""Draw the same prompts with several network files side by side: `python tools/compare_networks.py --ckpt m.safetensors --networks …`"""
+"""Compare network files: the same prompts with each, side by side: `python tools/compare_networks.py --ckpt m.safetensors --networks …`"""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from library.options.tool_groups.pictures import CompareNetworks
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(CompareNetworks, argv)
     check_paths(options)
     from library.generation.comparing.run import compare

@@ -1,4 +1,4 @@
-"""Makes a --config_file out of a run's manifest (<name>.run.json) or of a trained network's metadata, to repeat that run or begin from it.
+"""Writes a --config_file from a run's manifest (<name>.run.json) or a trained network's metadata, to repeat that run or start from it.
 
 python tools/config_from_run.py output/cat.run.json cat.toml
 python tools/config_from_run.py cat.safetensors cat.toml
@@ -38,7 +38,7 @@ _NONE = ("", "None", "null")
 
 @dataclass
 class Found:
-    """Options by field, and lines for the user about what a config file cannot hold."""
+    """Options by field, and lines for the user about what a config file cannot contain."""
 
     script: type[Script]
     values: dict[str, Value] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Found:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Read the file named first and write the config file named second, which must not be there yet."""
+    """Read the file named first and write the config file named second, which must not exist yet."""
     options = parse(ConfigFromRun, argv)
     check_paths(options)
     target = _toml_name(options.files.target)
@@ -58,7 +58,7 @@ def main(argv: Sequence[str]) -> None:
         with target.open("x", encoding="utf-8", newline="\n") as file:
             file.write(remarks + text_of(build(found.script, found.values, {})))
     except FileExistsError:
-        raise UserError(coded("PATH-011", f"{target}: exists and is not overwritten; give another name")) from None
+        raise UserError(coded("PATH-011", f"{target}: already exists and is not overwritten; choose another name")) from None
     except OSError as error:
         raise UserError(coded("DISK-004", f"{target}: cannot be written ({error.strerror or error})")) from None
     for line in found.remarks:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _printable(line: str) -> str:
-    """The line without what would end a remark in TOML, or has no place in a file: names of keys come from elsewhere."""
+    """The line without anything that would end a comment in TOML or is invalid in a file: names of keys come from outside."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
@@ -76,33 +76,33 @@ def _toml_name(path: Path) -> Path:
 
 
 def read(source: Path) -> Found:
-    """The options that a manifest or a network's metadata tells of; raises UserError for a file that has none."""
+    """The options that a manifest or a network's metadata records; raises UserError for a file without any."""
     if source.suffix.lower() == ".json":
         return from_manifest(_json(source), source)
     return from_metadata(_safetensors_metadata(source), source)
 
 
 def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
-    """All options of the run as they were in force; its seed too where it was drawn at random."""
+    """All options of the run as they applied, including its seed if it was chosen at random."""
     script = next((spec for spec in SCRIPTS if spec.name == manifest.get("script")), None)
     options = manifest.get("options")
     if script is None or not isinstance(options, Mapping):
-        raise UserError(coded("TOOL-010", f"{source}: is no manifest of a run; those are called <output_name>.run.json"))
+        raise UserError(coded("TOOL-010", f"{source}: is not a manifest of a run; those are named <output_name>.run.json"))
     found = Found(script)
     known = {option.field: option for option in options_of(script)}
     for name, entry in options.items():
         value = entry.get("value") if isinstance(entry, Mapping) else None
         if name in _NOT_OF_A_RUN:
             if value:
-                found.remarks += [f"the run was given --{name} {value}, which is left out here"] if name.startswith("resume") else []
+                found.remarks += [f"the run had --{name} {value}, which is left out here"] if name.startswith("resume") else []
         elif name not in known:
-            found.remarks.append(f"{name} = {quoted(value)}: this version has no such option")
+            found.remarks.append(f"{name} = {quoted(value)}: this version does not have this option")
         elif value is not None and value != []:
             _take(found, known[name], value)
     drawn = manifest.get("seed")
     if type(drawn) is int and "seed" not in found.values:
         found.values |= {"seed": drawn}
-        found.remarks.append(f"the run drew its seed at random; seed = {drawn} repeats it")
+        found.remarks.append(f"the run chose its seed at random; seed = {drawn} repeats it")
     return found
 
 
@@ -113,19 +113,19 @@ def _take(found: Found, option: Option, value: object) -> None:
             _check_texts(reading.value)
             found.values[option.field] = reading.value
     except ValueError as error:
-        found.remarks.append(f"{option.field} = {quoted(value)} is not understood ({error})")
+        found.remarks.append(f"{option.field} = {quoted(value)} is invalid ({error})")
 
 
 def _check_texts(value: Value) -> None:
-    """Raise ValueError for texts that no file can hold."""
+    """Raise ValueError for texts that no file can contain."""
     if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
-        raise ValueError("it holds half of a sign")
+        raise ValueError("it has half of a character")
 
 
 def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
-    """What a network file tells of its training, this suite's or sd-scripts'; where the images are it does not tell."""
+    """What a network file records about its training, by this suite or sd-scripts; not the location of the images."""
     if "ss_network_module" not in metadata:
-        raise UserError(coded("TOOL-010", f"{source}: tells nothing of its training (no ss_network_module in its metadata)"))
+        raise UserError(coded("TOOL-010", f"{source}: has no information about its training (no ss_network_module in its metadata)"))
     found = Found(TrainNetwork)
     known = {option.field: option for option in options_of(TrainNetwork)}
     told = {**_first_dataset(metadata), **metadata}
@@ -139,7 +139,7 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
             _check_texts(value)
             found.values[name] = value
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found.remarks.append(f"{key} = {quoted(text)} is not understood ({error})")
+            found.remarks.append(f"{key} = {quoted(text)} is invalid ({error})")
     found.values |= _model(metadata)
     found.remarks += _remarks(metadata)
     return found
@@ -182,7 +182,7 @@ _READERS: dict[str, Callable[[Option, str], Value]] = {
 
 
 def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The flat keys of the first dataset, for files of runs with several, which have none."""
+    """The flat keys of the first dataset, for files of runs with several datasets, which lack them."""
     try:
         datasets = parse_json(metadata.get("ss_datasets", "[]"))
     except ValueError:
@@ -210,7 +210,7 @@ def _model(metadata: Mapping[str, str]) -> dict[str, Value]:
 def _remarks(metadata: Mapping[str, str]) -> list[str]:
     name, full = metadata.get("ss_sd_model_name"), metadata.get("ss_new_sd_model_hash")
     lines = [f"trained on {name or 'a model'}" + (f" (sha256 {full})" if full else "") + ": add pretrained_model_name_or_path"]
-    lines.append("where the images are is not told: add dataset_config or train_data_dir, and output_dir")
+    lines.append("the location of the images is not recorded: add dataset_config or train_data_dir, and output_dir")
     if metadata.get("ss_vae_name", "None") not in _NONE:
         lines.append(f"with the VAE {metadata['ss_vae_name']}: add vae")
     return lines
@@ -230,7 +230,7 @@ def _safetensors_metadata(source: Path) -> dict[str, str]:
     except OSError as fault:
         raise UserError(coded("FILE-001", f"{source}: cannot be read ({fault.strerror})")) from None
     except ValueError as fault:
-        raise UserError(coded("FILE-005", f"{source}: {fault}; download or copy it again, or give a manifest (.run.json)")) from None
+        raise UserError(coded("FILE-005", f"{source}: {fault}; download or copy it again, or use a manifest (.run.json)")) from None
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ FILES = (".ckpt", ".safetensors")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(Convert, argv)
     check_paths(options)
     _check(options)
@@ -34,24 +34,26 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _check(options: Convert) -> None:
-    """Raise UserError for options that contradict one another, or have no effect on what is to be written."""
+    """Raise UserError for options that contradict each other, or have no effect on the output."""
     to_file = options.models.model_to_save.suffix.lower() in FILES
     problems = []
     if sum((options.models.fp16, options.models.bf16, options.models.float)) > 1:
-        problems.append(coded("OPT-008", "--fp16, --bf16, --float: are precisions of the same weights; give one of them"))
+        problems.append(coded("OPT-008", "--fp16, --bf16, --float: are precisions of the same weights; use one of them"))
     if options.models.v1 and options.models.v2:
-        problems.append(coded("OPT-008", "--v1, --v2: the model is one of them; leave both out, or give the one that it is"))
+        problems.append(coded("OPT-008", "--v1, --v2: contradict each other; remove the wrong one, or both"))
     for field in ("reference_model", "variant", "use_safetensors") if to_file else ("epoch", "global_step", "metadata"):
         if options.given(field):
             what = "a Diffusers folder" if to_file else "a single file"
-            problems.append(coded("OPT-008", f"--{field}: is for writing {what}, and model_to_save is none; leave it out"))
+            problems.append(coded("OPT-008", f"--{field}: is for writing {what}, which model_to_save is not; remove it"))
     if options.given("metadata") and options.models.model_to_save.suffix.lower() == ".ckpt":
         problems.append(coded("OPT-008", "--metadata: .ckpt files have no metadata; write a .safetensors file"))
     if to_file and options.models.v_parameterization:
-        problems.append(coded("OPT-008", "--v_parameterization: single files do not say it; leave it out"))
+        problems.append(coded("OPT-008", "--v_parameterization: single files do not record it; remove it"))
     if not to_file and is_folder(options.models.model_to_save) and not is_file(options.models.model_to_save / "model_index.json"):
         problems.append(
-            coded("PATH-011", f"model_to_save {options.models.model_to_save}: is there and is no Diffusers model; name a new folder")
+            coded(
+                "PATH-011", f"model_to_save {options.models.model_to_save}: already exists and is not a Diffusers model; name a new folder"
+            )
         )
     if problems:
         raise UserError(*problems)
@@ -65,7 +67,7 @@ def _dtype(options: Convert):
 
 
 def _between_files(options: Convert, source: Path) -> None:
-    """Between .ckpt and .safetensors names stay as they are, so that any file of weights can be converted."""
+    """Between .ckpt and .safetensors, names are kept, so that any file of weights can be converted."""
     from library.containers.weights_file import open_weights
     from library.model.family import family_of_names
     from library.model.file_tools.change_layout import check_family
@@ -75,7 +77,7 @@ def _between_files(options: Convert, source: Path) -> None:
 
     file = open_weights(source, "model_to_load")
     if not file.infos:
-        raise UserError(coded("FILE-008", f"model_to_load {source}: holds no tensors, so there is nothing to convert; check the file"))
+        raise UserError(coded("FILE-008", f"model_to_load {source}: has no tensors, so there is nothing to convert; check the file"))
     check_family(options.models.v1, options.models.v2, family_of_names(classic_infos(file.infos)))
     metadata = parse_metadata(options.file.metadata)
     recast(file, options.models.model_to_save, _dtype(options), metadata, (options.file.epoch, options.file.global_step))

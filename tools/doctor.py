@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036  (the rest cannot be imported there)
-    sys.exit("fault  Python %d.%d, and the suite needs 3.10 to 3.13; install Python 3.11" % sys.version_info[:2])  # noqa: UP031
+    sys.exit("error  Python %d.%d, but the suite needs 3.10 to 3.13; install Python 3.11" % sys.version_info[:2])  # noqa: UP031
 
 if __package__ in (None, ""):  # started as a script: the library lies one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -21,7 +21,7 @@ EXIT_UNSOUND = 1
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     own, words = split_command(argv)
     options = parse(Doctor, own)
     command, asked = read_command(words) if words is not None else (None, None)
@@ -30,13 +30,13 @@ def main(argv: Sequence[str]) -> None:
         findings.append(finding)
         if not options.printed.report:
             print(secret_free(finding.line()), flush=True)
-    faults = sum(finding.level == "fault" for finding in findings)
+    faults = sum(finding.level == "error" for finding in findings)
     if options.printed.report:
         print(report(findings, command.without_values() if command is not None else None))
     elif faults:
-        print(f"\n{faults} {'fault' if faults == 1 else 'faults'}: mend the first one, then start this again")
+        print(f"\n{faults} {'error' if faults == 1 else 'errors'}: fix the first one, then run this again")
     else:
-        print("\nsound: nothing here keeps a run from working")
+        print("\nsound: no problem found")
     if faults:
         raise SystemExit(EXIT_UNSOUND)
 

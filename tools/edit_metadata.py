@@ -15,12 +15,12 @@ from library.options.tool_groups.formats import EditMetadata
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(EditMetadata, argv)
     edit = options.edit
     check_paths(options)
     if not (edit.set or edit.remove or edit.clear or edit.from_json):
-        raise UserError(coded("TOOL-002", "--set, --remove, --from_json, --clear: nothing to change; give one of them"))
+        raise UserError(coded("TOOL-002", "--set, --remove, --from_json, --clear: nothing to change; use one of them"))
 
     from library.model.file_tools.metadata_edit import changed, check_target, entries_of, open_safetensors, write_metadata
 

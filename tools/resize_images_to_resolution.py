@@ -15,7 +15,7 @@ from library.options.tool_groups.preparation import ResizeImages
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ResizeImages, argv)
     given = options.images
     check_paths(options)
@@ -28,12 +28,12 @@ def main(argv: Sequence[str]) -> None:
         given.dst_img_folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise UserError(
-            coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: cannot be made ({fault.strerror}); give another folder")
+            coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: cannot be created ({fault.strerror}); choose another folder")
         ) from None
     if not os.access(given.dst_img_folder, os.W_OK | os.X_OK):
-        raise UserError(coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: no right to write there; give another folder"))
+        raise UserError(coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: no permission to write there; choose another folder"))
     if given.dst_img_folder.samefile(given.src_img_folder):
-        log.warning("dst_img_folder: is src_img_folder: who trains on it trains on the images and on their copies; name another folder")
+        log.warning("dst_img_folder: is src_img_folder, which would mix the images with their copies; choose another folder")
     settings = Shrink(
         target=given.dst_img_folder,
         resolutions=resolutions,

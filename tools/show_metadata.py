@@ -1,4 +1,4 @@
-"""Show the metadata of a .safetensors file, and what it holds: `python tools/show_metadata.py --model a.safetensors`"""
+"""Show the metadata and contents of a .safetensors file: `python tools/show_metadata.py --model a.safetensors`"""
 
 import sys
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from library.options.tool_groups.formats import ShowMetadata
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run with the command line `argv`, the script's name left out."""
+    """Run with the command line `argv`, without the script's name."""
     options = parse(ShowMetadata, argv)
     check_paths(options)
 

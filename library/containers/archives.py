@@ -12,7 +12,7 @@ from pathlib import Path
 
 from library.paths.opening import open_file, regular
 
-DAMAGED = "is damaged or cut short"
+DAMAGED = "is damaged or truncated"
 MOST_DIRECTORY = 1 << 24  # bytes of the list of members; a full model with its optimizer has under 1 MiB
 MOST_UNPACKED = 20  # times its own size that a whole archive may unpack to; numbers of weights hardly pack at all
 ALWAYS_UNPACKED = 1 << 26  # bytes that any archive may unpack to
@@ -52,7 +52,7 @@ class Archive:
         """A member, of at most `most` bytes."""
         info = self._info(name)
         if info.file_size > most:
-            raise ValueError(f"says that {name} has {info.file_size:,} bytes, far more than any has")
+            raise ValueError(f"claims that {name} has {info.file_size:,} bytes, far more than possible")
         with _told(), self._file.open(info) as member:
             content = member.read(info.file_size)  # not all there is: a packed member may say less than it holds
         if len(content) < info.file_size:
@@ -74,7 +74,7 @@ class Archive:
         with _told():
             broken = self._file.testzip()
         if broken is not None:
-            raise ValueError(f"{DAMAGED}: {broken} is not what was written")
+            raise ValueError(f"{DAMAGED}: {broken} differs from what was written")
 
     def _info(self, name: str) -> zipfile.ZipInfo:
         with _told():
@@ -95,7 +95,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
     with file:
         unpacked = sum(info.file_size for info in file.infolist())
         if unpacked > ALWAYS_UNPACKED + MOST_UNPACKED * size:
-            raise ValueError(f"unpacks from {size:,} to {unpacked:,} bytes, which no real one does")
+            raise ValueError(f"unpacks from {size:,} to {unpacked:,} bytes, which no real file does")
         yield Archive(file)
 
 

@@ -34,7 +34,7 @@ class ArraysFile:
         shape, fortran, dtype, begin = self._header(name)
         count = math.prod(shape)
         if count * dtype.itemsize > LARGEST:
-            raise ValueError(f"says that {name} has {count * dtype.itemsize:,} bytes, far more than any has")
+            raise ValueError(f"says that {name} has {count * dtype.itemsize:,} bytes, far more than possible")
         if begin + count * dtype.itemsize != self._archive.size(name + _ENDING):
             raise ValueError(DAMAGED)
         content = self._archive.read(name + _ENDING, LARGEST + _HEADER)
@@ -52,7 +52,7 @@ class ArraysFile:
         except Exception as fault:  # the header is a text in Python, in which anything may be wrong
             raise ValueError(DAMAGED) from fault
         if dtype.hasobject or dtype.kind not in "biuf":
-            raise ValueError(f"holds {name} of {dtype}, where numbers are expected")
+            raise ValueError(f"contains {name} as {dtype}, where numbers are expected")
         return found
 
 

@@ -46,7 +46,7 @@ class _Source:
         self._reads += 1
         self._left -= count
         if self._left < 0 or count < 0 or self._reads > MOST_READS:
-            raise ValueError("is cut short or no pickle")
+            raise ValueError("is truncated or not a pickle")
         return self._file.read(count)
 
     def readline(self) -> bytes:
@@ -54,7 +54,7 @@ class _Source:
         line = self._file.readline(_LONGEST_LINE)
         self._left -= len(line)
         if self._left < 0 or self._reads > MOST_READS or not line.endswith(b"\n"):
-            raise ValueError("is cut short or no pickle")
+            raise ValueError("is truncated or not a pickle")
         return line
 
 
@@ -87,7 +87,7 @@ class InertUnpickler(pickle._Unpickler):
         what = pid[0] if isinstance(pid, tuple) and pid and isinstance(pid[0], str) else None
         if what == "storage" and isinstance(pid, tuple) and len(pid) >= 3 and isinstance(pid[1], StorageKind):
             if not isinstance(pid[2], str | int):
-                raise ValueError("is no storage")
+                raise ValueError("is not a storage")
             kind, key = str(pid[1]), str(pid[2])
             self.widths[key] = OTHER_STORAGES.get(kind) or WIDTHS[kind]
             return Storage(kind, key)
@@ -98,7 +98,7 @@ class InertUnpickler(pickle._Unpickler):
         if maker is Inert or isinstance(maker, Inert):
             return Inert()
         if not isinstance(maker, type | FunctionType) or not isinstance(arguments, tuple | list):
-            raise ValueError("calls what cannot be called")
+            raise ValueError("calls something that cannot be called")
         self._copied += len(arguments) + sum(len(argument) for argument in arguments if isinstance(argument, list | tuple | dict))
         if self._copied > _MOST_COPIED:
             raise ValueError("copies more than a real file does")
@@ -109,7 +109,7 @@ class InertUnpickler(pickle._Unpickler):
         if isinstance(table, Inert):
             return
         if not isinstance(table, dict) or len(items) % 2:
-            raise ValueError("is no table")
+            raise ValueError("is not a table")
         for key, value in zip(items[::2], items[1::2], strict=True):
             if is_key(key):
                 table[key] = value
@@ -121,7 +121,7 @@ class InertUnpickler(pickle._Unpickler):
         if isinstance(target, list):
             target.extend(items)
         elif not isinstance(target, Inert):
-            raise ValueError("is no list")
+            raise ValueError("is not a list")
 
 
 def _frame(reader: InertUnpickler) -> None:
@@ -204,7 +204,7 @@ def _frozen_set(reader: InertUnpickler) -> None:
 
 
 def _refuse(reader: InertUnpickler) -> None:
-    raise ValueError("refers to what stands in no file")
+    raise ValueError("refers to something outside the file")
 
 
 _OWN_WAYS: dict[bytes, Callable[[InertUnpickler], None]] = {

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first number of a file that torch.save wrote before torch 1.6
+NO_TABLE = "has no table of weights"  # of a file that is whole and something else
 _ALWAYS_SPREAD = 1 << 24  # bytes that a tensor may have beyond its storage's, of which it shows the same numbers many times
 
 
@@ -66,7 +67,7 @@ def read_pickled(path: Path) -> Pickled:
         return Pickled(path, tensors, None, prefix, _counts(content))
     with open_file(path) as file:
         if _load(file)[0] != LEGACY_MAGIC:
-            raise ValueError("is no checkpoint")
+            raise ValueError("is not a checkpoint")
         _load(file), _load(file)  # protocol version, machine
         content, unpickler = _load(file)
         order, _ = _load(file)
@@ -112,7 +113,7 @@ def _load(file: IO[bytes]) -> tuple[Any, InertUnpickler]:
     try:
         return unpickler.load(), unpickler
     except Exception as fault:  # a broken pickle can raise nearly anything
-        raise ValueError("is damaged, cut short or no checkpoint") from fault
+        raise ValueError("is damaged, truncated or not a checkpoint") from fault
     finally:
         if collected:
             gc.enable()
@@ -123,10 +124,10 @@ def _tensors(content: object) -> dict[str, StoredTensor]:
         if isinstance(content, dict) and isinstance(content.get(inner), dict):
             content = content[inner]
     if not isinstance(content, dict):
-        raise ValueError("holds no table of weights")
+        raise ValueError(NO_TABLE)
     found = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
     if not all(is_text(name) and len(name) <= LONGEST_NAME for name in found):
-        raise ValueError("has names of tensors that are no names")
+        raise ValueError("has invalid names of tensors")
     return found
 
 
@@ -150,7 +151,7 @@ def _legacy_places(file: IO[bytes], order: object, widths: Mapping[str, int]) ->
         (count,) = struct.unpack("<q", head)
         begin, size = here + 8, count * widths[str(key)]
         if not 0 <= size <= end - begin:
-            raise ValueError("is cut short")
+            raise ValueError("is truncated")
         places[str(key)] = begin, size
         here = begin + size
     return places

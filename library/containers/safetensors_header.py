@@ -43,12 +43,12 @@ def read_header(path: Path) -> Header:
     with open_file(path) as file:
         head = file.read(8)
         if len(head) < 8:
-            raise HeaderFault(f"is cut short: it has {size:,} bytes, a header alone has more")
+            raise HeaderFault(f"is truncated: it has {size:,} bytes, less than a header")
         (length,) = struct.unpack("<Q", head)
         if length + 8 > size:
-            raise HeaderFault(f"is cut short: it has {size:,} bytes, its header alone says {length + 8:,}")
+            raise HeaderFault(f"is truncated: it has {size:,} bytes, its header alone needs {length + 8:,}")
         if length > MAX_HEADER:
-            raise HeaderFault(f"its header says that it has {length:,} bytes, more than any has")
+            raise HeaderFault(f"its header claims {length:,} bytes, more than possible")
         text = file.read(length)
     table = _table(text)
     metadata = _metadata(table.pop(METADATA, None))
@@ -65,9 +65,9 @@ def is_text(value: object) -> bool:
 def check_shape(shape: object) -> tuple[int, ...]:
     """The shape of a tensor as a file gives it; raises ValueError for what can be none."""
     if not isinstance(shape, list | tuple) or len(shape) > MOST_AXES:
-        raise ValueError("is no shape")
+        raise ValueError("is not a shape")
     if not all(type(axis) is int and 0 <= axis < LONGEST_AXIS for axis in shape):
-        raise ValueError("is no shape")
+        raise ValueError("is not a shape")
     return tuple(shape)
 
 
@@ -88,7 +88,7 @@ def _table(text: bytes) -> dict[str, object]:
 def _unique(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
     table = dict(pairs)
     if len(table) < len(pairs) or not all(map(is_text, table)):
-        raise HeaderFault(f"{_DAMAGED} (a name stands twice in it, or is no text)")
+        raise HeaderFault(f"{_DAMAGED} (a name appears twice, or is not text)")
     return table
 
 
@@ -96,28 +96,28 @@ def _metadata(said: object) -> dict[str, str]:
     if said is None:
         return {}
     if not isinstance(said, dict) or not all(map(is_text, said.values())):
-        raise HeaderFault(f"{_DAMAGED} (its metadata holds something that is no text)")
+        raise HeaderFault(f"{_DAMAGED} (its metadata has something that is not text)")
     return said
 
 
 def _place(name: str, entry: object) -> tuple[int, int, str, tuple[int, ...]]:
     """(begin, end, dtype, shape) of a tensor."""
     if len(name) > LONGEST_NAME:
-        raise HeaderFault(f"{_DAMAGED} (a name in it has {len(name):,} letters)")
+        raise HeaderFault(f"{_DAMAGED} (a name in it has {len(name):,} characters)")
     if not isinstance(entry, dict):
-        raise HeaderFault(f"{_DAMAGED} ({_shown(name)} is no tensor)")
+        raise HeaderFault(f"{_DAMAGED} ({_shown(name)} is not a tensor)")
     dtype, offsets = entry.get("dtype"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in WIDTHS:
-        raise HeaderFault(f"{_shown(name)} has numbers of a kind that is not known here ({_shown(dtype)})")
+        raise HeaderFault(f"{_shown(name)} has an unknown number format ({_shown(dtype)})")
     try:
         shape = check_shape(entry.get("shape"))
     except ValueError as fault:
         raise HeaderFault(f"{_DAMAGED} ({_shown(name)} has no shape)") from fault
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(type(offset) is int and offset >= 0 for offset in offsets):
-        raise HeaderFault(f"{_DAMAGED} ({_shown(name)} has no place in the file)")
+        raise HeaderFault(f"{_DAMAGED} ({_shown(name)} has no position in the file)")
     begin, end = offsets
     if end - begin != math.prod(shape) * WIDTHS[dtype]:
-        raise HeaderFault(f"{_DAMAGED} (the place of {_shown(name)} in the file is not as large as its numbers)")
+        raise HeaderFault(f"{_DAMAGED} (the space of {_shown(name)} in the file does not match its size)")
     return begin, end, dtype, shape
 
 
@@ -125,10 +125,10 @@ def _check_places(places: Sequence[tuple[int, int, str, tuple[int, ...], str]], 
     last = 0
     for begin, end, _, _, name in sorted(places):
         if begin != last:
-            raise HeaderFault(f"{_DAMAGED} (the place of {_shown(name)} in the file does not follow that of the tensor before it)")
+            raise HeaderFault(f"{_DAMAGED} (the position of {_shown(name)} in the file does not follow the tensor before it)")
         last = end
     if last > room:
-        raise HeaderFault(f"is cut short: it has {size:,} bytes, its header says {size - room + last:,}")
+        raise HeaderFault(f"is truncated: it has {size:,} bytes, its header says {size - room + last:,}")
     if last < room:
         raise HeaderFault(f"does not end where its header says: it has {size:,} bytes instead of {size - room + last:,}")
 

@@ -105,7 +105,7 @@ def _tensor(storage: object, offset: object, shape: object, stride: object, *res
         return Inert()
     shape, stride = check_shape(shape), check_shape(stride)
     if type(offset) is not int or not 0 <= offset < LONGEST_AXIS or len(shape) != len(stride):
-        raise ValueError("is no tensor")
+        raise ValueError("is not a tensor")
     return StoredTensor(storage, offset, shape, stride)
 
 

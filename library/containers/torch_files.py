@@ -27,7 +27,7 @@ def read_plain(path: Path, mapped: bool = False) -> object:
         found = _NAMED.search(str(fault))
         if found is None and not any(sign in str(fault) for sign in _OF_CODE):
             raise ValueError(DAMAGED) from fault
-        raise ValueError(f"holds code{f' ({found[1]})' if found else ''} and was not read") from fault
+        raise ValueError(f"contains code{f' ({found[1]})' if found else ''} and was not read") from fault
     except ValueError:
         raise
     except Exception as fault:  # zip and torch each have their own, and a broken pickle can raise nearly anything

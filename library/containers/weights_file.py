@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from library.containers.archives import DAMAGED
 from library.containers.dtypes import TORCH_NAMES, WIDTHS, torch_dtype
-from library.containers.pickles import Pickled, read_pickled
+from library.containers.pickles import NO_TABLE, Pickled, read_pickled
 from library.containers.safetensors_header import MAX_HEADER, HeaderFault, is_text, read_header
 from library.containers.uncached import Uncached
 from library.errors import UserError, coded, first_line
@@ -138,7 +138,7 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         raise UserError(
             coded(
                 "FILE-004",
-                f"{option} {path}: is an image, not weights (an embedding inside one is read by Textual Inversion's --weights alone)",
+                f"{option} {path}: is an image, not weights (only --weights of Textual Inversion reads an embedding inside one)",
             )
         )
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
@@ -151,8 +151,8 @@ def open_weights(path: Path, option: str) -> WeightsFile:
         content = read_pickled(path)
     except (ValueError, OSError) as fault:
         reason = _reason(fault)
-        remedy = "give a file of named tensors" if reason.startswith("holds") else AGAIN
-        raise UserError(coded("FILE-006" if reason.startswith("holds") else "FILE-005", f"{option} {path}: {reason}; {remedy}")) from fault
+        code, remedy = ("FILE-006", "use a file of named tensors") if reason == NO_TABLE else ("FILE-005", AGAIN)
+        raise UserError(coded(code, f"{option} {path}: {reason}; {remedy}")) from fault
     infos = {name: TensorInfo(stored.dtype, stored.shape) for name, stored in content.tensors.items()}
     return PickleFile(path, infos, content, f"{option} {path}", {name: str(count) for name, count in content.counts.items()})
 
@@ -204,18 +204,16 @@ def _open_shards(index: Path, option: str) -> ShardedFile:
     except TooMuch as fault:
         raise UserError(coded("CFG-012", f"{option} {index}: {fault}")) from fault
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise UserError(coded("MODEL-016", f"{option} {index}: is no index of weights; download it again")) from fault
+        raise UserError(coded("MODEL-016", f"{option} {index}: is not an index of weights; download it again")) from fault
     names = dict(entries)
     if odd := [file for file in names.values() if not _is_plain_name(file)]:
         raise UserError(
-            coded("MODEL-016", f"{option} {index}: says that tensors are in {odd[0]!r}, which is no file beside it; download it again")
+            coded("MODEL-016", f"{option} {index}: says that tensors are in {odd[0]!r}, which is not a file next to it; download it again")
         )
     files = sorted(set(names.values()))
     if missing := [file for file in files if not is_file(index.parent / file)]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
-        raise UserError(
-            coded("MODEL-016", f"{option} {index}: {missing[0]}{more}, which it names, is not beside it; download what is missing")
-        )
+        raise UserError(coded("MODEL-016", f"{option} {index}: {missing[0]}{more}, which it names, is missing; download it"))
     opened = {file: open_weights(index.parent / file, option) for file in files}
     if lost := [tensor for tensor, file in names.items() if tensor not in opened[file].infos]:
         raise UserError(coded("MODEL-016", f"{option} {index}: {lost[0]} is not in {names[lost[0]]}, as it says; download both again"))

@@ -66,12 +66,12 @@ def read_command(words: Sequence[str]) -> tuple[Command, Finding]:
     """Read `[accelerate launch …] script.py --option …`; what is wrong with it is one finding."""
     place = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
     if place is None:
-        return Command(None, ()), fault("the command names no script", "write -- train_network.py and its options")
+        return Command(None, ()), fault("the command does not name a script", "write -- train_network.py and its options")
     script, rest = PureWindowsPath(words[place]).name, [word for word in words[place + 1 :] if word not in _WITH_ACTS]
     spec = next((spec for spec in (*SCRIPTS, *TOOLS) if Path(spec.name).name == script), None)
     if spec is None:
         known = ", ".join(spec.name for spec in SCRIPTS)
-        return Command(None, ()), fault(f"{script} is no script of this suite", f"name one of {known}, or a tool", script)
+        return Command(None, ()), fault(f"{script} is not a script of this suite", f"name one of {known}, or a tool", script)
     _keep_secrets(spec, rest)
     command = Command(spec, tuple(rest))
     private = tuple(word for given in rest for word in (given, given.partition("=")[2]) if not word.startswith("--"))
@@ -81,7 +81,7 @@ def read_command(words: Sequence[str]) -> tuple[Command, Finding]:
         return command, fault(f"the command of {spec.name}: {'; '.join(reason.lines)}", "change the command as it says", *private)
     except Exception as reason:  # a package that reads config files is missing or broken
         return command, fault(f"the command cannot be read: {named(reason)}", "install the requirements first", *private)
-    return Command(spec, tuple(rest), options), ok(f"the options of {spec.name} are known and fit together")
+    return Command(spec, tuple(rest), options), ok(f"the options of {spec.name} are valid and compatible")
 
 
 def _checked(spec: type[Script], words: Sequence[str]) -> Script:

@@ -34,7 +34,7 @@ def find_driver() -> Driver:
     if library is not None:
         return library
     if any(_is_nvidia(device) for device in Path("/sys/bus/pci/devices").glob("*")):
-        return Driver(problem="there is an NVIDIA card, and no driver for it")
+        return Driver(problem="an NVIDIA card is present, but its driver is missing")
     return Driver()
 
 

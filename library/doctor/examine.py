@@ -47,7 +47,7 @@ def _places(command: Command | None) -> Iterator[Finding]:
             elif place not in seen:
                 seen.add(place)
                 yield from judge_place(place)
-    yield from judge_place(Place("the folder for temporary files", Path(tempfile.gettempdir()), written=True))
+    yield from judge_place(Place("the temporary folder", Path(tempfile.gettempdir()), written=True))
 
 
 def _heavy(answers: dict[str, Answer]) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ def judge_bitsandbytes(answer: Answer) -> Finding:
     """Whether the 8-bit optimizers really step."""
     outcome = answer.first("result")
     if answer.failure is None and outcome == "right":
-        return ok(f"bitsandbytes works: a step of AdamW8bit on {answer.first('device')} is right")
+        return ok(f"bitsandbytes works: a step of AdamW8bit on {answer.first('device')} is correct")
     reason = answer.failure or outcome
     return fault(f"bitsandbytes does not work: {reason}", f"{_remedy(reason or '', 'bitsandbytes')}; or train with --optimizer_type AdamW")
 
@@ -40,9 +40,9 @@ def judge_xformers(answer: Answer) -> Finding:
     """Whether memory-efficient attention really runs; it is optional, and for cards only."""
     outcome = answer.first("result")
     if answer.failure is None and outcome == "right":
-        return ok("xformers works: memory-efficient attention is right")
+        return ok("xformers works: memory-efficient attention is correct")
     if answer.failure is None and answer.first("device") == "cpu":
-        return note("xformers is installed and needs a card, which PyTorch does not see", "leave --xformers out")
+        return note("xformers is installed but needs a card, and PyTorch sees none", "remove --xformers")
     reason = answer.failure or outcome
     return fault(f"xformers does not work: {reason}", "pip uninstall xformers: the default, --sdpa, needs nothing")
 
@@ -51,7 +51,7 @@ def judge_packages(answer: Answer, torch_loads: bool, installed: frozenset[str])
     """One line for all packages that load, one for each that does not; those that are missing are told elsewhere."""
     loaded = [name.partition(".")[0] for name in answer.all("loaded")]
     if loaded:
-        yield ok(f"these load: {', '.join(loaded)}")
+        yield ok(f"these packages load: {', '.join(loaded)}")
     for broken in answer.all("broken"):
         module, reason = broken.split(" ", 1)
         package = PACKAGE_OF.get(module, module)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["ok", "note", "fault"]
+Level = Literal["ok", "note", "error"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ def note(text: str, remedy: str = "", *private: str) -> Finding:
 
 def fault(text: str, remedy: str, *private: str) -> Finding:
     """Something that keeps runs from working, and how to mend it."""
-    assert remedy, "a fault needs a remedy"
-    return Finding("fault", text, remedy, private)
+    assert remedy, "an error needs a remedy"
+    return Finding("error", text, remedy, private)
 
 
 def one_line(text: str, longest: int = 2000) -> str:

@@ -22,7 +22,7 @@ _TOO_LITTLE = 200 << 20  # bytes; less takes no save at all
 _TIGHT = 5 << 30  # bytes; less takes few saves of a whole model
 _LOOKED_AT = 50  # files and folders of a folder that is read
 _IN_THE_CLOUD = 0x1000 | 0x40000 | 0x400000  # Windows' attributes OFFLINE, RECALL_ON_OPEN, RECALL_ON_DATA_ACCESS
-_RIGHTS = "give yourself the right to it, or choose another place; on Windows allow Python in 'Controlled folder access'"
+_RIGHTS = "change its permissions, or choose another place; on Windows allow Python in 'Controlled folder access'"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def judge_place(place: Place) -> Iterator[Finding]:
         yield from _written(place, private) if place.written else _read(place, private)
         yield from _where(place, private)
     except (OSError, RuntimeError) as reason:  # RuntimeError: links that lead round in circles
-        yield fault(f"{place.option} {place.path} cannot be looked into ({named(reason)})", _RIGHTS, *private)
+        yield fault(f"{place.option} {place.path} cannot be read ({named(reason)})", _RIGHTS, *private)
 
 
 def _written(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
@@ -51,22 +51,22 @@ def _written(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
     standing = next((part for part in (folder, *folder.parents) if exists(part)), None)
     what = f"{place.option} {place.path}"
     if standing is None:
-        yield fault(f"{what}: there is no such drive", "give a folder that can be made", *private)
+        yield fault(f"{what}: the drive does not exist", "use a folder that can be created", *private)
         return
     private = (*private, str(standing))
     if not is_folder(standing):
-        yield fault(f"{what}: {standing} is a file, not a folder", "give another folder", *private)
+        yield fault(f"{what}: {standing} is a file, not a folder", "choose another folder", *private)
         return
     free = shutil.disk_usage(standing).free
     reason = _why_not_writable(standing)
     if reason is not None and reason.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        yield fault(f"{what}: no right to write in {standing} ({reason.strerror})", _RIGHTS, *private)
+        yield fault(f"{what}: no permission to write in {standing} ({reason.strerror})", _RIGHTS, *private)
     elif reason is not None or free < _TOO_LITTLE:
         yield fault(f"{what}: the disk is full, {in_words(free)} free", "free some space, or choose a folder on another disk", *private)
     elif free < _TIGHT:
-        yield note(f"{what}: only {in_words(free)} free", "the plan of a run says how much its files need", *private)
+        yield note(f"{what}: only {in_words(free)} free", "the plan of a run shows how much space its files need", *private)
     else:
-        yield ok(f"{what}: can be written, {in_words(free)} free", *private)
+        yield ok(f"{what}: is writable, {in_words(free)} free", *private)
 
 
 def _why_not_writable(folder: Path) -> OSError | None:
@@ -89,7 +89,7 @@ def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
         return
     if not exists(place.path):
         if not place.may_be_missing:
-            yield fault(f"{what} is not there", "correct the path, or connect the drive", *private)
+            yield fault(f"{what} does not exist", "correct the path, or connect the drive", *private)
         return
     closed, distant = [], 0
     paths = [place.path]
@@ -98,7 +98,7 @@ def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
             with os.scandir(place.path) as entries:
                 paths = [Path(entry.path) for entry in itertools.islice(entries, _LOOKED_AT)]
         except PermissionError as reason:
-            yield fault(f"{what}: no right to read it ({reason.strerror})", _RIGHTS, *private)
+            yield fault(f"{what}: no permission to read it ({reason.strerror})", _RIGHTS, *private)
             return
     for path in paths:
         if getattr(path.lstat(), "st_file_attributes", 0) & _IN_THE_CLOUD:
@@ -106,12 +106,12 @@ def _read(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
         elif not _opens(path):
             closed.append(path.name)
     if closed:
-        yield fault(f"{what}: no right to read {len(closed)} of {len(paths)}, such as {closed[0]}", _RIGHTS, *private, *closed)
+        yield fault(f"{what}: no permission to read {len(closed)} of {len(paths)}, such as {closed[0]}", _RIGHTS, *private, *closed)
     elif distant:
-        remedy = "choose 'Always keep on this device' in the Explorer, or copy them elsewhere"
+        remedy = "choose 'Always keep on this device' in Explorer, or copy them elsewhere"
         yield note(f"{what}: {distant} of {len(paths)} files are in the cloud only", remedy, *private)
     else:
-        yield ok(f"{what}: can be read", *private)
+        yield ok(f"{what}: is readable", *private)
 
 
 def _opens(path: Path) -> bool:
@@ -133,8 +133,8 @@ def _where(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
     network = network_of(path) or network_of(resolved)
     private = (*private, str(resolved))
     if cloud is not None:
-        remedy = "choose a folder outside it, or pause the sync while training: it locks files and moves them away"
+        remedy = "choose a folder outside it, or pause the sync while training: it locks and moves files"
         yield note(f"{place.option} {place.path}: is synced by {cloud}", remedy, *private)
     if network is not None:
         remedy = "choose a folder on a disk of this machine"
-        yield note(f"{place.option} {place.path}: is {network}, slow and easily cut off", remedy, *private)
+        yield note(f"{place.option} {place.path}: is {network}, which is slow and can disconnect", remedy, *private)

@@ -20,22 +20,22 @@ def judge_memory(total_and_free: tuple[int, int] | None = None) -> Finding:
             memory = importlib.import_module("psutil").virtual_memory()
             total_and_free = int(memory.total), int(memory.available)
         except Exception as reason:  # psutil is missing or broken
-            return note(f"main memory is not known ({named(reason)})", "install the requirements first")
+            return note(f"main memory is unknown ({named(reason)})", "install the requirements first")
     total, free = total_and_free
     told = f"main memory: {in_words(total)}, {in_words(free)} free"
     if free < _LITTLE_FREE or total < _LITTLE:
-        return note(f"{told}, which is little for loading a model", "close other programs, or allow a page file or swap")
+        return note(f"{told}, which is too little to load some models", "close other programs, or enable a page file or swap")
     return ok(told)
 
 
 def judge_encodings() -> Iterator[Finding]:
     """What is printed and how files are named can hold any letter only in UTF-8."""
     names = {
-        "what is printed": getattr(sys.stdout, "encoding", None) or "no encoding",
-        "names of files": sys.getfilesystemencoding(),
+        "output": getattr(sys.stdout, "encoding", None) or "no encoding",
+        "file names": sys.getfilesystemencoding(),
     }
     for what, encoding in names.items():
         if encoding.lower().replace("-", "").replace("_", "") not in ("utf8", "cp65001"):
-            yield note(f"the encoding of {what} is {encoding}, which lacks letters", "set PYTHONUTF8=1 (on Linux LANG=C.UTF-8)")
+            yield note(f"the encoding of {what} is {encoding}, which lacks characters", "set PYTHONUTF8=1 (on Linux LANG=C.UTF-8)")
             return
-    yield ok("what is printed and names of files are in UTF-8")
+    yield ok("output and file names are in UTF-8")

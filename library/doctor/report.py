@@ -56,7 +56,7 @@ def report(findings: Iterable[Finding], command: str | None, own: Own | None = N
         "",
         *(_private_free(finding).line() for finding in found),
         "",
-        f"beneath them: {', '.join(_packages())}",
+        f"installed: {', '.join(_packages())}",
     ]
     return "\n".join(scrubbed(line, own) for line in lines)
 

@@ -10,8 +10,8 @@ from library.doctor.child_process import Answer
 from library.doctor.driver import Driver
 from library.doctor.findings import Finding, fault, note, ok
 
-GET_STARTED = 'install PyTorch with the line that its "Get started" page (pytorch.org) gives for this system and CUDA version'
-_UPDATE_DRIVER = "install NVIDIA's newest driver for the card and start the machine again"
+GET_STARTED = 'install PyTorch with the line that its "Get started" page (pytorch.org) shows for this system and CUDA version'
+_UPDATE_DRIVER = "install NVIDIA's newest driver for the card and restart the machine"
 # The oldest driver for each major version of CUDA (CUDA Release Notes, table "CUDA Toolkit and Minimum Required Driver Version").
 _OLDEST_DRIVER = {11: 450, 12: 525, 13: 580}
 _BF16_SINCE = 8  # compute capability 8.0, Ampere
@@ -27,7 +27,7 @@ def judge_torch(answer: Answer, driver: Driver) -> Iterator[Finding]:
     """All that is to be said of PyTorch, from what its process and the driver told."""
     version = answer.first("version")
     if version is None:
-        yield fault(f"torch does not load: {answer.failure}", load_remedy(answer.failure or ""))
+        yield fault(f"torch cannot be imported: {answer.failure}", load_remedy(answer.failure or ""))
         return
     cuda, hip = answer.first("cuda"), answer.first("hip")
     build = f"CUDA {cuda}" if cuda else f"ROCm {hip}" if hip else "the CPU only"
@@ -39,10 +39,10 @@ def judge_torch(answer: Answer, driver: Driver) -> Iterator[Finding]:
     elif not hip:
         yield from _cpu_build(driver)
     else:
-        yield note("PyTorch for ROCm sees no card, so training runs on the CPU, slowly", "see that the AMD driver is installed")
+        yield note("PyTorch for ROCm sees no card, so training runs on the CPU, slowly", "check that the AMD driver is installed")
     yield from _products(answer)
     if answer.failure is not None:
-        yield fault(f"PyTorch breaks off: {answer.failure}", f"{_UPDATE_DRIVER}; if that does not help, {GET_STARTED}")
+        yield fault(f"PyTorch crashes: {answer.failure}", f"{_UPDATE_DRIVER}; if that does not help, {GET_STARTED}")
 
 
 def load_remedy(reason: str) -> str:
@@ -50,12 +50,12 @@ def load_remedy(reason: str) -> str:
     for signs, remedy in _LOAD_REMEDIES:
         if any(sign in reason for sign in signs):
             return remedy
-    return f"take it out and install it again: pip uninstall torch, then {GET_STARTED}"
+    return f"remove it and install it again: pip uninstall torch, then {GET_STARTED}"
 
 
 def _cpu_build(driver: Driver) -> Iterator[Finding]:
     if driver.cards:
-        yield fault(f"this PyTorch computes on the CPU only, and the machine has {', '.join(driver.cards)}", GET_STARTED)
+        yield fault(f"this PyTorch computes on the CPU only, but the machine has {', '.join(driver.cards)}", GET_STARTED)
     elif driver.problem:
         yield fault(f"{driver.problem}, and this PyTorch computes on the CPU only", f"{_UPDATE_DRIVER}, then {GET_STARTED}")
     else:
@@ -77,9 +77,12 @@ def _no_card(answer: Answer, driver: Driver, cuda: str) -> Iterator[Finding]:
             f"{_UPDATE_DRIVER}, or install PyTorch for an older CUDA version",
         )
     elif hidden is not None and hidden.strip() in ("", "-1"):
-        yield fault("PyTorch sees no card: the variable CUDA_VISIBLE_DEVICES hides them all", "unset CUDA_VISIBLE_DEVICES")
+        yield fault("PyTorch sees no card: CUDA_VISIBLE_DEVICES hides them all", "unset CUDA_VISIBLE_DEVICES")
     else:
-        yield fault(f"PyTorch sees no card, though there is {', '.join(driver.cards)}{reason}", f"{_UPDATE_DRIVER}; or else {GET_STARTED}")
+        yield fault(
+            f"PyTorch sees no card, although the machine has {', '.join(driver.cards)}{reason}",
+            f"{_UPDATE_DRIVER}; otherwise {GET_STARTED}",
+        )
 
 
 def _cards(answer: Answer) -> Iterator[Finding]:
@@ -90,7 +93,7 @@ def _cards(answer: Answer) -> Iterator[Finding]:
             yield ok(f"{device} is {name} (compute capability {capability})")
         else:
             yield fault(
-                f"{device} is {name} of compute capability {capability}, for which this PyTorch is not built ({' '.join(built_for)})",
+                f"{device} is {name} with compute capability {capability}, which this PyTorch does not support ({' '.join(built_for)})",
                 f"for a new card, {GET_STARTED}; for an old one, install a PyTorch for an older CUDA version",
             )
 
@@ -128,7 +131,7 @@ def _products(answer: Answer) -> Iterator[Finding]:
         else:
             yield fault(f"a matrix product in {kind} on {device} {what}", f"{_UPDATE_DRIVER}; if that does not help, {GET_STARTED}")
     for device, kinds in right.items():
-        yield ok(f"matrix products on {device} are right in {', '.join(kinds)}")
+        yield ok(f"matrix products on {device} are correct in {', '.join(kinds)}")
 
 
 def _major(version: str | None) -> int:

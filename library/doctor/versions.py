@@ -60,7 +60,7 @@ def judge_python(version: tuple[int, int] = (sys.version_info.major, sys.version
     told = ".".join(map(str, version))
     if _OLDEST <= version <= _NEWEST:
         return ok(f"Python {told}")
-    return fault(f"Python {told}, and the suite needs 3.10 to 3.13", "make a virtual environment with Python 3.11 and install into that")
+    return fault(f"Python {told}, but the suite needs 3.10 to 3.13", "create a virtual environment with Python 3.11 and install there")
 
 
 def judge_versions(root: Path, installed: InstalledVersion = installed_version) -> Iterator[Finding]:
@@ -69,7 +69,7 @@ def judge_versions(root: Path, installed: InstalledVersion = installed_version) 
         locked = _read(root / LOCKED)
         wanted = [_wanted(line, name, locked) for name in (REQUIRED, *OPTIONAL) for line in _read(root / name).values()]
     except ImportError:
-        yield fault("the package packaging is missing, so versions are not compared", "pip install packaging, then start this again")
+        yield fault("the package packaging is missing, so versions are not compared", "pip install packaging, then run this again")
         return
     except OSError as reason:
         yield fault(f"{reason.filename} cannot be read ({reason.strerror})", "clone the repository again", str(reason.filename))
@@ -85,7 +85,7 @@ def judge_versions(root: Path, installed: InstalledVersion = installed_version) 
         else:
             right.append(" ".join(found))
     if right:
-        yield ok(f"versions are right: {', '.join(right)}")
+        yield ok(f"versions are correct: {', '.join(right)}")
     if missing:
         yield from _other_environment(root)
     yield from _indirect(locked, {package.name for package in wanted}, installed)
@@ -151,7 +151,7 @@ def _missing(package: Wanted, root: Path) -> Finding:
 
 def _another(package: Wanted, version: str, root: Path) -> Finding:
     found = f"{package.name} {version} is installed" if version else f"the files of {package.name} are incomplete"
-    return fault(f"{found}, and the suite needs {package.specifiers}", _command(package, root))
+    return fault(f"{found}, but the suite needs {package.specifiers}", _command(package, root))
 
 
 def _other_environment(root: Path) -> Iterator[Finding]:
@@ -159,7 +159,7 @@ def _other_environment(root: Path) -> Iterator[Finding]:
     environment = root / ".venv"
     if is_folder(environment) and Path(sys.prefix).resolve() != environment.resolve():
         start = r".venv\Scripts\python" if sys.platform == "win32" else ".venv/bin/python"
-        yield note("a virtual environment stands in .venv, and another Python runs this", f"start with {start}")
+        yield note("a virtual environment exists in .venv, but another Python runs this", f"start with {start}")
 
 
 def _indirect(locked: dict[str, Requirement], direct: set[str], installed: InstalledVersion) -> Iterator[Finding]:
@@ -171,4 +171,4 @@ def _indirect(locked: dict[str, Requirement], direct: set[str], installed: Insta
             others.append(f"{name} {version or '(incomplete)'} ({requirement.specifier})")
     if others:
         remedy = f"if something fails, pip install -r {REQUIRED} -c {LOCKED}"
-        yield note(f"of what packages bring along, another version is installed: {', '.join(others)}", remedy)
+        yield note(f"some dependencies are installed in another version: {', '.join(others)}", remedy)

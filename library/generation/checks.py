@@ -35,15 +35,15 @@ def check(options: GenImg) -> None:
 def prompt_faults(given: Prompts) -> Iterator[Problem]:
     """Where not one of the two ways is used to say what is drawn."""
     if given.prompt is None and given.from_file is None:
-        yield coded("OPT-007", "--prompt is missing: give one, or a file of them with --from_file")
+        yield coded("OPT-007", "--prompt is missing: set one, or a file of prompts with --from_file")
     if given.prompt is not None and given.from_file is not None:
-        yield coded("OPT-008", "--prompt, --from_file: give the one or the other")
+        yield coded("OPT-008", "--prompt, --from_file: use one or the other")
 
 
 def precision_faults(work: PictureWorkOptions) -> Iterator[Problem]:
     """Where two precisions are asked for."""
     if work.fp16 and work.bf16:
-        yield coded("OPT-008", "--fp16, --bf16: contradict one another; leave one out")
+        yield coded("OPT-008", "--fp16, --bf16: contradict each other; remove one")
 
 
 def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
@@ -54,15 +54,15 @@ def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
         ("--network_args", given.network_args, False),
     ):
         if values and not files:
-            yield coded("OPT-009", f"{option}: says how --network_weights are used, which is not given; add the files or leave it out")
+            yield coded("OPT-009", f"{option}: needs --network_weights, which is missing; add the files or remove it")
         elif len(values) > files or (option == "--network_mul" and values and len(values) != files):
-            yield coded("OPT-005", f"{option}: there are {len(values)} of them for {files} --network_weights; give one for each")
+            yield coded("OPT-005", f"{option}: {len(values)} values for {files} --network_weights; give one for each")
         elif one_for_all and 1 < len(values) < files:
-            yield coded("OPT-005", f"{option}: there are {len(values)} of them for {files} --network_weights; give one for each, or one")
+            yield coded("OPT-005", f"{option}: {len(values)} values for {files} --network_weights; give one for each, or one")
     for text in given.network_args:
         for item in filter(None, (part.strip() for part in text.split(";"))):
             if "=" not in item or not item.partition("=")[0].strip():
-                yield coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4")
+                yield coded("OPT-010", f"--network_args {item!r}: must be key=value, such as conv_dim=4")
 
 
 def _images(options: GenImg) -> Iterator[Problem]:
@@ -70,17 +70,17 @@ def _images(options: GenImg) -> Iterator[Problem]:
     if not given.image_path:
         for option, there in (("--mask_path", bool(given.mask_path)), ("--strength", given.strength is not None)):
             if there:
-                yield coded("OPT-009", f"{option}: has a meaning for img2img only; add --image_path or leave it out")
+                yield coded("OPT-009", f"{option}: applies only to img2img; add --image_path or remove it")
         return
     if len(given.mask_path) not in (0, 1, len(given.image_path)):
-        told = f"there are {len(given.mask_path)} of them for {len(given.image_path)} --image_path"
+        told = f"{len(given.mask_path)} masks for {len(given.image_path)} --image_path"
         yield coded("OPT-005", f"--mask_path: {told}; give one for each, or one for all")
     for option, files in (("--image_path", given.image_path), ("--mask_path", given.mask_path)):
         for file in dict.fromkeys(files):
             try:
                 read_header(Path(file))
             except Unreadable as fault:
-                yield coded("DATA-001", f"{option} {file}: {fault}; give another image")
+                yield coded("DATA-001", f"{option} {file}: {fault}; use another image")
 
 
 def network_choices(given: PictureNetworkOptions) -> tuple[NetworkChoice, ...]:
@@ -115,9 +115,7 @@ def check_prompts(prompts: Sequence[SamplePrompt], networks: int, images: bool) 
             )
         if prompt.denoising is not None and not images:
             problems.append(
-                coded(
-                    "CFG-013", f"--t {prompt.denoising:g} of prompt {prompt.prompt!r}: has a meaning with --image_path only; leave it out"
-                )
+                coded("CFG-013", f"--t {prompt.denoising:g} of prompt {prompt.prompt!r}: applies only with --image_path; remove it")
             )
     if problems:
         raise UserError(*problems)

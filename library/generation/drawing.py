@@ -32,7 +32,7 @@ from library.training.samples.start_images import own_size, read_mask, read_pixe
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_REMEDY = "draw fewer at once (--batch_size), smaller ones, or in half precision (--fp16, --bf16)"
+_REMEDY = "generate fewer at once (--batch_size), smaller ones, or use half precision (--fp16, --bf16)"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Studio:
         )
         model.zero_terminal_snr = files.zero_terminal_snr
         set_attention(model.unet, model.vae, "xformers" if work.xformers else "sdpa")
-        with explained(lambda: _REMEDY, "when the model was brought to the device"):
+        with explained(lambda: _REMEDY, "while moving the model to the device"):
             for part in (model.unet, *model.text_encoders):
                 part.requires_grad_(False).to(device)
         clip_skip = model.family.usable_clip_skip(files.clip_skip)
@@ -113,7 +113,7 @@ class Studio:
         for network, strength in zip(self.networks, batch[0].prompt.strengths, strict=True):
             network.set_strength(strength)
         settings = [self._settings(picture, with_image=True) for picture in batch]
-        with explained(lambda: _REMEDY, "while pictures were drawn"), self.manner.autocast():
+        with explained(lambda: _REMEDY, "while generating images"), self.manner.autocast():
             return generate_together(self.model, settings, self.manner.device)
 
     def _kind(self, picture: Picture) -> tuple[object, ...]:
@@ -158,7 +158,7 @@ def _device(work: PictureWorkOptions) -> torch.device:
     else:
         device = torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     if work.fp16 and device.type == "cpu":
-        raise UserError(coded("OPT-018", "--fp16: a CPU computes fp16 many times slower than fp32; use --bf16 or leave it out"))
+        raise UserError(coded("OPT-018", "--fp16: a CPU computes fp16 many times slower than fp32; use --bf16 or remove it"))
     if work.bf16 and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UserError(coded("OPT-018", f"--bf16: {torch.cuda.get_device_name(device)} has no bf16; use --fp16"))
     return device

@@ -22,7 +22,7 @@ from library.packages import network_package
 
 OURS, DORA, LYCORIS = "networks.lora", "networks.dora", "lycoris.kohya"
 KNOWN = (OURS, "networks.lora_fa", "networks.dylora", DORA, LYCORIS)  # what a file may name: no code of a stranger's choice is imported
-_REMEDY = "name the module that made the file with --network_module"
+_REMEDY = "set the module that made the file with --network_module"
 
 
 class AppliedNetwork:
@@ -67,16 +67,16 @@ def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwo
     names = prefixes_for(make, model.family, args)
     text_encoder = as_modules_expect(model)
     with (
-        blamed(name, f"cannot make its network from {choice.file}", _REMEDY),
+        blamed(name, f"cannot create its network from {choice.file}", _REMEDY),
         _fitting(name, choice.file),
         readable(name, choice.file) as file,
     ):
         network, _ = make(choice.strength, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names, **args)
     lists = [getattr(network, part, None) for part in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
     if not any(lists) and not list(network.parameters()):
-        told = f"{name} finds nothing in it that fits this model; give a file of its kind"
+        told = f"{name} finds nothing in it that matches this model; use a file of its kind"
         raise UserError(coded("LORA-003", f"--network_weights {choice.file}: {told}"))
-    with blamed(name, f"cannot put the network of {choice.file} onto the model", _REMEDY):
+    with blamed(name, f"cannot apply the network of {choice.file} to the model", _REMEDY):
         network.apply_to(text_encoder, model.unet, True, True)
     network.to(model.unet.device).requires_grad_(False).eval()
     with _fitting(name, choice.file):
@@ -99,4 +99,4 @@ def _fitting(module: str, file: Path) -> Iterator[None]:
         if network_package(module).is_ours or isinstance(fault, torch.OutOfMemoryError):
             raise
         told = f"--network_weights {file}: {module} cannot use it with this model ({first_line(fault)})"
-        raise UserError(coded("LORA-005", f"{told}; give the model that it was made for")) from fault
+        raise UserError(coded("LORA-005", f"{told}; use the model that it was made for")) from fault

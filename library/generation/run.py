@@ -45,7 +45,7 @@ def draw_pictures(options: GenImg) -> None:
                 paths.append(path)
                 bar.update()
     shown = paths[0] if len(paths) == 1 else options.output.outdir
-    log.info(f"pictures: {len(paths)} in {time.time() - began:.0f} s, in {shown}")
+    log.info(f"images: {len(paths)} in {time.time() - began:.0f} s, in {shown}")
 
 
 def _names(output: PictureOutputOptions, pictures: list[Picture]) -> Iterator[str]:

@@ -69,7 +69,7 @@ def _words(file: Path, option: str) -> list[str]:
     found = [word for word in dict.fromkeys([file.stem, *_told(file, option)]) if word.strip() and not is_entry(word)]
     distinct = list({word.lower(): word for word in reversed(found)}.values())[::-1]
     if not distinct:
-        told = f"{file.stem!r} means something already; rename the file, such as to {file.stem}-1{file.suffix}"
+        told = f"{file.stem!r} is already a known word; rename the file, for example to {file.stem}-1{file.suffix}"
         raise UserError(coded("MODEL-014", f"{option} {file}: {told}"))
     return distinct
 

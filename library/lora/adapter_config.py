@@ -50,9 +50,9 @@ def adapter_configs(metadata: Mapping[str, str], file: Path, source: str) -> dic
         text = read_text(beside)
     except (OSError, ValueError) as fault:
         raise UserError(
-            coded("LORA-006", f"{source}: {FILE} beside it cannot be read; get it again, since it says how strong the LoRA is")
+            coded("LORA-006", f"{source}: {FILE} next to it cannot be read; download it again, since it sets the strength of the LoRA")
         ) from fault
-    return _by_part(_table(text, f"{source}: {FILE} beside it"), source)
+    return _by_part(_table(text, f"{source}: {FILE} next to it"), source)
 
 
 def _table(text: str, what: str) -> dict[str, object]:
@@ -61,9 +61,9 @@ def _table(text: str, what: str) -> dict[str, object]:
     except TooMuch as fault:
         raise UserError(coded("CFG-012", f"{what}: {fault}")) from fault
     except ValueError as fault:
-        raise UserError(coded("LORA-006", f"{what} is no valid JSON, so its strength is not known; get the file again")) from fault
+        raise UserError(coded("LORA-006", f"{what} is not valid JSON, so its strength is unknown; download the file again")) from fault
     if not isinstance(table, dict):
-        raise UserError(coded("LORA-006", f"{what} is no table, so its strength is not known; get the file again"))
+        raise UserError(coded("LORA-006", f"{what} is not a table, so its strength is unknown; download the file again"))
     return table
 
 
@@ -84,7 +84,7 @@ def _config(entries: Mapping[str, object], source: str) -> AdapterConfig:
         raise UserError(
             coded(
                 "LORA-006",
-                f"{source}: was begun with init_lora_weights {begun!r}, which changes the model's own weights too; "
+                f"{source}: was started with init_lora_weights {begun!r}, which changes the model's own weights too; "
                 "convert it with PEFT first (save_pretrained with path_initial_model_for_weight_conversion)",
             )
         )
@@ -92,9 +92,7 @@ def _config(entries: Mapping[str, object], source: str) -> AdapterConfig:
     for key in pattern if isinstance(pattern, dict) else ():
         if re.search(r"\)[*+{]", key) or len(re.findall(r"[*+{]", key)) > _MOST_REPEATS:
             raise UserError(
-                coded(
-                    "LORA-006", f"{source}: its settings have an alpha_pattern that is not read ({key[:100]}); name the modules one by one"
-                )
+                coded("LORA-006", f"{source}: its settings have an unsupported alpha_pattern ({key[:100]}); name the modules one by one")
             )
     patterns = {str(key): _number(value, source) for key, value in pattern.items()} if isinstance(pattern, dict) else {}
     alpha = _number(entries.get("lora_alpha", DEFAULT_ALPHA), source)
@@ -106,7 +104,8 @@ def _number(value: object, source: str) -> float:
         said = "a number of many digits" if isinstance(value, int) and abs(value) > _LARGEST_ALPHA else repr(value)[:100]
         raise UserError(
             coded(
-                "LORA-006", f"{source}: its settings say {said} where a number is expected (lora_alpha, alpha_pattern); get the file again"
+                "LORA-006",
+                f"{source}: its settings say {said} where a number is expected (lora_alpha, alpha_pattern); download the file again",
             )
         )
     return float(value)

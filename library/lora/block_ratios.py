@@ -30,7 +30,7 @@ def read_block_ratios(texts: Sequence[str], files: int) -> list[BlockRatios]:
     if not texts:
         return []
     if len(texts) != files:
-        raise UserError(coded("TOOL-005", f"--lbws: there are {len(texts)} lists for {files} --models; give one for each"))
+        raise UserError(coded("TOOL-005", f"--lbws: {len(texts)} lists for {files} --models; give one for each"))
     return [_ratios(text) for text in texts]
 
 
@@ -53,9 +53,7 @@ def _ratios(text: str) -> BlockRatios:
         numbers = [math.nan]
     if not all(map(math.isfinite, numbers)):
         raise UserError(
-            coded(
-                "OPT-006", f"--lbws {text}: expected numbers with commas between them, such as [1,0.5,…]; the first is the text encoder's"
-            )
+            coded("OPT-006", f"--lbws {text}: expected numbers separated by commas, such as [1,0.5,…]; the first is the text encoder's")
         )
     if len(numbers) not in _LISTS:
         hint = "; 12 and 20 are for SDXL" if len(numbers) in _OF_SDXL else ""

@@ -95,5 +95,5 @@ def parse_side_weights(text: str) -> list[float]:
             raise ValueError(f"{text!r}: one number is expected after the '+'")
         return [weight + offset[0] for weight in PRESETS[preset[1].lower()]]
     if preset and preset[1].lower() not in ("nan", "inf", "infinity"):
-        raise ValueError(f"{preset[1]!r} is no preset; presets are {', '.join(PRESETS)}")
+        raise ValueError(f"{preset[1]!r} is not a preset; presets are {', '.join(PRESETS)}")
     return parse_numbers(text)

@@ -65,7 +65,9 @@ def refuse_faults(modules: Mapping[str, Mapping[str, TensorInfo]], source: str) 
     for key, fault in faults.items():
         more = f" (and {len(faults) - 1} more modules)" if len(faults) > 1 else ""
         raise UserError(
-            coded("LORA-002", f"{source}: {key} cannot be used: {fault}{more}; the file is damaged or no LoRA, get or make it again")
+            coded(
+                "LORA-002", f"{source}: {key} cannot be used: {fault}{more}; the file is damaged or not a LoRA; download or create it again"
+            )
         )
 
 
@@ -75,13 +77,13 @@ def module_fault(kinds: Mapping[str, TensorInfo]) -> str | None:
         if kind in _SINGLE and math.prod(info.shape) != 1:
             return f"its {kind} has the shape {_sizes(info.shape)}, where one number is expected"
         if kind not in _SINGLE and info.dtype not in _FLOATS:
-            return f"its {kind} holds whole numbers ({info.dtype}), where fractions are expected"
+            return f"its {kind} has whole numbers ({info.dtype}), where fractions are expected"
         if math.prod(info.shape) == 0:
-            return f"its {kind} has the shape {_sizes(info.shape)}, so it holds nothing"
+            return f"its {kind} has the shape {_sizes(info.shape)}, so it is empty"
         if kind not in _SINGLE and not info.shape:
             return f"its {kind} is a single number"
     if len(BIASES & kinds.keys()) > 1 or ("lora_up.bias" in kinds and not kinds.keys() >= LORA):
-        return "it has tensors that do not go together"
+        return "its tensors do not match"
     shapes = {kind: info.shape for kind, info in kinds.items()}
     return _lora_fault(shapes) if LORA & kinds.keys() else _other_fault(shapes)
 
@@ -89,7 +91,7 @@ def module_fault(kinds: Mapping[str, TensorInfo]) -> str | None:
 def _lora_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
     for kind in (*sorted(LORA), _CORE):
         if kind in shapes and len(shapes[kind]) not in ((4,) if kind == _CORE else (2, 4)):
-            return f"its {kind} has the shape {_sizes(shapes[kind])}, which is no matrix and no convolution"
+            return f"its {kind} has the shape {_sizes(shapes[kind])}, which is neither a matrix nor a convolution"
     if not shapes.keys() >= LORA:
         return None
     down, up = shapes["lora_down.weight"], shapes["lora_up.weight"]
@@ -97,7 +99,7 @@ def _lora_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
     if math.prod(up[2:]) != 1 or (core is not None and math.prod(down[2:]) != 1):
         return f"its lora_up {_sizes(up)} and lora_down {_sizes(down)} are both convolutions over several pixels"
     if up[1] != down[0] if core is None else tuple(core[:2]) != (up[1], down[0]):
-        return f"its lora_up {_sizes(up)} and lora_down {_sizes(down)} are of different ranks"
+        return f"its lora_up {_sizes(up)} and lora_down {_sizes(down)} have different ranks"
     if "lora_up.bias" in shapes and math.prod(shapes["lora_up.bias"]) != up[0]:
         return f"its lora_up.bias has the shape {_sizes(shapes['lora_up.bias'])}, its lora_up {_sizes(up)}"
     return None
@@ -114,7 +116,7 @@ def _other_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
     except KeyError:
         return None  # half of a module
     except (RuntimeError, ValueError, IndexError, TypeError, ZeroDivisionError):
-        return f"its tensors do not fit one another ({', '.join(f'{kind} {_sizes(shape)}' for kind, shape in sorted(shapes.items()))})"
+        return f"its tensors do not match each other ({', '.join(f'{kind} {_sizes(shape)}' for kind, shape in sorted(shapes.items()))})"
     if made.numel() > LARGEST:
         return f"it is made for a weight of {_sizes(made.shape)}, which no model has"
     return None
@@ -169,5 +171,8 @@ def _check_dora(
         config = configs.get(place.part or "")
         if config is not None and config.use_dora and not DORA & modules[key].keys():
             raise UserError(
-                coded("LORA-002", f"{source}: its settings say use_dora, and {key} has no magnitude; the file is incomplete, get it again")
+                coded(
+                    "LORA-002",
+                    f"{source}: its settings say use_dora, and {key} has no magnitude; the file is incomplete, download it again",
+                )
             )

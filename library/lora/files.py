@@ -80,7 +80,7 @@ def group_by_module(weights: Mapping[str, Tensor], source: str, kinds: frozenset
     if halves:
         raise UserError(coded("LORA-002", f"{source}: {_listed(halves)} lack lora_down.weight or lora_up.weight; the file is damaged"))
     if not parts:
-        raise UserError(coded("FILE-008", f"{source}: holds no tensors; it is no LoRA file"))
+        raise UserError(coded("FILE-008", f"{source}: has no tensors; it is not a LoRA file"))
     refuse_faults({key: _infos(tensors) for key, tensors in parts.items()}, source)
     refuse_not_finite({key: list(tensors.values()) for key, tensors in parts.items()}, source)
     return {
@@ -106,7 +106,7 @@ def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> N
         raise UserError(
             coded(
                 "FILE-009",
-                f"{source}: {_listed(broken)} holds numbers that are not finite; nothing good can be made of it, take an earlier save "
+                f"{source}: {_listed(broken)} contains numbers that are not finite, so it is unusable; use an earlier save "
                 "(networks/check_lora_weights.py names all such modules)",
             )
         )
@@ -133,7 +133,7 @@ def refuse_convolutions(keys: Iterable[str], source: str) -> None:
         raise UserError(
             coded(
                 "LORA-003",
-                f"{source}: {_listed(keys)} are for convolutions, which this network leaves alone; use --dim_from_weights, "
+                f"{source}: {_listed(keys)} are for convolutions, which this network does not train; use --dim_from_weights, "
                 "or --network_args conv_dim=… with the rank that the file was made with",
             )
         )
@@ -183,7 +183,7 @@ def _refuse_misfits(modules: Mapping[str, ModuleWeights], shapes: Mapping[str, t
     raise UserError(
         coded(
             "LORA-005",
-            f"{source}: {_listed(wrong)} do not fit this model ({key}: {module.down.shape[1]} → {module.up.shape[0]} channels, "
+            f"{source}: {_listed(wrong)} do not match this model ({key}: {module.down.shape[1]} → {module.up.shape[0]} channels, "
             f"here {down[1]} → {up[0]}); the file was made for another base model, for instance SD 2.x and not SD 1.x (--v2)",
         )
     )
@@ -259,7 +259,7 @@ _OTHER_KINDS = (
     ("text_encoder_2.", "an SDXL LoRA"),
     (".transformer_blocks.1.", "an SDXL LoRA"),
     ("transformer.", "a LoRA of another family (such as SD3 or Flux)"),
-    (":up", "a LoRA of cloneofsimo's first program, which is not read"),
+    (":up", "a LoRA of cloneofsimo's first program, which is not supported"),
     (".lora_mid.", "a CP-decomposed LoCon, which lycoris.kohya reads"),
     (".dora_scale", "a DoRA, which networks.dora reads"),  # behind the kinds that may have one too
     (".dora_magnitude", "a DoRA of PEFT, which networks.dora reads"),

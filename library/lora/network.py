@@ -267,7 +267,7 @@ class LoRANetwork(nn.Module):
         if not fitting:
             raise UserError(coded("LORA-009", f"{source}: none of its {len(modules)} modules is trained with these options"))
         if len(fitting) < len(modules):
-            log.warning("%s: %d of its %d modules are left out; they are not trained", source, len(modules) - len(fitting), len(modules))
+            log.warning("%s: %d of its %d modules are ignored; they are not trained", source, len(modules) - len(fitting), len(modules))
         with torch.no_grad():
             for key, module in fitting.items():
                 layers[key].take(module.tensors, source)
@@ -292,5 +292,5 @@ def _one(values: set[Number]) -> Number | None:
 
 def _given(file: str | Path | None) -> str | Path:
     if file is None:
-        raise UserError(coded("OPT-009", "--dim_from_weights: needs the LoRA file whose sizes are taken; set --network_weights"))
+        raise UserError(coded("OPT-009", "--dim_from_weights: needs the LoRA file to take the sizes from; set --network_weights"))
     return file

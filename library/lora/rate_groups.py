@@ -34,7 +34,7 @@ def block_groups(
         return
     if lr is None:
         raise UserError(
-            coded("OPT-009", "--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to weight; set --unet_lr")
+            coded("OPT-009", "--network_args down_lr_weight, mid_lr_weight, up_lr_weight: need a learning rate to scale; set --unet_lr")
         )
     blocks: dict[int, list[LoRALayer]] = {}
     for key, layer in layers.items():

@@ -154,12 +154,12 @@ class _Reader:
         self.given = set(self.args)
         for key in args:
             if key in OF_A_KIND:
-                told = f"--network_args {key}: only {OF_A_KIND[key]} has it; leave it out, or give --network_module {OF_A_KIND[key]}"
+                told = f"--network_args {key}: only {OF_A_KIND[key]} has it; remove it, or use --network_module {OF_A_KIND[key]}"
                 self.problems.append(coded("LORA-007", told))
             elif key not in KEYS:
                 near = difflib.get_close_matches(key, (*KEYS, *OF_A_KIND), 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join((*KEYS, *OF_A_KIND))}"
-                self.problems.append(coded("LORA-007", f"--network_args {key}: networks.lora does not know this; {hint}"))
+                self.problems.append(coded("LORA-007", f"--network_args {key}: is unknown to networks.lora; {hint}"))
 
     def value(self, key: str, read: Callable[[str], Read], default: Default) -> Read | Default:
         """The entry as `read` understands it, or `default` where it is absent or faulty."""
@@ -198,7 +198,7 @@ def _side_weights(reader: _Reader, key: str) -> list[float] | None:
     if weights is None or len(weights) == SIDE:
         return weights
     # Accepted as the commands that users have accept it, but told.
-    log.warning("--network_args %s: %d weights are expected, not %d; missing ones are 1, surplus ones left out", key, SIDE, len(weights))
+    log.warning("--network_args %s: %d weights are expected, not %d; missing ones are 1, extra ones are ignored", key, SIDE, len(weights))
     return (weights + [1.0] * SIDE)[:SIDE]
 
 
@@ -264,7 +264,7 @@ def yes_or_no(text: str) -> bool:
 def _positive_list(text: str) -> list[float]:
     entries = text.split(",")
     if len(entries) != BLOCKS:
-        raise ValueError(f"{BLOCKS} numbers are expected ({SIDE} down, 1 middle, {SIDE} up), {len(entries)} are there")
+        raise ValueError(f"{BLOCKS} numbers are expected ({SIDE} down, 1 middle, {SIDE} up), {len(entries)} are given")
     return [_positive(entry) for entry in entries]
 
 

@@ -33,8 +33,8 @@ class Grip:
             raise UserError(
                 coded(
                     "LORA-010",
-                    f"--prior_from_base: {network_module} puts modules of its own into the model, which cannot be taken out again; "
-                    "use networks.lora, or leave --prior_from_base out",
+                    f"--prior_from_base: {network_module} replaces modules of the model, which cannot be undone for a pass; "
+                    "use networks.lora, or remove --prior_from_base",
                 )
             )
         for module, before in self._before.values():

@@ -58,7 +58,7 @@ class NetworkMethod:
         self._model = model
         if settings.keeps_base and not network_package(settings.module).is_ours:
             self._grip = Grip((model.unet, *model.text_encoders))
-        with blamed(settings.module, "cannot put its network onto the model", _REMEDY):
+        with blamed(settings.module, "cannot apply its network to the model", _REMEDY):
             self.network.apply(text_encoder, model.unet, settings.train_text_encoder, settings.train_unet)
         if self._grip is not None:
             self._grip.close(settings.module)
@@ -105,9 +105,9 @@ class NetworkMethod:
             names = prefixes_for(make, model.family, settings.args)
             restored: nn.Module
             assert settings.weights is not None, "checked with the options"
-            what = f"cannot make its network from {settings.weights}"
+            what = f"cannot create its network from {settings.weights}"
             with (
-                blamed(settings.module, what, "give a file of its kind, or networks.lora"),
+                blamed(settings.module, what, "use a file of its kind, or networks.lora"),
                 readable(settings.module, settings.weights) as file,
             ):
                 restored, _ = make(1.0, str(file), model.vae, text_encoder, model.unet, **dropout, **names, **settings.args)
@@ -121,7 +121,7 @@ class NetworkMethod:
         for warning in check_arguments(settings.module, module, settings.args):
             log.warning(warning)
         check_algorithm(settings.module, module, settings.args)
-        with blamed(settings.module, "cannot make its network", _REMEDY):
+        with blamed(settings.module, "cannot create its network", _REMEDY):
             names = prefixes_for(create, model.family, settings.args)
             network: nn.Module = create(1.0, settings.dim, settings.alpha, model.vae, text_encoder, model.unet, **names, **extra)
         return network
@@ -137,11 +137,11 @@ class NetworkMethod:
             raise UserError(
                 coded(
                     "LORA-011",
-                    f"--network_weights {path}: {self.settings.module} cannot load it into the network that it has made "
-                    f"({shown_fault(fault)}); give the --network_dim and --network_args that the file was made with, or --dim_from_weights",
+                    f"--network_weights {path}: {self.settings.module} cannot load it into the network that it created "
+                    f"({shown_fault(fault)}); set the --network_dim and --network_args that the file was made with, or --dim_from_weights",
                 )
             ) from fault
-        log.info(f"--network_weights {path}: training goes on from this file" + (f" ({told})" if told else ""))
+        log.info(f"--network_weights {path}: training continues from this file" + (f" ({told})" if told else ""))
 
     def modules(self) -> list[nn.Module]:
         """The network: the one thing that is trained."""

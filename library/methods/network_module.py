@@ -33,7 +33,7 @@ def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[st
     if "prefixes" not in inspect.signature(make).parameters:
         return {}
     if "prefixes" in args:
-        raise UserError(coded("LORA-007", "--network_args prefixes: follows from the model; leave it out"))
+        raise UserError(coded("LORA-007", "--network_args prefixes: follows from the model; remove it"))
     return {"prefixes": Prefixes(family.unet.lora_prefix, tuple(encoder.lora_prefix for encoder in family.text_encoders))}
 
 
@@ -64,17 +64,17 @@ def import_module(name: str) -> ModuleType:
             ) from error
         package = network_package(name)
         remedy = "use networks.lora" if package.is_ours else f"{install_command(package.install)}, or use networks.lora"
-        raise UserError(coded("LORA-010", f"--network_module {name}: there is no such module; {remedy}")) from error
+        raise UserError(coded("LORA-010", f"--network_module {name}: module not found; {remedy}")) from error
 
 
 def part_of(owner: object, name: str, option: str, module: str) -> Any:
     """What an option needs of a network or its module. Raises UserError where a module of the user's own lacks it."""
     part = getattr(owner, name, None)
     if part is None and option == "--network_module":
-        raise UserError(coded("LORA-010", f"{option} {module}: is no network module, since it has no {name}; use networks.lora"))
+        raise UserError(coded("LORA-010", f"{option} {module}: is not a network module, since it has no {name}; use networks.lora"))
     if part is None:
         raise UserError(
-            coded("LORA-010", f"{option}: needs {name}, which --network_module {module} does not have; leave it out, or use networks.lora")
+            coded("LORA-010", f"{option}: needs {name}, which --network_module {module} does not have; remove it, or use networks.lora")
         )
     return part
 
@@ -97,7 +97,9 @@ def merge_base(module: ModuleType, file: Path, multiplier: float, model: StableD
     lists = [getattr(network, name, None) for name in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
     if not any(lists) and not list(network.parameters()):  # networks.lora says so itself; others take any file
         raise UserError(
-            coded("LORA-003", f"--base_weights {file}: {module.__name__} finds nothing in it that fits this model; give a file of its kind")
+            coded(
+                "LORA-003", f"--base_weights {file}: {module.__name__} finds nothing in it that matches this model; use a file of its kind"
+            )
         )
     dtype = model.unet.dtype
     parts = () if own or multiplier == 1 else (*model.text_encoders, model.unet)

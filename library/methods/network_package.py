@@ -59,7 +59,7 @@ def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str])
     ]
     if lines:
         raise UserError(*lines)
-    return [f"--network_args {key}={arguments[key]}: {package} does not read {key}, so it has no effect; leave it out" for key in unknown]
+    return [f"--network_args {key}={arguments[key]}: {package} does not use {key}, so it has no effect; remove it" for key in unknown]
 
 
 def _constructors_have(module: object) -> set[str]:
@@ -134,8 +134,8 @@ def check_algorithm(name: str, module: object, arguments: Mapping[str, str]) -> 
     raise UserError(
         coded(
             "LORA-011",
-            f"--network_module {name}: cannot make its network: {release(name)} has no algo={algo}{hint}; give --network_args algo= one of "
-            f"{', '.join(table)}, or use networks.lora",
+            f"--network_module {name}: cannot create its network: {release(name)} has no algo={algo}{hint}; set --network_args algo= to "
+            f"one of {', '.join(table)}, or use networks.lora",
         )
     )
 
@@ -156,7 +156,7 @@ def try_layers(name: str, arguments: Mapping[str, str], *parts: nn.Module) -> No
         values = next((parameter for parameter in layer.parameters()), torch.zeros(()))
         with (
             torch.no_grad(),
-            blamed(name, f"its {type(owner).__name__} breaks down when it is run", _elsewhere(settings)),
+            blamed(name, f"its {type(owner).__name__} fails when it runs", _elsewhere(settings)),
             contextlib.suppress(RuntimeError),  # of numbers that this device does not compute with: a GPU may
         ):
             layer(torch.zeros(shape, dtype=values.dtype, device=values.device))

@@ -86,7 +86,7 @@ class TrainedWords:
         if word.weights is not None:
             found = read_vectors(word.weights, self.layers, table.shape[1], self._option)
             check_count(word, found, f"{self._option} {word.weights}")
-            log.info(f"{self._option} {word.weights}: training goes on from this file")
+            log.info(f"{self._option} {word.weights}: training continues from this file")
             return found.to(table.device)
         start = _of_init_word(model, table, word) if word.init_word else _drawn(table, word.vectors)
         return start.expand(max(len(self.layers), 1), -1, -1)
@@ -99,7 +99,7 @@ def check_count(word: NewWordChoice, vectors: Tensor, where: str) -> None:
         raise UserError(
             coded(
                 "LORA-013",
-                f"{where}: holds {count} vectors, --num_vectors_per_token is {word.vectors}; give --num_vectors_per_token {count}",
+                f"{where}: has {count} vectors, but --num_vectors_per_token is {word.vectors}; set --num_vectors_per_token {count}",
             )
         )
 
@@ -107,7 +107,7 @@ def check_count(word: NewWordChoice, vectors: Tensor, where: str) -> None:
 def _of_init_word(model: StableDiffusion, table: Tensor, word: NewWordChoice) -> Tensor:
     ids = model.tokenizer.tokenizer(word.init_word, add_special_tokens=False).input_ids
     if not ids:
-        raise UserError(coded("MODEL-014", f"--init_word {word.init_word!r}: holds no word; name one such as cat, or leave it out"))
+        raise UserError(coded("MODEL-014", f"--init_word {word.init_word!r}: has no word; use one such as cat, or remove it"))
     if len(ids) != word.vectors:
         log.warning(
             f"--init_word {word.init_word!r} has {len(ids)} tokens for {word.vectors} vectors (--num_vectors_per_token): "

@@ -84,4 +84,4 @@ def _count(shapes: Shapes, pattern: str) -> int:
 
 def _check_widths(part: str, widths: list[int], step: int) -> None:
     if any(width % step for width in widths):
-        raise UserError(coded("MODEL-012", f"--pretrained_model_name_or_path: the {part}'s widths {widths} are no multiples of {step}"))
+        raise UserError(coded("MODEL-012", f"--pretrained_model_name_or_path: the {part}'s widths {widths} are not multiples of {step}"))

@@ -98,7 +98,7 @@ def _named(scheduler: str) -> dict[str, Any]:
 
 def _write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
     """The tokenizer as today's transformers keeps it, and beside it the two files that older ones read."""
-    assert len(tokenizer) == ENTRIES, "tokens were added, of which the text encoder has no weights"
+    assert len(tokenizer) == ENTRIES, "tokens were added, but the text encoder has no weights for them"
     tokenizer.save_pretrained(folder)
     _write_json(folder / "vocab.json", tokenizer.get_vocab())
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges())]

@@ -135,7 +135,7 @@ class ModelFamily:
         if asked is not None and asked < 1:
             raise UserError(coded("MODEL-015", f"--clip_skip {asked}: layers are counted from 1, the last one; use 1 or 2"))
         if asked is not None and not self.takes_clip_skip:
-            log.warning("--clip_skip %d is left out: %s uses the second last layer by itself", asked, self.title)
+            log.warning("--clip_skip %d is ignored: %s always uses the second last layer", asked, self.title)
         return self.clip_skip(asked)
 
     def is_in(self, names: Iterable[str]) -> bool:

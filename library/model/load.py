@@ -113,7 +113,7 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
         return _load_part(folder, option, _vae_builder(folder, option), convert.modern_vae_name, dtype, device)
     file = open_weights(path, option)
     if not is_vae_file(file.infos):
-        raise UserError(coded("MODEL-008", f"{option} {path.name}: holds no VAE; give a VAE file, a full checkpoint or a Diffusers folder"))
+        raise UserError(coded("MODEL-008", f"{option} {path.name}: has no VAE; use a VAE file, a full checkpoint or a Diffusers folder"))
     check_tensors(file, option)
     if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
         named = _renamed(file, convert.modern_vae_name)
@@ -131,7 +131,7 @@ def check_vae(vae: AutoencoderKL, where: str) -> None:
         )
     if abs(vae.config.scaling_factor - SCALE_FACTOR) > 1e-4:
         said = f"says scaling factor {vae.config.scaling_factor}, Stable Diffusion v1 and v2 need {SCALE_FACTOR}"
-        raise UserError(coded("MODEL-009", f"{where}: this VAE is of another family (its config {said}); use one made for v1 or v2"))
+        raise UserError(coded("MODEL-009", f"{where}: this VAE is for another model family (its config {said}); use one made for v1 or v2"))
 
 
 def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: ModelFacts) -> None:
@@ -219,7 +219,7 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.devi
             module = build(shapes)
     except (KeyError, IndexError, StopIteration, ValueError, ZeroDivisionError, RuntimeError) as fault:
         raise UserError(
-            coded("MODEL-010", f"{where}: the architecture cannot be told from its tensors ({fault}); the file may be incomplete")
+            coded("MODEL-010", f"{where}: the architecture cannot be determined from its tensors ({fault}); the file may be incomplete")
         ) from fault
     expected = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     _check_shapes(expected, shapes, where)
@@ -234,8 +234,8 @@ def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, t
     odd = sorted(found.keys() - expected.keys())
     other = sorted(name for name in expected.keys() & found.keys() if expected[name] != tuple(found[name]))
     problems = [
-        coded("MODEL-010", f"{where}: {len(names)} tensors {what}, such as {names[0]}; the file is incomplete or of another kind")
-        for names, what in ((missing, "are missing"), (odd, "have no place in the model"), (other, "have another shape than expected"))
+        coded("MODEL-010", f"{where}: {len(names)} {what}, such as {names[0]}; the file is incomplete or another kind of file")
+        for names, what in ((missing, "missing tensors"), (odd, "unexpected tensors"), (other, "tensors with an unexpected shape"))
         if names
     ]
     if problems:

@@ -112,7 +112,7 @@ def forget_words(model: StableDiffusion) -> None:
     embeddings = getattr(model.text_encoder, "text_model", model.text_encoder).embeddings
     extended = embeddings.token_embedding
     if isinstance(extended, ExtendedTable):
-        assert len(extended.word.vectors) == 1, "the U-Net has been told to read a context for each layer"
+        assert len(extended.word.vectors) == 1, "the U-Net reads a context for each layer"
         embeddings.token_embedding = extended.table
         model.tokenizer = model.tokenizer.without_words()
 

@@ -81,7 +81,7 @@ def _source(model: StableDiffusion) -> WeightsFile | None:
         reason = "has changed since it was loaded"
     except (OSError, UserError):
         reason = "can no longer be read"
-    log.warning("%s %s; tensors that are no part of the networks (EMA, schedules) are left out of the saved model", facts.path, reason)
+    log.warning("%s %s; tensors that are not part of the networks (EMA, schedules) are missing in the saved model", facts.path, reason)
     return None
 
 

@@ -79,7 +79,7 @@ def missing_path(path: Path, folder: bool = False) -> str:
     """Words for a path that does not exist: where it stops existing, and what stands there instead.
 
     >>> missing_path(Path("/no/such.toml"))
-    'no such file (there is no folder /no)'
+    'no such file (folder /no does not exist)'
     """
     what = "no such folder" if folder else "no such file"
     path = Path(path)
@@ -88,7 +88,7 @@ def missing_path(path: Path, folder: bool = False) -> str:
             break
         part = part.parent
     near = _sibling(part)
-    where = f" (there is no folder {part})" if part != path else ""
+    where = f" (folder {part} does not exist)" if part != path else ""
     return f"{what}{where}" + (f"; did you mean {part.parent / near}?" if near else "")
 
 

@@ -48,7 +48,7 @@ def read_bias(sampling: str, words: Sequence[str]) -> Bias:
     if sampling == "table":
         return _table(words)
     if words:
-        raise ValueError("is for --timestep_sampling logit_normal or table; add one, or leave it out")
+        raise ValueError("is for --timestep_sampling logit_normal or table; add one, or remove it")
     return None
 
 
@@ -58,12 +58,12 @@ def _logit_normal(words: Sequence[str]) -> LogitNormal:
         key, equals, text = word.partition("=")
         value = _number(text)
         if not equals or key.strip() not in ("mean", "std") or value is None:
-            raise ValueError(f"expected mean=… or std=… with a number, not {quoted(word)}; mean=0 std=1 is what is meant without it")
+            raise ValueError(f"expected mean=… or std=… with a number, not {quoted(word)}; the default is mean=0 std=1")
         found[key.strip()] = value
     made = LogitNormal(**found)
     if not -MOST_SPREAD <= made.mean <= MOST_SPREAD or not 0 < made.std <= MOST_SPREAD:
         raise ValueError(
-            f"mean is from -{MOST_SPREAD:g} to {MOST_SPREAD:g} and std over 0 and at most {MOST_SPREAD:g}, not {' '.join(words)}"
+            f"mean must be from -{MOST_SPREAD:g} to {MOST_SPREAD:g}, and std over 0 and at most {MOST_SPREAD:g}, not {' '.join(words)}"
         )
     return made
 
@@ -74,12 +74,12 @@ def _table(words: Sequence[str]) -> Table:
         place, colon, text = word.partition(":")
         timestep, weight = whole_number(place), _number(text)
         if not colon or timestep is None or timestep > 999 or weight is None or not 0 <= weight <= 1e6:
-            raise ValueError(f"expected timestep:weight, a timestep from 0 to 999 and a weight from 0 on, not {quoted(word)}")
+            raise ValueError(f"expected timestep:weight, a timestep from 0 to 999 and a weight of at least 0, not {quoted(word)}")
         if timestep in points:
-            raise ValueError(f"timestep {timestep} is there twice; give it once")
+            raise ValueError(f"timestep {timestep} appears twice; give it once")
         points[timestep] = weight
     if not points:
-        raise ValueError("--timestep_sampling table needs it: give timestep:weight, such as 0:1 500:3 999:1")
+        raise ValueError("--timestep_sampling table needs timestep:weight pairs, such as 0:1 500:3 999:1")
     return Table(tuple(sorted(points.items())))
 
 

@@ -21,12 +21,12 @@ class TooMuch(ValueError):
 
 def too_deep() -> TooMuch:
     """For tables or lists within one another without an end."""
-    return TooMuch(f"is nested too deeply (over {MOST_LEVELS} tables or lists within one another)", "take the extra brackets out")
+    return TooMuch(f"is nested too deeply (over {MOST_LEVELS} tables or lists within one another)", "remove the extra brackets")
 
 
 def too_many_digits(count: int) -> TooMuch:
     """For a whole number that no value is."""
-    return TooMuch(f"holds a number of {count:,} digits, and no value has over {MOST_DIGITS}", "correct it")
+    return TooMuch(f"has a number with {count:,} digits, and no value has over {MOST_DIGITS}", "correct it")
 
 
 def spelled_too_long(text: str | bytes, fault: Exception) -> TooMuch | None:

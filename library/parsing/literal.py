@@ -19,6 +19,6 @@ def parse_literal(text: str) -> object:
     except (SyntaxError, TypeError, ValueError) as fault:
         if "nested" in str(fault):  # parentheses
             raise too_deep() from None
-        raise spelled_too_long(text, fault) or ValueError(f"no value that Python writes so ({type(fault).__name__})") from None
+        raise spelled_too_long(text, fault) or ValueError(f"not a Python value ({type(fault).__name__})") from None
     check_bounds(value)
     return value

@@ -29,7 +29,7 @@ def file_fault(path: Path | str) -> Problem | None:
     """What keeps a file from being read, or None."""
     seen = look(path)
     if seen.thing is Thing.FOLDER:
-        return coded("PATH-002", f"{shown(path)} is a folder; give the file itself")
+        return coded("PATH-002", f"{shown(path)} is a folder; name the file itself")
     return _unreadable_file(path) if seen.thing is Thing.FILE else _neither(path, seen, folder=False)
 
 
@@ -37,7 +37,7 @@ def folder_fault(path: Path | str) -> Problem | None:
     """What keeps a folder from being read, or None."""
     seen = look(path)
     if seen.thing is Thing.FILE:
-        return coded("PATH-003", f"{shown(path)} is a file; give the folder")
+        return coded("PATH-003", f"{shown(path)} is a file; name the folder")
     return _unreadable_folder(path) if seen.thing is Thing.FOLDER else _neither(path, seen, folder=True)
 
 
@@ -100,7 +100,7 @@ def new_file_fault(path: Path | str) -> Problem | None:
     path = Path(path)
     seen = look(path)
     if seen.thing is Thing.FOLDER:
-        return coded("PATH-002", f"{shown(path)} is a folder; give the name of the file to write")
+        return coded("PATH-002", f"{shown(path)} is a folder; write the name of the file")
     if seen.thing in (Thing.FILE, Thing.MISSING):
         return _unwritable(path, path.absolute().parent)
     return _closed(path, seen)
@@ -123,16 +123,16 @@ def part_fault(text: str, folders: bool = False) -> Problem | None:
     """Why a text cannot be part of the name of a file that the suite writes, or None; with `folders` it may name folders below, too."""
     value = repr(text) if len(text) <= 80 else f"'{shown(text[:40])}…'"
     if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xDC80 or (ord(sign) > 0xDCFF and ord(sign) < 0xE000) for sign in text):
-        return coded("PATH-009", f"{value} holds a line break or another control character, or half a sign; write it without")
+        return coded("PATH-009", f"{value} contains a line break, another control character or half a character; remove it")
     parts = text.replace("\\", "/").split("/")
     rooted = PurePosixPath(text).is_absolute() or PureWindowsPath(text).anchor
     if folders and (rooted or ".." in parts):
         return coded(
             "PATH-009",
-            f"{value} leads out of the folder that it belongs in; write it without {'..' if '..' in parts else 'a drive or / in front'}",
+            f"{value} leads out of its folder; write it without {'..' if '..' in parts else 'a drive or / in front'}",
         )
     if not folders and len(parts) > 1:
-        return coded("PATH-009", f"{value} is part of a file's name and cannot have / or \\; write it without")
+        return coded("PATH-009", f"{value} is part of a file name and cannot contain / or \\; remove them")
     longest = max(len(part.encode("utf-8", "surrogatepass")) for part in parts)
     if longest > LONGEST_PART - _ROOM:
         return coded("PATH-008", f"{value} has {longest} bytes, and a name may have {LONGEST_PART}; shorten it")
@@ -167,9 +167,7 @@ def _unreadable_folder(path: Path | str) -> Problem | None:
         if first is not None:
             os.lstat(Path(path) / first.name)  # a folder may show its names and still let nobody in
     except PermissionError:
-        return coded(
-            "PATH-004", f"{shown(path)}: this user may not look into the folder; have its permissions changed, or copy what is in it"
-        )
+        return coded("PATH-004", f"{shown(path)}: this user may not read the folder; have its permissions changed, or copy its content")
     except FileNotFoundError:  # what was there a moment ago
         return None
     except OSError as error:
@@ -181,11 +179,11 @@ def _unwritable(path: Path, folder: Path) -> Problem | None:
     """What keeps `folder`, of which parts may have to be made, from being written to."""
     nearest = standing(folder)
     if nearest is None:
-        return coded("PATH-010", f"{shown(path)}: there is no such drive; give a folder that can be made")
+        return coded("PATH-010", f"{shown(path)}: the drive does not exist; use a folder that can be created")
     seen = look(nearest)
     if seen.thing is not Thing.FOLDER:
         which = f"{shown(path)}: " if path != nearest else ""
-        return coded("PATH-003", f"{which}{shown(nearest)} is a file, not a folder; give another folder")
+        return coded("PATH-003", f"{which}{shown(nearest)} is a file, not a folder; choose another folder")
     if not os.access(nearest, os.W_OK | os.X_OK):
-        return coded("PATH-005", f"{shown(path)}: no right to write in {shown(nearest)}; give another folder")
+        return coded("PATH-005", f"{shown(path)}: no permission to write in {shown(nearest)}; choose another folder")
     return None

@@ -60,8 +60,8 @@ def passed_over(folder: Path, special: Sequence[str]) -> list[str]:
     names = [name for name in special if not name.startswith(".")]
     if not names:
         return []
-    what = counted(len(names), "pipe, socket or device is passed over", "pipes, sockets or devices are passed over")
-    return [f"{shown(folder)}: {what}: {named(names)}; take them out of the folder, or put ordinary files in their place"]
+    what = counted(len(names), "pipe, socket or device is skipped", "pipes, sockets or devices are skipped")
+    return [f"{shown(folder)}: {what}: {named(names)}; remove them from the folder, or replace them with ordinary files"]
 
 
 def walk(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, Listing, OSError | None]]:

@@ -52,18 +52,18 @@ def look(path: Path | str) -> Look:
     """What stands at `path`, links followed."""
     path = Path(path)
     if os.name == "nt" and (device := next(filter(is_device, path.parts), None)):
-        return Look(Thing.SPECIAL, f"{device} is a device on Windows, whatever ending follows; choose another name")
+        return Look(Thing.SPECIAL, f"{device} is a device on Windows, with any extension; choose another name")
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except ValueError:  # NUL, or a sign that the system's encoding has not
-        return Look(Thing.IMPOSSIBLE, "holds a sign that no path can have; write it without")
+        return Look(Thing.IMPOSSIBLE, "contains a character that no path can have; remove it")
     except OSError as error:
         return _refused(path, error)
     if stat.S_ISREG(mode):
         return Look(Thing.FILE)
     if stat.S_ISDIR(mode):
         return Look(Thing.FOLDER)
-    return Look(Thing.SPECIAL, f"is {special_kind(mode)}, not a file; give an ordinary file or folder")
+    return Look(Thing.SPECIAL, f"is {special_kind(mode)}, not a file; use an ordinary file or folder")
 
 
 def is_file(path: Path | str) -> bool:
@@ -111,7 +111,7 @@ def shown(path: Path | str) -> str:
 
 def special_kind(mode: int) -> str:
     """What a thing that is neither file nor folder is, in words, by its `st_mode`."""
-    return next((words for test, words in _SPECIAL if test(mode)), "no ordinary file")
+    return next((words for test, words in _SPECIAL if test(mode)), "not an ordinary file")
 
 
 def _mode_is(path: Path | str, test: Callable[[int], bool]) -> bool:
@@ -124,7 +124,7 @@ def _mode_is(path: Path | str, test: Callable[[int], bool]) -> bool:
 def _refused(path: Path, error: OSError) -> Look:
     number = getattr(error, "winerror", None)
     if error.errno == errno.ELOOP or number == _CANNOT_RESOLVE:
-        return Look(Thing.LOOP, "its links lead in a circle; remove the link, and give what it was meant to lead to")
+        return Look(Thing.LOOP, "its links form a circle; remove the link, and use the path of its target")
     if long := next((part for part in path.parts if _length(part) > LONGEST_PART), None):
         return Look(
             Thing.TOO_LONG,
@@ -135,18 +135,18 @@ def _refused(path: Path, error: OSError) -> Look:
     if error.errno in (errno.EACCES, errno.EPERM):
         return Look(Thing.DENIED, _denied(path))
     if number == _NO_SUCH_NAME:
-        return Look(Thing.IMPOSSIBLE, "holds a sign that no path of Windows can have; write it without")
+        return Look(Thing.IMPOSSIBLE, "contains a character that no Windows path can have; remove it")
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         link = next((part for part in (*reversed(path.parents), path) if os.path.islink(part) and not exists(part)), None)  # noqa: PTH114
         return Look(Thing.MISSING) if link is None else Look(Thing.DANGLING, _dangling(path, link))
-    return Look(Thing.BROKEN, f"cannot be looked at ({error.strerror or error}); check the drive, and that it is connected")
+    return Look(Thing.BROKEN, f"cannot be accessed ({error.strerror or error}); check the drive, and that it is connected")
 
 
 def _denied(path: Path) -> str:
     """Which folder is closed, as far as it shows: the last one that can be asked about."""
     closed = next((part for part in path.absolute().parents if exists(part)), None)
     where = f"the folder {shown(closed)}" if closed is not None else "a folder above it"
-    return f"this user may not look into {where}; have its permissions changed, or put what is needed elsewhere"
+    return f"this user may not read {where}; have its permissions changed, or copy the files elsewhere"
 
 
 def _dangling(path: Path, link: Path) -> str:
@@ -155,7 +155,7 @@ def _dangling(path: Path, link: Path) -> str:
     except OSError:
         target = ""
     which = "is a link" if link == path else f"{shown(link)} is a link"
-    return f"{which}{target}, where nothing is; mend the link, or give what it was meant to lead to"
+    return f"{which}{target}, which does not exist; fix the link, or use the path of its target"
 
 
 def _length(name: str) -> int:

@@ -41,7 +41,7 @@ def regular(path: Path | str) -> Path:
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except ValueError:
-        raise OSError(errno.EINVAL, "its name holds a sign that no path can have", str(path)) from None
+        raise OSError(errno.EINVAL, "its name contains a character that no path can have", str(path)) from None
     _only_regular(mode, path)
     return path
 

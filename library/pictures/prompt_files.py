@@ -61,7 +61,7 @@ class PromptReader:
             raise UserError(coded("CFG-005", f"{where}: must end in .txt, .toml or .json"))
         entries = readers[path.suffix.lower()](path, _text_of(path, where))
         if not self._drawn(entries):
-            raise UserError(coded("CFG-013", f"{where}: has no prompt; write one a line (lines that begin with # are remarks)"))
+            raise UserError(coded("CFG-013", f"{where}: has no prompt; write one per line (lines that start with # are comments)"))
         return self._prompts(entries)
 
     def read_one(self, text: str) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
@@ -98,7 +98,7 @@ class PromptReader:
             raise UserError(coded("CFG-002", f"{where}{line}: is not valid TOML: {fault.reason}")) from fault
         shared = data.get("prompt")
         if not isinstance(shared, dict) or set(data) != {"prompt"}:
-            what = "wants one table [prompt] with a [[prompt.subset]] for each prompt and nothing beside it"
+            what = "needs one table [prompt] with a [[prompt.subset]] for each prompt and nothing else"
             raise UserError(coded("CFG-003", f"{where}: {what}"))
         shared = dict(shared)
         subsets = shared.pop("subset", [{}] if shared else [])
@@ -146,9 +146,9 @@ def _text_of(path: Path, where: str) -> str:
 
 def _without_prompt(entry: Entry) -> Iterator[str]:
     if entry.is_empty():
-        yield f"{entry.place}: is empty and left out"
+        yield f"{entry.place}: is empty and skipped"
     elif not dict(entry.values).get("prompt"):
-        yield f"{entry.place}: has no words, so it is drawn without a prompt"
+        yield f"{entry.place}: has no words, so its image is generated without a prompt"
 
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
@@ -156,7 +156,7 @@ def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
     width, height = prompt.width // PIXELS_OF_A_LATENT * PIXELS_OF_A_LATENT, prompt.height // PIXELS_OF_A_LATENT * PIXELS_OF_A_LATENT
     if (width, height) == (prompt.width, prompt.height):
         return prompt, ""
-    note = f"{place}: {prompt.width}x{prompt.height} is drawn as {width}x{height}; sides are multiples of {PIXELS_OF_A_LATENT}"
+    note = f"{place}: {prompt.width}x{prompt.height} becomes {width}x{height}; sides must be multiples of {PIXELS_OF_A_LATENT}"
     return replace(prompt, width=width, height=height), note
 
 

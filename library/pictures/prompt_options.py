@@ -48,7 +48,7 @@ TRAINING_SAMPLES = Language(  # with the pictures that a training of an inpainti
 PICTURES = Language(
     _LETTERS | {"am": "strengths", "t": "denoising"},
     _KEYS | {"additional_network_multiplier": "strengths", "strength": "denoising"},
-    "pictures of these models",
+    "images of these models",
 )
 # What people write for them, as other programs have it.
 _LONG = {key: letter for key, name in PICTURES.keys.items() for letter, same in PICTURES.letters.items() if name == same} | {
@@ -56,7 +56,7 @@ _LONG = {key: letter for key, name in PICTURES.keys.items() for letter, same in 
 }  # fmt: skip
 # Options of sd-scripts that SD 1 and 2 have no use for in a training's samples.
 _ELSEWHERE = {
-    "g": "the guidance of Flux", "am": "strengths of further networks", "cn": "an image for ControlNet", "ctr": "Lumina's",
+    "g": "the guidance of Flux", "am": "strengths of other networks", "cn": "an image for ControlNet", "ctr": "Lumina's",
     "rcfg": "Lumina's", "fs": "the flow shift of other models", "f": "frames of a video", "i": "an image of other models",
 }  # fmt: skip
 _KEYS_ELSEWHERE = frozenset(
@@ -114,9 +114,7 @@ def read_line(place: str, line: str, language: Language = SAMPLES) -> Entry:
             continue
         entry.put(name, number.group(), f"--{word} {quoted(number.group())}")
         if rest := text[number.end() :].strip(" \t,;"):
-            entry.warnings.append(
-                f"{place}: --{word} {number.group()}: {rest!r} behind it is not read; the prompt ends at its first option"
-            )
+            entry.warnings.append(f"{place}: --{word} {number.group()}: {rest!r} after it is ignored; the prompt ends at its first option")
     return entry
 
 
@@ -153,7 +151,7 @@ def checked(name: str, value: object) -> tuple[Value, str, str]:
         return str(value), "" if known else f"must be one of {' '.join(SAMPLERS)}", ""
     if name == "strengths":
         strengths = _strengths(value)
-        return strengths, "" if strengths else "must be numbers with commas between them, one for each network, such as 0.8,0.5", ""
+        return strengths, "" if strengths else "must be numbers separated by commas, one for each network, such as 0.8,0.5", ""
     if name in _FILES:
         named = isinstance(value, str) and bool(value.strip())
         return str(value), "" if named else "must name an image file", ""
@@ -167,9 +165,9 @@ def checked(name: str, value: object) -> tuple[Value, str, str]:
     if number is None or (number > highest and name != "steps"):
         return number, f"must be a whole number from {lowest} to {highest}", ""
     if name == "seed" and number < 0:
-        return None, "", "" if number == -1 else "is below 0, so the seed is drawn at random"
+        return None, "", "" if number == -1 else "is below 0, so the seed is chosen at random"
     taken = max(lowest, min(highest, number))
-    return taken, "", "" if taken == number else f"{taken} is taken, since it must be from {lowest} to {highest}"
+    return taken, "", "" if taken == number else f"{taken} is used, since it must be from {lowest} to {highest}"
 
 
 def _strengths(value: object) -> tuple[float, ...]:
@@ -197,7 +195,7 @@ def _no_option(word: str, language: Language) -> str:
     known = " ".join(f"--{letter}" for letter in language.letters)
     if word.lower() in _ELSEWHERE:
         return f"--{word} has no effect on {language.where} ({_ELSEWHERE[word.lower()]}); known are {known}"
-    left_out = f"--{word} is unknown and left out, with what stands behind it; "
+    left_out = f"--{word} is unknown and ignored, with everything after it; "
     if glued := _GLUED.fullmatch(word):
         return left_out + f"write --{glued.group(1)} {glued.group(2)}"
     long = closest(word, _LONG) if len(word) > 2 else None
@@ -217,4 +215,4 @@ def _dashes(place: str, text: str, right: str = "") -> Iterator[str]:
         elif set(dashes) == {"-"}:
             yield shown + f"an option has two hyphens: --{letter}"
         else:
-            yield shown + f"an option has two hyphens, of which a word processor has made a dash: --{letter}"
+            yield shown + f"an option has two hyphens, which a word processor has turned into a dash: --{letter}"

@@ -120,7 +120,7 @@ _READERS = {
     "bool": (_switch, "true or false"),
     "Names": (_names, 'a list of texts, such as ["a", "b"]'),
     "tuple[Names, ...]": (_lists, 'a list of lists of texts, such as [["a", "b"], ["c"]]'),
-    "tuple[tuple[str, Names], ...]": (_table, 'lines such as name = ["a", "b"] below a heading of its own'),
+    "tuple[tuple[str, Names], ...]": (_table, 'lines such as name = ["a", "b"] below a separate heading'),
 }
 
 

@@ -78,7 +78,7 @@ def merge(settings: Merge) -> Metadata:
         remark = [coded("TOOL-002", f"train_data_dir: {missing_remark(without, len(images), settings.extension)}")] if without else []
         raise UserError(*faults.shown(), *remark)
     if without:
-        log.warning("%s; left out", missing_remark(without, len(images), settings.extension))
+        log.warning("%s; skipped", missing_remark(without, len(images), settings.extension))
     write_metadata_file(settings.out_json, metadata, "out_json")
     done = f"{settings.field} of {counted(merged, 'image')} in {settings.out_json}, which has {counted(len(metadata), 'entry', 'entries')}"
     faults.raise_if_any(done, merged)
@@ -103,10 +103,10 @@ def _start(settings: Merge) -> Metadata:
     if settings.in_json is not None:
         metadata = read_metadata_file(settings.in_json, "--in_json")
     elif is_file(settings.out_json):
-        log.info("%s is there and is added to", settings.out_json)
+        log.info("%s already exists and is extended", settings.out_json)
         metadata = read_metadata_file(settings.out_json, "out_json")
     else:
-        log.info("a new metadata file is made")
+        log.info("a new metadata file is created")
         metadata = {}
     return metadata
 
@@ -116,6 +116,6 @@ def _remark_on_keys(settings: Merge, metadata: Metadata, images: list[Path]) -> 
     remark_on_shared_names(images, settings.extension)
     other = next((key for key in metadata if is_full_path(key) != settings.full_path), None)
     if other is not None and settings.full_path:
-        log.warning("the metadata names images without their folder, such as %r; --full_path gives images entries of their own", other)
+        log.warning("the metadata names images without their folder, such as %r; --full_path would create separate entries", other)
     elif other is not None:
-        log.warning("the metadata names images by full path, such as %r; add --full_path to go on so", other)
+        log.warning("the metadata names images by full path, such as %r; add --full_path to continue like that", other)

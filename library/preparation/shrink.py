@@ -109,7 +109,7 @@ def _copy(pixels: Pixels, image: Path, name: str, most: Size, settings: Shrink, 
     except OSError as fault:
         if is_too_long(fault):
             raise UserError(coded("PATH-008", f"its copy cannot be written: {too_long(path)}")) from None
-        raise UserError(coded("PATH-005", f"{path} cannot be written ({fault.strerror or fault}); give another folder")) from None
+        raise UserError(coded("PATH-005", f"{path} cannot be written ({fault.strerror or fault}); choose another folder")) from None
     return 1
 
 

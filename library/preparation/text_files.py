@@ -26,9 +26,9 @@ def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> 
     inside = sum(below.values())
     if inside and not recursive:
         raise UserError(
-            coded("DATA-003", f"{option}: {folder} holds no images, but the folders inside it hold {inside}; add --recursive to take those")
+            coded("DATA-003", f"{option}: {folder} has no images, but its subfolders have {inside}; add --recursive to include them")
         )
-    raise UserError(coded("DATA-003", f"{option}: {folder} holds no images ({SHOWN}): {other_files(folder)}"))
+    raise UserError(coded("DATA-003", f"{option}: {folder} has no images ({SHOWN}): {other_files(folder)}"))
 
 
 def check_extension(origin: str, extension: str) -> None:
@@ -37,10 +37,10 @@ def check_extension(origin: str, extension: str) -> None:
         raise UserError(coded("OPT-006", f"{origin}: {extension!r} has no dot; write .{extension or 'txt'}"))
     if Path("a" + extension).suffix.lower() in IMAGE_EXTENSIONS:
         raise UserError(
-            coded("OPT-006", f"{origin}: {extension} is the ending of images, which would be overwritten; give another, such as .txt")
+            coded("OPT-006", f"{origin}: {extension} is the extension of images, which would be overwritten; use another, such as .txt")
         )
     if {"/", "\\"} & set(extension):
-        raise UserError(coded("OPT-006", f"{origin}: {extension!r} is a path; give the ending only, such as .txt"))
+        raise UserError(coded("OPT-006", f"{origin}: {extension!r} is a path; write only the extension, such as .txt"))
 
 
 def text_file_of(image: Path, extension: str) -> Path:
@@ -74,7 +74,7 @@ def remark_on_targets(images: Sequence[Path], extension: str, append: bool = Fal
     there = [path.name for path in (text_file_of(image, extension) for image in images) if is_there(path)]
     if there and not append:
         files = counted(len(there), f"{extension} file is", f"{extension} files are")
-        log.warning("%s there already and will be written anew: %s", files, named(there))
+        log.warning("%s already there and will be overwritten: %s", files, named(there))
 
 
 def remark_on_shared_names(images: Sequence[Path], extension: str) -> None:
@@ -82,7 +82,7 @@ def remark_on_shared_names(images: Sequence[Path], extension: str) -> None:
     count = Counter(image.with_suffix("") for image in images)
     alike = [image.name for image in images if count[image.with_suffix("")] > 1]
     if alike:
-        log.warning("%s differ in their ending only and share one %s file: %s", counted(len(alike), "image"), extension, named(alike))
+        log.warning("%s differ only in their extension and share one %s file: %s", counted(len(alike), "image"), extension, named(alike))
 
 
 def missing_remark(without: list[Path], images: int, extension: str) -> str:
@@ -90,7 +90,7 @@ def missing_remark(without: list[Path], images: int, extension: str) -> str:
     verb = "has" if len(without) == 1 else "have"
     line = f"{len(without)} of {counted(images, 'image')} {verb} no {extension} file: {named([path.name for path in without])}"
     others = _other_endings(without, extension)
-    return line + (f"; {_listed(others)} beside them: --caption_extension {others.most_common(1)[0][0]}" if others else "")
+    return line + (f"; {_listed(others)} next to them: --caption_extension {others.most_common(1)[0][0]}" if others else "")
 
 
 def _other_endings(images: list[Path], extension: str) -> Counter[str]:
@@ -105,5 +105,5 @@ def _other_endings(images: list[Path], extension: str) -> Counter[str]:
 
 
 def _listed(endings: Counter[str]) -> str:
-    files = "file lies" if endings.total() == 1 else "files lie"
+    files = "file is" if endings.total() == 1 else "files are"
     return ", ".join(f"{count} {ending}" for ending, count in endings.most_common()) + f" {files}"

@@ -58,7 +58,7 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
                 return folder
         _refuse_half(model_dir)
     if any(exists(folder / "saved_model.pb") or exists(folder / "keras_metadata.pb") for folder in (own, model_dir)):
-        log.warning("--model_dir: %s holds a tagger in the older Keras form, which is not used; %s is needed", model_dir, MODEL)
+        log.warning("--model_dir: %s has a tagger in the older Keras format, which is not used; %s is needed", model_dir, MODEL)
     if fault := new_folder_fault(own):
         raise UserError(fault.reworded(f"--model_dir: {fault}"))
     notes = home / ".cache"  # of the download, beside what was there before
@@ -87,8 +87,8 @@ def _refuse_half(folder: Path) -> None:
     there = {name: is_file(folder / name) for name in (MODEL, LABELS)}
     if sum(there.values()) == 1:
         has, lacks = sorted(there, key=lambda name: not there[name])
-        remedy = f"put the {lacks} of the same model beside it, or use --force_download for both"
-        raise UserError(coded("TOOL-003", f"--model_dir: {folder} holds {has} but no {lacks}; {remedy}"))
+        remedy = f"put the {lacks} of the same model next to it, or use --force_download for both"
+        raise UserError(coded("TOOL-003", f"--model_dir: {folder} has {has} but no {lacks}; {remedy}"))
 
 
 def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
@@ -105,7 +105,7 @@ def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
         both = (OTHER_MODEL, OTHER_LABELS) if "/" in name else (MODEL, LABELS)
         remedy = f"check --repo_id and the network, or put {' and '.join(both)} into {folder / Path(name).parent} yourself"
         if isinstance(fault, RemoteEntryNotFoundError):
-            remedy = "it has none in the ONNX form, and the older Keras form is not supported; choose another --repo_id"
+            remedy = "it has no file in the ONNX format, and the older Keras format is not supported; choose another --repo_id"
         raise UserError(coded("HUB-004", f"--repo_id: {repo_id}: {name} cannot be downloaded ({reason.rstrip('.')}); {remedy}")) from None
 
 
@@ -116,7 +116,7 @@ def read_mapping(path: Path) -> tuple[Label, ...]:
         return tuple(Label(table[str(place)]["tag"], _CATEGORIES[table[str(place)]["category"]]) for place in range(len(table)))
     except (KeyError, TypeError, ValueError) as fault:
         raise UserError(
-            coded("DATA-026", f"--model_dir: {path}: is no table of tags with their categories ({fault!r}); use --force_download")
+            coded("DATA-026", f"--model_dir: {path}: is not a table of tags with their categories ({fault!r}); use --force_download")
         ) from None
 
 
@@ -127,7 +127,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
             return tuple(Label(row["name"], int(row["category"])) for row in csv.DictReader(file))
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            coded("DATA-026", f"--model_dir: {path}: is no table with the columns name and category; use --force_download")
+            coded("DATA-026", f"--model_dir: {path}: is not a table with the columns name and category; use --force_download")
         ) from None
 
 
@@ -162,7 +162,7 @@ class Tagger:
         self._batch = shape[0] if isinstance(shape[0], int) and shape[0] > 0 else None
         outputs = self._session.get_outputs()[0].shape[-1]
         if isinstance(outputs, int) and outputs != len(self.labels):
-            remedy = "they are of different models; use --force_download"
+            remedy = "they belong to different models; use --force_download"
             table = OTHER_LABELS if self.mapped else LABELS
             raise UserError(
                 coded("TOOL-003", f"--model_dir: {folder}: the model knows {outputs} tags and {table} has {len(self.labels)}: {remedy}")

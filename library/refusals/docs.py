@@ -14,14 +14,14 @@ _INTRODUCTION = """\
 
 <!-- Made by `python -m library.refusals.docs` from library/refusals/. Change it there. -->
 
-Where a script or a tool cannot do what it was asked, it ends with one or more lines such as
+If a script or a tool cannot do what you asked, it ends with one or more lines such as
 
     error: image cats/3.png: cannot be read (truncated); remove or replace it [SD-DATA-001]
 
-The line itself says where, what and what to do. The code at its end names the kind: search this page for it. A code keeps its meaning for
-good; one that is no longer needed is never given to another kind. Several lines are several faults, all found at once.
+The line says where, what and what to do. The code at its end names the kind: search this page for it. A code keeps its meaning
+forever; one that is no longer needed is never reused for another kind. Several lines are several errors, all found at once.
 
-The exit code is 2, and 1 where a tool has done all but what the lines name. More help: [troubleshooting.md](troubleshooting.md).
+The exit code is 2, or 1 if a tool has done everything except what the lines name. More help: [troubleshooting.md](troubleshooting.md).
 """
 
 

@@ -80,7 +80,8 @@ def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]], biases:
         if BIASES & kinds.keys() and key not in biases:
             raise UserError(
                 coded(
-                    "TOOL-006", f"{network.source}: {key} changes a bias, and the model's layer has none; the file belongs to another model"
+                    "TOOL-006",
+                    f"{network.source}: {key} changes a bias, but the model's layer has no bias; the file belongs to another model",
                 )
             )
         if not kinds.keys() >= LORA:

@@ -15,5 +15,5 @@ def usable_device(name: str | None, option: str = "--device") -> str:
         torch.linalg.svdvals(torch.linalg.qr(torch.eye(2, device=name))[1]).cpu()
     except (RuntimeError, AssertionError, ImportError) as fault:  # torch has one for each way of not having a device
         reason = first_line(fault).partition(". ")[0]
-        raise UserError(coded("OPT-018", f"{option} {name}: cannot be used here ({reason}); leave it out to compute on the CPU")) from fault
+        raise UserError(coded("OPT-018", f"{option} {name}: cannot be used here ({reason}); remove it to compute on the CPU")) from fault
     return name

@@ -67,7 +67,7 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
     kinds = (original.facts.family, tuned.facts.family)
     if kinds[0] is not kinds[1]:
         raise UserError(
-            coded("TOOL-007", f"--model_org is a {kinds[0].name} model and --model_tuned a {kinds[1].name} one; give two of a kind")
+            coded("TOOL-007", f"--model_org is a {kinds[0].name} model and --model_tuned a {kinds[1].name} one; use two of a kind")
         )
     weights = _comparable(original.weights, tuned.weights)
     reached = {key for key in weights if tuned.weights[key].is_plain or (settings.conv_rank and tuned.weights[key].is_extended)}
@@ -86,17 +86,19 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
             else:
                 found.keys.append(key)
     if text and text_largest <= settings.min_difference:
-        log.info("the text encoders are alike (no weight differs by more than --min_diff %g): it is left out", settings.min_difference)
+        log.info(
+            "the text encoders are alike (no weight differs by more than --min_diff %g), so they are left out", settings.min_difference
+        )
     else:
         found.keys = [*text, *found.keys]
     if not found.keys:
         raise UserError(
-            coded("TOOL-007", "--model_tuned: no weight that a LoRA can hold differs from --model_org; are they the same model?")
+            coded("TOOL-007", "--model_tuned: no weight that a LoRA can represent differs from --model_org; are they the same model?")
         )
     outside += _of_vectors(original, tuned)
     share = math.sqrt(outside / (inside + outside))
     if share > 1e-3:
-        remedy = "" if settings.conv_rank else "; --conv_dim takes the convolutions in"
+        remedy = "" if settings.conv_rank else "; --conv_dim includes the convolutions"
         log.warning("%.1f%% of the change (by norm) is in weights that this LoRA does not have%s", 100 * share, remedy)
     return found
 
@@ -104,13 +106,13 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
 def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> list[str]:
     missing = sorted(original.keys() ^ tuned.keys())
     if missing:
-        raise UserError(coded("TOOL-007", f"--model_tuned: {missing[0]} is in one of the models only; they are of different architectures"))
+        raise UserError(coded("TOOL-007", f"--model_tuned: {missing[0]} is in only one of the models; they have different architectures"))
     for key in tuned:
         if original[key].shape != tuned[key].shape:
             raise UserError(
                 coded(
                     "TOOL-007",
-                    f"--model_tuned: {key} has shape {tuned[key].shape}, in --model_org {original[key].shape}; they do not compare",
+                    f"--model_tuned: {key} has shape {tuned[key].shape}, in --model_org {original[key].shape}; they cannot be compared",
                 )
             )
     return list(tuned)
@@ -126,7 +128,7 @@ def _difference(original: Weight, tuned: Weight, settings: ExtractSettings) -> T
     if not is_finite(difference):
         which = "--model_tuned" if is_finite(original.read()) else "--model_org"
         raise UserError(
-            coded("FILE-009", f"{which}: {tuned.key} holds numbers that are not finite; the model is broken, take another save of it")
+            coded("FILE-009", f"{which}: {tuned.key} contains numbers that are not finite; the model is damaged, use another save of it")
         )
     return difference
 

@@ -77,8 +77,8 @@ def findings(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
     """What a user should know, worst first; empty for a sound file."""
     found = []
     for fault, meaning in (
-        (NON_FINITE, "hold numbers that are not finite: images will be black or noise; use an earlier save, or a lower learning rate"),
-        (DEAD, "add nothing at all (a factor is zero): they were not trained, or their learning rate was 0"),
+        (NON_FINITE, "have numbers that are not finite: images will be black or noise; use an earlier save, or a lower learning rate"),
+        (DEAD, "have no effect (a factor is zero): they were not trained, or their learning rate was 0"),
     ):
         if keys := [module.key for module in modules if module.fault == fault]:
             found.append(f"{len(keys)} of {len(modules)} modules {meaning}: {_named(keys)}")
@@ -87,7 +87,7 @@ def findings(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
     if sound and (keys := [module.key for module in modules if module.norm > HUGE * sound[len(sound) // 2]]):
         found.append(f"{len(keys)} modules change their weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
     if small := [key for key in network.modules if _tiny_alpha(network, key)]:
-        found.append(f"{len(small)} modules have an alpha that fp16 cannot hold well: {_named(small)}")
+        found.append(f"{len(small)} modules have an alpha that fp16 cannot represent well: {_named(small)}")
     return found
 
 
@@ -101,7 +101,7 @@ def _tiny_alpha(network: NetworkFile, key: str) -> bool:
 def _rank_findings(modules: Sequence[Module]) -> Iterator[str]:
     without = [module.key for module in modules if module.alpha is None and module.kind not in _WITHOUT_ALPHA]
     if without:
-        yield f"{len(without)} modules have no alpha; programs take the rank for it: {_named(without)}"
+        yield f"{len(without)} modules have no alpha; programs use the rank instead: {_named(without)}"
     if over := [module.key for module in modules if module.alpha is not None and module.rank and module.alpha > 4 * module.rank]:
         yield f"{len(over)} modules have an alpha of more than four times their rank: {_named(over)}"
     if zero := [module.key for module in modules if module.alpha == 0]:

@@ -107,7 +107,7 @@ def merge_into_model(
     to_folder = save_to.suffix.lower() not in FILES
     if to_folder and exists(save_to) and not is_file(save_to / "model_index.json"):
         raise UserError(
-            coded("PATH-011", f"--save_to {save_to}: is there and is no Diffusers model; name a .safetensors file or a new folder")
+            coded("PATH-011", f"--save_to {save_to}: already exists and is not a Diffusers model; use a .safetensors file or a new folder")
         )
     save_to.parent.mkdir(parents=True, exist_ok=True)
     with progress(total=len(merge.keys), label="merging", unit="module") as bar:

@@ -73,12 +73,12 @@ class NetworkFile:
         """Raise UserError where a module is of another kind than LoRA, whose factors can be neither joined nor cut."""
         doras = [key for key in self.modules if self.is_dora(key)]
         if others := doras or [key for key, kinds in self.modules.items() if not self.is_lora(key) or BIASES & kinds.keys()]:
-            kind = "are DoRA, which depend on the model" if doras else f"are no plain LoRA{kind_of_file(self.file.infos)}"
+            kind = "are DoRA, which depend on the model" if doras else f"are not a plain LoRA{kind_of_file(self.file.infos)}"
             raise UserError(
                 coded(
                     "LORA-001",
                     f"{self.source}: {_listed(others)} {kind}; merge it into a model with "
-                    "networks/merge_lora.py --sd_model, and make a LoRA of that with networks/extract_lora_from_models.py",
+                    "networks/merge_lora.py --sd_model, and extract a LoRA from that with networks/extract_lora_from_models.py",
                 )
             )
 
@@ -87,7 +87,7 @@ def open_network(path: str | Path, option: str) -> NetworkFile:
     """Look into a network file; raises UserError naming `option` for anything that these tools cannot use."""
     path = Path(path)
     if not is_file(path):
-        raise UserError(coded("PATH-001", f"{option} {path}: there is no such file; check the path"))
+        raise UserError(coded("PATH-001", f"{option} {path}: the file does not exist; check the path"))
     file = open_weights(path, option)
     source = f"{option} {path}"
     layout = file_layout(file.infos, file.metadata, path, source)
@@ -96,12 +96,14 @@ def open_network(path: str | Path, option: str) -> NetworkFile:
         raise UserError(
             coded(
                 "LORA-001",
-                f"{source}: {_listed(layout.strange)} cannot be used{kind}" if layout.strange else f"{source}: holds no LoRA{kind}",
+                f"{source}: {_listed(layout.strange)} cannot be used{kind}" if layout.strange else f"{source}: has no LoRA{kind}",
             )
         )
     halves = [key for key, kinds in layout.modules.items() if not is_whole(frozenset(kinds))]
     if halves:
-        raise UserError(coded("LORA-002", f"{source}: tensors of {_listed(halves)} are missing; the file is damaged, get or make it again"))
+        raise UserError(
+            coded("LORA-002", f"{source}: tensors of {_listed(halves)} are missing; the file is damaged, download or create it again")
+        )
     return NetworkFile(file, layout.modules, source, layout.foreign, layout.alphas)
 
 

@@ -51,7 +51,7 @@ def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: flo
     if not verbose and len(entries) > WORST and by_error[0].error > 0:
         lines.append(f"  … and {len(entries) - WORST} modules with smaller errors (--verbose names all)")
     if by_error:
-        lines.append(f"  all together {total_error(entries):.2e}, worst {by_error[0].error:.2e} in {by_error[0].key}")
+        lines.append(f"  in total {total_error(entries):.2e}, worst {by_error[0].error:.2e} in {by_error[0].key}")
     lost = sum(entry.overflows for entry in entries)
     lines.append(f"  numbers too large for the saved precision: {lost}")
     print("\n".join(lines))
@@ -63,8 +63,8 @@ def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: flo
         raise UserError(
             coded(
                 "TOOL-008",
-                f"--max_error {max_error:g}: {over} of {len(entries)} modules are over it, the worst is {by_error[0].key} with "
-                f"{by_error[0].error:.2e}; nothing was written; raise the bound, the rank or the precision",
+                f"--max_error {max_error:g}: {over} of {len(entries)} modules exceed it, the worst is {by_error[0].key} with "
+                f"{by_error[0].error:.2e}; nothing was written; raise the limit, the rank or the precision",
             )
         )
 

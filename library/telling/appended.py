@@ -76,7 +76,7 @@ class AppendedFile:
     def _opened(self) -> IO[bytes]:
         if self._file is not None and self._is_removed(self._file):
             self._let_go()
-            self._on_fault(f"{self.path} was removed during the run; a new file holds what comes from now on")
+            self._on_fault(f"{self.path} was removed during the run; new lines go to a new file")
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self._before_opening is not None and not self._begun:

@@ -88,7 +88,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     tell(case, start.device)
     fits = partial(explained, lambda: advice(case, room_on(start.device)))
     start.accelerator.ddp_handler.find_unused_parameters = not all_are_used(start, model)
-    with fits("when the model was brought to the device"), left_for_later(SHARDED):  # accelerate asks whether weights are
+    with fits("while moving the model to the device"), left_for_later(SHARDED):  # accelerate asks whether weights are
         prepared = start.accelerator.prepare(task, optimizer.optimizer)
     run = RunContext.create(start, model, prepared, optimizer, schedule)
     validator = _validator(run, validation)
@@ -98,7 +98,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     loop = _loop(run, feed, _guard(run, feed, saves), RunEvents(run, saves, record, run_samples, validator))
     _rehearse(run, case, fits)
     if compiled is not None:
-        with fits("when the U-Net was compiled"):
+        with fits("while compiling the U-Net"):
             compiled.warm_up(run)
     stopped = _train(loop, RunEnd(run, saves, record, samples), fits)
     feed.unreadable.tell(run.accelerator.num_processes)
@@ -112,7 +112,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
 def _data(run: RunStart, model: StableDiffusion) -> tuple[Validation | None, Feed]:
     """What is validated with and what is trained on; the VAE may leave the device afterwards."""
     options = run.options
-    with explained(lambda: FOR_THE_VAE, "while latents were cached"):
+    with explained(lambda: FOR_THE_VAE, "while caching latents"):
         validation = _validation(run, model) if run.inputs.validation else None
         assert model.source is not None  # it was loaded from there
         weights = options.model.vae or str(model.source.path)

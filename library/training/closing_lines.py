@@ -25,16 +25,16 @@ class ClosingLines:
         seconds, whole = time.time() - self._record.training_began, time.time() - self._run.started
         an_epoch = sum(bucket.count for bucket in inputs.data.buckets)
         images = an_epoch / inputs.plan.updates_per_epoch * done
-        rate = f"{images / max(seconds, 1e-9):.2f} {inputs.source.unit} a second with saves and samples"
-        log.info(f"trained {done} updates in {seconds:.0f} s, {rate}; {whole:.0f} s with loading")
+        rate = f"{images / max(seconds, 1e-9):.2f} {inputs.source.unit} per second including saves and samples"
+        log.info(f"trained {done} updates in {seconds:.0f} s, {rate}; {whole:.0f} s including loading")
 
     def way_on(self) -> None:
         """How to go on with a run that was stopped."""
         plan, step, checkpointer = self._run.inputs.plan, self._run.state.step, self._saves.checkpointer
         state = checkpointer.state_at_step(step)
-        way = f"to go on, give the same command with --resume {state}"
+        way = f"to continue, repeat the command with --resume {state}"
         if state is None:
-            way = f"no state was kept, since --save_state was not given; what was trained is in {checkpointer.file_at_step(step)}"
+            way = f"no state was saved, since --save_state was not set; the result is in {checkpointer.file_at_step(step)}"
         log.warning(f"stopped after update {step} of {plan.updates}; {way}")
 
     def places(self) -> None:
@@ -43,9 +43,9 @@ class ClosingLines:
         if uploads is not None:
             uploads.close()
         if missed:
-            log.warning(f"{missed} saves were left out because the disk was full")
+            log.warning(f"{missed} saves were skipped because the disk was full")
         if left_out:
-            log.warning(f"images left out because of numbers that were not finite: {', '.join(left_out)}")
+            log.warning(f"images excluded because of numbers that were not finite: {', '.join(left_out)}")
         for line in self._places():
             log.info(line)
         if uploads is not None:

@@ -23,7 +23,7 @@ def known_of(model: StableDiffusion, batch: Batch) -> Tensor | None:
     if batch.known is not None:
         return batch.known
     images = batch.images
-    assert images is not None, "a batch for an inpainting model has images, beside latents too"
+    assert images is not None, "a batch for an inpainting model has images, even with latents"
     seeds = batch.seeds.tolist()
     masks = torch.from_numpy(drawn_masks(seeds, batch.size)).to(images.device) if batch.fill_masks is None else batch.fill_masks
     own = torch.tensor([fold(seed, "masked image") for seed in seeds], dtype=torch.int64)

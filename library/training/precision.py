@@ -33,7 +33,7 @@ def settle_dtypes(model: StableDiffusion, method: Method, training: TrainingOpti
                 parameter.data = parameter.data.to(dtype)
     if training.fp8_base:
         saved = sum(map(store_in_float8, (model.unet, *model.text_encoders)))
-        log.info(f"--fp8_base: frozen weights are kept in float8, which saves {saved / 2**20:,.0f} MiB")
+        log.info(f"--fp8_base: frozen weights are stored in float8, which saves {saved / 2**20:,.0f} MiB")
 
 
 def save_dtype(save_precision: str | None) -> torch.dtype | None:

@@ -93,7 +93,7 @@ def _tidy_up(options: TrainingScript) -> None:
     removed = [name for folder in folders for name in tidy(folder, names)]
     removed += [f"{SAMPLES}/{name}" for name in tidy(saving.folder / SAMPLES)]
     if removed:
-        log.info(f"removed incomplete files of an interrupted run: {', '.join(removed)}")
+        log.info(f"removed incomplete files from an interrupted run: {', '.join(removed)}")
 
 
 def _tell_as_asked(options: TrainingScript) -> None:
@@ -106,7 +106,7 @@ def _tell_as_asked(options: TrainingScript) -> None:
     except OSError as fault:
         reason = fault.strerror or str(fault)
         place = f"{options.origin('console_log_file')}: {file}"
-        raise UserError(coded("DISK-004", f"{place}: cannot be written ({reason}); give a file in a folder that exists")) from None
+        raise UserError(coded("DISK-004", f"{place}: cannot be written ({reason}); choose a file in an existing folder")) from None
 
 
 def _saved(options: TrainingScript) -> SavedState | AccelerateState | None:

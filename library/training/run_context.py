@@ -149,11 +149,11 @@ def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:
         return None
     if hasattr(optimizer.optimizer, "train"):
         raise UserError(
-            coded("OPT-008", f"--ema_decay: {optimizer.name} averages the weights itself, and saves the average; leave --ema_decay out")
+            coded("OPT-008", f"--ema_decay: {optimizer.name} averages the weights itself, and saves the average; remove --ema_decay")
         )
     ema = Ema([parameter for group in optimizer.optimizer.param_groups for parameter in group["params"]], decay)
     if resumed and not ema.load(resumed.folder):
-        log.warning(f"--ema_decay: {resumed.folder} holds no average; it begins with the weights after update {resumed.state.step}")
+        log.warning(f"--ema_decay: {resumed.folder} has no average; it starts with the weights after update {resumed.state.step}")
     return ema
 
 
@@ -164,7 +164,7 @@ def _ledger(start: RunStart) -> ImageLedger | None:
     images, resumed = start.inputs.source.cacheable(), start.inputs.resumed
     ledger = ImageLedger(None if images is None else images.records, start.accelerator)
     if resumed and not ledger.load(resumed.folder):
-        log.warning(f"--image_ledger: {resumed.folder} has none; it begins with the images after update {start.state.step}")
+        log.warning(f"--image_ledger: {resumed.folder} has no ledger; it starts with the images after update {start.state.step}")
     return ledger
 
 
@@ -187,5 +187,5 @@ def _seed(asked: int | None) -> int:
         return asked
     drawn = [secrets.randbits(31)]
     broadcast_object_list(drawn)
-    log.info(f"seed: {drawn[0]} (drawn at random; --seed {drawn[0]} repeats this run)")
+    log.info(f"seed: {drawn[0]} (chosen at random; --seed {drawn[0]} repeats this run)")
     return drawn[0]

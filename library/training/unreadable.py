@@ -30,10 +30,10 @@ class UnreadableImages:
                 self._lines[line] = None
                 # the other processes speak from errors on, and only the one that met the image knows of it
                 level = logging.WARNING if is_main_process() else logging.ERROR
-                log.log(level, "%s; another image of its size is shown in its place", line)
+                log.log(level, "%s; another image of its size replaces it", line)
 
     def tell(self, processes: int) -> None:
         """The summary; all processes call it together."""
         lines = set(gather_object(list(self._lines)) if processes > 1 else self._lines)
         if lines:
-            log.warning("%s could not be read and gave way to others of their size, see above", counted(len(lines), "file"))
+            log.warning("%s could not be read, so others of the same size were used instead, see above", counted(len(lines), "file"))

@@ -121,7 +121,9 @@ def _judge(counts: Counts, ended: Ended, whole: Path, place: Path, repeat: str, 
     counts.roomy += said is None
     if ended.code == 2:
         counts.stopped += 1
-        if not re.search(r"^error: .*(No space left|File too large|what was written is not what stands)", ended.told, re.MULTILINE):
+        if not re.search(
+            r"^error: .*(No space left|File too large|the file on disk differs from what was written)", ended.told, re.MULTILINE
+        ):
             counts.faults.append(f"{repeat}: ends without a line that says why: {ended.told[-1500:]}")
     elif ended.code != 0:
         counts.faults.append(f"{repeat}: ended with {ended.code}: {ended.told[-1500:]}")

@@ -100,7 +100,7 @@ def compare_products(whole: Path, parts: Path) -> Iterator[str]:
         if "step" not in path.name and "-0" not in path.name:
             other = parts / "out" / path.name
             if not other.exists() or not _equal(load_file(path), load_file(other)):
-                yield f"{path.name} is missing or holds other weights"
+                yield f"{path.name} is missing or has other weights"
     last = parts / "out" / "cat-state"
     if not last.exists():
         yield "the last state is missing"

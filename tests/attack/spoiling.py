@@ -1,4 +1,4 @@
-"""Spoils one file of the surroundings, by its kind: what lies, what is cut short, what stands in its place."""
+"""Spoils one file of the surroundings, by its kind: what lies, what is truncated, what stands in its place."""
 
 from __future__ import annotations
 

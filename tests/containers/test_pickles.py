@@ -34,7 +34,7 @@ COMPANY = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", COMPANY)
-@pytest.mark.parametrize("order", ["before the weights", "behind the weights"])
+@pytest.mark.parametrize("order", ["for one update of the weights", "behind the weights"])
 def test_what_lies_beside_the_weights_does_not_hinder_reading_them(name: str, order: str, tmp_path: Path) -> None:
     content = {"state_dict": WEIGHTS, **COMPANY[name]} if order.startswith("behind") else {**COMPANY[name], "state_dict": WEIGHTS}
     torch.save(content | {"global_step": 3}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
@@ -46,12 +46,12 @@ def test_what_lies_beside_the_weights_does_not_hinder_reading_them(name: str, or
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_without_a_table_of_tensors_is_not_called_damaged(zipped: bool, tmp_path: Path) -> None:
     torch.save([torch.randn(2), torch.randn(2)], tmp_path / "list.pt", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match=r"list\.pt: holds no table of weights; give a file of named tensors"):
+    with pytest.raises(UserError, match=r"list\.pt: has no table of weights; use a file of named tensors"):
         open_weights(tmp_path / "list.pt", "--x")
 
 
 def test_an_old_file_that_is_cut_short_is_still_told(tmp_path: Path) -> None:
     torch.save({"state_dict": WEIGHTS, **COMPANY["optimizer_states"]}, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)
     (tmp_path / "old.ckpt").write_bytes((tmp_path / "old.ckpt").read_bytes()[:-30])
-    with pytest.raises(UserError, match="cut short; download or copy it again"):
+    with pytest.raises(UserError, match="truncated; download or copy it again"):
         open_weights(tmp_path / "old.ckpt", "--x")

@@ -90,4 +90,4 @@ def test_nothing_behind_the_equals_sign_counts_as_not_given_and_is_told() -> Non
 def test_an_empty_word_of_a_tool_is_an_error_and_does_not_move_the_others() -> None:
     spec = next(one for one in TOOLS if one.name.endswith("convert_diffusers20_original_sd.py"))
     found = read(options_of(spec), ["", "out.safetensors"])
-    assert any("a word is empty" in problem for problem in found.problems)
+    assert any("an argument is empty" in problem for problem in found.problems)

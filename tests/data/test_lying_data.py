@@ -49,7 +49,7 @@ CHUNKS = {
 def test_an_image_of_more_pixels_than_its_bytes_hold_is_not_opened(case: str, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(BOMBS[case])
     for read in (read_header, decode, open_image):
-        with pytest.raises(Unreadable, match="which can be no such picture"):
+        with pytest.raises(Unreadable, match="which is impossible in"):
             read(tmp_path / "a.png")
 
 
@@ -102,7 +102,7 @@ def test_other_formats_are_measured_too(tmp_path: Path) -> None:
     content = bytearray((tmp_path / "a.gif").read_bytes())
     content[6:10] = b"\xff\xff\xff\xff"  # 65535×65535
     (tmp_path / "a.gif").write_bytes(content)
-    with pytest.raises(Unreadable, match="no such picture"):
+    with pytest.raises(Unreadable, match="which is impossible in"):
         read_header(tmp_path / "a.gif")
 
 
@@ -120,7 +120,7 @@ LYING_ARRAYS = {
     "a kind that nobody knows": npy((4, 8, 12), "<q9", NUMBERS),
     "whole numbers": npy((4, 8, 12), "<i4", NUMBERS),
     "too few axes": npy((384,), data=NUMBERS),
-    "a header that is no table": b"\x93NUMPY\x01\x00\x06\x00[1,2]\n",
+    "a header that is not a table": b"\x93NUMPY\x01\x00\x06\x00[1,2]\n",
     "a header nested without end": b"\x93NUMPY\x01\x00\xff\x3f" + b"[" * 0x3FFF,
     "a header longer than the file": b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
     "no header": b"hello",
@@ -131,7 +131,7 @@ LYING_ARRAYS = {
 @pytest.mark.parametrize("case", LYING_ARRAYS)
 def test_arrays_that_lie_are_damage(case: str, tmp_path: Path) -> None:
     file = write_npz(tmp_path / "a.npz", latents=LYING_ARRAYS[case])
-    with pytest.raises(ValueError, match=r"damaged|no latents|far more|numbers are expected"):
+    with pytest.raises(ValueError, match=r"damaged|not latents|not that of latents|far more|numbers are expected"):
         read_foreign(file)
         read_latents(file)
 

@@ -129,11 +129,11 @@ def test_they_come_as_whole_numbers_on_the_device() -> None:
         ("logit_normal", ["meen=1"], "expected mean=… or std=…"),
         ("logit_normal", ["std=0"], "std over 0 and at most 10"),
         ("logit_normal", ["mean=nan"], "expected mean=… or std=… with a number"),
-        ("table", [], "--timestep_sampling table needs it: give timestep:weight"),
+        ("table", [], "--timestep_sampling table needs timestep:weight"),
         ("table", ["1000:1"], "a timestep from 0 to 999"),
-        ("table", ["5:-1"], "a weight from 0 on"),
+        ("table", ["5:-1"], "a weight of at least 0"),
         ("table", ["5=1"], "expected timestep:weight"),
-        ("table", ["5:1", "05:2"], "timestep 5 is there twice"),
+        ("table", ["5:1", "05:2"], "timestep 5 appears twice"),
     ],
 )
 def test_a_bias_that_cannot_be_read_says_why(sampling: str, words: list[str], said: str) -> None:

@@ -48,22 +48,22 @@ def test_job_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_bitsandbytes_that_does_not_load_is_a_fault_with_a_way_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.package(tmp_path, "bitsandbytes", "raise OSError('libcudart.so.13: cannot open shared object file')")
     finding = judge_bitsandbytes(asked(tmp_path, monkeypatch, "bitsandbytes")["bitsandbytes"])
-    assert finding.level == "fault" and "libcudart.so.13" in finding.text and "--optimizer_type AdamW" in finding.remedy
+    assert finding.level == "error" and "libcudart.so.13" in finding.text and "--optimizer_type AdamW" in finding.remedy
 
 
 def test_bitsandbytes_that_steps_wrongly_is_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     code = "class optim:\n    class AdamW8bit:\n        def __init__(self, *_, **__): pass\n        def step(self): pass"
     fakes.package(tmp_path, "bitsandbytes", code)
     finding = judge_bitsandbytes(asked(tmp_path, monkeypatch, "bitsandbytes")["bitsandbytes"])
-    assert finding.level == "fault" and "weights are off by 1 of a step" in finding.text
+    assert finding.level == "error" and "weights are off by 1 of a step" in finding.text
 
 
 def test_xformers_that_ends_the_process_is_a_fault_and_without_a_card_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fakes.package(tmp_path, "xformers", fakes.ENDS)
     finding = judge_xformers(asked(tmp_path, monkeypatch, "xformers")["xformers"])
-    assert finding.level == "fault" and "importing xformers.ops" in finding.text and "--sdpa" in finding.remedy
+    assert finding.level == "error" and "importing xformers.ops" in finding.text and "--sdpa" in finding.remedy
     assert judge_xformers(Answer({"device": ("cpu",), "done": ("",)})).level == "note"
-    assert judge_xformers(Answer({"device": ("cuda",), "result": ("numbers are off by 3",)})).level == "fault"
+    assert judge_xformers(Answer({"device": ("cuda",), "result": ("numbers are off by 3",)})).level == "error"
     assert judge_xformers(Answer({"device": ("cuda",), "result": ("right",)})).level == "ok"
 
 
@@ -74,6 +74,6 @@ def test_package_that_does_not_load_is_a_fault_by_the_name_under_which_it_is_ins
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     answer = ask({"packages": ("cv2", "toml")})["packages"]
     good, wrong = judge_packages(answer, torch_loads=True, installed=frozenset({"opencv-python"}))
-    assert good.text == "these load: toml"
+    assert good.text == "these packages load: toml"
     assert wrong.text.startswith("opencv-python does not load: ImportError: libGL.so.1") and "opencv-python-headless" in wrong.remedy
     assert len(list(judge_packages(answer, torch_loads=True, installed=frozenset()))) == 1  # missing is told with the versions

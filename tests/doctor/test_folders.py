@@ -63,14 +63,14 @@ def test_folder_that_is_made_later_is_judged_by_the_one_around_it(tmp_path: Path
     assert not (tmp_path / "new").exists()
     (tmp_path / "file").touch()
     assert "is a file, not a folder" in judged(tmp_path / "file" / "out", True)[0].text
-    assert judged(tmp_path / "file", True, is_file=True)[0].level != "fault"
+    assert judged(tmp_path / "file", True, is_file=True)[0].level != "error"
 
 
 @POSIX
 def test_folder_without_the_right_to_write_is_a_fault(open_path: Path) -> None:
     (open_path / "closed").mkdir(mode=0o555)
     said = lines_of_another_user(open_path / "closed" / "out", True)
-    assert said.startswith("fault") and "no right to write in" in said and "choose another place" in said
+    assert said.startswith("error") and "no permission to write in" in said and "choose another place" in said
 
 
 @POSIX
@@ -78,13 +78,13 @@ def test_images_without_the_right_to_read_are_a_fault(open_path: Path) -> None:
     (open_path / "a.png").write_bytes(b"a")
     (open_path / "b.png").write_bytes(b"b")
     (open_path / "b.png").chmod(0)
-    assert "no right to read 1 of 2, such as b.png" in lines_of_another_user(open_path, False)
+    assert "no permission to read 1 of 2, such as b.png" in lines_of_another_user(open_path, False)
     (open_path / "shut").mkdir(mode=0)
-    assert "no right to read it" in lines_of_another_user(open_path / "shut", False)
+    assert "no permission to read it" in lines_of_another_user(open_path / "shut", False)
 
 
 def test_missing_folder_is_a_fault_unless_it_is_told_already(tmp_path: Path) -> None:
-    assert judged(tmp_path / "gone", False)[0].level == "fault"
+    assert judged(tmp_path / "gone", False)[0].level == "error"
     assert not judged(tmp_path / "gone", False, may_be_missing=True)
 
 
@@ -110,11 +110,11 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_disk_too_small_for_the_probe_is_a_fault(small_disk: Path) -> None:
     (finding,) = judged(small_disk / "out", True)
-    assert finding.level == "fault" and "the disk is full" in finding.text and "free some space" in finding.remedy
+    assert finding.level == "error" and "the disk is full" in finding.text and "free some space" in finding.remedy
     assert not list(small_disk.iterdir())
 
 
-@pytest.mark.parametrize(("free", "level"), [(100 << 20, "fault"), (1 << 30, "note"), (50 << 30, "ok")])
+@pytest.mark.parametrize(("free", "level"), [(100 << 20, "error"), (1 << 30, "note"), (50 << 30, "ok")])
 def test_room_is_judged_by_what_saves_need(free: int, level: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     assert judged(tmp_path, True)[0].level == level
@@ -166,4 +166,4 @@ def test_network_folders_are_known(path: str, network: str | None) -> None:
 def test_folder_of_a_sync_program_is_a_note_beside_the_verdict(tmp_path: Path) -> None:
     (tmp_path / "OneDrive").mkdir()
     verdict, noted = judged(tmp_path / "OneDrive", True)
-    assert verdict.level != "fault" and noted.level == "note" and "synced by OneDrive" in noted.text
+    assert verdict.level != "error" and noted.level == "note" and "synced by OneDrive" in noted.text

@@ -21,11 +21,11 @@ def test_little_memory_is_a_note(total: int, free: int, level: str) -> None:
 def test_memory_is_that_of_the_machine_and_unknown_without_psutil(monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{psutil.virtual_memory().total / GIB:.1f} GiB," in judge_memory().text
     monkeypatch.setitem(sys.modules, "psutil", None)
-    assert judge_memory().level == "note" and "not known" in judge_memory().text
+    assert judge_memory().level == "note" and "unknown" in judge_memory().text
 
 
 def test_output_that_lacks_letters_is_a_note() -> None:
     assert [finding.level for finding in judge_encodings()] in (["ok"], ["note"])
     code, text = doctor("--", "train_nothing.py", PYTHONIOENCODING="cp1252", PYTHONUTF8="0")
-    assert any("the encoding of what is printed is cp1252" in line and "PYTHONUTF8=1" in line for line in lines_of(text, "note"))
+    assert any("the encoding of output is cp1252" in line and "PYTHONUTF8=1" in line for line in lines_of(text, "note"))
     assert code == 1  # there is no such script

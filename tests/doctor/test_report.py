@@ -31,10 +31,10 @@ def test_paths_and_names_are_struck_out(text: str, left: str) -> None:
 
 def test_values_of_the_command_and_secrets_are_struck_out_of_findings() -> None:
     keep_secret("hf_thesecret")
-    findings = [ok("--output_dir dog pictures: can be written", "dog pictures"), fault("dog and hf_thesecret", "see a/b", "dog", "a/b")]
+    findings = [ok("--output_dir dog pictures: is writable", "dog pictures"), fault("dog and hf_thesecret", "see a/b", "dog", "a/b")]
     text = report([*findings, note("seed 1", "", "1")], "train_db.py --seed", OWN)
-    assert "ok     --output_dir <value>: can be written" in text
-    assert "fault  <value> and (secret); see <value>" in text
+    assert "ok     --output_dir <value>: is writable" in text
+    assert "error  <value> and (secret); see <value>" in text
     assert "note   seed 1" in text and "command: train_db.py --seed" in text
 
 

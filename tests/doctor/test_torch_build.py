@@ -30,47 +30,47 @@ def judged(told: dict[str, tuple[str, ...]], driver: Driver, level: str, failure
 
 
 def test_sound_card_has_neither_fault_nor_note() -> None:
-    assert not judged(SOUND, RTX, "fault") and not judged(SOUND, RTX, "note")
-    assert judged(SOUND, RTX, "ok")[-1].text == "matrix products on cuda:0 are right in float32, bfloat16, float16"
+    assert not judged(SOUND, RTX, "error") and not judged(SOUND, RTX, "note")
+    assert judged(SOUND, RTX, "ok")[-1].text == "matrix products on cuda:0 are correct in float32, bfloat16, float16"
 
 
 def test_machine_without_a_card_is_no_fault() -> None:
     for told in (CPU, NO_CARD):
-        assert not judged(told, Driver(), "fault") and len(judged(told, Driver(), "note")) == 1
+        assert not judged(told, Driver(), "error") and len(judged(told, Driver(), "note")) == 1
 
 
 @pytest.mark.parametrize(
     ("told", "driver", "said", "remedy"),
     [
-        (CPU, RTX, "computes on the CPU only, and the machine has NVIDIA GeForce RTX 3060", "Get started"),
-        (CPU, Driver(problem="there is an NVIDIA card, and no driver for it"), "no driver for it", "newest driver"),
-        (NO_CARD, Driver(problem="there is an NVIDIA card, and no driver for it"), "no driver for it", "newest driver"),
+        (CPU, RTX, "computes on the CPU only, but the machine has NVIDIA GeForce RTX 3060", "Get started"),
+        (CPU, Driver(problem="an NVIDIA card is present, but its driver is missing"), "its driver is missing", "newest driver"),
+        (NO_CARD, Driver(problem="an NVIDIA card is present, but its driver is missing"), "its driver is missing", "newest driver"),
         (NO_CARD, Driver(("GTX",), "551.23"), "551.23 is too old for PyTorch's CUDA 13.0, which needs 580 or newer", "newest driver"),
         (NO_CARD, RTX, "No CUDA GPUs are available", "newest driver"),
-        (SOUND | {"card": ("cuda:0 6.1 GTX 1080",)}, RTX, "compute capability 6.1, for which this PyTorch is not built", "older CUDA"),
+        (SOUND | {"card": ("cuda:0 6.1 GTX 1080",)}, RTX, "compute capability 6.1, which this PyTorch does not support", "older CUDA"),
         (SOUND | {"product": (*RIGHT[:2], "cuda:0 float16 wrong")}, RTX, "float16 on cuda:0 gives wrong numbers", "newest driver"),
         (SOUND | {"product": ("cuda:0 float32 RuntimeError: no kernel image",)}, RTX, "fails: RuntimeError: no kernel", "Get started"),
     ],
 )  # fmt: skip
 def test_each_fault_is_told_with_its_remedy(told: dict[str, tuple[str, ...]], driver: Driver, said: str, remedy: str) -> None:
-    (finding,) = judged(told, driver, "fault")
+    (finding,) = judged(told, driver, "error")
     assert said in finding.text and remedy in finding.remedy
 
 
 def test_cards_that_a_variable_hides_are_not_the_drivers_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    (finding,) = judged(NO_CARD, RTX, "fault")
+    (finding,) = judged(NO_CARD, RTX, "error")
     assert "CUDA_VISIBLE_DEVICES" in finding.text and finding.remedy == "unset CUDA_VISIBLE_DEVICES"
 
 
 def test_crash_on_the_card_is_a_fault() -> None:
-    (finding,) = judged(SOUND, RTX, "fault", "while a matrix product in float16 on cuda:0, the process ended with SIGSEGV")
+    (finding,) = judged(SOUND, RTX, "error", "while a matrix product in float16 on cuda:0, the process ended with SIGSEGV")
     assert "SIGSEGV" in finding.text
 
 
 def test_card_older_than_bfloat16_is_a_note() -> None:
     told = SOUND | {"card": ("cuda:0 7.5 RTX 2080",), "product": (RIGHT[0], "cuda:0 bfloat16 RuntimeError: not supported", RIGHT[2])}
-    assert not judged(told, RTX, "fault")
+    assert not judged(told, RTX, "error")
     assert "--mixed_precision fp16" in judged(told, RTX, "note")[0].remedy
 
 

@@ -38,14 +38,14 @@ def judged(root: Path, level: str) -> list[Finding]:
 
 
 def test_right_versions_are_one_line(root: Path, site: Path) -> None:
-    assert [finding.line() for finding in judge_versions(root)] == ["ok     versions are right: sound-one 1.2"]
+    assert [finding.line() for finding in judge_versions(root)] == ["ok     versions are correct: sound-one 1.2"]
 
 
 def test_missing_required_package_is_a_fault_and_a_missing_optional_one_a_note(root: Path, site: Path) -> None:
     add(root, "requirements.txt", "no-such-package>=2")
     add(root, "requirements-cuda.txt", "no-such-extra==0.0.35")
-    (wrong,), (noted,) = judged(root, "fault"), judged(root, "note")
-    assert wrong.line() == "fault  no-such-package is missing; pip install -r requirements.txt"
+    (wrong,), (noted,) = judged(root, "error"), judged(root, "note")
+    assert wrong.line() == "error  no-such-package is missing; pip install -r requirements.txt"
     assert "no-such-extra is not installed (optional)" in noted.text
 
 
@@ -54,30 +54,30 @@ def test_another_version_is_a_fault_with_the_command_that_mends_it(file: str, ro
     distribution(site, "other-one", "2.0")
     add(root, file, "other-one==2.1")
     add(root, "constraints.txt", "sound-one==1.2")
-    (wrong,) = judged(root, "fault")
-    assert wrong.text == "other-one 2.0 is installed, and the suite needs ==2.1"
+    (wrong,) = judged(root, "error")
+    assert wrong.text == "other-one 2.0 is installed, but the suite needs ==2.1"
     assert wrong.remedy == f"pip install -r {file} -c constraints.txt"
 
 
 def test_pin_of_the_lock_counts_for_a_range_of_the_list(root: Path, site: Path) -> None:
     distribution(site, "other-one", "2.5")
     add(root, "requirements.txt", "other-one>=2,<3")
-    assert not judged(root, "fault")
+    assert not judged(root, "error")
     add(root, "constraints.txt", "other_one==2.4 ; python_version >= '3'\n    # via sound-one")
-    (wrong,) = judged(root, "fault")
-    assert "other-one 2.5 is installed, and the suite needs <3,>=2,==2.4" in wrong.text
+    (wrong,) = judged(root, "error")
+    assert "other-one 2.5 is installed, but the suite needs <3,>=2,==2.4" in wrong.text
 
 
 @pytest.mark.parametrize(("installed", "pin"), [("2.13.0+cpu", "==2.13.0"), ("2.13.0+cu130", "<=2.13.0"), ("2.13.0+cpu", "==2.13.0+cu130")])
 def test_build_of_a_version_is_that_version(installed: str, pin: str, root: Path, site: Path) -> None:
     distribution(site, "other-one", installed)
     add(root, "requirements.txt", f"other-one{pin}")
-    assert not judged(root, "fault")
+    assert not judged(root, "error")
 
 
 def test_lines_for_another_python_or_system_do_not_count(root: Path, site: Path) -> None:
     add(root, "requirements.txt", 'no-such-package==1 ; python_version < "3"\nnor-this==1 ; sys_platform == "amiga"')
-    assert not judged(root, "fault")
+    assert not judged(root, "error")
 
 
 def test_package_that_does_the_same_is_as_good(root: Path, site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,14 +91,14 @@ def test_another_version_of_what_packages_bring_along_is_one_note(root: Path, si
     add(root, "constraints.txt", "sound-one==1.2\nbeneath-it==1.1\nnot-installed==3")
     (noted,) = judged(root, "note")
     assert "another version" in noted.text and "beneath-it 1.0 (==1.1)" in noted.text
-    assert not judged(root, "fault")
+    assert not judged(root, "error")
 
 
 def test_package_without_its_files_is_a_fault(root: Path, site: Path) -> None:
     (site / "half_one-1.0.dist-info").mkdir()
     (site / "half_one-1.0.dist-info" / "METADATA").write_text("", encoding="utf-8")
     add(root, "requirements.txt", "half-one==1.0")
-    (wrong,) = judged(root, "fault")
+    (wrong,) = judged(root, "error")
     assert "the files of half-one are incomplete" in wrong.text
 
 
@@ -107,7 +107,7 @@ def test_without_packaging_there_is_a_clear_line(root: Path, monkeypatch: pytest
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "packaging", None)
     (wrong,) = judge_versions(root)
-    assert wrong.level == "fault" and "packaging is missing" in wrong.text and wrong.remedy.startswith("pip install packaging")
+    assert wrong.level == "error" and "packaging is missing" in wrong.text and wrong.remedy.startswith("pip install packaging")
 
 
 def test_other_virtual_environment_is_named_where_packages_are_missing(root: Path, site: Path) -> None:
@@ -125,6 +125,6 @@ def test_lists_of_the_repository_are_read_whole() -> None:
     assert installed_version("no-such-package") is None
 
 
-@pytest.mark.parametrize(("version", "level"), [((3, 9), "fault"), ((3, 10), "ok"), ((3, 13), "ok"), ((3, 14), "fault")])
+@pytest.mark.parametrize(("version", "level"), [((3, 9), "error"), ((3, 10), "ok"), ((3, 13), "ok"), ((3, 14), "error")])
 def test_python_is_one_that_the_suite_is_made_for(version: tuple[int, int], level: str) -> None:
     assert judge_python(version).level == level

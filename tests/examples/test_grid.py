@@ -20,7 +20,7 @@ def plain(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> Ima
 
 def test_every_picture_stands_in_its_row_and_column():
     colours = [[(10 * row + 7, 20 * column + 5, 99) for column in range(3)] for row in range(2)]
-    rows = [Row(f"prompt {place}", "a remark", [plain(colour) for colour in line]) for place, line in enumerate(colours)]
+    rows = [Row(f"prompt {place}", "a comment", [plain(colour) for colour in line]) for place, line in enumerate(colours)]
     sheet = draw_grid("title", [plain((1, 2, 200))], "shown", ["before", "epoch 1", "epoch 2"], rows, cell=100)
     found = [[boxes(sheet, colour) for colour in line] for line in colours]
     for line in found:

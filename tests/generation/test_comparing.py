@@ -87,7 +87,7 @@ class Page(HTMLParser):
         self._tags.append(tag)
         self.addresses += [address for name in ("src", "href") if (address := found.get(name))]
         if tag == "button":
-            self.pictures.append(found["data-told"] or "")
+            self.pictures.append(found["data-text"] or "")
 
     def handle_data(self, data: str) -> None:
         if self._tags and self._tags[-1] == "th" and data.strip():
@@ -106,7 +106,7 @@ def test_patterns_are_expanded_here_and_every_file_comes_once(epochs: Path) -> N
     odd = epochs / "dog[1].safetensors"
     shutil.copy(epochs / "dog.safetensors", odd)
     assert network_files([str(odd)]) == [odd]  # a file of that very name is no pattern
-    with pytest.raises(UserError, match=r"--networks .*cat\*: no file fits this pattern"):
+    with pytest.raises(UserError, match=r"--networks .*cat\*: no file matches this pattern"):
         network_files([str(epochs / "cat*")])
 
 
@@ -199,7 +199,7 @@ def test_a_killed_comparison_goes_on(compare: Compare, monkeypatch: pytest.Monke
     monkeypatch.setattr(run, "write_png", killed)
     folder = compare("--prompt", "a cat", "--strengths", 0.5, 1, code=130)
     assert len(cells_of(folder)) == 2
-    assert "4 are still to be drawn" in (folder / "index.html").read_text(encoding="utf-8")  # of the first file's end
+    assert "4 still to be generated" in (folder / "index.html").read_text(encoding="utf-8")  # of the first file's end
     monkeypatch.setattr(run, "write_png", write)
     before = cells_of(folder)
     compare("--prompt", "a cat", "--strengths", 0.5, 1)
@@ -242,8 +242,8 @@ def test_the_best_is_told_from_others_by_the_noise_of_the_differences() -> None:
     assert found[0].noise == pytest.approx(np.std(differences, ddof=1) / np.sqrt(4))
     assert found[0].is_apart and not found[2].is_apart
     said = verdict(["a", "b", "c"], found, 4)
-    assert said.startswith("lowest validation loss: b (0.45000, 4 images)") and said.endswith("and so as good: c")
-    assert standings([[0.1], [0.2]])[1].noise is None and "of a single image" in verdict(["a", "b"], standings([[0.1], [0.2]]), 1)
+    assert said.startswith("lowest validation loss: b (0.45000, 4 images)") and said.endswith("equally good within")
+    assert standings([[0.1], [0.2]])[1].noise is None and "for a single image" in verdict(["a", "b"], standings([[0.1], [0.2]]), 1)
     assert standings([[float("nan")] * 2, [0.1, 0.2]])[1].is_best
 
 
@@ -294,9 +294,9 @@ def test_losses_stand_under_the_columns_and_are_measured_once(
     ("argv", "said"),
     [
         ((), "--prompt is missing"),
-        (("--prompt", "a", "--from_file", "FILE"), "--prompt, --from_file: give the one or the other"),
-        (("--prompt", "a", "--images", "FOLDER", "--dataset_config", "FILE"), "--images, --dataset_config: give the one or the other"),
-        (("--prompt", "a", "--networks", "none*"), "no file fits this pattern"),
+        (("--prompt", "a", "--from_file", "FILE"), "--prompt, --from_file: use one or the other"),
+        (("--prompt", "a", "--images", "FOLDER", "--dataset_config", "FILE"), "--images, --dataset_config: use one or the other"),
+        (("--prompt", "a", "--networks", "none*"), "no file matches this pattern"),
         (("--prompt", "a", "--networks", "none.safetensors"), "SD-PATH-001"),
         (("--prompt", "a", "--images", "FOLDER"), "FOLDER"),
         (("--prompt", "a", "--fp16", "--bf16"), "--fp16, --bf16"),

@@ -91,7 +91,7 @@ def test_a_file_with_convolutions_goes_on_in_its_text_encoder_alone(models, tmp_
     network = create_network(1.0, 4, 1, None, *models, conv_dim="4")
     network.apply_to(*models, apply_text_encoder=True, apply_unet=False)
     assert "12 of 12 modules loaded" in network.load_weights(tmp_path / "a.safetensors")
-    assert "are left out; they are not trained" in heard.text
+    assert "are ignored; they are not trained" in heard.text
 
 
 def test_modules_outside_of_the_blocks_are_read_from_files_and_never_made_anew(models, tmp_path):
@@ -159,7 +159,7 @@ def test_a_file_for_sd2_is_refused_on_sd1(tmp_path):
         (["model.diffusion_model.input_blocks.0.0.weight"], "looks like a whole model"),
         (["something.weight"], "cannot be used by networks.lora"),
         (["lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight"], "damaged"),
-        ([], "holds no tensors"),
+        ([], "has no tensors"),
     ],
 )
 def test_files_of_other_kinds_are_refused_by_name(models, tmp_path, names, message):

@@ -198,15 +198,15 @@ def test_an_embedding_bundled_with_a_lora_is_no_part_of_the_lora(tmp_path: Path,
     assert "my-cat" not in heard.text  # whoever reads the file says what becomes of it
     assert len(open_network(tmp_path / "x.safetensors", "--models").modules) == 2
     save_file(bundled, tmp_path / "alone.safetensors")
-    with pytest.raises(UserError, match="holds no"):
+    with pytest.raises(UserError, match="has no"):
         open_network(tmp_path / "alone.safetensors", "--models")
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ("{", "lora_adapter_metadata in its metadata is no valid JSON"),
-        ("[1]", "is no table"),
+        ("{", "lora_adapter_metadata in its metadata is not valid JSON"),
+        ("[1]", "is not a table"),
         (json.dumps({"unet.r": 2, "unet.lora_alpha": "two"}), "say 'two' where a number is expected"),
         (json.dumps({"unet.r": 2, "unet.lora_alpha": 2, "unet.use_dora": True}), "say use_dora, and lora_unet_.* has no magnitude"),
         (json.dumps({"unet.r": 2, "unet.init_lora_weights": "pissa_niter_4"}), "'pissa_niter_4', which changes the model's own weights"),

@@ -90,7 +90,7 @@ def test_a_step_moves_the_ups_as_if_they_were_trained_alone_at_their_rate(kind: 
 def test_wrong_ratios_and_kinds_without_downs_are_refused() -> None:
     with pytest.raises(UserError, match="loraplus_lr_ratio=-1"):
         rates({"loraplus_lr_ratio": "-1"})
-    with pytest.raises(UserError, match=r"networks\.lora_fa, which trains no down matrices"):
+    with pytest.raises(UserError, match=r"networks\.lora_fa, which does not train down matrices"):
         rates({"loraplus_lr_ratio": "16"}, lora_fa)
     with pytest.raises(UserError, match=r"loraplus_lr_ratoi: .*did you mean loraplus_lr_ratio"):
         rates({"loraplus_lr_ratoi": "16"})

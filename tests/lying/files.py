@@ -126,7 +126,7 @@ def lying_safetensors(sound: bytes) -> dict[str, bytes]:
         "no JSON": with_header(b"{" + b"?" * (length - 1), data),
         "no UTF-8": with_header(bare[:-1] + b',"\xff":1}', data),
         "a header in UTF-16": with_header(b"{" + text.decode("utf-8").encode("utf-16-le")[1:], data),
-        "cut short": sound[:-2],
+        "truncated": sound[:-2],
         "longer than it says": sound + b"\0" * 64,
         "the header alone": sound[: 8 + length],
         "cut inside its header": sound[: 8 + length // 2],

@@ -23,7 +23,7 @@ from tests.lying.readers import (
 @pytest.mark.parametrize("content", [{}, {"state_dict": {}}, {"a": 3, "b": "text"}])
 def test_a_pickle_without_tensors_is_not_converted(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.ckpt")
-    assert "holds no tensors, so there is nothing to convert" in told(OTHER_TOOLS["convert"], tmp_path / "x.ckpt", str(content))
+    assert "has no tensors, so there is nothing to convert" in told(OTHER_TOOLS["convert"], tmp_path / "x.ckpt", str(content))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_metadata_that_no_file_can_hold_is_told(text: str, small: bytes, tmp_pat
 def test_metadata_of_the_command_line_may_be_no_text_either(small: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.safetensors").write_bytes(small)
     edit = tool("tools.edit_metadata", "--model", "FILE", "--set", "title=\udcff", "--save_to", "TARGET")
-    assert "--set: title holds half of a sign" in told(edit, tmp_path / "x.safetensors", "--set")
+    assert "--set: title has half of a surrogate pair" in told(edit, tmp_path / "x.safetensors", "--set")
     for text in ("{'a': '\udcff'}", '{"a": "\\ud800"}', "[" * 100_000, "{1: 2}", "{'a': {1, 2}}"):
         convert = tool("tools.convert_diffusers20_original_sd", "FILE", "TARGET", "--metadata", text)
         assert "--metadata" in told(convert, tmp_path / "x.safetensors", text[:30])
@@ -71,9 +71,9 @@ def test_patterns_that_never_end_are_not_tried(pattern: str, tmp_path: Path) -> 
     tensors = {f"{module}.lora_A.weight": torch.ones(4, 64), f"{module}.lora_B.weight": torch.ones(64, 4)}
     settings = {"unet.r": 4, "unet.lora_alpha": 4, "unet.alpha_pattern": {pattern: 2}}
     save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
-    assert "alpha_pattern that is not read" in told(read_network, tmp_path / "x.safetensors", pattern)
+    assert "unsupported alpha_pattern" in told(read_network, tmp_path / "x.safetensors", pattern)
     for alpha in (10**400, "4", float("nan"), 1e300):
         settings = {"unet.r": 4, "unet.lora_alpha": alpha}
         save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
         said = told(read_network, tmp_path / "x.safetensors", str(alpha))
-        assert ("a number of 401 digits" if alpha == 10**400 else "where a number is expected") in said
+        assert ("a number with 401 digits" if alpha == 10**400 else "where a number is expected") in said

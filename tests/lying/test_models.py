@@ -54,7 +54,7 @@ def test_an_index_that_names_what_is_not_beside_it_is_told(name: object, tmp_pat
         save_file({"a": torch.ones(2)}, place / "a.safetensors")
     index = folder / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"a": name}}))
-    assert "which is no file beside it; download it again" in told(lambda path: open_weights(path, "--x"), index, str(name))
+    assert "which is not a file next to it; download it again" in told(lambda path: open_weights(path, "--x"), index, str(name))
 
 
 def test_an_index_that_names_itself_or_a_missing_file_or_tensor_is_told(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_an_image_with_an_embedding_is_no_bomb(tmp_path: Path) -> None:
         png(64, 64, chunks=chunk(b"zTXt", b"sd-ti-embedding\0\0" + zlib.compress(bytes(100 << 20)))),
     ):
         (tmp_path / "x.png").write_bytes(content)
-        assert "is an image without an embedding" in told(read_embedding, tmp_path / "x.png", str(len(content)))
+        assert "is an image without a readable embedding" in told(read_embedding, tmp_path / "x.png", str(len(content)))
 
 
 def test_a_bias_of_another_size_than_the_models_is_told(tiny_v1: Path, tmp_path: Path) -> None:

@@ -115,9 +115,9 @@ def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object],
     assert start(train_network.main, **large) == 2
     assert start(train_network.main, **{**command, "base_weights": tiny_v1}) == 2
     first, second = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "last.safetensors: lycoris.kohya cannot load it into the network that it has made (RuntimeError: " in first
+    assert "last.safetensors: lycoris.kohya cannot load it into the network that it created (RuntimeError: " in first
     assert "size mismatch" in first and len(first) < 600
-    assert "--base_weights" in second and "finds nothing in it that fits this model" in second
+    assert "--base_weights" in second and "finds nothing in it that matches this model" in second
 
 
 def test_training_goes_on_from_its_file(command: dict[str, object], trained: Path) -> None:
@@ -149,4 +149,4 @@ def test_lycoris_reads_the_file_and_the_image_is_the_same(command: dict[str, obj
 def test_what_it_cannot_make_is_told_in_one_line(command: dict[str, object], capsys: pytest.CaptureFixture) -> None:
     assert start(train_network.main, **{**command, "network_args": ["algo=lohaa"]}) == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: --network_module lycoris.kohya: cannot make its network") and "--network_args" in line
+    assert line.startswith("error: --network_module lycoris.kohya: cannot create its network") and "--network_args" in line

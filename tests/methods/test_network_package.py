@@ -66,7 +66,7 @@ def test_the_keys_that_a_function_reads_are_known_or_known_not_to_be(function: C
 def test_a_slip_is_refused_and_a_key_without_effect_is_told() -> None:
     module = SimpleNamespace(create_network=reads_some)
     assert check_arguments("mine", module, {"first": "1", "old": "1"}) == [
-        "--network_args old=1: mine does not read old, so it has no effect; leave it out"
+        "--network_args old=1: mine does not use old, so it has no effect; remove it"
     ]
     with pytest.raises(UserError, match=r"--network_args secnd=1: mine has no secnd; did you mean second\?"):
         check_arguments("mine", module, {"secnd": "1"})
@@ -88,7 +88,7 @@ def test_the_keys_of_lycoris_are_those_of_its_documentation() -> None:
     assert fault.value.problems == (f"--network_args conv_dimm=4: {release('lycoris.kohya')} has no conv_dimm; did you mean conv_dim?",)
     assert release("lycoris.kohya").replace("_", "-") == name
     (warning,) = check_arguments("lycoris.kohya", kohya, {"rank_dropout_scale": "True"})  # a key of its classes that it hands to none
-    assert "does not read rank_dropout_scale" in warning
+    assert "does not use rank_dropout_scale" in warning
 
 
 @pytest.mark.parametrize(("algo", "hint"), [("ia3", ""), ("lohaa", " (did you mean loha?)"), ("LoKR", None), ("", None)])
@@ -100,7 +100,7 @@ def test_an_algorithm_that_the_package_lacks_is_one_line(algo: str, hint: str | 
     with pytest.raises(UserError) as fault:
         check_algorithm("lycoris.kohya", kohya, {"algo": algo})
     (line,) = fault.value.problems
-    assert f"{release('lycoris.kohya')} has no algo={algo}{hint}; give --network_args algo= one of lora, locon, loha" in line
+    assert f"{release('lycoris.kohya')} has no algo={algo}{hint}; set --network_args algo= to one of lora, locon, loha" in line
     assert line.endswith("or use networks.lora")
 
 
@@ -128,7 +128,7 @@ def test_a_layer_that_breaks_down_is_told_before_the_training(layer: nn.Module) 
     with pytest.raises(UserError) as fault:
         try_layers("mine", {"algo": "full"}, part)
     (line,) = fault.value.problems
-    assert "its Adapter breaks down when it is run (AttributeError: " in line and ", in mine; --network_args algo=full cannot be" in line
+    assert "its Adapter fails when it runs (AttributeError: " in line and ", in mine; --network_args algo=full cannot be" in line
     try_layers("networks.mine", {}, part)  # our own are tested elsewhere
 
 

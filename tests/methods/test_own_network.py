@@ -75,7 +75,7 @@ def test_it_trains_is_told_of_epochs_and_what_has_no_rate_costs_no_gradient(opti
         ({"network_weights": "tiny", "dim_from_weights": True}, "--dim_from_weights: needs create_network_from_weights, which"),
         ({"base_weights": "tiny"}, "--base_weights: needs create_network_from_weights, which"),
         ({"scale_weight_norms": 1}, "--scale_weight_norms: needs apply_max_norm_regularization, which"),
-        ({"network_module": "json"}, "--network_module json: is no network module, since it has no create_network; use networks.lora"),
+        ({"network_module": "json"}, "--network_module json: is not a network module, since it has no create_network; use networks.lora"),
     ],
 )
 def test_what_it_lacks_is_told_in_one_line(options, changes: dict, told: str, capsys) -> None:

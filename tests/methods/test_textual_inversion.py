@@ -83,7 +83,7 @@ def test_training_goes_on_from_a_saved_file(tiny_v1: Path, tmp_path: Path, by_la
     again, _ = attached(tiny_v1, by_layer=by_layer, weights=path, init_word="cat")  # which is not used beside them
     assert again.words.table.vectors.equal(method.words.table.vectors)
     assert b"private" not in path.read_bytes()
-    with pytest.raises(UserError, match=r"--weights .*word\.\w+: holds 2 vectors, --num_vectors_per_token is 1"):
+    with pytest.raises(UserError, match=r"--weights .*word\.\w+: has 2 vectors, but --num_vectors_per_token is 1"):
         attached(tiny_v1, by_layer=by_layer, weights=path, vectors=1)
     with pytest.raises(UserError, match="train_textual_inversion"):
         attached(tiny_v1, by_layer=not by_layer, weights=path)
@@ -109,7 +109,7 @@ def test_an_embedding_of_another_model_and_a_file_of_another_kind_are_told(tiny_
     torch.save({"string_to_param": {"*": torch.zeros(2, 1024)}}, tmp_path / "v2.pt")
     with pytest.raises(UserError, match=r"--weights .*v2\.pt: has vectors of 1024 numbers, the model of 64"):
         attached(tiny_v1, weights=tmp_path / "v2.pt")
-    with pytest.raises(UserError, match="is no Textual Inversion embedding"):
+    with pytest.raises(UserError, match="is not a Textual Inversion embedding"):
         attached(tiny_v1, weights=tiny_v1)
 
 

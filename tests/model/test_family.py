@@ -77,5 +77,5 @@ def test_prefixes_are_the_models_and_no_argument_of_a_user(tiny_v1: Path) -> Non
     none = {"weights": None, "dim_from_weights": False, "scale_weight_norms": None, "base_weights": [], "gradient_checkpointing": False}
     args = {"prefixes": "mine_"}
     settings = NetworkSettings("networks.lora", 4, 1.0, None, args, train_unet=True, train_text_encoder=True, **rates, **none)
-    with pytest.raises(UserError, match="--network_args prefixes: follows from the model; leave it out"):
+    with pytest.raises(UserError, match="--network_args prefixes: follows from the model; remove it"):
         NetworkMethod(settings).attach(load(tiny_v1))

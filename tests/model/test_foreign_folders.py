@@ -84,20 +84,20 @@ def fault(path: Path) -> str:
 def test_what_is_missing_of_several_files_is_named(folder: Path) -> None:
     index = shard(folder / "unet", "diffusion_pytorch_model")
     (folder / "unet" / "diffusion_pytorch_model-00002-of-00003.safetensors").unlink()
-    assert "diffusion_pytorch_model-00002-of-00003.safetensors, which it names, is not beside it" in fault(folder)
+    assert "diffusion_pytorch_model-00002-of-00003.safetensors, which it names, is missing" in fault(folder)
     index.unlink()
-    assert "and not their index diffusion_pytorch_model.safetensors.index.json; download it too" in fault(folder)
+    assert "but not their index diffusion_pytorch_model.safetensors.index.json; download it too" in fault(folder)
     index.write_text("{}", encoding="utf-8")
-    assert "is no index of weights" in fault(folder)
+    assert "is not an index of weights" in fault(folder)
 
 
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("diffusion_pytorch_model.non_ema.safetensors", "holds only the variant 'non_ema' of its weights"),
+        ("diffusion_pytorch_model.non_ema.safetensors", "has only the variant 'non_ema' of its weights"),
         ("diffusion_pytorch_model.non_ema.bin", "rename that file to diffusion_pytorch_model.bin"),
         ("diffusion_flax_model.msgpack", "holds weights for Flax"),
-        ("model.onnx", "holds weights for ONNX Runtime"),
+        ("model.onnx", "has weights for ONNX Runtime"),
         (None, "has no weights (such as diffusion_pytorch_model.safetensors)"),
     ],
 )

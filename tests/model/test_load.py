@@ -183,7 +183,7 @@ def test_tensors_of_another_shape_are_told_in_a_line(checkpoints, tmp_path):
     state = load_file(checkpoints["v1"])
     state["model.diffusion_model.time_embed.2.bias"] = torch.zeros(7)
     save_file(state, tmp_path / "odd.safetensors")
-    with pytest.raises(UserError, match="1 tensors have another shape than expected, such as time_embedding"):
+    with pytest.raises(UserError, match="1 tensors with an unexpected shape, such as time_embedding"):
         load(tmp_path / "odd.safetensors")
 
 
@@ -217,14 +217,14 @@ def test_another_vae_replaces_the_models_own(form, other_vae, checkpoints, model
 def test_a_model_without_vae_loads_when_one_is_given(checkpoints, tmp_path, other_vae):
     state = {name: value for name, value in load_file(checkpoints["v1"]).items() if not name.startswith("first_stage_model.")}
     save_file(state, tmp_path / "bare.safetensors")
-    with pytest.raises(UserError, match="holds no VAE; give one with --vae"):
+    with pytest.raises(UserError, match="has no VAE; set one with --vae"):
         load(tmp_path / "bare.safetensors")
     assert load(tmp_path / "bare.safetensors", vae=other_vae["file"]).vae is not None
 
 
 def test_a_file_that_is_no_vae_is_told(tmp_path):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"--vae x\.safetensors: holds no VAE"):
+    with pytest.raises(UserError, match=r"--vae x\.safetensors: has no VAE"):
         load_vae(tmp_path / "x.safetensors", torch.float32)
 
 
@@ -261,7 +261,7 @@ def test_a_vae_of_another_family_is_told(checkpoints, tmp_path):
     folder = write_diffusers(tmp_path / "xl") / "vae"
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     (folder / "config.json").write_text(json.dumps(config | {"scaling_factor": 0.13025}), encoding="utf-8")
-    with pytest.raises(UserError, match="is of another family"):
+    with pytest.raises(UserError, match="is for another model family"):
         load(checkpoints["v1"], vae=folder)
 
 

@@ -85,7 +85,7 @@ def test_the_extractions_options_act_and_are_checked(unet, tmp_path: Path, capsy
     with safe_open(tmp_path / "r-5.safetensors", "pt") as file:
         assert {file.get_tensor(name).dtype for name in file.keys() if "alpha" not in name} == {torch.float16}  # noqa: SIM118
     too_much = "the file's rank is 6"
-    for options, said in (((), "--unit, --rank: give one of them"), (("--rank", 7), too_much), (("--unit", 6), too_much)):
+    for options, said in (((), "--unit, --rank: use one of them"), (("--rank", 7), too_much), (("--unit", 6), too_much)):
         assert run_in_process(extract, *command, *options) == 2
         assert said in capsys.readouterr().err
 
@@ -93,11 +93,11 @@ def test_the_extractions_options_act_and_are_checked(unet, tmp_path: Path, capsy
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"unit": "4"}, "unit=4: rank 6 is no multiple of it"),
+        ({"unit": "4"}, "unit=4: rank 6 is not a multiple of it"),
         ({"unit": "0"}, "unit=0: a whole number of at least 1"),
         ({"unit": "x"}, "unit=x: a whole number"),
-        ({"unit": "2", "conv_dim": "3"}, "unit=2: rank 3 is no multiple"),
-        ({"unti": "2"}, "unti: networks.lora does not know this"),
+        ({"unit": "2", "conv_dim": "3"}, "unit=2: rank 3 is not a multiple"),
+        ({"unti": "2"}, "unti: is unknown to networks.lora"),
     ],
 )
 def test_wrong_units_are_told_in_one_line(unet, args: dict[str, str], message: str) -> None:

@@ -28,5 +28,5 @@ def test_a_missing_path_names_its_nearest_sibling_or_the_folder_that_is_missing(
     assert missing_path(tmp_path / "model.ckpt") == f"no such file; did you mean {tmp_path / 'model.safetensors'}?"
     assert missing_path(tmp_path / "old.safetensors") == "no such file"
     assert missing_path(tmp_path / "image", folder=True) == f"no such folder; did you mean {tmp_path / 'images'}?"
-    where = f"(there is no folder {tmp_path / 'imgs'}); did you mean {tmp_path / 'images'}?"
+    where = f"(folder {tmp_path / 'imgs'} does not exist); did you mean {tmp_path / 'images'}?"
     assert missing_path(tmp_path / "imgs" / "deeper" / "a.png") == f"no such file {where}"

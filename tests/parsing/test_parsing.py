@@ -49,7 +49,7 @@ def test_tables_without_an_end_are_refused(levels: int) -> None:
 @PARSERS
 @pytest.mark.parametrize("digits", [MOST_DIGITS + 10, 4_000, 5_000, 50_000])
 def test_a_number_of_hundreds_of_digits_is_told_by_its_length(parse: Parse, digits: int) -> None:
-    with pytest.raises(TooMuch, match=f"holds a number of {digits:,} digits"):
+    with pytest.raises(TooMuch, match=f"has a number with {digits:,} digits"):
         parse("9" * digits)
     with pytest.raises(TooMuch, match="digits"):
         parse("[[-" + "9" * digits + "]]")

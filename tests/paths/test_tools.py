@@ -49,7 +49,7 @@ def tag(images: Path, model: Path, monkeypatch: pytest.MonkeyPatch, partly: bool
         cache.mkdir(parents=True)
         (cache.parent / ".gitignore").write_text("*", encoding="utf-8")
         (cache / "part.incomplete").write_bytes(b"half" if partly else b"")
-        raise OSError("no network")
+        raise OSError("not a network")
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
     return run_script(tag_images_by_wd14_tagger.main, [str(images), "--model_dir", str(model)])
@@ -90,7 +90,7 @@ def test_images_and_captions_that_are_pipes_are_passed_over(images: Path, tmp_pa
     os.mkfifo(images / "b.png")
     os.mkfifo(images / "a.caption")
     merge_captions_to_metadata.main([str(images), str(tmp_path / "meta.json")])
-    assert (tmp_path / "meta.json").is_file() and "2 pipes, sockets or devices are passed over: a.caption, b.png" in heard.text
+    assert (tmp_path / "meta.json").is_file() and "2 pipes, sockets or devices are skipped: a.caption, b.png" in heard.text
     resize_images_to_resolution.main([str(images), str(tmp_path / "small"), "--copy_associated_files"])
     assert all(path.is_file() for path in (tmp_path / "small").iterdir())
 
@@ -104,7 +104,7 @@ def test_a_closed_folder_inside_is_told(images: Path, tmp_path: Path, heard) -> 
             merge_captions_to_metadata.main([str(images), str(tmp_path / "meta.json"), "--recursive"])
     finally:
         (images / "closed").chmod(0o700)
-    assert f"{images / 'closed'}: cannot be looked into" in heard.text
+    assert f"{images / 'closed'}: cannot be read" in heard.text
 
 
 @pytest.mark.parametrize("variant", ["../../x", "/x", "a/b", "a\\b", "n" * 300])
@@ -120,7 +120,7 @@ def test_the_config_of_a_run_is_read_and_written_at_places_that_can_be_opened(
     place: str, places: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if place not in places:
-        pytest.skip("cannot be made here")
+        pytest.skip("cannot be created here")
     with another_user():
         assert run_script(config_from_run.main, [places[place], str(tmp_path / "new.toml")]) == EXIT_FAULT
     (line,) = capsys.readouterr().err.splitlines()

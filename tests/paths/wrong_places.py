@@ -20,15 +20,15 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _PASSING_OVER = 1 << 1 | 1 << 2  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
 # Words that the line for each place must hold.
 TOLD = {
-    "closed": "may not look into the folder",
+    "closed": "may not read the folder",
     "unreadable": "may not read it",
-    "closed folder": "may not look into the folder",
-    "loop": "links lead in a circle",
-    "dangling": "where nothing is",
+    "closed folder": "may not read the folder",
+    "loop": "links form a circle",
+    "dangling": "which does not exist",
     "long": "bytes, and a name may have 255",
     "deep": "more than this system takes",
-    "nul": "a sign that no path can have",
-    "half": "a sign that no path can have",
+    "nul": "a character that no path can have",
+    "half": "a character that no path can have",
     "pipe": "is a named pipe, not a file",
     "socket": "is a socket, not a file",
     "device": "is a device, not a file",

@@ -19,25 +19,25 @@ EXAMPLES: list[tuple[str, SamplePrompt, str]] = [
     ("a --n b --w 64,", SamplePrompt("a", "b", 64), ""),
     ("a --l .5", SamplePrompt("a", guidance=0.5), ""),
     # what it takes otherwise
-    ("a --s 0", SamplePrompt("a", steps=1), "--s '0': 1 is taken, since it must be from 1 to 1000"),
-    ("a --s 5000", SamplePrompt("a", steps=1000), "1000 is taken"),
-    ("a --h 32", SamplePrompt("a", height=64), "--h '32': 64 is taken, since it must be from 64"),
-    ("a --d -7", SamplePrompt("a"), "--d '-7': is below 0, so the seed is drawn at random"),
+    ("a --s 0", SamplePrompt("a", steps=1), "--s '0': 1 is used, since it must be from 1 to 1000"),
+    ("a --s 5000", SamplePrompt("a", steps=1000), "1000 is used"),
+    ("a --h 32", SamplePrompt("a", height=64), "--h '32': 64 is used, since it must be from 64"),
+    ("a --d -7", SamplePrompt("a"), "--d '-7': is below 0, so the seed is chosen at random"),
     ("a --s 3 --s 4", SamplePrompt("a", steps=4), "--s is given twice; the last one counts"),
-    ("a --w 64 b", SamplePrompt("a", width=64), "--w 64: 'b' behind it is not read"),
-    ("--n b", SamplePrompt("", "b"), "has no words, so it is drawn without a prompt"),
+    ("a --w 64 b", SamplePrompt("a", width=64), "--w 64: 'b' after it is ignored"),
+    ("--n b", SamplePrompt("", "b"), "has no words, so its image is generated without a prompt"),
     # options of other programs, and slips
     (
         "a --negative_prompt b --w 64",
         SamplePrompt("a", width=64),
-        "--negative_prompt is unknown and left out, with what stands behind it; did",
+        "--negative_prompt is unknown and ignored, with everything after it; did",
     ),
     ("a --negativ b", SamplePrompt("a"), "did you mean --n?"),
-    ("a --width 64", SamplePrompt("a"), "--width is unknown and left out, with what stands behind it; did you mean --w?"),
+    ("a --width 64", SamplePrompt("a"), "--width is unknown and ignored, with everything after it; did you mean --w?"),
     ("a --steps=3", SamplePrompt("a"), "did you mean --s?"),
-    ("a --w64", SamplePrompt("a"), "--w64 is unknown and left out, with what stands behind it; write --w 64"),
+    ("a --w64", SamplePrompt("a"), "--w64 is unknown and ignored, with everything after it; write --w 64"),
     ("a --d-1", SamplePrompt("a"), "write --d -1"),
-    ("a --ar 16:9 --w 64", SamplePrompt("a", width=64), "--ar is unknown and left out, with what stands behind it; known are --n --w --h"),
+    ("a --ar 16:9 --w 64", SamplePrompt("a", width=64), "--ar is unknown and ignored, with everything after it; known are --n --w --h"),
     ("a --g 3.5", SamplePrompt("a"), "--g has no effect on samples of these models (the guidance of Flux)"),
     ("a --am 0.5,1", SamplePrompt("a"), "--am has no effect"),
     ("a --cn c:/my image.png --n b", SamplePrompt("a", "b"), "--cn has no effect"),
@@ -47,12 +47,12 @@ EXAMPLES: list[tuple[str, SamplePrompt, str]] = [
     (
         "a —n bad",
         SamplePrompt("a —n bad"),
-        "—n is part of the prompt; an option has two hyphens, of which a word processor has made a dash",
+        "—n is part of the prompt; an option has two hyphens, which a word processor has turned into a dash",
     ),
-    ("a –w 64 --h 64", SamplePrompt("a –w 64", height=64), "–w is part of the prompt; an option has two hyphens, of which a word"),
-    ("a −d 5", SamplePrompt("a −d 5"), "a word processor has made a dash: --d"),
-    ("a —w64", SamplePrompt("a —w64"), "a word processor has made a dash: --w"),
-    ("a --n b —negative_prompt c", SamplePrompt("a", "b —negative_prompt c"), "has made a dash: --n"),
+    ("a –w 64 --h 64", SamplePrompt("a –w 64", height=64), "–w is part of the prompt; an option has two hyphens, which a word"),
+    ("a −d 5", SamplePrompt("a −d 5"), "a word processor has turned into a dash: --d"),
+    ("a —w64", SamplePrompt("a —w64"), "a word processor has turned into a dash: --w"),
+    ("a --n b —negative_prompt c", SamplePrompt("a", "b —negative_prompt c"), "has turned into a dash: --n"),
     ("a ---w 64", SamplePrompt("a ---w 64"), "---w is part of the prompt; an option has two hyphens: --w"),
 ]
 
@@ -74,12 +74,12 @@ def test_a_line_is_read_as_sd_scripts_reads_it_or_told(line: str, prompt: Sample
         ({"prompt": "a", "seed": None, "negative_prompt": None, "width": None, "sample_sampler": None}, SamplePrompt("a"), ""),
         ({"prompt": "a", "seed": -1}, SamplePrompt("a"), ""),
         ({"prompt": "a", "width": 128.0, "height": "64"}, SamplePrompt("a", width=128, height=64), ""),
-        ({"prompt": "a", "sample_steps": 0}, SamplePrompt("a", steps=1), "sample_steps = 0: 1 is taken"),
+        ({"prompt": "a", "sample_steps": 0}, SamplePrompt("a", steps=1), "sample_steps = 0: 1 is used"),
         ({"prompt": "a", "guidance_scale": 3.5}, SamplePrompt("a"), "guidance_scale has no effect"),
         ({"prompt": "a", "controlnet_image": "x.png"}, SamplePrompt("a"), "controlnet_image has no effect"),
-        ({"prompt": "", "seed": 0}, SamplePrompt("", seed=0), "has no words, so it is drawn without a prompt"),
+        ({"prompt": "", "seed": 0}, SamplePrompt("", seed=0), "has no words, so its image is generated without a prompt"),
         ({"prompt": "a --w 64"}, SamplePrompt("a --w 64"), "--w is part of the prompt; options are keys here, such as width = 512"),
-        ({"prompt": "a —n b"}, SamplePrompt("a —n b"), "a word processor has made a dash: --n"),
+        ({"prompt": "a —n b"}, SamplePrompt("a —n b"), "a word processor has turned into a dash: --n"),
     ],
 )
 def test_an_object_is_read_as_sd_scripts_reads_it_or_told(item: dict[str, object], prompt: SamplePrompt, said: str, tmp_path: Path) -> None:
@@ -94,4 +94,4 @@ def test_an_empty_entry_is_left_out_and_told(empty: object, tmp_path: Path) -> N
     (tmp_path / "p.json").write_text(json.dumps(["a", empty, "b"]), encoding="utf-8")
     prompts, notes = read_prompts(tmp_path / "p.json")
     assert [prompt.prompt for prompt in prompts] == ["a", "b"]
-    assert notes == (f"{tmp_path / 'p.json'} item 2: is empty and left out",)
+    assert notes == (f"{tmp_path / 'p.json'} item 2: is empty and skipped",)

@@ -84,8 +84,10 @@ def test_what_belongs_into_a_closed_folder_is_told_once_and_the_rest_is_done(wor
     assert start(tool, models) == 1
     first, last = errors(capsys)
     closed = Path("images", "closed")
-    assert first == f"error: {closed}: 1 file not written there (Permission denied); make the folder writable and start again [SD-PATH-005]"
-    assert last.startswith("error: all the rest is done: ") and done.is_file()
+    assert (
+        first == f"error: {closed}: 1 file not written there (Permission denied); make the folder writable and run this again [SD-PATH-005]"
+    )
+    assert last.startswith("error: everything else is done: ") and done.is_file()
     assert {path: path.read_bytes() for path in (work / "images" / "closed").iterdir()} == before
     if tool == "latents":
         assert ["train_resolution" in entry for entry in json.loads(Path("out.json").read_text(encoding="utf-8")).values()] == [True, False]
@@ -112,7 +114,7 @@ def test_a_result_that_may_not_be_written_is_told_before_the_work_begins(work: P
     assert start(tool, models, written="closed/out.json") == 2
     (line,) = errors(capsys)
     assert line.startswith(f"error: {'dst_img_folder' if tool == 'shrink' else 'out_json'}: closed")
-    assert "no right to write" in line and "another folder" in line
+    assert "no permission to write" in line and "another folder" in line
     assert not list((work / "closed").iterdir()) and not list(work.rglob("*.npz"))
     assert json.loads((work / "meta.json").read_text(encoding="utf-8")) == META
 
@@ -120,8 +122,8 @@ def test_a_result_that_may_not_be_written_is_told_before_the_work_begins(work: P
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        (WHOLE[:33], "it is cut short: take an older copy"),
-        (WHOLE[: WHOLE.index(b"}") + 1], "it is cut short: take an older copy"),  # after an entry that is whole
+        (WHOLE[:33], "it is truncated: use an older copy"),
+        (WHOLE[: WHOLE.index(b"}") + 1], "it is truncated: use an older copy"),  # after an entry that is whole
         (b'{"caf\xe9": {}}', "is not UTF-8 text (byte 5)"),
     ],
     ids=["cut in a text", "cut after an entry", "not UTF-8"],
@@ -148,7 +150,7 @@ def test_a_text_that_is_not_utf8_keeps_its_entry_and_a_broken_image_costs_nothin
     first, last = errors(capsys)
     path = Path("images", f"a{ending}")
     assert first == f"error: {path}: is not UTF-8 text (byte 3); save it again with encoding UTF-8 [SD-DATA-004]"
-    assert last.startswith("error: all the rest is done: ")
+    assert last.startswith("error: everything else is done: ")
     made = json.loads((work / "out.json").read_text(encoding="utf-8"))
     assert made["a"] == META["a"] and (made["b"], made["closed/c"][field]) == ({field: "text of b"}, "text of closed/c")
     assert (work / "images" / f"a{ending}").read_bytes() == b"caf\xe9"

@@ -116,7 +116,7 @@ def test_wrong_input_is_one_line(folder: Path, model: Path, tmp_path: Path, caps
         ((folder, tmp_path / "empty"), "--model_id"),
         ((folder, model, "--max_length", 900), "--max_length: 900 is more than the 64 tokens"),
         ((folder, model, "--caption_extension", "txt"), "has no dot"),
-        ((tmp_path / "empty", model), "holds no images"),
+        ((tmp_path / "empty", model), "has no images"),
     ):
         assert caption(*argv) == 2
         assert words in capsys.readouterr().err

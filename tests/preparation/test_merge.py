@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 def test_captions_stand_under_the_names_without_ending(folder: Path, tmp_path: Path, capsys) -> None:
     assert captions(folder, tmp_path / "meta.json") == 0
     assert read(tmp_path / "meta.json") == {"a": {"caption": "a cat"}, "b": {"caption": "ein Hündchen"}}
-    assert "1 of 3 images has no .caption file: bare.png; left out" in capsys.readouterr().err
+    assert "1 of 3 images has no .caption file: bare.png; skipped" in capsys.readouterr().err
 
 
 def test_recursive_takes_the_folders_inside_and_the_reader_finds_them(folder: Path, tmp_path: Path) -> None:
@@ -149,12 +149,12 @@ def test_images_that_differ_in_their_ending_only_get_entries_of_their_own(folder
     photo(folder / "a.jpg", size=(16, 16))
     assert captions(folder, tmp_path / "meta.json") == 0
     assert list(read(tmp_path / "meta.json")) == ["a.jpg", "a.png", "b"]
-    assert "2 images differ in their ending only and share one .caption file: a.jpg, a.png" in capsys.readouterr().err
+    assert "2 images differ only in their extension and share one .caption file: a.jpg, a.png" in capsys.readouterr().err
     entries, _ = read_metadata(tmp_path / "meta.json", folder)
     assert len({entry.path for entry in entries}) == 3
 
 
-@pytest.mark.parametrize(("old", "flag", "words"), [("/x/a.png", [], "add --full_path"), ("x", ["--full_path"], "entries of their own")])
+@pytest.mark.parametrize(("old", "flag", "words"), [("/x/a.png", [], "add --full_path"), ("x", ["--full_path"], "create separate entries")])
 def test_keys_of_the_other_kind_are_told(folder: Path, tmp_path: Path, old: str, flag: list, words: str, capsys) -> None:
     (tmp_path / "meta.json").write_text(json.dumps({old: {"tags": "t"}}), encoding="utf-8")
     assert captions(folder, tmp_path / "meta.json", *flag) == 0
@@ -172,18 +172,18 @@ def test_a_caption_in_another_encoding_is_told_and_the_rest_is_done(folder: Path
         and errors[0].startswith(f"error: {folder / 'a.caption'}: {words}")
         and "save it again with encoding UTF-8" in errors[0]
     )
-    assert "all the rest is done: caption of 1 image" in errors[1]
+    assert "everything else is done: caption of 1 image" in errors[1]
     assert read(tmp_path / "meta.json") == {"a": {"caption": "kept"}, "b": {"caption": "ein Hündchen"}}
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ('{"a": {"caption": "x"}, "b": {"cap', "cut short"),
+        ('{"a": {"caption": "x"}, "b": {"cap', "truncated"),
         ('{"a": "x"}', "entry 'a': expected"),
         ("[1]", "found a list"),
         ('{"a": {}},', "is not JSON"),
-        ("", "cut short"),
+        ("", "truncated"),
     ],
 )
 def test_broken_metadata_is_told_in_one_line_and_left_alone(folder: Path, tmp_path: Path, text: str, words: str, capsys) -> None:
@@ -199,7 +199,7 @@ def test_nothing_to_merge_is_an_error_that_names_what_lies_there(folder: Path, t
         path.unlink()
     assert captions(folder, tmp_path / "meta.json") == 2
     line = capsys.readouterr().err.splitlines()[-1]
-    assert "3 of 3 images have no .caption file" in line and "2 .txt files lie beside them: --caption_extension .txt" in line
+    assert "3 of 3 images have no .caption file" in line and "2 .txt files are next to them: --caption_extension .txt" in line
     assert not (tmp_path / "meta.json").exists()
 
 
@@ -210,7 +210,7 @@ def test_nothing_to_merge_is_an_error_that_names_what_lies_there(folder: Path, t
         (["{folder}/deep/..", "{folder}"], "out_json: {folder} is a folder"),
         (["{folder}", "{out}", "--in_json", "{none}.json"], "--in_json: {none}.json: no such file"),
         (["{folder}", "{out}", "--caption_extension", "txt"], "has no dot; write .txt"),
-        (["{folder}", "{out}", "--caption_extension", ".png"], "ending of images"),
+        (["{folder}", "{out}", "--caption_extension", ".png"], "extension of images"),
         (["{empty}", "{out}"], "add --recursive"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(folder: Path, tmp_path: Path, m
 
     monkeypatch.setattr(os, "fsync", full)
     assert captions(folder, tmp_path / "meta.json") == 2
-    line = "meta.json: cannot be written (No space left on device); give another place [SD-DISK-004]"
+    line = "meta.json: cannot be written (No space left on device); choose another place [SD-DISK-004]"
     assert capsys.readouterr().err.splitlines()[-1].endswith(line)
     assert read(tmp_path / "meta.json") == {"a": {"tags": "t"}}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "meta.json"]

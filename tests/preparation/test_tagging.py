@@ -128,7 +128,7 @@ def test_a_name_that_is_too_long_is_told_as_such_and_the_rest_is_done(folder: Pa
     shutil.copy(folder / "blue.png", folder / f"{'か' * 83}.png")
     assert tag(folder, model, "--caption_extension", ".caption") == 1
     error = capsys.readouterr().err
-    assert "its name would be too long for this file system; rename it" in error and "writable" not in error
+    assert "since the name would be too long for this file system; rename it" in error and "writable" not in error
     assert (folder / "blue.caption").is_file()
 
 
@@ -138,7 +138,7 @@ def test_a_model_without_its_labels_is_told_by_the_file_that_is_missing(folder: 
         half.mkdir()
         shutil.copy(model / there, half)
         assert tag(folder, half) == 2
-        assert f"{half} holds {there} but no {lacks}; put the {lacks} of the same model beside it" in capsys.readouterr().err
+        assert f"{half} has {there} but no {lacks}; put the {lacks} of the same model next to it" in capsys.readouterr().err
 
 
 def test_a_model_too_new_for_the_runtime_is_told_as_such(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_files_that_are_there_are_told_before_they_are_written_anew(folder: Path
     tag(folder, model, "--append_tags")
     assert "anew" not in capsys.readouterr().err
     tag(folder, model)
-    assert "2 .txt files are there already and will be written anew: blue.txt, red.txt" in capsys.readouterr().err
+    assert "2 .txt files are already there and will be overwritten: blue.txt, red.txt" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="who may write anywhere")
@@ -252,7 +252,7 @@ def test_a_read_only_folder_is_told_once_and_the_rest_is_done(folder: Path, mode
     (folder / "closed").chmod(0o700)
     first, last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     closed = f"error: {folder / 'closed'}: 2 files not written there (Permission denied)"
-    assert first == f"{closed}; make the folder writable and start again [SD-PATH-005]"
+    assert first == f"{closed}; make the folder writable and run this again [SD-PATH-005]"
     assert last.endswith("2 images tagged [SD-TOOL-001]")
 
 
@@ -276,7 +276,7 @@ def test_a_broken_image_and_a_file_that_cannot_be_written_are_told_and_the_rest_
     assert len(errors) == 3 and f"image {folder / 'broken.png'}: " in errors[0] and "remove or replace it" in errors[0]
     assert (
         errors[1].startswith(f"error: {folder}: 1 file not written there (")
-        and errors[2] == "error: all the rest is done: 1 image tagged [SD-TOOL-001]"
+        and errors[2] == "error: everything else is done: 1 image tagged [SD-TOOL-001]"
     )
     assert tags(folder, "red").startswith("red_rose")
     assert sorted(path.name for path in folder.iterdir()) == ["blue.png", "blue.txt", "broken.png", "red.png", "red.txt"]
@@ -319,7 +319,7 @@ def test_without_a_network_the_remedy_is_one_line(folder: Path, tmp_path: Path, 
     (tmp_path / "old" / "saved_model.pb").touch()
     assert tag(folder, tmp_path / "old") == 2
     warning, *_, error = capsys.readouterr().err.splitlines()
-    assert "older Keras form, which is not used" in warning
+    assert "older Keras format, which is not used" in warning
     assert error.startswith("error: --repo_id: SmilingWolf/wd-v1-4-convnext-tagger-v2: model.onnx cannot be downloaded (")
     assert "put model.onnx and selected_tags.csv into" in error
 

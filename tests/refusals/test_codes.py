@@ -52,10 +52,10 @@ def test_a_problem_is_its_text_and_keeps_its_code_through_pickling_and_rewording
 
 
 def test_a_user_error_keeps_the_codes_through_pickling_and_tells_them_at_the_lines_ends() -> None:
-    fault = PartlyDone(coded("DATA-001", "image a.png: cannot be read"), coded("TOOL-001", "all the rest is done"))
+    fault = PartlyDone(coded("DATA-001", "image a.png: cannot be read"), coded("TOOL-001", "everything else is done"))
     again = pickle.loads(pickle.dumps(fault))
     assert type(again) is PartlyDone and again.lines == fault.lines
-    assert again.lines == ("image a.png: cannot be read [SD-DATA-001]", "all the rest is done [SD-TOOL-001]")
+    assert again.lines == ("image a.png: cannot be read [SD-DATA-001]", "everything else is done [SD-TOOL-001]")
     assert str(again) == "image a.png: cannot be read\nall the rest is done"
 
 

@@ -135,4 +135,4 @@ def test_names_that_are_no_unicode_train_like_others(tiny_v1: Path, tmp_path: Pa
     assert set(names) == {path.name for path in images.glob("*.png")}
     images.rename(folder / os.fsdecode("2_고양이".encode("cp949")))
     assert start(train_network.main, **common) == 2
-    assert "is in another encoding than this system's, so its class cannot be read" in capsys.readouterr().err
+    assert "is not in this system's encoding, so its class cannot be read" in capsys.readouterr().err

@@ -65,7 +65,7 @@ def test_latents_on_disk_train_as_those_in_memory_and_serve_the_next_run_and_one
     capsys.readouterr()
     parts = options(folder, tiny_v1, "parts", cache_latents_to_disk=True, save_state=True)
     assert stop_after(2, train_network.main, **parts) == 130
-    assert "latents: 6 of 6 lie in files" in capsys.readouterr().err
+    assert "latents: 6 of 6 cached on disk" in capsys.readouterr().err
     parts["max_data_loader_n_workers"] = 1
     assert start(train_network.main, **parts, resume=folder / "parts" / "it-step00000002-state") == 0
     assert tensors_equal(memory, first) and tensors_equal(memory, folder / "parts" / "it.safetensors")
@@ -74,9 +74,9 @@ def test_latents_on_disk_train_as_those_in_memory_and_serve_the_next_run_and_one
 def test_the_tool_fills_the_cache_that_the_run_finds_and_empties_it(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     given = ("--pretrained_model_name_or_path", tiny_v1, "--dataset_config", folder / "data.toml", "--vae_batch_size", 4)
     assert run_in_process(cache_latents.main, *given) == 0
-    assert "latents of 6 images are ready" in capsys.readouterr().err
+    assert "latents for 6 images are ready" in capsys.readouterr().err
     filled = train(folder, tiny_v1, "out", cache_latents_to_disk=True, max_train_steps=1, vae_batch_size=4)
-    assert "latents: 6 of 6 lie in files" in capsys.readouterr().err and filled.is_file()
+    assert "latents: 6 of 6 cached on disk" in capsys.readouterr().err and filled.is_file()
     assert run_in_process(cache_latents.main, *given, "--remove") == 0
     assert "latents of 6 images deleted" in capsys.readouterr().err and not list((folder / "pictures").glob("*.npz"))
     assert run_in_process(cache_latents.main, "--pretrained_model_name_or_path", tiny_v1) == 2
@@ -84,7 +84,7 @@ def test_the_tool_fills_the_cache_that_the_run_finds_and_empties_it(folder: Path
 
 def test_the_tool_does_all_but_bad_images_and_lists_them(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     pictures = folder / "pictures"
-    (pictures / "0.png").write_bytes(b"no picture")
+    (pictures / "0.png").write_bytes(b"no image")
     spoiled = bytearray((pictures / "2.png").read_bytes())  # whole, as far as its header tells
     spoiled[len(spoiled) // 2] ^= 0xFF
     (pictures / "2.png").write_bytes(spoiled)
@@ -97,7 +97,7 @@ def test_the_tool_does_all_but_bad_images_and_lists_them(folder: Path, tiny_v1: 
             (line,) = [line for line in told.splitlines() if f"{pictures / name}: " in line]
             assert line.startswith("warning: " if more else "error: ") and "remove or replace it" in line
         assert "latents of 4 images are ready for --cache_latents_to_disk" in told
-        assert ("error: all the rest is done: latents of 4 images" in told) == (code == 1)
+        assert ("error: everything else is done: latents of 4 images" in told) == (code == 1)
         assert len(list(pictures.glob("*.npz"))) == 4
 
 
@@ -149,18 +149,18 @@ def test_an_image_that_breaks_gives_way_to_another_and_is_told_once_and_counted(
     spoiled.write_bytes(data)
     first = train(folder, tiny_v1, "first", cache_latents=cached, max_train_steps=9)
     told = capsys.readouterr().err
-    assert told.count("2.png: cannot be read") == 1 and "another image of its size is shown in its place" in told
-    assert "1 file could not be read and gave way to others of their size" in told
+    assert told.count("2.png: cannot be read") == 1 and "another image of its size replaces it" in told
+    assert "1 file could not be read, so others of the same size were used instead" in told
     assert tensors_equal(first, train(folder, tiny_v1, "second", cache_latents=cached, max_train_steps=9, max_data_loader_n_workers=1))
 
 
 def test_bad_images_stop_the_run_or_are_left_out(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
-    (folder / "pictures" / "2.png").write_bytes(b"no picture")
+    (folder / "pictures" / "2.png").write_bytes(b"no image")
     assert start(train_network.main, **options(folder, tiny_v1, "out")) == 2
     assert "2.png" in capsys.readouterr().err
     train(folder, tiny_v1, "out", skip_bad_images=True, max_train_steps=1)
     told = capsys.readouterr().err
-    assert "left out: image" in told and "2.png" in told and "5 images" in told
+    assert "skipped: image" in told and "2.png" in told and "5 images" in told
 
 
 def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
@@ -172,7 +172,7 @@ def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
     monkeypatch.setattr(pixels, "read_rgb", gone)
     assert start(train_network.main, **options(folder, tiny_v1, "out")) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "cannot be read" in line and "no other image of its size can be shown in its place" in line
+    assert "cannot be read" in line and "no other image of its size can replace it" in line
 
 
 @pytest.mark.slow
@@ -188,7 +188,7 @@ def test_two_processes_share_the_caching_and_train_what_they_train_without_it(fo
         )
         assert done.returncode == 0, done.stderr[-3000:]
         told[name] = done.stderr
-    assert "6/6" in told["disk"] and "latents: 6 of 6 lie in files" in told["again"]  # three images, and their mirrors, each
+    assert "6/6" in told["disk"] and "latents: 6 of 6 cached on disk" in told["again"]  # three images, and their mirrors, each
     assert len(list((folder / "pictures").glob("*.npz"))) == 6
     for name in ("disk", "again"):
         assert tensors_equal(folder / name / "it.safetensors", folder / "memory" / "it.safetensors")

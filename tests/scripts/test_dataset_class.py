@@ -182,7 +182,7 @@ def test_each_batch_is_trained_once_an_epoch_in_a_new_order(command, folder: Pat
     orders = [[index for epoch, index in trained if epoch == number] for number in (1, 2)]
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 2 and orders[0] != orders[1] != [0, 1, 2, 3, 4]
     told = capsys.readouterr().err
-    assert "--dataset_class my_batches.Batches: 5 batches an epoch in shuffled order; the first has images of 1 picture, 64×48" in told
+    assert "--dataset_class my_batches.Batches: 5 batches per epoch in shuffled order; the first has images of 1 picture, 64×48" in told
     assert "updates: 10 = 2 epochs" in told and "batches a second" in told
     moved = {name[:7] for name, tensor in load_file(out / "cat.safetensors").items() if name.endswith("lora_up.weight") and tensor.any()}
     assert moved == {"lora_te", "lora_un"}
@@ -201,7 +201,7 @@ def test_a_run_that_goes_on_inside_an_epoch_ends_with_the_same_bits(command, fol
 def test_latents_and_weights_of_the_class_are_trained_and_the_files_tell_of_it(command, folder: Path, capsys) -> None:
     out = command("out", "--dataset_class", "my_batches.Latents", "--rehearsal", "on", "--max_train_epochs", 1)
     told = capsys.readouterr().err
-    assert "the first has latents of 1 picture, 64×48" in told and "not used of what the class gives: extra" in told
+    assert "the first has latents of 1 picture, 64×48" in told and "keys of the class that are not used: extra" in told
     assert "rehearsal: a batch of 1 at 64×48" in told
     with safe_open(out / "cat.safetensors", "pt") as file:
         facts = file.metadata()
@@ -225,7 +225,7 @@ def test_accumulation_samples_and_a_fault_on_the_way(command, folder: Path, caps
 def test_a_batch_with_which_nothing_finite_comes_out_is_left_out_where_that_is_asked_for(command, capsys) -> None:
     command("out", "--dataset_class", "my_batches.Wild", "--on_nan", "rollback")
     told = capsys.readouterr().err
-    assert "my_batches.Wild[3] image 1: timestep" in told and "images left out because of numbers that were not finite: batch 3" in told
+    assert "my_batches.Wild[3] image 1: timestep" in told and "images excluded because of numbers that were not finite: batch 3" in told
 
 
 @pytest.mark.parametrize(("script", "more"), [(train_db, ["--no_token_padding"]), (fine_tune, [])], ids=["db", "fine_tune"])
@@ -240,7 +240,7 @@ def test_a_new_word_is_learnt_from_captions_that_hold_it(command, folder: Path, 
     write_class(folder, "words", "a photo of zorb", length=2, more=ids)
     word = ("--token_string", "zorb", "--init_word", "cat", "--save_model_as", "safetensors", "--max_train_epochs", 1)
     out = command("out", "--dataset_class", "words.Batches", *word, "--save_every_n_steps", 1, script=script)
-    assert "input_ids are made of the captions because of --token_string" in capsys.readouterr().err
+    assert "input_ids are made from the captions because of --token_string" in capsys.readouterr().err
     assert not tensors_equal(out / "cat-step00000001.safetensors", out / "cat.safetensors"), "the second update moves the word too"
     with safe_open(out / "cat.safetensors", "pt") as file:
         assert file.keys()
@@ -249,21 +249,21 @@ def test_a_new_word_is_learnt_from_captions_that_hold_it(command, folder: Path, 
 def test_a_new_word_is_learnt_with_templates_whatever_the_captions_are(command, capsys) -> None:
     word = ("--token_string", "zorb", "--init_word", "cat", "--save_model_as", "safetensors", "--max_train_epochs", 1)
     command("out", *word, "--use_object_template", script=train_textual_inversion)
-    assert "stands in no caption" not in capsys.readouterr().err
+    assert "is in no caption" not in capsys.readouterr().err
     command("other", *word, "--debug_dataset", script=train_textual_inversion)
-    assert "--token_string zorb: stands in no caption of the first batch" in capsys.readouterr().err
+    assert "--token_string zorb: is in no caption of the first batch" in capsys.readouterr().err
 
 
 FAULTS = [
-    ("my_batchs.Batches", "there is no module my_batchs in the current folder", "did you mean my_batches?"),
+    ("my_batchs.Batches", "module my_batchs is not in the current folder", "did you mean my_batches?"),
     ("my_batches.Batchs", "my_batches has no class Batchs (did you mean Batches?)", ""),
     ("my_batches", "expected module.Class, such as my_data.Pairs", "not 'my_batches'"),
     ("my_batches.Failing", "its constructor: raised ValueError: there is no archive (", "my_batches.py, line"),
-    ("my_batches.Strange", "its constructor has to take (tokenizer, max_token_length, resolution, debug_dataset): too many", ""),
+    ("my_batches.Strange", "its constructor must take (tokenizer, max_token_length, resolution, debug_dataset): too many", ""),
     ("my_batches.Empty", "has no batches (its length is 0), so there is nothing to train", ""),
     ("my_batches.Endless", "has no __len__, which gives the number of its batches", ""),
     ("broken.Batches", "broken does not load: NameError: name 'nothing' is not defined", ""),
-    ("halved.Batches", "halved does not load: SyntaxError", ", line 1"),
+    ("halved.Batches", "halved cannot be imported: SyntaxError", ", line 1"),
     ("needy.Batches", "needy needs no_such_package: pip install no_such_package", ""),
     ("json.Batches", "json is another module, ", "rename your json.py"),
 ]
@@ -334,7 +334,7 @@ def test_a_dry_run_asks_for_every_batch_and_lists_what_is_wrong(command, folder:
     out = command("out", "--dry_run")
     told = capsys.readouterr().out
     assert (
-        "5 batches an epoch" in told
+        "5 batches per epoch" in told
         and "BUCKETS" not in told
         and "the run would start" in told
         and "is imported for this report" in told
@@ -359,12 +359,12 @@ def test_options_about_images_that_nobody_reads_are_refused_together(command, ca
     more += ("--validation_split", 0.1, "--masked_loss", "--cache_text_encoder_outputs", "on", "--prior_loss_weight", 0.5)
     command("out", *more, code=2)
     lines = [line for line in capsys.readouterr().err.splitlines() if "cannot be used together with --dataset_class: " in line]
-    assert len(lines) == 9 and all(line.endswith("; leave it out [SD-OPT-008]") for line in lines)
+    assert len(lines) == 9 and all(line.endswith("; remove it [SD-OPT-008]") for line in lines)
 
 
 def test_the_latents_tool_has_nothing_to_do_for_a_class(folder: Path, capsys) -> None:
     assert run_in_process(cache_latents.main, "--dataset_class", "my_batches.Batches") == 2
-    assert "--dataset_class: a class gives its batches itself" in capsys.readouterr().err
+    assert "--dataset_class: a class makes its own batches, so" in capsys.readouterr().err
 
 
 def test_the_example_of_the_page_trains(command, folder: Path, capsys) -> None:
@@ -376,4 +376,4 @@ def test_the_example_of_the_page_trains(command, folder: Path, capsys) -> None:
     (folder / "captions.json").write_text(json.dumps([f"a picture, {number}" for number in range(6)]), encoding="utf-8")
     out = command("out", "--dataset_class", "my_data.Packed", "--max_train_epochs", 1)
     assert kept(out) == ["cat.safetensors"]
-    assert "my_data.Packed: 2 batches an epoch in shuffled order; the first has images of 4 pictures, 64×64" in capsys.readouterr().err
+    assert "my_data.Packed: 2 batches per epoch in shuffled order; the first has images of 4 pictures, 64×64" in capsys.readouterr().err

@@ -80,15 +80,15 @@ def test_each_of_25_planted_faults_is_found_in_one_quick_run_without_torch(tmp_p
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is not known (", "--lr_scheduler cosin: is not known"]),
-        ("--optimizer_type no_such.Thing --lr_scheduler_type nope.Nope", ["there is no module no_such;", "there is no module nope;"]),
+        ("--optimizer_type AdamX --lr_scheduler cosin", ["--optimizer_type AdamX: is unknown (", "--lr_scheduler cosin: is unknown"]),
+        ("--optimizer_type no_such.Thing --lr_scheduler_type nope.Nope", ["module no_such not found;", "module nope not found;"]),
         ("--lr_scheduler_type CosineAnealingLR", ["--lr_scheduler_type CosineAnealingLR: is not known (did you mean CosineAnnealingLR?)"]),
         ("--optimizer_type adamw8BIT --lr_scheduler Cosine", []),
         ("--optimizer_type radam --lr_scheduler_type cosineannealinglr --lr_scheduler_args T_max=4", []),
         ("--optimizer_type torch.optim.AdamW --lr_scheduler_type torch.optim.lr_scheduler.StepLR", []),
         ("--optimizer_type transformers.optimization.Adafactor --lr_scheduler anything", []),
         ("--optimizer_type AdaFactor --lr_scheduler anything", []),
-        ("--optimizer_type AdaFactor --optimizer_args relative_step=False --lr_scheduler other", ["--lr_scheduler other: is not known"]),
+        ("--optimizer_type AdaFactor --optimizer_args relative_step=False --lr_scheduler other", ["--lr_scheduler other: is unknown"]),
         ("--use_8bit_adam", []),
     ],
 )  # fmt: skip
@@ -145,7 +145,7 @@ def test_every_script_has_a_dry_run_that_leaves_torch_and_the_disk_alone(images:
         ["train_textual_inversion_XTI", *by_metadata, "--token_string", "my-word", "--use_object_template"],
     )
     assert facts["codes"] == [0] * 5 and facts["heavy"] == []
-    assert text.count("dry run: nothing is trained") == 5 and text.count("18 an epoch with repeats") == 5
+    assert text.count("dry run: nothing is trained") == 5 and text.count("18 per epoch with repeats") == 5
     assert text.count("saves: at the end") == 5
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -161,7 +161,7 @@ def test_figures_are_those_of_the_run(images: Path, tmp_path: Path, tiny_v1: Pat
     assert dry(config, tiny_v1, tmp_path / "out", save_every_n_epochs=1, save_state=True, network_dim=2, save_precision="fp16") == 0
     text = capsys.readouterr().out
     for line in (
-        "regularization: 30 images, 18 an epoch to match the train images, 12 not seen in an epoch",
+        "regularization: 30 images, 18 per epoch to match the train images, 12 unused per epoch",
         "128×128      32        24       24        0%       0%            0.0%  –",
         "160×96       2         6        6        0%     100%           10.3%  2.png 10%, 3.png 10%",
         "batches per epoch: 36",
@@ -207,9 +207,9 @@ def test_what_stands_in_the_way_of_the_results_is_told(
     assert dry(config, tiny_v1, out, output_name="dog", network_dim=8, max_train_epochs=None, max_train_steps=7) == 0
     told = {said: remedy for _, said, remedy in findings(capsys.readouterr().out)}
     assert list(told.values()) == [
-        "give --max_train_steps 18 or more, or lower num_repeats",
-        "free some space, save less often, or give --save_last_n_epochs",
-        "give another --output_name",
+        "set --max_train_steps 18 or more, or lower num_repeats",
+        "free some space, save less often, or set --save_last_n_epochs",
+        "choose another --output_name",
     ]
     assert "the files need 656 KiB, 97.7 KiB are free" in str(told)
 
@@ -222,7 +222,7 @@ def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path,
     said = [text for _, text, _ in findings(printed.out)]
     parts = ("networks.lara", "--v2", "image_dri", "image_dir is missing")
     assert len(said) == 4 and all(any(part in one for one in said) for part in parts)
-    assert printed.err.strip() == "error: --dry_run found 4 errors, told above; mend them before training [SD-TRAIN-006]"
+    assert printed.err.strip() == "error: --dry_run found 4 errors, told above; fix them before training [SD-TRAIN-006]"
 
 
 def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report(
@@ -233,7 +233,7 @@ def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report
     assert dry(config, tiny_v1, tmp_path / "out", main, token_string="my-word", num_vectors_per_token=72) == 0
     found = findings(capsys.readouterr().out)
     assert [level for level, _, _ in found] == ["warning", "warning"]
-    assert "is missing in 1 of 6 captions" in found[0][1] and found[0][2] == "write it into them"
+    assert "is missing in 1 of 6 captions" in found[0][1] and found[0][2] == "add it to them"
     assert "5 captions are longer" in found[1][1] and "loses “, grass”" in found[1][1]
     assert dry(config, tiny_v1, tmp_path / "out", main, token_string="my-word", num_vectors_per_token=70) == 0
     assert "captions are longer" not in capsys.readouterr().out
@@ -361,4 +361,4 @@ def test_a_metadata_file_with_full_paths_is_enough_and_is_read(
     meta.write_text(json.dumps({(images / str(n)).as_posix(): {"tags": "a, b"} for n in range(6)}), encoding="utf-8")
     options = {"dataset_config": None, "in_json": meta, "resolution": 64}
     assert dry(tmp_path, tiny_v1, tmp_path / "out", fine_tune.main, **options) == 0
-    assert "6 images, 6 an epoch with repeats" in capsys.readouterr().out
+    assert "6 images, 6 per epoch with repeats" in capsys.readouterr().out

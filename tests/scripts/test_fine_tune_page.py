@@ -65,7 +65,9 @@ def test_the_workflow_of_the_page_trains_prepared_latents_both_ways(place: Path,
         capsys.readouterr()
         assert run_in_process(fine_tune.main, *small(words), "--output_name", name) == 0
         told = capsys.readouterr().err
-        assert "latents: 3 of 3 lie in files" in told and "buckets and latents as prepared (train_resolution in meta_latents.json)" in told
+        assert (
+            "latents: 3 of 3 cached on disk" in told and "buckets and latents as prepared (train_resolution in meta_latents.json)" in told
+        )
         assert all(f"bucket {width}×{height}: 1 an epoch" in told for width, height in sizes)
         outputs.append(place / "output" / f"{name}.safetensors")
     assert tensors_equal(*outputs)
@@ -83,5 +85,5 @@ def test_subsets_that_were_not_prepared_are_encoded_beside_those_that_were(place
     words = ["--dataset_config", "both.toml", *train[train.index("--output_dir") :], "--pretrained_model_name_or_path", MODEL]
     assert run_in_process(fine_tune.main, *small(["fine_tune.py", *words])) == 0
     told = capsys.readouterr().err
-    assert "latents: encoding 1 image of subsets that were not prepared, kept in memory" in told
-    assert "bucket 64×64: 1 an epoch" in told and "bucket 128×128: 1 an epoch" in told
+    assert "latents: encoding 1 image from unprepared subsets, kept in memory" in told
+    assert "bucket 64×64: 1 per epoch" in told and "bucket 128×128: 1 per epoch" in told

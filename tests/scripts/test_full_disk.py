@@ -71,7 +71,7 @@ def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, cap
     with before_update(3, lambda: fill(small_disk, 100_000)), before_update(5, lambda: other.unlink()):
         assert start(train_network.main, **made) == 0
     told = capsys.readouterr().err
-    assert told.count("training goes on (--on_full_disk continue)") == 2 and "2 saves were left out because the disk was full" in told
+    assert told.count("training continues (--on_full_disk continue)") == 2 and "2 saves were skipped because the disk was full" in told
     assert check_what_is_there(small_disk / "out") == [
         "cat-state", "cat-step00000002-state", "cat-step00000002.safetensors", "cat.safetensors",
     ]  # fmt: skip
@@ -83,7 +83,7 @@ def test_a_file_system_that_stays_full_ends_the_run_and_harms_nothing(options, s
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(told) == 2 and "cat-step00000003-state could not be written" in told[1]
     assert "cat-step00000003.safetensors could not be written (No space left on device" in told[0]
-    assert "let such runs go on with --on_full_disk continue" in told[0]
+    assert "let such runs continue with --on_full_disk continue" in told[0]
     stems = [f"cat-step{step:08d}" for step in (1, 2)]
     assert check_what_is_there(small_disk / "out") == sorted(f"{stem}{end}" for stem in stems for end in (".safetensors", "-state"))
 
@@ -106,7 +106,7 @@ def test_no_room_wherever_it_shows_is_told_and_what_is_good_stays(options, tmp_p
     monkeypatch.setattr(lora_files.safetensors.torch, "save_file", failing(lora_files.safetensors.torch.save_file))
     assert start(train_network.main, **options(tmp_path / "out", on_full_disk="continue", save_last_n_steps=1)) == 0
     told = capsys.readouterr().err
-    assert told.count("what was saved before is unharmed; training goes on") == 2
+    assert told.count("earlier saves are intact; training continues") == 2
     assert check_what_is_there(tmp_path / "out") == ["cat-state", "cat-step00000004-state", "cat-step00000004.safetensors",
                                                      "cat.safetensors"]  # fmt: skip
     monkeypatch.undo()
@@ -139,7 +139,7 @@ def test_a_spare_folder_takes_what_is_saved_at_the_end_and_a_run_goes_on_from_th
     with before_update(5, lambda: fill(small_disk, 100_000)):
         assert start(train_network.main, **made) == 0
     told = capsys.readouterr().err
-    assert f"result: {spare / 'cat.safetensors'}" in told and told.count(f"it is in --spare_dir {spare}") == 2
+    assert f"result: {spare / 'cat.safetensors'}" in told and told.count(f"it was saved in --spare_dir {spare}") == 2
     assert check_what_is_there(spare) == ["cat-state", "cat.safetensors"]
     more = options(tmp_path / "more", save_every_n_steps=None, resume=spare / "cat-state", max_train_steps=6)
     assert start(train_network.main, **more) == 0
@@ -160,7 +160,7 @@ def test_a_file_that_is_not_what_was_written_never_takes_its_name(tmp_path: Path
             write(temporary)
         good = path.read_bytes()
         for damaged in (good[:-40], good[:200] + b"\0\1\2\3" + good[204:] if name == "a.pt" else good + b"more"):
-            with pytest.raises(OSError, match="is not what stands on the disk"), files.atomic_write(path) as temporary:
+            with pytest.raises(OSError, match="the file on disk differs from"), files.atomic_write(path) as temporary:
                 temporary.write_bytes(damaged)
             assert path.read_bytes() == good
     assert names(tmp_path) == ["a.pt", "a.safetensors"]

@@ -159,4 +159,4 @@ def test_a_state_without_a_ledger_begins_one_and_says_so(train: Train, tmp_path:
         train("run", images, image_ledger=None, max_train_epochs=1, save_state=True)
     found = train("run", images, resume=tmp_path / "run" / "cat-state")
     assert [line["times_seen"] for line in found.values()] == [1] * 4
-    assert any("--image_ledger" in line and "has none; it begins with the images after update 2" in line for line in heard.warnings)
+    assert any("--image_ledger" in line and "has no ledger; it starts with the images after update 2" in line for line in heard.warnings)

@@ -240,7 +240,7 @@ def test_images_of_sample_prompts_are_looked_at_before_the_run(
     made = command("lora", sample_prompts=tmp_path / "prompts.txt", sample_every_n_steps=1)
     assert start(train_network.main, **made, output_dir=tmp_path / "out") == 2
     gone, bare = capsys.readouterr().err.splitlines()
-    assert "gone.png" in gone and "--i" in gone and "masks an image that is not given; add --i" in bare
+    assert "gone.png" in gone and "--i" in gone and "is a mask without an image; add --i" in bare
 
 
 def test_a_dry_run_tells_what_a_run_would(command, tiny_v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,7 +101,7 @@ def test_own_words_and_a_picture_are_kept_in_the_file(train: Train, tmp_path: Pa
     assert head == "data:image/png;base64" and base64.b64decode(data) == cover.read_bytes()
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"no picture", "is no PNG, JPEG, WebP or GIF image")])
+@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"no image", "is not a PNG, JPEG, WebP or GIF image")])
 def test_a_thumbnail_that_is_none_is_refused_before_training(
     train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
 ) -> None:

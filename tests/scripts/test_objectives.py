@@ -103,9 +103,9 @@ def test_samples_are_drawn_with_the_trainings_schedule_and_on_demand_with_the_av
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"v_parameterization": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: is for models that predict the noise"),
+        ({"v_parameterization": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: is for models that predict noise"),
         ({"zero_terminal_snr": True, "v_pred_like_loss": 0.1}, "--v_pred_like_loss: has an infinite weight"),
-        ({"adaptive_noise_scale": 0.1}, "--adaptive_noise_scale: changes the noise offset, and none is given"),
+        ({"adaptive_noise_scale": 0.1}, "--adaptive_noise_scale: changes the noise offset, and none is set"),
         ({"clip_skip": 3}, "--clip_skip 3: the text encoder of tiny_v1.safetensors has 2 layers"),
         ({"min_timestep": 700, "max_timestep": 700}, "--min_timestep: 700 is not below --max_timestep 700"),
         ({"loss_type": "huber", "huber_c": 0}, "--huber_c: must be over 0 and at most 1, not 0"),
@@ -145,5 +145,5 @@ def test_what_has_no_effect_and_zero_terminal_snr_without_v_are_warned_of(train,
     assert train("out", huber_c=0.2, zero_terminal_snr=True, ema_for_samples=True, clip_skip=3) == 2  # which ends it before training
     told = capsys.readouterr().err
     assert "--huber_c: has no effect without --loss_type huber or smooth_l1" in told
-    assert "--zero_terminal_snr: a model that predicts noise has nothing to learn from pure noise" in told
+    assert "--zero_terminal_snr: a model that predicts noise learns nothing from pure noise" in told
     assert "--ema_for_samples: has no effect without --ema_decay" in told

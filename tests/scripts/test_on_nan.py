@@ -75,7 +75,7 @@ def test_stop_names_update_image_caption_and_timestep(options, capsys) -> None:
         assert start(train_network.main, **made) == 2
     told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     image = next(path for step, path in shown if step == 5)
-    assert told[0].startswith("error: update 5: the loss is nan. Nothing was saved from here on;")
+    assert told[0].startswith("error: update 5: the loss is nan. Nothing is saved from here on;")
     assert told[1].startswith(f"error: {image}: timestep ") and "loss nan, caption “" in told[1]
     assert names(made["output_dir"]) == ["cat-step00000002.safetensors", "cat-step00000004.safetensors"]
     assert all_files_are_finite(made["output_dir"])
@@ -86,7 +86,7 @@ def test_skip_leaves_the_update_out_and_goes_on(options, capsys) -> None:
     with broken_images(5):
         assert start(train_network.main, **made) == 0
     folder = made["output_dir"]
-    assert "update 5: the loss is nan; --on_nan skip: it is left out" in capsys.readouterr().err
+    assert "update 5: the loss is nan; --on_nan skip: the update is dropped" in capsys.readouterr().err
     file = "cat-step{:08d}.safetensors".format
     assert tensors_equal(folder / file(4), folder / file(5))
     assert not tensors_equal(folder / file(5), folder / file(6))
@@ -101,7 +101,7 @@ def test_rollback_leaves_the_image_out_for_good_also_after_a_resumption(options,
         assert start(train_network.main, **made) == 0
         told = capsys.readouterr().err
     image = next(path for step, path in shown if step == 5)
-    assert f"left out from here on, others of their size take their places: 0/0/{Path(image).name}" in told
+    assert f"excluded from now on, others of their size replace them: 0/0/{Path(image).name}" in told
     assert [step for step, path in shown if path == image] == [5]
     assert [step for step, _ in shown] == [1, 2, 3, 4, 5, 5, *range(6, 23)]  # update 5 was made after all, of another image
     parts = options("parts", on_nan="rollback", save_state=True, max_train_steps=22)
@@ -155,6 +155,6 @@ def test_broken_weights_are_never_saved(options, capsys, policy: str) -> None:
     with broken_weight(4):
         assert start(train_network.main, **made) == 2
     told = capsys.readouterr().err
-    assert "update 4: weights are no longer finite numbers and are not saved; lower --learning_rate and go on with --resume" in told
+    assert "update 4: weights are no longer finite and are not saved; lower --learning_rate and continue with --resume" in told
     assert names(made["output_dir"]) == ["cat-step00000002-state", "cat-step00000002.safetensors"]
     assert all_files_are_finite(made["output_dir"])

@@ -93,7 +93,7 @@ def test_two_folders_in_one_file_by_full_path(work: Path, models: Path, tiny_v1:
     Path("data.toml").write_text("[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nmetadata_file = 'meta.json'\n", encoding="utf-8")
     train(tiny_v1, "--dataset_config", "data.toml")
     told = capsys.readouterr().err
-    assert "without image" not in told and "without entry" not in told
+    assert "without an image" not in told and "without an entry" not in told
 
 
 @pytest.mark.parametrize("latents", [False, pytest.param(True, marks=needs_latents)])
@@ -107,7 +107,7 @@ def test_two_folders_with_a_file_each_by_name(work: Path, models: Path, tiny_v1:
     Path("data.toml").write_text(f"[[datasets]]\nresolution = 64\n{subsets}", encoding="utf-8")
     train(tiny_v1, "--dataset_config", "data.toml")
     told = capsys.readouterr().err
-    assert "without image" not in told and "without entry" not in told
+    assert "without an image" not in told and "without an entry" not in told
 
 
 def blocks(kind: str) -> list[str]:
@@ -148,7 +148,7 @@ def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, t
     for line in commands():
         script = importlib.import_module(line[0].removesuffix(".py").replace("/", "."))
         assert run_in_process(script.main, *line[1:], *otherwise.get(line[0], [])) == 0, line
-    assert "latents: 2 of 2 lie in files" in capsys.readouterr().err
+    assert "latents: 2 of 2 cached on disk" in capsys.readouterr().err
     assert len(json.loads(Path("all2.json").read_text(encoding="utf-8"))) == 4
     assert Path("output/umbrellas.safetensors").is_file() and len(list(Path("small").glob("*.caption"))) == 4
 

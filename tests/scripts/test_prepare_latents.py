@@ -100,7 +100,7 @@ def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
 ) -> None:
     assert prepare(folder, tiny_v1, "--recursive") == 0
     assert train(folder, tiny_v1, "cached") == 0
-    assert "latents: 4 of 4 lie in files" in capsys.readouterr().err
+    assert "latents: 4 of 4 cached on disk" in capsys.readouterr().err
     for path in (folder / "pictures").rglob("*.npz"):
         path.rename(path.with_suffix(".away"))
     assert train(folder, tiny_v1, "decoded", cache_latents=True) == 0
@@ -119,7 +119,7 @@ def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
     save_file(weights, folder / "other.safetensors")
     assert train(folder, folder / "other.safetensors", "no") == 2
     told = capsys.readouterr().err
-    assert "there is no image for it, and its latents do not fit (of another VAE)" in told
+    assert "its image is missing, and its latents do not match (for another VAE)" in told
 
 
 def test_mirror_images_are_shown_without_an_option_where_they_were_prepared(folder: Path, tiny_v1: Path) -> None:
@@ -138,7 +138,7 @@ def test_only_some_latents_are_told_and_the_images_are_decoded(folder: Path, tin
     capsys.readouterr()
     assert train(folder, tiny_v1, "out", max_train_steps=1) == 0
     told = capsys.readouterr().err
-    assert "latents: 3 of 4 lie in files" in told and "latents made beforehand are not used" in told
+    assert "latents: 3 of 4 cached on disk" in told and "latents are not used" in told
 
 
 def test_full_path_and_recursive_choose_the_entries(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
@@ -159,7 +159,7 @@ def test_skip_existing_makes_what_is_missing_and_what_does_not_fit(folder: Path,
     photo(pictures / "1.png", (64, 64), seed=9)
     capsys.readouterr()
     assert prepare(folder, tiny_v1, "--skip_existing") == 0
-    assert "1 of 3 lie in files beside the images; 1 of 3 remade: 1 with a changed image; 1 new" in capsys.readouterr().err
+    assert "1 of 3 cached on disk; encoding 1 again: 1 with a changed image; encoding 1 new" in capsys.readouterr().err
     assert (pictures / "2.npz").stat().st_mtime_ns == times["2.npz"] and (pictures / "1.npz").stat().st_mtime_ns != times["1.npz"]
     assert prepare(folder, tiny_v1) == 0
     assert (pictures / "2.npz").stat().st_mtime_ns != times["2.npz"]
@@ -233,13 +233,13 @@ def test_half_precision_is_close_and_read_by_a_run_in_full_precision(folder: Pat
     rough = np.load(folder / "pictures" / "1.npz")["latents"]
     assert not np.array_equal(rough, exact) and np.abs(rough - exact).max() < 0.1 * max(1, np.abs(exact).max())
     assert train(folder, tiny_v1, "out", max_train_steps=1) == 0
-    assert "latents: 4 of 4 lie in files" in capsys.readouterr().err
+    assert "latents: 4 of 4 cached on disk" in capsys.readouterr().err
     assert prepare(folder, tiny_v1, "--mixed_precision", "fp16") == 2  # no such thing on a CPU
 
 
 def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     pictures = folder / "pictures"
-    (pictures / "0.png").write_bytes(b"no picture")
+    (pictures / "0.png").write_bytes(b"no image")
     spoiled = bytearray((pictures / "2.png").read_bytes())
     spoiled[len(spoiled) // 2] ^= 0xFF
     (pictures / "2.png").write_bytes(spoiled)
@@ -249,7 +249,7 @@ def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path,
     errors = [line for line in told.splitlines() if line.startswith("error: ")]
     assert len(errors) == 3 and f"image {pictures / '0.png'}: " in errors[0] and f"image {pictures / '2.png'}: " in errors[1]
     assert all("remove or replace it" in line for line in errors[:2])
-    assert errors[2].startswith("error: all the rest is done: ") and errors[2].endswith(
+    assert errors[2].startswith("error: everything else is done: ") and errors[2].endswith(
         "with the train_resolution of 1 image [SD-TOOL-001]"
     )
     assert "1 name shared by images of different endings" in told
@@ -298,7 +298,7 @@ def test_a_name_that_is_too_long_blocks_no_other_image(folder: Path, tiny_v1: Pa
     assert prepare(folder, tiny_v1, "--recursive", "--flip_aug") == 1
     told = capsys.readouterr().err
     assert told.count("its latents are not written: its name would have") == 2 and "rename the image to a shorter name" in told
-    assert f"this suite reads it in {fits}.npz" in told
+    assert f"this suite reads it from {fits}.npz" in told
     written = {name for name, entry in entries(folder).items() if "train_resolution" in entry}
     assert written == {"0", "1", "2", "inside/3", fits} and (folder / "pictures" / f"{fits}.npz").is_file()
 

@@ -50,8 +50,8 @@ def test_a_file_save_and_later_a_file_stop_are_obeyed_and_removed(options, tmp_p
     with before_update(2, (folder / "save").touch), before_update(6, (folder / "stop.txt").touch):
         assert start(train_network.main, **made) == 130
     told = capsys.readouterr().err
-    assert "a file stop was there before this run and was removed" in told and "asked to save: update 2" in told
-    assert f"give the same command with --resume {folder / 'cat-step00000006-state'}" in told
+    assert "an old file stop existed before this run and was removed" in told and "asked to save: update 2" in told
+    assert f"repeat the command with --resume {folder / 'cat-step00000006-state'}" in told
     stems = ["cat-step00000002", "cat-step00000006"]
     assert names(folder) == sorted(f"{stem}{ending}" for stem in stems for ending in (".safetensors", "-state"))
     for step in (2, 6):
@@ -100,12 +100,12 @@ def test_an_epoch_to_begin_with_wins_over_the_counters_of_a_state(options, capsy
     second = options("second", resume=state, initial_epoch=2, max_train_epochs=3, save_state=True, save_every_n_epochs=1)
     assert start(train_network.main, **second) == 0
     told = capsys.readouterr().err
-    assert "--initial_epoch 2 takes the place of the state's own count, 3" in told
-    assert "updates: 15 (3 epochs (--max_train_epochs)), of which 5 are done and 10 to do" in told
+    assert "--initial_epoch 2 replaces the state's count, 3" in told
+    assert "updates: 15 (3 epochs (--max_train_epochs)), 5 done and 10 to do" in told
     assert names(second["output_dir"]) == ["cat-000002-state", "cat-000002.safetensors", "cat-state", "cat.safetensors"]
     assert read_own(second["output_dir"] / "cat-000002-state").state.step == 10
     assert start(train_network.main, **options("third", initial_step=8)) == 2
-    assert "error: --initial_step: has 8 updates done and nothing is left to train; raise --max_train_steps" in capsys.readouterr().err
+    assert "error: --initial_step: has done all 8 updates, so nothing is left to train; raise --max_train_steps" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -133,7 +133,7 @@ def test_without_save_state_a_stopped_run_keeps_its_network_and_says_so(lora, ca
     assert stop_after(3, train_network.main, **options) == 130
     assert names(options["output_dir"]) == ["cat-step00000003.safetensors"]
     told = capsys.readouterr().err
-    assert "stopped after update 3 of 9; no state was kept, since --save_state was not given" in told
+    assert "stopped after update 3 of 9; no state was saved, since --save_state was not set" in told
 
 
 def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> None:
@@ -145,14 +145,13 @@ def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> N
     told = capsys.readouterr().err.splitlines()
     lines = [line.partition("changed since: ")[2] for line in told if "changed since: " in line]
     assert lines == [
-        "--seed 8: the run goes on with the seed that it began with, 7; another is for a new run",
-        "--learning_rate was 0.01, is 0.001 now: the state's rate is kept; add --resume_lr new to train at the new one",
-        "--noise_offset was not given, is 0.1 now: the new value is used from here on",
-        "images in a batch over all processes were 2, are 1 now: what is left of epoch 1 is cut anew, and each of its images is still "
-        "shown exactly once",
-        "--gradient_accumulation_steps was 1, is 2 now: an update is the mean of so many batches from here on",
-        "the run was to end at update 2 and now ends at 15; a learning rate that falls towards the end (linear, cosine, …) follows "
-        "the new end",
+        "--seed 8: the resumed run keeps its original seed, 7; another seed needs a new run",
+        "--learning_rate was 0.01, is 0.001 now: the state's rate is kept; add --resume_lr new to use the new one",
+        "--noise_offset was not given and is now 0.1: the new value is used from now on",
+        "images per batch over all processes were 2 and are now 1: the rest of epoch 1 is divided again, and each of its images is still "
+        "used exactly once",
+        "--gradient_accumulation_steps was 1 and is now 2: an update is the mean of that many batches from now on",
+        "the end of the run moves from update 2 to 15; a learning rate that falls towards the end (linear, cosine, …) follows the new end",
     ]
     # 2 updates with 3 or 4 of the 9 images are done; the other 5 or 6 make 3 updates of 2 images, later epochs 5
     assert names(second) == ["cat-000001.safetensors", "cat-000002.safetensors", "cat.safetensors"]
@@ -177,7 +176,7 @@ def test_with_other_images_the_epoch_under_way_begins_again_and_its_loss_is_that
     config.write_text(config.read_text(encoding="utf-8").replace("flip_aug", "num_repeats = 2\nflip_aug"), encoding="utf-8")
     capsys.readouterr()
     second = lora("second", resume=state, max_train_steps=13)
-    assert "buckets are no longer what they were: epoch 1, which was under way, starts again" in capsys.readouterr().err
+    assert "buckets have changed: epoch 1, which was in progress, starts again" in capsys.readouterr().err
     lines = [line for line in read_events(second / "events.jsonl") if line["session"] == read_own(state).state.session]
     losses = [line["loss/current"] for line in lines if line["event"] == "update"]
     (epoch,) = [line["loss/epoch"] for line in lines if line["event"] == "epoch"]
@@ -189,21 +188,21 @@ def longer(path: Path) -> None:
 
 
 BROKEN = [
-    (lambda state: (state / "training.pt").write_bytes(b"short"), "the state is not whole: training.pt has 5 bytes instead of"),
-    (lambda state: longer(state / "training.pt"), "the state is not whole: training.pt has "),
-    (lambda state: (state / "trained-0.safetensors").unlink(), "the state is not whole: trained-0.safetensors is missing"),
+    (lambda state: (state / "training.pt").write_bytes(b"short"), "the state is incomplete: training.pt has 5 bytes instead of"),
+    (lambda state: longer(state / "training.pt"), "the state is incomplete: training.pt has "),
+    (lambda state: (state / "trained-0.safetensors").unlink(), "the state is incomplete: trained-0.safetensors is missing"),
     (lambda state: (state / "state.json").write_text('{"format": 1, "state": {}}', encoding="utf-8"), "state.json is damaged"),
     (lambda state: (state / "state.json").write_text('{"form', encoding="utf-8"), "state.json cannot be read"),
     (lambda state: with_facts(state, lambda facts: facts["run"].pop("optimizer")), "state.json is damaged (run.optimizer is None)"),
     (lambda state: with_facts(state, lambda facts: facts["state"].update(step=-1)), "state.json is damaged (step is -1)"),
     (
         lambda state: with_facts(state, lambda facts: facts["run"].update(script="train_db.py")),
-        "is a state of train_db.py; go on with that",
+        "is a state of train_db.py; resume it with that",
     ),
     (lambda state: with_facts(state, lambda facts: facts.update(format=2)), "was written by another version of this suite (format 2)"),
-    (lambda state: flipped(state / "trained-0.safetensors", -100), "trained-0.safetensors is damaged: its bytes are not those"),
+    (lambda state: flipped(state / "trained-0.safetensors", -100), "trained-0.safetensors is damaged: its content differs from what"),
     (lambda state: flipped(state / "training.pt", 3000), "training.pt is damaged"),
-    (lambda state: ((state / "state.json").unlink(), (state / "optimizer.bin").touch()), "is a state as accelerate writes it"),
+    (lambda state: ((state / "state.json").unlink(), (state / "optimizer.bin").touch()), "is a state in accelerate's format"),
 ]
 
 
@@ -221,13 +220,13 @@ def test_a_state_that_is_no_good_is_told_in_one_line_before_torch_is_needed(lora
         shutil.copytree(state, broken)
         damage(broken)
         assert words in told(broken)
-    assert f"is not a saved state but holds 1; the newest is --resume {state}" in told(state.parent)
+    assert f"is not a saved state but contains 1; the newest is --resume {state}" in told(state.parent)
     assert "--dry_run found" in told(Path("[" * 5000), dry_run=True)
     assert f"did you mean {state}?" in told(state.with_name("cat-stat"))
     done = told(state, max_train_steps=1, lr_warmup_steps=0)
-    assert "has 1 updates done and nothing is left to train; raise --max_train_steps (now 1)" in done
-    assert "was trained with --optimizer_type AdamW, the command's is Lion" in told(state, optimizer_type="Lion")
-    assert "holds other weights than this run trains" in told(state, network_dim=4)
+    assert "has done all 1 updates, so nothing is left to train; raise --max_train_steps (now 1)" in done
+    assert "was trained with --optimizer_type AdamW, the command has Lion" in told(state, optimizer_type="Lion")
+    assert "has other weights than this run trains" in told(state, network_dim=4)
 
 
 def in_a_process(options: dict[str, object], **more: object) -> subprocess.Popen:
@@ -261,7 +260,7 @@ def test_signals_to_all_processes_at_any_moment_end_the_run_so_that_it_can_go_on
         told = process.communicate(timeout=300)[1]
         assert process.returncode == code, told[-2000:]
         assert "Traceback" not in told
-        more["resume"] = told.rpartition("give the same command with --resume ")[2].splitlines()[0]
+        more["resume"] = told.rpartition("repeat the command with --resume ")[2].splitlines()[0]
         assert not [name for name in names(options["output_dir"]) if name.startswith(".")]
     assert start(train_network.main, **options, resume=more["resume"]) == 0
     assert tensors_equal(lora("whole", **kind) / "cat.safetensors", options["output_dir"] / "cat.safetensors")

@@ -99,8 +99,8 @@ def test_named_as_it_is_without_it_nothing_changes(common: dict[str, object], dr
     ("options", "said"),
     [
         ({"timestep_bias": ["mean=1"]}, "--timestep_bias: is for --timestep_sampling logit_normal or table"),
-        ({"timestep_sampling": "table"}, "--timestep_sampling: --timestep_sampling table needs it: give timestep:weight"),
-        (TABLE | {"max_timestep": 400}, "--timestep_bias: all timesteps that are trained have the weight 0"),
+        ({"timestep_sampling": "table"}, "--timestep_sampling: --timestep_sampling table needs timestep:weight"),
+        (TABLE | {"max_timestep": 400}, "--timestep_bias: all trained timesteps have the weight 0"),
         ({"timestep_sampling": "beta"}, "--timestep_sampling: expected one of uniform, logit_normal, table"),
     ],
 )

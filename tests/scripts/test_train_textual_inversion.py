@@ -107,13 +107,13 @@ def test_samples_during_training_show_the_word(kind: str, tiny_v1: Path, config:
 def test_a_word_that_stands_in_no_caption_is_warned_of(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
     assert train("plain", tiny_v1, config, tmp_path / "out", token_string="<other>", dry_run=True) == 0
     said = capsys.readouterr().out
-    assert "--token_string <other>: stands in none of the 9 captions, so nothing is learnt" in said and "--use_object_template" in said
+    assert "--token_string <other>: is in none of the 9 captions, so nothing is learned" in said and "--use_object_template" in said
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"token_string": "dog"}, ("--token_string dog", "knows already")),
+        ({"token_string": "dog"}, ("--token_string dog", "already knows")),
         ({"token_string": None}, ("--token_string is missing",)),
         ({"weights": "nothing.pt"}, ("--weights", "nothing.pt", "no such file")),
         ({"num_vectors_per_token": 0}, ("--num_vectors_per_token", "from 1 to 75")),

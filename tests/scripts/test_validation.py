@@ -127,14 +127,14 @@ def test_every_script_validates(script, tiny_v1: Path, photos: Path, tmp_path: P
     main = {"train_db": train_db, "train_textual_inversion": train_textual_inversion}[script].main
     assert start(main, **common, **own) == 0
     told = capsys.readouterr().err
-    assert "validation: 2 images, which are not trained on" in told
+    assert "validation: 2 images, not trained on" in told
     assert "validation before the first update: loss " in told and "validation after update 1: loss " in told
 
 
 def test_options_of_validation_without_images_for_it_are_refused(lora, tmp_path: Path, photos: Path, capsys) -> None:
     config = dataset(tmp_path / "none.toml", photos)
     assert start(train_network.main, **lora.options("out", dataset_config=config, early_stop_patience=2)) == 2
-    assert "--early_stop_patience: there are no images to validate with; add --validation_split 0.1" in capsys.readouterr().err
+    assert "--early_stop_patience: no images to validate with; add --validation_split 0.1" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -113,13 +113,13 @@ def test_svd_merging_gives_the_best_approximation_of_the_sum(files, tmp_path: Pa
         values = torch.linalg.svdvals(delta.flatten(1).double())
         left = float(values[2 if wide else 5 :].norm() / values.norm())
         assert relative(made[key], delta) == pytest.approx(left, abs=2e-5), key
-        (line,) = [line for line in lines if f"  {key}" in line and "all together" not in line]
+        (line,) = [line for line in lines if f"  {key}" in line and "in total" not in line]
         assert float(line.split()[0]) == pytest.approx(left, rel=1e-2, abs=1e-5)
     assert run(svd_merge_lora, *arguments, "--save_to", cut, "--device", "warp9") == 2
     assert run(svd_merge_lora, *arguments, "--new_rank", 1, "--save_to", tmp_path / "no.safetensors", "--max_error", 0.01) == 2
     assert not (tmp_path / "no.safetensors").exists()
     assert run(svd_merge_lora, "--models", files["a"], "--ratios", 1, 2, "--save_to", cut) == 2
-    assert "--ratios: there are 2" in capsys.readouterr().err
+    assert "--ratios: 2 values" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("count", [17, 26])
@@ -146,10 +146,10 @@ def test_block_weights_multiply_the_ratio_of_each_module(files, tmp_path: Path, 
 @pytest.mark.parametrize(
     ("lists", "said"),
     [
-        (["[1,1]"], "--lbws: there are 1 lists for 2 --models"),
+        (["[1,1]"], "--lbws: 1 lists for 2 --models"),
         (["[1,1]", "[1,1]"], "has 2 numbers; give 17 (BASE IN01"),
         (["1" + ",1" * 11] * 2, "12 and 20 are for SDXL"),
-        (["[1,x]", "[1]"], "expected numbers with commas between them"),
+        (["[1,x]", "[1]"], "expected numbers separated by commas"),
     ],
 )
 def test_lists_of_block_weights_of_another_form_are_refused(files, tmp_path: Path, capsys, lists: list[str], said: str) -> None:
@@ -236,7 +236,7 @@ def test_dynamic_options_that_do_not_go_together_are_told(files, tmp_path: Path,
     for options, said in (
         (("--dynamic_param", 0.5), "--dynamic_param: has no effect without --dynamic_method"),
         (("--dynamic_method", "sv_fro"), "--dynamic_method sv_fro: needs --dynamic_param, such as 0.9"),
-        (("--dynamic_method", "sv_fro", "--dynamic_param", 2), "is a share for sv_fro; use 0 to 1"),
+        (("--dynamic_method", "sv_fro", "--dynamic_param", 2), "is a fraction for sv_fro; use 0 to 1"),
     ):
         assert run(resize_lora, "--model", files["a"], "--save_to", tmp_path / "x.safetensors", *options) == 2
         assert said in capsys.readouterr().err

@@ -40,7 +40,7 @@ def test_a_device_that_cannot_be_used_is_one_line_and_nothing_is_written(command
     assert run_in_process(*command, "--save_to", tmp_path / "x.safetensors", "--device", name) == 2
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 1 and told[0].startswith(f"error: --device {name}: cannot be used here (")
-    assert told[0].endswith("; leave it out to compute on the CPU [SD-OPT-018]") and len(told[0]) < 250
+    assert told[0].endswith("; remove it to compute on the CPU [SD-OPT-018]") and len(told[0]) < 250
     assert not list(tmp_path.iterdir())
 
 
@@ -51,5 +51,5 @@ def test_a_device_without_the_linear_algebra_of_the_tools_is_told_before_they_be
         raise NotImplementedError("The operator 'aten::linalg_qr.out' is not currently implemented for the MPS device. If you want this …")
 
     monkeypatch.setattr(torch.linalg, "qr", missing)
-    with pytest.raises(device.UserError, match=r"--device cpu: cannot be used here \(The operator 'aten::[^ ]* is not [^.]*\); leave"):
+    with pytest.raises(device.UserError, match=r"--device cpu: cannot be used here \(The operator 'aten::[^ ]* is not [^.]*\); remove it"):
         device.usable_device("cpu")

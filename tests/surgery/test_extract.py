@@ -128,12 +128,12 @@ def test_models_that_cannot_be_compared_are_told(command, tiny_v1: Path, tiny_v2
         assert extract(*argv, "--save_to", tmp_path / "x.safetensors") == 2
         return capsys.readouterr().err.splitlines()[-1]
 
-    assert "no weight that a LoRA can hold differs from --model_org" in line("--model_org", tiny_v1, "--model_tuned", tiny_v1)
+    assert "no weight that a LoRA can represent differs from --model_org" in line("--model_org", tiny_v1, "--model_tuned", tiny_v1)
     mixed = line("--model_org", tiny_v1, "--model_tuned", tiny_v2)
     assert "--model_tuned tiny_v2.safetensors: is a Stable Diffusion v2 model; add --v2" in mixed
     assert "--v2" in line(*command, "--v2")
     weights = load_file(merged)
     name = "model.diffusion_model.middle_block.1.proj_in.weight"
     save_file({**weights, name: weights[name][:, :3].contiguous()}, tmp_path / "odd.safetensors")
-    assert "they do not compare" in line("--model_org", tiny_v1, "--model_tuned", tmp_path / "odd.safetensors")
+    assert "they cannot be compared" in line("--model_org", tiny_v1, "--model_tuned", tmp_path / "odd.safetensors")
     assert "--model_org is missing" in line("--model_tuned", merged)

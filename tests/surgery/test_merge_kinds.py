@@ -170,5 +170,5 @@ def test_what_cannot_be_merged_names_its_kind(tiny_v1: Path, tmp_path: Path, cap
 
     assert "an OFT or BOFT" in line(oft_blocks=torch.randn(2, 4, 4))
     assert "a GLoRA" in line(a1__weight=torch.randn(2, 4))
-    assert "changes a bias, and the model's layer has none" in line(diff=torch.zeros(32, 32), diff_b=torch.zeros(32))
+    assert "changes a bias, but the model's layer has no bias" in line(diff=torch.zeros(32, 32), diff_b=torch.zeros(32))
     assert "is made for a weight of" in line(weight=torch.zeros(5), on_input=torch.tensor(0))

@@ -93,7 +93,7 @@ def test_diffusers_folders_and_changes_of_layout_hold_the_same_weights(files, tm
 def test_precisions_act_and_the_receipt_tells_what_they_cost(tiny_v1: Path, files, tmp_path: Path, capsys) -> None:
     def told(*options: object) -> tuple[float, dict]:
         assert merge("--sd_model", tiny_v1, "--models", files["a"], "--save_to", path, *options) == 0
-        line = next(line for line in capsys.readouterr().out.splitlines() if "all together" in line)
+        line = next(line for line in capsys.readouterr().out.splitlines() if "in total" in line)
         return float(line.split()[2].rstrip(",")), safetensors.torch.load(path.read_bytes())
 
     path = tmp_path / "x.safetensors"
@@ -113,7 +113,7 @@ def test_a_bound_that_is_passed_and_numbers_too_large_for_fp16(tiny_v1: Path, fi
     path = tmp_path / "x.safetensors"
     arguments = ("--sd_model", tiny_v1, "--models", files["a"], "--save_to", path, "--save_precision", "fp16")
     assert merge(*arguments, "--max_error", "1e-9") == 2 and list(tmp_path.iterdir()) == []
-    assert "error: --max_error 1e-09: 132 of 132 modules are over it, the worst is lora_" in capsys.readouterr().err
+    assert "error: --max_error 1e-09: 132 of 132 modules exceed it, the worst is lora_" in capsys.readouterr().err
     assert merge(*arguments, "--ratios", "1e9") == 0
     shown = capsys.readouterr()
     lost = int(next(line for line in shown.out.splitlines() if "too large" in line).split()[-1])
@@ -130,8 +130,8 @@ def test_what_cannot_be_merged_is_told_in_one_line(tiny_v1: Path, tiny_v2: Path,
         return told
 
     model = ("--sd_model", tiny_v1)
-    assert "--ratios: there are 2 of them for 1 --models" in line(*model, "--ratios", 1, 2)
-    assert "--concat, --shuffle: are for merging LoRAs into one" in line(*model, "--concat")
+    assert "--ratios: 2 values for 1 --models" in line(*model, "--ratios", 1, 2)
+    assert "--concat, --shuffle: only merge LoRAs into one" in line(*model, "--concat")
     assert "the file belongs to another base model" in line("--sd_model", tiny_v2, "--v2")
     assert "did you mean" in line(*model, models=files["a"].with_name("aa.safetensors"))
     weights = load_file(files["a"])

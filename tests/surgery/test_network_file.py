@@ -146,11 +146,11 @@ def test_every_fault_is_found(files, tmp_path: Path, capsys) -> None:
     assert [(line.split(": ")[1].split()[0], line.rpartition(": ")[2]) for line in told] == [
         ("1", first), ("1", fourth), ("1", third), ("1", second), ("1", fifth),
     ]  # fmt: skip
-    assert "add nothing at all" in told[0] and "no alpha" in told[1] and "at most 3 of 4" in told[3] and "more than 100 times" in told[4]
+    assert "have no effect" in told[0] and "no alpha" in told[1] and "at most 3 of 4" in told[3] and "more than 100 times" in told[4]
     weights[f"{sixth}.lora_up.weight"][0, 0] = float("nan")
     save_file(weights, path)
     assert run_in_process(check, path) == 2
-    assert "1 of 132 modules hold numbers that are not finite" in capsys.readouterr().err
+    assert "1 of 132 modules have numbers that are not finite" in capsys.readouterr().err
 
 
 def test_files_that_only_some_programs_load_are_told_apart(files, tmp_path: Path, capsys) -> None:

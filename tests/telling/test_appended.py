@@ -69,7 +69,7 @@ def test_a_folder_that_is_removed_meanwhile_is_told_and_made_again(tmp_path: Pat
     assert file.add(b"2\n") and file.add(b"3\n")
     file.close()
     assert (tmp_path / "out" / "log").read_text() == "2\n3\n"
-    assert len(told) == 1 and "was removed during the run; a new file holds what comes from now on" in told[0] and opened == [1]
+    assert len(told) == 1 and "was removed during the run; new lines go to a new file" in told[0] and opened == [1]
 
 
 def test_a_console_log_file_that_cannot_be_written_is_told_on_the_screen_with_its_lines(tmp_path: Path, capsys) -> None:
@@ -101,10 +101,10 @@ def test_a_log_file_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_a_mistake_in_a_line_ends_nothing(tmp_path: Path, capsys) -> None:
     def main(argv: list[str]) -> None:
-        console.log.info("%d images", "no number")
+        console.log.info("%d images", "not a number")
         console.tell_as(None, tmp_path / "run.log")
-        console.log.info("%d images", "no number")
-        console.log.info("goes on")
+        console.log.info("%d images", "not a number")
+        console.log.info("continues")
 
     assert console.run_script(main, []) == 0
     assert (tmp_path / "run.log").read_text() == "goes on\n" and capsys.readouterr().err.count("Logging error") == 2

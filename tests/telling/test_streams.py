@@ -136,7 +136,7 @@ def run(shell: str, tmp_path: Path, more: str = "") -> tuple[int, str, str]:
         ("$RUN | head -n 1", 0, "a line of the result 0\n", "warning: a warning"),
         ("$RUN 2>&1 | head -n 1", 0, "a line of the result 0\n", ""),
         ("$RUN 2>/dev/full", 0, "a line of the result 2999\n", ""),
-        ("$RUN >/dev/full", 1, "", "error: standard output could not be written, and what it was to hold is not whole"),
+        ("$RUN >/dev/full", 1, "", "error: standard output could not be written completely"),
         ("$RUN >/dev/full 2>&1", 1, "", ""),
         ("$RUN 2>&-", 0, "a line of the result 2999\n", ""),
         ("$RUN >&-", 0, "", "warning: a warning"),

@@ -105,9 +105,9 @@ def test_a_run_with_several_datasets_gives_the_first_ones_size(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("a.safetensors", b"short", "is cut short"),
+        ("a.safetensors", b"short", "is truncated"),
         ("a.json", b"{", "cannot be read as JSON"),
-        ("a.json", b"{}", "is no manifest of a run"),
+        ("a.json", b"{}", "is not a manifest of a run"),
         ("none.json", None, "no such file"),
     ],
 )
@@ -125,7 +125,7 @@ def test_a_network_without_metadata_and_a_target_that_is_there_are_told(tmp_path
     (tmp_path / "there.toml").write_text("seed = 1\n", encoding="utf-8")
     config(network(tmp_path / "a.safetensors"), tmp_path / "there.toml", code=2)
     told = capsys.readouterr().err
-    assert "tells nothing of its training" in told and "exists and is not overwritten" in told
+    assert "has no information about its training" in told and "exists and is not overwritten" in told
     assert (tmp_path / "there.toml").read_text(encoding="utf-8") == "seed = 1\n"
 
 

@@ -77,11 +77,11 @@ def test_between_single_files_all_tensors_stay(tiny_v1: Path, tmp_path: Path, ca
     assert kinds["first_stage_model.quant_conv.weight"] == "F32" and kinds["model_ema.num_updates"] == "I32"
     for target, options, said in (
         ("x.safetensors", ("--fp16", "--bf16"), "--fp16, --bf16, --float: are precisions of the same weights"),
-        ("x.safetensors", ("--v1", "--v2"), "--v1, --v2: the model is one of them"),
+        ("x.safetensors", ("--v1", "--v2"), "--v1, --v2: contradict each other; remove the wrong one"),
         ("x.safetensors", ("--v2",), "--v2: model_to_load is a Stable Diffusion v1 model"),
         ("x.safetensors", ("--variant", "fp16"), "--variant: is for writing a Diffusers folder"),
         ("x.safetensors", ("--metadata", "name"), "--metadata 'name': write it as {'name': 'mine'"),
-        ("x.safetensors", ("--v_parameterization",), "--v_parameterization: single files do not say it"),
+        ("x.safetensors", ("--v_parameterization",), "--v_parameterization: single files do not record it"),
         ("x.ckpt", ("--metadata", "{}"), ".ckpt files have no metadata"),
         ("x", ("--epoch", 1), "--epoch: is for writing a single file"),
     ):
@@ -113,7 +113,7 @@ def test_the_networks_are_written_in_the_precision_asked_for(flag: str, dtype: t
 def test_a_flag_of_the_wrong_version_is_told(tiny_v1: Path, tiny_v2: Path, target: str, tmp_path: Path, capsys) -> None:
     for model, flag, version in ((tiny_v1, "--v2", "v1"), (tiny_v2, "--v1", "v2")):
         assert run(convert, model, tmp_path / target, flag) == 2
-        said = f"error: {flag}: model_to_load is a Stable Diffusion {version} model; leave the flag out [SD-MODEL-007]"
+        said = f"error: {flag}: model_to_load is a Stable Diffusion {version} model; remove the flag [SD-MODEL-007]"
         assert capsys.readouterr().err.splitlines()[-1] == said
     assert not list(tmp_path.iterdir())
 
@@ -164,14 +164,14 @@ def test_an_edit_that_cannot_be_is_told_and_changes_nothing(lora: Path, tmp_path
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     for options, said in (
         ((), "nothing to change"),
-        (("--remove", "ss_nothing"), "--remove ss_nothing: the file has no such entry"),
-        (("--set", "title"), "--set 'title': has to be key=value"),
-        (("--from_json", tmp_path / "bad.json"), "is no valid JSON"),
+        (("--remove", "ss_nothing"), "--remove ss_nothing: no entry matches"),
+        (("--set", "title"), "--set 'title': must be key=value"),
+        (("--from_json", tmp_path / "bad.json"), "is not valid JSON"),
         (("--set", "a=1", "--save_to", tmp_path / "x.ckpt"), "only a .safetensors file has metadata"),
     ):
         assert run(edit_metadata, "--model", lora, *options) == 2
         assert said in capsys.readouterr().err
     torch.save({"a": torch.zeros(1)}, tmp_path / "x.pt")
     assert run(show_metadata, "--model", tmp_path / "x.pt") == 2
-    assert "is no .safetensors file, and only those have metadata" in capsys.readouterr().err
+    assert "is not a .safetensors file, and only those have metadata" in capsys.readouterr().err
     assert lora.read_bytes() == before

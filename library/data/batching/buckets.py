@@ -184,7 +184,7 @@ def _too_many(place: str, repeats: list[int]) -> Problem | None:
         return None
     return coded(
         "DATA-013",
-        f"{place}: num_repeats makes {shown:,} showings an epoch of {counted(len(repeats), 'image')}, and {MOST_SHOWN:,} is the most; "
+        f"{place}: num_repeats makes {counted(len(repeats), 'image')} {shown:,} per epoch, and {MOST_SHOWN:,} is the maximum; "
         "lower num_repeats and raise --max_train_epochs instead",
     )
 
@@ -194,7 +194,7 @@ def _left_out(scan: Scan, records: list[ImageRecord]) -> tuple[list[str], list[P
         return [], []
     names = named([f"{record.path} ({record.size[0]}×{record.size[1]})" for record in records])
     line = (
-        f"{counted(len(records), 'image')} left out: with bucket_no_upscale a side would be shorter than bucket_reso_steps;"
+        f"{counted(len(records), 'image')} skipped: with bucket_no_upscale a side would be shorter than bucket_reso_steps;"
         f" lower bucket_reso_steps or enlarge them: {names}"
     )
     return ([], [coded("DATA-012", line)]) if len(records) == len(scan.records) else ([line], [])
@@ -252,6 +252,6 @@ def _balance(place: str, figures: DatasetFigures, buckets: list[Bucket]) -> list
     never = figures.reg_images - reachable
     line = (
         f"{place}: {figures.reg_left_over} of {counted(figures.reg_images, 'regularization image')} left over in each epoch"
-        f" (as many are used as train images × repeats: {figures.shown}); the next epoch goes on with the next ones"
+        f" (as many are used as there are train images × repeats: {figures.shown}); the next epoch continues with them"
     )
     return [line + (f", but {never} of a rare size are never used; raise num_repeats of the train images" if never else "")]

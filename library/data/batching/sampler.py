@@ -132,7 +132,7 @@ class EpochSampler:
         update becomes another one. Raises UserError where no image would be left."""
         gone = frozenset(index for index, record in enumerate(self.filled.records) if record.key in keys)
         if all(record in gone for bucket in self.filled.buckets for record, _ in bucket.train):
-            raise UserError(coded("DATA-012", "every image is left out of the training; nothing is left to train"))
+            raise UserError(coded("DATA-012", "every image is excluded from training; nothing is left to train"))
         self._gone = gone
 
     @property
@@ -208,7 +208,7 @@ class EpochSampler:
         left = self._left(buckets)
         whole = not left
         if whole:
-            rng = python_rng(self.seed, "stand-in bucket", n, *map(str, batch))
+            rng = python_rng(self.seed, "replacement bucket", n, *map(str, batch))
             left = self._left([rng.choice([bucket for bucket in self.filled.buckets if self._left([bucket])])])
         return [entry if entry[0] not in self._gone and not whole else self._stand_in(entry, left, n) for entry in batch]
 

@@ -122,9 +122,9 @@ class DatasetBlueprint:
 def check_caching(blueprint: DatasetBlueprint) -> list[Problem]:
     """The faults that stand in the way of latent caching, one line each: everything that changes pixels from draw to draw."""
     reasons = {
-        "color_aug": "changes the colours of each draw",
-        "random_crop": "cuts each draw elsewhere",
-        "face_crop_aug_range": "cuts each draw elsewhere",
+        "color_aug": "changes the colours each time",
+        "random_crop": "crops differently each time",
+        "face_crop_aug_range": "crops differently each time",
     }
     return [
         coded(

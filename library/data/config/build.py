@@ -49,12 +49,12 @@ def build(
         spec = _dataset(table, base, f"{file}: datasets[{number}]", forms, faults, findings, empty)
         specs += [spec] if spec else []
     if specs:
-        findings += [f"{line}; it is left out" for line in empty]
+        findings += [f"{line}; it is skipped" for line in empty]
     else:
         faults += empty
     if tree["datasets"] == []:
         faults.append(
-            coded("CFG-011", f"{file}: datasets is empty; add [[datasets]] and below it [[datasets.subsets]] with image_dir = '…'")
+            coded("CFG-011", f"{file}: datasets is empty; add [[datasets]] and, below it, [[datasets.subsets]] with image_dir = '…'")
         )
     return (None if faults else DatasetBlueprint(tuple(specs), tuple(findings))), faults
 
@@ -124,12 +124,12 @@ def idle_keys(options: DatasetOptions, place: str) -> list[str]:
     if not options.enable_bucket:
         reason = f"without buckets; set {dashes}enable_bucket{'' if dashes else ' = true'}, or"
     else:
-        reason = f"beside {dashes}bucket_no_upscale;"
+        reason = f"with {dashes}bucket_no_upscale;"
         changed = [key for key in changed if key in keys[:2]] if options.bucket_no_upscale else []
     if not changed:
         return []
     names = " and ".join(dashes + key for key in changed)
-    return [f"{place}: {names} can do nothing {reason} take {'it' if len(changed) == 1 else 'them'} out"]
+    return [f"{place}: {names} has no effect {reason} remove {'it' if len(changed) == 1 else 'them'}"]
 
 
 def _size_faults(options: DatasetOptions) -> list[Problem]:
@@ -148,14 +148,14 @@ def _size_faults(options: DatasetOptions) -> list[Problem]:
         return [
             coded(
                 "OPT-017",
-                f"resolution {width}×{height} is smaller than one step of bucket_reso_steps {steps}; raise resolution or lower the steps",
+                f"resolution {width}×{height} is smaller than one step of bucket_reso_steps {steps}; raise resolution or lower the step",
             )
         ]
     if options.bucket_no_upscale:  # the limits are not used then
         return []
     faults = []
     if low > high:
-        faults.append(coded("OPT-017", f"min_bucket_reso {low} is greater than max_bucket_reso {high}; exchange or change them"))
+        faults.append(coded("OPT-017", f"min_bucket_reso {low} is greater than max_bucket_reso {high}; swap or change them"))
     for name, value in (("min_bucket_reso", low), ("max_bucket_reso", high)):
         if value % steps:
             below = value // steps * steps
@@ -226,9 +226,9 @@ def _dataset(
             continue
         same = _identity(subset)
         if same in seen:
-            findings.append(f"{name}: ignored, subsets[{seen[same]}] of this dataset reads the same images already; take it out")
+            findings.append(f"{name}: ignored, subsets[{seen[same]}] of this dataset already reads the same images; remove it")
         elif subset.num_repeats == 0:
-            findings.append(f"{name}: left out, its num_repeats is 0; set 1 or more to train on it")
+            findings.append(f"{name}: skipped, its num_repeats is 0; set 1 or more to train on it")
         else:
             seen[same] = number
             subsets.append(subset)
@@ -236,7 +236,7 @@ def _dataset(
         faults.append(coded("DATA-012", f"{place}: all its subsets have num_repeats = 0, so nothing is left; set num_repeats = 1"))
     if subsets and all(subset.is_reg for subset in subsets) and all(own.get("is_reg") is not FAULTY for own in named_here):
         faults.append(
-            coded("DATA-012", f"{place} holds only regularization images (is_reg = true); add a subset with the images to train on")
+            coded("DATA-012", f"{place} has only regularization images (is_reg = true); add a subset with the images to train on")
         )
     return DatasetSpec(options, tuple(subsets)) if options and subsets else None
 

@@ -51,7 +51,7 @@ def take_out_foreign_keys(tree: dict[str, object], file: str) -> list[str]:
             taken.setdefault(FOREIGN_IN_DATASETS[plain_name(key)].reason, []).append(key)
             del table[key]
     sorts = "; ".join(f"{', '.join(dict.fromkeys(keys))} – of {reason}" for reason, keys in taken.items())
-    return [f"{file}: keys without effect: {sorts}; take them out"] if taken else []
+    return [f"{file}: keys without effect: {sorts}; remove them"] if taken else []
 
 
 def _tables_of(tree: dict[str, object]) -> Iterator[dict[str, object]]:
@@ -115,7 +115,7 @@ def _shape(tree: dict[str, object], file: str) -> tuple[list[Problem], list[tupl
     faults: list[Problem] = []
     without_form: list[tuple[Table, str]] = []
     if not isinstance(tree.get("general", {}), dict):
-        faults.append(coded("CFG-003", f"{file}: general must be a table: write [general] on a line of its own"))
+        faults.append(coded("CFG-003", f"{file}: general must be a table: write [general] on a separate line"))
         del tree["general"]
     if "datasets" not in tree:
         faults.append(coded("CFG-011", f"{file}: {_no_datasets(tree)}"))
@@ -134,10 +134,10 @@ def _list_of_tables(
     brackets = "[[datasets.subsets]]" if section == "subsets" else "[[datasets]]"
     value = holder[section]
     if isinstance(value, dict):
-        faults.append(coded("CFG-003", f"{file}: {name} stands in single brackets; write {brackets}"))
+        faults.append(coded("CFG-003", f"{file}: {name} is in single brackets; write {brackets}"))
         holder[section] = [value]
     elif not _are_tables(value):
-        faults.append(coded("CFG-003", f"{file}: {name} must be a list of tables: write {brackets} on a line of its own"))
+        faults.append(coded("CFG-003", f"{file}: {name} must be a list of tables: write {brackets} on a separate line"))
         del holder[section]
         without_form.append((holder, section))
 
@@ -149,8 +149,8 @@ def _no_datasets(tree: dict[str, object]) -> str:
         return f"{near[0]} is not a known section; did you mean [[datasets]]?"
     if tree and not any(key in KEYS or key in _SECTIONS for key in tree):
         tree.clear()
-        return "has no [[datasets]]; if it is a training config, give it as --config_file"
-    return "has no [[datasets]] section; add [[datasets]] and below it [[datasets.subsets]] with image_dir = '…'"
+        return "has no [[datasets]]; if it is a training config, use it with --config_file"
+    return "has no [[datasets]] section; add [[datasets]] and, below it, [[datasets.subsets]] with image_dir = '…'"
 
 
 def _are_tables(value: object) -> TypeGuard[list[Table]]:
@@ -162,13 +162,13 @@ def _unknown(key: str, level: str) -> str:
     sections = _SECTIONS_OF.get(level, ())
     near = key if key in KEYS else OTHER_NAMES.get(_plain(key)) or _nearest(key, [*KEYS, *sections])
     if near is None:
-        return "is not a key of a dataset config; remove it (options of the training itself go on the command line or into --config_file)"
+        return "is not a key of a dataset config; remove it (training options belong on the command line or in --config_file)"
     meant = "" if near == key else f"is not a known key; did you mean {near}?"
     if near in sections or _allowed(near, level):
         return meant
     where = {DATASET: "[[datasets]] or [general]", SUBSET: "[[datasets.subsets]], [[datasets]] or [general]"}
     place = where.get(KEYS[near].level, "[[datasets.subsets]]")
-    return f"{meant} It belongs under {place}" if meant else f"cannot stand here; it belongs under {place}"
+    return f"{meant} It belongs under {place}" if meant else f"is not allowed here; it belongs under {place}"
 
 
 def _allowed(key: str, level: str) -> bool:

@@ -105,7 +105,7 @@ def _said_again(path: Path, again: list[str]) -> list[str]:
         return []
     names = named([f"'{key}'" for key in dict.fromkeys(again)])
     verb = "stands" if len(set(again)) == 1 else "stand"
-    return [f"{path}: {names} {verb} there more than once, of which the first counts; take the others out"]
+    return [f"{path}: {names} {verb} there more than once, so only the first counts; remove the others"]
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -125,16 +125,16 @@ def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, obj
     try:
         return parse_json(text, table)
     except _Twice as fault:
-        raise UserError(coded("CFG-009", f"{what} {path}: '{fault}' stands twice in one table; take one of them out")) from None
+        raise UserError(coded("CFG-009", f"{what} {path}: '{fault}' appears twice in one table; remove one of them")) from None
     except TooMuch as fault:
         raise UserError(coded("CFG-012", f"{what} {path}: {fault}")) from None
     except JsonFault as fault:
         line = text.splitlines()[fault.lineno - 1].strip() if fault.lineno <= len(text.splitlines()) else ""
         whole = text.rstrip()
         at_its_end = fault.pos >= len(whole) or not whole.endswith(("}", "]"))
-        cut = "; it ends in the middle, so it is cut short: take an older copy" if at_its_end else ""
+        cut = "; it is truncated: use an older copy" if at_its_end else ""
         if text[fault.pos : fault.pos + 1] in ("}", "]", ",") and text[: fault.pos].rstrip().endswith((",", "[", "{")):
-            cut = "; behind the last entry there may be no comma: take it out"
+            cut = "; the last entry must not end in a comma: remove it"
         place = f"{path}, line {fault.lineno + first_line - 1}"
         raise UserError(coded("CFG-002", f"{what} {place}: is not JSON: {fault.msg} at column {fault.colno}: {line[:80]}{cut}")) from None
 
@@ -161,20 +161,20 @@ def _remedy(reason: str, line: str) -> str:
     """The package's reason and, where the cause is a usual one, what to write instead."""
     lower = reason.lower()
     if "has no attribute" in lower:
-        return "one name stands as a table and as a list; write [[datasets]] and [[datasets.subsets]] with double brackets throughout"
+        return "one name is used as a table and as a list; write [[datasets]] and [[datasets.subsets]] with double brackets throughout"
     if "\\" in line and '"' in line:
-        return "a backslash between double quotes starts a special sign; write the path in single quotes ('C:\\dir') or with /"
+        return "a backslash between double quotes starts an escape sequence; write the path in single quotes ('C:\\dir') or with /"
     if "homogen" in lower or "mixed" in lower or "not a homogeneous" in lower:
         return "the numbers in [ ] must be all whole or all with a decimal point ([2.0, 4.0], not [2, 4.0])"
     if "already exists" in lower or "duplicate" in lower:
-        return f"a key or table stands there twice ({reason.strip()})"
+        return f"a key or table appears twice ({reason.strip()})"
     value = line.partition("=")[2].strip()
     if value[:1] in _CURLY or line[:1] in _CURLY:
-        return "text stands between straight quotes, ' or \", not between “ ” or ‘ ’"
+        return "text must be between straight quotes, ' or \", not between “ ” or ‘ ’"
     if "unterminated" in lower or "unbalanced quotes" in lower or "after a closed string" in lower:
-        return "text ends with the quote that it begins with; a path with ' in it stands between double quotes, with / for each backslash"
+        return "text must end with the quote it starts with; write a path that contains ' between double quotes, with / for each backslash"
     if re.fullmatch(r"[\[(]?\s*\d+\s*[,;x× ]\s*\d+\s*[\])]?\s*(#.*)?", value):
-        return "two numbers stand in square brackets with a comma between them, e.g. resolution = [512, 768]"
+        return "write two numbers in square brackets, separated by a comma, e.g. resolution = [512, 768]"
     if value[:1].isalpha() and value.split("#")[0].strip() not in ("true", "false"):
-        return f"text needs quotes, and truth values are true or false in small letters ({reason.strip()})"
+        return f"text needs quotes, and true and false must be in lower case ({reason.strip()})"
     return reason.strip()

@@ -81,7 +81,7 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[Problem]
             faults.append(
                 coded(
                     "DATA-025",
-                    f"{flag}: the name of the folder '{name}' is in another encoding than this system's, so its class cannot be read"
+                    f"{flag}: the name of the folder '{name}' is not in this system's encoding, so its class cannot be read"
                     " (a zip archive of another system?); rename it",
                 )
             )
@@ -90,7 +90,7 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[Problem]
             faults.append(
                 coded(
                     "DATA-025",
-                    f"{flag}: the folder '{_cut(name)}' asks for {_cut(match[1])} repeats, and {MOST_REPEATS} is the most; rename it, "
+                    f"{flag}: the folder '{_cut(name)}' asks for {_cut(match[1])} repeats, and {MOST_REPEATS} is the maximum; rename it, "
                     f"e.g. to '10_{_cut(match[2])}'",
                 )
             )
@@ -104,10 +104,10 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[Problem]
         return []
     if left_out:
         advice = "rename them to <repeats>_<name>, such as '10_shs dog'," if misnamed else f"put images ({SHOWN}) into them"
-        findings.append(f"{flag}: left out: {named(left_out)}; {advice} to train on them")
+        findings.append(f"{flag}: skipped: {named(left_out)}; {advice} to train on them")
     if own:
         findings.append(
-            f"{flag}: left out: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
+            f"{flag}: skipped: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
         )
     return found
 
@@ -139,18 +139,18 @@ def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out:
     form = "<repeats>_<class>" if flag == "--reg_data_dir" else "<repeats>_<identifier> <class>"
     example = "1_dog" if flag == "--reg_data_dir" else "10_shs dog"
     if _NAME.fullmatch(parent.name) and own:
-        return f"'{parent}' itself holds {counted(own, 'image')}; name the folder above it: {flag} '{parent.parent}'"
+        return f"'{parent}' itself contains {counted(own, 'image')}; name the folder above it: {flag} '{parent.parent}'"
     if own:
         return (
-            f"'{parent}' itself holds {counted(own, 'image')}, but they must lie one folder deeper; make a folder '{parent / example}'"
+            f"'{parent}' itself contains {counted(own, 'image')}, but they must be one folder deeper; create a folder '{parent / example}'"
             f" (that is {form}), move them there and keep {flag} '{parent}'"
         )
     repeats = example.partition("_")[0]
     unnamed = [name for name, images in below.items() if images and not _NAME.fullmatch(name)]
     if unnamed:
-        return f"'{parent}' holds no folder named {form}, only {named(left_out)}; rename, e.g. '{unnamed[0]}' to '{repeats}_{unnamed[0]}'"
+        return f"'{parent}' has no folder named {form}, only {named(left_out)}; rename, e.g. '{unnamed[0]}' to '{repeats}_{unnamed[0]}'"
     if left_out:
-        return f"'{parent}' has folders of the right name, but {named(left_out)}; put images ({SHOWN}) into them"
+        return f"'{parent}' has folders with the right name, but {named(left_out)}; put images ({SHOWN}) into them"
     if below:
-        return f"'{parent}' holds the folders {named([repr(name) for name in below])}, none with images; expected {form}, e.g. '{example}'"
-    return f"'{parent}' holds no folder named {form} (e.g. '{example}'): {other_files(parent)}"
+        return f"'{parent}' has the folders {named([repr(name) for name in below])}, none with images; expected {form}, e.g. '{example}'"
+    return f"'{parent}' has no folder named {form} (e.g. '{example}'): {other_files(parent)}"

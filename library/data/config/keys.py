@@ -112,7 +112,7 @@ def _path(example: str) -> tuple[Check, str]:
         if not isinstance(value, str | Path) or not str(value).strip():
             raise NotAccepted(expected)
         if any(ord(letter) < 32 for letter in str(value)):
-            raise NotAccepted(f"{expected}; between double quotes a backslash starts a special sign (\\t is a tab, \\n a new line)")
+            raise NotAccepted(f"{expected}; between double quotes a backslash starts an escape sequence (\\t is a tab, \\n a new line)")
         return expanded(Path(value))
 
     return check, expected
@@ -130,7 +130,7 @@ def _choice(example: str, choices: tuple[str, ...]) -> tuple[Check, str]:
 
 
 def _separator(example: str) -> tuple[Check, str]:
-    expected = f"one or more signs in quotes, e.g. {example}"
+    expected = f"one or more characters in quotes, e.g. {example}"
 
     def check(value: object) -> str:
         if not isinstance(value, str) or not value:
@@ -149,11 +149,11 @@ def _table(value: object) -> str:
 
 def _extension(value: object) -> str:
     if not isinstance(value, str):
-        raise NotAccepted('a file ending in quotes, e.g. caption_extension = ".txt"')
+        raise NotAccepted('a file extension in quotes, e.g. caption_extension = ".txt"')
     if value.isalnum():
-        raise NotAccepted(f'a file ending with its dot: caption_extension = ".{cut(value)}"')
+        raise NotAccepted(f'a file extension with its dot: caption_extension = ".{cut(value)}"')
     if fault := part_fault(value):
-        raise NotAccepted(f'a file ending, e.g. caption_extension = ".txt"; {fault}')
+        raise NotAccepted(f'a file extension, e.g. caption_extension = ".txt"; {fault}')
     return value
 
 
@@ -223,7 +223,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
             Key("num_repeats", SUBSET, *_whole(0, MOST_REPEATS, "num_repeats = 10")),
             Key("shuffle_caption", SUBSET, *_truth("shuffle_caption = true")),
             Key("keep_tokens", SUBSET, *_whole(0, MOST_TAGS, "keep_tokens = 1")),
-            Key("caption_extension", SUBSET, _extension, 'a file ending, e.g. ".txt"; "" reads none', path="part of a name"),
+            Key("caption_extension", SUBSET, _extension, 'a file extension, e.g. ".txt"; "" reads none', path="part of a name"),
             Key("caption_prefix", SUBSET, *_text("caption_prefix = 'shs dog, '")),
             Key("caption_suffix", SUBSET, *_text("caption_suffix = ', photo'")),
             Key("caption_separator", SUBSET, *_separator("caption_separator = ';'")),

@@ -38,10 +38,10 @@ def _marks(path: Path) -> str:
     if str(bare) == str(path):
         return ""
     quoted = any(sign in str(path) for sign in _QUOTES)
-    what = "quotes inside the quotes" if quoted else "a blank at the end of a name"
+    what = "quotes inside the quotes" if quoted else "a space at the end of a name"
     if exists(expanded(bare)):
-        return f"; it has {what}: write '{bare}'"
-    return f"; it has {what}: take {'them' if quoted else 'it'} out" if quoted or str(path) != str(path).strip(_BLANKS) else ""
+        return f"; it contains {what}: write '{bare}'"
+    return f"; it contains {what}: remove {'them' if quoted else 'it'}" if quoted or str(path) != str(path).strip(_BLANKS) else ""
 
 
 def _close(path: Path, parent: Path) -> str:
@@ -80,15 +80,15 @@ def other_files(folder: Path) -> str:
     """What a folder without images holds, in a few words."""
     here = listing(folder)
     files = list(here.files)
-    endings = Counter("hidden" if name.startswith(".") else Path(name).suffix.lower() or "without ending" for name in files)
+    endings = Counter("hidden" if name.startswith(".") else Path(name).suffix.lower() or "without extension" for name in files)
     folders = list(here.folders)
     if not endings and folders:
-        return f"it holds nothing but {counted(len(folders), 'folder')}: {named(folders)}"
+        return f"it contains only {counted(len(folders), 'folder')}: {named(folders)}"
     if not endings and here.special:
-        return f"it holds nothing but pipes, sockets or devices: {named(list(here.special))}"
+        return f"it contains only pipes, sockets or devices: {named(list(here.special))}"
     if not endings:
         return "it is empty"
     listed = [f"{count} {ending}" for ending, count in endings.most_common()]
     pictures = unread_pictures(files)
     instead = f"; {remedy(pictures)}" if pictures else ""
-    return f"it holds {named(listed, 4)} {'file' if endings.total() == 1 else 'files'}{instead}"
+    return f"it contains {named(listed, 4)} {'file' if endings.total() == 1 else 'files'}{instead}"

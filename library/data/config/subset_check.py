@@ -22,17 +22,17 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
     faults = []
     if form not in forms:
         line = (
-            f"{place}.metadata_file: this script trains from image folders with caption files or class_tokens only; for a metadata file use"
+            f"{place}.metadata_file: this script only trains from image folders with caption files or class_tokens; for a metadata file use"
             " fine_tune.py or train_network.py"
             if form == METADATA
-            else f"{place} has no metadata_file, and this script trains from metadata files only; add metadata_file = '….json',"
+            else f"{place} has no metadata_file, but this script only trains from metadata files; add metadata_file = '….json',"
             " or use train_db.py or train_network.py for image folders"
         )
         faults.append(coded("DATA-008", line))
     if form == METADATA:
         for key in ("is_reg", "class_tokens", "caption_extension"):
             if own.get(key) not in (None, "", False, FAULTY):
-                reason = "regularization images are of the DreamBooth form" if key == "is_reg" else "captions come from the metadata file"
+                reason = "regularization images need the DreamBooth form" if key == "is_reg" else "captions come from the metadata file"
                 faults.append(coded("CFG-010", f"{place}.{key} contradicts metadata_file: {reason}; remove one of the two"))
         if isinstance(own["metadata_file"], Path) and (closed := closed_fault(own["metadata_file"], folder=False)):
             faults.append(closed.reworded(f"{place}.metadata_file: {closed}"))
@@ -45,7 +45,7 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
     if isinstance(masks, Path) and (closed := closed_fault(masks, folder=True)):
         faults.append(closed.reworded(f"{place}.conditioning_data_dir: {closed}"))
     elif isinstance(masks, Path) and not is_folder(masks):
-        wrong = "is a file; name the folder it lies in" if exists(masks) else f"does not exist{near_names(masks)}"
+        wrong = "is a file; name its folder" if exists(masks) else f"does not exist{near_names(masks)}"
         faults.append(coded("PATH-003" if exists(masks) else "PATH-001", f"{place}.conditioning_data_dir: '{masks}' {wrong}"))
     folder = own.get("image_dir")
     if isinstance(folder, Path):
@@ -60,7 +60,7 @@ def _folder_faults(folder: Path) -> list[Problem]:
         relative = "" if folder.is_absolute() else f" (relative to {Path.cwd()})"
         return [coded("PATH-001", f"'{folder}' does not exist{relative}{near_names(folder)}")]
     if not is_folder(folder):
-        return [coded("PATH-003", f"'{folder}' is a file; name the folder it lies in")]
+        return [coded("PATH-003", f"'{folder}' is a file; name its folder")]
     return []
 
 
@@ -74,5 +74,5 @@ def without_images(own: Values) -> str | None:
     below = {name: count for name, count in folder_contents(folder)[1].items() if count}
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
-        return f"'{folder}' holds no images itself, but its folders do: {listed}; give each as a subset of its own"
-    return f"'{folder}' holds no images ({SHOWN}): {other_files(folder)}"
+        return f"'{folder}' has no images itself, but its folders do: {listed}; make each a separate subset"
+    return f"'{folder}' has no images ({SHOWN}): {other_files(folder)}"

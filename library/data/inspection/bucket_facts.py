@@ -73,9 +73,9 @@ def bucket_findings(filled: FilledData, facts: list[BucketFacts], processes: int
     cuts = [(cut(placement), record) for record, placement in zip(filled.records, filled.placements, strict=True)]
     much = sorted(((share, record) for share, record in cuts if share > MUCH_CUT), key=lambda one: (-one[0], one[1].path))
     if much:
-        remedy = "cut these images yourself to the part that matters"
+        remedy = "crop these images yourself to the part that matters"
         if not all(spec.options.enable_bucket for spec in filled.blueprint.datasets):
-            remedy = "set enable_bucket = true (--enable_bucket), so that images keep their shape"
+            remedy = "set enable_bucket = true (--enable_bucket), so that images keep their aspect ratio"
         yield Finding(
             WARNING,
             f"{counted(len(much), 'image')} losing more than {MUCH_CUT:.0%} when cropped: "
@@ -93,7 +93,7 @@ def bucket_findings(filled: FilledData, facts: list[BucketFacts], processes: int
             WARNING,
             f"{counted(len(small), 'image')} enlarged more than {MUCH_ENLARGED:g} times: "
             + named([f"{record.path.name} ({times:.1f}×)" for times, record in small]),
-            "take larger ones, lower resolution, or set bucket_no_upscale = true",
+            "use larger ones, lower resolution, or set bucket_no_upscale = true",
             tuple(f"{record.path} ({record.size[0]}×{record.size[1]}, {times:.2f}×)" for times, record in small),
         )
     room = [one.batches * filled.blueprint.datasets[one.dataset].options.batch_size * processes for one in facts]
@@ -101,7 +101,7 @@ def bucket_findings(filled: FilledData, facts: list[BucketFacts], processes: int
     if short:
         yield Finding(
             NOTE,
-            f"{counted(len(short), 'bucket')} with batches not half full: "
+            f"{counted(len(short), 'bucket')} with batches less than half full: "
             + named([f"{one.size[0]}×{one.size[1]} ({counted(one.shown, 'image')} an epoch)" for one in short]),
-            "a larger bucket_reso_steps makes fewer and fuller buckets",
+            "a larger bucket_reso_steps gives fewer, fuller buckets",
         )

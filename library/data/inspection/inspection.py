@@ -79,29 +79,29 @@ def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
     place = subset.place
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
-        yield Finding(WARNING, f"{place}: folders inside '{folder}' are not read: {listed}", "give each as a subset of its own")
+        yield Finding(WARNING, f"{place}: folders inside '{folder}' are not read: {listed}", "make each a separate subset")
     hidden = sorted(name for name in names if name[0] == "." and names_image(name[1:]))
     if hidden:
-        remedy = "take the dots off their names if they are to be trained on; those with ._ are no images but a Mac's notes"
-        yield Finding(NOTE, f"{place}: {counted(len(hidden), 'hidden image')} left alone: {named(hidden)}", remedy)
+        remedy = "remove the dots from their names to train on them; files named ._* are not images but macOS metadata"
+        yield Finding(NOTE, f"{place}: {counted(len(hidden), 'hidden image')} ignored: {named(hidden)}", remedy)
     used = set(captions.values())
     extension = subset.caption_extension
     spare = sorted(name for name in names if extension and name.endswith(extension) and name[0] != "." and name not in used)
     if spare:
         files = tuple(str(folder / name) for name in spare)
         what = f"{place}: {counted(len(spare), 'caption file')} without an image: {named(spare)}"
-        yield Finding(WARNING, what, "give image and caption the same name, or take the files away", files)
+        yield Finding(WARNING, what, "give image and caption the same name, or remove the files", files)
     yield from _caption_files(subset, captions)
     if subset.class_tokens and images and len(captions) == len(images):
         what = f"{place}: class_tokens '{subset.class_tokens}' is not used: every image has a caption file"
-        yield Finding(NOTE, what, "write these words into the captions if they are to be learnt")
+        yield Finding(NOTE, what, "write these words into the captions if they should be learned")
 
 
 def _caption_files(subset: SubsetOptions, captions: dict[str, str]) -> Iterator[Finding]:
     shared = [name for name, used in Counter(captions.values()).items() if used > 1]
     if shared:
-        what = f"{subset.place}: {counted(len(shared), 'caption file')} used by several images of one name: {named(sorted(shared))}"
-        yield Finding(WARNING, what, "rename one of these images and its caption if the texts are to differ")
+        what = f"{subset.place}: {counted(len(shared), 'caption file')} shared by several images of the same name: {named(sorted(shared))}"
+        yield Finding(WARNING, what, "rename one of these images and its caption if their texts should differ")
 
 
 def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding]:
@@ -110,7 +110,7 @@ def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding
     texts = {record.caption for record in records if record.caption} - {subset.class_tokens}
     if asked and texts and all(len(split_tags(text, subset.caption_separator)) <= max(1, subset.keep_tokens) for text in texts):
         most = counted(max(1, subset.keep_tokens), "tag")
-        what = f"{subset.place}: {' and '.join(asked)} can change nothing: no caption has more than {most}"
+        what = f"{subset.place}: {' and '.join(asked)} has no effect: no caption has more than {most}"
         yield Finding(WARNING, what, "separate tags with commas, or lower keep_tokens")
 
 
@@ -126,23 +126,23 @@ def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Findin
     yield from _about(
         NOTE,
         those(lambda path, header: header.format not in _FORMATS.get(path.suffix.lower(), ())),
-        "{} of another format than the name says",
-        "nothing has to be done: the content decides",
+        "{} in another format than the name says",
+        "no action needed: the content decides",
     )
     yield from _about(
-        NOTE, those(lambda _, header: header.orientation != 1), "{} turned upright, as the camera noted", "nothing has to be done"
+        NOTE, those(lambda _, header: header.orientation != 1), "{} rotated upright, as the camera recorded", "no action needed"
     )
     yield from _about(
         WARNING,
         those(lambda _, header: header.frames > 1),
-        "{} with several frames, of which the first one is trained on",
-        "save the frame that is meant as an image of its own",
+        "{} with several frames; only the first is trained on",
+        "save the intended frame as a separate image",
     )
     yield from _about(
         NOTE,
         those(lambda _, header: header.mode in ("CMYK", "YCCK") and header.colour != CONVERTED),
-        "{} in the colours of printing (CMYK) without a profile, which may look different on a screen",
-        "save them as RGB and look at them",
+        "{} in print colours (CMYK) without a profile, which may look different on a screen",
+        "save them as RGB and check them",
     )
     yield from _looks(images, index)
 
@@ -150,18 +150,18 @@ def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Findin
 def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
     looks, broken = _look_at_all([record.path for record in images], index)
     for path, reason in broken.items():
-        line = coded("DATA-001", f"image {path}: cannot be decoded, though its ends are whole: {reason}; remove or replace it").line
+        line = coded("DATA-001", f"image {path}: cannot be decoded: {reason}; remove or replace it").line
         yield Finding.from_line(ERROR, line, (str(path),))
     yield from _about(
         NOTE,
         [path for path, look in looks.items() if look.clear],
         "{} with transparent parts, which are trained as white",
-        "put another background behind them if white is not meant",
+        "give them another background if white is not intended",
     )
     yield from _about(
         WARNING,
         [path for path, look in looks.items() if look.flat],
-        "{} of a single colour",
+        "{} in a single colour",
         "remove them: they teach nothing",
     )
     seen = [record for record in images if record.path in looks and not looks[record.path].flat]
@@ -202,9 +202,9 @@ def _duplicates(images: list[ImageRecord], groups: list[Group]) -> Iterator[Find
         kinds = {images[index].subset.is_reg for index in group.members}
         (both if len(kinds) > 1 else same if group.identical else alike).append([images[index].path for index in group.members])
     for level, found, what, remedy in (
-        (WARNING, both, "trained on and used as regularization images at once", "take them out of the regularization images"),
-        (WARNING, same, "identical, to the last byte", "remove the copies, and raise num_repeats where more weight is meant"),
-        (WARNING, alike, "the same picture in another size, format or quality", "keep the best one of each"),
+        (WARNING, both, "trained on and used as regularization images at once", "remove them from the regularization images"),
+        (WARNING, same, "identical, to the last byte", "remove the copies; to give an image more weight, raise num_repeats"),
+        (WARNING, alike, "the same image in another size, format or quality", "keep the best one of each"),
     ):
         if found:
             shown = named([" = ".join(path.name for path in paths[:4]) + (" = …" if len(paths) > 4 else "") for paths in found])

@@ -122,7 +122,7 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
         if item.are_latents != self.are_latents:
             kinds = ("latents", "images") if item.are_latents else ("images", "latents")
             raise UserError(
-                coded("DATA-022", f"{place}: has {kinds[0]}, while the first batch has {kinds[1]}; give the same in all batches")
+                coded("DATA-022", f"{place}: has {kinds[0]}, while the first batch has {kinds[1]}; return the same in all batches")
             )
         seeds = [fold(request.seed, "image", row) for row in range(len(item))]
         captions, input_ids, token_weights = self._text(item, seeds, place)
@@ -150,7 +150,7 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
             raise UserError(
                 coded(
                     "DATA-022",
-                    f"{place}: has input_ids without captions, which {how.reread} needs; give captions, a list of {len(item)} texts",
+                    f"{place}: has input_ids without captions, which {how.reread} needs; return captions, a list of {len(item)} texts",
                 )
             )
         written = item.captions or ("",) * len(item)

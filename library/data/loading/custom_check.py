@@ -106,7 +106,7 @@ class _Look:
     def _tensor(self, name: str, expected: str) -> Tensor | None:
         value = self._given[name]
         if isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
-            self._fault(name, f"is a {type(value).__name__} of tensors", expected, "put them together with torch.stack")
+            self._fault(name, f"is a {type(value).__name__} of tensors", expected, "combine them with torch.stack")
             return None
         try:
             return torch.as_tensor(value).detach().to("cpu")
@@ -126,7 +126,7 @@ class _Look:
         if not torch.isfinite(tensor).all():
             rows = (~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)).nonzero().flatten().tolist() if tensor.ndim else []
             where = f" in row {', '.join(map(str, rows[:5]))}" if rows else ""
-            self._fault(name, f"holds numbers that are not finite{where}", expected)
+            self._fault(name, f"contains numbers that are not finite{where}", expected)
             return None
         return tensor
 
@@ -134,17 +134,19 @@ class _Look:
         channels = _CHANNELS[name]
         shape = "[B,3,H,W]" if name == "images" else "[B,4,H/8,W/8]"
         expected = f"a float tensor {shape}" + (" in -1..1" if name == "images" else ", scaled by 0.18215")
-        tensor = self._floats(name, expected, "divide by 127.5 and take 1 off" if name == "images" else "")
+        tensor = self._floats(name, expected, "divide by 127.5 and subtract 1" if name == "images" else "")
         if tensor is None:
             return None
         if tensor.ndim != 4 or tensor.shape[1] != channels or 0 in tensor.shape:
             last = tensor.ndim == 4 and tensor.shape[-1] == channels
-            self._fault(name, f"has the shape {_shape(tensor)}", shape, "put the channels second: .permute(0, 3, 1, 2)" if last else "")
+            self._fault(
+                name, f"has the shape {_shape(tensor)}", shape, "move the channels to position 2: .permute(0, 3, 1, 2)" if last else ""
+            )
             return None
         if name == "images":
             self._look_at_images(tensor)
         elif (deviation := float(tensor.std())) > _UNLIKELY_DEVIATION:
-            self._hints.append(f"latents have a deviation of {deviation:.1f}, usual is about 1: are they multiplied by 0.18215?")
+            self._hints.append(f"latents have a standard deviation of {deviation:.1f}, usual is about 1: are they multiplied by 0.18215?")
         return tensor
 
     def _look_at_images(self, images: Tensor) -> None:
@@ -153,7 +155,7 @@ class _Look:
             self._fault("images", f"are {width}×{height}", "sides that are multiples of 8 pixels")
         low, high = float(images.min()), float(images.max())
         if max(-low, high) > LARGEST:
-            self._fault("images", f"reach from {low:g} to {high:g}", "-1..1", "divide by 127.5 and take 1 off" if high > 2 else "")
+            self._fault("images", f"reach from {low:g} to {high:g}", "-1..1", "divide by 127.5 and subtract 1" if high > 2 else "")
         elif low >= 0 and high > 0:
             self._hints.append(f"images reach from {low:.2f} to {high:.2f}: -1 is black, 0 is grey; if these are 0..1, use images * 2 - 1")
 
@@ -175,7 +177,7 @@ class _Look:
             )
             return None
         if int(ids.min()) < 0 or int(ids.max()) > END or not (shaped[:, :, 0] == BEGIN).all() or not (shaped == END).any(dim=2).all():
-            self._fault("input_ids", "is not of CLIP's vocabulary", f"{BEGIN} at the begin and {END} at the end of each window")
+            self._fault("input_ids", "is not in CLIP's vocabulary", f"{BEGIN} at the beginning and {END} at the end of each window")
             return None
         return shaped.to(torch.int64).contiguous()
 
@@ -188,7 +190,7 @@ class _Look:
         elif len(value) != count:
             self._fault(name, f"has {len(value)} entries", f"{expected}, one an image")
         elif strange := [part for part in value if not isinstance(part, str)]:
-            self._fault(name, f"holds a {type(strange[0]).__name__}", expected)
+            self._fault(name, f"contains a {type(strange[0]).__name__}", expected)
         else:
             return tuple(value)
         return None

@@ -118,7 +118,7 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
                 return other, placement, self._picture(other, placement)
             except UserError as fault:
                 unreadable += fault.problems
-        raise UserError(*(one.reworded(f"{one}; no other image of its size can be shown in its place") for one in reasons))
+        raise UserError(*(one.reworded(f"{one}; no other image of its size can replace it") for one in reasons))
 
     def _picture(self, request: SampleRequest, placement: Placement | None) -> _Picture:
         if self.cache is None:

@@ -80,7 +80,7 @@ class EpochLoader:
             raise UserError(
                 coded(
                     "DATA-024",
-                    "a loader worker was ended by the system, most likely for lack of memory;"
+                    "the system killed a loader worker, most likely because memory ran out;"
                     f" lower --max_data_loader_n_workers (now {self._loader.num_workers})",
                 )
             ) from fault

@@ -128,7 +128,7 @@ def _read(record: ImageRecord, cover: Size | None) -> Pixels:
     # A reduced JPEG keeps the aspect up to one pixel; anything else is another picture than the one that was measured.
     if abs(width * record.size[1] - height * record.size[0]) > max(record.size):
         raise UserError(
-            coded("DATA-002", f"image {record.path}: has another shape than at the start of the run; leave the images alone while training")
+            coded("DATA-002", f"image {record.path}: has changed shape since the start of the run; do not change images while training")
         )
     return pixels
 

@@ -60,7 +60,7 @@ class LatentSource:
         """What cannot be trained: images that are gone, and whose latents do not fit."""
         lost = [number for number in self.missing if not is_image(self._path(number))]
         return [
-            coded("DATA-016", f"{self._path(number)}: there is no image for it, and its latents do not fit ({self.verdicts[number]})")
+            coded("DATA-016", f"{self._path(number)}: its image is missing, and its latents do not match ({self.verdicts[number]})")
             for number in lost
         ]
 
@@ -124,7 +124,7 @@ def _tell_refused(whole: _Part) -> None:
     if whole.refused:
         held = sum(isinstance(place, Held) for place in whole.places.values())
         log.warning(
-            "the latents of %s stay in memory, and the next run makes them anew: they cannot be written to %s",
+            "the latents of %s are kept in memory only, since they cannot be written to %s; the next run encodes them again",
             counted(held, "image"),
             named([f"{folder} ({why})" for folder, why in whole.refused.items()], 3),
         )
@@ -221,7 +221,9 @@ def _check(source: LatentSource, number: int, moments: list[np.ndarray]) -> None
     if not all(np.isfinite(one).all() for one in moments):
         path = source.filled.records[source.works[number].record].path
         raise UserError(
-            coded("DATA-019", f"the VAE gives no finite numbers for {path}; use --mixed_precision bf16 or no, or another --vae")
+            coded(
+                "DATA-019", f"the VAE produces numbers that are not finite for {path}; use --mixed_precision bf16 or no, or another --vae"
+            )
         )
 
 
@@ -268,6 +270,6 @@ class _Writers:
         except OSError as fault:
             self._part.places[number] = held
             if fault.errno == errno.ENAMETOOLONG:  # a matter of this file alone
-                self._part.refused[str(work.file)] = "its name is too long; shorten that of the image"
+                self._part.refused[str(work.file)] = "its name is too long; shorten the image's name"
             else:
                 self._part.refused.setdefault(str(work.file.parent), fault.strerror or str(fault))

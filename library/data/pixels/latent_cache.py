@@ -98,11 +98,11 @@ class LatentCache:
             moments = read_latents(place.file, flip)
         except (OSError, ValueError) as fault:
             raise UserError(
-                coded("DATA-015", f"latents {place.file}: cannot be read ({fault}); delete the file, the next start makes it anew")
+                coded("DATA-015", f"latents {place.file}: cannot be read ({fault}); delete the file, and the next start encodes it again")
             ) from None
         width, height = self._filled.placements[record].bucket
         if moments.shape[1:] != (height // PIXELS_OF_A_LATENT, width // PIXELS_OF_A_LATENT):
             raise UserError(
-                coded("DATA-015", f"latents {place.file}: have another size than at the start of the run; leave them alone while training")
+                coded("DATA-015", f"latents {place.file}: have changed size since the start of the run; do not change them while training")
             )
         return moments

@@ -117,7 +117,7 @@ def read_binding(file: Path) -> Binding | None:
         tail = opened.read()
     end = tail.rfind(b"PK\5\6")
     if end < 0 or len(tail) - end - 22 != int.from_bytes(tail[end + 20 : end + 22], "little"):
-        raise ValueError("is cut short")
+        raise ValueError("is truncated")
     comment = tail[end + 22 :]
     if not comment.startswith(b"{"):
         return None
@@ -128,7 +128,7 @@ def read_binding(file: Path) -> Binding | None:
         lists = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
         return Binding(**(said | lists))
     except TypeError as fault:
-        raise ValueError("holds another kind of binding") from fault
+        raise ValueError("has another kind of binding") from fault
 
 
 def read_latents(file: Path, mirrored: bool = False) -> np.ndarray:
@@ -144,5 +144,5 @@ def read_latents(file: Path, mirrored: bool = False) -> np.ndarray:
         parts = [found.read(name)] + [found.read(key) for key in (f"log_variance{ending}",) if key in found.names]
     for part in parts:
         if part.shape != parts[0].shape or part.ndim != 3 or part.shape[0] != 4 or part.dtype.kind != "f":
-            raise ValueError(f"holds {name} of {part.dtype} {list(part.shape)}, which are no latents")
+            raise ValueError(f"contains {name} of {part.dtype} {list(part.shape)}, which is not latents")
     return np.concatenate(parts).astype(np.float32, copy=False)

@@ -22,10 +22,10 @@ from library.data.scan.records import ImageRecord
 from library.files import is_image, names_image, sha256, tidy
 from library.paths.listing import names_in
 
-NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "of another VAE", "of another size or crop"
+NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "for another VAE", "in another size or crop"
 OTHER_PRECISION, NO_MIRROR, MEAN_ONLY = "in another precision", "without mirror image", "without deviation"
 DAMAGED, OLDER = "damaged", "older than the image"
-OTHER_READING = "of an older version, which read images in other colours"
+OTHER_READING = "from an older version, which read images in other colours"
 _OLD_LEFT_OVER = re.compile(r"\..+\.npz\.[0-9a-f]{8}\.tmp")  # of older versions, which do not tell their process
 _AGE = 60.0  # seconds after which such a file has no writer any more
 
@@ -218,18 +218,18 @@ def tell(verdicts: Iterable[Kept | str]) -> None:
     reasons = Counter(verdict for verdict in verdicts if isinstance(verdict, str))
     kept = [verdict for verdict in verdicts if isinstance(verdict, Kept)]
     fresh = reasons.pop(NEW, 0)
-    parts = [f"{len(kept)} of {len(verdicts)} lie in files beside the images"]
+    parts = [f"{len(kept)} of {len(verdicts)} cached on disk"]
     if reasons:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        parts.append(f"{reasons.total()} of {len(verdicts)} remade: {listed}")
+        parts.append(f"encoding {reasons.total()} again: {listed}")
     if fresh:
-        parts.append(f"{fresh} new")
+        parts.append(f"encoding {fresh} new")
     log.info("latents: %s", "; ".join(parts))
     foreign = sum(not one.bound for one in kept)
     if foreign:
         log.info(
-            "latents: %d are of another program: one mean or sample each, the same in every epoch; nothing tells their VAE or whether "
-            "the crop is ours (delete those .npz files to have them made anew)",
+            "latents: %d are from another program: one mean or sample each, the same in every epoch; their VAE and crop are "
+            "unknown (to encode them again, delete those .npz files)",
             foreign,
         )
 

@@ -73,8 +73,8 @@ def with_masks_seen(filled: FilledData) -> FilledData:
         if extent is not None and not extent.dark and not _shows(record, place, extent)
     ]
     lines = [
-        *_line(dark, "masks are black throughout", "white is trained and black is not: invert them, or take these images out"),
-        *_line(cut_off, "masks are white only where the crop cuts them off", "cut these images yourself, or set enable_bucket"),
+        *_line(dark, "masks are entirely black", "white is trained and black is not: invert them, or remove these images"),
+        *_line(cut_off, "masks are white only outside the crop", "crop these images yourself, or set enable_bucket"),
     ]
     if lines and len(dark) + len(cut_off) == len(train):
         raise UserError(*lines)
@@ -85,7 +85,12 @@ def _line(records: list[ImageRecord], why: str, remedy: str) -> list[Problem]:
     if not records:
         return []
     names = named([record.path.name for record in records])
-    return [coded("DATA-011", f"--masked_loss: nothing of {counted(len(records), 'image')} is trained, whose {why}: {names}; {remedy}")]
+    return [
+        coded(
+            "DATA-011",
+            f"--masked_loss: {counted(len(records), 'image')} would not be trained at all, because their {why}: {names}; {remedy}",
+        )
+    ]
 
 
 def _shows(record: ImageRecord, place: Placement, extent: MaskExtent) -> bool:

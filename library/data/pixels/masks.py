@@ -85,7 +85,7 @@ def _kept_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
             fits = "alpha_mask" in found.names and found.shape("alpha_mask") == (bucket[1], bucket[0])
             mask = found.read("alpha_mask") if fits else None
     except (OSError, ValueError) as fault:
-        raise UserError(coded("DATA-015", f"latents {latents}: cannot be read ({fault}); make them anew, or take the file away")) from None
+        raise UserError(coded("DATA-015", f"latents {latents}: cannot be read ({fault}); prepare them again, or delete the file")) from None
     if mask is None:
         return np.full((bucket[1], bucket[0]), 255, dtype=np.uint8)
     kept: np.ndarray = np.rint(np.clip(np.nan_to_num(mask), 0, 1) * 255).astype(np.uint8)

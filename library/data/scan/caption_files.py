@@ -46,11 +46,11 @@ def caption_findings(settings: SubsetOptions) -> Iterator[Finding]:
     """Options of captions that do not do what they are meant for under the others given."""
     dashes = "--" if settings.place.startswith("--") else ""
     if settings.keep_tokens_separator and not settings.moves_tags:
-        what = f"{dashes}keep_tokens_separator {settings.keep_tokens_separator} stays in the captions as text, since no tags move"
-        yield Finding(WARNING, f"{settings.place}: {what}", f"set {dashes}shuffle_caption too, or leave it out")
+        what = f"{dashes}keep_tokens_separator {settings.keep_tokens_separator} stays in the captions as text, since tags are not shuffled"
+        yield Finding(WARNING, f"{settings.place}: {what}", f"set {dashes}shuffle_caption too, or remove it")
     if settings.enable_wildcard and (settings.caption_prefix or settings.caption_suffix):
-        what = "of captions with several lines the first alone has caption_prefix, and the last alone caption_suffix"
-        yield Finding(NOTE, f"{settings.place}: {what}", "write them into each line where all are to have them")
+        what = "in captions with several lines only the first line gets caption_prefix, and only the last caption_suffix"
+        yield Finding(NOTE, f"{settings.place}: {what}", "if every line should have them, write them into each line")
 
 
 @dataclass(frozen=True)

@@ -24,17 +24,17 @@ def unread(place: str, folder: Path, names: Iterable[str]) -> Iterator[Finding]:
     endings = unread_pictures(names)
     if endings:
         files = tuple(str(folder / name) for name in sorted(names) if unread_pictures([name]))
-        text = f"{place}: files that are not read lie in '{folder}': {listed(endings)} ({named([Path(file).name for file in files], 3)})"
-        yield Finding(WARNING, text, f"{remedy(endings)}, or take them away", files)
+        text = f"{place}: '{folder}' contains files that are not read: {listed(endings)} ({named([Path(file).name for file in files], 3)})"
+        yield Finding(WARNING, text, f"{remedy(endings)}, or remove them", files)
 
 
 def further_lines(place: str, lines: Mapping[Path, int]) -> Iterator[Finding]:
     """Caption files with more than their first line; `lines` are those that hold something and are not read, by file."""
     if lines:
         files = tuple(map(str, lines))
-        more = counted(sum(lines.values()), "further line")
+        more = counted(sum(lines.values()), "more line")
         names = named([path.name for path in lines])
-        text = f"{place}: only the first line of {counted(len(lines), 'caption file')} is read: {names} ({more} left out)"
+        text = f"{place}: only the first line of {counted(len(lines), 'caption file')} is read: {names} ({more} ignored)"
         yield Finding(WARNING, text, "write the whole caption into one line", files)
 
 
@@ -44,10 +44,10 @@ def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[F
     if files:
         signs = " or ".join(sign for sign in _COMMAS if any(sign in caption for _, caption in captions))
         text = (
-            f"{place}: {counted(len(files), 'caption has', 'captions have')} {signs}, which separates no tags: "
+            f"{place}: {counted(len(files), 'caption has', 'captions have')} {signs}, which does not separate tags: "
             f"{named([Path(file).name for file in files])}"
         )
-        yield Finding(WARNING, text, "write a plain comma between tags; in sentences it may stay", files)
+        yield Finding(WARNING, text, "write a plain comma between tags; in sentences it may remain", files)
 
 
 def captions_beside(images: Iterable[str], extension: str, names: Collection[str]) -> Iterator[str | None]:
@@ -78,11 +78,11 @@ def without_caption(
     others = _other_extensions(without, names)
     key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
     listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
-    files = "file lies" if others.total() == 1 else "files lie"
+    files = "file is" if others.total() == 1 else "files are"
     use = _use(others, key, subset.caption_extension if len(without) < len(images) else None)
-    beside = f"{listed} {files} beside them: {use}" if others else ""
+    beside = f"{listed} {files} next to them: {use}" if others else ""
     if not beside and "metadata.jsonl" in names and subset.image_dir:
-        beside = f"captions lie in metadata.jsonl: set metadata_file = '{subset.image_dir / 'metadata.jsonl'}'"
+        beside = f"captions are in metadata.jsonl: set metadata_file = '{subset.image_dir / 'metadata.jsonl'}'"
     if subset.class_tokens is None:
         remedy = beside or f"write <image name>{subset.caption_extension or '.txt'} files, or set class_tokens = '…'"
         verb = "has" if len(without) == 1 else "have"

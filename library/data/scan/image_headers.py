@@ -82,7 +82,7 @@ def _refuse_bomb(image: Image.Image, length: int) -> None:
     unpacked = width * height * _BYTES_OF.get(image.mode, len(image.getbands()))
     cannot = image.format == "PNG" and image.mode in ("RGB", "RGBA", "LA") and unpacked > _DEFLATE * length
     if cannot or unpacked > MOST_UNPACKED or unpacked > max(ALWAYS_UNPACKED, RICHEST * length):
-        raise Unreadable(f"says that it has {width}×{height} pixels, and has {length:,} bytes, which can be no such picture")
+        raise Unreadable(f"claims {width}×{height} pixels, which is impossible in {length:,} bytes")
 
 
 def read_header(path: Path) -> Header:
@@ -112,7 +112,7 @@ def visit(path: Path, act: Callable[[Image.Image, Header], Result]) -> Result:
     except Exception as fault:  # PIL raises many kinds for broken files
         if only_short_paths() and len(str(path.absolute())) > LONGEST:
             raise Unreadable(
-                f"its path has {len(str(path.absolute()))} letters and this Windows takes {LONGEST}; "
+                f"its path has {len(str(path.absolute()))} characters and this Windows allows {LONGEST}; "
                 "move the folder up, or turn on long paths (docs/windows.md)"
             ) from None
         of_the_system = isinstance(fault, OSError) and fault.errno is not None
@@ -162,10 +162,10 @@ def reason_of(fault: Exception) -> str:
     """Why PIL could not read an image, in a few words."""
     name = type(fault).__name__
     if name == "UnidentifiedImageError":
-        return "is no image, or of a kind that cannot be read"
+        return "is not an image, or of a kind that cannot be read"
     if isinstance(fault, OSError) and fault.errno is not None:  # the system's, not PIL's
         return f"cannot be opened ({fault.strerror})"
     text = str(fault)
     if "truncated" in text.lower() or "unrecognized data stream" in text.lower():
-        return f"is cut short ({text})"
+        return f"is truncated ({text})"
     return f"is damaged ({text or name})"

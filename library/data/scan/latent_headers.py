@@ -43,7 +43,7 @@ def read_foreign(file: Path) -> Foreign:
         with open_arrays(mirror_file(file)) as found:
             mirrored = found.shape("arr_0" if "arr_0" in found.names else "latents") == shape
     if len(shape) != 3 or shape[0] != 4:
-        raise ValueError(f"holds {list(shape)}, which are no latents")
+        raise ValueError(f"has the shape {list(shape)}, which is not that of latents")
     return Foreign((shape[2] * PIXELS_OF_A_LATENT, shape[1] * PIXELS_OF_A_LATENT), image, mirrored)
 
 

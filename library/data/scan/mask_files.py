@@ -53,13 +53,13 @@ def _mask_findings(blueprint: DatasetBlueprint, masked_loss: bool, inpainting: b
         return
     if not with_files and not any(subset.alpha_mask for subset in subsets):
         yield (
-            "--masked_loss: nothing is masked, since no subset has masks: set conditioning_data_dir = '…' with the folder of the mask "
+            "--masked_loss: nothing is masked, since no subset has masks; set conditioning_data_dir = '…' with the folder of the mask "
             "images in a subset (--conditioning_data_dir without a config), or use --alpha_mask"
         )
         return
     whole = [subset.place for subset in subsets if subset.conditioning_data_dir is None and not (subset.alpha_mask or subset.is_reg)]
     if whole:
-        yield f"{named(whole)}: no conditioning_data_dir and no alpha_mask: the whole of these images is trained"
+        yield f"{named(whole)}: no conditioning_data_dir and no alpha_mask: these images are trained as a whole"
     both = [subset.place for subset in with_files if subset.alpha_mask]
     if both:
         yield f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask"
@@ -91,8 +91,8 @@ def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dic
         faults.append(
             coded(
                 "DATA-009",
-                f"{place}: {len(missing)} of {counted(len(records), 'image')} have no mask of the same name in '{folder}' "
-                f"({named(missing)}); add them (all white trains the whole image), or take these images out",
+                f"{place}: {len(missing)} of {counted(len(records), 'image')} have no mask with the same name in '{folder}' "
+                f"({named(missing)}); add them (all white trains the whole image), or remove these images",
             )
         )
     return found
@@ -123,5 +123,5 @@ def _misfit(record: ImageRecord, mask: Path) -> str | None:
         return f"{fault}; replace it"
     (image_width, image_height) = record.size
     if abs(width * image_height - height * image_width) > max(width, height, image_width, image_height):
-        return f"is {width}×{height} and {record.path.name} is {image_width}×{image_height}; a mask has the shape of its image"
+        return f"is {width}×{height} and {record.path.name} is {image_width}×{image_height}; a mask must have the shape of its image"
     return None

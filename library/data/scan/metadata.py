@@ -119,25 +119,25 @@ def read_metadata(
         )
     if missing:
         findings.append(
-            f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without image, left out: {named(missing)};"
-            f" {_closed(missing, image_dir) or 'take them out of the file, or bring the images back'}"
+            f"{path}: {len(missing)} of {counted(len(table), 'entry', 'entries')} without an image, skipped: {named(missing)};"
+            f" {_closed(missing, image_dir) or 'remove them from the file, or restore the images'}"
         )
     if again:
         findings.append(
-            f"{path}: {counted(len(again), 'entry', 'entries')} left out, whose images other entries name already: {named(again)};"
+            f"{path}: {counted(len(again), 'entry', 'entries')} skipped, because other entries already name their images: {named(again)};"
             " keep one entry for each image"
         )
     silent = [entry.path.name for entry in entries if not split_tags(entry.caption)]
     if silent:
         findings.append(
-            f"{path}: {counted(len(silent), 'image')} without caption and tags: {named(silent)};"
-            " their images are trained with no text; write one into the file, or take their entries out"
+            f"{path}: {counted(len(silent), 'image')} without captions or tags: {named(silent)};"
+            " their images are trained without text; add texts to the file, or remove the entries"
         )
     extra = sorted({image for images in on_disk.values() for image in images} - used)
     if extra and image_dir:
         names = named([image.relative_to(image_dir).as_posix() for image in extra])
         findings.append(
-            f"{path}: {counted(len(extra), 'image')} in '{image_dir}' without entry, left out: {names};"
+            f"{path}: {counted(len(extra), 'image')} in '{image_dir}' without an entry, skipped: {names};"
             " merge their captions into the file to train on them"
         )
     return entries, findings
@@ -228,7 +228,7 @@ def _train_resolution(value: object) -> tuple[int, int] | None:
     if not isinstance(size, list) or len(size) != 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in size):
         raise NotAccepted(f'"train_resolution" is {size}; expected [width, height] in pixels')
     if size[0] % 8 or size[1] % 8:
-        raise NotAccepted(f'"train_resolution" is {size}; both sides have to be multiples of 8')
+        raise NotAccepted(f'"train_resolution" is {size}; both sides must be multiples of 8')
     return size[0], size[1]
 
 
@@ -246,18 +246,18 @@ def _why(missing: list[str], image_dir: Path | None, on_disk: Mapping[str, list[
     if closed := _closed(missing, image_dir):
         return f" (first: {closed})"
     if PureWindowsPath(first).drive and not Path(first).drive:
-        return f" (first: '{first}'); its keys are full paths of a Windows machine: make it again on this one"
+        return f" (first: '{first}'); its keys are full paths of a Windows machine: create it again on this one"
     if first.startswith("/") and not Path(first).is_absolute():
-        return f" (first: '{first}'); its keys are full paths of another system: make it again on this one"
+        return f" (first: '{first}'); its keys are full paths of another system: create it again on this one"
     if image_dir is None:
         added = folder_key if folder_key.startswith("--") else f"{folder_key} = '…'"
         return f" (first: '{first}'); if its keys are not full paths, add {added} with the folder they are relative to"
     if not on_disk:
-        return f": '{image_dir}' and its folders hold no images"
+        return f": '{image_dir}' and its folders contain no images"
     folded = {name.lower(): name for name in on_disk}
     near = difflib.get_close_matches(_slashes(first).rsplit("/", 1)[-1].lower(), list(folded), n=1, cutoff=0.6)
     example = folded[near[0]] if near else min(on_disk, key=len)
     where = f" in '{image_dir}' (first entry: '{first}', an image there: '{example}')"
     if near and near[0] == first.lower():
-        return f"{where}; write the names in the file as those of the images, in capital and small letters too"
+        return f"{where}; write the names in the file exactly like those of the images, including upper and lower case"
     return f"{where}; set {folder_key} to the folder its keys are relative to"

@@ -45,7 +45,9 @@ def write_metadata_file(path: Path, metadata: Metadata, option: str) -> None:
         with atomic_write(path) as temporary:
             temporary.write_bytes(data)
     except OSError as fault:
-        raise UserError(coded("DISK-004", f"{option}: {path}: cannot be written ({fault.strerror or fault}); give another place")) from None
+        raise UserError(
+            coded("DISK-004", f"{option}: {path}: cannot be written ({fault.strerror or fault}); choose another place")
+        ) from None
 
 
 class Keys:

@@ -22,13 +22,13 @@ def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[Subse
     if len(without) == len(sizes) and not missing:
         return subset, None, None
     flags = subset.place.startswith("--")
-    text = f"{subset.place}: no train_resolution for {len(without)} of {counted(len(sizes), 'image')} ({named(without)}), so the sizes"
-    steps = "take them out of the file, prepare them with finetune/prepare_buckets_latents.py"
+    text = f"{subset.place}: no train_resolution for {len(without)} of {counted(len(sizes), 'image')} ({named(without)}), so its sizes"
+    steps = "remove them from the file, prepare them with finetune/prepare_buckets_latents.py"
     if missing:
         add = "add --resolution 512" if flags else "add resolution = 512 under [[datasets]] or [general]"
-        return subset, coded("DATA-017", f"{text} cannot come from there; {steps}, or {add}"), None
-    text += f" of all of them come from {'--' if flags else ''}resolution"
-    return subset, None, Finding(WARNING, text, f"{steps} to have those of the metadata", tuple(without))
+        return subset, coded("DATA-017", f"{text} cannot be used; {steps}, or {add}"), None
+    text += f" are not used and all images use {'--' if flags else ''}resolution"
+    return subset, None, Finding(WARNING, text, f"{steps} to use the sizes of the metadata", tuple(without))
 
 
 def with_sizes(blueprint: DatasetBlueprint, subsets: Sequence[Sequence[SubsetOptions]], largest: Sequence[Size | None]) -> DatasetBlueprint:

@@ -159,7 +159,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     images = sorted(filter(names_image, names))
     report.findings += [Finding.from_line(WARNING, line) for line in passed_over(subset.image_dir, report.index.special(subset.image_dir))]
     if not images:
-        raise UserError(coded("DATA-003", f"{subset.place}: '{subset.image_dir}' holds no images: {other_files(subset.image_dir)}"))
+        raise UserError(coded("DATA-003", f"{subset.place}: '{subset.image_dir}' has no images: {other_files(subset.image_dir)}"))
     found: list[_Found] = []
     without: list[Path] = []
     empty: list[str] = []
@@ -177,7 +177,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         except (OSError, UnicodeDecodeError) as fault:
             beside = subset.image_dir / caption
             not_text = isinstance(fault, UnicodeDecodeError)
-            reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; mend or remove it"
+            reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; fix or remove it"
             report.faults.append(coded("DATA-004", f"{subset.place}: caption file {beside} {reason}"))
             found.append((image, "", None))
             continue
@@ -188,11 +188,11 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         found.append((image, whole.text, None))
     if empty:
         line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
-        remedy = "their images are trained with no text; write one, or delete the files to use class_tokens"
+        remedy = "their images are trained without text; write captions, or delete the files to use class_tokens"
         report.findings.append(Finding(WARNING, line, remedy, tuple(empty)))
     if without and subset.class_tokens is not None and not split_tags(subset.class_tokens):
-        line = f"{subset.place}: class_tokens is empty, so {counted(len(without), 'image has', 'images have')} no text to be trained with"
-        report.findings.append(Finding(WARNING, line, "write what they show, if that is not meant", tuple(map(str, without))))
+        line = f"{subset.place}: class_tokens is empty, so {counted(len(without), 'image has', 'images have')} no text to train with"
+        report.findings.append(Finding(WARNING, line, "unless that is intended, describe what they show", tuple(map(str, without))))
     if without:
         line_of_fault, finding = without_caption(subset, paths, without, names)
         report.faults += [line_of_fault] if line_of_fault else []
@@ -227,13 +227,13 @@ def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, repor
     try:
         return read_foreign(path).image or train_resolution
     except (OSError, ValueError) as fault:
-        report.unreadable[f"{path}: holds no latents ({fault})"] = None
+        report.unreadable[f"{path}: has no latents ({fault})"] = None
         return None
 
 
 def left_out(line: str) -> Finding:
     """What `scan` tells of one of its `unreadable` lines."""
-    return Finding(WARNING, f"left out: image {line}", "remove or replace it")
+    return Finding(WARNING, f"skipped: image {line}", "remove or replace it")
 
 
 def _tell_images(report: _Report, skip_unreadable: bool) -> None:
@@ -242,9 +242,9 @@ def _tell_images(report: _Report, skip_unreadable: bool) -> None:
     else:
         report.faults += [coded("DATA-001", f"image {line}; remove or replace it") for line in report.unreadable]
     for files, level, what, remedy in (
-        (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: take larger ones"),
-        (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are scaled down anyway, but smaller copies would load faster"),
-        (report.unusable, NOTE, "with a colour profile that cannot be used", "their numbers are taken for sRGB: look at them"),
+        (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: use larger ones"),
+        (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are always scaled down; smaller copies would load faster"),
+        (report.unusable, NOTE, "with a colour profile that cannot be used", "their values are taken as sRGB: check them"),
     ):
         if files:
             report.findings.append(Finding(level, f"{counted(len(files), 'image')} {what}: {_shown(list(files))}", remedy, tuple(files)))

@@ -28,7 +28,7 @@ def network_files(given: Sequence[str]) -> list[Path]:
         path = expanded(Path(text))
         found = [path] if exists(path) or not _PATTERN.search(text) else _fitting(path)
         if not found:
-            problems.append(coded("PATH-001", f"--networks {text}: no file fits this pattern; check the folder and the name"))
+            problems.append(coded("PATH-001", f"--networks {text}: no file matches this pattern; check the folder and the name"))
         for file in found:
             if fault := file_fault(file):
                 problems.append(fault.reworded(f"--networks: {fault}"))
@@ -56,7 +56,7 @@ def in_order(files: Iterable[Path]) -> list[Path]:
 
 def _order(file: Path) -> Order:
     named = _SAVE.fullmatch(file.stem)
-    assert named is not None, "every name fits"
+    assert named is not None, "every name matches"
     number = named["epoch"] or named["step"]
     place = (1, 0) if number is None else (0, int(number))
     return (_natural(str(file.parent)), _natural(named["run"]), place, _natural(file.name))

@@ -112,7 +112,7 @@ def _read(path: Path) -> dict[str, list[float]]:
     try:
         found = parse_json(read_text(path))
     except (OSError, JsonFault, ValueError) as fault:
-        log.warning(f"{path}: cannot be read ({first_line(fault)}); the losses are measured anew")
+        log.warning(f"{path}: cannot be read ({first_line(fault)}); the losses are measured again")
         return {}
     sound = isinstance(found, dict) and all(
         isinstance(losses, list) and all(isinstance(loss, float | int) for loss in losses) for losses in found.values()
@@ -139,10 +139,10 @@ def verdict(labels: Sequence[str], found: Sequence[Standing], images: int) -> st
     lowest = min(one.loss for one in found)
     said = f"lowest validation loss: {best} ({lowest:.5f}, {images} image{'s' if images > 1 else ''})"
     if images < 2:
-        return f"{said}; of a single image the noise is not known, so differences mean little"
+        return f"{said}; for a single image the noise is unknown, so differences mean little"
     close = [label for label, one in zip(labels, found, strict=True) if not one.is_best and not one.is_apart]
     if len(found) < 2:
         return said
     if not close:
         return f"{said}; all others are worse by more than {SURE:g} times the noise of the difference"
-    return f"{said}; within {SURE:g} times the noise of it, and so as good: {', '.join(close)}"
+    return f"{said}; equally good within {SURE:g} times the noise: {', '.join(close)}"

@@ -33,13 +33,13 @@ def page_text(grid: Grid, running: bool) -> str:
     """The whole page."""
     missing = sum(not cell.is_there() for row in grid.rows for cell in row)
     count = sum(len(row) for row in grid.rows) - missing
-    told = f"{count} pictures, {len(grid.rows)} prompts × {len(grid.columns)} columns · {time.strftime('%Y-%m-%d %H:%M')}"
+    told = f"{count} images, {len(grid.rows)} prompts × {len(grid.columns)} columns · {time.strftime('%Y-%m-%d %H:%M')}"
     if missing:
-        told += f" · {missing} are still to be drawn" if running else f" · {missing} are missing: start the same command again"
+        told += f" · {missing} still to be generated" if running else f" · {missing} missing: run the same command again"
     body = "".join(_row(grid, number) for number in range(len(grid.rows)))
     return PAGE_TEXT.format(
         title=html.escape(grid.title),
-        told=html.escape(told),
+        summary=html.escape(told),
         verdict=f"<p class=verdict>{html.escape(grid.verdict)}</p>" if grid.verdict else "",
         heads=_heads(grid),
         body=body,
@@ -77,7 +77,7 @@ def _cell(grid: Grid, cell: Cell, column: Column) -> str:
     name = name_of(column, grid.has_strengths())
     told = html.escape(f"{name} — {cell.prompt.prompt}", quote=True)
     size = f"width={cell.prompt.width} height={cell.prompt.height}"
-    return f'<td><button data-told="{told}"><img {size} src="{_embedded(cell.path)}" alt="{told}" title="{_quoted(name)}"></button></td>'
+    return f'<td><button data-text="{told}"><img {size} src="{_embedded(cell.path)}" alt="{told}" title="{_quoted(name)}"></button></td>'
 
 
 def _foot(grid: Grid) -> str:

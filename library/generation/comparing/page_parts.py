@@ -11,10 +11,10 @@ PAGE_TEXT = """<!doctype html>
 <body>
 <header>
 <h1>{title}</h1>
-<p>{told}</p>
+<p>{summary}</p>
 <label>size <input id="size" type="range" min="64" max="768" step="16" value="192"></label>
 {verdict}
-<p class=keys>Click a picture to enlarge it. <kbd>←↑↓→</kbd> neighbours · <kbd>m</kbd> mark · <kbd>space</kbd> swap with the marked one ·
+<p class=keys>Click an image to enlarge it. <kbd>←↑↓→</kbd> neighbours · <kbd>m</kbd> mark · <kbd>space</kbd> swap with the marked one ·
 <kbd>b</kbd> blink between the two · <kbd>z</kbd> every pixel · <kbd>esc</kbd> back</p>
 </header>
 <table>
@@ -89,7 +89,7 @@ const paint = () => {
   const shown = other && marked ? marked : grid[y][x];
   large.querySelector("img").src = shown.querySelector("img").src;
   large.querySelector("b").textContent = !marked ? "" : shown === marked ? "A (marked)" : "B";
-  large.querySelector("span").textContent = shown.dataset.told;
+  large.querySelector("span").textContent = shown.dataset.text;
 };
 const show = (down, right) => {
   if (!(grid[down] || [])[right]) return;

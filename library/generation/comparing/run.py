@@ -60,13 +60,13 @@ class Comparison:
         began, missing = time.time(), self._missing()
         todo = sum(map(len, missing.values()))
         total = len(self._columns) * len(self._rows)
-        log.info(f"pictures: {total} in all, {total - todo} are there, {todo} to draw")
+        log.info(f"images: {total} in all, {total - todo} exist, {todo} to generate")
         if todo or not self._is_measured():
             self._fill(missing, todo)
         page, sheet = self._write(running=False)
         if self._book is not None:
             log.info(self._grid().verdict)
-        log.info(f"comparison: {page} and {sheet}, {todo} pictures drawn in {time.time() - began:.0f} s")
+        log.info(f"comparison: {page} and {sheet}, {todo} images generated in {time.time() - began:.0f} s")
 
     def _missing(self) -> dict[int, list[Cell]]:
         """The cells that are not drawn, by column."""
@@ -160,7 +160,7 @@ class Comparison:
 def _check(options: CompareNetworks) -> None:
     problems = [*prompt_faults(options.prompts), *precision_faults(options.work)]
     if options.loss.images is not None and options.loss.dataset_config is not None:
-        problems.append(coded("OPT-008", "--images, --dataset_config: give the one or the other"))
+        problems.append(coded("OPT-008", "--images, --dataset_config: use one or the other"))
     if problems:
         raise UserError(*problems)
 

@@ -53,4 +53,4 @@ def write_beside(files: Iterable[WeightsFile], save_to: Path) -> None:
             written[word.lower()] = vectors
             with atomic_write(path) as temporary:
                 safetensors.torch.save_file({"emb_params": vectors[0]}, temporary, {"format": "pt", "ss_token_string": word})
-            log.info(f"saved {path}: the word {word}, which a model cannot hold; put it into the folder of embeddings")
+            log.info(f"saved {path}: the word {word}, because a model file cannot contain it; put it into the embeddings folder")

@@ -42,14 +42,14 @@ def read_words(path: Path, width: int | None, option: str) -> dict[str, Tensor]:
     for name, tensor in file.read(names):
         info = file.infos[name]
         if info.dtype not in _FLOATS or len(info.shape) not in (1, 2) or 0 in info.shape:
-            raise UserError(coded("LORA-013", f"{where}: {name} holds no vectors of a word; the file is damaged, give an older save"))
+            raise UserError(coded("LORA-013", f"{where}: {name} has no vectors of a word; the file is damaged, use an older save"))
         if width not in (None, info.shape[-1]):
             raise UserError(
                 coded("LORA-013", f"{where}: {name} has vectors of {info.shape[-1]} numbers, the model of {width}; it is for another model")
             )
         vectors = tensor.float().reshape(1, -1, info.shape[-1]).clone()
         if not vectors.isfinite().all():
-            raise UserError(coded("LORA-013", f"{where}: {name} holds numbers that are not finite; give an older save"))
+            raise UserError(coded("LORA-013", f"{where}: {name} has numbers that are not finite; use an older save"))
         words.setdefault(names[name], vectors)
     return words
 

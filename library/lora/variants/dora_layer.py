@@ -62,7 +62,7 @@ class DoRALayer(LoRALayer):
             raise UserError(
                 coded(
                     "LORA-005",
-                    f"{source}: {stored.numel()} magnitudes do not fit a weight of {sizes}; the file was made for another base model",
+                    f"{source}: {stored.numel()} magnitudes do not match a weight of {sizes}; the file was made for another base model",
                 )
             )
         self.load_state_dict({**tensors, DORA_SCALE: self.dora_scale})

@@ -29,7 +29,7 @@ class RankPatterns:
             if not any(map(pattern.search, paths)):
                 names = f"such as {paths[0]}" if paths else "none"
                 shown = f"--network_args network_reg_dims={cut(pattern.pattern)}={rank}"
-                raise UserError(coded("LORA-008", f"{shown}: meets no module of this network (names are {names}); correct the pattern"))
+                raise UserError(coded("LORA-008", f"{shown}: matches no module of this network (names are {names}); correct the pattern"))
 
 
 def read_patterns(text: str) -> RankPatterns:
@@ -38,9 +38,9 @@ def read_patterns(text: str) -> RankPatterns:
     for entry in filter(None, (part.strip() for part in text.split(","))):
         pattern, _, rank = entry.rpartition("=")
         if not pattern or not _RANK.fullmatch(rank.strip()):
-            raise ValueError(f"{quoted(entry)} is no pattern=rank, such as attn2.*=16 (a comma stands between two of them)")
+            raise ValueError(f"{quoted(entry)} is not pattern=rank, such as attn2.*=16 (separate two of them with a comma)")
         try:
             ranks.append((re.compile(pattern.strip()), int(rank)))
         except (re.error, OverflowError, RecursionError) as fault:
-            raise ValueError(f"{quoted(pattern)} is no regular expression ({fault})") from fault
+            raise ValueError(f"{quoted(pattern)} is not a regular expression ({fault})") from fault
     return RankPatterns(tuple(ranks))

@@ -59,8 +59,8 @@ class StartedLayer(LoRALayer):
             raise UserError(
                 coded(
                     "LORA-004",
-                    f"{source}: was not made from this start of this model; leave --network_args init out and add --dim_from_weights to go "
-                    "on from it as a plain LoRA",
+                    f"{source}: was not made from this start of this model; remove --network_args init and add --dim_from_weights to "
+                    "continue it as a plain LoRA",
                 )
             )
         weights = {"lora_down.weight": down[:rank], "lora_up.weight": up[:, :rank] + start_up, "alpha": torch.tensor(scale * rank)}

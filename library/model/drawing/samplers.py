@@ -96,7 +96,7 @@ def make_scheduler(name: str, prediction: str, zero_terminal_snr: bool = False) 
     import diffusers
 
     if name not in SAMPLERS:
-        raise UserError(coded("OPT-006", f"--sample_sampler {name}: no such sampler; use one of {' '.join(SAMPLERS)}"))
+        raise UserError(coded("OPT-006", f"--sample_sampler {name}: unknown sampler; use one of {' '.join(SAMPLERS)}"))
     row, schedule = SAMPLERS[name], SCHEDULE
     if zero_terminal_snr:
         schedule = SCHEDULE | {"trained_betas": zero_terminal_snr_betas()}

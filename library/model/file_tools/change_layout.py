@@ -49,7 +49,7 @@ def change_layout(
     facts = inspect(source, OPTION)
     check_family(says_v1, says_v2, facts.family)
     if not facts.has_vae:
-        raise UserError(coded("MODEL-008", f"{OPTION} {facts.path.name}: holds no VAE, which a whole model needs"))
+        raise UserError(coded("MODEL-008", f"{OPTION} {facts.path.name}: has no VAE, which a complete model needs"))
     kept = _dtype_of(facts, source)
     model = _load(facts, source, kept, v_parameterization)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def check_family(says_v1: bool, says_v2: bool, family: ModelFamily | None) -> No
     """Raise UserError where a flag is not what the file is; `family` None: no model that could be told."""
     for said, meant in ((says_v1, V1), (says_v2, V2)):
         if said and family not in (None, meant):
-            raise UserError(coded("MODEL-007", f"--{meant.name}: {OPTION} is a {family.title} model; leave the flag out"))
+            raise UserError(coded("MODEL-007", f"--{meant.name}: {OPTION} is a {family.title} model; remove the flag"))
 
 
 def _dtype_of(facts: ModelFacts, source: str) -> torch.dtype:
@@ -90,7 +90,7 @@ def _load(facts: ModelFacts, source: str, kept: torch.dtype, v_parameterization:
     model = load(source, v2=facts.family is V2, v_parameterization=velocity, dtype=torch.float32 if unsure else kept)
     if unsure and looks_like_epsilon(model) is False:
         model.prediction = "v_prediction"
-        log.info("the model predicts velocity: the folder's scheduler says so")
+        log.info("the model predicts velocity, according to the folder's scheduler")
     return model
 
 

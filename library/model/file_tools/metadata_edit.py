@@ -27,7 +27,7 @@ def open_safetensors(path: Path, option: str) -> SafetensorsFile:
     """The file by its header; raises UserError for one of another kind, which has no metadata."""
     file = open_weights(path, option)
     if not isinstance(file, SafetensorsFile):
-        raise UserError(coded("TOOL-009", f"{option} {path}: is no .safetensors file, and only those have metadata; convert it first"))
+        raise UserError(coded("TOOL-009", f"{option} {path}: is not a .safetensors file, and only those have metadata; convert it first"))
     return file
 
 
@@ -59,17 +59,17 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
             raise UserError(coded("CFG-012", f"--from_json {path}: {fault}")) from fault
         except ValueError as fault:
             raise UserError(
-                coded("CFG-002", f"--from_json {path}: is no valid JSON ({fault}); mend it, or make it with show_metadata.py --json")
+                coded("CFG-002", f"--from_json {path}: is not valid JSON ({fault}); fix it, or create it with show_metadata.py --json")
             ) from fault
     if wrong := [item for item in items if not item.partition("=")[0].strip() or "=" not in item]:
-        raise UserError(*(coded("OPT-010", f"--set {item!r}: has to be key=value, such as title=mine") for item in wrong))
+        raise UserError(*(coded("OPT-010", f"--set {item!r}: must be key=value, such as title=mine") for item in wrong))
     return entries | _texts({key.strip(): value for key, _, value in (item.partition("=") for item in items)}, "--set")
 
 
 def _as_entries(found: object, where: str) -> dict[str, str]:
     """Values that are no text as JSON: the format holds texts only."""
     if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
-        raise UserError(coded("CFG-003", f"{where}: has to be a table of names and values"))
+        raise UserError(coded("CFG-003", f"{where}: must be a table of names and values"))
     return _texts({key: value if isinstance(value, str) else _as_json(value, where) for key, value in found.items()}, where)
 
 
@@ -78,7 +78,7 @@ def _as_json(value: object, where: str) -> str:
         return json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError, RecursionError) as fault:
         raise UserError(
-            coded("TOOL-009", f"{where}: holds a value that cannot be written as JSON ({first_line(fault)}); write it as a text")
+            coded("TOOL-009", f"{where}: has a value that cannot be written as JSON ({first_line(fault)}); write it as text")
         ) from fault
 
 
@@ -88,7 +88,8 @@ def _texts(entries: dict[str, str], where: str) -> dict[str, str]:
         shown = odd[0].encode("utf-8", "backslashreplace").decode("utf-8")
         raise UserError(
             coded(
-                "TOOL-009", f"{where}: {shown} holds half of a sign (\\ud800 to \\udfff), which is no text; write it whole, or leave it out"
+                "TOOL-009",
+                f"{where}: {shown} has half of a surrogate pair (\\ud800 to \\udfff), which is not text; write it completely, or remove it",
             )
         )
     return entries
@@ -100,7 +101,7 @@ def changed(metadata: Mapping[str, str], clear: bool, remove: Sequence[str], ent
     for pattern in remove:
         matching = fnmatch.filter(kept, pattern)
         if not matching and not fnmatch.filter(metadata, pattern):
-            raise UserError(coded("TOOL-009", f"--remove {pattern}: the file has no such entry; tools/show_metadata.py lists them"))
+            raise UserError(coded("TOOL-009", f"--remove {pattern}: no entry matches; tools/show_metadata.py lists them"))
         for key in matching:
             del kept[key]
     return {**kept, **entries}
@@ -110,7 +111,7 @@ def check_target(save_to: Path | None) -> None:
     """Raise UserError where the name of the new file is that of another format, as which programs would read it."""
     if save_to is not None and save_to.suffix.lower() in WEIGHT_SUFFIXES and save_to.suffix.lower() != ".safetensors":
         raise UserError(
-            coded("TOOL-009", f"--save_to {save_to}: only a .safetensors file has metadata; give a name that ends in .safetensors")
+            coded("TOOL-009", f"--save_to {save_to}: only a .safetensors file has metadata; use a name that ends in .safetensors")
         )
 
 

@@ -25,10 +25,10 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
     tensors = _embedding_tensors(path, option)
     if not layers and len(tensors) > 1:
         raise UserError(
-            coded("LORA-012", f"{option} {path}: holds vectors for each layer of the U-Net; train it with train_textual_inversion_XTI.py")
+            coded("LORA-012", f"{option} {path}: has vectors for each layer of the U-Net; train it with train_textual_inversion_XTI.py")
         )
     if layers and len(tensors) == 1:
-        raise UserError(coded("LORA-012", f"{option} {path}: holds vectors for the whole U-Net; train it with train_textual_inversion.py"))
+        raise UserError(coded("LORA-012", f"{option} {path}: has vectors for the whole U-Net; train it with train_textual_inversion.py"))
     return _stacked(tensors, layers, width, f"{option} {path}")
 
 
@@ -42,7 +42,10 @@ def _embedding_tensors(path: Path, option: str) -> dict[str, Tensor]:
     tensors = _tensors(Path(path), option)
     if not all(tensor.dim() in (1, 2) for tensor in tensors.values()) or not tensors or (len(tensors) > 1 and "MID" not in tensors):
         raise UserError(
-            coded("LORA-012", f"{option} {path}: is no Textual Inversion embedding; give a .pt, .safetensors or image that holds one")
+            coded(
+                "LORA-012",
+                f"{option} {path}: is not a Textual Inversion embedding; use a .pt, .safetensors or image file that contains one",
+            )
         )
     return tensors
 
@@ -55,7 +58,7 @@ def _stacked(tensors: Mapping[str, Tensor], layers: Sequence[str], width: int, w
     rows = [tensors[name] for name in layers or tensors]
     if len({row.shape for row in rows}) > 1 or not rows[0].numel() or not all(row.isfinite().all() for row in rows):
         raise UserError(
-            coded("LORA-013", f"{where}: has no vectors, other counts for each layer, or numbers that are not finite; give an older save")
+            coded("LORA-013", f"{where}: has no vectors, different counts per layer, or numbers that are not finite; use an older save")
         )
     vectors = torch.stack([row if row.dim() == 2 else row[None] for row in rows])
     if vectors.shape[-1] != width:

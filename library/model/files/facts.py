@@ -89,11 +89,11 @@ def check_flags(
             coded("MODEL-015", f"--clip_skip {clip_skip}: the text encoder of {name} has {facts.text_layers} layers; use 1 or 2")
         )
     if not facts.has_vae and not vae:
-        problems.append(coded("MODEL-008", f"{OPTION} {name} holds no VAE; give one with --vae"))
+        problems.append(coded("MODEL-008", f"{OPTION} {name} has no VAE; set one with --vae"))
     if problems:
         raise UserError(*problems)
     if v_parameterization and "v_prediction" not in family.predictions and facts.prediction is None:
-        log.warning("--v_parameterization without --v2: few v1 models predict velocity; leave it out unless this one surely does")
+        log.warning("--v_parameterization without --v2: few v1 models predict velocity; remove it unless you know that this one does")
 
 
 def _wrong_inputs(facts: ModelFacts) -> Problem:
@@ -104,7 +104,7 @@ def _wrong_inputs(facts: ModelFacts) -> Problem:
     else:
         told = (
             f"--train_inpainting contradicts the model: {where} an ordinary one ({facts.in_channels} input channels); "
-            f"remove the flag, or give an inpainting model ({INPAINTING_CHANNELS} channels)"
+            f"remove the flag, or use an inpainting model ({INPAINTING_CHANNELS} channels)"
         )
     return coded("MODEL-007", told)
 
@@ -140,7 +140,7 @@ def check_tensors(file: WeightsFile, option: str) -> None:
             raise UserError(
                 coded(
                     "MODEL-011",
-                    f"{option} {file.path.name}: {name} holds whole numbers ({info.dtype}), not weights; give one that is not quantized",
+                    f"{option} {file.path.name}: {name} has whole numbers ({info.dtype}), not weights; use a model that is not quantized",
                 )
             )
         first = name.endswith("input_blocks.0.0.weight") and len(info.shape) != 4
@@ -149,7 +149,7 @@ def check_tensors(file: WeightsFile, option: str) -> None:
             raise UserError(
                 coded(
                     "MODEL-011",
-                    f"{option} {file.path.name}: {name} has the shape {shape}, which its place does not allow; download it again",
+                    f"{option} {file.path.name}: {name} has the shape {shape}, which is invalid for it; download it again",
                 )
             )
 
@@ -170,25 +170,25 @@ def _not_trainable(infos: Mapping[str, TensorInfo]) -> Problem | None:
         if keys.UNET + "input_blocks.0.0.weight" not in infos:
             return coded("MODEL-005", "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2")
         if family_of_names(infos) is None:
-            return coded("MODEL-017", "holds a U-Net but no text encoder; use the full checkpoint")
+            return coded("MODEL-017", "has a U-Net but no text encoder; use the full checkpoint")
         return None
     if not infos:
-        return coded("MODEL-017", "holds no weights")
+        return coded("MODEL-017", "has no weights")
     if any(".lora_down." in name or ".lora_A." in name or "lora_up" in name or ".hada_w" in name or ".lokr_w" in name for name in infos):
         return coded(
-            "MODEL-017", "is a LoRA file, not a model; give the model that it was made for (to go on training a LoRA: --network_weights)"
+            "MODEL-017", "is a LoRA file, not a model; use the model that it was made for (to continue training a LoRA: --network_weights)"
         )
     if _any(infos, "control_model.") or any("zero_convs." in name or "controlnet_" in name for name in infos):
         return coded("MODEL-017", "is a ControlNet, not a model that can be trained here")
     if is_vae_file(infos):
-        return coded("MODEL-017", "is a VAE alone; give it with --vae and name a full model here")
+        return coded("MODEL-017", "is only a VAE; set it with --vae and name a full model here")
     if any(name in infos for name in ("emb_params", "string_to_param")) or infos.keys() == {"*"}:
         return coded("MODEL-017", "is a Textual Inversion embedding, not a model")
     if any(name.startswith(("down_blocks.", "text_model.", "mid_block.")) for name in infos):
-        return coded("MODEL-017", "is one part of a Diffusers model; name the folder that holds model_index.json")
+        return coded("MODEL-017", "is one part of a Diffusers model; name the folder with model_index.json")
     if any("double_blocks." in name or "joint_blocks." in name or "transformer_blocks.0." in name for name in infos):
         return coded("MODEL-005", "is a model of another family (such as SD3 or Flux); these scripts train Stable Diffusion v1 and v2")
-    return coded("MODEL-017", "is no Stable Diffusion checkpoint (no weights under model.diffusion_model.)")
+    return coded("MODEL-017", "is not a Stable Diffusion checkpoint (no weights under model.diffusion_model.)")
 
 
 def is_vae_file(infos: Mapping[str, TensorInfo]) -> bool:
@@ -246,7 +246,7 @@ def read_json(path: Path, option: str) -> dict[str, Any] | None:
     except TooMuch as fault:
         raise UserError(coded("CFG-012", f"{option} {path}: {fault}")) from fault
     except ValueError as fault:
-        raise UserError(coded("MODEL-012", f"{option} {path}: is no valid JSON ({fault}); download it again")) from fault
+        raise UserError(coded("MODEL-012", f"{option} {path}: is not valid JSON ({fault}); download it again")) from fault
     return content if isinstance(content, dict) else None
 
 
@@ -258,10 +258,10 @@ def _wrong_folder(folder: Path) -> str:
     if is_folder(folder.parent / "unet") and is_file(folder / "config.json"):
         return f"is one part of a Diffusers model; name the folder above it, {folder.parent}"
     if below:
-        return f"is no Diffusers model itself; did you mean {' or '.join(str(folder / name) for name in below[:3])}?"
+        return f"is not a Diffusers model itself; did you mean {' or '.join(str(folder / name) for name in below[:3])}?"
     if models:
         return f"is a folder of files, not a Diffusers model; name one file, such as {folder / models[0]}"
-    return "is no Diffusers model: it has no unet/config.json"
+    return "is not a Diffusers model: it has no unet/config.json"
 
 
 def _check_channels(channels: int, name: str, option: str) -> None:

@@ -43,8 +43,8 @@ def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
         raise UserError(
             coded(
                 "LORA-012",
-                f"{option} {path}: is an image without an embedding that can be read (copies that were resized, edited or saved with loss "
-                "lose it); give the original image, or the .pt or .safetensors file",
+                f"{option} {path}: is an image without a readable embedding (copies that were resized, edited or saved with loss "
+                "lose it); use the original image, or the .pt or .safetensors file",
             )
         )
     return vectors

@@ -81,16 +81,16 @@ def _instead(folder: Path) -> str:
         if match := _VARIANT.fullmatch(name):
             wanted = match["stem"] + match["suffix"]
             return (
-                f"holds only the variant {match['variant']!r} of its weights ({name}); rename that file to {wanted} to use it, "
+                f"has only the variant {match['variant']!r} of its weights ({name}); rename that file to {wanted} to use it, "
                 f"or download {wanted}"
             )
     for name in names:
         if match := SHARD.fullmatch(name):
-            return f"holds {name}, one file of several, and not their index {match['stem']}{match['rest']}.index.json; download it too"
+            return f"has {name}, one file of several, but not their index {match['stem']}{match['rest']}.index.json; download it too"
     for name in names:
         if kind := _OTHER_WEIGHTS.get(Path(name).suffix.lower()):
             return (
-                f"holds weights for {kind} ({name}) and none for PyTorch; download diffusion_pytorch_model.safetensors or model.safetensors"
+                f"has weights for {kind} ({name}) but none for PyTorch; download diffusion_pytorch_model.safetensors or model.safetensors"
             )
     return "has no weights (such as diffusion_pytorch_model.safetensors); download the folder again"
 
@@ -111,11 +111,11 @@ def _missing(path: Path) -> str:
     for name in names:
         stems.setdefault(Path(name).stem.lower(), []).append(name)
     close = [name for stem in difflib.get_close_matches(Path(wanted).stem.lower(), stems, n=3, cutoff=0.6) for name in stems[stem]]
-    where = f"there is no '{wanted}' in {folder.absolute()}"
+    where = f"'{wanted}' does not exist in {folder.absolute()}"
     if close:
         return f"{where}; did you mean {' or '.join(close)}?"
     models = [name for name in names if name.lower().endswith(WEIGHT_SUFFIXES[:2])][:3]
-    return f"{where}; the model files there are {', '.join(models)}" if models else f"{where}; check the path"
+    return f"{where}; its model files are {', '.join(models)}" if models else f"{where}; check the path"
 
 
 def _from_hub(name: str, option: str, with_weights: bool) -> Path:
@@ -144,14 +144,14 @@ def _from_hub(name: str, option: str, with_weights: bool) -> Path:
             coded(
                 "MODEL-003",
                 f"{option} '{name}': neither a file or folder here nor in the hub's cache, and {why}; "
-                "give the path of a local file or folder",
+                "use the path of a local file or folder",
             )
         ) from fault
     except Exception as fault:
         if type(fault).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests", "urllib3"):
             raise
         raise UserError(
-            coded("MODEL-003", f"{option} '{name}': neither a file or folder here nor can the Hugging Face Hub be reached ({fault})")
+            coded("MODEL-003", f"{option} '{name}': not a file or folder here, and the Hugging Face Hub cannot be reached ({fault})")
         ) from fault
     return folder
 

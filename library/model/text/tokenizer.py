@@ -53,7 +53,7 @@ class ClipTokenizer:
         twin.tokenizer = copy.deepcopy(self.tokenizer)
         new = len(twin.tokenizer)
         twin.tokenizer.add_tokens([AddedToken(word, single_word=True, normalized=True)])
-        assert len(twin.tokenizer) == new + 1, f"{word!r} is an entry of the vocabulary already, or a word that was added before"
+        assert len(twin.tokenizer) == new + 1, f"{word!r} is already in the vocabulary, or was added before"
         twin.stands_for = self.stands_for | {new: tuple(range(ENTRIES + first, ENTRIES + first + vectors))}
         return twin
 
@@ -153,7 +153,7 @@ def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
             tokenizer.save_pretrained(place)
         except OSError as fault:
             raise UserError(
-                coded("PATH-005", f"--tokenizer_cache_dir: {shown(place)} cannot be written ({fault.strerror or fault}); give another")
+                coded("PATH-005", f"--tokenizer_cache_dir: {shown(place)} cannot be written ({fault.strerror or fault}); choose another")
             ) from fault
         return tokenizer
     try:
@@ -165,6 +165,6 @@ def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
         ) from fault
     if entries < ENTRIES:
         raise UserError(
-            coded("MODEL-013", f"--tokenizer_cache_dir: {place} holds {entries} entries, not CLIP's {ENTRIES:,}; delete that folder")
+            coded("MODEL-013", f"--tokenizer_cache_dir: {place} has {entries} entries, not CLIP's {ENTRIES:,}; delete that folder")
         )
     return tokenizer

@@ -52,9 +52,9 @@ class DataOptions(_OfSomeScripts):
     )
     train_data_dir: str | None = opt(
         None,
-        "Without --dataset_config: the folder that holds the image folders, each named <repeats>_<identifier> <class>, such as "
+        "Without --dataset_config: the parent of the image folders, each named <repeats>_<identifier> <class>, such as "
         "'10_shs dog'. "
-        "It is the parent, not the folder with the images. With --in_json: the folder with the images, needed unless it names "
+        "Not the folder with the images. With --in_json: the folder with the images, needed unless the file names "
         "them by full paths.",
         path="folder",
     )
@@ -65,13 +65,13 @@ class DataOptions(_OfSomeScripts):
     )
     train_batch_size: int = opt(
         1,
-        "Images in one training step. More is faster and steadier and needs more GPU memory.",
+        "Images in one training step. Larger batches are faster and steadier and need more GPU memory.",
         at_least=1,
         at_most=MOST_BATCH,
     )
     enable_bucket: bool = opt(
         False,
-        "Train each image at a size that fits its own shape (aspect ratio buckets), so that hardly anything is cropped. Recommended.",
+        "Train each image at a size that fits its shape (aspect ratio buckets), so that hardly anything is cropped. Recommended.",
     )
     min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
     max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
@@ -82,124 +82,126 @@ class DataOptions(_OfSomeScripts):
         at_most=MOST_PIXELS,
         leniency=Leniency(raised_to_least=True),
     )
-    bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are trained in a bucket of their own size.")
+    bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are trained in a bucket of their exact size.")
     caption_extension: str = opt(
         ".caption",
-        'Ending of the caption files beside the images. Give .txt if yours end so; "" reads none and trains the class words.',
+        'File extension of the caption files next to the images, such as .txt; "" reads none and trains the class words.',
         aliases=("caption_extention",),
         leniency=Leniency(empty_is_value=True),
         path="part of a name",
     )
     caption_prefix: str | None = opt(
-        None, "Text in front of every caption, as it is: write its comma too. Tags of it are shuffled as well."
+        None, "Text to put before every caption, exactly as written: include the comma. Its tags are shuffled too."
     )
-    caption_suffix: str | None = opt(None, "Text behind every caption, as it is: write its comma too. Tags of it are shuffled as well.")
-    caption_separator: str = opt(",", "What separates the tags of a caption.")
+    caption_suffix: str | None = opt(
+        None, "Text to put after every caption, exactly as written: include the comma. Its tags are shuffled too."
+    )
+    caption_separator: str = opt(",", "Separator between the tags of a caption.")
     keep_tokens_separator: str = opt(
         "",
-        "Instead of --keep_tokens: a sign such as ||| in captions; tags before it stay in place, and those behind a second one too.",
+        "Instead of --keep_tokens: a marker such as ||| in captions; tags before it stay in place, and so do those after a second one.",
     )
     secondary_separator: str | None = opt(
         None,
-        "A sign such as ;;; between tags that stay together; it becomes the caption separator in the end.",
+        "A marker such as ;;; between tags that stay together; it is replaced by the caption separator afterwards.",
     )
     enable_wildcard: bool = opt(
         False,
-        "In each draw replace {a|b|c} in captions by one of its parts, and use one line of caption files that have several.",
+        "Each time an image is used, replace {a|b|c} in its caption with one of the parts, and use one line of a multi-line caption file.",
     )
-    shuffle_caption: bool = opt(False, "Put the comma-separated parts of a caption in a new random order each time.")
+    shuffle_caption: bool = opt(False, "Shuffle the comma-separated parts of a caption each time.")
     keep_tokens: int = opt(
         0,
-        "With --shuffle_caption and tag dropout: so many parts at the start of a caption stay where they are.",
+        "With --shuffle_caption and tag dropout: how many parts at the start of a caption stay in place.",
         at_least=0,
         at_most=MOST_TAGS,
     )
     token_warmup_min: int = opt(
         1,
-        "Caption warm-up starts with so many comma-separated parts and adds more as training goes on.",
+        "Number of comma-separated parts that caption warm-up starts with; more are added as training continues.",
         at_least=0,
         at_most=MOST_TAGS,
     )
     token_warmup_step: float = opt(
         0.0,
-        "Step at which caption warm-up ends and whole captions are used; below 1 a share of all steps (0.2 = a fifth). 0 = no warm-up.",
+        "Step at which caption warm-up ends and whole captions are used; below 1: a fraction of all steps (0.2 = a fifth). 0 = no warm-up.",
         at_least=0,
         at_most=MOST_STEPS,
     )
     color_aug: bool = opt(False, "Change the colours of images slightly and at random. Not together with --cache_latents.")
-    flip_aug: bool = opt(False, "Mirror images left to right at random. Not for subjects of which left and right differ.")
+    flip_aug: bool = opt(False, "Mirror images left to right at random. Not for subjects whose left and right differ.")
     face_crop_aug_range: str | None = opt(
         None,
-        "Crop around the face, at 1/a to 1/b of the image, given as a,b such as 2.0,4.0. For images whose file names hold the "
+        "Crop around the face, at 1/a to 1/b of the image, given as a,b such as 2.0,4.0. For images whose file names contain the "
         "face position.",
         also_numbers=True,
     )
     random_crop: bool = opt(False, "Crop at a random place instead of the centre. Not together with --cache_latents.")
     resize_interpolation: str | None = opt(
         None,
-        "How images are scaled: left out, area where they shrink and lanczos where they grow, which suits nearly all.",
+        "How images are scaled. Default: area when shrinking and lanczos when enlarging, which suits nearly all images.",
         choices=("lanczos", "nearest", "bilinear", "linear", "bicubic", "cubic", "area", "box"),
     )
     conditioning_data_dir: str | None = opt(
         None,
         "Without --dataset_config, for --masked_loss and --train_inpainting: the folder of the mask images, each named like its image. "
-        "White is trained (filled in), black is not. It may hold folders of the same names as --train_data_dir does.",
+        "White is trained (filled in), black is not. It may contain folders with the same names as in --train_data_dir.",
         path="folder",
     )
-    alpha_mask: bool = opt(False, "Use the transparency of images as masks of the loss: what is transparent is not trained.")
+    alpha_mask: bool = opt(False, "Use the transparency of images as loss masks: transparent areas are not trained.")
     cache_latents: bool = opt(
         False,
-        "Turn all images into latents once, before training, and keep them in main memory: faster, and needs less GPU memory. Recommended.",
+        "Encode all images to latents once, before training, and keep them in main memory: faster, with less GPU memory. Recommended.",
     )
     cache_latents_to_disk: bool = opt(
         False,
-        "Like --cache_latents, with the latents kept in files beside the images for the next run (docs/caches.md).",
+        "Like --cache_latents, and also save the latents in files next to the images for the next run (docs/caches.md).",
     )
     cache_latents_kind: str = opt(
         "distribution",
-        "What is kept of an image: the distribution that the VAE gives, from which each epoch draws anew as it would without a cache, "
-        "or its mean alone, which takes half the space and is the same in every epoch.",
+        "What is cached of an image: the distribution that the VAE predicts, sampled again in each epoch as without a cache, "
+        "or only its mean, which takes half the space and is the same in every epoch.",
         choices=("distribution", "mean"),
     )
     vae_batch_size: int = opt(
-        1, "Images that are turned into latents at once while caching.", at_least=1, at_most=MOST_BATCH, leniency=Leniency(zero_is_off=True)
+        1, "Number of images to encode at once while caching latents.", at_least=1, at_most=MOST_BATCH, leniency=Leniency(zero_is_off=True)
     )
     cache_text_encoder_outputs: str = opt(
         "auto",
-        "Where the text encoder is not trained: encode each caption once and keep the result in memory. auto does so where captions stay "
-        "as they are (no shuffling, tag dropout or warm-up), on also where they change, off never. The result is the same.",
+        "If the text encoder is not trained: encode each caption once and keep the result in memory. auto: if captions never change "
+        "(no shuffling, tag dropout or warm-up); on: also if they change; off: never. The result is the same.",
         choices=("auto", "on", "off"),
     )
     skip_bad_images: bool = opt(
         False,
-        "Leave images out that cannot be read and list them, instead of stopping before the run. One that breaks later is replaced "
-        "by another one of its size in any case.",
+        "Skip and list images that cannot be read, instead of stopping before the run. An image that becomes unreadable later is "
+        "always replaced by another of its size.",
     )
     debug_dataset: bool = opt(
         False,
-        "Show the images and captions as they would be trained, and train nothing: in a window (S next batch, E next epoch, Esc ends), "
-        "or without a screen as dataset.html in --output_dir.",
+        "Show the images and captions as they would be trained, and train nothing: in a window (S next batch, E next epoch, Esc to quit), "
+        "or, without a screen, as dataset.html in --output_dir.",
     )
     dry_run: bool = opt(
         False,
-        "Train nothing: read all that the run would, and print what was found, what is wrong and what to do about it (docs/report.md). "
-        "Ends with 0 if the run would start and with 2 if not.",
+        "Train nothing: read everything the run would read, and report what was found, what is wrong and how to fix it (docs/report.md). "
+        "Exit code 0 if the run would start, 2 if not.",
     )
     report_html: Path | None = opt(
         None,
-        "With --dry_run: write the report to this .html file too, with pictures of the crops and the captions of the first epoch.",
+        "With --dry_run: also write the report to this .html file, with thumbnails of the crops and the captions of the first epoch.",
         path="new file",
     )
     max_data_loader_n_workers: int = opt(
         8,
-        "Processes that read images, at most CPU threads - 1. Fewer need less main memory; 0 reads in the main process.",
+        "Number of processes that read images, at most CPU threads - 1. Fewer use less main memory; 0 reads in the main process.",
         at_least=0,
         at_most=MOST_WORKERS,
     )
-    persistent_data_loader_workers: bool = opt(False, "Keep those processes between epochs: shorter pauses, on Windows above all.")
+    persistent_data_loader_workers: bool = opt(False, "Keep those processes between epochs: shorter pauses, especially on Windows.")
     dataset_class: str | None = opt(
         None,
-        "Instead of --dataset_config: a class of your own that makes the batches, as module.Class, such as my_data.Pairs for my_data.py in "
+        "Instead of --dataset_config: your own class that makes the batches, as module.Class, such as my_data.Pairs for my_data.py in "
         "the current folder (docs/dataset_class.md).",
     )
 
@@ -209,7 +211,7 @@ class RegularizationOptions:
     """Regularization images (train_db.py, train_network.py, textual inversion)"""
 
     reg_data_dir: str | None = opt(
-        None, "The folder that holds the folders of regularization images, each named <repeats>_<class>, such as '1_dog'.", path="folder"
+        None, "The parent of the folders of regularization images, each named <repeats>_<class>, such as '1_dog'.", path="folder"
     )
     prior_loss_weight: float = opt(
         1.0, "How much regularization images count compared with training images; 1 = the same.", at_least=0, at_most=MOST_WEIGHT
@@ -218,29 +220,27 @@ class RegularizationOptions:
 
 @dataclass(frozen=True)
 class PriorOptions:
-    """What the model knows kept without regularization images (train_network.py, train_db.py, fine_tune.py)"""
+    """Keep what the model knows without regularization images (train_network.py, train_db.py, fine_tune.py)"""
 
     prior_from_base: float | None = opt(
         None,
-        "Keep what the model knows without regularization images: in a share of the draws the caption names the class alone and the "
-        "answer asked for is that of the model as it was before training; their loss counts so much. 1 to begin with; left out or 0 = off.",
+        "Keep what the model knows without regularization images: for a share of the training images, use a caption with the class only "
+        "and the prediction of the model before training as target. The value is their loss weight: start with 1. Default or 0: off.",
         at_least=0,
         at_most=MOST_WEIGHT,
         leniency=Leniency(zero_is_off=True),
     )
     prior_prompt: tuple[str, ...] = opt(
         (),
-        "With --prior_from_base: the caption of those draws, such as dog; of several each draw takes one. With --prior_identifier it "
-        "stands in the identifier's place only.",
+        "With --prior_from_base: the caption for the class, such as dog; with several, one is chosen at random each time. With "
+        "--prior_identifier it only replaces the identifier.",
     )
     prior_identifier: str | None = opt(
         None,
-        "With --prior_from_base: the words that name the subject in captions, such as sks. Those draws have their own caption without them "
-        "(a photo of sks dog becomes a photo of dog).",
+        "With --prior_from_base: the words that name the subject in captions, such as sks. The class caption is the image's caption "
+        "without them (a photo of sks dog becomes a photo of dog).",
     )
-    prior_share: float = opt(
-        0.5, "With --prior_from_base: the share of the draws of train images that are made so, 0 to 1.", at_least=0, at_most=1
-    )
+    prior_share: float = opt(0.5, "With --prior_from_base: the share of training images used this way, 0 to 1.", at_least=0, at_most=1)
 
 
 @dataclass(frozen=True)
@@ -255,13 +255,13 @@ class MetadataOptions:
 
 @dataclass(frozen=True)
 class CaptionDropoutOptions:
-    """Captions left out at random (not for textual inversion)"""
+    """Caption dropout (not for textual inversion)"""
 
-    caption_dropout_rate: float = opt(0.0, "Share of draws that use an empty caption, 0 to 1.", at_least=0, at_most=1)
+    caption_dropout_rate: float = opt(0.0, "Probability of using an empty caption, 0 to 1.", at_least=0, at_most=1)
     caption_dropout_every_n_epochs: int = opt(0, "Every N-th epoch uses empty captions only. 0 = never.", at_least=0, at_most=MOST_EPOCHS)
     caption_tag_dropout_rate: float = opt(
         0.0,
-        "Chance that a comma-separated part of a caption is left out, 0 to 1.",
+        "Probability of dropping each comma-separated part of a caption, 0 to 1.",
         at_least=0,
         at_most=1,
     )

@@ -16,20 +16,20 @@ class DreamBoothOptions:
 
     stop_text_encoder_training: int | None = opt(
         None,
-        "Train the text encoder for so many steps only, then the U-Net alone; -1 = never train it. Left out: it is trained throughout.",
+        "Train the text encoder for this many steps only, then the U-Net alone; -1 = never train it. Default: train it throughout.",
         at_least=-1,
         at_most=MOST_STEPS,
     )
     learning_rate_te: float | None = opt(
         None,
-        "Learning rate of the text encoder, when it should differ from --learning_rate; 0 = it is not trained.",
+        "Learning rate of the text encoder, if different from --learning_rate; 0 = do not train it.",
         at_least=0,
         at_most=MOST_RATE,
     )
     max_grad_norm_te: float | None = norm_of_text_encoder()
     no_token_padding: bool = opt(
         False,
-        "Do not fill captions up to 75 tokens (as Diffusers' DreamBooth script did). Leave it out unless you compare with that script.",
+        "Do not pad captions to 75 tokens (as Diffusers' DreamBooth script did). Only useful to compare with that script.",
     )
 
 
@@ -37,10 +37,10 @@ class DreamBoothOptions:
 class FineTuneOptions:
     """What is trained"""
 
-    train_text_encoder: bool = opt(False, "Train the text encoder too. Left out, only the U-Net is trained.")
+    train_text_encoder: bool = opt(False, "Train the text encoder too. Default: train only the U-Net.")
     learning_rate_te: float | None = opt(
         None,
-        "With --train_text_encoder: its learning rate, when it should differ from --learning_rate; 0 = it is not trained.",
+        "With --train_text_encoder: its learning rate, if different from --learning_rate; 0 = do not train it.",
         at_least=0,
         at_most=MOST_RATE,
     )
@@ -54,8 +54,8 @@ class CheckpointSavingOptions(SavingOptions):
 
     save_model_as: str | None = opt(
         None,
-        "Form of the result: one file (ckpt, safetensors) or a Diffusers folder (diffusers, diffusers_safetensors). "
-        "Left out: the form of the model that training starts from.",
+        "Format of the result: one file (ckpt, safetensors) or a Diffusers folder (diffusers, diffusers_safetensors). "
+        "Default: the format of the model that training starts from.",
         choices=("ckpt", "safetensors", "diffusers", "diffusers_safetensors"),
     )
-    use_safetensors: bool = opt(False, "Write weights as safetensors where --save_model_as leaves it open or says ckpt or diffusers.")
+    use_safetensors: bool = opt(False, "Write weights as safetensors if --save_model_as is not set or is ckpt or diffusers.")

@@ -16,28 +16,28 @@ class LoggingOptions:
     )
     log_with: str | None = opt(
         None,
-        "Where the log goes; tensorboard when left out.",
+        "Where the log goes. Default: tensorboard.",
         choices=("tensorboard", "wandb", "all"),
     )
-    log_prefix: str | None = opt(
-        None, "Text in front of the date in the name of the log folder, to tell runs apart.", path="part of a path"
-    )
+    log_prefix: str | None = opt(None, "Text before the date in the name of the log folder, to distinguish runs.", path="part of a path")
     log_tracker_name: str | None = opt(None, "Name of the run (tensorboard) or project (wandb) in the log.", path="part of a path")
     log_tracker_config: str | None = opt(None, "A .toml file with settings for the log's tracker.", path="file")
-    wandb_run_name: str | None = opt(None, "Name of the run at Weights & Biases; the output name when left out.")
-    log_config: bool = opt(False, "Keep the options in the TensorBoard log too, without secrets and paths (Weights & Biases has them).")
+    wandb_run_name: str | None = opt(None, "Name of the run at Weights & Biases. Default: the output name.")
+    log_config: bool = opt(False, "Also log the options to TensorBoard, without secrets and paths (Weights & Biases always gets them).")
     image_ledger: bool = opt(
         False,
-        "At each save write <name>.images.jsonl and a page <name>.images.html: of each image how often it was shown, with which captions, "
-        "how hard it is beside the others and how much of it was learned. Finds wrong captions and pictures that do not belong.",
+        "At each save write <name>.images.jsonl and a page <name>.images.html: for each image how often it was shown, with which captions, "
+        "how hard it is compared with the others and how much of it was learned. Finds wrong captions and images that do not belong.",
     )
     console_log_level: str | None = opt(
         None,
-        "What is told at least: WARNING leaves the lines about images, plan and saves out, ERROR warnings too. INFO when left out.",
+        "Least severe lines to show: WARNING hides the lines about images, plan and saves, ERROR hides warnings too. Default: INFO.",
         choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     )
     console_log_file: str | None = opt(
-        None, "Write what is told to this file, over what it holds, instead of the screen. Errors go to both.", path="new file"
+        None,
+        "Write the console output to this file instead of the screen; an existing file is overwritten. Errors go to both.",
+        path="new file",
     )
-    console_log_simple: bool = opt(False, "Plain lines without colours and frames, which is what is written in any case.")
+    console_log_simple: bool = opt(False, "Plain lines without colours and frames, which the suite always writes.")
     wandb_api_key: str | None = opt(None, "Your Weights & Biases key. Never shown, logged or stored.", secret=True)

@@ -15,62 +15,60 @@ class NetworkOptions:
 
     network_module: str | None = opt(
         None,
-        "Kind of network: networks.lora, networks.dora, networks.dylora, networks.lora_fa, or another package's such as lycoris.kohya. "
+        "Kind of network: networks.lora, networks.dora, networks.dylora, networks.lora_fa, or another package's, such as lycoris.kohya. "
         "Always needed.",
     )
     network_dim: int | None = opt(
         None,
-        "Rank of the LoRA: 4 to 128. More can learn more and makes a larger file. Left out: the module's own (4).",
+        "Rank of the LoRA: 4 to 128. A higher rank can learn more and makes a larger file. Default: the module's (4).",
         at_least=1,
         at_most=LARGEST_DIM,
     )
     network_alpha: float = opt(
         1.0,
-        "Scales the LoRA by alpha / dim. With alpha = dim the learning rate means what it says; 1 damps it.",
+        "Scales the LoRA by alpha / dim. With alpha = dim the learning rate applies as is; 1 dampens it.",
         at_least=0,
         at_most=MOST_WEIGHT,
     )
     network_dropout: float | None = opt(
         None,
-        "Share of the LoRA's inner values that is dropped in each step, 0 to 1; 0.1 against overfitting.",
+        "Fraction of the LoRA's inner values that is dropped in each step, 0 to 1; 0.1 against overfitting.",
         at_least=0,
         at_most=1,
     )
     network_args: tuple[str, ...] = opt(
         (),
-        "More settings of the network as key=value, several after one another: conv_dim=4 conv_alpha=1",
+        "More settings of the network as key=value, separated by spaces: conv_dim=4 conv_alpha=1",
     )
-    network_weights: str | None = opt(None, "Go on from this trained network file.", path="file")
+    network_weights: str | None = opt(None, "Continue training this network file.", path="file")
     dim_from_weights: bool = opt(False, "Take rank and alpha from --network_weights instead of --network_dim and --network_alpha.")
     network_train_unet_only: bool = opt(False, "Train the U-Net part only.")
     network_train_text_encoder_only: bool = opt(False, "Train the text encoder part only.")
-    unet_lr: float | None = opt(
-        None, "Learning rate of the U-Net part, when it should differ from --learning_rate.", at_least=0, at_most=MOST_RATE
-    )
+    unet_lr: float | None = opt(None, "Learning rate of the U-Net part, if different from --learning_rate.", at_least=0, at_most=MOST_RATE)
     text_encoder_lr: float | None = opt(
         None,
-        "Learning rate of the text encoder part; often half of the U-Net's. Of several (for models with more text encoders) the first.",
+        "Learning rate of the text encoder part; often half of the U-Net's. If several are given, the first is used.",
         at_least=0,
         at_most=MOST_RATE,
         leniency=Leniency(first_of_several=True),
     )
     stop_text_encoder_training: int | None = opt(
         None,
-        "Train the text encoder part for so many steps only, then the U-Net part alone; -1 = never train it. Left out: throughout.",
+        "Train the text encoder part for this many steps only, then the U-Net part alone; -1 = never train it. Default: throughout.",
         at_least=-1,
         at_most=MOST_STEPS,
     )
     max_grad_norm_te: float | None = norm_of_text_encoder()
     scale_weight_norms: float | None = opt(
         None,
-        "Keep the weights of each module below this size, against overfitting; 1 is a good start.",
+        "Keep the weight norm of each module below this, against overfitting; 1 is a good start.",
         at_least=0,
         at_most=MOST_WEIGHT,
     )
-    base_weights: tuple[str, ...] = opt((), "Network files that are merged into the model before training.", path="file")
+    base_weights: tuple[str, ...] = opt((), "Network files to merge into the model before training.", path="file")
     base_weights_multiplier: tuple[float, ...] = opt(
         (),
-        "How strongly each of --base_weights is merged, in their order; 1 where none is given.",
+        "Strength at which each of --base_weights is merged, in the same order. Default: 1.",
         at_least=-MOST_RATIO,
         at_most=MOST_RATIO,
     )

@@ -13,8 +13,8 @@ def norm_of_text_encoder() -> Any:
     """--max_grad_norm_te, of the groups whose scripts may train a text encoder beside the U-Net."""
     return opt(
         None,
-        "Cut gradients of the text encoder to this length by themselves, and those of the U-Net by themselves to --max_grad_norm. 0 = "
-        "never cut. Left out: both together.",
+        "Clip the gradients of the text encoder to this norm separately, and those of the U-Net separately to --max_grad_norm. 0 = "
+        "never clip. Default: both together.",
         at_least=0,
         at_most=MOST_WEIGHT,
     )
@@ -26,13 +26,13 @@ class OptimizerOptions:
 
     optimizer_type: str = opt(
         "",
-        "AdamW (when left out), AdamW8bit, PagedAdamW8bit, Lion, Lion8bit, PagedLion8bit, SGDNesterov, SGDNesterov8bit, "
+        "AdamW (default), AdamW8bit, PagedAdamW8bit, Lion, Lion8bit, PagedLion8bit, SGDNesterov, SGDNesterov8bit, "
         "DAdaptation (= DAdaptAdamPreprint), DAdaptAdam, DAdaptAdaGrad, DAdaptAdan, DAdaptAdanIP, DAdaptLion, DAdaptSGD, "
         "Prodigy, AdaFactor, "
-        "a class of torch.optim, or module.Class. Any letter case for the listed ones.",
+        "a class of torch.optim, or module.Class. Upper and lower case do not matter for the listed ones.",
     )
-    use_8bit_adam: bool = opt(False, "Older way to write --optimizer_type AdamW8bit.")
-    use_lion_optimizer: bool = opt(False, "Older way to write --optimizer_type Lion.")
+    use_8bit_adam: bool = opt(False, "Older form of --optimizer_type AdamW8bit.")
+    use_lion_optimizer: bool = opt(False, "Older form of --optimizer_type Lion.")
     learning_rate: float = opt(
         2e-6,
         "How far each step moves the weights. LoRA is usually trained at 1e-4; D-Adaptation and Prodigy expect 1.0, a factor "
@@ -40,17 +40,17 @@ class OptimizerOptions:
         at_least=0,
         at_most=MOST_RATE,
     )
-    max_grad_norm: float = opt(1.0, "Steeper gradients are cut to this length. 0 = never cut.", at_least=0, at_most=MOST_WEIGHT)
+    max_grad_norm: float = opt(1.0, "Clip gradients to this norm. 0 = never clip.", at_least=0, at_most=MOST_WEIGHT)
     optimizer_args: tuple[str, ...] = opt(
         (),
-        "More settings of the optimizer as key=value, several after one another: weight_decay=0.01 betas=.9,.999",
+        "More settings of the optimizer as key=value, separated by spaces: weight_decay=0.01 betas=.9,.999",
     )
     lr_scheduler: str = opt(
         "constant",
         "How the learning rate changes during training: constant, constant_with_warmup, linear, cosine, cosine_with_restarts, "
         "polynomial, adafactor, inverse_sqrt, cosine_with_min_lr, warmup_stable_decay, piecewise_constant.",
     )
-    lr_scheduler_type: str = opt("", "A scheduler class of your own instead: a class of torch.optim.lr_scheduler, or module.Class.")
+    lr_scheduler_type: str = opt("", "A custom scheduler class instead: a class of torch.optim.lr_scheduler, or module.Class.")
     lr_scheduler_args: tuple[str, ...] = opt(
         (), "Settings for --lr_scheduler or --lr_scheduler_type as key=value.", aliases=("scheduler_args",)
     )
@@ -79,7 +79,7 @@ class OptimizerOptions:
     )
     lr_scheduler_timescale: int | None = opt(
         None,
-        "How fast inverse_sqrt falls: the rate is halved after three times so many steps. Left out = the warm-up's length.",
+        "How fast inverse_sqrt falls: the rate is halved after three times this many steps. Default: the length of the warm-up.",
         at_least=1,
         at_most=MOST_STEPS,
     )
@@ -91,9 +91,9 @@ class AveragingOptions:
 
     ema_decay: float | None = opt(
         None,
-        "Keep a moving average of the trained weights, steadier than they are, and save it beside each result as <name>-ema. "
-        "0.999 averages over about the last 1000 steps; left out = off.",
+        "Keep a moving average of the trained weights, steadier than the weights, and save it next to each result as <name>-ema. "
+        "0.999 averages over about the last 1000 steps. Default: off.",
         at_least=0,
         at_most=1,
     )
-    ema_for_samples: bool = opt(False, "With --ema_decay: make sample images with the average.")
+    ema_for_samples: bool = opt(False, "With --ema_decay: generate sample images with the average.")

@@ -18,28 +18,28 @@ class SamplingOptions:
     """Sample images during training"""
 
     sample_every_n_steps: int | None = opt(
-        None, "Make sample images every N steps.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
+        None, "Generate sample images every N steps.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
     sample_every_n_epochs: int | None = opt(
         None,
-        "Make sample images every N epochs. Wins over --sample_every_n_steps.",
+        "Generate sample images every N epochs. Overrides --sample_every_n_steps.",
         at_least=1,
         at_most=MOST_EPOCHS,
         leniency=Leniency(zero_is_off=True),
     )
-    sample_at_first: bool = opt(False, "Also make sample images before the first step, to compare with.")
+    sample_at_first: bool = opt(False, "Also generate sample images before the first step, for comparison.")
     sample_prompts: str | None = opt(
         None,
-        "File with the prompts of the samples (.txt, .toml or .json). In a .txt file one a line, '#' begins a remark, and "
+        "File with the prompts of the samples (.txt, .toml or .json). In a .txt file one per line, '#' starts a comment, and "
         "--n negative --w width --h height --d seed --l guidance --s steps may follow a prompt.",
         path="file",
     )
     sample_seed: int | None = opt(
         None,
-        "Draw prompts without --d from this seed, the first with it, the second with the next one, and so on: the same pictures each time, "
-        "so that only the training makes the difference. Left out: others each time.",
+        "Seed for prompts without --d: the first prompt uses it, the second the next number, and so on. The noise is the same each time, "
+        "so that only the training makes the difference. Default: new seeds each time.",
         at_least=0,
         at_most=MOST_SEED,
         leniency=Leniency(negative_is_off=True),
     )
-    sample_sampler: str = opt("ddim", "How samples are drawn.", choices=SAMPLERS)
+    sample_sampler: str = opt("ddim", "Sampler for sample images.", choices=SAMPLERS)

@@ -176,7 +176,7 @@ class TrainDb(FullModelScript):
 
 @dataclass(frozen=True)
 class FineTune(FullModelScript):
-    """Train a whole Stable Diffusion 1.x or 2.x model on a collection of images whose captions are in a metadata file (fine-tuning)."""
+    """Train a whole Stable Diffusion 1.x or 2.x model on images with captions in a metadata file (fine-tuning)."""
 
     name: ClassVar[str] = "fine_tune.py"
     required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir")
@@ -202,7 +202,7 @@ class FineTune(FullModelScript):
 
 @dataclass(frozen=True)
 class TrainTextualInversion(TrainingScript):
-    """Teach Stable Diffusion 1.x or 2.x a new word for a subject or style, the model itself untouched (Textual Inversion)."""
+    """Teach Stable Diffusion 1.x or 2.x a new word for a subject or style without changing the model (Textual Inversion)."""
 
     name: ClassVar[str] = "train_textual_inversion.py"
     required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir", "token_string")
@@ -230,7 +230,7 @@ class TrainTextualInversion(TrainingScript):
 
 @dataclass(frozen=True)
 class TrainTextualInversionXti(TrainTextualInversion):
-    """Teach Stable Diffusion 1.x or 2.x a new word that is different for each cross-attention layer of the U-Net (XTI, also called P+)."""
+    """Teach Stable Diffusion 1.x or 2.x a new word with an embedding for each cross-attention layer of the U-Net (XTI, also called P+)."""
 
     name: ClassVar[str] = "train_textual_inversion_XTI.py"
 

@@ -31,17 +31,17 @@ class NewWordOptions:
 
     token_string: tuple[str, ...] = opt(
         (),
-        "The new word, or several one after another, as they stand in captions and later in prompts; none that the model knows already.",
+        "The new word, or several separated by spaces, as written in captions and prompts; no words that the model already knows.",
     )
     init_word: tuple[str, ...] = opt(
         (),
-        "A word for something like it, such as cat, from which training starts; with several words one for each, or one for all. Left out, "
-        "it starts from a random one.",
+        "A known word for something similar, such as cat, from which training starts; with several new words one for each, or one for "
+        "all. Default: a random start.",
     )
     num_vectors_per_token: tuple[int, ...] = opt(
         (1,),
-        "How many tokens the new word counts for; with several words one figure for each, or one for all. More can learn more, and take as "
-        "many places of a prompt's 75.",
+        "How many tokens the new word takes up; with several words one number for each, or one for all. More can learn more, and use "
+        "up as many of a prompt's 75.",
         at_least=1,
         at_most=MOST_VECTORS,
     )
@@ -78,9 +78,9 @@ def spread(values: Sequence[Value], count: int) -> list[Value | None]:
 class WordOptions(NewWordOptions):
     """The new word"""
 
-    weights: tuple[str, ...] = opt((), "Go on from this trained embedding file; with several words from one for each.", path="file")
-    use_object_template: bool = opt(False, "Train with ready-made captions for a thing (a photo of ...) instead of your own.")
-    use_style_template: bool = opt(False, "Train with ready-made captions for a style (a painting by ...) instead of your own.")
+    weights: tuple[str, ...] = opt((), "Continue training this embedding file; with several words one for each.", path="file")
+    use_object_template: bool = opt(False, "Train with ready-made captions for an object (a photo of ...) instead of your captions.")
+    use_style_template: bool = opt(False, "Train with ready-made captions for a style (a painting by ...) instead of your captions.")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -95,19 +95,22 @@ class WordOptions(NewWordOptions):
 
 @dataclass(frozen=True)
 class PivotalOptions(NewWordOptions):
-    """New words beside the network (pivotal tuning)"""
+    """New words with the network (pivotal tuning)"""
 
-    word_weights: tuple[str, ...] = opt((), "Go on from these trained embedding files, one for each word.", path="file")
+    word_weights: tuple[str, ...] = opt((), "Continue training these embedding files, one for each word.", path="file")
     embedding_lr: float | None = opt(
-        None, "Learning rate of the new words, when it should differ from --learning_rate; 1e-3 to 1e-2.", at_least=0, at_most=MOST_RATE
+        None, "Learning rate of the new words, if different from --learning_rate; 1e-3 to 1e-2.", at_least=0, at_most=MOST_RATE
     )
     stop_embedding_training: int | None = opt(
-        None, "Train the new words for so many steps only, then the network alone. Left out: throughout.", at_least=1, at_most=MOST_STEPS
+        None,
+        "Stop training the new words after this many steps; the network continues alone. Default: never.",
+        at_least=1,
+        at_most=MOST_STEPS,
     )
     save_words: str = opt(
         "side",
-        "Where the new words are saved: side = a file for each beside the network's, bundled = inside the network's file (for "
-        "AUTOMATIC1111's web UI, Forge and SD.Next), both = files side by side and a bundled one.",
+        "Where the new words are saved: side = each in a separate file next to the network's, bundled = inside the network's file (for "
+        "AUTOMATIC1111's web UI, Forge and SD.Next), both = separate files and a bundled one.",
         choices=("side", "bundled", "both"),
     )
 

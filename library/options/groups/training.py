@@ -16,25 +16,25 @@ class TrainingOptions:
     max_train_steps: int = opt(1600, "How many steps to train.", at_least=1, at_most=MOST_STEPS)
     max_train_epochs: int | None = opt(
         None,
-        "How many epochs (passes over all images) to train. Wins over --max_train_steps.",
+        "How many epochs (full passes through the images) to train. Overrides --max_train_steps.",
         at_least=1,
         at_most=MOST_EPOCHS,
         leniency=Leniency(zero_is_off=True),
     )
     seed: int | None = opt(
         None,
-        "A whole number from which all chance is drawn: the same command with the same seed gives the same result.",
+        "A whole number that determines all randomness: the same command with the same seed gives the same result.",
         at_least=0,
         at_most=MOST_SEED,
         leniency=Leniency(negative_is_off=True),
     )
     gradient_accumulation_steps: int = opt(
         1,
-        "Batches that are added up before the weights move once: acts like a larger batch without its memory.",
+        "Number of batches to add up for one update of the weights: acts like a larger batch without its memory.",
         at_least=1,
         at_most=MOST_BATCH,
     )
-    gradient_checkpointing: bool = opt(False, "Needs far less GPU memory and about a third more time. The result stays the same.")
+    gradient_checkpointing: bool = opt(False, "Much less GPU memory for about a third more time. The result stays the same.")
     mixed_precision: str = opt(
         "no",
         "Compute in 16 bits: about half the GPU memory and faster. bf16 on GPUs from the RTX 30 series on, fp16 on older ones.",
@@ -42,44 +42,45 @@ class TrainingOptions:
     )
     on_nan: str = opt(
         "stop",
-        "When a loss or gradient is no finite number: stop, skip (leave the update out) or rollback (go back to the last good state and "
-        "leave those images out from then on). The images are named in each case. skip and rollback wait for the GPU at every step.",
+        "If a loss or gradient is not finite: stop, skip (drop the update) or rollback (go back to the last good state and "
+        "exclude those images from then on). The images are always named. skip and rollback wait for the GPU at every step.",
         choices=("stop", "skip", "rollback"),
     )
     full_fp16: bool = opt(False, "Experimental: weights and gradients in 16 bits too, with --mixed_precision fp16.")
     full_bf16: bool = opt(False, "Weights and gradients in 16 bits too, with --mixed_precision bf16. Steadier than --full_fp16.")
     fp8_base: bool = opt(
         False,
-        "Keep the frozen weights of the model in 8 bits (float8): half the memory of fp16 for them, at a small loss of exactness. "
+        "Keep the frozen weights of the model in 8 bits (float8): half the memory of fp16, with slightly less precision. "
         "For LoRA and Textual Inversion.",
     )
-    no_half_vae: bool = opt(False, "Keep the VAE in 32 bits, for VAEs that give black or broken images in fp16.")
-    vae_slicing: bool = opt(False, "The VAE takes one image after the other: less memory with several images at once, same result.")
+    no_half_vae: bool = opt(False, "Keep the VAE in 32 bits, for VAEs that produce black or broken images in fp16.")
+    vae_slicing: bool = opt(False, "The VAE processes one image at a time: less memory for batches, same result.")
     vae_tiling: bool = opt(
-        False, "The VAE takes large images (over 512 pixels) in overlapping tiles: far less memory, slightly other latents."
+        False, "The VAE processes large images (over 512 pixels) in overlapping tiles: far less memory, slightly different latents."
     )
     xformers: bool = opt(False, "Use xformers for attention: less GPU memory. Needs the xformers package and a GPU.")
-    mem_eff_attn: bool = opt(False, "Attention in small pieces: least memory, slower, works everywhere.")
-    sdpa: bool = opt(False, "Use PyTorch's own fast attention. It is also what runs when none of the three is given.")
+    mem_eff_attn: bool = opt(False, "Compute attention in small pieces: least memory, slower, works everywhere.")
+    sdpa: bool = opt(False, "Use PyTorch's fast attention, which is also the default.")
     lowram: bool = opt(False, "Load the model straight to the GPU, for machines with little main memory (free Colab).")
     sdpa_backend: Literal["auto", "flash", "efficient", "math", "cudnn"] = opt(
-        "auto", "Which of PyTorch's kernels attend in the U-Net. auto: PyTorch chooses for each size. Refused at the start where it cannot."
+        "auto",
+        "PyTorch's attention kernel for the U-Net. auto: PyTorch chooses for each size. An unusable kernel is an error at the start.",
     )
     allow_tf32: bool = opt(
-        False, "In 32 bits, let the GPU multiply matrices with 10 bits of mantissa (TF32): faster from the RTX 30 series on, less exact."
+        False, "In 32 bits, let the GPU multiply matrices with a 10-bit mantissa (TF32): faster from the RTX 30 series on, less precise."
     )
     channels_last: bool = opt(
-        False, "Keep the U-Net's weights and images with their channels side by side in memory, which 16-bit convolutions on a GPU prefer."
+        False, "Store the U-Net's weights and activations in channels-last order, which 16-bit convolutions on a GPU prefer."
     )
     torch_compile: bool = opt(
-        False, "Have PyTorch compile the U-Net, once for each image size (docs/speed.md): minutes at first, faster afterwards."
+        False, "Compile the U-Net with PyTorch, once for each image size (docs/speed.md): takes minutes at first, then training is faster."
     )
     cuda_graphs: bool = opt(
-        False, "With --torch_compile: record the GPU's work once and play it back, for batches of 1 or 2, which a GPU waits for otherwise."
+        False, "With --torch_compile: record the GPU's work once and replay it; for batches of 1 or 2, where the GPU would otherwise wait."
     )
     dynamo_backend: str = opt(
         "inductor",
-        "With --torch_compile: what compiles. eager runs the traced operations as they are, to find faults; no compiles nothing.",
+        "With --torch_compile: the compiler backend. eager runs the traced operations as is, to find errors; no compiles nothing.",
         choices=(
             "no", "eager", "aot_eager", "inductor", "aot_ts_nvfuser", "nvprims_nvfuser", "cudagraphs", "ofi", "fx2trt", "onnxrt", "tensort",
             "tensorrt", "ipex", "tvm",
@@ -87,18 +88,18 @@ class TrainingOptions:
     )  # fmt: skip
     ddp_timeout: int | None = opt(
         None,
-        "With several processes: minutes that they wait for each other before the run ends; left out = PyTorch's own.",
+        "With several processes: minutes they wait for each other before the run fails. Default: PyTorch's.",
         at_least=0,
         at_most=MOST_MINUTES,
     )
     ddp_gradient_as_bucket_view: bool = opt(False, "With several processes: less memory for gradients. The result stays the same.")
     ddp_static_graph: bool = opt(
         False,
-        "With several processes: PyTorch is told that every step trains the same weights, which saves time. Not where parts stop.",
+        "With several processes: promise PyTorch that every step trains the same weights, which saves time. Not if parts stop training.",
     )
     rehearsal: str = opt(
         "auto",
-        "Before the first update, try the largest batch once and throw the result away, so that too little memory shows at once and "
+        "Before the first update, try the largest batch once and discard the result, so that a lack of memory shows at once and "
         "not hours later. auto: on a GPU only.",
         choices=("auto", "on", "off"),
     )
@@ -109,17 +110,15 @@ _ACCELERATES = "No effect here: DeepSpeed is not supported; several GPUs train w
 
 @dataclass(frozen=True)
 class IdleOptions:
-    """Accepted without effect, for commands that are written for sd-scripts"""
+    """Accepted without effect, for commands written for sd-scripts"""
 
-    highvram: bool = opt(False, "No effect here: the suite keeps on the GPU whatever it needs there.")
-    skip_cache_check: bool = opt(
-        False, "No effect here: files of a latent cache are always checked, from their headers, which takes no time."
-    )
+    highvram: bool = opt(False, "No effect here: the suite always keeps on the GPU what it needs there.")
+    skip_cache_check: bool = opt(False, "No effect here: files of a latent cache are always checked by their headers, which takes no time.")
     cache_info: bool = opt(False, "No effect here: sizes and captions are always kept for the next run.")
     cache_text_encoder_outputs_to_disk: bool = opt(
-        False, "No effect here: what the text encoder makes of captions is kept in main memory (--cache_text_encoder_outputs)."
+        False, "No effect here: outputs of the text encoder are kept in main memory (--cache_text_encoder_outputs)."
     )
-    fused_backward_pass: bool = opt(False, "No effect here: gradients are kept until the optimizer has moved all weights.")
+    fused_backward_pass: bool = opt(False, "No effect here: gradients are kept until the optimizer has updated all weights.")
     fp8_base_unet: bool = opt(False, "No effect here: it is for FLUX.1; --fp8_base keeps the weights of U-Net and text encoder in 8 bits.")
     cpu_offload_checkpointing: bool = opt(False, "No effect here: --gradient_checkpointing keeps what it needs on the GPU.")
     deepspeed: bool = opt(False, _ACCELERATES)
@@ -139,7 +138,7 @@ class ConfigOptions:
 
     config_file: str | None = opt(
         None,
-        "A .toml file with options, written as name = value; [sections] are for your own order only. The command line wins over the file.",
+        "A .toml file with options, written as name = value; [sections] are ignored. The command line overrides the file.",
         path="file",
     )
-    output_config: bool = opt(False, "Write all options with their present values to --config_file, which must not exist yet, and end.")
+    output_config: bool = opt(False, "Write all options with their current values to --config_file, which must not exist yet, and exit.")

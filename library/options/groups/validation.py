@@ -14,13 +14,13 @@ class ValidationOptions:
 
     validation_split: float = opt(
         0.0,
-        "Keep this share of the images out of training and measure the loss on them, which shows overfitting; 0.1 is usual. 0 = off.",
+        "Keep this fraction of the images out of training and measure the loss on them, to detect overfitting; 0.1 is usual. 0 = off.",
         at_least=0,
         at_most=1,
     )
     validation_seed: int | None = opt(
         None,
-        "Chooses these images, and their noise. Left out: 0 whatever --seed is, so that runs with other seeds can be compared.",
+        "Seed that chooses these images and their noise. Default: 0, independent of --seed, so that runs with other seeds can be compared.",
         at_least=0,
         at_most=MOST_SEED,
     )
@@ -29,18 +29,18 @@ class ValidationOptions:
     )
     validate_every_n_epochs: int | None = opt(
         None,
-        "Validate every N epochs. With neither of the two given: after every epoch.",
+        "Validate every N epochs. Default if neither is set: after every epoch.",
         at_least=1,
         at_most=MOST_EPOCHS,
         leniency=Leniency(zero_is_off=True),
     )
     max_validation_steps: int | None = opt(
-        None, "Validate on so many batches at most. Left out: on all images kept for it.", at_least=1, at_most=MOST_STEPS
+        None, "Validate on at most this many batches. Default: all validation images.", at_least=1, at_most=MOST_STEPS
     )
-    save_best: bool = opt(False, "Also keep the result with the lowest validation loss, as <name>-best.")
+    save_best: bool = opt(False, "Also save the result with the lowest validation loss, as <name>-best.")
     early_stop_patience: int | None = opt(
         None,
-        "End the training when so many validations in a row were no better than the best one before. Keeps <name>-best too.",
+        "End training after this many validations in a row without improvement. Saves <name>-best too.",
         at_least=1,
         at_most=MOST_EPOCHS,
     )

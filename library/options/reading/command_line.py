@@ -43,14 +43,14 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
         if word in ("-h", "--help"):
             line.wants_help = True
         elif places and not word.strip():
-            line.problems.append(coded("OPT-004", "a word is empty, as a shell variable that is not set; give its value"))
+            line.problems.append(coded("OPT-004", "an argument is empty, perhaps an unset shell variable; write its value"))
         elif word == "--" or not word.strip() or (places and word in _CONTINUATIONS):
             continue  # stray line continuations of a pasted command
         elif len(named := _abbreviated(name, flags)) == 1:
             _take(line, named[0], name, ([value] if has_value else None), words, bool(places))
         elif named:
             candidates = ", ".join(option.flag for option in named)
-            line.problems.append(coded("OPT-002", f"{name}: could be any of {candidates}; write one of them in full"))
+            line.problems.append(coded("OPT-002", f"{name}: matches {candidates}; write the one you want in full"))
             _rest(words, 0 if places else None)
         elif _is_flag(word):
             line.problems.append(coded("OPT-001", f"{_printable(name)}: unknown option{_meant(name, flags, of_a_tool)}"))
@@ -81,10 +81,10 @@ def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> No
     for word in strays[len(open_places) :]:
         if places:
             line.problems.append(
-                coded("OPT-003", f"{quoted(word)}: one word too many after {' '.join(option.field for option in places)}; {remedy}")
+                coded("OPT-003", f"{quoted(word)}: unexpected argument after {' '.join(option.field for option in places)}; {remedy}")
             )
         else:
-            line.problems.append(coded("OPT-003", f"{quoted(word)}: a word that belongs to no option; {remedy}"))
+            line.problems.append(coded("OPT-003", f"{quoted(word)}: unexpected argument that belongs to no option; {remedy}"))
 
 
 def _take(line: CommandLine, option: Option, name: str, attached: list[str] | None, words: list[str], one_only: bool) -> None:
@@ -95,7 +95,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     if option.type is bool:
         stray = attached or (_rest(words, int(_says_truth(words))) if one_only else _rest(words))
         if stray:
-            remedy = "leave the option out" if stray[0].lower() in ("false", "no", "0", "off") else f"write {name} alone"
+            remedy = "remove the option" if stray[0].lower() in ("false", "no", "0", "off") else f"write {name} alone"
             line.problems.append(coded("OPT-005", f"{name}: is a switch and takes no value (found {quoted(stray[0])}); {remedy}"))
         else:
             line.values[option.field] = True
@@ -106,7 +106,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     if not texts and alone is not None:
         texts = [str(alone.value)]
     if not several and not texts:
-        line.problems.append(coded("OPT-004", f"{name}: a value is missing after it; expected {expected(option)}"))
+        line.problems.append(coded("OPT-004", f"{name}: the value is missing; expected {expected(option)}"))
         return
     if not several and len(texts) > 1:
         found = "" if option.secret else f" (found {quoted(' '.join(texts))})"
@@ -135,10 +135,10 @@ def _take_empty(line: CommandLine, option: Option, name: str, attached: bool) ->
     """An empty value is a shell variable that is not set, or (`--vae=`) what a front-end writes for an option that is left out."""
     if not attached:
         line.problems.append(
-            coded("OPT-004", f"{name}: its value is empty, as that of a shell variable that is not set; give one, or leave {name} out")
+            coded("OPT-004", f"{name}: the value is empty, perhaps an unset shell variable; write a value, or remove {name}")
         )
         return
-    line.warnings.append(f"{name}: nothing stands behind its =, so it counts as not given")
+    line.warnings.append(f"{name}: has no value after the =, so it is ignored")
     if option.optional and not option.is_list:
         line.values[option.field] = None  # also where the file has one
 

@@ -18,7 +18,7 @@ from library.paths.look import Thing, is_file, look
 from library.paths.opening import read_text
 
 _NOT_IN_A_FILE = ("config_file", "output_config")
-_LINES = "each line is name = value; text stands in quotation marks (Windows paths in 'single' ones), true and false are written small"
+_LINES = "write each line as name = value, text in quotation marks (Windows paths in 'single' ones), true and false in lower case"
 
 
 def locate(name: str) -> Path:
@@ -80,14 +80,14 @@ def _file(found: FileOptions, option: Option, value: object, where: str) -> Prob
     differs = bool(other) and found.values[option.field] != reading.value
     found.values[option.field], found.origins[option.field] = reading.value, where
     where_else = other.rpartition(", key ")[2]
-    return coded("CFG-009", f"given twice with different values, also as {where_else}; keep one of them") if differs else None
+    return coded("CFG-009", f"set twice with different values, also as {where_else}; keep one of them") if differs else None
 
 
 def text_of(options: Script) -> str:
     """The options as TOML: values other than the default as they are, the rest as remarks, secrets never."""
     spec = type(options)
     values = options_table(options)
-    lines = [f"# Options of {spec.name}. Take away the '# ' in front of a line to change its value; use this file with --config_file."]
+    lines = [f"# Options of {spec.name}. Remove the '# ' before a line to set its value; use this file with --config_file."]
     for group, kind in groups_of(spec).items():
         mine = [option for option in options_of(spec) if option.group == group and option.field not in _NOT_IN_A_FILE]
         if mine:
@@ -99,7 +99,7 @@ def text_of(options: Script) -> str:
 
 def _entry(option: Option, value: object) -> str:
     if option.secret:
-        return f"# {option.field}: never written to a file; give it on the command line"
+        return f"# {option.field}: never written to a file; set it on the command line"
     if value is None:
         return f"# {option.field} =  # not set; {expected(option)}"
     entry = f"{option.field} = {_toml(value)}"
@@ -140,11 +140,11 @@ def _load(path: Path) -> dict[str, Any]:
 def _syntax(reason: str) -> str:
     words = reason.lower()
     if "homogeneous" in words:
-        return "numbers in one list must all be written with a point, or all without ([1.0, 0.5])"
+        return "numbers in a list must all have a decimal point, or all none ([1.0, 0.5])"
     if "escape" in words or "backslash" in words:
         return "a backslash in \"double\" quotation marks; put Windows paths in 'single' ones"
     if "duplicate" in words or "already exists" in words or "what?" in words:
-        return "a key or section that stands twice; keep one"
+        return "a key or section appears twice; keep one"
     return _LINES
 
 
@@ -160,7 +160,7 @@ def _leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tupl
 def _misplaced(keys: tuple[str, ...], value: object) -> Problem | None:
     """Why this key cannot be in such a file at all, or None."""
     if keys[0] == "datasets" and isinstance(value, list) and any(isinstance(part, dict) for part in value):
-        return coded("CFG-007", "this is a dataset description; give the file with --dataset_config instead")
+        return coded("CFG-007", "this is a dataset config; use the file with --dataset_config instead")
     if keys[-1] in _NOT_IN_A_FILE:
         return coded("CFG-007", "belongs on the command line, not in the file")
     return None

@@ -18,20 +18,20 @@ _INTRODUCTION = """\
 <!-- Made by `python -m library.options.reading.docs` from library/options/. Change it there. -->
 
 Options are given on the command line (`--seed 42`) or in a TOML file named with `--config_file` (`seed = 42`); the command line
-wins over the file. In the file `[sections]` are for your own order only, switches are `true` or `false`, and options that take
+overrides the file. In the file `[sections]` are ignored, switches are `true` or `false`, and options that take
 several values are lists. `--output_config --config_file settings.toml` writes a file with all of them to start from.
 
-A mistyped name stops the run before it begins, and so does a value that means nothing. Keys of a file that belong to another script,
+A mistyped name stops the run before it starts, and so does an invalid value. Keys of a file that belong to another script,
 another kind of model or a front-end are listed in one warning ([from_sd_scripts.md](from_sd_scripts.md#front-ends)). In a file `1` and
-`0` stand for a switch too, `2.0` and `"2"` for a number, `[]` and `""` for an option that is not given, and a single value for a list of
-one. On the command line an option may be shortened as long as only one begins so, as argparse takes it.
+`0` work for a switch too, `2.0` and `"2"` for a number, `[]` and `""` for an option that is not set, and a single value for a list of
+one. On the command line an option may be shortened as long as only one option starts that way, as with argparse.
 
 The [tools](#tools) at the end take their options on the command line only.
 """
 _TOOLS = """
 # Tools
 
-What stands in a table without `--` is a word that the tool always needs, in that order: `python finetune/make_captions.py pictures`.
+A name without `--` in a table is an argument that the tool always needs, in that order: `python finetune/make_captions.py photos`.
 """
 
 

@@ -29,11 +29,9 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
     for item in items or ():
         key, equals, text = (part.strip() for part in item.partition("="))
         if not (equals and key.isidentifier()):
-            problems.append(
-                coded("OPT-010", f"{option} {quoted(item)}: is not of the form key=value (write no spaces around = and commas)")
-            )
+            problems.append(coded("OPT-010", f"{option} {quoted(item)}: is not in the form key=value (no spaces around = and commas)"))
         elif key in values:
-            problems.append(coded("OPT-010", f"{option} {quoted(item)}: {key} is given twice; leave one out"))
+            problems.append(coded("OPT-010", f"{option} {quoted(item)}: {key} is given twice; remove one"))
         else:
             try:
                 values[key] = _literal(text)
@@ -41,7 +39,7 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
                 problems.append(
                     coded(
                         "OPT-010",
-                        f"{option} {quoted(item)}: {quoted(text)} is no number, tuple (0.9,0.99), True, False, None or plain word",
+                        f"{option} {quoted(item)}: {quoted(text)} is not a number, tuple (0.9,0.99), True, False, None or a plain word",
                     )
                 )
     if problems:
@@ -63,10 +61,10 @@ def check_arguments(
     problems = []
     for key in given:
         if key in ours:
-            problems.append(coded("OPT-011", f"{option} {key}: {ours[key] or 'is set by the suite; leave it out'}"))
+            problems.append(coded("OPT-011", f"{option} {key}: {ours[key] or 'is set by the suite; remove it'}"))
         elif not takes_all and key not in named:
             takes = ", ".join(accepted) or "nothing"
-            problems.append(coded("OPT-011", f"{option} {key}: {owner} does not know it{did_you_mean(key, accepted)}; it takes: {takes}"))
+            problems.append(coded("OPT-011", f"{option} {key}: {owner} does not accept it{did_you_mean(key, accepted)}; it takes: {takes}"))
     required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(given)]
     problems += [coded("OPT-011", f"{option}: {owner} needs {name}; add {option} {name}=…") for name in required if needs_all]
     if problems:
@@ -76,7 +74,7 @@ def check_arguments(
 def import_class(option: str, dotted: str) -> type:
     """The class named `module.Class`; raises UserError that says which half is missing."""
     module_name, _, class_name = dotted.rpartition(".")
-    module = import_package(option, dotted, module_name, f"the package that has {module_name}")
+    module = import_package(option, dotted, module_name, f"the package that contains {module_name}")
     found = getattr(module, class_name, None)
     if not inspect.isclass(found):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
@@ -97,7 +95,9 @@ def import_package(option: str, value: str, module_name: str, package: str) -> A
         remedy = install_command(package) if " " not in package else f"install {package}"
         raise UserError(coded("PKG-001", f"{option} {value}: {module_name} is not installed: {remedy}")) from error
     except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(coded("PKG-002", f"{option} {value}: {module_name} is installed but does not load: {first_line(error)}")) from error
+        raise UserError(
+            coded("PKG-002", f"{option} {value}: {module_name} is installed but cannot be imported: {first_line(error)}")
+        ) from error
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

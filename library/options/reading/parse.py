@@ -70,7 +70,10 @@ def _write(options: Script, name: str | None) -> None:
     path = Path(name) if name.endswith(".toml") else Path(name + ".toml")
     if exists(path):
         raise UserError(
-            coded("PATH-011", f"--output_config: {path} exists and is not overwritten; give another name with --config_file, or delete it")
+            coded(
+                "PATH-011",
+                f"--output_config: {path} already exists and is not overwritten; choose another name with --config_file, or delete it",
+            )
         )
     if fault := new_file_fault(path):
         raise UserError(fault.reworded(f"--output_config: {fault}"))
@@ -79,6 +82,6 @@ def _write(options: Script, name: str | None) -> None:
             file.write(config_file.text_of(options))
     except OSError as reason:
         raise UserError(
-            coded("PATH-005", f"--output_config: cannot write {path} ({reason.strerror}); give a folder that exists with --config_file")
+            coded("PATH-005", f"--output_config: cannot write {path} ({reason.strerror}); choose an existing folder with --config_file")
         ) from None
     log.info("options written to %s", path)

@@ -53,7 +53,7 @@ def judge(name: str, known: Mapping[str, str]) -> Verdict:
     if near is not None and near in known:
         return Verdict("typo", "unknown option", known[near])
     if near is not None and near in others:
-        return Verdict("typo", f"unknown option, near to one of {_listed(others[near])}", near)
+        return Verdict("typo", f"unknown option, similar to one of {_listed(others[near])}", near)
     likely = closest(name, known)
     return Verdict("unknown", "unknown", known[likely] if likely else None)
 
@@ -68,12 +68,12 @@ def remedy(name: str, known: Mapping[str, str], dashes: str = "", near_first: bo
         return f"did you mean {dashes}{near}?"
     verdict = judge(name, known)
     if verdict.kind == "other script":
-        return f"it is one of {verdict.reason}; leave it out here"
+        return f"it belongs to {verdict.reason}; remove it here"
     if verdict.kind == "foreign":
-        instead = f"here it is {dashes}{verdict.meant}" if verdict.meant in known.values() else "leave it out"
+        instead = f"here it is {dashes}{verdict.meant}" if verdict.meant in known.values() else "remove it"
         return f"it belongs to {verdict.reason}; {instead}"
     if verdict.kind == "dataset key":
-        by_folders = "without one the names of folders say it, such as '10_shs dog'"
+        by_folders = "without one it is part of folder names, such as '10_shs dog'"
         return f"it is {verdict.reason}; {f'here it is {dashes}{verdict.meant}' if verdict.meant else by_folders}"
     return f"did you mean {dashes}{verdict.meant}?" if verdict.meant else "--help lists all options"
 
@@ -106,8 +106,8 @@ class UnknownKeys:
         count = sum(map(len, self._sorts.values()))
         sorts = "; ".join(f"{', '.join(names)} – {_of(kind, reason)}" for (kind, reason), names in self._sorts.items())
         if count == 1:
-            return f"{place}: a key has no effect: {sorts}; take it out, or correct its name if it is meant as an option"
-        return f"{place}: {count} keys have no effect: {sorts}; take them out, or correct the names of those meant as options"
+            return f"{place}: a key has no effect: {sorts}; remove it, or correct its name if it should be an option"
+        return f"{place}: {count} keys have no effect: {sorts}; remove them, or correct the names of those that should be options"
 
 
 def _of(kind: Kind, reason: str) -> str:

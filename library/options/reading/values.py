@@ -155,7 +155,9 @@ def _word_of_switch(option: Option, on: bool) -> str:
 
 def _from_word(option: Option, text: str) -> Reading:
     if text.strip().lower() in option.leniency.of_other_models:
-        return Reading(option.default, warning=f"{text.strip()} is for other models, {option.default} is used; expected {expected(option)}")
+        return Reading(
+            option.default, warning=f"{text.strip()} is for other models, so {option.default} is used; expected {expected(option)}"
+        )
     if option.type not in (int, float):
         return Reading(_chosen(option, Path(text) if option.type is Path else text))
     number = _whole(option, text.strip()) if option.type is int else _number(option, text.strip())
@@ -174,7 +176,7 @@ def _lenient(option: Option, number: float) -> Reading | None:
         larger = int(option.at_least)
     if larger is None:
         return None
-    return Reading(larger, warning=f"{_figure(number)} is not possible, {_figure(larger)} is used; expected {expected(option)}")
+    return Reading(larger, warning=f"{_figure(number)} is not possible, so {_figure(larger)} is used; expected {expected(option)}")
 
 
 def _whole(option: Option, text: str) -> int | float:
@@ -196,7 +198,7 @@ def _whole(option: Option, text: str) -> int | float:
 def _number(option: Option, text: str) -> float:
     number = _as_float(text)
     if number is None:
-        remedy = f"; write {text.replace(',', '.')}, with a point" if _as_float(text.replace(",", ".")) is not None else ""
+        remedy = f"; write {text.replace(',', '.')}, with a decimal point" if _as_float(text.replace(",", ".")) is not None else ""
         raise ValueError(f"expected {expected(option)}, not {quoted(text)}{remedy}")
     return number
 

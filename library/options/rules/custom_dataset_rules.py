@@ -8,13 +8,13 @@ from library.errors import Problem, coded
 from library.options.rules.option_view import Given
 from library.words import quoted
 
-_NAMES = "names images, and the class brings its own"
+_NAMES = "names images, but the class has its own data"
 _BATCHES = "the class makes the batches, with their sizes"
 _CAPTIONS = "the class makes the captions"
 _IMAGES = "the class makes the images"
-_CACHE = "the class decides what it gives: it may give latents itself"
-_WEIGHTS = "the class gives loss_weights"
-_MASKS = "masks that the class gives are used in any case"
+_CACHE = "the class decides what it returns: it may return latents itself"
+_WEIGHTS = "the class returns loss_weights"
+_MASKS = "masks that the class returns are always used"
 _FILES = "no image file is read"
 
 NO_CLASS = "expected module.Class, such as my_data.Pairs for the class Pairs in my_data.py"
@@ -39,7 +39,7 @@ _REASONS: dict[str, str] = {
     **dict.fromkeys(
         "validation_split validation_seed validate_every_n_steps validate_every_n_epochs max_validation_steps save_best "
         "early_stop_patience".split(),
-        "no images can be kept apart from a class's batches",
+        "images cannot be separated from the batches of a class",
     ),
 }
 
@@ -58,9 +58,9 @@ def custom_dataset(given: Given) -> Iterator[Problem]:
         yield coded("DATA-020", f"{given.at('dataset_class')}: {NO_CLASS}, not {quoted(given.dataset_class)}")
     for option, reason in _REASONS.items():
         if given.differs(option):
-            yield coded("OPT-008", f"{given.at(option)}: cannot be used together with --dataset_class: {reason}; leave it out")
+            yield coded("OPT-008", f"{given.at(option)}: cannot be used together with --dataset_class: {reason}; remove it")
     if given.cache_text_encoder_outputs == "on":
-        reason = "the texts of the batches are not known beforehand"
+        reason = "the texts of the batches are not known in advance"
         yield coded(
-            "OPT-008", f"{given.at('cache_text_encoder_outputs')}: on cannot be used together with --dataset_class: {reason}; leave it out"
+            "OPT-008", f"{given.at('cache_text_encoder_outputs')}: on cannot be used together with --dataset_class: {reason}; remove it"
         )

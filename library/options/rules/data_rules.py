@@ -21,7 +21,7 @@ def data_source(given: Given) -> Iterator[Problem]:
     old = [field for field in OLD_FORM if getattr(given, field) is not None]
     if given.train_data_dir is None and given.in_json is None:  # a metadata file may name its images by full path
         reason = f"; {given.at(old[0])} alone is not enough" if old else ""
-        yield coded("OPT-007", f"--dataset_config or --train_data_dir is missing: one of them has to name the training images{reason}")
+        yield coded("OPT-007", f"--dataset_config or --train_data_dir is missing: one of them must name the training images{reason}")
     if given.train_data_dir is not None and given.in_json is None and given.resolution is None:
         yield coded("OPT-007", "--resolution is missing: --train_data_dir needs the size to train at, such as --resolution 512")
 
@@ -31,9 +31,9 @@ def data_remarks(given: Given) -> Iterator[str]:
     if given.dataset_config is not None and given.dataset_class is None:
         idle = [given.at(field) for field in OLD_FORM if getattr(given, field) is not None]
         if idle:
-            yield f"{' and '.join(idle)}: not used, since --dataset_config names the images; leave one of the two out"
+            yield f"{' and '.join(idle)}: not used, since --dataset_config names the images; remove one of the two"
     elif given.reg_data_dir is not None and given.in_json is not None and given.dataset_class is None:
-        yield f"{given.at('reg_data_dir')}: not used, since --in_json knows no regularization images; leave one of the two out"
+        yield f"{given.at('reg_data_dir')}: not used, since --in_json has no regularization images; remove one of the two"
 
 
 def resolution(given: Given) -> Iterator[Problem]:
@@ -45,7 +45,7 @@ def resolution(given: Given) -> Iterator[Problem]:
     except ValueError:
         sides = []
     if not 1 <= len(sides) <= 2 or not 1 <= min(sides) <= max(sides) <= MOST_PIXELS or "x" in given.resolution:
-        said = f"expected pixels as 512 or width,height as 512,768, each from 1 to {MOST_PIXELS}, not {quoted(given.resolution)}"
+        said = f"expected pixels as in 512, or width,height as in 512,768, each from 1 to {MOST_PIXELS}, not {quoted(given.resolution)}"
         yield coded("OPT-017", f"{given.at('resolution')}: {said}")
     elif given.train_data_dir is not None and given.dataset_config is None and not given.enable_bucket and any(side % 8 for side in sides):
         nearest = ",".join(str(max(8, round(side / 8) * 8)) for side in sides)
@@ -60,8 +60,8 @@ def buckets(given: Given) -> Iterator[Problem]:
     if given.min_bucket_reso > given.max_bucket_reso:
         yield coded(
             "OPT-017",
-            f"{given.at('min_bucket_reso')}: {given.min_bucket_reso} is more than --max_bucket_reso {given.max_bucket_reso}; "
-            "the smallest side cannot exceed the largest",
+            f"{given.at('min_bucket_reso')}: {given.min_bucket_reso} is greater than --max_bucket_reso {given.max_bucket_reso}; "
+            "lower one or raise the other",
         )
     if given.bucket_reso_steps % 8:
         steps = given.bucket_reso_steps
@@ -78,7 +78,7 @@ def augmentation(given: Given) -> Iterator[Problem]:
             if getattr(given, cache) and getattr(given, field):
                 yield coded(
                     "DATA-018",
-                    f"{given.at(field)}: changes the images in each epoch and cannot be used with --{cache}; leave one of them out",
+                    f"{given.at(field)}: changes the images in each epoch, so it cannot be used with --{cache}; remove one of them",
                 )
     if given.face_crop_aug_range is not None:
         try:

@@ -13,7 +13,7 @@ from library.packages import network_package, why_not_compiled
 
 _ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # as accelerate reads its variables
 _BACKEND = "ACCELERATE_DYNAMO_BACKEND"  # set by `accelerate launch --dynamo_backend`
-_INSTEAD = "start with `accelerate launch --multi_gpu --num_processes N`, where each process holds the whole model"
+_INSTEAD = "start with `accelerate launch --multi_gpu --num_processes N`, where each process has the whole model"
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ def launch(given: Given) -> Iterator[Problem]:
         if _is_on(engine.variable):
             yield coded(
                 "OPT-019",
-                f"{engine.variable}={os.environ[engine.variable]}: `accelerate launch` or its config file asks for {engine.name}, with "
-                f"which saves and --resume are not known to be exact; leave {engine.asked_by} out and {_INSTEAD}",
+                f"{engine.variable}={os.environ[engine.variable]}: `accelerate launch` or its config file requests {engine.name}, "
+                f"for which saves and --resume are not known to be exact; remove {engine.asked_by} and {_INSTEAD}",
             )
     if _is_on("ACCELERATE_USE_SAGEMAKER") and os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO").upper() != "NO":
         yield coded(
@@ -67,24 +67,22 @@ def compiling(given: Given) -> Iterator[Problem]:
     if given.cuda_graphs and not given.torch_compile:
         yield coded("OPT-009", f"{given.at('cuda_graphs')}: needs --torch_compile, which is missing")
     elif given.cuda_graphs and given.dynamo_backend != "inductor":
-        yield coded("OPT-008", f"{given.at('cuda_graphs')}: are recorded by --dynamo_backend inductor, not by {given.dynamo_backend}")
+        yield coded("OPT-008", f"{given.at('cuda_graphs')}: works only with --dynamo_backend inductor, not with {given.dynamo_backend}")
     if given.cuda_graphs and (given.gradient_accumulation_steps or 1) > 1:
         yield coded(
             "OPT-008",
-            f"{given.at('cuda_graphs')}: overwrite the gradients that --gradient_accumulation_steps adds up; leave one of them out",
+            f"{given.at('cuda_graphs')}: overwrites the gradients that --gradient_accumulation_steps adds up; remove one of them",
         )
     if compile_backend(bool(given.torch_compile), given.dynamo_backend) is None:
         return
     asked = given.at("torch_compile") if given.torch_compile else _BACKEND
     if given.no_token_padding:
-        yield coded(
-            "OPT-008", f"{asked}: would compile anew for each length of a caption without padding; leave it or --no_token_padding out"
-        )
+        yield coded("OPT-008", f"{asked}: would compile again for each caption length without padding; remove it or --no_token_padding")
     module = given.network_module or ""
     if reason := why_not_compiled(module):
-        yield coded("OPT-008", f"{asked}: cannot compile {module}, which {reason}; leave it out")
+        yield coded("OPT-008", f"{asked}: cannot compile {module}, which {reason}; remove it")
     elif module and network_package(module).is_ours and _has_module_dropout(given.network_args or ()):
-        yield coded("OPT-008", f"{asked}: cannot compile layers that are left out by chance; leave it, or module_dropout, out")
+        yield coded("OPT-008", f"{asked}: cannot compile layers that are dropped at random; remove it or module_dropout")
     if given.prior_from_base is not None:
         yield from _taken_out(given, asked)
 
@@ -94,13 +92,13 @@ def _taken_out(given: Given, asked: str) -> Iterator[Problem]:
     if given.cuda_graphs:
         yield coded(
             "OPT-008",
-            f"{given.at('cuda_graphs')}: overwrite the results of one pass with the next, and --prior_from_base needs two; leave one out",
+            f"{given.at('cuda_graphs')}: each pass overwrites the last one's results, and --prior_from_base needs two; remove one of them",
         )
     if given.network_module and not network_package(given.network_module).is_ours:
         yield coded(
             "OPT-008",
             f"{asked}: compiles {given.network_module} into the U-Net, and --prior_from_base has to take it out; use networks.lora, "
-            "or leave one of them out",
+            "or remove one of them",
         )
 
 
@@ -109,7 +107,7 @@ def attending(given: Given) -> Iterator[Problem]:
     if given.sdpa_backend not in (None, "auto") and (given.mem_eff_attn or given.xformers or given.diffusers_xformers):
         yield coded(
             "OPT-008",
-            f"{given.at('sdpa_backend')}: chooses among PyTorch's own kernels, and --xformers or --mem_eff_attn attends; leave one out",
+            f"{given.at('sdpa_backend')}: chooses among PyTorch's kernels, but --xformers or --mem_eff_attn replaces them; remove one",
         )
 
 

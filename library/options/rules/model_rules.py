@@ -33,19 +33,19 @@ def precision(given: Given) -> Iterator[Problem]:
     if given.full_fp16 and given.max_grad_norm_te is not None:
         yield coded(
             "OPT-008",
-            f"{given.at('max_grad_norm_te')}: cannot be used together with --full_fp16, which cuts all gradients together; leave one out",
+            f"{given.at('max_grad_norm_te')}: cannot be used together with --full_fp16, which clips all gradients together; remove one",
         )
     if given.fp8_base and isinstance(given.options, FullModelScript):
         yield coded(
             "OPT-008",
-            f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, and this script trains the weights themselves; "
+            f"{given.at('fp8_base')}: keeps frozen weights in 8 bits, but this script trains the weights themselves; "
             "use --full_bf16, or train a LoRA with train_network.py",
         )
     elif given.fp8_base and given.network_module and not network_package(given.network_module).knows_float8:
         yield coded(
             "OPT-008",
-            f"{given.at('fp8_base')}: {given.network_module} reads the model's weights itself and does not know float8; "
-            "use --network_module networks.lora, or leave --fp8_base out",
+            f"{given.at('fp8_base')}: {given.network_module} reads the model's weights directly and does not support float8; "
+            "use --network_module networks.lora, or remove --fp8_base",
         )
 
 
@@ -57,7 +57,7 @@ def network(given: Given) -> Iterator[Problem]:
         package = network_package(name).install
         package = "its package" if package in ("", name.partition(".")[0]) else package
         remedy = f"did you mean {near}?" if near and near != name else f"install {package} first, or use networks.lora"
-        yield coded("LORA-010", f"{given.at('network_module')}: there is no module {name}; {remedy}")
+        yield coded("LORA-010", f"{given.at('network_module')}: module {name} not found; {remedy}")
     if given.network_train_unet_only and given.network_train_text_encoder_only:
         yield coded(
             "OPT-012",
@@ -79,13 +79,13 @@ def _starts(given: Given) -> Iterator[Problem]:
     if init and given.dim_from_weights:
         yield coded(
             "OPT-008",
-            f"{given.at('dim_from_weights')}: begins in the file, and --network_args init={init} in the model; leave one of them out",
+            f"{given.at('dim_from_weights')}: starts from the file, but --network_args init={init} from the model; remove one of them",
         )
     more = f"from a start in the model (init={init})" if init in _SUBTRACTED else more_than_a_product(module)
     if given.scale_weight_norms and more:
         yield coded(
             "OPT-008",
-            f"{given.at('scale_weight_norms')}: limits products of two matrices, and this network trains {more}; leave one of them out",
+            f"{given.at('scale_weight_norms')}: limits products of two matrices, but this network trains {more}; remove one of them",
         )
 
 
@@ -135,7 +135,7 @@ def full_model(given: Given) -> Iterator[Problem]:
     if given.no_token_padding and (given.max_token_length or 75) > 75:
         yield coded(
             "OPT-008",
-            f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; leave one of them out",
+            f"{given.at('no_token_padding')}: cannot be used with --max_token_length {given.max_token_length}; remove one of them",
         )
 
 
@@ -143,20 +143,20 @@ def model_remarks(given: Given) -> Iterator[str]:
     """What has no effect on what is trained, and how."""
     kinds = [field for field in ATTENTION if getattr(given, field)]
     if len(kinds) > 1 and kinds != ["diffusers_xformers", "xformers"]:
-        yield f"{given.at(kinds[0])}: is used, and {' and '.join('--' + field for field in kinds[1:])} is not; leave one of them out"
+        yield f"{given.at(kinds[0])}: is used, so {' and '.join('--' + field for field in kinds[1:])} is ignored; keep only one of them"
     yield from _idle(given)
     if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:
         yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
     if given.use_object_template and given.use_style_template:
-        yield f"{given.at('use_style_template')}: has no effect beside --use_object_template; leave one of them out"
+        yield f"{given.at('use_style_template')}: has no effect with --use_object_template; remove one of them"
     weights, factors = given.base_weights or (), given.base_weights_multiplier or ()
     if len(factors) > len(weights):
         yield (
-            f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights, of which the first are "
+            f"{given.at('base_weights_multiplier')}: {len(factors)} multipliers for {len(weights)} --base_weights, so only the first are "
             "used; give one for each file"
         )
     elif factors and len(factors) < len(weights):
-        yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files are merged at strength 1"
+        yield f"{given.at('base_weights_multiplier')}: fewer multipliers than --base_weights; the remaining files use strength 1"
 
 
 def _idle(given: Given) -> Iterator[str]:
@@ -168,4 +168,4 @@ def _idle(given: Given) -> Iterator[str]:
     for reason, fields in reasons.items():
         first, *rest = fields
         also = f" (so with {', '.join('--' + field for field in rest)})" if rest else ""
-        yield f"{given.at(first)}: {reason[0].lower()}{reason[1:].removesuffix('.')}{also}; leave it out"
+        yield f"{given.at(first)}: {reason[0].lower()}{reason[1:].removesuffix('.')}{also}; remove it"

@@ -31,7 +31,7 @@ def saving(given: Given) -> Iterator[Problem]:
     if length > LONGEST_NAME:
         yield coded(
             "PATH-008",
-            f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave room for what is added; shorten it",
+            f"{given.at('output_name')}: has {length} bytes, and at most {LONGEST_NAME} leave space for the suffixes; shorten it",
         )
     elif not bad and (fault := part_fault(name)):
         yield fault.reworded(f"{given.at('output_name')}: {fault}")
@@ -50,22 +50,24 @@ def _not_in_the_way(given: Given) -> Iterator[Problem]:
         seen = look(product)
         if seen.thing is Thing.SPECIAL:
             what = seen.fault.partition("; ")[0]
-            yield coded("PATH-007", f"{given.at('output_name')}: {product} {what}, and the result would have its name; choose another name")
+            yield coded(
+                "PATH-007", f"{given.at('output_name')}: {product} {what}, and the result would have the same name; choose another name"
+            )
         if seen.thing is Thing.FOLDER:
             yield coded(
                 "PATH-002",
-                f"{given.at('output_name')}: {product} is a folder, and the result would have its name; remove it or choose another name",
+                f"{given.at('output_name')}: {product} is a folder, and the result would have the same name; remove it or choose another",
             )
 
 
 def on_windows(given: Given, only_short: bool) -> Iterator[Problem]:
     """Names that Windows has not, and where `only_short` paths are allowed those that grow too long."""
     if given.output_name and (fault := name_fault(given.output_name)):
-        yield coded("PATH-009", f"{given.at('output_name')}: {quoted(given.output_name)} cannot be a file name: {fault}; give another")
+        yield coded("PATH-009", f"{given.at('output_name')}: {quoted(given.output_name)} cannot be a file name: {fault}; choose another")
     for field, path in (("output_dir", "{}"), ("logging_dir", "{}"), ("log_prefix", "./{}20261231"), ("log_tracker_name", "./{}")):
         folder = getattr(given, field)
         if folder is not None and (fault := path_fault(path.format(folder))):
-            yield coded("PATH-009", f"{given.at(field)}: {quoted(str(folder))} cannot be a folder: {fault}; give another")
+            yield coded("PATH-009", f"{given.at(field)}: {quoted(str(folder))} cannot be a folder: {fault}; choose another")
     if only_short and given.output_dir is not None and (fault := length_fault(Path(given.output_dir), [given.output_name or ""])):
         yield coded("PATH-008", f"{given.at('output_dir')}: {fault}")
 
@@ -74,7 +76,7 @@ def sampling(given: Given) -> Iterator[Problem]:
     """Samples that have their prompts."""
     for field in ("sample_every_n_steps", "sample_every_n_epochs", "sample_at_first"):
         if getattr(given, field) and given.sample_prompts is None:
-            yield coded("OPT-009", f"{given.at(field)}: needs --sample_prompts, the file with the prompts of the samples")
+            yield coded("OPT-009", f"{given.at(field)}: needs --sample_prompts, the file with the prompts")
 
 
 def logs(given: Given) -> Iterator[Problem]:
@@ -92,7 +94,7 @@ def hub(given: Given) -> Iterator[Problem]:
         yield coded("HUB-001", f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {quoted(name)}")
     if given.huggingface_repo_type not in (None, "model", "dataset", "space"):
         yield coded(
-            "HUB-001", f"{given.at('huggingface_repo_type')}: is model, dataset or space, not {quoted(given.huggingface_repo_type)}"
+            "HUB-001", f"{given.at('huggingface_repo_type')}: must be model, dataset or space, not {quoted(given.huggingface_repo_type)}"
         )
 
 
@@ -103,9 +105,9 @@ def sampling_remarks(given: Given) -> Iterator[str]:
             yield f"{given.at('sample_seed')}: has no effect without --sample_prompts"
         return
     if asks_for_samples(given) and not exists(Path(given.sample_prompts)):
-        yield f"{given.at('sample_prompts')}: {given.sample_prompts} does not exist; no samples are made until it does"
+        yield f"{given.at('sample_prompts')}: {given.sample_prompts} does not exist; no samples are generated until it does"
     elif not asks_for_samples(given):
-        yield f"{given.at('sample_prompts')}: no samples are made without --sample_every_n_steps or --sample_every_n_epochs"
+        yield f"{given.at('sample_prompts')}: no samples are generated without --sample_every_n_steps or --sample_every_n_epochs"
 
 
 def saving_remarks(given: Given) -> Iterator[str]:
@@ -119,11 +121,11 @@ def saving_remarks(given: Given) -> Iterator[str]:
     late = [step for step in given.save_at_steps or () if given.max_train_epochs is None and step >= given.max_train_steps]
     if late:
         steps = ", ".join(map(str, late))
-        yield f"{given.at('save_at_steps')}: {steps}: training ends at step {given.max_train_steps}, with a save in any case"
+        yield f"{given.at('save_at_steps')}: {steps}: training ends at step {given.max_train_steps}, where it always saves"
     if given.skip_until_initial_step and given.initial_step is None and given.initial_epoch is None and given.resume is None:
         yield f"{given.at('skip_until_initial_step')}: has no effect without --initial_step"
     if given.initial_step is not None and given.initial_epoch is not None:
-        yield f"{given.at('initial_epoch')}: has no effect beside --initial_step"
+        yield f"{given.at('initial_epoch')}: has no effect with --initial_step"
     for field in ("save_last_n_epochs_state", "save_last_n_steps_state"):
         if getattr(given, field) is not None and not given.save_state:
             yield f"{given.at(field)}: has no effect without --save_state"
@@ -132,9 +134,9 @@ def saving_remarks(given: Given) -> Iterator[str]:
     if given.resume_lr != "keep" and given.resume is None:
         yield f"{given.at('resume_lr')}: has no effect without --resume"
     if given.spare_dir and given.output_dir and real(given.spare_dir) == real(given.output_dir):
-        yield f"{given.at('spare_dir')}: has no effect, it is --output_dir; give a folder on another disk"
+        yield f"{given.at('spare_dir')}: has no effect, it is --output_dir; choose a folder on another disk"
     if (given.output_name or "").endswith((".safetensors", ".ckpt", ".pt")):
-        yield f"{given.at('output_name')}: give it without the ending, which is added"
+        yield f"{given.at('output_name')}: write it without the extension, which is added automatically"
 
 
 def log_remarks(given: Given) -> Iterator[str]:

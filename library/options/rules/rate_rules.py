@@ -9,7 +9,7 @@ from library.options.groups.scripts import FullModelScript, TrainNetwork
 from library.options.rules.option_view import Given
 from library.words import quoted
 
-_NOTHING = "nothing would be trained (a learning rate of 0 leaves a part out)"
+_NOTHING = "nothing would be trained (a learning rate of 0 turns a part off)"
 
 
 def rates(given: Given) -> Iterator[Problem]:
@@ -24,13 +24,13 @@ def rates(given: Given) -> Iterator[Problem]:
             yield from _nothing_behind_the_stop(given)
     elif given.learning_rate == 0:
         if not given.learning_rate_te or given.train_text_encoder is False or given.stop_text_encoder_training == -1:
-            more = "" if given.token_string is not None else ", or give --learning_rate_te to train the text encoder alone"
-            yield coded("OPT-012", f"{given.at('learning_rate')}: {_NOTHING}; give a rate such as 2e-6{more}")
+            more = "" if given.token_string is not None else ", or set --learning_rate_te to train the text encoder alone"
+            yield coded("OPT-012", f"{given.at('learning_rate')}: {_NOTHING}; set a rate such as 2e-6{more}")
         elif given.stop_text_encoder_training is not None:
             yield coded(
                 "OPT-012",
                 f"{given.at('stop_text_encoder_training')}: ends the training of the text encoder, and with --learning_rate 0 "
-                "nothing else is trained; leave it out and end the run with --max_train_steps",
+                "nothing else is trained; remove it and end the run with --max_train_steps",
             )
 
 
@@ -42,7 +42,7 @@ def _nothing_behind_the_stop(given: Given) -> Iterator[Problem]:
         yield coded(
             "OPT-012",
             f"{given.at('stop_text_encoder_training')}: ends the training of the text encoder, and with {alone} nothing else is trained; "
-            "leave it out and end the run with --max_train_steps",
+            "remove it and end the run with --max_train_steps",
         )
 
 
@@ -53,9 +53,7 @@ def optimizer(given: Given) -> Iterator[Problem]:
         yield coded("OPT-008", f"{given.at('use_8bit_adam')}: cannot be used together with --use_lion_optimizer; choose one optimizer")
     for field, meant in older.items():
         if getattr(given, field) and given.optimizer_type and given.optimizer_type.lower() != meant.lower():
-            yield coded(
-                "OPT-008", f"{given.at(field)}: means {meant}, but --optimizer_type says {given.optimizer_type}; leave one of them out"
-            )
+            yield coded("OPT-008", f"{given.at(field)}: means {meant}, but --optimizer_type is {given.optimizer_type}; remove one of them")
     for field in ("optimizer_args", "lr_scheduler_args", "network_args"):
         for part in getattr(given, field) or ():
             if not part.partition("=")[0].strip() or "=" not in part:

@@ -25,22 +25,22 @@ def as_data_url(given: str | None) -> str | None:
         return given
     place = f"--metadata_thumbnail {given[:80]}"
     if fault := file_fault(expanded(Path(given))):
-        raise UserError(fault.reworded(f"--metadata_thumbnail: {fault}; give an image file, or a data:image/… URL"))
+        raise UserError(fault.reworded(f"--metadata_thumbnail: {fault}; use an image file, or a data:image/… URL"))
     try:
         data = read_bytes(expanded(Path(given)))
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
-        raise UserError(coded("DISK-005", f"{place}: cannot be read ({reason}); give an image file, or a data:image/… URL")) from None
+        raise UserError(coded("DISK-005", f"{place}: cannot be read ({reason}); use an image file, or a data:image/… URL")) from None
     kind = next((kind for beginning, kind in _BEGINNINGS.items() if data.startswith(beginning)), None)
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         kind = "image/webp"
     if kind is None:
-        raise UserError(coded("DISK-005", f"{place}: is no PNG, JPEG, WebP or GIF image; give one, 256 pixels wide and high at most"))
+        raise UserError(coded("DISK-005", f"{place}: is not a PNG, JPEG, WebP or GIF image; use one, at most 256 pixels wide and high"))
     if len(data) > LARGEST:
         raise UserError(
             coded(
                 "DISK-005",
-                f"{place}: has {len(data) / 2**20:.1f} MiB, and at most 1 MiB fits a file's metadata; make it smaller, 256 pixels",
+                f"{place}: has {len(data) / 2**20:.1f} MiB, and at most 1 MiB fits into a file's metadata; reduce it to 256 pixels",
             )
         )
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

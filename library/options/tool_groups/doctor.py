@@ -12,7 +12,7 @@ from library.options.declare import Tool, opt
 class DoctorOptions:
     """What is printed"""
 
-    report: bool = opt(False, "Print a text to paste into a question: versions and findings, without names, paths and secrets.")
+    report: bool = opt(False, "Print a text to paste into a bug report: versions and findings, without names, paths and secrets.")
 
 
 @dataclass(frozen=True)

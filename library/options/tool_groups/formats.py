@@ -16,13 +16,13 @@ class ConvertOptions:
 
     model_to_load: str = word("A .ckpt or .safetensors file, a Diffusers folder or a hub id.", path="model")
     model_to_save: Path = word(
-        "What to write: a name ending with .ckpt or .safetensors, or any other for a Diffusers folder.", path="new file or folder"
+        "What to write: a name that ends in .ckpt or .safetensors, or any other name for a Diffusers folder.", path="new file or folder"
     )
-    v1: bool = opt(False, "The model is Stable Diffusion 1.x; never needed, but checked.")
-    v2: bool = opt(False, "The model is Stable Diffusion 2.x; never needed, but checked.")
-    v_parameterization: bool = opt(False, "A Diffusers folder is written for a model that predicts velocity; left out: found out.")
-    unet_use_linear_projection: bool = opt(False, "Has no effect: the model's own weights say it.")
-    fp16: bool = opt(False, "Write the networks in fp16; left out: as they are in the file.")
+    v1: bool = opt(False, "The model is Stable Diffusion 1.x; not needed, but checked.")
+    v2: bool = opt(False, "The model is Stable Diffusion 2.x; not needed, but checked.")
+    v_parameterization: bool = opt(False, "For a Diffusers folder: the model predicts velocity. Default: detected.")
+    unet_use_linear_projection: bool = opt(False, "Has no effect: detected from the weights.")
+    fp16: bool = opt(False, "Write the networks in fp16. Default: as in the file.")
     bf16: bool = opt(False, "Write the networks in bf16.")
     float: bool = opt(False, "Write the networks in float32.")
 
@@ -31,8 +31,8 @@ class ConvertOptions:
 class ConvertFileOptions:
     """Single files"""
 
-    epoch: int = opt(0, "Epochs of training to note in the file, added to those it has.", at_least=0, at_most=MOST_EPOCHS)
-    global_step: int = opt(0, "Updates of training to note in the file, added to those it has.", at_least=0, at_most=MOST_STEPS)
+    epoch: int = opt(0, "Epochs of training to record in the file, added to those it has.", at_least=0, at_most=MOST_EPOCHS)
+    global_step: int = opt(0, "Updates of training to record in the file, added to those it has.", at_least=0, at_most=MOST_STEPS)
     metadata: str | None = opt(None, "Metadata for a .safetensors file, as in {'name': 'mine', 'resolution': '512x512'}.")
 
 
@@ -66,7 +66,7 @@ class ShowMetadataOptions:
 
 @dataclass(frozen=True)
 class ShowMetadata(Tool):
-    """Show the metadata of a .safetensors file, and what it holds."""
+    """Show the metadata and contents of a .safetensors file."""
 
     name: ClassVar[str] = "tools/show_metadata.py"
     required: ClassVar[tuple[str, ...]] = ("model",)
@@ -79,16 +79,18 @@ class EditMetadataOptions:
     """Metadata"""
 
     model: Path = needed("The .safetensors file.", path="file")
-    save_to: Path | None = opt(None, "Write the changed file here; left out: in place of --model.", path="new file")
-    set: tuple[str, ...] = opt((), "Entries to set, as key=value, several after one another.")
-    remove: tuple[str, ...] = opt((), "Entries to remove; * stands for anything: ss_tag_frequency, 'ss_*dir*'.")
-    from_json: Path | None = opt(None, "Set the entries of this JSON file, such as tools/show_metadata.py --json prints.", path="file")
+    save_to: Path | None = opt(None, "Write the changed file here. Default: overwrite --model.", path="new file")
+    set: tuple[str, ...] = opt((), "Entries to set, as key=value, separated by spaces.")
+    remove: tuple[str, ...] = opt((), "Entries to remove; * matches anything: ss_tag_frequency, 'ss_*dir*'.")
+    from_json: Path | None = opt(
+        None, "Set the entries of this JSON file, in the form that tools/show_metadata.py --json prints.", path="file"
+    )
     clear: bool = opt(False, "Remove all entries first.")
 
 
 @dataclass(frozen=True)
 class EditMetadata(Tool):
-    """Change the metadata of a .safetensors file; its weights stay bit for bit."""
+    """Change the metadata of a .safetensors file; its weights stay identical."""
 
     name: ClassVar[str] = "tools/edit_metadata.py"
     required: ClassVar[tuple[str, ...]] = ("model",)
@@ -101,7 +103,7 @@ class ConfigFromRunOptions:
     """Files"""
 
     source: Path = word("A manifest of a run (<name>.run.json), or a .safetensors file of a network.", path="file")
-    target: Path = word("The config file to write, such as cat.toml; it must not be there yet.", path="new file")
+    target: Path = word("The config file to write, such as cat.toml; it must not exist yet.", path="new file")
 
 
 @dataclass(frozen=True)

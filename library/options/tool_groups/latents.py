@@ -11,35 +11,37 @@ from library.options.declare import Tool, opt, word
 from library.options.groups.scripts import NetworkDataOptions
 
 _PRECISION = ("no", "fp16", "bf16")
-_WORKERS = "How many threads read images ahead of the model. Left out: one for each processor but one, at most 8."
+_WORKERS = "How many threads read images ahead of the model. Default: one less than the number of processors, at most 8."
 
 
 @dataclass(frozen=True)
 class PrepareFilesOptions:
     """Images, metadata and model"""
 
-    train_data_dir: Path = word("The folder of the images; the latents are written beside them.", path="folder")
+    train_data_dir: Path = word("The folder of the images; the latents are written next to them.", path="folder")
     in_json: Path = word("The metadata file to read.", path="file")
-    out_json: Path = word("The metadata file to write, with the train_resolution of each image; it may be the same.", path="new file")
+    out_json: Path = word(
+        "The metadata file to write, with the train_resolution of each image; may be the one that is read.", path="new file"
+    )
     model_name_or_path: str = word(
         "The model to train, or its VAE alone: a checkpoint, VAE file, Diffusers folder or Hugging Face id.", path="model"
     )
-    v2: bool = opt(False, "Has no effect: which model a VAE belongs to does not matter to it.")
-    full_path: bool = opt(False, "Take the entries of the metadata file that are named by full path, and no others.")
-    recursive: bool = opt(False, "Take the images of the folders inside it too.")
+    v2: bool = opt(False, "Has no effect: the VAE works the same for every model.")
+    full_path: bool = opt(False, "Use only the entries of the metadata file that are named by full path.")
+    recursive: bool = opt(False, "Include the images in subfolders.")
 
 
 @dataclass(frozen=True)
 class PrepareSizesOptions:
     """Sizes"""
 
-    max_resolution: str = opt("512,512", "Size to train at in pixels, as width,height: the area that no bucket exceeds.")
+    max_resolution: str = opt("512,512", "Size to train at in pixels, as width,height: no bucket has a larger area.")
     min_bucket_reso: int = opt(256, "Smallest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
     max_bucket_reso: int = opt(1024, "Largest side of a bucket in pixels.", at_least=8, at_most=MOST_PIXELS)
     bucket_reso_steps: int = opt(
         64, "Sides of buckets are multiples of this many pixels; itself a multiple of 8.", at_least=8, at_most=MOST_PIXELS
     )
-    bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are prepared in a bucket of their own size.")
+    bucket_no_upscale: bool = opt(False, "Never enlarge small images: they are prepared in a bucket of their exact size.")
 
 
 @dataclass(frozen=True)
@@ -49,14 +51,14 @@ class PrepareWorkOptions:
     batch_size: int = opt(1, "How many images the VAE sees at once; more is faster and needs more memory.", at_least=1, at_most=MOST_BATCH)
     max_data_loader_n_workers: int | None = opt(None, _WORKERS, at_least=0, at_most=MOST_WORKERS)
     mixed_precision: str = opt("no", "The precision in which the VAE computes.", choices=_PRECISION)
-    flip_aug: bool = opt(False, "Prepare the mirror image of each image too; training then shows one or the other at random.")
-    alpha_mask: str = opt("", "Any word, such as yes: keep the transparency of images beside their latents, as masks of the loss.")
-    skip_existing: bool = opt(False, "Keep latents that are there and fit the image, the model and the size; left out: make all anew.")
+    flip_aug: bool = opt(False, "Prepare the mirror image of each image too; training then picks one of the two at random.")
+    alpha_mask: str = opt("", "Any word, such as yes: keep the transparency of images next to their latents, as loss masks.")
+    skip_existing: bool = opt(False, "Keep existing latents that match the image, the model and the size. Default: encode all again.")
 
 
 @dataclass(frozen=True)
 class PrepareBucketsLatents(Tool):
-    """Turn the images of a metadata file into latents beside them, each at the size of its bucket, before fine_tune.py trains on them."""
+    """Encode the images of a metadata file to latents next to them, each at the size of its bucket, before training with fine_tune.py."""
 
     name: ClassVar[str] = "finetune/prepare_buckets_latents.py"
 
@@ -70,14 +72,14 @@ class CacheModelOptions:
     """Model"""
 
     pretrained_model_name_or_path: str | None = opt(None, "The model of the training run, as in its command.", path="model")
-    vae: str | None = opt(None, "The VAE of the training run, where its command names one.", path="model")
+    vae: str | None = opt(None, "The VAE of the training run, if its command names one.", path="model")
     mixed_precision: str = opt(
         "no",
-        "The precision of the training run for LoRA and textual inversion; leave it out for train_db.py and fine_tune.py, whose VAE "
+        "The precision of the training run for LoRA and textual inversion; not for train_db.py and fine_tune.py, whose VAE "
         "computes in float32.",
         choices=_PRECISION,
     )
-    remove: bool = opt(False, "Delete the latents that --cache_latents_to_disk keeps of these images, of every size, and make none.")
+    remove: bool = opt(False, "Delete the latents that --cache_latents_to_disk keeps of these images, in every size, and encode none.")
 
 
 @dataclass(frozen=True)

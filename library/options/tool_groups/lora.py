@@ -10,18 +10,16 @@ from library.options.bounds import MOST_RANK, MOST_RATIO, MOST_WEIGHT
 from library.options.declare import Tool, needed, opt, word
 
 PRECISIONS = ("float", "fp16", "bf16")
-_DEVICE = "Where to compute: cuda, cuda:1, mps or cpu. Left out: cpu."
-_RATIOS = "How strongly each of --models counts, in their order; left out: 1 each. May be negative."
+_DEVICE = "Where to compute: cuda, cuda:1, mps or cpu. Default: cpu."
+_RATIOS = "Weight of each of --models, in the same order. Default: 1 each. May be negative."
 
 
 @dataclass(frozen=True)
 class ReceiptOptions:
-    """Receipt"""
+    """Error report"""
 
-    verbose: bool = opt(False, "Print a line for every module, not only for the worst.")
-    max_error: float | None = opt(
-        None, "Stop without writing anything where a module's error is over this, such as 0.01.", at_least=0, at_most=MOST_WEIGHT
-    )
+    verbose: bool = opt(False, "Print a line for every module, not only for the worst ones.")
+    max_error: float | None = opt(None, "Write nothing if a module's error is over this, such as 0.01.", at_least=0, at_most=MOST_WEIGHT)
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class LoraOutputOptions:
     """The file to write"""
 
     save_to: Path = needed("The LoRA to write: .safetensors, .ckpt or .pt.", path="new file")
-    save_precision: str | None = opt(None, "Precision of the file; left out: float.", choices=PRECISIONS)
+    save_precision: str | None = opt(None, "Precision of the file. Default: float.", choices=PRECISIONS)
     no_metadata: bool = opt(False, "Write no metadata into the file.")
 
 
@@ -37,7 +35,7 @@ class LoraOutputOptions:
 class MergedOutputOptions(LoraOutputOptions):
     """The file to write"""
 
-    save_precision: str | None = opt(None, "Precision of the file; left out: that of --precision.", choices=PRECISIONS)
+    save_precision: str | None = opt(None, "Precision of the file. Default: that of --precision.", choices=PRECISIONS)
     precision: str = opt("float", "Precision in which weights are read and summed; float loses least.", choices=PRECISIONS)
 
 
@@ -54,14 +52,14 @@ class ModelOutputOptions(MergedOutputOptions):
 class MergeLoraOptions:
     """What is merged"""
 
-    models: tuple[str, ...] = opt((), "The network files: LoRA, LoCon, and into a model LoHa and LoKr too.", path="file")
+    models: tuple[str, ...] = opt((), "The network files: LoRA, LoCon and, to merge into a model, also LoHa and LoKr.", path="file")
     ratios: tuple[float, ...] = opt((), _RATIOS, at_least=-MOST_RATIO, at_most=MOST_RATIO)
     sd_model: str | None = opt(
-        None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Left out: into one LoRA.", path="model"
+        None, "The model to merge them into: a checkpoint, a Diffusers folder or a hub id. Default: merge into one LoRA.", path="model"
     )
-    v2: bool = opt(False, "Say that --sd_model is Stable Diffusion 2.x.")
-    concat: bool = opt(False, "Into one LoRA: keep all ranks side by side, which is exact; ranks may differ and add up.")
-    shuffle: bool = opt(False, "Into one LoRA: put its ranks in random order, so that cutting some off later spares no file.")
+    v2: bool = opt(False, "The model of --sd_model is Stable Diffusion 2.x.")
+    concat: bool = opt(False, "To merge into one LoRA: keep all ranks side by side, which is exact; ranks may differ and add up.")
+    shuffle: bool = opt(False, "To merge into one LoRA: shuffle its ranks, so that removing some later affects all files alike.")
 
 
 @dataclass(frozen=True)
@@ -84,10 +82,10 @@ class SvdMergeOptions:
     ratios: tuple[float, ...] = opt((), _RATIOS, at_least=-MOST_RATIO, at_most=MOST_RATIO)
     lbws: tuple[str, ...] = opt(
         (),
-        "How strongly the blocks of each of --models count, a list for each: 17 or 26 numbers as [1,0,0.5,...], the text encoder's first.",
+        "Weights of the blocks, one list for each of --models: 17 or 26 numbers as [1,0,0.5,...], the text encoder's first.",
     )
     new_rank: int = opt(4, "Rank of the new LoRA.", at_least=1, at_most=MOST_RANK)
-    new_conv_rank: int | None = opt(None, "Rank for 3x3 convolutions; left out: --new_rank.", at_least=1, at_most=MOST_RANK)
+    new_conv_rank: int | None = opt(None, "Rank for 3x3 convolutions. Default: --new_rank.", at_least=1, at_most=MOST_RANK)
     device: str | None = opt(None, _DEVICE)
 
 
@@ -107,9 +105,9 @@ class SvdMergeLora(Tool):
 class ResizeLoraOptions:
     """What is resized"""
 
-    model: Path = needed("The LoRA file that is made smaller.", path="file")
-    new_rank: int = opt(4, "The new rank; with --dynamic_method the most that a module may have.", at_least=1, at_most=MOST_RANK)
-    new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions; left out: --new_rank.", at_least=1, at_most=MOST_RANK)
+    model: Path = needed("The LoRA file to make smaller.", path="file")
+    new_rank: int = opt(4, "The new rank; with --dynamic_method the highest rank of any module.", at_least=1, at_most=MOST_RANK)
+    new_conv_rank: int | None = opt(None, "The same for 3x3 convolutions. Default: --new_rank.", at_least=1, at_most=MOST_RANK)
     dynamic_method: str | None = opt(
         None,
         "Choose each module's rank by its singular values: sv_ratio keeps those above the largest / --dynamic_param; sv_cumulative "
@@ -117,7 +115,10 @@ class ResizeLoraOptions:
         choices=("sv_ratio", "sv_fro", "sv_cumulative"),
     )
     svd_lowrank_niter: int = opt(
-        2, "Has no effect: singular values are computed exactly, from the two small matrices of each module.", at_least=0, at_most=1000
+        2,
+        "Has no effect: singular values are always computed exactly, from the two small matrices of each module.",
+        at_least=0,
+        at_most=1000,
     )
     dynamic_param: float | None = opt(
         None, "For --dynamic_method: 2 or more for sv_ratio, 0 to 1 for the others, such as 0.9.", at_least=0, at_most=MOST_WEIGHT
@@ -141,21 +142,23 @@ class ResizeLora(Tool):
 class ExtractLoraOptions:
     """What is extracted"""
 
-    model_org: str = needed("The model that training began with: a checkpoint, a Diffusers folder or a hub id.", path="model")
-    model_tuned: str = needed("The model that training ended with.", path="model")
+    model_org: str = needed("The model that training started from: a checkpoint, a Diffusers folder or a hub id.", path="model")
+    model_tuned: str = needed("The model after training.", path="model")
     v2: bool = opt(False, "Both are Stable Diffusion 2.x.")
-    v_parameterization: bool = opt(False, "Both predict velocity (768-v): the metadata of the LoRA say so.")
-    load_precision: str | None = opt(None, "Round both models to this first; left out: as they are, which is exact.", choices=PRECISIONS)
-    load_original_model_to: str | None = opt(None, "Where the weights of --model_org are put: cuda, cuda:1 or cpu. Left out: cpu.")
-    load_tuned_model_to: str | None = opt(None, "Where those of --model_tuned are put, and the difference is computed. Left out: cpu.")
-    dim: int = opt(4, "Rank of the LoRA that is made.", at_least=1, at_most=MOST_RANK)
-    conv_dim: int | None = opt(None, "Take convolutions in too, 3x3 ones with this rank; left out: none.", at_least=1, at_most=MOST_RANK)
+    v_parameterization: bool = opt(False, "Both predict velocity (768-v): recorded in the metadata of the LoRA.")
+    load_precision: str | None = opt(
+        None, "Round both models to this precision first. Default: no rounding, which is exact.", choices=PRECISIONS
+    )
+    load_original_model_to: str | None = opt(None, "Device for the weights of --model_org: cuda, cuda:1 or cpu. Default: cpu.")
+    load_tuned_model_to: str | None = opt(None, "Device for those of --model_tuned and for the difference. Default: cpu.")
+    dim: int = opt(4, "Rank of the new LoRA.", at_least=1, at_most=MOST_RANK)
+    conv_dim: int | None = opt(None, "Include convolutions, 3x3 ones with this rank. Default: none.", at_least=1, at_most=MOST_RANK)
     min_diff: float = opt(
-        0.01, "Leave the text encoder out where none of its weights differs by more than this.", at_least=0, at_most=MOST_WEIGHT
+        0.01, "Leave out the text encoder if none of its weights differs by more than this.", at_least=0, at_most=MOST_WEIGHT
     )
     clamp_quantile: float = opt(
         1.0,
-        "Cut off the largest numbers of each module at this quantile, such as 0.99, which other tools do; 1 cuts nothing and is exact.",
+        "Clamp the largest numbers of each module at this quantile, such as 0.99, as other tools do; 1 clamps nothing and is exact.",
         at_least=0,
         at_most=1,
     )
@@ -164,7 +167,7 @@ class ExtractLoraOptions:
 
 @dataclass(frozen=True)
 class ExtractLora(Tool):
-    """Make a LoRA of the difference of two models."""
+    """Extract a LoRA from the difference between two models."""
 
     name: ClassVar[str] = "networks/extract_lora_from_models.py"
     required: ClassVar[tuple[str, ...]] = ("model_org", "model_tuned", "save_to")
@@ -179,20 +182,20 @@ class ExtractDyloraOptions:
     """What is extracted"""
 
     model: Path = needed("The file that networks.dylora trained.", path="file")
-    save_to: Path = needed("The LoRAs to write; each rank is put before the ending: name-4.safetensors.", path="new file")
+    save_to: Path = needed("The LoRAs to write; each rank is added before the extension: name-4.safetensors.", path="new file")
     unit: int | None = opt(
         None,
-        "Write one LoRA for each multiple of this below the full rank; that of the training or a multiple of it.",
+        "Write one LoRA for each multiple of this below the full rank; use the unit of the training or a multiple of it.",
         at_least=1,
         at_most=MOST_RANK,
     )
-    rank: tuple[int, ...] = opt((), "Write LoRAs of these ranks only.", at_least=1, at_most=MOST_RANK)
-    save_precision: str | None = opt(None, "Precision of the files; left out: as in --model.", choices=PRECISIONS)
+    rank: tuple[int, ...] = opt((), "Write only LoRAs of these ranks.", at_least=1, at_most=MOST_RANK)
+    save_precision: str | None = opt(None, "Precision of the files. Default: as in --model.", choices=PRECISIONS)
 
 
 @dataclass(frozen=True)
 class ExtractDylora(Tool):
-    """Write the LoRAs of all ranks that a DyLoRA holds."""
+    """Extract LoRAs of chosen ranks from a DyLoRA."""
 
     name: ClassVar[str] = "networks/extract_lora_from_dylora.py"
     required: ClassVar[tuple[str, ...]] = ("model", "save_to")
@@ -204,14 +207,14 @@ class ExtractDylora(Tool):
 class CheckLoraOptions:
     """What is checked"""
 
-    file: Path = word("The network file to look into.", path="file")
-    show_all_keys: bool = opt(False, "List every tensor with its shape, mean and least size first.", aliases=("s",))
-    verbose: bool = opt(False, "Print a line for every module, not only for the largest, the smallest and faulty ones.")
+    file: Path = word("The network file to check.", path="file")
+    show_all_keys: bool = opt(False, "First list every tensor with its shape and its mean and smallest absolute value.", aliases=("s",))
+    verbose: bool = opt(False, "Print a line for every module, not only for the largest, the smallest and damaged ones.")
 
 
 @dataclass(frozen=True)
 class CheckLora(Tool):
-    """Tell what is in a LoRA file, whether it is sound, and which programs load it."""
+    """Check a LoRA file: what it contains, whether it is intact, and which programs load it."""
 
     name: ClassVar[str] = "networks/check_lora_weights.py"
 

@@ -67,7 +67,7 @@ class Captioner:
         self._prompt = self.tokenizer(_PROMPT, return_tensors="pt").input_ids
         if writing.max_length < self._prompt.shape[1]:
             least = self._prompt.shape[1]
-            raise UserError(coded("TOOL-004", f"--max_length: {writing.max_length} tokens leave no room for a word; give at least {least}"))
+            raise UserError(coded("TOOL-004", f"--max_length: {writing.max_length} tokens leave no space for a word; use at least {least}"))
 
     def prepare(self, path: Path) -> np.ndarray:
         """The image file as the model's input, float32 [3,S,S]: squeezed to a square as in its training, mean 0 and deviation 1."""

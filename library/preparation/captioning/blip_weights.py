@@ -24,7 +24,7 @@ def weights_named(name: str) -> str:
     path = Path(name)
     if is_folder(path):
         return name
-    asked = f"give a folder in the Hugging Face format, or a name on the Hugging Face Hub such as {BLIP}"
+    asked = f"use a folder in the Hugging Face format, or a name on the Hugging Face Hub such as {BLIP}"
     if is_file(path):
         raise UserError(coded("TOOL-003", f"--caption_weights: {name} is a file; {asked}"))
     if path.suffix in _ENDINGS or name.startswith((".", "/", "~")) or "\\" in name or name.count("/") != 1:
@@ -35,7 +35,7 @@ def weights_named(name: str) -> str:
 def _of_address(name: str) -> str:
     if "blip" not in name.lower() or not name.endswith(".pth"):
         raise UserError(
-            coded("TOOL-003", f"--caption_weights: {name} is an address; give a folder, or a name on the Hugging Face Hub such as {BLIP}")
+            coded("TOOL-003", f"--caption_weights: {name} is a URL; use a folder, or a name on the Hugging Face Hub such as {BLIP}")
         )
     same = _BASE if "base" in name.rsplit("/", 1)[-1] else BLIP
     log.info("--caption_weights: %s is in BLIP's own format; the same model is loaded from the Hugging Face Hub, as %s", name, same)

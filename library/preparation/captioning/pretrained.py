@@ -18,5 +18,5 @@ def loading(option: str, weights: str, kind: str) -> Iterator[None]:
         yield
     except Exception as fault:
         reason = " ".join(str(fault).split())[:160]
-        remedy = f"give a folder with a {kind} model in the Hugging Face format, or its name on the Hub and a network"
+        remedy = f"use a folder with a {kind} model in the Hugging Face format, or its name on the Hub and a network"
         raise UserError(coded("TOOL-003", f"{option}: {weights}: cannot be loaded ({reason}); {remedy}")) from None

@@ -7,9 +7,11 @@ from library.refusals.refusal import Area, Refusal
 # A code is never given to another kind and never taken away from one: new kinds go to the end.
 AREA = Area(
     "FILE",
-    "files of weights, whatever they hold",
+    "files of weights",
     (
-        Refusal("FILE-001", "A file of weights cannot be read.", "Check its rights and the drive.", "troubleshooting.md#it-does-not-start"),
+        Refusal(
+            "FILE-001", "A file of weights cannot be read.", "Check its permissions and the drive.", "troubleshooting.md#it-does-not-start"
+        ),
         Refusal("FILE-002", "A file is empty.", "Download it again.", "troubleshooting.md#it-does-not-start"),
         Refusal(
             "FILE-003",
@@ -23,24 +25,24 @@ AREA = Area(
             "Download the file itself.",
             "troubleshooting.md#it-does-not-start",
         ),
-        Refusal("FILE-005", "A file is damaged, or cut short.", "Download or copy it again.", "troubleshooting.md#it-does-not-start"),
+        Refusal("FILE-005", "A file is damaged or truncated.", "Download or copy it again.", "troubleshooting.md#it-does-not-start"),
         Refusal(
             "FILE-006",
-            "A file holds what no file of weights does, such as code, and was not read.",
-            "Take a .safetensors file from a place that you trust.",
+            "A file contains something that no file of weights has, such as code, and was not read.",
+            "Use a .safetensors file from a source that you trust.",
             "convert.md#between-ckpt-safetensors-and-diffusers",
         ),
         Refusal(
             "FILE-007",
-            "A file has an ending of no kind of weights, or none.",
-            "Name a .safetensors, .ckpt or .pt file.",
+            "A file has no extension, or one that is not for weights.",
+            "Use a .safetensors, .ckpt or .pt file.",
             "convert.md#between-ckpt-safetensors-and-diffusers",
         ),
-        Refusal("FILE-008", "A file holds no tensors.", "Check the file.", "convert.md#between-ckpt-safetensors-and-diffusers"),
+        Refusal("FILE-008", "A file has no tensors.", "Check the file.", "convert.md#between-ckpt-safetensors-and-diffusers"),
         Refusal(
             "FILE-009",
-            "Weights hold numbers that are not finite.",
-            "Take an earlier save; networks/check_lora_weights.py names the modules of a LoRA.",
+            "Weights contain numbers that are not finite.",
+            "Use an earlier save; networks/check_lora_weights.py names the modules of a LoRA.",
             "lora_tools.md#look-into-a-lora",
         ),
     ),

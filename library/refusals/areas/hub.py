@@ -9,7 +9,7 @@ AREA = Area(
     "HUB",
     "the Hugging Face Hub",
     (
-        Refusal("HUB-001", "A name on the Hub has another form than is expected.", "Write it as the line shows.", "hub.md"),
+        Refusal("HUB-001", "A name on the Hub has an unexpected form.", "Write it as the line shows.", "hub.md"),
         Refusal(
             "HUB-002",
             "A state cannot be fetched from the Hub.",
@@ -18,14 +18,14 @@ AREA = Area(
         ),
         Refusal(
             "HUB-003",
-            "A repository on the Hub has no such folder.",
+            "A folder does not exist in a repository on the Hub.",
             "Check the path and the revision.",
             "hub.md#continue-from-a-state-on-the-hub",
         ),
         Refusal(
             "HUB-004",
             "A file cannot be downloaded.",
-            "Check the network, or put the files there by hand.",
+            "Check the network, or copy the files there by hand.",
             "captions_and_tags.md#step-by-step",
         ),
     ),

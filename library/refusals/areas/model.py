@@ -11,63 +11,65 @@ AREA = Area(
     (
         Refusal(
             "MODEL-001",
-            "There is no such model: no file, no folder, no name on the Hub.",
-            "Check the spelling, or give the path of a file.",
+            "The model was not found: no file, no folder, no name on the Hub.",
+            "Check the spelling, or use the path of a file.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-002",
-            "A model on the Hub asks to accept its terms.",
+            "A model on the Hub requires accepting its terms.",
             "Accept them on its page, and log in with `hf auth login`.",
             "hub.md#the-token",
         ),
         Refusal(
             "MODEL-003",
             "The Hugging Face Hub cannot be reached, and the model is not on this machine.",
-            "Give the path of a local file, or try again with a network.",
+            "Use the path of a local file, or try again with a network.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-004",
-            "A folder is no whole Diffusers model.",
-            "Give the whole folder, as it was downloaded.",
+            "A folder is not a complete Diffusers model.",
+            "Use the whole folder, as it was downloaded.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-005",
-            "The model is of a family that is not trained here, such as SDXL.",
-            "Take a Stable Diffusion 1.x or 2.x model.",
+            "The model belongs to a family that is not trained here, such as SDXL.",
+            "Use a Stable Diffusion 1.x or 2.x model.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-006",
-            "The model has other inputs than are known: it is for depth, for image editing or the like.",
-            "Take an ordinary model (4 input channels) or an inpainting model (9).",
+            "The model has unknown inputs: it is for depth, image editing or something similar.",
+            "Use an ordinary model (4 input channels) or an inpainting model (9).",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-007",
-            "A flag contradicts what the weights say, or is missing (--v2, --v_parameterization, --train_inpainting).",
+            "A flag contradicts the weights, or is missing (--v2, --v_parameterization, --train_inpainting).",
             "Add or remove the flag that the line names.",
             "troubleshooting.md#it-does-not-start",
         ),
-        Refusal("MODEL-008", "The model has no VAE.", "Give one with --vae, or a full checkpoint.", "troubleshooting.md#it-does-not-start"),
+        Refusal(
+            "MODEL-008", "The model has no VAE.", "Set one with --vae, or use a full checkpoint.", "troubleshooting.md#it-does-not-start"
+        ),
         Refusal(
             "MODEL-009",
-            "The VAE is of another family.",
-            "Take one made for Stable Diffusion 1.x or 2.x.",
+            "The VAE is for another model family.",
+            "Use one made for Stable Diffusion 1.x or 2.x.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-010",
-            "The tensors of a model do not make up a model that is known.",
+            "The tensors of a model do not match any known model.",
             "Download the file again; it may be incomplete.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-011",
-            "A tensor of a model has a shape or a kind of number that cannot be used.",
-            "Download the file again, or take one that is not quantized.",
+            "A tensor of a model has an unusable shape or number format.",
+            "Download the file again, or use one that is not quantized.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
@@ -79,13 +81,11 @@ AREA = Area(
         Refusal("MODEL-013", "The tokenizer cannot be read.", "Delete the folder that the line names.", "options.md"),
         Refusal(
             "MODEL-014",
-            "The new word of a Textual Inversion is known already, or the first word holds none.",
+            "The new word of a Textual Inversion is already known, or the initial word is empty.",
             "Choose another word.",
             "train_textual_inversion.md",
         ),
-        Refusal(
-            "MODEL-015", "A text encoder has fewer layers than --clip_skip counts, or the number counts none.", "Use 1 or 2.", "options.md"
-        ),
+        Refusal("MODEL-015", "A text encoder has fewer layers than --clip_skip, or the number is invalid.", "Use 1 or 2.", "options.md"),
         Refusal(
             "MODEL-016",
             "Weights are in several files, and their index or one of them is missing or wrong.",
@@ -94,13 +94,13 @@ AREA = Area(
         ),
         Refusal(
             "MODEL-017",
-            "A file is no whole model: a LoRA, a VAE, an embedding, one part of a Diffusers model.",
-            "Give a full checkpoint, or the folder that holds model_index.json.",
+            "A file is not a complete model: a LoRA, a VAE, an embedding, one part of a Diffusers model.",
+            "Use a full checkpoint, or the folder with model_index.json.",
             "troubleshooting.md#it-does-not-start",
         ),
         Refusal(
             "MODEL-018",
-            "Several new words cannot be told apart, or one cannot be written as a file or named by a template.",
+            "Several new words are too similar, or one cannot be a file name or be used by a template.",
             "Choose another word, or name it in the captions as the line says.",
             "train_textual_inversion.md#several-words-at-once",
         ),

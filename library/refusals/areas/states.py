@@ -7,10 +7,10 @@ from library.refusals.refusal import Area, Refusal
 # A code is never given to another kind and never taken away from one: new kinds go to the end.
 AREA = Area(
     "STATE",
-    "going on from a state: --resume",
+    "resuming from a state: --resume",
     (
-        Refusal("STATE-001", "A folder is no state, or there is none.", "Give a folder that ends in -state.", "resume.md#continue"),
-        Refusal("STATE-002", "A state is damaged or not whole.", "Copy it again, or give an older one.", "resume.md#continue"),
+        Refusal("STATE-001", "A folder is not a state, or does not exist.", "Use a folder that ends in -state.", "resume.md#continue"),
+        Refusal("STATE-002", "A state is damaged or incomplete.", "Copy it again, or use an older one.", "resume.md#continue"),
         Refusal(
             "STATE-003",
             "A state was written by another version of the suite.",
@@ -19,25 +19,25 @@ AREA = Area(
         ),
         Refusal(
             "STATE-004",
-            "A state is of another script, optimizer or schedule.",
-            "Go on with the script and the options of the state.",
+            "A state is from another script, optimizer or schedule.",
+            "Resume with the script and the options of the state.",
             "resume.md#when-the-command-is-not-the-same",
         ),
         Refusal(
             "STATE-005",
-            "A state holds other weights than this run trains.",
+            "A state has other weights than this run trains.",
             "Use the model, the network and the learning rates of the state.",
             "resume.md#when-the-command-is-not-the-same",
         ),
         Refusal("STATE-006", "The run has done all its updates.", "Raise --max_train_steps or --max_train_epochs.", "resume.md#continue"),
         Refusal(
             "STATE-007",
-            "The run ended early, since the validation was no longer getting better.",
-            "Raise --early_stop_patience, or leave it out.",
+            "The run ended early, since the validation loss no longer improved.",
+            "Raise --early_stop_patience, or remove it.",
             "validation.md#stopping-and-resuming",
         ),
         Refusal(
-            "STATE-008", "A part of the run cannot be kept in a state.", "Leave --save_state out, or choose another optimizer.", "resume.md"
+            "STATE-008", "A part of the run cannot be saved in a state.", "Remove --save_state, or choose another optimizer.", "resume.md"
         ),
     ),
 )

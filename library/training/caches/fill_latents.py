@@ -30,15 +30,13 @@ def fill_cache(options: CacheLatents) -> None:
     """
     given, wanted = options.model, options.data
     if wanted.dataset_class is not None:
-        raise UserError(
-            coded("OPT-008", "--dataset_class: a class gives its batches itself, there are no images to make latents of; leave it out")
-        )
+        raise UserError(coded("OPT-008", "--dataset_class: a class makes its own batches, so there are no images to encode; remove it"))
     if wanted.dataset_config is None and wanted.train_data_dir is None and wanted.in_json is None:
-        raise UserError(coded("OPT-007", "--dataset_config or --train_data_dir is missing: one of them has to name the training images"))
+        raise UserError(coded("OPT-007", "--dataset_config or --train_data_dir is missing: one of them must name the training images"))
     model = given.vae or given.pretrained_model_name_or_path
     if model is None and not given.remove:
         raise UserError(
-            coded("OPT-007", "--pretrained_model_name_or_path is missing: the model of the training run, whose VAE makes the latents")
+            coded("OPT-007", "--pretrained_model_name_or_path is missing: the model of the training run, whose VAE encodes the latents")
         )
     blueprint = blueprint_of(wanted)
     if contradictions := check_caching(blueprint):
@@ -67,7 +65,8 @@ def fill_cache(options: CacheLatents) -> None:
     if cache.in_memory:
         raise UserError(
             coded(
-                "DISK-003", "--dataset_config: not all latents could be written, see above; make room and start again, what is done is kept"
+                "DISK-003",
+                "--dataset_config: not all latents could be written, see above; free some space and start again, finished ones are kept",
             )
         )
     ready = sum(work.file is not None and is_there(work.file) for work in source.works)

@@ -53,8 +53,8 @@ def _check_images(data: FilledData) -> None:
     """Raise UserError where only latents are there of an image that has to be masked."""
     gone = [str(record.path) for record in data.records if not is_image(record.path)]
     if gone:
-        told = f"of {counted(len(gone), 'image')} there are latents only, such as {gone[0]}, and no part of them can be masked out"
-        raise UserError(coded("DATA-015", f"--train_inpainting: {told}; put the images beside them"))
+        told = f"of {counted(len(gone), 'image')} there are only latents, such as {gone[0]}, which cannot be masked"
+        raise UserError(coded("DATA-015", f"--train_inpainting: {told}; put the images next to them"))
 
 
 def latent_cache(options: DataOptions, data: FilledData, vae: AutoencoderKL, source: str, accelerator: Accelerator) -> LatentCache | None:
@@ -69,7 +69,7 @@ def latent_cache(options: DataOptions, data: FilledData, vae: AutoencoderKL, sou
     if gone and faults:
         raise UserError(*(fault.reworded(f"{fault}; {gone[0]} has latents but no image") for fault in faults))
     if faults and any(record.subset.as_prepared for record in data.records):
-        log.warning("latents made beforehand are not used, all images are decoded as they are drawn: %s", faults[0])
+        log.warning("prepared latents are not used, all images are decoded when needed: %s", faults[0])
     if wanted or (not faults and any(record.train_resolution for record in data.records)):
         rules = CacheRules(
             # of the weights as they are in the file, not as this run's precision rounds them
@@ -96,11 +96,11 @@ def _usable(found: LatentSource) -> bool:
         raise UserError(*lost)
     prepared = {found.of_record[number] for number, record in enumerate(found.filled.records) if record.subset.as_prepared}
     if prepared and prepared.isdisjoint(found.missing):
-        log.info("latents: encoding %s of subsets that were not prepared, kept in memory", counted(len(found.missing), "image"))
+        log.info("latents: encoding %s from unprepared subsets, kept in memory", counted(len(found.missing), "image"))
         return True
     if any(verdict != NEW for verdict in found.verdicts.values()):
         log.warning(
-            "latents made beforehand are not used, since not all images have them: all images are decoded as they are drawn; "
+            "prepared latents are not used, since not all images have them: all images are decoded when needed; "
             "run finetune/prepare_buckets_latents.py again, or add --cache_latents"
         )
     return False

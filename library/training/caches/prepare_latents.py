@@ -60,8 +60,8 @@ def prepare(options: PrepareBucketsLatents) -> None:
         raise UserError(
             coded(
                 "DISK-003",
-                f"train_data_dir: not all latents could be written into {folder}, so {files.out_json} is not written either; make room and "
-                "start again with --skip_existing, which keeps those that are done",
+                f"train_data_dir: not all latents could be written into {folder}, so {files.out_json} is not written; free some space and "
+                "start again with --skip_existing, which keeps finished ones",
             )
         )
     if options.work.alpha_mask.strip().lower() not in ("", "0", "no", "off", "false"):
@@ -108,13 +108,13 @@ def _images(table: Metadata, options: PrepareFilesOptions) -> dict[str, Path]:
         if key in table:
             images.setdefault(key, image)
     if not images:
-        wording = "full paths; if they are not, leave out --full_path" if full_path else "relative to it; if they are not, add --full_path"
-        below = "" if options.recursive else ", and --recursive for images in the folders inside it"
-        raise UserError(coded("DATA-006", f"in_json: {in_json} names no image in {folder}: its keys have to be {wording}{below}"))
+        wording = "full paths; if they are not, remove --full_path" if full_path else "relative to it; if they are not, add --full_path"
+        below = "" if options.recursive else ", and --recursive for images in subfolders"
+        raise UserError(coded("DATA-006", f"in_json: {in_json} names no image in {folder}: its keys must be {wording}{below}"))
     used = set(images.values())
     left = [path.name for path in listed if path not in used]
     if left:
-        log.warning("%s without an entry in %s, left out: %s", counted(len(left), "image"), in_json, named(left))
+        log.warning("%s without an entry in %s, skipped: %s", counted(len(left), "image"), in_json, named(left))
     return images
 
 
@@ -160,7 +160,7 @@ def _file_of(folder: Path, recursive: bool) -> Callable[[Path, Size], Path]:
     twins = sorted({path.name for path in alike if alike[path] > 1})
     if twins:
         log.warning(
-            "%s shared by images of different endings (%s): their latents get names that only this suite reads; rename one of each pair "
+            "%s shared by images of different endings (%s): their latents get names that only this suite can read; rename one of each pair "
             "for other programs",
             counted(len(twins), "name"),
             named(twins),
@@ -182,7 +182,7 @@ def _write_masks(source: LatentSource) -> None:
             ) from None
         except OSError as fault:
             raise UserError(
-                coded("DISK-003", f"train_data_dir: {file}: cannot be written ({fault.strerror}); make room and start again")
+                coded("DISK-003", f"train_data_dir: {file}: cannot be written ({fault.strerror}); free some space and start again")
             ) from None
 
 
@@ -195,7 +195,7 @@ def _write_mirrors(source: LatentSource) -> None:
         mirror, binding = mirror_file(file), read_binding(file)
         if not fits(mirror):
             log.warning(
-                "a mirror image in a file of its own: %s, for other programs; this suite reads it in %s", too_long(mirror), file.name
+                "a mirror image in a separate file: %s, for other programs; this suite reads it from %s", too_long(mirror), file.name
             )
         elif binding is not None and (not is_file(mirror) or mirror.stat().st_mtime_ns < file.stat().st_mtime_ns):
             size = source.filled.records[work.record].size
@@ -204,7 +204,7 @@ def _write_mirrors(source: LatentSource) -> None:
                 write_latents(mirror, arrays, replace(binding, flip=False))
             except OSError as fault:
                 raise UserError(
-                    coded("DISK-003", f"train_data_dir: {mirror}: cannot be written ({fault.strerror}); make room and start again")
+                    coded("DISK-003", f"train_data_dir: {mirror}: cannot be written ({fault.strerror}); free some space and start again")
                 ) from None
 
 

@@ -73,7 +73,7 @@ def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs
         reason = "a network works inside the text encoder"
     if reason:
         if mode == "on":
-            raise UserError(coded("OPT-008", f"--cache_text_encoder_outputs on: {reason}, so nothing can be kept; leave the option out"))
+            raise UserError(coded("OPT-008", f"--cache_text_encoder_outputs on: {reason}, so outputs cannot be cached; remove the option"))
         return None
     keeps = _keeps(mode, inputs)
     if keeps:

@@ -43,7 +43,7 @@ class LedgerFiles:
                 temporary.write_text(text(), encoding="utf-8", errors=NOT_UNICODE, newline="\n")
         except OSError as error:
             if not self._failed:
-                log.warning(f"--image_ledger: {path} cannot be written ({error.strerror or error}); training goes on without it")
+                log.warning(f"--image_ledger: {path} cannot be written ({error.strerror or error}); training continues without it")
             self._failed = True
 
 

@@ -58,8 +58,8 @@ def as_page(name: str, found: Sequence[Standing], updates: int, picture: Callabl
     """The page of the run `name` as text; of very many images it has those that come first in each order."""
     shown = chosen(found)
     classes = sum(one.image.is_class for one in found)
-    some = f", {len(shown)} of them here: the first in each order; the file beside this page has all" if len(shown) < len(found) else ""
-    told = f"{counted(len(found), 'image')}{some} · {sum(one.times for one in found):,} showings in {counted(updates, 'update')}"
+    some = f", {len(shown)} of them here: the first in each order; the file next to this page has all" if len(shown) < len(found) else ""
+    told = f"{counted(len(found), 'image')}{some} · {sum(one.times for one in found):,} uses in {counted(updates, 'update')}"
     also = f'<label><input type="checkbox" id="classes"> {counted(classes, "class image")}</label>' if classes else ""
     orders = (("hardest", "hardest"), ("least", "learned least"), ("most", "learned most"))
     buttons = "".join(
@@ -78,9 +78,9 @@ def as_page(name: str, found: Sequence[Standing], updates: int, picture: Callabl
 
 
 _HOW = (
-    '<p class="how"><b>Hard</b>: how many times its loss is the usual one at the timesteps that it was drawn at; 1 is usual. Look at the '
-    "first ones: a caption that says something else, a picture that does not belong. <b>Learned</b>: the share of its loss that went "
-    "between the run's beginning and now. The bars are the timesteps from little noise (detail) to much (composition); the line is its "
+    '<p class="how"><b>Hard</b>: its loss relative to the usual loss at the same timesteps; 1 is usual. Check the '
+    "first ones: a caption that does not match, an image that does not belong. <b>Learned</b>: how much of its loss has gone "
+    "since the start of the run. The bars are the timesteps from little noise (detail) to much (composition); the line is its "
     "loss over the epochs, the grey one the usual loss of the whole run.</p>\n"
 )
 
@@ -168,11 +168,11 @@ def _text(text: str, times: int) -> str:
 
 def _thumbnail(path: Path) -> str:
     if not is_image(path):
-        return '<div class="none">no picture at hand</div>'
+        return '<div class="none">no image available</div>'
     try:
         pixels = read_rgb(path, (SIDE, SIDE))
     except (UserError, OSError):
-        return '<div class="none">the picture cannot be read any more</div>'
+        return '<div class="none">the image can no longer be read</div>'
     height, width = pixels.shape[:2]
     scale = min(1.0, SIDE / max(width, height))
     small = resize(pixels, (max(1, round(width * scale)), max(1, round(height * scale))))

@@ -45,13 +45,13 @@ def load_visits(folder: Path) -> Visits | None:
             raise ValueError("a caption of no image")
         return Visits.of(names, captions, sizes, rows)
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
-        raise UserError(coded("STATE-002", f"--resume {folder}: {FILE} is damaged ({fault}); give an older state")) from fault
+        raise UserError(coded("STATE-002", f"--resume {folder}: {FILE} is damaged ({fault}); use an older state")) from fault
 
 
 def _rows(columns: dict[str, Any], lengths: dict[str, int]) -> Rows:
     """The table of these columns. Raises ValueError where one is missing, of another length or kind, or points past its table."""
     if columns.keys() != set(KEPT) or len({column.shape for column in columns.values()}) > 1:
-        raise ValueError("its columns are not those of showings")
+        raise ValueError("its columns are not those of an image ledger")
     rows = np.zeros(len(columns["step"]), ROW)
     for name, column in columns.items():
         if column.dtype != ROW[name] or column.ndim != 1:

@@ -73,7 +73,7 @@ class Visits:
         visits.captions = {one: place for place, one in enumerate(captions)}
         visits.sizes = {size: place for place, size in enumerate(sizes)}
         if (len(visits.images), len(visits.captions), len(visits.sizes)) != (len(names), len(captions), len(sizes)):
-            raise ValueError("a table names something twice")
+            raise ValueError("a table names an item twice")
         visits._texts.update(image for image, _ in captions)
         visits._blocks = [rows]
         return visits

@@ -34,7 +34,7 @@ class EventLog:
         self._closed = False
         # with the first line: a run that fails before leaves nothing behind
         self._file = AppendedFile(
-            self.path, lambda line: log.warning(f"{line}; training goes on"), lambda: _mend(self.path, session, step, epoch)
+            self.path, lambda line: log.warning(f"{line}; training continues"), lambda: _mend(self.path, session, step, epoch)
         )
 
     @property

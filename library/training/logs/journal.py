@@ -147,7 +147,7 @@ def _on_gpu(device: torch.device | None) -> bool:
 
 
 def _failures(count: int) -> str:
-    return f" ({count} times it could not be written)" if count else ""
+    return f" (could not be written {count} times)" if count else ""
 
 
 def _config(options: TrainingScript) -> dict[str, object]:

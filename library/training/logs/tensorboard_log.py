@@ -68,7 +68,7 @@ class Tracker:
 
     def place(self) -> str:
         """Where to look, for people."""
-        return f"{self.folder} (look at it with: tensorboard --logdir {self.folder.parent.parent})"
+        return f"{self.folder} (view it with: tensorboard --logdir {self.folder.parent.parent})"
 
     def close(self) -> None:
         """Write out what is still waiting."""
@@ -86,11 +86,11 @@ class Tracker:
     def _fail(self, reason: Exception | str) -> None:
         self._failed += 1
         if self._failed == 1:
-            log.warning(f"--logging_dir: the log in {self.folder} cannot be written ({first_line(reason)}); training goes on without it")
+            log.warning(f"--logging_dir: the log in {self.folder} cannot be written ({first_line(reason)}); training continues without it")
 
 
 def _tell(line: str) -> None:
-    log.warning(f"--logging_dir: {line}; training goes on")
+    log.warning(f"--logging_dir: {line}; training continues")
 
 
 class EventFile:

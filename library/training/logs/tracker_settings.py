@@ -41,7 +41,7 @@ def tracker_settings(options: TrainingScript) -> dict[str, dict[str, Any]]:
     problems = []
     for table, content in _load(Path(path), place).items():
         if table not in known or not isinstance(content, Mapping):
-            problems.append(coded("CFG-006", f"{place}: {table} is not known here; settings stand in tables, [wandb] and [tensorboard]"))
+            problems.append(coded("CFG-006", f"{place}: {table} is unknown; settings belong in the tables [wandb] and [tensorboard]"))
             continue
         keys = known[table]
         for key in content:

@@ -87,7 +87,7 @@ class WandbLog:
         self.failed += 1
         if self.failed == 1:
             line = secret_free(first_line(reason))
-            log.warning(f"--log_with: the log at Weights & Biases cannot be written ({line}); training goes on without it")
+            log.warning(f"--log_with: the log at Weights & Biases cannot be written ({line}); training continues without it")
 
 
 def _init(folder: Path, key: str | None, given: dict[str, Any]) -> Any:

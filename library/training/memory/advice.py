@@ -51,9 +51,9 @@ def advice(case: MemoryCase, room: float) -> str:
     needed = estimate(case).total
     # it did not fit, whatever the estimate says
     changes, then = changes_that_fit(case, min(room, needed))
-    told = f"about {needed / GIB:.1f} GiB are needed and {room / GIB:.1f} GiB are there"
+    told = f"about {needed / GIB:.1f} GiB are needed and {room / GIB:.1f} GiB are available"
     if not changes:
-        return f"{told}; a smaller --resolution, a LoRA instead of the whole model, or a larger device is all that is left"
+        return f"{told}; a smaller --resolution, a LoRA instead of the whole model, or a larger device is needed"
     enough = "the cheapest changes that fit, in order" if then <= room * MARGIN else "these changes help, but are not enough"
     return f"{told}; {enough}: {', '.join(changes)} (about {then / GIB:.1f} GiB then)"
 

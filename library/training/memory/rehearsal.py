@@ -82,7 +82,7 @@ def rehearse(
     kind = (case.latents_cached, case.vae_works)
     try_batch(accelerator, task, blank_batch(inputs, method, tokenizer, case.size, case.batch, *kind), step)
     del held
-    peak = f"; {torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB were in use at most" if on_gpu else ""
+    peak = f"; {torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB at the peak" if on_gpu else ""
     log.info(f"rehearsal: a batch of {case.batch} at {case.size[0]}×{case.size[1]}, the largest, fits{peak}")
 
 

@@ -78,7 +78,7 @@ def _class_to_import(option: str, dotted: str) -> Iterator[Problem]:
     module = dotted.rpartition(".")[0]
     missing = missing_module(module)
     if missing is not None:
-        yield coded("PKG-004", f"{option} {dotted}: there is no module {missing}; install the package that has it, or correct the name")
+        yield coded("PKG-004", f"{option} {dotted}: module {missing} not found; install the package that contains it, or correct the name")
 
 
 @functools.cache

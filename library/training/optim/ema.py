@@ -32,7 +32,7 @@ class Ema:
             raise UserError(
                 coded(
                     "OPT-006",
-                    f"--ema_decay {decay:g}: must be at least 0 and below 1; 0.999 is a value to begin with, 0.9999 for long runs",
+                    f"--ema_decay {decay:g}: must be at least 0 and below 1; start with 0.999, or 0.9999 for long runs",
                 )
             )
         self.decay, self.updates = decay, 0

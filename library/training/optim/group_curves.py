@@ -55,13 +55,13 @@ def check_floor(what: str, floors: Mapping[str, float], optimizer: Optimizer, de
             continue  # for the schedule itself to refuse
         shown = f"{what} with --lr_scheduler_args {key}={floor:g}{' (the default)' if default else ''}: refused: "
         if not floor >= 0:
-            raise UserError(coded("OPT-015", f"{shown}a learning rate cannot end below 0; give a number from 0 on"))
+            raise UserError(coded("OPT-015", f"{shown}a learning rate cannot end below 0; use 0 or more"))
         low = [(rate, group) for rate, group in zip(own_rates(optimizer), optimizer.param_groups, strict=True) if 0 < rate < floor]
         if low:
             rate, group = min(low, key=lambda one: one[0])
             whose = f" of {group['name']}" if "name" in group else ""
             raise UserError(
-                coded("OPT-015", f"{shown}the learning rate{whose} is {rate:g} and would rise to it; give {key} at most {rate:g}")
+                coded("OPT-015", f"{shown}the learning rate{whose} is {rate:g} and would rise to it; set {key} to at most {rate:g}")
             )
 
 
@@ -70,5 +70,7 @@ def check_share(what: str, shares: Mapping[str, float]) -> None:
     for key, share in shares.items():
         if isinstance(share, int | float) and not 0 <= share <= 1:
             raise UserError(
-                coded("OPT-015", f"{what} with --lr_scheduler_args {key}={share:g}: refused: is a share of the learning rate; give 0 to 1")
+                coded(
+                    "OPT-015", f"{what} with --lr_scheduler_args {key}={share:g}: refused: is a fraction of the learning rate; use 0 to 1"
+                )
             )

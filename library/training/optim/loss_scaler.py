@@ -61,7 +61,7 @@ class LossScaler:
                 raise UserError(
                     coded(
                         "TRAIN-003",
-                        "--full_fp16: gradients overflow float16 at every loss scale; use --full_bf16, or leave --full_fp16 out",
+                        "--full_fp16: gradients overflow float16 at every loss scale; use --full_bf16, or remove --full_fp16",
                     )
                 )
         else:

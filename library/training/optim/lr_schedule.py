@@ -83,14 +83,16 @@ def make_schedule(
     given = parse_arguments(_ARGS, args)
     if forced == ADAFACTOR:
         other = scheduler_type or name
-        told = () if other == ADAFACTOR else (f"{_OPTION} {ADAFACTOR} is used, because the optimizer sets its own rates; {other} is not",)
+        told = (
+            () if other == ADAFACTOR else (f"{_OPTION} {ADAFACTOR} is used, because the optimizer sets its own rates; {other} is ignored",)
+        )
         _refuse_arguments(given, ADAFACTOR)
         return BuiltSchedule(AdafactorRates(optimizer), ADAFACTOR, told)
     if scheduler_type:
         return _custom(optimizer, scheduler_type, given, warmup, updates if steps is None else steps)
     if name.lower() == ADAFACTOR:
         raise UserError(
-            coded("OPT-015", f"{_OPTION} {name}: belongs to --optimizer_type AdaFactor with relative_step=True; choose another schedule")
+            coded("OPT-015", f"{_OPTION} {name}: is only for --optimizer_type AdaFactor with relative_step=True; choose another schedule")
         )
     row = BY_NAME.get(name.lower())
     if row is None:
@@ -153,7 +155,7 @@ def _named(
     notes = _complete(row, given, figures)
     if warmup and not row.warmup:
         better = "constant_with_warmup" if row.name == "constant" else "another schedule"
-        warnings.append(f"--lr_warmup_steps {warmup}: {_OPTION} {row.name} has no warm-up, so it is not used; use {better} for one")
+        warnings.append(f"--lr_warmup_steps {warmup}: {_OPTION} {row.name} has no warm-up, so this is ignored; use {better} for a warm-up")
     elif warmup and (of := row_of_class(type(optimizer))) is not None and of.divides_by_first_rate:
         raise UserError(
             coded("OPT-015", f"--lr_warmup_steps {warmup}: {of.name} divides by its first rate, 0 in a warm-up; use --lr_warmup_steps 0")
@@ -183,20 +185,22 @@ def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) 
     """Add to `given` what the curve needs and the user left out; returns the notes that tell so."""
     if row.name == "cosine_with_min_lr" and not {"min_lr", "min_lr_rate"} & (given.keys() | figures.keys()):
         given["min_lr_rate"] = 0.1
-        return [f"{row.name}: ends at a tenth of the learning rate; --lr_scheduler_min_lr_ratio or {_ARGS} min_lr=… changes it"]
+        return [f"{row.name}: ends at a tenth of the learning rate; change that with --lr_scheduler_min_lr_ratio or {_ARGS} min_lr=…"]
     if row.name != "warmup_stable_decay":
         return []
     notes = []
     updates, warmup = figures["num_training_steps"], figures["num_warmup_steps"]
     if "num_decay_steps" not in given.keys() | figures.keys():
         given["num_decay_steps"] = max(1, updates // 10)
-        notes.append(f"{row.name}: falls over the last {given['num_decay_steps']} updates, a tenth of them; --lr_decay_steps changes it")
+        notes.append(
+            f"{row.name}: falls over the last {given['num_decay_steps']} updates, a tenth of them; change that with --lr_decay_steps"
+        )
     decay = figures.get("num_decay_steps", given.get("num_decay_steps"))
     if "num_stable_steps" in given:
         del figures["num_training_steps"]
     elif warmup + decay > updates:
         both = f"{warmup} of warm-up and {decay} of decay"
-        raise UserError(coded("OPT-015", f"{_OPTION} {row.name}: {both} are more than the run's {updates} updates; lower one of them"))
+        raise UserError(coded("OPT-015", f"{_OPTION} {row.name}: {both} exceed the run's {updates} updates; lower one of them"))
     return notes
 
 
@@ -208,18 +212,18 @@ def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: in
     schedule = _build(what, lambda: chosen.build(optimizer), given)
     unused = (f"--lr_warmup_steps {warmup}: is not used with {what}",) if warmup else ()
     rebuild = Rebuild(partial(chosen.build, optimizer), before, frozenset().union(*optimizer.param_groups) - frozenset().union(*before))
-    return BuiltSchedule(schedule, dotted, (f"{what} takes the place of {_OPTION}", *chosen.remarks()), unused, rebuild)
+    return BuiltSchedule(schedule, dotted, (f"{what} replaces {_OPTION}", *chosen.remarks()), unused, rebuild)
 
 
 def _ours(figures: Mapping[str, Any]) -> dict[str, str]:
     """Arguments that are not the user's to give here, with what to use instead."""
-    ours = {key: f"is given with {_FLAGS[key]}" for key in figures if key in _FLAGS}
+    ours = {key: f"is set with {_FLAGS[key]}" for key in figures if key in _FLAGS}
     return {"optimizer": "", "last_epoch": "", **({"num_training_steps": ""} if "num_training_steps" in figures else {}), **ours}
 
 
 def _refuse_arguments(given: Mapping[str, Any], name: str) -> None:
     if given:
-        raise UserError(coded("OPT-011", f"{_ARGS} {' '.join(given)}: {name} takes no arguments; leave them out"))
+        raise UserError(coded("OPT-011", f"{_ARGS} {' '.join(given)}: {name} takes no arguments; remove them"))
 
 
 def _build(what: str, build: Callable[[], T], given: Mapping[str, Any]) -> T:

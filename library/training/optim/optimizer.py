@@ -28,12 +28,12 @@ from library.training.processes import PreparedOptimizer
 
 _OPTION = "--optimizer_type"
 _ARGS = "--optimizer_args"
-_OURS = {"self": "", "params": "", "lr": "is given with --learning_rate (and --unet_lr, --text_encoder_lr)"}
+_OURS = {"self": "", "params": "", "lr": "is set with --learning_rate (and --unet_lr, --text_encoder_lr)"}
 _FUSED = frozenset({torch.optim.AdamW, torch.optim.Adam, torch.optim.SGD})
 _CHOOSES_KERNEL = frozenset({"fused", "foreach", "differentiable", "capturable"})
 _UNUSABLE = {
-    torch.optim.LBFGS: "computes the loss several times an update, which training on batches does not do",
-    torch.optim.SparseAdam: "takes sparse gradients only, and these models have none",
+    torch.optim.LBFGS: "computes the loss several times per update, which training on batches cannot do",
+    torch.optim.SparseAdam: "only takes sparse gradients, which these models do not have",
 }
 
 
@@ -72,7 +72,7 @@ def make_optimizer(
     warnings: list[str] = []
     for key, value in row.defaults.items():
         if key not in given and not (key == "relative_step" and given.get("warmup_init")):
-            notes.append(f"{row.name}: {key}={value} is added; give {_ARGS} {key}=… for another value")
+            notes.append(f"{row.name}: {key}={value} is added; set {_ARGS} {key}=… for another value")
             given[key] = value
     kind = row.kind
     if kind == "relative":
@@ -84,7 +84,7 @@ def make_optimizer(
     if kind == "relative":
         rate = None
         groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
-        notes.append(f"{row.name} finds its own learning rate: the rates given are not used, and --lr_scheduler is adafactor")
+        notes.append(f"{row.name} finds its own learning rate: the given rates are ignored, and --lr_scheduler is adafactor")
     kind_of = with_split_groups(target) if splits else target
     optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **given}, fused, rounding_seed is not None)
     if rounding_seed is not None:
@@ -175,7 +175,7 @@ def _takes_split_groups(row: OptimizerRow, given: dict[str, Any]) -> bool:
         return False
     value = given.pop("split_groups")
     if not isinstance(value, bool):
-        raise UserError(coded("OPT-011", f"{_ARGS} split_groups={value}: is True (a rate for each part) or False (one for all); give one"))
+        raise UserError(coded("OPT-011", f"{_ARGS} split_groups={value}: must be True (a rate for each part) or False (one for all)"))
     return value
 
 
@@ -185,13 +185,13 @@ def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
     if contrary:
         key = contrary[0]
         raise UserError(
-            coded("OPT-011", f"{_ARGS} {key}={given[key]}: {row.name} means {key}={row.fixed[key]}; leave it out or use another optimizer")
+            coded("OPT-011", f"{_ARGS} {key}={given[key]}: {row.name} requires {key}={row.fixed[key]}; remove it or use another optimizer")
         )
     if given.get("use_triton") and not _installed("triton"):  # lion-pytorch ends the whole process in this case
         raise UserError(
             coded(
                 "PKG-001",
-                f"{_ARGS} use_triton=True: triton is not installed: pip install triton (Linux with an NVIDIA GPU), or leave it out",
+                f"{_ARGS} use_triton=True: triton is not installed: pip install triton (Linux with an NVIDIA GPU), or remove it",
             )
         )
 
@@ -212,7 +212,7 @@ def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], wa
     rates = sorted({group["lr"] for group in optimizer.param_groups})
     shown = ", ".join(f"{rate:g}" for rate in rates)
     if rates[-1] != 1.0:
-        warnings.append(f"{row.name} finds the learning rate itself and takes yours as a factor: 1.0 is expected, not {shown}")
+        warnings.append(f"{row.name} finds the learning rate itself and uses yours as a factor: 1.0 is expected, not {shown}")
     positive = [rate for rate in rates if rate > 0]
     if len(positive) > 1 and row.one_rate:
         raise UserError(
@@ -224,7 +224,7 @@ def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], wa
         names = ", ".join(dict.fromkeys(group[PART] for group in optimizer.param_groups))
         notes.append(f"{row.name} with split_groups=True finds a rate for each part: {names}")
     if give_one_rate(optimizer):
-        notes.append(f"{row.name} finds one rate for all that is trained; parts with smaller factors take a share ({shown})")
+        notes.append(f"{row.name} finds one rate for everything; parts with smaller factors use a fraction of it ({shown})")
 
 
 def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int) -> None:
@@ -233,8 +233,8 @@ def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int)
         raise UserError(
             coded(
                 "OPT-016",
-                f"{_OPTION} {row.name}: changes the weights between its steps too, which 16 bits would blur; "
-                "leave --full_fp16 and --full_bf16 out, or use another optimizer",
+                f"{_OPTION} {row.name}: changes the weights between its steps too, which 16 bits cannot represent; "
+                "remove --full_fp16 and --full_bf16, or use another optimizer",
             )
         )
     if row.kind == "factor" and len({group["lr"] for group in optimizer.param_groups if group["lr"] > 0}) > 1:

@@ -42,7 +42,7 @@ _NESTEROV: dict[str, Any] = {"fixed": {"nesterov": True}, "defaults": {"momentum
 _D: dict[str, Any] = {"package": "dadaptation", "kind": "factor", "state_bytes": 12}
 
 OPTIMIZERS: tuple[OptimizerRow, ...] = (
-    _row("AdamW", "torch.optim", "AdamW", "torch", note="the default; fused where the device can"),
+    _row("AdamW", "torch.optim", "AdamW", "torch", note="the default; fused if the device supports it"),
     _row(
         "AdamW8bit", _BNB[0], "AdamW8bit", _BNB[1], state_bytes=2.05,
         note="a quarter of the memory for its state; the same as `--use_8bit_adam`",
@@ -53,7 +53,7 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
     ),
     _row(
         "Lion", "lion_pytorch", "Lion", "lion-pytorch", state_bytes=4,
-        note="3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`",
+        note="needs 3 to 10 times lower rates than AdamW; the same as `--use_lion_optimizer`",
     ),
     _row("Lion8bit", _BNB[0], "Lion8bit", _BNB[1], state_bytes=1.02, note="Lion with 8-bit state"),
     _row(
@@ -74,7 +74,7 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
     _row("DAdaptLion", "dadaptation", "DAdaptLion", **{**_D, "state_bytes": 8}),
     _row(
         "DAdaptSGD", "dadaptation", "DAdaptSGD", **_D, one_rate=True, divides_by_first_rate=True,
-        note="one rate for everything that is trained; may diverge at 1.0: lower the rate or give momentum=0.9",
+        note="one rate for everything that is trained; may diverge at 1.0: lower the rate or set momentum=0.9",
     ),
     _row(
         "Prodigy", "prodigyopt", "Prodigy", "prodigyopt", state_bytes=16, kind="factor", splits=True,
@@ -82,7 +82,7 @@ OPTIMIZERS: tuple[OptimizerRow, ...] = (
     ),
     _row(
         "AdaFactor", "transformers.optimization", "Adafactor", "transformers", kind="relative", defaults={"relative_step": True},
-        state_bytes=0.03, note="with relative_step=False it takes the learning rates given",
+        state_bytes=0.03, note="with relative_step=False it uses the given learning rates",
     ),
 )  # fmt: skip
 
@@ -121,11 +121,11 @@ def resolve_name(optimizer_type: str | None, use_8bit_adam: bool = False, use_li
     asked = {flag: name for flag, name in old.items() if name}
     given = (optimizer_type or "").strip()
     if len(asked) > 1:
-        raise UserError(coded("OPT-008", "--use_8bit_adam and --use_lion_optimizer ask for different optimizers: leave one out"))
+        raise UserError(coded("OPT-008", "--use_8bit_adam and --use_lion_optimizer select different optimizers: remove one"))
     for flag, name in asked.items():
         if given and given.lower() != name.lower():
             raise UserError(
-                coded("OPT-008", f"{flag} means --optimizer_type {name}, but --optimizer_type {given} is given too: leave one out")
+                coded("OPT-008", f"{flag} means --optimizer_type {name}, but --optimizer_type {given} is given too: remove one")
             )
         return name
     return given or "AdamW"
@@ -133,7 +133,7 @@ def resolve_name(optimizer_type: str | None, use_8bit_adam: bool = False, use_li
 
 def markdown() -> str:
     """The table as it stands in docs/optimizers.md."""
-    titles = ("`--optimizer_type`", "Class", "Install", "`--learning_rate` is", "Added when left out", "Bytes a weight", "Note")
+    titles = ("`--optimizer_type`", "Class", "Install", "`--learning_rate` is", "Added by default", "Bytes a weight", "Note")
     lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for row in OPTIMIZERS:
         install = "—" if row.package in ("torch", "transformers") else f"`{install_command(row.package)}`"

@@ -52,7 +52,7 @@ class ScheduleClass:
         if needed:
             raise UserError(
                 coded(
-                    "OPT-014", f"{OPTION} {dotted}: wants {', '.join(needed)} at every step, which training does not have; choose another"
+                    "OPT-014", f"{OPTION} {dotted}: needs {', '.join(needed)} at every step, which training cannot provide; choose another"
                 )
             )
         check_arguments(ARGS, dotted, target, arguments, _OURS)
@@ -76,7 +76,7 @@ class ScheduleClass:
             raise UserError(
                 coded(
                     "OPT-015",
-                    f"{self.name}: its lowest rate is one for all parts, which train at different rates here, and the optimizer has one "
+                    f"{self.name}: it has one lowest rate for all parts, but the parts have different rates here and the optimizer one "
                     "rate; use --lr_scheduler cosine_with_min_lr, or make the rates equal",
                 )
             )
@@ -86,17 +86,17 @@ class ScheduleClass:
         remedy = self._remedy(optimizer, steps, walk.steps)
         if remedy:
             raise UserError(
-                coded("OPT-015", f"{self.name}: ends after {walk.steps} updates, and this run needs {steps}; give {ARGS} {remedy}")
+                coded("OPT-015", f"{self.name}: ends after {walk.steps} updates, and this run needs {steps}; set {ARGS} {remedy}")
             )
         raise UserError(
-            coded("OPT-015", f"{self.name}: cannot go on after update {walk.steps} of {steps}: {walk.reason}; change its arguments")
+            coded("OPT-015", f"{self.name}: cannot continue after update {walk.steps} of {steps}: {walk.reason}; change its arguments")
         )
 
     def remarks(self) -> Iterator[str]:
         """What of the command has no effect with it."""
         peaks = [key for key in PEAKS if key in self.arguments]
         if peaks:
-            yield f"{self.name}: {peaks[0]} stands in the place of --learning_rate and of the rates of parts"
+            yield f"{self.name}: {peaks[0]} replaces --learning_rate and the rates of parts"
 
     def _remedy(self, optimizer: Optimizer, steps: int, ended: int) -> str:
         """Arguments, as they are written, with which it lasts for `steps` updates; "" where none is known."""

@@ -51,4 +51,4 @@ def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown:
 def remedy_of_length(room: int) -> str:
     """What to do about captions of more than `room` tokens."""
     larger = " or ".join(str(tokens) for tokens in (150, 225) if tokens > room)
-    return f"give --max_token_length {larger}, or shorten them" if larger else "shorten them"
+    return f"set --max_token_length {larger}, or shorten them" if larger else "shorten them"

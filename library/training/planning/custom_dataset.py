@@ -98,10 +98,10 @@ class CustomDataset:
         """What is found of it, for people."""
         kind = "latents" if self.first.are_latents else "images"
         width, height = self.first.size
-        of_first = f"the first has {kind} of {counted(self.first.images, 'picture')}, {width}×{height}"
+        of_first = f"the first has {kind} of {counted(self.first.images, 'image')}, {width}×{height}"
         return [
             f"{OPTION} {self.name}: {counted(self.batches, 'batch', 'batches')} an epoch in shuffled order; {of_first}",
-            "    the others are not known beforehand: memory is reckoned with the size of the first",
+            "    the others are not known in advance: memory is estimated from the size of the first",
             *(f"    {note}" for note in self.first.notes),
         ]
 
@@ -152,8 +152,8 @@ class CustomDataset:
             raise UserError(
                 coded(
                     "DATA-023",
-                    f"{OPTION} {self.name}: cannot be sent to loader workers ({error}); open files and the like in __getitem__, not in the "
-                    "constructor, or give --max_data_loader_n_workers 0",
+                    f"{OPTION} {self.name}: cannot be sent to loader workers ({error}); open files in __getitem__, not in the "
+                    "constructor, or set --max_data_loader_n_workers 0",
                 )
             ) from error
 
@@ -163,7 +163,7 @@ class CustomDataset:
             raise UserError(
                 coded(
                     "DATA-023",
-                    f"{OPTION} {self.name}: has {' and '.join(map(str, lengths))} batches in different processes; make them the same",
+                    f"{OPTION} {self.name}: has {' and '.join(map(str, lengths))} batches in different processes; return the same number",
                 )
             )
 
@@ -177,14 +177,14 @@ class CustomDataset:
                 item = checked(_first_look(self.source, index), self.source.place(index), self.rules.windows, not self.rules.are_made)
                 if item.are_latents != self.first.are_latents:
                     kind = "latents" if self.first.are_latents else "images"
-                    yield coded("DATA-022", f"{self.source.place(index)}: has not what the first batch has, {kind}")
+                    yield coded("DATA-022", f"{self.source.place(index)}: differs from the first batch, which has {kind}")
                     faults += 1
             except UserError as fault:
                 yield from fault.problems
                 faults += 1
             if faults == most:
                 faulty = counted(faults, "batch", "batches")
-                yield coded("DATA-022", f"{OPTION} {self.name}: {faulty} of the first {index + 1} are faulty; the rest is not looked at")
+                yield coded("DATA-022", f"{OPTION} {self.name}: {faulty} of the first {index + 1} are invalid; the rest is not checked")
                 return
 
     def metadata(self, processes: int) -> dict[str, Any]:
@@ -229,9 +229,9 @@ def open_custom(options: TrainingScript) -> CustomDataset:
     first = checked(_first_look(source, 0), source.place(0), rules.windows, not rules.are_made)
     notes = []
     if first.unused:
-        notes.append(f"not used of what the class gives: {', '.join(first.unused)}")
+        notes.append(f"keys of the class that are not used: {', '.join(first.unused)}")
     if first.input_ids is not None and reread:
-        notes.append(f"input_ids are made of the captions because of {reread}; those of the class are not used")
+        notes.append(f"input_ids are made from the captions because of {reread}; those of the class are not used")
     hints = tuple(f"{source.place(0)}: {hint}" for hint in first.hints)
     told = FirstBatch(len(first), first.size, first.are_latents, first.captions or (), tuple(notes), hints)
     code = None if file is None or not is_file(Path(file)) else hashlib.sha256(read_bytes(Path(file))).hexdigest()
@@ -254,8 +254,7 @@ def class_of(name: str) -> type:
         raise UserError(
             coded(
                 "DATA-020",
-                f"{OPTION} {name}: there is no module {root} in the current folder ({here}), "
-                f"nor an installed one{did_you_mean(root, beside)}",
+                f"{OPTION} {name}: module {root} is not in the current folder ({here}) and not installed{did_you_mean(root, beside)}",
             )
         )
     origin = getattr(imported, "origin", None) or getattr(imported, "__file__", None)
@@ -269,19 +268,21 @@ def class_of(name: str) -> type:
         raise
     except Exception as error:  # whatever the user's own lines raise
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise UserError(coded("DATA-021", f"{OPTION} {name}: {module} does not load: {named_line(error)}{line}")) from error
+        raise UserError(coded("DATA-021", f"{OPTION} {name}: {module} cannot be imported: {named_line(error)}{line}")) from error
 
 
 def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:
     lacking = [method for method in ("__len__", "__getitem__") if not callable(getattr(kind, method, None))]
     if lacking:
         what = {"__len__": "the number of its batches", "__getitem__": "batch i as a dict"}
-        raise UserError(coded("DATA-020", f"{OPTION} {name}: has no {lacking[0]}, which gives {what[lacking[0]]} (docs/dataset_class.md)"))
+        raise UserError(
+            coded("DATA-020", f"{OPTION} {name}: has no {lacking[0]}, which returns {what[lacking[0]]} (docs/dataset_class.md)")
+        )
     try:
         inspect.signature(kind).bind(*arguments)
     except TypeError as error:
         taken = "(tokenizer, max_token_length, resolution, debug_dataset)"
-        raise UserError(coded("DATA-020", f"{OPTION} {name}: its constructor has to take {taken}: {error}")) from error
+        raise UserError(coded("DATA-020", f"{OPTION} {name}: its constructor must take {taken}: {error}")) from error
     except ValueError:  # a class without a readable signature: making it will tell
         return
 

@@ -41,14 +41,16 @@ class ImageSource:
             width, height = spec.options.resolution
             title = f"dataset {number + 1}: " if len(self.data.figures) > 1 else ""
             sizes = "sizes as prepared" if all(subset.as_prepared for subset in spec.subsets) else f"{width}×{height}"
-            lines.append(f"{title}{sizes}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} an epoch with repeats")
+            lines.append(
+                f"{title}{sizes}, batch size {figures.batch_size}: {figures.images} images, {figures.shown} per epoch with repeats"
+            )
             lines += (f"    {self._subset_line(subset)}" for subset in spec.subsets)
             if figures.reg_images:
-                left = f", {figures.reg_left_over} not seen in an epoch" if figures.reg_left_over else ""
-                shown = f"{figures.reg_images} images, {figures.reg_shown} an epoch to match the train images{left}"
+                left = f", {figures.reg_left_over} unused per epoch" if figures.reg_left_over else ""
+                shown = f"{figures.reg_images} images, {figures.reg_shown} per epoch to match the train images{left}"
                 lines.append(f"    regularization: {shown}")
             for size, count in figures.buckets:
-                lines.append(f"    bucket {size[0]}×{size[1]}: {count} an epoch, {-(-count // (figures.batch_size * processes))} batches")
+                lines.append(f"    bucket {size[0]}×{size[1]}: {count} per epoch, {-(-count // (figures.batch_size * processes))} batches")
         if self.data.prior_from_base is not None:
             lines.append(f"base model's prediction as target: loss × {self.data.prior_from_base:g} (--prior_from_base)")
         converted = len({record.path for record in self.data.records if record.converted})
@@ -118,7 +120,7 @@ class ImageSource:
         if not self.data.blueprint.inpainting:
             return loss
         files = any(record.fill_mask for record in mine)
-        return f"{loss}, inpainting: {f'the masks of {subset.conditioning_data_dir}' if files else 'masks drawn for each showing'}"
+        return f"{loss}, inpainting: {f'the masks of {subset.conditioning_data_dir}' if files else 'random masks, new each time'}"
 
     def _subset_line(self, subset: SubsetOptions) -> str:
         count = self.data.images_of.get(subset, 0)

@@ -105,7 +105,7 @@ def planned_custom(options: TrainingScript, custom: CustomDataset, saved: SavedS
         raise UserError(
             coded(
                 "OPT-008",
-                f"--train_inpainting: {custom.name} gives latents, of which no part can be masked out; let --dataset_class give images",
+                f"--train_inpainting: {custom.name} returns latents, which cannot be masked; let --dataset_class return images",
             )
         )
     return _planned(options, custom, custom.filled(), None, saved)
@@ -180,7 +180,7 @@ def _moved(resumed: Resumption, start: Start, options: SavingOptions) -> Resumpt
         asked = f"--initial_step {options.initial_step}"
     elif options.initial_epoch is not None:
         asked = f"--initial_epoch {options.initial_epoch}"
-    lines = (f"{asked} takes the place of the state's own count, {resumed.state.step}",) if asked else ()
+    lines = (f"{asked} replaces the state's count, {resumed.state.step}",) if asked else ()
     return replace(resumed, state=state, lines=(*resumed.lines, *lines))
 
 
@@ -191,8 +191,8 @@ def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
         raise UserError(
             coded(
                 "STATE-002",
-                f"--resume {resumed.folder}: says {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
-                "the state is damaged, give an older one",
+                f"--resume {resumed.folder}: says that {state.position} batches of epoch {state.epoch + 1} are done, which has {length}; "
+                "the state is damaged, use an older one",
             )
         )
     return Start(state.step, state.epoch, length - state.position, state.position)
@@ -201,7 +201,7 @@ def _start(resumed: Resumption, data: FilledData, processes: int) -> Start:
 def _refuse_finished(start: Start, plan: RunPlan, max_train_epochs: int | None, place: str) -> None:
     if plan.updates <= start.step:
         option = f"--max_train_steps (now {plan.updates})" if max_train_epochs is None else f"--max_train_epochs (now {max_train_epochs})"
-        raise UserError(coded("STATE-006", f"{place}: has {start.step} updates done and nothing is left to train; raise {option}"))
+        raise UserError(coded("STATE-006", f"{place}: has done all {start.step} updates, so nothing is left to train; raise {option}"))
 
 
 def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozenset[str]) -> DatasetBlueprint:
@@ -213,15 +213,13 @@ def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozens
             raise UserError(
                 coded(
                     "DATA-008",
-                    "--in_json: this script takes caption files and class tokens, no metadata; use train_network.py or fine_tune.py",
+                    "--in_json: this script takes caption files and class tokens, not metadata; use train_network.py or fine_tune.py",
                 )
             )
         return from_metadata(options.train_data_dir, options.in_json, options.dataset_repeats, defaults, options.conditioning_data_dir)
     if DREAMBOOTH not in forms:
         raise UserError(
-            coded(
-                "DATA-008", "--train_data_dir: this script needs the metadata of its images; give --in_json meta.json or --dataset_config"
-            )
+            coded("DATA-008", "--train_data_dir: this script needs the metadata of its images; add --in_json meta.json or --dataset_config")
         )
     assert options.train_data_dir is not None  # `data_source` has seen to it
     return from_folders(options.train_data_dir, options.reg_data_dir, defaults, options.conditioning_data_dir)
@@ -244,13 +242,13 @@ def data_lines(inputs: Inputs) -> list[str]:
     lines = inputs.source.lines(inputs.processes)
     if inputs.validation is not None:
         count = len(inputs.validation.records)
-        lines.append(f"validation: {count} image{'s' if count > 1 else ''}, which are not trained on")
+        lines.append(f"validation: {count} image{'s' if count > 1 else ''}, not trained on")
     return lines
 
 
 def _tell_resumed(resumed: Resumption) -> None:
     state = resumed.state
     seed = f", seed {state.seed}" if resumed.accelerate is None else ""
-    log.info(f"going on from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
+    log.info(f"resuming from {resumed.folder}: update {state.step} done, epoch {state.epoch + 1}{seed}")
     for line in resumed.lines:
         log.warning(f"changed since: {line}")

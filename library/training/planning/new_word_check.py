@@ -27,11 +27,13 @@ def check_words(options: TrainingScript, inputs: Inputs) -> None:
     if faults:
         raise UserError(*faults)
     for word in filter(is_one_token, words):
-        log.warning(f"--token_string {cut(word)}: the model has a token of that name; with the embedding in place the new one is meant")
+        log.warning(
+            f"--token_string {cut(word)}: the model already has a token with this name; with the embedding loaded it means the new word"
+        )
     if given.makes_captions:
         _check_templates(words, inputs)
     else:
-        templates = "" if isinstance(given, PivotalOptions) else ", or give --use_object_template or --use_style_template"
+        templates = "" if isinstance(given, PivotalOptions) else ", or use --use_object_template or --use_style_template"
         _check_captions(words, inputs, f"write it into them{templates}")
 
 
@@ -46,12 +48,12 @@ def word_lines(options: TrainingScript) -> list[str]:
     until = f" for {stop} updates (--stop_embedding_training)" if stop else ""
     what = "new word" if len(given.words) == 1 else "new words"
     where = isinstance(options, TrainNetwork) and options.network.network_weights is not None
-    words = "; ".join(_described(word, "" if not where or word.weights else "as in --network_weights, or else ") for word in given.words)
+    words = "; ".join(_described(word, "" if not where or word.weights else "as in --network_weights, otherwise ") for word in given.words)
     return [f"{what}: {words}; learning rate {rate:g}{until}"]
 
 
 def _described(word: NewWordChoice, sooner: str) -> str:
-    start = f"from {cut(word.weights.name)}" if word.weights else f"from {quoted(word.init_word)}" if word.init_word else "drawn at random"
+    start = f"from {cut(word.weights.name)}" if word.weights else f"from {quoted(word.init_word)}" if word.init_word else "a random start"
     start = sooner + start
     return f"{cut(word.text)} ({word.vectors} vector{'s' if word.vectors > 1 else ''}, {start})"
 
@@ -59,7 +61,7 @@ def _described(word: NewWordChoice, sooner: str) -> str:
 def _known(words: Sequence[str]) -> Iterator[Problem]:
     for word in filter(is_entry, words):
         yield coded(
-            "MODEL-014", f"--token_string {cut(word)}: is a word that the model knows already; choose another one, such as {cut(word)}-mine"
+            "MODEL-014", f"--token_string {cut(word)}: is a word that the model already knows; choose another one, such as {cut(word)}-mine"
         )
     seen: dict[str, str] = {}
     for word in words:
@@ -75,18 +77,18 @@ def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
     """Of several words a template takes those that the image's own caption or class words name."""
     if len(words) == 1:
         if any(record.subset.is_reg for record in inputs.data.records):
-            log.warning("--use_…_template: regularization images get these captions too; leave them out, or write captions yourself")
+            log.warning("--use_…_template: regularization images get these captions too; remove them, or write your own captions")
         return
     lacking = [name for name, caption in inputs.source.trained_captions() if not words_in(caption, words)]
     if lacking and inputs.source.captions_are_whole:
         raise UserError(
             coded(
                 "MODEL-018",
-                f"--token_string {cut(' '.join(words))}: a template calls an image by the words that its caption or class words name, and "
+                f"--token_string {cut(' '.join(words))}: a template uses the words in an image's caption or class_tokens, and "
                 f"{len(lacking)} name none ({_shown(lacking)}); name one with class_tokens in --dataset_config, or in the caption",
             )
         )
-    _check_captions(words, inputs, "name it there, or leave it out")
+    _check_captions(words, inputs, "name it there, or remove it")
 
 
 def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
@@ -97,14 +99,14 @@ def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
         if any(word in found for _, found in held):
             continue
         if inputs.source.captions_are_whole:
-            log.warning(f"--token_string {cut(word)}: stands in none of the {len(trained)} captions, so nothing is learnt; {remedy}")
+            log.warning(f"--token_string {cut(word)}: is in none of the {len(trained)} captions, so nothing is learned; {remedy}")
         else:
-            log.warning(f"--token_string {cut(word)}: stands in no caption of the first batch; batches without it teach it nothing")
+            log.warning(f"--token_string {cut(word)}: is in no caption of the first batch; batches without it do not train it")
     lacking = [name for name, found in held if not found]
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
         count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
-        told = f"is missing in {count}, which teach it" if len(words) == 1 else f"{count} hold none of them and teach them"
-        log.warning(f"--token_string {cut(' '.join(words))}: {told} nothing; write it into them")
+        told = f"is missing in {count}, which do not train it" if len(words) == 1 else f"{count} contain none of them and do not train them"
+        log.warning(f"--token_string {cut(' '.join(words))}: {told}; write it into them")
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from library.words import counted
+
 
 @dataclass(frozen=True)
 class RunPlan:
@@ -85,7 +87,7 @@ def make_plan(
 
 def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None) -> list[str]:
     """The plan for people: each figure with the sum that gives it."""
-    groups = f" / {plan.accumulation} batches an update, rounded up" if plan.accumulation > 1 else ""
+    groups = f" / {plan.accumulation} batches per update, rounded up" if plan.accumulation > 1 else ""
     lines = [
         f"batches per epoch: {plan.batches_per_epoch}"
         + (f" (each of {processes} processes takes its share of every batch)" if processes > 1 else ""),
@@ -93,15 +95,15 @@ def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, s
     ]
     if start is not None:
         asked = f"{max_train_epochs} epochs (--max_train_epochs)" if max_train_epochs is not None else "--max_train_steps"
-        lines.append(f"updates: {plan.updates} ({asked}), of which {start.step} are done and {plan.updates - start.step} to do")
+        lines.append(f"updates: {plan.updates} ({asked}), {start.step} done and {plan.updates - start.step} to do")
     elif max_train_epochs is not None:
         lines.append(f"updates: {plan.updates} = {plan.epochs} epochs (--max_train_epochs) × {plan.updates_per_epoch}")
     else:
         rest = plan.updates % plan.updates_per_epoch
-        end = f", the last one stops after {rest} of {plan.updates_per_epoch} updates" if rest else ""
-        lines.append(f"updates: {plan.updates} (--max_train_steps), which takes {plan.epochs} epochs{end}")
+        end = f", the last one ends after {rest} of {plan.updates_per_epoch} updates" if rest else ""
+        lines.append(f"updates: {plan.updates} (--max_train_steps), {counted(plan.epochs, 'epoch')}{end}")
     if plan.warmup:
-        short = ", and the run ends before them: the full rate is never reached" if plan.warmup >= plan.updates else ""
+        short = ", more than the run has: the full rate is never reached" if plan.warmup >= plan.updates else ""
         lines.append(f"learning rate warm-up: {plan.warmup} updates{short}")
     first = start or Start(-1, -1, 0)
     saves = [

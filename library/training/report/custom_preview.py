@@ -44,8 +44,8 @@ def preview_custom(options: TrainingScript, inputs: Inputs, custom: CustomDatase
             )
             temporary.write_text(f"{head}</head>\n<body>\n{body}</body></html>\n", encoding="utf-8", errors=NOT_UNICODE, newline="\n")
     except OSError as fault:
-        raise UserError(coded("DISK-004", f"--output_dir {page}: cannot be written ({fault.strerror}); name another place")) from None
-    log.info(f"--debug_dataset: nothing is trained; look at {page}")
+        raise UserError(coded("DISK-004", f"--output_dir {page}: cannot be written ({fault.strerror}); choose another place")) from None
+    log.info(f"--debug_dataset: nothing is trained; see {page}")
 
 
 def _batches(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rewrite: RewriteCaption | None) -> Iterator[str]:
@@ -64,7 +64,7 @@ def _batches(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rew
         yield f"<section><h2>{escape(custom.source.place(share[0].record))}</h2><div>{figures}</div></section>\n"
         shown += len(batch)
         if shown >= MOST_PICTURES:
-            yield f"<p>… {MOST_PICTURES} pictures are shown; the other batches were not asked for.</p>\n"
+            yield f"<p>… {MOST_PICTURES} images are shown; the other batches were not requested.</p>\n"
             return
 
 

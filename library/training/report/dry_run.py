@@ -188,7 +188,7 @@ def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, att
         disk = attempt(lambda: disk_need(options, facts, inputs.plan, inputs.data, expect))
     if disk is not None and disk.total is not None and disk.total > disk.free:
         text = f"--output_dir {disk.folder}: the files need {in_words(disk.total)}, {in_words(disk.free)} are free"
-        attempt.findings.append(Finding(WARNING, text, "free some space, save less often, or give --save_last_n_epochs"))
+        attempt.findings.append(Finding(WARNING, text, "free some space, save less often, or set --save_last_n_epochs"))
     return disk
 
 
@@ -199,8 +199,8 @@ def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempt
     if own is None:
         return report
     attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in own.faults()]
-    text = f"--dataset_class {own.name}: is imported for this report and asked for its batches, with whatever that takes"
-    attempt.findings.append(Finding(NOTE, text, "its random draws are not those of the run"))
+    text = f"--dataset_class {own.name}: is imported for this report and its batches are loaded, which can take time"
+    attempt.findings.append(Finding(NOTE, text, "its random numbers are not those of the run"))
     saved = _state_of(options, attempt)
     inputs = attempt(lambda: planned_custom(options, own, saved))
     if inputs is None:
@@ -234,17 +234,17 @@ def _torn_brackets(filled: FilledData) -> Iterator[Finding]:
     moved = {record.path: record.caption for record in filled.records if record.subset.moves_tags}
     torn = {path: caption for path, caption in moved.items() if brackets_hold_commas(caption)}
     if torn:
-        which = f"{counted(len(torn), 'caption has', 'captions have')} a comma inside brackets, which tags that move tear apart"
+        which = f"{counted(len(torn), 'caption has', 'captions have')} a comma inside brackets, which shuffling would split"
         files = tuple(f"{path}: {caption}" for path, caption in torn.items())
-        remedy = "give each tag brackets of its own: (red:1.2), (blue:1.2)"
+        remedy = "put each tag in separate brackets: (red:1.2), (blue:1.2)"
         yield Finding(WARNING, f"{which}: “{next(iter(torn.values()))[:60]}…”", remedy, files)
 
 
 def _plan_findings(inputs: Inputs) -> Iterator[Finding]:
     plan = inputs.plan
     if plan.updates < plan.updates_per_epoch:
-        text = f"the run ends after {plan.updates} of the {plan.updates_per_epoch} updates of its first epoch: not every image is seen"
-        yield Finding(WARNING, text, f"give --max_train_steps {plan.updates_per_epoch} or more, or lower num_repeats")
+        text = f"the run ends after {plan.updates} of the {plan.updates_per_epoch} updates of its first epoch: some images are never used"
+        yield Finding(WARNING, text, f"set --max_train_steps {plan.updates_per_epoch} or more, or lower num_repeats")
 
 
 def _overwritten(script: TrainingScript, facts: ModelFacts | None) -> Iterator[Finding]:
@@ -259,8 +259,8 @@ def _overwritten(script: TrainingScript, facts: ModelFacts | None) -> Iterator[F
         name, ending = f"{options.output_name or 'last'}{suffix}", "" if form.startswith("diffusers") else f".{form}"
         path = FileNames(options.folder, name, ending).last()
         if form and exists(path):
-            text = f"--output_dir {path.parent}: {path.name} is there and will be written over"
-            yield Finding(WARNING, text, "give another --output_name")
+            text = f"--output_dir {path.parent}: {path.name} already exists and will be overwritten"
+            yield Finding(WARNING, text, "choose another --output_name")
 
 
 class _Attempts:

@@ -43,7 +43,7 @@ def tell_report(report: Report, options: TrainingScript, rewrite: RewriteCaption
         raise UserError(
             coded(
                 "TRAIN-006",
-                f"--dry_run found {counted(errors, 'error')}, told above; mend {'it' if errors == 1 else 'them'} before training",
+                f"--dry_run found {counted(errors, 'error')}, listed above; fix {'it' if errors == 1 else 'them'} before training",
             )
         )
 
@@ -60,7 +60,7 @@ def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | N
             show(draws_of(options, inputs, rewrite))
             return
         except _NoWindow as fault:
-            log.info(f"no window can be opened ({fault}); the images are shown on a page instead")
+            log.info(f"no window can be opened ({fault}); the images are shown in a page instead")
     buckets = tuple(bucket_facts(inputs.data, inputs.processes))
     findings = [Finding.from_line(WARNING, line) for line in inputs.data.findings]
     lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
@@ -75,7 +75,7 @@ def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | N
     )
     page = options.saving.folder / PAGE
     _write(page, report, options, rewrite, "--output_dir")
-    log.info(f"--debug_dataset: nothing is trained; look at {page}")
+    log.info(f"--debug_dataset: nothing is trained; see {page}")
 
 
 def draws_of(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | None) -> Draws:
@@ -156,5 +156,5 @@ def _write(path: Path, report: Report, options: TrainingScript, rewrite: Rewrite
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8", errors=NOT_UNICODE, newline="\n")
     except OSError as fault:
-        raise UserError(coded("DISK-004", f"{option} {path}: cannot be written ({fault.strerror}); name another place")) from None
+        raise UserError(coded("DISK-004", f"{option} {path}: cannot be written ({fault.strerror}); choose another place")) from None
     log.info(f"report: {path}")

@@ -71,9 +71,9 @@ def _head(report: Report) -> str:
         plan, data = report.inputs.plan, report.inputs.data
         cells = (
             (len(data.records), "images"),
-            (sum(one.shown for one in report.buckets), "an epoch"),
+            (sum(one.shown for one in report.buckets), "per epoch"),
             (len(report.buckets), "buckets"),
-            (plan.batches_per_epoch, "batches an epoch"),
+            (plan.batches_per_epoch, "batches per epoch"),
             (plan.epochs, "epochs"),
             (plan.updates, "updates"),
         )
@@ -84,7 +84,7 @@ def _head(report: Report) -> str:
 
 def _findings(findings: Sequence[Finding]) -> Iterator[str]:
     if not findings:
-        yield '<p class="quiet">Nothing was found that needs your attention.</p>'
+        yield '<p class="quiet">Nothing needs your attention.</p>'
     for one in findings:
         remedy = f'<p class="remedy">{escape(one.remedy)}</p>' if one.remedy else ""
         files = ""
@@ -107,7 +107,7 @@ def _bucket_table(report: Report) -> Iterator[str]:
     if report.inputs is None or not report.buckets:
         return
     most = max(one.shown for one in report.buckets)
-    heads = ("size", "images", "an epoch", "", "batches", "enlarged", "cropped", "cut off, mean", "worst crops")
+    heads = ("size", "images", "per epoch", "", "batches", "enlarged", "cropped", "cut off, mean", "worst crops")
     yield '<div class="wide"><table><thead><tr>' + "".join(f"<th>{name}</th>" for name in heads) + "</tr></thead><tbody>\n"
     for one in report.buckets:
         worst = ", ".join(f"{report.inputs.data.records[index].path.name} {share:.0%}" for index, share in one.worst)
@@ -133,7 +133,7 @@ def _share(value: float) -> str:
 
 def _room(report: Report) -> Iterator[str]:
     if report.disk is not None:
-        total = "more than is known beforehand" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
+        total = "unknown amount" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
         yield from _lines([*report.disk.lines, f"{report.disk.folder}: {total}, {in_words(report.disk.free)} free"])
 
 
@@ -155,10 +155,10 @@ def _gallery(report: Report, draws: Draws | None, seed_given: bool) -> Iterator[
     by_bucket: dict[tuple[int, tuple[int, int]], list[int]] = defaultdict(list)
     for record in sorted(mine):
         by_bucket[draws.filled.records[record].dataset, draws.filled.placements[record].bucket].append(record)
-    seed = "" if seed_given else " No --seed is given: the run draws one of its own, and with it other crops, mirrorings and texts."
-    yield f'<p class="quiet">The frame is what is trained; what is dark around it is cut off.{seed}</p>'
+    seed = "" if seed_given else " No --seed is set: the run chooses one at random, with other crops, mirror images and texts."
+    yield f'<p class="quiet">The frame is what is trained; the dark area around it is cut off.{seed}</p>'
     shares = [_places(len(by_bucket[one.dataset, one.size]), len(mine)) for one in report.buckets]
-    bar = progress(total=sum(shares), label="pictures of the report", unit="image") if sum(shares) >= _BAR_FROM else None
+    bar = progress(total=sum(shares), label="thumbnails for the report", unit="image") if sum(shares) >= _BAR_FROM else None
     for number, (one, places) in enumerate(zip(report.buckets, shares, strict=True)):
         records = by_bucket[one.dataset, one.size]
         title = _bucket_title(report, one, len(records), places)

@@ -12,7 +12,7 @@ from library.words import counted, in_words
 
 MOST_TAGS = 20
 _LONGEST_TAG = 60  # letters
-TITLES = {ERROR: "ERRORS, because of which the run would not start or break", WARNING: "WARNINGS", NOTE: "NOTES"}
+TITLES = {ERROR: "ERRORS (the run would fail)", WARNING: "WARNINGS", NOTE: "NOTES"}
 
 
 def as_text(report: Report) -> str:
@@ -24,7 +24,7 @@ def verdict(report: Report) -> str:
     """How many findings of each level, and whether the run would start."""
     errors, warnings, notes = (len(report.of_level(level)) for level in LEVELS)
     counts = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {counted(notes, 'note')}"
-    return f"{counts}: " + ("to be mended before the run" if errors else "the run would start")
+    return f"{counts}: " + ("to be fixed before the run" if errors else "the run would start")
 
 
 def _figures(report: Report) -> Iterator[str]:
@@ -38,9 +38,9 @@ def _figures(report: Report) -> Iterator[str]:
     yield from ("", "PLAN")
     yield from (f"  {line}" for line in report.plan)
     if report.disk is not None:
-        yield from ("", "ROOM")
+        yield from ("", "DISK SPACE")
         yield from (f"  {line}" for line in report.disk.lines)
-        total = "more than is known" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
+        total = "unknown" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
         yield f"  {report.disk.folder}: {total}, {in_words(report.disk.free)} free"
     if not report.tags:
         return
@@ -57,7 +57,7 @@ def shortened(tag: str) -> str:
 
 def bucket_rows(filled: FilledData, buckets: Sequence[BucketFacts]) -> list[tuple[str, ...]]:
     """The bucket table with its heading."""
-    rows: list[tuple[str, ...]] = [("size", "images", "an epoch", "batches", "enlarged", "cropped", "cut off (mean)", "worst crops")]
+    rows: list[tuple[str, ...]] = [("size", "images", "per epoch", "batches", "enlarged", "cropped", "cut off (mean)", "worst crops")]
     for one in buckets:
         worst = ", ".join(f"{filled.records[index].path.name} {share:.0%}" for index, share in one.worst)
         rows.append(

@@ -24,13 +24,13 @@ def _problems(prompt: SamplePrompt, where: str, train_inpainting: bool) -> Itera
         if file is None:
             continue
         if not train_inpainting:
-            yield coded("CFG-013", f"{where}: {letter} {file} {shown}: has a meaning with --train_inpainting only; leave it out")
+            yield coded("CFG-013", f"{where}: {letter} {file} {shown}: applies only with --train_inpainting; remove it")
         elif wrong := file_fault(Path(file)):
             yield wrong.reworded(f"{where}: {letter} {shown}: {wrong}")
         elif fault := _unreadable(Path(file)):
-            yield coded("CFG-013", f"{where}: {letter} {file} {shown}: {fault}; give another image")
+            yield coded("CFG-013", f"{where}: {letter} {file} {shown}: {fault}; use another image")
     if prompt.mask is not None and prompt.image is None:
-        yield coded("CFG-013", f"{where}: --m {prompt.mask} {shown}: masks an image that is not given; add --i")
+        yield coded("CFG-013", f"{where}: --m {prompt.mask} {shown}: is a mask without an image; add --i")
 
 
 def _unreadable(file: Path) -> str:

@@ -95,11 +95,11 @@ def page_text(title: str, samples: Sequence[Sample], running: bool) -> str:
     order = sorted(rows, key=lambda moment: (latest[moment], moment), reverse=True)
     heads = "".join(f"<th scope=col>{_prompt(prompt, negative)}</th>" for _, prompt, negative in columns)
     body = "".join(_row(moment, [rows[moment].get(column) for column in columns]) for moment in order)
-    state = "training goes on; this page reloads itself" if running else "training has ended"
+    state = "training is running; this page reloads automatically" if running else "training has ended"
     told = f"{len(samples)} images, {len(columns)} prompts · {time.strftime('%Y-%m-%d %H:%M')} · {state}"
     return _PAGE.format(
         title=html.escape(title),
-        told=html.escape(told),
+        summary=html.escape(told),
         heads=heads,
         body=body,
         style=_STYLE,
@@ -125,7 +125,7 @@ def _cell(moment: str, sample: Sample | None) -> str:
     hint = html.escape(sample.settings, quote=True)
     width, height = sample.size
     return (
-        f'<td><a href="{quote(sample.path.name)}" title="{hint}" data-told="{text}">'
+        f'<td><a href="{quote(sample.path.name)}" title="{hint}" data-text="{text}">'
         f'<img loading=lazy width={width} height={height} src="{quote(sample.path.name)}" alt="{text}"></a></td>'
     )
 
@@ -146,7 +146,7 @@ _PAGE = """<!doctype html>
 <body>
 <header>
 <h1>{title}</h1>
-<p>{told}</p>
+<p>{summary}</p>
 <label>size <input id="size" type="range" min="96" max="768" step="16" value="256"></label>
 </header>
 <table>
@@ -207,7 +207,7 @@ const show = (down, right) => {
   if (!link) return;
   [y, x] = [down, right];
   large.querySelector("img").src = link.href;
-  large.querySelector("p").textContent = link.dataset.told;
+  large.querySelector("p").textContent = link.dataset.text;
   if (!large.open) large.showModal();
 };
 grid.forEach((row, down) => row.forEach((link, right) => {

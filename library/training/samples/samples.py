@@ -147,9 +147,9 @@ class Samples:
         self.failed += len(faults)
         where = ("of " + (f"epoch {epoch}" if epoch is not None else f"step {step}")) if step else "before training"
         if faults:
-            log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training goes on")
+            log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training continues")
         if left:
-            log.info(f"samples {where}: {left} of {len(self.prompts)} are left out, as the run is asked to stop")
+            log.info(f"samples {where}: {left} of {len(self.prompts)} are skipped, since the run was asked to stop")
         if files:
             self.write_page(running=True)
             log.info(f"samples {where}: {len(files)} in {time.time() - began:.0f} s, in {self.folder}")
@@ -176,12 +176,12 @@ class Samples:
             prompts, notes = read_prompts(source)
             check_images(prompts, source, self.plan.inpaints)
         except UserError as fault:
-            log.warning(f"{fault.problems[0]}; the prompts of before are drawn")
+            log.warning(f"{fault.problems[0]}; the previous prompts are used")
             return
         self.prompts = prompts
         for note in notes:
             log.warning(note)
-        log.info(f"--sample_prompts {source}: was changed, {len(self.prompts)} prompts from here on")
+        log.info(f"--sample_prompts {source}: was changed; {len(self.prompts)} prompts from now on")
 
     def write_page(self, running: bool) -> None:
         """Make the page of all samples anew; told once where that fails."""
@@ -189,7 +189,7 @@ class Samples:
             self.page.write(running)
         except Exception as error:
             if not self._page_failed:
-                log.warning(f"samples: {self.page.folder} gets no page of them ({error}); the images are there")
+                log.warning(f"samples: {self.page.folder} gets no page for them ({error}); the images are saved")
             self._page_failed = True
 
     def places(self) -> list[str]:

@@ -29,7 +29,7 @@ def own_size(file: Path) -> Size:
     try:
         width, height = read_header(file).size
     except Unreadable as fault:
-        raise UserError(coded("DATA-001", f"image {file}: {fault}; give another image")) from None
+        raise UserError(coded("DATA-001", f"image {file}: {fault}; use another image")) from None
     return _in_latents(width), _in_latents(height)
 
 
@@ -60,4 +60,4 @@ def _decoded(file: Path, what: str) -> Decoded:
         reason = str(fault)
     except (OSError, ValueError, SyntaxError, EOFError) as fault:
         reason = f"cannot be read as an image ({first_line(fault)})"
-    raise UserError(coded("DATA-001", f"{what} {file}: {reason}; give another image"))
+    raise UserError(coded("DATA-001", f"{what} {file}: {reason}; use another image"))

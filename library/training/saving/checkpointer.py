@@ -239,7 +239,7 @@ class Checkpointer:
                     remove(path)
                     log.info(f"removed {path.name} (--save_last_n_*)")
                 except OSError as error:  # on Windows another program may have it open: it stays, nothing is lost
-                    log.warning(f"{path} was to be removed (--save_last_n_*) and cannot be ({error.strerror or error}); it stays, whole")
+                    log.warning(f"{path} could not be removed (--save_last_n_*: {error.strerror or error}); it is kept and complete")
 
 
 def _written(kind: SaveKind, epoch: int, step: int, path: Path) -> None:

@@ -54,7 +54,7 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
     names = FileNames(saving.folder, saving.output_name, "")
     files = _at_a_time(plan, files_to_keep(saving, names, _nothing, 1))
     if product is None:
-        lines.append(f"files: {files}, of a size that only {expected.known_by} knows")
+        lines.append(f"files: {files}, whose size only {expected.known_by} knows")
         totals.append(None)
     else:
         lines.append(f"files: {files} × {in_words(product * width)} = {in_words(files * product * width)}")
@@ -66,7 +66,7 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
         totals.append(states * each)
     if data.cache_latents or data.cache_latents_to_disk:
         latents = _latents(filled, data.cache_latents_kind)
-        where = "disk, beside the images" if data.cache_latents_to_disk else "main memory"
+        where = "disk, next to the images" if data.cache_latents_to_disk else "main memory"
         lines.append(f"latents: {in_words(latents)} of {where}")
     folder = saving.folder
     free = shutil.disk_usage(next(part for part in (folder, *folder.absolute().parents) if exists(part))).free

@@ -75,15 +75,15 @@ def check_room(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None, po
     need, free = most_bytes(coming) + MARGIN, free_bytes(folder) if free is None else free
     line = f"disk: {' and '.join(sizes)}, at most {in_words(need)} at a time, {in_words(free)} free"
     if need > free:
-        problem = f"--output_dir {folder}: too little room for what this run keeps ({line.removeprefix('disk: ')})"
+        problem = f"--output_dir {folder}: not enough space for what this run saves ({line.removeprefix('disk: ')})"
         fewer = "save less often, keep fewer with --save_last_n_epochs 2 or --save_last_n_steps"
         remedy = f"{fewer}, choose another folder, or name a second one with --spare_dir"
         if policy.spare is not None and free_bytes(policy.spare) >= need:
-            log.warning(f"{problem}; saves for which there is no room will go to --spare_dir {policy.spare}")
+            log.warning(f"{problem}; saves that do not fit will go to --spare_dir {policy.spare}")
         elif not policy.go_on:
-            raise UserError(coded("DISK-001", f"{problem}; {remedy}; --on_full_disk continue starts all the same"))
+            raise UserError(coded("DISK-001", f"{problem}; {remedy}; or start anyway with --on_full_disk continue"))
         else:
-            log.warning(f"{problem}; saves for which there is no room will be left out (--on_full_disk continue)")
+            log.warning(f"{problem}; saves that do not fit will be skipped (--on_full_disk continue)")
     return line
 
 

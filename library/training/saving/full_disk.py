@@ -61,7 +61,7 @@ class SaveWriter:
         if not skips:
             raise UserError(coded("DISK-002", f"{_fault_line(path, fault)}; {self._remedy(fault, needed)}")) from fault
         self.missed += 1
-        log.warning(f"{_fault_line(path, fault)}; training goes on (--on_full_disk continue), free some space before the next save")
+        log.warning(f"{_fault_line(path, fault)}; training continues (--on_full_disk continue); free some space before the next save")
         return None
 
     def place_of(self, path: Path) -> Path:
@@ -79,7 +79,7 @@ class SaveWriter:
             return None
         elif self.policy.spare is not None and self._try(self.policy.spare / path.name, size, write) is None:
             self._elsewhere[path] = self.policy.spare / path.name
-            log.warning(f"{_fault_line(path, fault)}; it is in --spare_dir {self.policy.spare}")
+            log.warning(f"{_fault_line(path, fault)}; it was saved in --spare_dir {self.policy.spare}")
             return None
         return fault
 
@@ -102,7 +102,7 @@ class SaveWriter:
         """Try again until it works or the time is over; returns what is still wrong."""
         log.warning(
             f"{_fault_line(path, fault)}; waiting up to {self.policy.wait / 60:g} minutes (--full_disk_wait) and trying again: free about "
-            f"{in_words(size + MARGIN)} there, or press Ctrl-C, twice if need be, to give this save up"
+            f"{in_words(size + MARGIN)} there, or press Ctrl-C (twice if necessary) to skip this save"
         )
         left, last = self.policy.wait, fault
         while left > 0:
@@ -115,9 +115,9 @@ class SaveWriter:
         return last
 
     def _remedy(self, fault: Exception, needed: bool) -> str:
-        remedy = "free some space or choose another folder" if is_full(fault) else "mend that or choose another folder"
-        spare = "" if self.policy.spare is not None else ", name a second folder with --spare_dir"
-        more = ", or let such runs go on with --on_full_disk continue" if is_full(fault) and not needed and not self.policy.go_on else ""
+        remedy = "free some space or choose another folder" if is_full(fault) else "fix that or choose another folder"
+        spare = "" if self.policy.spare is not None else ", set a second folder with --spare_dir"
+        more = ", or let such runs continue with --on_full_disk continue" if is_full(fault) and not needed and not self.policy.go_on else ""
         return remedy + spare + more
 
 
@@ -130,4 +130,4 @@ def _beside(path: Path) -> Path:
 
 def _fault_line(path: Path, fault: Exception) -> str:
     reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else first_line(fault)
-    return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); what was saved before is unharmed"
+    return f"--output_dir {path.parent}: {path.name} could not be written ({reason}); earlier saves are intact"

@@ -45,7 +45,7 @@ class Manifest:
         except OSError as error:
             self.failed += 1
             if self.failed == 1:
-                log.warning(f"{self.path} cannot be written ({error.strerror or error}); training goes on without it")
+                log.warning(f"{self.path} cannot be written ({error.strerror or error}); training continues without it")
 
 
 def manifest_path(options: TrainingScript) -> Path:

@@ -78,7 +78,7 @@ class CompiledUnet:
         Also as the batches are after the text encoder has stopped, if it does in this run.
         """
         if not self.rows:
-            log.info("--torch_compile: the sizes of --dataset_class are not known beforehand; each is compiled when it first comes")
+            log.info("--torch_compile: the sizes of --dataset_class are not known in advance; each is compiled on first use")
             return
         log.info("--torch_compile: compiling the U-Net for %s", counted(len(self.rows), "image size"))
         began = time.monotonic()
@@ -104,12 +104,12 @@ class CompiledUnet:
     def _tell(self, compiler: Compiler) -> None:
         if len(self.rows) > MANY:
             log.warning(
-                "--torch_compile: each of the %d image sizes is compiled by itself, which takes long; fewer come of a larger "
-                "bucket_reso_steps, or a smaller distance from min_bucket_reso to max_bucket_reso",
+                "--torch_compile: each of the %d image sizes is compiled separately, which takes long; for fewer sizes, use a larger "
+                "bucket_reso_steps, or a smaller range from min_bucket_reso to max_bucket_reso",
                 len(self.rows),
             )
         if compiler.cuda_graphs and len(self.rows) > MANY_GRAPHS:
-            log.warning("--cuda_graphs: each of the %d image sizes keeps its own memory; use it with few sizes", len(self.rows))
+            log.warning("--cuda_graphs: each of the %d image sizes uses separate memory; use few sizes", len(self.rows))
 
 
 def check_cuda_graphs(training: TrainingOptions, device: torch.device, processes: int) -> None:
@@ -117,9 +117,9 @@ def check_cuda_graphs(training: TrainingOptions, device: torch.device, processes
     if not training.cuda_graphs:
         return
     if device.type != "cuda":
-        raise UserError(coded("OPT-018", f"--cuda_graphs: needs an NVIDIA GPU, and this run is on {device.type}; leave it out"))
+        raise UserError(coded("OPT-018", f"--cuda_graphs: needs an NVIDIA GPU, but this run is on {device.type}; remove it"))
     if processes > 1:
-        raise UserError(coded("OPT-008", f"--cuda_graphs: is for one process, and there are {processes}; leave it out"))
+        raise UserError(coded("OPT-008", f"--cuda_graphs: works with one process only, but there are {processes}; remove it"))
 
 
 def _known(name: str) -> str:
@@ -130,7 +130,7 @@ def _known(name: str) -> str:
         raise UserError(
             coded(
                 "OPT-006",
-                f"--dynamo_backend {name}: this PyTorch does not have it; give one of {', '.join(sorted(known))}, such as inductor",
+                f"--dynamo_backend {name}: this PyTorch does not have it; use one of {', '.join(sorted(known))}, such as inductor",
             )
         )
     return own

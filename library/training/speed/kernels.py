@@ -27,7 +27,7 @@ def choose_precision(training: TrainingOptions, device: torch.device) -> None:
     if not training.allow_tf32:
         return
     if device.type != "cuda":
-        log.warning(f"--allow_tf32: has no effect on {device.type}, only on NVIDIA GPUs; leave it out")
+        log.warning(f"--allow_tf32: has no effect on {device.type}, only on NVIDIA GPUs; remove it")
         return
     torch.backends.cuda.matmul.fp32_precision = "tf32"
     torch.backends.cudnn.conv.fp32_precision = "tf32"  # type: ignore[attr-defined]  # torch gives it no type
@@ -45,7 +45,7 @@ def choose_kernels(model: StableDiffusion, training: TrainingOptions, device: to
             raise UserError(
                 coded(
                     "OPT-018",
-                    f"--sdpa_backend {training.sdpa_backend}: cannot attend on this device in {str(dtype).removeprefix('torch.')} "
+                    f"--sdpa_backend {training.sdpa_backend}: does not work on this device in {str(dtype).removeprefix('torch.')} "
                     f"({reason}); use --sdpa_backend auto",
                 )
             )

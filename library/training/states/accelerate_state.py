@@ -41,20 +41,20 @@ def read_accelerate_state(folder: Path) -> AccelerateState:
     weights = _weights(folder)
     if not weights:
         raise UserError(
-            coded("STATE-002", f"--resume {folder}: is a state as accelerate writes it, but the weights are missing (model.safetensors)")
+            coded("STATE-002", f"--resume {folder}: is a state in accelerate's format, but its weights are missing (model.safetensors)")
         )
     processes = max(1, len(matching(folder, "random_states_*.pkl")))
     counted = _schedule_count(folder / _SCHEDULE)
     position = _position(folder / _POSITION)
     step = None
-    source = f"neither {_SCHEDULE} nor {_POSITION} tells how many updates were done, so they count from 1; --initial_step says it"
+    source = f"neither {_SCHEDULE} nor {_POSITION} records how many updates were done, so they count from 1; set it with --initial_step"
     if counted is not None:
         # accelerate moves the schedule once for each process. The count of train_state.json starts anew with each resumption.
-        step, source = counted // processes, f"{counted // processes} updates are done, as {_SCHEDULE} tells"
+        step, source = counted // processes, f"{counted // processes} updates are done, according to {_SCHEDULE}"
         if position is not None and position not in (step, step + 1):
-            source += f" ({_POSITION} says {position}; --initial_step {position} would go on from there)"
+            source += f" ({_POSITION} says {position}; to continue from there, use --initial_step {position})"
     elif position is not None:
-        step, source = position, f"{position} updates are done, as {_POSITION} tells"
+        step, source = position, f"{position} updates are done, according to {_POSITION}"
     present = {name: folder / name if is_file(folder / name) else None for name in (_OPTIMIZER, _SCHEDULE, _SCALER)}
     return AccelerateState(folder, weights, present[_OPTIMIZER], present[_SCHEDULE], present[_SCALER], processes, step, source)
 
@@ -63,10 +63,10 @@ def accelerate_lines(accelerate: AccelerateState) -> Sequence[str]:
     """What the user has to know of going on from such a state."""
     missing = [name for name, path in ((_OPTIMIZER, accelerate.optimizer), (_SCHEDULE, accelerate.schedule)) if path is None]
     return (
-        f"a state as accelerate writes it (sd-scripts): {accelerate.step_source}",
-        "it does not hold the place inside the epoch nor the order of images: the epoch under way starts again "
-        "(--skip_until_initial_step leaves out as many batches as were done of it), and draws are this suite's own",
-        *(f"{name} is not in it: that part starts anew" for name in missing),
+        f"a state in accelerate's format (sd-scripts): {accelerate.step_source}",
+        "it records neither the position in the epoch nor the order of images: the current epoch starts again "
+        "(--skip_until_initial_step skips as many batches as were done of it), and randomness follows this suite",
+        *(f"{name} is missing: that part is reset" for name in missing),
     )
 
 

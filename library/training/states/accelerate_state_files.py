@@ -42,7 +42,7 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
             raise UserError(
                 coded(
                     "STATE-005",
-                    f"--resume {accelerate.folder}: holds {len(accelerate.weights)} models, this run trains {len(modules)}; "
+                    f"--resume {accelerate.folder}: has {len(accelerate.weights)} models, but this run trains {len(modules)}; "
                     "train the same parts",
                 )
             )
@@ -57,7 +57,7 @@ def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None
                 coded(
                     "STATE-005",
                     f"--resume {accelerate.folder}: {accelerate.weights[place].name} has other weights than this run trains: "
-                    f"{len(missing)} are missing or of another shape, such as {missing[0]}; "
+                    f"{len(missing)} are missing or have another shape, such as {missing[0]}; "
                     "use the state's script, model and network options",
                 )
             )
@@ -122,10 +122,10 @@ def _read(accelerate: AccelerateState, path: Path | None) -> Any:
         saved = read_plain(path)
         if isinstance(saved, dict):
             return saved
-        reason = "is not what accelerate writes"
+        reason = "is not in accelerate's format"
     except ValueError as fault:
         reason = str(fault)
-    log.warning(f"--resume {accelerate.folder}: {path.name} {reason}; that part starts anew")
+    log.warning(f"--resume {accelerate.folder}: {path.name} {reason}; that part is reset")
     return None
 
 
@@ -136,13 +136,13 @@ def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], metho
         raise UserError(
             coded(
                 "STATE-004",
-                f"--resume {accelerate.folder}: optimizer.bin is of another optimizer than {type(optimizer).__name__} (they differ in "
+                f"--resume {accelerate.folder}: optimizer.bin is for another optimizer than {type(optimizer).__name__} (they differ in "
                 f"{', '.join(sorted(lacking))}); use the state's --optimizer_type",
             )
         )
     order = _matching_order([parameter for group in ours for parameter in group["params"]], method, saved)
     if order is None:
-        log.warning(f"--resume {accelerate.folder}: optimizer.bin cannot be told apart by parameter; the optimizer starts anew")
+        log.warning(f"--resume {accelerate.folder}: optimizer.bin cannot be matched to the parameters; the optimizer is reset")
         return
     numbers = {number: group for group in theirs for number in group["params"]}
     state = optimizer.state_dict()
@@ -209,7 +209,7 @@ def _load_schedule(
 ) -> None:
     count = saved.get("last_epoch")
     if not isinstance(count, int) or not isinstance(schedule, LambdaLR):
-        log.warning(f"--resume {accelerate.folder}: its schedule cannot be used for {type(schedule).__name__}, which starts anew")
+        log.warning(f"--resume {accelerate.folder}: its schedule cannot be used for {type(schedule).__name__}, which is reset")
         return
     schedule.last_epoch = count // accelerate.processes
     schedule._step_count = schedule.last_epoch + 1

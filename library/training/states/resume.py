@@ -95,14 +95,14 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
             raise UserError(
                 coded(
                     "STATE-002",
-                    f"--resume {saved.folder}: state.json is damaged (run.{name} is {quoted(before.get(name))}); give an older state",
+                    f"--resume {saved.folder}: state.json is damaged (run.{name} is {quoted(before.get(name))}); use an older state",
                 )
             )
     _refuse_others(saved, before, now)
     state = replace(saved.state)
     lines: list[str] = []
     if seed not in (None, state.seed):
-        lines.append(f"--seed {seed}: the run goes on with the seed that it began with, {state.seed}; another is for a new run")
+        lines.append(f"--seed {seed}: the resumed run keeps its original seed, {state.seed}; another seed needs a new run")
     lines += _option_lines(before["options"], now["options"], new_rates, state.step)
     if before["images"] != now["images"]:
         lines.append(_other_images(state))
@@ -110,14 +110,14 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
         state.epoch_losses = []
     else:
         if before["captions"] != now["captions"]:
-            lines.append("captions are no longer what they were: the new ones are trained from here on")
+            lines.append("captions have changed: the new ones are used from now on")
         if before.get("weights", now["weights"]) != now["weights"]:
-            lines.append("loss weights or masks of images are no longer what they were: the new ones are used from here on")
+            lines.append("loss weights or masks of images have changed: the new ones are used from now on")
         lines += _size_lines(before, now, state)
     if before["accumulation"] != now["accumulation"]:
         lines.append(
-            f"--gradient_accumulation_steps was {before['accumulation']}, is {now['accumulation']} now: "
-            "an update is the mean of so many batches from here on"
+            f"--gradient_accumulation_steps was {before['accumulation']} and is now {now['accumulation']}: "
+            "an update is the mean of that many batches from now on"
         )
     same_curve = not any(_changed(before["options"], now["options"], name) for name in _CURVE)
     return Resumption(saved.folder, state, tuple(lines), Schedule(new_rates, same_curve))
@@ -135,12 +135,12 @@ def end_lines(before: Mapping[str, Any], warmup: float, updates: int, step: int)
     then, now = steps_of(float(old or 0), before["updates"]), steps_of(warmup, updates)
     if then <= step < now:
         yield (
-            f"--lr_warmup_steps {warmup:g} is {now} updates of {updates} now and was {then} of {before['updates']}: the learning rate is "
-            f"in its warm-up again, at {step}/{now} of its value; --lr_warmup_steps {then} keeps it out"
+            f"--lr_warmup_steps {warmup:g} is now {now} updates of {updates} and was {then} of {before['updates']}: the learning rate is "
+            f"in its warm-up again, at {step}/{now} of its value; --lr_warmup_steps {then} avoids that"
         )
     if before["updates"] != updates:
         yield (
-            f"the run was to end at update {before['updates']} and now ends at {updates}; "
+            f"the end of the run moves from update {before['updates']} to {updates}; "
             "a learning rate that falls towards the end (linear, cosine, …) follows the new end"
         )
 
@@ -148,14 +148,16 @@ def end_lines(before: Mapping[str, Any], warmup: float, updates: int, step: int)
 def _refuse_others(saved: SavedState, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     if before["script"] != now["script"]:
         raise UserError(
-            coded("STATE-004", f"--resume {saved.folder}: is a state of {before['script']}; go on with that script, not {now['script']}")
+            coded(
+                "STATE-004", f"--resume {saved.folder}: is a state of {before['script']}; resume it with that script, not {now['script']}"
+            )
         )
     if before["optimizer"].lower() != now["optimizer"].lower():
         raise UserError(
             coded(
                 "STATE-004",
-                f"--resume {saved.folder}: was trained with --optimizer_type {before['optimizer']}, the command's is {now['optimizer']}; "
-                "what an optimizer remembers is of no use to another: use the state's, or start a new run from the saved weights",
+                f"--resume {saved.folder}: was trained with --optimizer_type {before['optimizer']}, the command has {now['optimizer']}: "
+                "they cannot share a state; use the same one, or start a new run from the saved weights",
             )
         )
     _refuse_other_words(saved, before["options"], now["options"])
@@ -193,17 +195,17 @@ def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: 
         if not _changed(before, now, name):
             continue
         old = before[name]
-        change = f"--{name} was {_shown(old)}, is {_shown(new)} now: "
+        change = f"--{name} was {_shown(old)} and is now {_shown(new)}: "
         if name in _RATES and not new_rates:
-            yield change + "the state's rate is kept; add --resume_lr new to train at the new one"
+            yield change + "the state's rate is kept; add --resume_lr new to use the new one"
         elif name in _RATES:
-            yield change + f"the new rate is trained at from update {step + 1} on (--resume_lr new)"
+            yield change + f"the new rate is used from update {step + 1} on (--resume_lr new)"
         elif name in _CURVE:
-            yield change + f"the new curve is followed from update {step + 1} on, at the place where it would be by then"
+            yield change + f"the new curve is used from update {step + 1} on, at the point it would have reached by then"
         elif name == "optimizer_args":
-            yield change + "the optimizer goes on with the values of the state"
+            yield change + "the optimizer keeps the values of the state"
         else:
-            yield change + "the new value is used from here on"
+            yield change + "the new value is used from now on"
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
@@ -213,21 +215,21 @@ def _changed(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bo
 
 
 def _other_images(state: TrainState) -> str:
-    change = "images, repeats or buckets are no longer what they were: "
+    change = "images, repeats or buckets have changed: "
     if state.position or state.cuts:
-        return change + f"epoch {state.epoch + 1}, which was under way, starts again with the new ones"
-    return change + "the new ones are trained from here on"
+        return change + f"epoch {state.epoch + 1}, which was in progress, starts again with the new ones"
+    return change + "the new ones are used from now on"
 
 
 def _size_lines(before: Mapping[str, Any], now: Mapping[str, Any], state: TrainState) -> Iterator[str]:
     """Lines about batch size and processes; moves `state` to a new cut of the epoch where batches have other sizes."""
     if before["processes"] != now["processes"]:
-        yield f"processes were {before['processes']}, are {now['processes']} now: a batch is shared out among them"
+        yield f"the number of processes was {before['processes']} and is now {now['processes']}: each batch is divided among them"
     if before["sizes"] == now["sizes"]:
         return
     inside = bool(state.position or state.cuts)
-    yield f"images in a batch over all processes were {_listed(before['sizes'])}, are {_listed(now['sizes'])} now" + (
-        f": what is left of epoch {state.epoch + 1} is cut anew, and each of its images is still shown exactly once" if inside else ""
+    yield f"images per batch over all processes were {_listed(before['sizes'])} and are now {_listed(now['sizes'])}" + (
+        f": the rest of epoch {state.epoch + 1} is divided again, and each of its images is still used exactly once" if inside else ""
     )
     if inside:
         state.cuts = (*state.cuts, Cut(tuple(before["sizes"]), state.position))

@@ -57,19 +57,20 @@ def read_own(folder: Path) -> SavedState:
         if facts["format"] != FORMAT:
             raise UserError(
                 coded(
-                    "STATE-003", f"--resume {folder}: was written by another version of this suite (format {facts['format']}); use that one"
+                    "STATE-003",
+                    f"--resume {folder}: was written by another version of this suite (format {facts['format']}); use that version",
                 )
             )
         state = _state(facts["state"])
         run, files = dict(facts["run"]), dict(facts["files"])
     except (KeyError, TypeError, ValueError, AttributeError) as fault:
-        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); give an older state")) from fault
+        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} is damaged ({fault}); use an older state")) from fault
     for name, size in files.items():
         path = folder / name
         if not is_file(path) or path.stat().st_size != size:
             problem = "is missing" if not is_file(path) else f"has {path.stat().st_size} bytes instead of {size}"
             raise UserError(
-                coded("STATE-002", f"--resume {folder}: the state is not whole: {name} {problem}; copy it again, or give an older state")
+                coded("STATE-002", f"--resume {folder}: the state is incomplete: {name} {problem}; copy it again, or use an older state")
             )
     return SavedState(folder, state, run)
 
@@ -79,14 +80,14 @@ def check_contents(folder: Path) -> None:
     for name, checksum in _read_facts(folder).get("crc32", {}).items():  # states of before have none
         if crc32(folder / name) != checksum:
             raise UserError(
-                coded("STATE-002", f"--resume {folder}: {name} is damaged: its bytes are not those that were written; give an older state")
+                coded("STATE-002", f"--resume {folder}: {name} is damaged: its content differs from what was written; use an older state")
             )
     for path in matching(folder, "*.pt"):
         try:
             with open_archive(path) as archive:
                 archive.check_sums()
         except (OSError, ValueError) as fault:
-            raise UserError(coded("STATE-002", f"--resume {folder}: {path.name} is damaged ({fault}); give an older state")) from fault
+            raise UserError(coded("STATE-002", f"--resume {folder}: {path.name} is damaged ({fault}); use an older state")) from fault
 
 
 def crc32(path: Path) -> int:
@@ -105,19 +106,19 @@ def _read_facts(folder: Path) -> dict[str, Any]:
     try:
         facts = parse_json(read_text(path, "utf-8"))
     except TooMuch as fault:
-        raise UserError(coded("CFG-012", f"--resume {folder}: {FACTS_FILE} {fault.what}; give an older state")) from fault
+        raise UserError(coded("CFG-012", f"--resume {folder}: {FACTS_FILE} {fault.what}; use an older state")) from fault
     except (ValueError, OSError) as fault:
-        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); give an older state")) from fault
+        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} cannot be read ({fault}); use an older state")) from fault
     if not isinstance(facts, dict):
-        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} is damaged (it holds no table); give an older state"))
+        raise UserError(coded("STATE-002", f"--resume {folder}: {FACTS_FILE} is damaged (it is not a table); use an older state"))
     return facts
 
 
 def _what_it_is(folder: Path) -> str:
     inside = sorted((path.parent for path in matching(folder, f"*/{FACTS_FILE}")), key=lambda path: (path / FACTS_FILE).stat().st_mtime)
     if inside:
-        return f"is not a saved state but holds {len(inside)}; the newest is --resume {inside[-1]}"
-    return f"is not a saved state (there is no {FACTS_FILE} in it); states are the folders <name>-…-state that --save_state writes"
+        return f"is not a saved state but contains {len(inside)}; the newest is --resume {inside[-1]}"
+    return f"is not a saved state (it has no {FACTS_FILE}); use a folder <name>-…-state that --save_state wrote"
 
 
 def _state(saved: Mapping[str, Any]) -> TrainState:

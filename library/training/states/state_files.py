@@ -66,7 +66,7 @@ def load_weights(folder: Path, method: Method) -> None:
             raise UserError(
                 coded(
                     "STATE-005",
-                    f"--resume {folder}: holds other weights than this run trains: {len(wrong)} differ, such as {name} ("
+                    f"--resume {folder}: has other weights than this run trains: {len(wrong)} differ, such as {name} ("
                     f"{_shape(saved, name)} in the state, {_shape(own, name)} here); use the state's model and network options",
                 )
             )
@@ -104,10 +104,10 @@ def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
     try:
         saved = read_plain(folder / TRAINING_FILE, mapped)
     except ValueError as fault:
-        code = "FILE-006" if str(fault).startswith("holds code") else "STATE-002"
-        raise UserError(coded(code, f"--resume {folder}: {TRAINING_FILE} {fault}; give an older state")) from fault
+        code = "FILE-006" if str(fault).startswith("contains code") else "STATE-002"
+        raise UserError(coded(code, f"--resume {folder}: {TRAINING_FILE} {fault}; use an older state")) from fault
     if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in _REMEMBERED.items()):
-        raise UserError(coded("STATE-002", f"--resume {folder}: {TRAINING_FILE} is not what this suite writes; give an older state"))
+        raise UserError(coded("STATE-002", f"--resume {folder}: {TRAINING_FILE} is not in this suite's format; use an older state"))
     return saved
 
 
@@ -117,7 +117,8 @@ def refuse_other(folder: Path, saved: Mapping[str, Any], what: str, name: str) -
         option = {"optimizer": "--optimizer_type", "schedule": "--lr_scheduler"}[what]
         raise UserError(
             coded(
-                "STATE-004", f"--resume {folder}: its {what} is {saved[f'{what}_class']}, the command's is {name}; use the state's {option}"
+                "STATE-004",
+                f"--resume {folder}: its {what} is {saved[f'{what}_class']}, but the command has {name}; use the state's {option}",
             )
         )
 
@@ -131,7 +132,7 @@ def load_optimizer(folder: Path, saved: Mapping[str, Any], optimizer: Optimizer)
             coded(
                 "STATE-005",
                 f"--resume {folder}: its optimizer trained other parameters ({fault}); use the state's network and learning rate options "
-                "(a rate of 0 leaves a part out)",
+                "(a rate of 0 turns a part off)",
             )
         ) from fault
 
@@ -163,8 +164,8 @@ def settle_ratios(folder: Path, optimizer: Optimizer, ratios: list[float | None]
         raise UserError(
             coded(
                 "STATE-005",
-                f"--resume {folder}: the state and the command differ in split_groups of --optimizer_args, which cannot be changed on the "
-                "way; use the state's",
+                f"--resume {folder}: the state and the command differ in split_groups of --optimizer_args, which cannot be changed when "
+                "resuming; use the state's",
             )
         )
     saved = [group.get(RATIO) for group in optimizer.param_groups]
@@ -172,8 +173,8 @@ def settle_ratios(folder: Path, optimizer: Optimizer, ratios: list[float | None]
         raise UserError(
             coded(
                 "STATE-005",
-                f"--resume {folder}: its parts were trained at {'different rates' if any(saved) else 'one rate'}, the command's are not, "
-                "which this optimizer cannot change on the way; use the state's learning rates",
+                f"--resume {folder}: its parts were trained at {'different rates' if any(saved) else 'one rate'}, unlike the command's, "
+                "which this optimizer cannot change when resuming; use the state's learning rates",
             )
         )
     for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
@@ -225,7 +226,7 @@ def _plain(value: object, owner: str) -> object:
     raise UserError(
         coded(
             "STATE-008",
-            f"--save_state: cannot keep what {owner} remembers (a {type(value).__name__}); leave --save_state out, or choose another",
+            f"--save_state: cannot save the state of {owner} (a {type(value).__name__}); remove --save_state, or choose another",
         )
     )
 

@@ -20,8 +20,8 @@ from library.training.step.pending import MOST_IMAGES, Pending, Shown
 SNAPSHOT_EVERY = 50  # updates
 MOST_IN_A_ROW = 20  # updates left out before the run is given up
 MOST_LEFT_OUT = 8  # images, or a quarter of all
-_REMEDY = "lower --learning_rate, use --mixed_precision bf16 instead of fp16, or look at these images"
-_OTHERS = "--on_nan skip leaves such updates out, --on_nan rollback the images too"
+_REMEDY = "lower --learning_rate, use --mixed_precision bf16 instead of fp16, or check these images"
+_OTHERS = "--on_nan skip drops such updates, --on_nan rollback also excludes the images"
 
 
 class WentBack(Exception):
@@ -57,7 +57,7 @@ class Guard:
             self._last, self._skipped_in_a_row = pending, 0
             return False
         what, images = self._blamed(pending)
-        log.warning(f"update {pending.step}: {what}; --on_nan {self.policy}: it is left out")
+        log.warning(f"update {pending.step}: {what}; --on_nan {self.policy}: the update is dropped")
         for line in _lines(images):
             log.warning(f"    {line}")
         self._skipped_in_a_row += 1
@@ -66,12 +66,12 @@ class Guard:
                 raise UserError(
                     coded(
                         "TRAIN-002",
-                        f"update {pending.step}: {what}, and weights are not finite either, which no skipping mends: {self._way_back()}",
+                        f"update {pending.step}: {what}, and weights are not finite either, which skipping cannot fix: {self._way_back()}",
                     )
                 )
             if self._skipped_in_a_row >= MOST_IN_A_ROW:
                 raise UserError(
-                    coded("TRAIN-004", f"update {pending.step}: the last {self._skipped_in_a_row} updates were all left out; {_REMEDY}")
+                    coded("TRAIN-004", f"update {pending.step}: the last {self._skipped_in_a_row} updates were all dropped; {_REMEDY}")
                 )
         return True
 
@@ -99,11 +99,11 @@ class Guard:
                 self._good_states.remember(self._state)
             return
         if self.policy == "rollback":
-            log.warning(f"update {self._state.step}: weights are no longer finite numbers; --on_nan rollback goes back")
+            log.warning(f"update {self._state.step}: weights are no longer finite; --on_nan rollback goes back")
             self._restore()
             raise WentBack
         raise UserError(
-            coded("TRAIN-002", f"update {self._state.step}: weights are no longer finite numbers and are not saved; {self._way_back()}")
+            coded("TRAIN-002", f"update {self._state.step}: weights are no longer finite and are not saved; {self._way_back()}")
         )
 
     def check(self, pending: Pending) -> None:
@@ -115,7 +115,7 @@ class Guard:
                 raise UserError(
                     coded(
                         "TRAIN-003",
-                        f"update {pending.step}: fp16 cannot hold the gradients at any scale, so nothing is trained any more; "
+                        f"update {pending.step}: fp16 cannot represent the gradients at any scale, so nothing is trained any more; "
                         "use --mixed_precision bf16 or no, or lower --learning_rate",
                     )
                 )
@@ -123,9 +123,7 @@ class Guard:
         if self.policy == "stop" and not figures.finite:
             what, images = self._blamed(pending)
             raise UserError(
-                coded(
-                    "TRAIN-001", f"update {pending.step}: {what}. Nothing was saved from here on; {_REMEDY}; {_OTHERS}; the images were:"
-                ),
+                coded("TRAIN-001", f"update {pending.step}: {what}. Nothing is saved from here on; {_REMEDY}; {_OTHERS}; the images were:"),
                 *_lines(images),
             )
 
@@ -170,7 +168,7 @@ class Guard:
 
     def _way_back(self) -> str:
         folder = self._good_states.newest()
-        return f"lower --learning_rate and go on with --resume {folder}" if folder else "start again with a lower --learning_rate"
+        return f"lower --learning_rate and continue with --resume {folder}" if folder else "start again with a lower --learning_rate"
 
 
 class LeftOutImages:
@@ -188,12 +186,12 @@ class LeftOutImages:
             raise UserError(
                 coded(
                     "TRAIN-004",
-                    f"update {state.step + 1}: {len(state.left_out)} of {len(self._names)} images would be left out, and that many are "
-                    "hardly at fault: lower --learning_rate, or use --mixed_precision bf16 or no",
+                    f"update {state.step + 1}: {len(state.left_out)} of {len(self._names)} images would be excluded, and that many are "
+                    "unlikely to be the cause: lower --learning_rate, or use --mixed_precision bf16 or no",
                 )
             )
         self._leave_out(state.left_out)
-        log.warning(f"left out from here on, others of their size take their places: {', '.join(sorted(names))}")
+        log.warning(f"excluded from now on, others of their size replace them: {', '.join(sorted(names))}")
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

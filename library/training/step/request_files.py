@@ -43,7 +43,7 @@ class RequestFiles:
                 removed.append(path.name)
             except OSError as fault:  # it would be obeyed after every update
                 if path not in self._stuck:
-                    log.warning(f"{path} cannot be removed ({fault.strerror}) and is not obeyed again while it is there")
+                    log.warning(f"{path} cannot be removed ({fault.strerror}) and is ignored until it is removed")
                 self._stuck.add(path)
         self.look()
         return removed
@@ -51,4 +51,4 @@ class RequestFiles:
     def forget_old(self) -> None:
         """Remove what is there before the run starts: it was meant for another one."""
         for name in self.forget():
-            log.warning(f"--output_dir: a file {name} was there before this run and was removed; put it there while the run goes on")
+            log.warning(f"--output_dir: an old file {name} existed before this run and was removed; create it while the run is active")

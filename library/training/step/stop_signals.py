@@ -47,9 +47,9 @@ class StopRequest:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.signal is None:
             self.signal, self._when = number, time.monotonic()
-            _say("\nstopping after this update; once more to stop at once, without saving\n")
+            _say("\nstopping after this update; interrupt again to stop at once, without saving\n")
         elif time.monotonic() - self._when > GRACE and number != getattr(signal, "SIGHUP", None):  # a terminal vanishes once
-            _say("\nstopped at once; what was saved before is whole, what came after it is lost\n")
+            _say("\nstopped at once; earlier saves are complete, later progress is lost\n")
             raise Stopped(number)
 
 

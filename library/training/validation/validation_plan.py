@@ -58,9 +58,9 @@ def check_ended_early(options: ValidationOptions, standing: Standing, resume: st
         raise UserError(
             coded(
                 "STATE-007",
-                f"--resume {resume}: {standing.worse} validations in a row were no better than the one after update "
+                f"--resume {resume}: {standing.worse} validations in a row did not improve on the one after update "
                 f"{standing.best_step}, which ended this run early; raise --early_stop_patience (now {options.early_stop_patience}) or "
-                "leave it out",
+                "remove it",
             )
         )
 
@@ -79,7 +79,7 @@ def check_has_images(options: ValidationOptions, validation: FilledData | None) 
         raise UserError(
             coded(
                 "DATA-014",
-                f"{flag}: there are no images to validate with; add --validation_split 0.1, or validation_split in a subset (of a folder "
+                f"{flag}: no images to validate with; add --validation_split 0.1, or validation_split in a subset (of a folder "
                 "with at least two images)",
             )
         )

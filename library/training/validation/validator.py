@@ -31,7 +31,7 @@ class Validator:
         images = plan.images(data)
         if state.validated.images != images:
             if state.validated.best is not None:
-                log.warning("changed since: images, captions or noise of the validation; what was best is measured anew from here on")
+                log.warning("changed since: images, captions or noise of the validation; the best result is determined again from now on")
             state.validated = Standing(images=images)
 
     @property
@@ -58,7 +58,7 @@ class Validator:
         log.info(f"validation after update {step}: loss {loss:.5f} ({standing or 'not finite'}; {time.time() - began:.1f} s)")
         if self.enough:
             log.info(
-                f"--early_stop_patience {self.plan.patience}: training ends here; {now.worse} validations in a row were no better than the "
+                f"--early_stop_patience {self.plan.patience}: training ends here; {now.worse} validations in a row did not improve on the "
                 f"one after update {now.best_step}"
             )
         return Measured(loss, is_best)

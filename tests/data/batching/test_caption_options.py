@@ -219,7 +219,7 @@ def test_what_cannot_act_is_told(tmp_path: Path) -> None:
 
     assert any("keep_tokens_separator ||| stays in the captions" in line for line in findings("keep_tokens_separator = '|||'"))
     assert not any("keep_tokens" in line for line in findings("keep_tokens_separator = '|||'\nshuffle_caption = true"))
-    assert any("the first alone has caption_prefix" in line for line in findings("enable_wildcard = true\ncaption_prefix = 'x'"))
+    assert any("the first line gets caption_prefix" in line for line in findings("enable_wildcard = true\ncaption_prefix = 'x'"))
 
 
 def test_affixes_are_part_of_what_is_drawn_from() -> None:

@@ -236,7 +236,7 @@ def test_a_size_of_which_nothing_is_left_gives_its_batches_to_another() -> None:
     assert len(batches) == len(EpochSampler(filled, 7).epoch(0))
     assert all(len({filled.placements[request.record].bucket for request in batch}) == 1 for batch in batches)
     assert "0/0/b" not in {filled.records[request.record].key for batch in batches for request in batch}
-    with pytest.raises(UserError, match="every image is left out"):
+    with pytest.raises(UserError, match="every image is excluded from"):
         sampler.leave_out({record.key for record in filled.records})
 
 
@@ -277,5 +277,5 @@ def test_an_epoch_that_repeats_make_endless_is_refused() -> None:
     subset = SubsetOptions(num_repeats=1_000_000, place="x.toml: datasets[0].subsets[0]")
     records = tuple(ImageRecord(Path(str(n)), (64, 64), "", subset, 0, f"0/0/{n}") for n in range(21))
     scanned = Scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),)), records, ())
-    with pytest.raises(UserError, match=r"num_repeats makes 21,000,000 showings an epoch of 21 images, and 20,000,000 is the most; lower"):
+    with pytest.raises(UserError, match=r"num_repeats makes 21 images 21,000,000 per epoch, and 20,000,000 is the maximum; lower"):
         fill(scanned)

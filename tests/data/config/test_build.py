@@ -111,7 +111,7 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
             "set.toml: datasets[0].subsets[0].num_repeats",
             'is "10"; expected a whole number from 0 to 1000000, e.g. num_repeats = 10 (without quotes)',
         ),
-        ("set.toml: datasets[0].subsets[1].image_dir", "holds no images"),
+        ("set.toml: datasets[0].subsets[1].image_dir", "has no images"),
         ("set.toml: datasets[0].subsets[1].batch_size", "belongs under [[datasets]] or [general]"),
         ("set.toml: datasets[0].subsets[1].is_reg", "is 1; expected true or false"),
         ("set.toml: datasets[1].subsets[0].image_dir", "\\t is a tab"),
@@ -121,7 +121,7 @@ def test_all_faults_are_told_in_one_go_with_place_value_and_remedy(folder: Path)
         ("set.toml: datasets[1].subsets[1].metadata_file", "use fine_tune.py or train_network.py"),
         ("set.toml: datasets[1].subsets[1].is_reg", "contradicts metadata_file"),
         ("set.toml: datasets[1].subsets[1].metadata_file", f"does not exist; did you mean '{folder / 'meta.json'}'?"),
-        ("set.toml: datasets[1].subsets[2].image_dir", "is a file; name the folder"),
+        ("set.toml: datasets[1].subsets[2].image_dir", "is a file; name its folder"),
         ("set.toml: datasets[1].subsets[2].face_crop_aug_range", "the smaller one first"),
         ("--min_bucket_reso", "is 3; expected a whole number from 8 to 32768, e.g. --min_bucket_reso 256"),
     ]:
@@ -163,13 +163,13 @@ def test_min_and_max_do_not_matter_without_buckets_or_upscaling(folder: Path) ->
 
 def test_folder_whose_folders_hold_the_images_is_told(folder: Path) -> None:
     (line,) = faults(folder, f"[[datasets]]\nresolution = 512\n[[datasets.subsets]]\nimage_dir = '{folder}'\nclass_tokens = 'x'")
-    assert "holds no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
+    assert "has no images itself, but its folders do: 'dog' (2 images), 'reg' (1 image)" in line
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("resolution = 512\n" + ONE.format("", ""), "resolution cannot stand here; it belongs under [[datasets]] or [general]"),
+        ("resolution = 512\n" + ONE.format("", ""), "resolution is not allowed here; it belongs under [[datasets]] or [general]"),
         (ONE.format("resolution = [512, 0]", ""), "resolution is [512, 0]"),
         (ONE.format("resolution = 512", "face_crop_aug_range = [0.5, 2.0]"), "both at least 1"),
     ],
@@ -185,7 +185,7 @@ def test_a_subset_without_images_beside_others_is_left_out_with_a_warning(folder
     blueprint = read(folder, (ONE.format("resolution = 512", "") + more).replace("HERE", folder.as_posix()))
     assert [subset.image_dir for subset in blueprint.subsets()] == [folder / "dog"]
     first, second = blueprint.findings
-    assert first.startswith("set.toml: datasets[0].subsets[1].image_dir: ") and first.endswith("it is empty; it is left out")
+    assert first.startswith("set.toml: datasets[0].subsets[1].image_dir: ") and first.endswith("it is empty; it is skipped")
     assert second.startswith("set.toml: datasets[1].subsets[0].image_dir: ")
 
 
@@ -193,8 +193,7 @@ def test_keys_of_sd_scripts_that_do_nothing_here_are_told_in_one_finding(folder:
     text = ONE.format("resolution = 512\nskip_image_resolution = '64,64'", "cache_info = true").replace("HERE", folder.as_posix())
     (line,) = read(folder, text).findings
     assert line == (
-        "set.toml: keys without effect: skip_image_resolution, cache_info – of sd-scripts (this suite has nothing of the kind); "
-        "take them out"
+        "set.toml: keys without effect: skip_image_resolution, cache_info – of sd-scripts (this suite has nothing of the kind); remove them"
     )
     assert "did you mean caption_extension?" in faults(folder, ONE.format("resolution = 512", "caption_extensoin = '.txt'"))[0]
 
@@ -209,12 +208,12 @@ def test_folder_of_hidden_images_is_told_as_such(folder: Path) -> None:
     (folder / "mac").mkdir()
     (folder / "mac/._a.png").write_bytes(b"a Mac's note")
     (line,) = faults(folder, ONE.replace("HERE/dog", "HERE/mac").format("resolution = 512", ""))
-    assert "holds no images (.png .jpg .jpeg .webp .bmp" in line and "): it holds 1 hidden file" in line
+    assert "has no images (.png .jpg .jpeg .webp .bmp" in line and "): it contains 1 hidden file" in line
 
 
 def test_script_for_metadata_only_refuses_folders(folder: Path) -> None:
     (line,) = faults(folder, ONE.format("resolution = 512", ""), forms=frozenset({METADATA}))
-    assert "trains from metadata files only" in line and "train_db.py or train_network.py" in line
+    assert "trains from metadata files" in line and "train_db.py or train_network.py" in line
 
 
 def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) -> None:
@@ -225,11 +224,11 @@ def test_other_faults_of_a_subset_are_not_told_as_missing_repeats(folder: Path) 
 @pytest.mark.parametrize(
     ("dataset", "words"),
     [
-        ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale can do nothing without buckets"),
-        ("bucket_reso_steps = 32", "bucket_reso_steps can do nothing without buckets; set enable_bucket = true, or take it out"),
+        ("min_bucket_reso = 128\nbucket_no_upscale = true", "min_bucket_reso and bucket_no_upscale has no effect without buckets"),
+        ("bucket_reso_steps = 32", "bucket_reso_steps has no effect without buckets; set enable_bucket = true, or remove it"),
         (
             "enable_bucket = true\nbucket_no_upscale = true\nmax_bucket_reso = 2048",
-            "max_bucket_reso can do nothing beside bucket_no_upscale",
+            "max_bucket_reso has no effect with bucket_no_upscale",
         ),
         ("enable_bucket = true\nmin_bucket_reso = 128\nbucket_reso_steps = 32", None),
         ("enable_bucket = true\nbucket_no_upscale = true\nbucket_reso_steps = 32", None),
@@ -246,7 +245,7 @@ def test_duplicate_and_unrepeated_subsets_are_left_out_with_a_finding(folder: Pa
     text += "[[datasets.subsets]]\nimage_dir = 'HERE/reg'\nclass_tokens = 'y'\nnum_repeats = 0\n"
     blueprint = read(folder, text.replace("HERE", folder.as_posix()))
     assert [subset.class_tokens for subset in blueprint.subsets()] == ["x"]
-    assert ["subsets[1]: ignored" in blueprint.findings[0], "subsets[2]: left out" in blueprint.findings[1]] == [True, True]
+    assert ["subsets[1]: ignored" in blueprint.findings[0], "subsets[2]: skipped" in blueprint.findings[1]] == [True, True]
     assert scan(blueprint).findings[:2] == blueprint.findings
 
 

@@ -34,7 +34,7 @@ def test_folder_names_hold_repeats_and_class(tmp_path: Path) -> None:
     ]  # fmt: skip
     (finding,) = blueprint.findings
     assert finding.startswith(
-        "--train_data_dir: left out: '0_later' (0 repeats), 'notes' (1 image, but no repeats in its name); rename them to <repeats>_<name>"
+        "--train_data_dir: skipped: '0_later' (0 repeats), 'notes' (1 image, but no repeats in its name); rename them to <repeats>_<name>"
     )
     assert len(scan(blueprint).records) == 6
 
@@ -42,7 +42,7 @@ def test_folder_names_hold_repeats_and_class(tmp_path: Path) -> None:
 def test_images_directly_in_the_folder_are_told_with_the_folder_to_make(tmp_path: Path) -> None:
     photos(tmp_path / "dog", 2)
     (line,) = refused(tmp_path / "dog")
-    assert "itself holds 2 images" in line and f"make a folder '{tmp_path / 'dog' / '10_shs dog'}'" in line
+    assert "itself contains 2 images" in line and f"create a folder '{tmp_path / 'dog' / '10_shs dog'}'" in line
 
 
 def test_image_folder_given_instead_of_its_parent_is_told(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_empty_and_missing_folders_are_told(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     (tmp_path / "none/readme.txt").write_text("x", encoding="utf-8")
     assert "'10_dog' (no images); put images" in refused(tmp_path / "train")[0]
-    assert "it holds 1 .txt file" in refused(tmp_path / "none")[0]
+    assert "it contains 1 .txt file" in refused(tmp_path / "none")[0]
     assert f"does not exist; did you mean '{tmp_path / 'train'}'?" in refused(tmp_path / "trian")[0]
 
 
@@ -89,13 +89,11 @@ def test_regularization_folder_without_a_number_is_shown_with_one_repeat(tmp_pat
 def test_bucket_options_without_buckets_are_told_as_flags(tmp_path: Path) -> None:
     photos(tmp_path / "train/10_shs dog", 1)
     blueprint = from_folders(tmp_path / "train", None, SIZE | {"bucket_no_upscale": True})
-    assert blueprint.findings == (
-        "--train_data_dir: --bucket_no_upscale can do nothing without buckets; set --enable_bucket, or take it out",
-    )
+    assert blueprint.findings == ("--train_data_dir: --bucket_no_upscale has no effect without buckets; set --enable_bucket, or remove it",)
 
 
 def test_empty_folders_beside_others_are_told_to_be_filled_not_renamed(tmp_path: Path) -> None:
     photos(tmp_path / "train/10_shs dog", 1)
     (tmp_path / "train/5_cat").mkdir()
     (finding,) = from_folders(tmp_path / "train", None, SIZE).findings
-    assert "left out: '5_cat' (no images); put images" in finding
+    assert "skipped: '5_cat' (no images); put images" in finding

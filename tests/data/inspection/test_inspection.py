@@ -41,7 +41,7 @@ def test_folder_with_nothing_wrong_gives_no_finding(dog: Path) -> None:
 def test_name_of_another_format_is_fine_and_noted(dog: Path) -> None:
     picture(9).save(dog / "x.png", format="JPEG")
     (finding,) = found(dog.parent)
-    assert finding.level == "note" and "1 image of another format than the name says: x.png" in finding.text
+    assert finding.level == "note" and "1 image in another format than the name says: x.png" in finding.text
 
 
 def test_animation_and_printing_colours_are_told(dog: Path) -> None:
@@ -56,7 +56,7 @@ def test_images_of_one_name_share_a_caption(dog: Path) -> None:
     picture(9).save(dog / "0.jpg")
     (dog / "0.caption").write_text("a dog", encoding="utf-8")
     (finding,) = found(dog.parent)
-    assert "1 caption file used by several images of one name: 0.caption" in finding.text
+    assert "1 caption file shared by several images of the same name: 0.caption" in finding.text
     for name in ("1", "2"):
         (dog / f"{name}.caption").write_text("a dog", encoding="utf-8")
     assert "class_tokens 'dog' is not used" in found(dog.parent)[1].text
@@ -67,7 +67,7 @@ def test_shuffling_that_can_do_nothing_is_told(dog: Path, text: str, keep: int, 
     for n in range(3):
         (dog / f"{n}.caption").write_text(text, encoding="utf-8")
     lines = [finding.text for finding in found(dog.parent, f"shuffle_caption = true\nkeep_tokens = {keep}")]
-    assert [line for line in lines if "shuffle_caption can change nothing" in line] == lines and bool(lines) == told
+    assert [line for line in lines if "shuffle_caption has no effect" in line] == lines and bool(lines) == told
 
 
 def test_image_of_two_datasets_is_no_copy_of_itself(dog: Path) -> None:
@@ -132,7 +132,7 @@ def test_shares_of_buckets_by_hand(tmp_path: Path) -> None:
     assert facts.mean_cut == pytest.approx(0.5 / 3) and facts.worst == ((0, 0.5),)
     told = list(bucket_findings(filled, [facts]))
     assert "1 image losing more than 25% when cropped: a.png (50%)" in told[0].text and "enable_bucket" in told[0].remedy
-    assert "batches not half full: 64×64 (3 images an epoch)" in told[-1].text
+    assert "batches less than half full: 64×64 (3 images an epoch)" in told[-1].text
 
 
 def test_a_pixel_of_rounding_is_no_enlargement() -> None:
@@ -156,7 +156,7 @@ def test_hidden_images_are_told_and_their_captions_are_not(dog: Path) -> None:
     (dog / "._0.png").write_bytes(b"a Mac's note")
     (dog / "._0.caption").write_bytes(b"a Mac's note")
     (finding,) = found(dog.parent)
-    assert finding.level == "note" and "2 hidden images left alone: ._0.png, .old.png" in finding.text
+    assert finding.level == "note" and "2 hidden images ignored: ._0.png, .old.png" in finding.text
 
 
 def test_batches_half_full_and_images_that_are_small_already_are_not_told_of_again(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_flat_images_are_told_as_such_and_not_as_copies_of_each_other(dog: Path)
     faint[:80] = 112  # little to see, but something
     Image.fromarray(faint).save(dog / "c.png")
     (finding,) = found(dog.parent)
-    assert "2 images of a single colour: a.png, b.bmp" in finding.text
+    assert "2 images in a single colour: a.png, b.bmp" in finding.text
 
 
 def test_any_transparency_is_told(dog: Path) -> None:

@@ -72,33 +72,33 @@ BAD: list[tuple[dict[str, Any], str]] = [
         {"images": torch.zeros(2, 3, 16, 24, dtype=torch.uint8)},
         "images is uint8, expected a float tensor [B,3,H,W] in -1..1; divide by 127.5",
     ),
-    ({"images": torch.zeros(2, 16, 24, 3)}, "images has the shape [2,16,24,3], expected [B,3,H,W]; put the channels second"),
+    ({"images": torch.zeros(2, 16, 24, 3)}, "images has the shape [2,16,24,3], expected [B,3,H,W]; move the channels to position 2"),
     ({"images": torch.zeros(3, 16, 24)}, "images has the shape [3,16,24], expected [B,3,H,W]"),
     ({"images": torch.zeros(0, 3, 16, 24)}, "images has the shape [0,3,16,24], expected [B,3,H,W]"),
     ({"images": torch.zeros(2, 3, 20, 24)}, "images are 24×20, expected sides that are multiples of 8 pixels"),
-    ({"images": GOOD["images"] * 255}, "images reach from -255 to 255, expected -1..1; divide by 127.5 and take 1 off"),
-    ({"images": NAN}, "images holds numbers that are not finite in row 1, expected a float tensor"),
+    ({"images": GOOD["images"] * 255}, "images reach from -255 to 255, expected -1..1; divide by 127.5 and subtract 1"),
+    ({"images": NAN}, "images contains numbers that are not finite in row 1, expected a float tensor"),
     (
         {"images": [torch.zeros(3, 16, 24)] * 2},
-        "images is a list of tensors, expected a float tensor [B,3,H,W] in -1..1; put them together",
+        "images is a list of tensors, expected a float tensor [B,3,H,W] in -1..1; combine them",
     ),
     ({"images": "a.png"}, "images is a str, expected a float tensor"),
     ({"images": None, "latents": torch.zeros(2, 3, 2, 3)}, "latents has the shape [2,3,2,3], expected [B,4,H/8,W/8]"),
-    ({"images": None, "latents": torch.full((2, 4, 2, 3), torch.inf)}, "latents holds numbers that are not finite in row 0, 1"),
+    ({"images": None, "latents": torch.full((2, 4, 2, 3), torch.inf)}, "latents contains numbers that are not finite in row 0, 1"),
     ({"captions": None}, "has neither captions nor input_ids, expected one of the two for its 2 images"),
     ({"captions": "a cat"}, "captions is a str, expected a list of 2 texts"),
     ({"captions": ["a cat"]}, "captions has 1 entries, expected a list of 2 texts, one an image"),
-    ({"captions": ["a cat", 3]}, "captions holds a int, expected a list of 2 texts"),
+    ({"captions": ["a cat", 3]}, "captions contains a int, expected a list of 2 texts"),
     ({"input_ids": IDS.float()}, "input_ids is float32, expected whole numbers [2,1,77] or [2,77]"),
     (
         {"input_ids": IDS[:, :75]},
         "input_ids has the shape [2,75], expected whole numbers [2,1,77] or [2,77] (--max_token_length 75: 1 window)",
     ),
-    ({"input_ids": torch.zeros_like(IDS)}, "input_ids is not of CLIP's vocabulary, expected 49406 at the begin and 49407 at the end"),
-    ({"input_ids": IDS + 1}, "input_ids is not of CLIP's vocabulary"),
+    ({"input_ids": torch.zeros_like(IDS)}, "input_ids is not in CLIP's vocabulary, expected 49406 at the beginning and 49407 at the end"),
+    ({"input_ids": IDS + 1}, "input_ids is not in CLIP's vocabulary"),
     ({"loss_weights": torch.ones(3)}, "loss_weights has the shape [3], expected float numbers [2], one an image"),
     ({"loss_weights": [1, 2]}, "loss_weights is int64, expected float numbers [2]"),
-    ({"loss_weights": [1.0, float("nan")]}, "loss_weights holds numbers that are not finite in row 1"),
+    ({"loss_weights": [1.0, float("nan")]}, "loss_weights contains numbers that are not finite in row 1"),
     ({"masks": torch.ones(2, 8, 8)}, "masks has the shape [2,8,8], expected float numbers in 0..1 [2,16,24] or [2,1,2,3]"),
     ({"masks": torch.ones(2, 16, 24) * 255}, "masks reaches from 255 to 255, expected 0..1"),
     ({"image_keys": ["one"]}, "image_keys has 1 entries, expected a list of 2 texts"),
@@ -195,7 +195,7 @@ def test_a_batch_carries_weights_names_seeds_and_ids_for_each_image() -> None:
     assert batch.paths == ("mine.Batches[1] image 0", "mine.Batches[1] image 1") and batch.captions == ("a cat", "a dog")
     assert len(set(batch.seeds.tolist())) == 2 and torch.equal(batch.input_ids, IDS[:, None]), "the class's ids are trained"
     again = dataset(Two(), reread="--token_string", rewrite_caption=lambda text, rng: text + "!")[request(1)]
-    assert again.captions == ("a cat!", "a dog!") and again.input_ids[:, 0, 1].tolist() == [6, 6], "ids of the captions are"
+    assert again.captions == ("a cat!", "a dog!") and again.input_ids[:, 0, 1].tolist() == [6, 6], "ids from the captions are"
 
 
 def test_scaled_latents_arrive_as_the_step_wants_them() -> None:
@@ -216,7 +216,7 @@ def test_captions_are_needed_where_ids_are_made_anew_and_not_where_templates_wri
         def __getitem__(self, index: int) -> dict[str, Any]:
             return {"images": GOOD["images"], "input_ids": IDS}
 
-    with pytest.raises(UserError, match="has input_ids without captions, which --token_string needs; give captions"):
+    with pytest.raises(UserError, match="has input_ids without captions, which --token_string needs; return captions"):
         dataset(Ids(), reread="--token_string")[request(0)]
     made = dataset(Ids(), reread="--token_string", are_made=True, rewrite_caption=lambda text, rng: "a photo of zorb")
     assert made[request(0)].captions == ("a photo of zorb",) * 2

@@ -80,5 +80,5 @@ def test_a_mask_of_a_file_lies_on_its_image(more: dict[str, bool], picture: Path
 def test_a_missing_mask_file_is_told_as_for_masked_loss(picture: Path) -> None:
     (picture / "masks" / "a.png").unlink()
     subset = SubsetOptions(image_dir=picture / "images", conditioning_data_dir=picture / "masks", place="here", class_tokens="a")
-    with pytest.raises(UserError, match="have no mask of the same name"):
+    with pytest.raises(UserError, match="have no mask with the same name"):
         with_masks(scan(DatasetBlueprint((DatasetSpec(DatasetOptions((64, 64), 1), (subset,)),))), masked_loss=False, inpainting=True)

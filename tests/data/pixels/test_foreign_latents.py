@@ -32,7 +32,7 @@ def test_files_of_older_suites_are_read_where_shape_and_size_are_right(folder: P
     source = look(data, RULES)
     assert reasons(data) == {NEW: [f"{n:02}.png" for n in range(4)], OTHER_CROP: ["01.png", "02.png"], OLDER: ["04.png"]}
     tell(source.verdicts.values())
-    assert "2 are of another program" in heard.lines[1]
+    assert "2 are from another program" in heard.lines[1]
     cache, encoded = made(data)
     assert encoded == 7
     first = next(index for index, record in enumerate(data.records) if record.path == cat / "00.png")

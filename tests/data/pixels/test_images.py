@@ -224,9 +224,9 @@ def test_image_that_vanished_or_changed_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone\.png"):
         load_image(record(tmp_path / "gone.png"), placement, 1)
     path = photo(tmp_path / "x.png", (64, 96))
-    with pytest.raises(UserError, match=r"x\.png: has another shape"):
+    with pytest.raises(UserError, match=r"x\.png: has changed shape"):
         load_image(record(path), placement, 1)
-    with pytest.raises(UserError, match=r"x\.png: has another shape"):  # by little
+    with pytest.raises(UserError, match=r"x\.png: has changed shape"):  # by little
         load_image(record(path, (64, 98)), placement, 1)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(UserError, match=r"x\.png: cannot be read"):

@@ -120,7 +120,7 @@ def test_an_image_in_two_datasets_of_one_size_is_encoded_once(tmp_path: Path) ->
 
 
 def test_image_without_finite_latents_is_named(data: FilledData) -> None:
-    with pytest.raises(UserError, match=r"no finite numbers for .*\.png"):
+    with pytest.raises(UserError, match=r"numbers that are not finite for .*\.png"):
         memory(data, lambda images: encode(images) * torch.nan)
 
 

@@ -177,7 +177,7 @@ def test_what_is_used_and_what_is_remade_is_told_in_a_line(folder: Path, heard: 
     photo(folder / "cat/77.png", (64, 70), seed=77)
     cache_file(data.records[0].path, data.placements[0].bucket).write_bytes(b"")
     tell(look(read(folder), RULES).verdicts.values())
-    line = "latents: 7 of 10 lie in files beside the images; 2 of 10 remade: 1 damaged, 1 with a changed image; 1 new"
+    line = "latents: 7 of 10 cached on disk; encoding 2 again: 1 damaged, 1 with a changed image; encoding 1 new"
     assert heard.lines == [line]
 
 

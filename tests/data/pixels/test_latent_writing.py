@@ -41,7 +41,7 @@ def test_a_full_disk_is_told_in_one_line_and_the_rest_stays_in_memory(folder: Pa
     data = read(folder)
     cache, encoded = made(data)
     (line,) = heard.warnings
-    assert "latents of 3 images stay in memory" in line and "No space left" in line and str(folder / "cat") in line
+    assert "latents of 3 images are kept in memory" in line and "No space left" in line and str(folder / "cat") in line
     assert encoded == 9 and cache.in_memory
     assert torch.equal(all_latents(data, cache), all_latents(data, made(data, CacheRules())[0]))
     monkeypatch.setattr(latent_build, "write_latents", real)
@@ -72,7 +72,7 @@ def test_a_file_system_that_is_really_full_gives_the_same_and_holds_no_half_file
     there = len(list(small_disk.rglob("*.npz")))
     assert 0 < there < 9 and encoded == 9 and cache.in_memory and not list(small_disk.rglob("*.tmp"))
     (line,) = heard.warnings
-    assert f"latents of {9 - there} images stay in memory" in line and "No space left on device" in line
+    assert f"latents of {9 - there} images are kept in memory" in line and "No space left on device" in line
     (small_disk / "rest").unlink()
     again, encoded = made(data)
     assert encoded == 9 - there and torch.equal(all_latents(data, cache), all_latents(data, again))
@@ -183,5 +183,5 @@ def test_a_name_too_long_for_a_file_keeps_one_image_in_memory_and_not_its_folder
     monkeypatch.setattr(latent_build, "write_latents", long)
     assert made(read(folder))[1] == 9
     (line,) = heard.warnings
-    assert "latents of 2 images stay in memory" in line and "cat/00.png" in line.replace(os.sep, "/") and "its name is too long" in line
+    assert "latents of 2 images are kept in memory" in line and "cat/00.png" in line.replace(os.sep, "/") and "its name is too long" in line
     assert made(read(folder))[1] == 2  # only they

@@ -134,8 +134,8 @@ def test_missing_and_misshapen_masks_are_told_by_name(tmp_path: Path) -> None:
     told = problems(tmp_path, f"conditioning_data_dir = '{tmp_path / 'masks'}'")
     assert len(told) == 3
     assert any("mask " in line and "a.png is 64×96 and a.png is 96×64" in line for line in told)
-    assert any("c.png is no image" in line for line in told)
-    assert any("1 of 3 images have no mask of the same name" in line and "(b.png)" in line for line in told)
+    assert any("c.png is not an image" in line for line in told)
+    assert any("1 of 3 images have no mask with the same name" in line and "(b.png)" in line for line in told)
     (line,) = problems(tmp_path, f"conditioning_data_dir = '{tmp_path / 'mask'}'")
     assert "conditioning_data_dir: " in line and "did you mean" in line
 
@@ -204,8 +204,8 @@ def test_masks_that_leave_nothing_are_told_and_refused_where_it_is_all(tmp_path:
     subset = f"image_dir = '{tmp_path / 'img'}'\nclass_tokens = 'x'\nconditioning_data_dir = '{tmp_path / 'masks'}'"
     found = with_masks(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n{subset}")), True)
     black, cut_off = with_masks_seen(fill(found)).findings[-2:]
-    assert black.startswith("--masked_loss: nothing of 1 image is trained, whose masks are black throughout: 00.png; ")
-    assert "white only where the crop cuts them off: 01.png" in cut_off
+    assert black.startswith("--masked_loss: 1 image would not be trained at all, because their masks are entirely black: 00.png; ")
+    assert "white only outside the crop: 01.png" in cut_off
     with pytest.raises(UserError) as caught:
         with_masks_seen(fill(replace(found, records=found.records[:2])))
     assert len(caught.value.problems) == 2
@@ -223,8 +223,8 @@ def test_images_that_are_clear_throughout_are_told(tmp_path: Path) -> None:
         image.save(tmp_path / "img" / f"{name}.png")
     subset = f"image_dir = '{tmp_path / 'img'}'\nclass_tokens = 'x'\nalpha_mask = true"
     found = with_masks(scan(read(tmp_path, f"[[datasets]]\nresolution = 64\n[[datasets.subsets]]\n{subset}")), True)
-    assert "black throughout: a.png;" in with_masks_seen(fill(found)).findings[-1]
-    with pytest.raises(UserError, match=r"nothing of 1 image is trained.*a\.png"):
+    assert "entirely black: a.png;" in with_masks_seen(fill(found)).findings[-1]
+    with pytest.raises(UserError, match=r"1 image would not be trained.*a\.png"):
         with_masks_seen(fill(replace(found, records=found.records[:1])))
 
 

@@ -1,4 +1,4 @@
-"""Files that were cut short are found before a run, wherever they were cut; whole ones are not decoded."""
+"""Files that were truncated are found before a run, wherever they were cut; whole ones are not decoded."""
 
 import subprocess
 import sys
@@ -22,7 +22,7 @@ def test_a_photograph_cut_anywhere_is_found(photos: Path, tmp_path: Path, share:
         data = photo.read_bytes()
         cut = tmp_path / photo.name
         cut.write_bytes(data[: int(len(data) * share)])
-        with pytest.raises(Unreadable, match="cut short"):
+        with pytest.raises(Unreadable, match="truncated"):
             read_header(cut)
 
 

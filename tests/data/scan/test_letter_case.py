@@ -73,5 +73,5 @@ def test_full_paths_of_a_windows_machine_are_told_as_such(tmp_path: Path) -> Non
     named(tmp_path, "cat.png")
     (tmp_path / "meta.json").write_text(json.dumps({"C:\\pictures\\cat": {"caption": "a"}}), encoding="utf-8")
     for folder in (tmp_path, None):
-        with pytest.raises(UserError, match="its keys are full paths of a Windows machine: make it again on this one"):
+        with pytest.raises(UserError, match="its keys are full paths of a Windows machine: create it again on this one"):
             read_metadata(tmp_path / "meta.json", folder)

@@ -37,8 +37,8 @@ def test_caption_and_tags_are_joined_and_partnerless_ones_told(tmp_path: Path) -
         (tmp_path / "img/deep/er.jpg", "dog", None),
         (images[1], "with extension", None),
     ]
-    assert "1 of 4 entries without image, left out: gone" in findings[0]
-    assert "1 image in" in findings[1] and "left out: 02.png; merge" in findings[1]
+    assert "1 of 4 entries without an image, skipped: gone" in findings[0]
+    assert "1 image in" in findings[1] and "skipped: 02.png; merge" in findings[1]
 
 
 def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_without_a_resolution_images_are_trained_as_they_were_prepared(tmp_path:
     mixed = fill(scan(from_metadata(tmp_path / "img", write(path, table), 1, {"resolution": "64"})))
     assert {placement.bucket for placement in mixed.placements} == {(64, 64)}
     assert any(
-        "no train_resolution for 1 of 2 images (b.png), so the sizes of all of them come from --resolution" in line
+        "no train_resolution for 1 of 2 images (b.png), so its sizes are not used and all images use --resolution" in line
         for line in mixed.findings
     )
     with pytest.raises(UserError, match="no train_resolution for 1 of 2 images"):
@@ -87,7 +87,7 @@ def test_dots_in_names_are_no_extensions(tmp_path: Path) -> None:
         ({"00": {}}, 'neither "caption" nor "tags"'),
         ({"00": "a dog"}, 'expected {"caption"'),
         ({"00": {"caption": 3}}, '"caption" is not text'),
-        ({"00": {"caption": "a", "train_resolution": [64, 60]}}, "both sides have to be multiples of 8"),
+        ({"00": {"caption": "a", "train_resolution": [64, 60]}}, "both sides must be multiples of 8"),
         ({"00": {"caption": "a", "train_resolution": [1]}}, '"train_resolution" is [1]; expected [width, height]'),
     ],
 )
@@ -122,20 +122,20 @@ def test_entries_that_name_one_image_train_it_once(tmp_path: Path) -> None:
     table = {"00": {"tags": "first"}, "00.png": {"tags": "second"}, str(image): {"tags": "third"}, "01": {"tags": "a"}}
     entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
     assert [(entry.path, entry.caption) for entry in entries] == [(image, "first"), (other, "a")]
-    assert f"2 entries left out, whose images other entries name already: 00.png, {image}; keep one" in finding
+    assert f"2 entries skipped, because other entries already name their images: 00.png, {image}; keep one" in finding
 
 
 def test_entries_without_words_are_told(tmp_path: Path) -> None:
     photos(tmp_path / "img", 3)
     table = {"00": {"caption": "", "tags": None}, "01": {"tags": " , "}, "02": {"caption": "", "tags": "dog"}}
     entries, (finding,) = read_metadata(write(tmp_path / "m.json", table), tmp_path / "img")
-    assert len(entries) == 3 and "2 images without caption and tags: 00.png, 01.png;" in finding
+    assert len(entries) == 3 and "2 images without captions or tags: 00.png, 01.png;" in finding
 
 
 def test_keys_that_fit_no_image_are_told_with_what_would_help(tmp_path: Path) -> None:
     photo(tmp_path / "img/Park.jpg")
     folder = {"resolution": "64"}
-    with pytest.raises(UserError, match=r"an image there: 'Park'.*capital and small letters"):
+    with pytest.raises(UserError, match=r"an image there: 'Park'.*upper and lower case"):
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"park": {"caption": "x"}}), 1, folder))
     with pytest.raises(UserError, match="set --train_data_dir to the folder its keys are relative to"):
         scan(from_metadata(tmp_path / "img", write(tmp_path / "m.json", {"a/b": {"caption": "x"}}), 1, folder))
@@ -264,6 +264,6 @@ def test_what_stands_twice_counts_once_the_first_and_is_told(
     photo(tmp_path / "img/00.png")
     (tmp_path / "m.json").write_text(text, encoding="utf-8")
     (entry,), (finding,) = read_metadata(tmp_path / "m.json", tmp_path / "img")
-    assert entry.caption == "first" and f"{again} there more than once, of which the first counts" in finding
+    assert entry.caption == "first" and f"{again} there more than once, so only the first counts" in finding
     (table,) = read_metadata_file(tmp_path / "m.json", "in_json").values()
     assert table == {"caption": "first"}

@@ -52,7 +52,7 @@ def test_an_empty_caption_extension_reads_no_files(tmp_path: Path) -> None:
     write(tmp_path / "dog/01", "a file without an ending")
     found = scanned(tmp_path, "caption_extension = ''\nclass_tokens = 'shs dog'")
     assert [record.caption for record in found.records] == ["shs dog", "shs dog"]
-    assert not [line for line in found.findings if "beside them" in line]
+    assert not [line for line in found.findings if "next to them" in line]
     (line,) = refused(tmp_path, "caption_extension = ''")
     assert "have neither a caption (an empty caption_extension reads no files) nor class_tokens" in line
 
@@ -73,7 +73,7 @@ def test_neither_caption_nor_class_tokens_names_the_images_and_the_captions_besi
     assert (
         line.startswith("set.toml: datasets[0].subsets[0]: 12 of 12 images") and "00.png, 01.png, 02.png, 03.png, 04.png and 7 more" in line
     )
-    assert '12 .txt files lie beside them: set caption_extension = ".txt"' in line
+    assert '12 .txt files are next to them: set caption_extension = ".txt"' in line
     assert scanned(tmp_path, 'caption_extension = ".txt"').records[0].caption == "a dog"
 
 
@@ -82,7 +82,7 @@ def test_captions_that_class_tokens_push_aside_are_told(tmp_path: Path) -> None:
     write(tmp_path / "dog/00.txt", "a dog")
     write(tmp_path / "dog/00.npz", "no caption")
     (finding,) = (one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one)
-    assert "2 of 2 images" in finding and '1 .txt file lies beside them; set caption_extension = ".txt"' in finding
+    assert "2 of 2 images" in finding and '1 .txt file is next to them; set caption_extension = ".txt"' in finding
     (tmp_path / "dog/00.txt").unlink()
     assert not [one for one in scanned(tmp_path, "class_tokens = 'shs dog'").findings if "class_tokens" in one]
 
@@ -130,7 +130,7 @@ def test_end_of_an_exif_thumbnail_is_not_taken_for_the_end_of_the_picture(tmp_pa
     whole.write_bytes(data)
     assert read_header(whole).size == (96, 64)
     whole.write_bytes(data[:-400])
-    with pytest.raises(Unreadable, match="cut short"):
+    with pytest.raises(Unreadable, match="truncated"):
         read_header(whole)
 
 
@@ -169,9 +169,9 @@ def test_all_unreadable_images_are_listed_together_or_left_out_on_demand(tmp_pat
     write(tmp_path / "dog/cut.png", data[: len(data) // 2])
     lines = refused(tmp_path, "class_tokens = 'x'")
     assert [os.path.basename(line.split(": ")[0]) for line in lines] == ["cut.png", "text.png", "zero.jpg"]  # noqa: PTH119
-    assert "is cut short" in lines[0] and "is no image" in lines[1] and "is empty" in lines[2]
+    assert "is truncated" in lines[0] and "is not an image" in lines[1] and "is empty" in lines[2]
     result = scanned(tmp_path, "class_tokens = 'x'", skip_unreadable=True)
-    assert len(result.records) == 2 and sum("left out: image" in finding for finding in result.findings) == 3
+    assert len(result.records) == 2 and sum("skipped: image" in finding for finding in result.findings) == 3
 
 
 def test_small_and_large_images_are_reported_not_refused(tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_an_image_of_two_datasets_is_told_once(tmp_path: Path) -> None:
 def test_empty_class_tokens_are_told_and_allowed(tmp_path: Path) -> None:
     photo(tmp_path / "dog/a.png", (128, 128))
     (finding,) = scanned(tmp_path, "class_tokens = ' '").findings
-    assert "class_tokens is empty, so 1 image has no text to be trained with" in finding
+    assert "class_tokens is empty, so 1 image has no text to train with" in finding
 
 
 def test_caption_is_found_whether_its_name_is_composed_or_not(tmp_path: Path) -> None:
@@ -263,18 +263,18 @@ def test_pictures_of_kinds_that_cannot_be_read_are_counted_by_ending_in_the_run(
         (tmp_path / "set" / name).write_bytes(b"x")
     found = scan(read(tmp_path, one_folder(tmp_path / "set")))
     (line,) = [line for line in found.findings if "not read" in line]
-    assert f"files that are not read lie in '{tmp_path / 'set'}': 2 .jxl, 1 .psd, 1 .jfif (b.jxl, c.JXL, d.psd and 1 more)" in line
-    assert line.endswith("convert them to .png or .jpg, or install pillow-jxl-plugin, which reads .jxl, or take them away")
+    assert f"'{tmp_path / 'set'}' contains files that are not read: 2 .jxl, 1 .psd, 1 .jfif (b.jxl, c.JXL, d.psd and 1 more)" in line
+    assert line.endswith("convert them to .png or .jpg, or install pillow-jxl-plugin, which reads .jxl, or remove them")
 
 
 def test_a_folder_of_nothing_else_is_told_so(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set/a.jxl").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"it holds 1 \.jxl file; convert them to \.png or \.jpg, or install pillow-jxl-plugin"):
+    with pytest.raises(UserError, match=r"it contains 1 \.jxl file; convert them to \.png or \.jpg, or install pillow-jxl-plugin"):
         read(tmp_path, one_folder(tmp_path / "set"))
     (tmp_path / "parent").mkdir()
     (tmp_path / "set").rename(tmp_path / "parent/10_shs dog")
-    with pytest.raises(UserError, match=r"10_shs dog' \(1 picture of a kind that is not read: 1 \.jxl: convert them to"):
+    with pytest.raises(UserError, match=r"10_shs dog' \(1 image in an unsupported format: 1 \.jxl: convert them to"):
         from_folders(tmp_path / "parent", None, {"resolution": "64"})
 
 
@@ -296,7 +296,7 @@ def test_further_lines_of_captions_are_told_with_their_count(tmp_path: Path) -> 
         (tmp_path / f"set/{name}.caption").write_text(text, encoding="utf-8", newline="")
     found = scan(read(tmp_path, one_folder(tmp_path / "set")))
     (line,) = found.findings
-    assert "only the first line of 2 caption files is read: a.caption, b.caption (3 further lines left out); write" in line
+    assert "only the first line of 2 caption files is read: a.caption, b.caption (3 more lines ignored); write" in line
 
 
 def test_commas_of_other_scripts_are_told(tmp_path: Path) -> None:
@@ -304,11 +304,11 @@ def test_commas_of_other_scripts_are_told(tmp_path: Path) -> None:
         photo(tmp_path / f"set/{name}.png", (200, 200))
         (tmp_path / f"set/{name}.caption").write_text(text, encoding="utf-8")
     (line,) = scan(read(tmp_path, one_folder(tmp_path / "set"))).findings
-    assert "2 captions have ， or 、, which separates no tags: a.png, b.png; write a plain comma between tags" in line
+    assert "2 captions have ， or 、, which does not separate tags: a.png, b.png; write a plain comma between tags" in line
     meta = tmp_path / "m.json"
     meta.write_text('{"a": {"tags": "1girl，solo"}, "b": {"caption": "x"}, "c": {"caption": "x"}}', encoding="utf-8")
     (line,) = scan(read(tmp_path, one_folder(tmp_path / "set", f"metadata_file = '{meta}'"))).findings
-    assert "1 caption has ，, which separates no tags: a.png" in line
+    assert "1 caption has ，, which does not separate tags: a.png" in line
 
 
 def test_the_advice_for_captions_of_several_spellings_loses_none(tmp_path: Path) -> None:
@@ -318,12 +318,12 @@ def test_the_advice_for_captions_of_several_spellings_loses_none(tmp_path: Path)
     with pytest.raises(UserError, match=r'rename them to one spelling of \.TXT and \.txt, then set caption_extension = "\.txt"'):
         scan(read(tmp_path, one_folder(tmp_path / "set", "")))
     if os.path.normcase("A") == "A":
-        with pytest.raises(UserError, match=r"2 \.TXT files lie beside them: rename them to end in \.txt like the other images' captions"):
+        with pytest.raises(UserError, match=r"2 \.TXT files are next to them: rename them to end in \.txt like the other images' captions"):
             scan(read(tmp_path, one_folder(tmp_path / "set", "caption_extension = '.txt'")))
 
 
 def test_a_metadata_jsonl_beside_images_without_captions_is_pointed_at(tmp_path: Path) -> None:
     photo(tmp_path / "set/a.png", (200, 200))
     (tmp_path / "set/metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n', encoding="utf-8")
-    with pytest.raises(UserError, match=r"captions lie in metadata\.jsonl: set metadata_file = '.*metadata\.jsonl'"):
+    with pytest.raises(UserError, match=r"captions are in metadata\.jsonl: set metadata_file = '.*metadata\.jsonl'"):
         scan(read(tmp_path, one_folder(tmp_path / "set", "")))

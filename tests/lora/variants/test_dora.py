@@ -117,7 +117,7 @@ def test_saved_loaded_and_merged_it_stays_what_it_is(on_output: str, tmp_path: P
         lora.create_network_from_weights(1.0, tmp_path / "d.safetensors", None, None, unet)
     other = next(key for key in tensors if key.endswith("dora_scale"))
     save_file({**tensors, other: torch.ones(3, 1)}, tmp_path / "odd.safetensors")
-    with pytest.raises(UserError, match="3 magnitudes do not fit a weight of"):
+    with pytest.raises(UserError, match="3 magnitudes do not match a weight of"):
         dora.create_network_from_weights(1.0, tmp_path / "odd.safetensors", None, None, unet)
     loaded.merge_to(None, unet)
     torch.testing.assert_close(run_unet(unet), trained, rtol=1e-3, atol=1e-4)

@@ -57,12 +57,12 @@ def test_rs_lora_takes_the_root_of_the_patterns_rank() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        ({"network_reg_dims": "attn3=8"}, r"network_reg_dims=attn3=8: meets no module of this network \(names are such as text_model\."),
-        ({"network_reg_dims": "resnets=8"}, "meets no module"),  # without conv_dim nothing is there
-        ({"network_reg_dims": "attn2"}, "'attn2' is no pattern=rank"),
-        ({"network_reg_dims": "(=8"}, "is no regular expression"),
+        ({"network_reg_dims": "attn3=8"}, r"network_reg_dims=attn3=8: matches no module of this network \(names are such as text_model\."),
+        ({"network_reg_dims": "resnets=8"}, "matches no module"),  # without conv_dim nothing is there
+        ({"network_reg_dims": "attn2"}, "'attn2' is not pattern=rank"),
+        ({"network_reg_dims": "(=8"}, "is not a regular expression"),
         ({"network_reg_dims": "attn2=40000"}, "ranks from 0"),
-        ({"network_reg_dims": "attn2=-1"}, "is no pattern=rank"),
+        ({"network_reg_dims": "attn2=-1"}, "is not pattern=rank"),
         ({"rs_lora": "maybe"}, "rs_lora=maybe: True or False is expected"),
     ],
 )

@@ -178,7 +178,7 @@ def test_network_weights_goes_on_where_a_file_of_this_start_ended(init: str, tmp
     for name, tensor in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], tensor, rtol=0, atol=1e-6)
     other = lora.create_network(1.0, 4, 2.0, None, None, tiny_unet(seed=9), conv_dim="2", init=init)
-    with pytest.raises(UserError, match="was not made from this start of this model; leave --network_args init out"):
+    with pytest.raises(UserError, match="was not made from this start of this model; remove --network_args init"):
         other.load_weights(tmp_path / "first.safetensors")
     plain = lora.create_network(1.0, 4, 2.0, None, None, unet, conv_dim="2")
     plain.save_weights(tmp_path / "plain.safetensors", None, None)
@@ -189,7 +189,7 @@ def test_network_weights_goes_on_where_a_file_of_this_start_ended(init: str, tmp
 def test_wrong_starts_are_told_in_one_line() -> None:
     unet = tiny_unet()
     for args, said in (
-        ({"init": "pisa"}, "init=pisa: there is no such start; did you mean pissa"),
+        ({"init": "pisa"}, "init=pisa: unknown start; did you mean pissa"),
         ({"init": "gaussian"}, "pissa, olora, orthogonal are expected"),
         ({"init": "orthogonal", "conv_dim": "3"}, "rank 3 is odd"),
         ({"innit": "pissa"}, "did you mean init"),
@@ -200,5 +200,5 @@ def test_wrong_starts_are_told_in_one_line() -> None:
     for module in (dora, dylora, lora_fa):
         with pytest.raises(UserError, match=r"init: only networks\.lora has it"):
             module.create_network(1.0, 4, 1.0, None, None, unet, init="pissa")
-    with pytest.raises(UserError, match="no meaning where the network is made from a file"):
+    with pytest.raises(UserError, match="no effect if the network is created from a file"):
         lora.create_network_from_weights(1.0, "x.safetensors", None, None, unet, init="pissa")

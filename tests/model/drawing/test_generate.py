@@ -99,7 +99,7 @@ def test_the_sixteen_names_of_the_command_line_are_there():
 
 
 def test_an_unknown_sampler_is_told(models):
-    with pytest.raises(UserError, match="--sample_sampler magic: no such sampler"):
+    with pytest.raises(UserError, match="--sample_sampler magic: unknown sampler"):
         generate(models["v1"], replace(SETTINGS, sampler="magic"))
 
 

@@ -130,8 +130,8 @@ def test_models_for_other_tasks_are_refused(channels, kind, checkpoints, tmp_pat
     [
         (["lora_unet_mid_block_attentions_0_proj_in.lora_down.weight"], "is a LoRA file"),
         (["unet.down_blocks.0.attentions.0.to_q.lora_A.weight"], "is a LoRA file"),
-        (["first_stage_model.decoder.conv_in.weight"], "is a VAE alone; give it with --vae"),
-        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "is a VAE alone"),
+        (["first_stage_model.decoder.conv_in.weight"], "is only a VAE; set it with --vae"),
+        (["encoder.conv_in.weight", "decoder.conv_in.weight"], "is only a VAE"),
         (["emb_params"], "is a Textual Inversion embedding"),
         (["control_model.input_blocks.0.0.weight"], "is a ControlNet"),
         (["down_blocks.0.resnets.0.conv1.weight"], "is one part of a Diffusers model"),
@@ -140,7 +140,7 @@ def test_models_for_other_tasks_are_refused(channels, kind, checkpoints, tmp_pat
         ([UNET_IN], "no text encoder"),
         (["model.diffusion_model.joint_blocks.0.x"], "another family"),
         (["double_blocks.0.x"], "another family"),
-        (["something"], "is no Stable Diffusion checkpoint"),
+        (["something"], "is not a Stable Diffusion checkpoint"),
     ],
 )
 def test_other_kinds_of_files_are_recognised(names, kind, tmp_path):
@@ -151,7 +151,7 @@ def test_other_kinds_of_files_are_recognised(names, kind, tmp_path):
 def test_a_safetensors_file_cut_short_is_told(keep, checkpoints, tmp_path):
     path = tmp_path / "cut.safetensors"
     path.write_bytes(checkpoints["v1"].read_bytes()[:keep])
-    assert any(words in _fault(path) for words in ("cut short", "is an empty file", "is damaged"))
+    assert any(words in _fault(path) for words in ("truncated", "is an empty file", "is damaged"))
 
 
 @pytest.mark.parametrize("keep", [1000, -1000, 0.5])
@@ -159,7 +159,7 @@ def test_a_ckpt_cut_short_is_told(keep, tmp_path):
     path = write_checkpoint(tmp_path / "cut.ckpt")
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep) if isinstance(keep, float) else keep])
-    assert "cut short" in _fault(path)
+    assert "truncated" in _fault(path)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_ckpt_cut_short_is_told(keep, tmp_path):
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "Git LFS pointer"),
         (b"<!DOCTYPE html><html>not found</html>", "is a web page"),
-        (b"hello, I am no model at all, just text", "no checkpoint"),
+        (b"hello, I am no model at all, just text", "not a checkpoint"),
         (b"\x10\x00\x00\x00\x00\x00\x00\x00{broken json!!!!", "header is damaged"),
     ],
 )
@@ -184,7 +184,7 @@ def test_a_mistyped_path_names_close_files_and_asks_no_hub(tmp_path, monkeypatch
     (tmp_path / "other.ckpt").touch()
     assert "did you mean AnythingV3.safetensors?" in _fault(tmp_path / "anything_v3.safetensors")
     assert "AnythingV3.safetensors, other.ckpt" in _fault(tmp_path / "zzz.safetensors")
-    assert f"there is no 'nowhere' in {tmp_path}" in _fault(tmp_path / "nowhere" / "x.safetensors")
+    assert f"'nowhere' does not exist in {tmp_path}" in _fault(tmp_path / "nowhere" / "x.safetensors")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "one").touch()
@@ -259,4 +259,4 @@ def test_folders_of_other_models_are_refused(folders, tmp_path):
     (folder / "text_encoder_2").mkdir()
     assert "is an SDXL model" in _fault(folder)
     (folder / "unet" / "config.json").write_text("{", encoding="utf-8")
-    assert "no valid JSON" in _fault(folder)
+    assert "not valid JSON" in _fault(folder)

@@ -78,7 +78,7 @@ def test_an_image_that_lost_its_embedding_is_named_as_what_it_is(tmp_path: Path)
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:900])
     Image.new("RGB", (8, 8)).save(tmp_path / "black.png")
     for name in ("lossy.webp", "plain.png", "plain.jpg", "small.png", "cut.png", "black.png"):
-        with pytest.raises(UserError, match=rf"--weights .*{name}: is an image without an embedding") as caught:
+        with pytest.raises(UserError, match=rf"--weights .*{name}: is an image without a readable embedding") as caught:
             read_vectors(tmp_path / name, (), 64, "--weights")
         assert "\n" not in str(caught.value)
     for name in ("plain.png", "plain.jpg", "lossy.webp"):

@@ -55,7 +55,7 @@ def test_secrets_are_not_written(tmp_path: Path) -> None:
 
 def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out.toml").write_text("seed = 1\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"out\.toml exists and is not overwritten"):
+    with pytest.raises(UserError, match=r"out\.toml already exists and is not overwritten"):
         parse(TrainNetwork, ["--output_config", "--config_file", str(tmp_path / "out")])
     assert (tmp_path / "out.toml").read_text(encoding="utf-8") == "seed = 1\n"
 

@@ -93,7 +93,7 @@ def test_all_faults_of_command_line_and_file_are_told_at_once(config) -> None:
         "--sed: unknown option; did you mean --seed?",
         "--mixed_precision: expected one of no, fp16, bf16, not 'FP16'; did you mean fp16?",
         "--v2: is a switch and takes no value (found 'true'); write --v2 alone",
-        "--seed: a value is missing after it; expected a whole number from 0 to 4294967295",
+        "--seed: the value is missing; expected a whole number from 0 to 4294967295",
         "--save_every_n_steps: expected a whole number from 1 to 1000000000 (0 = off), not -1",
         f"--config_file {file}, key [training] lerning_rate: unknown option; did you mean learning_rate?",
         f"--config_file {file}, key [training] max_train_steps: expected a whole number from 1 to 1000000000, not 'many'",
@@ -103,8 +103,8 @@ def test_all_faults_of_command_line_and_file_are_told_at_once(config) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ("--max_train 3", "--max_train: could be any of --max_train_steps, --max_train_epochs; write one of them in full"),
-        ("--sdxl", "--sdxl: unknown option; it belongs to SDXL (SDXL is not trained here); leave it out"),
+        ("--max_train 3", "--max_train: matches --max_train_steps, --max_train_epochs; write the one you want in full"),
+        ("--sdxl", "--sdxl: unknown option; it belongs to SDXL (SDXL is not trained here); remove it"),
         ("--epoch 3", "--epoch: unknown option; it belongs to kohya_ss (the GUI's own setting); here it is --max_train_epochs"),
         ("--network-dim 3", "--network-dim: unknown option; did you mean --network_dim?"),
         ("-seed 3", "-seed: unknown option; did you mean --seed?"),
@@ -115,18 +115,18 @@ def test_all_faults_of_command_line_and_file_are_told_at_once(config) -> None:
         ),
         (
             "--class_tokens dog",
-            "--class_tokens: unknown option; it is a key of a dataset config (--dataset_config); without one the names of folders say it, "
+            "--class_tokens: unknown option; it is a key of a dataset config (--dataset_config); without one it is part of folder names, "
             "such as '10_shs dog'",
         ),
         ("--zzzz", "--zzzz: unknown option; --help lists all options"),
-        ("--learning_rate 0,0001", "--learning_rate: expected a number from 0 to 1000, not '0,0001'; write 0.0001, with a point"),
+        ("--learning_rate 0,0001", "--learning_rate: expected a number from 0 to 1000, not '0,0001'; write 0.0001, with a decimal point"),
         ("--learning_rate nan", "--learning_rate: expected a number from 0 to 1000, not 'nan'"),
         ("--train_batch_size 2.0", "--train_batch_size: expected a whole number from 1 to 65536, not '2.0'; write 2"),
         ("--train_batch_size 0", "--train_batch_size: expected a whole number from 1 to 65536, not 0"),
         ("--caption_dropout_rate 1.5", "--caption_dropout_rate: expected a number from 0 to 1, not 1.5"),
         ("--max_token_length -1", "--max_token_length: expected one of 75, 150, 225 (0 = off), not -1"),
         ("--resolution 512, 768", "--resolution: takes one value (found '512, 768'); a value with spaces needs quotation marks"),
-        ("stray", "'stray': a word that belongs to no option; values with spaces need quotation marks"),
+        ("stray", "'stray': unexpected argument that belongs to no option; values with spaces need quotation marks"),
     ],
 )
 def test_a_fault_on_the_command_line_is_told_with_its_remedy(argv: str, message: str) -> None:
@@ -143,7 +143,7 @@ def test_a_fault_on_the_command_line_is_told_with_its_remedy(argv: str, message:
         ("seed = [1, 2]", "expected a whole number from 0 to 4294967295, not a list; write seed = 1"),
         ("max_train_steps = 0", "expected a whole number from 1 to 1000000000, not 0"),
         ("output_name = true", 'expected text, not true; put it in quotation marks: output_name = "True"'),
-        ("learning_rate = '0,0001'", "expected a number from 0 to 1000, not '0,0001'; write 0.0001, with a point"),
+        ("learning_rate = '0,0001'", "expected a number from 0 to 1000, not '0,0001'; write 0.0001, with a decimal point"),
         ("loss_type = 'L3'", "expected one of l1, l2, huber, smooth_l1, not 'L3'"),
         ("config_file = 'x'", "belongs on the command line, not in the file"),
     ],
@@ -166,14 +166,14 @@ def test_an_option_of_other_scripts_is_an_error_on_the_command_line_and_a_warnin
     with pytest.raises(UserError) as fault:
         parse(FineTune, ["--stop_text_encoder_training", "9"])
     assert fault.value.problems == (
-        "--stop_text_encoder_training: unknown option; it is one of train_network.py and train_db.py only; leave it out here",
+        "--stop_text_encoder_training: unknown option; it belongs to train_network.py and train_db.py only; remove it here",
     )
 
 
 def test_a_key_in_two_sections_is_refused_only_when_the_values_differ(config) -> None:
     assert read("--config_file", config("[a]\nseed = 1\n[b]\nseed = 1\n")).training.seed == 1
     (line,) = problems("--config_file", config("[a]\nseed = 1\n[b]\nseed = 2\n"))
-    assert line.endswith("key [b] seed: given twice with different values, also as [a] seed; keep one of them")
+    assert line.endswith("key [b] seed: set twice with different values, also as [a] seed; keep one of them")
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,9 @@ def test_a_key_in_two_sections_is_refused_only_when_the_values_differ(config) ->
         ("seed 1\n", "line 1 is not valid TOML"),
         ("\nv2 = True\n", "line 2 is not valid TOML"),
         ('vae = "C:\\models\\x"\n', "put Windows paths in 'single' ones"),
-        ("base_weights_multiplier = [1, 0.5]\n", "numbers in one list must all be written with a point"),
-        ("seed = 1\nseed = 2\n", "a key or section that stands twice"),
-        ("[general]\nresolution = 512\n[[datasets]]\nbatch_size = 1\n", "give the file with --dataset_config instead"),
+        ("base_weights_multiplier = [1, 0.5]\n", "numbers in a list must all have a decimal point"),
+        ("seed = 1\nseed = 2\n", "a key or section appears twice"),
+        ("[general]\nresolution = 512\n[[datasets]]\nbatch_size = 1\n", "use the file with --dataset_config instead"),
     ],
 )
 def test_a_broken_file_is_told_in_one_line(config, text: str, words: str) -> None:

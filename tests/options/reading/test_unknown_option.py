@@ -79,7 +79,7 @@ def test_a_key_near_to_an_option_is_a_typo(tmp_path: Path, key: str, message: st
 
 def test_a_key_near_to_another_scripts_option_is_a_typo_too(tmp_path: Path) -> None:
     (line,) = problems(tmp_path, "netwrok_dim = 4\n", TrainTextualInversion)
-    assert line == "netwrok_dim: unknown option, near to one of train_network.py; did you mean network_dim?"
+    assert line == "netwrok_dim: unknown option, similar to one of train_network.py; did you mean network_dim?"
 
 
 def test_all_keys_without_effect_of_a_file_are_told_in_one_warning(tmp_path: Path, heard) -> None:
@@ -92,7 +92,7 @@ def test_all_keys_without_effect_of_a_file_are_told_in_one_warning(tmp_path: Pat
         "sdxl, learning_rate_te1 – of SDXL (SDXL is not trained here); my_key, max_epochs (is max_train_epochs meant?) – unknown; "
         "num_repeats – a key of a dataset config (--dataset_config); "
         'conv_dim – of network_args (a setting of the network is written as network_args = ["conv_dim=4"]); '
-        "learning_rate_te – of train_db.py and fine_tune.py only; take them out, or correct the names of those meant as options"
+        "learning_rate_te – of train_db.py and fine_tune.py only; remove them, or correct the names of those that should be options"
     )
 
 

@@ -124,8 +124,8 @@ def test_an_off_on_the_command_line_takes_the_place_of_the_files_value(tmp_path:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("max_token_length = 255", "key max_token_length: 255 is not possible, 225 is used"),
-        ("bucket_reso_steps = 1", "key bucket_reso_steps: 1 is not possible, 8 is used"),
+        ("max_token_length = 255", "key max_token_length: 255 is not possible, so 225 is used"),
+        ("bucket_reso_steps = 1", "key bucket_reso_steps: 1 is not possible, so 8 is used"),
         ("max_token_length = 150\nsave_every_n_steps = 0\ntext_encoder_lr = [1e-4, 1e-4]", ""),
     ],
 )

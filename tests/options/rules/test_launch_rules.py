@@ -101,15 +101,15 @@ REFUSED: list[tuple[dict[str, object], str]] = [
     ({"cuda_graphs": True}, "--cuda_graphs: needs --torch_compile, which is missing [SD-OPT-009]"),
     (
         {**COMPILED, "cuda_graphs": True, "dynamo_backend": "eager"},
-        "--cuda_graphs: are recorded by --dynamo_backend inductor, not by eager",
+        "--cuda_graphs: works only with --dynamo_backend inductor, not with eager",
     ),
-    ({**COMPILED, "cuda_graphs": True, "gradient_accumulation_steps": 2}, "--cuda_graphs: overwrite the gradients that"),
+    ({**COMPILED, "cuda_graphs": True, "gradient_accumulation_steps": 2}, "--cuda_graphs: overwrites the gradients that"),
     ({**COMPILED, "network_module": "networks.dylora"}, "--torch_compile: cannot compile networks.dylora, which draws another rank"),
     (
         {**COMPILED, "network_module": "networks.lora", "network_args": ("module_dropout=0.1",)},
         "--torch_compile: cannot compile layers that",
     ),
-    ({"sdpa_backend": "flash", "xformers": True}, "--sdpa_backend: chooses among PyTorch's own kernels, and --xformers"),
+    ({"sdpa_backend": "flash", "xformers": True}, "--sdpa_backend: chooses among PyTorch's kernels, but --xformers"),
 ]
 
 
@@ -137,4 +137,4 @@ def test_a_backend_that_compiles_nothing_refuses_nothing(monkeypatch: pytest.Mon
 
 def test_captions_without_padding_are_not_compiled() -> None:
     (problem,) = compiling(Given(build(TrainDb, {**COMPILED, "no_token_padding": True}, {})))
-    assert problem.startswith("--torch_compile: would compile anew for each length of a caption")
+    assert problem.startswith("--torch_compile: would compile again for each caption length")

@@ -66,7 +66,7 @@ def test_what_the_rules_let_through_has_noise_and_finite_weights() -> None:
     [
         ({"adaptive_noise_scale": "0.1"}, "add --noise_offset 0.1"),
         ({"zero_terminal_snr": None, "v_pred_like_loss": "0.1"}, "infinite weight"),
-        ({"v_pred_like_loss": "0.1", "v_parameterization": None}, "models that predict the noise"),
+        ({"v_pred_like_loss": "0.1", "v_parameterization": None}, "models that predict noise"),
         ({"loss_type": "huber", "huber_c": "2"}, "over 0 and at most 1"),
     ],
 )

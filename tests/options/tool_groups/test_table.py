@@ -98,11 +98,11 @@ def test_a_list_takes_all_words_up_to_the_next_flag() -> None:
     [
         ("a", ("target is missing: Where it goes to.",)),
         ("", ("source is missing: Where it comes from.", "target is missing: Where it goes to.")),
-        ("a b c", ("'c': one word too many after source target; values with spaces need quotation marks",)),
+        ("a b c", ("'c': unexpected argument after source target; values with spaces need quotation marks",)),
         ("a b --sclae 2", ("--sclae: unknown option; did you mean --scale?",)),
-        ("a b --fast false", ("--fast: is a switch and takes no value (found 'false'); leave the option out",)),
+        ("a b --fast false", ("--fast: is a switch and takes no value (found 'false'); remove the option",)),
         ("a b --scale x", ("--scale: expected a number, not 'x'",)),
-        ("a b --network_dim 4", ("--network_dim: unknown option; it is one of train_network.py only; leave it out here",)),
+        ("a b --network_dim 4", ("--network_dim: unknown option; it belongs to train_network.py only; remove it here",)),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line_each(line: str, said: tuple[str, ...]) -> None:
@@ -177,11 +177,11 @@ def test_paths_that_cannot_work_are_told_together(tmp_path: Path) -> None:
         check_paths(options)
     assert fault.value.problems == (
         f"source: {tmp_path / 'pictrues'}: no such folder; did you mean {tmp_path / 'pictures'}?",
-        f"target: {tmp_path / 'pictures'} is a folder; give the name of the file to write",
+        f"target: {tmp_path / 'pictures'} is a folder; write the name of the file",
     )
     options = parse(Copy, [str(tmp_path / "meta.json"), str(tmp_path / "meta.json" / "out.json")])
     with pytest.raises(UserError) as fault:
         check_paths(options)
-    assert [" is a file; give the folder" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
+    assert [" is a file; name the folder" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
     check_paths(options, idle={"source", "target"})
     check_paths(parse(Copy, [str(tmp_path / "pictures"), str(tmp_path / "new" / "out.json")]))

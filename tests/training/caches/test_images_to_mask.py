@@ -20,7 +20,7 @@ def filled(*names: str) -> Any:
 def test_images_of_which_latents_are_left_are_told() -> None:
     _check_images(filled("a.png", "b.jpg"))
     with pytest.raises(
-        UserError, match=r"of 2 images there are latents only, such as dogs.b\.npz, .*; put the images beside them"
+        UserError, match=r"of 2 images there are only latents, such as dogs.b\.npz, .*; put the images next to them"
     ) as caught:
         _check_images(filled("a.png", "b.npz", "c.npz"))
     assert len(caught.value.problems) == 1
@@ -29,5 +29,5 @@ def test_images_of_which_latents_are_left_are_told() -> None:
 def test_a_class_that_gives_latents_is_told() -> None:
     options: Any = SimpleNamespace(model=SimpleNamespace(train_inpainting=True))
     custom: Any = SimpleNamespace(name="mine.Data", are_latents=True)
-    with pytest.raises(UserError, match=r"--train_inpainting: mine\.Data gives latents.*; let --dataset_class give images"):
+    with pytest.raises(UserError, match=r"--train_inpainting: mine\.Data returns latents.*; let --dataset_class return images"):
         planned_custom(options, custom)

@@ -139,5 +139,5 @@ def test_showings_that_lie_are_refused_in_a_line(what: str, tmp_path: Path) -> N
     save_visits(whole(), tmp_path)
     columns = {name: tensor.clone() for name, tensor in load_file(tmp_path / FILE).items()}
     save_file(spoilt(columns, what), tmp_path / FILE)
-    with pytest.raises(UserError, match=rf"^--resume .*: {FILE} is damaged \(.*\); give an older state$"):
+    with pytest.raises(UserError, match=rf"^--resume .*: {FILE} is damaged \(.*\); use an older state$"):
         load_visits(tmp_path)

@@ -94,7 +94,7 @@ def test_a_file_that_cannot_be_written_is_told_once_and_counted(tmp_path, heard)
     events.write("update", 2, {})
     events.close()
     assert events.failed == 2 and len(heard.warnings) == 1
-    assert "training goes on" in heard.warnings[0]
+    assert "training continues" in heard.warnings[0]
 
 
 def test_what_was_saved_at_the_update_of_a_state_is_told_once(tmp_path):

@@ -55,7 +55,7 @@ def test_a_log_that_cannot_be_opened_is_told_once_and_the_training_goes_on(tmp_p
     tracker.close()
     assert tracker.failed == 2  # the file's first event is one too
     (line,) = heard.warnings
-    assert line.startswith("--logging_dir: ") and "Not a directory); training goes on" in line
+    assert line.startswith("--logging_dir: ") and "Not a directory); training continues" in line
 
 
 def test_failing_writes_are_counted_and_told_once(tmp_path, heard, monkeypatch):

@@ -81,7 +81,9 @@ def test_whatever_wandb_raises_is_counted_and_told_once(nobody: Path, monkeypatc
     tracker.log(1, {"loss": 1.0})
     tracker.close()
     assert tracker.failed == 1
-    assert heard.warnings == ["--log_with: the log at Weights & Biases cannot be written (no room at the inn); training goes on without it"]
+    assert heard.warnings == [
+        "--log_with: the log at Weights & Biases cannot be written (no room at the inn); training continues without it"
+    ]
 
 
 # ---- settings
@@ -115,8 +117,8 @@ def test_a_table_for_each_tracker(tmp_path: Path) -> None:
     [
         ("[wandb]\nentitty = 'us'", "[wandb] entitty: is unknown (did you mean entity?)"),
         ("[tensorboard]\nflush = 3", "[tensorboard] flush: is unknown (did you mean flush_secs?)"),
-        ("entity = 'us'", "entity is not known here"),
-        ("[comet]\na = 1", "comet is not known here"),
+        ("entity = 'us'", "entity is unknown"),
+        ("[comet]\na = 1", "comet is unknown"),
         ("[wandb", "is not valid TOML"),
     ],
 )

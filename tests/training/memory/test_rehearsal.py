@@ -164,7 +164,7 @@ def test_every_weight_goes_straight_to_the_device(tiny_v1: Path) -> None:
         (train_network, {"full_bf16": True, "full_fp16": True}, "--full_bf16: cannot be used together with --full_fp16"),
         (train_network, {"full_fp16": True, "mixed_precision": "fp16"}, "--mixed_precision fp16: a CPU computes fp16 many times slower"),
         (train_network, {"fp8_base": True, "network_module": "lycoris.kohya"}, "--fp8_base: lycoris.kohya reads the model's weights"),
-        (train_db, {"fp8_base": True}, "--fp8_base: keeps frozen weights in 8 bits, and this script trains the weights themselves"),
+        (train_db, {"fp8_base": True}, "--fp8_base: keeps frozen weights in 8 bits, but this script trains the weights themselves"),
         (fine_tune, {"fp8_base": True}, "--fp8_base: keeps frozen weights in 8 bits"),
     ],
 )

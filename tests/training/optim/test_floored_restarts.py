@@ -74,5 +74,5 @@ def test_a_resumed_run_goes_on_along_it(tmp_path: Path) -> None:
 
 def test_a_share_that_is_none_is_refused() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1e-3)
-    with pytest.raises(UserError, match="min_lr_ratio=2: refused: is a share of the learning rate; give 0 to 1"):
+    with pytest.raises(UserError, match="min_lr_ratio=2: refused: is a fraction of the learning rate; use 0 to 1"):
         make_schedule(optimizer, "cosine_with_restarts", updates=9, args=["min_lr_ratio=2"])

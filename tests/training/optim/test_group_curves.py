@@ -119,8 +119,11 @@ def test_a_common_rate_of_0_is_no_fault_where_each_group_has_its_own(name: str, 
         ({"name": "polynomial", "args": ["lr_end=6e-5"]}, "lr_end=6e-05: refused: the learning rate of te is 5e-05 and would rise to it"),
         ({"name": "cosine_with_min_lr", "args": ["min_lr=-1e-5"]}, "min_lr=-1e-05: refused: a learning rate cannot end below 0"),
         ({"name": "polynomial", "args": ["lr_end=-1"]}, "a learning rate cannot end below 0"),
-        ({"name": "cosine_with_min_lr", "args": ["min_lr_rate=1.5"]}, "min_lr_rate=1.5: refused: is a share of the learning rate; give 0"),
-        ({"name": "warmup_stable_decay", "args": ["min_lr_ratio=-0.1"]}, "min_lr_ratio=-0.1: refused: is a share of the learning rate"),
+        (
+            {"name": "cosine_with_min_lr", "args": ["min_lr_rate=1.5"]},
+            "min_lr_rate=1.5: refused: is a fraction of the learning rate; use 0",
+        ),
+        ({"name": "warmup_stable_decay", "args": ["min_lr_ratio=-0.1"]}, "min_lr_ratio=-0.1: refused: is a fraction of the learning rate"),
         ({"scheduler_type": "CosineAnnealingLR", "args": ["T_max=9", "eta_min=6e-5"]}, "eta_min=6e-05: refused: the learning rate of te"),
         ({"scheduler_type": "CosineAnnealingWarmRestarts", "args": ["T_0=9", "eta_min=1"]}, "eta_min=1: refused: the learning rate of te"),
     ],
@@ -140,7 +143,7 @@ def test_the_floor_that_polynomial_has_of_itself_is_refused_by_name_above_a_rate
 
 
 def test_one_rate_for_all_cannot_have_the_floor_of_a_class() -> None:
-    with pytest.raises(UserError, match="which train at different rates here, and the optimizer has one rate; use --lr_scheduler cosine"):
+    with pytest.raises(UserError, match="but the parts have different rates here and the optimizer one rate; use --lr_scheduler cosine"):
         make_schedule(optimizer_of("Prodigy"), "", updates=9, scheduler_type="CosineAnnealingLR", args=["T_max=9", "eta_min=0.1"])
     optimizer = optimizer_of("Prodigy")
     made = make_schedule(optimizer, "", updates=UPDATES, scheduler_type="CosineAnnealingLR", args=[f"T_max={UPDATES}"])

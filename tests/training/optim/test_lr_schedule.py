@@ -120,8 +120,8 @@ def test_a_class_of_ones_own_takes_the_place_of_the_named_curve():
     optimizer = an_optimizer()
     made = make_schedule(optimizer, "cosine", updates=UPDATES, warmup=3, scheduler_type="steplr", args=["step_size=10", "gamma=0.5"])
     assert curve(optimizer, made.schedule) == pytest.approx([RATE * 0.5 ** (step // 10) for step in range(UPDATES)])
-    assert "takes the place of --lr_scheduler" in made.notes[0]
-    assert "--lr_warmup_steps 3: is not used" in made.warnings[0]
+    assert "replaces --lr_scheduler" in made.notes[0]
+    assert "--lr_warmup_steps 3: is ignored" in made.warnings[0]
     optimizer = an_optimizer()
     name = "torch.optim.lr_scheduler.ExponentialLR"
     dotted = make_schedule(optimizer, "cosine", updates=UPDATES, scheduler_type=name, args=["gamma=0.9"])
@@ -132,17 +132,17 @@ def test_a_class_of_ones_own_takes_the_place_of_the_named_curve():
     ("asked", "said"),
     [
         ({"name": "cosin"}, "did you mean cosine?"),
-        ({"name": "adafactor"}, "belongs to --optimizer_type AdaFactor with relative_step=True"),
-        ({"name": "constant", "args": ["power=2"]}, "--lr_scheduler_args power: constant does not know it; it takes: nothing"),
-        ({"name": "polynomial", "args": ["power=2"]}, "is given with --lr_scheduler_power"),
+        ({"name": "adafactor"}, "is only for --optimizer_type AdaFactor with relative_step=True"),
+        ({"name": "constant", "args": ["power=2"]}, "--lr_scheduler_args power: constant does not accept it; it takes: nothing"),
+        ({"name": "polynomial", "args": ["power=2"]}, "is set with --lr_scheduler_power"),
         ({"name": "polynomial", "args": ["lr_end=1"]}, "--lr_scheduler polynomial with --lr_scheduler_args lr_end=1: refused"),
         ({"name": "cosine", "args": ["num_cycle=1"]}, "did you mean num_cycles?"),
         ({"name": "piecewise_constant"}, "piecewise_constant needs step_rules"),
         ({"name": "piecewise_constant", "args": ["step_rules=word"]}, "step_rules=word: refused"),
-        ({"name": "warmup_stable_decay", "warmup": 95}, "95 of warm-up and 10 of decay are more than the run's 100 updates"),
+        ({"name": "warmup_stable_decay", "warmup": 95}, "95 of warm-up and 10 of decay exceed the run's 100 updates"),
         ({"name": "cosine", "scheduler_type": "StepLRR"}, "did you mean StepLR?"),
         ({"name": "cosine", "scheduler_type": "StepLR"}, "StepLR needs step_size; add --lr_scheduler_args step_size="),
-        ({"name": "cosine", "scheduler_type": "ReduceLROnPlateau"}, "wants metrics at every step"),
+        ({"name": "cosine", "scheduler_type": "ReduceLROnPlateau"}, "needs metrics at every step"),
         ({"name": "cosine", "scheduler_type": "torch.nn.Linear"}, "is not a learning rate scheduler"),
     ],
 )

@@ -25,7 +25,7 @@ FLOORED = ("cosine_with_min_lr", "warmup_stable_decay")  # those of the librarie
 
 
 class NothingTrained:
-    """A method of which a state holds no weights."""
+    """A method of which a state has no weights."""
 
     def modules(self) -> list[torch.nn.Module]:
         return []
@@ -96,7 +96,7 @@ def test_flags_that_a_curve_does_not_use_are_told() -> None:
         "--lr_scheduler_timescale 4",
         "--lr_scheduler_min_lr_ratio 0.1",
     ]
-    with pytest.raises(UserError, match="num_decay_steps: is given with --lr_decay_steps"):
+    with pytest.raises(UserError, match="num_decay_steps: is set with --lr_decay_steps"):
         make_schedule(optimizer, "warmup_stable_decay", updates=9, decay=3, args=["num_decay_steps=2"])
 
 

@@ -139,7 +139,7 @@ def test_a_package_that_does_not_load_is_told_with_its_reason(monkeypatch):
         raise OSError("libcudart.so.13: cannot open shared object file")
 
     monkeypatch.setattr("library.options.reading.named_class.importlib.import_module", broken)
-    assert "is installed but does not load: libcudart.so.13" in problems_of("AdamW8bit", [])
+    assert "is installed but cannot be imported: libcudart.so.13" in problems_of("AdamW8bit", [])
 
 
 def test_old_options_mean_their_optimizers_and_contradictions_are_refused():
@@ -190,8 +190,8 @@ def test_arguments_reach_the_optimizer():
 
 def test_unknown_arguments_are_refused_with_what_is_accepted():
     said = problems_of("Prodigy", ["weight_decy=0.1", "lr=1"])
-    assert "Prodigy does not know it (did you mean weight_decay?); it takes: beta3, betas, d0, d_coef" in said
-    assert "--optimizer_args lr: is given with --learning_rate" in said
+    assert "Prodigy does not accept it (did you mean weight_decay?); it takes: beta3, betas, d0, d_coef" in said
+    assert "--optimizer_args lr: is set with --learning_rate" in said
     assert "self" not in said.partition("it takes:")[2].split(", ")
 
 
@@ -217,7 +217,7 @@ def test_lion_without_triton_is_refused_instead_of_ending_the_process(monkeypatc
 @pytest.mark.parametrize("name", ["SGDNesterov", "SGDNesterov8bit"])
 def test_momentum_is_added_to_sgd_and_told_unless_it_is_given(name):
     made = make_optimizer(name, Toy().groups(), 1e-3)
-    assert made.notes == (f"{name}: momentum=0.9 is added; give --optimizer_args momentum=… for another value",)
+    assert made.notes == (f"{name}: momentum=0.9 is added; set --optimizer_args momentum=… for another value",)
     group = made.optimizer.param_groups[0]
     assert group.get("momentum", group.get("betas", (None,))[0]) == 0.9  # bitsandbytes keeps it as its first beta
     assert name == "SGDNesterov8bit" or group["nesterov"]
@@ -280,7 +280,7 @@ def test_a_part_with_half_the_factor_moves_half_as_far(name):
     whole, half = Toy().double(), Toy().double()
     start = [whole.first.detach().clone(), whole.second.detach().clone()]
     made = make_optimizer(name, half.groups(first=1.0, second=0.5), 1.0)
-    assert "take a share (0.5, 1)" in made.notes[0]
+    assert "use a fraction of it (0.5, 1)" in made.notes[0]
     take_steps(whole, make_optimizer(name, whole.groups(), 1.0).optimizer, range(1))
     take_steps(half, made.optimizer, range(1))
     torch.testing.assert_close(half.first, whole.first, rtol=0, atol=0)
@@ -326,7 +326,7 @@ def test_adafactor_finds_its_own_rate_unless_told_otherwise():
     assert (made.kind, made.schedule) == ("relative", "adafactor")
     assert [group["lr"] for group in made.optimizer.param_groups] == [None, None]
     assert "relative_step=True is added" in made.notes[0]
-    assert "the rates given are not used" in made.notes[1]
+    assert "the given rates are ignored" in made.notes[1]
     made = make_optimizer("AdaFactor", Toy().groups(first=1e-3), 1e-4, ["relative_step=False"])
     assert (made.kind, made.schedule) == ("plain", None)
     assert [group["lr"] for group in made.optimizer.param_groups] == [1e-3, 1e-4]

@@ -47,7 +47,7 @@ def made(name: str, args: list[str], updates: int, steps: int | None = None) -> 
 def test_a_class_that_ends_before_the_run_is_refused_with_what_it_needs(name: str, args: list[str], remedy: str) -> None:
     with pytest.raises(UserError) as fault:
         made(name, args, 7)
-    assert fault.value.problems[0].endswith(f"updates, and this run needs 7; give --lr_scheduler_args {remedy}")
+    assert fault.value.problems[0].endswith(f"updates, and this run needs 7; set --lr_scheduler_args {remedy}")
     key, _, number = remedy.partition("=")
     kept = [arg for arg in args if not arg.startswith((key, "epochs", "steps_per_epoch"))]
     schedule = made(name, [*kept, remedy], 7).schedule
@@ -68,7 +68,7 @@ def test_only_updates_that_the_run_makes_count() -> None:
 def test_a_rate_below_0_is_refused_with_its_update() -> None:
     name = "tests.training.optim.test_schedule_class.Sinking"
     assert made(name, [], 6)
-    with pytest.raises(UserError, match=r"cannot go on after update 6 of 7: the learning rate is -0\.0002 then"):
+    with pytest.raises(UserError, match=r"cannot continue after update 6 of 7: the learning rate is -0\.0002 then"):
         made(name, [], 7)
 
 
@@ -85,4 +85,4 @@ def test_the_walk_leaves_no_trace_in_optimizer_and_schedule() -> None:
 
 
 def test_a_class_with_a_rate_of_its_own_is_told() -> None:
-    assert "max_lr stands in the place of --learning_rate" in made("OneCycleLR", ["max_lr=1e-3", "total_steps=50"], 50).notes[1]
+    assert "max_lr replaces --learning_rate" in made("OneCycleLR", ["max_lr=1e-3", "total_steps=50"], 50).notes[1]

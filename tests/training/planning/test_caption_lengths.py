@@ -26,7 +26,7 @@ def test_nothing_is_told_when_all_captions_fit(heard):
     assert told(["a dog", "cat " * 75 + "on a sofa"], heard, max_token_length=150) == ""
 
 
-@pytest.mark.parametrize(("length", "remedy"), [(150, "give --max_token_length 225, or shorten them"), (225, "”; shorten them")])
+@pytest.mark.parametrize(("length", "remedy"), [(150, "set --max_token_length 225, or shorten them"), (225, "”; shorten them")])
 def test_the_remedy_names_only_what_is_longer_than_what_is_set(heard, length, remedy):
     assert told(["cat " * (length + 5)], heard, max_token_length=length).endswith(remedy)
 

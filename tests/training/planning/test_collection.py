@@ -9,9 +9,9 @@ from library.training.planning.collection import seldom_collected
 
 def test_inside_less_is_looked_at_and_afterwards_as_before() -> None:
     before = gc.get_threshold()
-    with pytest.raises(ValueError, match="a fault"), seldom_collected():
+    with pytest.raises(ValueError, match="an error"), seldom_collected():
         assert gc.get_threshold()[0] > 10 * before[0]
-        raise ValueError("a fault")
+        raise ValueError("an error")
     assert gc.get_threshold() == before
 
 

@@ -107,7 +107,7 @@ def test_other_runs_and_other_files_are_left_out(tmp_path: Path) -> None:
     samples(tmp_path, "a", name="cat").draw(None, 6, 1, "cpu")
     samples(tmp_path, "a", name="cat_2").draw(None, 6, 1, "cpu")
     samples(tmp_path, "a", name=None).draw(None, 6, 1, "cpu")
-    (tmp_path / "sample" / "cat_e000009_00_20260101000000_1.png").write_bytes(b"\x89PNG cut short")
+    (tmp_path / "sample" / "cat_e000009_00_20260101000000_1.png").write_bytes(b"\x89PNG truncated")
     Image.new("RGB", (8, 8)).save(tmp_path / "sample" / "mine.png")
     for name in ("cat", "cat_2", None):
         found = SamplePage(tmp_path / "sample", name).samples()
@@ -125,7 +125,7 @@ def test_the_page_says_whether_training_goes_on(tmp_path: Path) -> None:
     drawing = samples(tmp_path, "a")
     drawing.draw(None, 6, 1, "cpu")
     path = tmp_path / "sample" / "index.html"
-    assert "training goes on" in path.read_text(encoding="utf-8")
+    assert "training is running" in path.read_text(encoding="utf-8")
     drawing.write_page(running=False)
     assert "training has ended" in path.read_text(encoding="utf-8")
     assert [entry.name for entry in path.parent.iterdir() if entry.name.startswith(".")] == []

@@ -91,7 +91,7 @@ def test_sides_are_rounded_to_multiples_of_eight_and_told(tmp_path):
     prompts, notes = read_prompts(written(tmp_path, "p.txt", "a --w 511 --h 100\nb --w 64"))
     assert [(prompt.width, prompt.height) for prompt in prompts] == [(504, 96), (64, 512)]
     assert len(notes) == 1
-    assert "line 1: 511x100 is drawn as 504x96" in notes[0]
+    assert "line 1: 511x100 becomes 504x96" in notes[0]
 
 
 def test_all_faults_of_a_text_file_are_told_by_line(tmp_path):
@@ -117,7 +117,7 @@ def test_all_faults_of_a_text_file_are_told_by_line(tmp_path):
         ("p.toml", '[prompt]\nprompt = "a"\nseed = true', "seed = True: must be a whole number"),
         ("p.toml", "[prompt]\nprompt = 3", "prompt = 3: must be text"),
         ("p.toml", '[prompt]\nprompt = "a', "p.toml line 2: is not valid TOML"),
-        ("p.toml", '[prompts]\nprompt = "a"', "wants one table [prompt]"),
+        ("p.toml", '[prompts]\nprompt = "a"', "needs one table [prompt]"),
         ("p.json", '[{"prompt": "a",}]', "p.json line 1: is not valid JSON"),
         ("p.json", '{"prompt": "a"}', "must be a list"),
         ("p.json", "[3]", "p.json item 1: must be a prompt or an object"),
@@ -135,7 +135,7 @@ def test_a_file_in_another_encoding_or_missing_is_told(tmp_path):
     (tmp_path / "p.txt").write_bytes("犬".encode("shift_jis"))
     with pytest.raises(UserError, match="is not UTF-8"):
         read_prompts(tmp_path / "p.txt")
-    with pytest.raises(UserError, match=r"none\.txt: no such file"):
+    with pytest.raises(UserError, match=r"none\.txt:A file"):
         read_prompts(tmp_path / "none.txt")
 
 
@@ -230,7 +230,7 @@ def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path,
     samples = Samples(prompts, SamplePlan(tmp_path), Painter())
     assert len(samples.draw(None, 1, None, "cpu")) == 1
     assert (samples.drawn, samples.failed) == (1, 2)
-    assert heard.warnings == ["samples of step 1: 2 of 3 failed (CUDA out of memory.); training goes on"]
+    assert heard.warnings == ["samples of step 1: 2 of 3 failed (CUDA out of memory.); training continues"]
     assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 images, 2 failed)"]
 
 
@@ -325,12 +325,12 @@ def test_prompts_that_are_changed_during_the_run_are_drawn_from_then_on(tmp_path
         path.unlink() if text is None else path.write_text(text, encoding="utf-8")
         samples.draw(None, 1, None, "cpu")
         assert [prompt for _, prompt in samples.latest] == drawn
-    assert heard.text.count("was changed, 2 prompts from here on") == 1
-    assert heard.text.count("--w 'many': must be a whole number") == 1 and "the prompts of before are drawn" in heard.text
+    assert heard.text.count("was changed; 2 prompts from now on") == 1
+    assert heard.text.count("--w 'many': must be a whole number") == 1 and "the previous prompts are used" in heard.text
 
 
 def test_no_picture_is_begun_once_the_run_is_to_stop(tmp_path, heard):
     prompts = [SamplePrompt(f"a {number}", width=64, height=64) for number in range(5)]
     samples = Samples(prompts, SamplePlan(tmp_path), Painter())
     assert len(samples.draw(None, 1, None, "cpu", stop=lambda: len(list(samples.folder.glob("*.png"))) == 2)) == 2
-    assert (samples.drawn, samples.failed) == (2, 0) and "3 of 5 are left out" in heard.text
+    assert (samples.drawn, samples.failed) == (2, 0) and "3 of 5 are skipped" in heard.text

@@ -164,4 +164,4 @@ def test_an_outdated_state_in_use_is_told_and_stays_whole(tmp_path, heard, monke
     with (tmp_path / "a-000001-state" / "b").open("rb"):
         keeper.after_epoch(2, 2)
     assert sorted(path.name for path in (tmp_path / "a-000001-state").iterdir()) == ["a", "b", "c"]
-    assert "a-000001-state was to be removed (--save_last_n_*) and cannot be" in heard.text
+    assert "a-000001-state could not be removed (--save_last_n_*: " in heard.text

@@ -57,7 +57,7 @@ def test_states_hold_what_is_trained_and_what_the_optimizer_keeps(tmp_path: Path
 
 def test_what_only_the_network_module_knows_is_named_and_has_no_sum(tmp_path: Path) -> None:
     other = need(tmp_path, expect=lambda sizes: ExpectedWeights(None, None, known_by="lycoris.kohya"), save_state=True)
-    assert other.total is None and other.lines == ("files: 1, of a size that only lycoris.kohya knows",)
+    assert other.total is None and other.lines == ("files: 1, whose size only lycoris.kohya knows",)
 
 
 def test_latents_take_their_room_where_they_are_kept(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_spare_folder_takes_it_before_any_wait(disk: Disk, tmp_path: Path, h
     writer = SaveWriter(FullDiskPolicy(spare, wait=600))
     path = disk.folder / "a.txt"
     assert writer.write(path, 1, disk.write, needed=True) == spare / "a.txt" == writer.place_of(path)
-    assert disk.slept == [] and f"it is in --spare_dir {spare}" in heard.text
+    assert disk.slept == [] and f"it was saved in --spare_dir {spare}" in heard.text
     disk.full = False
     assert writer.write(path, 1, disk.write, needed=True) == path == writer.place_of(path)
 
@@ -96,7 +96,7 @@ def test_what_the_system_refuses_for_another_reason_is_no_full_disk_but_may_pass
         SafetensorError("I/O error: Transport endpoint is not connected (os error 107)"),
     ):
         disk.fault, disk.full = fault, True
-        with pytest.raises(UserError, match=r"could not be written \((Input|I/O).*mend that or choose another folder"):
+        with pytest.raises(UserError, match=r"could not be written \((Input|I/O).*fix that or choose another folder"):
             save(disk, FullDiskPolicy(go_on=True), needed=False)
         assert save(disk, FullDiskPolicy(tmp_path / "spare")) == tmp_path / "spare" / "a.txt"
     disk.fault = ValueError("a mistake of ours")

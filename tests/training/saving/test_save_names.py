@@ -18,7 +18,7 @@ from library.training.saving.disk_room import check_room, most_bytes, saves
 from library.training.saving.full_disk import MARGIN, FullDiskPolicy
 
 EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS = (None, 1, 2), (None, 2, 5), (None, 1, 2), (None, 0, 4)
-STATES = ("no", "with saves", "at the end")
+STATES = ("no", "including saves", "at the end")
 
 
 def plan_of(every_epochs: int | None, every_steps: int | None, start: Start | None = None) -> RunPlan:
@@ -35,7 +35,7 @@ def kinds_of(folder: Path, name: str | None, keep_epochs, keep_steps, states: st
     if states == "no":
         return (files,)
     names = FileNames(folder, name, "-state")
-    rule = SaveRule(keep_epochs, keep_steps, with_saves=states == "with saves")
+    rule = SaveRule(keep_epochs, keep_steps, with_saves=states == "including saves")
     return files, SaveKind(names, lambda path, *_: _state(path), rule, what="states", bytes=100)
 
 
@@ -70,7 +70,7 @@ def expected(name: str | None, every_epochs, every_steps, keep_epochs, keep_step
     stems = [f"{name or 'epoch'}-{epoch:06d}" for epoch in epochs] + [f"{name or 'at'}-step{step:08d}" for step in steps]
     last = name or "last"
     found = {f"{stem}.safetensors" for stem in [*stems, last]}
-    return found | {f"{stem}-state" for stem in {"no": [], "with saves": [*stems, last], "at the end": [last]}[states]}
+    return found | {f"{stem}-state" for stem in {"no": [], "including saves": [*stems, last], "at the end": [last]}[states]}
 
 
 def test_the_files_and_states_of_every_run_of_the_grid(tmp_path: Path) -> None:
@@ -84,12 +84,12 @@ def test_the_files_and_states_of_every_run_of_the_grid(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stop", range(1, 9))
 def test_a_run_that_is_stopped_keeps_its_place_and_ends_with_the_same_files(tmp_path: Path, stop: int) -> None:
-    plan, kinds = plan_of(1, 2), kinds_of(tmp_path, "cat", 1, 4, "with saves")
+    plan, kinds = plan_of(1, 2), kinds_of(tmp_path, "cat", 1, 4, "including saves")
     play(plan, kinds, until=stop)
     assert (tmp_path / f"cat-step{stop:08d}-state").is_dir() and (tmp_path / f"cat-step{stop:08d}.safetensors").is_file()
     play(plan, kinds, start=stop)
     more = set() if stop % 2 == 0 else {f"cat-step{stop:08d}.safetensors", f"cat-step{stop:08d}-state"}  # not the plan's: it stays
-    assert {path.name for path in tmp_path.iterdir()} == expected("cat", 1, 2, 1, 4, "with saves") | more
+    assert {path.name for path in tmp_path.iterdir()} == expected("cat", 1, 2, 1, 4, "including saves") | more
 
 
 def test_the_most_room_is_that_of_the_play(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def _measured(write, folder: Path, seen: list[int]):
 
 
 def test_a_resumed_run_needs_room_for_what_is_left_only(tmp_path: Path) -> None:
-    kinds = kinds_of(tmp_path, "cat", None, None, "with saves")
+    kinds = kinds_of(tmp_path, "cat", None, None, "including saves")
     left = list(saves(plan_of(1, 2, Start(4, 1, 3, 2)), kinds, Start(4, 1, 3, 2)))
     assert [(save.step, save.path.name) for save in left if save.kind is kinds[0]] == [
         (6, "cat-step00000006.safetensors"), (6, "cat-000002.safetensors"), (8, "cat-step00000008.safetensors"), (9, "cat.safetensors"),
@@ -122,9 +122,9 @@ def test_a_resumed_run_needs_room_for_what_is_left_only(tmp_path: Path) -> None:
 
 
 def test_too_little_room_is_told_before_the_training(tmp_path: Path) -> None:
-    plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "with saves")
+    plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "including saves")
     line = check_room(plan, kinds, None, FullDiskPolicy(), free=330 + MARGIN)
     assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1 MiB at a time, 1 MiB free"
-    with pytest.raises(UserError, match=r"too little room for what this run keeps .*--on_full_disk continue starts all the same"):
+    with pytest.raises(UserError, match=r"not enough space for what this run saves .*or start anyway with --on_full_disk continue"):
         check_room(plan, kinds, None, FullDiskPolicy(), free=329 + MARGIN)
     check_room(plan, kinds, None, FullDiskPolicy(go_on=True), free=0)

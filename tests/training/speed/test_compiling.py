@@ -145,7 +145,7 @@ def test_many_sizes_are_told_with_what_makes_them_fewer(tiny_v1: Path, heard: An
     model, _, run = made(tiny_v1)
     run.inputs.source.rows = lambda: {(64 + 8 * number, 64): 2 for number in range(25)}
     CompiledUnet.of(run, model, None)
-    assert "each of the 25 image sizes is compiled by itself" in heard.text and "bucket_reso_steps" in heard.text
+    assert "each of the 25 image sizes is compiled separately" in heard.text and "bucket_reso_steps" in heard.text
 
 
 def test_the_compiler_is_the_options_or_the_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,9 +161,9 @@ def test_the_compiler_is_the_options_or_the_launchers(monkeypatch: pytest.Monkey
 
 def test_cuda_graphs_are_refused_where_they_cannot_be() -> None:
     chosen = options(torch_compile=True, cuda_graphs=True).training
-    with pytest.raises(UserError, match="--cuda_graphs: needs an NVIDIA GPU, and this run is on cpu"):
+    with pytest.raises(UserError, match="--cuda_graphs: needs an NVIDIA GPU, but this run is on cpu"):
         check_cuda_graphs(chosen, torch.device("cpu"), 1)
-    with pytest.raises(UserError, match="--cuda_graphs: is for one process, and there are 2"):
+    with pytest.raises(UserError, match="--cuda_graphs: works with one process only, but there are 2"):
         check_cuda_graphs(chosen, torch.device("cuda"), 2)
     check_cuda_graphs(chosen, torch.device("cuda"), 1)
     check_cuda_graphs(options().training, torch.device("cpu"), 2)

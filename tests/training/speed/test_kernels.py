@@ -80,7 +80,7 @@ def test_the_kernel_that_is_named_attends_in_the_unet_and_no_other(tiny_v1: Path
 
 
 def test_a_kernel_that_cannot_attend_here_is_refused_before_training(tiny_v1: Path) -> None:
-    with pytest.raises(UserError, match=r"--sdpa_backend cudnn: cannot attend on this device in bfloat16 .* use --sdpa_backend auto"):
+    with pytest.raises(UserError, match=r"--sdpa_backend cudnn: does not work on this device in bfloat16 .* use --sdpa_backend auto"):
         choose_kernels(load(tiny_v1), training(sdpa_backend="cudnn", mixed_precision="bf16"), CPU)
 
 

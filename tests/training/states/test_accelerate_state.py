@@ -146,11 +146,16 @@ def test_a_new_word_is_the_last_rows_of_the_vocabulary(tmp_path: Path, accelerat
 @pytest.mark.parametrize(
     ("position", "schedule", "step", "told"),
     [
-        (4, True, 3, "3 updates are done, as scheduler.bin tells"),  # saved after an epoch, theirs counts one too many
-        (9, True, 3, "3 updates are done, as scheduler.bin tells (train_state.json says 9; --initial_step 9 would go on from there)"),
-        (9, False, 9, "9 updates are done, as train_state.json tells"),
-        (None, True, 3, "3 updates are done, as scheduler.bin tells"),
-        (None, False, None, "neither scheduler.bin nor train_state.json tells how many updates were done"),
+        (4, True, 3, "3 updates are done, according to scheduler.bin"),  # saved after an epoch, theirs counts one too many
+        (
+            9,
+            True,
+            3,
+            "3 updates are done, according to scheduler.bin (train_state.json says 9; to continue from there, use --initial_step 9)",
+        ),
+        (9, False, 9, "9 updates are done, according to train_state.json"),
+        (None, True, 3, "3 updates are done, according to scheduler.bin"),
+        (None, False, None, "neither scheduler.bin nor train_state.json records how many updates were done"),
     ],
 )
 def test_how_far_a_state_knows_where_it_stood(tmp_path: Path, accelerator, position, schedule, step, told) -> None:
@@ -160,7 +165,7 @@ def test_how_far_a_state_knows_where_it_stood(tmp_path: Path, accelerator, posit
     assert is_accelerate_state(tmp_path / "old")
     old = read_accelerate_state(tmp_path / "old")
     assert old.step == step and told in accelerate_lines(old)[0]
-    assert any("scheduler.bin is not in it" in line for line in accelerate_lines(old)) != schedule
+    assert any("scheduler.bin is missing" in line for line in accelerate_lines(old)) != schedule
 
 
 def test_two_processes_move_the_schedule_twice_an_update(tmp_path: Path, accelerator) -> None:
@@ -174,16 +179,16 @@ def test_two_processes_move_the_schedule_twice_an_update(tmp_path: Path, acceler
 def test_what_does_not_fit_is_told(tmp_path: Path, accelerator, heard) -> None:
     saved(tmp_path / "old", accelerator, Unet(Theirs))
     old = read_accelerate_state(tmp_path / "old")
-    with pytest.raises(UserError, match=r"has other weights than this run trains: 1 are missing or of another shape, such as vectors"):
+    with pytest.raises(UserError, match=r"has other weights than this run trains: 1 are missing or have another shape, such as vectors"):
         load_accelerate_weights(old, method(Vectors()))
-    with pytest.raises(UserError, match="holds 1 models, this run trains 2"):
+    with pytest.raises(UserError, match="has 1 models, but this run trains 2"):
         load_accelerate_weights(old, method(Unet(Ours), nn.Linear(5, 2)))
     sgd = torch.optim.SGD(Unet(Ours).parameters(), lr=0.1)
-    with pytest.raises(UserError, match=r"optimizer.bin is of another optimizer than SGD .*amsgrad, betas"):
+    with pytest.raises(UserError, match=r"optimizer.bin is for another optimizer than SGD .*amsgrad, betas"):
         load_accelerate_training(old, method(Unet(Ours)), sgd, LambdaLR(sgd, curve), None, False)
     (tmp_path / "old" / "optimizer.bin").write_bytes(b"not a pickle")
     resumed(tmp_path / "old", Unet(Ours))
-    assert "optimizer.bin is damaged or cut short" in heard.text and "that part starts anew" in heard.text
+    assert "optimizer.bin is damaged or truncated" in heard.text and "that part is reset" in heard.text
 
 
 def test_nothing_in_a_state_is_executed(tmp_path: Path, accelerator, heard) -> None:
@@ -199,7 +204,7 @@ def test_nothing_in_a_state_is_executed(tmp_path: Path, accelerator, heard) -> N
     for name in ("random_states_0.pkl",):
         torch.save(Evil(), tmp_path / "old" / name)
     resumed(tmp_path / "old", Unet(Ours))
-    assert not mark.exists() and "scheduler.bin holds code" in heard.text
+    assert not mark.exists() and "scheduler.bin contains code" in heard.text
 
 
 def test_a_lora_goes_on_from_such_a_state(tiny_v1: Path, photos: Path, tmp_path: Path, capsys) -> None:
@@ -223,7 +228,7 @@ def test_a_lora_goes_on_from_such_a_state(tiny_v1: Path, photos: Path, tmp_path:
     capsys.readouterr()
     assert start(train_network.main, **common, output_dir=tmp_path / "second", max_train_steps=9, resume=old) == 0
     told = capsys.readouterr().err
-    assert "7 updates are done, as scheduler.bin tells" in told and "of which 7 are done and 2 to do" in told
+    assert "7 updates are done, according to scheduler.bin" in told and "7 done and 2 to do" in told
     end = torch.load(tmp_path / "second" / "cat-state" / TRAINING_FILE, weights_only=True)
     assert {float(memory["step"]) for memory in end["optimizer"]["state"].values()} == {9.0}
     assert end["schedule"]["last_epoch"] == 9

@@ -33,7 +33,7 @@ CLASSES = {
 
 
 class NothingTrained:
-    """A method of which a state holds no weights."""
+    """A method of which a state has no weights."""
 
     def modules(self) -> list[torch.nn.Module]:
         return []
@@ -132,6 +132,6 @@ def test_adafactors_own_rates_and_a_curve_do_not_follow_one_another(tmp_path: Pa
 
     optimizer, schedule = adafactor()
     write_state(tmp_path / "a-state", StateParts(NothingTrained(), optimizer, schedule.schedule), TrainState(1), {})
-    with pytest.raises(UserError, match="its schedule is AdafactorRates, the command's is LambdaLR; use the state's --lr_scheduler"):
+    with pytest.raises(UserError, match="its schedule is AdafactorRates, but the command has LambdaLR; use the state's --lr_scheduler"):
         check_can_follow(tmp_path / "a-state", adafactor("relative_step=False")[1])
     assert check_can_follow(tmp_path / "a-state", adafactor()[1]) == 0

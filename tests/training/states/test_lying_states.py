@@ -45,7 +45,7 @@ def test_a_state_that_holds_code_says_so_and_gives_no_advice_to_run_it(where: st
         read_training(tmp_path)
     line = str(caught.value)
     name = f"{os.mkdir.__module__}.mkdir" if what == "a call" else "torch.nn.modules.linear.Linear"
-    assert line == f"--resume {tmp_path}: {TRAINING_FILE} holds code ({name}) and was not read; give an older state"
+    assert line == f"--resume {tmp_path}: {TRAINING_FILE} contains code ({name}) and was not read; use an older state"
     assert "weights_only" not in line and not (tmp_path / "ran").exists()
 
 
@@ -54,7 +54,7 @@ def test_an_accelerate_state_that_holds_code_starts_that_part_anew(tmp_path: Pat
     torch.save(Attack(tmp_path / "ran"), tmp_path / "optimizer.bin")
     assert _read(read_accelerate_state(tmp_path), tmp_path / "optimizer.bin") is None
     (line,) = heard.warnings
-    assert "optimizer.bin holds code" in line and "was not read; that part starts anew" in line and "weights_only" not in line
+    assert "optimizer.bin contains code" in line and "was not read; that part is reset" in line and "weights_only" not in line
     assert not (tmp_path / "ran").exists()
 
 
@@ -68,7 +68,7 @@ def test_what_asks_for_more_than_it_has_is_not_read(form: str, tmp_path: Path) -
             write_pickle(tmp_path / "a.pt", code)
         else:
             (tmp_path / "a.pt").write_bytes(code)
-        with pytest.raises(ValueError, match=r"damaged|cut short|no checkpoint|no real file"):
+        with pytest.raises(ValueError, match=r"damaged|truncated|not a checkpoint|no real file"):
             read_plain(tmp_path / "a.pt")
             raise AssertionError(case)
 
@@ -81,7 +81,7 @@ def test_a_state_damaged_inside_is_told_before_it_is_read(tmp_path: Path) -> Non
     sound = (tmp_path / TRAINING_FILE).read_bytes()
     for case, content in damaged_zips(sound).items():
         (tmp_path / TRAINING_FILE).write_bytes(content)
-        with pytest.raises(UserError, match=rf"{TRAINING_FILE} is damaged .*; give an older state"):
+        with pytest.raises(UserError, match=rf"{TRAINING_FILE} is damaged .*; use an older state"):
             check_contents(tmp_path)
             raise AssertionError(case)
 
@@ -100,11 +100,11 @@ def test_a_state_damaged_inside_is_told_before_it_is_read(tmp_path: Path) -> Non
 )
 def test_a_file_of_something_else_is_told(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / TRAINING_FILE)
-    with pytest.raises(UserError, match="is not what this suite writes; give an older state"):
+    with pytest.raises(UserError, match="is not in this suite's format; use an older state"):
         read_training(tmp_path)
 
 
 def test_a_plain_pickle_is_no_state(tmp_path: Path) -> None:
     (tmp_path / TRAINING_FILE).write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(UserError, match=f"{TRAINING_FILE} is damaged or cut short; give an older state"):
+    with pytest.raises(UserError, match=f"{TRAINING_FILE} is damaged or truncated; use an older state"):
         read_training(tmp_path)

@@ -140,13 +140,13 @@ def test_a_run_killed_while_writing_leaves_a_whole_state_or_none(tmp_path: Path,
 def test_what_cannot_be_kept_is_told_before_the_training(tmp_path: Path) -> None:
     _, optimizer, schedule = made()
     optimizer.param_groups[0]["closure"] = lambda: None
-    with pytest.raises(UserError, match="--save_state: cannot keep what --optimizer_type AdamW remembers"):
+    with pytest.raises(UserError, match="--save_state: cannot save the state of --optimizer_type AdamW"):
         check_can_be_kept(optimizer, schedule)
 
 
 def test_another_schedule_or_other_parameters_are_told(tmp_path: Path) -> None:
     folder = kept(tmp_path / "a-state", made())
-    with pytest.raises(UserError, match="its schedule is LambdaLR, the command's is CosineAnnealingLR; use the state's --lr_scheduler"):
+    with pytest.raises(UserError, match="its schedule is LambdaLR, but the command has CosineAnnealingLR; use the state's --lr_scheduler"):
         restored(folder, made(schedule="cosine"))
     _, optimizer, schedule = made()
     optimizer.param_groups.pop()

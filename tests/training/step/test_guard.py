@@ -62,7 +62,7 @@ def test_an_overflow_that_the_scaler_handles_is_no_event(policy: str) -> None:
 
 
 def test_a_scale_that_has_fallen_under_one_is_an_event() -> None:
-    with pytest.raises(UserError, match="update 3: fp16 cannot hold the gradients at any scale"):
+    with pytest.raises(UserError, match="update 3: fp16 cannot represent the gradients at any scale"):
         Judged("stop", scale=0.5).guard.check(pending(0.5, float("inf"), overflow=True))
 
 
@@ -89,13 +89,13 @@ def test_a_run_that_only_skips_is_given_up() -> None:
     judged, bad = Judged("skip"), pending(float("nan"), 1.0)
     for _ in range(19):
         assert judged.guard.refuses(bad) and not judged.goes_back(bad)
-    with pytest.raises(UserError, match="the last 20 updates were all left out"):
+    with pytest.raises(UserError, match="the last 20 updates were all dropped"):
         judged.guard.refuses(bad)
 
 
 def test_too_many_images_are_not_at_fault() -> None:
     judged = Judged("rollback", TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(2, 9))))
-    with pytest.raises(UserError, match="9 of 9 images would be left out, and that many are hardly at fault"):
+    with pytest.raises(UserError, match="9 of 9 images would be excluded, and that many are unlikely to be the cause"):
         judged.goes_back(pending(0.5, float("inf")))
 
 
@@ -105,7 +105,7 @@ def test_as_many_images_may_be_left_out_as_are_told() -> None:
     assert judged.goes_back(pending(float("nan"), 1.0, (1.0, float("nan")))) and len(judged.left_out[-1]) == 8
     judged = Judged("rollback", TrainState(0, left_out=tuple(f"0/0/{number}" for number in range(10, 19))), images=40)
     assert judged.goes_back(pending(float("nan"), 1.0, (1.0, float("nan")))) and len(judged.left_out[-1]) == 10
-    with pytest.raises(UserError, match="11 of 40 images would be left out"):
+    with pytest.raises(UserError, match="11 of 40 images would be excluded"):
         judged.goes_back(pending(float("nan"), 1.0, (float("nan"), 1.0)))
 
 
@@ -142,7 +142,7 @@ def test_weights_that_are_not_finite_are_never_saved(policy: str) -> None:
     with torch.no_grad():
         judged.layer.bias.fill_(float("inf"))
     judged.guard.look_at_weights(saving=False)
-    with pytest.raises(UserError, match="update 0: weights are no longer finite numbers and are not saved; start again"):
+    with pytest.raises(UserError, match="update 0: weights are no longer finite and are not saved; start again"):
         judged.guard.look_at_weights(saving=True)
 
 

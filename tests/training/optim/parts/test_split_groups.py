@@ -118,7 +118,7 @@ def test_a_state_of_the_other_way_is_refused(before: list[str], after: list[str]
     train(optimizer, of, 0, 2)
     write_state(tmp_path / "state", StateParts(NothingTrained(), optimizer, schedule), TrainState(1, step=2), {})
     optimizer, schedule = built(of, after)
-    with pytest.raises(UserError, match="differ in split_groups of --optimizer_args, which cannot be changed on the way; use the state's"):
+    with pytest.raises(UserError, match="differ in split_groups of --optimizer_args, which cannot be changed when resuming"):
         load_training(tmp_path / "state", optimizer, schedule, None, new_rates=False)
 
 
@@ -131,7 +131,7 @@ def test_in_16_bits_too_each_part_has_its_rate() -> None:
 
 
 def test_what_is_no_switch_and_other_optimizers_are_refused() -> None:
-    with pytest.raises(UserError, match=r"--optimizer_args split_groups=3: is True \(a rate for each part\) or False"):
+    with pytest.raises(UserError, match=r"--optimizer_args split_groups=3: must be True \(a rate for each part\) or False"):
         make_optimizer("Prodigy", groups(parameters(), {}), 1.0, ["split_groups=3"])
     with pytest.raises(UserError, match="split_groups"):
         make_optimizer("AdamW", groups(parameters(), {}), 1.0, ["split_groups=True"])
