@@ -56,7 +56,7 @@ def test_a_user_error_keeps_the_codes_through_pickling_and_tells_them_at_the_lin
     again = pickle.loads(pickle.dumps(fault))
     assert type(again) is PartlyDone and again.lines == fault.lines
     assert again.lines == ("image a.png: cannot be read [SD-DATA-001]", "everything else is done [SD-TOOL-001]")
-    assert str(again) == "image a.png: cannot be read\nall the rest is done"
+    assert str(again) == "image a.png: cannot be read\neverything else is done"
 
 
 def test_a_code_that_is_not_in_the_registry_is_our_own_mistake() -> None:

@@ -112,8 +112,8 @@ def loss_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at('ema_for_samples')}: has no effect without --ema_decay"
     if given.conditioning_data_dir is not None and given.dataset_config is not None:
         yield (
-            f"{given.at('conditioning_data_dir')}: not used, since it is for --train_data_dir; write conditioning_data_dir = '…' into the "
-            f"subsets of {given.dataset_config}"
+            f"{given.at('conditioning_data_dir')}: not used, since it only applies to --train_data_dir; "
+            f"write conditioning_data_dir = '…' into the subsets of {given.dataset_config}"
         )
     elif given.conditioning_data_dir is not None and not given.masked_loss and not given.train_inpainting:
         yield f"{given.at('conditioning_data_dir')}: has no effect without --masked_loss"

@@ -121,7 +121,7 @@ def word_remarks(given: Given) -> Iterator[str]:
     """What has no effect on new words, or hardly the one that is meant."""
     files = "weights" if given.weights else "word_weights"
     if getattr(given, files) and given.init_word:
-        yield f"{given.at('init_word')}: not used, since --{files} says where training starts; leave one of them out"
+        yield f"{given.at('init_word')}: not used, since training starts from --{files}; remove one of them"
     if not isinstance(given.options, TrainNetwork) or not given.token_string:
         return
     if given.embedding_lr is None and given.learning_rate < _LEAST_WORD_RATE:

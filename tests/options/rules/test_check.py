@@ -129,7 +129,7 @@ def test_what_cannot_work_is_told_in_a_line(good, more: str, words: str) -> None
 
 OLD_FORM = [
     ("--train_data_dir imags --resolution 512", "--train_data_dir: imags: no such folder; did you mean images?"),
-    ("--train_data_dir data.toml --resolution 512", "--train_data_dir: data.toml is a file; name its folder"),
+    ("--train_data_dir data.toml --resolution 512", "--train_data_dir: data.toml is a file; name the folder"),
     ("--train_data_dir images", "--resolution is missing"),
     ("--train_data_dir images --resolution 500", "each side must be a multiple of 8 pixels, not 500; the nearest is 496"),
     ("--reg_data_dir images", "--dataset_config or --train_data_dir is missing"),
