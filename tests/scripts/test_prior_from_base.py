@@ -31,6 +31,7 @@ CASES: dict[str, tuple[Callable, dict[str, object]]] = {
     "lora in bf16": (train_network.main, {**LORA, "mixed_precision": "bf16", "gradient_accumulation_steps": 2}),
     "unet alone": (train_network.main, {**LORA, "network_train_unet_only": True, "noise_offset": 0.1, "ip_noise_gamma": 0.1}),
     "text encoder stops": (train_network.main, {**LORA, "stop_text_encoder_training": 2}),
+    "with a new word": (train_network.main, {**LORA, "token_string": "my-cat", "init_word": "cat", "embedding_lr": 1e-2}),
     "compiled": (train_network.main, {**LORA, "torch_compile": True, "dynamo_backend": "eager"}),
     "loha in bf16": (
         train_network.main,
