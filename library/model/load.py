@@ -27,6 +27,7 @@ from library.model.files.facts import (
 )
 from library.model.files.locate import locate, part_weights
 from library.paths.look import is_folder
+from library.words import counted
 
 if TYPE_CHECKING:
     import torch
@@ -234,8 +235,12 @@ def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, t
     odd = sorted(found.keys() - expected.keys())
     other = sorted(name for name in expected.keys() & found.keys() if expected[name] != tuple(found[name]))
     problems = [
-        coded("MODEL-010", f"{where}: {len(names)} {what}, such as {names[0]}; the file is incomplete or another kind of file")
-        for names, what in ((missing, "missing tensors"), (odd, "unexpected tensors"), (other, "tensors with an unexpected shape"))
+        coded("MODEL-010", f"{where}: {counted(len(names), *what)}, such as {names[0]}; the file is incomplete or another kind of file")
+        for names, what in (
+            (missing, ("missing tensor",)),
+            (odd, ("unexpected tensor",)),
+            (other, ("tensor with an unexpected shape", "tensors with an unexpected shape")),
+        )
         if names
     ]
     if problems:

@@ -242,7 +242,7 @@ def test_the_best_is_told_from_others_by_the_noise_of_the_differences() -> None:
     assert found[0].noise == pytest.approx(np.std(differences, ddof=1) / np.sqrt(4))
     assert found[0].is_apart and not found[2].is_apart
     said = verdict(["a", "b", "c"], found, 4)
-    assert said.startswith("lowest validation loss: b (0.45000, 4 images)") and said.endswith("equally good within")
+    assert said.startswith("lowest validation loss: b (0.45000, 4 images)") and said.endswith("times the noise: c")
     assert standings([[0.1], [0.2]])[1].noise is None and "for a single image" in verdict(["a", "b"], standings([[0.1], [0.2]]), 1)
     assert standings([[float("nan")] * 2, [0.1, 0.2]])[1].is_best
 

@@ -96,7 +96,7 @@ def test_what_is_missing_of_several_files_is_named(folder: Path) -> None:
     [
         ("diffusion_pytorch_model.non_ema.safetensors", "has only the variant 'non_ema' of its weights"),
         ("diffusion_pytorch_model.non_ema.bin", "rename that file to diffusion_pytorch_model.bin"),
-        ("diffusion_flax_model.msgpack", "holds weights for Flax"),
+        ("diffusion_flax_model.msgpack", "has weights for Flax"),
         ("model.onnx", "has weights for ONNX Runtime"),
         (None, "has no weights (such as diffusion_pytorch_model.safetensors)"),
     ],

@@ -175,7 +175,7 @@ def test_missing_tensors_are_told_in_a_line(checkpoints, tmp_path):
         if "time_embed.2" in name:
             del state[name]
     save_file(state, tmp_path / "gap.safetensors")
-    with pytest.raises(UserError, match=r"2 tensors are missing, such as time_embedding\.linear_2\.bias"):
+    with pytest.raises(UserError, match=r"2 missing tensors, such as time_embedding\.linear_2\.bias"):
         load(tmp_path / "gap.safetensors")
 
 
@@ -183,7 +183,7 @@ def test_tensors_of_another_shape_are_told_in_a_line(checkpoints, tmp_path):
     state = load_file(checkpoints["v1"])
     state["model.diffusion_model.time_embed.2.bias"] = torch.zeros(7)
     save_file(state, tmp_path / "odd.safetensors")
-    with pytest.raises(UserError, match="1 tensors with an unexpected shape, such as time_embedding"):
+    with pytest.raises(UserError, match="1 tensor with an unexpected shape, such as time_embedding"):
         load(tmp_path / "odd.safetensors")
 
 

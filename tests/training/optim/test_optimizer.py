@@ -201,7 +201,7 @@ def test_unknown_arguments_are_refused_with_what_is_accepted():
         ("AdamW", ["betas=2,3"], "refused by AdamW: Invalid beta"),
         ("AdamW", ["betas=0.9"], "refused by AdamW"),
         ("Lion", ["betas=2,3"], "refused by Lion"),
-        ("SGDNesterov", ["nesterov=False"], "SGDNesterov means nesterov=True"),
+        ("SGDNesterov", ["nesterov=False"], "SGDNesterov requires nesterov=True"),
         ("SGDNesterov", ["momentum=0"], "refused by SGD: Nesterov momentum requires a momentum"),
     ],
 )

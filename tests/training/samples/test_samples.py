@@ -135,7 +135,7 @@ def test_a_file_in_another_encoding_or_missing_is_told(tmp_path):
     (tmp_path / "p.txt").write_bytes("犬".encode("shift_jis"))
     with pytest.raises(UserError, match="is not UTF-8"):
         read_prompts(tmp_path / "p.txt")
-    with pytest.raises(UserError, match=r"none\.txt:A file"):
+    with pytest.raises(UserError, match=r"none\.txt: no such file"):
         read_prompts(tmp_path / "none.txt")
 
 
