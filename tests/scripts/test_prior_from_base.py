@@ -214,7 +214,7 @@ def test_validation_is_as_without(common: dict[str, object], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ({"prior_prompt": None}, "has to know what the class is called; add --prior_prompt dog"),
+        ({"prior_prompt": None}, "needs a caption for the class; add --prior_prompt dog"),
         ({"prior_identifier": "zorb"}, "prior_identifier 'zorb' is in none of its captions"),
         ({"prior_share": 0}, "--prior_from_base: no draw has it, since prior_share is 0 throughout"),
         ({"torch_compile": True, "network_module": "lycoris.kohya"}, "--prior_from_base has to take it out"),

@@ -125,13 +125,13 @@ def test_xti_trains_several_words_too(tiny_v1: Path, config: Path, tmp_path: Pat
 
 
 REFUSED = [
-    ({"token_string": [CUP, "MY-CUP-HAT", HAT]}, ("--init_word", "2 of them for 3")),
+    ({"token_string": [CUP, "MY-CUP-HAT", HAT]}, ("--init_word", "2 values for 3")),
     ({"token_string": [HAT, HAT.upper()]}, ("--token_string MY-CUP-HAT: is named twice", "MODEL-018")),
-    ({"token_string": [CUP, "dog"]}, ("--token_string dog", "knows already")),
+    ({"token_string": [CUP, "dog"]}, ("--token_string dog", "already knows")),
     ({"token_string": [CUP, "my-cup"]}, ("--token_string my-cup: its file would have the name of that of <my-cup>",)),
     ({"token_string": [CUP, "a/b"]}, ("--token_string a/b", "part folders")),
     ({"token_string": [CUP, "ema-b"]}, ("--token_string ema-b", "other files of a run end so")),
-    ({"num_vectors_per_token": [1, 2, 3]}, ("--num_vectors_per_token", "3 of them for 2")),
+    ({"num_vectors_per_token": [1, 2, 3]}, ("--num_vectors_per_token", "3 values for 2")),
     ({"cache_text_encoder_outputs": "on"}, ("--cache_text_encoder_outputs", "OPT-008")),
     ({"token_string": [CUP, "<other>"], "use_object_template": True}, ("none", "class_tokens", "MODEL-018")),
 ]
@@ -227,7 +227,7 @@ def test_a_bundled_file_is_gone_on_from_with_both(tiny_v1: Path, config: Path, t
     assert train(train_network.main, tiny_v1, config, tmp_path / "two", **still, init_word=None) == 0
     assert tensors_equal(file, tmp_path / "two" / "two.safetensors")
     assert train(train_network.main, tiny_v1, config, tmp_path / "three", **still, num_vectors_per_token=[1]) == 2
-    assert f"--network_weights {file}: <my-cup>: holds 2 vectors" in capsys.readouterr().err
+    assert f"--network_weights {file}: <my-cup>: has 2 vectors" in capsys.readouterr().err
     without = dict.fromkeys(WORDS) | {"network_weights": file} | NETWORK
     assert train(train_network.main, tiny_v1, config, tmp_path / "four", **without) == 0
     said = capsys.readouterr().err
