@@ -25,6 +25,8 @@ CONFIGS = {
     "dog.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\nclass_tokens = 'shs dog'\n"
     "[[datasets.subsets]]\nimage_dir = 'pictures/dogs'\nclass_tokens = 'dog'\nis_reg = true\n",
     "cup.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\nclass_tokens = 'my-cup'\n",
+    "cup_and_hat.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\n"
+    "class_tokens = 'my-cup and <my-hat>'\n",
 }
 
 
