@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,12 @@ class NetworkWithWords:
     def uses_all_weights(self) -> bool:
         """Not where a caption has none of the words."""
         return False
+
+    @contextmanager
+    def as_before(self) -> Iterator[StableDiffusion]:
+        """The model without the network, its new words as they were attached."""
+        with self.words.as_before(), self.network.as_before() as base:
+            yield base
 
     def go_on(self, step: int) -> None:
         """Freeze what has had its last update."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class TrainedWords:
         self.layers: tuple[str, ...] = ()
         self.table: NewWord | None = None
         self._option = option
+        self._began: Tensor | None = None  # the vectors before any training
         self._places: Mapping[str, range] = {}
 
     def attach(self, model: StableDiffusion, starts: Mapping[str, Tensor] | None = None) -> None:
@@ -43,7 +45,20 @@ class TrainedWords:
         known = starts or {}
         vectors = {word.text: self._start(model, word) if word.text not in known else known[word.text] for word in self.words}
         self._places, self.table = side_by_side(vectors)
+        self._began = self.parameter.detach().clone()
         add_words(model, self._places, self.table)
+
+    @contextmanager
+    def as_before(self) -> Iterator[None]:
+        """Inside, all words have the vectors that they were attached with. For passes without gradients."""
+        assert self._began is not None, "attach comes first"
+        values = self.parameter.data
+        trained = values.clone()
+        values.copy_(self._began)
+        try:
+            yield
+        finally:
+            values.copy_(trained)
 
     @property
     def parameter(self) -> nn.Parameter:

@@ -15,8 +15,11 @@ from library.method import RemembersBase
 from library.methods.full_model import FullModelMethod, FullModelSettings
 from library.methods.network import NetworkMethod
 from library.methods.network_settings import NetworkSettings
+from library.methods.pivotal import NetworkWithWords, PivotalSettings
+from library.methods.trained_words import TrainedWords
 from library.model.bundle import StableDiffusion
 from library.model.load import load
+from library.options.groups.textual_inversion import NewWordChoice
 
 OURS = {
     "lora": ("networks.lora", {"conv_dim": "2"}, 0.3),
@@ -73,7 +76,7 @@ def as_if_trained(parameters: list[nn.Parameter]) -> None:
         parameter += 0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number))
 
 
-def check(method: NetworkMethod | FullModelMethod, path: Path) -> None:
+def check(method: NetworkMethod | FullModelMethod | NetworkWithWords, path: Path) -> None:
     model = load(path)
     method.attach(model)
     assert isinstance(method, RemembersBase)
@@ -106,6 +109,25 @@ def test_a_network_of_lycoris_taken_off_leaves_the_model_that_was_loaded(kind: s
     check(NetworkMethod(settings("lycoris.kohya", LYCORIS[kind])), tiny_v1)
 
 
+def test_a_network_and_its_new_words_are_what_they_were(tiny_v1: Path) -> None:
+    words = TrainedWords((NewWordChoice("my-dog", 2, "dog", None), NewWordChoice("my-cat", 1, None, None)))
+    method = NetworkWithWords(NetworkMethod(settings(*OURS["lora"])), words, PivotalSettings(1e-3))
+    check(method, tiny_v1)
+    model = load(tiny_v1)
+    torch.manual_seed(3)
+    method = NetworkWithWords(NetworkMethod(settings(*OURS["lora"])), words, PivotalSettings(1e-3))
+    method.attach(model)
+    ids = model.tokenizer("a photo of my-dog and my-cat")[0].unsqueeze(0)
+    began = words.parameter.detach().clone()
+    with torch.no_grad(), method.as_before():
+        before = model.encode(ids).context
+    as_if_trained([parameter for group in method.param_groups() for parameter in group["params"]])
+    trained = words.parameter.detach().clone()
+    with torch.no_grad(), method.as_before():
+        assert torch.equal(words.parameter, began) and torch.equal(model.encode(ids).context, before)
+    assert torch.equal(words.parameter, trained) and not torch.equal(trained, began)
+
+
 @pytest.mark.parametrize("rates", [{}, {"text_encoder_lr": 0.0}], ids=["both", "unet"])
 def test_the_copy_of_a_model_that_is_trained_whole_never_moves(rates: dict[str, float], tiny_v1: Path) -> None:
     method = FullModelMethod(FullModelSettings(1e-6, keeps_base=True, **rates))
@@ -133,5 +155,5 @@ def test_a_network_that_exchanges_modules_of_the_model_is_refused(tiny_v1: Path,
     module = ModuleType("exchanging")
     module.create_network = lambda *args, **more: Exchanging()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "exchanging", module)
-    with pytest.raises(UserError, match="puts modules of its own into the model"):
+    with pytest.raises(UserError, match="replaces modules of the model"):
         NetworkMethod(settings("exchanging", {})).attach(load(tiny_v1))

@@ -25,6 +25,8 @@ CONFIGS = {
     "dog.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\nclass_tokens = 'shs dog'\n"
     "[[datasets.subsets]]\nimage_dir = 'pictures/dogs'\nclass_tokens = 'dog'\nis_reg = true\n",
     "cup.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\nclass_tokens = 'my-cup'\n",
+    "cup_and_hat.toml": "[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dir = 'pictures/my_dog'\n"
+    "class_tokens = 'my-cup and <my-hat>'\n",
 }
 
 
@@ -71,4 +73,5 @@ def test_the_command_of_a_page_trains(page: str, line: list[str], work: Path) ->
     script = importlib.import_module(line[0].removesuffix(".py"))
     assert run_in_process(script.main, *line[1:], *ON_A_TEST, *small, *steps) == 0
     extension = getattr(options.saving, "save_model_as", None) or "safetensors"
-    assert (work / "output" / f"{options.saving.output_name}.{extension}").is_file()
+    assert options.product_suffixes
+    assert all((work / "output" / f"{options.saving.output_name}{suffix}.{extension}").is_file() for suffix in options.product_suffixes)

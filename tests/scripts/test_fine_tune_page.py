@@ -68,7 +68,7 @@ def test_the_workflow_of_the_page_trains_prepared_latents_both_ways(place: Path,
         assert (
             "latents: 3 of 3 cached on disk" in told and "buckets and latents as prepared (train_resolution in meta_latents.json)" in told
         )
-        assert all(f"bucket {width}×{height}: 1 an epoch" in told for width, height in sizes)
+        assert all(f"bucket {width}×{height}: 1 per epoch" in told for width, height in sizes)
         outputs.append(place / "output" / f"{name}.safetensors")
     assert tensors_equal(*outputs)
 

@@ -31,6 +31,7 @@ CASES: dict[str, tuple[Callable, dict[str, object]]] = {
     "lora in bf16": (train_network.main, {**LORA, "mixed_precision": "bf16", "gradient_accumulation_steps": 2}),
     "unet alone": (train_network.main, {**LORA, "network_train_unet_only": True, "noise_offset": 0.1, "ip_noise_gamma": 0.1}),
     "text encoder stops": (train_network.main, {**LORA, "stop_text_encoder_training": 2}),
+    "with a new word": (train_network.main, {**LORA, "token_string": "my-cat", "init_word": "cat", "embedding_lr": 1e-2}),
     "compiled": (train_network.main, {**LORA, "torch_compile": True, "dynamo_backend": "eager"}),
     "loha in bf16": (
         train_network.main,
@@ -213,7 +214,7 @@ def test_validation_is_as_without(common: dict[str, object], tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("more", "line"),
     [
-        ({"prior_prompt": None}, "has to know what the class is called; add --prior_prompt dog"),
+        ({"prior_prompt": None}, "needs a caption for the class; add --prior_prompt dog"),
         ({"prior_identifier": "zorb"}, "prior_identifier 'zorb' is in none of its captions"),
         ({"prior_share": 0}, "--prior_from_base: no draw has it, since prior_share is 0 throughout"),
         ({"torch_compile": True, "network_module": "lycoris.kohya"}, "--prior_from_base has to take it out"),

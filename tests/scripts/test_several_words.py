@@ -125,13 +125,13 @@ def test_xti_trains_several_words_too(tiny_v1: Path, config: Path, tmp_path: Pat
 
 
 REFUSED = [
-    ({"token_string": [CUP, "MY-CUP-HAT", HAT]}, ("--init_word", "2 of them for 3")),
+    ({"token_string": [CUP, "MY-CUP-HAT", HAT]}, ("--init_word", "2 values for 3")),
     ({"token_string": [HAT, HAT.upper()]}, ("--token_string MY-CUP-HAT: is named twice", "MODEL-018")),
     ({"token_string": [CUP, "dog"]}, ("--token_string dog", "already knows")),
     ({"token_string": [CUP, "my-cup"]}, ("--token_string my-cup: its file would have the name of that of <my-cup>",)),
     ({"token_string": [CUP, "a/b"]}, ("--token_string a/b", "part folders")),
     ({"token_string": [CUP, "ema-b"]}, ("--token_string ema-b", "other files of a run end so")),
-    ({"num_vectors_per_token": [1, 2, 3]}, ("--num_vectors_per_token", "3 of them for 2")),
+    ({"num_vectors_per_token": [1, 2, 3]}, ("--num_vectors_per_token", "3 values for 2")),
     ({"cache_text_encoder_outputs": "on"}, ("--cache_text_encoder_outputs", "OPT-008")),
     ({"token_string": [CUP, "<other>"], "use_object_template": True}, ("none", "class_tokens", "MODEL-018")),
 ]

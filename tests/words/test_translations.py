@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 import translations  # noqa: E402
 
 PAIRS = list(translations.translations())
+LETTERS = {"ja": "[ぁ-んァ-ヶ]", "ko": "[가-힣]"}  # those that only this language has; Japanese prose is never without kana
 both = pytest.mark.parametrize(("translation", "page"), PAIRS, ids=[translations.name(one) for one, _ in PAIRS])
 
 
@@ -36,6 +38,21 @@ def is_code(lines: list[str]) -> Iterator[tuple[str, bool]]:
         yield line, fenced or (line.startswith("    ") and not listed)
 
 
+def sections(page: Path) -> list[str]:
+    """The text of each section, its heading included and blocks of code left out; first what is above the first heading."""
+    found: list[list[str]] = [[]]
+    for line, code in is_code(text_of(page)):
+        if not code and re.match(r"#+ ", line):
+            found.append([])
+        found[-1] += [] if code else [line]
+    return ["\n".join(lines) for lines in found]
+
+
+def spans(text: str) -> list[str]:
+    """What is set as code in a text; a span may go over the end of a line."""
+    return re.findall(r"`([^`]+)`", re.sub(r"\s+", " ", text))
+
+
 def headings(page: Path) -> list[int]:
     """The levels of a page's headings."""
     return [len(line) - len(line.lstrip("#")) for line, code in is_code(text_of(page)) if not code and re.match(r"#+ ", line)]
@@ -52,7 +69,7 @@ def options(page: Path) -> set[str]:
 
 
 def tables(page: Path) -> list[list[str]]:
-    """Of each table: the number of its cells in each row, and before them what of the first column is code."""
+    """Of each row of each table: what of the first column is code, what of the others is, in any order, and the number of cells."""
     found: list[list[str]] = []
     inside = False
     for line, code in is_code(text_of(page)):
@@ -63,7 +80,7 @@ def tables(page: Path) -> list[list[str]]:
             found.append([])
         inside = True
         cells = re.split(r"(?<!\\)\|", line.strip().strip("|"))
-        found[-1].append(f"{' '.join(re.findall('`[^`]+`', cells[0]))} | {len(cells)}")
+        found[-1].append(f"{spans(cells[0])} {sorted(set(spans(' '.join(cells[1:]))))} {len(cells)}")
     return found
 
 
@@ -88,6 +105,61 @@ def test_tables_have_the_same_rows(translation: Path, page: Path) -> None:
 
 
 @both
+def test_each_section_has_the_same_code(translation: Path, page: Path) -> None:
+    assert [sorted(set(spans(text))) for text in sections(translation)] == [sorted(set(spans(text))) for text in sections(page)]
+
+
+@both
+def test_each_section_has_the_same_lists(translation: Path, page: Path) -> None:
+    def items(text: str) -> int:
+        return len(re.findall(r"^\s*(?:[*-]|\d+\.) ", text, re.MULTILINE))
+
+    assert [items(text) for text in sections(translation)] == [items(text) for text in sections(page)]
+
+
+@both
+def test_each_section_leads_to_the_same_pages(translation: Path, page: Path) -> None:
+    translated = {one.resolve(): original for one, original in translations.translations()}
+
+    def targets(text: str, of: Path) -> list[str]:
+        found = [target.partition("#") for target in re.findall(r"\]\(([^)\s]+)\)", text)]
+        whole = [(file, anchor, (of.parent / file).resolve() if file else of) for file, _, anchor in found]
+        return sorted(file if "://" in file else f"{translated.get(there, there)}{'#' if anchor else ''}" for file, anchor, there in whole)
+
+    assert [targets(text, translation) for text in sections(translation)] == [targets(text, page) for text in sections(page)]
+
+
+@both
+def test_no_figure_is_lost(translation: Path, page: Path) -> None:
+    """A translation may write a numeral for a word (three: 3), but never leaves out or changes one."""
+
+    def figures(text: str) -> Counter[str]:
+        return Counter(re.findall(r"(?<![0-9A-Za-z.])[0-9]+(?:[.,][0-9]+)*", re.sub(r"`[^`]+`|\]\([^)]*\)", " ", text)))
+
+    for there, here in zip(sections(page), sections(translation), strict=True):
+        assert figures(there) - figures(here) == Counter(), there.partition("\n")[0]
+
+
+@both
+def test_everything_is_translated(translation: Path, page: Path) -> None:
+    """No sentence is left in English, each paragraph has letters of its language, and nothing has letters of the other."""
+    language = translation.parent.name
+    others = "|".join(letters for name, letters in LETTERS.items() if name != language)
+    for line in "\n".join(sections(translation)).splitlines():
+        prose = re.sub(
+            r"(?<!\*)\*(?=[^\s*])[^*]+\*(?!\*)", " / ", re.sub(r"`[^`]*`", "code", re.sub(r"\]\([^)]*\)", "]", line))
+        )  # emphasis quotes English
+        assert not re.search(r"[A-Za-z]+(?:,? [A-Za-z]+){6}", prose), line
+        assert len(re.findall(r"[A-Za-z]{2,}", prose)) < 10 or re.search(LETTERS[language], line), line
+        assert not re.search(others, line), line
+
+
+def test_no_page_is_left_over() -> None:
+    there = {path for language in translations.LANGUAGES for path in (ROOT / "docs" / language).rglob("*") if path.is_file()}
+    assert there == {translation for translation, _ in PAIRS}
+
+
+@both
 def test_links_lead_somewhere(translation: Path, page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", translation.read_text(encoding="utf-8")):
         if "://" in target:
@@ -100,7 +172,8 @@ def test_links_lead_somewhere(translation: Path, page: Path) -> None:
 
 def anchors(page: Path) -> set[str]:
     """The names that GitHub gives to a page's headings."""
-    found = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    lines = is_code(page.read_text(encoding="utf-8").splitlines())
+    found = [line.lstrip("#").strip() for line, code in lines if not code and re.match(r"#+ ", line)]
     return {re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower()).strip().replace(" ", "-") for heading in found}
 
 

@@ -63,7 +63,7 @@ def prior(given: Given) -> Iterator[Problem]:
     if given.dataset_class is not None:
         yield coded(
             "OPT-008",
-            f"{given.at('prior_from_base')}: changes captions of draws, and the batches of --dataset_class have theirs; leave it out",
+            f"{given.at('prior_from_base')}: changes captions, but --dataset_class makes its captions itself; remove it",
         )
 
 

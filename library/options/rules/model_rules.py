@@ -98,23 +98,21 @@ def new_words(given: Given) -> Iterator[Problem]:
         yield coded("MODEL-014", f"{given.at('token_string')}: one of the words is empty; name each, such as my-cup")
     if not count:
         for field in filter(given.differs, _BESIDE_WORDS if isinstance(given.options, TrainNetwork) else ()):
-            yield coded("OPT-009", f"{given.at(field)}: says how new words are trained, and none is named; add --token_string")
+            yield coded("OPT-009", f"{given.at(field)}: only applies to new words, and none is named; add --token_string")
         return
     for field, one_for_all in (("init_word", True), ("num_vectors_per_token", True), ("weights", False), ("word_weights", False)):
         values = len(getattr(given, field) or ())
         if values not in (0, count) and not (one_for_all and values == 1):
             remedy = "give one for each, or one for all" if one_for_all else "give one for each"
-            yield coded("OPT-005", f"{given.at(field)}: there are {values} of them for {count} --token_string; {remedy}")
+            yield coded("OPT-005", f"{given.at(field)}: {values} values for {count} --token_string; {remedy}")
     if given.embedding_lr == 0:
-        yield coded(
-            "OPT-012", f"{given.at('embedding_lr')}: at 0 no word is trained; give a rate such as 5e-3, or leave --token_string out"
-        )
+        yield coded("OPT-012", f"{given.at('embedding_lr')}: at 0 no word is trained; set a rate such as 5e-3, or remove --token_string")
     module = given.network_module or ""
     if (given.save_words or "side") != "side" and module and not network_package(module).writes_tensors:
-        yield coded("OPT-008", f"{given.at('save_words')}: what {module} writes is not known to take words; give --save_words side")
+        yield coded("OPT-008", f"{given.at('save_words')}: what {module} writes is not known to take words; set --save_words side")
     if given.cache_text_encoder_outputs == "on":
-        what = "what captions say changes with the words that --token_string trains"
-        yield coded("OPT-008", f"{given.at('cache_text_encoder_outputs')}: on: {what}, so nothing can be kept; leave it out")
+        what = "the encoded captions change while --token_string trains its words"
+        yield coded("OPT-008", f"{given.at('cache_text_encoder_outputs')}: on: {what}, so nothing can be cached; remove it")
 
 
 def word_remarks(given: Given) -> Iterator[str]:
@@ -125,7 +123,8 @@ def word_remarks(given: Given) -> Iterator[str]:
     if not isinstance(given.options, TrainNetwork) or not given.token_string:
         return
     if given.embedding_lr is None and given.learning_rate < _LEAST_WORD_RATE:
-        yield f"--token_string: the words learn at --learning_rate {given.learning_rate:g}, too slowly for them; give --embedding_lr 5e-3"
+        rate = f"--learning_rate {given.learning_rate:g}"
+        yield f"--token_string: the new words train at {rate}, which is too low for them; set --embedding_lr 5e-3"
     if given.max_train_epochs is None and (given.stop_embedding_training or 0) >= given.max_train_steps:
         yield f"{given.at('stop_embedding_training')}: has no effect: training ends at step {given.max_train_steps}"
 

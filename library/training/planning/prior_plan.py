@@ -64,7 +64,7 @@ def _faults(data: FilledData, subset: SubsetOptions) -> Iterator[Problem]:
     if not subset.prior_prompt and not subset.prior_identifier:
         yield coded(
             "OPT-009",
-            f"{subset.place}: --prior_from_base has to know what the class is called; add --prior_prompt dog, or the word that names the "
+            f"{subset.place}: --prior_from_base needs a caption for the class; add --prior_prompt dog, or the word that names the "
             "subject in captions, such as --prior_identifier sks",
         )
     elif subset.prior_identifier:
@@ -73,5 +73,5 @@ def _faults(data: FilledData, subset: SubsetOptions) -> Iterator[Problem]:
             yield coded(
                 "CFG-010",
                 f"{subset.place}: prior_identifier {quoted(subset.prior_identifier)} is in none of its captions, so the subject would be "
-                "taken for its class; give the word that the captions have, or --prior_prompt alone",
+                "trained as its class; use the word in the captions, or --prior_prompt alone",
             )
