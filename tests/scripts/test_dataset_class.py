@@ -183,7 +183,7 @@ def test_each_batch_is_trained_once_an_epoch_in_a_new_order(command, folder: Pat
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 2 and orders[0] != orders[1] != [0, 1, 2, 3, 4]
     told = capsys.readouterr().err
     assert "--dataset_class my_batches.Batches: 5 batches per epoch in shuffled order; the first has images of 1 image, 64×48" in told
-    assert "updates: 10 = 2 epochs" in told and "batches a second" in told
+    assert "updates: 10 = 2 epochs" in told and "batches per second" in told
     moved = {name[:7] for name, tensor in load_file(out / "cat.safetensors").items() if name.endswith("lora_up.weight") and tensor.any()}
     assert moved == {"lora_te", "lora_un"}
 

@@ -163,7 +163,7 @@ def test_figures_are_those_of_the_run(images: Path, tmp_path: Path, tiny_v1: Pat
     for line in (
         "regularization: 30 images, 18 per epoch to match the train images, 12 unused per epoch",
         "128×128      32         24       24        0%       0%            0.0%  –",
-        "160×96       2         6        6        0%     100%           10.3%  2.png 10%, 3.png 10%",
+        "160×96       2          6        6        0%     100%           10.3%  2.png 10%, 3.png 10%",
         "batches per epoch: 36",
         "updates: 144 = 4 epochs (--max_train_epochs) × 36",
         "saves: after epoch 1, 2, 3; at the end",
