@@ -36,7 +36,7 @@ def draw_pictures(options: GenImg) -> None:
     studio = Studio.of(options)
     names = _names(options.output, pictures)
     began, paths = time.time(), []
-    with progress(total=len(pictures), label="drawing", unit="picture") as bar:
+    with progress(total=len(pictures), label="generating", unit="image") as bar:
         for batch in studio.batches(pictures, options.work.batch_size):
             for picture, image in zip(batch, studio.draw(batch), strict=True):
                 path = options.output.outdir / next(names)

@@ -23,7 +23,11 @@ EXPECTED = (
     ("warning", "1 caption file with an empty first line: 012.txt", "write captions, or delete the files to use class_tokens"),
     ("warning", "files that are not read: 1 .psd", "convert them to .png or .jpg"),
     ("warning", "only the first line of 1 caption file is read: 013.txt", "write the whole caption into one line"),
-    ("warning", "1 of 4 images in '{cups}' will be trained with class_tokens 'a cup', though 1 .caption file is next to them", "caption_extension"),
+    (
+        "warning",
+        "1 of 4 images in '{cups}' will be trained with class_tokens 'a cup', though 1 .caption file is next to them",
+        "caption_extension",
+    ),
     ("warning", "1 image with a side under 128 px: tiny.png (100×100)", "use larger ones"),
     ("warning", "folders inside '{dog}' are not read: 'more' (1 image)", "make each a separate subset"),
     ("warning", "1 caption file without an image: 099.txt", "give image and caption the same name"),

@@ -88,7 +88,7 @@ class Comparison:
             from library.generation.comparing.measuring import Measure
 
             measure = Measure(studio, self._data, self._options.loss.validation_seed)
-        with progress(total=todo, label="drawing", unit="picture") as bar:
+        with progress(total=todo, label="generating", unit="image") as bar:
             for places in self._by_file():
                 unmeasured = [place for place in places if measure is not None and self._losses(self._columns[place]) is None]
                 if not any(missing[place] for place in places) and not unmeasured:
