@@ -26,6 +26,7 @@ class Leniency:
     first_of_several: bool = False  # where several values come, the first is meant
     of_other_models: tuple[str, ...] = ()  # words of sd-scripts' other models: the default is meant, and that is told
     commas: bool = False  # of a list: a word holds several, separated by commas
+    no_values: bool = False  # of a list: none behind the flag is no list, as front-ends write it
     empty_is_value: bool = False  # an empty text is a value and not the same as none
 
 

@@ -85,7 +85,7 @@ def test_words_lie_beside_a_model_that_a_network_is_merged_into(lora: Path, tiny
         assert opened.get_tensor("emb_params").equal(vectors) and opened.metadata()["ss_token_string"] == "<cup>"
     assert not any("bundle_emb" in name for name in load_file(tmp_path / "m.safetensors"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m-cup.safetensors", "m.safetensors", "one.safetensors"]
-    assert "its word 'x/up' is left out" in heard.text and "which a model cannot hold" in heard.text
+    assert "its word 'x/up' is left out" in heard.text and "because a model file cannot contain it" in heard.text
 
 
 def test_the_check_names_words_and_programs_that_refuse_them(lora: Path, tmp_path: Path, capsys) -> None:

@@ -107,4 +107,4 @@ def test_a_mistake_in_a_line_ends_nothing(tmp_path: Path, capsys) -> None:
         console.log.info("continues")
 
     assert console.run_script(main, []) == 0
-    assert (tmp_path / "run.log").read_text() == "goes on\n" and capsys.readouterr().err.count("Logging error") == 2
+    assert (tmp_path / "run.log").read_text() == "continues\n" and capsys.readouterr().err.count("Logging error") == 2

@@ -65,7 +65,9 @@ class NetworkOptions:
         at_least=0,
         at_most=MOST_WEIGHT,
     )
-    base_weights: tuple[str, ...] = opt((), "Network files to merge into the model before training.", path="file")
+    base_weights: tuple[str, ...] = opt(
+        (), "Network files to merge into the model before training.", path="file", leniency=Leniency(no_values=True)
+    )
     base_weights_multiplier: tuple[float, ...] = opt(
         (),
         "Strength at which each of --base_weights is merged, in the same order. Default: 1.",

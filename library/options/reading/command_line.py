@@ -105,7 +105,9 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     alone = takes_no_value(option)
     if not texts and alone is not None:
         texts = [str(alone.value)]
-    if not texts and (not several or (option.is_list and option.path)):  # no files: a shell variable that is not set
+    if not texts and (
+        not several or (option.is_list and option.path and not option.leniency.no_values)
+    ):  # no files: a shell variable that is not set
         line.problems.append(coded("OPT-004", f"{name}: the value is missing; expected {expected(option)}"))
         return
     if not several and len(texts) > 1:

@@ -14,6 +14,7 @@ from library.options.declare import Tool, opt, options_of, word
 from library.options.reading.help_text import help_of
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.pictures import GenImg
 from library.options.tool_groups.table import TOOLS
 
 FLAGS = json.loads(Path(__file__).parents[1].joinpath("tool_flags.json").read_text(encoding="utf-8"))
@@ -185,3 +186,8 @@ def test_paths_that_cannot_work_are_told_together(tmp_path: Path) -> None:
     assert [" is a file; name the folder" in fault.value.problems[0], " is a file, not a folder" in fault.value.problems[1]] == [True, True]
     check_paths(options, idle={"source", "target"})
     check_paths(parse(Copy, [str(tmp_path / "pictures"), str(tmp_path / "new" / "out.json")]))
+
+
+def test_files_that_are_an_unset_shell_variable_are_refused() -> None:
+    with pytest.raises(UserError, match="--network_weights: the value is missing"):
+        parse(GenImg, ["--ckpt", "model.safetensors", "--prompt", "a", "--network_weights", "--outdir", "out"])

@@ -47,6 +47,7 @@ class Share:
     """A batch that is nothing but a position."""
 
     paths = ("a.png",)
+    prior = None
 
     def to(self, device):
         return self

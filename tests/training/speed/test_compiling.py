@@ -70,7 +70,7 @@ def made(checkpoint: Path) -> tuple[Any, DiffusionTask, Any]:
     datasets = [SimpleNamespace(options=SimpleNamespace(network_multiplier=1.0))]
     inputs = SimpleNamespace(
         source=SimpleNamespace(rows=lambda: ROWS, captions=lambda: ["a cat"]),
-        data=SimpleNamespace(blueprint=SimpleNamespace(datasets=datasets)),
+        data=SimpleNamespace(blueprint=SimpleNamespace(datasets=datasets), prior_from_base=None),
         validation=None,
         plan=SimpleNamespace(updates=4),
     )
