@@ -107,3 +107,17 @@ def _save_text_encoder(text_encoder: torch.nn.Module, folder: Path, safetensors:
 def _write_json(path: Path, content: dict) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def write_strong_lora(path: Path, checkpoint: Path) -> Path:
+    """A LoRA of rank 2 for a checkpoint that changes much, all of its modules alike."""
+    from library.model.load import load
+    from networks.lora import create_network
+
+    model = load(checkpoint)
+    torch.manual_seed(0)
+    network = create_network(1.0, 2, 2.0, None, model.text_encoder, model.unet)
+    for layer in network.layers().values():
+        torch.nn.init.normal_(layer.lora_up.weight, std=0.3)
+    network.save_weights(path, None, {"ss_network_module": "networks.lora"})
+    return path

@@ -17,10 +17,9 @@ from safetensors.torch import load_file, save_file
 import gen_img
 from library.model.load import load
 from library.model.new_words import cross_attentions
-from networks.lora import create_network
 from tests.generation.test_same_as_samples import pixels
 from tests.scripts.running import run_in_process
-from tests.small_models import write_checkpoint, write_diffusers
+from tests.small_models import write_checkpoint, write_diffusers, write_strong_lora
 
 QUICK = ("--W", "64", "--H", "64", "--steps", "2")
 Draw = Callable[..., list[Path]]
@@ -44,14 +43,7 @@ def draw(tiny_v1: Path, tmp_path: Path) -> Draw:
 @pytest.fixture(scope="module")
 def lora(tiny_v1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA of the tiny model that changes much, all of its modules alike."""
-    model = load(tiny_v1)
-    torch.manual_seed(0)
-    network = create_network(1.0, 2, 2.0, None, model.text_encoder, model.unet)
-    for layer in network.layers().values():
-        torch.nn.init.normal_(layer.lora_up.weight, std=0.3)
-    path = tmp_path_factory.mktemp("lora") / "dog.safetensors"
-    network.save_weights(path, None, {"ss_network_module": "networks.lora"})
-    return path
+    return write_strong_lora(tmp_path_factory.mktemp("lora") / "dog.safetensors", tiny_v1)
 
 
 def texts(path: Path) -> dict[str, str]:

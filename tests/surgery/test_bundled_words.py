@@ -11,10 +11,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import gen_img
-from library.model.load import load
 from networks import check_lora_weights, extract_lora_from_dylora, merge_lora, resize_lora, svd_merge_lora
-from networks.lora import create_network
 from tests.scripts.running import run_in_process
+from tests.small_models import write_strong_lora
 
 KEY = "bundle_emb.{}.string_to_param.*"
 
@@ -22,14 +21,7 @@ KEY = "bundle_emb.{}.string_to_param.*"
 @pytest.fixture(scope="module")
 def lora(tiny_v1: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A LoRA of the tiny model that changes much."""
-    model = load(tiny_v1)
-    torch.manual_seed(0)
-    network = create_network(1.0, 2, 2.0, None, model.text_encoder, model.unet)
-    for layer in network.layers().values():
-        torch.nn.init.normal_(layer.lora_up.weight, std=0.3)
-    path = tmp_path_factory.mktemp("lora") / "plain.safetensors"
-    network.save_weights(path, None, {"ss_network_module": "networks.lora"})
-    return path
+    return write_strong_lora(tmp_path_factory.mktemp("lora") / "plain.safetensors", tiny_v1)
 
 
 def bundled(lora: Path, path: Path, words: dict[str, torch.Tensor]) -> Path:

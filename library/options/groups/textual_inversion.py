@@ -48,8 +48,8 @@ class NewWordOptions:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The embedding files that the words begin with."""
-        raise NotImplementedError
+        """The embedding files that the words begin with; none where no option names such."""
+        return ()
 
     @property
     def makes_captions(self) -> bool:

@@ -109,7 +109,7 @@ def _by_target(group: Sequence[Batch], per_image: Sequence[Tensor]) -> list[Tens
     prior = torch.cat([batch.prior for batch in group if batch.prior is not None])
     losses = torch.cat(list(per_image))
     counted = torch.cat([batch.loss_weights for batch in group]) > 0
-    shares = [(mask & counted).to(losses) for mask in (prior, ~prior)]
+    shares = [(mask & counted).to(losses.device, losses.dtype, non_blocking=True) for mask in (prior, ~prior)]
     return [figure for share in shares for figure in ((losses * share).sum(), share.sum())]
 
 

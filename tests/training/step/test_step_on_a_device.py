@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,7 +30,7 @@ from library.training.states.state import TrainState
 from library.training.step.requests import Requests
 from library.training.step.stop_signals import StopRequest
 from library.training.step.task import DiffusionTask, NoiseAndLoss
-from library.training.step.update import Gradients
+from library.training.step.update import Gradients, _by_target
 from tests.fake_device import DEVICE, FakeDevice, fake_device
 
 OFFSET = NoiseSettings(offset=0.1, adaptive_scale=0.05, offset_random=True, perturbation=0.1, perturbation_random=True)
@@ -110,6 +111,15 @@ def test_an_update_stays_on_the_device_and_never_waits_for_it(kind: str, tiny_v1
         assert {pending.loss.device, norm.device} == {DEVICE}
         moved = [parameter.grad for parameter in trained if parameter.grad is not None]
         assert moved and {gradient.device for gradient in moved} == {DEVICE}
+    assert device.copies and not [copy for copy in device.copies if copy.waits or not copy.there]
+
+
+def test_losses_by_target_are_added_up_without_waiting() -> None:
+    """Which draws have the base model's prediction as target is known on the CPU, their losses on the device."""
+    with fake_device() as device:
+        shown = replace(batch(latents=True), prior=torch.zeros(2, dtype=torch.bool))
+        figures = _by_target([shown], [torch.empty(2, device=DEVICE)])
+        assert [figure.device for figure in figures] == [DEVICE] * 4
     assert device.copies and not [copy for copy in device.copies if copy.waits or not copy.there]
 
 
