@@ -19,6 +19,7 @@ from library.model.files.embedding_files import read_vectors, write_vectors
 from library.model.new_words import NewWord, add_words, cross_attentions, embedding_table, side_by_side
 from library.options.groups.textual_inversion import NewWordChoice
 from library.options.word_names import suffix_of
+from library.words import counted
 
 # What a file tells of its making: the word and its model, and nothing of the images.
 KEPT_FACTS = {f"ss_{name}" for name in "token_string base_model_version sd_model_name new_sd_model_hash learning_rate epoch steps".split()}
@@ -125,8 +126,8 @@ def _of_init_word(model: StableDiffusion, table: Tensor, word: NewWordChoice) ->
         raise UserError(coded("MODEL-014", f"--init_word {word.init_word!r}: has no word; use one such as cat, or remove it"))
     if len(ids) != word.vectors:
         log.warning(
-            f"--init_word {word.init_word!r} has {len(ids)} tokens for {word.vectors} vectors (--num_vectors_per_token): "
-            + ("the rest is cut off" if len(ids) > word.vectors else "they are repeated")
+            f"--init_word {word.init_word!r} has {counted(len(ids), 'token')} for {counted(word.vectors, 'vector')} "
+            "(--num_vectors_per_token): " + ("the rest is cut off" if len(ids) > word.vectors else "they are repeated")
         )
     return table[[ids[place % len(ids)] for place in range(word.vectors)]].float()
 

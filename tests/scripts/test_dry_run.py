@@ -225,6 +225,15 @@ def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path,
     assert printed.err.strip() == "error: --dry_run found 4 errors, listed above; fix them before training [SD-TRAIN-006]"
 
 
+def test_a_misspelt_model_is_one_error(tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "set.toml"
+    config.write_text("[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nimage_dri = 'x'\n", encoding="utf-8")
+    wrong = tiny_v1.with_name(tiny_v1.name.replace("v1", "v7"))
+    assert dry(config, wrong, tmp_path / "out") == 2
+    said = [text for _, text, _ in findings(capsys.readouterr().out)]
+    assert sum("v7" in text for text in said) == 1
+
+
 def test_warnings_of_the_word_and_its_vectors_in_long_captions_are_in_the_report(
     images: Path, tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,7 @@ def paths(given: Given) -> Iterator[Problem]:
     yield from path_faults(given.options, _idle(given))
     for field in ("pretrained_model_name_or_path", "vae"):
         value = getattr(given, field)
-        if value is not None and look(value).thing is Thing.MISSING and _is_path(value):
+        if value is not None and is_missing_model(value):
             yield coded("MODEL-001", f"{given.at(field)}: {shown(value)}: {missing_path(Path(value), folder=not Path(value).suffix)}")
 
 
@@ -53,6 +53,11 @@ def may_come_later(path: Path) -> bool:
 def is_module(name: str) -> bool:
     """Whether the module can be there, as far as it shows without importing a package that may be large."""
     return missing_module(name) is None
+
+
+def is_missing_model(name: str) -> bool:
+    """Whether nothing is at the path of a model, whose name can be no Hugging Face id."""
+    return look(name).thing is Thing.MISSING and _is_path(name)
 
 
 def _is_path(name: str) -> bool:

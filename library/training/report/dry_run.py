@@ -29,6 +29,7 @@ from library.model.files.facts import inspect as inspect_model
 from library.options.groups.data import DataOptions
 from library.options.groups.scripts import TrainingScript
 from library.options.rules.check import check
+from library.options.rules.path_rules import is_missing_model
 from library.paths.look import exists
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.memory.base_copy import copy_lines
@@ -88,7 +89,7 @@ def examine(
         attempt(lambda: check_choices(options))
         attempt(lambda: tracker_settings(options))
         facts = None
-        if model.pretrained_model_name_or_path:
+        if model.pretrained_model_name_or_path and not is_missing_model(model.pretrained_model_name_or_path):  # `check` has said so
             facts = attempt(lambda: inspect_model(model.start))
         if facts is not None:
             flags = (model.v2, model.v_parameterization, model.vae, model.clip_skip, model.train_inpainting)
@@ -243,7 +244,7 @@ def _torn_brackets(filled: FilledData) -> Iterator[Finding]:
 def _plan_findings(inputs: Inputs) -> Iterator[Finding]:
     plan = inputs.plan
     if plan.updates < plan.updates_per_epoch:
-        text = f"the run ends after {plan.updates} of the {plan.updates_per_epoch} updates of its first epoch: some images are never used"
+        text = f"the run ends after {plan.updates} of the {plan.updates_per_epoch} updates of its first epoch: images are shown less often"
         yield Finding(WARNING, text, f"set --max_train_steps {plan.updates_per_epoch} or more, or lower num_repeats")
 
 

@@ -15,7 +15,7 @@ from library.training.optim.optimizer_table import state_bytes
 from library.training.planning.plan import RunPlan, Start
 from library.training.saving.checkpointer import SaveKind
 from library.training.saving.full_disk import MARGIN, FullDiskPolicy
-from library.words import in_words
+from library.words import counted, in_words
 
 if TYPE_CHECKING:  # disk_need reads this file before torch
     import torch
@@ -71,7 +71,10 @@ def check_room(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None, po
     another folder can take them."""
     folder = kinds[0].names.folder
     coming = list(saves(plan, kinds, start))
-    sizes = [f"{sum(save.kind is kind for save in coming)} {kind.what} of about {in_words(kind.bytes)}" for kind in kinds]
+    sizes = [
+        f"{counted(sum(save.kind is kind for save in coming), kind.what.removesuffix('s'))} of about {in_words(kind.bytes)}"
+        for kind in kinds
+    ]
     need, free = most_bytes(coming) + MARGIN, free_bytes(folder) if free is None else free
     line = f"disk: {' and '.join(sizes)}, at most {in_words(need)} at a time, {in_words(free)} free"
     if need > free:
