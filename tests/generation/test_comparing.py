@@ -110,6 +110,18 @@ def test_patterns_are_expanded_here_and_every_file_comes_once(epochs: Path) -> N
         network_files([str(epochs / "cat*")])
 
 
+def test_a_words_file_beside_its_networks_gets_no_column(epochs: Path) -> None:
+    """As pivotal tuning leaves it: a pattern passes it by, its own name is a mistake."""
+    word = epochs / "dog-my-dog.safetensors"
+    save_file({"emb_params": torch.ones(1, 64)}, word)
+    assert word not in network_files([str(epochs / "dog*.safetensors")])
+    with pytest.raises(UserError, match="is an embedding"):
+        network_files([str(word)])
+    with pytest.raises(UserError, match="only embeddings match"):
+        network_files([str(epochs / "*my-dog*")])
+    word.unlink()
+
+
 def test_files_of_the_same_name_are_told_apart_by_their_folders() -> None:
     assert labels_of([Path("a/dog.safetensors"), Path("b/dog.safetensors")]) == ["a/dog", "b/dog"]
     assert labels_of([Path("a/dog.safetensors"), Path("b/cat.safetensors")]) == ["dog", "cat"]

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from library.console import log
+from library.containers.weights_file import open_weights
 from library.errors import Problem, UserError, coded
 from library.paths.faults import file_fault
 from library.paths.listing import matching
@@ -29,13 +31,29 @@ def network_files(given: Sequence[str]) -> list[Path]:
         found = [path] if exists(path) or not _PATTERN.search(text) else _fitting(path)
         if not found:
             problems.append(coded("PATH-001", f"--networks {text}: no file matches this pattern; check the folder and the name"))
-        for file in found:
+        words = [file for file in found if _is_embedding(file)]
+        if path in words:
+            problems.append(coded("LORA-001", f"--networks {path}: is an embedding (a new word), no network; remove it from --networks"))
+        elif words:
+            log.info(f"--networks {text}: {', '.join(file.name for file in words)}: an embedding, no network, so it gets no column")
+        for file in (file for file in found if file not in words):
             if fault := file_fault(file):
                 problems.append(fault.reworded(f"--networks: {fault}"))
             files.setdefault(real(file), file)
+    if not files and not problems:
+        problems.append(coded("PATH-001", "--networks: only embeddings match; name the network files"))
     if problems:
         raise UserError(*problems)
     return in_order(files.values())
+
+
+def _is_embedding(file: Path) -> bool:
+    """Whether a file has the vectors of a word, by its header: names of a network have a dot (module.part), those of a word none."""
+    try:
+        names = open_weights(file, "--networks").infos
+    except UserError:  # whoever reads it says what it is
+        return False
+    return bool(names) and not any("." in name for name in names)
 
 
 def _fitting(pattern: Path) -> list[Path]:
