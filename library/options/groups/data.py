@@ -237,8 +237,8 @@ class PriorOptions:
     )
     prior_identifier: str | None = opt(
         None,
-        "With --prior_from_base: the words that name the subject in captions, such as sks. The class caption is the image's caption "
-        "without them (a photo of sks dog becomes a photo of dog).",
+        "With --prior_from_base: the words that name the subject in captions, such as shs. The class caption is the image's caption "
+        "without them (a photo of shs dog becomes a photo of dog).",
     )
     prior_share: float = opt(0.5, "With --prior_from_base: the share of training images used this way, 0 to 1.", at_least=0, at_most=1)
 

@@ -65,7 +65,7 @@ def _faults(data: FilledData, subset: SubsetOptions) -> Iterator[Problem]:
         yield coded(
             "OPT-009",
             f"{subset.place}: --prior_from_base needs a caption for the class; add --prior_prompt dog, or the word that names the "
-            "subject in captions, such as --prior_identifier sks",
+            "subject in captions, such as --prior_identifier shs",
         )
     elif subset.prior_identifier:
         texts = (with_affixes(record.caption, subset) for record in data.records if record.subset is subset)
