@@ -192,7 +192,7 @@ def _blocks(case: MemoryCase) -> Iterator[tuple[float, float]]:
 
 
 def _kept(case: MemoryCase, parts: Sequence[tuple[int, int, float, bool]], extra: float = 0.0) -> tuple[float, float]:
-    """(bytes kept, bytes of the largest part). `parts`: channels in and out, pixels, whether a transformer follows; `extra`: more bytes kept."""
+    """(bytes kept, bytes of the largest part) of `parts`: channels in and out, pixels, transformer or not; `extra` bytes are kept too."""
     narrow, wide = case.compute_bytes, case.wide_bytes
     total, largest = extra, 0.0
     linears = TRANSFORMER_LINEAR if not case.linears_trained else 0
