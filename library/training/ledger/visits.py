@@ -24,7 +24,7 @@ ROW = np.dtype(
         ("size", "<i4"),
         ("timestep", "<i4"),
         ("loss", "<f4"),
-        ("order", "<i8"),  # within the update; settled once the showings of all processes are together
+        ("order", "<i8"),  # within the update; final once the showings of all processes are together
     ]
 )
 KEPT = tuple(name for name in ROW.names or () if name != "order")

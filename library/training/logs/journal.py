@@ -36,7 +36,7 @@ class FigureLog(Protocol):
         """Show sample images (path, prompt)."""
 
     def place(self) -> str:
-        """Where to look, for people."""
+        """Where the user finds the log."""
 
     def close(self) -> None:
         """Write out what is still waiting."""
@@ -108,7 +108,7 @@ class Journal:
         self._events.write(event, step, values)
 
     def shares(self, seconds: float) -> str:
-        """Where the `seconds` of training went and how much memory was in use, for people; empty before the first update.
+        """Where the `seconds` of training went and how much memory was in use, as a line for the user; empty before the first update.
 
         Time that no update reports was spent after the last one: on its saves and samples, and the product.
         """

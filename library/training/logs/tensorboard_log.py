@@ -67,7 +67,7 @@ class Tracker:
         self._add(lambda: _text_event(name, text))
 
     def place(self) -> str:
-        """Where to look, for people."""
+        """Where the user finds the log."""
         return f"{self.folder} (view it with: tensorboard --logdir {self.folder.parent.parent})"
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ class WandbLog:
             self._fail(error)
 
     def place(self) -> str:
-        """Where to look, for people."""
+        """Where the user finds the log."""
         if self.offline:
             return f"{self.folder} (kept offline; `wandb sync {self.folder}` uploads it)"
         return getattr(self._run, "url", None) or str(self.folder)

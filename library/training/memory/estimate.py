@@ -233,7 +233,7 @@ def _loading(case: MemoryCase) -> float:
 
 
 def line(needed: MemoryEstimate, case: MemoryCase) -> str:
-    """The estimate for people, in GiB."""
+    """The estimate as a line for the user, in GiB."""
     parts = {"weights": needed.weights, "gradients": needed.gradients, "optimizer": needed.optimizer}
     sizes = ", ".join(f"{name} {amount / GIB:.1f}" for name, amount in parts.items())
     width, height = case.size

@@ -29,7 +29,7 @@ class LossScaler:
         self._overflowed = False
 
     def is_enabled(self) -> bool:
-        """Always True; callers of accelerate ask before they read the scale."""
+        """Always True: code around accelerate asks this before it reads the scale."""
         return True
 
     def scale(self, loss: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ class CustomDataset:
         return FilledData(blueprint, records, places, (bucket,), 1.0, (figures,), self.first.hints)
 
     def lines(self, processes: int) -> list[str]:
-        """What is known about it, for people."""
+        """What is known about it, as lines for the user."""
         kind = "latents" if self.first.are_latents else "images"
         width, height = self.first.size
         of_first = f"the first has {kind} of {counted(self.first.images, 'image')}, {width}×{height}"

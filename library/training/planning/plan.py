@@ -19,8 +19,8 @@ class RunPlan:
     updates: int
     epochs: int
     warmup: int
-    save_epochs: tuple[int, ...]  # epochs (from 1) after which a file is kept
-    save_steps: tuple[int, ...]  # updates (from 1) after which a file is kept
+    save_epochs: tuple[int, ...]  # epochs (from 1) after which a file is saved
+    save_steps: tuple[int, ...]  # updates (from 1) after which a file is saved
     named_steps: frozenset[int] = frozenset()  # those of `save_steps` that the command lists, which are never deleted
 
     def is_save_epoch(self, epoch: int) -> bool:
@@ -86,7 +86,7 @@ def make_plan(
 
 
 def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None) -> list[str]:
-    """The plan for people: each figure with its calculation."""
+    """The plan as lines for the user: each figure with its calculation."""
     groups = f" / {plan.accumulation} batches per update, rounded up" if plan.accumulation > 1 else ""
     lines = [
         f"batches per epoch: {plan.batches_per_epoch}"

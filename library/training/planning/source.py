@@ -29,7 +29,7 @@ class Source(Protocol):
         """Whether batches contain latents, so that no VAE is needed."""
 
     def lines(self, processes: int) -> list[str]:
-        """What was found, for people."""
+        """What was found, as lines for the user."""
 
     def captions(self) -> Iterable[str]:
         """The captions that are known in advance, including those of regularization images."""
