@@ -44,7 +44,7 @@ class RunSaves:
         log.info(check_room(inputs.plan, kinds.all(), inputs.start, policy))
 
     def save(self, act: Callable[[Checkpointer], object]) -> None:
-        """Have the main process save by `act` and write the record of each image, while the others wait; all must call it together."""
+        """Have the main process save by `act` and write the image ledger, while the others wait; all must call it together."""
         if self._run.ledger is not None:
             self._run.ledger.collect()
         self._run.on_main(lambda: self._save(act))
