@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from library.containers.torch_files import read_plain
+from library.containers.torch_files import ContainsCode, read_plain
 from library.containers.uncached import torch_save
 from library.containers.weights_file import open_weights
 from library.errors import UserError, coded
@@ -104,7 +104,7 @@ def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
     try:
         saved = read_plain(folder / TRAINING_FILE, mapped)
     except ValueError as fault:
-        code = "FILE-006" if str(fault).startswith("contains code") else "STATE-002"
+        code = "FILE-006" if isinstance(fault, ContainsCode) else "STATE-002"
         raise UserError(coded(code, f"--resume {folder}: {TRAINING_FILE} {fault}; use an older state")) from fault
     if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in _REMEMBERED.items()):
         raise UserError(coded("STATE-002", f"--resume {folder}: {TRAINING_FILE} is not in this suite's format; use an older state"))
