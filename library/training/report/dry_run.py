@@ -79,10 +79,7 @@ def examine(
     rewrite: RewriteCaption | None,
     expected: Expected[S],
 ) -> Report:
-    """Read everything that the run would read before torch, and decode every image.
-
-    Problems that the user can fix become findings, not exceptions.
-    """
+    """Read all that the run reads before torch, and decode every image; problems that the user can fix become findings."""
     findings: list[Finding] = []
     attempt = _Attempts(findings)
     model, data = options.model, options.data
