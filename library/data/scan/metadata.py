@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 
 from library.data.config.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config.build import command_line_values, dataset_options, idle_keys
-from library.data.config.check import FAULTY
+from library.data.config.check import INVALID
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
 from library.data.config.subset_check import subset_faults
@@ -65,7 +65,7 @@ def from_metadata(
     if faults:
         raise UserError(*faults)
     assert options is not None
-    common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
+    common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not INVALID}
     common |= own | {"num_repeats": repeats or 1}
     return DatasetBlueprint((DatasetSpec(options, (SubsetOptions.of(common, "--in_json"),)),), tuple(findings))
 
