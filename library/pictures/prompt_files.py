@@ -47,11 +47,11 @@ class PromptReader:
     defaults: SamplePrompt = SamplePrompt("")
 
     def read(self, path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
-        """The prompts of a file, and warnings about parts read differently than they look. Raises UserError with all errors and their
-        places.
+        """The prompts of a file, and warnings about parts read differently than they look.
 
-        .txt: one prompt per line, `#` starts a comment line, `--n negative --w width --h height --d seed --l scale --s steps`. .toml:
-        `[prompt]` with shared values and `[[prompt.subset]]` for each prompt. .json: a list of objects with the same keys, or of lines.
+        .txt: one prompt per line, `#` starts a comment line, `--n negative --w width --h height --d seed --l scale --s steps`.
+        .toml: `[prompt]` with shared values and `[[prompt.subset]]` for each prompt. .json: a list of objects with the same keys, or of lines.
+        Raises UserError with all errors and their places.
         """
         path = Path(path)
         readers = {".txt": self._from_text, ".toml": self._from_toml, ".json": self._from_json}

@@ -51,12 +51,13 @@ class CustomBatches(Protocol):
         """Batch `index`, with any number B of images. A value of None is the same as a missing key.
 
         images        float [B,3,H,W] in −1..1, H and W multiples of 8; or instead:
-        latents       float [B,4,H/8,W/8], multiplied by 0.18215. All batches use the same one of the two captions      list of B texts;
-        optional with input_ids input_ids     integers [B,N,77], or [B,77] for one window: windows of CLIP ids, N = --max_token_length / 75.
+        latents       float [B,4,H/8,W/8], multiplied by 0.18215. All batches use the same one of the two
+        captions      list of B texts; optional with input_ids
+        input_ids     integers [B,N,77], or [B,77] for one window: windows of CLIP ids, N = --max_token_length / 75.
                       Missing: captions are tokenized
         loss_weights  float [B], factors of the losses. Missing: 1
-        masks         float [B,H,W], or [B,1,H/8,W/8], in 0..1: where the loss counts. Missing: everywhere image_keys    list of B texts
-        that name the images in messages
+        masks         float [B,H,W], or [B,1,H/8,W/8], in 0..1: where the loss counts. Missing: everywhere
+        image_keys    list of B texts that name the images in messages
 
         Random numbers from `random`, `numpy.random` and torch are the same for the same --seed, epoch and index: all three are seeded
         before each call.

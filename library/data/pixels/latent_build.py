@@ -107,7 +107,7 @@ def build(
     if missing:
         bar = progress(total=sum(1 + source.works[number].flip for number in missing)) if progress else None
         with _Writers(source, part) as writers:
-            for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar.update if bar is not None else _untold):
+            for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar.update if bar is not None else _no_bar):
                 writers.put(loaded, moments)
         if bar is not None:
             bar.close()
@@ -140,7 +140,7 @@ class _Loaded:
     stat: Stat | None
 
 
-def _untold(images: int) -> None:
+def _no_bar(images: int) -> None:
     """Ignores progress if there is no bar."""
 
 

@@ -61,7 +61,7 @@ class Masks:
         if mask is None:
             resized, corner = part_shown(record, placement, seed)
             if record.mask is None and not is_image(record.path):
-                mask = _averaged(_kept_opacity(record.path, placement.bucket))
+                mask = _averaged(_stored_opacity(record.path, placement.bucket))
             else:
                 pixels = _opacity(record.path) if record.mask is None else brightness(record.mask, resized)
                 mask = _averaged(crop(resize(pixels, resized, record.subset.resize_interpolation), placement.bucket, corner))
@@ -78,7 +78,7 @@ def opacity_of(record: ImageRecord, placement: Placement) -> np.ndarray:
     return mask
 
 
-def _kept_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
+def _stored_opacity(latents: Path, bucket: tuple[int, int]) -> np.ndarray:
     """uint8 [H,W] of the mask that `prepare_buckets_latents.py --alpha_mask` stored with latents of a missing image; else all 255."""
     try:
         with open_arrays(latents) as arrays:

@@ -31,7 +31,7 @@ def with_masks(scan: Scan, masked_loss: bool, inpainting: bool = False) -> Scan:
     records = scan.records
     for subset in with_files:
         mine = [record for record in records if record.subset is subset]
-        masks = _found(mine, subset.place, faults)
+        masks = _masks_by_key(mine, subset.place, faults)
         records = tuple(_with(record, masks[record.key], masked_loss, inpainting) if record.key in masks else record for record in records)
     if faults:
         raise UserError(*faults)
@@ -64,7 +64,7 @@ def _mask_findings(blueprint: DatasetBlueprint, masked_loss: bool, inpainting: b
         yield f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask"
 
 
-def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dict[str, Path]:
+def _masks_by_key(records: list[ImageRecord], place: str, faults: list[Problem]) -> dict[str, Path]:
     """The mask of each record by its key; appends errors about missing masks and wrong shapes."""
     if not records:
         return {}

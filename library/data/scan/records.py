@@ -127,10 +127,10 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
     return Survey(blueprint, tuple(records), tuple(report.faults), tuple(report.findings), tuple(report.unreadable))
 
 
-_Found = tuple[Path, str, tuple[int, int] | None]
+_Listed = tuple[Path, str, tuple[int, int] | None]
 
 
-def _as_prepared(subset: SubsetOptions, images: list[_Found], resolution: Size, report: _Report) -> SubsetOptions:
+def _as_prepared(subset: SubsetOptions, images: list[_Listed], resolution: Size, report: _Report) -> SubsetOptions:
     """The subset with `as_prepared` according to its metadata; errors and findings are added to the report."""
     if subset.metadata_file is None:
         return subset
@@ -145,7 +145,7 @@ def _largest(records: list[ImageRecord], dataset: int) -> Size | None:
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
-def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
+def _metadata(subset: SubsetOptions, report: _Report) -> list[_Listed]:
     from library.data.scan.metadata import read_metadata
 
     assert subset.metadata_file
@@ -158,14 +158,14 @@ def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
     return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
 
 
-def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
+def _folder(subset: SubsetOptions, report: _Report) -> list[_Listed]:
     assert subset.image_dir
     names = report.index.names(subset.image_dir)
     images = sorted(filter(names_image, names))
     report.findings += [Finding.from_line(WARNING, line) for line in passed_over(subset.image_dir, report.index.special(subset.image_dir))]
     if not images:
         raise UserError(coded("DATA-003", f"{subset.place}: '{subset.image_dir}' has no images: {other_files(subset.image_dir)}"))
-    captioned: list[_Found] = []
+    captioned: list[_Listed] = []
     without: list[Path] = []
     empty: list[str] = []
     longer: dict[Path, int] = {}
