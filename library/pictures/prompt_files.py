@@ -50,7 +50,8 @@ class PromptReader:
         """The prompts of a file, and warnings about parts read differently than they look.
 
         .txt: one prompt per line, `#` starts a comment line, `--n negative --w width --h height --d seed --l scale --s steps`.
-        .toml: `[prompt]` with shared values and `[[prompt.subset]]` for each prompt. .json: a list of objects with the same keys, or of lines.
+        .toml: `[prompt]` with shared values and `[[prompt.subset]]` for each prompt.
+        .json: a list of objects with the same keys, or of lines.
         Raises UserError with all errors and their places.
         """
         path = Path(path)

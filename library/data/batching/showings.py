@@ -74,7 +74,8 @@ class Pool:
 class Bucket:
     """The images of one dataset that share a size.
 
-    The showings of an epoch are numbered: first train images, each with all its repeats in turn, then regularization images."""
+    The showings of an epoch are numbered: first train images, each with all its repeats in turn, then regularization images.
+    """
 
     dataset: int
     size: Size

@@ -39,8 +39,10 @@ class Draws:
         return drawn_caption(self.filled, request, position, self.rewrite)
 
     def pixels(self, request: SampleRequest) -> Pixels:
-        """The pixels of this showing, uint8 [H,W,3], grey where an inpainting model fills in. Raises UserError with the name of an
-        unreadable file."""
+        """The pixels of this showing, uint8 [H,W,3], grey where an inpainting model fills in.
+
+        Raises UserError with the name of an unreadable file.
+        """
         placement = self.filled.placements[request.record]
         image = load_image(self.filled.records[request.record], placement, request.seed)
         if self.filled.blueprint.inpainting:

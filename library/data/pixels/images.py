@@ -1,5 +1,4 @@
-"""From an image file to the pixels of one showing: upright on white, resized, cropped, flipped, colour augmented; float32 [3,H,W] in
-−1..1."""
+"""From an image file to the pixels of one showing, float32 [3,H,W] in −1..1: upright, resized, cropped, flipped, augmented."""
 
 from __future__ import annotations
 

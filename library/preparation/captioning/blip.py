@@ -70,8 +70,7 @@ class Captioner:
             raise UserError(coded("TOOL-004", f"--max_length: {writing.max_length} tokens leave no space for a word; use at least {least}"))
 
     def prepare(self, path: Path) -> np.ndarray:
-        """The image file as model input, float32 [3,S,S]: resized to a square as in BLIP's training, normalized to mean 0 and deviation
-        1."""
+        """The image file as model input, float32 [3,S,S]: resized to a square as in training, normalized to mean 0 and deviation 1."""
         from PIL import Image
 
         pixels = Image.fromarray(read_rgb(path)).resize((self._side, self._side), Image.Resampling.BICUBIC)
