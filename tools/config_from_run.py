@@ -1,4 +1,4 @@
-"""Writes a --config_file from a run's manifest (<name>.run.json) or a trained network's metadata, to repeat that run or start from it.
+"""Write a --config_file from a run's manifest (<name>.run.json) or a trained network's metadata, to repeat or adapt that run.
 
 python tools/config_from_run.py output/cat.run.json cat.toml
 python tools/config_from_run.py cat.safetensors cat.toml
@@ -32,13 +32,13 @@ from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
 from library.words import quoted
 
-_NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
+_NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # these belong to the old run
 _NONE = ("", "None", "null")
 
 
 @dataclass
 class Found:
-    """Options by field, and lines for the user about what a config file cannot contain."""
+    """Options by field, and messages about what a config file cannot contain."""
 
     script: type[Script]
     values: dict[str, Value] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Found:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Read the file named first and write the config file named second, which must not exist yet."""
+    """Read the first file and write the config file named second, which must not exist yet."""
     options = parse(ConfigFromRun, argv)
     check_paths(options)
     target = _toml_name(options.files.target)
@@ -67,7 +67,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _printable(line: str) -> str:
-    """The line without anything that would end a comment in TOML or is invalid in a file: names of keys come from outside."""
+    """Return the line without characters that would end a TOML comment or are invalid in a file: key names come from outside."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
@@ -76,14 +76,14 @@ def _toml_name(path: Path) -> Path:
 
 
 def read(source: Path) -> Found:
-    """The options that a manifest or a network's metadata records; raises UserError for a file without any."""
+    """The options that a manifest or a network's metadata records; raises UserError for a file without options."""
     if source.suffix.lower() == ".json":
         return from_manifest(_json(source), source)
     return from_metadata(_safetensors_metadata(source), source)
 
 
 def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
-    """All options of the run as they applied, including its seed if it was chosen at random."""
+    """All options of the run as it used them, including its seed if that was chosen at random."""
     script = next((spec for spec in SCRIPTS if spec.name == manifest.get("script")), None)
     options = manifest.get("options")
     if script is None or not isinstance(options, Mapping):
@@ -117,13 +117,13 @@ def _take(found: Found, option: Option, value: object) -> None:
 
 
 def _check_texts(value: Value) -> None:
-    """Raise ValueError for texts that no file can contain."""
+    """Raise ValueError for texts that a file cannot contain."""
     if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
         raise ValueError("it has half of a character")
 
 
 def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
-    """What a network file records about its training, by this suite or sd-scripts; not the location of the images."""
+    """What a network file records about its training by this suite or sd-scripts, except the location of the images."""
     if "ss_network_module" not in metadata:
         raise UserError(coded("TOOL-010", f"{source}: has no information about its training (no ss_network_module in its metadata)"))
     found = Found(TrainNetwork)
@@ -182,7 +182,7 @@ _READERS: dict[str, Callable[[Option, str], Value]] = {
 
 
 def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The flat keys of the first dataset, for files of runs with several datasets, which lack them."""
+    """The flat keys of the first dataset, for files from runs with several datasets, which lack them."""
     try:
         datasets = parse_json(metadata.get("ss_datasets", "[]"))
     except ValueError:
@@ -195,14 +195,14 @@ def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _model(metadata: Mapping[str, str]) -> dict[str, Value]:
-    """What follows from several keys together."""
+    """Options that depend on several metadata keys."""
     values: dict[str, Value] = {}
     version = metadata.get("ss_base_model_version", "")
     family = family_of_base_version(version)
     if family is not None and family.flag:
         values |= {family.flag.removeprefix("--"): True, "v_parameterization": version == family.base_version("v_prediction")}
     args = re.fullmatch(r"[^()]*\((.*)\)", metadata.get("ss_optimizer", ""))
-    if args and args[1]:  # a comma also stands inside values such as betas=(0.9,0.99): a new argument begins with key=
+    if args and args[1]:  # commas also separate values, such as betas=(0.9,0.99): a new argument starts with key=
         values |= {"optimizer_args": tuple(part.strip() for part in re.split(r",\s*(?=[A-Za-z_]\w*=)", args[1]))}
     return values
 
