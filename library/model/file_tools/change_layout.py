@@ -1,4 +1,4 @@
-"""A model from one layout to the other, original file or Diffusers folder, loaded and written again."""
+"""Convert a model between the layouts, original file and Diffusers folder: load it and write it again."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def change_layout(
 ) -> None:
     """Write the model `source` to `target`, a .safetensors or .ckpt file or a Diffusers folder, in `dtype` (None: that of its U-Net).
 
-    `reference` names the Diffusers model whose scheduler settings the folder gets; UserError for flags that contradict the model.
+    `reference` names the Diffusers model whose scheduler settings the folder gets. Raises UserError for flags that contradict the model.
     """
     facts = inspect(source, OPTION)
     check_family(says_v1, says_v2, facts.family)
@@ -62,7 +62,7 @@ def change_layout(
 
 
 def check_family(says_v1: bool, says_v2: bool, family: ModelFamily | None) -> None:
-    """Raise UserError where a flag is not what the file is; `family` None: no model that could be told."""
+    """Raise UserError if a flag contradicts the file; `family` None: no recognized model."""
     for said, meant in ((says_v1, V1), (says_v2, V2)):
         if said and family not in (None, meant):
             raise UserError(coded("MODEL-007", f"--{meant.name}: {OPTION} is a {family.title} model; remove the flag"))
