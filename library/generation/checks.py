@@ -1,4 +1,4 @@
-"""What options of pictures may not mean together; nothing heavy is imported for it."""
+"""Image options that contradict each other; imports nothing large."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from library.pictures.prompt_files import SamplePrompt
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A network file, the module that reads it (None: as the file shows), what the module is told, and how strongly it acts."""
+    """A network file, the module that reads it (None: chosen by the file), the module's arguments, and the strength."""
 
     file: Path
     module: str | None = None
@@ -24,7 +24,7 @@ class NetworkChoice:
 
 
 def check(options: GenImg) -> None:
-    """Raise UserError with all that contradicts."""
+    """Raise UserError with all contradictions."""
     problems = [
         *prompt_faults(options.prompts), *_networks(options.networks), *_images(options), *precision_faults(options.work)
     ]  # fmt: skip
@@ -33,7 +33,7 @@ def check(options: GenImg) -> None:
 
 
 def prompt_faults(given: Prompts) -> Iterator[Problem]:
-    """Where not one of the two ways is used to say what is drawn."""
+    """Yield an error unless prompts are given in exactly one of the two ways."""
     if given.prompt is None and given.from_file is None:
         yield coded("OPT-007", "--prompt is missing: set one, or a file of prompts with --from_file")
     if given.prompt is not None and given.from_file is not None:
@@ -41,7 +41,7 @@ def prompt_faults(given: Prompts) -> Iterator[Problem]:
 
 
 def precision_faults(work: PictureWorkOptions) -> Iterator[Problem]:
-    """Where two precisions are asked for."""
+    """Yield an error if two precisions are requested."""
     if work.fp16 and work.bf16:
         yield coded("OPT-008", "--fp16, --bf16: contradict each other; remove one")
 
@@ -84,7 +84,7 @@ def _images(options: GenImg) -> Iterator[Problem]:
 
 
 def network_choices(given: PictureNetworkOptions) -> tuple[NetworkChoice, ...]:
-    """The networks, in the order of the command."""
+    """Return the networks, in the order of the command."""
     files = given.network_weights
     modules = given.network_module * len(files) if len(given.network_module) == 1 else given.network_module
     told = [_arguments(text) for text in given.network_args]
@@ -103,7 +103,7 @@ def _arguments(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def check_prompts(prompts: Sequence[SamplePrompt], networks: int, images: bool) -> None:
-    """Raise UserError for prompts whose options do not go with the command's."""
+    """Raise UserError for prompts whose options contradict those of the command."""
     problems = []
     for prompt in prompts:
         if prompt.strengths and len(prompt.strengths) != networks:

@@ -1,4 +1,4 @@
-"""Networks put onto a model for drawing: any number of them, each with a strength that can change, and taken off again."""
+"""Apply networks to a model for generation: any number, each with an adjustable strength, and remove them again."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from library.model.bundle import StableDiffusion
 from library.packages import network_package
 
 OURS, DORA, LYCORIS = "networks.lora", "networks.dora", "lycoris.kohya"
-KNOWN = (OURS, "networks.lora_fa", "networks.dylora", DORA, LYCORIS)  # what a file may name: no code of a stranger's choice is imported
+KNOWN = (OURS, "networks.lora_fa", "networks.dylora", DORA, LYCORIS)  # modules that a file may name: other code is not imported
 _REMEDY = "set the module that made the file with --network_module"
 
 
 class AppliedNetwork:
-    """A network on a model; `strength` is how strongly it acts now."""
+    """A network on a model, with its current `strength`."""
 
     def __init__(self, choice: NetworkChoice, module: str, network: nn.Module) -> None:
         self.choice, self.module, self.network = choice, module, network
@@ -34,23 +34,23 @@ class AppliedNetwork:
 
     @property
     def follows_dtype(self) -> bool:
-        """Whether it computes in the dtype of what it is put onto, without autocast."""
+        """Whether it computes in the dtype of the patched model, without autocast."""
         return bool(getattr(self.network, "follows_dtype", False))
 
     def set_strength(self, strength: float) -> None:
-        """Let it act so from now on."""
+        """Set the strength from now on."""
         if strength != self.strength:
             part_of(self.network, "set_multiplier", "--am", self.module)(strength)
             self.strength = strength
 
     def remove(self) -> None:
-        """Take it off the model, which then is as it was."""
+        """Remove it and restore the model."""
         restore: Any = part_of(self.network, "restore", "--network_weights", self.module)
         restore()
 
 
 def module_of(file: Path) -> str:
-    """The module that reads the file: the one that it names, if it is one of those known here, or the one that its tensors show."""
+    """Return the module that reads the file: the one it names, if known here, or else the one that its tensors show."""
     weights = open_weights(file, "--network_weights")
     said = weights.metadata.get("ss_network_module", "")
     if said in KNOWN:
@@ -60,7 +60,7 @@ def module_of(file: Path) -> str:
 
 
 def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwork:
-    """Put the network of a file onto the model. Raises UserError for a file that does not fit the model or its module."""
+    """Apply the network of a file to the model. Raises UserError for a file that does not fit the model or its module."""
     name = choice.module or module_of(choice.file)
     module, args = import_module(name), dict(choice.args)
     make = part_of(module, "create_network_from_weights", "--network_weights", name)
@@ -86,13 +86,13 @@ def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwo
 
 
 def settle_autocast(model: StableDiffusion, networks: list[AppliedNetwork]) -> None:
-    """Let the U-Net in half precision compute without autocast where nothing on it needs one."""
+    """Turn autocast off for a half-precision U-Net if no network on it needs autocast."""
     model.unet_autocast = not all(network.follows_dtype for network in networks)
 
 
 @contextlib.contextmanager
 def _fitting(module: str, file: Path) -> Iterator[None]:
-    """Inside, what torch says of shapes that do not meet becomes a UserError that names the file, where its module is not ours."""
+    """Turn torch's shape errors into a UserError that names the file, for modules that are not ours."""
     try:
         yield
     except RuntimeError as fault:

@@ -1,4 +1,4 @@
-"""What a picture's file tells of its making: for web UIs, and all of it as JSON for whoever wants to draw it again."""
+"""The texts in an image file: the generation parameters for web UIs, and all of them as JSON to generate the image again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _hashes: dict[Path, str] = {}
 
 
 def texts_of(studio: Studio, options: GenImg, picture: Picture) -> dict[str, str]:
-    """The texts of the PNG by their keys."""
+    """Return the texts of the PNG by key."""
     prompt, files = picture.prompt, options.model
     size = (prompt.width, prompt.height)
     used = used_settings(prompt.steps, picture.sampler, prompt.guidance, picture.seed, size) | {"Model": Path(files.ckpt).stem}
@@ -37,7 +37,7 @@ def texts_of(studio: Studio, options: GenImg, picture: Picture) -> dict[str, str
 
 
 def network_hash(file: Path) -> str:
-    """The SHA-256 under which web UIs know a network: that which its metadata names, or that of the file."""
+    """Return the SHA-256 by which web UIs recognize a network: from its metadata, else of the file."""
     if file not in _hashes:
         said = "" if is_image_file(file) else open_weights(file, "--network_weights").metadata.get("sshs_model_hash", "")
         _hashes[file] = said or sha256(file)
