@@ -19,7 +19,7 @@ _LINE_UP = "\x1b[A"  # moves one of several bars back to its line
 
 
 class LastingStream:
-    """Wraps `stream` and drops what cannot be written; `fault` is the current reason, or empty.
+    """Wraps `stream` and drops what cannot be written; keeps the reason while that lasts.
 
     Control characters except newline, tab and carriage return are escaped. `on_fault(line)` is called for the first failure; when the
     stream accepts lines again, it writes a warning about the missing ones.
