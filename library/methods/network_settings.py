@@ -1,4 +1,4 @@
-"""What `train_network.py` lets a user say about the network."""
+"""The settings of the network in `train_network.py`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from library.options.groups.scripts import TrainNetwork
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What `train_network.py` lets a user say about the network; names are those of its options."""
+    """The settings of the network in `train_network.py`; names are those of its options."""
 
     module: str
     dim: int | None
@@ -29,16 +29,16 @@ class NetworkSettings:
     scale_weight_norms: float | None
     base_weights: Sequence[tuple[Path, float]]
     gradient_checkpointing: bool
-    text_encoder_updates: int | None = None  # after which the text encoder's part stays as it is; None: it is trained throughout
-    keeps_base: bool = False  # the network can be taken off for a pass, for `as_before`
-    splits_norm: bool = False  # gradients of the text encoder's part are limited by themselves
-    new_words: tuple[str, ...] = ()  # that are trained beside the network
+    text_encoder_updates: int | None = None  # after which the text encoder's part is frozen; None: it is trained throughout
+    keeps_base: bool = False  # the network can be detached for a pass, for `as_before`
+    splits_norm: bool = False  # gradients of the text encoder's part are clipped separately
+    new_words: tuple[str, ...] = ()  # trained in addition to the network
 
 
 def network_settings(options: TrainNetwork) -> NetworkSettings:
     """The settings from the options of train_network.py."""
     given = options.network
-    assert given.network_module is not None  # `check` has seen to it
+    assert given.network_module is not None  # ensured by `check`
     multipliers = [*given.base_weights_multiplier, *[1.0] * len(given.base_weights)]
     return NetworkSettings(
         module=given.network_module,

@@ -21,14 +21,14 @@ from library.surgery.combine import Combined
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """`conv_rank` None leaves resnets, down- and upsamplers out; `clamp_quantile` 1 clamps nothing."""
+    """`conv_rank` None leaves out resnets, down- and upsamplers; `clamp_quantile` 1 clamps nothing."""
 
     rank: int
     conv_rank: int | None
     min_difference: float
     clamp_quantile: float
     device: str
-    load_dtype: torch.dtype | None = None  # both models are rounded to it; None: as they are
+    load_dtype: torch.dtype | None = None  # both models are rounded to it; None: unchanged
     original_device: str = "cpu"
     tuned_device: str = "cpu"
     predicts_velocity: bool = False
@@ -36,7 +36,7 @@ class ExtractSettings:
 
 @dataclass
 class Extraction:
-    """What there is to extract: the weights that differ, and the squares of what a LoRA cannot hold."""
+    """What to extract: the weights that differ, and the squared differences that a LoRA cannot contain."""
 
     original: Mapping[str, Weight]
     tuned: Mapping[str, Weight]
@@ -44,7 +44,7 @@ class Extraction:
     keys: list[str] = field(default_factory=list)
 
     def modules(self) -> Iterator[Extracted]:
-        """Each module that differs, at its rank or, where it has less, at that of the difference."""
+        """Yield each module that differs, at its rank or, if lower, the rank of the difference."""
         for key in self.keys:
             difference = _difference(self.original[key], self.tuned[key], self.settings)
             wide = self.tuned[key].is_wide_convolution
@@ -63,7 +63,7 @@ class Extracted(Combined):
 
 
 def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> Extraction:
-    """Find the weights that differ; raises UserError where the models have other shapes or do not differ at all."""
+    """Find the weights that differ; raises UserError if the models have different shapes or do not differ at all."""
     kinds = (original.facts.family, tuned.facts.family)
     if kinds[0] is not kinds[1]:
         raise UserError(
@@ -119,7 +119,7 @@ def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> 
 
 
 def _difference(original: Weight, tuned: Weight, settings: ExtractSettings) -> Tensor:
-    """tuned − original in float32, computed where the tuned model is and handed over on the CPU."""
+    """tuned − original in float32, computed on the tuned model's device and returned on the CPU."""
     before = _loaded(original, settings.load_dtype, settings.original_device)
     if settings.original_device != settings.tuned_device:
         before = _on(before, "cpu", settings.original_device)
@@ -139,14 +139,14 @@ def _loaded(weight: Weight, dtype: torch.dtype | None, device: str) -> Tensor:
 
 
 def _on(tensor: Tensor, device: str, now: str) -> Tensor:
-    """The tensor on `device`, which is on `now`."""
+    """Return the tensor, now on `now`, on `device`."""
     if device == now:
         return tensor
     return tensor.cpu() if device == "cpu" else tensor.to(device)
 
 
 def _of_vectors(original: Checkpoint, tuned: Checkpoint) -> float:
-    """The sum of squares of the differences of biases and norms, of which a LoRA has nothing."""
+    """The sum of squared differences of biases and norms, which a LoRA does not contain."""
     square = 0.0
     sides = [_vectors(original), _vectors(tuned)]
     for name in sides[0].keys() & sides[1].keys():
@@ -181,19 +181,19 @@ def _extracted(key: str, difference: Tensor, rank: int, settings: ExtractSetting
 
 
 def _clamped(made: ModuleWeights, quantile: float) -> ModuleWeights:
-    """Both factors cut off at the `quantile` of all their numbers' sizes."""
+    """Clamp both factors to the `quantile` of the absolute values of all their numbers."""
     sizes = torch.cat([made.up.flatten(), made.down.flatten()]).abs()
     bound = float(sizes.kthvalue(max(1, math.ceil(quantile * sizes.numel())))[0])
     return ModuleWeights(down=made.down.clamp(-bound, bound), up=made.up.clamp(-bound, bound), alpha=made.alpha)
 
 
 def _predicts_velocity(original: Checkpoint, tuned: Checkpoint) -> bool:
-    """Whether one of the models is known to; few files tell."""
+    """Whether one of the models is known to predict velocity; few files say it."""
     return "v_prediction" in (tuned.facts.prediction, original.facts.prediction)
 
 
 def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> dict[str, str]:
-    """What programs and people read of the new file."""
+    """The metadata of the new file, for programs and people."""
     told = {
         "ss_v2": str(tuned.facts.family is V2),
         "ss_base_model_version": tuned.facts.family.base_model + ("_v" if settings.predicts_velocity else ""),

@@ -1,4 +1,4 @@
-"""A LoRA made by a tool written to its file, with the receipt of what rounding and cutting took."""
+"""Write a tool's LoRA to its file, with a receipt of the errors from rounding and rank reduction."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def write_lora(
     note: Callable[[Module], str] = _no_note,
     beside: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Round the modules to `dtype`, compare each with what was wanted, print the receipt (`what` its error is) and write the file.
+    """Round the modules to `dtype`, compare each with its target, print the receipt (`what` describes its error) and write the file.
 
     alpha stays float32: it is one number, and bf16 would change the strength of the whole module. `metadata` None writes none. Tensors of
-    `beside` are written as they are.
+    `beside` are written unchanged.
     """
     tensors: dict[str, Tensor] = {}
     kept: dict[str, ModuleWeights] = {}
