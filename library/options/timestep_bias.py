@@ -1,4 +1,4 @@
-"""--timestep_bias: what it says for the --timestep_sampling that it belongs to, read without torch."""
+"""Parse --timestep_bias for its --timestep_sampling, without torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from library.parsing.whole import whole_number
 from library.words import quoted
 
-MOST_SPREAD = 10.0  # of logit_normal: beyond it all lies at the two ends
+MOST_SPREAD = 10.0  # of logit_normal: beyond it, nearly all timesteps are at the two ends
 
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """A normal distribution of logit(t), t being the share of the timesteps that lie below."""
+    """A normal distribution of logit(t), where t is the share of timesteps below."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -23,12 +23,12 @@ class LogitNormal:
 
 @dataclass(frozen=True)
 class Table:
-    """Weights at timesteps, in their order, with straight lines between them and level ones at either end."""
+    """Weights at timesteps, in order, interpolated linearly and constant beyond both ends."""
 
     points: tuple[tuple[int, float], ...]
 
     def weights(self, among: range) -> list[float]:
-        """The weight of each of these timesteps."""
+        """Return the weight of each of these timesteps."""
         places = [place for place, _ in self.points]
         found = []
         for timestep in among:
@@ -38,11 +38,11 @@ class Table:
         return found
 
 
-Bias = LogitNormal | Table | None  # None: all timesteps are drawn alike
+Bias = LogitNormal | Table | None  # None: all timesteps are equally likely
 
 
 def read_bias(sampling: str, words: Sequence[str]) -> Bias:
-    """What the two options say together. Raises ValueError with the reason and the remedy."""
+    """Parse the two options together. Raises ValueError with the reason and the remedy."""
     if sampling == "logit_normal":
         return _logit_normal(words)
     if sampling == "table":

@@ -36,7 +36,7 @@ A name without `--` in a table is an argument that the tool always needs, in tha
 
 
 def page() -> str:
-    """The whole of docs/options.md."""
+    """Return the text of docs/options.md."""
     return _INTRODUCTION + "".join(_script(spec) for spec in SCRIPTS) + _TOOLS + "".join(_script(spec) for spec in TOOLS)
 
 

@@ -1,4 +1,4 @@
-"""Classes that the user names on the command line, and the `key=value` arguments that go with them."""
+"""Classes that the user names on the command line, and their `key=value` arguments."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from library.parsing.literal import parse_literal
 from library.words import quoted
 
 _WORDS = {"true": True, "false": False, "none": None}
-_PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # has a letter or a colon, so that a mistyped number is not taken for text
+_PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # contains a letter or a colon, so that a mistyped number is not read as text
 
 
 def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
-    """`["betas=.9,.999", "decouple=True"]` -> `{"betas": (0.9, 0.999), "decouple": True}`; values are Python literals, never run.
+    """Parse `["betas=.9,.999", "decouple=True"]` to `{"betas": (0.9, 0.999), "decouple": True}`; values are Python literals, never
+    executed.
 
-    `true`, `false`, `none` count in any letter case; other plain words are text. Raises UserError with every item that is wrong.
+    `true`, `false` and `none` may have any letter case; other plain words are text. The UserError lists every invalid item.
     """
     values: dict[str, Any] = {}
     problems = []
@@ -52,7 +53,7 @@ def check_arguments(
 ) -> None:
     """Raise UserError with every argument that `target` does not take or, with `needs_all`, lacks.
 
-    `ours` maps the arguments that the suite fills in to what the user has for them ("use --learning_rate"; "" for nothing).
+    `ours` maps the arguments that the suite sets to the user's alternative ("use --learning_rate"; "" for none).
     """
     parameters = list(inspect.signature(target).parameters.values())
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
@@ -72,7 +73,7 @@ def check_arguments(
 
 
 def import_class(option: str, dotted: str) -> type:
-    """The class named `module.Class`; raises UserError that says which half is missing."""
+    """Import the class named `module.Class`; the UserError says which half is missing."""
     module_name, _, class_name = dotted.rpartition(".")
     module = import_package(option, dotted, module_name, f"the package that contains {module_name}")
     found = getattr(module, class_name, None)
@@ -83,7 +84,7 @@ def import_class(option: str, dotted: str) -> type:
 
 
 def import_package(option: str, value: str, module_name: str, package: str) -> Any:
-    """The module; raises UserError telling what to install, or why a package that is there does not load."""
+    """Import the module; the UserError says what to install, or why an installed package does not load."""
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -101,18 +102,18 @@ def import_package(option: str, value: str, module_name: str, package: str) -> A
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean X?)"` with the nearest known name, or `""`."""
+    """Return `" (did you mean X?)"` with the nearest known name, or `""`."""
     near = closest(word, known)
     return f" (did you mean {near}?)" if near else ""
 
 
 def find_class(module: ModuleType, base: type | tuple[type, ...], name: str, left_out: Collection[str] = ()) -> type | None:
-    """The class of `module` called `name` in any letter case that derives from `base`."""
+    """Return the class of `module` with this name, in any letter case, that derives from `base`."""
     return {key.lower(): value for key, value in classes_of(module, base).items() if key not in left_out}.get(name.lower())
 
 
 def classes_of(module: ModuleType, base: type | tuple[type, ...]) -> dict[str, type]:
-    """Public classes of `module` that derive from `base` (itself left out), by name."""
+    """Public classes of `module` that derive from `base` (not `base` itself), by name."""
     bases = base if isinstance(base, tuple) else (base,)
     return {
         name: value

@@ -1,4 +1,4 @@
-"""Finds what cannot work before anything heavy is loaded: missing paths, contradictions. Writes nothing."""
+"""Find what cannot work before anything large loads: missing paths, contradictions. Writes nothing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Remark = Callable[[Given], Iterator[str]]
 
 
 def check(options: Script) -> None:
-    """Raise UserError with all that is wrong with the options together; log what works but is probably not meant."""
+    """Raise UserError with all errors of the options together; log what works but is probably unintended."""
     given = Given(options)
     problems = [problem for rule in RULES for problem in rule(given)]
     if problems:
@@ -39,13 +39,13 @@ def _required(given: Given) -> Iterator[Problem]:
             yield coded("OPT-007", f"--{option.field} is missing: {option.help.removesuffix(' Always needed.')}")
 
 
-# in the order in which faults are told
+# in the order of the error messages
 RULES: tuple[Rule, ...] = (
     _required,
     data_source, custom_dataset, resolution, buckets, augmentation, noise_and_loss, prior, averaging, rates, optimizer, precision,
     network, new_words, full_model, saving, thumbnail, sampling, logs, hub, launch, compiling, attending, paths,
 )  # fmt: skip
-# what is accepted as it always was, but hardly meant so
+# accepted for compatibility, but probably unintended
 REMARKS: tuple[Remark, ...] = (
     data_remarks, loss_remarks, rate_remarks, sampling_remarks, model_remarks, word_remarks, saving_remarks, log_remarks, hub_remarks,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What cannot go together with `--dataset_class`: options about images and captions that the suite does not read then."""
+"""What contradicts `--dataset_class`: options about images and captions, which the suite does not read then."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def names_class(value: str) -> bool:
 
 
 def custom_dataset(given: Given) -> Iterator[Problem]:
-    """A line for each option that has no meaning beside `--dataset_class`, and for a value of that which names no class."""
+    """Yield an error for each option that is unused with `--dataset_class`, and for a value of it that names no class."""
     if given.dataset_class is None:
         return
     if not names_class(given.dataset_class):

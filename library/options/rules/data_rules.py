@@ -1,4 +1,4 @@
-"""What contradicts what among the options that say which images are trained on, and how they are cut."""
+"""Contradictions between the options for the training images and their crops."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from library.options.bounds import MOST_PIXELS
 from library.options.rules.option_view import Given
 from library.words import quoted
 
-OLD_FORM = ("train_data_dir", "reg_data_dir", "in_json")  # where the images are, without --dataset_config
+OLD_FORM = ("train_data_dir", "reg_data_dir", "in_json")  # the location of the images, without --dataset_config
 
 
 def data_source(given: Given) -> Iterator[Problem]:
-    """Where the images come from: said once, and in full."""
+    """The source of the images must be given once and completely."""
     if given.dataset_class is not None:
-        return  # what may not stand beside it is told by custom_dataset
+        return  # custom_dataset reports what contradicts it
     if given.dataset_config is not None:
-        return  # data_remarks tells of the others
+        return  # data_remarks reports the other options
     old = [field for field in OLD_FORM if getattr(given, field) is not None]
     if given.train_data_dir is None and given.in_json is None:  # a metadata file may name its images by full path
         reason = f"; {given.at(old[0])} alone is not enough" if old else ""
@@ -27,7 +27,7 @@ def data_source(given: Given) -> Iterator[Problem]:
 
 
 def data_remarks(given: Given) -> Iterator[str]:
-    """What the dataset config takes the place of."""
+    """Options that the dataset config overrides."""
     if given.dataset_config is not None and given.dataset_class is None:
         idle = [given.at(field) for field in OLD_FORM if getattr(given, field) is not None]
         if idle:
@@ -37,7 +37,7 @@ def data_remarks(given: Given) -> Iterator[str]:
 
 
 def resolution(given: Given) -> Iterator[Problem]:
-    """A size that can be read and trained at."""
+    """A size that is valid and can be trained at."""
     if given.resolution is None:
         return
     try:
@@ -56,7 +56,7 @@ def resolution(given: Given) -> Iterator[Problem]:
 
 
 def buckets(given: Given) -> Iterator[Problem]:
-    """Sides of buckets that exist."""
+    """The sides of buckets must be possible."""
     if given.min_bucket_reso > given.max_bucket_reso:
         yield coded(
             "OPT-017",
@@ -72,7 +72,7 @@ def buckets(given: Given) -> Iterator[Problem]:
 
 
 def augmentation(given: Given) -> Iterator[Problem]:
-    """What changes the images in each epoch, beside latents that are made once."""
+    """Augmentation that changes the images in each epoch, while latents are encoded once."""
     for cache in ("cache_latents", "cache_latents_to_disk"):
         for field in ("color_aug", "random_crop", "face_crop_aug_range"):
             if getattr(given, cache) and getattr(given, field):

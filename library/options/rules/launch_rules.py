@@ -1,4 +1,4 @@
-"""How accelerate was told to train: by several processes that each hold the whole model, and by no other engine; and what is compiled."""
+"""How accelerate trains: only by processes that each have the whole model, with no other engine; and what is compiled."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from library.errors import Problem, coded
 from library.options.rules.option_view import Given
 from library.packages import network_package, why_not_compiled
 
-_ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # as accelerate reads its variables
+_ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # how accelerate reads its variables
 _BACKEND = "ACCELERATE_DYNAMO_BACKEND"  # set by `accelerate launch --dynamo_backend`
 _INSTEAD = "start with `accelerate launch --multi_gpu --num_processes N`, where each process has the whole model"
 
 
 @dataclass(frozen=True)
 class _Engine:
-    """An engine of accelerate's that no run has been saved and resumed with."""
+    """An accelerate engine that saving and resuming was never tested with."""
 
     variable: str  # set by `accelerate launch`, also from its config file
     name: str
@@ -34,13 +34,14 @@ ENGINES = (
 
 
 def compile_backend(torch_compile: bool, dynamo_backend: str | None) -> str | None:
-    """What compiles the U-Net, by --torch_compile with --dynamo_backend, or else by `accelerate launch --dynamo_backend`; None: nothing."""
+    """Return the compiler of the U-Net: --torch_compile with --dynamo_backend, else `accelerate launch --dynamo_backend`; None: not
+    compiled."""
     name = dynamo_backend if torch_compile else os.environ.get(_BACKEND, "no").lower()
     return None if name in (None, "no") else name
 
 
 def launch(given: Given) -> Iterator[Problem]:
-    """No engine that splits the model: what it saves, and how a run goes on from it, nobody has tried."""
+    """Refuse engines that split the model: saving and resuming with them is untested."""
     for engine in ENGINES:
         if _is_on(engine.variable):
             yield coded(
@@ -63,7 +64,7 @@ def launch(given: Given) -> Iterator[Problem]:
 
 
 def compiling(given: Given) -> Iterator[Problem]:
-    """What is compiled once for each image size must not be another thing in each update."""
+    """What is compiled once per image size must not change in each update."""
     if given.cuda_graphs and not given.torch_compile:
         yield coded("OPT-009", f"{given.at('cuda_graphs')}: needs --torch_compile, which is missing")
     elif given.cuda_graphs and given.dynamo_backend != "inductor":
@@ -88,7 +89,7 @@ def compiling(given: Given) -> Iterator[Problem]:
 
 
 def _taken_out(given: Given, asked: str) -> Iterator[Problem]:
-    """--prior_from_base asks the U-Net twice in an update, once without its network."""
+    """--prior_from_base runs the U-Net twice per update, once without its network."""
     if given.cuda_graphs:
         yield coded(
             "OPT-008",
@@ -103,7 +104,7 @@ def _taken_out(given: Given, asked: str) -> Iterator[Problem]:
 
 
 def attending(given: Given) -> Iterator[Problem]:
-    """One choice of what attends."""
+    """Only one kind of attention can be selected."""
     if given.sdpa_backend not in (None, "auto") and (given.mem_eff_attn or given.xformers or given.diffusers_xformers):
         yield coded(
             "OPT-008",
@@ -117,7 +118,7 @@ def _has_module_dropout(entries: Iterable[str]) -> bool:
         if key.strip() == "module_dropout":
             try:
                 return float(value) > 0
-            except ValueError:  # told where the network is made
+            except ValueError:  # reported when the network is created
                 return False
     return False
 
@@ -127,7 +128,7 @@ def _is_on(variable: str) -> bool:
 
 
 def _trains_on_xla() -> bool:
-    """As accelerate decides it, whatever other devices there are."""
+    """Whether accelerate selects XLA, even if other devices exist."""
     if os.environ.get("USE_TORCH_XLA", "1").strip().lower() not in _ON:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What is wrong, or hardly meant so, with the options of noise, loss and averaging."""
+"""Errors and unusual combinations in the options of noise, loss and averaging."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from library.options.timestep_bias import Table, read_bias
 
 
 def noise_and_loss(given: Given) -> Iterator[Problem]:
-    """What contradicts what among the options of noise and loss."""
+    """Contradictions in the options of noise and loss."""
     if given.adaptive_noise_scale and given.noise_offset is None:
         lacking = "none is set; add --noise_offset 0.1"
         yield coded("OPT-009", f"{given.at('adaptive_noise_scale')}: changes the noise offset, and {lacking} or remove it")
@@ -44,7 +44,7 @@ def noise_and_loss(given: Given) -> Iterator[Problem]:
 
 
 def _timesteps(given: Given) -> Iterator[Problem]:
-    """A bias that goes with the sampling and leaves a timestep to train."""
+    """The timestep bias must fit the sampling and leave a timestep to train."""
     place = given.at("timestep_bias" if given.timestep_bias else "timestep_sampling")
     try:
         bias = read_bias(given.timestep_sampling, given.timestep_bias)
@@ -57,7 +57,7 @@ def _timesteps(given: Given) -> Iterator[Problem]:
 
 
 def prior(given: Given) -> Iterator[Problem]:
-    """What `--prior_from_base` cannot go with."""
+    """What contradicts `--prior_from_base`."""
     if given.prior_from_base is None:
         return
     if given.dataset_class is not None:
@@ -74,7 +74,7 @@ def averaging(given: Given) -> Iterator[Problem]:
 
 
 def loss_remarks(given: Given) -> Iterator[str]:
-    """What has no effect, and what zero terminal SNR means for the rest."""
+    """Options without effect, and the consequences of zero terminal SNR."""
     if given.prior_from_base is None:
         for field in ("prior_prompt", "prior_identifier", "prior_share"):
             if given.differs(field):

@@ -1,4 +1,4 @@
-"""What is wrong, or hardly meant so, with the options of the model, its precision and what is trained of it."""
+"""Errors and unusual combinations in the options of the model, its precision and what is trained."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from library.options.rules.path_rules import is_module
 from library.options.suggest import closest
 from library.packages import more_than_a_product, network_package
 
-# whose ranks are ranks; in LyCORIS a huge one means a full matrix
+# their ranks are real ranks; in LyCORIS a huge one means a full matrix
 _OWN_KINDS = ("networks.lora", "networks.dora", "networks.dylora", "networks.lora_fa")
-_SUBTRACTED = ("pissa", "olora")  # starts that are taken from the weight
+_SUBTRACTED = ("pissa", "olora")  # starts that are subtracted from the weight
 _BESIDE_WORDS = ("init_word", "num_vectors_per_token", "word_weights", "embedding_lr", "stop_embedding_training", "save_words")
-_LEAST_WORD_RATE = 5e-4  # vectors want 1e-3 to 1e-2
-# ways of attention; of several the first is used, as in sd-scripts
+_LEAST_WORD_RATE = 5e-4  # vectors need 1e-3 to 1e-2
+# kinds of attention; of several the first is used, as in sd-scripts
 ATTENTION = ("diffusers_xformers", "mem_eff_attn", "xformers", "sdpa")
 
 
 def precision(given: Given) -> Iterator[Problem]:
-    """Precisions that go together, and with what is trained."""
+    """Precisions must fit each other, and what is trained."""
     if given.full_fp16 and given.full_bf16:
         yield coded("OPT-008", f"{given.at('full_bf16')}: cannot be used together with --full_fp16; choose one")
         return
@@ -50,7 +50,7 @@ def precision(given: Given) -> Iterator[Problem]:
 
 
 def network(given: Given) -> Iterator[Problem]:
-    """A network that can be imported, trains something, and knows its rank."""
+    """The network must be importable, train something, and have a rank."""
     if given.network_module and not is_module(given.network_module):
         name = given.network_module
         near = closest(name.removesuffix(".py").strip("./\\").replace("/", ".").replace("\\", "."), ["networks.lora", "lycoris.kohya"])
@@ -71,7 +71,7 @@ def network(given: Given) -> Iterator[Problem]:
 
 
 def _starts(given: Given) -> Iterator[Problem]:
-    """What goes together with a network that is more than a product of two matrices that begins at nothing."""
+    """Options that do not work with networks other than plain LoRA, or that start from the weight."""
     module, entries = given.network_module or "", [entry.partition("=") for entry in given.network_args or ()]
     init = (
         next((value.strip().lower() for key, _, value in entries if key.strip() == "init"), "") if network_package(module).is_ours else ""
@@ -90,7 +90,7 @@ def _starts(given: Given) -> Iterator[Problem]:
 
 
 def new_words(given: Given) -> Iterator[Problem]:
-    """New words, each with its own or all with one, beside what can be kept while they are trained."""
+    """New words: one value each or one for all, and what can be cached while they are trained."""
     if given.token_string is None:
         return
     count = len(given.token_string)
@@ -116,7 +116,7 @@ def new_words(given: Given) -> Iterator[Problem]:
 
 
 def word_remarks(given: Given) -> Iterator[str]:
-    """What has no effect on new words, or hardly the one that is meant."""
+    """Options without effect on new words, or with an unusual one."""
     files = "weights" if given.weights else "word_weights"
     if getattr(given, files) and given.init_word:
         yield f"{given.at('init_word')}: not used, since training starts from --{files}; remove one of them"
@@ -130,7 +130,7 @@ def word_remarks(given: Given) -> Iterator[str]:
 
 
 def full_model(given: Given) -> Iterator[Problem]:
-    """What only scripts that train the model itself have."""
+    """Rules for scripts that train the model itself."""
     if given.no_token_padding and (given.max_token_length or 75) > 75:
         yield coded(
             "OPT-008",
@@ -139,7 +139,7 @@ def full_model(given: Given) -> Iterator[Problem]:
 
 
 def model_remarks(given: Given) -> Iterator[str]:
-    """What has no effect on what is trained, and how."""
+    """Options without effect on what is trained."""
     kinds = [field for field in ATTENTION if getattr(given, field)]
     if len(kinds) > 1 and kinds != ["diffusers_xformers", "xformers"]:
         yield f"{given.at(kinds[0])}: is used, so {' and '.join('--' + field for field in kinds[1:])} is ignored; keep only one of them"
@@ -159,7 +159,7 @@ def model_remarks(given: Given) -> Iterator[str]:
 
 
 def _idle(given: Given) -> Iterator[str]:
-    """Options that are accepted for sd-scripts' sake and do nothing: all that do so for one reason in one line."""
+    """Options that are accepted for compatibility with sd-scripts and do nothing: one line per reason."""
     reasons: dict[str, list[str]] = {}
     for option in options_of(type(given.options)):
         if option.group == "idle" and given.differs(option.field):

@@ -1,4 +1,4 @@
-"""The options of a script as rules read them: by name, whether the script has them or not."""
+"""A script's options for the rules: by name, even if the script does not have the option."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from library.options.declare import Script, options_of, options_table
 
 
 class Given:
-    """The values of a script's options; an option that the script does not have reads as not given."""
+    """The values of a script's options; an option that the script does not have reads as not set."""
 
     def __init__(self, options: Script) -> None:
         self.options = options
@@ -18,9 +18,9 @@ class Given:
         return self._values.get(field)
 
     def at(self, field: str) -> str:
-        """How an error line about the option begins: where its value stood."""
+        """The start of an error line about the option: the source of its value."""
         return self.options.origin(field)
 
     def differs(self, field: str) -> bool:
-        """Whether the script has the option, with another value than its default."""
+        """Whether the script has the option, with a value other than its default."""
         return any(option.field == field and self._values[field] != option.default for option in options_of(type(self.options)))

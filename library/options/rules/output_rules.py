@@ -1,4 +1,4 @@
-"""What is wrong, or hardly meant so, with the options of what a run writes: products, states, samples, logs, uploads."""
+"""Errors and unusual combinations in the options of what a run writes: products, states, samples, logs, uploads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from library.paths.look import Thing, exists, look, real
 from library.windows_names import length_fault, name_fault, only_short_paths, path_fault
 from library.words import quoted
 
-LONGEST_NAME = 180  # bytes; a file system takes 255, a sample's name while it is written adds 65
+LONGEST_NAME = 180  # bytes; a file system allows 255, and a sample's name adds 65 while it is written
 
 
 def saving(given: Given) -> Iterator[Problem]:
-    """A name that a file can have."""
+    """The name must be valid for a file."""
     name = given.output_name or ""
     bad = sorted(set(name) & set("/\\"))
     if bad:
@@ -41,7 +41,7 @@ def saving(given: Given) -> Iterator[Problem]:
 
 
 def _not_in_the_way(given: Given) -> Iterator[Problem]:
-    """A folder that has the name of the product."""
+    """A folder must not have the name of the product."""
     if given.output_dir is None or given.save_model_as in ("diffusers", "diffusers_safetensors"):
         return
     suffixes = given.options.product_suffixes if isinstance(given.options, TrainingScript) else ("",)
@@ -61,7 +61,7 @@ def _not_in_the_way(given: Given) -> Iterator[Problem]:
 
 
 def on_windows(given: Given, only_short: bool) -> Iterator[Problem]:
-    """Names that Windows has not, and where `only_short` paths are allowed those that grow too long."""
+    """Names that Windows does not allow and, with `only_short` paths, those that may become too long."""
     if given.output_name and (fault := name_fault(given.output_name)):
         yield coded("PATH-009", f"{given.at('output_name')}: {quoted(given.output_name)} cannot be a file name: {fault}; choose another")
     for field, path in (("output_dir", "{}"), ("logging_dir", "{}"), ("log_prefix", "./{}20261231"), ("log_tracker_name", "./{}")):
@@ -73,14 +73,14 @@ def on_windows(given: Given, only_short: bool) -> Iterator[Problem]:
 
 
 def sampling(given: Given) -> Iterator[Problem]:
-    """Samples that have their prompts."""
+    """Samples need prompts."""
     for field in ("sample_every_n_steps", "sample_every_n_epochs", "sample_at_first"):
         if getattr(given, field) and given.sample_prompts is None:
             yield coded("OPT-009", f"{given.at(field)}: needs --sample_prompts, the file with the prompts")
 
 
 def logs(given: Given) -> Iterator[Problem]:
-    """Logs that have their folder and package."""
+    """Logs need a folder and a package."""
     if given.log_with is not None and given.log_with != "wandb" and given.logging_dir is None:
         yield coded("OPT-009", f"{given.at('log_with')}: {given.log_with} needs --logging_dir, the folder of the log")
     if given.log_with in ("wandb", "all") and not is_module("wandb"):
@@ -88,7 +88,7 @@ def logs(given: Given) -> Iterator[Problem]:
 
 
 def hub(given: Given) -> Iterator[Problem]:
-    """Names on the Hub."""
+    """Names on the Hub must be valid."""
     name = given.huggingface_repo_id
     if name is not None and (name.count("/") != 1 or not all(name.split("/"))):
         yield coded("HUB-001", f"{given.at('huggingface_repo_id')}: expected owner/name, such as me/my-model, not {quoted(name)}")
@@ -99,7 +99,7 @@ def hub(given: Given) -> Iterator[Problem]:
 
 
 def sampling_remarks(given: Given) -> Iterator[str]:
-    """Samples that are never made."""
+    """Samples that are never generated."""
     if given.sample_prompts is None:
         if given.sample_seed is not None:
             yield f"{given.at('sample_seed')}: has no effect without --sample_prompts"
@@ -111,7 +111,7 @@ def sampling_remarks(given: Given) -> Iterator[str]:
 
 
 def saving_remarks(given: Given) -> Iterator[str]:
-    """What has no effect on files, states and where a run begins."""
+    """Options without effect on files, states and the start of a run."""
     if given.save_last_n_epochs is not None and given.save_every_n_epochs is None and given.save_n_epoch_ratio is None:
         yield f"{given.at('save_last_n_epochs')}: has no effect without --save_every_n_epochs"
     if given.save_last_n_steps is not None and given.save_every_n_steps is None:
@@ -140,7 +140,7 @@ def saving_remarks(given: Given) -> Iterator[str]:
 
 
 def log_remarks(given: Given) -> Iterator[str]:
-    """What no log is told."""
+    """Log options without effect."""
     for field in ("log_prefix", "log_tracker_name", "log_tracker_config"):
         if getattr(given, field) is not None and given.logging_dir is None and given.log_with != "wandb":
             yield f"{given.at(field)}: has no effect without --logging_dir"
@@ -149,7 +149,7 @@ def log_remarks(given: Given) -> Iterator[str]:
 
 
 def hub_remarks(given: Given) -> Iterator[str]:
-    """What is said of uploads and downloads that are not made."""
+    """Options of uploads and downloads that are off."""
     if given.resume_from_huggingface and given.resume is None:
         yield (
             f"{given.at('resume_from_huggingface')}: has no effect without --resume, the state's name on the Hub "

@@ -1,4 +1,4 @@
-"""What options name is there: folders, files, packages; and what they want written can be."""
+"""Folders, files and packages that options name must exist, and outputs must be writable."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from library.paths.look import Thing, is_folder, look, shown
 
 
 def paths(given: Given) -> Iterator[Problem]:
-    """Everything that must already be there is there, and is what it should be: a file or a folder."""
+    """All inputs must exist and be of the right kind: a file or a folder."""
     yield from path_faults(given.options, _idle(given))
     for field in ("pretrained_model_name_or_path", "vae"):
         value = getattr(given, field)
@@ -25,8 +25,8 @@ def paths(given: Given) -> Iterator[Problem]:
 
 
 def _idle(given: Given) -> set[str]:
-    """Paths that are not used beside the other options, or are asked about elsewhere."""
-    idle = {"config_file", "output_name", "metadata_thumbnail"}  # their own rules
+    """Paths that are not used with the other options, or are checked elsewhere."""
+    idle = {"config_file", "output_name", "metadata_thumbnail"}  # have separate rules
     if given.dataset_config is not None:
         idle |= set(OLD_FORM)
     if given.resume_from_huggingface:
@@ -41,22 +41,22 @@ def _idle(given: Given) -> set[str]:
 
 
 def asks_for_samples(given: Given) -> bool:
-    """Whether samples are to be made during training."""
+    """Whether samples are requested during training."""
     return bool(given.sample_every_n_steps or given.sample_every_n_epochs or given.sample_at_first)
 
 
 def may_come_later(path: Path) -> bool:
-    """Whether a file that is not there is no slip of the fingers: nothing beside it has such a name."""
+    """Whether a missing file is probably intended: no file next to it has a similar name."""
     return look(path).thing is Thing.MISSING and (not is_folder(path.parent) or "did you mean" not in missing_path(path))
 
 
 def is_module(name: str) -> bool:
-    """Whether the module can be there, as far as it shows without importing a package that may be large."""
+    """Whether the module exists, as far as that is known without importing a possibly large package."""
     return missing_module(name) is None
 
 
 def is_missing_model(name: str) -> bool:
-    """Whether nothing is at the path of a model, whose name can be no Hugging Face id."""
+    """Whether the path of a model does not exist and its name cannot be a Hugging Face id."""
     return look(name).thing is Thing.MISSING and _is_path(name)
 
 

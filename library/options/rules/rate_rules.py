@@ -1,4 +1,4 @@
-"""What is wrong, or hardly meant so, with the optimizer and the learning rates of the parts of a model."""
+"""Errors and unusual combinations in the optimizer and the learning rates of the parts of a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NOTHING = "nothing would be trained (a learning rate of 0 turns a part off)"
 
 
 def rates(given: Given) -> Iterator[Problem]:
-    """Rates of 0 that leave nothing to train. (A network says itself where its blocks do.)"""
+    """Rates of 0 that leave nothing to train. (A network itself reports it for its blocks.)"""
     if given.network_module is not None:
         parts = [] if given.network_train_text_encoder_only else ["unet_lr"]
         parts += [] if given.network_train_unet_only or given.stop_text_encoder_training == -1 else ["text_encoder_lr"]
@@ -35,7 +35,7 @@ def rates(given: Given) -> Iterator[Problem]:
 
 
 def _nothing_behind_the_stop(given: Given) -> Iterator[Problem]:
-    """A network whose text encoder part stops, and nothing else of it is trained."""
+    """A network whose text encoder part stops, with nothing else to train."""
     unet_lr = given.learning_rate if given.unet_lr is None else given.unet_lr
     alone = "--network_train_text_encoder_only" if given.network_train_text_encoder_only else "" if unet_lr else "a U-Net rate of 0"
     if alone:
@@ -47,7 +47,7 @@ def _nothing_behind_the_stop(given: Given) -> Iterator[Problem]:
 
 
 def optimizer(given: Given) -> Iterator[Problem]:
-    """One optimizer, and arguments that can be read."""
+    """There must be one optimizer, with valid arguments."""
     older = {"use_8bit_adam": "AdamW8bit", "use_lion_optimizer": "Lion"}
     if given.use_8bit_adam and given.use_lion_optimizer:
         yield coded("OPT-008", f"{given.at('use_8bit_adam')}: cannot be used together with --use_lion_optimizer; choose one optimizer")
@@ -61,7 +61,7 @@ def optimizer(given: Given) -> Iterator[Problem]:
 
 
 def rate_remarks(given: Given) -> Iterator[str]:
-    """Rates that nothing has."""
+    """Rates that nothing uses."""
     if given.learning_rate_te and given.train_text_encoder is False:
         yield f"{given.at('learning_rate_te')}: has no effect without --train_text_encoder"
     if given.learning_rate_te and given.stop_text_encoder_training == -1:

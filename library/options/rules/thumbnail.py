@@ -1,4 +1,4 @@
-"""--metadata_thumbnail: the picture that a file shows of itself, as the data URL that ModelSpec has for it."""
+"""--metadata_thumbnail: the preview image in a file's metadata, as the data URL that ModelSpec specifies."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from library.paths.faults import file_fault
 from library.paths.look import expanded
 from library.paths.opening import read_bytes
 
-LARGEST = 1 << 20  # bytes; it is read with every look at the file's metadata
+LARGEST = 1 << 20  # bytes; it is read each time the file's metadata is read
 _BEGINNINGS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
 def as_data_url(given: str | None) -> str | None:
-    """The data URL of an image file, or of what is one already. Raises UserError for anything else.
+    """Return the data URL of an image file, or an existing data URL unchanged. Raises UserError for anything else.
 
-    Its kind is what the bytes say, whatever the name ends in.
+    The image type comes from the file's bytes, not from the ending of its name.
     """
     if given is None or given.startswith("data:image/"):
         return given
@@ -47,7 +47,7 @@ def as_data_url(given: str | None) -> str | None:
 
 
 def thumbnail(given: Given) -> Iterator[Problem]:
-    """A picture that can be kept in the file."""
+    """The image must fit into the file's metadata."""
     try:
         as_data_url(given.metadata_thumbnail)
     except UserError as fault:
