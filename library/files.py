@@ -55,8 +55,8 @@ def compared(name: str) -> str:
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
     """Return the images of `folder`, sorted by name so that the order is the same on every file system; skips hidden folders."""
-    found = [base / name for base, names in listed_files(folder, recursive) for name in names if names_image(name)]
-    return sorted(found, key=lambda path: path.as_posix())
+    images = [base / name for base, names in listed_files(folder, recursive) for name in names if names_image(name)]
+    return sorted(images, key=lambda path: path.as_posix())
 
 
 def listed_files(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, list[str]]]:
@@ -64,14 +64,14 @@ def listed_files(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, l
 
     A subfolder that cannot be read gets a warning. Raises OSError for `folder` itself.
     """
-    for base, found, refused in walk(Path(folder), recursive):
+    for base, entries, refused in walk(Path(folder), recursive):
         if refused is not None and base == Path(folder):
             raise refused
         if refused is not None:
             log.warning("%s: cannot be read (%s), so it is skipped; have its permissions changed", base, refused.strerror)
-        for line in passed_over(base, found.special):
+        for line in passed_over(base, entries.special):
             log.warning(line)
-        yield base, list(found.files)
+        yield base, list(entries.files)
 
 
 @contextlib.contextmanager
@@ -170,16 +170,16 @@ def tidy(folder: Path, ours: re.Pattern[str] | None = None) -> list[str]:
     """
     removed = []
     for path in matching(folder, ".*"):
-        outer = found = _LEFT_OVER.fullmatch(path.name)
-        while found and (inner := _LEFT_OVER.fullmatch(found["name"])):  # a writer that itself writes to a temporary file
-            found = inner
-        if outer is None or found is None:
+        outer = match = _LEFT_OVER.fullmatch(path.name)
+        while match and (inner := _LEFT_OVER.fullmatch(match["name"])):  # a writer that itself writes to a temporary file
+            match = inner
+        if outer is None or match is None:
             continue
-        if has_writer(path, outer["mark"]) if outer["mark"] else ours is None or not ours.fullmatch(found["name"]):
+        if has_writer(path, outer["mark"]) if outer["mark"] else ours is None or not ours.fullmatch(match["name"]):
             continue
-        target = path.with_name(found["name"])
+        target = path.with_name(match["name"])
         with contextlib.suppress(OSError):  # another program has it open: it stays and does no harm
-            if found["kind"] == "old" and not exists(target):
+            if match["kind"] == "old" and not exists(target):
                 if len(os.fsencode(path.name)) < _CUT_NAME:
                     path.rename(target)
                 continue

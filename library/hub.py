@@ -131,7 +131,7 @@ class Uploads:
                     log.info(f"uploaded {path.name} to {self.repository.id}")
                 return
             except Exception as error:
-                reason, hopeless = told(error), _is_hopeless(error)
+                reason, hopeless = error_line(error), _is_hopeless(error)
                 if path is None or hopeless:
                     break
         what = "the repository cannot be reached" if path is None else f"{path.name} could not be uploaded"
@@ -146,7 +146,7 @@ class Uploads:
         """Check that the repository exists, or create it."""
         repository = self.repository
         try:
-            found = api.repo_info(repository.id, repo_type=repository.type, timeout=CONTACT_SECONDS)
+            info = api.repo_info(repository.id, repo_type=repository.type, timeout=CONTACT_SECONDS)
         except Exception as error:
             if _status(error) != 404:
                 raise
@@ -154,7 +154,7 @@ class Uploads:
             api.create_repo(repository.id, repo_type=repository.type, private=repository.private, exist_ok=True, **extra)
             log.info(f"created the {'private' if repository.private else 'public'} repository {repository.address()}")
         else:
-            if repository.private and getattr(found, "private", None) is False:
+            if repository.private and getattr(info, "private", None) is False:
                 log.warning(f"--huggingface_repo_id {repository.id}: is already public; everyone can see uploads")
         self._ready = True
 
@@ -203,14 +203,14 @@ def fetch_state(text: str, token: str | None = None, api: HfApi | None = None) -
             name.repo_id, repo_type=name.type, revision=name.revision, allow_patterns=[f"{glob.escape(name.path)}/*"]
         )
     except Exception as error:
-        raise UserError(coded("HUB-002", f"--resume {text}: cannot be fetched from the Hub ({told(error)})")) from error
+        raise UserError(coded("HUB-002", f"--resume {text}: cannot be fetched from the Hub ({error_line(error)})")) from error
     folder = Path(snapshot, *name.path.split("/"))
     if not is_folder(folder):
         raise UserError(coded("HUB-003", f"--resume {text}: {name.repo_id} has no folder {name.path} (revision {name.revision or 'main'})"))
     return folder
 
 
-def told(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """Return a Hub error as one line without secrets."""
     lines = [line.strip() for line in secret_free(str(error)).splitlines() if line.strip()]
     status = _status(error)

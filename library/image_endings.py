@@ -28,12 +28,12 @@ def _installed(module: str) -> bool:
     """Whether a module, or a submodule of a package, is installed; imports nothing, since Pillow takes a while to import."""
     package, _, part = module.partition(".")
     try:
-        found = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return False
-    if found is None or not part:
-        return found is not None
-    return any(True for folder in found.submodule_search_locations or () for _ in Path(folder).glob(f"{part}.*"))
+    if spec is None or not part:
+        return spec is not None
+    return any(True for folder in spec.submodule_search_locations or () for _ in Path(folder).glob(f"{part}.*"))
 
 
 def _readable() -> tuple[str, ...]:

@@ -75,10 +75,10 @@ def missing_module(name: str) -> str | None:
     if places and not any(is_folder(place) for place in places):
         return None  # a zip archive
     for depth, part in enumerate(below, 2):
-        found = [place / part for place in places if _is_module_in(place, part)]
-        if not found and ".".join([root, *below][:depth]) not in sys.modules:
+        matching = [place / part for place in places if _is_module_in(place, part)]
+        if not matching and ".".join([root, *below][:depth]) not in sys.modules:
             return ".".join([root, *below][:depth])
-        places = found
+        places = matching
     return None
 
 

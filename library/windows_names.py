@@ -16,9 +16,9 @@ _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port i
 
 def name_fault(name: str) -> str | None:
     """Why Windows does not accept this file or folder name; None if it does."""
-    found = sorted(set(name) & _FORBIDDEN)
-    if found:
-        return f"Windows allows no {' '.join(map(_shown, found))} in names"
+    forbidden = sorted(set(name) & _FORBIDDEN)
+    if forbidden:
+        return f"Windows allows no {' '.join(map(_shown, forbidden))} in names"
     if is_device(name):
         return f"{name.partition('.')[0]} is a device on Windows, with any extension"
     if name != name.rstrip(". "):

@@ -28,10 +28,10 @@ def main(argv: Sequence[str]) -> None:
     if options.check.show_all_keys:
         print(*tensor_lines(network), "", sep="\n")
     modules = list(progress(modules_of(network), total=len(network.modules), label="checking", unit="module"))
-    found = findings(network, modules)
-    print(page(network, modules, found, options.check.verbose))
+    problems = findings(network, modules)
+    print(page(network, modules, problems, options.check.verbose))
     if any(module.fault == NON_FINITE for module in modules):
-        raise UserError(coded("FILE-009", f"{options.check.file}: {found[0]}"))
+        raise UserError(coded("FILE-009", f"{options.check.file}: {problems[0]}"))
 
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ class DyLoRALayer(LoRALayer):
         if not self.training:
             return down, up, factor
         first = int(torch.randint(self.rank // self.unit, ())) * self.unit
-        kept = first + self.unit
-        down = torch.cat([down[:first].detach(), down[first:kept]])
-        up = torch.cat([up[:, :first].detach(), up[:, first:kept]], dim=1)
-        return down, up, factor * math.sqrt(self.rank / kept)
+        end = first + self.unit
+        down = torch.cat([down[:first].detach(), down[first:end]])
+        up = torch.cat([up[:, :first].detach(), up[:, first:end]], dim=1)
+        return down, up, factor * math.sqrt(self.rank / end)
 
 
 def create_network(

@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         options.receipt.verbose,
         options.receipt.max_error,
         note=lambda module: module.note(),
-        beside=carried([network.file]),
+        extra=carried([network.file]),
     )
 
 

@@ -21,23 +21,23 @@ TIME_LIMIT = 180.0  # seconds for all jobs; the first use of a GPU can take a mi
 _START = "import sys; sys.path[0] = sys.argv.pop(1); from library.doctor.heavy import main; main(sys.argv[1:])"
 
 
-Told = dict[str, tuple[str, ...]]
+LinesByKind = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Answer:
     """The output of a job, by kind; `failure` says why it did not finish, None if it did."""
 
-    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failure: str | None = None
 
     def first(self, kind: str) -> str | None:
         """Return the first line of that kind, or None."""
-        return next(iter(self.told.get(kind, ())), None)
+        return next(iter(self.lines.get(kind, ())), None)
 
     def all(self, kind: str) -> tuple[str, ...]:
         """Return every line of that kind."""
-        return self.told.get(kind, ())
+        return self.lines.get(kind, ())
 
 
 def ask(jobs: Mapping[str, Sequence[str]], time_limit: float = TIME_LIMIT) -> dict[str, Answer]:
@@ -49,9 +49,9 @@ def ask(jobs: Mapping[str, Sequence[str]], time_limit: float = TIME_LIMIT) -> di
     while len(answers) < len(jobs):
         left = [name for name in jobs if name not in answers]
         output, ending = _run([",".join([name, *jobs[name]]) for name in left], time_limit)
-        told = _by_job(output)
-        for name in left[: max(len(told), 1)]:  # in the order in which they started
-            answers[name] = _answer(told.get(name, {}), ending)
+        lines = _by_job(output)
+        for name in left[: max(len(lines), 1)]:  # in the order in which they started
+            answers[name] = _answer(lines.get(name, {}), ending)
     return answers
 
 
@@ -73,10 +73,10 @@ def _run(words: list[str], time_limit: float) -> tuple[str, str]:
     return done.stdout, f"the process ended with {_ending(done.returncode)}{said}"
 
 
-def _by_job(output: str) -> dict[str, Told]:
+def _by_job(output: str) -> dict[str, LinesByKind]:
     """Return the lines of a process by job and kind."""
-    jobs: dict[str, Told] = {}
-    current: Told = {}
+    jobs: dict[str, LinesByKind] = {}
+    current: LinesByKind = {}
     for line in output.splitlines():
         if not line.startswith(SIGN):  # packages print too
             continue
@@ -91,13 +91,13 @@ def _by_job(output: str) -> dict[str, Told]:
     return jobs
 
 
-def _answer(told: Told, ending: str) -> Answer:
-    if "failure" in told:
-        return Answer(told, told["failure"][0])
-    if "done" in told:
-        return Answer(told)
-    stage = told["stage"][-1] if "stage" in told else "starting"
-    return Answer(told, f"while {stage}, {ending}" if told else ending)
+def _answer(lines: LinesByKind, ending: str) -> Answer:
+    if "failure" in lines:
+        return Answer(lines, lines["failure"][0])
+    if "done" in lines:
+        return Answer(lines)
+    stage = lines["stage"][-1] if "stage" in lines else "starting"
+    return Answer(lines, f"while {stage}, {ending}" if lines else ending)
 
 
 def _ending(code: int) -> str:

@@ -75,7 +75,7 @@ def read_command(words: Sequence[str]) -> tuple[Command, Finding]:
         return Command(None, ()), fault(f"{script} is not a script of this suite", f"name one of {known}, or a tool", script)
     _keep_secrets(spec, rest)
     command = Command(spec, tuple(rest))
-    private = tuple(word for given in rest for word in (given, given.partition("=")[2]) if not word.startswith("--"))
+    private = tuple(word for item in rest for word in (item, item.partition("=")[2]) if not word.startswith("--"))
     try:
         options = _checked(spec, rest)
     except UserError as reason:

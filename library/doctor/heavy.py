@@ -137,8 +137,8 @@ JOBS: dict[str, Callable[[Sequence[str]], None]] = {
 
 def main(argv: Sequence[str]) -> None:
     """Run the jobs in turn, each given as `name,word,word`; an error is reported as a line, and the next job starts."""
-    for given in argv:
-        name, *words = given.split(",")
+    for job in argv:
+        name, *words = job.split(",")
         say("job", name)
         try:
             JOBS[name](words)

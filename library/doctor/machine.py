@@ -22,10 +22,10 @@ def judge_memory(total_and_free: tuple[int, int] | None = None) -> Finding:
         except Exception as reason:  # psutil is missing or damaged
             return note(f"main memory is unknown ({named(reason)})", "install the requirements first")
     total, free = total_and_free
-    told = f"main memory: {in_words(total)}, {in_words(free)} free"
+    figures = f"main memory: {in_words(total)}, {in_words(free)} free"
     if free < _LITTLE_FREE or total < _LITTLE:
-        return note(f"{told}, which is too little to load some models", "close other programs, or enable a page file or swap")
-    return ok(told)
+        return note(f"{figures}, which is too little to load some models", "close other programs, or enable a page file or swap")
+    return ok(figures)
 
 
 def judge_encodings() -> Iterator[Finding]:

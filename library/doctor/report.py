@@ -47,14 +47,14 @@ def find_own() -> Own:
 def report(findings: Iterable[Finding], command: str | None, own: Own | None = None) -> str:
     """Return the whole text: system, command without its values, findings, versions of indirect dependencies."""
     own = find_own() if own is None else own
-    found = list(findings)
+    all_findings = list(findings)
     lines = [
         "### Doctor's report",
         f"system: {platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores",
         f"Python: {platform.python_version()} ({platform.python_implementation()})",
         *([f"command: {command}"] if command is not None else []),
         "",
-        *(_private_free(finding).line() for finding in found),
+        *(_private_free(finding).line() for finding in all_findings),
         "",
         f"installed: {', '.join(_packages())}",
     ]
@@ -88,14 +88,14 @@ def _private_free(finding: Finding) -> Finding:
 
 def _packages() -> list[str]:
     """The relevant indirect dependencies; a list of all packages would reveal the user's other work."""
-    found = set()
+    versions = set()
     for package in metadata.distributions():
         try:
             if _BENEATH.match(name := package.metadata["Name"]):
-                found.add(f"{name} {package.version}")
+                versions.add(f"{name} {package.version}")
         except Exception:  # unreadable files
             continue
-    return sorted(found, key=str.lower)
+    return sorted(versions, key=str.lower)
 
 
 def _or_nothing(ask: object) -> str:

@@ -57,10 +57,10 @@ def installed_version(name: str) -> str | None:
 
 def judge_python(version: tuple[int, int] = (sys.version_info.major, sys.version_info.minor)) -> Finding:
     """Whether the suite supports this Python."""
-    told = ".".join(map(str, version))
+    shown = ".".join(map(str, version))
     if _OLDEST <= version <= _NEWEST:
-        return ok(f"Python {told}")
-    return fault(f"Python {told}, but the suite needs 3.10 to 3.13", "create a virtual environment with Python 3.11 and install there")
+        return ok(f"Python {shown}")
+    return fault(f"Python {shown}, but the suite needs 3.10 to 3.13", "create a virtual environment with Python 3.11 and install there")
 
 
 def judge_versions(root: Path, installed: InstalledVersion = installed_version) -> Iterator[Finding]:
@@ -76,14 +76,14 @@ def judge_versions(root: Path, installed: InstalledVersion = installed_version) 
         return
     right, missing = [], False
     for package in wanted:
-        found = _find(package, installed)
-        if found is None:
+        match = _find(package, installed)
+        if match is None:
             missing |= package.required
             yield _missing(package, root)
-        elif not _fits(found[1], package.specifiers):
-            yield _another(package, found[1], root)
+        elif not _fits(match[1], package.specifiers):
+            yield _another(package, match[1], root)
         else:
-            right.append(" ".join(found))
+            right.append(" ".join(match))
     if right:
         yield ok(f"versions are correct: {', '.join(right)}")
     if missing:
@@ -98,7 +98,7 @@ def _read(file: Path) -> dict[str, Requirement]:
 
     if not is_file(file) and file.name != REQUIRED:
         return {}
-    found = {}
+    requirements = {}
     for line in read_text(file, "utf-8").splitlines():
         text = re.sub(r"(^|\s)#.*|\s--hash=.*|\\\s*$", "", line).strip()
         try:
@@ -106,8 +106,8 @@ def _read(file: Path) -> dict[str, Requirement]:
         except InvalidRequirement:  # empty, or an option of pip
             continue
         if requirement.marker is None or requirement.marker.evaluate():
-            found[str(canonicalize_name(requirement.name))] = requirement
-    return found
+            requirements[str(canonicalize_name(requirement.name))] = requirement
+    return requirements
 
 
 def _wanted(requirement: Requirement, file: str, locked: dict[str, Requirement]) -> Wanted:
@@ -150,8 +150,8 @@ def _missing(package: Wanted, root: Path) -> Finding:
 
 
 def _another(package: Wanted, version: str, root: Path) -> Finding:
-    found = f"{package.name} {version} is installed" if version else f"the files of {package.name} are incomplete"
-    return fault(f"{found}, but the suite needs {package.specifiers}", _command(package, root))
+    state = f"{package.name} {version} is installed" if version else f"the files of {package.name} are incomplete"
+    return fault(f"{state}, but the suite needs {package.specifiers}", _command(package, root))
 
 
 def _other_environment(root: Path) -> Iterator[Finding]:

@@ -82,10 +82,10 @@ class Studio:
     @classmethod
     def of(cls, options: GenImg) -> Studio:
         """Load the model with the networks and words of the command."""
-        empty, given = cls.load(options.model, options.work), options.networks
-        words = [("--textual_inversion_embeddings", Path(file)) for file in given.textual_inversion_embeddings]
-        words += [("--XTI_embeddings", Path(file)) for file in given.XTI_embeddings]
-        return empty.with_networks(network_choices(given), words)
+        empty, networks = cls.load(options.model, options.work), options.networks
+        words = [("--textual_inversion_embeddings", Path(file)) for file in networks.textual_inversion_embeddings]
+        words += [("--XTI_embeddings", Path(file)) for file in networks.XTI_embeddings]
+        return empty.with_networks(network_choices(networks), words)
 
     def with_networks(self, choices: Sequence[NetworkChoice], words: Sequence[tuple[str, Path]] = ()) -> Studio:
         """Replace all networks and words of the model by these networks, the words in their files, and `words` (option, file)."""

@@ -74,8 +74,8 @@ def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwo
         network, _ = make(choice.strength, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names, **args)
     lists = [getattr(network, part, None) for part in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
     if not any(lists) and not list(network.parameters()):
-        told = f"{name} finds nothing in it that matches this model; use a file of its kind"
-        raise UserError(coded("LORA-003", f"--network_weights {choice.file}: {told}"))
+        message = f"{name} finds nothing in it that matches this model; use a file of its kind"
+        raise UserError(coded("LORA-003", f"--network_weights {choice.file}: {message}"))
     with blamed(name, f"cannot apply the network of {choice.file} to the model", _REMEDY):
         network.apply_to(text_encoder, model.unet, True, True)
     network.to(model.unet.device).requires_grad_(False).eval()
@@ -98,5 +98,5 @@ def _fitting(module: str, file: Path) -> Iterator[None]:
     except RuntimeError as fault:
         if network_package(module).is_ours or isinstance(fault, torch.OutOfMemoryError):
             raise
-        told = f"--network_weights {file}: {module} cannot use it with this model ({first_line(fault)})"
-        raise UserError(coded("LORA-005", f"{told}; use the model that it was made for")) from fault
+        message = f"--network_weights {file}: {module} cannot use it with this model ({first_line(fault)})"
+        raise UserError(coded("LORA-005", f"{message}; use the model that it was made for")) from fault

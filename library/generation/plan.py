@@ -42,9 +42,9 @@ def planned(options: GenImg, inpaints: bool = False) -> list[Picture]:
 
 
 def _prompts(options: GenImg, usual: float) -> Sequence[SamplePrompt]:
-    given, pictures = options.prompts, options.pictures
+    prompt_options, pictures = options.prompts, options.pictures
     strengths = options.networks.network_mul or (1.0,) * len(options.networks.network_weights)
-    prompts = prompts_of(given, pictures, PICTURES, 0 if pictures.image_path else SIDE)
+    prompts = prompts_of(prompt_options, pictures, PICTURES, 0 if pictures.image_path else SIDE)
     check_prompts(prompts, len(strengths), bool(pictures.image_path))
     rate = (usual if pictures.strength is None else pictures.strength) if pictures.image_path else None
     return [

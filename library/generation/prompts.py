@@ -26,7 +26,7 @@ class Prompts(Protocol):
         """A file with prompts."""
 
 
-def prompts_of(given: Prompts, pictures: PictureSizeOptions, language: Language, side: int = SIDE) -> Sequence[SamplePrompt]:
+def prompts_of(source: Prompts, pictures: PictureSizeOptions, language: Language, side: int = SIDE) -> Sequence[SamplePrompt]:
     """Return the prompts in the order of the command, with warnings about unusual ones. Raises UserError for errors.
 
     `side` is the size in pixels if neither prompt nor options set one; 0 leaves it open.
@@ -34,10 +34,10 @@ def prompts_of(given: Prompts, pictures: PictureSizeOptions, language: Language,
     defaults = SamplePrompt(
         "", width=pictures.W or side, height=pictures.H or side, steps=pictures.steps, guidance=pictures.scale, sampler=pictures.sampler
     )
-    if given.from_file is not None:
-        prompts, notes = PromptReader("--from_file", language, defaults).read(Path(given.from_file))
+    if source.from_file is not None:
+        prompts, notes = PromptReader("--from_file", language, defaults).read(Path(source.from_file))
     else:
-        prompts, notes = PromptReader("--prompt", language, defaults).read_one(given.prompt or "")
+        prompts, notes = PromptReader("--prompt", language, defaults).read_one(source.prompt or "")
     for note in notes:
         log.warning(note)
     return prompts

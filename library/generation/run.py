@@ -51,7 +51,7 @@ def draw_pictures(options: GenImg) -> None:
 def _names(output: PictureOutputOptions, pictures: list[Picture]) -> Iterator[str]:
     """Return the names of the files, in order."""
     if output.sequential_file_name:
-        numbers = [int(found[1]) for name in _there(output.outdir) if (found := _NUMBERED.fullmatch(name))]
+        numbers = [int(match[1]) for name in _there(output.outdir) if (match := _NUMBERED.fullmatch(name))]
         first = max(numbers, default=0) + 1
         return (f"im_{first + place:06d}.png" for place in range(len(pictures)))
     now, there = time.strftime("%Y%m%d%H%M%S"), set(_there(output.outdir))

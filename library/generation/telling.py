@@ -30,8 +30,8 @@ def texts_of(studio: Studio, options: GenImg, picture: Picture) -> dict[str, str
     if picture.image is not None:
         used["Denoising strength"] = f"{prompt.denoising:g}"
     if studio.networks:
-        told = (f"{one.choice.file.stem}: {network_hash(one.choice.file)[:12]}" for one in studio.networks)
-        used["Lora hashes"] = '"' + ", ".join(told) + '"'
+        hashes = (f"{one.choice.file.stem}: {network_hash(one.choice.file)[:12]}" for one in studio.networks)
+        used["Lora hashes"] = '"' + ", ".join(hashes) + '"'
     facts = _facts(studio, options, picture)
     return {PARAMETERS: description(prompt.prompt, prompt.negative, used), FACTS: json.dumps(facts, ensure_ascii=False)}
 
@@ -46,7 +46,7 @@ def network_hash(file: Path) -> str:
 
 def _facts(studio: Studio, options: GenImg, picture: Picture) -> dict[str, Any]:
     files, prompt = options.model, picture.prompt
-    given = options.networks
+    networks = options.networks
     facts: dict[str, Any] = {
         "model": Path(files.ckpt).name,
         "vae": Path(files.vae).name if files.vae else None,
@@ -56,7 +56,7 @@ def _facts(studio: Studio, options: GenImg, picture: Picture) -> dict[str, Any]:
         "precision": "float" if studio.manner.half is None else str(studio.manner.half).removeprefix("torch."),
         "clip_skip": studio.manner.clip_skip,
         "networks": [_network(one, strength) for one, strength in zip(studio.networks, prompt.strengths, strict=True)],
-        "embeddings": [Path(file).name for file in (*given.textual_inversion_embeddings, *given.XTI_embeddings)],
+        "embeddings": [Path(file).name for file in (*networks.textual_inversion_embeddings, *networks.XTI_embeddings)],
         "number": picture.number,
     }
     if picture.image is not None:

@@ -27,22 +27,22 @@ def teach_words(model: StableDiffusion, files: Sequence[tuple[str, Path]], netwo
     vectors: dict[str, Tensor] = {}
     taught: dict[str, Path] = {}
     for option, file in files:
-        found, words = read_any_vectors(file, layers, width, option), _words(file, option)
+        loaded, words = read_any_vectors(file, layers, width, option), _words(file, option)
         for word in words:
             if (other := _same(word, taught)) is not None:
-                told = f"the word {word!r} is that of {taught[other]} too"
-                raise UserError(coded("MODEL-014", f"{option} {file}: {told}; rename one of the files"))
-        vectors |= dict.fromkeys(words, found)
+                message = f"the word {word!r} is that of {taught[other]} too"
+                raise UserError(coded("MODEL-014", f"{option} {file}: {message}; rename one of the files"))
+        vectors |= dict.fromkeys(words, loaded)
         taught |= dict.fromkeys(words, file)
-        log.info(f"{option} {file}: {' or '.join(map(repr, words))} in prompts, {found.shape[1]} vectors")
+        log.info(f"{option} {file}: {' or '.join(map(repr, words))} in prompts, {loaded.shape[1]} vectors")
     for file in networks:
-        for word, found in _bundled(file, width):
+        for word, loaded in _bundled(file, width):
             if (other := _same(word, taught)) is None:
-                log.info(f"--network_weights {file}: {word!r} in prompts, {found.shape[1]} vectors")
-            elif not vectors[other].equal(found):
-                told = f"the word {word!r} in it is that of {taught[other]} too, with other vectors"
-                raise UserError(coded("MODEL-014", f"--network_weights {file}: {told}; leave one of the files out"))
-            vectors.setdefault(other or word, found)
+                log.info(f"--network_weights {file}: {word!r} in prompts, {loaded.shape[1]} vectors")
+            elif not vectors[other].equal(loaded):
+                message = f"the word {word!r} in it is that of {taught[other]} too, with other vectors"
+                raise UserError(coded("MODEL-014", f"--network_weights {file}: {message}; leave one of the files out"))
+            vectors.setdefault(other or word, loaded)
             taught.setdefault(other or word, file)
     if vectors:
         places, words_side_by_side = side_by_side(vectors)
@@ -66,15 +66,15 @@ def _bundled(file: Path, width: int) -> Iterator[tuple[str, Tensor]]:
 
 def _words(file: Path, option: str) -> list[str]:
     """Return the new words of a file, the file's name first."""
-    found = [word for word in dict.fromkeys([file.stem, *_told(file, option)]) if word.strip() and not is_entry(word)]
-    distinct = list({word.lower(): word for word in reversed(found)}.values())[::-1]
+    usable = [word for word in dict.fromkeys([file.stem, *_recorded_word(file, option)]) if word.strip() and not is_entry(word)]
+    distinct = list({word.lower(): word for word in reversed(usable)}.values())[::-1]
     if not distinct:
-        told = f"{file.stem!r} is already a known word; rename the file, for example to {file.stem}-1{file.suffix}"
-        raise UserError(coded("MODEL-014", f"{option} {file}: {told}"))
+        message = f"{file.stem!r} is already a known word; rename the file, for example to {file.stem}-1{file.suffix}"
+        raise UserError(coded("MODEL-014", f"{option} {file}: {message}"))
     return distinct
 
 
-def _told(file: Path, option: str) -> Iterator[str]:
+def _recorded_word(file: Path, option: str) -> Iterator[str]:
     """Yield the word that one of our .safetensors files records."""
     if is_image_file(file) or file.suffix.lower() != ".safetensors":
         return

@@ -18,5 +18,5 @@ def into(folder: Path) -> Iterator[None]:
         yield
     except OSError as fault:
         remedy = "free some space and start again" if is_full(fault) else "choose another folder"
-        told = f"--outdir {shown(folder)}: cannot be written ({fault.strerror or fault}); {remedy}; finished images are kept"
-        raise UserError(coded("DISK-004", told)) from fault
+        message = f"--outdir {shown(folder)}: cannot be written ({fault.strerror or fault}); {remedy}; finished images are kept"
+        raise UserError(coded("DISK-004", message)) from fault

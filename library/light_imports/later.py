@@ -26,8 +26,8 @@ class LaterName:
         return None if module is None or isinstance(module, LaterModule) else getattr(module, self.__name__, None)
 
     def _real(self) -> object:
-        found = self._imported()
-        return found if found is not None else getattr(_real_module(self.__module__), self.__name__)
+        real = self._imported()
+        return real if real is not None else getattr(_real_module(self.__module__), self.__name__)
 
     def __call__(self, *args: object, **settings: object) -> object:
         return cast(Callable[..., object], self._real())(*args, **settings)
@@ -38,12 +38,12 @@ class LaterName:
         return getattr(self._real(), name)
 
     def __instancecheck__(self, value: object) -> bool:
-        found = self._imported()
-        return found is not None and isinstance(value, cast(type, found))
+        real = self._imported()
+        return real is not None and isinstance(value, cast(type, real))
 
     def __subclasscheck__(self, kind: type) -> bool:
-        found = self._imported()
-        return found is not None and issubclass(kind, cast(type, found))
+        real = self._imported()
+        return real is not None and issubclass(kind, cast(type, real))
 
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[object, ...]:
         return (self._real(),)

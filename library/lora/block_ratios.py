@@ -41,8 +41,8 @@ def block_of(key: str) -> str | None:
     name = key.removeprefix(STABLE_DIFFUSION.unet)
     if name.startswith("mid_block_"):
         return "MID"
-    found = _PLACE.match(name)
-    return block_label(block_index("{}_blocks.{}.{}.{}.".format(*found.groups()))) if found else None
+    match = _PLACE.match(name)
+    return block_label(block_index("{}_blocks.{}.{}.{}.".format(*match.groups()))) if match else None
 
 
 def _ratios(text: str) -> BlockRatios:

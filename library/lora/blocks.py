@@ -40,10 +40,10 @@ def block_index(path: str) -> int:
     """
     if path.startswith("mid_block."):
         return MIDDLE
-    found = _PLACE.match(path)
-    if not found:
+    match = _PLACE.match(path)
+    if not match:
         raise ValueError(f"{path} is in none of the U-Net's {BLOCKS} blocks")
-    side, block, kind, layer = found[1], int(found[2]), found[3], int(found[4])
+    side, block, kind, layer = match[1], int(match[2]), match[3], int(match[4])
     within = 3 * block + (2 if kind.endswith("samplers") else layer)
     return 1 + within if side == "down" else MIDDLE + 1 + within
 

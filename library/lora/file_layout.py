@@ -112,13 +112,13 @@ def _other_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
     tensors = {kind: torch.empty(tuple(shape), device="meta") for kind, shape in shapes.items() if kind not in _SINGLE}
     formula: Callable[[Mapping[str, Tensor]], Tensor] = lokr if any(kind.startswith("lokr_") for kind in shapes) else loha
     try:
-        made = formula(tensors)
+        change = formula(tensors)
     except KeyError:
         return None  # an incomplete module
     except (RuntimeError, ValueError, IndexError, TypeError, ZeroDivisionError):
         return f"its tensors do not match each other ({', '.join(f'{kind} {_sizes(shape)}' for kind, shape in sorted(shapes.items()))})"
-    if made.numel() > LARGEST:
-        return f"it is made for a weight of {_sizes(made.shape)}, which no model has"
+    if change.numel() > LARGEST:
+        return f"it is made for a weight of {_sizes(change.shape)}, which no model has"
     return None
 
 

@@ -55,21 +55,21 @@ def read_name(name: str) -> TensorName | None:
     key, _, kind = name.partition(".")
     if key.startswith("lora_") and (kind in KINDS or _LOKR.fullmatch(kind)):
         return TensorName(key, kind)
-    found = _ENDS.fullmatch(name)
-    if found is None or (found["of"] == "bias" and found["letter"] == "A"):
+    match = _ENDS.fullmatch(name)
+    if match is None or (match["of"] == "bias" and match["letter"] == "A"):
         return None
-    if found["path"].startswith("lora_") and "." not in found["path"]:  # PEFT's tensors under web UI keys
-        return TensorName(found["path"], _kind(found))
-    place = _part(found["path"])
-    return None if place is None else _foreign(found, *place)
+    if match["path"].startswith("lora_") and "." not in match["path"]:  # PEFT's tensors under web UI keys
+        return TensorName(match["path"], _kind(match))
+    place = _part(match["path"])
+    return None if place is None else _foreign(match, *place)
 
 
-def _kind(found: re.Match[str]) -> str:
-    if found["magnitude"]:
+def _kind(match: re.Match[str]) -> str:
+    if match["magnitude"]:
         return DORA_MAGNITUDE
-    if found["alpha"] or found["old_alpha"]:
+    if match["alpha"] or match["old_alpha"]:
         return "alpha"
-    return f"{_SIDES[found['letter'] or found['side'] or found['old_side']]}.{found['of'] or 'weight'}"
+    return f"{_SIDES[match['letter'] or match['side'] or match['old_side']]}.{match['of'] or 'weight'}"
 
 
 def _part(path: str) -> tuple[str, str] | None:
@@ -89,16 +89,16 @@ def _part(path: str) -> tuple[str, str] | None:
     return ("text_encoder", path) if path.startswith(_TEXT_HEADS) else None
 
 
-def _foreign(found: re.Match[str], part: str, path: str) -> TensorName:
-    if found["old"] and part == "unet":
-        path = f"{path}.to_{found['old']}"
-    elif found["old"]:
-        path = f"{path}.{_OLD_TEXT_NAMES[found['old']]}"
+def _foreign(match: re.Match[str], part: str, path: str) -> TensorName:
+    if match["old"] and part == "unet":
+        path = f"{path}.to_{match['old']}"
+    elif match["old"]:
+        path = f"{path}.{_OLD_TEXT_NAMES[match['old']]}"
     path = re.sub(r"\.to_out$", ".to_out.0", path)
     if part == "unet":
-        return TensorName(STABLE_DIFFUSION.unet + path.replace(".", "_"), _kind(found), part, path)
+        return TensorName(STABLE_DIFFUSION.unet + path.replace(".", "_"), _kind(match), part, path)
     path = path.removeprefix("text_model.")
-    return TensorName(TEXT_ENCODER + path.replace(".", "_"), _kind(found), part, path)
+    return TensorName(TEXT_ENCODER + path.replace(".", "_"), _kind(match), part, path)
 
 
 def bundled_word(name: str) -> str | None:

@@ -202,11 +202,11 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Map
     weights = dict(weights)
     with atomic_write(path) as temporary:
         if suffix == ".safetensors":
-            told = {key: str(value) for key, value in (metadata or {}).items()}
-            hashes = model_hashes(weights, told)
-            if "modelspec.sai_model_spec" in told:  # the Model Metadata Standard stores the same hash under its own key
+            entries = {key: str(value) for key, value in (metadata or {}).items()}
+            hashes = model_hashes(weights, entries)
+            if "modelspec.sai_model_spec" in entries:  # the Model Metadata Standard stores the same hash under its own key
                 hashes["modelspec.hash_sha256"] = f"0x{hashes['sshs_model_hash']}"
-            safetensors.torch.save_file(weights, temporary, {**told, **hashes})
+            safetensors.torch.save_file(weights, temporary, {**entries, **hashes})
         else:
             torch_save(weights, temporary)
 

@@ -81,8 +81,8 @@ def unet_targets(unet: nn.Module, prefix: str = STABLE_DIFFUSION.unet) -> dict[s
 
 def text_encoder_targets(text_encoder: nn.Module, prefix: str = TEXT_ENCODER) -> dict[str, Target]:
     """Return the Linears of CLIP's attention and MLP, by LoRA key. The keys contain `text_model_` with any version of transformers."""
-    found = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, prefix)
-    return {target.key: target for target in found}
+    targets = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, prefix)
+    return {target.key: target for target in targets}
 
 
 def model_targets(text_encoder: TextEncoders, unet: nn.Module | None, prefixes: Prefixes = STABLE_DIFFUSION) -> dict[str, Target]:
@@ -233,10 +233,10 @@ class LoRALayer(nn.Module):
             hidden = F.dropout(hidden, self.dropouts.neuron)
         if self.dropouts.rank:
             rank = hidden.shape[1 if self._convolution is not None else -1]
-            kept = torch.full((hidden.shape[0], rank), 1 - self.dropouts.rank, device=hidden.device).bernoulli()
+            mask = torch.full((hidden.shape[0], rank), 1 - self.dropouts.rank, device=hidden.device).bernoulli()
             ones = (1,) * (hidden.dim() - 2)
-            shape = (*kept.shape, *ones) if self._convolution is not None else (kept.shape[0], *ones, rank)
-            hidden = hidden * (kept / (1 - self.dropouts.rank)).to(hidden.dtype).view(shape)
+            shape = (*mask.shape, *ones) if self._convolution is not None else (mask.shape[0], *ones, rank)
+            hidden = hidden * (mask / (1 - self.dropouts.rank)).to(hidden.dtype).view(shape)
         return hidden
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:

@@ -52,9 +52,9 @@ def module_norm(module: ModuleWeights) -> float:
     return product_norm(*flat(module))
 
 
-def relative_error(made: ModuleWeights, wanted: ModuleWeights) -> float:
+def relative_error(actual: ModuleWeights, wanted: ModuleWeights) -> float:
     """‖ΔW made − ΔW wanted‖ / ‖ΔW wanted‖; infinite if `made` is not finite, or is not zero though it should be."""
-    (up, down), (other_up, other_down) = flat(made), flat(wanted)
+    (up, down), (other_up, other_down) = flat(actual), flat(wanted)
     if not (up.isfinite().all() and down.isfinite().all()):
         return float("inf")
     difference = product_norm(torch.cat([up, -other_up], dim=1), torch.cat([down, other_down]))
@@ -85,12 +85,12 @@ def choose_rank(values: Tensor, method: str | None, parameter: float, limit: int
     if method is None or not values[0] > 0:
         return limit if method is None else 1
     if method == "sv_ratio":
-        kept = int((values > values[0] / parameter).sum())
+        count = int((values > values[0] / parameter).sum())
     else:
         sizes, share = (values, parameter) if method == "sv_cumulative" else (values.square(), parameter**2)
         reached = sizes.double().cumsum(0) / sizes.double().sum()
-        kept = int((reached < share).sum()) + 1
-    return max(1, min(kept, limit))
+        count = int((reached < share).sum()) + 1
+    return max(1, min(count, limit))
 
 
 def true_rank(values: Tensor) -> int:

@@ -72,7 +72,7 @@ def network_from_weights(
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
     """As `create_network_from_weights`, with layers of another kind; `kinds` are the kinds of tensors that the layers take."""
     args = dict(args)
-    weights = dict(weights_sd) if weights_sd is not None else read_weights(_given(file))
+    weights = dict(weights_sd) if weights_sd is not None else read_weights(_file_of_sizes(file))
     source = f"LoRA file {file}" if file is not None else "LoRA weights"
     modules = group_by_module(weights, source, kinds)
     neuron_dropout = args.pop("neuron_dropout", None)
@@ -289,7 +289,7 @@ def _one(values: set[Number]) -> Number | None:
     return next(iter(values)) if len(values) == 1 else None
 
 
-def _given(file: str | Path | None) -> str | Path:
+def _file_of_sizes(file: str | Path | None) -> str | Path:
     if file is None:
         raise UserError(coded("OPT-009", "--dim_from_weights: needs the LoRA file to take the sizes from; set --network_weights"))
     return file

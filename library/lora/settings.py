@@ -108,7 +108,7 @@ def read_settings(
     conv_dims = reader.value("conv_block_dims", _whole_list, [conv_dim] * BLOCKS if conv_dim else None)
     conv_alphas = reader.value("conv_block_alphas", _positive_list, [conv_alpha] * BLOCKS)
     if conv_dims is None:
-        for key in {"conv_alpha", "conv_block_alphas"} & reader.given:
+        for key in {"conv_alpha", "conv_block_alphas"} & reader.present:
             reader.problems.append(
                 coded("LORA-007", f"--network_args {key}: has no effect without conv_dim or conv_block_dims; add one of them")
             )
@@ -131,7 +131,7 @@ def read_file_settings(neuron_dropout: object, args: Mapping[str, object]) -> tu
     """Read block learning rate weights, dropouts and LoRA+ ratios of a network whose sizes come from a file; the file's sizes override
     `args`."""
     reader = _Reader(args)
-    for key in sorted(reader.given & set(_SIZE_KEYS)):
+    for key in sorted(reader.present & set(_SIZE_KEYS)):
         log.warning("--network_args %s is not used: the sizes are taken from the file", key)
     weights, dropouts, ratios = _lr_weights(reader), _dropouts(reader, neuron_dropout), _up_ratios(reader)
     reader.finish()
@@ -153,11 +153,11 @@ class _Reader:
     def __init__(self, args: Mapping[str, object]) -> None:
         self.problems: list[Problem] = []
         self.args = {key: str(value) for key, value in args.items() if value is not None and str(value).strip() not in ("", "None")}
-        self.given = set(self.args)
+        self.present = set(self.args)
         for key in args:
             if key in OF_A_KIND:
-                told = f"--network_args {key}: only {OF_A_KIND[key]} has it; remove it, or use --network_module {OF_A_KIND[key]}"
-                self.problems.append(coded("LORA-007", told))
+                message = f"--network_args {key}: only {OF_A_KIND[key]} has it; remove it, or use --network_module {OF_A_KIND[key]}"
+                self.problems.append(coded("LORA-007", message))
             elif key not in KEYS:
                 near = difflib.get_close_matches(key, (*KEYS, *OF_A_KIND), 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join((*KEYS, *OF_A_KIND))}"
@@ -187,7 +187,7 @@ def _lr_weights(reader: _Reader) -> tuple[float, ...] | None:
     middle = reader.value("mid_lr_weight", _number, None)
     threshold = reader.value("block_lr_zero_threshold", _number, 0.0)
     if down is None and up is None and middle is None:
-        if "block_lr_zero_threshold" in reader.given:
+        if "block_lr_zero_threshold" in reader.present:
             log.warning("--network_args block_lr_zero_threshold: has no effect without down_lr_weight, mid_lr_weight or up_lr_weight")
         return None
     weights = [*(down or [1.0] * SIDE), 1.0 if middle is None else middle, *(up or [1.0] * SIDE)]

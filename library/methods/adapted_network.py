@@ -58,8 +58,8 @@ class AdaptedNetwork:
         """Return the network's groups, each with a list as `params` and a `name`; leaves out groups with rate 0, which would only cost
         memory."""
         prepare: Any = self.module.prepare_optimizer_params
-        made = prepare(text_encoder_lr, unet_lr, learning_rate)
-        groups = made[0] if isinstance(made, tuple) else made
+        prepared = prepare(text_encoder_lr, unet_lr, learning_rate)
+        groups = prepared[0] if isinstance(prepared, tuple) else prepared
         named = [{**group, "params": list(group["params"])} for group in groups]
         for place, group in enumerate(named):
             group.setdefault("name", f"group{place}")

@@ -130,7 +130,7 @@ class NetworkMethod:
         load = part_of(self.network.module, "load_weights", "--network_weights", self.settings.module)
         try:
             with readable(self.settings.module, path) as file:
-                told = load(str(file))
+                summary = load(str(file))
         except (KeyError, RuntimeError, TypeError, ValueError) as fault:
             if network_package(self.settings.module).is_ours:
                 raise
@@ -141,7 +141,7 @@ class NetworkMethod:
                     f"({shown_fault(fault)}); set the --network_dim and --network_args that the file was made with, or --dim_from_weights",
                 )
             ) from fault
-        log.info(f"--network_weights {path}: training continues from this file" + (f" ({told})" if told else ""))
+        log.info(f"--network_weights {path}: training continues from this file" + (f" ({summary})" if summary else ""))
 
     def modules(self) -> list[nn.Module]:
         """The network, which is all that is trained."""
@@ -231,7 +231,7 @@ class NetworkMethod:
         args = dict(settings.args)
         if settings.dropout is not None:
             args["dropout"] = str(settings.dropout)
-        told = {
+        metadata = {
             "ss_network_module": settings.module,
             "ss_network_dim": getattr(self.network.module, "lora_dim", None) or settings.dim,
             "ss_network_alpha": getattr(self.network.module, "alpha", None) or settings.alpha,
@@ -240,7 +240,7 @@ class NetworkMethod:
             "ss_text_encoder_lr": settings.text_encoder_lr,
             "ss_scale_weight_norms": settings.scale_weight_norms,
         }
-        return told | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or ignore it
+        return metadata | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or ignore it
 
     def products(self, save_model_as: str | None) -> list[Product]:
         """The network's file."""

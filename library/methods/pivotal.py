@@ -49,12 +49,12 @@ class NetworkWithWords:
     @classmethod
     def of(cls, options: TrainNetwork) -> NetworkWithWords:
         """Create it from the options of train_network.py, whose --token_string names words."""
-        given, rate = options.words, options.words.embedding_lr
+        words, rate = options.words, options.words.embedding_lr
         settings = network_settings(options)
         pivotal = PivotalSettings(
-            settings.learning_rate if rate is None else rate, given.stop_embedding_training, given.save_words, settings.weights
+            settings.learning_rate if rate is None else rate, words.stop_embedding_training, words.save_words, settings.weights
         )
-        return cls(NetworkMethod(settings), TrainedWords(given.words, option="--word_weights"), pivotal)
+        return cls(NetworkMethod(settings), TrainedWords(words.words, option="--word_weights"), pivotal)
 
     def attach(self, model: StableDiffusion) -> None:
         """Attach the network first, so that it starts as it would alone, then the words; those in its file start with the file's

@@ -36,7 +36,7 @@ class TrainedWords:
         self.layers: tuple[str, ...] = ()
         self.table: NewWord | None = None
         self._option = option
-        self._began: Tensor | None = None  # the vectors before training
+        self._initial: Tensor | None = None  # the vectors before training
         self._places: Mapping[str, range] = {}
 
     def attach(self, model: StableDiffusion, starts: Mapping[str, Tensor] | None = None) -> None:
@@ -46,16 +46,16 @@ class TrainedWords:
         known = starts or {}
         vectors = {word.text: self._start(model, word) if word.text not in known else known[word.text] for word in self.words}
         self._places, self.table = side_by_side(vectors)
-        self._began = self.parameter.detach().clone()
+        self._initial = self.parameter.detach().clone()
         add_words(model, self._places, self.table)
 
     @contextmanager
     def as_before(self) -> Iterator[None]:
         """A context in which all words have their initial vectors. For passes without gradients."""
-        assert self._began is not None, "attach comes first"
+        assert self._initial is not None, "attach comes first"
         values = self.parameter.data
         trained = values.clone()
-        values.copy_(self._began)
+        values.copy_(self._initial)
         try:
             yield
         finally:
@@ -100,10 +100,10 @@ class TrainedWords:
         """Return the initial vectors [L,V,D] of a word."""
         table = embedding_table(model.text_encoder).weight.detach()
         if word.weights is not None:
-            found = read_vectors(word.weights, self.layers, table.shape[1], self._option)
-            check_count(word, found, f"{self._option} {word.weights}")
+            vectors = read_vectors(word.weights, self.layers, table.shape[1], self._option)
+            check_count(word, vectors, f"{self._option} {word.weights}")
             log.info(f"{self._option} {word.weights}: training continues from this file")
-            return found.to(table.device)
+            return vectors.to(table.device)
         start = _of_init_word(model, table, word) if word.init_word else _drawn(table, word.vectors)
         return start.expand(max(len(self.layers), 1), -1, -1)
 

@@ -100,13 +100,13 @@ class StableDiffusion:
         dtype = self.unet.dtype
         if conditioning.known is not None:
             noisy = torch.cat([noisy, conditioning.known.to(noisy)], dim=1)
-        further = {} if conditioning.pooled is None else {"text_embeds": conditioning.pooled.to(dtype)}
+        conditions = {} if conditioning.pooled is None else {"text_embeds": conditioning.pooled.to(dtype)}
         if conditioning.size_ids is not None:
-            further["time_ids"] = conditioning.size_ids  # sizes in pixels need more than half precision
+            conditions["time_ids"] = conditioning.size_ids  # sizes in pixels need more than half precision
         noisy, context = noisy.to(dtype, memory_format=self.unet_layout), conditioning.context.to(dtype)
         timesteps = torch.as_tensor(timesteps, device=noisy.device).expand(len(noisy))  # always the same kind of input: one compiled graph
-        given = {"added_cond_kwargs": further} if further else {}
+        arguments = {"added_cond_kwargs": conditions} if conditions else {}
         bare = not self.unet_autocast and dtype.itemsize == 2
         with torch.autocast(noisy.device.type, enabled=False) if bare else contextlib.nullcontext():
-            predicted: Tensor = self.unet(noisy, timesteps, context, **given).sample
+            predicted: Tensor = self.unet(noisy, timesteps, context, **arguments).sample
         return predicted.clone() if self.unet_replays and not torch.is_grad_enabled() else predicted

@@ -85,9 +85,9 @@ def _scheduler(model: StableDiffusion) -> dict[str, Any]:
         changed = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": model.prediction}
         return _named(ZERO_SNR_SCHEDULER) | SCHEDULE | common | changed
     if source is not None and source.layout == "diffusers":
-        kept = source.path / "scheduler" / "scheduler_config.json"
-        if is_file(kept):
-            settings: dict[str, Any] = parse_json(read_text(kept))
+        config_file = source.path / "scheduler" / "scheduler_config.json"
+        if is_file(config_file):
+            settings: dict[str, Any] = parse_json(read_text(config_file))
             return settings
     return _named(model.family.scheduler) | SCHEDULE | common | {"prediction_type": model.prediction}
 

@@ -230,10 +230,10 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.devi
     return module.eval().requires_grad_(True)
 
 
-def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
-    missing = sorted(expected.keys() - found.keys())
-    odd = sorted(found.keys() - expected.keys())
-    other = sorted(name for name in expected.keys() & found.keys() if expected[name] != tuple(found[name]))
+def _check_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], where: str) -> None:
+    missing = sorted(expected.keys() - actual.keys())
+    odd = sorted(actual.keys() - expected.keys())
+    other = sorted(name for name in expected.keys() & actual.keys() if expected[name] != tuple(actual[name]))
     problems = [
         coded("MODEL-010", f"{where}: {counted(len(names), *what)}, such as {names[0]}; the file is incomplete or another kind of file")
         for names, what in (
@@ -289,8 +289,10 @@ def _text_builder(encoder: TextEncoderFacts, folder: Path | None = None) -> Buil
         from transformers import CLIPTextConfig, CLIPTextModel
 
         said: dict[str, Any] = text_settings(_config(folder, OPTION) or {})
-        told = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
-        built: nn.Module = CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, encoder, told.get("num_attention_heads")) | told)))
+        overrides = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
+        built: nn.Module = CLIPTextModel(
+            CLIPTextConfig(**(configs.text_config(shapes, encoder, overrides.get("num_attention_heads")) | overrides))
+        )
         return built
 
     return build

@@ -127,15 +127,15 @@ def side_by_side(words: Mapping[str, Tensor]) -> tuple[dict[str, range], NewWord
 
 def cross_attentions(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
     """The U-Net's cross-attentions in the order of computation, with the names of XTI files: IN01 … MID … OUT11 for Stable Diffusion v1."""
-    found: dict[str, Transformer2DModel] = {}
+    attentions: dict[str, Transformer2DModel] = {}
     for level, block in enumerate(unet.down_blocks):
         for layer, attention in enumerate(getattr(block, "attentions", ())):
-            found[f"IN{1 + level * (len(block.resnets) + 1) + layer:02d}"] = attention
-    found["MID"] = unet.mid_block.attentions[0]
+            attentions[f"IN{1 + level * (len(block.resnets) + 1) + layer:02d}"] = attention
+    attentions["MID"] = unet.mid_block.attentions[0]
     for level, block in enumerate(unet.up_blocks):
         for layer, attention in enumerate(getattr(block, "attentions", ())):
-            found[f"OUT{level * len(block.resnets) + layer:02d}"] = attention
-    return {name: attention.transformer_blocks[0].attn2 for name, attention in found.items()}
+            attentions[f"OUT{level * len(block.resnets) + layer:02d}"] = attention
+    return {name: attention.transformer_blocks[0].attn2 for name, attention in attentions.items()}
 
 
 def _own_context(

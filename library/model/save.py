@@ -60,9 +60,9 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".safetensors":
-            kept = dict(source.metadata if source is not None and metadata is None else metadata or {}) | counts
+            entries = dict(source.metadata if source is not None and metadata is None else metadata or {}) | counts
             infos = {name: tensor.info for name, tensor in tensors.items()}
-            write_safetensors(temporary, infos, lambda name: tensors[name].value(), {"format": "pt", **kept})
+            write_safetensors(temporary, infos, lambda name: tensors[name].value(), {"format": "pt", **entries})
         else:
             _write_pickle(temporary, tensors, counts)
     if model.source is not None and source is not None and path.resolve() == model.source.path.resolve():
@@ -141,12 +141,12 @@ def _made_up(encoder: TextEncoderFacts, tensors: Mapping[str, _Tensor]) -> dict[
     head = encoder.prefix + "transformer.resblocks."
     layers = 1 + max(int(name[len(head) :].split(".")[0]) for name in tensors if name.startswith(head))
     last = f"{head}{layers - 1}."
-    found = {f"{head}{layers}.{name[len(last) :]}": tensor for name, tensor in tensors.items() if name.startswith(last)}
+    added = {f"{head}{layers}.{name[len(last) :]}": tensor for name, tensor in tensors.items() if name.startswith(last)}
     norm = tensors[encoder.prefix + "ln_final.weight"].info
     width = norm.shape[0]
-    found[encoder.prefix + "text_projection"] = _Tensor(TensorInfo(norm.dtype, (width, width)), lambda: torch.eye(width))
-    found[encoder.prefix + "logit_scale"] = _Tensor(TensorInfo(norm.dtype, ()), lambda: torch.tensor(TEXT_LOGIT_SCALE))
-    return found
+    added[encoder.prefix + "text_projection"] = _Tensor(TensorInfo(norm.dtype, (width, width)), lambda: torch.eye(width))
+    added[encoder.prefix + "logit_scale"] = _Tensor(TensorInfo(norm.dtype, ()), lambda: torch.tensor(TEXT_LOGIT_SCALE))
+    return added
 
 
 def _counts(source: WeightsFile | None, trained: tuple[int, int]) -> dict[str, str]:

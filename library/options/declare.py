@@ -173,10 +173,10 @@ def title_of(group: type) -> str:
 @_once_each
 def options_of(spec: type[Script]) -> tuple[Option, ...]:
     """Return all options of a script in order of declaration; a duplicate name is a bug."""
-    found = [option for group, kind in groups_of(spec).items() for option in _options_of_group(group, kind)]
-    names = [name for option in found for name in option.names]
+    options = [option for group, kind in groups_of(spec).items() for option in _options_of_group(group, kind)]
+    names = [name for option in options for name in option.names]
     assert len(names) == len(set(names)), f"declared twice: {sorted({name for name in names if names.count(name) > 1})}"
-    return tuple(found)
+    return tuple(options)
 
 
 def options_table(options: Script) -> dict[str, object]:
@@ -198,14 +198,14 @@ def build(spec: type[S], values: Mapping[str, object], origins: Mapping[str, str
     for group, kind in groups_of(spec).items():
         mine = {field.name for field in dataclasses.fields(kind)}
         groups[group] = kind(**{name: value for name, value in values.items() if name in mine})
-    made = spec(**groups)
-    object.__setattr__(made, "_origins", dict(origins))
-    return made
+    options = spec(**groups)
+    object.__setattr__(options, "_origins", dict(origins))
+    return options
 
 
 def _options_of_group(group: str, kind: type[DataclassInstance]) -> list[Option]:
     hints = typing.get_type_hints(kind)
-    found = []
+    options = []
     for field in dataclasses.fields(kind):
         inner, is_list, optional = _unfold(hints[field.name])
         optional |= field.default is None and not field.metadata.get("positional")  # `needed`: an empty value counts as not set
@@ -213,8 +213,10 @@ def _options_of_group(group: str, kind: type[DataclassInstance]) -> list[Option]
         if typing.get_origin(inner) is typing.Literal:  # its texts are the choices
             inner, facts["choices"] = str, typing.get_args(inner)
         assert inner is not Path or facts["path"] is not None, f"{field.name}: say with path=… what it names on the disk"
-        found.append(Option(group=group, field=field.name, type=inner, is_list=is_list, optional=optional, default=field.default, **facts))
-    return found
+        options.append(
+            Option(group=group, field=field.name, type=inner, is_list=is_list, optional=optional, default=field.default, **facts)
+        )
+    return options
 
 
 def _unfold(hint: object) -> tuple[Any, bool, bool]:

@@ -30,12 +30,12 @@ class Table:
     def weights(self, among: range) -> list[float]:
         """Return the weight of each of these timesteps."""
         places = [place for place, _ in self.points]
-        found = []
+        weights = []
         for timestep in among:
             after = bisect.bisect_right(places, timestep)
             (left, low), (right, high) = self.points[max(0, after - 1)], self.points[min(after, len(places) - 1)]
-            found.append(low if left == right else low + (high - low) * (timestep - left) / (right - left))
-        return found
+            weights.append(low if left == right else low + (high - low) * (timestep - left) / (right - left))
+        return weights
 
 
 Bias = LogitNormal | Table | None  # None: all timesteps are equally likely
@@ -53,19 +53,19 @@ def read_bias(sampling: str, words: Sequence[str]) -> Bias:
 
 
 def _logit_normal(words: Sequence[str]) -> LogitNormal:
-    found: dict[str, float] = {}
+    settings: dict[str, float] = {}
     for word in words:
         key, equals, text = word.partition("=")
         value = _number(text)
         if not equals or key.strip() not in ("mean", "std") or value is None:
             raise ValueError(f"expected mean=… or std=… with a number, not {quoted(word)}; the default is mean=0 std=1")
-        found[key.strip()] = value
-    made = LogitNormal(**found)
-    if not -MOST_SPREAD <= made.mean <= MOST_SPREAD or not 0 < made.std <= MOST_SPREAD:
+        settings[key.strip()] = value
+    bias = LogitNormal(**settings)
+    if not -MOST_SPREAD <= bias.mean <= MOST_SPREAD or not 0 < bias.std <= MOST_SPREAD:
         raise ValueError(
             f"mean must be from -{MOST_SPREAD:g} to {MOST_SPREAD:g}, and std over 0 and at most {MOST_SPREAD:g}, not {' '.join(words)}"
         )
-    return made
+    return bias
 
 
 def _table(words: Sequence[str]) -> Table:

@@ -100,8 +100,8 @@ def open_checkpoint(path_or_id: str, option: str, v2: bool) -> Checkpoint:
     else:
         folder = locate(path_or_id, option)
         files = tuple((file, _folder_places(part, file)) for part in ("unet", "text_encoder") for file in [_of_part(folder, part, option)])
-    found = {weight.key: weight for file, places in files for weight in _weights(facts.family, file, places)}
-    return Checkpoint(facts, files, found)
+    weights = {weight.key: weight for file, places in files for weight in _weights(facts.family, file, places)}
+    return Checkpoint(facts, files, weights)
 
 
 def _of_part(folder: Path, part: str, option: str) -> WeightsFile:
@@ -120,12 +120,12 @@ def key_of(family: ModelFamily, part: str, path: str) -> str:
 
 
 def _weights(family: ModelFamily, file: WeightsFile, places: Mapping[str, convert.Place]) -> list[Weight]:
-    found = []
+    weights = []
     for name, place in places.items():
         if place.part not in ("unet", "text_encoder"):
             continue
         for ours, shape in convert.live_shapes(place, file.infos[name].shape).items():
             path, _, kind = ours.rpartition(".")
             if kind == "weight" and len(shape) in (2, 4):
-                found.append(Weight(key_of(family, place.part, path), place.part, path, file, name, place, tuple(shape)))
-    return found
+                weights.append(Weight(key_of(family, place.part, path), place.part, path, file, name, place, tuple(shape)))
+    return weights

@@ -26,7 +26,7 @@ class Combined:
     """A module of a new LoRA and its target: another module, or a full ΔW [out, in(, kh, kw)]."""
 
     key: str
-    made: ModuleWeights
+    module: ModuleWeights
     wanted: ModuleWeights | Tensor
 
     def compared(self, saved: ModuleWeights) -> tuple[float, float]:
@@ -49,8 +49,8 @@ def concatenated(sources: Sources, precision: torch.dtype, shuffle: bool) -> Ite
     """Σ ratio · ΔW exactly, with the sum of the ranks; `shuffle` puts the rank's components in random order with the same ΔW."""
     for key in module_keys(sources):
         wanted = _sum(sources, key, precision)
-        made = ModuleWeights(down=wanted.down, up=wanted.up, alpha=wanted.alpha)
-        yield Combined(key, _shuffled(key, made) if shuffle else made, wanted)
+        merged = ModuleWeights(down=wanted.down, up=wanted.up, alpha=wanted.alpha)
+        yield Combined(key, _shuffled(key, merged) if shuffle else merged, wanted)
 
 
 def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterator[Combined]:
@@ -78,8 +78,8 @@ def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterato
             factor = math.sqrt(module.alpha / first.alpha) * ratio
             up += module.up.to(precision) * abs(factor)  # the sign of a negative ratio only once
             down += module.down.to(precision) * factor
-        made = ModuleWeights(down=down, up=up, alpha=first.alpha)
-        yield Combined(key, _shuffled(key, made) if shuffle else made, _sum(sources, key, precision))
+        merged = ModuleWeights(down=down, up=up, alpha=first.alpha)
+        yield Combined(key, _shuffled(key, merged) if shuffle else merged, _sum(sources, key, precision))
 
 
 def cut(
@@ -95,8 +95,8 @@ def cut(
         wanted = _sum([(network, ratio * factor) for (network, ratio), factor in zip(sources, factors, strict=True)], key, precision)
         up, down = (tensor.to(device or "cpu") for tensor in flat(wanted))
         svd = on_cpu(svd_of_product(up, down))
-        kept = min(conv_rank if wanted.down.dim() == 4 and wanted.down.shape[2:] != (1, 1) else rank, len(svd[1]))
-        yield Combined(key, from_svd(svd, kept, wanted.down.shape), wanted)
+        new_rank = min(conv_rank if wanted.down.dim() == 4 and wanted.down.shape[2:] != (1, 1) else rank, len(svd[1]))
+        yield Combined(key, from_svd(svd, new_rank, wanted.down.shape), wanted)
 
 
 def _of_all(sources: Sources, key: str) -> list[tuple[ModuleWeights, float]]:
@@ -134,9 +134,9 @@ def _shuffled(key: str, module: ModuleWeights) -> ModuleWeights:
 
 def merged_metadata(sources: Sources) -> dict[str, str]:
     """The metadata that all sources share, and a comment that says what was merged."""
-    kept = common([network.metadata for network, _ in sources])
-    told = ", ".join(f"{network.file.path.stem}: {ratio:g}" for network, ratio in sources)
-    return {**kept, "ss_training_comment": f"merged from {told}"}
+    shared = common([network.metadata for network, _ in sources])
+    ratios = ", ".join(f"{network.file.path.stem}: {ratio:g}" for network, ratio in sources)
+    return {**shared, "ss_training_comment": f"merged from {ratios}"}
 
 
 def sized_metadata(metadata: Mapping[str, str], modules: Mapping[str, ModuleWeights]) -> dict[str, str]:

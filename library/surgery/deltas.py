@@ -25,10 +25,10 @@ def change(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
     weight = weight.float()
     if network.modules[key].keys() >= IA3:
         return weight * _ia3_factors(network, key, weight)
-    found = delta(network, key, weight.shape)
+    difference = delta(network, key, weight.shape)
     if network.is_dora(key):
-        return dora_weight(weight + found, _magnitude(network, key, weight)) - weight
-    return found
+        return dora_weight(weight + difference, _magnitude(network, key, weight)) - weight
+    return difference
 
 
 def bias_change(network: NetworkFile, key: str) -> Tensor | None:
@@ -46,10 +46,10 @@ def bias_change(network: NetworkFile, key: str) -> Tensor | None:
 
 def delta(network: NetworkFile, key: str, shape: Sequence[int]) -> Tensor:
     """Return ΔW of a module in float32, in its weight's `shape` [out, in(, kh, kw)]; raises UserError if it does not fit that shape."""
-    found = with_inputs(own_delta(network, key), shape[1]) if len(shape) == 4 else own_delta(network, key)
-    if found.shape[0] != shape[0] or found.numel() != torch.Size(shape).numel():
-        raise UserError(misfit(network, key, tuple(found.shape), shape))
-    return found.reshape(tuple(shape))
+    difference = with_inputs(own_delta(network, key), shape[1]) if len(shape) == 4 else own_delta(network, key)
+    if difference.shape[0] != shape[0] or difference.numel() != torch.Size(shape).numel():
+        raise UserError(misfit(network, key, tuple(difference.shape), shape))
+    return difference.reshape(tuple(shape))
 
 
 def own_delta(network: NetworkFile, key: str) -> Tensor:
@@ -64,11 +64,11 @@ def own_delta(network: NetworkFile, key: str) -> Tensor:
     return lokr(tensors) if _has(tensors, "lokr_") else loha(tensors)
 
 
-def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> Problem:
+def misfit(network: NetworkFile, key: str, actual: Sequence[int], wanted: Sequence[int]) -> Problem:
     """The error for a module whose size differs from the model's."""
     return coded(
         "TOOL-006",
-        f"{network.source}: {key} is made for a weight of {_sizes(found)}, the model's is {_sizes(wanted)}; "
+        f"{network.source}: {key} is made for a weight of {_sizes(actual)}, the model's is {_sizes(wanted)}; "
         "the file belongs to another base model, for instance SD 2.x and not SD 1.x",
     )
 
@@ -89,9 +89,9 @@ def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]], biases:
         down, up = network.info(key, "lora_down.weight").shape, network.info(key, "lora_up.weight").shape
         kernel = network.info(key, "lora_mid.weight").shape[2:] if "lora_mid.weight" in kinds else down[2:]
         inputs = shapes[key][1] if len(down) == 4 and are_first_inputs(down[1], shapes[key][1]) else down[1]
-        found = (up[0], inputs, *kernel)
-        if found[:2] != tuple(shapes[key][:2]) or torch.Size(found).numel() != torch.Size(shapes[key]).numel():
-            raise UserError(misfit(network, key, found, shapes[key]))
+        actual = (up[0], inputs, *kernel)
+        if actual[:2] != tuple(shapes[key][:2]) or torch.Size(actual).numel() != torch.Size(shapes[key]).numel():
+            raise UserError(misfit(network, key, actual, shapes[key]))
 
 
 def _ia3_factors(network: NetworkFile, key: str, weight: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class Extracted(Combined):
     left: float
 
     def note(self) -> str:
-        return f"rank {self.made.rank}, of it left out by the rank {self.left:.2e}"
+        return f"rank {self.module.rank}, of it left out by the rank {self.left:.2e}"
 
 
 def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> Extraction:
@@ -71,7 +71,7 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
         )
     weights = _comparable(original.weights, tuned.weights)
     reached = {key for key in weights if tuned.weights[key].is_plain or (settings.conv_rank and tuned.weights[key].is_extended)}
-    found = Extraction(original.weights, tuned.weights, settings)
+    extraction = Extraction(original.weights, tuned.weights, settings)
     inside, outside, text_largest, text = 0.0, 0.0, 0.0, []
     for key in weights:
         difference = _difference(original.weights[key], tuned.weights[key], settings)
@@ -84,14 +84,14 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
                 text_largest = max(text_largest, float(difference.abs().max()))
                 text.append(key)
             else:
-                found.keys.append(key)
+                extraction.keys.append(key)
     if text and text_largest <= settings.min_difference:
         log.info(
             "the text encoders are alike (no weight differs by more than --min_diff %g), so they are left out", settings.min_difference
         )
     else:
-        found.keys = [*text, *found.keys]
-    if not found.keys:
+        extraction.keys = [*text, *extraction.keys]
+    if not extraction.keys:
         raise UserError(
             coded("TOOL-007", "--model_tuned: no weight that a LoRA can represent differs from --model_org; are they the same model?")
         )
@@ -100,7 +100,7 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
     if share > 1e-3:
         remedy = "" if settings.conv_rank else "; --conv_dim includes the convolutions"
         log.warning("%.1f%% of the change (by norm) is in weights that this LoRA does not have%s", 100 * share, remedy)
-    return found
+    return extraction
 
 
 def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> list[str]:
@@ -158,13 +158,13 @@ def _of_vectors(original: Checkpoint, tuned: Checkpoint) -> float:
 
 def _vectors(model: Checkpoint) -> dict[tuple[str, str], Tensor]:
     """All biases and norms of U-Net and text encoder in float32; they are small."""
-    found = {}
+    vectors = {}
     for file, places in model.files:
         names = [name for name, place in places.items() if place.part != "vae" and len(file.infos[name].shape) == 1]
         for name, tensor in file.read(names):
             for ours, piece in convert.to_parts(places[name], tensor).items():
-                found[places[name].part, ours] = piece.float().clone()
-    return found
+                vectors[places[name].part, ours] = piece.float().clone()
+    return vectors
 
 
 def _extracted(key: str, difference: Tensor, rank: int, settings: ExtractSettings) -> Extracted:
@@ -172,19 +172,19 @@ def _extracted(key: str, difference: Tensor, rank: int, settings: ExtractSetting
     matrix = difference.flatten(1).to(settings.device)
     svd = on_cpu(svd_of_matrix(matrix))
     values = svd[1]
-    kept = max(1, min(rank, true_rank(values)))
-    made = from_svd(svd, kept, torch.Size((1, *shape[1:])))
+    new_rank = max(1, min(rank, true_rank(values)))
+    module = from_svd(svd, new_rank, torch.Size((1, *shape[1:])))
     if settings.clamp_quantile < 1:
-        made = _clamped(made, settings.clamp_quantile)
-    left = float(values[kept:].norm() / values.norm())
-    return Extracted(key, made, difference, left)
+        module = _clamped(module, settings.clamp_quantile)
+    left = float(values[new_rank:].norm() / values.norm())
+    return Extracted(key, module, difference, left)
 
 
-def _clamped(made: ModuleWeights, quantile: float) -> ModuleWeights:
+def _clamped(module: ModuleWeights, quantile: float) -> ModuleWeights:
     """Clamp both factors to the `quantile` of the absolute values of all their numbers."""
-    sizes = torch.cat([made.up.flatten(), made.down.flatten()]).abs()
+    sizes = torch.cat([module.up.flatten(), module.down.flatten()]).abs()
     bound = float(sizes.kthvalue(max(1, math.ceil(quantile * sizes.numel())))[0])
-    return ModuleWeights(down=made.down.clamp(-bound, bound), up=made.up.clamp(-bound, bound), alpha=made.alpha)
+    return ModuleWeights(down=module.down.clamp(-bound, bound), up=module.up.clamp(-bound, bound), alpha=module.alpha)
 
 
 def _predicts_velocity(original: Checkpoint, tuned: Checkpoint) -> bool:
@@ -194,7 +194,7 @@ def _predicts_velocity(original: Checkpoint, tuned: Checkpoint) -> bool:
 
 def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> dict[str, str]:
     """The metadata of the new file, for programs and people."""
-    told = {
+    metadata = {
         "ss_v2": str(tuned.facts.family is V2),
         "ss_base_model_version": tuned.facts.family.base_model + ("_v" if settings.predicts_velocity else ""),
         "modelspec.prediction_type": "v" if settings.predicts_velocity or _predicts_velocity(original, tuned) else "epsilon",
@@ -202,5 +202,5 @@ def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: Extrac
         "ss_training_comment": f"extracted: {tuned.facts.path.name} - {original.facts.path.name}",
     }
     if settings.conv_rank:
-        told["ss_network_args"] = f'{{"conv_dim": "{settings.conv_rank}", "conv_alpha": "{settings.conv_rank}"}}'
-    return told
+        metadata["ss_network_args"] = f'{{"conv_dim": "{settings.conv_rank}", "conv_alpha": "{settings.conv_rank}"}}'
+    return metadata

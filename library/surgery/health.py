@@ -75,20 +75,20 @@ def _rank(network: NetworkFile, key: str) -> int:
 
 def findings(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
     """What a user should know, worst first; empty for a healthy file."""
-    found = []
+    lines = []
     for fault, meaning in (
         (NON_FINITE, "have numbers that are not finite: images will be black or noise; use an earlier save, or a lower learning rate"),
         (DEAD, "have no effect (a factor is zero): they were not trained, or their learning rate was 0"),
     ):
         if keys := [module.key for module in modules if module.fault == fault]:
-            found.append(f"{len(keys)} of {len(modules)} modules {meaning}: {_named(keys)}")
-    found += list(_rank_findings(modules))
+            lines.append(f"{len(keys)} of {len(modules)} modules {meaning}: {_named(keys)}")
+    lines += list(_rank_findings(modules))
     sound = sorted(module.norm for module in modules if module.fault is None)
     if sound and (keys := [module.key for module in modules if module.norm > HUGE * sound[len(sound) // 2]]):
-        found.append(f"{len(keys)} modules change their weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
+        lines.append(f"{len(keys)} modules change their weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
     if small := [key for key in network.modules if _tiny_alpha(network, key)]:
-        found.append(f"{len(small)} modules have an alpha that fp16 cannot represent well: {_named(small)}")
-    return found
+        lines.append(f"{len(small)} modules have an alpha that fp16 cannot represent well: {_named(small)}")
+    return lines
 
 
 def _tiny_alpha(network: NetworkFile, key: str) -> bool:

@@ -64,8 +64,8 @@ class ModelMerge:
 
     def bias(self, key: str, bias: Tensor) -> Tensor:
         """The same for a layer's bias [out]."""
-        found = [(bias_change(network, key), ratio) for network, ratio in self.networks if key in network.modules]
-        changes = [ratio * by for by, ratio in found if by is not None]
+        pairs = [(bias_change(network, key), ratio) for network, ratio in self.networks if key in network.modules]
+        changes = [ratio * by for by, ratio in pairs if by is not None]
         for network, _ in self.networks if any(by.shape != bias.shape for by in changes) else ():
             raise UserError(
                 coded("TOOL-006", f"{network.source}: {key} changes a bias of another size than the model's; it belongs to another model")

@@ -21,10 +21,10 @@ def own_metadata(metadata: Mapping[str, str], name: str, family: ModelFamily | N
     `family` is the base model by the tensors; None takes it from the metadata. Without either, `modelspec.*` is left out, since it must
     name an architecture.
     """
-    kept = {key: value for key, value in metadata.items() if key not in _FOREIGN and not key.startswith("sshs_")}
-    kept["ss_output_name"] = name
-    spec = _spec(kept, name, family)
-    plain = {key: value for key, value in kept.items() if not key.startswith(SPEC)}
+    entries = {key: value for key, value in metadata.items() if key not in _FOREIGN and not key.startswith("sshs_")}
+    entries["ss_output_name"] = name
+    spec = _spec(entries, name, family)
+    plain = {key: value for key, value in entries.items() if not key.startswith(SPEC)}
     return {**plain, **spec}
 
 
@@ -62,14 +62,14 @@ def _spec(metadata: Mapping[str, str], name: str, family: ModelFamily | None) ->
     prediction = "v_prediction" if velocity else "epsilon"
     side = "768" if family is V2 and velocity else "512"
     size = re.fullmatch(r"\(?(\d+), ?(\d+)\)?", metadata.get("ss_resolution", ""))
-    made = {
+    generated = {
         SPEC_KEY: "1.0.0",
         f"{SPEC}architecture": f"{family.architecture_of(prediction)}/lora",
         f"{SPEC}implementation": "diffusers",
         f"{SPEC}resolution": f"{size[1]}x{size[2]}" if size else f"{side}x{side}",
         f"{SPEC}prediction_type": "v" if velocity else "epsilon",
     }
-    return {**made, **said, f"{SPEC}title": name, f"{SPEC}date": _now()}
+    return {**generated, **said, f"{SPEC}title": name, f"{SPEC}date": _now()}
 
 
 def _now() -> str:

@@ -39,12 +39,12 @@ class Resized(Combined):
         """The line that sd-scripts prints: rank, and how much of the singular values' sum and of the norm remains."""
         if self.values is None:
             return f"rank {self.wanted.rank} stays"
-        kept, values = self.made.rank, self.values.double()
+        rank, values = self.module.rank, self.values.double()
         if not values[0] > 0:
-            return f"rank {self.wanted.rank} → {kept}, all zero"
-        share, norm = float(values[:kept].sum() / values.sum()), float(values[:kept].norm() / values.norm())
-        ratio = f", largest/smallest kept {float(values[0] / values[kept - 1]):.1f}" if values[kept - 1] > 0 else ""
-        return f"rank {self.wanted.rank} → {kept}, sum kept {share:.1%}, norm kept {norm:.1%}{ratio}"
+            return f"rank {self.wanted.rank} → {rank}, all zero"
+        share, norm = float(values[:rank].sum() / values.sum()), float(values[:rank].norm() / values.norm())
+        ratio = f", largest/smallest kept {float(values[0] / values[rank - 1]):.1f}" if values[rank - 1] > 0 else ""
+        return f"rank {self.wanted.rank} → {rank}, sum kept {share:.1%}, norm kept {norm:.1%}{ratio}"
 
 
 def resized(network: NetworkFile, settings: ResizeSettings) -> Iterator[Resized]:
@@ -71,8 +71,8 @@ def describe(network: NetworkFile, settings: ResizeSettings) -> str:
     how = f" by {settings.method} {settings.parameter:g}" if settings.method else ""
     conv = f" (convolutions {settings.conv_rank})" if settings.conv_rank != settings.rank else ""
     before = network.metadata.get("ss_training_comment")
-    told = f"resized from rank {old} to {'at most ' if how else ''}{settings.rank}{conv}{how}"
-    return f"{told}; {before}" if before and before != "None" else told
+    description = f"resized from rank {old} to {'at most ' if how else ''}{settings.rank}{conv}{how}"
+    return f"{description}; {before}" if before and before != "None" else description
 
 
 def truncated(network: NetworkFile, rank: int, dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -84,16 +84,16 @@ def truncated(network: NetworkFile, rank: int, dtype: torch.dtype | None) -> tup
     tensors: dict[str, Tensor] = {}
     for key in network.modules:
         module = network.lora(key)
-        kept = min(rank, module.rank)
+        new_rank = min(rank, module.rank)
         kind = dtype or module.down.dtype
-        tensors[f"{key}.lora_down.weight"] = module.down[:kept].to(kind).contiguous()
-        tensors[f"{key}.lora_up.weight"] = module.up[:, :kept].to(kind).contiguous()
-        tensors[f"{key}.alpha"] = torch.tensor(module.alpha * math.sqrt(kept / module.rank))
+        tensors[f"{key}.lora_down.weight"] = module.down[:new_rank].to(kind).contiguous()
+        tensors[f"{key}.lora_up.weight"] = module.up[:, :new_rank].to(kind).contiguous()
+        tensors[f"{key}.alpha"] = torch.tensor(module.alpha * math.sqrt(new_rank / module.rank))
     alpha = network.metadata.get("ss_network_alpha", "")
-    told = {"ss_network_dim": str(rank), "ss_network_module": "networks.lora"}
+    entries = {"ss_network_dim": str(rank), "ss_network_module": "networks.lora"}
     full = max(network.rank(key) for key in network.modules)
     with contextlib.suppress(ValueError):  # the file may not say it
-        told["ss_network_alpha"] = f"{float(alpha) * math.sqrt(rank / full):g}"
+        entries["ss_network_alpha"] = f"{float(alpha) * math.sqrt(rank / full):g}"
     comment = network.metadata.get("ss_training_comment")
     old = f"; {comment}" if comment and comment != "None" else ""
-    return tensors, {**network.metadata, **told, "ss_training_comment": f"rank {rank} of a DyLoRA of rank {full}{old}"}
+    return tensors, {**network.metadata, **entries, "ss_training_comment": f"rank {rank} of a DyLoRA of rank {full}{old}"}

@@ -27,7 +27,7 @@ class AppendedFile:
         self._file: IO[bytes] | None = None
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
-        self._told = self._begun = self._counts_names = False
+        self._reported = self._was_opened = self._counts_names = False
 
     @property
     def failed(self) -> int:
@@ -50,8 +50,8 @@ class AppendedFile:
                 self._waiting.popleft()
         except (OSError, ValueError) as error:
             self._let_go()
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 self._on_fault(f"{self.path} cannot be written ({getattr(error, 'strerror', None) or error})")
             return False
         return True
@@ -79,10 +79,10 @@ class AppendedFile:
             self._on_fault(f"{self.path} was removed during the run; new lines go to a new file")
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self._before_opening is not None and not self._begun:
+            if self._before_opening is not None and not self._was_opened:
                 self._before_opening()
             self._file = self.path.open("ab", buffering=0)
-            self._begun = True
+            self._was_opened = True
             self._counts_names = os.fstat(self._file.fileno()).st_nlink > 0  # some network drives do not
         return self._file
 

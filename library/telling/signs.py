@@ -11,12 +11,12 @@ _OBEYED_IN_A_LINE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u20
 
 def plain(text: str, keep: str = "") -> str:
     """Escape every control character in `text` (`\\x1b`), except newlines, tabs and those in `keep`."""
-    return _OBEYED.sub(lambda found: found[0] if found[0] in keep else _spelled(found[0]), text)
+    return _OBEYED.sub(lambda match: match[0] if match[0] in keep else _spelled(match[0]), text)
 
 
 def plain_line(text: str) -> str:
     """As `plain`, for text that must stay one line: escapes newlines and tabs too."""
-    return _OBEYED_IN_A_LINE.sub(lambda found: _spelled(found[0]), text)
+    return _OBEYED_IN_A_LINE.sub(lambda match: _spelled(match[0]), text)
 
 
 def _spelled(sign: str) -> str:

@@ -82,10 +82,10 @@ def _cell(prompt: SamplePrompt, seed: int, column: Column, shared: Mapping[str, 
 def facts_of(files: PictureModelOptions, work: PictureWorkOptions, sampler: str) -> dict[str, Any]:
     """Return what determines all images alike: the model, how prompts are read, the precision."""
     precision = [work.fp16, work.bf16, work.no_half_vae]
-    told = [files.v2, files.v_parameterization, files.zero_terminal_snr, files.clip_skip, files.max_embeddings_multiples]
+    reading = [files.v2, files.v_parameterization, files.zero_terminal_snr, files.clip_skip, files.max_embeddings_multiples]
     assert sampler in SAMPLERS
     model, vae = _identity(files.ckpt), None if files.vae is None else _identity(files.vae)
-    return {"way": WAY, "model": model, "vae": vae, "told": told, "precision": precision, "sampler": sampler}
+    return {"way": WAY, "model": model, "vae": vae, "told": reading, "precision": precision, "sampler": sampler}
 
 
 def _identity(name: str) -> list[str | int]:
@@ -94,8 +94,8 @@ def _identity(name: str) -> list[str | int]:
     if is_file(path):
         stat = path.stat()
         return [sha256(path)] if stat.st_size <= _SMALL else [stat.st_size, stat.st_mtime_ns]
-    found = [base / name for base, files, _ in walk(path) for name in files.files] if is_folder(path) else []
-    return [name, *(part for file in sorted(found) for part in _stamp(path, file))]
+    members = [base / name for base, files, _ in walk(path) for name in files.files] if is_folder(path) else []
+    return [name, *(part for file in sorted(members) for part in _stamp(path, file))]
 
 
 def _stamp(folder: Path, file: Path) -> Iterator[str | int]:

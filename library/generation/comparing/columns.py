@@ -19,24 +19,24 @@ _PATTERN = re.compile(r"[*?\[]")
 Order = tuple[object, ...]
 
 
-def network_files(given: Sequence[str]) -> list[Path]:
+def network_files(texts: Sequence[str]) -> list[Path]:
     """Expand names and patterns (`dog-0000*.safetensors`) to files, each once, in the order of epochs and steps.
 
     Patterns are expanded here because not every terminal does it. The UserError lists everything that matches nothing.
     """
     files: dict[str, Path] = {}
     problems: list[Problem] = []
-    for text in given:
+    for text in texts:
         path = expanded(Path(text))
-        found = [path] if exists(path) or not _PATTERN.search(text) else _fitting(path)
-        if not found:
+        matches = [path] if exists(path) or not _PATTERN.search(text) else _fitting(path)
+        if not matches:
             problems.append(coded("PATH-001", f"--networks {text}: no file matches this pattern; check the folder and the name"))
-        words = [file for file in found if _is_embedding(file)]
+        words = [file for file in matches if _is_embedding(file)]
         if path in words:
             problems.append(coded("LORA-001", f"--networks {path}: is an embedding (a new word), no network; remove it from --networks"))
         elif words:
             log.info(f"--networks {text}: {', '.join(file.name for file in words)}: an embedding, no network, so it gets no column")
-        for file in (file for file in found if file not in words):
+        for file in (file for file in matches if file not in words):
             if fault := file_fault(file):
                 problems.append(fault.reworded(f"--networks: {fault}"))
             files.setdefault(real(file), file)

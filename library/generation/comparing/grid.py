@@ -21,13 +21,13 @@ class Grid:
 
     def files(self) -> list[tuple[str, int]]:
         """Return each file's label and its number of columns."""
-        found: list[tuple[str, int]] = []
+        headings: list[tuple[str, int]] = []
         for column in self.columns:
-            if found and found[-1][0] == column.label:
-                found[-1] = (column.label, found[-1][1] + 1)
+            if headings and headings[-1][0] == column.label:
+                headings[-1] = (column.label, headings[-1][1] + 1)
             else:
-                found.append((column.label, 1))
-        return found
+                headings.append((column.label, 1))
+        return headings
 
     def has_strengths(self) -> bool:
         """Whether to show strengths: not if every file has strength 1."""

@@ -110,14 +110,14 @@ def _read(path: Path) -> dict[str, list[float]]:
     if not is_file(path):
         return {}
     try:
-        found = parse_json(read_text(path))
+        content = parse_json(read_text(path))
     except (OSError, JsonFault, ValueError) as fault:
         log.warning(f"{path}: cannot be read ({first_line(fault)}); the losses are measured again")
         return {}
-    sound = isinstance(found, dict) and all(
-        isinstance(losses, list) and all(isinstance(loss, float | int) for loss in losses) for losses in found.values()
+    sound = isinstance(content, dict) and all(
+        isinstance(losses, list) and all(isinstance(loss, float | int) for loss in losses) for losses in content.values()
     )
-    return found if sound else {}
+    return content if sound else {}
 
 
 def standings(losses: Sequence[Sequence[float]]) -> list[Standing]:
@@ -125,23 +125,23 @@ def standings(losses: Sequence[Sequence[float]]) -> list[Standing]:
     means = [fmean(of_column) for of_column in losses]
     finite = [place for place, mean in enumerate(means) if math.isfinite(mean)]
     best = min(finite, key=means.__getitem__, default=0)
-    found = []
+    compared = []
     for place, (mean, of_column) in enumerate(zip(means, losses, strict=True)):
         apart = [one - other for one, other in zip(of_column, losses[best], strict=True)]
         known = len(apart) > 1 and all(map(math.isfinite, apart))
-        found.append(Standing(mean, mean - means[best], stdev(apart) / math.sqrt(len(apart)) if known else None, place == best))
-    return found
+        compared.append(Standing(mean, mean - means[best], stdev(apart) / math.sqrt(len(apart)) if known else None, place == best))
+    return compared
 
 
-def verdict(labels: Sequence[str], found: Sequence[Standing], images: int) -> str:
+def verdict(labels: Sequence[str], compared: Sequence[Standing], images: int) -> str:
     """Say which column is best, and which columns do not clearly differ from it."""
-    best = labels[next(place for place, one in enumerate(found) if one.is_best)]
-    lowest = min(one.loss for one in found)
+    best = labels[next(place for place, one in enumerate(compared) if one.is_best)]
+    lowest = min(one.loss for one in compared)
     said = f"lowest validation loss: {best} ({lowest:.5f}, {images} image{'s' if images > 1 else ''})"
     if images < 2:
         return f"{said}; for a single image the noise is unknown, so differences mean little"
-    close = [label for label, one in zip(labels, found, strict=True) if not one.is_best and not one.is_apart]
-    if len(found) < 2:
+    close = [label for label, one in zip(labels, compared, strict=True) if not one.is_best and not one.is_apart]
+    if len(compared) < 2:
         return said
     if not close:
         return f"{said}; all others are worse by more than {SURE:g} times the noise of the difference"

@@ -48,10 +48,10 @@ class Measure:
         model.vae.to(device)
         try:
             with torch.autocast(device.type, enabled=False):
-                found = Validation.prepare(data, seed, None, model, keep_caption, _as_it_is, _Alone(device), 0)
+                validation = Validation.prepare(data, seed, None, model, keep_caption, _as_it_is, _Alone(device), 0)
         finally:
             model.vae.to(home)
-        self._batches = found.batches
+        self._batches = validation.batches
         options = replace(DiffusionOptions(), zero_terminal_snr=model.zero_terminal_snr)
         schedule = schedule_of(options, device)
         objective = objective_of(options, schedule, model.prediction)
@@ -61,13 +61,13 @@ class Measure:
 
     def losses(self) -> list[float]:
         """Return the loss of each image, the mean over `ROUNDS` timesteps."""
-        found: list[float] = []
+        measured: list[float] = []
         self._task.eval()
         with untouched_random_state(self._manner.device), self._manner.autocast():
             for batch in self._batches:
                 losses = self._task.evaluate(batch.to(self._manner.device), ROUNDS).double().cpu()
-                found += losses[batch.loss_weights > 0].tolist()
-        return found
+                measured += losses[batch.loss_weights > 0].tolist()
+        return measured
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -33,13 +33,13 @@ def page_text(grid: Grid, running: bool) -> str:
     """Return the whole page."""
     missing = sum(not cell.is_there() for row in grid.rows for cell in row)
     count = sum(len(row) for row in grid.rows) - missing
-    told = f"{count} images, {len(grid.rows)} prompts × {len(grid.columns)} columns · {time.strftime('%Y-%m-%d %H:%M')}"
+    summary = f"{count} images, {len(grid.rows)} prompts × {len(grid.columns)} columns · {time.strftime('%Y-%m-%d %H:%M')}"
     if missing:
-        told += f" · {missing} still to be generated" if running else f" · {missing} missing: run the same command again"
+        summary += f" · {missing} still to be generated" if running else f" · {missing} missing: run the same command again"
     body = "".join(_row(grid, number) for number in range(len(grid.rows)))
     return PAGE_TEXT.format(
         title=html.escape(grid.title),
-        summary=html.escape(told),
+        summary=html.escape(summary),
         verdict=f"<p class=verdict>{html.escape(grid.verdict)}</p>" if grid.verdict else "",
         heads=_heads(grid),
         body=body,
@@ -75,9 +75,9 @@ def _cell(grid: Grid, cell: Cell, column: Column) -> str:
     if not cell.is_there():
         return "<td class=none>–</td>"
     name = name_of(column, grid.has_strengths())
-    told = html.escape(f"{name} — {cell.prompt.prompt}", quote=True)
+    text = html.escape(f"{name} — {cell.prompt.prompt}", quote=True)
     size = f"width={cell.prompt.width} height={cell.prompt.height}"
-    return f'<td><button data-text="{told}"><img {size} src="{_embedded(cell.path)}" alt="{told}" title="{_quoted(name)}"></button></td>'
+    return f'<td><button data-text="{text}"><img {size} src="{_embedded(cell.path)}" alt="{text}" title="{_quoted(name)}"></button></td>'
 
 
 def _foot(grid: Grid) -> str:

@@ -104,10 +104,10 @@ class Comparison:
 
     def _by_file(self) -> list[list[int]]:
         """Group the indexes of the columns by file."""
-        found: dict[Path | None, list[int]] = {}
+        groups: dict[Path | None, list[int]] = {}
         for place, column in enumerate(self._columns):
-            found.setdefault(column.choice.file if column.choice is not None else None, []).append(place)
-        return list(found.values())
+            groups.setdefault(column.choice.file if column.choice is not None else None, []).append(place)
+        return list(groups.values())
 
     def _draw(self, studio: Studio, missing: Sequence[Cell]) -> Sequence[int]:
         drawn = []
@@ -143,9 +143,9 @@ class Comparison:
         known = [of_column for of_column in losses if of_column is not None]
         if not known or len(known) < len(self._columns):
             return grid
-        found = standings(known)
+        compared = standings(known)
         labels = [name_of(column, grid.has_strengths()) for column in self._columns]
-        return replace(grid, losses=found, verdict=verdict(labels, found, len(known[0])))
+        return replace(grid, losses=compared, verdict=verdict(labels, compared, len(known[0])))
 
     def _write(self, running: bool) -> tuple[Path, Path]:
         from library.generation.comparing.page import write_page

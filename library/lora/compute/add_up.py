@@ -59,13 +59,13 @@ class _AddUp(torch.autograd.Function):
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, up = ctx.saved_tensors
         _, wants_hidden, wants_up, _ = ctx.needs_input_grad
-        narrow, kept, wide = up.flatten(1), _rows(hidden), _rows(gradient)
+        narrow, hidden_rows, wide = up.flatten(1), _rows(hidden), _rows(gradient)
         to_hidden = to_up = None
-        if kept is not None and wide is not None:
+        if hidden_rows is not None and wide is not None:
             if wants_hidden:
                 to_hidden = _as_before(_product(wide, narrow, ctx.factor), hidden)
             if wants_up:
-                to_up = _product(wide.t(), kept, ctx.factor_of_up)
+                to_up = _product(wide.t(), hidden_rows, ctx.factor_of_up)
         else:
             wide = gradient.flatten(2)
             if wants_hidden:

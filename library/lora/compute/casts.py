@@ -21,8 +21,8 @@ class Casts:
 
     def __init__(self, layers: Sequence[nn.Module] = ()) -> None:
         self._layers = tuple(layers)
-        self._kept: dict[int, tuple[int, Tensor]] = {}  # id of the weight -> its version when it was cast, and the cast
-        self._made: tuple[torch.dtype, bool] | None = None  # the dtype, and whether with gradients
+        self._casts: dict[int, tuple[int, Tensor]] = {}  # id of the weight -> its version when it was cast, and the cast
+        self._cast_for: tuple[torch.dtype, bool] | None = None  # the dtype, and whether with gradients
         self._inside = False
 
     def around(self, part: nn.Module) -> list[RemovableHandle]:
@@ -31,7 +31,7 @@ class Casts:
 
     def begin(self, *_: object) -> None:
         """Start a pass: drop the casts of the previous one."""
-        self._kept, self._made, self._inside = {}, None, True
+        self._casts, self._cast_for, self._inside = {}, None, True
 
     def end(self, *_: object) -> None:
         """End the pass; its backward pass may follow."""
@@ -49,18 +49,18 @@ class Casts:
         if not self.together:
             return weight.to(dtype)
         graph = torch.is_grad_enabled()
-        if self._made is None or self._made[0] != dtype or graph > self._made[1]:
-            self._kept, self._made = self._cast_all(dtype), (dtype, graph)
-        version, kept = self._kept.get(id(weight), (-1, weight))
-        return kept if version == weight._version else weight.to(dtype)
+        if self._cast_for is None or self._cast_for[0] != dtype or graph > self._cast_for[1]:
+            self._casts, self._cast_for = self._cast_all(dtype), (dtype, graph)
+        version, cast = self._casts.get(id(weight), (-1, weight))
+        return cast if version == weight._version else weight.to(dtype)
 
     def _cast_all(self, dtype: torch.dtype) -> dict[int, tuple[int, Tensor]]:
         weights = [weight for layer in self._layers for weight in layer.parameters() if weight.dtype != dtype]
         trained = [weight for weight in weights if weight.requires_grad]
         frozen = [weight for weight in weights if not weight.requires_grad]
         wanted: Sequence[Tensor] = _CastAll.apply(dtype, *trained) if trained else ()  # type: ignore[no-untyped-call]  # torch types it so
-        made = [*wanted, *_cast(frozen, dtype)]
-        return {id(weight): (weight._version, cast) for weight, cast in zip([*trained, *frozen], made, strict=True)}
+        casts = [*wanted, *_cast(frozen, dtype)]
+        return {id(weight): (weight._version, cast) for weight, cast in zip([*trained, *frozen], casts, strict=True)}
 
     def __deepcopy__(self, memo: dict[int, object]) -> Casts:
         return Casts()  # the layers of a copy cast separately until they are attached
@@ -99,7 +99,7 @@ def _in_backward() -> bool:
 
 def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
     """Return each tensor in `dtype`, with one kernel for many if the device has such a kernel."""
-    made = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
-    if made:
-        torch._foreach_copy_(made, list(tensors))
-    return made
+    results = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    if results:
+        torch._foreach_copy_(results, list(tensors))
+    return results

@@ -14,8 +14,8 @@ def dora_weight(total: Tensor, magnitude: Tensor) -> Tensor:
 def norms(weight: Tensor, on_output: bool) -> Tensor:
     """Return the norm of each row (or each input's column) of a weight [out, in(, kh, kw)], with the weight's number of dimensions."""
     axes = [axis for axis in range(weight.dim()) if axis != (0 if on_output else 1)]
-    found: Tensor = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
-    return found.clamp(min=torch.finfo(weight.dtype).eps)
+    lengths: Tensor = torch.linalg.vector_norm(weight, dim=axes, keepdim=True)
+    return lengths.clamp(min=torch.finfo(weight.dtype).eps)
 
 
 def by_output(magnitude: Tensor, shape: torch.Size) -> bool:

@@ -52,10 +52,10 @@ class StartedLayer(LoRALayer):
         rank, scale = self.rank, float(tensors["alpha"]) / (self.rank * self.ranks_in_file)
         down, up = tensors["lora_down.weight"].to(self.start_down), tensors["lora_up.weight"].to(self.start_up)
         start_down, start_up = down[:rank] - down[rank:], up[:, rank:]
-        found, wanted = (
+        actual, wanted = (
             ModuleWeights(a, b, 1.0) for a, b in ((start_down, start_up * scale), (self.start_down, self.start_up * self.scale))
         )
-        if relative_error(found, wanted) > SAME_START:
+        if relative_error(actual, wanted) > SAME_START:
             raise UserError(
                 coded(
                     "LORA-004",
@@ -78,8 +78,8 @@ class StartedLayer(LoRALayer):
     def _drop(self, hidden: Tensor) -> Tensor:
         """Drop the same components in both products."""
         axis = 1 if self._convolution is not None else -1
-        kept = super()._drop(torch.ones_like(hidden.narrow(axis, 0, self.rank)))
-        return hidden * torch.cat([kept, kept], dim=axis)
+        mask = super()._drop(torch.ones_like(hidden.narrow(axis, 0, self.rank)))
+        return hidden * torch.cat([mask, mask], dim=axis)
 
 
 class PiSSALayer(StartedLayer):

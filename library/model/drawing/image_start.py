@@ -67,9 +67,9 @@ def from_images(
     mask = torch.stack(masks).to(images)
 
     def protect(latents: Tensor, place: int) -> Tensor:
-        kept = images
+        original = images
         if place < len(timesteps) - 1:
-            kept = scheduler.add_noise(images, noise, timesteps[place + 1 : place + 2])
-        return (1 - mask) * kept + mask * latents
+            original = scheduler.add_noise(images, noise, timesteps[place + 1 : place + 2])
+        return (1 - mask) * original + mask * latents
 
     return Course(noisy, timesteps, protect)

@@ -36,17 +36,17 @@ def parse_metadata(text: str | None) -> dict[str, str]:
     if text is None:
         return {}
     try:
-        found = parse_json(text)
+        parsed = parse_json(text)
     except TooMuch as fault:
         raise UserError(coded("CFG-012", f"--metadata: {fault}")) from fault
     except ValueError:
         try:
-            found = parse_literal(text)
+            parsed = parse_literal(text)
         except TooMuch as fault:
             raise UserError(coded("CFG-012", f"--metadata: {fault}")) from fault
         except ValueError as fault:
             raise UserError(coded("TOOL-009", f"--metadata {text!r}: write it as {{'name': 'mine', 'resolution': '512x512'}}")) from fault
-    return _as_entries(found, f"--metadata {text!r}")
+    return _as_entries(parsed, f"--metadata {text!r}")
 
 
 def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
@@ -66,11 +66,11 @@ def entries_of(path: Path | None, items: Sequence[str]) -> dict[str, str]:
     return entries | _texts({key.strip(): value for key, _, value in (item.partition("=") for item in items)}, "--set")
 
 
-def _as_entries(found: object, where: str) -> dict[str, str]:
+def _as_entries(parsed: object, where: str) -> dict[str, str]:
     """Return the entries, with values that are not strings as JSON: the format allows only strings."""
-    if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+    if not isinstance(parsed, dict) or not all(isinstance(key, str) for key in parsed):
         raise UserError(coded("CFG-003", f"{where}: must be a table of names and values"))
-    return _texts({key: value if isinstance(value, str) else _as_json(value, where) for key, value in found.items()}, where)
+    return _texts({key: value if isinstance(value, str) else _as_json(value, where) for key, value in parsed.items()}, where)
 
 
 def _as_json(value: object, where: str) -> str:
@@ -97,14 +97,14 @@ def _texts(entries: dict[str, str], where: str) -> dict[str, str]:
 
 def changed(metadata: Mapping[str, str], clear: bool, remove: Sequence[str], entries: Mapping[str, str]) -> dict[str, str]:
     """Return the metadata after clearing, removing (`*` matches anything) and setting, in this order; UserError for missing entries."""
-    kept = {} if clear else dict(metadata)
+    remaining = {} if clear else dict(metadata)
     for pattern in remove:
-        matching = fnmatch.filter(kept, pattern)
+        matching = fnmatch.filter(remaining, pattern)
         if not matching and not fnmatch.filter(metadata, pattern):
             raise UserError(coded("TOOL-009", f"--remove {pattern}: no entry matches; tools/show_metadata.py lists them"))
         for key in matching:
-            del kept[key]
-    return {**kept, **entries}
+            del remaining[key]
+    return {**remaining, **entries}
 
 
 def check_target(save_to: Path | None) -> None:
@@ -127,9 +127,9 @@ def write_metadata(file: SafetensorsFile, save_to: Path, metadata: Mapping[str, 
     begin = 8 + length
     metadata = dict(metadata)
     if "sshs_legacy_hash" in metadata:
-        told = _legacy_hash(file.path, begin, entries, {key: value for key, value in metadata.items() if key.startswith("ss_")})
+        legacy_hash = _legacy_hash(file.path, begin, entries, {key: value for key, value in metadata.items() if key.startswith("ss_")})
         metadata.pop("sshs_legacy_hash")
-        metadata |= {"sshs_legacy_hash": told} if told else {}
+        metadata |= {"sshs_legacy_hash": legacy_hash} if legacy_hash else {}
     save_to.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(save_to) as temporary, temporary.open("wb") as target, open_file(file.path) as source:
         header = _header(entries, metadata)

@@ -35,13 +35,13 @@ def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata
     with progress(total=len(infos), label="converting", unit="tensor") as bar, atomic_write(save_to) as temporary:
 
         def tensor(name: str) -> Tensor:
-            ((_, found),) = file.read([name])
+            ((_, loaded),) = file.read([name])
             bar.update()
-            return found.to(torch_dtype(infos[name].dtype), copy=True).contiguous()
+            return loaded.to(torch_dtype(infos[name].dtype), copy=True).contiguous()
 
         if save_to.suffix.lower() == ".safetensors":
-            told = {name: str(count) for name, count in counts.items()} if counted else {}
-            write_safetensors(temporary, infos, tensor, {"format": "pt", **file.metadata, **told, **metadata})
+            new_counts = {name: str(count) for name, count in counts.items()} if counted else {}
+            write_safetensors(temporary, infos, tensor, {"format": "pt", **file.metadata, **new_counts, **metadata})
         else:
             torch_save({"state_dict": {name: tensor(name) for name in infos}, **(counts if counted else {})}, temporary)
 

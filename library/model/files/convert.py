@@ -42,18 +42,18 @@ def places(names: Iterable[str]) -> dict[str, Place]:
 
 
 def _classic_places(names: list[str]) -> dict[str, Place]:
-    found: dict[str, Place] = {}
+    places_by_name: dict[str, Place] = {}
     unet = _under(names, keys.UNET)
     if unet:
-        found.update(_renamed(unet, keys.UNET, dict(_unet_rows(_original_blocks(unet))), "unet"))
+        places_by_name.update(_renamed(unet, keys.UNET, dict(_unet_rows(_original_blocks(unet))), "unet"))
     vae_prefix = keys.VAE if any(name.startswith(keys.VAE) for name in names) else ""
     vae = _under(names, vae_prefix)
     if any(name.startswith("decoder.") for name in vae):
         levels, layers = _count(vae, r"encoder\.down\.(\d+)\."), _count(vae, r"encoder\.down\.0\.block\.(\d+)\.")
-        found.update(_renamed(vae, vae_prefix, dict(_vae_rows(levels, layers)), "vae"))
+        places_by_name.update(_renamed(vae, vae_prefix, dict(_vae_rows(levels, layers)), "vae"))
     for encoder in dict.fromkeys(encoder for family in FAMILIES.values() for encoder in family.text_encoders):
-        found.update(_text_places(names, encoder))
-    return found
+        places_by_name.update(_text_places(names, encoder))
+    return places_by_name
 
 
 def modern_text_name(name: str) -> str | None:
@@ -87,8 +87,8 @@ def _original_text_places(part: str, names: list[str], encoder: TextEncoderFacts
     layers = _count(names, r"encoder\.layers\.(\d+)\.")
     fused, rows = dict(_open_clip_fused(layers)), _reversed(_open_clip_rows(layers))
     stacked = {ours for group in fused.values() for ours in group}
-    found = {encoder.prefix + _certain_name(name, rows): Place(part, (name,)) for name in names if name not in stacked}
-    return found | {encoder.prefix + original: Place(part, group) for original, group in fused.items()}
+    single = {encoder.prefix + _certain_name(name, rows): Place(part, (name,)) for name in names if name not in stacked}
+    return single | {encoder.prefix + original: Place(part, group) for original, group in fused.items()}
 
 
 def live_shapes(place: Place, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
@@ -147,8 +147,8 @@ def _under(names: Iterable[str], prefix: str) -> list[str]:
 
 def _count(names: Iterable[str], pattern: str) -> int:
     """Return 1 + the highest number that the group in `pattern` matches in `names`, ignoring numbers too high for any model."""
-    found = [int(match[1]) for name in names if (match := re.match(pattern, name)) and len(match[1]) <= len(str(MOST_BLOCKS))]
-    return 1 + max((number for number in found if number < MOST_BLOCKS), default=-1)
+    numbers = [int(match[1]) for name in names if (match := re.match(pattern, name)) and len(match[1]) <= len(str(MOST_BLOCKS))]
+    return 1 + max((number for number in numbers if number < MOST_BLOCKS), default=-1)
 
 
 def _rename(name: str, rows: Mapping[str, str]) -> str | None:
@@ -276,6 +276,6 @@ def _open_clip_places(names: list[str]) -> dict[str, Place]:
         return {}
     layers = used_open_clip_layers(names)
     fused = {original: Place("text_encoder", ours) for original, ours in _open_clip_fused(layers)}
-    found = _renamed(names, "", dict(_open_clip_rows(layers)), "text_encoder")
-    found.update({name: fused[name] for name in names if name in fused})
-    return found
+    places_by_name = _renamed(names, "", dict(_open_clip_rows(layers)), "text_encoder")
+    places_by_name.update({name: fused[name] for name in names if name in fused})
+    return places_by_name

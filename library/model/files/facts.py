@@ -100,13 +100,15 @@ def _wrong_inputs(facts: ModelFacts) -> Problem:
     """The error for an inpainting model without --train_inpainting, or another model with it."""
     where = f"{OPTION} {facts.path.name} is"
     if facts.inpaints:
-        told = f"--train_inpainting is missing: {where} an inpainting model ({INPAINTING_CHANNELS} input channels); add --train_inpainting"
+        message = (
+            f"--train_inpainting is missing: {where} an inpainting model ({INPAINTING_CHANNELS} input channels); add --train_inpainting"
+        )
     else:
-        told = (
+        message = (
             f"--train_inpainting contradicts the model: {where} an ordinary one ({facts.in_channels} input channels); "
             f"remove the flag, or use an inpainting model ({INPAINTING_CHANNELS} channels)"
         )
-    return coded("MODEL-007", told)
+    return coded("MODEL-007", message)
 
 
 def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:

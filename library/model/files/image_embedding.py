@@ -97,11 +97,11 @@ def _mask(count: int) -> np.ndarray:
 def _vectors(content: object) -> dict[str, Tensor]:
     """Return the tensors of a web UI's embedding (`string_to_param`) from its JSON."""
     table = content.get("string_to_param") if isinstance(content, Mapping) else None
-    found = {}
+    vectors = {}
     for name, value in table.items() if isinstance(table, Mapping) else ():
         numbers = value.get(TENSOR) if isinstance(value, Mapping) else None
         try:
-            found[str(name)] = torch.tensor(numbers, dtype=torch.float32)
+            vectors[str(name)] = torch.tensor(numbers, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError):
             return {}
-    return found
+    return vectors

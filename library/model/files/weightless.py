@@ -24,12 +24,12 @@ class _NothingDrawn(TorchFunctionMode):
     def __torch_function__(
         self, function: Function, types: Sequence[type], args: tuple[object, ...] = (), kwargs: Mapping[str, object] | None = None
     ) -> object:
-        given = kwargs or {}
+        named = kwargs or {}
         if function in _DRAWS:
-            return args[0] if args else given["tensor"]
+            return args[0] if args else named["tensor"]
         if function is _ARANGE:
-            return cast(Tensor, function(*args, **{"device": "cpu", **given})).to("meta")
-        return function(*args, **given)
+            return cast(Tensor, function(*args, **{"device": "cpu", **named})).to("meta")
+        return function(*args, **named)
 
 
 @contextmanager

@@ -44,5 +44,5 @@ def _weighted(context: Tensor, weights: Tensor) -> Tensor:
     least = 1e-3 * context.float().square().mean(dim=(1, 2), keepdim=True).sqrt()
     measures = (before.abs() > least) & (after.abs() > least)
     divisor = torch.where(measures, after, torch.ones_like(after))  # 0/0 would make the gradient NaN even where it is not selected
-    kept = torch.where(measures, before / divisor, torch.ones_like(before))
-    return weighted * kept.to(context.dtype)
+    rescale = torch.where(measures, before / divisor, torch.ones_like(before))
+    return weighted * rescale.to(context.dtype)

@@ -91,12 +91,12 @@ class ClipTokenizer:
         lost: list[str] = []
         limit = self.windows * WINDOW
         for text, weight in parse(caption) if self.weighted else [(caption, 1.0)]:
-            found = self._found(text)
+            tokens = self._ids_and_starts(text)
             first_lost = limit - len(ids)
-            if first_lost < len(found):
-                lost.append(text[found[max(first_lost, 0)][1] :].strip())
-            ids += [entry for entry, _ in found]
-            weights += [weight] * len(found)
+            if first_lost < len(tokens):
+                lost.append(text[tokens[max(first_lost, 0)][1] :].strip())
+            ids += [entry for entry, _ in tokens]
+            weights += [weight] * len(tokens)
         return ids, weights, " ".join(lost)
 
     def count_each(self, texts: Sequence[str]) -> list[int]:
@@ -104,10 +104,10 @@ class ClipTokenizer:
         rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         return [sum(len(self.stands_for.get(entry, (entry,))) for entry in row) if self.stands_for else len(row) for row in rows]
 
-    def _found(self, text: str) -> list[tuple[int, int]]:
+    def _ids_and_starts(self, text: str) -> list[tuple[int, int]]:
         """Return (id, start in the text) for each token, with added words replaced."""
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return [(one, begin) for entry, (begin, _) in pairs for one in self.stands_for.get(entry, (entry,))]
 
 

@@ -48,8 +48,8 @@ def words_in(text: str, words: Sequence[str]) -> list[str]:
         return []
     either = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     by_name = {word.lower(): word for word in words}
-    found = (by_name.get(match.group().lower()) for match in re.finditer(rf"(?<!\w)(?:{either})(?!\w)", text, re.IGNORECASE))
-    return list(dict.fromkeys(word for word in found if word is not None))
+    matches = (by_name.get(match.group().lower()) for match in re.finditer(rf"(?<!\w)(?:{either})(?!\w)", text, re.IGNORECASE))
+    return list(dict.fromkeys(word for word in matches if word is not None))
 
 
 def surely_fits(caption: str, room: int) -> bool:

@@ -109,8 +109,8 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         line.problems.append(coded("OPT-004", f"{name}: the value is missing; expected {expected(option)}"))
         return
     if not several and len(texts) > 1:
-        found = "" if option.secret else f" (found {quoted(' '.join(texts))})"
-        line.problems.append(coded("OPT-005", f"{name}: takes one value{found}; a value with spaces needs quotation marks"))
+        shown = "" if option.secret else f" (found {quoted(' '.join(texts))})"
+        line.problems.append(coded("OPT-005", f"{name}: takes one value{shown}; a value with spaces needs quotation marks"))
         return
     if not texts and not option.is_list:
         return  # --text_encoder_lr without a value: None
@@ -123,7 +123,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         line.problems.append(coded("OPT-006", f"{name}: {reason}"))
         return
     line.warnings += [f"{name}: {reading.warning}"] if reading.warning else []
-    if not reading.given:
+    if not reading.is_set:
         return
     value = reading.value
     if option.field in line.values and line.values[option.field] != value:

@@ -52,33 +52,33 @@ def read(options: Sequence[Option], name: str) -> FileOptions:
         return FileOptions(problems=[fault.reworded(f"{place}: {fault}") for fault in unread.problems])
     known = {name: option for option in options for name in option.names}
     unknown = UnknownKeys({name: option.field for name, option in known.items()})
-    found = FileOptions()
+    contents = FileOptions()
     for keys, value in _leaves(table):
         where = f"{place}, key {_spelled(keys)}"
         option = known.get(keys[-1])
         problem = _misplaced(keys, value)
         if problem is None:
-            problem = unknown.add(keys[-1]) if option is None else _file(found, option, value, where)
+            problem = unknown.add(keys[-1]) if option is None else _file(contents, option, value, where)
         if problem is not None:
-            found.problems.append(problem.reworded(f"{where}: {problem}"))
+            contents.problems.append(problem.reworded(f"{where}: {problem}"))
     line = unknown.line(place)
-    found.warnings.extend([line] if line else [])
-    return found
+    contents.warnings.extend([line] if line else [])
+    return contents
 
 
-def _file(found: FileOptions, option: Option, value: object, where: str) -> Problem | None:
+def _file(contents: FileOptions, option: Option, value: object, where: str) -> Problem | None:
     """Store the value, or return what is wrong with it."""
     try:
         reading = from_toml(option, value)
     except ValueError as reason:
         return coded("CFG-008", str(reason))
     if reading.warning:
-        found.warnings.append(f"{where}: {reading.warning}")
-    if not reading.given:
+        contents.warnings.append(f"{where}: {reading.warning}")
+    if not reading.is_set:
         return None
-    other = found.origins.get(option.field, "")
-    differs = bool(other) and found.values[option.field] != reading.value
-    found.values[option.field], found.origins[option.field] = reading.value, where
+    other = contents.origins.get(option.field, "")
+    differs = bool(other) and contents.values[option.field] != reading.value
+    contents.values[option.field], contents.origins[option.field] = reading.value, where
     where_else = other.rpartition(", key ")[2]
     return coded("CFG-009", f"set twice with different values, also as {where_else}; keep one of them") if differs else None
 

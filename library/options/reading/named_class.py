@@ -49,7 +49,7 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
 
 
 def check_arguments(
-    option: str, owner: str, target: Callable[..., Any], given: Mapping[str, Any], ours: Mapping[str, str], needs_all: bool = True
+    option: str, owner: str, target: Callable[..., Any], arguments: Mapping[str, Any], ours: Mapping[str, str], needs_all: bool = True
 ) -> None:
     """Raise UserError with every argument that `target` does not take or, with `needs_all`, lacks.
 
@@ -60,13 +60,13 @@ def check_arguments(
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     accepted = sorted(named - set(ours))
     problems = []
-    for key in given:
+    for key in arguments:
         if key in ours:
             problems.append(coded("OPT-011", f"{option} {key}: {ours[key] or 'is set by the suite; remove it'}"))
         elif not takes_all and key not in named:
             takes = ", ".join(accepted) or "nothing"
             problems.append(coded("OPT-011", f"{option} {key}: {owner} does not accept it{did_you_mean(key, accepted)}; it takes: {takes}"))
-    required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(given)]
+    required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(arguments)]
     problems += [coded("OPT-011", f"{option}: {owner} needs {name}; add {option} {name}=…") for name in required if needs_all]
     if problems:
         raise UserError(*problems)
@@ -76,11 +76,11 @@ def import_class(option: str, dotted: str) -> type:
     """Import the class named `module.Class`; the UserError says which half is missing."""
     module_name, _, class_name = dotted.rpartition(".")
     module = import_package(option, dotted, module_name, f"the package that contains {module_name}")
-    found = getattr(module, class_name, None)
-    if not inspect.isclass(found):
+    named = getattr(module, class_name, None)
+    if not inspect.isclass(named):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
         raise UserError(coded("PKG-004", f"{option} {dotted}: {module_name} has no class {class_name}{did_you_mean(class_name, classes)}"))
-    return found
+    return named
 
 
 def import_package(option: str, value: str, module_name: str, package: str) -> Any:

@@ -53,11 +53,11 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
         if option.secret:
             secret = values.get(option.field)
             keep_secret(secret if isinstance(secret, str) else None)
-    made = build(spec, values, origins)
+    parsed = build(spec, values, origins)
     if line.values.get("output_config"):
-        _write(made, file)
+        _write(parsed, file)
         raise SystemExit(0)
-    return made
+    return parsed
 
 
 def _write(options: Script, name: str | None) -> None:

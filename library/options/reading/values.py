@@ -25,14 +25,14 @@ _SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True)
 class Reading:
-    """The parsed value; not `given` if the text means "not set". `warning` says what was changed."""
+    """The parsed value; `is_set` is False if the text means "not set". `warning` says what was changed."""
 
     value: Value = None
-    given: bool = True
+    is_set: bool = True
     warning: str = ""
 
 
-NOT_GIVEN = Reading(given=False)
+NOT_SET = Reading(is_set=False)
 
 
 def from_text(option: Option, text: str) -> Reading:
@@ -59,10 +59,10 @@ def from_toml(option: Option, value: object) -> Reading:
     parts = value if isinstance(value, list) else [value]
     if option.is_list:
         several = [one for part in parts for one in (_several(option, part) if isinstance(part, str) else [part])]
-        return _joined([_one_from_toml(option, part) for part in several]) if several else NOT_GIVEN
+        return _joined([_one_from_toml(option, part) for part in several]) if several else NOT_SET
     if len(parts) > 1 and not option.leniency.first_of_several:
         raise ValueError(f"expected {expected(option)}, not a list; write {option.field} = {_literal(parts[0], option)}")
-    return _one_from_toml(option, parts[0]) if parts else NOT_GIVEN
+    return _one_from_toml(option, parts[0]) if parts else NOT_SET
 
 
 def is_empty(option: Option, text: str) -> bool:
@@ -105,14 +105,14 @@ def _joined(parts: Sequence[Reading]) -> Reading:
     values: list[Single] = []
     for part in parts:
         assert not isinstance(part.value, tuple)
-        if part.given and part.value is not None:
+        if part.is_set and part.value is not None:
             values.append(part.value)
     return Reading(tuple(values), warning="; ".join(part.warning for part in parts if part.warning))
 
 
 def _one_from_toml(option: Option, value: object) -> Reading:
     if isinstance(value, str) and _says_nothing(option, value):
-        return NOT_GIVEN
+        return NOT_SET
     if option.type is bool:
         return Reading(_switch(option, value))
     if option.type in (int, float):

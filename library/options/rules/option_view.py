@@ -7,11 +7,11 @@ from typing import Any
 from library.options.declare import Script, options_of, options_table
 
 
-class Given:
+class OptionView:
     """The values of a script's options; an option that the script does not have reads as not set."""
 
     def __init__(self, options: Script) -> None:
-        self.options = options
+        self.script = options
         self._values = options_table(options)
 
     def __getattr__(self, field: str) -> Any:
@@ -19,8 +19,8 @@ class Given:
 
     def at(self, field: str) -> str:
         """The start of an error line about the option: the source of its value."""
-        return self.options.origin(field)
+        return self.script.origin(field)
 
     def differs(self, field: str) -> bool:
         """Whether the script has the option, with a value other than its default."""
-        return any(option.field == field and self._values[field] != option.default for option in options_of(type(self.options)))
+        return any(option.field == field and self._values[field] != option.default for option in options_of(type(self.script)))
