@@ -39,6 +39,7 @@ LORA_BESIDE_REGULARIZATION = replace(LORA, updates=800)  # every other picture i
 FROM_BASE = " --prior_from_base 1"
 LORA_FROM_BASE = replace(LORA_BESIDE_REGULARIZATION, options=LORA.options + FROM_BASE)  # so is every other draw
 DREAMBOOTH = Script(train_db.main, "6e-4", 300, "--save_model_as safetensors --lr_scheduler cosine")
+DREAMBOOTH_BY_CAPTIONS = replace(DREAMBOOTH, updates=200)
 FINE_TUNE = Script(fine_tune.main, "2e-4", 100, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
     train_textual_inversion.main,
@@ -48,6 +49,7 @@ INVERSION = Script(
 )
 TWO_WORDS = replace(
     INVERSION,
+    updates=250,  # shared by both
     options=f"--save_model_as safetensors --token_string {WORD} {OTHER_WORD} --init_word star --num_vectors_per_token 2",
     file="lesson-zxc.safetensors",  # the second lies beside it
 )
