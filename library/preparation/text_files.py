@@ -73,8 +73,8 @@ def remark_on_targets(images: Sequence[Path], extension: str, append: bool = Fal
     remark_on_shared_names(images, extension)
     there = [path.name for path in (text_file_of(image, extension) for image in images) if is_there(path)]
     if there and not append:
-        files = counted(len(there), f"{extension} file is", f"{extension} files are")
-        log.warning("%s already there and will be overwritten: %s", files, named(there))
+        files = counted(len(there), f"{extension} file exists", f"{extension} files exist")
+        log.warning("%s already and will be overwritten: %s", files, named(there))
 
 
 def remark_on_shared_names(images: Sequence[Path], extension: str) -> None:

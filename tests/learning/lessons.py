@@ -39,7 +39,7 @@ LORA_BESIDE_REGULARIZATION = replace(LORA, updates=800)  # every other picture i
 FROM_BASE = " --prior_from_base 1"
 LORA_FROM_BASE = replace(LORA_BESIDE_REGULARIZATION, options=LORA.options + FROM_BASE)  # so is every other draw
 DREAMBOOTH = Script(train_db.main, "6e-4", 300, "--save_model_as safetensors --lr_scheduler cosine")
-DREAMBOOTH_BY_CAPTIONS = replace(DREAMBOOTH, updates=200)
+DREAMBOOTH_BY_CAPTIONS = replace(DREAMBOOTH, updates=220)
 FINE_TUNE = Script(fine_tune.main, "2e-4", 100, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
     train_textual_inversion.main,
