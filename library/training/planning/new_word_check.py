@@ -15,8 +15,8 @@ from library.words import cut, quoted
 
 
 def check_words(options: TrainingScript, inputs: Inputs) -> None:
-    """Raise UserError for words of `--token_string` that the model knows already or that cannot be told apart, and warn where captions lack
-    them."""
+    """Raise UserError for words of `--token_string` that the model knows already, that cannot be told apart or that no caption holds, and
+    warn where some captions lack them."""
     given = options.new_words
     if given is None:
         return
@@ -92,16 +92,20 @@ def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
 
 
 def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
-    """Warn of words that no caption holds, and of captions that hold none."""
+    """Raise UserError for words that no caption holds, and warn of captions that hold none."""
     trained = inputs.source.trained_captions()
     held = [(name, words_in(caption, words)) for name, caption in trained]
+    faults: list[Problem] = []
     for word in words:
         if any(word in found for _, found in held):
             continue
         if inputs.source.captions_are_whole:
-            log.warning(f"--token_string {cut(word)}: is in none of the {len(trained)} captions, so nothing is learned; {remedy}")
+            nowhere = f"is in none of the {len(trained)} captions and class_tokens, so it would learn nothing; {remedy}"
+            faults.append(coded("MODEL-019", f"--token_string {cut(word)}: {nowhere}"))
         else:
             log.warning(f"--token_string {cut(word)}: is in no caption of the first batch; batches without it do not train it")
+    if faults:
+        raise UserError(*faults)
     lacking = [name for name, found in held if not found]
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
         count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
