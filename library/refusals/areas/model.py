@@ -106,9 +106,9 @@ AREA = Area(
         ),
         Refusal(
             "MODEL-019",
-            "A new word (--token_string) is in no caption and no class_tokens.",
+            "A new word that train_network.py trains (--token_string) is in no caption and no class_tokens.",
             "Write it into the captions or class_tokens of the images that show it.",
-            "train_textual_inversion.md",
+            "train_network.md#new-words-with-the-network-pivotal-tuning",
         ),
     ),
 )
