@@ -51,8 +51,8 @@ def launch(given: Given) -> Iterator[Problem]:
     if _is_on("ACCELERATE_USE_CPU") and given.mixed_precision == "fp16":  # set by `accelerate launch --cpu`
         yield coded(
             "OPT-018",
-            f"{given.at('mixed_precision')}: fp16 is many times slower than fp32 on a CPU, and `accelerate launch --cpu` requests the CPU; "
-            "use --mixed_precision bf16 or no, or remove --cpu",
+            f"{given.at('mixed_precision')} fp16: a CPU computes fp16 many times slower than fp32, and `accelerate launch --cpu` requests "
+            "the CPU; use --mixed_precision bf16 or no, or leave out --cpu",
         )
     if _is_on("ACCELERATE_USE_SAGEMAKER") and os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO").upper() != "NO":
         yield coded(

@@ -131,7 +131,8 @@ def test_shares_of_buckets_by_hand(tmp_path: Path) -> None:
     assert (facts.images, facts.shown, facts.batches, facts.enlarged, facts.cropped) == (3, 3, 1, 1, 1)
     assert facts.mean_cut == pytest.approx(0.5 / 3) and facts.worst == ((0, 0.5),)
     told = list(bucket_findings(filled, [facts]))
-    assert "1 image losing more than 25% when cropped: a.png (50%)" in told[0].text and "enable_bucket" in told[0].remedy
+    assert "1 image with a side under 128 px: b.png (32×32)" in told[0].text  # and not those that stay as they are
+    assert "1 image losing more than 25% when cropped: a.png (50%)" in told[1].text and "enable_bucket" in told[1].remedy
     assert "batches less than half full: 64×64 (3 images an epoch)" in told[-1].text
 
 
