@@ -41,7 +41,7 @@ def compile_backend(torch_compile: bool, dynamo_backend: str | None) -> str | No
 
 
 def launch(options: OptionView) -> Iterator[Problem]:
-    """Refuse engines that split the model: saving and resuming with them is untested."""
+    """Refuse engines that split the model, because saving and resuming with them is untested, and fp16 on a CPU."""
     for engine in ENGINES:
         if _is_on(engine.variable):
             yield coded(
@@ -49,6 +49,12 @@ def launch(options: OptionView) -> Iterator[Problem]:
                 f"{engine.variable}={os.environ[engine.variable]}: `accelerate launch` or its config file requests {engine.name}, "
                 f"for which saves and --resume are not known to be exact; remove {engine.asked_by} and {_INSTEAD}",
             )
+    if _is_on("ACCELERATE_USE_CPU") and options.mixed_precision == "fp16":  # set by `accelerate launch --cpu`
+        yield coded(
+            "OPT-018",
+            f"{options.at('mixed_precision')} fp16: a CPU computes fp16 many times slower than fp32, and `accelerate launch --cpu` requests "
+            "the CPU; use --mixed_precision bf16 or no, or leave out --cpu",
+        )
     if _is_on("ACCELERATE_USE_SAGEMAKER") and os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO").upper() != "NO":
         yield coded(
             "OPT-019",

@@ -126,7 +126,7 @@ def word_remarks(options: OptionView) -> Iterator[str]:
         rate = f"--learning_rate {options.learning_rate:g}"
         yield f"--token_string: the new words train at {rate}, which is too low for them; set --embedding_lr 5e-3"
     if options.max_train_epochs is None and (options.stop_embedding_training or 0) >= options.max_train_steps:
-        yield f"{options.at('stop_embedding_training')}: has no effect: training ends at step {options.max_train_steps}"
+        yield f"{options.at('stop_embedding_training')}: has no effect: training ends at update {options.max_train_steps}"
 
 
 def full_model(options: OptionView) -> Iterator[Problem]:
@@ -145,7 +145,7 @@ def model_remarks(options: OptionView) -> Iterator[str]:
         yield f"{options.at(kinds[0])}: is used, so {' and '.join('--' + field for field in kinds[1:])} is ignored; keep only one of them"
     yield from _idle(options)
     if options.max_train_epochs is None and (options.stop_text_encoder_training or 0) >= options.max_train_steps:
-        yield f"{options.at('stop_text_encoder_training')}: has no effect: training ends at step {options.max_train_steps}"
+        yield f"{options.at('stop_text_encoder_training')}: has no effect: training ends at update {options.max_train_steps}"
     if options.use_object_template and options.use_style_template:
         yield f"{options.at('use_style_template')}: has no effect with --use_object_template; remove one of them"
     weights, factors = options.base_weights or (), options.base_weights_multiplier or ()

@@ -124,7 +124,7 @@ def saving_remarks(options: OptionView) -> Iterator[str]:
     late = [step for step in options.save_at_steps or () if options.max_train_epochs is None and step >= options.max_train_steps]
     if late:
         steps = ", ".join(map(str, late))
-        yield f"{options.at('save_at_steps')}: {steps}: training ends at step {options.max_train_steps}, where it always saves"
+        yield f"{options.at('save_at_steps')}: {steps}: training ends at update {options.max_train_steps}, where it always saves"
     if options.skip_until_initial_step and options.initial_step is None and options.initial_epoch is None and options.resume is None:
         yield f"{options.at('skip_until_initial_step')}: has no effect without --initial_step"
     if options.initial_step is not None and options.initial_epoch is not None:

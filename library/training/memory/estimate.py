@@ -35,6 +35,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from library.words import in_words
+
 GIB = 2**30
 HEAP = {"cpu": 1.55, "cuda": 1.1}  # memory taken / memory in short-lived tensors: glibc's heap, torch's cache
 PROGRAM = {"cpu": 0.6 * GIB, "cuda": 0.6 * GIB}  # python with torch, diffusers and transformers; CUDA's context and libraries
@@ -233,12 +235,12 @@ def _loading(case: MemoryCase) -> float:
 
 
 def line(needed: MemoryEstimate, case: MemoryCase) -> str:
-    """The estimate as a line for the user, in GiB."""
+    """The estimate as a line for the user."""
     parts = {"weights": needed.weights, "gradients": needed.gradients, "optimizer": needed.optimizer}
-    sizes = ", ".join(f"{name} {amount / GIB:.1f}" for name, amount in parts.items())
+    sizes = ", ".join(f"{name} {in_words(amount)}" for name, amount in parts.items())
     width, height = case.size
     text = (
-        f"memory: about {needed.total / GIB:.1f} GiB ({sizes}, activations of a batch of {case.batch} at {width}×{height} "
-        f"{needed.activations / GIB:.1f}, program {needed.program / GIB:.1f})"
+        f"memory: about {in_words(needed.total)} ({sizes}, activations of a batch of {case.batch} at {width}×{height} "
+        f"{in_words(needed.activations)}, program {in_words(needed.program)})"
     )
-    return text + (f"; loading took about {needed.loading / GIB:.1f}" if needed.loading > needed.training else "")
+    return text + (f"; loading took about {in_words(needed.loading)}" if needed.loading > needed.training else "")

@@ -15,7 +15,8 @@ from library.words import cut, quoted
 
 
 def check_words(options: TrainingScript, inputs: Inputs) -> None:
-    """Raise UserError for words of `--token_string` that the model knows already or that are not distinguishable.
+    """Raise UserError for words of `--token_string` that the model knows already, that are not distinguishable or, with a network, that are
+    in no caption.
 
     Warns where captions lack the words.
     """
@@ -35,8 +36,9 @@ def check_words(options: TrainingScript, inputs: Inputs) -> None:
     if new_words.makes_captions:
         _check_templates(words, inputs)
     else:
-        templates = "" if isinstance(new_words, PivotalOptions) else ", or use --use_object_template or --use_style_template"
-        _check_captions(words, inputs, f"add it to them{templates}")
+        pivotal = isinstance(new_words, PivotalOptions)
+        templates = "" if pivotal else ", or use --use_object_template or --use_style_template"
+        _check_captions(words, inputs, f"add it to them{templates}", pivotal)
 
 
 def word_lines(options: TrainingScript) -> list[str]:
@@ -95,17 +97,24 @@ def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
     _check_captions(words, inputs, "name it there, or remove it")
 
 
-def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
-    """Warn of words that are in no caption, and of captions without any of the words."""
+def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str, with_network: bool = False) -> None:
+    """Warn of words that are in no caption (`with_network`: raise UserError), and of captions without any of the words."""
     trained = inputs.source.trained_captions()
     held = [(name, words_in(caption, words)) for name, caption in trained]
+    faults: list[Problem] = []
     for word in words:
         if any(word in present for _, present in held):
             continue
         if inputs.source.captions_are_whole:
-            log.warning(f"--token_string {cut(word)}: is in none of the {len(trained)} captions, so nothing is learned; {remedy}")
+            line = f"--token_string {cut(word)}: is in none of the {len(trained)} captions and class_tokens, so it learns nothing; {remedy}"
+            if with_network:
+                faults.append(coded("MODEL-019", line))
+            else:  # sd-scripts trains on, and front-ends of it rely on that
+                log.warning(line)
         else:
             log.warning(f"--token_string {cut(word)}: is in no caption of the first batch; batches without it do not train it")
+    if faults:
+        raise UserError(*faults)
     lacking = [name for name, present in held if not present]
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
         count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
