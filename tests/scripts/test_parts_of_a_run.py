@@ -149,7 +149,7 @@ def test_what_has_no_effect_is_told(common: dict[str, object], tmp_path: Path, c
         "--stop_text_encoder_training: has no effect with --network_train_unet_only",
         "--max_grad_norm_te: has no effect, the text encoder is not trained",
         "--save_from_epoch: has no effect without --save_every_n_epochs",
-        "--save_at_steps: 9: training ends at step 6",
+        "--save_at_steps: 9: training ends at update 6",
         "--sample_seed: has no effect without --sample_prompts",
     ):
         assert line in told

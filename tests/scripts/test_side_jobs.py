@@ -85,7 +85,7 @@ def test_side_jobs_that_all_fail_change_not_one_bit_and_are_told(train, everythi
     told = capsys.readouterr().err
     assert tensors_equal(quiet / "cat.safetensors", noisy / "cat.safetensors")
     assert losses(quiet) == losses(noisy) and len(losses(quiet)) == 4
-    assert "samples of step 3: 1 of 1 failed (broken on purpose); training continues" in told
+    assert "samples of update 3: 1 of 1 failed (broken on purpose); training continues" in told
     assert told.count("the log at Weights & Biases cannot be written (broken on purpose)") == 1
     assert told.count("--logging_dir: the log in") == 1
     assert f"samples: {noisy / 'sample'} (0 images, 5 failed)" in told

@@ -65,7 +65,7 @@ class DataOptions(_OfSomeScripts):
     )
     train_batch_size: int = opt(
         1,
-        "Images in one training step. Larger batches are faster and steadier and need more GPU memory.",
+        "Images in one batch. Larger batches are faster and steadier and need more GPU memory.",
         at_least=1,
         at_most=MOST_BATCH,
     )
@@ -124,7 +124,7 @@ class DataOptions(_OfSomeScripts):
     )
     token_warmup_step: float = opt(
         0.0,
-        "Step at which caption warm-up ends and whole captions are used; below 1: a fraction of all steps (0.2 = a fifth). 0 = no warm-up.",
+        "Update at which caption warm-up ends and whole captions are used; below 1: a fraction of all updates (0.2 = a fifth). 0 = no warm-up.",
         at_least=0,
         at_most=MOST_STEPS,
     )

@@ -103,7 +103,7 @@ class PivotalOptions(NewWordOptions):
     )
     stop_embedding_training: int | None = opt(
         None,
-        "Stop training the new words after this many steps; the network continues alone. Default: never.",
+        "Stop training the new words after this many updates; the network continues alone. Default: never.",
         at_least=1,
         at_most=MOST_STEPS,
     )

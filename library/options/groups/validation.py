@@ -25,7 +25,7 @@ class ValidationOptions:
         at_most=MOST_SEED,
     )
     validate_every_n_steps: int | None = opt(
-        None, "Validate every N steps.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
+        None, "Validate every N updates.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
     validate_every_n_epochs: int | None = opt(
         None,

@@ -47,6 +47,7 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
         elif word == "--" or not word.strip() or (places and word in _CONTINUATIONS):
             continue  # stray line continuations of a pasted command
         elif len(named := _abbreviated(name, flags)) == 1:
+            line.warnings += [] if name in flags else [f"{name}: is short for {named[0].flag}; write the option that you mean in full"]
             _take(line, named[0], name, ([value] if has_value else None), words, bool(places))
         elif named:
             candidates = ", ".join(option.flag for option in named)

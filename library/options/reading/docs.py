@@ -24,7 +24,7 @@ several values are lists. `--output_config --config_file settings.toml` writes a
 A mistyped name stops the run before it starts, and so does an invalid value. Keys of a file that belong to another script,
 another kind of model or a front-end are listed in one warning ([from_sd_scripts.md](from_sd_scripts.md#front-ends)). In a file `1` and
 `0` work for a switch too, `2.0` and `"2"` for a number, `[]` and `""` for an option that is not set, and a single value for a list of
-one. On the command line an option may be shortened as long as only one option starts that way, as with argparse.
+one. On the command line the start of a name works as long as only one option starts that way, as with argparse; a warning names it.
 
 The [tools](#tools) at the end take their options on the command line only.
 """

@@ -126,7 +126,7 @@ def word_remarks(given: Given) -> Iterator[str]:
         rate = f"--learning_rate {given.learning_rate:g}"
         yield f"--token_string: the new words train at {rate}, which is too low for them; set --embedding_lr 5e-3"
     if given.max_train_epochs is None and (given.stop_embedding_training or 0) >= given.max_train_steps:
-        yield f"{given.at('stop_embedding_training')}: has no effect: training ends at step {given.max_train_steps}"
+        yield f"{given.at('stop_embedding_training')}: has no effect: training ends at update {given.max_train_steps}"
 
 
 def full_model(given: Given) -> Iterator[Problem]:
@@ -145,7 +145,7 @@ def model_remarks(given: Given) -> Iterator[str]:
         yield f"{given.at(kinds[0])}: is used, so {' and '.join('--' + field for field in kinds[1:])} is ignored; keep only one of them"
     yield from _idle(given)
     if given.max_train_epochs is None and (given.stop_text_encoder_training or 0) >= given.max_train_steps:
-        yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at step {given.max_train_steps}"
+        yield f"{given.at('stop_text_encoder_training')}: has no effect: training ends at update {given.max_train_steps}"
     if given.use_object_template and given.use_style_template:
         yield f"{given.at('use_style_template')}: has no effect with --use_object_template; remove one of them"
     weights, factors = given.base_weights or (), given.base_weights_multiplier or ()

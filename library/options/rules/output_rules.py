@@ -121,7 +121,7 @@ def saving_remarks(given: Given) -> Iterator[str]:
     late = [step for step in given.save_at_steps or () if given.max_train_epochs is None and step >= given.max_train_steps]
     if late:
         steps = ", ".join(map(str, late))
-        yield f"{given.at('save_at_steps')}: {steps}: training ends at step {given.max_train_steps}, where it always saves"
+        yield f"{given.at('save_at_steps')}: {steps}: training ends at update {given.max_train_steps}, where it always saves"
     if given.skip_until_initial_step and given.initial_step is None and given.initial_epoch is None and given.resume is None:
         yield f"{given.at('skip_until_initial_step')}: has no effect without --initial_step"
     if given.initial_step is not None and given.initial_epoch is not None:

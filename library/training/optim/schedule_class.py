@@ -52,7 +52,8 @@ class ScheduleClass:
         if needed:
             raise UserError(
                 coded(
-                    "OPT-014", f"{OPTION} {dotted}: needs {', '.join(needed)} at every step, which training cannot provide; choose another"
+                    "OPT-014",
+                    f"{OPTION} {dotted}: needs {', '.join(needed)} at every update, which training cannot provide; choose another",
                 )
             )
         check_arguments(ARGS, dotted, target, arguments, _OURS)

@@ -111,10 +111,10 @@ def _row(moment: str, cells: Sequence[Sample | None]) -> str:
     shown = next(sample for sample in cells if sample is not None)
     day, clock = shown.drawn[:8], shown.drawn[8:]
     when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
-    name = f"epoch {int(moment[1:])}" if moment.startswith("e") else f"step {int(moment)}"
+    name = f"epoch {int(moment[1:])}" if moment.startswith("e") else f"update {int(moment)}"
     if not int(moment.lstrip("e")):
         name = "before training"
-    step = f"<span>step {shown.step}</span>" if moment.startswith("e") and shown.step else ""
+    step = f"<span>update {shown.step}</span>" if moment.startswith("e") and shown.step else ""
     return f"<tr><th scope=row><b>{name}</b>{step}<span>{when}</span></th>{''.join(_cell(name, sample) for sample in cells)}</tr>\n"
 
 

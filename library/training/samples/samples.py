@@ -145,7 +145,7 @@ class Samples:
         files = [path for path, _ in self.latest]
         self.drawn += len(files)
         self.failed += len(faults)
-        where = ("of " + (f"epoch {epoch}" if epoch is not None else f"step {step}")) if step else "before training"
+        where = ("of " + (f"epoch {epoch}" if epoch is not None else f"update {step}")) if step else "before training"
         if faults:
             log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training continues")
         if left:

@@ -26,7 +26,7 @@ class Loop:
     def run(self) -> bool:
         """Whether the end was reached, and the run was not stopped before."""
         course, plan, state, requests = self.course, self.course.plan, self.course.state, self.course.requests
-        with contextlib.closing(progress(total=plan.updates, initial=state.step, label="steps", unit="step")) as bar:
+        with contextlib.closing(progress(total=plan.updates, initial=state.step, label="updates", unit="update")) as bar:
             self.events.before_training()
             reports = LateReports(course, self.guard, self.events, bar)
             self.gradients.task.train()

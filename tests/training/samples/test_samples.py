@@ -230,7 +230,7 @@ def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path,
     samples = Samples(prompts, SamplePlan(tmp_path), Painter())
     assert len(samples.draw(None, 1, None, "cpu")) == 1
     assert (samples.drawn, samples.failed) == (1, 2)
-    assert heard.warnings == ["samples of step 1: 2 of 3 failed (CUDA out of memory.); training continues"]
+    assert heard.warnings == ["samples of update 1: 2 of 3 failed (CUDA out of memory.); training continues"]
     assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 images, 2 failed)"]
 
 
