@@ -56,6 +56,7 @@ class Studio:
     model: StableDiffusion
     manner: Manner
     networks: tuple[AppliedNetwork, ...] = ()
+    words: tuple[str, ...] = ()  # that files have taught it
 
     @classmethod
     def load(cls, files: PictureModelOptions, work: PictureWorkOptions) -> Studio:
@@ -92,10 +93,10 @@ class Studio:
         for network in self.networks:
             network.remove()
         forget_words(self.model)
-        teach_words(self.model, words, [choice.file for choice in choices])
+        taught = teach_words(self.model, words, [choice.file for choice in choices])
         networks = [apply_network(self.model, choice) for choice in choices]
         settle_autocast(self.model, networks)
-        return Studio(self.model, self.manner, tuple(networks))
+        return Studio(self.model, self.manner, tuple(networks), tuple(taught))
 
     def batches(self, pictures: Sequence[Picture], size: int) -> Iterator[list[Picture]]:
         """Neighbours that differ in prompt, seed and image alone, at most `size` of them."""

@@ -32,8 +32,12 @@ def draw_pictures(options: GenImg) -> None:
     import_models()
     from library.generation.drawing import Studio
     from library.generation.telling import texts_of
+    from library.generation.words import unknown_words
 
     studio = Studio.of(options)
+    texts = (text for picture in pictures for text in (picture.prompt.prompt, picture.prompt.negative))
+    if line := unknown_words(texts, studio.words):
+        log.warning(line)
     names = _names(options.output, pictures)
     began, paths = time.time(), []
     with progress(total=len(pictures), label="generating", unit="image") as bar:

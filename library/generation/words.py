@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -15,6 +16,9 @@ from library.model.bundle import StableDiffusion
 from library.model.files.embedding_files import read_any_vectors
 from library.model.new_words import add_words, cross_attentions, embedding_table, side_by_side
 from library.model.text.vocabulary import is_entry
+from library.words import named
+
+_BRACKETED = re.compile(r"<[^<>\s]+>")
 
 
 def teach_words(model: StableDiffusion, files: Sequence[tuple[str, Path]], networks: Sequence[Path] = ()) -> dict[str, Path]:
@@ -48,6 +52,20 @@ def teach_words(model: StableDiffusion, files: Sequence[tuple[str, Path]], netwo
         places, words_side_by_side = side_by_side(vectors)
         add_words(model, places, words_side_by_side.to(table.device))
     return taught
+
+
+def unknown_words(prompts: Iterable[str], known: Collection[str]) -> str | None:
+    """A line on words in angle brackets that no file has taught the model; None where there are none."""
+    written = dict.fromkeys(word for prompt in prompts for word in _BRACKETED.findall(prompt))
+    strange = [word for word in written if _same(word, known) is None]
+    if not strange:
+        return None
+    taught = f"known are {named(list(known), 10)}" if known else "no file with words is given"
+    remedy = "name their files with --textual_inversion_embeddings or --XTI_embeddings"
+    if any(word.lower().startswith(("<lora:", "<lyco:")) for word in strange):
+        remedy = "a LoRA is not applied by its name in the prompt: name its file with --network_weights"
+    reading = f"{named(strange)} {'is' if len(strange) == 1 else 'are'} read as plain text"
+    return f"--prompt, --from_file: {reading}, since no word has this name; {taught}; {remedy}"
 
 
 def _same(word: str, words: Iterable[str]) -> str | None:

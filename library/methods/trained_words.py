@@ -124,11 +124,13 @@ def _of_init_word(model: StableDiffusion, table: Tensor, word: NewWordChoice) ->
     ids = model.tokenizer.tokenizer(word.init_word, add_special_tokens=False).input_ids
     if not ids:
         raise UserError(coded("MODEL-014", f"--init_word {word.init_word!r}: has no word; use one such as cat, or remove it"))
-    if len(ids) != word.vectors:
-        log.warning(
-            f"--init_word {word.init_word!r} has {counted(len(ids), 'token')} for {counted(word.vectors, 'vector')} "
-            "(--num_vectors_per_token): " + ("the rest is cut off" if len(ids) > word.vectors else "they are repeated")
-        )
+    counts = (
+        f"--init_word {word.init_word!r} has {counted(len(ids), 'token')} for {counted(word.vectors, 'vector')} (--num_vectors_per_token)"
+    )
+    if len(ids) > word.vectors:
+        log.warning(f"{counts}: the rest is cut off")
+    elif len(ids) < word.vectors:
+        log.info(f"{counts}: {'it is' if len(ids) == 1 else 'they are'} repeated")
     return table[[ids[place % len(ids)] for place in range(word.vectors)]].float()
 
 

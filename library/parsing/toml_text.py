@@ -37,6 +37,18 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tree
 
 
+def lacks_quotes(line: str) -> bool:
+    """Whether the value of a line is text without quotes, such as a path: no number, date, list or table, and neither true nor false."""
+    name, equals, value = line.partition("=")
+    value = value.split("#")[0].strip()
+    if not equals or not name.strip() or not value or value in ("true", "false", "inf", "nan") or value[0] in "\"'[{":
+        return False
+    return not re.fullmatch(r"[+-]?[\d.][\w.+:-]*|[+-](?:inf|nan)|\d{4}-\d\d-\d\d[ T][\d:.Z+-]+", value)
+
+
+QUOTE_TEXT = "text such as a path needs quotes: image_dir = 'C:\\photos'"
+
+
 def _check_brackets(text: str) -> None:
     """The parser takes time that grows with the square of the depth before it gives up."""
     depth = 0

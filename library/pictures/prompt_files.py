@@ -10,7 +10,7 @@ from library.errors import UserError, coded
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, parse_json
-from library.parsing.toml_text import TomlFault, parse_toml
+from library.parsing.toml_text import TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
@@ -95,7 +95,10 @@ class PromptReader:
             raise UserError(coded("CFG-012", f"{where}: {fault}")) from fault
         except TomlFault as fault:
             line = f" line {fault.line}" if fault.line else ""
-            raise UserError(coded("CFG-002", f"{where}{line}: is not valid TOML: {fault.reason}")) from fault
+            lines = text.splitlines()
+            bare = fault.line is not None and fault.line <= len(lines) and lacks_quotes(lines[fault.line - 1])
+            reason = 'text needs quotes: prompt = "a photo of a dog"' if bare else fault.reason
+            raise UserError(coded("CFG-002", f"{where}{line}: is not valid TOML: {reason}")) from fault
         shared = data.get("prompt")
         if not isinstance(shared, dict) or set(data) != {"prompt"}:
             what = "needs one table [prompt] with a [[prompt.subset]] for each prompt and nothing else"

@@ -35,7 +35,7 @@ class ClosingLines:
         way = f"to continue, repeat the command with --resume {state}"
         if state is None:
             way = f"no state was saved, since --save_state was not set; the result is in {checkpointer.file_at_step(step)}"
-        log.warning(f"stopped after update {step} of {plan.updates}; {way}")
+        log.info(f"stopped after update {step} of {plan.updates}; {way}")
 
     def places(self) -> None:
         """Wait for uploads, and say where everything is and what was left out."""

@@ -27,6 +27,7 @@ from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.planning.new_word_check import word_lines
 from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
+from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import SAMPLES, Samples
 from library.training.saving.checkpointer import names_of
 from library.training.states.accelerate_state import AccelerateState
@@ -71,7 +72,7 @@ def run(
         look_at(options, inputs)
     samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
-    for line in word_lines(options):
+    for line in (*word_lines(options), *sample_lines(samples, inputs.plan, inputs.start)):
         log.info(line)
     if options.data.debug_dataset:
         preview(options, inputs, rewriter)

@@ -38,7 +38,7 @@ class RunEnd:
         """Keep what a run that was asked to stop has reached, and say how to go on."""
         state = self._run.state
         if state.step == self._first_step:
-            log.warning("stopped before the first update; nothing new is saved")
+            log.info("stopped before the first update; nothing new is saved")
         else:
             length = self._run.inputs.sampler(state.seed).length(state.epoch)
             epochs = state.epoch + (1 if state.position >= length else 0)

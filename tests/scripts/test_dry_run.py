@@ -222,7 +222,8 @@ def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path,
     said = [text for _, text, _ in findings(printed.out)]
     parts = ("networks.lara", "--v2", "image_dri", "image_dir is missing")
     assert len(said) == 4 and all(any(part in one for one in said) for part in parts)
-    assert printed.err.strip() == "error: --dry_run found 4 errors, listed above; fix them before training [SD-TRAIN-006]"
+    assert printed.out.endswith("\n4 errors, 0 warnings, 0 notes\n")
+    assert printed.err.strip() == "error: --dry_run: the run would fail; fix the errors listed above [SD-TRAIN-006]"
 
 
 def test_a_misspelt_model_is_one_error(tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]) -> None:

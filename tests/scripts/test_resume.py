@@ -133,7 +133,7 @@ def test_without_save_state_a_stopped_run_keeps_its_network_and_says_so(lora, ca
     assert stop_after(3, train_network.main, **options) == 130
     assert names(options["output_dir"]) == ["cat-step00000003.safetensors"]
     told = capsys.readouterr().err
-    assert "stopped after update 3 of 9; no state was saved, since --save_state was not set" in told
+    assert "\nstopped after update 3 of 9; no state was saved, since --save_state was not set" in told  # not as a warning
 
 
 def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> None:

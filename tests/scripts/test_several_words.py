@@ -154,6 +154,7 @@ def test_words_that_cannot_be_told_apart_are_refused_before_the_model_is_loaded(
         ({"embedding_lr": 0}, ("--embedding_lr", "no word is trained", "OPT-012")),
         ({"token_string": [CUP, "a.b"], "save_words": "bundled"}, ("--token_string a.b", "first dot", "MODEL-018")),
         ({"token_string": [CUP, "bundled"]}, ("--token_string bundled", "other files of a run end so")),
+        ({"token_string": [CUP, "<other>"]}, ("--token_string <other>: is in none of the", "captions and class_tokens", "MODEL-019")),
         ({"network_module": "tests.methods.test_own_network", "save_words": "both"}, ("--save_words", "OPT-008")),
         (
             {"optimizer_type": "DAdaptAdaGrad", "embedding_lr": 0.5, "learning_rate": 1},

@@ -9,7 +9,7 @@ from pathlib import Path
 from library.errors import UserError, coded
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, is_json, parse_json
-from library.parsing.toml_text import TomlFault, parse_toml
+from library.parsing.toml_text import QUOTE_TEXT, TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.look import Thing, look
 from library.paths.opening import read_text as text_of
@@ -175,6 +175,8 @@ def _remedy(reason: str, line: str) -> str:
         return "text must end with the quote it starts with; write a path that contains ' between double quotes, with / for each backslash"
     if re.fullmatch(r"[\[(]?\s*\d+\s*[,;x× ]\s*\d+\s*[\])]?\s*(#.*)?", value):
         return "write two numbers in square brackets, separated by a comma, e.g. resolution = [512, 768]"
-    if value[:1].isalpha() and value.split("#")[0].strip() not in ("true", "false"):
-        return f"text needs quotes, and true and false must be in lower case ({reason.strip()})"
+    if value.split("#")[0].strip().lower() in ("true", "false", "yes", "no", "on", "off"):
+        return f"write true or false, in lower case ({reason.strip()})"
+    if lacks_quotes(line):
+        return QUOTE_TEXT
     return reason.strip()

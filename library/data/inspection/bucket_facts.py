@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from library.data.batching.buckets import FilledData, Placement
 from library.data.config.blueprint import Size
 from library.data.scan.findings import NOTE, WARNING, Finding
-from library.data.scan.records import SMALL_SIDE, ImageRecord
+from library.data.scan.records import ImageRecord
 from library.words import counted, named
 
+SMALL_SIDE = 128  # pixels
 MUCH_CUT = 0.25  # of an image's area
 MUCH_ENLARGED = 1.5  # times, in each direction
 _WORST = 3  # images named for each bucket
@@ -68,8 +69,28 @@ def enlargement(record: ImageRecord, placement: Placement) -> float:
     return 1.0 if all(scaled <= side + 1 for scaled, side in zip(placement.resized, record.size, strict=True)) and grown > 1 else grown
 
 
+def small_images(filled: FilledData) -> Iterator[Finding]:
+    """Images with so few pixels that enlarging blurs them; those that are not enlarged are left out."""
+    few = [
+        record.path
+        for record, placement in zip(filled.records, filled.placements, strict=True)
+        if min(record.size) < SMALL_SIDE and enlargement(record, placement) > 1
+    ]
+    sizes = {record.path: record.size for record in filled.records}
+    files = [(path, sizes[path]) for path in dict.fromkeys(few)]
+    if files:
+        shown = named([f"{path.name} ({width}×{height})" for path, (width, height) in files])
+        yield Finding(
+            WARNING,
+            f"{counted(len(files), 'image')} with a side under {SMALL_SIDE} px: {shown}",
+            "they look blurred when enlarged: use larger ones",
+            tuple(f"{path} ({width}×{height})" for path, (width, height) in files),
+        )
+
+
 def bucket_findings(filled: FilledData, facts: list[BucketFacts], processes: int = 1) -> Iterator[Finding]:
     """Images that lose much or are enlarged much, and batches that stay short."""
+    yield from small_images(filled)
     cuts = [(cut(placement), record) for record, placement in zip(filled.records, filled.placements, strict=True)]
     much = sorted(((share, record) for share, record in cuts if share > MUCH_CUT), key=lambda one: (-one[0], one[1].path))
     if much:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,10 +12,15 @@ from library.data.scan.findings import WARNING, Finding
 from library.errors import Problem, coded
 from library.files import IMAGE_EXTENSIONS, compared
 from library.image_endings import listed, remedy, unread_pictures
-from library.words import counted, named
+from library.words import counted, cut, named
 
 # Files that tools leave beside images and that are no captions.
 _NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".jsonl", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
+# Letters of scripts other than Latin, which CLIP's tokenizer has few tokens for; what lies between these is Latin, or no letters.
+_OTHER_LETTERS = re.compile(
+    "[\u0370-\u1cff\u1f00-\u1fff\u2c00-\u2c5f\u2d00-\u2dff\u3041-\u30fa\u30fc-\ua71f\ua800-\uab2f\uab70-\ud7ff\uf900-\ufaff"
+    "\ufb13-\ufdff\ufe70-\ufefe\uff66-\uffdc\U00010000-\U0001cfff\U00020000-\U0003ffff]"
+)
 _COMMAS = ("，", "、")  # of Chinese and Japanese text; Python and tokenizers take neither for a comma
 
 
@@ -48,6 +54,18 @@ def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[F
             f"{named([Path(file).name for file in files])}"
         )
         yield Finding(WARNING, text, "write a plain comma between tags; in sentences it may remain", files)
+
+
+def other_scripts(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
+    """Captions, class tokens too, in letters that the tokenizer splits into pieces; ASCII is not searched."""
+    found = [(path, caption) for path, caption in captions if not caption.isascii() and _OTHER_LETTERS.search(caption)]
+    if found:
+        path, caption = found[0]
+        text = (
+            f"{place}: {counted(len(found), 'caption is', 'captions are')} not in Latin letters: {path.name} (“{cut(caption, 40)}”); "
+            "the text encoder splits other scripts into pieces of letters that it hardly knows"
+        )
+        yield Finding(WARNING, text, "write captions and class_tokens in English", tuple(f"{path}: {caption}" for path, caption in found))
 
 
 def captions_beside(images: Iterable[str], extension: str, names: Collection[str]) -> Iterator[str | None]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, Size, SubsetOptions
 from library.data.config.nearby_paths import other_files
-from library.data.scan.caption_files import CaptionFile, CaptionLines, caption_findings, read_caption, read_lines, split_tags
+from library.data.scan.caption_files import CaptionFile, CaptionLines, caption_findings, read_caption, read_lines, split_tags, with_affixes
 from library.data.scan.findings import NOTE, WARNING, Finding
-from library.data.scan.folder_findings import captions_beside, further_lines, other_commas, unread, without_caption
+from library.data.scan.folder_findings import captions_beside, further_lines, other_commas, other_scripts, unread, without_caption
 from library.data.scan.image_headers import Header, Unreadable, read_header
 from library.data.scan.image_notes import CONVERTED, UNUSABLE
 from library.data.scan.prepared import judged, with_sizes
@@ -21,7 +21,7 @@ from library.paths.faults import unopened
 from library.paths.listing import passed_over
 from library.words import counted, named
 
-SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
+LARGE_SIDE = 3000  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,6 @@ class _Report:
     findings: list[Finding] = field(default_factory=list)
     # an image of two datasets is told once
     unreadable: dict[str, None] = field(default_factory=dict)
-    small: dict[str, None] = field(default_factory=dict)
     large: dict[str, None] = field(default_factory=dict)
     unusable: dict[str, None] = field(default_factory=dict)  # colour profiles
     converted: set[Path] = field(default_factory=set)
@@ -107,7 +106,8 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
                 continue
             subset = _as_prepared(subset, found, dataset.options.resolution, report)
             subsets[number].append(subset)
-            report.findings += other_commas(subset.place, [(path, caption) for path, caption, _ in found])
+            captions = [(path, with_affixes(caption, subset)) for path, caption, _ in found]
+            report.findings += [*other_commas(subset.place, captions), *other_scripts(subset.place, captions)]
             for path, caption, train_resolution in found:
                 size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
                 if size:
@@ -213,8 +213,6 @@ def _size(path: Path, report: _Report) -> tuple[int, int] | None:
         report.converted.add(path)
     elif header.colour == UNUSABLE:
         report.unusable[str(path)] = None
-    if min(size) < SMALL_SIDE:
-        report.small[f"{path} ({size[0]}×{size[1]})"] = None
     if max(size) > LARGE_SIDE:
         report.large[f"{path} ({size[0]}×{size[1]})"] = None
     return size
@@ -242,7 +240,6 @@ def _tell_images(report: _Report, skip_unreadable: bool) -> None:
     else:
         report.faults += [coded("DATA-001", f"image {line}; remove or replace it") for line in report.unreadable]
     for files, level, what, remedy in (
-        (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: use larger ones"),
         (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are always scaled down; smaller copies would load faster"),
         (report.unusable, NOTE, "with a colour profile that cannot be used", "their values are taken as sRGB: check them"),
     ):

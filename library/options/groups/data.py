@@ -124,7 +124,7 @@ class DataOptions(_OfSomeScripts):
     )
     token_warmup_step: float = opt(
         0.0,
-        "Update at which caption warm-up ends and whole captions are used; below 1: a fraction of all updates (0.2 = a fifth). 0 = no warm-up.",
+        "Update at which caption warm-up ends and whole captions are used; below 1: a fraction of the run (0.2 = a fifth). 0 = no warm-up.",
         at_least=0,
         at_most=MOST_STEPS,
     )

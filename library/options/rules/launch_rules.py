@@ -40,7 +40,7 @@ def compile_backend(torch_compile: bool, dynamo_backend: str | None) -> str | No
 
 
 def launch(given: Given) -> Iterator[Problem]:
-    """No engine that splits the model: what it saves, and how a run goes on from it, nobody has tried."""
+    """No engine that splits the model: what it saves, and how a run goes on from it, nobody has tried. No fp16 on a CPU."""
     for engine in ENGINES:
         if _is_on(engine.variable):
             yield coded(
@@ -48,6 +48,12 @@ def launch(given: Given) -> Iterator[Problem]:
                 f"{engine.variable}={os.environ[engine.variable]}: `accelerate launch` or its config file requests {engine.name}, "
                 f"for which saves and --resume are not known to be exact; remove {engine.asked_by} and {_INSTEAD}",
             )
+    if _is_on("ACCELERATE_USE_CPU") and given.mixed_precision == "fp16":  # set by `accelerate launch --cpu`
+        yield coded(
+            "OPT-018",
+            f"{given.at('mixed_precision')}: fp16 is many times slower than fp32 on a CPU, and `accelerate launch --cpu` requests the CPU; "
+            "use --mixed_precision bf16 or no, or remove --cpu",
+        )
     if _is_on("ACCELERATE_USE_SAGEMAKER") and os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO").upper() != "NO":
         yield coded(
             "OPT-019",

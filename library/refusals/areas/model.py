@@ -104,5 +104,11 @@ AREA = Area(
             "Choose another word, or name it in the captions as the line says.",
             "train_textual_inversion.md#several-words-at-once",
         ),
+        Refusal(
+            "MODEL-019",
+            "A new word that train_network.py trains (--token_string) is in no caption and no class_tokens.",
+            "Write it into the captions or class_tokens of the images that show it.",
+            "train_network.md#new-words-with-the-network-pivotal-tuning",
+        ),
     ),
 )

@@ -15,6 +15,7 @@ from library.training.logs.tracker_settings import tracker_settings, trackers
 from library.training.logs.wandb_log import WandbLog
 from library.training.states.state import TrainState
 from library.training.step.loop_events import UpdateReport
+from library.words import in_words
 
 if TYPE_CHECKING:
     import torch
@@ -119,7 +120,7 @@ class Journal:
         total = max(sum(spent.values()), 1e-9)
         names = {"data": "waiting for images", "step": "training", "other": "saves, samples and logs"}
         parts = [f"{spent[kind] / total:.0%} {words}" for kind, words in names.items()]
-        return f"time: {', '.join(parts)}; {'GPU ' if _on_gpu(self._device) else ''}memory: {self._peak:.1f} GiB at most"
+        return f"time: {', '.join(parts)}; {'GPU ' if _on_gpu(self._device) else ''}memory: {in_words(self._peak * 2**30)} at most"
 
     def places(self) -> list[str]:
         """Where the logs are, a line each, with how often writing failed."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from library.training.memory.estimate import GIB, MemoryCase, estimate
+from library.training.memory.estimate import MemoryCase, estimate
+from library.words import in_words
 
 WORTH_IT = 0.01  # of the whole: a change that saves less is not named
 MARGIN = 0.95  # of the room: an estimate is no promise
@@ -51,11 +52,11 @@ def advice(case: MemoryCase, room: float) -> str:
     needed = estimate(case).total
     # it did not fit, whatever the estimate says
     changes, then = changes_that_fit(case, min(room, needed))
-    told = f"about {needed / GIB:.1f} GiB are needed and {room / GIB:.1f} GiB are available"
+    told = f"about {in_words(needed)} are needed and {in_words(room)} are available"
     if not changes:
         return f"{told}; a smaller --resolution, a LoRA instead of the whole model, or a larger device is needed"
     enough = "the cheapest changes that fit, in order" if then <= room * MARGIN else "these changes help, but are not enough"
-    return f"{told}; {enough}: {', '.join(changes)} (about {then / GIB:.1f} GiB then)"
+    return f"{told}; {enough}: {', '.join(changes)} (about {in_words(then)} then)"
 
 
 def _cached(case: MemoryCase, first: MemoryCase) -> Iterator[Change]:

@@ -35,6 +35,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from library.words import in_words
+
 GIB = 2**30
 HEAP = {"cpu": 1.55, "cuda": 1.1}  # memory taken / memory in tensors, for short-lived ones: glibc's heap, torch's cache
 PROGRAM = {"cpu": 0.6 * GIB, "cuda": 0.6 * GIB}  # python with torch, diffusers and transformers; CUDA's context and libraries
@@ -233,12 +235,12 @@ def _loading(case: MemoryCase) -> float:
 
 
 def line(found: MemoryEstimate, case: MemoryCase) -> str:
-    """The estimate for people, in GiB."""
+    """The estimate for people."""
     parts = {"weights": found.weights, "gradients": found.gradients, "optimizer": found.optimizer}
-    sizes = ", ".join(f"{name} {amount / GIB:.1f}" for name, amount in parts.items())
+    sizes = ", ".join(f"{name} {in_words(amount)}" for name, amount in parts.items())
     width, height = case.size
     told = (
-        f"memory: about {found.total / GIB:.1f} GiB ({sizes}, activations of a batch of {case.batch} at {width}×{height} "
-        f"{found.activations / GIB:.1f}, program {found.program / GIB:.1f})"
+        f"memory: about {in_words(found.total)} ({sizes}, activations of a batch of {case.batch} at {width}×{height} "
+        f"{in_words(found.activations)}, program {in_words(found.program)})"
     )
-    return told + (f"; loading took about {found.loading / GIB:.1f}" if found.loading > found.training else "")
+    return told + (f"; loading took about {in_words(found.loading)}" if found.loading > found.training else "")

@@ -16,9 +16,10 @@ from library.errors import UserError, coded
 from library.method import Method
 from library.model.text.tokenizer import ClipTokenizer
 from library.training.memory.advice import advice
-from library.training.memory.estimate import GIB, MemoryCase, estimate, line
+from library.training.memory.estimate import MemoryCase, estimate, line
 from library.training.planning.inputs import Inputs
 from library.training.processes import Processes
+from library.words import in_words
 
 # of RuntimeErrors; the CPU's allocator has no type of its own
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
@@ -82,7 +83,7 @@ def rehearse(
     kind = (case.latents_cached, case.vae_works)
     try_batch(accelerator, task, blank_batch(inputs, method, tokenizer, case.size, case.batch, *kind), step)
     del held
-    peak = f"; {torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB at the peak" if on_gpu else ""
+    peak = f"; {in_words(torch.cuda.max_memory_allocated(device))} at the peak" if on_gpu else ""
     log.info(f"rehearsal: a batch of {case.batch} at {case.size[0]}×{case.size[1]}, the largest, fits{peak}")
 
 

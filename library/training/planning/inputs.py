@@ -12,6 +12,7 @@ from library.data.batching.sampler import EpochSampler
 from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching
 from library.data.config.build import read_config
 from library.data.config.folders import from_folders
+from library.data.inspection.bucket_facts import small_images
 from library.data.scan.mask_files import with_masks
 from library.data.scan.metadata import from_metadata
 from library.data.scan.records import Scan, scan
@@ -227,8 +228,8 @@ def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozens
 
 def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
     """Print what was found and what will be done: images, regularization, buckets, then the plan (SPEC R6)."""
-    for finding in inputs.data.findings:
-        log.warning(finding)
+    for finding in (*inputs.data.findings, *small_images(inputs.data)):
+        log.warning(str(finding))
     lines = data_lines(inputs)
     lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
     for line in lines:

@@ -15,8 +15,8 @@ from library.words import cut, quoted
 
 
 def check_words(options: TrainingScript, inputs: Inputs) -> None:
-    """Raise UserError for words of `--token_string` that the model knows already or that cannot be told apart, and warn where captions lack
-    them."""
+    """Raise UserError for words of `--token_string` that the model knows already, that cannot be told apart or, with a network, that no
+    caption holds, and warn where captions lack them."""
     given = options.new_words
     if given is None:
         return
@@ -33,8 +33,9 @@ def check_words(options: TrainingScript, inputs: Inputs) -> None:
     if given.makes_captions:
         _check_templates(words, inputs)
     else:
-        templates = "" if isinstance(given, PivotalOptions) else ", or use --use_object_template or --use_style_template"
-        _check_captions(words, inputs, f"add it to them{templates}")
+        pivotal = isinstance(given, PivotalOptions)
+        templates = "" if pivotal else ", or use --use_object_template or --use_style_template"
+        _check_captions(words, inputs, f"add it to them{templates}", pivotal)
 
 
 def word_lines(options: TrainingScript) -> list[str]:
@@ -91,17 +92,24 @@ def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
     _check_captions(words, inputs, "name it there, or remove it")
 
 
-def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
-    """Warn of words that no caption holds, and of captions that hold none."""
+def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str, beside_a_network: bool = False) -> None:
+    """Warn of words that no caption holds (`beside_a_network`: raise UserError), and of captions that hold none."""
     trained = inputs.source.trained_captions()
     held = [(name, words_in(caption, words)) for name, caption in trained]
+    faults: list[Problem] = []
     for word in words:
         if any(word in found for _, found in held):
             continue
         if inputs.source.captions_are_whole:
-            log.warning(f"--token_string {cut(word)}: is in none of the {len(trained)} captions, so nothing is learned; {remedy}")
+            line = f"--token_string {cut(word)}: is in none of the {len(trained)} captions and class_tokens, so it learns nothing; {remedy}"
+            if beside_a_network:
+                faults.append(coded("MODEL-019", line))
+            else:  # sd-scripts trains on, and front-ends of it rely on that
+                log.warning(line)
         else:
             log.warning(f"--token_string {cut(word)}: is in no caption of the first batch; batches without it do not train it")
+    if faults:
+        raise UserError(*faults)
     lacking = [name for name, found in held if not found]
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
         count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"

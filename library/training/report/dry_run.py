@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
 from library.console import log
-from library.data.batching.buckets import FilledData
-from library.data.batching.captions import brackets_hold_commas
 from library.data.config.blueprint import AS_PREPARED, DatasetBlueprint
 from library.data.inspection.bucket_facts import BucketFacts, bucket_facts, bucket_findings
 from library.data.inspection.first_visit import visit_folders
@@ -34,19 +32,19 @@ from library.paths.look import exists
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.memory.base_copy import copy_lines
 from library.training.optim.choices import check_choices
-from library.training.planning.caption_lengths import long_captions, remedy_of_length
 from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
-from library.training.planning.image_source import ImageSource
 from library.training.planning.inputs import Inputs, blueprint_of, data_lines, planned, planned_custom
 from library.training.planning.new_word_check import word_lines
 from library.training.planning.plan import plan_lines
+from library.training.report.caption_findings import caption_findings
+from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import Samples
 from library.training.saving.checkpointer import FileNames
 from library.training.saving.disk_need import DiskNeed, Expect, disk_need
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
-from library.words import counted, in_words
+from library.words import in_words
 
 S = TypeVar("S", bound=TrainingScript)
 Expected = Callable[[S, PartSizes, ModelFamily], ExpectedWeights]  # of a script's method and a model of these sizes
@@ -94,7 +92,7 @@ def examine(
         if facts is not None:
             flags = (model.v2, model.v_parameterization, model.vae, model.clip_skip, model.train_inpainting)
             attempt(lambda: check_flags(facts, *flags))
-        attempt(lambda: Samples.from_options(options))
+        samples = attempt(lambda: Samples.from_options(options))
         expect = None if facts is None else partial(_expected, expected, options, facts.family)
         blueprint = attempt(lambda: blueprint_of(data, options.validation, forms)) if _names_images(data) else None
         report = Report(options.name, ())
@@ -102,9 +100,11 @@ def examine(
             report = _of_own(options, facts, attempt, look, expect)
         elif blueprint is not None:
             report = _of_images(options, blueprint, facts, attempt, look, rewrite, expect)
+        if report.inputs is not None:
+            report = replace(report, plan=(*report.plan, *sample_lines(samples, report.inputs.plan, report.inputs.start)))
         findings += _overwritten(options, facts)
     findings = list(dict.fromkeys(findings))  # a fault may be met twice: as an option, and where it is used
-    return Report(**{**vars(report), "findings": tuple(sorted(findings, key=lambda one: LEVELS.index(one.level)))})
+    return replace(report, findings=tuple(sorted(findings, key=lambda one: LEVELS.index(one.level))))
 
 
 def _expected(expected: Expected[S], options: S, family: ModelFamily, sizes: PartSizes) -> ExpectedWeights:
@@ -152,7 +152,7 @@ def _of_images(
     attempt.findings += [Finding.from_line(WARNING, line) for line in filled.findings]
     if look is not None:
         attempt(lambda: look(inputs))
-    attempt.findings += _caption_findings(options, filled, facts, rewrite)
+    attempt.findings += caption_findings(options, filled, facts, rewrite)
     buckets = bucket_facts(filled, inputs.processes)
     attempt.findings += bucket_findings(filled, buckets, inputs.processes)
     attempt.findings += _plan_findings(inputs)
@@ -212,33 +212,6 @@ def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempt
     attempt.findings += _plan_findings(inputs)
     disk = _disk(options, facts, inputs, attempt, expect)
     return Report(options.name, (), inputs, tuple(data_lines(inputs)), _plan_lines(options, inputs), disk=disk)
-
-
-def _caption_findings(
-    options: TrainingScript, filled: FilledData, facts: ModelFacts | None, rewrite: RewriteCaption | None
-) -> Iterator[Finding]:
-    if rewrite is not None:
-        return  # templates take the place of captions
-    if options.data.weighted_captions:
-        yield from _torn_brackets(filled)
-    long = long_captions(options, ImageSource(filled).captions(), facts.family if facts else None)
-    if long:
-        shown = "; ".join(f"“{caption[:40]}…” loses “{lost[:60]}{'…' if len(lost) > 60 else ''}”" for caption, lost in long[:3])
-        more = f" and {len(long) - 3} more" if len(long) > 3 else ""
-        which = counted(len(long), "caption is", "captions are")
-        room = options.model.max_token_length or 75
-        files = tuple(f"{caption} ▸ loses: {lost}" for caption, lost in long)
-        yield Finding(WARNING, f"--max_token_length {room}: {which} longer: {shown}{more}", remedy_of_length(room), files)
-
-
-def _torn_brackets(filled: FilledData) -> Iterator[Finding]:
-    moved = {record.path: record.caption for record in filled.records if record.subset.moves_tags}
-    torn = {path: caption for path, caption in moved.items() if brackets_hold_commas(caption)}
-    if torn:
-        which = f"{counted(len(torn), 'caption has', 'captions have')} a comma inside brackets, which shuffling would split"
-        files = tuple(f"{path}: {caption}" for path, caption in torn.items())
-        remedy = "put each tag in separate brackets: (red:1.2), (blue:1.2)"
-        yield Finding(WARNING, f"{which}: “{next(iter(torn.values()))[:60]}…”", remedy, files)
 
 
 def _plan_findings(inputs: Inputs) -> Iterator[Finding]:

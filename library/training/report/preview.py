@@ -23,8 +23,7 @@ from library.training.planning.plan import plan_lines
 from library.training.report.custom_preview import PAGE, preview_custom
 from library.training.report.dry_run import Report
 from library.training.report.report_page import as_page
-from library.training.report.report_text import as_text
-from library.words import counted
+from library.training.report.report_text import WOULD_FAIL, as_text
 
 _ESCAPE = 27
 _LARGEST = 1200  # pixels of a window's longer side
@@ -43,7 +42,7 @@ def tell_report(report: Report, options: TrainingScript, rewrite: RewriteCaption
         raise UserError(
             coded(
                 "TRAIN-006",
-                f"--dry_run found {counted(errors, 'error')}, listed above; fix {'it' if errors == 1 else 'them'} before training",
+                f"--dry_run: {WOULD_FAIL}; fix the {'error' if errors == 1 else 'errors'} listed above",
             )
         )
 

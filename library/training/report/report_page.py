@@ -12,11 +12,11 @@ from library.console import progress
 from library.data.batching.sampler import SampleRequest
 from library.data.inspection.bucket_facts import BucketFacts, cut, enlargement
 from library.data.inspection.draw_preview import Draws, as_jpeg
-from library.data.scan.findings import LEVELS, Finding
+from library.data.scan.findings import ERROR, LEVELS, Finding
 from library.errors import UserError
 from library.paths.opening import read_text
 from library.training.report.dry_run import Report
-from library.training.report.report_text import shortened, verdict
+from library.training.report.report_text import WOULD_FAIL, WOULD_START, shortened
 from library.words import counted, in_words
 
 MOST_PICTURES = 300  # on the page; every bucket has its share of them
@@ -39,7 +39,7 @@ def as_page(report: Report, draws: Draws | None, seed_given: bool = True) -> str
             '<div class="columns">',
             _section("Images", _lines(report.data, "bucket ")),
             _section("Plan", _lines(report.plan)),
-            _section("Room", _room(report)),
+            _section("Disk space", _disk_space(report)),
             "</div>",
             _section("Buckets", _bucket_table(report)),
             _section("Tags", _tags(report)),
@@ -78,7 +78,7 @@ def _head(report: Report) -> str:
             (plan.updates, "updates"),
         )
         figures = '<dl class="figures">' + "".join(f"<div><dd>{value:,}</dd><dt>{name}</dt></div>" for value, name in cells) + "</dl>"
-    said = escape(verdict(report).partition(": ")[2])
+    said = WOULD_FAIL if report.of_level(ERROR) else WOULD_START
     return f"<header><h1>What <code>{escape(report.script)}</code> would train</h1><p>{said} {chips}</p>{figures}</header>\n"
 
 
@@ -131,7 +131,7 @@ def _share(value: float) -> str:
     return f'<span class="{"quiet" if not value else ""}">{value:.0%}</span>'
 
 
-def _room(report: Report) -> Iterator[str]:
+def _disk_space(report: Report) -> Iterator[str]:
     if report.disk is not None:
         total = "unknown amount" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
         yield from _lines([*report.disk.lines, f"{report.disk.folder}: {total}, {in_words(report.disk.free)} free"])

@@ -12,7 +12,8 @@ from library.words import counted, in_words
 
 MOST_TAGS = 20
 _LONGEST_TAG = 60  # letters
-TITLES = {ERROR: "ERRORS (the run would fail)", WARNING: "WARNINGS", NOTE: "NOTES"}
+WOULD_START, WOULD_FAIL = "the run would start", "the run would fail"
+TITLES = {ERROR: "ERRORS", WARNING: "WARNINGS", NOTE: "NOTES"}
 
 
 def as_text(report: Report) -> str:
@@ -21,10 +22,10 @@ def as_text(report: Report) -> str:
 
 
 def verdict(report: Report) -> str:
-    """How many findings of each level, and whether the run would start."""
+    """How many findings of each level, and that the run would start where there are no errors."""
     errors, warnings, notes = (len(report.of_level(level)) for level in LEVELS)
     counts = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {counted(notes, 'note')}"
-    return f"{counts}: " + ("to be fixed before the run" if errors else "the run would start")
+    return counts if errors else f"{counts}: {WOULD_START}"
 
 
 def _figures(report: Report) -> Iterator[str]:

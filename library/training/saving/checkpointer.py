@@ -26,22 +26,23 @@ class FileNames:
     folder: Path
     name: str | None
     extension: str  # with its dot
+    suffix: str = ""  # of a product, behind the run's name
 
     def epoch(self, epoch: int) -> Path:
         """The file kept after epoch `epoch`, counted from 1."""
-        return self.folder / f"{self.name or 'epoch'}-{epoch:06d}{self.extension}"
+        return self.folder / f"{self.name or 'epoch'}{self.suffix}-{epoch:06d}{self.extension}"
 
     def step(self, step: int) -> Path:
         """The file kept after update `step`, counted from 1."""
-        return self.folder / f"{self.name or 'at'}-step{step:08d}{self.extension}"
+        return self.folder / f"{self.name or 'at'}{self.suffix}-step{step:08d}{self.extension}"
 
     def best(self) -> Path:
         """The file with the lowest validation loss so far."""
-        return self.folder / f"{self.name or 'last'}-best{self.extension}"
+        return self.folder / f"{self.name or 'last'}{self.suffix}-best{self.extension}"
 
     def last(self) -> Path:
         """The file of the run's end."""
-        return self.folder / f"{self.name or 'last'}{self.extension}"
+        return self.folder / f"{self.name or 'last'}{self.suffix}{self.extension}"
 
 
 def names_of(name: str | None, suffixes: Sequence[str] = ()) -> re.Pattern[str]:

@@ -82,9 +82,9 @@ class RunSaves:
         run, saving = self._run, self._run.options.saving
         dtype, name = save_dtype(saving.save_precision), saving.output_name
         size = file_bytes(run.method, run.model, dtype) if product.weights is None else product.weights * (dtype or torch.float32).itemsize
-        names = FileNames(saving.folder, f"{name or 'last'}{product.suffix}" if product.suffix else name, product.extension)
+        names = FileNames(saving.folder, name, product.extension, product.suffix)
         files = files_to_keep(saving, names, partial(self._write, product), size)
-        average_names = replace(names, name=f"{name or 'last'}-ema{product.suffix}")
+        average_names = replace(names, name=f"{name or 'last'}-ema")
         return files, replace(files, names=average_names, write=partial(self._write_average, product), what="averages")
 
     def _write(self, product: Product, path: Path, epochs: int, step: int) -> None:

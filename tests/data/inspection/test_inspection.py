@@ -159,12 +159,15 @@ def test_hidden_images_are_told_and_their_captions_are_not(dog: Path) -> None:
     assert finding.level == "note" and "2 hidden images ignored: ._0.png, .old.png" in finding.text
 
 
-def test_batches_half_full_and_images_that_are_small_already_are_not_told_of_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("resolution", "told"), [(512, True), (64, False)])
+def test_small_images_are_told_of_once_and_only_where_they_are_enlarged(tmp_path: Path, resolution: int, told: bool) -> None:
     photos(tmp_path / "dog", 4, (100, 100))
-    text = f"[[datasets]]\nresolution = 512\nbatch_size = 8\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    dataset = f"[[datasets]]\nresolution = {resolution}\nbatch_size = 8\n"
+    text = f"{dataset}[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
     scan = survey(read(tmp_path, text), ScanIndex()).checked()
-    assert "4 images with a side under 128 px" in scan.findings[0]
-    assert list(bucket_findings(fill(scan), bucket_facts(fill(scan)))) == []
+    assert scan.findings == ()
+    found = [str(one) for one in bucket_findings(fill(scan), bucket_facts(fill(scan)))]
+    assert len(found) == told and all(line.startswith("4 images with a side under 128 px: ") and "(100×100)" in line for line in found)
 
 
 def test_flat_images_are_told_as_such_and_not_as_copies_of_each_other(dog: Path) -> None:

@@ -144,7 +144,9 @@ def test_the_parts_add_up_and_are_told() -> None:
     kept = sum(kept for kept, _ in _blocks(case))
     assert found.activations == pytest.approx(HEAP["cpu"] * kept)
     text = line(found, case)
-    assert text.startswith("memory: about 7.4 GiB (weights 4.0, gradients 0.0, optimizer 0.0, activations of a batch of 1 at 512×512 2.8")
+    assert text.startswith(
+        "memory: about 7.4 GiB (weights 4.0 GiB, gradients 6.08 MiB, optimizer 12.2 MiB, activations of a batch of 1 at 512×512 2.8"
+    )
     assert "loading took about 5.7" in line(estimate(lora(256)), lora(256))
 
 
