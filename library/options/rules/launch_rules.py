@@ -52,8 +52,8 @@ def launch(options: OptionView) -> Iterator[Problem]:
     if _is_on("ACCELERATE_USE_CPU") and options.mixed_precision == "fp16":  # set by `accelerate launch --cpu`
         yield coded(
             "OPT-018",
-            f"{options.at('mixed_precision')} fp16: a CPU computes fp16 many times slower than fp32, and `accelerate launch --cpu` requests "
-            "the CPU; use --mixed_precision bf16 or no, or leave out --cpu",
+            f"{options.at('mixed_precision')} fp16: a CPU computes fp16 many times slower than fp32, and `accelerate launch --cpu` "
+            "requests the CPU; use --mixed_precision bf16 or no, or leave out --cpu",
         )
     if _is_on("ACCELERATE_USE_SAGEMAKER") and os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO").upper() != "NO":
         yield coded(
