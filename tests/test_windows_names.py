@@ -10,7 +10,7 @@ from library.data.scan import image_headers
 from library.data.scan.image_headers import Unreadable, read_header
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from library.options.rules.output_rules import on_windows
 from library.windows_names import length_fault, name_fault, path_fault
 from tests import windows_rules
@@ -55,11 +55,13 @@ def test_what_the_suite_adds_is_not_longer_than_said(tmp_path: Path) -> None:
 
 
 def test_options_that_name_what_windows_has_not_are_told_by_their_name() -> None:
-    given = Given(parse(TrainNetwork, ["--output_name", "aux", "--output_dir", "D:/run?", "--logging_dir", "logs", "--log_prefix", "a:b"]))
+    given = OptionView(
+        parse(TrainNetwork, ["--output_name", "aux", "--output_dir", "D:/run?", "--logging_dir", "logs", "--log_prefix", "a:b"])
+    )
     told = list(on_windows(given, only_short=False))
     assert [line.split(":")[0] for line in told] == ["--output_name", "--output_dir", "--log_prefix"]
     assert "is a device on Windows" in told[0] and "allows no ?" in told[1]
-    given = Given(parse(TrainNetwork, ["--output_name", "cat", "--output_dir", "/" + "f" * 200, "--log_tracker_name", "lora"]))
+    given = OptionView(parse(TrainNetwork, ["--output_name", "cat", "--output_dir", "/" + "f" * 200, "--log_tracker_name", "lora"]))
     assert list(on_windows(given, only_short=False)) == []
     (told,) = on_windows(given, only_short=True)
     assert told.startswith("--output_dir: its files would have paths of up to") and "long paths" in told

@@ -241,7 +241,7 @@ def test_files_that_are_there_are_told_before_they_are_written_anew(folder: Path
     tag(folder, model, "--append_tags")
     assert "anew" not in capsys.readouterr().err
     tag(folder, model)
-    assert "2 .txt files are already there and will be overwritten: blue.txt, red.txt" in capsys.readouterr().err
+    assert "2 .txt files exist already and will be overwritten: blue.txt, red.txt" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="who may write anywhere")

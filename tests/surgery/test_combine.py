@@ -248,4 +248,4 @@ def test_a_zero_module_survives_resizing(files, tmp_path: Path) -> None:
     save_file({**weights, f"{key}.lora_up.weight": weights[f"{key}.lora_up.weight"] * 0}, tmp_path / "z.safetensors")
     network = open_network(tmp_path / "z.safetensors", "--model")
     made = {module.key: module for module in resized(network, ResizeSettings(2, 2, None, 0.0, "cpu"))}
-    assert made[key].note() == "rank 4 → 2, all zero" and not made[key].made.up.any() and made[key].compared(made[key].made)[0] == 0
+    assert made[key].note() == "rank 4 → 2, all zero" and not made[key].module.up.any() and made[key].compared(made[key].module)[0] == 0

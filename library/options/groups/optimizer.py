@@ -1,4 +1,4 @@
-"""Options of the optimizer, of the learning rate over time and of the average of the weights."""
+"""Options of the optimizer, the learning rate schedule and the average of the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from library.options.declare import opt
 
 
 def norm_of_text_encoder() -> Any:
-    """--max_grad_norm_te, of the groups whose scripts may train a text encoder beside the U-Net."""
+    """--max_grad_norm_te, for the groups of scripts that may train a text encoder together with the U-Net."""
     return opt(
         None,
         "Clip the gradients of the text encoder to this norm separately, and those of the U-Net separately to --max_grad_norm. 0 = "

@@ -1,4 +1,4 @@
-"""Options of the sample images that are made during training."""
+"""Options of the sample images during training."""
 
 from __future__ import annotations
 

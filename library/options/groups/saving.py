@@ -1,4 +1,4 @@
-"""Options that say where, when and in which form results are kept, on the disk and on the Hugging Face Hub."""
+"""Options for where, when and in which format results are saved, on disk and on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class SavingOptions:
 
     @property
     def folder(self) -> Path:
-        """--output_dir, which `check` has seen to be given."""
+        """--output_dir, which `check` requires."""
         assert self.output_dir is not None
         return Path(self.output_dir)
 
     @property
     def save_model_as(self) -> str | None:
-        """The form of the result, which each script has a choice of its own of."""
+        """The format of the result; each script has different choices."""
         raise NotImplementedError
 
     @property
     def use_safetensors(self) -> bool:
-        """Of scripts that save whole models only."""
+        """Only for scripts that save whole models."""
         return False
 
     output_dir: str | None = opt(None, "Folder for the results; created if missing. Always needed.", path="new folder")

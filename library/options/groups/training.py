@@ -1,4 +1,4 @@
-"""Options of the run itself: how long, in which precision, with how much memory; and of options in a file."""
+"""Options of the run itself: length, precision, memory; and of options in a file."""
 
 from __future__ import annotations
 

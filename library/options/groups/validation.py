@@ -1,4 +1,4 @@
-"""Options of validation: the loss on images that are not trained on, and what follows from it."""
+"""Options of validation: the loss on images that are not trained on, and what depends on it."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ A name without `--` in a table is an argument that the tool always needs, in tha
 
 
 def page() -> str:
-    """The whole of docs/options.md."""
+    """Return the text of docs/options.md."""
     return _INTRODUCTION + "".join(_script(spec) for spec in SCRIPTS) + _TOOLS + "".join(_script(spec) for spec in TOOLS)
 
 
@@ -51,10 +51,10 @@ def _script(spec: type[Script]) -> str:
 def _row(option: Option) -> str:
     takes = "switch" if option.type is bool else expected(option) + (", several" if option.is_list else "")
     default = shown_default(option)
-    told = option.help
+    description = option.help
     if option.aliases:
-        told += " Also written " + ", ".join(f"`--{name}`" for name in option.aliases) + "."
-    cells = (f"`{option.flag}`", takes, f"`{default}`" if default is not None else "", told)
+        description += " Also written " + ", ".join(f"`--{name}`" for name in option.aliases) + "."
+    cells = (f"`{option.flag}`", takes, f"`{default}`" if default is not None else "", description)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 

@@ -1,4 +1,4 @@
-"""Options of the tools that make latents before a training run."""
+"""Options of the tools that encode latents before a training run."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class CacheDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOp
 
 @dataclass(frozen=True)
 class CacheLatents(Tool):
-    """Make the latents of --cache_latents_to_disk for a dataset before a training run, or delete them."""
+    """Encode the latents of --cache_latents_to_disk for a dataset before a training run, or delete them."""
 
     name: ClassVar[str] = "tools/cache_latents.py"
 

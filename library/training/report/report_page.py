@@ -1,4 +1,4 @@
-"""The report as one HTML file with everything in it: figures, findings, and the crops and captions of the first epoch, bucket by bucket."""
+"""The report as one self-contained HTML file: figures, findings, and the crops and captions of the first epoch, bucket by bucket."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from library.training.report.dry_run import Report
 from library.training.report.report_text import WOULD_FAIL, WOULD_START, shortened
 from library.words import counted, in_words
 
-MOST_PICTURES = 300  # on the page; every bucket has its share of them
-LEAST_PICTURES = 4  # of a bucket, where it has so many
+MOST_PICTURES = 300  # on the page, shared among all buckets
+LEAST_PICTURES = 4  # per bucket, if it has that many
 _MOST_FILES = 1000  # listed under a finding
 _MOST_TEXTS = 6  # different captions shown for an image
 _MOST_TAGS = 60
-_SIDE = 240  # pixels of a picture's longer side; shown at about two thirds of that
-_BAR_FROM = 60  # pictures; fewer are drawn before a bar would be read
-_OPEN_BUCKETS = 12  # unfolded when the page is opened
+_SIDE = 240  # pixels of an image's longer side; shown at about two thirds of that
+_BAR_FROM = 60  # images; fewer are rendered before anyone could read a progress bar
+_OPEN_BUCKETS = 12  # expanded when the page is opened
 _STYLE = Path(__file__).with_name("report_page.css")
 
 
 def as_page(report: Report, draws: Draws | None, seed_given: bool = True) -> str:
-    """The page as text; without `draws` it has no pictures."""
+    """Return the page as text; without `draws` it has no images."""
     body = "".join(
         [
             _head(report),
@@ -62,9 +62,9 @@ def _section(title: str, content: Iterator[str]) -> str:
 
 def _head(report: Report) -> str:
     chips = "".join(
-        f'<span class="chip {level}"><b>{len(found)}</b> {level if len(found) == 1 else level + "s"}</span>'
+        f'<span class="chip {level}"><b>{len(findings)}</b> {level if len(findings) == 1 else level + "s"}</span>'
         for level in LEVELS
-        if (found := report.of_level(level))
+        if (findings := report.of_level(level))
     )
     figures = ""
     if report.inputs is not None:

@@ -74,8 +74,9 @@ def expected(name: str | None, every_epochs, every_steps, keep_epochs, keep_step
 
 
 def test_the_files_and_states_of_every_run_of_the_grid(tmp_path: Path) -> None:
-    for number, (name, *choices) in enumerate(itertools.product(("cat", None), EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS, STATES)):
+    for number, choices in enumerate(itertools.product(EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS, STATES)):
         every_epochs, every_steps, keep_epochs, keep_steps, states = choices
+        name = "cat" if number % 2 else None  # neighbours differ in `states`, of which there are three: each meets both
         folder = tmp_path / str(number)
         plan = plan_of(every_epochs, every_steps)
         play(plan, kinds_of(folder, name, keep_epochs, keep_steps, states))
