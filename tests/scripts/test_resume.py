@@ -221,7 +221,7 @@ def test_a_state_that_is_no_good_is_told_in_one_line_before_torch_is_needed(lora
         damage(broken)
         assert words in told(broken)
     assert f"is not a saved state but contains 1; the newest is --resume {state}" in told(state.parent)
-    assert "--dry_run found" in told(Path("[" * 5000), dry_run=True)
+    assert "--dry_run: the run would fail" in told(Path("[" * 5000), dry_run=True)
     assert f"did you mean {state}?" in told(state.with_name("cat-stat"))
     done = told(state, max_train_steps=1, lr_warmup_steps=0)
     assert "has done all 1 updates, so nothing is left to train; raise --max_train_steps (now 1)" in done
