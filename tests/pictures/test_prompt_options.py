@@ -95,3 +95,10 @@ def test_an_empty_entry_is_left_out_and_told(empty: object, tmp_path: Path) -> N
     prompts, notes = read_prompts(tmp_path / "p.json")
     assert [prompt.prompt for prompt in prompts] == ["a", "b"]
     assert notes == (f"{tmp_path / 'p.json'} item 2: is empty and skipped",)
+
+
+def test_prompts_in_other_scripts_are_one_warning_and_accents_are_none(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    path.write_text("a café — “naïve” №\n고양이 --n ねこ\nкошка\n", encoding="utf-8")
+    _, (note,) = read_prompts(path)
+    assert "line 2" in note and "고양이" in note and "2 others" in note and "English" in note
