@@ -27,6 +27,14 @@ def refusal(messages: Messages, code: str, *names: object) -> str:
     return message(messages, f"[SD-{code}]", *names)
 
 
+def refusals(messages: Messages, *expected: tuple[object, ...]) -> None:
+    """As many lines as there are (code, name, …), each with what is asked of it, in this order."""
+    lines = _lines(messages)
+    assert len(lines) == len(expected), f"{len(lines)} lines instead of {len(expected)}:\n" + "\n".join(lines)
+    for line, (code, *names) in zip(lines, expected, strict=True):
+        refusal([line], str(code), *names)
+
+
 @contextmanager
 def refused(code: str, *names: object) -> Iterator[pytest.ExceptionInfo[UserError]]:
     """Inside, a UserError is raised, and one of its lines has this code and all these names and figures."""

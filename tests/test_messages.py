@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from library.errors import UserError, coded
-from tests.messages import message, refusal, refused
+from tests.messages import message, refusal, refusals, refused
 
 ERROR = UserError(coded("OPT-006", "--seed: expected a whole number, not '1.5'"), coded("PATH-001", "--vae: 13.pt: no such file"))
 
@@ -31,3 +31,13 @@ def test_lines_without_a_code_are_asked_for_names_and_figures() -> None:
     assert message(lines, 2, 12) == message("\n".join(lines), "12 images") == lines[0]
     with pytest.raises(pytest.fail.Exception):
         message(lines, "12", "0.25")
+
+
+def test_lines_that_are_missing_or_too_many_or_in_another_order_are_noticed() -> None:
+    seed, vae = ("OPT-006", "--seed"), ("PATH-001", "--vae")
+    refusals(ERROR, seed, vae)
+    for wrong in ((seed,), (seed, vae, vae)):
+        with pytest.raises(AssertionError, match="2 lines instead of"):
+            refusals(ERROR, *wrong)
+    with pytest.raises(pytest.fail.Exception):
+        refusals(ERROR, vae, seed)
