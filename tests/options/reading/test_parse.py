@@ -15,7 +15,7 @@ def read(*argv: str) -> TrainNetwork:
     return parse(TrainNetwork, argv)
 
 
-def problems(*argv: Problem) -> tuple[str, ...]:
+def problems(*argv: str) -> tuple[Problem, ...]:
     with pytest.raises(UserError) as error:
         read(*argv)
     return error.value.problems

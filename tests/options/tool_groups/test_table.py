@@ -72,7 +72,6 @@ def problems(*argv: str) -> tuple[Problem, ...]:
     with pytest.raises(UserError) as error:
         parse(Copy, argv)
     return error.value.problems
-    return fault.value.problems
 
 
 @pytest.mark.parametrize(
