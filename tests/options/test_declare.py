@@ -79,7 +79,7 @@ def test_a_flag_of_the_list_has_its_type_default_and_choices(spec: type, row: di
     name = row["flag"].removeprefix("--")
     option = named(spec)[name]
     if name in option.aliases:
-        return  # another spelling has no default of its own
+        return  # another spelling has no separate default
     assert option.type.__name__ == ("bool" if row.get("nargs") == 0 else row["type"])
     assert option.is_list == (row.get("nargs") == "*" or name in SEVERAL_WORDS)
     default = row.get("default", () if option.is_list else None)

@@ -86,8 +86,8 @@ def changed(*argv: str) -> dict:
     ],
 )
 def test_a_value_in_the_file_means_what_it_plainly_says(tmp_path: Path, line: str, expected: dict) -> None:
-    found = from_file(tmp_path, line)
-    assert found == expected and {name: type(value) for name, value in found.items()} == {n: type(v) for n, v in expected.items()}
+    values = from_file(tmp_path, line)
+    assert values == expected and {name: type(value) for name, value in values.items()} == {n: type(v) for n, v in expected.items()}
 
 
 @pytest.mark.parametrize(

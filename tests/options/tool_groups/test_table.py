@@ -20,7 +20,7 @@ from tests.messages import refusals, refused
 
 FLAGS = json.loads(Path(__file__).parents[1].joinpath("tool_flags.json").read_text(encoding="utf-8"))
 ROOT = Path(__file__).parents[3]
-# Newer than the list, or our own; what each does is tested beside its tool.
+# Newer than the list, or only in this suite; the tests of each tool test them.
 BEYOND_THE_LIST = {
     "finetune/tag_images_by_wd14_tagger.py": {
         *("onnx", "caption_separator", "append_tags", "use_rating_tags", "use_rating_tags_as_last_tag", "character_tags_first"),
@@ -135,7 +135,7 @@ def test_a_flag_of_the_list_has_its_type_default_and_choices(spec: type[Tool], r
     option = options[name]
     assert option.positional == ("positional" in row)
     if name in option.aliases:
-        return  # another spelling has no default of its own
+        return  # another spelling has no separate default
     kind = "bool" if row.get("nargs") == 0 else row["type"]
     assert option.type.__name__ == kind or (option.type is Path and kind == "str")
     assert option.is_list == (row.get("nargs") == "*")
