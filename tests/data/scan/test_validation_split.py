@@ -42,7 +42,7 @@ def test_the_share_depends_on_the_seed_and_hardly_on_other_images(tmp_path: Path
         assert len(apart.records) == 4 and names(train) | names(apart) == {f"{n:02}.png" for n in range(20)}
         assert not names(train) & names(apart)
         chosen[seed] = names(apart)
-    assert len({frozenset(names) for names in chosen.values()}) > 1
+    assert len({frozenset(images) for images in chosen.values()}) > 1
     photos(tmp_path / "a", 22)
     _, apart = split_validation(scanned(tmp_path, subset(tmp_path / "a"), general="validation_split = 0.2\nvalidation_seed = 0"))
     assert len(names(apart) - chosen[0]) <= 2
@@ -93,7 +93,7 @@ def test_a_whole_dataset_may_be_for_validation(tmp_path: Path) -> None:
 
 def test_a_share_that_leaves_nothing_to_train_is_refused(tmp_path: Path) -> None:
     photos(tmp_path / "a", 3)
-    with refused("DATA-014"):
+    with refused("DATA-014", "--validation_split", "smaller share"):
         split_validation(scanned(tmp_path, subset(tmp_path / "a", "validation_split = 1.0")))
 
 
