@@ -123,7 +123,7 @@ def test_masks_are_found_by_name_whatever_their_ending_and_size(tmp_path: Path) 
 
 
 def problems(folder: Path, keys: str, **more: bool) -> list[Problem]:
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         filled(folder, keys, **more)
     return list(error.value.problems)
 
