@@ -208,15 +208,15 @@ def test_each_prompt_takes_the_next_image_and_the_size_of_the_image(draw: Draw, 
     model = write_checkpoint(tmp_path / "model.safetensors")
     assert run_in_process(gen_img.main, "--ckpt", model, *argv) == 0
     assert run_in_process(gen_img.main, "--pretrained_model_name_or_path", model, *argv, *masks) == 0
-    images = sorted(folder.iterdir())
-    assert [path.name for path in images] == [f"im_{number:06d}.png" for number in range(1, 9)]
-    assert [Image.open(path).size for path in images[:4]] == [(96, 64), (64, 88), (96, 64), (64, 64)]
+    drawn = sorted(folder.iterdir())
+    assert [path.name for path in drawn] == [f"im_{number:06d}.png" for number in range(1, 9)]
+    assert [Image.open(path).size for path in drawn[:4]] == [(96, 64), (64, 88), (96, 64), (64, 64)]
     noise = pixels(tmp_path / "a.png")[:, :96]
-    assert np.abs(pixels(images[2]) - noise).mean() != np.abs(pixels(images[0]) - noise).mean()
+    assert np.abs(pixels(drawn[2]) - noise).mean() != np.abs(pixels(drawn[0]) - noise).mean()
     # all white: the whole image is generated again
-    assert all(np.abs(pixels(one) - pixels(other)).max() <= 1 for one, other in zip(images[:4], images[4:], strict=True))
-    assert (facts(images[5])["image"], facts(images[5])["mask"], facts(images[6])["strength"]) == ("b.png", "b_mask.png", 0.2)
-    assert "Denoising strength: 0.5" in texts(images[0])["parameters"]
+    assert all(np.abs(pixels(one) - pixels(other)).max() <= 1 for one, other in zip(drawn[:4], drawn[4:], strict=True))
+    assert (facts(drawn[5])["image"], facts(drawn[5])["mask"], facts(drawn[6])["strength"]) == ("b.png", "b_mask.png", 0.2)
+    assert "Denoising strength: 0.5" in texts(drawn[0])["parameters"]
 
 
 def test_the_file_tells_web_uis_and_us_how_it_was_made(draw: Draw, lora: Path) -> None:

@@ -97,10 +97,10 @@ def test_a_file_with_diffusers_settings_is_as_strong_as_in_diffusers(name: str, 
     assert_same(deltas(read_weights(file)), expected)
     network = open_network(file, "--models")
     assert_same({key: delta_weight(m.down, m.up, m.alpha / m.rank) for key in network.modules for m in [network.lora(key)]}, expected)
-    network, weights = create_network_from_weights(1.0, file, None, tiny_text_encoder(), tiny_unet(), for_inference=True)
-    assert_same({key: layer.delta_weight() for key, layer in network.layers().items()}, expected)
+    adapters, weights = create_network_from_weights(1.0, file, None, tiny_text_encoder(), tiny_unet(), for_inference=True)
+    assert_same({key: layer.delta_weight() for key, layer in adapters.layers().items()}, expected)
     merged = (tiny_text_encoder(), tiny_unet())
-    network.merge_to(*merged, weights)
+    adapters.merge_to(*merged, weights)
     place = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
     change = merged[1].get_submodule(place).weight - tiny_unet().get_submodule(place).weight
     torch.testing.assert_close(change, expected["lora_unet_" + place.replace(".", "_")], rtol=1e-4, atol=1e-5)
@@ -186,8 +186,8 @@ def test_every_form_of_names_is_read_by_tools_and_training_alike(form: str, cont
     training = create_network(1.0, 2, 1, None, tiny_text_encoder(), tiny_unet())
     assert "2 of" in training.load_weights(path)
     assert_same({key: training.layers()[key].delta_weight() for key in expected}, expected)
-    network, _ = create_network_from_weights(1.0, None, None, tiny_text_encoder(), tiny_unet(), theirs)
-    assert_same({key: layer.delta_weight() for key, layer in network.layers().items()}, expected)
+    adapters, _ = create_network_from_weights(1.0, None, None, tiny_text_encoder(), tiny_unet(), theirs)
+    assert_same({key: layer.delta_weight() for key, layer in adapters.layers().items()}, expected)
 
 
 def test_an_embedding_bundled_with_a_lora_is_no_part_of_the_lora(tmp_path: Path, heard) -> None:

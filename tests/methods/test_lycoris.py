@@ -104,8 +104,8 @@ def test_files_of_every_form_go_in_as_base_weights(form: str, tiny_v1: Path, tmp
         "network_dim": 2,
     }
     NetworkMethod(network_settings(build(TrainNetwork, values, {}))).attach(model)
-    weight = model.unet.get_submodule(path).weight.detach()
-    torch.testing.assert_close(weight, weight + 0.25 * (expected - weight), rtol=1e-4, atol=1e-5)
+    merged = model.unet.get_submodule(path).weight.detach()
+    torch.testing.assert_close(merged, weight + 0.25 * (expected - weight), rtol=1e-4, atol=1e-5)
 
 
 def test_a_file_of_another_shape_or_kind_is_one_line(command: dict[str, object], tiny_v1: Path, tmp_path: Path, capsys) -> None:

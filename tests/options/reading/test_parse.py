@@ -76,8 +76,8 @@ def test_values_of_every_kind_are_read_from_the_file(config) -> None:
 def test_other_spellings_are_accepted_on_both_ways(config, alias: str, value: str, field: str) -> None:
     file = config(f"{alias} = " + (f"['{value}']" if field.endswith("args") else f"'{value}'"))
     for options in (read(f"--{alias}", value), read("--config_file", file)):
-        value = getattr(options.data if field.startswith("caption") else options.optimizer, field)
-        assert value in (value, (value,))
+        read_value = getattr(options.data if field.startswith("caption") else options.optimizer, field)
+        assert read_value in (value, (value,))
         assert options.given(field)
 
 
