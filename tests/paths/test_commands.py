@@ -12,7 +12,7 @@ from library.console import EXIT_FAULT, run_script
 from library.options.declare import Option, Script
 from library.options.groups.scripts import SCRIPTS
 from tests.paths.test_options import path_options
-from tests.paths.wrong_places import ONLY_READ, PARTS, TOLD, another_user, in_time, made
+from tests.paths.wrong_places import CODES, ONLY_READ, PARTS, another_user, in_time, made
 
 OFFLINE = {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1"}
 
@@ -55,7 +55,7 @@ def test_a_command_ends_with_lines_that_name_the_option(
     before = contents(places["folder"])
     for option in options:
         written = option.path in ("new file", "new folder")
-        names = [name for name in TOLD if name in places and not (name in ONLY_READ and written)]
+        names = [name for name in CODES if name in places and not (name in ONLY_READ and written)]
         values = PARTS if option.path in ("part of a name", "part of a path") else {name: places[name] for name in names}
         for name, value in values.items():
             if option.field == "report_html" and not dry:
