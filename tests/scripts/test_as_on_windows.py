@@ -16,6 +16,7 @@ from PIL import Image
 
 import train_network
 from library.data.scan import scan_index
+from tests.messages import refusal
 from tests.scripts.starting import start
 
 ROOT = Path(__file__).parents[2]
@@ -135,4 +136,4 @@ def test_names_that_are_no_unicode_train_like_others(tiny_v1: Path, tmp_path: Pa
     assert set(names) == {path.name for path in images.glob("*.png")}
     images.rename(folder / os.fsdecode("2_고양이".encode("cp949")))
     assert start(train_network.main, **common) == 2
-    assert "is not in this system's encoding, so its class cannot be read" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "DATA-025", "encoding")

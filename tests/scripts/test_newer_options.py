@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 import train_network
 from library.lora.network import LoRANetwork
 from library.training.logs.event_log import read_events
+from tests.messages import refusal
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 
@@ -101,14 +102,15 @@ def test_own_words_and_a_picture_are_kept_in_the_file(train: Train, tmp_path: Pa
     assert head == "data:image/png;base64" and base64.b64decode(data) == cover.read_bytes()
 
 
-@pytest.mark.parametrize(("content", "said"), [(None, "no such file"), (b"no image", "is not a PNG, JPEG, WebP or GIF image")])
+@pytest.mark.parametrize(("content", "code"), [(None, "PATH-001"), (b"no image", "DISK-005")])
 def test_a_thumbnail_that_is_none_is_refused_before_training(
-    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, said: str
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None, code: str
 ) -> None:
     if content is not None:
         (tmp_path / "cover.png").write_bytes(content)
     folder = train("refused", exit_code=2, metadata_thumbnail=tmp_path / "cover.png")
-    assert said in capsys.readouterr().err and not (folder / "last.safetensors").exists()
+    refusal(capsys.readouterr().err, code, "--metadata_thumbnail", tmp_path / "cover.png")
+    assert not (folder / "last.safetensors").exists()
 
 
 def test_what_is_told_goes_into_the_file_at_the_level_asked_for(train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A number that is not finite, injected at a chosen update: what each policy makes of it, and that no file ever holds one."""
+"""A number that is not finite, injected at a chosen update: what each policy does with it, and that no file ever contains one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from library.methods.network import NetworkMethod
 from library.training.states import good_states
 from library.training.step import guard
 from library.training.step.task import DiffusionTask
+from tests.messages import message, refusal
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -73,10 +74,10 @@ def test_stop_names_update_image_caption_and_timestep(options, capsys) -> None:
     made = options("out", save_every_n_steps=2)
     with broken_images(5) as shown:
         assert start(train_network.main, **made) == 2
-    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     image = next(path for step, path in shown if step == 5)
-    assert told[0].startswith("error: update 5: the loss is nan. Nothing is saved from here on;")
-    assert told[1].startswith(f"error: {image}: timestep ") and "loss nan, caption “" in told[1]
+    refusal(lines[:1], "TRAIN-001", "update 5", "nan")
+    message(lines[1:2], f"error: {image}: timestep", "loss nan, caption “")
     assert names(made["output_dir"]) == ["cat-step00000002.safetensors", "cat-step00000004.safetensors"]
     assert all_files_are_finite(made["output_dir"])
 
@@ -86,7 +87,7 @@ def test_skip_leaves_the_update_out_and_goes_on(options, capsys) -> None:
     with broken_images(5):
         assert start(train_network.main, **made) == 0
     folder = made["output_dir"]
-    assert "update 5: the loss is nan; --on_nan skip: the update is dropped" in capsys.readouterr().err
+    message(capsys.readouterr().err, "update 5", "nan", "--on_nan skip")
     file = "cat-step{:08d}.safetensors".format
     assert tensors_equal(folder / file(4), folder / file(5))
     assert not tensors_equal(folder / file(5), folder / file(6))
@@ -99,9 +100,9 @@ def test_rollback_leaves_the_image_out_for_good_also_after_a_resumption(options,
     made = options("whole", on_nan="rollback", save_state=True, max_train_steps=22)
     with broken_images(5) as shown:
         assert start(train_network.main, **made) == 0
-        told = capsys.readouterr().err
+        output = capsys.readouterr().err
     image = next(path for step, path in shown if step == 5)
-    assert f"excluded from now on, others of their size replace them: 0/0/{Path(image).name}" in told
+    message(output, "excluded", f"0/0/{Path(image).name}")
     assert [step for step, path in shown if path == image] == [5]
     assert [step for step, _ in shown] == [1, 2, 3, 4, 5, 5, *range(6, 23)]  # update 5 was made after all, of another image
     parts = options("parts", on_nan="rollback", save_state=True, max_train_steps=22)
@@ -154,7 +155,6 @@ def test_broken_weights_are_never_saved(options, capsys, policy: str) -> None:
     made = options("out", on_nan=policy, save_every_n_steps=2, save_state=True)
     with broken_weight(4):
         assert start(train_network.main, **made) == 2
-    told = capsys.readouterr().err
-    assert "update 4: weights are no longer finite and are not saved; lower --learning_rate and continue with --resume" in told
+    refusal(capsys.readouterr().err, "TRAIN-002", "update 4", "--learning_rate", "--resume")
     assert names(made["output_dir"]) == ["cat-step00000002-state", "cat-step00000002.safetensors"]
     assert all_files_are_finite(made["output_dir"])

@@ -1,4 +1,4 @@
-"""The text encoder's part of a network by itself: it stops, has its own limit of gradients and its own rate, and a resumed run is exact."""
+"""The text encoder's part of a network alone: it stops, has a separate limit of gradients and rate, and a resumed run is exact."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import train_db
 import train_network
+from tests.messages import message, refusal
 from tests.scripts.running import kept, tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import losses, stop_after
@@ -55,7 +56,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_a_network_whose_text_encoder_stops_leaves_it_as_it_was_and_goes_on_exactly(
     network: dict[str, object], common: dict[str, object], tmp_path: Path
 ) -> None:
-    """Everything that treats a part by itself at once, stopped on either side of the update at which the text encoder stops."""
+    """All that treats a part separately at once, stopped on either side of the update at which the text encoder stops."""
     if network is LYCORIS:
         pytest.importorskip("lycoris.kohya", reason="lycoris-lora is not installed")
     given = common | network | {"stop_text_encoder_training": 3, "max_grad_norm_te": 0.05, "save_at_steps": "1,3,4"}
@@ -118,16 +119,30 @@ def test_a_whole_model_has_a_limit_for_its_text_encoder_too(common: dict[str, ob
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "asked"),
     [
-        ({"network_train_text_encoder_only": True, "stop_text_encoder_training": 2}, "with --network_train_text_encoder_only nothing else"),
-        ({"unet_lr": 0, "stop_text_encoder_training": 2}, "with a U-Net rate of 0 nothing else is trained"),
-        ({"full_fp16": True, "mixed_precision": "fp16", "max_grad_norm_te": 1}, "cannot be used together with --full_fp16"),
-        ({"network_module": "own_network_without_parts", "max_grad_norm_te": 1}, "needs text_encoder_loras, which --network_module"),
+        (
+            {"network_train_text_encoder_only": True, "stop_text_encoder_training": 2},
+            ("OPT-012", "--stop_text_encoder_training", "--network_train_text_encoder_only"),
+        ),
+        ({"unet_lr": 0, "stop_text_encoder_training": 2}, ("OPT-012", "--stop_text_encoder_training", "U-Net rate of 0")),
+        (
+            {"full_fp16": True, "mixed_precision": "fp16", "max_grad_norm_te": 1},
+            ("OPT-008", "--max_grad_norm_te", "--full_fp16"),
+        ),
+        (
+            {"network_module": "own_network_without_parts", "max_grad_norm_te": 1},
+            ("LORA-010", "--max_grad_norm_te", "text_encoder_loras", "--network_module"),
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
-    options: dict[str, object], said: str, common: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+    options: dict[str, object],
+    asked: tuple[str, ...],
+    common: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys,
 ) -> None:
     lines = ["from networks.lora import *", "from library.lora.network import LoRANetwork", "import networks.lora as _lora"]
     lines += ["class Bare(LoRANetwork):", "    def prepare_optimizer_params(self, *rates):"]
@@ -137,19 +152,19 @@ def test_what_cannot_be_is_refused_in_a_line(
     (tmp_path / "own_network_without_parts.py").write_text("\n".join(lines) + "\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     assert start(train_network.main, **common | LORA | {"network_dropout": None} | options, output_dir=tmp_path / "out") == 2
-    assert said in capsys.readouterr().err
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_what_has_no_effect_is_told(common: dict[str, object], tmp_path: Path, capsys) -> None:
     more = {"stop_text_encoder_training": 2, "network_train_unet_only": True, "max_grad_norm_te": 1, "save_from_epoch": 2, "dry_run": True}
     more |= {"save_at_steps": "9", "sample_seed": 3}
     start(train_network.main, **common | LORA | more, output_dir=tmp_path / "out")
-    told = "".join(capsys.readouterr())
-    for line in (
-        "--stop_text_encoder_training: has no effect with --network_train_unet_only",
-        "--max_grad_norm_te: has no effect, the text encoder is not trained",
-        "--save_from_epoch: has no effect without --save_every_n_epochs",
-        "--save_at_steps: 9: training ends at step 6",
-        "--sample_seed: has no effect without --sample_prompts",
+    output = "".join(capsys.readouterr())
+    for names in (
+        ("--stop_text_encoder_training:", "--network_train_unet_only"),
+        ("--max_grad_norm_te:", "no effect"),
+        ("--save_from_epoch:", "--save_every_n_epochs"),
+        ("--save_at_steps: 9", "step 6"),
+        ("--sample_seed:", "--sample_prompts"),
     ):
-        assert line in told
+        message(output, *names)

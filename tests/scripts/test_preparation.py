@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import fine_tune
+from tests.messages import message
 from tests.preparation.tiny_blip import write_blip
 from tests.preparation.tiny_git import write_git
 from tests.preparation.tiny_tagger import write_tagger
@@ -20,7 +21,7 @@ from tests.scripts.running import run_in_process
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "captions_and_tags.md"
 LATENTS = "prepare_buckets_latents"
-needs_latents = pytest.mark.skipif(not (ROOT / "finetune" / f"{LATENTS}.py").is_file(), reason="the latents tool is not there")
+needs_latents = pytest.mark.skipif(not (ROOT / "finetune" / f"{LATENTS}.py").is_file(), reason="the latents tool does not exist")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_the_commands_of_the_page_run_in_their_order(work: Path, models: Path, t
     for line in commands():
         script = importlib.import_module(line[0].removesuffix(".py").replace("/", "."))
         assert run_in_process(script.main, *line[1:], *otherwise.get(line[0], [])) == 0, line
-    assert "latents: 2 of 2 cached on disk" in capsys.readouterr().err
+    message(capsys.readouterr().err, "latents: 2 of 2", "on disk")
     assert len(json.loads(Path("all2.json").read_text(encoding="utf-8"))) == 4
     assert Path("output/umbrellas.safetensors").is_file() and len(list(Path("small").glob("*.caption"))) == 4
 

@@ -12,6 +12,7 @@ import pytest
 import train_network
 from library.data.loading.dataset import TrainingDataset
 from library.training.states.saved_state import read_own
+from tests.messages import message, refusal
 from tests.scripts.running import kept as names
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
@@ -49,9 +50,10 @@ def test_a_file_save_and_later_a_file_stop_are_obeyed_and_removed(options, tmp_p
     (folder / "stop").touch()  # from before: meant for another run
     with before_update(2, (folder / "save").touch), before_update(6, (folder / "stop.txt").touch):
         assert start(train_network.main, **made) == 130
-    told = capsys.readouterr().err
-    assert "an old file stop existed before this run and was removed" in told and "asked to save: update 2" in told
-    assert f"repeat the command with --resume {folder / 'cat-step00000006-state'}" in told
+    output = capsys.readouterr().err
+    message(output, "file stop", "removed")
+    message(output, "save", "update 2")
+    message(output, f"--resume {folder / 'cat-step00000006-state'}")
     stems = ["cat-step00000002", "cat-step00000006"]
     assert names(folder) == sorted(f"{stem}{ending}" for stem in stems for ending in (".safetensors", "-state"))
     for step in (2, 6):
@@ -99,13 +101,13 @@ def test_an_epoch_to_begin_with_wins_over_the_counters_of_a_state(options, capsy
     state = Path(options("first")["output_dir"]) / "cat-state"
     second = options("second", resume=state, initial_epoch=2, max_train_epochs=3, save_state=True, save_every_n_epochs=1)
     assert start(train_network.main, **second) == 0
-    told = capsys.readouterr().err
-    assert "--initial_epoch 2 replaces the state's count, 3" in told
-    assert "updates: 15 (3 epochs (--max_train_epochs)), 5 done and 10 to do" in told
+    output = capsys.readouterr().err
+    message(output, "--initial_epoch 2", 3)
+    message(output, "updates: 15", "3 epochs", "--max_train_epochs", "5 done", "10 to do")
     assert names(second["output_dir"]) == ["cat-000002-state", "cat-000002.safetensors", "cat-state", "cat.safetensors"]
     assert read_own(second["output_dir"] / "cat-000002-state").state.step == 10
     assert start(train_network.main, **options("third", initial_step=8)) == 2
-    assert "error: --initial_step: has done all 8 updates, so nothing is left to train; raise --max_train_steps" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "STATE-006", "--initial_step", "8 updates", "--max_train_steps")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import train_textual_inversion
 import train_textual_inversion_XTI
 from library.model.load import load
 from library.model.new_words import NewWord, add_words, side_by_side
+from tests.messages import message, refusal
 from tests.oracles import our_image, pipeline_image, pipeline_of
 from tests.scripts.running import kept, largest_difference, tensors_equal
 from tests.scripts.starting import start
@@ -227,11 +228,10 @@ def test_a_bundled_file_is_gone_on_from_with_both(tiny_v1: Path, config: Path, t
     assert train(train_network.main, tiny_v1, config, tmp_path / "two", **still, init_word=None) == 0
     assert tensors_equal(file, tmp_path / "two" / "two.safetensors")
     assert train(train_network.main, tiny_v1, config, tmp_path / "three", **still, num_vectors_per_token=[1]) == 2
-    assert f"--network_weights {file}: <my-cup>: has 2 vectors" in capsys.readouterr().err
+    refusal(capsys.readouterr().err, "LORA-013", f"--network_weights {file}", "<my-cup>", "2 vectors")
     without = dict.fromkeys(WORDS) | {"network_weights": file} | NETWORK
     assert train(train_network.main, tiny_v1, config, tmp_path / "four", **without) == 0
-    said = capsys.readouterr().err
-    assert f"its words ({CUP} {HAT}) are left out" in said and "--token_string" in said
+    message(capsys.readouterr().err, f"({CUP} {HAT})", "--token_string")
 
 
 @pytest.mark.slow
@@ -276,5 +276,5 @@ def test_words_beside_a_network_learn_in_half_precision(
 def test_the_plan_names_words_vectors_and_rates(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
     options = {**NETWORK, "embedding_lr": 5e-3, "stop_embedding_training": 2, "dry_run": True}
     assert train(train_network.main, tiny_v1, config, tmp_path / "out", **options) == 0
-    said = capsys.readouterr().out
-    assert "new words: <my-cup> (2 vectors, from 'cat'); my-cup-hat (1 vector, from 'dog'); learning rate 0.005 for 2 updates" in said
+    names = ("<my-cup> (2 vectors, from 'cat')", "my-cup-hat (1 vector, from 'dog')", "0.005", "2 updates")
+    message(capsys.readouterr().out, "new words", *names)

@@ -11,6 +11,7 @@ import torch
 import train_network
 import train_textual_inversion
 from library.training.step.task import DiffusionTask
+from tests.messages import message, refusal
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 from tests.scripts.stopping import losses, stop_after
@@ -96,21 +97,21 @@ def test_named_as_it_is_without_it_nothing_changes(common: dict[str, object], dr
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "asked"),
     [
-        ({"timestep_bias": ["mean=1"]}, "--timestep_bias: is for --timestep_sampling logit_normal or table"),
-        ({"timestep_sampling": "table"}, "--timestep_sampling: --timestep_sampling table needs timestep:weight"),
-        (TABLE | {"max_timestep": 400}, "--timestep_bias: all trained timesteps have the weight 0"),
-        ({"timestep_sampling": "beta"}, "--timestep_sampling: expected one of uniform, logit_normal, table"),
+        ({"timestep_bias": ["mean=1"]}, ("OPT-009", "--timestep_bias:", "--timestep_sampling logit_normal or table")),
+        ({"timestep_sampling": "table"}, ("OPT-009", "--timestep_sampling table", "timestep:weight")),
+        (TABLE | {"max_timestep": 400}, ("OPT-006", "--timestep_bias:", "weight 0")),
+        ({"timestep_sampling": "beta"}, ("OPT-006", "--timestep_sampling:", "uniform, logit_normal, table", "'beta'")),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_line(
-    options: dict[str, object], said: str, common: dict[str, object], tmp_path: Path, capsys
+    options: dict[str, object], asked: tuple[str, ...], common: dict[str, object], tmp_path: Path, capsys
 ) -> None:
     assert start(train_network.main, **common | LORA | options, output_dir=tmp_path / "out") == 2
-    assert said in capsys.readouterr().err
+    refusal(capsys.readouterr().err, *asked)
 
 
 def test_a_word_of_other_models_is_told_and_means_nothing(common: dict[str, object], tmp_path: Path, capsys) -> None:
     start(train_network.main, **common | LORA, timestep_sampling="sigmoid", dry_run=True, output_dir=tmp_path / "out")
-    assert "sigmoid is for other models, so uniform is used" in "".join(capsys.readouterr())
+    message("".join(capsys.readouterr()), "sigmoid", "uniform is used")

@@ -13,6 +13,7 @@ import train_textual_inversion
 import train_textual_inversion_XTI
 from library.model.load import load
 from library.model.new_words import NewWord, add_word, cross_attentions
+from tests.messages import message
 from tests.oracles import our_image, pipeline_image, pipeline_of
 from tests.scripts.starting import dataset, start
 from tests.small_models import write_diffusers
@@ -106,8 +107,7 @@ def test_samples_during_training_show_the_word(kind: str, tiny_v1: Path, config:
 
 def test_a_word_that_stands_in_no_caption_is_warned_of(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
     assert train("plain", tiny_v1, config, tmp_path / "out", token_string="<other>", dry_run=True) == 0
-    said = capsys.readouterr().out
-    assert "--token_string <other>: is in none of the 9 captions, so nothing is learned" in said and "--use_object_template" in said
+    message(capsys.readouterr().out, "--token_string <other>", "9 captions")
 
 
 @pytest.mark.parametrize(
