@@ -21,20 +21,20 @@ OFFLINE = {"HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "1"}
 def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     for name, value in OFFLINE.items():
         monkeypatch.setenv(name, value)
-    with made() as found:
-        yield found
+    with made() as folders:
+        yield folders
 
 
 def cases() -> list[object]:
     """Each script with the options of its own, the first one with all that they share."""
     seen: set[str] = set()
-    found = []
+    listed = []
     for spec in SCRIPTS:
         options = [option for option in path_options(spec) if option.field not in seen]
         seen |= {option.field for option in options}
         if options:
-            found.append(pytest.param(spec, options, id=spec.name))
-    return found
+            listed.append(pytest.param(spec, options, id=spec.name))
+    return listed
 
 
 def command(spec: type[Script], places: dict[str, str], dry: bool) -> list[str]:

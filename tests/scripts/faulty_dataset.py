@@ -9,7 +9,7 @@ from PIL import Image
 
 IMAGES = 100
 
-# (level, how the finding begins or what it holds), in the order of the report; what the remedy holds
+# (level, names and figures of the finding, words of its remedy), in the order of the report
 EXPECTED = (
     ("error", ("--lr_scheduler cosin",), "takes a class"),
     ("error", ("--v2",), "remove --v2"),

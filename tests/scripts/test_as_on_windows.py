@@ -1,4 +1,4 @@
-"""Scripts as processes of their own under what is Windows' way: an output that knows one script of letters, workers that are started
+"""Scripts in separate processes under the conditions of Windows: an output that knows one script of letters, workers that are started
 afresh, no POSIX, files in use that stay (`tests/windows_site`); and names that are no Unicode, as zip archives of such systems give them.
 """
 
@@ -43,7 +43,7 @@ class Work:
             "PYTHONUTF8": "0",
             "PYTHONIOENCODING": codec,
         }
-        said = self.folder.parent / "said.txt"  # the rules do not hold for it: the shell has it open
+        said = self.folder.parent / "said.txt"  # the rules do not apply to it: the shell has it open
         with said.open("wb") as file:
             command = [sys.executable, "-X", "warn_default_encoding", str(ROOT / script), *argv]
             done = subprocess.run(command, cwd=self.folder, env=os.environ | settings, stdout=file, stderr=subprocess.STDOUT, check=False)

@@ -88,7 +88,7 @@ def test_the_tool_fills_the_cache_that_the_run_finds_and_empties_it(folder: Path
 def test_the_tool_does_all_but_bad_images_and_lists_them(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
     pictures = folder / "pictures"
     (pictures / "0.png").write_bytes(b"no image")
-    spoiled = bytearray((pictures / "2.png").read_bytes())  # whole, as far as its header tells
+    spoiled = bytearray((pictures / "2.png").read_bytes())  # whole, according to its header
     spoiled[len(spoiled) // 2] ^= 0xFF
     (pictures / "2.png").write_bytes(spoiled)
     for more, code in ((), 1), (("--skip_bad_images",), 0):
@@ -128,11 +128,11 @@ def test_texts_that_are_kept_train_the_same_weights_and_each_is_read_once(
 ) -> None:
     read: list[int] = []
     real = text_cache._encode
-    monkeypatch.setattr(text_cache, "_encode", lambda *given: read.append(1) or real(*given))
-    kept = train(folder, tiny_v1, "auto", cache_latents=True, max_train_steps=9)
+    monkeypatch.setattr(text_cache, "_encode", lambda *arguments: read.append(1) or real(*arguments))
+    cached = train(folder, tiny_v1, "auto", cache_latents=True, max_train_steps=9)
     assert len(read) == 3  # two captions, and the empty one
     fresh = train(folder, tiny_v1, "off", cache_latents=True, max_train_steps=9, cache_text_encoder_outputs="off")
-    assert len(read) > 9 and tensors_equal(kept, fresh)
+    assert len(read) > 9 and tensors_equal(cached, fresh)
 
 
 def test_a_text_encoder_that_is_trained_cannot_be_kept(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:
@@ -163,8 +163,8 @@ def test_bad_images_stop_the_run_or_are_left_out(folder: Path, tiny_v1: Path, ca
     assert start(train_network.main, **options(folder, tiny_v1, "out")) == 2
     assert "2.png" in capsys.readouterr().err
     train(folder, tiny_v1, "out", skip_bad_images=True, max_train_steps=1)
-    told = capsys.readouterr().err
-    assert "skipped: image" in told and "2.png" in told and "5 images" in told
+    output = capsys.readouterr().err
+    assert "skipped: image" in output and "2.png" in output and "5 images" in output
 
 
 def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
@@ -182,18 +182,18 @@ def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
 @pytest.mark.slow
 def test_two_processes_share_the_caching_and_train_what_they_train_without_it(folder: Path, tiny_v1: Path) -> None:
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
-    told = {}
+    outputs = {}
     for name, cache in (("disk", "--cache_latents_to_disk"), ("again", "--cache_latents_to_disk"), ("memory", "--cache_latents")):
-        given = options(folder, tiny_v1, name)
-        argv = [str(part) for key, value in given.items() for part in ([f"--{key}"] if value is True else [f"--{key}", value])]
+        run_options = options(folder, tiny_v1, name)
+        argv = [str(part) for key, value in run_options.items() for part in ([f"--{key}"] if value is True else [f"--{key}", value])]
         launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29617"]
         done = subprocess.run(
             [*launch, str(ROOT / "train_network.py"), *argv, cache], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, done.stderr[-3000:]
-        told[name] = done.stderr
-    assert "6/6" in told["disk"]  # three images, and their mirrors, each
-    message(told["again"], "latents: 6 of 6", "on disk")
+        outputs[name] = done.stderr
+    assert "6/6" in outputs["disk"]  # three images, and their mirrors, each
+    message(outputs["again"], "latents: 6 of 6", "on disk")
     assert len(list((folder / "pictures").glob("*.npz"))) == 6
     for name in ("disk", "again"):
         assert tensors_equal(folder / name / "it.safetensors", folder / "memory" / "it.safetensors")

@@ -322,9 +322,9 @@ def test_two_processes_end_where_one_ends(command, folder: Path) -> None:
 @pytest.mark.slow
 def test_workers_that_are_started_afresh_give_the_same_batches(folder: Path) -> None:
     own = opened("my_batches.Batches")
-    made = own.dataset(7, ClipTokenizer(V1), 1.0, as_it_is, planned_custom(parsed("my_batches.Batches"), own).plan)
-    plain = list(EpochLoader(made, EpochSampler(own.filled(), 7)).epoch(0))
-    fresh = list(EpochLoader(made, EpochSampler(own.filled(), 7), workers=Workers(1, context="spawn")).epoch(0))
+    data = own.dataset(7, ClipTokenizer(V1), 1.0, as_it_is, planned_custom(parsed("my_batches.Batches"), own).plan)
+    plain = list(EpochLoader(data, EpochSampler(own.filled(), 7)).epoch(0))
+    fresh = list(EpochLoader(data, EpochSampler(own.filled(), 7), workers=Workers(1, context="spawn")).epoch(0))
     assert all(torch.equal(one.images, other.images) for one, other in zip(plain, fresh, strict=True))
 
 

@@ -26,7 +26,7 @@ from tests.scripts.faulty_dataset import EXPECTED, IMAGES, picture, write_faulty
 from tests.scripts.starting import dataset, start
 
 ROOT = Path(__file__).parents[2]
-# runs scripts one after another in a process of their own and tells exit codes, CPU seconds and heavy packages
+# runs scripts in turn in a separate process and reports exit codes, CPU seconds and heavy packages
 ALONE = """
 import importlib, json, sys, time
 from library.console import run_script
@@ -268,7 +268,7 @@ def test_debug_dataset_without_a_screen_writes_the_page_and_trains_nothing(
 
 
 class Screen:
-    """Takes the place of OpenCV's windows: keys are pressed as told, and what is shown is kept."""
+    """Replaces OpenCV's windows: presses the keys that it was given, and records what is shown."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
         self.shown: list[np.ndarray] = []
@@ -332,7 +332,7 @@ def test_a_crop_beside_the_middle_stands_in_its_place_mirrored_or_not(tmp_path: 
         fits = []
         for whole in (ramp[64, :, 0], ramp[64, ::-1, 0]):
             near = (np.abs(shown - whole) <= 2) | (np.abs(shown - whole * 0.35) <= 2)
-            fits.append(int(near.sum()) >= 254)  # all but the two columns of the frame
+            fits.append(int(near.sum()) >= 254)  # all except the two columns of the frame
         assert any(fits)
         mirrored.add(fits[1])
     assert mirrored == {True, False}

@@ -29,7 +29,7 @@ def commands() -> list[list[str]]:
 
 @pytest.fixture
 def place(tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with what the page takes for granted; pictures of three shapes."""
+    """A folder with what the page takes for granted; images of three shapes."""
     monkeypatch.chdir(tmp_path)
     for number, size in enumerate(((300, 100), (128, 128), (100, 300))):
         photo(tmp_path / "pictures" / f"{number}.png", size, seed=number)
@@ -40,7 +40,7 @@ def place(tmp_path: Path, tiny_v1: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 
 def small(words: list[str]) -> list[str]:
-    """The command for a model and pictures that a test can train, without what a CPU does not know."""
+    """The command for a model and images that a test can train, without what a CPU does not know."""
     values = {"512,512": "128,128", "bf16": "no", "8": "2"}
     extra = (
         ["--min_bucket_reso", "64", "--max_bucket_reso", "256"]

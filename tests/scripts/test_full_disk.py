@@ -57,7 +57,7 @@ def check_what_is_there(folder: Path) -> list[str]:
 
 
 def fill(folder: Path, leave: int) -> Path:
-    """Take all but `leave` bytes of the file system."""
+    """Take all except `leave` bytes of the file system."""
     path = folder / "other"
     with path.open("wb") as file:
         file.write(b"\0" * max(0, files.free_bytes(folder) - leave))
@@ -66,11 +66,11 @@ def fill(folder: Path, leave: int) -> Path:
 
 def test_a_file_system_that_fills_up_while_saving(options, small_disk: Path, capsys, monkeypatch) -> None:
     """As if others had taken the space just after it was checked."""
-    made = options(small_disk / "out", on_full_disk="continue", save_every_n_steps=2)
+    run_options = options(small_disk / "out", on_full_disk="continue", save_every_n_steps=2)
     monkeypatch.setattr("library.training.saving.full_disk.MARGIN", -(1 << 30))
     other = small_disk / "other"
     with before_update(3, lambda: fill(small_disk, 100_000)), before_update(5, lambda: other.unlink()):
-        assert start(train_network.main, **made) == 0
+        assert start(train_network.main, **run_options) == 0
     output = capsys.readouterr().err
     assert output.count("--on_full_disk continue") == 2
     message(output, "2 saves were skipped")
@@ -127,9 +127,9 @@ def test_the_last_save_waits_for_room_and_loses_nothing(options, small_disk: Pat
             (small_disk / "other").unlink()
 
     monkeypatch.setattr("library.training.saving.full_disk.sleep", somebody_makes_room)
-    made = options(small_disk / "out", save_every_n_steps=None, full_disk_wait=5)
+    run_options = options(small_disk / "out", save_every_n_steps=None, full_disk_wait=5)
     with before_update(5, lambda: fill(small_disk, 100_000)):
-        assert start(train_network.main, **made) == 0
+        assert start(train_network.main, **run_options) == 0
     assert len(waits) == 2
     message(capsys.readouterr().err, "5 minutes", "--full_disk_wait")
     assert check_what_is_there(small_disk / "out") == ["cat-state", "cat.safetensors"]
@@ -139,9 +139,9 @@ def test_a_spare_folder_takes_what_is_saved_at_the_end_and_a_run_goes_on_from_th
     options, small_disk: Path, tmp_path: Path, capsys
 ) -> None:
     spare = tmp_path / "spare"
-    made = options(small_disk / "out", save_every_n_steps=None, spare_dir=spare)
+    run_options = options(small_disk / "out", save_every_n_steps=None, spare_dir=spare)
     with before_update(5, lambda: fill(small_disk, 100_000)):
-        assert start(train_network.main, **made) == 0
+        assert start(train_network.main, **run_options) == 0
     output = capsys.readouterr().err
     assert f"result: {spare / 'cat.safetensors'}" in output
     assert output.count(f"--spare_dir {spare}") == 2

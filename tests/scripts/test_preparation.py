@@ -93,8 +93,8 @@ def test_two_folders_in_one_file_by_full_path(work: Path, models: Path, tiny_v1:
     check(entries, latents)
     Path("data.toml").write_text("[[datasets]]\nresolution = 64\n[[datasets.subsets]]\nmetadata_file = 'meta.json'\n", encoding="utf-8")
     train(tiny_v1, "--dataset_config", "data.toml")
-    told = capsys.readouterr().err
-    assert "without an image" not in told and "without an entry" not in told
+    output = capsys.readouterr().err
+    assert "without an image" not in output and "without an entry" not in output
 
 
 @pytest.mark.parametrize("latents", [False, pytest.param(True, marks=needs_latents)])
@@ -107,14 +107,14 @@ def test_two_folders_with_a_file_each_by_name(work: Path, models: Path, tiny_v1:
     subsets = "".join(f"[[datasets.subsets]]\nimage_dir = '{name}'\nmetadata_file = '{name}.json'\n" for name in ("one", "two"))
     Path("data.toml").write_text(f"[[datasets]]\nresolution = 64\n{subsets}", encoding="utf-8")
     train(tiny_v1, "--dataset_config", "data.toml")
-    told = capsys.readouterr().err
-    assert "without an image" not in told and "without an entry" not in told
+    output = capsys.readouterr().err
+    assert "without an image" not in output and "without an entry" not in output
 
 
 def blocks(kind: str) -> list[str]:
     """The blocks of the page between ``` lines, of this kind."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [text for name, text in found if name == kind]
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == kind]
 
 
 def commands() -> list[list[str]]:

@@ -83,18 +83,18 @@ def test_latents_are_written_beside_the_images_and_their_sizes_into_the_metadata
     message(output, "64×64: 3 images")
     message(output, "mean difference")
 
-    found = np.load(folder / "pictures" / "1.npz")
+    arrays = np.load(folder / "pictures" / "1.npz")
     width, height = written["1"]["train_resolution"]
-    assert found["latents"].shape == (4, height // 8, width // 8) and found["latents"].dtype == np.float32
-    assert found["original_size"].tolist() == [64, 64] and found["crop_ltrb"].tolist() == [0, 0, 64, 64]
+    assert arrays["latents"].shape == (4, height // 8, width // 8) and arrays["latents"].dtype == np.float32
+    assert arrays["original_size"].tolist() == [64, 64] and arrays["crop_ltrb"].tolist() == [0, 0, 64, 64]
     mirrored = np.load(folder / "pictures" / "1_flip.npz")["latents"]
-    assert np.array_equal(mirrored, found["latents_flipped"]) and not np.array_equal(mirrored, found["latents"])
+    assert np.array_equal(mirrored, arrays["latents_flipped"]) and not np.array_equal(mirrored, arrays["latents"])
     from PIL import Image
 
     pixels = torch.from_numpy(np.array(Image.open(folder / "pictures" / "1.png"))).permute(2, 0, 1)[None].float() / 127.5 - 1
     expected = moments(load_vae(tiny_v1, torch.float32), pixels)[0]
-    torch.testing.assert_close(torch.from_numpy(found["latents"]), expected[:4], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(torch.from_numpy(found["log_variance"]), expected[4:], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(arrays["latents"]), expected[:4], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(torch.from_numpy(arrays["log_variance"]), expected[4:], rtol=1e-4, atol=1e-4)
 
 
 def test_fine_tune_trains_from_them_without_images_as_it_would_with_them(
@@ -236,7 +236,7 @@ def test_half_precision_is_close_and_read_by_a_run_in_full_precision(folder: Pat
     assert not np.array_equal(rough, exact) and np.abs(rough - exact).max() < 0.1 * max(1, np.abs(exact).max())
     assert train(folder, tiny_v1, "out", max_train_steps=1) == 0
     message(capsys.readouterr().err, "latents: 4 of 4", "on disk")
-    assert prepare(folder, tiny_v1, "--mixed_precision", "fp16") == 2  # no such thing on a CPU
+    assert prepare(folder, tiny_v1, "--mixed_precision", "fp16") == 2  # a CPU has no fp16
 
 
 def test_a_broken_image_is_told_and_two_of_one_stem_are_told_apart(folder: Path, tiny_v1: Path, capsys: pytest.CaptureFixture) -> None:

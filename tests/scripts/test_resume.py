@@ -124,8 +124,10 @@ def test_states_stand_beside_the_files_and_leave_as_they_do(lora, tmp_path: Path
                   save_last_n_epochs_state=1, gradient_accumulation_steps=2)  # fmt: skip
     # 3 updates an epoch; the last save by steps is at 8, so those before 4 go; of epoch 1 the file stays and the state goes
     files = [f"cat-step{step:08d}" for step in (4, 6, 8)] + ["cat"]
-    kept = [f"{name}.safetensors" for name in [*files, "cat-000001", "cat-000002"]] + [f"{name}-state" for name in [*files, "cat-000002"]]
-    assert names(folder) == sorted(kept)
+    remaining = [f"{name}.safetensors" for name in [*files, "cat-000001", "cat-000002"]] + [
+        f"{name}-state" for name in [*files, "cat-000002"]
+    ]
+    assert names(folder) == sorted(remaining)
     assert names(folder / "cat-state") == ["state.json", "trained-0.safetensors", "training.pt"]
 
 
@@ -229,7 +231,7 @@ def test_a_state_that_is_no_good_is_told_in_one_line_before_torch_is_needed(lora
 
 
 def in_a_process(options: dict[str, object], **more: object) -> subprocess.Popen:
-    """The script as a process of its own, in a group of its own: as a console has it."""
+    """The script in a separate process and process group: as in a console."""
     argv = [str(part) for name, value in {**options, **more}.items() for part in ([f"--{name}"] if value is True else [f"--{name}", value])]
     environment = os.environ | {"ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -256,10 +258,10 @@ def test_signals_to_all_processes_at_any_moment_end_the_run_so_that_it_can_go_on
         wait_for(process, options["output_dir"] / f"cat-step{step:08d}-state")
         time.sleep(random.random() / 2)
         os.killpg(process.pid, number)
-        told = process.communicate(timeout=300)[1]
-        assert process.returncode == code, told[-2000:]
-        assert "Traceback" not in told
-        more["resume"] = told.rpartition("repeat the command with --resume ")[2].splitlines()[0]
+        output = process.communicate(timeout=300)[1]
+        assert process.returncode == code, output[-2000:]
+        assert "Traceback" not in output
+        more["resume"] = output.rpartition("repeat the command with --resume ")[2].splitlines()[0]
         assert not [name for name in names(options["output_dir"]) if name.startswith(".")]
     assert start(train_network.main, **options, resume=more["resume"]) == 0
     assert tensors_equal(lora("whole", **kind) / "cat.safetensors", options["output_dir"] / "cat.safetensors")

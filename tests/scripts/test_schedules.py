@@ -38,7 +38,7 @@ def command(tiny_v1: Path, photos: Path, tmp_path: Path) -> dict[str, object]:
 
 
 def logged(folder: Path, key: str) -> list[float | None]:
-    """A figure of the run's log in each update, None where it has none."""
+    """A figure of the run's log in each update, None where it is missing."""
     lines = [json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.read_text(encoding="utf-8").splitlines()]
     return [line.get(key) for line in lines if "loss/current" in line]
 
@@ -147,8 +147,8 @@ def test_limited_norms_leave_a_part_at_rate_0_alone(command, tmp_path: Path) -> 
 
 
 def test_a_frozen_text_encoder_has_no_rate_in_the_log(command, tmp_path: Path) -> None:
-    kept = ("pretrained_model_name_or_path", "dataset_config", "output_dir", "max_train_steps", "learning_rate", "seed")
-    run = {key: command[key] for key in kept} | {"stop_text_encoder_training": 2, "max_data_loader_n_workers": 0}
+    shared = ("pretrained_model_name_or_path", "dataset_config", "output_dir", "max_train_steps", "learning_rate", "seed")
+    run = {key: command[key] for key in shared} | {"stop_text_encoder_training": 2, "max_data_loader_n_workers": 0}
     assert start(train_db.main, **run) == 0
     folder = Path(command["output_dir"])
     assert logged(folder, "lr/unet") == pytest.approx([1e-3] * 4)

@@ -1,4 +1,4 @@
-"""Several new words in one run, alone and beside a network: each learns from its own captions, and has a file of its own."""
+"""Several new words in one run, alone and with a network: each learns from its own captions, and has a separate file."""
 
 from __future__ import annotations
 
@@ -182,17 +182,17 @@ def read_as_web_uis_do(path: Path) -> dict[str, np.ndarray]:
     content = path.read_bytes()
     length = int.from_bytes(content[:8], "little")
     header, body = json.loads(content[8 : 8 + length]), content[8 + length :]
-    found: dict[str, np.ndarray] = {}
+    vectors_by_word: dict[str, np.ndarray] = {}
     for key, info in header.items():
         head, _, rest = key.partition(".")
         if head != "bundle_emb":
             continue
         name, _, inside = rest.partition(".")
-        assert inside.split(".", 1)[0] == "string_to_param" and name not in found
+        assert inside.split(".", 1)[0] == "string_to_param" and name not in vectors_by_word
         begin, end = info["data_offsets"]
         kind = {"F32": np.float32, "F16": np.float16}[info["dtype"]]
-        found[name] = np.frombuffer(body[begin:end], kind).reshape(info["shape"])
-    return found
+        vectors_by_word[name] = np.frombuffer(body[begin:end], kind).reshape(info["shape"])
+    return vectors_by_word
 
 
 def test_a_network_and_words_are_saved_side_by_side_and_as_one_file(tiny_v1: Path, config: Path, tmp_path: Path) -> None:
@@ -201,17 +201,17 @@ def test_a_network_and_words_are_saved_side_by_side_and_as_one_file(tiny_v1: Pat
     assert train(train_network.main, tiny_v1, config, tmp_path, **NETWORK, **rates, save_words="both", save_every_n_steps=2) == 0
     stems = [f"two{word}" for word in ("", "-my-cup", "-my-cup-hat", "-bundled")]
     assert kept(tmp_path) == sorted(["data.toml", *(f"{stem}{step}.safetensors" for stem in stems for step in ("", "-step00000002"))])
-    found = read_as_web_uis_do(tmp_path / "two-bundled.safetensors")
-    assert list(sorted(found)) == sorted([CUP, HAT])
+    vectors_by_word = read_as_web_uis_do(tmp_path / "two-bundled.safetensors")
+    assert list(sorted(vectors_by_word)) == sorted([CUP, HAT])
     for word, file in ((CUP, "two-my-cup"), (HAT, "two-my-cup-hat")):
-        assert np.array_equal(found[word], vectors(tmp_path / f"{file}.safetensors").numpy())
+        assert np.array_equal(vectors_by_word[word], vectors(tmp_path / f"{file}.safetensors").numpy())
         assert tensors_equal(tmp_path / f"{file}.safetensors", tmp_path / f"{file}-step00000002.safetensors")  # they have stopped
     whole, alone = load_file(tmp_path / "two-bundled.safetensors"), load_file(tmp_path / "two.safetensors")
     assert {name for name in whole if not name.startswith("bundle_emb.")} == alone.keys()
     assert all(whole[name].equal(tensor) for name, tensor in alone.items())
     before = load_file(tmp_path / "two-step00000002.safetensors")
     moved = {name for name, tensor in alone.items() if not tensor.equal(before[name])}
-    assert {name[: len("lora_te")] for name in moved} == {"lora_te", "lora_un"}  # the words have stopped, the network goes on
+    assert {name[: len("lora_te")] for name in moved} == {"lora_te", "lora_un"}  # the words have stopped, the network continues
     with safe_open(tmp_path / "two-bundled.safetensors", "pt") as opened:
         said = opened.metadata()
     assert json.loads(said["ss_new_words"]) == {CUP: 2, HAT: 1} and said["ss_embedding_lr"] == "0.05"
@@ -269,8 +269,8 @@ def test_words_beside_a_network_learn_in_half_precision(
 ) -> None:
     more = {"gradient_accumulation_steps": 2, "max_grad_norm_te": 0.5, "embedding_lr": 0.05, "save_precision": "float"}
     assert train(train_network.main, tiny_v1, config, tmp_path, **NETWORK, **precision, **more) == 0
-    found = vectors(tmp_path / "two-my-cup.safetensors")
-    assert found.isfinite().all() and float((found - table[[CAT, CAT]]).abs().max()) > 0.01
+    learned = vectors(tmp_path / "two-my-cup.safetensors")
+    assert learned.isfinite().all() and float((learned - table[[CAT, CAT]]).abs().max()) > 0.01
 
 
 def test_the_plan_names_words_vectors_and_rates(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:

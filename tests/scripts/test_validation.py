@@ -1,4 +1,4 @@
-"""Validation as a user has it: measured beside the training without touching it, the best kept, the run ended when it helps no more."""
+"""Validation as a user has it: measured during the training without touching it, the best kept, the run ended when it helps no more."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, *figures: float) -> list[float]:
 
 
 def test_validation_and_averages_leave_the_training_as_it_was(lora, monkeypatch) -> None:
-    """Bit for bit, with dropout, from images that are read anew; and one model gives one figure, however often it is asked."""
+    """Bit for bit, with dropout, from images that are read again; and one model gives one figure, however often it is asked."""
     figures = []
 
     def twice(self, accelerator, task):
@@ -99,8 +99,8 @@ def test_early_stop_and_the_best_file_go_on_across_a_resume(lora, monkeypatch, c
     assert start(train_network.main, **options, resume=tmp_path / "parts" / "cat-step00000004-state") == 0
     for name in ends:
         assert tensors_equal(whole / name, tmp_path / "parts" / name), name
-    kept = json.loads((tmp_path / "parts" / "cat-state" / "state.json").read_text(encoding="utf-8"))["state"]["validated"]
-    assert (kept["best"], kept["best_step"], kept["worse"], kept["last_step"]) == (3.0, 2, 3, 5)
+    validated = json.loads((tmp_path / "parts" / "cat-state" / "state.json").read_text(encoding="utf-8"))["state"]["validated"]
+    assert (validated["best"], validated["best_step"], validated["worse"], validated["last_step"]) == (3.0, 2, 3, 5)
     capsys.readouterr()
     assert start(train_network.main, **options, resume=tmp_path / "parts" / "cat-state") == 2
     refusal(capsys.readouterr().err, "STATE-007", "--early_stop_patience (now 3)")
@@ -141,14 +141,14 @@ def test_options_of_validation_without_images_for_it_are_refused(lora, tmp_path:
 
 @pytest.mark.slow
 def test_on_an_overfitting_set_the_loss_falls_and_rises_and_the_run_ends_at_the_turn(tmp_path: Path, monkeypatch) -> None:
-    """The shipped small model learns two pictures of a teal star by heart; three others tell when that no longer teaches it the star."""
+    """The shipped small model learns two images of a teal star by heart; three others show when that no longer teaches it the star."""
     write_subject(tmp_path / "star")
     text = "class_tokens = 'zxc star'\nvalidation_split = 0.75\n"
     curves: dict[str, list[float]] = {}
 
     def train(name: str, **changes: object) -> Path:
         curve = curves.setdefault(name, [])
-        monkeypatch.setattr(Validation, "measure", lambda *given: curve.append(REAL(*given)) or curve[-1])
+        monkeypatch.setattr(Validation, "measure", lambda *arguments: curve.append(REAL(*arguments)) or curve[-1])
         options: dict[str, object] = {
             "pretrained_model_name_or_path": ROOT / MODEL,
             "dataset_config": dataset(tmp_path / "data.toml", tmp_path / "star", batch_size=3, subset=text),
