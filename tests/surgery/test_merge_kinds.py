@@ -120,8 +120,8 @@ def test_what_lycoris_adds_is_merged_at_the_ratio(name: str, tiny_v1: Path, tmp_
         expected[path] = [old if new is None else old + RATIO * (new.detach() - old) for old, new in pairs if old is not None]
     ours = merged(tiny_v1, tmp_path, tensors, "--ratios", RATIO)
     for path, wanted in expected.items():
-        found = ours.unet.get_submodule(path)
-        for value, tensor in zip(wanted, (found.weight, found.bias), strict=False):
+        merged_layer = ours.unet.get_submodule(path)
+        for value, tensor in zip(wanted, (merged_layer.weight, merged_layer.bias), strict=False):
             torch.testing.assert_close(tensor.detach(), value.reshape(tensor.shape), rtol=1e-4, atol=1e-5)
 
 
@@ -141,12 +141,12 @@ def test_norms_and_biases_of_the_text_encoder_find_their_place(
     }
     flags = ["--v2"] if version == "v2" else []
     after = merged(model, tmp_path, tensors, "--verbose", *flags, folder=folder).text_encoder
-    found = after.encoder.layers[1]
-    torch.testing.assert_close(found.layer_norm1.weight, norm.weight + 0.5)
-    torch.testing.assert_close(found.layer_norm1.bias, norm.bias + 0.25)
-    torch.testing.assert_close(found.self_attn.k_proj.weight, layer.weight + 0.5)
-    torch.testing.assert_close(found.self_attn.k_proj.bias, layer.bias - 0.5)
-    assert found.self_attn.q_proj.bias.equal(before.encoder.layers[1].self_attn.q_proj.bias)
+    merged_layer = after.encoder.layers[1]
+    torch.testing.assert_close(merged_layer.layer_norm1.weight, norm.weight + 0.5)
+    torch.testing.assert_close(merged_layer.layer_norm1.bias, norm.bias + 0.25)
+    torch.testing.assert_close(merged_layer.self_attn.k_proj.weight, layer.weight + 0.5)
+    torch.testing.assert_close(merged_layer.self_attn.k_proj.bias, layer.bias - 0.5)
+    assert merged_layer.self_attn.q_proj.bias.equal(before.encoder.layers[1].self_attn.q_proj.bias)
     output = capsys.readouterr().out
     assert "receipt: 2 modules" in output and f"{head}layer_norm1 (bias)" in output
 

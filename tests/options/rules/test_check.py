@@ -225,7 +225,7 @@ def test_an_option_without_effect_is_not_told_where_it_has_its_default_value(goo
 
 
 def test_a_file_of_prompts_that_is_missing_stops_no_run_that_makes_no_samples(good, warnings) -> None:
-    message(warnings(*good, "--sample_prompts", "promts.txt"), "promts.txt", "no samples")
+    message(warnings(*good, "--sample_prompts", "promts.txt"), "--sample_prompts:", "no samples")
 
 
 @pytest.mark.parametrize(

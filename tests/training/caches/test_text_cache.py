@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from library.data.config.blueprint import SubsetOptions
-from library.errors import UserError
 from library.model.load import load
 from library.model.text.conditioning import Conditioning
 from library.training.caches.text_cache import LIMIT, TextCache, text_cache
+from tests.messages import refused
 
 CAPTIONS = ["a cat", "a dog on a mat", "", "a cat", "many small words about nothing in particular"]
 
@@ -136,7 +136,7 @@ def test_what_is_kept_by_default(model) -> None:
 
 
 def test_nothing_is_kept_of_a_text_encoder_that_is_trained_or_draws_by_chance(model) -> None:
-    with pytest.raises(UserError, match="--cache_text_encoder_outputs on: the text encoder is trained"):
+    with refused("OPT-008", "--cache_text_encoder_outputs on"):
         text_cache("on", model, Method(until=10), inputs(), None)
     layer = next(module for module in model.text_encoder.modules() if isinstance(module, nn.Linear))
     layer.forward = layer.forward  # as a network does

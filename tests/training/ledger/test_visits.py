@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from library.errors import UserError
 from library.training.ledger.saved_visits import FILE, load_visits, save_visits
 from library.training.ledger.visits import MOST_CAPTIONS, OTHER, ImageName, Visits
 from library.training.step.pending import Showing
+from tests.messages import refused
 
 NAMES = [ImageName(f"0/0/{number}.png", f"/photos/{number}.png", 0, number == 3) for number in range(4)]
 
@@ -139,5 +139,5 @@ def test_showings_that_lie_are_refused_in_a_line(what: str, tmp_path: Path) -> N
     save_visits(whole(), tmp_path)
     columns = {name: tensor.clone() for name, tensor in load_file(tmp_path / FILE).items()}
     save_file(spoilt(columns, what), tmp_path / FILE)
-    with pytest.raises(UserError, match=rf"^--resume .*: {FILE} is damaged \(.*\); use an older state$"):
+    with refused("STATE-002", f"--resume {tmp_path}", FILE, "older state"):
         load_visits(tmp_path)

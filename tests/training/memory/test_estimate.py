@@ -25,6 +25,7 @@ from library.training.memory.estimate import (
 from library.training.memory.facts import _block
 from library.training.optim.optimizer import make_optimizer
 from library.training.optim.optimizer_table import OPTIMIZERS
+from tests.messages import message
 
 V1 = {"unet": 859_520_964, "text_encoder": 123_060_480, "vae": 83_653_863}
 LORA = 1_594_368  # values of networks.lora at rank 4, text encoder included
@@ -144,7 +145,7 @@ def test_the_parts_add_up_and_are_told() -> None:
     kept = sum(kept for kept, _ in _blocks(case))
     assert found.activations == pytest.approx(HEAP["cpu"] * kept)
     text = line(found, case)
-    assert text.startswith("memory: about 7.4 GiB (weights 4.0, gradients 0.0, optimizer 0.0, activations of a batch of 1 at 512×512 2.8")
+    message(text, "memory: about 7.4 GiB", "weights 4.0", "gradients 0.0", "optimizer 0.0", "a batch of 1 at 512×512 2.8")
     assert "loading took about 5.7" in line(estimate(lora(256)), lora(256))
 
 
@@ -168,7 +169,7 @@ def test_advice_names_the_cheapest_changes_that_fit_in_order() -> None:
     changes, then = changes_that_fit(case, 3 * GIB)
     assert changes == [*free, "--gradient_checkpointing", smaller] and then < 3 * GIB
     assert changes_that_fit(case, 2.2 * GIB)[0] == [*free, "--gradient_checkpointing", smaller, "--fp8_base"]
-    assert "these changes help, but are not enough" in advice(case, 1 * GIB)
+    message(advice(case, 1 * GIB), "not enough")
 
 
 def test_full_fine_tuning_is_advised_the_optimizer_and_16_bit_weights() -> None:
@@ -178,4 +179,4 @@ def test_full_fine_tuning_is_advised_the_optimizer_and_16_bit_weights() -> None:
 
 
 def test_what_did_not_fit_is_never_said_to_fit_as_it_is() -> None:
-    assert "the cheapest changes that fit, in order: --mixed_precision bf16" in advice(lora(512, device="cuda"), 80 * GIB)
+    message(advice(lora(512, device="cuda"), 80 * GIB), "in order: --mixed_precision bf16")

@@ -12,10 +12,10 @@ import fine_tune
 import train_db
 import train_network
 import train_textual_inversion
-from library.errors import UserError
 from library.training.memory import rehearsal
 from library.training.memory.rehearsal import explained, is_out_of_memory
 from library.training.step.task import DiffusionTask
+from tests.messages import message, refusal, refusals, refused
 from tests.scripts.running import tensors_equal
 from tests.scripts.starting import dataset, start
 
@@ -60,15 +60,15 @@ def test_running_out_of_memory_ends_with_what_to_change_before_anything_is_writt
     monkeypatch.setattr(DiffusionTask, "forward", forward)
     monkeypatch.setattr(rehearsal, "room_on", lambda device: 0.7 * 2**30)
     assert lora("out", rehearsal="on") == 2
-    (told,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert told.startswith("error: out of memory in the rehearsal, before the first update: about 0.") and "--mixed_precision bf16" in told
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    refusals(lines, ("TRAIN-005", "rehearsal", "about 0.", "--mixed_precision bf16"))
     assert not (tmp_path / "out").exists()
 
 
 def test_other_errors_pass_and_only_memorys_are_explained() -> None:
     with pytest.raises(RuntimeError, match="shapes"), explained(lambda: "do this", "here"):
         raise RuntimeError("shapes do not fit")
-    with pytest.raises(UserError, match="out of memory here: do this"), explained(lambda: "do this", "here"):
+    with refused("TRAIN-005", "out of memory here: do this"), explained(lambda: "do this", "here"):
         raise MemoryError
     assert is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"))
     assert not is_out_of_memory(ValueError("out of memory"))
@@ -76,8 +76,7 @@ def test_other_errors_pass_and_only_memorys_are_explained() -> None:
 
 def test_the_estimate_is_told_before_the_first_step(lora, capsys) -> None:
     assert lora("out", max_train_steps=1) == 0
-    told = capsys.readouterr().err
-    assert "memory: about 0." in told and "activations of a batch of 2 at 64×64" in told
+    message(capsys.readouterr().err, "memory: about 0.", "batch of 2 at 64×64")
 
 
 def trained_dtypes(file: Path) -> set[torch.dtype]:
@@ -158,19 +157,19 @@ def test_every_weight_goes_straight_to_the_device(tiny_v1: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "options", "words"),
+    ("script", "options", "asked"),
     [
-        (train_network, {"full_bf16": True}, "--full_bf16: needs --mixed_precision bf16 (it is no)"),
-        (train_network, {"full_bf16": True, "full_fp16": True}, "--full_bf16: cannot be used together with --full_fp16"),
-        (train_network, {"full_fp16": True, "mixed_precision": "fp16"}, "--mixed_precision fp16: a CPU computes fp16 many times slower"),
-        (train_network, {"fp8_base": True, "network_module": "lycoris.kohya"}, "--fp8_base: lycoris.kohya reads the model's weights"),
-        (train_db, {"fp8_base": True}, "--fp8_base: keeps frozen weights in 8 bits, but this script trains the weights themselves"),
-        (fine_tune, {"fp8_base": True}, "--fp8_base: keeps frozen weights in 8 bits"),
+        (train_network, {"full_bf16": True}, ("OPT-009", "--full_bf16:", "--mixed_precision bf16", "it is no")),
+        (train_network, {"full_bf16": True, "full_fp16": True}, ("OPT-008", "--full_bf16:", "--full_fp16")),
+        (train_network, {"full_fp16": True, "mixed_precision": "fp16"}, ("OPT-018", "--mixed_precision fp16", "CPU")),
+        (train_network, {"fp8_base": True, "network_module": "lycoris.kohya"}, ("OPT-008", "--fp8_base:", "lycoris.kohya")),
+        (train_db, {"fp8_base": True}, ("OPT-008", "--fp8_base:", "8 bits")),
+        (fine_tune, {"fp8_base": True}, ("OPT-008", "--fp8_base:", "8 bits")),
     ],
 )
-def test_what_cannot_be_is_refused(script, options, words, tiny_v1: Path, photos: Path, tmp_path: Path, capsys) -> None:
+def test_what_cannot_be_is_refused(script, options, asked, tiny_v1: Path, photos: Path, tmp_path: Path, capsys) -> None:
     common = {"pretrained_model_name_or_path": tiny_v1, "dataset_config": dataset(tmp_path / "data.toml", photos)}
     if script is train_network:
         common |= {"network_module": "networks.lora"}
     assert start(script.main, **(common | {"output_dir": tmp_path / "out"} | options)) == 2
-    assert words in capsys.readouterr().err
+    refusal(capsys.readouterr().err, *asked)

@@ -9,7 +9,6 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from library.errors import UserError
 from library.options.groups.optimizer import OptimizerOptions
 from library.options.groups.training import TrainingOptions
 from library.training import assemble
@@ -27,6 +26,7 @@ from library.training.step.loop_events import NoEvents
 from library.training.step.requests import Requests
 from library.training.step.stop_signals import StopRequest
 from library.training.step.update import Gradients, Weights
+from tests.messages import refused
 from tests.scripts.running import run_in_process
 
 
@@ -151,7 +151,7 @@ def test_the_scale_falls_with_overflows_grows_with_time_and_survives_a_state() -
 
 def test_gradients_that_overflow_at_every_scale_end_the_run_with_a_remedy() -> None:
     scaler = LossScaler()
-    with pytest.raises(UserError, match="--full_fp16: gradients overflow float16 at every loss scale; use --full_bf16"):
+    with refused("TRAIN-003", "--full_fp16", "--full_bf16"):
         for _ in range(100):
             _, optimizer = a_weight(math.nan, scaler)
             scaler.step(optimizer)

@@ -17,6 +17,7 @@ from library.options.reading.named_class import parse_arguments
 from library.training import assemble
 from library.training.optim.optimizer import logged_rates, make_optimizer, weights_to_keep
 from library.training.optim.optimizer_table import OPTIMIZERS, markdown, resolve_name
+from tests.messages import message, refusal, refused
 
 FINDS_ITS_RATE = [row.name for row in OPTIMIZERS if row.kind == "factor"]
 SPEC_NAMES = """
@@ -67,10 +68,10 @@ def restored(state: dict) -> dict:
 
 
 def problems_of(name: str, args: list[str], toy: Toy | None = None, **rates: float) -> str:
-    with pytest.raises(UserError) as fault:
+    with pytest.raises(UserError) as error:
         make_optimizer(name, (toy or Toy()).groups(**rates), 1e-3, args)
-    assert all("\n" not in problem for problem in fault.value.problems)
-    return str(fault.value)
+    assert all("\n" not in problem for problem in error.value.problems)
+    return "\n".join(error.value.lines)
 
 
 # ---- names
@@ -101,20 +102,20 @@ def test_each_optimizer_takes_five_steps_and_goes_on_from_its_saved_state_bit_fo
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "asked"),
     [
-        ("AdamW8bits", "did you mean AdamW8bit?"),
-        ("Prodgy", "did you mean Prodigy?"),
-        ("RMSProb", "did you mean RMSprop?"),
-        ("torch.optim.AdaW", "did you mean AdamW?"),
-        ("nothing_like_it.Adam", "nothing_like_it is not installed"),
-        ("torch.nn.Linear", "is not an optimizer"),
-        ("LBFGS", "computes the loss several times"),
-        ("SparseAdam", "sparse gradients"),
+        ("AdamW8bits", ("OPT-013", "AdamW8bit?")),
+        ("Prodgy", ("OPT-013", "Prodigy?")),
+        ("RMSProb", ("OPT-013", "RMSprop?")),
+        ("torch.optim.AdaW", ("PKG-004", "AdamW?")),
+        ("nothing_like_it.Adam", ("PKG-001", "nothing_like_it")),
+        ("torch.nn.Linear", ("OPT-013",)),
+        ("LBFGS", ("OPT-013", "several times")),
+        ("SparseAdam", ("OPT-013", "sparse gradients")),
     ],
 )
-def test_a_name_that_cannot_be_used_is_refused_with_the_reason(name, said):
-    assert said in problems_of(name, [])
+def test_a_name_that_cannot_be_used_is_refused_with_the_reason(name, asked):
+    refusal(problems_of(name, []), *asked, f"--optimizer_type {name}")
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(monkeypatch
         raise ModuleNotFoundError(f"No module named {wanted!r}", name=wanted.partition(".")[0])
 
     monkeypatch.setattr("library.options.reading.named_class.importlib.import_module", missing)
-    assert problems_of(name, []) == f"--optimizer_type {name}: {module} is not installed: {remedy}"
+    refusal(problems_of(name, []), "PKG-001", f"--optimizer_type {name}", module, remedy)
 
 
 def test_a_package_that_does_not_load_is_told_with_its_reason(monkeypatch):
@@ -139,7 +140,7 @@ def test_a_package_that_does_not_load_is_told_with_its_reason(monkeypatch):
         raise OSError("libcudart.so.13: cannot open shared object file")
 
     monkeypatch.setattr("library.options.reading.named_class.importlib.import_module", broken)
-    assert "is installed but cannot be imported: libcudart.so.13" in problems_of("AdamW8bit", [])
+    refusal(problems_of("AdamW8bit", []), "PKG-002", "--optimizer_type AdamW8bit", "libcudart.so.13")
 
 
 def test_old_options_mean_their_optimizers_and_contradictions_are_refused():
@@ -147,9 +148,9 @@ def test_old_options_mean_their_optimizers_and_contradictions_are_refused():
     assert resolve_name("prodigy") == "prodigy"
     assert resolve_name("", use_8bit_adam=True) == resolve_name("adamw8bit", use_8bit_adam=True) == "AdamW8bit"
     assert resolve_name("", use_lion_optimizer=True) == "Lion"
-    with pytest.raises(UserError, match="--use_8bit_adam means --optimizer_type AdamW8bit, but --optimizer_type Lion"):
+    with refused("OPT-008", "--use_8bit_adam", "AdamW8bit", "--optimizer_type Lion"):
         resolve_name("Lion", use_8bit_adam=True)
-    with pytest.raises(UserError, match="--use_8bit_adam and --use_lion_optimizer"):
+    with refused("OPT-008", "--use_8bit_adam and --use_lion_optimizer"):
         resolve_name("", use_8bit_adam=True, use_lion_optimizer=True)
 
 
@@ -190,34 +191,35 @@ def test_arguments_reach_the_optimizer():
 
 def test_unknown_arguments_are_refused_with_what_is_accepted():
     said = problems_of("Prodigy", ["weight_decy=0.1", "lr=1"])
-    assert "Prodigy does not accept it (did you mean weight_decay?); it takes: beta3, betas, d0, d_coef" in said
-    assert "--optimizer_args lr: is set with --learning_rate" in said
-    assert "self" not in said.partition("it takes:")[2].split(", ")
+    line = refusal(said, "OPT-011", "--optimizer_args weight_decy", "Prodigy", "weight_decay?", "beta3, betas, d0, d_coef")
+    refusal(said, "OPT-011", "--optimizer_args lr", "--learning_rate")
+    assert "self" not in line.partition("it takes:")[2].split(", ")
 
 
 @pytest.mark.parametrize(
-    ("name", "args", "said"),
+    ("name", "args", "names"),
     [
-        ("AdamW", ["betas=2,3"], "refused by AdamW: Invalid beta"),
-        ("AdamW", ["betas=0.9"], "refused by AdamW"),
-        ("Lion", ["betas=2,3"], "refused by Lion"),
-        ("SGDNesterov", ["nesterov=False"], "SGDNesterov requires nesterov=True"),
-        ("SGDNesterov", ["momentum=0"], "refused by SGD: Nesterov momentum requires a momentum"),
+        ("AdamW", ["betas=2,3"], ("AdamW: Invalid beta",)),
+        ("AdamW", ["betas=0.9"], ("AdamW",)),
+        ("Lion", ["betas=2,3"], ("Lion",)),
+        ("SGDNesterov", ["nesterov=False"], ("SGDNesterov", "nesterov=True")),
+        ("SGDNesterov", ["momentum=0"], ("SGD: Nesterov momentum requires a momentum",)),
     ],
 )
-def test_what_the_optimizer_refuses_is_told_in_one_line(name, args, said):
-    assert said in problems_of(name, args)
+def test_what_the_optimizer_refuses_is_told_in_one_line(name, args, names):
+    refusal(problems_of(name, args), "OPT-011", *names)
 
 
 def test_lion_without_triton_is_refused_instead_of_ending_the_process(monkeypatch):
     monkeypatch.setattr("library.training.optim.optimizer._installed", lambda module: False)
-    assert "triton is not installed" in problems_of("Lion", ["use_triton=True"])
+    refusal(problems_of("Lion", ["use_triton=True"]), "PKG-001", "triton")
 
 
 @pytest.mark.parametrize("name", ["SGDNesterov", "SGDNesterov8bit"])
 def test_momentum_is_added_to_sgd_and_told_unless_it_is_given(name):
     made = make_optimizer(name, Toy().groups(), 1e-3)
-    assert made.notes == (f"{name}: momentum=0.9 is added; set --optimizer_args momentum=… for another value",)
+    assert len(made.notes) == 1
+    message(made.notes, name, "momentum=0.9", "--optimizer_args momentum=…")
     group = made.optimizer.param_groups[0]
     assert group.get("momentum", group.get("betas", (None,))[0]) == 0.9  # bitsandbytes keeps it as its first beta
     assert name == "SGDNesterov8bit" or group["nesterov"]
@@ -280,7 +282,7 @@ def test_a_part_with_half_the_factor_moves_half_as_far(name):
     whole, half = Toy().double(), Toy().double()
     start = [whole.first.detach().clone(), whole.second.detach().clone()]
     made = make_optimizer(name, half.groups(first=1.0, second=0.5), 1.0)
-    assert "use a fraction of it (0.5, 1)" in made.notes[0]
+    message(made.notes[:1], "0.5, 1")
     take_steps(whole, make_optimizer(name, whole.groups(), 1.0).optimizer, range(1))
     take_steps(half, made.optimizer, range(1))
     torch.testing.assert_close(half.first, whole.first, rtol=0, atol=0)
@@ -318,7 +320,7 @@ def test_a_frozen_part_stays_frozen():
 
 @pytest.mark.parametrize("name", ["DAdaptAdaGrad", "DAdaptSGD"])
 def test_optimizers_of_one_rate_refuse_two(name):
-    assert "takes one learning rate for everything, not 0.5, 1" in problems_of(name, [], first=1.0, second=0.5)
+    refusal(problems_of(name, [], first=1.0, second=0.5), "OPT-016", name, "0.5, 1")
 
 
 def test_adafactor_finds_its_own_rate_unless_told_otherwise():
@@ -326,11 +328,11 @@ def test_adafactor_finds_its_own_rate_unless_told_otherwise():
     assert (made.kind, made.schedule) == ("relative", "adafactor")
     assert [group["lr"] for group in made.optimizer.param_groups] == [None, None]
     assert "relative_step=True is added" in made.notes[0]
-    assert "the given rates are ignored" in made.notes[1]
+    message(made.notes[1:2], "rates", "ignored")
     made = make_optimizer("AdaFactor", Toy().groups(first=1e-3), 1e-4, ["relative_step=False"])
     assert (made.kind, made.schedule) == ("plain", None)
     assert [group["lr"] for group in made.optimizer.param_groups] == [1e-3, 1e-4]
-    assert "--lr_scheduler constant_with_warmup and --max_grad_norm 0" in made.notes[0]
+    message(made.notes[:1], "--lr_scheduler constant_with_warmup", "--max_grad_norm 0")
     made = make_optimizer("AdaFactor", Toy().groups(), 1e-4, ["relative_step=False", "warmup_init=True"])
     assert made.kind == "relative"
     assert made.optimizer.param_groups[0]["relative_step"]

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from library.errors import UserError
 from library.training.planning.plan import RunPlan, Start, make_plan
 from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds, SaveRule
 from library.training.saving.disk_room import check_room, most_bytes, saves
 from library.training.saving.full_disk import MARGIN, FullDiskPolicy
+from tests.messages import message, refused
 
 EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS = (None, 1, 2), (None, 2, 5), (None, 1, 2), (None, 0, 4)
 STATES = ("no", "including saves", "at the end")
@@ -124,7 +124,7 @@ def test_a_resumed_run_needs_room_for_what_is_left_only(tmp_path: Path) -> None:
 def test_too_little_room_is_told_before_the_training(tmp_path: Path) -> None:
     plan, kinds = plan_of(1, None), kinds_of(tmp_path, "cat", None, None, "including saves")
     line = check_room(plan, kinds, None, FullDiskPolicy(), free=330 + MARGIN)
-    assert line == "disk: 3 files of about 10 bytes and 3 states of about 100 bytes, at most 1 MiB at a time, 1 MiB free"
-    with pytest.raises(UserError, match=r"not enough space for what this run saves .*or start anyway with --on_full_disk continue"):
+    message(line, "disk:", "3 files of about 10 bytes", "3 states of about 100 bytes", "1 MiB free")
+    with refused("DISK-001", "--on_full_disk continue"):
         check_room(plan, kinds, None, FullDiskPolicy(), free=329 + MARGIN)
     check_room(plan, kinds, None, FullDiskPolicy(go_on=True), free=0)

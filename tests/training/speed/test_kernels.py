@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from library.errors import UserError
 from library.model.load import load
 from library.model.text.conditioning import Conditioning
 from library.options.declare import build
 from library.options.groups.scripts import TrainNetwork
 from library.training.speed.kernels import choose_kernels, choose_precision, match_layouts
+from tests.messages import message, refused
 
 CPU = torch.device("cpu")
 
@@ -41,7 +41,7 @@ def test_tf32_is_switched_on_for_a_gpu_without_a_warning_and_not_unasked(heard: 
         choose_precision(training(), torch.device("cuda"))
         choose_precision(training(allow_tf32=True), CPU)
         assert matmul.fp32_precision == before != "tf32"
-        assert "--allow_tf32: has no effect on cpu" in heard.text
+        message(heard.lines, "--allow_tf32", "cpu")
         choose_precision(training(allow_tf32=True), torch.device("cuda"))
     assert matmul.fp32_precision == conv.fp32_precision == "tf32"
 
@@ -80,7 +80,7 @@ def test_the_kernel_that_is_named_attends_in_the_unet_and_no_other(tiny_v1: Path
 
 
 def test_a_kernel_that_cannot_attend_here_is_refused_before_training(tiny_v1: Path) -> None:
-    with pytest.raises(UserError, match=r"--sdpa_backend cudnn: does not work on this device in bfloat16 .* use --sdpa_backend auto"):
+    with refused("OPT-018", "--sdpa_backend cudnn", "bfloat16", "--sdpa_backend auto"):
         choose_kernels(load(tiny_v1), training(sdpa_backend="cudnn", mixed_precision="bf16"), CPU)
 
 
