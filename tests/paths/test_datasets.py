@@ -124,7 +124,7 @@ def test_a_link_that_leads_nowhere_good_is_one_line(
 def test_an_image_and_a_caption_that_may_not_be_read_are_one_line_each(images: Path, tmp_path: Path) -> None:
     for name in ("0.png", "1.txt"):
         (images / name).chmod(0)
-    refusals(faults(lambda: scanned(tmp_path, images)), ("DATA-001", "0.png", "may not read"), ("DATA-004", "1.txt", "may not read"))
+    refusals(faults(lambda: scanned(tmp_path, images)), ("DATA-004", "1.txt", "may not read"), ("DATA-001", "0.png", "may not read"))
 
 
 @posix
@@ -168,7 +168,7 @@ def test_entries_of_a_metadata_file_say_why_their_images_cannot_be_opened(images
     assert len(result.records) == 1
     del table[str(images / "0")]
     file.write_text(json.dumps(table), encoding="utf-8")
-    refusals(faults(lambda: scan(config(tmp_path, metadata_file=str(file))())), ("DATA-001", "may not read"))
+    refusals(faults(lambda: scan(config(tmp_path, metadata_file=str(file))())), ("DATA-006", "3 entries", "may not read"))
 
 
 @posix

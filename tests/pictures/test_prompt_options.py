@@ -52,7 +52,7 @@ EXAMPLES: list[tuple[str, SamplePrompt, tuple[object, ...]]] = [
     ),
     ("a –w 64 --h 64", SamplePrompt("a –w 64", height=64), ("–w is part of the prompt", "two hyphens", "word processor", "--w")),
     ("a −d 5", SamplePrompt("a −d 5"), ("−d is part of the prompt", "word processor", "--d")),
-    ("a —w64", SamplePrompt("a —w64"), ("—w64 is part of the prompt", "word processor", "--w")),
+    ("a —w64", SamplePrompt("a —w64"), ("—w is part of the prompt", "word processor", "--w")),
     (
         "a --n b —negative_prompt c",
         SamplePrompt("a", "b —negative_prompt c"),

@@ -198,7 +198,7 @@ def test_repeats_weigh_regularization_folders() -> None:
 def test_image_that_cannot_fill_a_step_is_left_out_and_told() -> None:
     filled = data((SubsetOptions(), 2, (512, 512)), (SubsetOptions(), 1, (3000, 63)), options=NO_UPSCALE)
     assert len(filled.records) == 2 and "3000×63" in filled.findings[0] and "bucket_reso_steps" in filled.findings[0]
-    with refused("DATA-012", "here", "40×40"):
+    with refused("DATA-012", "bucket_reso_steps", "0/0.png (40×40)"):
         data((SubsetOptions(place="here"), 1, (40, 40)), options=NO_UPSCALE)
 
 

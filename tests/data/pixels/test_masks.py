@@ -138,7 +138,7 @@ def test_missing_and_misshapen_masks_are_told_by_name(tmp_path: Path) -> None:
     refusal(lines, "DATA-010", f"mask {masks / 'a.png'}", "64×96", "96×64")
     refusal(lines, "DATA-010", f"mask {masks / 'c.png'}", "not an image")
     refusal(lines, "DATA-009", "1 of 3 images", f"'{masks}'", "(b.png)")
-    refusals(problems(tmp_path, f"conditioning_data_dir = '{tmp_path / 'mask'}'"), ("PATH-001", "conditioning_data_dir:", f"'{masks}'?"))
+    refusals(problems(tmp_path, f"conditioning_data_dir = '{tmp_path / 'mask'}'"), ("PATH-001", "conditioning_data_dir:", f"'{masks}'"))
 
 
 def test_masked_loss_without_masks_masks_nothing_and_says_so(tmp_path: Path) -> None:

@@ -34,19 +34,15 @@ def problems(folder: Path, text: str, spec: type = TrainNetwork) -> tuple[Proble
 
 def slips(names: list[str], count: int) -> Iterator[tuple[str, str]]:
     """(mistyped, intended): a letter left out, doubled, or exchanged with its neighbour, drawn at random."""
-
-
-def slips(names: list[str], count: int) -> Iterator[tuple[str, str]]:
-    """(mistyped, meant): a letter left out, doubled, or exchanged with its neighbour, drawn at random."""
     draw = random.Random(15)
     while count:
-        meant = draw.choice(names)
-        at = draw.randrange(len(meant) - 1)
-        swapped = meant[:at] + meant[at + 1] + meant[at] + meant[at + 2 :]
-        mistyped = draw.choice([meant[:at] + meant[at + 1 :], meant[: at + 1] + meant[at:], swapped])
+        intended = draw.choice(names)
+        at = draw.randrange(len(intended) - 1)
+        swapped = intended[:at] + intended[at + 1] + intended[at] + intended[at + 2 :]
+        mistyped = draw.choice([intended[:at] + intended[at + 1 :], intended[: at + 1] + intended[at:], swapped])
         if mistyped and mistyped not in names:
             count -= 1
-            yield mistyped, meant
+            yield mistyped, intended
 
 
 def test_one_letter_typos_of_options_are_errors_with_the_right_suggestion_and_none_is_taken(tmp_path: Path, heard) -> None:
