@@ -46,7 +46,7 @@ def test_what_lies_beside_the_weights_does_not_hinder_reading_them(name: str, or
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_without_a_table_of_tensors_is_not_called_damaged(zipped: bool, tmp_path: Path) -> None:
     torch.save([torch.randn(2), torch.randn(2)], tmp_path / "list.pt", _use_new_zipfile_serialization=zipped)
-    with refused("FILE-008", "--x", tmp_path / "list.pt", "named tensors"):
+    with refused("FILE-006", "--x", tmp_path / "list.pt", "named tensors"):
         open_weights(tmp_path / "list.pt", "--x")
 
 
