@@ -184,10 +184,10 @@ def test_missing_broken_and_dangerous_files_are_refused(tmp_path):
     torch.save({"a": Runs()}, tmp_path / "dangerous.pt")
     torch.save([1, 2], tmp_path / "list.ckpt")
     for name, code in (
-        ("missing.safetensors", "FILE-001"),
+        ("missing.safetensors", "PATH-001"),
         ("broken.safetensors", "FILE-005"),
         ("dangerous.pt", "FILE-006"),
-        ("list.ckpt", "FILE-008"),
+        ("list.ckpt", "FILE-006"),
     ):
         with refused(code, tmp_path / name) as error:
             create_network_from_weights(1.0, tmp_path / name, None, None, None)

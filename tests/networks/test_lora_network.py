@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from library.errors import UserError
 from library.lora.layers import Dropouts, LoRALayer, Target
 from library.lora.network import LoRANetwork
 from library.lora.settings import Rank
 from networks.lora import create_network, create_network_from_weights
+from tests.messages import refused
 from tests.networks.models import randomize, run_text_encoder, run_unet, tiny_text_encoder, tiny_unet
 
 MODULES = {
@@ -172,7 +172,7 @@ def test_each_part_has_its_rate_and_rate_zero_is_not_trained():
     assert [(group["name"], group["lr"]) for group in only] == [("unet", 2e-4)]
     assert {id(p) for p in network.get_trainable_params()} == {id(p) for p in only[0]["params"]}
     assert all("lr" not in group for group in network.prepare_optimizer_params(None, None, None))
-    with pytest.raises(UserError, match="all rates are 0"):
+    with refused("OPT-012", "--learning_rate", "--unet_lr", "--text_encoder_lr"):
         network.prepare_optimizer_params(0, 0, 1e-4)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from library.errors import UserError
 from library.training.optim import ema as ema_room
 from library.training.optim.ema import Ema
+from tests.messages import refused
 
 
 def test_averages_follow_the_formula_in_float64() -> None:
@@ -86,11 +86,11 @@ def test_a_state_gives_back_averages_and_count(tmp_path) -> None:
     assert again.load(tmp_path) and again.updates == 3
     with ema.averaged(), again.averaged():
         assert torch.equal(one.weight, other.weight) and torch.equal(one.bias, other.bias)
-    with pytest.raises(UserError, match="averages other weights"):
+    with refused("STATE-005", "--resume"):
         Ema(nn.Linear(2, 2).parameters(), 0.9).load(tmp_path)
 
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_that_averages_nothing_is_refused(decay) -> None:
-    with pytest.raises(UserError, match="--ema_decay"):
+    with refused("OPT-006", "--ema_decay", decay):
         Ema([], decay)
