@@ -1,4 +1,4 @@
-"""Timesteps: how often each is drawn, beside the paper's density or the table itself; and draws of an update that miss nothing."""
+"""Timesteps: how often each is drawn, compared with the paper's density or the table itself; and draws of an update that miss nothing."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def test_logit_normal_is_the_density_of_the_paper(mean: float, std: float) -> No
     expected = density.reshape(1000, 200).mean(axis=1) / 1000
     shares = np.diff([0.0, *(logit_normal(ALL, mean, std).shares or ())])
     assert np.abs(shares - expected).max() < 2e-7 and shares.sum() == pytest.approx(1)
-    found = shares_of(logit_normal(ALL, mean, std)).reshape(10, 100).sum(axis=1)
-    assert np.abs(found - expected.reshape(10, 100).sum(axis=1)).max() < 0.01
+    measured = shares_of(logit_normal(ALL, mean, std)).reshape(10, 100).sum(axis=1)
+    assert np.abs(measured - expected.reshape(10, 100).sum(axis=1)).max() < 0.01
 
 
 def test_a_table_is_drawn_by_its_straight_lines() -> None:
@@ -59,8 +59,8 @@ def test_a_table_is_drawn_by_its_straight_lines() -> None:
     assert np.allclose(bias.weights(ALL), expected)
     shares = np.diff([0.0, *(by_weights(ALL, bias.weights(ALL)).shares or ())])
     assert np.allclose(shares, expected / expected.sum(), atol=1e-12)
-    found = shares_of(by_weights(ALL, bias.weights(ALL)))
-    assert found[900:].sum() == 0 and np.abs(found.reshape(10, 100).sum(axis=1) - shares.reshape(10, 100).sum(axis=1)).max() < 0.01
+    measured = shares_of(by_weights(ALL, bias.weights(ALL)))
+    assert measured[900:].sum() == 0 and np.abs(measured.reshape(10, 100).sum(axis=1) - shares.reshape(10, 100).sum(axis=1)).max() < 0.01
     part = by_weights(range(500, 700), bias.weights(range(500, 700))).numbers(range(5000))
     assert min(part) >= 500 and max(part) < 700
 
@@ -93,9 +93,9 @@ def test_an_update_has_one_draw_in_each_stretch_of_equal_probability(draws: Time
 def test_each_images_own_draws_stay_distributed_as_they_were(draws: TimestepDraws) -> None:
     rng, count = np.random.default_rng(0), 4
     strata = torch.from_numpy(np.stack([rng.integers(0, count, 40000), np.full(40000, count)], axis=1))
-    found = np.bincount(np.array(draws.numbers(range(40000), strata)) // 100, minlength=10) / 40000
+    counts = np.bincount(np.array(draws.numbers(range(40000), strata)) // 100, minlength=10) / 40000
     plain = TimestepDraws(draws.among, draws.shares)
-    assert np.abs(found - shares_of(plain).reshape(10, 100).sum(axis=1)).max() < 0.012
+    assert np.abs(counts - shares_of(plain).reshape(10, 100).sum(axis=1)).max() < 0.012
 
 
 def test_the_mean_of_a_stratified_update_scatters_far_less() -> None:

@@ -346,7 +346,7 @@ def test_a_network_module_can_be_named(compare: Compare, epochs: Path) -> None:
 
 
 def test_other_options_of_the_model_and_of_the_work_act(tiny_v2: Path, tmp_path: Path) -> None:
-    """Each makes another picture, or none anew where it changes none."""
+    """Each changes the images, or generates none again where it changes none."""
     model, vae = load(tiny_v2, v2=True), write_checkpoint(tmp_path / "vae.safetensors", "v2", seed=4)
     network = create_network(1.0, 2, 2.0, None, model.text_encoder, model.unet)
     network.save_weights(tmp_path / "a.safetensors", None, {})

@@ -28,7 +28,7 @@ Draw = Callable[..., list[Path]]
 
 @pytest.fixture
 def draw(tiny_v1: Path, tmp_path: Path) -> Draw:
-    """Draws with the tiny model into a new folder and returns the pictures in order."""
+    """Generates with the tiny model into a new folder and returns the images in order."""
     count = 0
 
     def started(*argv: object, ckpt: Path = tiny_v1) -> list[Path]:

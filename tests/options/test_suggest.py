@@ -1,4 +1,4 @@
-"""Guesses at what was meant are near misses, never wild ones."""
+"""Suggestions are near misses, never wild guesses."""
 
 from pathlib import Path
 

@@ -26,7 +26,7 @@ def places(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 
 def cases() -> list[object]:
-    """Each script with the options of its own, the first one with all that they share."""
+    """Each script with its separate options, the first one with all that they share."""
     seen: set[str] = set()
     listed = []
     for spec in SCRIPTS:

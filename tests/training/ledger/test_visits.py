@@ -77,9 +77,9 @@ def test_a_state_brings_the_table_back_and_it_goes_on_as_it_would_have(tmp_path:
         if step == 3:
             visits.extend([fresh.take()])
             save_visits(visits, tmp_path)
-            found = load_visits(tmp_path)
-            assert found is not None and same(found, visits)
-            visits = found
+            loaded = load_visits(tmp_path)
+            assert loaded is not None and same(loaded, visits)
+            visits = loaded
     visits.extend([fresh.take()])
     assert same(visits, whole())
 
@@ -93,8 +93,8 @@ def test_names_that_are_no_unicode_come_back(tmp_path: Path) -> None:
     name = ImageName("0/0/\udcff.png", "/photos/\udcff.png", 0, False)
     visits.add(1, 0, name, Showing(0, "", "ü \udcff", (8, 8), 3, 1.0, 0, 0), 0)
     save_visits(visits, tmp_path)
-    found = load_visits(tmp_path)
-    assert found is not None and same(found, visits)
+    loaded = load_visits(tmp_path)
+    assert loaded is not None and same(loaded, visits)
 
 
 def spoilt(columns: dict[str, torch.Tensor], what: str) -> dict[str, torch.Tensor]:

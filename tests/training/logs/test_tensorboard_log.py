@@ -1,4 +1,4 @@
-"""The log as TensorBoard's own reader sees it, and that no fault of it reaches the training."""
+"""The log as TensorBoard's own reader sees it, and that none of its errors reaches the training."""
 
 import re
 import subprocess

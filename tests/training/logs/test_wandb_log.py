@@ -1,4 +1,4 @@
-"""Weights & Biases with no account and no network, for real, in a folder of its own; and the file of --log_tracker_config."""
+"""Weights & Biases with no account and no network, for real, in a separate folder; and the file of --log_tracker_config."""
 
 import os
 import sys
@@ -41,9 +41,9 @@ def test_without_an_account_the_run_is_kept_offline(nobody: Path, capsys) -> Non
     tracker.log(2, {"loss/current": float("nan")})
     tracker.close()
     assert tracker.failed == 0 and tracker.offline
-    (kept,) = (nobody / "wandb").glob("offline-run-*")
-    assert kept == tracker.folder and "wandb sync" in tracker.place()
-    (record,) = kept.glob("run-*.wandb")
+    (offline_run,) = (nobody / "wandb").glob("offline-run-*")
+    assert offline_run == tracker.folder and "wandb sync" in tracker.place()
+    (record,) = offline_run.glob("run-*.wandb")
     data = record.read_bytes()
     assert b"my-project" in data and b"loss/epoch" in data and b"first" in data
 
@@ -54,8 +54,8 @@ def test_a_key_goes_nowhere(nobody: Path, monkeypatch: pytest.MonkeyPatch) -> No
     tracker = WandbLog(nobody, "p", None, KEY, {}, {})
     tracker.log(1, {"loss": 1.0})
     tracker.close()
-    found = contents(nobody)
-    assert found and not [name for name, data in found.items() if KEY.encode() in data]
+    written = contents(nobody)
+    assert written and not [name for name, data in written.items() if KEY.encode() in data]
     assert "WANDB_API_KEY" not in os.environ
 
 
@@ -142,13 +142,13 @@ def test_the_run_has_the_name_that_the_options_give_it(
 ) -> None:
     started: list[dict[str, object]] = []
 
-    def init(**given: object) -> SimpleNamespace:
-        started.append(given)
+    def init(**arguments: object) -> SimpleNamespace:
+        started.append(arguments)
         return SimpleNamespace(offline=False, log=lambda *args, **named: None, finish=lambda: None, url="there")
 
     stand_in = SimpleNamespace(Settings=lambda **settings: settings, init=init, teardown=lambda: None)
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
     options = parse(TrainNetwork, ["--output_dir", str(nobody), "--log_with", "wandb", *more])
     Journal.from_options(options, TrainState(7))
-    (given,) = started
-    assert given["name"] == name and given["mode"] == "offline"
+    (arguments,) = started
+    assert arguments["name"] == name and arguments["mode"] == "offline"

@@ -1,4 +1,4 @@
-"""Memory in whole runs: the rehearsal changes nothing, running out is told with a remedy, 16-bit and 8-bit weights train."""
+"""Memory in whole runs: the rehearsal changes nothing, running out is reported with a remedy, 16-bit and 8-bit weights train."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_vaes_options_reach_the_vae(lora, monkeypatch) -> None:
 
     loaded = []
     real = model_setup.load
-    monkeypatch.setattr(model_setup, "load", lambda *given, **named: loaded.append(real(*given, **named)) or loaded[-1])
+    monkeypatch.setattr(model_setup, "load", lambda *arguments, **named: loaded.append(real(*arguments, **named)) or loaded[-1])
     assert lora("out", vae_slicing=True, vae_tiling=True, no_half_vae=True, mixed_precision="bf16", max_train_steps=1) == 0
     (model,) = loaded
     assert model.vae.use_slicing and model.vae.use_tiling and not model.half_vae
@@ -147,7 +147,7 @@ def test_slices_change_nothing_a_whole_vae_ignores_autocast_and_tiles_change_lit
 
 
 def test_every_weight_goes_straight_to_the_device(tiny_v1: Path) -> None:
-    """--lowram, shown with torch's device without memory: nothing but it holds a weight when the model is loaded."""
+    """--lowram, shown with torch's device without memory: only it has weights when the model is loaded."""
     from library.model.load import load
 
     model = load(tiny_v1, device="meta", vae_dtype=torch.float32, dtype=torch.float16)

@@ -44,7 +44,7 @@ def test_many_weights_moved_at_once_get_the_bits_of_each_moved_alone(dtype: torc
         decay = min(0.999, (1 + count) / (10 + count))
         for average, weight in zip(alone, weights, strict=True):
             average.lerp_(weight.detach().float(), 1 - decay)
-        assert all(torch.equal(found, wanted) for found, wanted in zip(ema.tensors(), alone, strict=True))
+        assert all(torch.equal(averaged, wanted) for averaged, wanted in zip(ema.tensors(), alone, strict=True))
 
 
 def test_the_weights_come_back_bit_for_bit_whatever_happens_inside() -> None:
@@ -54,11 +54,11 @@ def test_the_weights_come_back_bit_for_bit_whatever_happens_inside() -> None:
     with torch.no_grad():
         layer.weight.add_(1)
     ema.update()
-    kept = [parameter.data_ptr() for parameter in layer.parameters()]
+    addresses = [parameter.data_ptr() for parameter in layer.parameters()]
     with pytest.raises(RuntimeError), ema.averaged():
         assert not torch.equal(layer.weight, before[0] + 1)
         raise RuntimeError
-    assert torch.equal(layer.weight, before[0] + 1) and [parameter.data_ptr() for parameter in layer.parameters()] == kept
+    assert torch.equal(layer.weight, before[0] + 1) and [parameter.data_ptr() for parameter in layer.parameters()] == addresses
 
 
 def test_half_precision_weights_are_averaged_in_float32() -> None:

@@ -84,24 +84,24 @@ def test_each_group_follows_the_formula_from_its_own_rate(name: str, kind: str) 
     optimizer = optimizer_of(kind)
     warmup, decay = WARMUP if row.warmup else 0, DECAY if row.decay else 0
     share = 0.2 if name == "warmup_stable_decay" else None
-    made = make_schedule(
+    built = make_schedule(
         optimizer, name, updates=UPDATES, warmup=warmup, cycles=3, power=2.0, decay=decay, min_ratio=share, args=args.get(name)
     )
     lowest = 0.2 if share else 0.0  # from which warmup_stable_decay rises, too
-    for step, found in enumerate(curves(optimizer, made.schedule)):
+    for step, current in enumerate(curves(optimizer, built.schedule)):
         warming = row.warmup and step < WARMUP
         expected = [
             rate * (lowest + (1 - lowest) * rise(step)) if warming else FORMULAS[name](step, rate, floor) if rate else 0.0 for rate in rates
         ]
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-15), step
+        assert current == pytest.approx(expected, rel=1e-9, abs=1e-15), step
 
 
 @pytest.mark.parametrize("kind", OPTIMIZERS)
 @pytest.mark.parametrize("common", [0.0, 1e-9, 7.0])
 def test_the_common_rate_moves_no_floor_of_groups_with_rates_of_their_own(kind: str, common: float) -> None:
-    made = [optimizer_of(kind, common), optimizer_of(kind)]
-    schedules = [make_schedule(one, "polynomial", updates=UPDATES, warmup=3).schedule for one in made]
-    assert curves(made[0], schedules[0]) == curves(made[1], schedules[1])
+    optimizers = [optimizer_of(kind, common), optimizer_of(kind)]
+    schedules = [make_schedule(one, "polynomial", updates=UPDATES, warmup=3).schedule for one in optimizers]
+    assert curves(optimizers[0], schedules[0]) == curves(optimizers[1], schedules[1])
 
 
 @pytest.mark.parametrize("common", [0.0, 1.0])
@@ -109,8 +109,8 @@ def test_the_common_rate_moves_no_floor_of_groups_with_rates_of_their_own(kind: 
 def test_a_common_rate_of_0_is_no_fault_where_each_group_has_its_own(name: str, common: float) -> None:
     groups = [{"params": [torch.nn.Parameter(torch.ones(2, 2))], "lr": 1.0}]
     optimizer = make_optimizer(name, groups, common).optimizer
-    made = make_schedule(optimizer, "cosine_with_min_lr", updates=9, forced="adafactor" if name == "AdaFactor" else None)
-    assert made.warnings == ()
+    built = make_schedule(optimizer, "cosine_with_min_lr", updates=9, forced="adafactor" if name == "AdaFactor" else None)
+    assert built.warnings == ()
 
 
 @pytest.mark.parametrize(
@@ -144,6 +144,6 @@ def test_one_rate_for_all_cannot_have_the_floor_of_a_class() -> None:
     with refused("OPT-015", "eta_min", "--lr_scheduler cosine"):
         make_schedule(optimizer_of("Prodigy"), "", updates=9, scheduler_type="CosineAnnealingLR", args=["T_max=9", "eta_min=0.1"])
     optimizer = optimizer_of("Prodigy")
-    made = make_schedule(optimizer, "", updates=UPDATES, scheduler_type="CosineAnnealingLR", args=[f"T_max={UPDATES}"])
-    for step, found in enumerate(curves(optimizer, made.schedule)):
-        assert found == pytest.approx([rate * half_cosine(step / UPDATES) for rate in FACTORS])
+    built = make_schedule(optimizer, "", updates=UPDATES, scheduler_type="CosineAnnealingLR", args=[f"T_max={UPDATES}"])
+    for step, rates in enumerate(curves(optimizer, built.schedule)):
+        assert rates == pytest.approx([rate * half_cosine(step / UPDATES) for rate in FACTORS])

@@ -1,4 +1,4 @@
-"""Each curve at every one of 100 updates against its formula, and what is refused or told."""
+"""Each curve at every one of 100 updates against its formula, and what is refused or reported."""
 
 import io
 import math
@@ -61,11 +61,11 @@ def test_each_curve_follows_its_formula_at_every_update(name):
     optimizer = an_optimizer()
     row = BY_NAME[name]
     args = ["step_rules=1:10,0.1:20,0.01"] if name == "piecewise_constant" else None
-    made = make_schedule(optimizer, name.upper(), updates=UPDATES, warmup=WARMUP if row.warmup else 0, cycles=3, power=2.0, args=args)
-    assert (made.name, made.warnings) == (name, ())
+    built = make_schedule(optimizer, name.upper(), updates=UPDATES, warmup=WARMUP if row.warmup else 0, cycles=3, power=2.0, args=args)
+    assert (built.name, built.warnings) == (name, ())
     warming = [rise(step) if row.warmup else None for step in range(UPDATES)]
     expected = [RATE * (FORMULAS[name](step) if part is None else part) for step, part in enumerate(warming)]
-    assert curve(optimizer, made.schedule, same_shape=name != "polynomial") == pytest.approx(expected, rel=1e-9, abs=1e-15)
+    assert curve(optimizer, built.schedule, same_shape=name != "polynomial") == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
 @pytest.mark.parametrize("name", [*BY_NAME, "CosineAnnealingLR"])
@@ -92,9 +92,9 @@ def test_a_restored_schedule_goes_on_exactly(name):
 
 def test_warm_up_with_constant_is_told_and_not_used():
     optimizer = an_optimizer()
-    made = make_schedule(optimizer, "constant", updates=UPDATES, warmup=10)
-    message(made.warnings[:1], "constant", "warm-up", "constant_with_warmup")
-    assert set(curve(optimizer, made.schedule)) == {RATE}
+    built = make_schedule(optimizer, "constant", updates=UPDATES, warmup=10)
+    message(built.warnings[:1], "constant", "warm-up", "constant_with_warmup")
+    assert set(curve(optimizer, built.schedule)) == {RATE}
 
 
 def test_a_warm_up_as_long_as_the_run_is_told():
@@ -112,16 +112,16 @@ def test_what_curves_need_is_added_and_told():
 
 def test_arguments_reach_a_named_curve():
     optimizer = an_optimizer()
-    made = make_schedule(optimizer, "polynomial", updates=UPDATES, args=["lr_end=4e-4"])
-    assert curve(optimizer, made.schedule, 101, same_shape=False)[-1] == pytest.approx(4e-4)
+    built = make_schedule(optimizer, "polynomial", updates=UPDATES, args=["lr_end=4e-4"])
+    assert curve(optimizer, built.schedule, 101, same_shape=False)[-1] == pytest.approx(4e-4)
 
 
 def test_a_class_of_ones_own_takes_the_place_of_the_named_curve():
     optimizer = an_optimizer()
-    made = make_schedule(optimizer, "cosine", updates=UPDATES, warmup=3, scheduler_type="steplr", args=["step_size=10", "gamma=0.5"])
-    assert curve(optimizer, made.schedule) == pytest.approx([RATE * 0.5 ** (step // 10) for step in range(UPDATES)])
-    assert "replaces --lr_scheduler" in made.notes[0]
-    message(made.warnings[:1], "--lr_warmup_steps 3")
+    built = make_schedule(optimizer, "cosine", updates=UPDATES, warmup=3, scheduler_type="steplr", args=["step_size=10", "gamma=0.5"])
+    assert curve(optimizer, built.schedule) == pytest.approx([RATE * 0.5 ** (step // 10) for step in range(UPDATES)])
+    assert "replaces --lr_scheduler" in built.notes[0]
+    message(built.warnings[:1], "--lr_warmup_steps 3")
     optimizer = an_optimizer()
     name = "torch.optim.lr_scheduler.ExponentialLR"
     dotted = make_schedule(optimizer, "cosine", updates=UPDATES, scheduler_type=name, args=["gamma=0.9"])
@@ -160,9 +160,9 @@ def test_dadapt_sgd_refuses_a_warm_up_that_would_divide_by_zero():
 @pytest.mark.parametrize("args", [[], ["warmup_init=True"], ["scale_parameter=False"]])
 def test_adafactor_shows_the_rates_that_transformers_finds(args):
     optimizer = an_optimizer("AdaFactor", args)
-    made = make_schedule(optimizer, "cosine", updates=UPDATES, forced="adafactor")
-    assert made.name == "adafactor"
-    assert "cosine is ignored" in made.notes[0]
+    built = make_schedule(optimizer, "cosine", updates=UPDATES, forced="adafactor")
+    assert built.name == "adafactor"
+    assert "cosine is ignored" in built.notes[0]
     assert logged_rates(optimizer, ["unet", "te"]) == {"lr/unet": 0.0, "lr/te": 0.0}
     theirs = an_optimizer("AdaFactor", args)
     reference = AdafactorSchedule(theirs)
@@ -172,7 +172,7 @@ def test_adafactor_shows_the_rates_that_transformers_finds(args):
             for group in one.param_groups:
                 group["params"][0].grad = torch.full_like(group["params"][0], 0.1 * (step + 1))
             one.step()
-        made.schedule.step()
+        built.schedule.step()
         expected = [float(rate) for rate in reference.get_lr()]
         assert list(logged_rates(optimizer, ["unet", "te"]).values()) == pytest.approx(expected)
         for one, two in zip(optimizer.param_groups, theirs.param_groups, strict=True):
@@ -180,7 +180,7 @@ def test_adafactor_shows_the_rates_that_transformers_finds(args):
     # a part without gradients, as a text encoder that has stopped, does not disturb it
     optimizer.param_groups[1]["params"][0].grad = None
     optimizer.step()
-    made.schedule.step()
+    built.schedule.step()
 
 
 def test_adafactor_as_the_schedule_is_not_remarked_on():

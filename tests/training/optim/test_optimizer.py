@@ -87,18 +87,18 @@ def test_each_optimizer_takes_five_steps_and_goes_on_from_its_saved_state_bit_fo
     factor = name in FINDS_ITS_RATE
     rate = 1.0 if factor else 1e-3
     toy = Toy()
-    made = make_optimizer(name.upper() if name in SPEC_NAMES else name, toy.groups(), rate)
+    built = make_optimizer(name.upper() if name in SPEC_NAMES else name, toy.groups(), rate)
     before = [parameter.clone() for parameter in toy.parameters()]
-    take_steps(toy, made.optimizer, range(5))
+    take_steps(toy, built.optimizer, range(5))
     assert all(parameter.isfinite().all() for parameter in toy.parameters())
     assert not any(torch.equal(old, new) for old, new in zip(before, toy.parameters(), strict=True))
     again = Toy()
     again.load_state_dict(copy.deepcopy(toy.state_dict()))
     other = make_optimizer(name, again.groups(), rate)
-    other.optimizer.load_state_dict(restored(made.optimizer.state_dict()))
-    assert take_steps(toy, made.optimizer, range(5, 10)) == take_steps(again, other.optimizer, range(5, 10))
+    other.optimizer.load_state_dict(restored(built.optimizer.state_dict()))
+    assert take_steps(toy, built.optimizer, range(5, 10)) == take_steps(again, other.optimizer, range(5, 10))
     assert all(torch.equal(one, two) for one, two in zip(toy.parameters(), again.parameters(), strict=True))
-    assert logged_rates(made.optimizer, ["unet", "text_encoder"]) == logged_rates(other.optimizer, ["unet", "text_encoder"])
+    assert logged_rates(built.optimizer, ["unet", "text_encoder"]) == logged_rates(other.optimizer, ["unet", "text_encoder"])
 
 
 @pytest.mark.parametrize(
@@ -217,15 +217,15 @@ def test_lion_without_triton_is_refused_instead_of_ending_the_process(monkeypatc
 
 @pytest.mark.parametrize("name", ["SGDNesterov", "SGDNesterov8bit"])
 def test_momentum_is_added_to_sgd_and_told_unless_it_is_given(name):
-    made = make_optimizer(name, Toy().groups(), 1e-3)
-    assert len(made.notes) == 1
-    message(made.notes, name, "momentum=0.9", "--optimizer_args momentum=…")
-    group = made.optimizer.param_groups[0]
+    built = make_optimizer(name, Toy().groups(), 1e-3)
+    assert len(built.notes) == 1
+    message(built.notes, name, "momentum=0.9", "--optimizer_args momentum=…")
+    group = built.optimizer.param_groups[0]
     assert group.get("momentum", group.get("betas", (None,))[0]) == 0.9  # bitsandbytes keeps it as its first beta
     assert name == "SGDNesterov8bit" or group["nesterov"]
-    made = make_optimizer(name, Toy().groups(), 1e-3, ["momentum=0.5"])
-    assert made.notes == ()
-    group = made.optimizer.param_groups[0]
+    built = make_optimizer(name, Toy().groups(), 1e-3, ["momentum=0.5"])
+    assert built.notes == ()
+    group = built.optimizer.param_groups[0]
     assert group.get("momentum", group.get("betas", (None,))[0]) == 0.5
 
 
@@ -234,10 +234,10 @@ def test_momentum_is_added_to_sgd_and_told_unless_it_is_given(name):
 
 def test_adamw_is_fused_and_equals_torchs_own_within_rounding():
     ours, theirs = Toy(), Toy()
-    made = make_optimizer("AdamW", ours.groups(second=5e-4), 1e-3)
-    assert made.optimizer.param_groups[0]["fused"]
+    built = make_optimizer("AdamW", ours.groups(second=5e-4), 1e-3)
+    assert built.optimizer.param_groups[0]["fused"]
     reference = torch.optim.AdamW([{"params": [theirs.first], "lr": 1e-3}, {"params": [theirs.second], "lr": 5e-4}], foreach=False)
-    assert take_steps(ours, made.optimizer, range(20)) == pytest.approx(take_steps(theirs, reference, range(20)), rel=1e-5)
+    assert take_steps(ours, built.optimizer, range(20)) == pytest.approx(take_steps(theirs, reference, range(20)), rel=1e-5)
     torch.testing.assert_close(ours.first, theirs.first, rtol=1e-4, atol=1e-6)
     assert not make_optimizer("AdamW", Toy().groups(), 1e-3, fused=False).optimizer.param_groups[0].get("fused")
     assert make_optimizer("AdamW", Toy().groups(), 1e-3, ["foreach=True"]).optimizer.param_groups[0]["foreach"]
@@ -250,14 +250,14 @@ def test_kernels_that_hide_an_overflow_from_the_scaler_are_not_used_with_it(prec
         inputs=SimpleNamespace(plan=SimpleNamespace(updates=10, warmup=0)),
         state=SimpleNamespace(seed=1),
     )
-    made, _ = assemble._optimizer(run, [{"params": [torch.nn.Parameter(torch.ones(2))]}])
-    assert bool(made.optimizer.defaults["fused"]) == (precision != "fp16")
+    built, _ = assemble._optimizer(run, [{"params": [torch.nn.Parameter(torch.ones(2))]}])
+    assert bool(built.optimizer.defaults["fused"]) == (precision != "fp16")
 
 
 def test_rates_are_logged_by_group():
-    made = make_optimizer("AdamW", Toy().groups(first=1e-3, second=5e-5), 7.0)
-    assert logged_rates(made.optimizer, ["unet", "text_encoder"]) == {"lr/unet": 1e-3, "lr/text_encoder": 5e-5}
-    assert made.warnings == ()
+    built = make_optimizer("AdamW", Toy().groups(first=1e-3, second=5e-5), 7.0)
+    assert logged_rates(built.optimizer, ["unet", "text_encoder"]) == {"lr/unet": 1e-3, "lr/text_encoder": 5e-5}
+    assert built.warnings == ()
 
 
 @pytest.mark.parametrize("name", FINDS_ITS_RATE)
@@ -269,11 +269,11 @@ def test_a_rate_other_than_one_is_warned_of_where_it_is_a_factor(name):
 
 def test_found_rate_times_factor_is_logged():
     toy = Toy()
-    made = make_optimizer("Prodigy", toy.groups(), 1.0, ["d_coef=2"])
-    take_steps(toy, made.optimizer, range(20))
-    rates = logged_rates(made.optimizer, ["unet", "te"])
+    built = make_optimizer("Prodigy", toy.groups(), 1.0, ["d_coef=2"])
+    take_steps(toy, built.optimizer, range(20))
+    rates = logged_rates(built.optimizer, ["unet", "te"])
     assert rates["lr/unet"] == 1.0
-    assert rates["lr/d*lr/unet"] == rates["lr/d*lr/te"] == made.optimizer.param_groups[0]["d"] > 1e-6
+    assert rates["lr/d*lr/unet"] == rates["lr/d*lr/te"] == built.optimizer.param_groups[0]["d"] > 1e-6
 
 
 @pytest.mark.parametrize("name", [name for name in FINDS_ITS_RATE if name not in ("DAdaptAdaGrad", "DAdaptSGD")])
@@ -281,39 +281,39 @@ def test_a_part_with_half_the_factor_moves_half_as_far(name):
     """The guide: --text_encoder_lr=0.5 --unet_lr=1.0. In the first update the rate found does not depend on the shares yet."""
     whole, half = Toy().double(), Toy().double()
     start = [whole.first.detach().clone(), whole.second.detach().clone()]
-    made = make_optimizer(name, half.groups(first=1.0, second=0.5), 1.0)
-    message(made.notes[:1], "0.5, 1")
+    built = make_optimizer(name, half.groups(first=1.0, second=0.5), 1.0)
+    message(built.notes[:1], "0.5, 1")
     take_steps(whole, make_optimizer(name, whole.groups(), 1.0).optimizer, range(1))
-    take_steps(half, made.optimizer, range(1))
+    take_steps(half, built.optimizer, range(1))
     torch.testing.assert_close(half.first, whole.first, rtol=0, atol=0)
     torch.testing.assert_close(half.second - start[1], (whole.second - start[1]) / 2, rtol=1e-6, atol=0)
-    take_steps(half, made.optimizer, range(1, 30))
-    rates = logged_rates(made.optimizer, ["unet", "te"])
+    take_steps(half, built.optimizer, range(1, 30))
+    rates = logged_rates(built.optimizer, ["unet", "te"])
     assert (rates["lr/unet"], rates["lr/te"]) == (1.0, 0.5)
     assert rates["lr/d*lr/te"] == rates["lr/d*lr/unet"] / 2
 
 
 def test_shares_survive_saving_and_restoring():
     toy, again = Toy(), Toy()
-    made = make_optimizer("Prodigy", toy.groups(first=1.0, second=0.5), 1.0)
-    take_steps(toy, made.optimizer, range(5))
+    built = make_optimizer("Prodigy", toy.groups(first=1.0, second=0.5), 1.0)
+    take_steps(toy, built.optimizer, range(5))
     again.load_state_dict(copy.deepcopy(toy.state_dict()))
     other = make_optimizer("Prodigy", again.groups(first=1.0, second=0.5), 1.0)
-    other.optimizer.load_state_dict(restored(made.optimizer.state_dict()))
-    assert take_steps(toy, made.optimizer, range(5, 9)) == take_steps(again, other.optimizer, range(5, 9))
+    other.optimizer.load_state_dict(restored(built.optimizer.state_dict()))
+    assert take_steps(toy, built.optimizer, range(5, 9)) == take_steps(again, other.optimizer, range(5, 9))
 
 
 def test_a_frozen_part_stays_frozen():
     toy = Toy()
     before = toy.second.detach().clone()
-    made = make_optimizer("Prodigy", toy.groups(first=1.0, second=0.0), 1.0)
-    take_steps(toy, made.optimizer, range(40))
-    assert made.warnings == ()
-    assert logged_rates(made.optimizer, ["unet", "te"])["lr/te"] == 0.0
+    built = make_optimizer("Prodigy", toy.groups(first=1.0, second=0.0), 1.0)
+    take_steps(toy, built.optimizer, range(40))
+    assert built.warnings == ()
+    assert logged_rates(built.optimizer, ["unet", "te"])["lr/te"] == 0.0
     assert not torch.equal(toy.first, Toy().first)
     # the library moves frozen groups by their momentum, which stays 0
     torch.testing.assert_close(toy.second, before)
-    alone = Toy()  # and the rate is found as if it were not there
+    alone = Toy()  # and the rate is the same without it
     take_steps(alone, make_optimizer("Prodigy", alone.groups(first=1.0, second=0.0)[:1], 1.0).optimizer, range(40))
     torch.testing.assert_close(toy.first, alone.first, rtol=0, atol=0)
 
@@ -324,18 +324,18 @@ def test_optimizers_of_one_rate_refuse_two(name):
 
 
 def test_adafactor_finds_its_own_rate_unless_told_otherwise():
-    made = make_optimizer("adafactor", Toy().groups(first=1e-3), 1e-4)
-    assert (made.kind, made.schedule) == ("relative", "adafactor")
-    assert [group["lr"] for group in made.optimizer.param_groups] == [None, None]
-    assert "relative_step=True is added" in made.notes[0]
-    message(made.notes[1:2], "rates", "ignored")
-    made = make_optimizer("AdaFactor", Toy().groups(first=1e-3), 1e-4, ["relative_step=False"])
-    assert (made.kind, made.schedule) == ("plain", None)
-    assert [group["lr"] for group in made.optimizer.param_groups] == [1e-3, 1e-4]
-    message(made.notes[:1], "--lr_scheduler constant_with_warmup", "--max_grad_norm 0")
-    made = make_optimizer("AdaFactor", Toy().groups(), 1e-4, ["relative_step=False", "warmup_init=True"])
-    assert made.kind == "relative"
-    assert made.optimizer.param_groups[0]["relative_step"]
+    built = make_optimizer("adafactor", Toy().groups(first=1e-3), 1e-4)
+    assert (built.kind, built.schedule) == ("relative", "adafactor")
+    assert [group["lr"] for group in built.optimizer.param_groups] == [None, None]
+    assert "relative_step=True is added" in built.notes[0]
+    message(built.notes[1:2], "rates", "ignored")
+    built = make_optimizer("AdaFactor", Toy().groups(first=1e-3), 1e-4, ["relative_step=False"])
+    assert (built.kind, built.schedule) == ("plain", None)
+    assert [group["lr"] for group in built.optimizer.param_groups] == [1e-3, 1e-4]
+    message(built.notes[:1], "--lr_scheduler constant_with_warmup", "--max_grad_norm 0")
+    built = make_optimizer("AdaFactor", Toy().groups(), 1e-4, ["relative_step=False", "warmup_init=True"])
+    assert built.kind == "relative"
+    assert built.optimizer.param_groups[0]["relative_step"]
 
 
 def test_an_optimizer_named_by_its_module_gets_the_same_care_as_in_the_table():
@@ -346,17 +346,17 @@ def test_an_optimizer_named_by_its_module_gets_the_same_care_as_in_the_table():
 
 def test_schedule_free_weights_are_swapped_in_for_keeping_and_back():
     toy = Toy()
-    made = make_optimizer("schedulefree.AdamWScheduleFree", toy.groups(), 1e-2)
-    take_steps(toy, made.optimizer, range(5))
+    built = make_optimizer("schedulefree.AdamWScheduleFree", toy.groups(), 1e-2)
+    take_steps(toy, built.optimizer, range(5))
     training = toy.first.detach().clone()
-    with weights_to_keep(made.optimizer):
+    with weights_to_keep(built.optimizer):
         assert not torch.allclose(toy.first, training)
     torch.testing.assert_close(toy.first.detach(), training)
-    take_steps(toy, made.optimizer, range(5, 6))
+    take_steps(toy, built.optimizer, range(5, 6))
     plain = make_optimizer("AdamW", toy.groups(), 1e-3).optimizer
-    kept = toy.first.detach().clone()
+    averaged = toy.first.detach().clone()
     with weights_to_keep(plain):
-        assert torch.equal(toy.first, kept)
+        assert torch.equal(toy.first, averaged)
 
 
 # ---- docs

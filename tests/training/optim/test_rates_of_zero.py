@@ -117,13 +117,13 @@ def test_what_has_rate_0_costs_a_full_model_nothing(rate, text_encoder, parts) -
     method = FullModelMethod(FullModelSettings(rate, None, text_encoder))
     whole = model()
     _, optimizer, _ = update(method, whole)
-    found = {group["name"]: group["lr"] for group in optimizer.param_groups}
-    assert found == {name: value for name, value in (("unet", rate), ("textencoder", text_encoder)) if value}
+    rates = {group["name"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == {name: value for name, value in (("unet", rate), ("textencoder", text_encoder)) if value}
     for part, module in (("unet", whole.unet), ("textencoder", whole.text_encoder)):
         wanted = parts is None or part in parts
-        given = [parameter.grad is not None for parameter in module.parameters() if parameter.requires_grad]
-        assert bool(given) == wanted
-        assert sum(id(p) in {id(q) for q in optimizer.state} for p in module.parameters()) == (sum(given) if wanted else 0)
+        has_gradient = [parameter.grad is not None for parameter in module.parameters() if parameter.requires_grad]
+        assert bool(has_gradient) == wanted
+        assert sum(id(p) in {id(q) for q in optimizer.state} for p in module.parameters()) == (sum(has_gradient) if wanted else 0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Captions that do not fit into the tokens asked for are told in a run, with what they lose."""
+"""Captions that do not fit into the tokens asked for are reported in a run, with what they lose."""
 
 from pathlib import Path
 

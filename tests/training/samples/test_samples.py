@@ -160,7 +160,7 @@ def test_samples_are_due_by_steps_or_by_epochs_and_epochs_win(tmp_path, steps, e
 
 
 class Painter:
-    """Stands for the real generator: notes what it was asked, draws from every global stream, fails on request."""
+    """Replaces the real generator: notes what it was asked, draws from every global stream, fails on request."""
 
     def __init__(self) -> None:
         self.asked = []
@@ -254,8 +254,8 @@ def test_prompts_pass_through_what_the_method_does_to_captions(tmp_path):
 # ---- options
 
 
-def options(folder: Path, **given: object) -> TrainNetwork:
-    return build(TrainNetwork, {"output_dir": str(folder), "output_name": "n", "sample_sampler": "euler"} | given, {})
+def options(folder: Path, **chosen: object) -> TrainNetwork:
+    return build(TrainNetwork, {"output_dir": str(folder), "output_name": "n", "sample_sampler": "euler"} | chosen, {})
 
 
 def test_options_without_prompts_or_interval_mean_no_samples(tmp_path):

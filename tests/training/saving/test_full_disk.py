@@ -131,9 +131,9 @@ def test_one_kind_that_cannot_be_written_keeps_no_other_from_it(disk: Disk) -> N
     states = SaveKind(FileNames(disk.folder, "a", "-state"), lambda path, *_: path.mkdir())
     files, averages = (SaveKind(FileNames(disk.folder, name, ".pt"), disk.write) for name in ("a", "a-ema"))
     keeper = Checkpointer(plan, SaveKinds(files, averages, states), FullDiskPolicy(wait=30))
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         keeper.at_end(1, 2)
-    assert ["a.pt could not" in told.value.problems[0], "a-ema.pt could not" in told.value.problems[1]] == [True, True]
+    assert ["a.pt could not" in error.value.problems[0], "a-ema.pt could not" in error.value.problems[1]] == [True, True]
     assert [path.name for path in disk.folder.iterdir()] == ["a-state"] and len(disk.slept) == 3
 
 

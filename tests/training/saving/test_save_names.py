@@ -60,7 +60,7 @@ def play(plan: RunPlan, kinds: tuple[SaveKind, ...], until: int | None = None, s
 
 
 def expected(name: str | None, every_epochs, every_steps, keep_epochs, keep_steps, states: str) -> set[str]:
-    """9 updates, 3 an epoch. The last epoch and the last update have the name of the end instead of their own."""
+    """9 updates, 3 an epoch. The last epoch and the last update have the name of the end instead of a separate one."""
     epochs = [epoch for epoch in (1, 2) if every_epochs and epoch % every_epochs == 0]
     steps = [step for step in range(1, 9) if every_steps and step % every_steps == 0]
     if keep_epochs is not None:
@@ -69,8 +69,8 @@ def expected(name: str | None, every_epochs, every_steps, keep_epochs, keep_step
         steps = [step for step in steps if step + keep_steps >= max(steps)]
     stems = [f"{name or 'epoch'}-{epoch:06d}" for epoch in epochs] + [f"{name or 'at'}-step{step:08d}" for step in steps]
     last = name or "last"
-    found = {f"{stem}.safetensors" for stem in [*stems, last]}
-    return found | {f"{stem}-state" for stem in {"no": [], "including saves": [*stems, last], "at the end": [last]}[states]}
+    names = {f"{stem}.safetensors" for stem in [*stems, last]}
+    return names | {f"{stem}-state" for stem in {"no": [], "including saves": [*stems, last], "at the end": [last]}[states]}
 
 
 def test_the_files_and_states_of_every_run_of_the_grid(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_run_that_is_stopped_keeps_its_place_and_ends_with_the_same_files(tmp_
 
 
 def test_the_most_room_is_that_of_the_play(tmp_path: Path) -> None:
-    """The most that ever stands at once, seen each time a file has come and before the old ones go."""
+    """The most that ever exists at once, seen each time a file has come and before the old ones go."""
     for number, choices in enumerate(itertools.product(EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS, STATES)):
         every_epochs, every_steps, *rest = choices
         folder, seen = tmp_path / str(number), []

@@ -43,8 +43,8 @@ def graphs() -> int:
     return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
 
 
-def options(**given: object) -> Any:
-    return build(TrainNetwork, given, {})
+def options(**chosen: object) -> Any:
+    return build(TrainNetwork, chosen, {})
 
 
 def made(checkpoint: Path) -> tuple[Any, DiffusionTask, Any]:
@@ -105,8 +105,8 @@ def test_one_graph_for_each_size_and_mode_whatever_the_number_of_images(tiny_v1:
     assert all(torch.equal(tensor, before[name]) for name, tensor in task.state_dict().items())
     assert all(parameter.grad is None for parameter in task.parameters())
     for (size, count), (loss, gradient) in plain.items():  # short batches are filled up: the same but for rounding
-        found, moved = step(task, batch(size, count))
-        torch.testing.assert_close(found, loss, rtol=1e-5, atol=1e-6)
+        result, moved = step(task, batch(size, count))
+        torch.testing.assert_close(result, loss, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(moved, gradient, rtol=1e-3, atol=1e-5 * float(gradient.abs().max()))
     assert graphs() == len(ROWS)
     task.eval()

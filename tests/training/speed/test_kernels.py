@@ -1,4 +1,4 @@
-"""Switches of kernels and layouts do what they say, and what the optimizer remembers lies in memory as the weights do."""
+"""Switches of kernels and layouts do what they say, and what the optimizer remembers has the memory layout of the weights."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.messages import message, refused
 CPU = torch.device("cpu")
 
 
-def training(**given: object) -> Any:
-    return build(TrainNetwork, given, {}).training
+def training(**chosen: object) -> Any:
+    return build(TrainNetwork, chosen, {}).training
 
 
 @pytest.fixture
@@ -64,8 +64,8 @@ def _predicted(model: Any) -> torch.Tensor:
     noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     context = torch.randn(1, 77, model.unet.config.cross_attention_dim, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        found: torch.Tensor = model.predict(noisy, 5, Conditioning(context))
-    return found
+        prediction: torch.Tensor = model.predict(noisy, 5, Conditioning(context))
+    return prediction
 
 
 def test_the_kernel_that_is_named_attends_in_the_unet_and_no_other(tiny_v1: Path) -> None:
@@ -73,9 +73,9 @@ def test_the_kernel_that_is_named_attends_in_the_unet_and_no_other(tiny_v1: Path
     expected = _predicted(model)
     choose_kernels(model, training(sdpa_backend="math"), CPU)
     with _Backends() as backends:
-        found = _predicted(model)
+        prediction = _predicted(model)
     assert backends.seen == {(False, False, True, False)}
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(prediction, expected, rtol=1e-4, atol=1e-5)
     assert torch.backends.cuda.flash_sdp_enabled()  # elsewhere nothing has changed
 
 

@@ -1,4 +1,4 @@
-"""States that accelerate wrote: everything in them that can be told apart goes on, the rest is told."""
+"""States that accelerate wrote: everything in them that can be identified continues, the rest is reported."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def curve(step: int) -> float:
 
 
 def saved(folder: Path, accelerator: Accelerator, *modules: nn.Module, position: int | None = 4, steps: int = 3):
-    """Their optimizer after some updates, and the folder that accelerate makes of it."""
+    """Their optimizer after some updates, and the folder that accelerate writes from it."""
     optimizer = torch.optim.AdamW([{"params": list(module.parameters()), "lr": 0.1} for module in modules])
     schedule = LambdaLR(optimizer, curve)
     prepared = accelerator.prepare(*modules, optimizer, schedule)

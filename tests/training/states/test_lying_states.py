@@ -1,4 +1,4 @@
-"""States that hold code, ask for memory without end or are damaged inside: told in a line, and nothing in them is run."""
+"""States that contain code, ask for endless memory or are damaged inside: refused in one line, and nothing in them is run."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.messages import refused
 
 
 def made(rate: float = 0.1, schedule: str = "lambda"):
-    """(method, optimizer, schedule) over one small layer whose weight stands under two names."""
+    """(method, optimizer, schedule) over one small layer whose weight has two names."""
     torch.manual_seed(0)
     layer = nn.Linear(3, 2)
     layer.again = nn.Linear(3, 2)

@@ -1,4 +1,4 @@
-"""Judging figures without a run: what fp16's scaler handles by itself, gradients, and images that hold others' places."""
+"""Judging figures without a run: what fp16's scaler handles alone, gradients, and images that replace others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pending(loss: float, gradient: float, per_image: tuple[float, ...] = (1.0, 1
 
 
 class Judged:
-    """A guard over one small layer; `state` is where its run stands, `left_out` what the sampler was told."""
+    """A guard over one small layer; `state` is the position of its run, `left_out` what the sampler excludes."""
 
     def __init__(
         self, policy: str, state: TrainState | None = None, scale: float | None = None, images: int = 9, on_disk: Path | None = None
