@@ -77,4 +77,5 @@ def test_patterns_that_never_end_are_not_tried(pattern: str, tmp_path: Path) -> 
         settings = {"unet.r": 4, "unet.lora_alpha": alpha}
         save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(settings)})
         said = told(read_network, tmp_path / "x.safetensors", str(alpha))
-        refusal(said, "LORA-006", tmp_path / "x.safetensors", "401 digits" if alpha == 10**400 else "number is expected")
+        code, words = ("CFG-012", "401 digits") if alpha == 10**400 else ("LORA-006", "number is expected")
+        refusal(said, code, tmp_path / "x.safetensors", words)

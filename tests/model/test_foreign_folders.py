@@ -87,7 +87,7 @@ def test_what_is_missing_of_several_files_is_named(folder: Path) -> None:
     (folder / "unet" / "diffusion_pytorch_model-00002-of-00003.safetensors").unlink()
     refusal(fault(folder), "MODEL-016", "diffusion_pytorch_model-00002-of-00003.safetensors", "missing")
     index.unlink()
-    refusal(fault(folder), "MODEL-016", "index diffusion_pytorch_model.safetensors.index.json")
+    refusal(fault(folder), "MODEL-004", folder / "unet", "index diffusion_pytorch_model.safetensors.index.json")
     index.write_text("{}", encoding="utf-8")
     refusal(fault(folder), "MODEL-016", "diffusion_pytorch_model.safetensors.index.json", "not an index")
 

@@ -99,7 +99,7 @@ def test_the_sixteen_names_of_the_command_line_are_there():
 
 
 def test_an_unknown_sampler_is_told(models):
-    with refused("CFG-013", "--sample_sampler magic"):
+    with refused("OPT-006", "--sample_sampler magic", "euler_a"):
         generate(models["v1"], replace(SETTINGS, sampler="magic"))
 
 

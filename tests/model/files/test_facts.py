@@ -256,7 +256,7 @@ def test_folders_of_other_models_are_refused(folders, tmp_path):
     shutil.copytree(folders["v1"], folder)
     config = json.loads((folder / "unet" / "config.json").read_text(encoding="utf-8"))
     (folder / "unet" / "config.json").write_text(json.dumps(config | {"in_channels": 5}), encoding="utf-8")
-    refusal(_fault(folder), "MODEL-006", folder, "depth-to-image")
+    refusal(_fault(folder), "MODEL-006", "m:", "depth-to-image")
     (folder / "text_encoder_2").mkdir()
     refusal(_fault(folder), "MODEL-005", folder, "SDXL")
     (folder / "unet" / "config.json").write_text("{", encoding="utf-8")
