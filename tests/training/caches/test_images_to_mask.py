@@ -17,7 +17,7 @@ def filled(*names: str) -> Any:
 
 def test_images_of_which_latents_are_left_are_told() -> None:
     _check_images(filled("a.png", "b.jpg"))
-    with refused("OPT-008", "2 images", "dogs", "b.npz") as error:
+    with refused("DATA-015", "--train_inpainting", "2 images", Path("dogs/b.npz")) as error:
         _check_images(filled("a.png", "b.npz", "c.npz"))
     assert len(error.value.problems) == 1
 

@@ -92,5 +92,5 @@ def test_a_state_gives_back_averages_and_count(tmp_path) -> None:
 
 @pytest.mark.parametrize("decay", [1.0, -0.1])
 def test_a_decay_that_averages_nothing_is_refused(decay) -> None:
-    with refused("OPT-006", "--ema_decay", decay):
+    with refused("OPT-006", f"--ema_decay {decay:g}:", "below 1"):
         Ema([], decay)

@@ -141,7 +141,7 @@ def test_the_floor_that_polynomial_has_of_itself_is_refused_by_name_above_a_rate
 
 
 def test_one_rate_for_all_cannot_have_the_floor_of_a_class() -> None:
-    with refused("OPT-015", "eta_min", "--lr_scheduler cosine"):
+    with refused("OPT-015", "eta_min=0.1", "--lr_scheduler cosine_with_min_lr"):
         make_schedule(optimizer_of("Prodigy"), "", updates=9, scheduler_type="CosineAnnealingLR", args=["T_max=9", "eta_min=0.1"])
     optimizer = optimizer_of("Prodigy")
     built = make_schedule(optimizer, "", updates=UPDATES, scheduler_type="CosineAnnealingLR", args=[f"T_max={UPDATES}"])

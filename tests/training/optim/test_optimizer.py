@@ -110,8 +110,8 @@ def test_each_optimizer_takes_five_steps_and_goes_on_from_its_saved_state_bit_fo
         ("torch.optim.AdaW", ("PKG-004", "AdamW?")),
         ("nothing_like_it.Adam", ("PKG-001", "nothing_like_it")),
         ("torch.nn.Linear", ("OPT-013",)),
-        ("LBFGS", ("OPT-013", "several times")),
-        ("SparseAdam", ("OPT-013", "sparse gradients")),
+        ("LBFGS", ("OPT-016", "several times")),
+        ("SparseAdam", ("OPT-016", "sparse gradients")),
     ],
 )
 def test_a_name_that_cannot_be_used_is_refused_with_the_reason(name, asked):

@@ -45,7 +45,7 @@ def test_a_state_that_holds_code_says_so_and_gives_no_advice_to_run_it(where: st
     with pytest.raises(UserError) as error:
         read_training(tmp_path)
     name = f"{os.mkdir.__module__}.mkdir" if what == "a call" else "torch.nn.modules.linear.Linear"
-    refusals(error.value, ("STATE-002", f"--resume {tmp_path}", TRAINING_FILE, f"({name})", "older state"))
+    refusals(error.value, ("FILE-006", f"--resume {tmp_path}", TRAINING_FILE, f"({name})", "older state"))
     assert "weights_only" not in str(error.value) and not (tmp_path / "ran").exists()
 
 
