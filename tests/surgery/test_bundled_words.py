@@ -79,7 +79,8 @@ def test_words_lie_beside_a_model_that_a_network_is_merged_into(lora: Path, tiny
         assert opened.get_tensor("emb_params").equal(vectors) and opened.metadata()["ss_token_string"] == "<cup>"
     assert not any("bundle_emb" in name for name in load_file(tmp_path / "m.safetensors"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m-cup.safetensors", "m.safetensors", "one.safetensors"]
-    message(heard.lines, "'x/up'", "model file")
+    message(heard.lines, "one.safetensors", "'x/up'", "left out")
+    message(heard.lines, "m-cup.safetensors", "<cup>", "model file")
 
 
 def test_the_check_names_words_and_programs_that_refuse_them(lora: Path, tmp_path: Path, capsys) -> None:

@@ -137,7 +137,7 @@ def test_what_cannot_be_merged_is_told_in_one_line(tiny_v1: Path, tiny_v2: Path,
     refusal(line(*model, models=files["a"].with_name("aa.safetensors")), "PATH-001", f"{files['a']}?")
     weights = load_file(files["a"])
     save_file({name.replace("lora_te_", "lora_te1_"): value for name, value in weights.items()}, tmp_path / "xl.safetensors")
-    refusal(line(*model, models=tmp_path / "xl.safetensors"), "LORA-001", "xl.safetensors", "SDXL")
+    refusal(line(*model, models=tmp_path / "xl.safetensors"), "LORA-003", "xl.safetensors", "SDXL")
     name = next(iter(weights)).split(".")[0]
     save_file({**weights, f"{name}.dora_scale": torch.ones(1, 64)}, tmp_path / "dora.safetensors")
     refusal(line(models=tmp_path / "dora.safetensors"), "LORA-001", "dora.safetensors", name, "DoRA")

@@ -163,7 +163,7 @@ def test_an_edit_that_cannot_be_is_told_and_changes_nothing(lora: Path, tmp_path
     before = lora.read_bytes()
     (tmp_path / "bad.json").write_text("{", encoding="utf-8")
     for options, asked in (
-        ((), ("TOOL-009", "nothing to change")),
+        ((), ("TOOL-002", "--set, --remove, --from_json, --clear")),
         (("--remove", "ss_nothing"), ("TOOL-009", "--remove ss_nothing")),
         (("--set", "title"), ("OPT-010", "--set 'title'", "key=value")),
         (("--from_json", tmp_path / "bad.json"), ("CFG-002", f"--from_json {tmp_path / 'bad.json'}", "JSON")),
