@@ -12,7 +12,7 @@ from library.options.reading.parse import parse
 
 
 def make_method(options: FineTune) -> Method:
-    """The training of the model's own weights that the options describe."""
+    """The full fine-tuning that the options describe."""
     from library.methods.full_model import FullModelMethod, fine_tune_settings
 
     return FullModelMethod(fine_tune_settings(options))
@@ -21,7 +21,7 @@ def make_method(options: FineTune) -> Method:
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, without the script's name."""
     options = parse(FineTune, argv)
-    from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
+    from library.training.run import run  # imports numpy and the image code, which --help and a typo do not need
 
     run(options, make_method, of_full_model, frozenset({METADATA}))
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # also where it is started from another program
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # also if another program starts it
 
 from library.console import run_script
 from library.options.reading.parse import parse

@@ -1,8 +1,8 @@
-"""Makes `library`, `networks` and `finetune` importable from anywhere; the scripts run from the root of the clone without it.
+"""Make `library`, `networks` and `finetune` importable from anywhere; the scripts run from the root of the clone without it.
 
     pip install -c constraints.txt .
 
-Everything about the package stands in pyproject.toml.
+All package metadata is in pyproject.toml.
 """
 
 from setuptools import setup

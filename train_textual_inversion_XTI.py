@@ -22,7 +22,7 @@ def make_method(options: TrainTextualInversionXti) -> Method:
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, without the script's name."""
     options = parse(TrainTextualInversionXti, argv)
-    from library.training.run import run  # with numpy and all that looks at images, which --help and a typo do not wait for
+    from library.training.run import run  # imports numpy and the image code, which --help and a typo do not need
 
     run(options, make_method, of_word, look_at=check_words, rewrite=of_options)
 

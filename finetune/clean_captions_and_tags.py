@@ -22,13 +22,13 @@ def main(argv: Sequence[str]) -> None:
     from library.preparation.cleaning import clean_metadata
     from library.preparation.cleaning_rules import read_rules
 
-    given = options.metadata
-    rules = read_rules(given.rules or RULES, "--rules")
-    metadata = read_metadata_file(given.in_json, "in_json")
-    cleaned, faults = clean_metadata(metadata, rules, show=print if given.debug else None)
-    write_metadata_file(given.out_json, cleaned, "out_json")
+    chosen = options.metadata
+    rules = read_rules(chosen.rules or RULES, "--rules")
+    metadata = read_metadata_file(chosen.in_json, "in_json")
+    cleaned, faults = clean_metadata(metadata, rules, show=print if chosen.debug else None)
+    write_metadata_file(chosen.out_json, cleaned, "out_json")
     changed = sum(metadata[key] != entry for key, entry in cleaned.items())
-    done = f"{changed} of {len(cleaned)} entries changed, written to {given.out_json}"
+    done = f"{changed} of {len(cleaned)} entries changed, written to {chosen.out_json}"
     faults.raise_if_any(done, len(cleaned))
     log.info("%s", done)
 

@@ -14,7 +14,7 @@ from library.options.tool_groups.preparation import MakeCaptions
 
 
 def check(options: MakeCaptions) -> None:
-    """Raise UserError for what contradicts itself, tell what has no effect."""
+    """Raise UserError for contradicting options, and warn about options without effect."""
     model = options.model
     if model.min_length > model.max_length:
         raise UserError(coded("OPT-008", f"--min_length: {model.min_length} is more than --max_length {model.max_length}; lower it"))

@@ -27,10 +27,10 @@ def main(argv: Sequence[str]) -> None:
     from library.preparation.describe import describe_images
 
     def write(image: Path, caption: str) -> None:
-        kept = without_writing(caption) if options.model.remove_words else caption
+        text = without_writing(caption) if options.model.remove_words else caption
         if debug:
-            print(f"{image}: {kept}" + (f" (was: {caption})" if kept != caption else ""))
-        write_text_file(text_file_of(image, extension), kept)
+            print(f"{image}: {text}" + (f" (was: {caption})" if text != caption else ""))
+        write_text_file(text_file_of(image, extension), text)
 
     captioner = GitCaptioner(options.model.model_id, options.model.max_length)
     workers = options.images.max_data_loader_n_workers

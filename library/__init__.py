@@ -1,1 +1,1 @@
-"""Everything the scripts do."""
+"""The code behind the scripts."""

@@ -1,4 +1,4 @@
-"""What a method may make of the captions of images before they are trained with."""
+"""How a method may rewrite the captions of images before training."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ RewriteCaption = Callable[[str, random.Random], str]  # picklable, since loader 
 
 
 def keep_caption(caption: str, rng: random.Random) -> str:
-    """Captions as they are."""
+    """Return the caption unchanged."""
     return caption

@@ -1,6 +1,6 @@
-"""What a run says: log lines and progress on the main process only, and user faults as plain lines with an exit code.
+"""Console output: log lines and progress of the main process only; user errors as plain lines with an exit code.
 
-None of it can end a run (`library.telling`), and no sign in it is obeyed by a terminal.
+A failed write never ends a run (`library.telling`), and control characters never reach the terminal.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from library.telling.streams import install, lasting
 log = logging.getLogger("sd")
 
 _secrets: set[str] = set()
-_tells = False  # standard output holds messages alone
+_tells = False  # standard output has messages only, no result
 
-EXIT_PARTLY_DONE = 1  # a tool has done all but what it lists
+EXIT_PARTLY_DONE = 1  # a tool did everything except what it lists
 EXIT_FAULT = 2  # the user's input has to change
 EXIT_INTERRUPTED = 130  # Ctrl-C; SIGTERM gives 143
 
 
 def keep_secret(value: str | None) -> None:
-    """From now on `value` (a token, a key) is struck out of whatever is told."""
+    """Remove `value` (a token, a key) from all messages from now on."""
     if value and value.strip():
-        _secrets.update({value.strip(), repr(value.strip())[1:-1]})  # an error may quote it as Python writes it
+        _secrets.update({value.strip(), repr(value.strip())[1:-1]})  # an error may quote its repr
 
 
 def secret_free(text: str) -> str:
-    """The text without any secret: other packages repeat a token in their error messages."""
+    """Return the text without secrets: other packages repeat a token in their error messages."""
     for secret in _secrets:
         text = text.replace(secret, "(secret)")
     return text
@@ -47,7 +47,7 @@ else:
 
 
 class _Lines(logging.Formatter):
-    """Information as it is; warnings and errors with their level in front; never a secret, nor a sign that a terminal obeys."""
+    """Format information unchanged, and warnings and errors after their level; without secrets and control characters."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = plain(secret_free(super().format(record)))
@@ -55,7 +55,7 @@ class _Lines(logging.Formatter):
 
 
 class _ThroughTqdm(_StreamHandler):
-    """Writes above a running progress bar instead of into it."""
+    """Write above a running progress bar instead of into it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm = sys.modules.get("tqdm")
@@ -64,7 +64,7 @@ class _ThroughTqdm(_StreamHandler):
             return
         try:
             tqdm.tqdm.write(self.format(record), file=sys.stderr)
-        except Exception:  # a mistake in the line itself: told, as `logging` does, and no reason to end a run
+        except Exception:  # an error in the record itself: report it as `logging` does; the run continues
             self.handleError(record)
 
 
@@ -74,10 +74,10 @@ def is_main_process() -> bool:
 
 
 class _LogFile(logging.Handler):
-    """Writes into a file that was just emptied; lines that it does not take are told on standard error."""
+    """Write to a file that was just emptied; lines that cannot be written go to standard error."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError where nothing can be written there."""
+        """Raises OSError if the file cannot be written."""
         super().__init__()
         path.open("wb").close()
         self._on_screen = _ThroughTqdm()
@@ -109,7 +109,7 @@ def _warning(text: str) -> logging.LogRecord:
 
 
 def setup() -> None:
-    """Send log lines to standard error; processes other than the first speak only from errors on."""
+    """Send log lines to standard error; processes other than the first log errors only."""
     global _tells
     _tells = False
     install()
@@ -122,14 +122,14 @@ def setup() -> None:
     log.handlers[:] = [handler]
     log.propagate = False
     log.setLevel(logging.INFO if is_main_process() else logging.ERROR)
-    # bitsandbytes tells at import that it misses a kernel for 4-bit weights, which nothing here uses
+    # at import bitsandbytes warns about a missing kernel for 4-bit weights, which nothing here uses
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 
 def tell_as(level: str | None, file: Path | None) -> None:
-    """From now on tell what is of `level` (INFO, WARNING, …) or above, in `file` instead of on standard error where one is given.
+    """Log records of `level` (INFO, WARNING, …) and above only, to `file` instead of standard error if it is set.
 
-    Other processes than the first go on as they are. Raises OSError for a file that cannot be written.
+    Processes other than the first do not change. Raises OSError for a file that cannot be written.
     """
     if not is_main_process():
         return
@@ -148,7 +148,7 @@ def _close_files() -> None:
 
 
 def progress(items: Iterable[Any] | None = None, *, total: int | None = None, initial: int = 0, label: str = "", unit: str = "it") -> Any:
-    """A tqdm bar that only the main process shows."""
+    """Return a tqdm bar that only the main process shows."""
     from tqdm import tqdm
 
     hidden, text = not is_main_process(), plain_line(label)
@@ -156,13 +156,13 @@ def progress(items: Iterable[Any] | None = None, *, total: int | None = None, in
 
 
 def only_tells() -> None:
-    """From now on standard output holds messages and no result: where it cannot be written, nothing is missing from the outcome."""
+    """Declare that standard output has messages and no result, so a failed write there loses nothing of the outcome."""
     global _tells
     _tells = True
 
 
 def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None = None) -> int:
-    """Run `main(argv)` and turn its outcome into an exit code; a UserError becomes its lines on standard error."""
+    """Run `main(argv)` and return its exit code; a UserError is printed to standard error as its lines."""
     setup()
     try:
         main(sys.argv[1:] if argv is None else argv)
@@ -182,7 +182,7 @@ def run_script(main: Callable[[Sequence[str]], None], argv: Sequence[str] | None
 
 
 def _tell_error(problem: str) -> None:
-    """An error that ends the run, also for those who read the log file alone."""
+    """Print an error that ends the run, and write it to the log file too."""
     print(f"error: {plain_line(secret_free(problem))}", file=sys.stderr)
     for handler in log.handlers:
         if isinstance(handler, _LogFile):
@@ -190,8 +190,7 @@ def _tell_error(problem: str) -> None:
 
 
 def _check_result() -> None:
-    """Raise PartlyDone where standard output was to hold a result and has not taken all of it; that a reader wants no more (`| head`) is
-    no fault."""
+    """Raise PartlyDone if standard output has a result and could not be written completely; a closed pipe (`| head`) is no error."""
     output = lasting(sys.stdout)
     if output is None or _tells:
         return

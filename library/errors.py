@@ -1,31 +1,31 @@
-"""Faults that the user can mend, shown as plain lines and never as a traceback, and the wish to stop."""
+"""Errors that the user can fix, shown as plain lines and never as a traceback, and the request to stop."""
 
 from __future__ import annotations
 
 from library.refusals.table import REFUSALS
 from library.words import cut
 
-LONGEST_LINE = 1500  # letters
+LONGEST_LINE = 1500  # characters
 
 
 class Problem(str):
-    """A line that names option, place, value and remedy, and the code of its kind, which stands in `library/refusals`.
+    """A line that names option, place, value and remedy, with its code from `library/refusals`.
 
-    A text of thousands of letters, out of a value that a user gave, loses its middle. It has no code in it: `line` has, and is what a
-    script ends with.
+    A text longer than LONGEST_LINE, because of a value that a user gave, loses its middle. The text itself does not contain the code:
+    `line` does, and scripts print that.
     """
 
     __slots__ = ("code",)
     code: str
 
     def __new__(cls, code: str, text: str) -> Problem:
-        """The line `text` of the kind `code`, such as DATA-002."""
+        """Create the line `text` with the code `code`, such as DATA-002."""
         assert code in REFUSALS, f"{code} is not in library/refusals"
         problem = super().__new__(cls, cut(text, LONGEST_LINE))
         problem.code = code
         return problem
 
-    def __reduce__(self) -> tuple[type[Problem], tuple[str, str]]:  # loader workers hand it to the main process by pickling
+    def __reduce__(self) -> tuple[type[Problem], tuple[str, str]]:  # loader workers send it to the main process by pickle
         return (Problem, (self.code, str(self)))
 
     @property
@@ -34,17 +34,17 @@ class Problem(str):
         return f"{self} [SD-{self.code}]"
 
     def reworded(self, text: str) -> Problem:
-        """Another line of the same kind."""
+        """Return another text with the same code."""
         return Problem(self.code, text)
 
 
 def coded(code: str, text: str) -> Problem:
-    """The line with its code: coded("DATA-002", f"image {path}: …")."""
+    """Return a line with its code: coded("DATA-002", f"image {path}: …")."""
     return Problem(code, text)
 
 
 class UserError(Exception):
-    """One or more faults of the user's input, each a single line that names option, place, value and remedy.
+    """One or more errors in the user's input, each a single line that names option, place, value and remedy.
 
     Scripts print the lines and end with exit code 2 (`library.console.run_script`).
     """
@@ -55,27 +55,27 @@ class UserError(Exception):
         super().__init__("\n".join(problems))
         self.problems = problems
 
-    def __reduce__(self) -> tuple[type[UserError], tuple[Problem, ...]]:  # loader workers hand it to the main process by pickling
+    def __reduce__(self) -> tuple[type[UserError], tuple[Problem, ...]]:  # loader workers send it to the main process by pickle
         return (type(self), self.problems)
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """The problems with their codes, for whoever reads them."""
+        """The problems with their codes, as scripts print them."""
         return tuple(problem.line for problem in self.problems)
 
 
 def first_line(error: BaseException | str) -> str:
-    """The first line of what an exception (or a text) says, and the name of its class where it says nothing."""
+    """Return the first line of an exception's message (or of a text), or the name of its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def named_line(error: BaseException) -> str:
-    """The name of its class before the first line: `ValueError: no such size`."""
+    """Return the name of the class and the first line of its message: `ValueError: invalid size`."""
     return ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
 
 
 class PartlyDone(UserError):
-    """What a tool could not do, one line each, when it has done all the rest; scripts end with exit code 1."""
+    """What a tool could not do, one line each, after it did all the rest; scripts end with exit code 1."""
 
 
 class Stopped(KeyboardInterrupt):

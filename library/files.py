@@ -1,4 +1,4 @@
-"""Files on disk: images listed in one stable order, writes that are whole or not there, hashes, free space."""
+"""Files on disk: images in a stable order, writes that are complete or absent, hashes, free space."""
 
 from __future__ import annotations
 
@@ -22,64 +22,66 @@ from library.paths.opening import open_file, refuse_special
 from library.paths.writers import MARK, has_writer
 from library.renaming import flush_file, flush_folder, name_beside, patiently, put_in_place
 
-NOT_UNICODE = "backslashreplace"  # how text files spell such signs of a name (unpacked from another system's zip): \udcff, as JSON does
+NOT_UNICODE = (
+    "backslashreplace"  # how text files spell undecodable bytes of a name (unpacked from another system's zip): \udcff, as JSON does
+)
 IMAGE_EXTENSIONS = frozenset(READABLE)
-# the names that the two functions below give; those of older versions have eight signs for a mark, and tell of no process
+# the temporary names of the two functions below; older versions had a mark of eight hex digits that does not name a process
 _LEFT_OVER = re.compile(rf"\.(?P<name>.+)\.([0-9a-f]{{8}}|(?P<mark>{MARK}))\.(?P<kind>tmp|old)(\.[a-z]+)?")
-_CUT_NAME = 230  # bytes; a longer name may be one of which the middle is left out
-_tidied: set[Path] = set()  # folders in which this process has looked for left-overs
-_TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # torch.save, which checks nothing but how far it got
+_CUT_NAME = 230  # bytes; in a longer name the middle may be left out
+_tidied: set[Path] = set()  # folders that this process has searched for leftovers
+_TORCH_FULL = ("PytorchStreamWriter failed writing", "unexpected pos")  # from torch.save, which checks only how far it got
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name ends like an image's, in any letter case, and is not hidden (a Mac writes `._a.png` beside a.png)."""
+    """Whether the name ends like an image's, in any letter case, and is not hidden (macOS writes `._a.png` next to a.png)."""
     return names_image(path.name)
 
 
 def names_image(name: str) -> bool:
-    """`is_image` of a file's name alone: in a folder of 100,000 files their paths are what takes the time."""
+    """`is_image` by the file name alone: in a folder of 100,000 files, creating paths takes most of the time."""
     return not name.startswith(".") and name.lower().endswith(READABLE)
 
 
 def composed(name: str) -> str:
-    """The name with each Hangul syllable and accented letter as one sign (NFC), of which a Mac may make several."""
+    """Return the name with each Hangul syllable and accented letter as one character (NFC); macOS may split them into several."""
     return unicodedata.normalize("NFC", name)
 
 
 def compared(name: str) -> str:
-    """The name by which two files are taken for the same: composed, and without letter case where the system knows none (Windows)."""
+    """Return the name for comparing files: composed, and in lower case if the system ignores case (Windows)."""
     return os.path.normcase(composed(name))
 
 
 def list_images(folder: Path, recursive: bool = False) -> list[Path]:
-    """The images of `folder`, sorted by name so that the order is the same on every file system; hidden folders are left alone."""
-    found = [base / name for base, names in listed_files(folder, recursive) for name in names if names_image(name)]
-    return sorted(found, key=lambda path: path.as_posix())
+    """Return the images of `folder`, sorted by name so that the order is the same on every file system; skips hidden folders."""
+    images = [base / name for base, names in listed_files(folder, recursive) for name in names if names_image(name)]
+    return sorted(images, key=lambda path: path.as_posix())
 
 
 def listed_files(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder with the names of its files, that given first; hidden folders, pipes, sockets and devices are left alone.
+    """Yield each folder with the names of its files, `folder` first; skips hidden folders, pipes, sockets and devices.
 
-    A folder inside that may not be looked into is told. Raises OSError for `folder` itself.
+    A subfolder that cannot be read gets a warning. Raises OSError for `folder` itself.
     """
-    for base, found, refused in walk(Path(folder), recursive):
+    for base, entries, refused in walk(Path(folder), recursive):
         if refused is not None and base == Path(folder):
             raise refused
         if refused is not None:
             log.warning("%s: cannot be read (%s), so it is skipped; have its permissions changed", base, refused.strerror)
-        for line in passed_over(base, found.special):
+        for line in passed_over(base, entries.special):
             log.warning(line)
-        yield base, list(found.files)
+        yield base, list(entries.files)
 
 
 @contextlib.contextmanager
 def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk, found whole (`check_whole`) and takes `path`'s place; on
-    failure it is removed. `keep_ending` gives it `path`'s ending, for writers that choose their format by it.
+    """Yield a temporary path next to `path`. On success, flush it to disk, check that it is complete (`check_whole`) and rename it to
+    `path`; on failure, remove it. `keep_ending` gives it the ending of `path`, for writers that choose their format by the ending.
 
-    A reader, a kill or a full disk therefore never meets half a file under the real name; what a kill has left in the folder is removed
-    when the next process begins to write there. Raises OSError for the name of a pipe, socket
-    or device, of which nothing is replaced.
+    So a reader never meets an incomplete file under the real name, even after a kill or on a full disk. What a killed process left in the
+    folder is removed when the next process starts to write there. Raises OSError if `path` is a pipe, socket or device; these are never
+    replaced.
     """
     path = Path(path)
     refuse_special(path)
@@ -93,8 +95,8 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
         flush_file(temporary)
         check_whole(temporary, path.suffix)
         if os.name != "nt" and temporary.stat().st_mode != mode:
-            with contextlib.suppress(OSError):  # a drive of Windows, or of the net, may know no rights
-                temporary.chmod(mode)  # safetensors makes files that nobody else can read
+            with contextlib.suppress(OSError):  # a Windows or network drive may not support permissions
+                temporary.chmod(mode)  # safetensors creates files that only their owner can read
         put_in_place(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -104,10 +106,10 @@ def atomic_write(path: Path, keep_ending: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path`; on success its files are flushed to disk, found whole (`check_whole`) and it takes `path`'s
-    place; on failure it is removed.
+    """Yield a new folder next to `path`. On success, flush its files to disk, check that they are complete (`check_whole`) and rename it to
+    `path`; on failure, remove it.
 
-    A folder that stood there before is moved aside first and comes back if the new one cannot be put in its place.
+    An existing folder is moved aside first, and moved back if the new one cannot take its place.
     """
     path = Path(path)
     refuse_special(path)
@@ -139,9 +141,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 
 def check_whole(path: Path, ending: str) -> None:
-    """Read a written file back as far as its format, known by `ending`, tells what it must hold; OSError where that is not there.
+    """Read a written file back and raise OSError if it is incomplete for its format, which `ending` names.
 
-    A safetensors file says its length in its header; what torch and numpy save is a zip archive with a checksum for each member.
+    The header of a safetensors file says its length; torch and numpy save a zip archive with a checksum for each member.
     """
     if ending == ".safetensors":
         with open_file(path) as file:
@@ -161,23 +163,23 @@ def check_whole(path: Path, ending: str) -> None:
 
 
 def tidy(folder: Path, ours: re.Pattern[str] | None = None) -> list[str]:
-    """Remove from `folder` what processes that were killed left half written; returns the names.
+    """Remove incomplete files of killed processes from `folder`; returns their names.
 
-    Nothing of a process that lives goes. Of older versions' files, whose names tell of no process, only those go that match `ours`.
-    A folder or file that the kill caught moved aside, its successor not yet in place, gets its name back.
+    Files of a running process stay. Files of older versions, whose names do not name a process, are removed only if they match `ours`.
+    A file or folder that was moved aside when the process was killed, before its replacement was in place, gets its name back.
     """
     removed = []
     for path in matching(folder, ".*"):
-        outer = found = _LEFT_OVER.fullmatch(path.name)
-        while found and (inner := _LEFT_OVER.fullmatch(found["name"])):  # a writer that writes aside itself
-            found = inner
-        if outer is None or found is None:
+        outer = match = _LEFT_OVER.fullmatch(path.name)
+        while match and (inner := _LEFT_OVER.fullmatch(match["name"])):  # a writer that itself writes to a temporary file
+            match = inner
+        if outer is None or match is None:
             continue
-        if has_writer(path, outer["mark"]) if outer["mark"] else ours is None or not ours.fullmatch(found["name"]):
+        if has_writer(path, outer["mark"]) if outer["mark"] else ours is None or not ours.fullmatch(match["name"]):
             continue
-        target = path.with_name(found["name"])
-        with contextlib.suppress(OSError):  # another program has it open: it stays, and does no harm
-            if found["kind"] == "old" and not exists(target):
+        target = path.with_name(match["name"])
+        with contextlib.suppress(OSError):  # another program has it open: it stays and does no harm
+            if match["kind"] == "old" and not exists(target):
                 if len(os.fsencode(path.name)) < _CUT_NAME:
                     path.rename(target)
                 continue
@@ -187,7 +189,7 @@ def tidy(folder: Path, ours: re.Pattern[str] | None = None) -> list[str]:
 
 
 def _tidy_once(folder: Path) -> None:
-    """Before this process writes its first file into a folder."""
+    """Tidy a folder once, before this process writes its first file there."""
     if folder not in _tidied:
         _tidied.add(folder)
         with contextlib.suppress(OSError):
@@ -195,21 +197,21 @@ def _tidy_once(folder: Path) -> None:
 
 
 def free_bytes(folder: Path) -> int:
-    """Bytes that can still be written where `folder` is, or will be."""
+    """Return the free bytes on the disk of `folder`, which may not exist yet."""
     standing = next((part for part in (folder.absolute(), *folder.absolute().parents) if exists(part)), Path.cwd())
     return shutil.disk_usage(standing).free
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether `error`, raised by whatever library was writing, means that the disk (or the user's share of it) is full."""
+    """Whether `error`, from any library that writes, means that the disk (or the user's quota) is full."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return True
-    # safetensors and torch have errors of their own, in which the system's number stands as text, or not at all
+    # safetensors and torch raise their own errors, with the system's error number in the text or not at all
     return any(sign in str(error) for sign in ("No space left on device", "os error 28", "os error 112", "os error 122", *_TORCH_FULL))
 
 
 def sha256(path: Path, offset: int = 0) -> str:
-    """Hex SHA-256 of the file's bytes from `offset` on, read in pieces of 1 MiB."""
+    """Return the hex SHA-256 of the file's bytes from `offset` on, read in pieces of 1 MiB."""
     digest = hashlib.sha256()
     with open_file(path) as file:
         file.seek(offset)

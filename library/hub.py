@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: saves go there while training goes on, and a state comes from there; no fault of it ends a training."""
+"""The Hugging Face Hub: uploads saves during training and downloads a state; a Hub error never ends training."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 TYPES = ("model", "dataset", "space")
-DELAYS = (10.0, 30.0)  # seconds before each further try of an upload; each of them is several of huggingface_hub's own
+DELAYS = (10.0, 30.0)  # seconds before each retry of an upload; huggingface_hub itself retries several times in each
 CONTACT_SECONDS = 30.0
-_HOPELESS = frozenset({400, 401, 403, 404, 413, 422})  # answers that another try does not change
+_HOPELESS = frozenset({400, 401, 403, 404, 413, 422})  # status codes that a retry does not change
 
 
 @dataclass(frozen=True)
 class Repository:
-    """Where uploads go: `folder` inside the repository `id` (owner/name) of a type of TYPES."""
+    """Where uploads go: `folder` inside the repository `id` (owner/name), whose type is one of TYPES."""
 
     id: str
     type: str = "model"
@@ -36,20 +36,20 @@ class Repository:
     private: bool = True
 
     def path_of(self, name: str) -> str:
-        """The path inside the repository of what is called `name` here."""
+        """Return the path of the file `name` inside the repository."""
         return f"{self.folder.strip('/')}/{name}".lstrip("/")
 
     def address(self) -> str:
-        """The page of the repository, for people."""
+        """Return the web page of the repository."""
         kind = "" if self.type == "model" else f"{self.type}s/"
         return f"{(os.environ.get('HF_ENDPOINT') or 'https://huggingface.co').rstrip('/')}/{kind}{self.id}"
 
 
 class Uploads:
-    """Uploads files and folders one after the other, in a thread of their own; `done` and `failed` count them.
+    """Uploads files and folders in turn, in a separate thread; `done` and `failed` count them.
 
-    In the `background` training goes on meanwhile; otherwise `upload` returns when it is over. A try that fails is made again
-    after each of `delays`, unless the hub's answer says that this is in vain. `token` None: what `hf auth login` has left.
+    With `background`, training continues meanwhile; otherwise `upload` returns when the upload is over. A failed upload is retried after
+    each of `delays`, unless the Hub's answer means that a retry cannot help. `token` None uses the token of `hf auth login`.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class Uploads:
         self.repository, self.background = repository, background
         self.done = self.failed = 0
         self._token, self._delays, self._given_api = token, tuple(delays), api
-        self._ready = False  # the repository is known to be there
-        self._down = False  # the last upload failed in spite of all tries: the next one does not wait as long
+        self._ready = False  # whether the repository is known to exist
+        self._down = False  # the last upload failed after all retries, so the next one is not retried
         self._lost: list[Path] = []
         self._waiting: dict[Path, threading.Event] = {}
         self._jobs: queue.SimpleQueue[tuple[Path | None, threading.Event] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="uploads", daemon=True)
         self._thread.start()
-        self._jobs.put((None, threading.Event()))  # make sure of the repository at once: a wrong token is better told early
+        self._jobs.put((None, threading.Event()))  # check the repository at once, so that a wrong token is reported early
 
     def upload(self, path: Path) -> None:
         """Upload a file or a folder under its own name."""
@@ -81,14 +81,14 @@ class Uploads:
             over.wait()
 
     def release(self, path: Path) -> None:
-        """Return when no upload needs `path` any more: for before it is deleted or written anew."""
+        """Wait until no upload needs `path` any more; call it before deleting or rewriting `path`."""
         over = self._waiting.get(Path(path))
         if over is not None and not over.is_set():
             log.info(f"waiting for the upload of {Path(path).name}")
             over.wait()
 
     def close(self, wait: bool = True) -> None:
-        """Return when all uploads are over; what had failed and still is there is tried once more. `wait` False gives them up."""
+        """Wait for all uploads and retry failed ones once if their files still exist; `wait` False abandons them."""
         if not self._thread.is_alive() or not wait:
             return
         left = sum(not over.is_set() for over in self._waiting.values()) + len(self._lost)
@@ -98,7 +98,7 @@ class Uploads:
         self._thread.join()
 
     def places(self) -> list[str]:
-        """Where the uploads are and how many failed, for the end of a run."""
+        """Return where the uploads are and how many failed, for the end of a run."""
         lost = f", {self.failed} failed" if self.failed else ""
         return [f"uploads: {self.repository.address()} ({self.done} done{lost})"]
 
@@ -116,7 +116,7 @@ class Uploads:
                 self._try_all(path)
 
     def _try_all(self, path: Path | None) -> None:
-        """Try until it works or there is no hope; `path` None only makes sure of the repository, once."""
+        """Try until it works or cannot work; `path` None checks the repository once."""
         reason, hopeless = "", False
         for delay in (0.0, *(() if self._down else self._delays)):
             time.sleep(delay)
@@ -131,7 +131,7 @@ class Uploads:
                     log.info(f"uploaded {path.name} to {self.repository.id}")
                 return
             except Exception as error:
-                reason, hopeless = told(error), _is_hopeless(error)
+                reason, hopeless = error_line(error), _is_hopeless(error)
                 if path is None or hopeless:
                     break
         what = "the repository cannot be reached" if path is None else f"{path.name} could not be uploaded"
@@ -143,10 +143,10 @@ class Uploads:
                 self._lost.append(path)
 
     def _make_sure(self, api: HfApi) -> None:
-        """The repository is there, or is made."""
+        """Check that the repository exists, or create it."""
         repository = self.repository
         try:
-            found = api.repo_info(repository.id, repo_type=repository.type, timeout=CONTACT_SECONDS)
+            info = api.repo_info(repository.id, repo_type=repository.type, timeout=CONTACT_SECONDS)
         except Exception as error:
             if _status(error) != 404:
                 raise
@@ -154,7 +154,7 @@ class Uploads:
             api.create_repo(repository.id, repo_type=repository.type, private=repository.private, exist_ok=True, **extra)
             log.info(f"created the {'private' if repository.private else 'public'} repository {repository.address()}")
         else:
-            if repository.private and getattr(found, "private", None) is False:
+            if repository.private and getattr(info, "private", None) is False:
                 log.warning(f"--huggingface_repo_id {repository.id}: is already public; everyone can see uploads")
         self._ready = True
 
@@ -168,7 +168,7 @@ class Uploads:
 
 @dataclass(frozen=True)
 class StateName:
-    """A state on the hub, as `--resume` names it."""
+    """A state on the Hub, as `--resume` names it."""
 
     repo_id: str
     path: str
@@ -177,7 +177,7 @@ class StateName:
 
 
 def state_name(text: str) -> StateName:
-    """Read `{owner}/{repo}/{path}`, `…:{revision}` or `…:{revision}:{type}`; raises UserError for another form."""
+    """Parse `{owner}/{repo}/{path}`, `…:{revision}` or `…:{revision}:{type}`; raises UserError for another form."""
     place, *rest = text.strip().split(":")
     parts = [part for part in place.split("/") if part]
     kind = rest[1] if len(rest) > 1 and rest[1] else "model"
@@ -195,7 +195,7 @@ def state_name(text: str) -> StateName:
 
 
 def fetch_state(text: str, token: str | None = None, api: HfApi | None = None) -> Path:
-    """Fetch the state that `--resume text` names into the hub's cache and return its folder; raises UserError."""
+    """Download the state that `--resume text` names into the Hub's cache and return its folder; raises UserError."""
     name = state_name(text)
     log.info(f"fetching the state {name.path} from {name.repo_id}")
     try:
@@ -203,15 +203,15 @@ def fetch_state(text: str, token: str | None = None, api: HfApi | None = None) -
             name.repo_id, repo_type=name.type, revision=name.revision, allow_patterns=[f"{glob.escape(name.path)}/*"]
         )
     except Exception as error:
-        raise UserError(coded("HUB-002", f"--resume {text}: cannot be fetched from the Hub ({told(error)})")) from error
+        raise UserError(coded("HUB-002", f"--resume {text}: cannot be fetched from the Hub ({error_line(error)})")) from error
     folder = Path(snapshot, *name.path.split("/"))
     if not is_folder(folder):
         raise UserError(coded("HUB-003", f"--resume {text}: {name.repo_id} has no folder {name.path} (revision {name.revision or 'main'})"))
     return folder
 
 
-def told(error: BaseException) -> str:
-    """An error of the hub in one line without any secret."""
+def error_line(error: BaseException) -> str:
+    """Return a Hub error as one line without secrets."""
     lines = [line.strip() for line in secret_free(str(error)).splitlines() if line.strip()]
     status = _status(error)
     line = (lines[0] if lines else type(error).__name__)[:200]
@@ -224,8 +224,8 @@ def _api(token: str | None, quiet: bool = True) -> HfApi:
     from huggingface_hub.utils import disable_progress_bars
 
     if quiet:
-        disable_progress_bars()  # they would write into the training's own
-        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # what fails is told here, once and in a line
+        disable_progress_bars()  # they would write into the training's progress bar
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # errors are logged here, once and in one line
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=(token or "").strip() or None)
 
 

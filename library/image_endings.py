@@ -1,4 +1,4 @@
-"""Which endings of file names are images that can be read here, and which are pictures all the same: told, not passed over."""
+"""Which file name endings are readable images, and which are images in an unsupported format: they are reported, not skipped silently."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from pathlib import Path
 from library.words import counted
 
 _ALWAYS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-_BY_MODULE = (  # endings that are read where one of these modules is installed
-    ((".avif",), ("PIL._avif", "pillow_avif")),  # Pillow's own part is missing in some builds
+_BY_MODULE = (  # endings that are readable if one of these modules is installed
+    ((".avif",), ("PIL._avif", "pillow_avif")),  # some builds of Pillow lack its own module
     ((".heic", ".heif"), ("pillow_heif",)),
     ((".jxl",), ("pillow_jxl",)),
 )
 _PACKAGES = {".heic": "pillow-heif", ".heif": "pillow-heif", ".jxl": "pillow-jxl-plugin", ".avif": "pillow-avif-plugin"}
-# What else are pictures, by their endings.
+# endings of other image formats
 _PICTURES = frozenset(
     ".avif .jxl .heic .heif .hif .jfif .jpe .tga .psd .jp2 .j2k .jxr .dng .cr2 .nef .arw .svg .exr .hdr .ico .ppm".split()
 )
 
 
 def _installed(module: str) -> bool:
-    """Whether a module is there, of a package its part too; nothing is imported for it, for Pillow takes a while."""
+    """Whether a module, or a submodule of a package, is installed; imports nothing, since Pillow takes a while to import."""
     package, _, part = module.partition(".")
     try:
-        found = importlib.util.find_spec(package)
+        spec = importlib.util.find_spec(package)
     except (ImportError, ValueError):
         return False
-    if found is None or not part:
-        return found is not None
-    return any(True for folder in found.submodule_search_locations or () for _ in Path(folder).glob(f"{part}.*"))
+    if spec is None or not part:
+        return spec is not None
+    return any(True for folder in spec.submodule_search_locations or () for _ in Path(folder).glob(f"{part}.*"))
 
 
 def _readable() -> tuple[str, ...]:
@@ -46,36 +46,36 @@ SHOWN = " ".join(READABLE)  # for messages
 
 @functools.cache
 def register_plugins() -> None:
-    """Teach Pillow the formats of the packages that are installed for them."""
+    """Register the installed plugins with Pillow."""
     if _installed("pillow_heif"):
         import pillow_heif
 
         pillow_heif.register_heif_opener()
-    for module in ("pillow_avif", "pillow_jxl"):  # these register themselves
+    for module in ("pillow_avif", "pillow_jxl"):  # these register on import
         if _installed(module):
             importlib.import_module(module)
 
 
 def unread_pictures(names: Iterable[str]) -> Counter[str]:
-    """How many files are pictures by their ending and cannot be read here, by ending in small letters; hidden files aside."""
+    """Count the files in unsupported image formats by ending in lower case; skips hidden files."""
     endings = (os.path.splitext(name)[1].lower() for name in names if not name.startswith("."))  # noqa: PTH122 - a Path for each name takes long
     return Counter(ending for ending in endings if ending in _PICTURES and ending not in READABLE)
 
 
 def listed(endings: Counter[str]) -> str:
-    """'3 .heic, 1 .jxl'."""
+    """'3 .heic, 1 .jxl'"""
     return ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
 
 
 def remedy(endings: Counter[str]) -> str:
-    """What to do about such files: convert them, or install what reads them."""
+    """Say what to do about such files: convert them, or install a package that reads them."""
     packages = sorted({_PACKAGES[ending] for ending in endings if ending in _PACKAGES})
     install = f", or install {' and '.join(packages)}, which reads {_those(endings)}" if packages else ""
     return f"convert them to .png or .jpg{install}"
 
 
 def described(endings: Counter[str]) -> str:
-    """'3 files of a kind that cannot be read: 3 .heic'."""
+    """'3 images in an unsupported format: 3 .heic'"""
     return f"{counted(endings.total(), 'image')} in an unsupported format: {listed(endings)}"
 
 

@@ -1,4 +1,4 @@
-"""What a fine-tuning method has to answer; everything else about a run exists once, in `library.training`."""
+"""What a fine-tuning method must provide; everything else about a run exists once, in `library.training`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpectedWeights:
-    """How many weights a method's product holds and how many are trained, worked out before anything is loaded.
+    """How many weights a method's product has and how many are trained, computed before anything is loaded.
 
-    None where they are not known beforehand; `known_by` then says who knows them.
+    None if they are not known in advance; `known_by` then names the part that knows them.
     """
 
     product: int | None
@@ -31,18 +31,18 @@ class ExpectedWeights:
 
 @dataclass(frozen=True)
 class Product:
-    """One of the files that a method writes at each save; the first one is the run's own.
+    """One of the files that a method writes at each save; the first one is the run's main file.
 
-    `write(path, dtype, metadata)` writes it whole or not at all; `dtype` None keeps float32. `kind` is a key of `model_spec.PRODUCTS`.
+    `write(path, dtype, metadata)` writes it completely or not at all; `dtype` None keeps float32. `kind` is a key of `model_spec.PRODUCTS`.
     """
 
     kind: str
-    extension: str  # with the dot, "" for a folder
+    extension: str  # with the dot; "" for a folder
     write: Callable[[Path, torch.dtype | None, Mapping[str, str] | None], None]
-    suffix: str = ""  # behind --output_name
-    trigger: str | None = None  # the words that call up what it has learned
-    facts: Mapping[str, Any] = field(default_factory=dict)  # its own metadata, beside `describe`'s
-    weights: int | None = None  # numbers in it; None: all that the method's product has
+    suffix: str = ""  # after --output_name
+    trigger: str | None = None  # the prompt words that activate what it learned
+    facts: Mapping[str, Any] = field(default_factory=dict)  # its metadata in addition to `describe`'s
+    weights: int | None = None  # number of weights; None: as many as the method's product
 
 
 class Method(Protocol):
@@ -54,48 +54,48 @@ class Method(Protocol):
 
     name: str
     rewrite_caption: RewriteCaption
-    full_precision: bool  # the model's own weights are trained, or go into the product: they are kept in float32
+    full_precision: bool  # the model's own weights are trained or saved, so they stay in float32
 
     def attach(self, model: StableDiffusion) -> None:
         """Freeze, unfreeze and insert what this method needs into the model; called once, before any step."""
 
     def modules(self) -> list[nn.Module]:
-        """The modules that hold what is trained: what the task registers and a saved state holds."""
+        """Return the modules with the trained weights: the task registers them, and a saved state contains them."""
 
     def param_groups(self) -> list[dict[str, Any]]:
         """Optimizer groups: `params`, an optional `lr` and a `name` for the log."""
 
     def trains_text_encoder(self, step: int) -> bool:
-        """Whether gradients flow into (or through) the text encoder in update `step`, counted from 0."""
+        """Whether gradients flow into or through the text encoder in update `step`, counted from 0."""
 
     def text_encoder_parameters(self) -> list[nn.Parameter]:
-        """Those of what is trained that belong to the text encoder."""
+        """Return the trained parameters that belong to the text encoder."""
 
     def uses_all_weights(self) -> bool:
-        """Whether each update trains all that is trained, but for a text encoder that has stopped; False where it is not known."""
+        """Whether each update trains all trained parameters, except for a stopped text encoder; False if unknown."""
 
     def go_on(self, step: int) -> None:
-        """Called once when a run is resumed after `step` updates, its weights restored: freeze what was frozen by then."""
+        """Freeze what was frozen after `step` updates; called once when a run resumes, after its weights are restored."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Called before the first batch of epoch `epoch`, counted from 0."""
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """What has to happen after each update (limit norms, restore frozen rows); returns values to log."""
+        """Do what each update requires (limit norms, restore frozen rows); returns values to log."""
 
     def describe(self) -> Mapping[str, Any]:
-        """This method's own metadata (`ss_*` keys) for the file it saves."""
+        """Return this method's own metadata (`ss_*` keys) for the file it saves."""
 
     def products(self, save_model_as: str | None) -> Sequence[Product]:
-        """What each save writes, at least one; `save_model_as` is the option of that name."""
+        """Return what each save writes, at least one product; `save_model_as` is the option of that name."""
 
 
 @runtime_checkable
 class RemembersBase(Protocol):
-    """What the methods of those scripts answer besides that have `--prior_from_base`."""
+    """What methods of the scripts with `--prior_from_base` provide in addition."""
 
     def as_before(self) -> AbstractContextManager[StableDiffusion]:
-        """Inside, the model that it gives predicts as the attached one did before training, whatever has been trained since.
+        """Yield a model that predicts as the attached one did before training, even after updates.
 
-        It is for passes without gradients, and for methods that were asked to remember when they were attached.
+        For passes without gradients, and for methods that were asked to remember the base model when they were attached.
         """

@@ -1,4 +1,4 @@
-"""Which Python packages are there, what is known of those with networks, and how a missing one is installed at the tested version."""
+"""Which Python packages are installed, what is known about network packages, and how to install a missing one at the tested version."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class NetworkPackage:
-    """What is known of the modules of a package (--network_module) before one is imported."""
+    """What is known about a package of network modules (--network_module) before it is imported."""
 
-    install: str  # the name that installs it
-    is_ours: bool = False  # checks its own arguments and files, reads files under every name, merges at the strength it is told
-    writes_tensors: bool = False  # writes named tensors, which others may be put beside
-    knows_float8: bool = False  # patches layers whose weights are kept in float8
+    install: str  # the name to install it by
+    is_ours: bool = False  # checks its own arguments and files, reads files of any name, merges at the requested strength
+    writes_tensors: bool = False  # writes named tensors, to which others can be added
+    knows_float8: bool = False  # patches layers with float8 weights
 
 
 _NETWORK_PACKAGES = {
     "networks": NetworkPackage(
         "", is_ours=True, writes_tensors=True, knows_float8=True
-    ),  # of this suite, to which a new kind is added as a file
+    ),  # this suite; a new kind of network is a new file there
     "lycoris": NetworkPackage("lycoris-lora", writes_tensors=True),
 }
 
-# modules of this suite that are another thing in each update, and why
+# modules of this suite that differ in each update, and why
 _NEVER_THE_SAME = {"networks.dylora": "draws another rank in each update"}
 
 # modules of this suite that train more than a product of two matrices, and what
@@ -42,17 +42,17 @@ _MORE_THAN_A_PRODUCT = {"networks.dora": "sizes of weights (networks.dora)"}
 
 
 def more_than_a_product(module: str) -> str | None:
-    """What a network module trains beside a product of two matrices, None where that is all or nothing is known."""
+    """What a network module trains besides a product of two matrices; None if nothing else or unknown."""
     return _MORE_THAN_A_PRODUCT.get(module)
 
 
 def why_not_compiled(module: str) -> str | None:
-    """Why a network module cannot be compiled once for all updates, None where nothing speaks against it."""
+    """Why a network module cannot be compiled once for all updates; None if it can."""
     return _NEVER_THE_SAME.get(module)
 
 
 def network_package(module: str) -> NetworkPackage:
-    """What is known of the package that a dotted module name begins with; of a stranger its name alone."""
+    """What is known about the package of a dotted module name; of an unknown package only its name."""
     root = module.partition(".")[0]
     return _NETWORK_PACKAGES.get(root, NetworkPackage(root))
 
@@ -63,7 +63,7 @@ def install_command(package: str) -> str:
 
 
 def missing_module(name: str) -> str | None:
-    """The first part of a dotted module name that cannot be imported, as far as shows without importing any of them; None for none."""
+    """Return the first part of a dotted module name that cannot be imported, found without importing any part; None if all can."""
     root, *below = name.split(".")
     try:
         spec = find_spec(root)
@@ -73,12 +73,12 @@ def missing_module(name: str) -> str | None:
         return root
     places = [Path(place) for place in spec.submodule_search_locations or ()]
     if places and not any(is_folder(place) for place in places):
-        return None  # in an archive
+        return None  # a zip archive
     for depth, part in enumerate(below, 2):
-        found = [place / part for place in places if _is_module_in(place, part)]
-        if not found and ".".join([root, *below][:depth]) not in sys.modules:
+        matching = [place / part for place in places if _is_module_in(place, part)]
+        if not matching and ".".join([root, *below][:depth]) not in sys.modules:
             return ".".join([root, *below][:depth])
-        places = found
+        places = matching
     return None
 
 
@@ -88,7 +88,7 @@ def _is_module_in(folder: Path, name: str) -> bool:
 
 @cache
 def _locked() -> frozenset[str]:
-    """The names in constraints.txt; none where the suite is installed without its clone."""
+    """The names in constraints.txt; empty if the suite is installed without its clone."""
     try:
         text = read_text(_ROOT / CONSTRAINTS, "utf-8")
     except OSError:
@@ -97,5 +97,5 @@ def _locked() -> frozenset[str]:
 
 
 def _plain(name: str) -> str:
-    """The name as the index compares names (PEP 503)."""
+    """The name as the package index compares names (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

@@ -1,4 +1,4 @@
-"""What a tool could not do: collected while it goes on with the rest, told at the end in one line each, with an exit code of its own."""
+"""What a tool could not do: collected while it continues, and shown at the end, one line each, with exit code 1."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _MOST_LINES = 50
 
 @dataclass
 class Faults:
-    """Lines for the user, one a file; `folders` counts files that could not be written by folder and reason."""
+    """Lines for the user, one per file; `folders` counts files that could not be written, by folder and reason."""
 
     lines: list[Problem] = field(default_factory=list)
     folders: Counter[tuple[Path, str]] = field(default_factory=Counter)
 
     def add(self, line: Problem) -> None:
-        """File one line that names the file, what is wrong and the remedy."""
+        """Add a line that names a file, what is wrong and the remedy."""
         self.lines.append(line)
 
     def not_written(self, path: Path, fault: OSError) -> None:
-        """File that `path` could not be written; a folder in which nothing can be written is told once.
+        """Record that `path` could not be written; a folder that cannot be written is reported once.
 
-        `path` may be the image beside which the file belongs.
+        `path` may be the image next to which the file belongs.
         """
         if is_too_long(fault):
             self.add(
@@ -40,7 +40,7 @@ class Faults:
         self.folders[path.parent, fault.strerror or str(fault)] += 1
 
     def shown(self) -> list[Problem]:
-        """The lines to tell, of very many the first ones."""
+        """The lines to show; only the first _MOST_LINES of many."""
         lines = self.lines[:_MOST_LINES]
         if len(self.lines) > _MOST_LINES:
             lines.append(lines[-1].reworded(f"… and {len(self.lines) - _MOST_LINES} more lines like these"))
@@ -54,7 +54,7 @@ class Faults:
         return lines
 
     def raise_if_any(self, done: str, count: int) -> None:
-        """Raise PartlyDone with all lines, the last of which says what was `done` all the same, or UserError where `count` of it is 0."""
+        """Raise PartlyDone with all lines and a last one that says what is `done`, or UserError if `count`, the number done, is 0."""
         lines = self.shown()
         if lines and not count:
             raise UserError(*lines)
@@ -63,7 +63,7 @@ class Faults:
 
 
 def in_writable_folders(images: Collection[Path], faults: Faults) -> list[Path]:
-    """The images beside which files can be written; of the others it is told before a model works for nothing."""
+    """Return the images next to which files can be written and record the others, before a model runs for them without effect."""
     writable = {folder: os.access(folder, os.W_OK | os.X_OK) for folder in {image.parent for image in images}}
     for image in images:
         if not writable[image.parent]:

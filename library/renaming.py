@@ -1,7 +1,7 @@
-"""Files and folders put in their place on systems where another program, or the drive itself, stands in the way of it for a while.
+"""Rename and remove files on systems where another program, or the drive itself, may block it for a while.
 
-On Windows a file that a virus scanner, the search index or an image program has open can be neither renamed nor replaced; drives of the net
-and of notebooks may refuse a rename onto a file that is there, or know no flushing.
+On Windows a file that a virus scanner, the search index or an image program has open can be neither renamed nor replaced. Network and
+notebook drives may refuse a rename onto an existing file, or may not support flushing.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from library.paths.look import is_file, is_folder
 from library.paths.opening import refuse_special
 from library.paths.writers import new_mark
 
-DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each further try
+DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)  # seconds before each retry
 _PASSING = frozenset({errno.EACCES, errno.EBUSY, errno.EIO, errno.EAGAIN, errno.EINTR, errno.ETXTBSY})
 _NO_RENAME_ONTO = frozenset({errno.EEXIST, errno.ENOTEMPTY, errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL})
 _LONGEST_NAME = 255  # bytes
-_KEPT_END = 16  # letters: `.512x768.npz` and `-000010.safetensors` are told by their ends
+_KEPT_END = 16  # characters: endings such as `.512x768.npz` and `-000010.safetensors` distinguish files
 _NO_FLUSHING = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 
 
 def patiently(act: Callable[[], object]) -> None:
-    """Do `act()`, again after each of DELAYS where the reason why it failed may pass by itself; raises the last OSError."""
+    """Call `act()`, again after each of DELAYS if its error may be temporary; raises the last OSError."""
     for delay in (*DELAYS, None):
         try:
             act()
@@ -39,10 +39,10 @@ def patiently(act: Callable[[], object]) -> None:
 
 
 def name_beside(path: Path, kind: str, ending: str = "") -> Path:
-    """A new hidden name beside `path` for what takes its place or makes room for it: `.<name>.<mark>.<kind><ending>`,
-    whose mark tells which process it is of.
+    """Return a new hidden path next to `path` for its replacement or its old file: `.<name>.<mark>.<kind><ending>`. The mark identifies the
+    process.
 
-    The middle of a name is left out where the whole would be longer than the file system takes.
+    The middle of the name is left out if the whole would be too long for the file system.
     """
     tail = f".{new_mark()}.{kind}{ending}"
     room = longest_name(path.parent) - len(tail) - 1
@@ -50,32 +50,32 @@ def name_beside(path: Path, kind: str, ending: str = "") -> Path:
 
 
 def longest_name(folder: Path) -> int:
-    """How many bytes a file's name may have in `folder`, or in the nearest folder above it that exists."""
+    """Return how many bytes a file name may have in `folder`, or in its nearest parent that exists."""
     standing = next((part for part in (folder, *folder.absolute().parents) if is_folder(part)), None)
     try:
         return min(os.pathconf(standing, "PC_NAME_MAX"), _LONGEST_NAME) if standing else _LONGEST_NAME
-    except (AttributeError, OSError, ValueError):  # Windows counts 255 letters, which have a byte at least
+    except (AttributeError, OSError, ValueError):  # Windows counts 255 characters of at least one byte each
         return _LONGEST_NAME
 
 
 def fits(path: Path) -> bool:
-    """Whether the file system takes the length of this file's name."""
+    """Whether the file system allows a file name of this length."""
     return _length(path.name) <= longest_name(path.parent)
 
 
 def too_long(path: Path) -> str:
-    """What is wrong with a file's name that does not fit, with the remedy, for the end of a line."""
+    """Say what is wrong with a file name that is too long, and the remedy, for the end of a line."""
     most = longest_name(path.parent)
     return f"its name would have {_length(path.name)} bytes and this file system allows {most}; rename the image to a shorter name"
 
 
 def is_too_long(error: BaseException) -> bool:
-    """Whether a file could not be written because its name is too long, as Linux, macOS and Windows tell it."""
+    """Whether a file could not be written because its name is too long, by the error numbers of Linux, macOS and Windows."""
     return isinstance(error, OSError) and (error.errno == errno.ENAMETOOLONG or getattr(error, "winerror", None) == 206)
 
 
 def is_there(path: Path) -> bool:
-    """Whether `path` is a file; no for a name that is too long for one, and for what cannot be asked."""
+    """Whether `path` is a file; False if the name is too long or the path cannot be read."""
     return is_file(path)
 
 
@@ -85,7 +85,7 @@ def _length(name: str) -> int:
 
 
 def _shortened(name: str, room: int) -> str:
-    """`name` in at most `room` bytes: the end, which tells the kind of file, and as much of the beginning as fits."""
+    """Shorten `name` to at most `room` bytes: keep its end, which shows the kind of file, and as much of its start as fits."""
     if len(name.encode("utf-8", "surrogatepass")) <= room:
         return name
     end = name[-_KEPT_END:]
@@ -96,24 +96,24 @@ def _shortened(name: str, room: int) -> str:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Rename the file `source` to `target`, in the place of the file that is there; raises OSError, and then `target` is as it was.
+    """Rename the file `source` to `target` and replace an existing file; on OSError, `target` is unchanged.
 
-    Where nothing can be renamed onto it, the file there is moved aside first; where that one cannot be removed either (on Windows a
-    program has it mapped into memory), it stays under a hidden name, for `library.files.tidy`.
+    If a rename cannot replace the existing file, that file is moved aside first. If it cannot be removed either (on Windows, a program has
+    it mapped into memory), it stays under a hidden name, for `library.files.tidy`.
     """
     patiently(lambda: _replace(source, target))
 
 
 def is_in_use(error: BaseException) -> bool:
-    """Whether `error` may mean that another program has the file open, as Windows and drives of the net tell it."""
+    """Whether `error` may mean that another program has the file open, by the error numbers of Windows and network drives."""
     by_number = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EBUSY, errno.ETXTBSY)
     return by_number or getattr(error, "winerror", None) == 1224  # mapped into memory; has the number of EINVAL
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder; raises OSError, and then a folder is as it was, not half of it.
+    """Remove a file or folder; on OSError a folder is unchanged, not partly removed.
 
-    A folder of which another program has a file open cannot be renamed on Windows, so it is renamed before anything in it goes.
+    Windows cannot rename a folder in which another program has a file open, so the folder is renamed before anything in it is removed.
     """
     if not is_folder(path) or path.is_symlink():
         patiently(path.unlink)
@@ -124,7 +124,7 @@ def remove(path: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Have what was written to the file brought to the disk, where the drive can do that."""
+    """Flush the file to disk, if the drive supports it."""
     with path.open("rb+") as written:
         try:
             os.fsync(written.fileno())
@@ -134,7 +134,7 @@ def flush_file(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Have the names in `folder` written to disk, where the system can do that (Windows does it by itself)."""
+    """Flush the names in `folder` to disk, if the system supports it (Windows does it automatically)."""
     if os.name == "nt":
         return
     with contextlib.suppress(OSError):  # some network file systems refuse

@@ -1,4 +1,4 @@
-"""Seeds as functions of what they are for, so that no random draw depends on what was drawn before it."""
+"""Seeds that depend only on their purpose, so that no random draw depends on earlier ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def fold(*parts: int | str) -> int:
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part.to_bytes(16, "little", signed=True)
-        # Type and length go in too: ("a", "bc") and ("ab", "c") must differ, as must 1 and "1".
+        # Type and length are included: ("a", "bc") and ("ab", "c") must differ, and so must 1 and "1".
         digest.update(b"s" if isinstance(part, str) else b"i")
         digest.update(len(data).to_bytes(4, "little"))
         digest.update(data)
@@ -23,5 +23,5 @@ def fold(*parts: int | str) -> int:
 
 
 def python_rng(*parts: int | str) -> random.Random:
-    """A generator of its own for the draw named by `parts` (crop, caption, …)."""
+    """A separate generator for the draw named by `parts` (crop, caption, …)."""
     return random.Random(fold(*parts))

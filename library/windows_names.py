@@ -1,4 +1,4 @@
-"""What Windows takes as the name of a file or folder and how long its paths may be, told before a run rather than at its first save."""
+"""Which file and folder names Windows accepts and how long its paths may be, checked before a run rather than at its first save."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path, PureWindowsPath
 
-LONGEST = 259  # letters of a path, unless the system was told to take longer ones
-OWN = 97  # letters, at most, of what the suite adds to --output_name: steps, dates and seeds of samples, marks of unfinished files
+LONGEST = 259  # characters of a path, unless long paths are turned on
+OWN = 97  # characters, at most, that the suite adds to --output_name: steps, dates and seeds of samples, marks of incomplete files
 _FORBIDDEN = frozenset('<>:"|?*') | {chr(number) for number in range(32)}
 _DEVICES = frozenset({"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³")})
 
 
 def name_fault(name: str) -> str | None:
-    """Why Windows gives no file or folder this name, or None."""
-    found = sorted(set(name) & _FORBIDDEN)
-    if found:
-        return f"Windows allows no {' '.join(map(_shown, found))} in names"
+    """Why Windows does not accept this file or folder name; None if it does."""
+    forbidden = sorted(set(name) & _FORBIDDEN)
+    if forbidden:
+        return f"Windows allows no {' '.join(map(_shown, forbidden))} in names"
     if is_device(name):
         return f"{name.partition('.')[0]} is a device on Windows, with any extension"
     if name != name.rstrip(". "):
@@ -27,19 +27,19 @@ def name_fault(name: str) -> str | None:
 
 
 def is_device(name: str) -> bool:
-    """Whether Windows takes a file of this name for a device (con, nul, com1), whatever ending follows."""
+    """Whether Windows treats a file of this name as a device (con, nul, com1), with any ending."""
     return name.partition(".")[0].rstrip().lower() in _DEVICES
 
 
 def path_fault(path: Path | str) -> str | None:
-    """Why Windows cannot have a folder of this path, or None; drives (C:) and shares are no names."""
+    """Why Windows does not accept this folder path; None if it does. Drives (C:) and shares are not checked as names."""
     pure = PureWindowsPath(path)
     parts = pure.parts[1:] if pure.anchor else pure.parts
     return next((fault for part in parts if part not in (".", "..") and (fault := name_fault(part))), None)
 
 
 def length_fault(folder: Path, names: Iterable[str], added: int = OWN) -> str | None:
-    """Why what is written into `folder` under one of `names`, with up to `added` letters more, cannot be opened on Windows, or None."""
+    """Why Windows cannot open a file in `folder` under one of `names` plus up to `added` characters; None if it can."""
     whole = str(folder.absolute())
     longest = len(whole) + 1 + max(map(len, names), default=0) + added
     if longest <= LONGEST or whole.startswith("\\\\?\\"):
@@ -55,7 +55,7 @@ def only_short_paths() -> bool:
     """Whether this is a Windows on which long paths are not turned on."""
     if os.name != "nt":
         return False
-    winreg = importlib.import_module("winreg")  # which only Windows has, and type checkers know only there
+    winreg = importlib.import_module("winreg")  # exists only on Windows, also for type checkers
     try:
         with winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, r"SYSTEM\CurrentControlSet\Control\FileSystem") as key:
             return not winreg.QueryValueEx(key, "LongPathsEnabled")[0]

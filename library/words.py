@@ -1,12 +1,12 @@
-"""Figures and lists of names as a sentence has them."""
+"""Numbers and lists of names as text."""
 
 from __future__ import annotations
 
 
 def in_words(size: float) -> str:
-    """Bytes as people read them: 1.5 GiB."""
+    """Bytes in readable units: 1.5 GiB."""
     for unit in ("bytes", "KiB", "MiB"):
-        if size < 999.5:  # 1000 of three digits would be 1e+03
+        if size < 999.5:  # above that, three digits would give 1e+03
             return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:.1f} GiB"
@@ -18,7 +18,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def quoted(value: object, at_most: int = 80) -> str:
-    """A value as Python writes it, the middle of a long one left out; a whole number of many digits by their count."""
+    """A value as its repr, with the middle of a long one left out; a long integer as its number of digits."""
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 100:
         return f"a number of {len(str(abs(value))):,} digits"
     if isinstance(value, str) and len(digits := value.strip().lstrip("+-")) > 30 and digits.isdecimal():
@@ -27,7 +27,7 @@ def quoted(value: object, at_most: int = 80) -> str:
 
 
 def cut(text: str, at_most: int = 80) -> str:
-    """The text, the middle of a long one left out."""
+    """The text; the middle of a long one is left out."""
     return text if len(text) <= at_most else f"{text[: at_most // 2]}…{text[-at_most // 2 :]}"
 
 

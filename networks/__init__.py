@@ -1,1 +1,1 @@
-"""Kinds of networks under the names that users type, and the tools for their files."""
+"""Kinds of networks under the names that users type, and tools for network files."""

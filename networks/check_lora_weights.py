@@ -1,10 +1,10 @@
-"""Check a LoRA file: what it contains, if it is intact, which programs load it: `python networks/check_lora_weights.py a.safetensors`"""
+"""Check a LoRA file: contents, damage, programs that load it: `python networks/check_lora_weights.py a.safetensors`"""
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # started as a script: the library lies one folder up
+if __package__ in (None, ""):  # started as a script: the library is one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
@@ -28,10 +28,10 @@ def main(argv: Sequence[str]) -> None:
     if options.check.show_all_keys:
         print(*tensor_lines(network), "", sep="\n")
     modules = list(progress(modules_of(network), total=len(network.modules), label="checking", unit="module"))
-    found = findings(network, modules)
-    print(page(network, modules, found, options.check.verbose))
+    problems = findings(network, modules)
+    print(page(network, modules, problems, options.check.verbose))
     if any(module.fault == NON_FINITE for module in modules):
-        raise UserError(coded("FILE-009", f"{options.check.file}: {found[0]}"))
+        raise UserError(coded("FILE-009", f"{options.check.file}: {problems[0]}"))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""DoRA for `--network_module networks.dora`: LoRA that trains the size of each weight apart from its direction (Liu et al. 2024).
+"""DoRA for `--network_module networks.dora`: LoRA that trains the magnitude of each weight separately from its direction (Liu et al. 2024).
 
-Files have the ecosystem's keys: those of a LoRA and `dora_scale`, which LyCORIS, ComfyUI, Forge and Diffusers read.
+Files have the usual keys: those of a LoRA and `dora_scale`, which LyCORIS, ComfyUI, Forge and Diffusers read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def create_network(
     wd_on_output: object = True,
     **kwargs: object,
 ) -> LoRANetwork:
-    """As `networks.lora.create_network`; `wd_on_output` sets, as in LyCORIS, whether each output (True) or each input has a size."""
+    """As `networks.lora.create_network`; `wd_on_output`, as in LyCORIS, gives a magnitude to each output (True) or each input."""
     return new_network(_layer(wd_on_output), multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
 
@@ -46,7 +46,7 @@ def create_network_from_weights(
     wd_on_output: object = True,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
-    """As `networks.lora.create_network_from_weights`, for DoRAs along either side, including PEFT's; a plain LoRA starts unchanged."""
+    """As `networks.lora.create_network_from_weights`, for DoRAs along either axis, including PEFT's; a plain LoRA starts unchanged."""
     layer = _layer(wd_on_output)
     return network_from_weights(
         layer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes, kinds=DORA_TENSORS

@@ -1,8 +1,8 @@
-"""DyLoRA for `--network_module networks.dylora`: one training gives LoRAs of every rank (Valipour et al. 2023, "frozen" variant).
+"""DyLoRA for `--network_module networks.dylora`: one run trains LoRAs of all ranks (Valipour et al. 2023, "frozen" variant).
 
-In each pass each layer draws a rank b and works with its first b components, of which only the last `unit` are trained; so the
-first ones learn to do without the later ones. `networks/extract_lora_from_dylora.py` writes the LoRAs of lower ranks. The file is an
-ordinary LoRA's of the full rank.
+In each pass each layer draws a rank b and uses its first b components, of which only the last `unit` are trained, so the first
+components learn to work without the later ones. `networks/extract_lora_from_dylora.py` writes LoRAs of lower ranks. The file is an
+ordinary LoRA of the full rank.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from library.lora.network import LoRANetwork, network_from_weights, new_network
 class DyLoRALayer(LoRALayer):
     """A LoRA layer that trains at a new random rank in each pass, and otherwise works like an ordinary one.
 
-    With b of n components the sum is scaled by alpha/n · √(n/b), so that few components are about as strong as all, as the
-    ecosystem's DyLoRA has it. The draw comes from torch's global random state, as dropout's does, which checkpointing replays.
+    With b of n components the sum is scaled by alpha/n · √(n/b), so that few components are about as strong as all, as in other DyLoRA
+    implementations. The draw uses torch's global random state, as dropout does; gradient checkpointing replays it.
     """
 
-    shares_down = False  # which of its components take part is drawn by itself
+    shares_down = False  # each layer draws its own components
 
     def __init__(
         self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None, unit: int = 1
@@ -47,10 +47,10 @@ class DyLoRALayer(LoRALayer):
         if not self.training:
             return down, up, factor
         first = int(torch.randint(self.rank // self.unit, ())) * self.unit
-        kept = first + self.unit
-        down = torch.cat([down[:first].detach(), down[first:kept]])
-        up = torch.cat([up[:, :first].detach(), up[:, first:kept]], dim=1)
-        return down, up, factor * math.sqrt(self.rank / kept)
+        end = first + self.unit
+        down = torch.cat([down[:first].detach(), down[first:end]])
+        up = torch.cat([up[:, :first].detach(), up[:, first:end]], dim=1)
+        return down, up, factor * math.sqrt(self.rank / end)
 
 
 def create_network(

@@ -1,4 +1,4 @@
-"""LoRA for `--network_module networks.lora`: the names that trainers import and the network that they get."""
+"""LoRA for `--network_module networks.lora`: the functions that trainers import and the network they create."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def create_network(
     init: object = None,
     **kwargs: object,
 ) -> LoRANetwork:
-    """A new network, without effect at first, for the given parts; `kwargs` is `--network_args`, `vae` is not used.
+    """Create a network for the given parts, without effect at first; `kwargs` are the `--network_args`, `vae` is not used.
 
-    `init` is where its factors begin: pissa, olora or orthogonal; None: down at random and up at zero. `network_dim` None means 4,
-    `network_alpha` None or 0 the same as the rank. `text_encoder` is a list where the model has several; `prefixes` says how the file's
-    keys begin. UserError lists every fault of the arguments.
+    `init` is the initialization of the factors: pissa, olora or orthogonal; None is random down and zero up. `network_dim` None means 4,
+    `network_alpha` None or 0 means the rank. `text_encoder` is a list if the model has several; `prefixes` are the prefixes of the file's
+    keys. Raises UserError with every invalid argument.
     """
     return new_network(_layer(init), multiplier, network_dim, network_alpha, text_encoder, unet, neuron_dropout, kwargs, prefixes)
 
@@ -48,9 +48,9 @@ def create_network_from_weights(
     init: object = None,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
-    """A network with the modules, ranks, alphas and weights of `file` (or of `weights_sd`), and the weights as read.
+    """Create a network with the modules, ranks, alphas and weights of `file` (or `weights_sd`); returns it and the weights as read.
 
-    `kwargs` may hold dropouts and block learning rates; `for_inference` leaves them out. UserError where the file does not fit.
+    `kwargs` may contain dropouts and block learning rates; `for_inference` ignores them. Raises UserError if the file does not fit.
     """
     if init is not None:
         what = f"--network_args init={init}: has no effect if the network is created from a file; remove it or --dim_from_weights"

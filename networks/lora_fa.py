@@ -1,7 +1,7 @@
-"""LoRA-FA for `--network_module networks.lora_fa`: LoRA whose random down matrices stay fixed, so that only the up matrices are trained.
+"""LoRA-FA for `--network_module networks.lora_fa`: LoRA with fixed random down matrices; only the up matrices are trained.
 
-A frozen down needs no gradient, no optimizer state and, of its layer's input, no stored activation (Zhang et al. 2023). The file is an
-ordinary LoRA's.
+A frozen down matrix needs no gradient, no optimizer state and no stored input activation of its layer (Zhang et al. 2023). The file is an
+ordinary LoRA.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from library.lora.network import LoRANetwork, network_from_weights, new_network
 
 
 class FrozenDownLayer(LoRALayer):
-    """A LoRA layer of which only `lora_up` is trained."""
+    """A LoRA layer that trains only `lora_up`."""
 
     def trained(self) -> list[nn.Parameter]:
         """`lora_up.weight` alone."""
@@ -51,13 +51,13 @@ def create_network_from_weights(
     prefixes: Prefixes = STABLE_DIFFUSION,
     **kwargs: object,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
-    """As `networks.lora.create_network_from_weights`; the file may be any LoRA; its down matrices are kept."""
+    """As `networks.lora.create_network_from_weights`; the file may be any LoRA, whose down matrices stay fixed."""
     _refuse_plus(kwargs)
     return network_from_weights(FrozenDownLayer, multiplier, file, text_encoder, unet, weights_sd, for_inference, kwargs, prefixes)
 
 
 def _refuse_plus(args: Mapping[str, object]) -> None:
-    """LoRA+ sets separate rates for up and down; here only the up matrices are trained."""
+    """Refuse LoRA+: it sets separate rates for up and down, and here only the up matrices are trained."""
     wrong = [key for key in args if key.startswith("loraplus_")]
     if wrong:
         raise UserError(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if __package__ in (None, ""):  # started as a script: the library lies one folder up
+if __package__ in (None, ""):  # started as a script: the library is one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
@@ -65,8 +65,8 @@ def _into_model(options: MergeLora, sd_model: str) -> None:
     sources = _sources(options)
     model = open_checkpoint(sd_model, "--sd_model", options.merge.v2)
     merge = ModelMerge(sources, model.facts.family, *_precisions(options))
-    told = ", ".join(f"{network.file.path.name}: {ratio:g}" for network, ratio in sources)
-    metadata = {} if options.output.no_metadata else {"merged_networks": told}
+    description = ", ".join(f"{network.file.path.name}: {ratio:g}" for network, ratio in sources)
+    metadata = {} if options.output.no_metadata else {"merged_networks": description}
     merge_into_model(model, merge, options.output.save_to, metadata, options.receipt.verbose, options.receipt.max_error)
     write_beside([network.file for network, _ in sources], options.output.save_to)
 
@@ -82,16 +82,16 @@ def _into_one(options: MergeLora) -> None:
         network.only_lora()
     precision, save_precision = _precisions(options)
     exact = options.merge.concat or len(sources) == 1
-    made = (combine.concatenated if exact else combine.averaged)(sources, precision, options.merge.shuffle)
+    modules = (combine.concatenated if exact else combine.averaged)(sources, precision, options.merge.shuffle)
     write_lora(
-        progress(made, total=len(combine.module_keys(sources)), label="merging", unit="module"),
+        progress(modules, total=len(combine.module_keys(sources)), label="merging", unit="module"),
         options.output.save_to,
         save_precision,
         None if options.output.no_metadata else combine.merged_metadata(sources),
         "‖merged − weighted sum of the LoRAs‖ / ‖weighted sum‖",
         options.receipt.verbose,
         options.receipt.max_error,
-        beside=carried([network.file for network, _ in sources]),
+        extra=carried([network.file for network, _ in sources]),
     )
 
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # started as a script: the library lies one folder up
+if __package__ in (None, ""):  # started as a script: the library is one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script
@@ -37,16 +37,16 @@ def main(argv: Sequence[str]) -> None:
     for network, _ in sources:
         network.only_lora()
     conv_rank = merge.new_conv_rank or merge.new_rank
-    made = combine.cut(sources, DTYPES[output.precision], merge.new_rank, conv_rank, device, blocks)
+    modules = combine.cut(sources, DTYPES[output.precision], merge.new_rank, conv_rank, device, blocks)
     write_lora(
-        progress(made, total=len(combine.module_keys(sources)), label="merging", unit="module"),
+        progress(modules, total=len(combine.module_keys(sources)), label="merging", unit="module"),
         output.save_to,
         DTYPES[output.save_precision or output.precision],
         None if output.no_metadata else combine.merged_metadata(sources),
         "‖merged − weighted sum of the LoRAs‖ / ‖weighted sum‖",
         options.receipt.verbose,
         options.receipt.max_error,
-        beside=carried([network.file for network, _ in sources]),
+        extra=carried([network.file for network, _ in sources]),
     )
 
 

@@ -10,7 +10,7 @@ from library.data.scan import image_headers
 from library.data.scan.image_headers import Unreadable, read_header
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from library.options.rules.output_rules import on_windows
 from library.windows_names import length_fault, name_fault, path_fault
 from tests import windows_rules
@@ -56,7 +56,7 @@ def test_what_the_suite_adds_is_not_longer_than_said(tmp_path: Path) -> None:
 
 
 def test_options_that_name_what_windows_has_not_are_told_by_their_name() -> None:
-    options = Given(
+    options = OptionView(
         parse(TrainNetwork, ["--output_name", "aux", "--output_dir", "D:/run?", "--logging_dir", "logs", "--log_prefix", "a:b"])
     )
     refusals(
@@ -65,7 +65,7 @@ def test_options_that_name_what_windows_has_not_are_told_by_their_name() -> None
         ("PATH-009", "--output_dir:", "?"),
         ("PATH-009", "--log_prefix:"),
     )
-    options = Given(parse(TrainNetwork, ["--output_name", "cat", "--output_dir", "/" + "f" * 200, "--log_tracker_name", "lora"]))
+    options = OptionView(parse(TrainNetwork, ["--output_name", "cat", "--output_dir", "/" + "f" * 200, "--log_tracker_name", "lora"]))
     assert list(on_windows(options, only_short=False)) == []
     refusals(on_windows(options, only_short=True), ("PATH-008", "--output_dir:", "long paths"))
 

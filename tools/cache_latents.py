@@ -15,7 +15,7 @@ from library.options.tool_groups.latents import CacheLatents
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, without the script's name."""
     options = parse(CacheLatents, argv)
-    check_paths(options, idle={"report_html"})  # which is for training runs
+    check_paths(options, idle={"report_html"})  # only training runs write a report
     from library.training.caches.fill_latents import fill_cache
 
     fill_cache(options)

@@ -1,4 +1,4 @@
-"""Writes a --config_file from a run's manifest (<name>.run.json) or a trained network's metadata, to repeat that run or start from it.
+"""Write a --config_file from a run's manifest (<name>.run.json) or a trained network's metadata, to repeat or adapt that run.
 
 python tools/config_from_run.py output/cat.run.json cat.toml
 python tools/config_from_run.py cat.safetensors cat.toml
@@ -32,13 +32,13 @@ from library.paths.faults import new_file_fault
 from library.paths.opening import read_text
 from library.words import quoted
 
-_NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # the new run is another one
+_NOT_OF_A_RUN = ("config_file", "output_config", "resume", "resume_from_huggingface")  # these belong to the old run
 _NONE = ("", "None", "null")
 
 
 @dataclass
-class Found:
-    """Options by field, and lines for the user about what a config file cannot contain."""
+class RecordedOptions:
+    """Options by field, and messages about what a config file cannot contain."""
 
     script: type[Script]
     values: dict[str, Value] = field(default_factory=dict)
@@ -46,28 +46,28 @@ class Found:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Read the file named first and write the config file named second, which must not exist yet."""
+    """Read the first file and write the config file named second, which must not exist yet."""
     options = parse(ConfigFromRun, argv)
     check_paths(options)
     target = _toml_name(options.files.target)
     if fault := new_file_fault(target):
         raise UserError(fault.reworded(f"target: {fault}"))
-    found = read(options.files.source)
-    remarks = "".join(f"# {_printable(line)}\n" for line in found.remarks)
+    recorded = read(options.files.source)
+    remarks = "".join(f"# {_printable(line)}\n" for line in recorded.remarks)
     try:
         with target.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(remarks + text_of(build(found.script, found.values, {})))
+            file.write(remarks + text_of(build(recorded.script, recorded.values, {})))
     except FileExistsError:
         raise UserError(coded("PATH-011", f"{target}: already exists and is not overwritten; choose another name")) from None
     except OSError as error:
         raise UserError(coded("DISK-004", f"{target}: cannot be written ({error.strerror or error})")) from None
-    for line in found.remarks:
+    for line in recorded.remarks:
         log.info(line)
-    log.info(f"options written to {target}; use them with: python {found.script.name} --config_file {target}")
+    log.info(f"options written to {target}; use them with: python {recorded.script.name} --config_file {target}")
 
 
 def _printable(line: str) -> str:
-    """The line without anything that would end a comment in TOML or is invalid in a file: names of keys come from outside."""
+    """Return the line without characters that would end a TOML comment or are invalid in a file: key names come from outside."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in line)
 
 
@@ -75,61 +75,61 @@ def _toml_name(path: Path) -> Path:
     return path if path.suffix == ".toml" or not path.name else path.with_name(path.name + ".toml")
 
 
-def read(source: Path) -> Found:
-    """The options that a manifest or a network's metadata records; raises UserError for a file without any."""
+def read(source: Path) -> RecordedOptions:
+    """The options that a manifest or a network's metadata records; raises UserError for a file without options."""
     if source.suffix.lower() == ".json":
         return from_manifest(_json(source), source)
     return from_metadata(_safetensors_metadata(source), source)
 
 
-def from_manifest(manifest: Mapping[str, Any], source: Path) -> Found:
-    """All options of the run as they applied, including its seed if it was chosen at random."""
+def from_manifest(manifest: Mapping[str, Any], source: Path) -> RecordedOptions:
+    """All options of the run as it used them, including its seed if that was chosen at random."""
     script = next((spec for spec in SCRIPTS if spec.name == manifest.get("script")), None)
     options = manifest.get("options")
     if script is None or not isinstance(options, Mapping):
         raise UserError(coded("TOOL-010", f"{source}: is not a manifest of a run; those are named <output_name>.run.json"))
-    found = Found(script)
+    recorded = RecordedOptions(script)
     known = {option.field: option for option in options_of(script)}
     for name, entry in options.items():
         value = entry.get("value") if isinstance(entry, Mapping) else None
         if name in _NOT_OF_A_RUN:
             if value:
-                found.remarks += [f"the run had --{name} {value}, which is left out here"] if name.startswith("resume") else []
+                recorded.remarks += [f"the run had --{name} {value}, which is left out here"] if name.startswith("resume") else []
         elif name not in known:
-            found.remarks.append(f"{name} = {quoted(value)}: this version does not have this option")
+            recorded.remarks.append(f"{name} = {quoted(value)}: this version does not have this option")
         elif value is not None and value != []:
-            _take(found, known[name], value)
+            _take(recorded, known[name], value)
     drawn = manifest.get("seed")
-    if type(drawn) is int and "seed" not in found.values:
-        found.values |= {"seed": drawn}
-        found.remarks.append(f"the run chose its seed at random; seed = {drawn} repeats it")
-    return found
+    if type(drawn) is int and "seed" not in recorded.values:
+        recorded.values |= {"seed": drawn}
+        recorded.remarks.append(f"the run chose its seed at random; seed = {drawn} repeats it")
+    return recorded
 
 
-def _take(found: Found, option: Option, value: object) -> None:
+def _take(recorded: RecordedOptions, option: Option, value: object) -> None:
     try:
         reading = from_toml(option, value)
-        if reading.given:
+        if reading.is_set:
             _check_texts(reading.value)
-            found.values[option.field] = reading.value
+            recorded.values[option.field] = reading.value
     except ValueError as error:
-        found.remarks.append(f"{option.field} = {quoted(value)} is invalid ({error})")
+        recorded.remarks.append(f"{option.field} = {quoted(value)} is invalid ({error})")
 
 
 def _check_texts(value: Value) -> None:
-    """Raise ValueError for texts that no file can contain."""
+    """Raise ValueError for texts that a file cannot contain."""
     if not all(is_text(part) for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, str)):
         raise ValueError("it has half of a character")
 
 
-def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
-    """What a network file records about its training, by this suite or sd-scripts; not the location of the images."""
+def from_metadata(metadata: Mapping[str, str], source: Path) -> RecordedOptions:
+    """What a network file records about its training by this suite or sd-scripts, except the location of the images."""
     if "ss_network_module" not in metadata:
         raise UserError(coded("TOOL-010", f"{source}: has no information about its training (no ss_network_module in its metadata)"))
-    found = Found(TrainNetwork)
+    recorded = RecordedOptions(TrainNetwork)
     known = {option.field: option for option in options_of(TrainNetwork)}
-    told = {**_first_dataset(metadata), **metadata}
-    for key, text in told.items():
+    entries = {**_first_dataset(metadata), **metadata}
+    for key, text in entries.items():
         name = _NAMES.get(key, key.removeprefix("ss_"))
         option = known.get(name)
         if option is None or not key.startswith("ss_") or text in _NONE:
@@ -137,12 +137,12 @@ def from_metadata(metadata: Mapping[str, str], source: Path) -> Found:
         try:
             value = _READERS.get(key, _plain)(option, text)
             _check_texts(value)
-            found.values[name] = value
+            recorded.values[name] = value
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            found.remarks.append(f"{key} = {quoted(text)} is invalid ({error})")
-    found.values |= _model(metadata)
-    found.remarks += _remarks(metadata)
-    return found
+            recorded.remarks.append(f"{key} = {quoted(text)} is invalid ({error})")
+    recorded.values |= _model(metadata)
+    recorded.remarks += _remarks(metadata)
+    return recorded
 
 
 def _plain(option: Option, text: str) -> Value:
@@ -182,7 +182,7 @@ _READERS: dict[str, Callable[[Option, str], Value]] = {
 
 
 def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The flat keys of the first dataset, for files of runs with several datasets, which lack them."""
+    """The flat keys of the first dataset, for files from runs with several datasets, which lack them."""
     try:
         datasets = parse_json(metadata.get("ss_datasets", "[]"))
     except ValueError:
@@ -195,14 +195,14 @@ def _first_dataset(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def _model(metadata: Mapping[str, str]) -> dict[str, Value]:
-    """What follows from several keys together."""
+    """Options that depend on several metadata keys."""
     values: dict[str, Value] = {}
     version = metadata.get("ss_base_model_version", "")
     family = family_of_base_version(version)
     if family is not None and family.flag:
         values |= {family.flag.removeprefix("--"): True, "v_parameterization": version == family.base_version("v_prediction")}
     args = re.fullmatch(r"[^()]*\((.*)\)", metadata.get("ss_optimizer", ""))
-    if args and args[1]:  # a comma also stands inside values such as betas=(0.9,0.99): a new argument begins with key=
+    if args and args[1]:  # commas also separate values, such as betas=(0.9,0.99): a new argument starts with key=
         values |= {"optimizer_args": tuple(part.strip() for part in re.split(r",\s*(?=[A-Za-z_]\w*=)", args[1]))}
     return values
 
@@ -218,10 +218,10 @@ def _remarks(metadata: Mapping[str, str]) -> list[str]:
 
 def _json(source: Path) -> dict[str, Any]:
     try:
-        found = parse_json(read_text(source))
+        content = parse_json(read_text(source))
     except (OSError, ValueError) as error:
         raise UserError(coded("CFG-002", f"{source}: cannot be read as JSON ({error})")) from None
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
 
 
 def _safetensors_metadata(source: Path) -> dict[str, str]:

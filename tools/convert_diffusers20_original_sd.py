@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # started as a script: the library lies one folder up
+if __package__ in (None, ""):  # started as a script: the library is one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import log, run_script
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _check(options: Convert) -> None:
-    """Raise UserError for options that contradict each other, or have no effect on the output."""
+    """Raise UserError for options that contradict each other or do not affect the output."""
     to_file = options.models.model_to_save.suffix.lower() in FILES
     problems = []
     if sum((options.models.fp16, options.models.bf16, options.models.float)) > 1:
@@ -67,7 +67,7 @@ def _dtype(options: Convert):
 
 
 def _between_files(options: Convert, source: Path) -> None:
-    """Between .ckpt and .safetensors, names are kept, so that any file of weights can be converted."""
+    """Convert between .ckpt and .safetensors; names do not change, so any file of weights can be converted."""
     from library.containers.weights_file import open_weights
     from library.model.family import family_of_names
     from library.model.file_tools.change_layout import check_family

@@ -1,4 +1,4 @@
-"""Is it the installation or my command? `python tools/doctor.py`, or with it `-- train_network.py --output_dir out …`"""
+"""Check the installation or a command: `python tools/doctor.py`, `python tools/doctor.py -- train_network.py --output_dir out …`"""
 
 import sys
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036  (the rest cannot be imported there)
     sys.exit("error  Python %d.%d, but the suite needs 3.10 to 3.13; install Python 3.11" % sys.version_info[:2])  # noqa: UP031
 
-if __package__ in (None, ""):  # started as a script: the library lies one folder up
+if __package__ in (None, ""):  # started as a script: the library is one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script, secret_free

@@ -17,30 +17,30 @@ from library.options.tool_groups.preparation import ResizeImages
 def main(argv: Sequence[str]) -> None:
     """Run with the command line `argv`, without the script's name."""
     options = parse(ResizeImages, argv)
-    given = options.images
+    choices = options.images
     check_paths(options)
     from library.preparation.shrink import Shrink, read_resolutions, shrink_images
     from library.preparation.text_files import images_of
 
-    resolutions = read_resolutions(given.max_resolution)
-    images = images_of(given.src_img_folder, recursive=False, option="src_img_folder")
+    resolutions = read_resolutions(choices.max_resolution)
+    images = images_of(choices.src_img_folder, recursive=False, option="src_img_folder")
     try:
-        given.dst_img_folder.mkdir(parents=True, exist_ok=True)
+        choices.dst_img_folder.mkdir(parents=True, exist_ok=True)
     except OSError as fault:
         raise UserError(
-            coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: cannot be created ({fault.strerror}); choose another folder")
+            coded("PATH-005", f"dst_img_folder: {choices.dst_img_folder}: cannot be created ({fault.strerror}); choose another folder")
         ) from None
-    if not os.access(given.dst_img_folder, os.W_OK | os.X_OK):
-        raise UserError(coded("PATH-005", f"dst_img_folder: {given.dst_img_folder}: no permission to write there; choose another folder"))
-    if given.dst_img_folder.samefile(given.src_img_folder):
+    if not os.access(choices.dst_img_folder, os.W_OK | os.X_OK):
+        raise UserError(coded("PATH-005", f"dst_img_folder: {choices.dst_img_folder}: no permission to write there; choose another folder"))
+    if choices.dst_img_folder.samefile(choices.src_img_folder):
         log.warning("dst_img_folder: is src_img_folder, which would mix the images with their copies; choose another folder")
     settings = Shrink(
-        target=given.dst_img_folder,
+        target=choices.dst_img_folder,
         resolutions=resolutions,
-        divisible_by=given.divisible_by,
-        interpolation=given.interpolation,
-        png=given.save_as_png,
-        copy_beside=given.copy_associated_files,
+        divisible_by=choices.divisible_by,
+        interpolation=choices.interpolation,
+        png=choices.save_as_png,
+        copy_beside=choices.copy_associated_files,
     )
     shrink_images(images, settings)
 

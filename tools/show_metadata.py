@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-if __package__ in (None, ""):  # started as a script: the library lies one folder up
+if __package__ in (None, ""):  # started as a script: the library is one folder up
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from library.console import run_script

@@ -1,1 +1,1 @@
-"""Files of named tensors by their container: safetensors, pickles, several files as one; no names of any model are known here."""
+"""File formats for named tensors: safetensors, pickles, sharded files. Independent of any model's tensor names."""

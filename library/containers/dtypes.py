@@ -1,4 +1,4 @@
-"""Number formats by the names that safetensors gives them: widths, and torch's own."""
+"""Dtypes by their safetensors names: element sizes and torch dtypes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TORCH_NAMES = {
 }
 
 
-WIDTHS = {name: int(re.sub(r"^\D+(\d+).*", r"\1", name)) // 8 if name != "BOOL" else 1 for name in TORCH_NAMES}  # bytes of an element
+WIDTHS = {name: int(re.sub(r"^\D+(\d+).*", r"\1", name)) // 8 if name != "BOOL" else 1 for name in TORCH_NAMES}  # bytes per element
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """torch's dtype of a safetensors dtype name."""
+    """The torch dtype for a safetensors dtype name."""
     import torch
 
     dtype: torch.dtype = getattr(torch, TORCH_NAMES[name])

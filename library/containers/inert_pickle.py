@@ -1,7 +1,8 @@
-"""Pickles read with nothing in them executed, and within bounds: classes and functions become inert stand-ins, lies become ValueError.
+"""Reads pickles without executing anything in them, within limits: inert objects replace classes and functions.
 
-Python's own unpickler in C trusts a pickle's numbers (141 bytes can ask for 16 GiB) and hashes whatever is a key (a tuple nested deep
-enough ends the process). Its twin in Python, which this builds on, keeps its memory in tables; what else can grow is bounded here.
+Invalid content raises ValueError. Python's C unpickler trusts the numbers in a pickle (141 bytes can request 16 GiB) and hashes any key (a
+deeply nested tuple can crash the process). The Python version, which this class extends, keeps its memo in tables; everything else that can
+grow is limited here.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from library.containers.stand_ins import (
     is_key,
 )
 
-MOST_BYTES = 1 << 24  # of one pickle; that of a full model with its optimizer has about 1 MiB
-MOST_READS = 800_000  # pieces of a pickle; such a model has about 200,000
+MOST_BYTES = 1 << 24  # of one pickle; a full model with its optimizer has about 1 MiB
+MOST_READS = 800_000  # read calls per pickle; such a model has about 200,000
 _MOST_COPIED = 2_000_000  # elements of lists and tables that a pickle may have copied
 _LONGEST_LINE = 1 << 16
 
 
 class _Source:
-    """The bytes of a file as an unpickler asks for them: never more than there are, nor more often than a real file needs."""
+    """The bytes of a file for an unpickler; limits their number and the number of reads to those of real files."""
 
     def __init__(self, file: IO[bytes]) -> None:
         here = file.tell()
@@ -59,13 +60,13 @@ class _Source:
 
 
 class InertUnpickler(pickle._Unpickler):
-    """An unpickler that imports nothing and calls nothing but what stands in this file. `load` may raise nearly anything.
+    """An unpickler that imports and calls nothing but what this file allows. `load` may raise nearly any exception.
 
-    `widths` names every storage that was met, those of optimizers and other company included: the bytes of its elements by its key.
-    `odd` says whether something was left out that could not be a key of a table, or be copied, without harm.
+    `widths` lists every storage in the pickle, including those of optimizers: bytes per element by key. `odd` is True if something was left
+    out because it is not safe as a key or to copy.
     """
 
-    # of its parent, which says them nowhere
+    # inherited attributes that the parent does not declare
     stack: list[object]
     read: Callable[[int], bytes]
     readline: Callable[[], bytes]
@@ -91,10 +92,10 @@ class InertUnpickler(pickle._Unpickler):
             kind, key = str(pid[1]), str(pid[2])
             self.widths[key] = OTHER_STORAGES.get(kind) or WIDTHS[kind]
             return Storage(kind, key)
-        return Inert if what == "module" else Inert()  # the old form tells a layer's class so
+        return Inert if what == "module" else Inert()  # the old format marks the class of a layer this way
 
-    def made(self, maker: object, arguments: object) -> object:
-        """What calling `maker` gives."""
+    def call(self, maker: object, arguments: object) -> object:
+        """The result of calling `maker`."""
         if maker is Inert or isinstance(maker, Inert):
             return Inert()
         if not isinstance(maker, type | FunctionType) or not isinstance(arguments, tuple | list):
@@ -105,7 +106,7 @@ class InertUnpickler(pickle._Unpickler):
         return maker(*arguments)
 
     def put(self, table: object, items: list[object]) -> None:
-        """Put keys and values, which take turns in `items`, into a table."""
+        """Insert `items`, alternating keys and values, into a table."""
         if isinstance(table, Inert):
             return
         if not isinstance(table, dict) or len(items) % 2:
@@ -125,7 +126,7 @@ class InertUnpickler(pickle._Unpickler):
 
 
 def _frame(reader: InertUnpickler) -> None:
-    reader.read(8)  # where a frame ends does not matter to who reads piece by piece
+    reader.read(8)  # frames do not matter when reading piece by piece
 
 
 def _bytearray(reader: InertUnpickler) -> None:
@@ -135,12 +136,12 @@ def _bytearray(reader: InertUnpickler) -> None:
 
 def _reduce(reader: InertUnpickler) -> None:
     arguments = reader.stack.pop()
-    reader.stack[-1] = reader.made(reader.stack[-1], arguments)
+    reader.stack[-1] = reader.call(reader.stack[-1], arguments)
 
 
 def _new(reader: InertUnpickler) -> None:
     arguments, maker = reader.stack.pop(), reader.stack.pop()
-    reader.append(reader.made(maker, arguments))
+    reader.append(reader.call(maker, arguments))
 
 
 def _new_with_names(reader: InertUnpickler) -> None:
@@ -150,12 +151,12 @@ def _new_with_names(reader: InertUnpickler) -> None:
 
 def _instance(reader: InertUnpickler) -> None:
     module, name = (reader.readline()[:-1].decode("ascii") for _ in range(2))
-    reader.append(reader.made(reader.find_class(module, name), reader.pop_mark()))
+    reader.append(reader.call(reader.find_class(module, name), reader.pop_mark()))
 
 
 def _object(reader: InertUnpickler) -> None:
     maker, *arguments = reader.pop_mark()
-    reader.append(reader.made(maker, arguments))
+    reader.append(reader.call(maker, arguments))
 
 
 def _build(reader: InertUnpickler) -> None:

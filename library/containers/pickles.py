@@ -1,4 +1,4 @@
-"""`.ckpt` files: the tensors in a pickle, found to be whole before anything relies on them, and nothing in it executed."""
+"""`.ckpt` files: the tensors of a pickle, checked for completeness first, without executing anything."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C  # first number of a file that torch.save wrote before torch 1.6
-NO_TABLE = "has no table of weights"  # of a file that is whole and something else
-_ALWAYS_SPREAD = 1 << 24  # bytes that a tensor may have beyond its storage's, of which it shows the same numbers many times
+NO_TABLE = "has no table of weights"  # of an undamaged file with other content
+_ALWAYS_SPREAD = 1 << 24  # bytes by which a tensor may exceed its storage by showing the same values repeatedly
 
 
 @dataclass(frozen=True)
 class Pickled:
-    """What a `.ckpt` holds: its tensors by name, and where each storage's bytes begin (None: a member of the zip file)."""
+    """Content of a `.ckpt`: its tensors by name, and where each storage's bytes start (None: a member of the zip file)."""
 
     path: Path
     tensors: dict[str, StoredTensor]
     starts: dict[str, int] | None
     prefix: str
-    counts: dict[str, int] = field(default_factory=dict)  # "epoch" and "global_step" of the training, where the file has them
+    counts: dict[str, int] = field(default_factory=dict)  # "epoch" and "global_step" of the training, if the file has them
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """The named tensors, each in memory of its own, in the file's dtype. Raises ValueError for what is damaged, OSError as the disk."""
+        """The named tensors, each with separate memory, in the file's dtype. Raises ValueError for damage, OSError from the disk."""
         with open_archive(self.path) if self.starts is None else nullcontext() as archive, open_file(self.path) as file:
             for name in names:
                 stored = self.tensors[name]
@@ -56,7 +56,7 @@ class Pickled:
 
 
 def read_pickled(path: Path) -> Pickled:
-    """The tensors of a `.ckpt`, those of its inner table where it has one; raises ValueError saying what is wrong with the file."""
+    """The tensors of a `.ckpt`, from its inner table if there is any. Raises ValueError with the reason if the file is invalid."""
     if zipfile.is_zipfile(path):
         with open_archive(path) as archive:
             prefix, content, _ = _load_zipped(archive)
@@ -78,15 +78,15 @@ def read_pickled(path: Path) -> Pickled:
 
 
 def read_content(path: Path) -> object:
-    """What else stands in the pickle of a zip file that torch wrote, tensors as they are described. Raises ValueError as `read_pickled`."""
+    """The other content of a torch zip file's pickle, with tensors as descriptions. Raises ValueError like `read_pickled`."""
     with open_archive(path) as archive:
         return _load_zipped(archive)[1]
 
 
 def check_harmless(path: Path) -> None:
-    """Raise ValueError for a zip file of torch that no program should unpickle, since it takes memory or time without end.
+    """Raise ValueError for a torch zip file whose unpickling would take unlimited memory or time.
 
-    That code in it is not run is for whoever unpickles it.
+    This does not prevent execution of code; whoever unpickles the file has to.
     """
     with open_archive(path) as archive:
         if _load_zipped(archive)[2].odd:
@@ -94,7 +94,7 @@ def check_harmless(path: Path) -> None:
 
 
 def _load_zipped(archive: Archive) -> tuple[str, Any, InertUnpickler]:
-    """The folder of the members, the content of the pickle, and who read it."""
+    """The folder of the members, the content of the pickle, and its unpickler."""
     member = next((name for name in archive.names if name.endswith("data.pkl")), None)
     if member is None:
         raise ValueError("is a zip file without weights")
@@ -106,13 +106,13 @@ def _load_zipped(archive: Archive) -> tuple[str, Any, InertUnpickler]:
 
 
 def _load(file: IO[bytes]) -> tuple[Any, InertUnpickler]:
-    """The next object of the file, and who read it."""
+    """The next object of the file, and its unpickler."""
     unpickler = InertUnpickler(file)
     collected = gc.isenabled()
-    gc.disable()  # it would look through all that a pickle makes again and again
+    gc.disable()  # garbage collection would scan all objects of the pickle again and again
     try:
         return unpickler.load(), unpickler
-    except Exception as fault:  # a broken pickle can raise nearly anything
+    except Exception as fault:  # a damaged pickle can raise nearly any exception
         raise ValueError("is damaged, truncated or not a checkpoint") from fault
     finally:
         if collected:
@@ -125,19 +125,19 @@ def _tensors(content: object) -> dict[str, StoredTensor]:
             content = content[inner]
     if not isinstance(content, dict):
         raise ValueError(NO_TABLE)
-    found = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
-    if not all(is_text(name) and len(name) <= LONGEST_NAME for name in found):
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, StoredTensor)}
+    if not all(is_text(name) and len(name) <= LONGEST_NAME for name in tensors):
         raise ValueError("has invalid names of tensors")
-    return found
+    return tensors
 
 
 def _counts(content: object) -> dict[str, int]:
-    found = {name: content.get(name) for name in ("epoch", "global_step")} if isinstance(content, dict) else {}
-    return {name: value for name, value in found.items() if type(value) is int and 0 <= value < 1 << 63}
+    counts = {name: content.get(name) for name in ("epoch", "global_step")} if isinstance(content, dict) else {}
+    return {name: value for name, value in counts.items() if type(value) is int and 0 <= value < 1 << 63}
 
 
 def _legacy_places(file: IO[bytes], order: object, widths: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """(begin, bytes) of each storage: they follow one another, each behind its number of elements."""
+    """(offset, bytes) of each storage. They are consecutive, each preceded by its number of elements."""
     places: dict[str, tuple[int, int]] = {}
     here = file.tell()
     end = file.seek(0, io.SEEK_END)
@@ -158,7 +158,7 @@ def _legacy_places(file: IO[bytes], order: object, widths: Mapping[str, int]) ->
 
 
 def _check_spans(tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) -> None:
-    """Raise ValueError where a tensor has numbers outside of its storage, or many more than that."""
+    """Raise ValueError if a tensor has values outside its storage, or far more values than the storage."""
     for stored in tensors.values():
         size = sizes.get(stored.storage.key)
         begin, count = _span(stored)
@@ -169,7 +169,7 @@ def _check_spans(tensors: Mapping[str, StoredTensor], sizes: Mapping[str, int]) 
 
 
 def _span(stored: StoredTensor) -> tuple[int, int]:
-    """Where in its storage a tensor's numbers begin, and how many bytes on they end."""
+    """Offset of a tensor's values in its storage, and the number of bytes they span."""
     count = 0
     if all(stored.shape):
         count = 1 + sum((size - 1) * step for size, step in zip(stored.shape, stored.stride, strict=True))
@@ -178,7 +178,7 @@ def _span(stored: StoredTensor) -> tuple[int, int]:
 
 
 def _numbers(data: bytearray, stored: StoredTensor) -> Tensor:
-    """The tensor of the numbers in `data`, from its first to its last."""
+    """The tensor with the values in `data`, which starts with its first value and ends with its last."""
     import torch
 
     from library.containers.dtypes import torch_dtype

@@ -1,4 +1,4 @@
-"""The header of a `.safetensors` file, read and found true before anything relies on it."""
+"""Reads and validates the header of a `.safetensors` file."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from library.paths.opening import open_file, regular
 
 MAX_HEADER = 100_000_000  # bytes; safetensors' own limit
 METADATA = "__metadata__"
-MOST_PIECES = 3_000_000  # of a header: a full model has 20,000, and notes on a million tags a million
-LONGEST_NAME = 1000  # letters of a tensor's name; those of models have up to 150
-MOST_AXES, LONGEST_AXIS = 32, 1 << 40  # of a tensor; torch counts no further than 2⁶³ in all
+MOST_PIECES = 3_000_000  # of a header: a full model has 20,000, training metadata on a million tags a million
+LONGEST_NAME = 1000  # characters of a tensor's name; models have up to 150
+MOST_AXES, LONGEST_AXIS = 32, 1 << 40  # of a tensor; torch limits the total to 2⁶³
 _DAMAGED = "its header is damaged"
-_HALF_SIGN = re.compile("[\ud800-\udfff]")  # half of a pair of UTF-16, which no encoding can write alone
+_HALF_SIGN = re.compile("[\ud800-\udfff]")  # an unpaired UTF-16 surrogate, which no encoding can write
 
 
 class HeaderFault(ValueError):
-    """What is wrong with a header, to be read behind the name of its file."""
+    """What is wrong with a header, for a message that names the file first."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """Each tensor's dtype and shape by its name, and what the file says of itself."""
+    """Dtype and shape of each tensor by name, and the file's metadata."""
 
     tensors: Mapping[str, tuple[str, tuple[int, ...]]]
     metadata: Mapping[str, str]
 
 
 def read_header(path: Path) -> Header:
-    """Raises HeaderFault where header and file contradict one another or safetensors itself would not read it, OSError as the disk does.
+    """Read the header. Raises HeaderFault if header and file contradict each other or safetensors would refuse it, OSError from the disk.
 
-    The tensors fill the file from the header to its end, each in its place and of the bytes that its dtype and shape need.
+    The tensors must fill the file from the header to its end without gaps, each with the bytes that its dtype and shape need.
     """
     size = regular(path).stat().st_size
     with open_file(path) as file:
@@ -58,12 +58,12 @@ def read_header(path: Path) -> Header:
 
 
 def is_text(value: object) -> bool:
-    """Whether it is a text that a file can hold."""
+    """Whether the value is a text that can be written to a file."""
     return isinstance(value, str) and _HALF_SIGN.search(value) is None
 
 
 def check_shape(shape: object) -> tuple[int, ...]:
-    """The shape of a tensor as a file gives it; raises ValueError for what can be none."""
+    """The shape of a tensor from a file. Raises ValueError if it is invalid."""
     if not isinstance(shape, list | tuple) or len(shape) > MOST_AXES:
         raise ValueError("is not a shape")
     if not all(type(axis) is int and 0 <= axis < LONGEST_AXIS for axis in shape):
@@ -78,7 +78,7 @@ def _table(text: bytes) -> dict[str, object]:
         table = parse_json(text.decode("utf-8"), _unique)
     except HeaderFault:
         raise
-    except ValueError as fault:  # no UTF-8, no JSON, numbers of thousands of digits; nesting without an end
+    except ValueError as fault:  # not UTF-8, not JSON, numbers of thousands of digits, unbounded nesting
         raise HeaderFault(_DAMAGED) from fault
     if not isinstance(table, dict):
         raise HeaderFault(_DAMAGED)

@@ -1,4 +1,4 @@
-"""What stands for the classes and functions that a pickle names: tables, sizes, tensors as they are described, and Inert for all others."""
+"""Replacements for the classes and functions in a pickle: tables, sizes, tensor descriptions, and Inert for all others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STORAGES = {
     "ByteStorage": "U8",
     "BoolStorage": "BOOL",
 }
-# Of kinds that no weights have, but what lies beside them may: the bytes of an element, to get past them in a file of the old form.
+# Kinds of storages that weights never use, but other content may: bytes per element, needed to skip them in the old format.
 OTHER_STORAGES = {
     "ComplexFloatStorage": 8,
     "ComplexDoubleStorage": 16,
@@ -33,13 +33,13 @@ OTHER_STORAGES = {
     "UntypedStorage": 1,
 }
 STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
-_LONGEST_KEY = 16  # parts of a tuple that is a key
+_LONGEST_KEY = 16  # number of elements of a tuple used as a key
 _PLAIN_KEYS = (str, bytes, int, float, type(None))
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A block of numbers in the file."""
+    """A block of values in the file."""
 
     dtype: str
     key: str
@@ -47,7 +47,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor as the pickle describes it; its numbers are read later."""
+    """A tensor as the pickle describes it; its values are read later."""
 
     storage: Storage
     offset: int  # in elements
@@ -60,18 +60,18 @@ class StoredTensor:
 
 
 class Inert:
-    """Stands in for any other class, and for what it makes."""
+    """Replaces any other class, and its instances."""
 
 
 def is_key(key: object) -> bool:
-    """Whether it can be hashed in no time: what is nested can be so deep, or so often the same, that hashing it never ends."""
+    """Whether hashing the value is fast: a nested value can be so deep or repetitive that hashing it never ends."""
     if isinstance(key, tuple):
         return len(key) <= _LONGEST_KEY and all(isinstance(part, _PLAIN_KEYS) for part in key)
     return isinstance(key, (*_PLAIN_KEYS, type, Inert))
 
 
 class StorageKind(str):
-    """The dtype behind a name such as `torch.HalfStorage`; of kinds that are no weights' the name itself."""
+    """The dtype of a name such as `torch.HalfStorage`; for kinds not used for weights, the name itself."""
 
 
 class _Size(tuple[int, ...]):
@@ -82,7 +82,7 @@ class _Size(tuple[int, ...]):
 
 
 class _Ordered(OrderedDict[Any, Any]):
-    """An ordered table, of pairs where it was pickled by Python 2."""
+    """An ordered table; Python 2 pickled it as pairs."""
 
     def __init__(self, pairs: Iterable[object] = ()) -> None:
         super().__init__()
@@ -92,12 +92,12 @@ class _Ordered(OrderedDict[Any, Any]):
 
 
 class Parameters(dict[str, Any]):
-    """torch's ParameterDict, in which the first embeddings of Textual Inversion were saved, as the plain table that it is."""
+    """torch's ParameterDict as a plain table; early embeddings of Textual Inversion were saved in it."""
 
     def take(self, state: object) -> None:
-        kept = state.get("_parameters") if isinstance(state, dict) else None
-        if isinstance(kept, dict) and len(kept) <= _LONGEST_KEY:
-            self.update(kept)
+        parameters = state.get("_parameters") if isinstance(state, dict) else None
+        if isinstance(parameters, dict) and len(parameters) <= _LONGEST_KEY:
+            self.update(parameters)
 
 
 def _tensor(storage: object, offset: object, shape: object, stride: object, *rest: object) -> StoredTensor | Inert:

@@ -1,4 +1,4 @@
-"""What `torch.save` wrote of optimizers and schedules, read back without running anything in it."""
+"""Reads optimizers and schedules saved by `torch.save`, without executing anything in the file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,19 @@ from pathlib import Path
 from library.containers.archives import DAMAGED
 from library.containers.pickles import check_harmless
 
-_NAMED = re.compile(r"GLOBAL ([\w.]+)")  # what torch refuses to call
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")  # the global that torch refuses to call
 _OF_CODE = ("Unsupported", "unsupported", "unrecognized")
 
 
-def read_plain(path: Path, mapped: bool = False) -> object:
-    """Tensors, numbers, texts and tables of them; `mapped` leaves tensors on the disk until they are asked for.
+class ContainsCode(ValueError):
+    """The file contains code, which was not executed."""
 
-    Raises ValueError, to be read behind the file's name: one that holds code is not read, whatever torch advises, nor is a damaged one.
+
+def read_plain(path: Path, mapped: bool = False) -> object:
+    """Tensors, numbers, texts and tables of them; with `mapped`, tensors stay on disk until they are used.
+
+    Raises ValueError, for a message that names the file first, if the file is damaged, and its subclass ContainsCode if it contains code.
+    torch's own advice for such files is not followed.
     """
     import torch
 
@@ -24,11 +29,11 @@ def read_plain(path: Path, mapped: bool = False) -> object:
         check_harmless(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as fault:
-        found = _NAMED.search(str(fault))
-        if found is None and not any(sign in str(fault) for sign in _OF_CODE):
+        refused = _NAMED.search(str(fault))
+        if refused is None and not any(sign in str(fault) for sign in _OF_CODE):
             raise ValueError(DAMAGED) from fault
-        raise ValueError(f"contains code{f' ({found[1]})' if found else ''} and was not read") from fault
+        raise ContainsCode(f"contains code{f' ({refused[1]})' if refused else ''} and was not read") from fault
     except ValueError:
         raise
-    except Exception as fault:  # zip and torch each have their own, and a broken pickle can raise nearly anything
+    except Exception as fault:  # zip and torch raise various exceptions, and a damaged pickle nearly any
         raise ValueError(DAMAGED) from fault

@@ -1,4 +1,4 @@
-"""Large files written past the system's cache of pages, which costs more time than the writing and drives the images out of memory."""
+"""Writes large files past the system's page cache, which would cost more time than writing and would evict the images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-PART = 128 << 20  # bytes between two visits to the disk; a smaller file is written as any other
+PART = 128 << 20  # bytes between two syncs; a smaller file is written normally
 
 
 class Uncached:
-    """Writes to `file`, opened unbuffered; every `PART` bytes it waits for the disk and lets the system forget the pages.
+    """Writes to the unbuffered `file`; every `PART` bytes it waits for the disk and lets the system drop the pages.
 
-    Whoever writes a file whole has to wait for the disk in the end anyway. Systems that take no such advice (Windows, macOS) write as
-    always. Raises OSError as the file does.
+    An atomic write has to wait for the disk at the end anyway. Systems without this advice (Windows, macOS) write as usual. Raises the
+    OSErrors of the file.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -22,7 +22,7 @@ class Uncached:
         self._since = 0
 
     def write(self, content: bytes | memoryview) -> int:
-        """Write all of `content`; its length."""
+        """Write all of `content` and return its length."""
         rest = memoryview(content)
         length = len(rest)
         while rest:
@@ -39,15 +39,15 @@ class Uncached:
         if sync is None or advise is None:
             return
         sync(self._file.fileno())
-        with contextlib.suppress(OSError):  # some file systems take no advice
+        with contextlib.suppress(OSError):  # some file systems do not support the advice
             advise(self._file.fileno(), 0, 0, getattr(os, "POSIX_FADV_DONTNEED", 4))
 
     def flush(self) -> None:
-        """Nothing is held back; torch asks."""
+        """Does nothing, since nothing is buffered; torch calls it."""
 
 
 def torch_save(content: object, path: Path) -> None:
-    """`torch.save`, past the cache. Raises OSError where the disk refuses; torch itself tells positions in its archive."""
+    """`torch.save` without the page cache. Raises OSError from the disk; torch itself only reports positions in its archive."""
     import torch
 
     try:

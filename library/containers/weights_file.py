@@ -1,4 +1,4 @@
-"""Files of named tensors: what is in them without reading the numbers, the numbers one at a time, and writing them so."""
+"""Files of named tensors: reads names and shapes without the values, reads values one at a time, and writes them one at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-SPEC_KEY = "modelspec.sai_model_spec"  # a file with this key in its metadata tells the hash of its tensors under the next one
+SPEC_KEY = "modelspec.sai_model_spec"  # with this key in its metadata, a file has the hash of its tensors in the next key
 HASH_KEY = "modelspec.hash_sha256"
 SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<rest>\..+)")  # model-00001-of-00002.safetensors
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"\xff\x0a")  # PNG, JPEG, bare JPEG XL
@@ -35,7 +35,7 @@ AGAIN = "download or copy it again"
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Kind and shape of a tensor in a file; dtypes are called as in safetensors: F32, F16, BF16, I64, …"""
+    """Dtype and shape of a tensor in a file. Dtypes have safetensors names: F32, F16, BF16, I64, …"""
 
     dtype: str
     shape: tuple[int, ...]
@@ -46,7 +46,7 @@ class WeightsFile(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where it is."""
+        """Path of the file."""
 
     @property
     def infos(self) -> Mapping[str, TensorInfo]:
@@ -54,7 +54,7 @@ class WeightsFile(Protocol):
 
     @property
     def metadata(self) -> Mapping[str, str]:
-        """What its header says of it."""
+        """Metadata in its header."""
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
         """The named tensors one by one, in the file's dtype."""
@@ -67,12 +67,12 @@ class SafetensorsFile:
     path: Path
     infos: Mapping[str, TensorInfo]
     metadata: Mapping[str, str]
-    source: str  # how messages call it
+    source: str  # how messages name it
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """The named tensors one by one; they are views of the mapped file, so copy what is kept.
+        """The named tensors one by one. They are views of the mapped file, so copy what outlives it.
 
-        Raises UserError where the file is no longer the one that was opened.
+        Raises UserError if the file has been replaced since it was opened.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -91,11 +91,11 @@ class PickleFile:
     path: Path
     infos: Mapping[str, TensorInfo]
     content: Pickled
-    source: str  # how messages call it
+    source: str  # how messages name it
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """The named tensors one by one, each in memory of its own. Raises UserError where their bytes are damaged."""
+        """The named tensors one by one, each with separate memory. Raises UserError if their bytes are damaged."""
         try:
             yield from self.content.read(names)
         except (ValueError, OSError) as fault:
@@ -104,21 +104,21 @@ class PickleFile:
 
 @dataclass(frozen=True)
 class ShardedFile:
-    """Several files as one, with an index that says which tensor lies in which, as large parts of Diffusers folders are saved."""
+    """Several files as one, with an index of the tensors in each, as in Diffusers folders with large models."""
 
-    path: Path  # of the index
+    path: Path  # path of the index
     infos: Mapping[str, TensorInfo]
-    files: Mapping[str, WeightsFile]  # by tensor
+    files: Mapping[str, WeightsFile]  # by tensor name
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, names: Iterable[str]) -> Iterator[tuple[str, Tensor]]:
-        """The named tensors one by one, as their files give them."""
+        """The named tensors one by one, from their files."""
         for name in names:
             yield from self.files[name].read([name])
 
 
 def open_weights(path: Path, option: str) -> WeightsFile:
-    """Look into a file by its content, whatever its name ends with; raises UserError naming `option` for one that cannot be used."""
+    """Open a file according to its content, no matter its extension. Raises UserError that names `option` if it cannot be used."""
     path = Path(path)
     if is_index(path):
         return _open_shards(path, option)
@@ -162,9 +162,9 @@ def _reason(fault: Exception) -> str:
 
 
 def _is_safetensors(path: Path, size: int, head: bytes) -> bool:
-    """Whether the content begins as a header does, of a length that can be (or, with that ending, of any)."""
-    told = path.suffix.lower() == ".safetensors" or struct.unpack("<Q", head[:8].ljust(8))[0] < MAX_HEADER
-    return told and size > 9 and head[8:9] == b"{"
+    """Whether the content starts like a header of plausible length (of any length if the extension is .safetensors)."""
+    plausible = path.suffix.lower() == ".safetensors" or struct.unpack("<Q", head[:8].ljust(8))[0] < MAX_HEADER
+    return plausible and size > 9 and head[8:9] == b"{"
 
 
 def _open_safetensors(path: Path, source: str) -> SafetensorsFile:
@@ -179,7 +179,7 @@ def _open_safetensors(path: Path, source: str) -> SafetensorsFile:
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether the content begins as a PNG, WebP, JPEG, AVIF or JPEG XL does; no for what cannot be read."""
+    """Whether the content starts like a PNG, WebP, JPEG, AVIF or JPEG XL; False for an unreadable file."""
     try:
         with open_file(path) as file:
             return _is_image(file.read(16))
@@ -192,7 +192,7 @@ def _is_image(head: bytes) -> bool:
 
 
 def is_index(path: Path) -> bool:
-    """Whether the name is that of an index of several files: `….safetensors.index.json`, `….bin.index.fp16.json`."""
+    """Whether the file name is that of an index: `….safetensors.index.json`, `….bin.index.fp16.json`."""
     return path.name.endswith(".json") and ".index." in path.name
 
 
@@ -222,30 +222,30 @@ def _open_shards(index: Path, option: str) -> ShardedFile:
 
 
 def _is_plain_name(file: object) -> bool:
-    """Whether it is the name of a file in the same folder, of weights themselves."""
+    """Whether the value names a file in the same folder that is not an index."""
     if not isinstance(file, str) or not is_text(file) or file in (".", ".."):
         return False
     return re.fullmatch(r"[^/\\:\0]+", file) is not None and not is_index(Path(file))
 
 
 def dtype_name(dtype: torch.dtype) -> str:
-    """safetensors' name of a torch dtype."""
+    """The safetensors name of a torch dtype."""
     return {"torch." + theirs: ours for ours, theirs in TORCH_NAMES.items()}[str(dtype)]
 
 
 def write_safetensors(
     path: Path, infos: Mapping[str, TensorInfo], tensor: Callable[[str], Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a `.safetensors` file tensor by tensor, so that only one of them is in memory; `tensor(name)` must match its info.
+    """Write a `.safetensors` file tensor by tensor, so that only one is in memory; `tensor(name)` must match its info.
 
-    Wide dtypes come first, as safetensors itself orders them, which keeps every tensor aligned. Metadata of the Model
-    Metadata Standard (SPEC_KEY) gets its hash, the SHA-256 of all that follows the header.
+    Wide dtypes come first, the order of safetensors itself, which keeps every tensor aligned. Metadata of the Model Metadata Standard
+    (SPEC_KEY) gets its hash, the SHA-256 of everything after the header.
     """
     import torch
 
     metadata = dict(metadata or {})
     digest = hashlib.sha256()
-    unknown = _hash_value(digest.hexdigest())  # as long as the right one, which stands in its place in the end
+    unknown = _hash_value(digest.hexdigest())  # a placeholder as long as the real hash, which replaces it at the end
     if hashed := SPEC_KEY in metadata:
         metadata[HASH_KEY] = unknown
 

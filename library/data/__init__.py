@@ -1,1 +1,1 @@
-"""Datasets: from what the user wrote to the batches of a run."""
+"""Datasets: from the user's settings to the batches of a run."""

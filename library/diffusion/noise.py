@@ -1,4 +1,4 @@
-"""The noise of each image, drawn from the image's own seed so that it does not depend on the batch around it."""
+"""The noise of each image, drawn from the image's seed so that it does not depend on the other images of the batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from library.seeds import fold, python_rng
 
 @dataclass(frozen=True)
 class NoiseSettings:
-    """How noise differs from plain Gaussian noise; the defaults leave it plain. Raises ValueError for a value that means nothing."""
+    """Changes to plain Gaussian noise; the defaults change nothing. Raises ValueError for an invalid value."""
 
     offset: float = 0.0
     adaptive_scale: float = 0.0
@@ -22,7 +22,7 @@ class NoiseSettings:
     multires_discount: float = 0.3
     offset_random: bool = False  # each image's offset strength is uniform in 0 … offset
     perturbation: float = 0.0
-    perturbation_random: bool = False  # each image's is uniform in 0 … perturbation
+    perturbation_random: bool = False  # each image's perturbation is uniform in 0 … perturbation
 
     def __post_init__(self) -> None:
         if min(self.offset, self.multires_iterations, self.perturbation) < 0:
@@ -32,9 +32,9 @@ class NoiseSettings:
 
 
 def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: NoiseSettings) -> Tensor:
-    """Noise for `latents` [B,C,h,w], in their type and on their device; an image's noise depends on its own seed and latents only.
+    """Draw noise for `latents` [B,C,h,w], in their dtype and on their device; an image's noise depends only on its own seed and latents.
 
-    Drawn in float32 on the CPU, so that every device trains with the same noise. `seeds` [B] are best kept on the CPU.
+    Drawn in float32 on the CPU, so that every device trains with the same noise. `seeds` [B] should be on the CPU.
     """
     seeds = _numbers(seeds)
     noise = _buffer(latents.shape, latents.device)
@@ -47,16 +47,16 @@ def sample_noise(latents: Tensor, seeds: Tensor | Sequence[int], settings: Noise
     noise = noise.to(latents.device, non_blocking=True)
     if settings.offset:
         noise += _offsets(latents, seeds, settings)
-        if settings.multires_iterations:  # the pyramid is built on noise that has its offset, as sd-scripts does it
+        if settings.multires_iterations:  # the pyramid is added after the offset, as in sd-scripts
             noise /= torch.stack([row.std() for row in noise]).view(-1, 1, 1, 1)
     return noise.to(latents.dtype)
 
 
 def perturbed(noise: Tensor, seeds: Tensor | Sequence[int], settings: NoiseSettings) -> Tensor:
-    """The noise that the model's input is made with, where the target stays `noise` [B,C,h,w]: ε + γ·ξ with ξ ~ N(0, 1).
+    """Return the noise for the model's input, while the target stays `noise` [B,C,h,w]: ε + γ·ξ with ξ ~ N(0, 1).
 
-    So the model meets inputs that are a little wrong, as its own are in sampling: y = √ā·x₀ + √(1−ā)·(ε + γ·ξ)
-    (Ning et al. 2023, "Input Perturbation Reduces Exposure Bias in Diffusion Models", alg. 1).
+    So the model trains on inputs with small errors, as its own outputs have in sampling: y = √ā·x₀ + √(1−ā)·(ε + γ·ξ) (Ning et al. 2023,
+    "Input Perturbation Reduces Exposure Bias in Diffusion Models", alg. 1).
     """
     if not settings.perturbation:
         return noise
@@ -66,7 +66,7 @@ def perturbed(noise: Tensor, seeds: Tensor | Sequence[int], settings: NoiseSetti
 
 
 def gaussian(shape: Sequence[int], seeds: Tensor | Sequence[int], purpose: str, device: torch.device) -> Tensor:
-    """N(0, 1), float32 `shape` [B,…] on `device`; row i is a function of (seeds[i], purpose), whatever the batch and the device."""
+    """Draw N(0, 1), float32 of `shape` [B,…] on `device`; row i depends only on (seeds[i], purpose), not on the batch or the device."""
     drawn = _buffer(shape, device)
     for row, seed in zip(drawn, _numbers(seeds), strict=True):
         row.normal_(generator=_generator(seed, purpose))
@@ -74,10 +74,10 @@ def gaussian(shape: Sequence[int], seeds: Tensor | Sequence[int], purpose: str, 
 
 
 def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tensor:
-    """Shifts of whole channels, offset · N(0, 1), float32 [B,C,1,1]: the model learns brightness too.
+    """Draw shifts of whole channels, offset · N(0, 1), float32 [B,C,1,1], so that the model learns brightness too.
 
-    Guttenberg 2023, "Diffusion with offset noise". The adaptive offset is offset + scale·|mean of the latents over
-    h, w|, per image and channel, never under 0.
+    Guttenberg 2023, "Diffusion with offset noise". The adaptive offset is offset + scale·|mean of the latents over h, w|, per image and
+    channel, at least 0.
     """
     shifts = gaussian((*latents.shape[:2], 1, 1), seeds, "noise offset", latents.device)
     offset = _strengths(settings.offset, settings.offset_random, seeds, "noise offset strength", latents.device)
@@ -88,7 +88,7 @@ def _offsets(latents: Tensor, seeds: list[int], settings: NoiseSettings) -> Tens
 
 
 def _strengths(most: float, random: bool, seeds: list[int], purpose: str, device: torch.device) -> float | Tensor:
-    """`most`, or [B,1,1,1] with a share of it for each image, uniform in 0 … 1 and a function of (seed, purpose)."""
+    """Return `most`, or [B,1,1,1] with a random share of it per image, uniform in 0 … 1 by (seed, purpose)."""
     if not random:
         return most
     shares = [python_rng(seed, purpose).random() for seed in seeds]
@@ -96,11 +96,12 @@ def _strengths(most: float, random: bool, seeds: list[int], purpose: str, device
 
 
 def _add_pyramid(noise: Tensor, seed: int, iterations: int, discount: float) -> None:
-    """Add coarser and coarser noise to `noise` [C,h,w] in place (Whitaker 2023, "Multi-resolution noise"); its deviation grows over 1.
+    """Add coarser and coarser noise to `noise` [C,h,w] in place (Whitaker 2023, "Multi-resolution noise"); its standard deviation exceeds
+    1.
 
-    Level i is drawn at 1/rⁱ of the full size, r uniform in 2 … 4 and drawn anew, enlarged bilinearly and weighted with discountⁱ.
-    (So users of sd-scripts know it; the article's own lines take the size of the level before, of which few levels are left.)
-    Level 0 has full size and weight 1, and noise plus noise is √2 noise. The level that is one cell wide or high is the last.
+    Level i is drawn at 1/rⁱ of the full size, r uniform in 2 … 4 and drawn again for each level, enlarged bilinearly and weighted with
+    discountⁱ. (As in sd-scripts; the article's code divides the size of the previous level, which leaves few levels.) Level 0 has full size
+    and weight 1, and noise plus noise is √2 noise. The level that is one cell wide or high is the last.
     """
     generator, ratios = _generator(seed, "pyramid"), python_rng(seed, "pyramid ratio")
     channels, *full = noise.shape
@@ -119,7 +120,7 @@ def _generator(seed: int, purpose: str) -> Generator:
 
 
 def _sent(numbers: list[int] | list[float], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The numbers [B] on the device, sent there without waiting for what it still has to do."""
+    """Send the numbers [B] to the device without waiting for its pending work."""
     return torch.tensor(numbers, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
 

@@ -13,7 +13,7 @@ from library.diffusion.schedule import NoiseSchedule, Prediction
 
 @dataclass(frozen=True)
 class ObjectiveSettings:
-    """How the loss differs from the plain mean squared error; the defaults leave it that. `Objective` says what each means."""
+    """Changes to the plain mean squared error; the defaults change nothing. `Objective` explains each field."""
 
     min_snr_gamma: float | None = None
     debiased: bool = False
@@ -23,23 +23,23 @@ class ObjectiveSettings:
 
 
 class Objective:
-    """`objective(predicted, target, timesteps, masks)` -> loss per image, float32 [B]; `weights` float32 [T] has each timestep's factor.
+    """`objective(predicted, target, timesteps, masks)` -> loss per image, float32 [B]; `weights` float32 [T] is the factor per timestep.
 
-    The weights, with snr = ā/(1−ā), are those of the error of x₀ that a paper gives, divided by what stands between that error and the
-    model's own: |ε̂−ε|² = snr·|x̂₀−x₀|² and |v̂−v|² = (snr+1)·|x̂₀−x₀|² (Salimans & Ho 2022, sec. 4 and app. D).
+    With snr = ā/(1−ā), a weight is the paper's weight for the error of x₀ divided by the factor between that error and the model's: |ε̂−ε|²
+    = snr·|x̂₀−x₀|² and |v̂−v|² = (snr+1)·|x̂₀−x₀|² (Salimans & Ho 2022, sec. 4 and app. D).
 
     * `min_snr_gamma` γ: min(snr, γ)/snr for ε, min(snr, γ)/(snr+1) for v (Hang et al. 2023, eq. 7 and app. A).
     * `debiased`: 1/√snr for ε (Yu et al. 2023, "Debias the Training of Diffusion Models", the weight of the debiased loss), which is
       √snr for x₀ and therefore √snr/(snr+1) for v.
     * `scale_v_like_noise`: snr/(snr+1), v models only. From x_t the noise follows as ε = √ā·v + √(1−ā)·x_t, so
       |ε̂−ε|² = ā·|v̂−v|² and ā = snr/(snr+1): the loss of a v model gets the scale that the same error has in an ε model.
-    * It together with one of the first two, or both: their v weights alone. A v weight *is* that of ε times ā, and the change of scale is
-      made once, not twice.
-    * `min_snr_gamma` and `debiased`: their product, as sd-scripts has it: min(snr, γ)/snr^1.5 for ε, min(snr, γ)·√snr/(snr+1)² for v.
-    * `v_like` k: 1 + k·(snr+1)/snr, ε models only, on top of the others: the loss plus k times the same error as a v model has it.
+    * `scale_v_like_noise` with one of the first two, or both: their v weights alone. A v weight *is* the ε weight times ā, so the scale
+      is changed once, not twice.
+    * `min_snr_gamma` and `debiased`: their product, as in sd-scripts: min(snr, γ)/snr^1.5 for ε, min(snr, γ)·√snr/(snr+1)² for v.
+    * `v_like` k: 1 + k·(snr+1)/snr, ε models only, on top of the others: the loss plus k times the loss of the same error in a v model.
 
-    Where snr is 0 (zero terminal SNR) min-SNR has its limit: 1 for ε, 0 for v. Raises ValueError for settings that have no weight for
-    this kind of model, this schedule or each other.
+    At snr 0 (zero terminal SNR) min-SNR takes its limit: 1 for ε, 0 for v. Raises ValueError for settings without a weight for this kind of
+    model or schedule, or that exclude each other.
     """
 
     def __init__(self, schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings | None = None) -> None:
@@ -49,9 +49,10 @@ class Objective:
         self.pointwise = Pointwise(schedule, settings.pointwise)
 
     def __call__(self, predicted: Tensor, target: Tensor, timesteps: Tensor, masks: Tensor | None = None) -> Tensor:
-        """`predicted` and `target` [B,4,h,w] of any float type; `timesteps` int64 [B] on the schedule's device; `masks` [B,1,h,w] in 0…1.
+        """`predicted` and `target` [B,4,h,w] of any float type; `timesteps` int64 [B] on the schedule's device; `masks` [B,1,h,w] in
+        0…1.
 
-        What a mask leaves out counts as no error: the mean is over the whole image, so a small mask makes a small loss.
+        Masked-out values count as zero error: the mean is over the whole image, so a small mask makes a small loss.
         """
         losses = self.pointwise(predicted.float(), target.float(), timesteps)
         if masks is not None:
@@ -75,7 +76,7 @@ def _check(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveS
 
 
 def _weights(schedule: NoiseSchedule, prediction: Prediction, settings: ObjectiveSettings) -> Tensor | None:
-    """The factor of each timestep [T], or None when all are 1; computed once in float64."""
+    """Return the factor of each timestep [T], or None if all are 1; computed once in float64."""
     gamma = settings.min_snr_gamma
     if gamma is None and not (settings.debiased or settings.scale_v_like_noise or settings.v_like):
         return None
@@ -84,7 +85,7 @@ def _weights(schedule: NoiseSchedule, prediction: Prediction, settings: Objectiv
     of_v = prediction == "v_prediction"
     weights = torch.ones_like(snr)
     if gamma is not None:
-        of_noise = gamma / snr.clamp(min=gamma)  # min(snr, γ)/snr, also where snr is 0
+        of_noise = gamma / snr.clamp(min=gamma)  # min(snr, γ)/snr, also at snr 0
         weights = weights * (of_noise * alphas if of_v else of_noise)
     if settings.debiased:
         weights = weights * (snr.sqrt() / (snr + 1.0) if of_v else snr.rsqrt())

@@ -1,4 +1,4 @@
-"""How far a predicted value is from its target: squared, absolute, or squared near 0 and absolute far off (pseudo-Huber)."""
+"""Distance of a predicted value from its target: squared, absolute, or squared near 0 and absolute far from it (pseudo-Huber)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ ThresholdSchedule = Literal["constant", "exponential", "snr"]
 
 @dataclass(frozen=True)
 class PointwiseSettings:
-    """Which distance, and for the two Huber kinds how the threshold δ goes over the timesteps; `scale` multiplies δ everywhere.
+    """The distance, and for the two Huber kinds how the threshold δ changes over the timesteps; `scale` multiplies all δ.
 
-    Raises ValueError for a δ that is not over 0, or would grow where it is to fall.
+    Raises ValueError if δ is not over 0, or would grow under a falling schedule.
     """
 
     kind: Kind = "l2"
@@ -40,10 +40,10 @@ class Pointwise:
     * l2: d². l1: |d|.
     * huber: 2·δ·(√(d² + δ²) − δ), twice the pseudo-Huber loss δ²·(√(1 + d²/δ²) − 1) (Charbonnier et al. 1997; Khrapov et al. 2024,
       "Improving Diffusion Models's Data-Corruption Resistance using Scheduled Pseudo-Huber Loss"): d² for |d| ≪ δ, 2·δ·|d| for |d| ≫ δ.
-    * smooth_l1: 2·(√(d² + δ²) − δ), the same over δ: d²/δ near 0, 2·|d| far off.
+    * smooth_l1: 2·(√(d² + δ²) − δ), the same divided by δ: d²/δ near 0, 2·|d| far from it.
 
-    δ at timestep t: constant c; exponential exp(t·ln(c)/T), from 1 down to c (Khrapov et al. 2024); snr (1−c)/(1+σ)² + c with
-    σ = √((1−ā)/ā), from nearly 1 down to c (the schedule that users of sd-scripts know). Each times `scale`.
+    δ at timestep t: constant c; exponential exp(t·ln(c)/T), from 1 down to c (Khrapov et al. 2024); snr (1−c)/(1+σ)² + c with σ =
+    √((1−ā)/ā), from nearly 1 down to c (as in sd-scripts). Each times `scale`.
     """
 
     def __init__(self, schedule: NoiseSchedule, settings: PointwiseSettings) -> None:
@@ -59,20 +59,20 @@ class Pointwise:
             return difference.abs()
         assert self.thresholds is not None
         delta = self.thresholds[timesteps].view(-1, 1, 1, 1).to(difference.dtype)
-        # √(d²+δ²) − δ = d²/(√(d²+δ²) + δ): the left side loses its digits where d is small
+        # √(d²+δ²) − δ = d²/(√(d²+δ²) + δ): the left side loses precision for small d
         root = (difference.square() + delta.square()).sqrt()
         distance = 2 * difference.square() / (root + delta)
         return distance * delta if self.kind == "huber" else distance
 
 
 def _thresholds(schedule: NoiseSchedule, settings: PointwiseSettings) -> Tensor:
-    """δ of every timestep, float32 [T]; computed in float64."""
+    """Return δ of every timestep, float32 [T]; computed in float64."""
     alphas = schedule.alphas_cumprod.to("cpu", torch.float64)
     if settings.schedule == "constant":
         delta = torch.full_like(alphas, settings.c)
     elif settings.schedule == "exponential":
         delta = torch.exp(torch.arange(len(alphas), dtype=torch.float64) * math.log(settings.c) / len(alphas))
     else:
-        shrink = alphas / (alphas.sqrt() + (1 - alphas).sqrt()).square()  # 1/(1+σ)², also where ā is 0
+        shrink = alphas / (alphas.sqrt() + (1 - alphas).sqrt()).square()  # 1/(1+σ)², also at ā = 0
         delta = (1 - settings.c) * shrink + settings.c
     return (delta * settings.scale).to(schedule.alphas_cumprod.device, torch.float32)

@@ -1,4 +1,4 @@
-"""The forward process of Stable Diffusion: how much of the image and how much noise stand in a latent at each timestep."""
+"""The forward process of Stable Diffusion: how much image and how much noise a latent contains at each timestep."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BETA_START, BETA_END = 0.00085, 0.012
 class NoiseSchedule:
     """ā per timestep (Ho et al. 2020, eq. 4); `alphas_cumprod` is float32 [T], timesteps are int64 [B] in 0 … T−1 on its device.
 
-    Coefficients are computed in float32 whatever the latents' type; the results have the latents' type.
+    Coefficients are computed in float32 for any dtype of the latents; the results have the latents' dtype.
     """
 
     alphas_cumprod: Tensor
@@ -30,10 +30,10 @@ class NoiseSchedule:
         return cls(torch.cumprod(1.0 - betas, dim=0))
 
     def with_zero_terminal_snr(self) -> NoiseSchedule:
-        """The schedule moved and stretched so that nothing of the image is left at the last timestep, and as much as before at the first.
+        """Shift and stretch the schedule so that the last timestep contains nothing of the image, and the first one as much as before.
 
-        √ā′_t = (√ā_t − √ā_T)·√ā_1 / (√ā_1 − √ā_T) (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
-        sec. 3.1 and alg. 1).
+        √ā′_t = (√ā_t − √ā_T)·√ā_1 / (√ā_1 − √ā_T) (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", sec.
+        3.1 and alg. 1).
         """
         roots = self.alphas_cumprod.double().sqrt()
         moved = (roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))
@@ -57,14 +57,14 @@ class NoiseSchedule:
         return (signal * noise - spread * latents).to(latents.dtype)
 
     def target(self, prediction: Prediction, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """What a model of that `prediction` has to answer for x_t: the noise itself, or the velocity."""
+        """What a model with this `prediction` must predict from x_t: the noise or the velocity."""
         if prediction == "epsilon":
             return noise
         assert prediction == "v_prediction", prediction
         return self.velocity(latents, noise, timesteps)
 
     def snr(self, timesteps: Tensor | None = None) -> Tensor:
-        """Signal-to-noise ratio ā / (1−ā), float32 [B]; of every timestep [T] when none are given."""
+        """Signal-to-noise ratio ā / (1−ā), float32 [B]; of every timestep [T] if `timesteps` is None."""
         alphas = self.alphas_cumprod if timesteps is None else self.alphas_cumprod[timesteps]
         return alphas / (1.0 - alphas)
 

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from library.seeds import fold
 
-_NUMBERS = 1 << 63  # that a seed may be
+_NUMBERS = 1 << 63  # seeds are below this
 
 
 @dataclass(frozen=True)
 class TimestepDraws:
-    """Draws from `among`; `shares` are the probabilities of that timestep or a lower one, None where all are alike.
+    """Draws from `among`; `shares` are the cumulative probabilities of the timesteps, None if they are uniform.
 
-    With `stratified` the draws of an update lie one in each of as many stretches of equal probability as it has images (McKay,
-    Beckman & Conover 1979, for one dimension): each image's own is distributed as ever, and all together miss nothing.
+    With `stratified`, the draws of an update fall into separate ranges of equal probability, one range per image (McKay, Beckman & Conover
+    1979, in one dimension): each single draw keeps its distribution, and together they cover all of it.
     """
 
     among: range
@@ -30,8 +30,8 @@ class TimestepDraws:
     stratified: bool = False
 
     def numbers(self, seeds: Tensor | Sequence[int], strata: Tensor | None = None) -> list[int]:
-        """The timestep of each image: a function of its seed and, with `stratified`, of its row of `strata` int64 [B,2] (stretch, number of
-        stretches); without rows it is drawn from all."""
+        """Return the timestep of each image, by its seed and, with `stratified`, its row of `strata` int64 [B,2] (range, number of ranges);
+        without rows it is drawn from all timesteps."""
         if strata is None or not self.stratified:
             if self.shares is None:  # `fold` is uniform over 2⁶³ values, so the remainder's bias is under 10⁻¹⁵
                 return [self.among[fold(seed, "timestep") % len(self.among)] for seed in _listed(seeds)]
@@ -40,7 +40,7 @@ class TimestepDraws:
         return [self.at((place + _uniform(seed)) / count) for seed, (place, count) in zip(_listed(seeds), rows, strict=True)]
 
     def at(self, share: float) -> int:
-        """The timestep below which, with it, `share` (0 ≤ share < 1) of all draws lie."""
+        """Return the lowest timestep whose cumulative probability exceeds `share` (0 ≤ share < 1)."""
         last = len(self.among) - 1
         if self.shares is None:
             return self.among[min(last, int(share * len(self.among)))]
@@ -55,7 +55,7 @@ def logit_normal(among: range, mean: float, std: float, stratified: bool = False
 
 
 def by_weights(among: range, weights: Sequence[float], stratified: bool = False) -> TimestepDraws:
-    """Each timestep as often as its weight says. Raises ValueError where all of them are 0."""
+    """Draw each timestep in proportion to its weight. Raises ValueError if all weights are 0."""
     sums = list(itertools.accumulate(weights))
     if not sums[-1] > 0:
         raise ValueError("all timesteps that are trained have the weight 0")
@@ -63,7 +63,7 @@ def by_weights(among: range, weights: Sequence[float], stratified: bool = False)
 
 
 def drawn_timesteps(draws: TimestepDraws, seeds: Tensor | Sequence[int], strata: Tensor | None, device: torch.device) -> Tensor:
-    """`draws.numbers` as int64 [B] on `device`, sent there without waiting for what it still has to do."""
+    """Return `draws.numbers` as int64 [B] on `device`, sent without waiting for its pending work."""
     numbers = draws.numbers(seeds, strata)
     return torch.tensor(numbers, dtype=torch.int64, pin_memory=device.type == "cuda").to(device, non_blocking=True)
 
@@ -73,7 +73,7 @@ def _logit(share: float) -> float:
 
 
 def _uniform(seed: int) -> float:
-    """In 0 ≤ u < 1, by 53 bits of the draw."""
+    """Uniform in 0 ≤ u < 1, from 53 bits of the draw."""
     return (fold(seed, "timestep") >> 10) / (_NUMBERS >> 10)
 
 

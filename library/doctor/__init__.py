@@ -1,1 +1,1 @@
-"""Is it the installation or the command: versions, PyTorch against card and driver, extensions, folders."""
+"""Check the installation and a command: versions, PyTorch with GPU and driver, extensions, folders."""

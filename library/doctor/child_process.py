@@ -1,4 +1,4 @@
-"""Runs heavy jobs in a process of their own with a time limit, and reads what each told, however it ended."""
+"""Run heavy jobs in a separate process with a time limit, and read their output, however the process ended."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from library.doctor.heavy import SIGN
 from library.parsing.json_text import parse_json
 
 ROOT = Path(__file__).parents[2]
-TIME_LIMIT = 180.0  # seconds for all jobs; the first use of a card can take a minute, as can a slow disk
+TIME_LIMIT = 180.0  # seconds for all jobs; the first use of a GPU can take a minute, and so can a slow disk
 
-# As a script in the root would start: the suite's folder first, and nothing of the current folder.
+# As for a script in the root: the suite's folder first, and nothing from the current folder.
 _START = "import sys; sys.path[0] = sys.argv.pop(1); from library.doctor.heavy import main; main(sys.argv[1:])"
 
 
-Told = dict[str, tuple[str, ...]]
+LinesByKind = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a job told, by kind; `failure` says why it did not come to its end, None where it did."""
+    """The output of a job, by kind; `failure` says why it did not finish, None if it did."""
 
-    told: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lines: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     failure: str | None = None
 
     def first(self, kind: str) -> str | None:
-        """The first line of that kind, if there is one."""
-        return next(iter(self.told.get(kind, ())), None)
+        """Return the first line of that kind, or None."""
+        return next(iter(self.lines.get(kind, ())), None)
 
     def all(self, kind: str) -> tuple[str, ...]:
-        """Every line of that kind."""
-        return self.told.get(kind, ())
+        """Return every line of that kind."""
+        return self.lines.get(kind, ())
 
 
 def ask(jobs: Mapping[str, Sequence[str]], time_limit: float = TIME_LIMIT) -> dict[str, Answer]:
-    """Run jobs of `library.doctor.heavy`, name -> words, in one process: loading torch once is what takes the time.
+    """Run jobs of `library.doctor.heavy`, name -> words, in one process, since loading torch takes most of the time.
 
-    Never raises for what a job does; one that ends the process is told so, and those after it get a new process.
+    Never raises for what a job does; a job that ends the process is reported, and the jobs after it run in a new process.
     """
     answers: dict[str, Answer] = {}
     while len(answers) < len(jobs):
         left = [name for name in jobs if name not in answers]
         output, ending = _run([",".join([name, *jobs[name]]) for name in left], time_limit)
-        told = _by_job(output)
-        for name in left[: max(len(told), 1)]:  # in the order in which they began
-            answers[name] = _answer(told.get(name, {}), ending)
+        lines = _by_job(output)
+        for name in left[: max(len(lines), 1)]:  # in the order in which they started
+            answers[name] = _answer(lines.get(name, {}), ending)
     return answers
 
 
 def _run(words: list[str], time_limit: float) -> tuple[str, str]:
-    """What the process printed, and how it ended, in words."""
+    """Return what the process printed, and how it ended, in words."""
     surroundings = os.environ | {"PYTHONIOENCODING": "utf-8", "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-c", _START, str(ROOT), *words]
     try:
@@ -73,16 +73,16 @@ def _run(words: list[str], time_limit: float) -> tuple[str, str]:
     return done.stdout, f"the process ended with {_ending(done.returncode)}{said}"
 
 
-def _by_job(output: str) -> dict[str, Told]:
-    """The lines of a process by job and kind."""
-    jobs: dict[str, Told] = {}
-    current: Told = {}
+def _by_job(output: str) -> dict[str, LinesByKind]:
+    """Return the lines of a process by job and kind."""
+    jobs: dict[str, LinesByKind] = {}
+    current: LinesByKind = {}
     for line in output.splitlines():
         if not line.startswith(SIGN):  # packages print too
             continue
         try:
             kind, text = parse_json(line.removeprefix(SIGN))
-        except ValueError:  # cut by the time limit
+        except ValueError:  # truncated by the time limit
             continue
         if kind == "job":
             current = jobs.setdefault(text, {})
@@ -91,17 +91,17 @@ def _by_job(output: str) -> dict[str, Told]:
     return jobs
 
 
-def _answer(told: Told, ending: str) -> Answer:
-    if "failure" in told:
-        return Answer(told, told["failure"][0])
-    if "done" in told:
-        return Answer(told)
-    stage = told["stage"][-1] if "stage" in told else "starting"
-    return Answer(told, f"while {stage}, {ending}" if told else ending)
+def _answer(lines: LinesByKind, ending: str) -> Answer:
+    if "failure" in lines:
+        return Answer(lines, lines["failure"][0])
+    if "done" in lines:
+        return Answer(lines)
+    stage = lines["stage"][-1] if "stage" in lines else "starting"
+    return Answer(lines, f"while {stage}, {ending}" if lines else ending)
 
 
 def _ending(code: int) -> str:
-    """A process's exit code in words: the signal's name, or Windows' number as it is known."""
+    """Describe the exit code of a process: the signal's name, or the hexadecimal number on Windows."""
     if code < 0:
         try:
             return signal.Signals(-code).name

@@ -1,4 +1,4 @@
-"""Reads the command that a user asks about with the suite's own parser, and lists the places that it uses."""
+"""Parse the command that a user asks about with the suite's parser, and list the files and folders that it uses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TO_DISK = ("cache_latents_to_disk", "cache_text_encoder_outputs_to_disk")
 
 @dataclass(frozen=True)
 class Command:
-    """A script, its words, and its options where they can be read."""
+    """A script, its words, and its options if they can be parsed."""
 
     spec: type[Script] | None
     words: tuple[str, ...]
@@ -53,7 +53,8 @@ class Command:
 
 
 def split_command(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
-    """The doctor's own words, and those of the command, which begins at `--` or at the first word that is no flag; None without one."""
+    """Split the doctor's words from those of the command, which starts at `--` or at the first word that is no flag; None without a
+    command."""
     for place, word in enumerate(argv):
         if word == "--":
             return list(argv[:place]), list(argv[place + 1 :])
@@ -63,7 +64,7 @@ def split_command(argv: Sequence[str]) -> tuple[list[str], list[str] | None]:
 
 
 def read_command(words: Sequence[str]) -> tuple[Command, Finding]:
-    """Read `[accelerate launch …] script.py --option …`; what is wrong with it is one finding."""
+    """Parse `[accelerate launch …] script.py --option …`; errors in it become one finding."""
     place = next((place for place, word in enumerate(words) if word.endswith(".py")), None)
     if place is None:
         return Command(None, ()), fault("the command does not name a script", "write -- train_network.py and its options")
@@ -74,12 +75,12 @@ def read_command(words: Sequence[str]) -> tuple[Command, Finding]:
         return Command(None, ()), fault(f"{script} is not a script of this suite", f"name one of {known}, or a tool", script)
     _keep_secrets(spec, rest)
     command = Command(spec, tuple(rest))
-    private = tuple(word for given in rest for word in (given, given.partition("=")[2]) if not word.startswith("--"))
+    private = tuple(word for item in rest for word in (item, item.partition("=")[2]) if not word.startswith("--"))
     try:
         options = _checked(spec, rest)
     except UserError as reason:
         return command, fault(f"the command of {spec.name}: {'; '.join(reason.lines)}", "change the command as it says", *private)
-    except Exception as reason:  # a package that reads config files is missing or broken
+    except Exception as reason:  # a package that reads config files is missing or damaged
         return command, fault(f"the command cannot be read: {named(reason)}", "install the requirements first", *private)
     return Command(spec, tuple(rest), options), ok(f"the options of {spec.name} are valid and compatible")
 
@@ -88,7 +89,7 @@ def _checked(spec: type[Script], words: Sequence[str]) -> Script:
     from library.options.reading.parse import parse
     from library.options.rules.check import check
 
-    log.disabled = True  # remarks are for the run itself
+    log.disabled = True  # the run itself will print the warnings
     try:
         options = parse(spec, words)
         if not isinstance(options, Tool):
@@ -99,7 +100,7 @@ def _checked(spec: type[Script], words: Sequence[str]) -> Script:
 
 
 def _keep_secrets(spec: type[Script], words: Sequence[str]) -> None:
-    """Before anything can be told of a command that cannot be parsed."""
+    """Before anything is printed about a command that cannot be parsed."""
     secret = {f"--{name}" for option in options_of(spec) if option.secret for name in option.names}
     for word, following in zip(words, [*words[1:], ""], strict=True):
         name, has_value, value = word.partition("=")
@@ -108,9 +109,9 @@ def _keep_secrets(spec: type[Script], words: Sequence[str]) -> None:
 
 
 def places_of(options: Script) -> Iterator[Place | Finding]:
-    """Every place the command reads or writes; a finding where its dataset config cannot be read."""
+    """Yield every place that the command reads or writes; a finding if its dataset config cannot be read."""
     values = options_table(options)
-    checked = not isinstance(options, Tool)  # then what is missing is told already
+    checked = not isinstance(options, Tool)  # the check has already reported what is missing
     images_written = any(values.get(name) for name in _TO_DISK) or options.name == "finetune/prepare_buckets_latents.py"
     for name in (*_READ, *_WRITTEN, *_WRITTEN_FILES):
         for path in _paths(values.get(name)):
@@ -136,7 +137,7 @@ def _hub_cache() -> Path:
 
 
 def _dataset_places(config: Path, caches: bool) -> Iterator[Place | Finding]:
-    """The folders and files that a dataset config names, each once."""
+    """Yield the folders and files that a dataset config names, each once."""
     try:
         from library.data.config.config_text import read_tree
 

@@ -1,4 +1,4 @@
-"""What the machine itself tells of NVIDIA cards and their driver, PyTorch left aside."""
+"""What the machine reports about NVIDIA GPUs and their driver, without PyTorch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from library.doctor.findings import one_line
 from library.paths.opening import read_text
 
-_NVIDIA = "0x10de"  # the maker's number on the PCI bus
+_NVIDIA = "0x10de"  # the vendor number on the PCI bus
 _DISPLAY = "0x03"  # the class of display controllers
 
 
 @dataclass(frozen=True)
 class Driver:
-    """`cards` by name; `version` of the driver; `problem` where there is a card or a driver that does not work."""
+    """`cards` by name; `version` of the driver; `problem` if there is a GPU or driver that does not work."""
 
     cards: tuple[str, ...] = ()
     version: str | None = None
@@ -54,7 +54,7 @@ def _ask_program(program: str) -> Driver:
 
 
 def _ask_library() -> Driver | None:
-    """The driver's own library (NVML); None where it is not installed."""
+    """Ask the driver's own library (NVML); None if it is not installed."""
     try:
         library = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
         begun = int(library.nvmlInit_v2())

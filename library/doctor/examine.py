@@ -1,4 +1,4 @@
-"""The whole examination in its order: the quick looks while the heavy ones run in a process of their own."""
+"""The whole examination in order: quick checks run while the heavy ones run in a separate process."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from library.doctor.machine import judge_encodings, judge_memory
 from library.doctor.torch_build import judge_torch
 from library.doctor.versions import installed_version, judge_python, judge_versions
 
-_OPTIONAL_JOBS = ("bitsandbytes", "xformers")  # asked for where they are installed
+_OPTIONAL_JOBS = ("bitsandbytes", "xformers")  # run if the package is installed
 
 
 def examine(command: Command | None, asked: Finding | None) -> Iterator[Finding]:
-    """Every finding, in the order in which a reader mends them; `asked` is what came of reading the command."""
+    """Yield every finding, in the order in which a reader should fix them; `asked` is the finding about the command."""
     jobs: dict[str, Sequence[str]] = {"torch": (), "packages": (*WITHOUT_TORCH, *WITH_TORCH)}
     jobs |= {name: () for name in _OPTIONAL_JOBS if installed_version(name) is not None}
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -56,7 +56,7 @@ def _heavy(answers: dict[str, Answer]) -> Iterator[Finding]:
     yield from judge_torch(torch, find_driver())
     installed = frozenset(name for name in ("pillow", "opencv-python", *WITHOUT_TORCH, *WITH_TORCH) if installed_version(name) is not None)
     yield from judge_packages(answers["packages"], loads, installed)
-    if not loads:  # what stands on torch fails with it
+    if not loads:  # packages that need torch fail with it
         return
     if "bitsandbytes" in answers:
         yield judge_bitsandbytes(answers["bitsandbytes"])

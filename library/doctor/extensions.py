@@ -1,4 +1,4 @@
-"""Judges what stands beside PyTorch: bitsandbytes, xformers, and whether the other packages load."""
+"""Judge the packages around PyTorch: bitsandbytes, xformers, and whether the others load."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def judge_bitsandbytes(answer: Answer) -> Finding:
 
 
 def judge_xformers(answer: Answer) -> Finding:
-    """Whether memory-efficient attention really runs; it is optional, and for cards only."""
+    """Whether memory-efficient attention really runs; it is optional, and for GPUs only."""
     outcome = answer.first("result")
     if answer.failure is None and outcome == "right":
         return ok("xformers works: memory-efficient attention is correct")
@@ -48,7 +48,7 @@ def judge_xformers(answer: Answer) -> Finding:
 
 
 def judge_packages(answer: Answer, torch_loads: bool, installed: frozenset[str]) -> Iterator[Finding]:
-    """One line for all packages that load, one for each that does not; those that are missing are told elsewhere."""
+    """Yield one line for all packages that load, and one for each that does not; missing packages are reported elsewhere."""
     loaded = [name.partition(".")[0] for name in answer.all("loaded")]
     if loaded:
         yield ok(f"these packages load: {', '.join(loaded)}")

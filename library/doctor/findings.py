@@ -1,4 +1,4 @@
-"""What an examination finds: one line each, sound, worth knowing or at fault."""
+"""The results of an examination: one line each, with the level ok, note or error."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ class Finding:
     private: tuple[str, ...] = ()
 
     def line(self) -> str:
-        """The level, what there is, and what to do."""
+        """The level, the text, and what to do."""
         return f"{self.level:<7}{one_line(self.text)}" + (f"; {one_line(self.remedy)}" if self.remedy else "")
 
 
 def ok(text: str, *private: str) -> Finding:
-    """Something sound."""
+    """A check that passed."""
     return Finding("ok", text, private=private)
 
 
 def note(text: str, remedy: str = "", *private: str) -> Finding:
-    """Something worth knowing that keeps no run from working."""
+    """A note that keeps no run from working."""
     return Finding("note", text, remedy, private)
 
 
 def fault(text: str, remedy: str, *private: str) -> Finding:
-    """Something that keeps runs from working, and how to mend it."""
+    """An error that keeps runs from working, and how to fix it."""
     assert remedy, "an error needs a remedy"
     return Finding("error", text, remedy, private)
 
 
 def one_line(text: str, longest: int = 2000) -> str:
-    """The text without line breaks, cut where it is very long."""
+    """Return the text without line breaks, truncated if very long."""
     line = " ".join(text.split())
     return line if len(line) <= longest else line[: longest - 1] + "…"
 
 
 def named(error: BaseException) -> str:
-    """An error in one line, with its kind."""
+    """An error in one line, with its class."""
     return one_line(f"{type(error).__name__}: {error}", 300)

@@ -1,4 +1,4 @@
-"""Looks into the folders and files that a command uses: rights, room, and where they lie."""
+"""Check the folders and files that a command uses: permissions, free space, and location."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from library.paths.look import exists, is_file, is_folder, look
 from library.paths.opening import open_file
 from library.words import in_words
 
-_PROBE = 1 << 20  # bytes that are written to see that they can be
-_TOO_LITTLE = 200 << 20  # bytes; less takes no save at all
-_TIGHT = 5 << 30  # bytes; less takes few saves of a whole model
-_LOOKED_AT = 50  # files and folders of a folder that is read
+_PROBE = 1 << 20  # bytes written to test that writing works
+_TOO_LITTLE = 200 << 20  # bytes; too little for a single save
+_TIGHT = 5 << 30  # bytes; too little for more than a few saves of a whole model
+_LOOKED_AT = 50  # number of files and folders checked in a folder that is read
 _IN_THE_CLOUD = 0x1000 | 0x40000 | 0x400000  # Windows' attributes OFFLINE, RECALL_ON_OPEN, RECALL_ON_DATA_ACCESS
 _RIGHTS = "change its permissions, or choose another place; on Windows allow Python in 'Controlled folder access'"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A file or folder by the option that names it; `is_file`: its folder is what is written to."""
+    """A file or folder by the option that names it; `is_file`: its folder is the one to write to."""
 
     option: str
     path: Path
@@ -37,12 +37,12 @@ class Place:
 
 
 def judge_place(place: Place) -> Iterator[Finding]:
-    """Rights and room first, then whether a sync program or a network stands behind."""
+    """Check permissions and space first, then whether it is on a sync folder or network drive."""
     private = (str(place.path), str(place.path.absolute()), str(place.path.absolute().parent))
     try:
         yield from _written(place, private) if place.written else _read(place, private)
         yield from _where(place, private)
-    except (OSError, RuntimeError) as reason:  # RuntimeError: links that lead round in circles
+    except (OSError, RuntimeError) as reason:  # RuntimeError: circular links
         yield fault(f"{place.option} {place.path} cannot be read ({named(reason)})", _RIGHTS, *private)
 
 
@@ -70,7 +70,7 @@ def _written(place: Place, private: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _why_not_writable(folder: Path) -> OSError | None:
-    """Write a file there and take it away: what a system says of rights beforehand is not always true."""
+    """Write a file there and remove it: what a system says about permissions is not always true."""
     try:
         with tempfile.TemporaryFile(dir=folder, prefix=".doctor-") as file:
             file.write(b"\0" * _PROBE)

@@ -1,6 +1,6 @@
-"""What only a process of its own may try, since it can end the process: loading torch and its extensions, and computing with them.
+"""Checks that may end their process, so they need a separate one: loading torch and its extensions, and computing with them.
 
-Each step is printed as a line `doctor: [kind, text]` before the next begins, so that the parent knows how far a crash let it come.
+Each step is printed as a line `doctor: [kind, text]` before the next one starts, so that the parent sees how far it got before a crash.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _RATE = 0.01
 
 
 def say(kind: str, text: str) -> None:
-    """Tell the parent process."""
+    """Report to the parent process."""
     print(SIGN + json.dumps([kind, text]), flush=True)
 
 
 def load(name: str) -> ModuleType:
-    """Import a module, told before it is tried."""
+    """Import a module; reports it before the attempt."""
     say("stage", f"importing {name}")
     return importlib.import_module(name)
 
 
 def check_torch(_: Sequence[str]) -> None:
-    """Build, cards, and small matrix products on each device."""
+    """Check the build, the GPUs, and small matrix products on each device."""
     torch = load("torch")
     say("version", str(torch.__version__))
     for name in ("cuda", "hip"):
@@ -65,7 +65,7 @@ def _say_why_there_is_no_card(torch: ModuleType) -> None:
 
 
 def _product(torch: ModuleType, device: str, type_name: str) -> str:
-    """`right`, `wrong`, or the error. Of numbers -1, 0 and 1, so that every type holds the sums exactly."""
+    """Return `right`, `wrong`, or the error. Uses numbers -1, 0 and 1, so that the sums are exact in every dtype."""
     left = [[(i * j + i + 2 * j) % 3 - 1 for j in range(_SIZE)] for i in range(_SIZE)]
     right = [[(i * j + 2 * i + j) % 3 - 1 for j in range(_SIZE)] for i in range(_SIZE)]
     expected = [[sum(left[i][k] * right[k][j] for k in range(_SIZE)) for j in range(_SIZE)] for i in range(_SIZE)]
@@ -82,7 +82,8 @@ def _device(torch: ModuleType) -> str:
 
 
 def check_bitsandbytes(_: Sequence[str]) -> None:
-    """The first step of AdamW moves every weight by the learning rate, against its gradient's sign (Kingma & Ba 2015, sec. 2.1)."""
+    """Check that the first step of AdamW moves every weight by the learning rate, against its gradient's sign (Kingma & Ba 2015, sec.
+    2.1)."""
     torch = load("torch")
     bitsandbytes = load("bitsandbytes")
     device = _device(torch)
@@ -98,7 +99,7 @@ def check_bitsandbytes(_: Sequence[str]) -> None:
 
 
 def check_xformers(_: Sequence[str]) -> None:
-    """Memory-efficient attention gives what PyTorch's own does, on a card."""
+    """Check that memory-efficient attention equals PyTorch's, on a GPU."""
     torch = load("torch")
     operations = load("xformers.ops")
     device = _device(torch)
@@ -116,11 +117,11 @@ def check_xformers(_: Sequence[str]) -> None:
 
 
 def check_packages(names: Sequence[str]) -> None:
-    """Load each of the modules and go on after one that fails."""
+    """Import each module, and continue after one that fails."""
     for name in names:
         try:
             load(name)
-        except BaseException as reason:  # a package may end the process as it likes
+        except BaseException as reason:  # a package may end the process in any way
             say("broken", f"{name} {named(reason)}")
         else:
             say("loaded", name)
@@ -135,9 +136,9 @@ JOBS: dict[str, Callable[[Sequence[str]], None]] = {
 
 
 def main(argv: Sequence[str]) -> None:
-    """Do one job after another, each given as `name,word,word`; an error is told as a line, and the next job begins."""
-    for given in argv:
-        name, *words = given.split(",")
+    """Run the jobs in turn, each given as `name,word,word`; an error is reported as a line, and the next job starts."""
+    for job in argv:
+        name, *words = job.split(",")
         say("job", name)
         try:
             JOBS[name](words)

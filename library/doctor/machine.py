@@ -1,4 +1,4 @@
-"""The machine itself: main memory, and the encoding of what is printed."""
+"""The machine itself: main memory, and the encoding of the output."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ _LITTLE_FREE = 3 << 30
 
 
 def judge_memory(total_and_free: tuple[int, int] | None = None) -> Finding:
-    """Main memory in bytes, asked of psutil when left out."""
+    """Judge the main memory in bytes, measured by psutil if None."""
     if total_and_free is None:
         try:
             memory = importlib.import_module("psutil").virtual_memory()
             total_and_free = int(memory.total), int(memory.available)
-        except Exception as reason:  # psutil is missing or broken
+        except Exception as reason:  # psutil is missing or damaged
             return note(f"main memory is unknown ({named(reason)})", "install the requirements first")
     total, free = total_and_free
-    told = f"main memory: {in_words(total)}, {in_words(free)} free"
+    figures = f"main memory: {in_words(total)}, {in_words(free)} free"
     if free < _LITTLE_FREE or total < _LITTLE:
-        return note(f"{told}, which is too little to load some models", "close other programs, or enable a page file or swap")
-    return ok(told)
+        return note(f"{figures}, which is too little to load some models", "close other programs, or enable a page file or swap")
+    return ok(figures)
 
 
 def judge_encodings() -> Iterator[Finding]:
-    """What is printed and how files are named can hold any letter only in UTF-8."""
+    """Check the encodings of output and file names: only UTF-8 supports all characters."""
     names = {
         "output": getattr(sys.stdout, "encoding", None) or "no encoding",
         "file names": sys.getfilesystemencoding(),

@@ -1,4 +1,4 @@
-"""Tells folders that a sync program or a network stands behind, where files are slow, locked or not there yet."""
+"""Recognize sync folders and network drives, where files may be slow, locked or not downloaded yet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNC = re.compile(r"^(?:\\\\|//)(?:\?\\UNC\\)?[^\\/?.][^\\/]*[\\/]", re.IGNORECA
 
 
 def cloud_of(path: PurePath, environment: Mapping[str, str] | None = None) -> str | None:
-    """The sync program in whose folder a path is, by the folder's name or the program's variables."""
+    """Return the sync program whose folder contains the path, by the folder's name or the program's variables."""
     for part in path.parts:
         for name, cloud in _CLOUDS:
             if name.fullmatch(part.lower()):
@@ -37,9 +37,9 @@ def cloud_of(path: PurePath, environment: Mapping[str, str] | None = None) -> st
 
 
 def network_of(path: Path, mounts: str | None = None) -> str | None:
-    """How a path lies on a network: a share by name, a mapped drive, or the kind of its mount; None where it does not.
+    """Return how a path is on a network: a share by name, a mapped drive, or the kind of its mount; None if it is local.
 
-    `mounts` is the text of /proc/mounts, read here when left out.
+    `mounts` is the text of /proc/mounts, read here if None.
     """
     if _UNC.match(str(path)):
         return "a network share"
@@ -57,7 +57,7 @@ def _read_mounts() -> str:
 
 
 def _mount_kind(path: Path, mounts: str) -> str:
-    """The file system of the innermost mount around a path; of two at one place the later."""
+    """Return the file system of the innermost mount around a path; of two mounts at one place, the later."""
     best, kind = -1, ""
     for line in mounts.splitlines():
         words = line.split(" ")

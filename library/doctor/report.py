@@ -1,4 +1,4 @@
-"""Makes a text to paste into a question: what was found, without names, paths and secrets."""
+"""Create a text to paste into a question: the findings, without names, paths and secrets."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _QUOTED_PATH = re.compile(r"""(["'])(?:[A-Za-z]:[\\/]|\\\\|/|~)[^"'\n]*\1""")
 _PATH = re.compile(r"""(?:(?<![A-Za-z0-9])[A-Za-z]:[\\/]|(?<![\w>])\\\\[A-Za-z0-9?.]|(?<![\w./~<>-])/(?=[^\s/])|~[\\/])[^\s"'<>|;,()]*""")
 _BELOW_OWN = re.compile(r"""(<home>|<current folder>|<temp>)[\\/][^\s"'<>|;,()]*""")
 _BENEATH = re.compile(r"(nvidia-|triton|torch|pytorch|tokenizers|kernels|peft|lycoris|protobuf|packaging|pip$|setuptools$)", re.IGNORECASE)
-_LONGER_THAN = 2  # letters; a value such as 1 or 0.5 tells nothing
+_LONGER_THAN = 2  # characters; a value such as 1 or 0.5 identifies no one
 
 
 @dataclass(frozen=True)
 class Own:
-    """What tells whose machine this is."""
+    """What identifies the owner of this machine."""
 
     names: tuple[str, ...]
-    folders: Mapping[str, str]  # folder -> what stands for it in the report
+    folders: Mapping[str, str]  # folder -> its replacement in the report
 
 
 def find_own() -> Own:
-    """The names of the user and the machine, and the folders that hold them."""
+    """Collect the names of the user and the machine, and the folders that contain them."""
     names = {_or_nothing(getpass.getuser), _or_nothing(socket.gethostname), _or_nothing(platform.node), Path(_home()).name}
     names |= {os.environ.get(variable, "") for variable in ("USER", "USERNAME", "LOGNAME", "COMPUTERNAME", "HOSTNAME", "USERDOMAIN")}
     names |= {name.partition(".")[0] for name in names}
@@ -45,16 +45,16 @@ def find_own() -> Own:
 
 
 def report(findings: Iterable[Finding], command: str | None, own: Own | None = None) -> str:
-    """The whole text: system, command without its values, findings, packages beneath the required ones."""
+    """Return the whole text: system, command without its values, findings, versions of indirect dependencies."""
     own = find_own() if own is None else own
-    found = list(findings)
+    all_findings = list(findings)
     lines = [
         "### Doctor's report",
         f"system: {platform.system()} {platform.release()}, {platform.machine()}, {os.cpu_count()} cores",
         f"Python: {platform.python_version()} ({platform.python_implementation()})",
         *([f"command: {command}"] if command is not None else []),
         "",
-        *(_private_free(finding).line() for finding in found),
+        *(_private_free(finding).line() for finding in all_findings),
         "",
         f"installed: {', '.join(_packages())}",
     ]
@@ -62,7 +62,7 @@ def report(findings: Iterable[Finding], command: str | None, own: Own | None = N
 
 
 def scrubbed(text: str, own: Own) -> str:
-    """The text with secrets, folders, other absolute paths and names struck out, in that order."""
+    """Remove secrets, folders, other absolute paths and names from the text, in that order."""
     text = secret_free(text)
     for folder in sorted(own.folders, key=len, reverse=True):
         if len(folder) > 1:
@@ -77,7 +77,7 @@ def scrubbed(text: str, own: Own) -> str:
 
 
 def _private_free(finding: Finding) -> Finding:
-    """The finding without the values and paths of the command."""
+    """Return the finding without the values and paths of the command."""
     text, remedy = finding.text, finding.remedy
     for part in sorted(set(finding.private), key=len, reverse=True):
         if len(part) > _LONGER_THAN or "/" in part or "\\" in part:
@@ -87,19 +87,19 @@ def _private_free(finding: Finding) -> Finding:
 
 
 def _packages() -> list[str]:
-    """Those beneath the required ones that matter; a list of all would tell of the user's other work."""
-    found = set()
+    """The relevant indirect dependencies; a list of all packages would reveal the user's other work."""
+    versions = set()
     for package in metadata.distributions():
         try:
             if _BENEATH.match(name := package.metadata["Name"]):
-                found.add(f"{name} {package.version}")
-        except Exception:  # files that cannot be read
+                versions.add(f"{name} {package.version}")
+        except Exception:  # unreadable files
             continue
-    return sorted(found, key=str.lower)
+    return sorted(versions, key=str.lower)
 
 
 def _or_nothing(ask: object) -> str:
-    """What a function tells of this machine; nothing where it cannot."""
+    """Return the result of a function about this machine; empty if it fails."""
     try:
         return str(ask()) if callable(ask) else ""
     except (OSError, ImportError, KeyError):

@@ -1,4 +1,4 @@
-"""Judges PyTorch: does it load, is it built for the card and driver of this machine, does it compute right there."""
+"""Judge PyTorch: whether it loads, matches this machine's GPU and driver, and computes correctly there."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOAD_REMEDIES = (
 
 
 def judge_torch(answer: Answer, driver: Driver) -> Iterator[Finding]:
-    """All that is to be said of PyTorch, from what its process and the driver told."""
+    """Yield all findings about PyTorch, from the output of its process and the driver."""
     version = answer.first("version")
     if version is None:
         yield fault(f"torch cannot be imported: {answer.failure}", load_remedy(answer.failure or ""))
@@ -46,7 +46,7 @@ def judge_torch(answer: Answer, driver: Driver) -> Iterator[Finding]:
 
 
 def load_remedy(reason: str) -> str:
-    """What to do about a package that does not load, from what its error says."""
+    """Return the remedy for a package that does not load, from its error message."""
     for signs, remedy in _LOAD_REMEDIES:
         if any(sign in reason for sign in signs):
             return remedy
@@ -63,7 +63,7 @@ def _cpu_build(driver: Driver) -> Iterator[Finding]:
 
 
 def _no_card(answer: Answer, driver: Driver, cuda: str) -> Iterator[Finding]:
-    """PyTorch is built for CUDA and sees no card."""
+    """PyTorch is built for CUDA but does not detect a GPU."""
     reason = f" ({answer.first('unavailable')})" if answer.first("unavailable") else ""
     needed = _OLDEST_DRIVER.get(int(cuda.partition(".")[0]), 0)
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -99,10 +99,10 @@ def _cards(answer: Answer) -> Iterator[Finding]:
 
 
 def runs_on(capability: str, built_for: Sequence[str]) -> bool:
-    """Whether code for one of these architectures (sm_86, compute_90, …) runs on a card of that compute capability.
+    """Whether code for one of these architectures (sm_86, compute_90, …) runs on a GPU of that compute capability.
 
     Machine code runs on its own major version from its minor version on, PTX code on everything newer (CUDA Programming Guide, "Compute
-    capability"); the endings a and f bind code to one architecture.
+    capability"); the suffixes a and f bind code to one architecture.
     """
     major, minor = (int(part) for part in capability.split("."))
     for name in built_for:
@@ -135,6 +135,6 @@ def _products(answer: Answer) -> Iterator[Finding]:
 
 
 def _major(version: str | None) -> int:
-    """580 of 580.65.06; of an unknown version a number that is always enough."""
+    """580 of 580.65.06; for an unknown version a number that is always high enough."""
     first = (version or "").partition(".")[0]
     return int(first) if first.isdigit() else 10**6

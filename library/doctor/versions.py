@@ -1,4 +1,4 @@
-"""Compares Python and the installed packages with the versions that the suite is tested with."""
+"""Compare Python and the installed packages with the versions that the suite is tested with."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REQUIRED = "requirements.txt"
 OPTIONAL = ("requirements-optional.txt", "requirements-cuda.txt")
 LOCKED = "constraints.txt"
 _OLDEST, _NEWEST = (3, 10), (3, 13)
-_ALTERNATIVES = {  # packages that bring the same modules
+_ALTERNATIVES = {  # packages that provide the same modules
     "opencv-python": ("opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime-directml"),
 }
@@ -33,7 +33,7 @@ InstalledVersion = Callable[[str], "str | None"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """A package of one of the lists; `specifiers` are those of the list and of the lock, joined."""
+    """A package of one of the lists; `specifiers` combine those of the list and of the lock."""
 
     name: str
     specifiers: str
@@ -41,30 +41,30 @@ class Wanted:
 
     @property
     def required(self) -> bool:
-        """Whether no run goes without it."""
+        """Whether every run needs it."""
         return self.file == REQUIRED
 
 
 def installed_version(name: str) -> str | None:
-    """The version of an installed package; None where it is missing, "" where its files are incomplete."""
+    """The version of an installed package; None if it is missing, "" if its files are incomplete."""
     try:
         return metadata.version(name) or ""
     except metadata.PackageNotFoundError:
         return None
-    except Exception:  # files that cannot be read, or without a version
+    except Exception:  # unreadable files, or no version
         return ""
 
 
 def judge_python(version: tuple[int, int] = (sys.version_info.major, sys.version_info.minor)) -> Finding:
-    """Whether the suite is made for this Python."""
-    told = ".".join(map(str, version))
+    """Whether the suite supports this Python."""
+    shown = ".".join(map(str, version))
     if _OLDEST <= version <= _NEWEST:
-        return ok(f"Python {told}")
-    return fault(f"Python {told}, but the suite needs 3.10 to 3.13", "create a virtual environment with Python 3.11 and install there")
+        return ok(f"Python {shown}")
+    return fault(f"Python {shown}, but the suite needs 3.10 to 3.13", "create a virtual environment with Python 3.11 and install there")
 
 
 def judge_versions(root: Path, installed: InstalledVersion = installed_version) -> Iterator[Finding]:
-    """A line for each package that is missing or of another version, and one for those that are right."""
+    """Yield a line for each package that is missing or has another version, and one for those that are right."""
     try:
         locked = _read(root / LOCKED)
         wanted = [_wanted(line, name, locked) for name in (REQUIRED, *OPTIONAL) for line in _read(root / name).values()]
@@ -76,14 +76,14 @@ def judge_versions(root: Path, installed: InstalledVersion = installed_version) 
         return
     right, missing = [], False
     for package in wanted:
-        found = _find(package, installed)
-        if found is None:
+        match = _find(package, installed)
+        if match is None:
             missing |= package.required
             yield _missing(package, root)
-        elif not _fits(found[1], package.specifiers):
-            yield _another(package, found[1], root)
+        elif not _fits(match[1], package.specifiers):
+            yield _another(package, match[1], root)
         else:
-            right.append(" ".join(found))
+            right.append(" ".join(match))
     if right:
         yield ok(f"versions are correct: {', '.join(right)}")
     if missing:
@@ -92,13 +92,13 @@ def judge_versions(root: Path, installed: InstalledVersion = installed_version) 
 
 
 def _read(file: Path) -> dict[str, Requirement]:
-    """The requirements of a list whose markers hold here, by canonical name; none of a list that is not there."""
+    """Return the requirements of a list whose markers apply here, by canonical name; empty if the list does not exist."""
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
     if not is_file(file) and file.name != REQUIRED:
         return {}
-    found = {}
+    requirements = {}
     for line in read_text(file, "utf-8").splitlines():
         text = re.sub(r"(^|\s)#.*|\s--hash=.*|\\\s*$", "", line).strip()
         try:
@@ -106,8 +106,8 @@ def _read(file: Path) -> dict[str, Requirement]:
         except InvalidRequirement:  # empty, or an option of pip
             continue
         if requirement.marker is None or requirement.marker.evaluate():
-            found[str(canonicalize_name(requirement.name))] = requirement
-    return found
+            requirements[str(canonicalize_name(requirement.name))] = requirement
+    return requirements
 
 
 def _wanted(requirement: Requirement, file: str, locked: dict[str, Requirement]) -> Wanted:
@@ -119,7 +119,7 @@ def _wanted(requirement: Requirement, file: str, locked: dict[str, Requirement])
 
 
 def _find(package: Wanted, installed: InstalledVersion) -> tuple[str, str] | None:
-    """(name, version) of the package or of one that does the same."""
+    """Return (name, version) of the package or of an alternative."""
     for name in (package.name, *_ALTERNATIVES.get(package.name, ())):
         version = installed(name)
         if version is not None:
@@ -132,7 +132,7 @@ def _fits(version: str, specifiers: str) -> bool:
     from packaging.version import InvalidVersion, Version
 
     try:
-        return SpecifierSet(specifiers).contains(Version(version), prereleases=True)  # which passes over +cpu and its like
+        return SpecifierSet(specifiers).contains(Version(version), prereleases=True)  # ignores +cpu and similar suffixes
     except InvalidVersion:
         return False
 
@@ -150,12 +150,12 @@ def _missing(package: Wanted, root: Path) -> Finding:
 
 
 def _another(package: Wanted, version: str, root: Path) -> Finding:
-    found = f"{package.name} {version} is installed" if version else f"the files of {package.name} are incomplete"
-    return fault(f"{found}, but the suite needs {package.specifiers}", _command(package, root))
+    state = f"{package.name} {version} is installed" if version else f"the files of {package.name} are incomplete"
+    return fault(f"{state}, but the suite needs {package.specifiers}", _command(package, root))
 
 
 def _other_environment(root: Path) -> Iterator[Finding]:
-    """Packages are missing: perhaps this is the Python beside the one into which they were installed."""
+    """If packages are missing, this may not be the Python they were installed into."""
     environment = root / ".venv"
     if is_folder(environment) and Path(sys.prefix).resolve() != environment.resolve():
         start = r".venv\Scripts\python" if sys.platform == "win32" else ".venv/bin/python"
@@ -163,7 +163,7 @@ def _other_environment(root: Path) -> Iterator[Finding]:
 
 
 def _indirect(locked: dict[str, Requirement], direct: set[str], installed: InstalledVersion) -> Iterator[Finding]:
-    """Packages that others bring along: another version mostly works, so they are told together."""
+    """Indirect dependencies: another version usually works, so they share one line."""
     others = []
     for name, requirement in locked.items():
         version = installed(name) if name not in direct else None

@@ -1,1 +1,1 @@
-"""Pictures from a model with networks and embeddings: what gen_img.py does."""
+"""Image generation with a model, networks and embeddings: the implementation of gen_img.py."""

@@ -1,4 +1,4 @@
-"""What options of pictures may not mean together; nothing heavy is imported for it."""
+"""Image options that contradict each other; imports nothing large."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from library.pictures.prompt_files import SamplePrompt
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A network file, the module that reads it (None: as the file shows), what the module is told, and how strongly it acts."""
+    """A network file, the module that reads it (None: chosen by the file), the module's arguments, and the strength."""
 
     file: Path
     module: str | None = None
@@ -24,7 +24,7 @@ class NetworkChoice:
 
 
 def check(options: GenImg) -> None:
-    """Raise UserError with all that contradicts."""
+    """Raise UserError with all contradictions."""
     problems = [
         *prompt_faults(options.prompts), *_networks(options.networks), *_images(options), *precision_faults(options.work)
     ]  # fmt: skip
@@ -32,26 +32,26 @@ def check(options: GenImg) -> None:
         raise UserError(*problems)
 
 
-def prompt_faults(given: Prompts) -> Iterator[Problem]:
-    """Where not one of the two ways is used to say what is drawn."""
-    if given.prompt is None and given.from_file is None:
+def prompt_faults(options: Prompts) -> Iterator[Problem]:
+    """Yield an error unless prompts are given in exactly one of the two ways."""
+    if options.prompt is None and options.from_file is None:
         yield coded("OPT-007", "--prompt is missing: set one, or a file of prompts with --from_file")
-    if given.prompt is not None and given.from_file is not None:
+    if options.prompt is not None and options.from_file is not None:
         yield coded("OPT-008", "--prompt, --from_file: use one or the other")
 
 
 def precision_faults(work: PictureWorkOptions) -> Iterator[Problem]:
-    """Where two precisions are asked for."""
+    """Yield an error if two precisions are requested."""
     if work.fp16 and work.bf16:
         yield coded("OPT-008", "--fp16, --bf16: contradict each other; remove one")
 
 
-def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
-    files = len(given.network_weights)
+def _networks(networks: PictureNetworkOptions) -> Iterator[Problem]:
+    files = len(networks.network_weights)
     for option, values, one_for_all in (
-        ("--network_module", given.network_module, True),
-        ("--network_mul", given.network_mul, False),
-        ("--network_args", given.network_args, False),
+        ("--network_module", networks.network_module, True),
+        ("--network_mul", networks.network_mul, False),
+        ("--network_args", networks.network_args, False),
     ):
         if values and not files:
             yield coded("OPT-009", f"{option}: needs --network_weights, which is missing; add the files or remove it")
@@ -59,23 +59,23 @@ def _networks(given: PictureNetworkOptions) -> Iterator[Problem]:
             yield coded("OPT-005", f"{option}: {len(values)} values for {files} --network_weights; give one for each")
         elif one_for_all and 1 < len(values) < files:
             yield coded("OPT-005", f"{option}: {len(values)} values for {files} --network_weights; give one for each, or one")
-    for text in given.network_args:
+    for text in networks.network_args:
         for item in filter(None, (part.strip() for part in text.split(";"))):
             if "=" not in item or not item.partition("=")[0].strip():
                 yield coded("OPT-010", f"--network_args {item!r}: must be key=value, such as conv_dim=4")
 
 
 def _images(options: GenImg) -> Iterator[Problem]:
-    given = options.pictures
-    if not given.image_path:
-        for option, there in (("--mask_path", bool(given.mask_path)), ("--strength", given.strength is not None)):
+    pictures = options.pictures
+    if not pictures.image_path:
+        for option, there in (("--mask_path", bool(pictures.mask_path)), ("--strength", pictures.strength is not None)):
             if there:
                 yield coded("OPT-009", f"{option}: applies only to img2img; add --image_path or remove it")
         return
-    if len(given.mask_path) not in (0, 1, len(given.image_path)):
-        told = f"{len(given.mask_path)} masks for {len(given.image_path)} --image_path"
-        yield coded("OPT-005", f"--mask_path: {told}; give one for each, or one for all")
-    for option, files in (("--image_path", given.image_path), ("--mask_path", given.mask_path)):
+    if len(pictures.mask_path) not in (0, 1, len(pictures.image_path)):
+        counts = f"{len(pictures.mask_path)} masks for {len(pictures.image_path)} --image_path"
+        yield coded("OPT-005", f"--mask_path: {counts}; give one for each, or one for all")
+    for option, files in (("--image_path", pictures.image_path), ("--mask_path", pictures.mask_path)):
         for file in dict.fromkeys(files):
             try:
                 read_header(Path(file))
@@ -83,15 +83,18 @@ def _images(options: GenImg) -> Iterator[Problem]:
                 yield coded("DATA-001", f"{option} {file}: {fault}; use another image")
 
 
-def network_choices(given: PictureNetworkOptions) -> tuple[NetworkChoice, ...]:
-    """The networks, in the order of the command."""
-    files = given.network_weights
-    modules = given.network_module * len(files) if len(given.network_module) == 1 else given.network_module
-    told = [_arguments(text) for text in given.network_args]
-    strengths = given.network_mul or (1.0,) * len(files)
+def network_choices(networks: PictureNetworkOptions) -> tuple[NetworkChoice, ...]:
+    """Return the networks, in the order of the command."""
+    files = networks.network_weights
+    modules = networks.network_module * len(files) if len(networks.network_module) == 1 else networks.network_module
+    arguments = [_arguments(text) for text in networks.network_args]
+    strengths = networks.network_mul or (1.0,) * len(files)
     return tuple(
         NetworkChoice(
-            Path(file), modules[place] if place < len(modules) else None, told[place] if place < len(told) else (), strengths[place]
+            Path(file),
+            modules[place] if place < len(modules) else None,
+            arguments[place] if place < len(arguments) else (),
+            strengths[place],
         )
         for place, file in enumerate(files)
     )
@@ -103,14 +106,15 @@ def _arguments(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def check_prompts(prompts: Sequence[SamplePrompt], networks: int, images: bool) -> None:
-    """Raise UserError for prompts whose options do not go with the command's."""
+    """Raise UserError for prompts whose options contradict those of the command."""
     problems = []
     for prompt in prompts:
         if prompt.strengths and len(prompt.strengths) != networks:
-            told = ",".join(f"{one:g}" for one in prompt.strengths)
+            strengths = ",".join(f"{one:g}" for one in prompt.strengths)
             problems.append(
                 coded(
-                    "CFG-013", f"--am {told} of prompt {prompt.prompt!r}: the command has {networks} --network_weights; give one for each"
+                    "CFG-013",
+                    f"--am {strengths} of prompt {prompt.prompt!r}: the command has {networks} --network_weights; give one for each",
                 )
             )
         if prompt.denoising is not None and not images:

@@ -1,4 +1,4 @@
-"""The model that pictures are drawn with, and the drawing of some of them at once."""
+"""The model for image generation, and generating several images at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _REMEDY = "generate fewer at once (--batch_size), smaller ones, or use half prec
 
 @dataclass(frozen=True)
 class Manner:
-    """How all pictures are drawn: where, in which precision (None: float32), and how prompts are read."""
+    """How all images are generated: device, precision (None: float32), and how prompts are read."""
 
     device: torch.device
     half: torch.dtype | None
@@ -45,21 +45,22 @@ class Manner:
     windows: int
 
     def autocast(self) -> AbstractContextManager[object]:
-        """What the model computes under."""
+        """The autocast context for the model."""
         return torch.autocast(self.device.type, self.half) if self.half is not None else contextlib.nullcontext()
 
 
 @dataclass(frozen=True)
 class Studio:
-    """A model on its device, with networks on it."""
+    """A model on its device, with its networks."""
 
     model: StableDiffusion
     manner: Manner
     networks: tuple[AppliedNetwork, ...] = ()
+    words: tuple[str, ...] = ()  # that files have taught it
 
     @classmethod
     def load(cls, files: PictureModelOptions, work: PictureWorkOptions) -> Studio:
-        """The model alone. Raises UserError for files and a precision that cannot be used."""
+        """Load the model without networks. Raises UserError for unusable files or precision."""
         device, half = _device(work), torch.float16 if work.fp16 else torch.bfloat16 if work.bf16 else None
         log.info(f"loading {files.ckpt}")
         model = load(
@@ -81,24 +82,24 @@ class Studio:
 
     @classmethod
     def of(cls, options: GenImg) -> Studio:
-        """The model with the networks and words of the command."""
-        empty, given = cls.load(options.model, options.work), options.networks
-        words = [("--textual_inversion_embeddings", Path(file)) for file in given.textual_inversion_embeddings]
-        words += [("--XTI_embeddings", Path(file)) for file in given.XTI_embeddings]
-        return empty.with_networks(network_choices(given), words)
+        """Load the model with the networks and words of the command."""
+        empty, networks = cls.load(options.model, options.work), options.networks
+        words = [("--textual_inversion_embeddings", Path(file)) for file in networks.textual_inversion_embeddings]
+        words += [("--XTI_embeddings", Path(file)) for file in networks.XTI_embeddings]
+        return empty.with_networks(network_choices(networks), words)
 
     def with_networks(self, choices: Sequence[NetworkChoice], words: Sequence[tuple[str, Path]] = ()) -> Studio:
-        """With these networks and the words in their files and in `words` (option, file), and whatever others the model had taken off."""
+        """Replace all networks and words of the model by these networks, the words in their files, and `words` (option, file)."""
         for network in self.networks:
             network.remove()
         forget_words(self.model)
-        teach_words(self.model, words, [choice.file for choice in choices])
+        taught = teach_words(self.model, words, [choice.file for choice in choices])
         networks = [apply_network(self.model, choice) for choice in choices]
         settle_autocast(self.model, networks)
-        return Studio(self.model, self.manner, tuple(networks))
+        return Studio(self.model, self.manner, tuple(networks), tuple(taught))
 
     def batches(self, pictures: Sequence[Picture], size: int) -> Iterator[list[Picture]]:
-        """Neighbours that differ in prompt, seed and image alone, at most `size` of them."""
+        """Group neighbours that differ only in prompt, seed and image into batches of at most `size`."""
         batch: list[Picture] = []
         for picture in map(self._sized, pictures):
             if batch and (len(batch) == size or self._kind(batch[0]) != self._kind(picture)):
@@ -109,7 +110,7 @@ class Studio:
             yield batch
 
     def draw(self, batch: Sequence[Picture]) -> list[Image]:
-        """The pictures of a batch. Raises UserError where the memory does not suffice."""
+        """Generate the images of a batch. Raises UserError if memory runs out."""
         for network, strength in zip(self.networks, batch[0].prompt.strengths, strict=True):
             network.set_strength(strength)
         settings = [self._settings(picture, with_image=True) for picture in batch]
@@ -122,7 +123,7 @@ class Studio:
         return (*kind, picture.sampler, picture.image is None, picture.mask is None, windows)
 
     def _sized(self, picture: Picture) -> Picture:
-        """With the image's own sides where the prompt has none."""
+        """Use the size of the start image if the prompt has no size."""
         prompt = picture.prompt
         if picture.image is None or (prompt.width and prompt.height):
             return picture
@@ -152,7 +153,7 @@ class Studio:
 
 
 def _device(work: PictureWorkOptions) -> torch.device:
-    """Where to compute. Raises UserError for a device that is not there or cannot do the precision."""
+    """Return the device. Raises UserError for a device that is missing or does not support the precision."""
     if work.device is not None:
         device = torch.device(usable_device(work.device))
     else:

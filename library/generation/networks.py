@@ -1,4 +1,4 @@
-"""Networks put onto a model for drawing: any number of them, each with a strength that can change, and taken off again."""
+"""Apply networks to a model for generation: any number, each with an adjustable strength, and remove them again."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from library.model.bundle import StableDiffusion
 from library.packages import network_package
 
 OURS, DORA, LYCORIS = "networks.lora", "networks.dora", "lycoris.kohya"
-KNOWN = (OURS, "networks.lora_fa", "networks.dylora", DORA, LYCORIS)  # what a file may name: no code of a stranger's choice is imported
+KNOWN = (OURS, "networks.lora_fa", "networks.dylora", DORA, LYCORIS)  # modules that a file may name: other code is not imported
 _REMEDY = "set the module that made the file with --network_module"
 
 
 class AppliedNetwork:
-    """A network on a model; `strength` is how strongly it acts now."""
+    """A network on a model, with its current `strength`."""
 
     def __init__(self, choice: NetworkChoice, module: str, network: nn.Module) -> None:
         self.choice, self.module, self.network = choice, module, network
@@ -34,23 +34,23 @@ class AppliedNetwork:
 
     @property
     def follows_dtype(self) -> bool:
-        """Whether it computes in the dtype of what it is put onto, without autocast."""
+        """Whether it computes in the dtype of the patched model, without autocast."""
         return bool(getattr(self.network, "follows_dtype", False))
 
     def set_strength(self, strength: float) -> None:
-        """Let it act so from now on."""
+        """Set the strength from now on."""
         if strength != self.strength:
             part_of(self.network, "set_multiplier", "--am", self.module)(strength)
             self.strength = strength
 
     def remove(self) -> None:
-        """Take it off the model, which then is as it was."""
+        """Remove it and restore the model."""
         restore: Any = part_of(self.network, "restore", "--network_weights", self.module)
         restore()
 
 
 def module_of(file: Path) -> str:
-    """The module that reads the file: the one that it names, if it is one of those known here, or the one that its tensors show."""
+    """Return the module that reads the file: the one it names, if known here, or else the one that its tensors show."""
     weights = open_weights(file, "--network_weights")
     said = weights.metadata.get("ss_network_module", "")
     if said in KNOWN:
@@ -60,7 +60,7 @@ def module_of(file: Path) -> str:
 
 
 def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwork:
-    """Put the network of a file onto the model. Raises UserError for a file that does not fit the model or its module."""
+    """Apply the network of a file to the model. Raises UserError for a file that does not fit the model or its module."""
     name = choice.module or module_of(choice.file)
     module, args = import_module(name), dict(choice.args)
     make = part_of(module, "create_network_from_weights", "--network_weights", name)
@@ -74,8 +74,8 @@ def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwo
         network, _ = make(choice.strength, str(file), model.vae, text_encoder, model.unet, for_inference=True, **names, **args)
     lists = [getattr(network, part, None) for part in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
     if not any(lists) and not list(network.parameters()):
-        told = f"{name} finds nothing in it that matches this model; use a file of its kind"
-        raise UserError(coded("LORA-003", f"--network_weights {choice.file}: {told}"))
+        message = f"{name} finds nothing in it that matches this model; use a file of its kind"
+        raise UserError(coded("LORA-003", f"--network_weights {choice.file}: {message}"))
     with blamed(name, f"cannot apply the network of {choice.file} to the model", _REMEDY):
         network.apply_to(text_encoder, model.unet, True, True)
     network.to(model.unet.device).requires_grad_(False).eval()
@@ -86,17 +86,17 @@ def apply_network(model: StableDiffusion, choice: NetworkChoice) -> AppliedNetwo
 
 
 def settle_autocast(model: StableDiffusion, networks: list[AppliedNetwork]) -> None:
-    """Let the U-Net in half precision compute without autocast where nothing on it needs one."""
+    """Turn autocast off for a half-precision U-Net if no network on it needs autocast."""
     model.unet_autocast = not all(network.follows_dtype for network in networks)
 
 
 @contextlib.contextmanager
 def _fitting(module: str, file: Path) -> Iterator[None]:
-    """Inside, what torch says of shapes that do not meet becomes a UserError that names the file, where its module is not ours."""
+    """Turn torch's shape errors into a UserError that names the file, for modules that are not ours."""
     try:
         yield
     except RuntimeError as fault:
         if network_package(module).is_ours or isinstance(fault, torch.OutOfMemoryError):
             raise
-        told = f"--network_weights {file}: {module} cannot use it with this model ({first_line(fault)})"
-        raise UserError(coded("LORA-005", f"{told}; use the model that it was made for")) from fault
+        message = f"--network_weights {file}: {module} cannot use it with this model ({first_line(fault)})"
+        raise UserError(coded("LORA-005", f"{message}; use the model that it was made for")) from fault

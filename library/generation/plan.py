@@ -1,4 +1,4 @@
-"""Which pictures a command asks for, each with its seed; known before the model is loaded."""
+"""The images that a command requests, each with its seed; known before the model loads."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from library.pictures.prompt_files import SamplePrompt
 from library.pictures.prompt_options import MAX_SEED, PICTURES
 
 _STRENGTH = 0.8  # of img2img
-_STRENGTH_OF_INPAINTING = 1.0  # of an inpainting model with a mask, which sees what stays
+_STRENGTH_OF_INPAINTING = 1.0  # of an inpainting model with a mask, which gets the unmasked part as input
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture: `number` counts from 0; of `prompt` nothing is left open but, with an `image`, sides of 0: the image's own."""
+    """One image: `number` counts from 0; `prompt` is complete, except for sides of 0 with an `image`: those of that image."""
 
     number: int
     prompt: SamplePrompt
@@ -29,22 +29,22 @@ class Picture:
 
     @property
     def sampler(self) -> str:
-        """The one that its prompt or the command names."""
+        """The sampler that its prompt or the command names."""
         assert self.prompt.sampler is not None
         return self.prompt.sampler
 
 
 def planned(options: GenImg, inpaints: bool = False) -> list[Picture]:
-    """All pictures in the order in which they are drawn; `inpaints`: by an inpainting model. Raises UserError for faults of the prompts."""
+    """Return all images in the order of generation; `inpaints`: by an inpainting model. Raises UserError for errors in the prompts."""
     prompts = _prompts(options, _STRENGTH_OF_INPAINTING if inpaints and options.pictures.mask_path else _STRENGTH)
     base = random.SystemRandom().getrandbits(31) if options.prompts.seed is None else options.prompts.seed
     return list(_each(options, prompts, base))
 
 
 def _prompts(options: GenImg, usual: float) -> Sequence[SamplePrompt]:
-    given, pictures = options.prompts, options.pictures
+    prompt_options, pictures = options.prompts, options.pictures
     strengths = options.networks.network_mul or (1.0,) * len(options.networks.network_weights)
-    prompts = prompts_of(given, pictures, PICTURES, 0 if pictures.image_path else SIDE)
+    prompts = prompts_of(prompt_options, pictures, PICTURES, 0 if pictures.image_path else SIDE)
     check_prompts(prompts, len(strengths), bool(pictures.image_path))
     rate = (usual if pictures.strength is None else pictures.strength) if pictures.image_path else None
     return [
@@ -53,7 +53,8 @@ def _prompts(options: GenImg, usual: float) -> Sequence[SamplePrompt]:
 
 
 def _each(options: GenImg, prompts: Sequence[SamplePrompt], base: int) -> Iterator[Picture]:
-    """A picture's seed follows from its place: with --d from that of its prompt, else from --seed and the number of the picture."""
+    """Yield the images. A seed follows from the image's position: with --d from the prompt's seed, else from --seed and the image's
+    number."""
     each, images, masks, number = options.prompts.images_per_prompt, options.pictures.image_path, options.pictures.mask_path, 0
     for turn in range(options.prompts.n_iter):
         for place, prompt in enumerate(prompts):

@@ -1,4 +1,4 @@
-"""A whole run of gen_img.py: all that can be refused is refused before the model is loaded, then pictures are drawn and written."""
+"""A whole run of gen_img.py: all checks come before the model loads, then images are generated and written."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NUMBERED = re.compile(r"im_(\d{6,})\.png", re.IGNORECASE)
 
 
 def draw_pictures(options: GenImg) -> None:
-    """Draw all pictures that the options ask for, into --outdir. Raises UserError for everything that the user can mend."""
+    """Generate all requested images into --outdir. Raises UserError for every error that the user can fix."""
     check(options)
     files = options.model
     facts = inspect(files.ckpt)
@@ -32,8 +32,12 @@ def draw_pictures(options: GenImg) -> None:
     import_models()
     from library.generation.drawing import Studio
     from library.generation.telling import texts_of
+    from library.generation.words import unknown_words
 
     studio = Studio.of(options)
+    texts = (text for picture in pictures for text in (picture.prompt.prompt, picture.prompt.negative))
+    if line := unknown_words(texts, studio.words):
+        log.warning(line)
     names = _names(options.output, pictures)
     began, paths = time.time(), []
     with progress(total=len(pictures), label="generating", unit="image") as bar:
@@ -49,9 +53,9 @@ def draw_pictures(options: GenImg) -> None:
 
 
 def _names(output: PictureOutputOptions, pictures: list[Picture]) -> Iterator[str]:
-    """The names of the files, in order."""
+    """Return the names of the files, in order."""
     if output.sequential_file_name:
-        numbers = [int(found[1]) for name in _there(output.outdir) if (found := _NUMBERED.fullmatch(name))]
+        numbers = [int(match[1]) for name in _there(output.outdir) if (match := _NUMBERED.fullmatch(name))]
         first = max(numbers, default=0) + 1
         return (f"im_{first + place:06d}.png" for place in range(len(pictures)))
     now, there = time.strftime("%Y%m%d%H%M%S"), set(_there(output.outdir))
@@ -59,7 +63,7 @@ def _names(output: PictureOutputOptions, pictures: list[Picture]) -> Iterator[st
 
 
 def _free(stem: str, there: Container[str]) -> str:
-    """The name, with a number behind it where another run of the same second has taken it."""
+    """Return the name, with a number appended if another run in the same second has taken it."""
     names = itertools.chain([f"{stem}.png"], (f"{stem}_{number}.png" for number in itertools.count(2)))
     return next(name for name in names if name not in there)
 

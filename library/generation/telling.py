@@ -1,4 +1,4 @@
-"""What a picture's file tells of its making: for web UIs, and all of it as JSON for whoever wants to draw it again."""
+"""The texts in an image file: the generation parameters for web UIs, and all of them as JSON to generate the image again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _hashes: dict[Path, str] = {}
 
 
 def texts_of(studio: Studio, options: GenImg, picture: Picture) -> dict[str, str]:
-    """The texts of the PNG by their keys."""
+    """Return the texts of the PNG by key."""
     prompt, files = picture.prompt, options.model
     size = (prompt.width, prompt.height)
     used = used_settings(prompt.steps, picture.sampler, prompt.guidance, picture.seed, size) | {"Model": Path(files.ckpt).stem}
@@ -30,14 +30,14 @@ def texts_of(studio: Studio, options: GenImg, picture: Picture) -> dict[str, str
     if picture.image is not None:
         used["Denoising strength"] = f"{prompt.denoising:g}"
     if studio.networks:
-        told = (f"{one.choice.file.stem}: {network_hash(one.choice.file)[:12]}" for one in studio.networks)
-        used["Lora hashes"] = '"' + ", ".join(told) + '"'
+        hashes = (f"{one.choice.file.stem}: {network_hash(one.choice.file)[:12]}" for one in studio.networks)
+        used["Lora hashes"] = '"' + ", ".join(hashes) + '"'
     facts = _facts(studio, options, picture)
     return {PARAMETERS: description(prompt.prompt, prompt.negative, used), FACTS: json.dumps(facts, ensure_ascii=False)}
 
 
 def network_hash(file: Path) -> str:
-    """The SHA-256 under which web UIs know a network: that which its metadata names, or that of the file."""
+    """Return the SHA-256 by which web UIs recognize a network: from its metadata, else of the file."""
     if file not in _hashes:
         said = "" if is_image_file(file) else open_weights(file, "--network_weights").metadata.get("sshs_model_hash", "")
         _hashes[file] = said or sha256(file)
@@ -46,7 +46,7 @@ def network_hash(file: Path) -> str:
 
 def _facts(studio: Studio, options: GenImg, picture: Picture) -> dict[str, Any]:
     files, prompt = options.model, picture.prompt
-    given = options.networks
+    networks = options.networks
     facts: dict[str, Any] = {
         "model": Path(files.ckpt).name,
         "vae": Path(files.vae).name if files.vae else None,
@@ -56,7 +56,7 @@ def _facts(studio: Studio, options: GenImg, picture: Picture) -> dict[str, Any]:
         "precision": "float" if studio.manner.half is None else str(studio.manner.half).removeprefix("torch."),
         "clip_skip": studio.manner.clip_skip,
         "networks": [_network(one, strength) for one, strength in zip(studio.networks, prompt.strengths, strict=True)],
-        "embeddings": [Path(file).name for file in (*given.textual_inversion_embeddings, *given.XTI_embeddings)],
+        "embeddings": [Path(file).name for file in (*networks.textual_inversion_embeddings, *networks.XTI_embeddings)],
         "number": picture.number,
     }
     if picture.image is not None:

@@ -1,4 +1,4 @@
-"""Writing into --outdir: a full or closed disk is one line, and what was drawn before stays."""
+"""Write into --outdir: a full or unavailable disk gives a one-line error, and images written before stay."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from library.paths.look import shown
 
 @contextlib.contextmanager
 def into(folder: Path) -> Iterator[None]:
-    """Inside, what the system says against a file in `folder` becomes a UserError."""
+    """Turn a system error for a file in `folder` into a UserError."""
     try:
         yield
     except OSError as fault:
         remedy = "free some space and start again" if is_full(fault) else "choose another folder"
-        told = f"--outdir {shown(folder)}: cannot be written ({fault.strerror or fault}); {remedy}; finished images are kept"
-        raise UserError(coded("DISK-004", told)) from fault
+        message = f"--outdir {shown(folder)}: cannot be written ({fault.strerror or fault}); {remedy}; finished images are kept"
+        raise UserError(coded("DISK-004", message)) from fault

@@ -1,1 +1,1 @@
-"""Imports the classes of models without what diffusers and transformers import beside them; what is left out comes when it is asked for."""
+"""Import the model classes without everything else that diffusers and transformers import; the rest is imported on first use."""

@@ -1,8 +1,7 @@
-"""`torch._dynamo`, which is torch's compiler and half of what torch is to import, comes when something is compiled.
+"""Import `torch._dynamo`, torch's compiler and half of torch's import time, only when something is compiled.
 
-Until then it stands in `sys.modules` with what others call without compiling anything: decorators, which do nothing before there is a
-compiler and are told to it when there is one, breaks in a graph that nobody records, and the class of compiled modules, of which there
-are none.
+Until then a placeholder in `sys.modules` provides what code uses without compiling: decorators, which are recorded and applied once the
+compiler is imported; graph breaks, which do nothing; and the class of compiled modules, which has no instances.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ AnyFunction = Callable[..., object]
 
 
 class LateDynamo(ModuleType):
-    """The compiler before it is wanted. Any other name, and any import from below it, puts the real one in its place."""
+    """The placeholder. Any other name, and any import of a submodule, replaces it by the real module."""
 
     def __init__(self, spec: ModuleSpec) -> None:
         super().__init__(NAME)
@@ -39,13 +38,13 @@ class LateDynamo(ModuleType):
         self.eval_frame = _EvalFrame(self)
 
     def put_in_place(self) -> None:
-        """From here on `import torch._dynamo` gives this."""
+        """Make `import torch._dynamo` return this placeholder from now on."""
         sys.meta_path = [self._finder, *sys.meta_path]
         sys.modules[NAME] = self
         vars(sys.modules["torch"])["_dynamo"] = self
 
     def real(self) -> ModuleType:
-        """The compiler; in its place from now on, and told what was marked for it."""
+        """Return the compiler: put it in the placeholder's place and apply the recorded decorators."""
         with _LOCK:
             torch = sys.modules["torch"]
             if sys.modules.get(NAME) is self:
@@ -62,7 +61,7 @@ class LateDynamo(ModuleType):
             return import_module(NAME)
 
     def is_waiting(self) -> bool:
-        """Whether the compiler has not been wanted yet."""
+        """Whether the compiler is not imported yet."""
         return sys.modules.get(NAME) is self
 
     def __getattr__(self, name: str) -> object:
@@ -71,20 +70,20 @@ class LateDynamo(ModuleType):
         return getattr(self.real(), name)
 
     def graph_break(self, *args: object, **settings: object) -> None:
-        """Nothing is recorded."""
+        """Do nothing, since no graph is recorded."""
         if not self.is_waiting():
             self.real().graph_break(*args, **settings)
 
     def allow_in_graph(self, thing: F) -> F:
-        """`thing` as it is; marked when there is a compiler."""
+        """Return `thing` unchanged; it is marked once the compiler is imported."""
         return self._marked("allow_in_graph", thing)
 
     def assume_constant_result(self, thing: F) -> F:
-        """`thing` as it is; marked when there is a compiler."""
+        """Return `thing` unchanged; it is marked once the compiler is imported."""
         return self._marked("assume_constant_result", thing)
 
     def disable(self, fn: AnyFunction | None = None, recursive: bool = True, **settings: object) -> object:
-        """`fn`, which the compiler is kept out of as soon as there is one."""
+        """Return `fn`, excluded from compilation once the compiler is imported."""
         if fn is None:
             return lambda fn: self.disable(fn, recursive, **settings)
         if not self.is_waiting() or not inspect.isfunction(fn):
@@ -110,10 +109,10 @@ class LateDynamo(ModuleType):
 
 
 class _EvalFrame:
-    """`torch._dynamo.eval_frame`, as far as those ask who want to know whether a module is compiled."""
+    """`torch._dynamo.eval_frame`, as far as code needs it to check whether a module is compiled."""
 
     class OptimizedModule:
-        """What no module is while nothing was compiled."""
+        """A class without instances while nothing is compiled."""
 
     def __init__(self, dynamo: LateDynamo) -> None:
         self._dynamo = dynamo
@@ -124,12 +123,12 @@ class _EvalFrame:
         return getattr(self._dynamo.real().eval_frame, name)
 
     def forget(self) -> None:
-        """The real one answers now."""
+        """Remove the placeholder; the real one takes over."""
         vars(self._dynamo).pop("eval_frame", None)
 
 
 class _Below(MetaPathFinder, Loader):
-    """An import of a module below the compiler's package brings the whole package, in its own order."""
+    """Turns an import of a submodule into an import of the whole compiler package, in its own order."""
 
     def __init__(self, dynamo: LateDynamo) -> None:
         self._dynamo = dynamo
@@ -148,19 +147,19 @@ class _Below(MetaPathFinder, Loader):
         return sys.modules[spec.name]
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has run already; only its own spec is put back."""
+        """Only restore the spec: the module has already run."""
         module.__spec__ = self._specs.pop(module.__name__)
 
 
 def put_off_dynamo() -> None:
-    """Let the compiler wait, unless it is imported already; torch has to be imported."""
+    """Put the placeholder in place, unless the compiler is already imported; torch must be imported."""
     spec = None if NAME in sys.modules else find_spec(NAME)
     if spec is not None and spec.loader is not None:
         LateDynamo(spec).put_in_place()
 
 
 def fetch_dynamo() -> None:
-    """Have the compiler wait no longer, if it does."""
+    """Import the compiler now, if it is still a placeholder."""
     dynamo = sys.modules.get(NAME)
     if isinstance(dynamo, LateDynamo):
         dynamo.real()

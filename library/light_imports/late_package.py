@@ -1,4 +1,4 @@
-"""Packages whose `__init__` is run when it is asked for a name, so that one of their modules comes without all the others."""
+"""Packages whose `__init__` runs on first use of a name, so that one of their modules can be imported without all others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOCK = threading.RLock()
 
 
 class LatePackage(ModuleType):
-    """A package in `sys.modules` whose own code has not run yet; it runs when a name is wanted that none of its imported modules has."""
+    """A package in `sys.modules` whose code has not run yet; it runs on access to a name that none of its imported modules has."""
 
     def __init__(self, spec: ModuleSpec) -> None:
         super().__init__(spec.name)
@@ -35,7 +35,7 @@ class LatePackage(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}") from None
 
     def run(self) -> None:
-        """Run the package's `__init__`, unless it has."""
+        """Run the package's `__init__` once."""
         with _LOCK:
             if self._has_run:
                 return
@@ -45,7 +45,7 @@ class LatePackage(ModuleType):
 
 
 def put_off(name: str) -> None:
-    """Let the package `name` wait, unless it is imported already or is none; the package it is in has to be imported."""
+    """Delay the package `name`, unless it is already imported or is not a package; its parent must be imported."""
     parent, _, child = name.rpartition(".")
     spec = None if name in sys.modules else find_spec(name)
     if spec is None or spec.loader is None or not spec.submodule_search_locations:
@@ -56,7 +56,7 @@ def put_off(name: str) -> None:
 
 
 def fetch(name: str) -> None:
-    """Have the package `name` wait no longer, if it does."""
+    """Run the delayed package `name` now; does nothing for other packages."""
     package = sys.modules.get(name)
     if isinstance(package, LatePackage):
         package.run()

@@ -1,4 +1,4 @@
-"""Modules that are imported when one of their names is used: stand-ins for names, valid for good, of modules that nobody asked for yet."""
+"""Modules that are imported on first use of a name: permanent placeholders for the names of modules not imported yet."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from typing import cast
 
 
 class LaterName:
-    """Stands for `name` of `module` wherever `from module import name` has put it; the module is imported when it is called, derived from,
-    or asked for anything. While that has not happened nothing can be an instance of it."""
+    """A placeholder for `name` of `module`, created by `from module import name`; the module is imported when the name is called,
+    subclassed or accessed. Before that, nothing is an instance of it."""
 
     def __init__(self, module: str, name: str) -> None:
         self.__module__ = module
         self.__name__ = self.__qualname__ = name
 
     def _imported(self) -> object | None:
-        """The real thing, if its module is there already."""
+        """Return the real object if its module is already imported, else None."""
         module = sys.modules.get(self.__module__)
         return None if module is None or isinstance(module, LaterModule) else getattr(module, self.__name__, None)
 
     def _real(self) -> object:
-        found = self._imported()
-        return found if found is not None else getattr(_real_module(self.__module__), self.__name__)
+        real = self._imported()
+        return real if real is not None else getattr(_real_module(self.__module__), self.__name__)
 
     def __call__(self, *args: object, **settings: object) -> object:
         return cast(Callable[..., object], self._real())(*args, **settings)
@@ -38,12 +38,12 @@ class LaterName:
         return getattr(self._real(), name)
 
     def __instancecheck__(self, value: object) -> bool:
-        found = self._imported()
-        return found is not None and isinstance(value, cast(type, found))
+        real = self._imported()
+        return real is not None and isinstance(value, cast(type, real))
 
     def __subclasscheck__(self, kind: type) -> bool:
-        found = self._imported()
-        return found is not None and issubclass(kind, cast(type, found))
+        real = self._imported()
+        return real is not None and issubclass(kind, cast(type, real))
 
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[object, ...]:
         return (self._real(),)
@@ -55,7 +55,7 @@ class LaterName:
 
 
 class LaterModule(ModuleType):
-    """Stands for a module, and for a package, while `left_for_later` is on; whoever keeps it gets the real one's names through it."""
+    """A placeholder for a module or package while `left_for_later` is active; code that keeps it gets the real names through it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -72,7 +72,7 @@ class LaterModule(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Answers imports of the modules named, and of all below them, with stand-ins."""
+    """Answers imports of the named modules, and of everything below them, with placeholders."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = set(names)
@@ -86,10 +86,10 @@ class _Finder(MetaPathFinder, Loader):
         return LaterModule(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run."""
+        """Run nothing."""
 
     def give_up(self, module: str) -> None:
-        """The real `module` is wanted: the name it was left out under answers no more, and its stand-ins leave `sys.modules`."""
+        """Stop answering for `module`, which is now needed, and remove its placeholders from `sys.modules`."""
         for name in [name for name in self.names if _is_in(module, name)]:
             self.names.discard(name)
             _forget(name)
@@ -105,7 +105,7 @@ def _real_module(name: str) -> ModuleType:
 
 @contextmanager
 def nothing_left() -> Iterator[None]:
-    """Inside, imports give no stand-ins, wherever it stands: what is imported for good is imported with all that it uses."""
+    """A context in which imports never give placeholders, even inside `left_for_later`: a real import includes everything it uses."""
     finders = [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
     for finder in finders:
         _take_away(finder)
@@ -116,14 +116,14 @@ def nothing_left() -> Iterator[None]:
 
 
 def _take_away(finder: _Finder) -> None:
-    """Let it answer no more. A new list takes the old one's place, over which another thread may be going just now."""
+    """Remove the finder. Assigns a new list, since another thread may be iterating over the old one."""
     sys.meta_path = [one for one in sys.meta_path if one is not finder]
     for name in finder.names:
         _forget(name)
 
 
 def _forget(name: str) -> None:
-    """Take the stand-ins of a module and of all below it out of `sys.modules` and off the modules they are in."""
+    """Remove the placeholders of a module and everything below it from `sys.modules` and from their parent modules."""
     for below in [one for one, module in list(sys.modules.items()) if _is_in(one, name) and isinstance(module, LaterModule)]:
         stand_in = sys.modules.pop(below)
         parent, _, child = below.rpartition(".")
@@ -137,7 +137,8 @@ def _is_in(module: str, name: str) -> bool:
 
 @contextmanager
 def left_for_later(names: Sequence[str]) -> Iterator[None]:
-    """Inside, imports of the modules named give stand-ins, unless they are imported already; afterwards they are what they always are."""
+    """A context in which imports of the named modules give placeholders, unless they are already imported; afterwards imports are
+    normal."""
     finder = _Finder([name for name in names if name not in sys.modules])
     sys.meta_path = [finder, *sys.meta_path]
     try:

@@ -1,4 +1,4 @@
-"""The classes of models and what a run calls of accelerate, imported without what nobody here uses."""
+"""Import the model classes, and what a run uses of accelerate, without what is not used here."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MODELS = (
     "transformers.models.clip.modeling_clip",
 )
 SHARDED = ("torch.distributed.tensor",)  # tensors over several devices
-# What models import beside themselves, for quantized, sharded and converted ones, losses of detectors, adapters of others
+# What models also import: for quantized, sharded and converted models, detection losses, and adapters of other packages
 LATER = (
     "bitsandbytes",
     "diffusers.loaders.single_file_utils",
@@ -42,8 +42,8 @@ PACKAGES = (
 def import_models(compiled: bool = False) -> None:
     """Import U-Net, VAE and text encoder in about a quarter of the time; nothing is missing afterwards.
 
-    Where a later diffusers or transformers cannot be imported this way, they are imported as they are, and so they are for a run that is
-    `compiled`, which needs the compiler anyway.
+    A `compiled` run imports them normally, since it needs the compiler anyway; so does any run whose version of diffusers or transformers
+    does not work this way.
     """
     import accelerate  # noqa: F401  # before anything is put off: it looks at what is installed
     import torch  # noqa: F401
@@ -51,7 +51,7 @@ def import_models(compiled: bool = False) -> None:
     try:
         if not compiled:
             _import_lightly()
-    except Exception as fault:  # whatever it is, the plain import says it better
+    except Exception as fault:  # a normal import gives the better error
         log.debug(f"models are imported with all that comes with them ({type(fault).__name__}: {fault})")
         fetch_dynamo()
         for package in PACKAGES:
@@ -73,9 +73,9 @@ def _import_lightly() -> None:
 
 
 def without_quantizers() -> None:
-    """Tell diffusers that bitsandbytes is not there, for quantization that nobody here uses; optimizers import it by themselves.
+    """Mark bitsandbytes as unavailable in diffusers, whose quantization is not used here; optimizers import it themselves.
 
-    Should a later diffusers keep that knowledge elsewhere, the only loss is a second.
+    If a newer diffusers stores this elsewhere, only a second is lost.
     """
     from diffusers.utils import import_utils
 
@@ -84,7 +84,7 @@ def without_quantizers() -> None:
 
 
 def _scale_without_peft() -> None:
-    """Let diffusers scale PEFT's layers by 1, as it does in each forward pass, without importing PEFT for it."""
+    """Skip diffusers' scaling of PEFT layers by 1, which it does in each forward pass, so that PEFT is not imported."""
     from diffusers.utils import peft_utils
 
     def unless_by_one(scale: Callable[..., None]) -> Callable[..., None]:
@@ -102,10 +102,10 @@ def _scale_without_peft() -> None:
 
 @contextmanager
 def _asked_once() -> Iterator[None]:
-    """Inside, the packages that are installed are read once instead of by each library."""
+    """A context in which the list of installed packages is read once, not once per library."""
     plain: Callable[[], object] = importlib.metadata.packages_distributions
     importlib.metadata.packages_distributions = cache(plain)  # type: ignore[assignment]  # a function for a function
     try:
         yield
     finally:
-        importlib.metadata.packages_distributions = plain  # type: ignore[assignment]  # the one that was there
+        importlib.metadata.packages_distributions = plain  # type: ignore[assignment]  # the original

@@ -1,4 +1,4 @@
-"""The settings that Diffusers and PEFT keep beside a LoRA's tensors, from which its strength follows: in its metadata or in a file."""
+"""The adapter settings of Diffusers and PEFT, from the metadata of a LoRA file or the file next to it; they determine its strength."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from library.parsing.json_text import parse_json
 from library.paths.look import is_file
 from library.paths.opening import read_text
 
-METADATA_KEY = "lora_adapter_metadata"  # of Diffusers: one table for all parts, its keys beginning with `unet.` and `text_encoder.`
-FILE = "adapter_config.json"  # of PEFT, beside adapter_model.safetensors
-DEFAULT_ALPHA = 8.0  # PEFT's own, for a table that says none
+METADATA_KEY = "lora_adapter_metadata"  # of Diffusers: one table for all parts, with the key prefixes `unet.` and `text_encoder.`
+FILE = "adapter_config.json"  # of PEFT, next to adapter_model.safetensors
+DEFAULT_ALPHA = 8.0  # PEFT's default, for a table without alpha
 PARTS = ("unet", "text_encoder")
 _LARGEST_ALPHA = 1e8
-_MOST_REPEATS = 3  # in a pattern: more of them, or repeats of repeats, may take for ever to find that they do not match
-# Ways to begin that change the model's own weights too, so that the tensors alone are no difference from it.
+_MOST_REPEATS = 3  # in a pattern: more repeats, or nested ones, may take forever to fail to match
+# Initializations that also change the model's weights, so the tensors alone are not the difference from it.
 _CHANGES_THE_BASE = ("pissa", "olora", "loftq", "corda", "lora_ga")
 
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """How strong a part's modules are: alpha/r, or alpha/√r with `use_rslora`; patterns are for the modules whose paths they match."""
+    """The strength of a part's modules: alpha/r, or alpha/√r with `use_rslora`; patterns apply to the modules whose paths they match."""
 
     alpha: float
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
@@ -34,13 +34,13 @@ class AdapterConfig:
     use_dora: bool = False
 
     def alpha_of(self, path: str, rank: int) -> float:
-        """The alpha of web UIs, whose modules act with alpha/rank, for the module at the dotted `path`."""
+        """Return the alpha, as web UIs use it (strength alpha/rank), of the module at the dotted `path`."""
         alpha = next((value for pattern, value in self.alpha_pattern.items() if _matches(pattern, path)), self.alpha)
         return alpha * math.sqrt(rank) if self.use_rslora else alpha
 
 
 def adapter_configs(metadata: Mapping[str, str], file: Path, source: str) -> dict[str, AdapterConfig]:
-    """The settings of a file by part; raises UserError beginning with `source` for what cannot be read, or cannot be used without more."""
+    """Read the settings of a file by part; raises UserError, with `source` first, for settings that are unreadable or not supported."""
     if METADATA_KEY in metadata:
         return _by_part(_table(metadata[METADATA_KEY], f"{source}: {METADATA_KEY} in its metadata"), source)
     beside = file.with_name(FILE)
@@ -73,7 +73,7 @@ def _by_part(table: Mapping[str, object], source: str) -> dict[str, AdapterConfi
         part, dot, name = key.partition(".")
         if dot and part in PARTS:
             tables.setdefault(part, {})[name] = value
-    if not tables:  # of a part alone, whichever it is
+    if not tables:  # of a single part, not named
         tables = {part: {key: value for key, value in table.items() if "." not in key} for part in PARTS}
     return {part: _config(entries, source) for part, entries in tables.items() if entries.keys() & {"r", "lora_alpha", "alpha_pattern"}}
 
@@ -112,7 +112,7 @@ def _number(value: object, source: str) -> float:
 
 
 def _matches(pattern: str, path: str) -> bool:
-    """As PEFT has it: a regular expression for the path or its last levels. Text encoders had one level more when files were made."""
+    """Match as PEFT does: a regular expression for the path or its last levels. Older files have one more level for text encoders."""
     try:
         return any(re.fullmatch(rf"(.*\.)?({pattern})", name) for name in (path, f"text_model.{path}"))
     except re.error:

@@ -1,4 +1,4 @@
-"""How strongly each block of a LoRA counts (`--lbws`): lists of weights as users of block merging write them, by the blocks' names."""
+"""The strength of each block of a LoRA (`--lbws`): lists of weights in the format of block merging, by block name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from library.parsing.json_text import parse_json
 
 BASE = "BASE"  # the text encoder
 _ALL = (BASE, *map(block_label, range(BLOCKS)))
-# Blocks that a LoRA without 3×3 convolutions has modules in.
+# Blocks that contain modules in a LoRA without 3×3 convolutions.
 _WITH_ATTENTION = tuple(name for name in _ALL if name == BASE or name in "IN01 IN02 IN04 IN05 IN07 IN08 MID" or name in _ALL[-9:])
 _LISTS = {len(names): names for names in (_WITH_ATTENTION, _ALL)}  # 17, 26
 _OF_SDXL = (12, 20)
@@ -23,7 +23,7 @@ BlockRatios = Mapping[str, float]  # by BASE, IN00 … IN11, MID, OUT00 … OUT1
 
 
 def read_block_ratios(texts: Sequence[str], files: int) -> list[BlockRatios]:
-    """One mapping for each of `files`, from lists such as `[1,0,0.5,…]` or `1,0,0.5,…` of 17 or 26 numbers; none for no list.
+    """Return one mapping for each of `files`, from lists such as `[1,0,0.5,…]` or `1,0,0.5,…` of 17 or 26 numbers; empty without lists.
 
     Raises UserError for another number of lists, or of numbers.
     """
@@ -35,14 +35,14 @@ def read_block_ratios(texts: Sequence[str], files: int) -> list[BlockRatios]:
 
 
 def block_of(key: str) -> str | None:
-    """The block of the module with this key; None where it is in none."""
+    """Return the block of the module with this key; None if it is in no block."""
     if key.startswith(STABLE_DIFFUSION.text_encoders):
         return BASE
     name = key.removeprefix(STABLE_DIFFUSION.unet)
     if name.startswith("mid_block_"):
         return "MID"
-    found = _PLACE.match(name)
-    return block_label(block_index("{}_blocks.{}.{}.{}.".format(*found.groups()))) if found else None
+    match = _PLACE.match(name)
+    return block_label(block_index("{}_blocks.{}.{}.{}.".format(*match.groups()))) if match else None
 
 
 def _ratios(text: str) -> BlockRatios:

@@ -1,11 +1,11 @@
-"""The 25 blocks in which users count a Stable Diffusion v1/v2 U-Net, and the weights that they give to each.
+"""The 25 blocks of a Stable Diffusion v1/v2 U-Net as users count them, and the weights per block.
 
 The count is that of the original U-Net's lists (`input_blocks`, `middle_block`, `output_blocks`), which users know as
 BASE/IN/MID/OUT; ours are Diffusers' names:
 
 | index | users' name | Diffusers module                                                     |
 |-------|-------------|----------------------------------------------------------------------|
-| 0     | IN00        | `conv_in` (never a LoRA module: the place is kept for the count)     |
+| 0     | IN00        | `conv_in` (never a LoRA module: the index is only for the count)     |
 | 1–2   | IN01, IN02  | `down_blocks.0.{resnets,attentions}.{0,1}`                           |
 | 3     | IN03        | `down_blocks.0.downsamplers.0`                                       |
 | 4–5   | IN04, IN05  | `down_blocks.1.{resnets,attentions}.{0,1}`                           |
@@ -34,22 +34,22 @@ _PRESET = re.compile(r"\s*([A-Za-z_]+)\s*(?:\+(.*))?", re.DOTALL)
 
 
 def block_index(path: str) -> int:
-    """The block, 0 … 24, of the U-Net module at the dotted Diffusers `path` (`down_blocks.1.attentions.0.proj_in` → 4).
+    """Return the block, 0 … 24, of the U-Net module at the dotted Diffusers `path` (`down_blocks.1.attentions.0.proj_in` → 4).
 
     Raises ValueError for a module outside the blocks (`time_embedding.linear_1`).
     """
     if path.startswith("mid_block."):
         return MIDDLE
-    found = _PLACE.match(path)
-    if not found:
+    match = _PLACE.match(path)
+    if not match:
         raise ValueError(f"{path} is in none of the U-Net's {BLOCKS} blocks")
-    side, block, kind, layer = found[1], int(found[2]), found[3], int(found[4])
+    side, block, kind, layer = match[1], int(match[2]), match[3], int(match[4])
     within = 3 * block + (2 if kind.endswith("samplers") else layer)
     return 1 + within if side == "down" else MIDDLE + 1 + within
 
 
 def block_label(index: int) -> str:
-    """What users call the block: IN00 … IN11, MID, OUT00 … OUT11."""
+    """Return the users' name of the block: IN00 … IN11, MID, OUT00 … OUT11."""
     if index == MIDDLE:
         return "MID"
     return f"IN{index:02d}" if index < MIDDLE else f"OUT{index - MIDDLE - 1:02d}"
@@ -70,7 +70,7 @@ PRESETS: dict[str, list[float]] = {
 
 
 def parse_numbers(text: str) -> list[float]:
-    """`"1, 2,0.5"` → [1.0, 2.0, 0.5]; ValueError names the first entry that is no finite number."""
+    """Parse `"1, 2,0.5"` → [1.0, 2.0, 0.5]; the ValueError names the first entry that is not a finite number."""
     numbers = []
     for entry in text.split(","):
         try:
@@ -83,10 +83,10 @@ def parse_numbers(text: str) -> list[float]:
 
 
 def parse_side_weights(text: str) -> list[float]:
-    """Learning rate weights of one side of the U-Net: numbers with commas, or a preset with an optional `+offset`.
+    """Parse the learning rate weights of one side of the U-Net: numbers with commas, or a preset with an optional `+offset`.
 
-    `"cosine+.25"` falls from 1.25 to 0.25 over the 12 blocks. A list is returned as long as it was written: its length is
-    the caller's to judge. Raises ValueError for anything else.
+    `"cosine+.25"` falls from 1.25 to 0.25 over the 12 blocks. A list keeps its length, which the caller checks. Raises ValueError for
+    anything else.
     """
     preset = _PRESET.fullmatch(text)
     if preset and preset[1].lower() in PRESETS:

@@ -1,4 +1,4 @@
-"""How many weights the networks of this suite hold, from the options and the model's header, before torch is imported."""
+"""The number of weights of this suite's networks, from the options and the model's header, before torch is imported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RankOne(Protocol):
 
 
 def low_rank_weights(options: NetworkOptions, sizes: RankOne) -> int:
-    """Of a network with one rank for all blocks: what `block_dims` and `network_reg_dims` change is not counted."""
+    """Count the weights of a network with one rank for all blocks; ignores `block_dims` and `network_reg_dims`."""
     args = dict(part.split("=", 1) for part in options.network_args if "=" in part)
     dim, conv_dim = options.network_dim or 4, args.get("conv_dim", "0")
     count = 0 if options.network_train_text_encoder_only else sizes.lora_unet * dim
@@ -38,11 +38,11 @@ def low_rank_weights(options: NetworkOptions, sizes: RankOne) -> int:
     return count + (0 if options.network_train_unet_only or options.stop_text_encoder_training == -1 else sizes.lora_text_encoder * dim)
 
 
-# --network_module -> its rule. All its weights are trained; what a module without a row will hold only it knows.
+# --network_module -> its rule. All of its weights are trained; modules without a row are unknown in advance.
 RULES: dict[str, Callable[[NetworkOptions, RankOne], int]] = {"networks.lora": low_rank_weights}
 
 
 def ranks_in_file(options: NetworkOptions) -> int:
-    """How many times the rank that is trained a file has: its start is taken from it by as many ranks again."""
+    """Return rank in the file / trained rank: 2 if the file subtracts its start (pissa, olora), otherwise 1."""
     args = dict(part.split("=", 1) for part in options.network_args if "=" in part)
     return 2 if args.get("init", "").strip().lower() in ("pissa", "olora") else 1

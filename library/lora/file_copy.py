@@ -1,4 +1,4 @@
-"""A LoRA file for network modules of other packages, which read one form of its names alone."""
+"""A LoRA file for network modules of other packages, which read only web UI names."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from library.lora.files import read_weights
 
 @contextlib.contextmanager
 def in_web_ui_names(path: Path) -> Iterator[Path]:
-    """Yield the file itself, or a passing copy of it where it has names of Diffusers or PEFT, bundled embeddings or is a pickle.
+    """Yield the file itself, or a temporary copy if it has names of Diffusers or PEFT, bundled embeddings, or is a pickle.
 
-    A file of a kind that is not known here is yielded as it is: its module may know it. Raises UserError for settings that cannot be read.
+    A file of an unknown kind is yielded unchanged: its module may know it. Raises UserError for settings that cannot be read.
     """
     try:
         file = open_weights(path, "LoRA file")
     except UserError:
-        if path.suffix.lower() == ".safetensors":  # whoever reads it, it is damaged
+        if path.suffix.lower() == ".safetensors":  # damaged for every reader
             raise
         yield path
         return
     places = [read_name(name) for name in file.infos]
     if isinstance(file, SafetensorsFile) and all(place is None or not place.foreign for place in places) and None not in places:
-        file_layout(file.infos, file.metadata, path, f"LoRA file {path}")  # no module takes what is none
+        file_layout(file.infos, file.metadata, path, f"LoRA file {path}")  # not valid for any module
         yield path
         return
     weights = read_weights(path)
@@ -41,7 +41,7 @@ def in_web_ui_names(path: Path) -> Iterator[Path]:
     plain = {}
     for name, tensor in weights.items():
         key, _, kind = name.partition(".")
-        if kind == DORA_MAGNITUDE:  # [out] or [1, out, 1, 1] there, [out, 1 …] in LyCORIS
+        if kind == DORA_MAGNITUDE:  # [out] or [1, out, 1, 1] in PEFT, [out, 1 …] in LyCORIS
             dimensions = weights[f"{key}.lora_down.weight"].dim()
             tensor, name = tensor.reshape(-1, *[1] * (dimensions - 1)), f"{key}.{DORA_SCALE}"
         plain[name] = tensor.contiguous()

@@ -1,4 +1,4 @@
-"""A LoRA file's tensors by module, by whatever names: which go together, of which sizes, and how strong its settings say they are."""
+"""The tensors of a LoRA file by module, under any program's names: which belong together, their sizes, and alphas from settings."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from library.lora.adapter_config import METADATA_KEY, AdapterConfig, adapter_con
 from library.lora.file_names import BIASES, DORA, EMBEDDING, FULL, IA3, LORA, NORM, TensorName, read_name
 
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
-_SINGLE = frozenset({"alpha", "on_input"})  # tensors of one number, which may be a whole one
+_SINGLE = frozenset({"alpha", "on_input"})  # tensors with one number, possibly an integer
 _CORE = "lora_mid.weight"
-LARGEST = 1 << 28  # numbers of a weight; the largest of Stable Diffusion have 30 million (the table of words 50)
+LARGEST = 1 << 28  # numbers per weight; the largest in Stable Diffusion have 30 million (the token table 50)
 
 
 @dataclass(frozen=True)
 class FileLayout:
-    """For each module's key the names of its tensors in the file by what they are, and its alpha where settings say it, not a tensor."""
+    """For each module key, its tensor names in the file by kind, and its alpha if it comes from settings instead of a tensor."""
 
     modules: Mapping[str, Mapping[str, str]]
     alphas: Mapping[str, float]
-    strange: tuple[str, ...]  # tensors of no known kind
+    strange: tuple[str, ...]  # tensors of unknown kind
     foreign: bool  # the names are those of Diffusers or PEFT
-    bundled: tuple[str, ...] = ()  # tensors of embeddings that the file holds beside the network
+    bundled: tuple[str, ...] = ()  # tensors of embeddings that the file contains in addition to the network
 
 
 def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], path: Path, source: str) -> FileLayout:
-    """Raises UserError beginning with `source` for settings that cannot be read."""
+    """Read the layout; raises UserError, with `source` first, for settings that cannot be read."""
     modules: dict[str, dict[str, str]] = {}
     places: dict[str, TensorName] = {}
     strange = []
@@ -60,7 +60,7 @@ def file_layout(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], pa
 
 
 def refuse_faults(modules: Mapping[str, Mapping[str, TensorInfo]], source: str) -> None:
-    """Raise UserError beginning with `source` where a module's tensors are none of a LoRA or its kin."""
+    """Raise UserError, with `source` first, if a module's tensors are not valid for a LoRA or a related kind."""
     faults = {key: fault for key, kinds in modules.items() if (fault := module_fault(kinds))}
     for key, fault in faults.items():
         more = f" (and {len(faults) - 1} more modules)" if len(faults) > 1 else ""
@@ -72,7 +72,7 @@ def refuse_faults(modules: Mapping[str, Mapping[str, TensorInfo]], source: str) 
 
 
 def module_fault(kinds: Mapping[str, TensorInfo]) -> str | None:
-    """What makes these tensors of one module unusable, None where nothing does; halves of a module are for others to tell."""
+    """Why these tensors of one module are unusable; None if they are usable. Incomplete modules are checked elsewhere."""
     for kind, info in kinds.items():
         if kind in _SINGLE and math.prod(info.shape) != 1:
             return f"its {kind} has the shape {_sizes(info.shape)}, where one number is expected"
@@ -106,19 +106,19 @@ def _lora_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
 
 
 def _other_fault(shapes: Mapping[str, Sequence[int]]) -> str | None:
-    """Of the other kinds the formula itself tells whether the tensors fit, run on shapes without numbers."""
+    """For the other kinds, run the formula on shapes without numbers to check that the tensors fit."""
     if shapes.keys() & (FULL | NORM | IA3):
         return None
     tensors = {kind: torch.empty(tuple(shape), device="meta") for kind, shape in shapes.items() if kind not in _SINGLE}
     formula: Callable[[Mapping[str, Tensor]], Tensor] = lokr if any(kind.startswith("lokr_") for kind in shapes) else loha
     try:
-        made = formula(tensors)
+        change = formula(tensors)
     except KeyError:
-        return None  # half of a module
+        return None  # an incomplete module
     except (RuntimeError, ValueError, IndexError, TypeError, ZeroDivisionError):
         return f"its tensors do not match each other ({', '.join(f'{kind} {_sizes(shape)}' for kind, shape in sorted(shapes.items()))})"
-    if made.numel() > LARGEST:
-        return f"it is made for a weight of {_sizes(made.shape)}, which no model has"
+    if change.numel() > LARGEST:
+        return f"it is made for a weight of {_sizes(change.shape)}, which no model has"
     return None
 
 
@@ -134,7 +134,7 @@ def loha(tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 def lokr(tensors: Mapping[str, Tensor]) -> Tensor:
-    """scale · W₁ ⊗ W₂ (LyCORIS, Yeh et al. 2024, sec. 3); scale is alpha/rank where a factor is itself a product, otherwise 1."""
+    """scale · W₁ ⊗ W₂ (LyCORIS, Yeh et al. 2024, sec. 3); scale is alpha/rank if a factor is itself a product, otherwise 1."""
     factors = []
     for name in ("lokr_w1", "lokr_w2"):
         whole = tensors.get(name)
@@ -160,7 +160,7 @@ def _scale(tensors: Mapping[str, Tensor], rank: int) -> float:
 
 
 def _has_settings(infos: Mapping[str, TensorInfo], metadata: Mapping[str, str], path: Path) -> bool:
-    """Whether settings belong to the file: in its metadata, or in the file that PEFT writes beside its own."""
+    """Whether settings belong to the file: in its metadata, or in PEFT's file next to it."""
     return METADATA_KEY in metadata or path.stem == "adapter_model" or any(name.startswith("base_model.") for name in infos)
 
 

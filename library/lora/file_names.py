@@ -1,4 +1,4 @@
-"""What the names of tensors in files of LoRA and its kin mean, whichever program wrote them: a module's key, and what of it they are."""
+"""What tensor names in files of LoRA and related kinds mean, for all programs: the module's key and the kind of tensor."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NORM = frozenset({"w_norm"})
 IA3 = frozenset({"weight", "on_input"})
 DORA_SCALE, DORA_MAGNITUDE = "dora_scale", "dora_magnitude"  # LyCORIS' and PEFT's
 DORA = frozenset({DORA_SCALE, DORA_MAGNITUDE})
-BIASES = frozenset({"diff_b", "b_norm", "lora_up.bias"})  # what is added to a bias
+BIASES = frozenset({"diff_b", "b_norm", "lora_up.bias"})  # added to a bias
 KINDS = LORA | LOHA | FULL | NORM | IA3 | BIASES | {"alpha", "lora_mid.weight", "hada_t1", "hada_t2", DORA_SCALE}
 _LOKR = re.compile(r"lokr_(w[12](_[ab])?|t2)")
-EMBEDDING = "bundle_emb."  # a Textual Inversion embedding that OneTrainer and web UIs keep in a LoRA's file
+EMBEDDING = "bundle_emb."  # a Textual Inversion embedding that OneTrainer and web UIs store in a LoRA's file
 
 _PEFT_HEAD = "base_model.model."
 _PARTS = ("unet.", "text_encoder.")
@@ -37,7 +37,7 @@ _OLD_TEXT_NAMES = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj
 
 @dataclass(frozen=True)
 class TensorName:
-    """`kind` is one of KINDS, LoKr's, or PEFT's magnitude; `part` and `path` say where the module is, for names of Diffusers and PEFT."""
+    """`kind` is one of KINDS, LoKr's, or PEFT's magnitude; `part` and `path` locate the module, for names of Diffusers and PEFT."""
 
     key: str
     kind: str
@@ -51,29 +51,29 @@ class TensorName:
 
 
 def read_name(name: str) -> TensorName | None:
-    """What a tensor is, None for one of no known kind."""
+    """Parse a tensor name; None for an unknown kind."""
     key, _, kind = name.partition(".")
     if key.startswith("lora_") and (kind in KINDS or _LOKR.fullmatch(kind)):
         return TensorName(key, kind)
-    found = _ENDS.fullmatch(name)
-    if found is None or (found["of"] == "bias" and found["letter"] == "A"):
+    match = _ENDS.fullmatch(name)
+    if match is None or (match["of"] == "bias" and match["letter"] == "A"):
         return None
-    if found["path"].startswith("lora_") and "." not in found["path"]:  # PEFT's tensors under the keys of web UIs
-        return TensorName(found["path"], _kind(found))
-    place = _part(found["path"])
-    return None if place is None else _foreign(found, *place)
+    if match["path"].startswith("lora_") and "." not in match["path"]:  # PEFT's tensors under web UI keys
+        return TensorName(match["path"], _kind(match))
+    place = _part(match["path"])
+    return None if place is None else _foreign(match, *place)
 
 
-def _kind(found: re.Match[str]) -> str:
-    if found["magnitude"]:
+def _kind(match: re.Match[str]) -> str:
+    if match["magnitude"]:
         return DORA_MAGNITUDE
-    if found["alpha"] or found["old_alpha"]:
+    if match["alpha"] or match["old_alpha"]:
         return "alpha"
-    return f"{_SIDES[found['letter'] or found['side'] or found['old_side']]}.{found['of'] or 'weight'}"
+    return f"{_SIDES[match['letter'] or match['side'] or match['old_side']]}.{match['of'] or 'weight'}"
 
 
 def _part(path: str) -> tuple[str, str] | None:
-    """(part, path in it) of a module; None where it is of neither part."""
+    """Return (part, path in it) of a module; None if it is in neither part."""
     part = None
     while True:  # old versions of Diffusers wrote `unet.unet.`
         if path.startswith(_PEFT_HEAD):
@@ -89,25 +89,25 @@ def _part(path: str) -> tuple[str, str] | None:
     return ("text_encoder", path) if path.startswith(_TEXT_HEADS) else None
 
 
-def _foreign(found: re.Match[str], part: str, path: str) -> TensorName:
-    if found["old"] and part == "unet":
-        path = f"{path}.to_{found['old']}"
-    elif found["old"]:
-        path = f"{path}.{_OLD_TEXT_NAMES[found['old']]}"
+def _foreign(match: re.Match[str], part: str, path: str) -> TensorName:
+    if match["old"] and part == "unet":
+        path = f"{path}.to_{match['old']}"
+    elif match["old"]:
+        path = f"{path}.{_OLD_TEXT_NAMES[match['old']]}"
     path = re.sub(r"\.to_out$", ".to_out.0", path)
     if part == "unet":
-        return TensorName(STABLE_DIFFUSION.unet + path.replace(".", "_"), _kind(found), part, path)
+        return TensorName(STABLE_DIFFUSION.unet + path.replace(".", "_"), _kind(match), part, path)
     path = path.removeprefix("text_model.")
-    return TensorName(TEXT_ENCODER + path.replace(".", "_"), _kind(found), part, path)
+    return TensorName(TEXT_ENCODER + path.replace(".", "_"), _kind(match), part, path)
 
 
 def bundled_word(name: str) -> str | None:
-    """The word whose vectors a tensor of a network's file holds (`bundle_emb.WORD.…`), None for any other tensor."""
+    """Return the word whose vectors a tensor in a network's file contains (`bundle_emb.WORD.…`); None for any other tensor."""
     return name.removeprefix(EMBEDDING).partition(".")[0] if name.startswith(EMBEDDING) else None
 
 
 def is_whole(kinds: frozenset[str]) -> bool:
-    """Whether these tensors make a module that does something."""
+    """Whether these tensors form a module with an effect."""
     if any(kind.startswith("lokr_") for kind in kinds):
         return all(f"lokr_{w}" in kinds or {f"lokr_{w}_a", f"lokr_{w}_b"} <= kinds for w in ("w1", "w2"))
     return any(needed <= kinds for needed in (LORA, LOHA, FULL, NORM, IA3))

@@ -1,4 +1,4 @@
-"""LoRA files: read them, group their tensors by module, say what does not fit, write them as other programs expect."""
+"""LoRA files: read them, group their tensors by module, report misfits, write them as other programs expect."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from library.paths.look import is_file
 PICKLED = (".pt", ".ckpt")
 SUFFIXES = (".safetensors", *PICKLED)
 LARGEST_NUMBER = 1e8  # of factors and alpha; half precision ends at 65,504
-_FIRST_INPUTS = frozenset({4, 9})  # of the first convolution of ordinary and of inpainting models: its channels are latents first
+_FIRST_INPUTS = frozenset({4, 9})  # inputs of the first convolution of ordinary and of inpainting models: latents come first
 
 
 @dataclass(frozen=True)
 class ModuleWeights:
-    """One module of a LoRA file: `down` [rank, in(, kh, kw)], `up` [out, rank(, 1, 1)], alpha (the rank where the file has none)."""
+    """One module of a LoRA file: `down` [rank, in(, kh, kw)], `up` [out, rank(, 1, 1)], alpha (the rank if the file has no alpha)."""
 
     down: Tensor
     up: Tensor
     alpha: float
-    magnitude: Tensor | None = None  # of a DoRA, as the file has it
+    magnitude: Tensor | None = None  # of a DoRA, as in the file
 
     @property
     def rank(self) -> int:
@@ -42,15 +42,15 @@ class ModuleWeights:
 
     @property
     def tensors(self) -> dict[str, Tensor]:
-        """By the ends of their names in files of this suite."""
+        """The tensors by the ends of their names in files of this suite."""
         plain = {"lora_down.weight": self.down, "lora_up.weight": self.up, "alpha": torch.tensor(self.alpha)}
         return plain if self.magnitude is None else {**plain, DORA_SCALE: self.magnitude}
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """The file's tensors on the CPU by the names of web UIs, whichever it has itself, with an alpha where its settings say one.
+    """Return the file's tensors on the CPU under web UI names, with an alpha if the file's settings contain it.
 
-    Tensors of no known kind keep their names. Nothing in the file is executed. UserError names a bad file.
+    Tensors of unknown kind keep their names. Nothing in the file is executed. The UserError names the invalid file.
     """
     path = Path(path)
     if not is_file(path):
@@ -63,12 +63,12 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
 
 
 def group_by_module(weights: Mapping[str, Tensor], source: str, kinds: frozenset[str] = PLAIN_TENSORS) -> dict[str, ModuleWeights]:
-    """The tensors by LoRA key. UserError for a file of another kind, tensors that are not of these kinds, or half a module."""
+    """Group the tensors by LoRA key. Raises UserError for another kind of file, other kinds of tensors, or an incomplete module."""
     parts: dict[str, dict[str, Tensor]] = {}
     strange = []
     for name, tensor in weights.items():
         key, _, end = name.partition(".")
-        place = TensorName(key, end) if end == DORA_MAGNITUDE else read_name(name)  # as `read_weights` calls PEFT's
+        place = TensorName(key, end) if end == DORA_MAGNITUDE else read_name(name)  # the name that `read_weights` gives PEFT's
         if place is not None and place.kind in kinds:
             parts.setdefault(place.key, {})[place.kind] = tensor
         else:
@@ -101,7 +101,7 @@ def _magnitude(tensors: Mapping[str, Tensor]) -> Tensor | None:
 
 
 def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> None:
-    """UserError where a number of a module is not finite, which would spoil all that is made of it."""
+    """Raise UserError if a number of a module is not finite, since it would ruin everything computed from it."""
     if broken := [key for key, tensors in modules.items() if not all(map(is_finite, tensors))]:
         raise UserError(
             coded(
@@ -113,7 +113,7 @@ def refuse_not_finite(modules: Mapping[str, Iterable[Tensor]], source: str) -> N
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all its numbers are, and not so large that products of them and of alpha would not be."""
+    """Whether all numbers are finite, and small enough that products of them and of alpha are."""
     return bool((tensor.float().abs() <= LARGEST_NUMBER).all())
 
 
@@ -122,13 +122,13 @@ def _infos(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
 
 
 def refuse_unknown(unknown: Iterable[str], weights: Iterable[str], source: str) -> None:
-    """UserError where the file has modules that the model lacks."""
+    """Raise UserError if the file has modules that the model lacks."""
     if unknown := list(unknown):
         raise UserError(coded("LORA-003", f"{source}: {_listed(unknown)} are not in this model{kind_of_file(weights)}"))
 
 
 def refuse_convolutions(keys: Iterable[str], source: str) -> None:
-    """UserError where the file patches convolutions and the network does not."""
+    """Raise UserError if the file patches convolutions and the network does not."""
     if keys := list(keys):
         raise UserError(
             coded(
@@ -140,14 +140,13 @@ def refuse_convolutions(keys: Iterable[str], source: str) -> None:
 
 
 def are_first_inputs(one: int, other: int) -> bool:
-    """Whether these are the inputs of the first convolutions of an ordinary and of an inpainting model."""
+    """Whether these are the input channels of the first convolutions of an ordinary and an inpainting model."""
     return {one, other} == _FIRST_INPUTS
 
 
 def with_inputs(weight: Tensor, inputs: int) -> Tensor:
-    """A convolution's weight or LoRA's down [·, in, kh, kw] for so many inputs, where it is that of an ordinary model's first convolution
-    and `inputs` are an inpainting model's, or the other way; else as it is. Of the further inputs the LoRA knows nothing (0), or what it
-    learned of them is left out."""
+    """Convert a first convolution's weight or LoRA down matrix [·, in, kh, kw] between ordinary and inpainting models; others stay as they
+    are. Additional inputs get 0, and inputs that do not exist in the target are dropped."""
     if weight.dim() != 4 or not are_first_inputs(weight.shape[1], inputs):
         return weight
     fitted = weight.new_zeros(weight.shape[0], inputs, *weight.shape[2:])
@@ -159,8 +158,8 @@ def with_inputs(weight: Tensor, inputs: int) -> Tensor:
 def fitted(
     modules: Mapping[str, ModuleWeights], shapes: Mapping[str, tuple[torch.Size, torch.Size]], source: str
 ) -> dict[str, ModuleWeights]:
-    """The modules for a network of (down, up) `shapes`, that of a first convolution between ordinary and inpainting models
-    (`with_inputs`); UserError where others differ: another rank, or another base model."""
+    """Fit the modules to a network of (down, up) `shapes`; a first convolution may change between ordinary and inpainting models
+    (`with_inputs`). Raises UserError if others differ: another rank, or another base model."""
     fitting = {key: replace(one, down=with_inputs(one.down, shapes[key][0][1])) for key, one in modules.items()}
     _refuse_misfits(fitting, shapes, source)
     return fitting
@@ -190,9 +189,9 @@ def _refuse_misfits(modules: Mapping[str, ModuleWeights], shapes: Mapping[str, t
 
 
 def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None) -> None:
-    """Write `.safetensors` (with `metadata` and the hashes by which web UIs know a file) or `.pt`/`.ckpt` (which hold no metadata).
+    """Write `.safetensors` (with `metadata` and the hashes by which web UIs recognize a file) or `.pt`/`.ckpt` (without metadata).
 
-    The tensors must be on the CPU and contiguous. The file appears whole or not at all.
+    The tensors must be on the CPU and contiguous. The file appears completely or not at all.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -203,22 +202,22 @@ def write_weights(path: str | Path, weights: Mapping[str, Tensor], metadata: Map
     weights = dict(weights)
     with atomic_write(path) as temporary:
         if suffix == ".safetensors":
-            told = {key: str(value) for key, value in (metadata or {}).items()}
-            hashes = model_hashes(weights, told)
-            if "modelspec.sai_model_spec" in told:  # the Model Metadata Standard has the same hash under its own name
+            entries = {key: str(value) for key, value in (metadata or {}).items()}
+            hashes = model_hashes(weights, entries)
+            if "modelspec.sai_model_spec" in entries:  # the Model Metadata Standard stores the same hash under its own key
                 hashes["modelspec.hash_sha256"] = f"0x{hashes['sshs_model_hash']}"
-            safetensors.torch.save_file(weights, temporary, {**told, **hashes})
+            safetensors.torch.save_file(weights, temporary, {**entries, **hashes})
         else:
             torch_save(weights, temporary)
 
 
 def hash_anew(path: Path) -> None:
-    """Give a `.safetensors` that another program wrote the hashes that `write_weights` gives; a file of any other kind stays as it is."""
+    """Add the hashes of `write_weights` to a `.safetensors` that another program wrote; other files stay unchanged."""
     if path.suffix.lower() != ".safetensors":
         return
     try:
         file = open_weights(path, "network file")
-    except UserError:  # a module of the user's own may write what it likes
+    except UserError:  # a custom module may write any format
         return
     if isinstance(file, SafetensorsFile):
         weights = {name: tensor.clone() for name, tensor in file.read(file.infos)}
@@ -226,10 +225,11 @@ def hash_anew(path: Path) -> None:
 
 
 def model_hashes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
-    """`sshs_model_hash`: SHA-256 of everything behind the header; `sshs_legacy_hash`: first 8 digits of that of 64 KiB at 1 MiB.
+    """Compute `sshs_model_hash`, SHA-256 of everything after the header, and `sshs_legacy_hash`, the first 8 digits of that of 64 KiB at 1
+    MiB.
 
-    Both over the file with only the `ss_` metadata, as AUTOMATIC1111's Additional Networks defines them, so that a user's own
-    notes in the metadata do not change them.
+    Both hash the file with only the `ss_` metadata, as AUTOMATIC1111's Additional Networks defines them, so that a user's notes in the
+    metadata do not change them.
     """
     content = safetensors.torch.save(dict(weights), {key: value for key, value in metadata.items() if key.startswith("ss_")})
     header = 8 + int.from_bytes(content[:8], "little")
@@ -239,7 +239,7 @@ def model_hashes(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> 
     }
 
 
-# How files that this network cannot use give themselves away: (part of a tensor's name, what it then is).
+# How to recognize files that this network cannot use: (part of a tensor's name, what the file is).
 _OTHER_KINDS = (
     ("model.diffusion_model.", "a whole model"),
     ("lora_te1_", "an SDXL LoRA"),
@@ -261,14 +261,14 @@ _OTHER_KINDS = (
     ("transformer.", "a LoRA of another family (such as SD3 or Flux)"),
     (":up", "a LoRA of cloneofsimo's first program, which is not supported"),
     (".lora_mid.", "a CP-decomposed LoCon, which lycoris.kohya reads"),
-    (".dora_scale", "a DoRA, which networks.dora reads"),  # behind the kinds that may have one too
+    (".dora_scale", "a DoRA, which networks.dora reads"),  # after the kinds that may contain it too
     (".dora_magnitude", "a DoRA of PEFT, which networks.dora reads"),
     (".lora_magnitude_vector", "a DoRA of PEFT, which networks.dora reads"),
 )
 
 
 def kind_of_file(weights: Iterable[str]) -> str:
-    """The end of a message about a file that cannot be used: what its tensors' names say it is, or what to use instead."""
+    """The end of a message about an unusable file: what it is by its tensor names, or what to use instead."""
     names = list(weights)
     for mark, kind in _OTHER_KINDS:
         if any(mark in name for name in names):

@@ -1,4 +1,4 @@
-"""Where LoRA goes in a U-Net and a CLIP text encoder, and the layer that it puts there."""
+"""Where LoRA patches a U-Net and a CLIP text encoder, and the layer it adds."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from library.lora.compute.add_up import add_up
 from library.lora.compute.casts import Casts
 from library.lora.compute.shared_down import SharedDown, siblings
 
-TextEncoders = nn.Module | Sequence[nn.Module] | None  # of models with several, all of them in a sequence
+TextEncoders = nn.Module | Sequence[nn.Module] | None  # a sequence for models with several
 
 
 @dataclass(frozen=True)
 class Prefixes:
-    """How keys in LoRA files begin: of modules of the U-Net, and of each text encoder's."""
+    """The prefixes of keys in LoRA files: of the U-Net's modules, and of each text encoder's."""
 
     unet: str
     text_encoders: tuple[str, ...]
 
     def text_labels(self) -> list[tuple[str, str]]:
-        """What logs call each text encoder, with its prefix: "textencoder", or of several "textencoder1", "textencoder2"."""
+        """The names of the text encoders in logs, with their prefixes: "textencoder", or "textencoder1", "textencoder2" if there are
+        several."""
         several = len(self.text_encoders) > 1
         return [(f"textencoder{place if several else ''}", prefix) for place, prefix in enumerate(self.text_encoders, start=1)]
 
@@ -34,12 +35,12 @@ class Prefixes:
 TEXT_ENCODER = "lora_te_text_model_"
 STABLE_DIFFUSION = Prefixes("lora_unet_", (TEXT_ENCODER,))  # v1 and v2
 
-Patched = nn.Linear | nn.Conv2d  # what LoRA can be put onto
+Patched = nn.Linear | nn.Conv2d  # the modules that LoRA can patch
 PLAIN_TENSORS = frozenset({"lora_down.weight", "lora_up.weight", "alpha"})  # of a module in a file
 
 _Pair = tuple[int, int]  # (down, across)
 
-# Class names, as the ecosystem's files were made by them; frozen, for one network must never change the next one's.
+# Class names that decide which modules LoRA files contain; frozen, since one network must not change the next one's.
 _TRANSFORMERS = frozenset({"Transformer2DModel"})
 _CONVOLUTIONS = frozenset({"ResnetBlock2D", "Downsample2D", "Upsample2D"})
 _TEXT_ENCODER = frozenset({"CLIPAttention", "CLIPSdpaAttention", "CLIPMLP"})
@@ -47,10 +48,10 @@ _TEXT_ENCODER = frozenset({"CLIPAttention", "CLIPSdpaAttention", "CLIPMLP"})
 
 @dataclass(frozen=True)
 class Target:
-    """A module of the base model that LoRA can patch: its key in LoRA files, its dotted path in the model, itself.
+    """A module of the base model that LoRA can patch: its key in LoRA files, its dotted path in the model, and the module.
 
-    `extended`: patched only where the user asks for convolutions (`conv_dim`). `outside` all of the blocks (`conv_in`, `conv_out`,
-    `time_embedding`): never patched by a new network, but files of LyCORIS have such modules.
+    `extended`: patched only if the user asks for convolutions (`conv_dim`). `outside` all blocks (`conv_in`, `conv_out`, `time_embedding`):
+    never patched by a new network, but LyCORIS files have such modules.
     """
 
     key: str
@@ -61,13 +62,13 @@ class Target:
 
     @property
     def is_wide_convolution(self) -> bool:
-        """Whether it is a convolution over more than one pixel (3×3), whose rank is `conv_dim`'s."""
+        """Whether it is a convolution over more than one pixel (3×3), with the rank of `conv_dim`."""
         return isinstance(self.module, nn.Conv2d) and self.module.kernel_size != (1, 1)
 
 
 def unet_targets(unet: nn.Module, prefix: str = STABLE_DIFFUSION.unet) -> dict[str, Target]:
-    """Every Linear and convolution inside `Transformer2DModel`, and, marked as extended, inside `ResnetBlock2D`, `Downsample2D` and
-    `Upsample2D`. By LoRA key, in the model's order; behind them, marked so, those outside of all these."""
+    """Return every Linear and convolution inside `Transformer2DModel` and, marked as extended, inside `ResnetBlock2D`, `Downsample2D` and
+    `Upsample2D`, by LoRA key in the model's order; then, marked as outside, those outside all of these."""
     plain = {target.key: target for target in _inside(unet, _TRANSFORMERS, prefix)}
     both = _inside(unet, _TRANSFORMERS | _CONVOLUTIONS, prefix)
     targets = {target.key: plain.get(target.key, replace(target, extended=True)) for target in both}
@@ -79,13 +80,13 @@ def unet_targets(unet: nn.Module, prefix: str = STABLE_DIFFUSION.unet) -> dict[s
 
 
 def text_encoder_targets(text_encoder: nn.Module, prefix: str = TEXT_ENCODER) -> dict[str, Target]:
-    """The Linears of CLIP's attention and MLP, by LoRA key. The keys hold `text_model_` whether this transformers' model does or not."""
-    found = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, prefix)
-    return {target.key: target for target in found}
+    """Return the Linears of CLIP's attention and MLP, by LoRA key. The keys contain `text_model_` with any version of transformers."""
+    targets = _inside(getattr(text_encoder, "text_model", text_encoder), _TEXT_ENCODER, prefix)
+    return {target.key: target for target in targets}
 
 
 def model_targets(text_encoder: TextEncoders, unet: nn.Module | None, prefixes: Prefixes = STABLE_DIFFUSION) -> dict[str, Target]:
-    """The targets of the parts given, the text encoders' first."""
+    """Return the targets of the given parts, the text encoders' first."""
     text_encoders = listed(text_encoder)
     targets: dict[str, Target] = {}
     for encoder, prefix in zip(text_encoders, prefixes.text_encoders, strict=bool(text_encoders)):
@@ -94,7 +95,7 @@ def model_targets(text_encoder: TextEncoders, unet: nn.Module | None, prefixes: 
 
 
 def listed(text_encoder: TextEncoders) -> Sequence[nn.Module]:
-    """The text encoders, however many were given."""
+    """Return the text encoders as a sequence."""
     return [] if text_encoder is None else [text_encoder] if isinstance(text_encoder, nn.Module) else text_encoder
 
 
@@ -110,10 +111,10 @@ def _inside(model: nn.Module, classes: frozenset[str], prefix: str) -> Iterator[
 
 @dataclass(frozen=True)
 class Dropouts:
-    """Probabilities in 0 … 1 (exclusive), drawn from torch's global random state while the layer trains.
+    """Probabilities in 0 … 1 (exclusive), drawn from torch's global random state during training.
 
-    `neuron`: of each value between down and up; `rank`: of each of the rank's components, for an image at a time. What stays is
-    scaled up by 1/(1−p). `module`: of leaving out the whole layer for a step; nothing is scaled for it, as the ecosystem does.
+    `neuron`: of each value between down and up; `rank`: of each component of the rank, per image. What remains is scaled up by 1/(1−p).
+    `module`: of skipping the whole layer for a step; nothing is scaled for it, as in other LoRA implementations.
     """
 
     neuron: float = 0.0
@@ -124,16 +125,16 @@ class Dropouts:
 class LoRALayer(nn.Module):
     """W x + multiplier · alpha/rank · up(down(x)) around one Linear or convolution W (Hu et al. 2021, eq. 3).
 
-    It holds only what is trained: `lora_down.weight` [rank, in(, kh, kw)], `lora_up.weight` [out, rank(, 1, 1)], `alpha` [].
-    Attached as a forward hook, so that networks can be stacked and removed in any order. down starts uniform (Kaiming, a = √5,
-    which is torch's own start of these modules), up at zero: a new layer changes nothing. It computes in the dtype of what the patched
-    module gives, whatever its own weights are kept in.
+    It contains only what is trained: `lora_down.weight` [rank, in(, kh, kw)], `lora_up.weight` [out, rank(, 1, 1)], `alpha` []. Attached as
+    a forward hook, so that networks can be stacked and removed in any order. down starts uniform (Kaiming, a = √5, torch's default for
+    these modules), up at zero: a new layer changes nothing. It computes in the dtype of the patched module's output, independent of the
+    dtype of its weights.
     """
 
     alpha: Tensor
     shares_down = True  # whether its down matrix may be multiplied together with those of its neighbours
-    ranks_in_file = 1  # how many times its rank its module in a file has
-    tensors = PLAIN_TENSORS  # what modules in files that it can take consist of
+    ranks_in_file = 1  # rank of its module in a file / its own rank
+    tensors = PLAIN_TENSORS  # the tensors of modules in files that it can take
 
     def __init__(self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
         super().__init__()
@@ -157,44 +158,44 @@ class LoRALayer(nn.Module):
         self._drops_inside = bool(self.dropouts.neuron or self.dropouts.rank)
         self._hook: torch.utils.hooks.RemovableHandle | None = None
         self.casts = Casts()
-        self.shared: tuple[SharedDown, int] | None = None  # with its place there
+        self.shared: tuple[SharedDown, int] | None = None  # with its index there
 
     def trained(self) -> list[nn.Parameter]:
-        """What the optimizer changes of it: here everything."""
+        """The modules that the optimizer trains: here all."""
         return list(self.parameters())
 
     def attach(self, module: Patched) -> None:
-        """Patch `module`, whatever this layer patched before being freed first."""
+        """Patch `module`, after detaching from the module patched before."""
         self.detach()
         self._hook = module.register_forward_hook(self._act)
 
     def detach(self) -> None:
-        """Leave the patched module as it was."""
+        """Restore the patched module."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
 
     def delta_weight(self) -> Tensor:
-        """alpha/rank · up·down in the shape of the patched weight, float32: what W changes by at multiplier 1."""
+        """Return alpha/rank · up·down in the shape of the patched weight, float32: the change of W at multiplier 1."""
         return delta_weight(self.lora_down.weight, self.lora_up.weight, self.scale)
 
     def file_tensors(self) -> Mapping[str, Tensor]:
-        """Its module in a file, by the ends of the tensors' names."""
+        """Return its module in a file, by the ends of the tensor names."""
         tensors: dict[str, Tensor] = self.state_dict()
         return tensors
 
     def file_shapes(self) -> tuple[torch.Size, torch.Size]:
-        """Those of down and up in a file."""
+        """Return the shapes of down and up in a file."""
         (rank, *inside), (out, _, *ones) = self.lora_down.weight.shape, self.lora_up.weight.shape
         in_file = rank * self.ranks_in_file
         return torch.Size((in_file, *inside)), torch.Size((out, in_file, *ones))
 
     def take(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Take over a file's module of these shapes, by the ends of its tensors' names; `source` names the file in messages."""
+        """Take over a file's module of these shapes, by the ends of its tensor names; `source` names the file in messages."""
         self.load_state_dict(tensors)
 
     def _act(self, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
-        if self.multiplier == 0 and not torch.is_grad_enabled():  # nothing is added, and nobody waits for a gradient
+        if self.multiplier == 0 and not torch.is_grad_enabled():  # adds nothing, and no gradient is needed
             return None
         return self._add_delta(module, inputs, output)
 
@@ -223,30 +224,30 @@ class LoRALayer(nn.Module):
         return self.casts.of(self.lora_down.weight, dtype)
 
     def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, float]:
-        """down, up and what their product is multiplied with in this pass."""
+        """Return down, up and the factor of their product in this pass."""
         return self.down(dtype), self.casts.of(self.lora_up.weight, dtype), self.multiplier * self.scale
 
     def _drop(self, hidden: Tensor) -> Tensor:
-        """`hidden` [B, …, rank] or [B, rank, h, w] with the neuron and the rank dropout."""
+        """Apply the neuron and rank dropouts to `hidden` [B, …, rank] or [B, rank, h, w]."""
         if self.dropouts.neuron:
             hidden = F.dropout(hidden, self.dropouts.neuron)
         if self.dropouts.rank:
             rank = hidden.shape[1 if self._convolution is not None else -1]
-            kept = torch.full((hidden.shape[0], rank), 1 - self.dropouts.rank, device=hidden.device).bernoulli()
+            mask = torch.full((hidden.shape[0], rank), 1 - self.dropouts.rank, device=hidden.device).bernoulli()
             ones = (1,) * (hidden.dim() - 2)
-            shape = (*kept.shape, *ones) if self._convolution is not None else (kept.shape[0], *ones, rank)
-            hidden = hidden * (kept / (1 - self.dropouts.rank)).to(hidden.dtype).view(shape)
+            shape = (*mask.shape, *ones) if self._convolution is not None else (mask.shape[0], *ones, rank)
+            hidden = hidden * (mask / (1 - self.dropouts.rank)).to(hidden.dtype).view(shape)
         return hidden
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self.scale = float(self.alpha) / self.rank  # the alpha just loaded is the one that counts
+        self.scale = float(self.alpha) / self.rank  # use the loaded alpha
 
 
 def compute_together(part: nn.Module, layers: Mapping[str, LoRALayer], paths: Mapping[str, str]) -> list[RemovableHandle]:
-    """Let the layers put onto `part` (a U-Net or text encoder) cast their weights at once in each of its passes, and neighbours share
-    products; `paths` are those of their keys in `part`. Returns the hooks that stand for it."""
-    if not layers:  # nothing of it is patched, and it shows no hook to those who ask whether it is changed
+    """Let the layers on `part` (a U-Net or text encoder) cast their weights at once in each pass, and share products between neighbours;
+    `paths` are the paths of their keys in `part`. Returns the hooks."""
+    if not layers:  # `part` is unpatched and must not show hooks to code that checks for changes
         return []
     casts = Casts(tuple(layers.values()))
     for layer in layers.values():
@@ -255,7 +256,7 @@ def compute_together(part: nn.Module, layers: Mapping[str, LoRALayer], paths: Ma
         shared = SharedDown([layers[key].down for key in group])
         for place, key in enumerate(group):
             layers[key].shared = (shared, place)
-    return casts.around(getattr(part, "text_model", part))  # that level may be a stand-in, which nobody calls
+    return casts.around(getattr(part, "text_model", part))  # that level may be a placeholder that is never called
 
 
 class _Named(TypedDict):
@@ -264,7 +265,7 @@ class _Named(TypedDict):
 
 
 class Group(_Named, total=False):
-    """A group of parameters for the optimizer; `lr` is left out where no rate is known."""
+    """A group of parameters for the optimizer; `lr` is absent if the rate is unknown."""
 
     lr: float
 

@@ -1,4 +1,4 @@
-"""Products of two thin matrices, as LoRA modules are: their singular values, norms and best approximations, without forming the product."""
+"""Products of two thin matrices, as in LoRA modules: singular values, norms and best approximations, without forming the product."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from library.lora.files import ModuleWeights
 
 Svd = tuple[Tensor, Tensor, Tensor]  # U [out, k], singular values [k] falling, Vᵀ [k, in]
-NEGLIGIBLE = 1e-6  # below this share of the largest a singular value is rounding
+NEGLIGIBLE = 1e-6  # singular values below this share of the largest are rounding errors
 
 
 def svd_of_product(up: Tensor, down: Tensor) -> Svd:
@@ -20,7 +20,7 @@ def svd_of_product(up: Tensor, down: Tensor) -> Svd:
 
 
 def svd_of_matrix(matrix: Tensor) -> Svd:
-    """The SVD of a full matrix [out, in], float32; a much longer side is first made short by a QR decomposition."""
+    """The SVD of a full matrix [out, in], float32; a much longer side is first reduced by a QR decomposition."""
     out, size = matrix.shape
     if size > out:
         u, values, vh = svd_of_matrix(matrix.T)
@@ -31,7 +31,7 @@ def svd_of_matrix(matrix: Tensor) -> Svd:
 
 
 def on_cpu(svd: Svd) -> Svd:
-    """The SVD in the memory of the CPU."""
+    """Move the SVD to the CPU."""
     u, values, vh = svd
     return u.cpu(), values.cpu(), vh.cpu()
 
@@ -43,7 +43,7 @@ def product_norm(up: Tensor, down: Tensor) -> float:
 
 
 def flat(module: ModuleWeights) -> tuple[Tensor, Tensor]:
-    """(up [out, rank], down [rank, in·kh·kw]) in float32 with alpha/rank in `up`: their product is what the module adds to its weight."""
+    """(up [out, rank], down [rank, in·kh·kw]) in float32 with alpha/rank in `up`: their product is the change of the weight."""
     return module.up.float().flatten(1) * (module.alpha / module.rank), module.down.float().flatten(1)
 
 
@@ -52,9 +52,9 @@ def module_norm(module: ModuleWeights) -> float:
     return product_norm(*flat(module))
 
 
-def relative_error(made: ModuleWeights, wanted: ModuleWeights) -> float:
-    """‖ΔW made − ΔW wanted‖ / ‖ΔW wanted‖; infinite where the made one is not finite, or is not zero though it should be."""
-    (up, down), (other_up, other_down) = flat(made), flat(wanted)
+def relative_error(actual: ModuleWeights, wanted: ModuleWeights) -> float:
+    """‖ΔW made − ΔW wanted‖ / ‖ΔW wanted‖; infinite if `made` is not finite, or is not zero though it should be."""
+    (up, down), (other_up, other_down) = flat(actual), flat(wanted)
     if not (up.isfinite().all() and down.isfinite().all()):
         return float("inf")
     difference = product_norm(torch.cat([up, -other_up], dim=1), torch.cat([down, other_down]))
@@ -63,10 +63,10 @@ def relative_error(made: ModuleWeights, wanted: ModuleWeights) -> float:
 
 
 def from_svd(svd: Svd, rank: int, like: torch.Size, scale: float = 1.0) -> ModuleWeights:
-    """The best approximation of rank `rank` (Eckart & Young 1936) of scale · U·S·Vᵀ as a LoRA module with alpha = scale · rank.
+    """Return the best approximation of rank `rank` (Eckart & Young 1936) of scale · U·S·Vᵀ as a LoRA module with alpha = scale · rank.
 
-    `like` is the shape of a weight or of a `down` [·, in(, kh, kw)] that the module's shapes follow. Both factors get √S, which
-    keeps their numbers in the range that fp16 holds best.
+    `like` is the shape of a weight or of a `down` [·, in(, kh, kw)] that the module's shapes follow. Both factors get √S, which keeps their
+    numbers in the range where fp16 is most precise.
     """
     u, values, vh = (part[..., :rank] if place < 2 else part[:rank] for place, part in enumerate(svd))
     root = values.sqrt()
@@ -76,23 +76,23 @@ def from_svd(svd: Svd, rank: int, like: torch.Size, scale: float = 1.0) -> Modul
 
 
 def choose_rank(values: Tensor, method: str | None, parameter: float, limit: int) -> int:
-    """How many of the singular values [k] to keep: `limit`, or by `method` as few as it allows, 1 … `limit`.
+    """Return how many of the singular values [k] to keep: `limit`, or by `method` as few as it allows, 1 … `limit`.
 
-    sv_ratio: those above the largest / `parameter`. sv_cumulative: until their sum reaches the share `parameter` of all.
-    sv_fro: until the norm ‖ΔW‖ reaches the share `parameter`, that is the sum of squares its square.
+    sv_ratio: those above the largest / `parameter`. sv_cumulative: until their sum reaches the share `parameter` of the total. sv_fro:
+    until the norm ‖ΔW‖ reaches the share `parameter`, so the sum of squares reaches its square.
     """
     limit = max(1, min(limit, len(values)))
     if method is None or not values[0] > 0:
         return limit if method is None else 1
     if method == "sv_ratio":
-        kept = int((values > values[0] / parameter).sum())
+        count = int((values > values[0] / parameter).sum())
     else:
         sizes, share = (values, parameter) if method == "sv_cumulative" else (values.square(), parameter**2)
         reached = sizes.double().cumsum(0) / sizes.double().sum()
-        kept = int((reached < share).sum()) + 1
-    return max(1, min(kept, limit))
+        count = int((reached < share).sum()) + 1
+    return max(1, min(count, limit))
 
 
 def true_rank(values: Tensor) -> int:
-    """How many singular values [k] are more than rounding."""
+    """Return how many singular values [k] are more than rounding errors."""
     return int((values > values[0] * NEGLIGIBLE).sum()) if len(values) and values[0] > 0 else 0

@@ -1,4 +1,4 @@
-"""The network of low-rank layers: made anew or from a file, applied to a model, trained, saved."""
+"""The network of low-rank layers: created or read from a file, applied to a model, trained, saved."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def new_network(
     args: Mapping[str, object],
     prefixes: Prefixes = STABLE_DIFFUSION,
 ) -> LoRANetwork:
-    """As `create_network`, with layers of another kind, for the network modules that train them otherwise."""
+    """As `create_network`, with layers of another kind."""
     settings = read_settings(network_dim, network_alpha, neuron_dropout, args)
     targets = model_targets(text_encoder, unet, prefixes)
     settled = {key: settings.rank(target, key.startswith(prefixes.unet)) for key, target in targets.items()}
@@ -70,9 +70,9 @@ def network_from_weights(
     prefixes: Prefixes = STABLE_DIFFUSION,
     kinds: frozenset[str] = PLAIN_TENSORS,
 ) -> tuple[LoRANetwork, dict[str, Tensor]]:
-    """As `create_network_from_weights`, with layers of another kind; `kinds` of tensors are those that the layers take."""
+    """As `create_network_from_weights`, with layers of another kind; `kinds` are the kinds of tensors that the layers take."""
     args = dict(args)
-    weights = dict(weights_sd) if weights_sd is not None else read_weights(_given(file))
+    weights = dict(weights_sd) if weights_sd is not None else read_weights(_file_of_sizes(file))
     source = f"LoRA file {file}" if file is not None else "LoRA weights"
     modules = group_by_module(weights, source, kinds)
     neuron_dropout = args.pop("neuron_dropout", None)
@@ -91,10 +91,10 @@ def network_from_weights(
 
 
 class LoRANetwork(nn.Module):
-    """LoRA layers under their file keys. It holds no part of the base model."""
+    """LoRA layers by their file keys. It contains no part of the base model."""
 
-    saves_whole = True  # `save_weights` leaves no half file
-    follows_dtype = True  # layers compute in the dtype of what they patch: a model in half precision needs no autocast
+    saves_whole = True  # `save_weights` never leaves an incomplete file
+    follows_dtype = True  # layers compute in the dtype of the patched module, so a half-precision model needs no autocast
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class LoRANetwork(nn.Module):
         prefixes: Prefixes = STABLE_DIFFUSION,
         up_ratios: UpRatios = UpRatios(),  # noqa: B008
     ) -> None:
-        """`targets`: all modules of the model that LoRA can patch; `ranks`: those that it does patch; `lr_weights`: 25 factors."""
+        """`targets`: all modules of the model that LoRA can patch; `ranks`: those that it patches; `lr_weights`: 25 factors."""
         super().__init__()
         for key, rank in ranks.items():
             self.add_module(key, make_layer(targets[key].module, rank.dim, rank.alpha, multiplier, dropouts))
@@ -115,10 +115,10 @@ class LoRANetwork(nn.Module):
         self._paths = {key: target.path for key, target in targets.items()}
         self._extended = frozenset(key for key, target in targets.items() if target.extended)
         self._outside = frozenset(key for key, target in targets.items() if target.outside)
-        self._patches_convolutions = not self._extended.isdisjoint(ranks)  # also where a part of it is not applied
-        self.multiplier, self.uses_all_weights = multiplier, dropouts is None or not dropouts.module  # the latter: in each pass
+        self._patches_convolutions = not self._extended.isdisjoint(ranks)  # also if a part of it is not applied
+        self.multiplier, self.uses_all_weights = multiplier, dropouts is None or not dropouts.module  # `uses_all_weights`: in each pass
         in_file = [(rank, layer.ranks_in_file) for rank, layer in zip(ranks.values(), self.layers().values(), strict=True)]
-        self.lora_dim = _one({rank.dim * times for rank, times in in_file})  # for the file's metadata; None where ranks differ
+        self.lora_dim = _one({rank.dim * times for rank, times in in_file})  # for the file's metadata; None if ranks differ
         self.alpha = _one({rank.alpha * times for rank, times in in_file})
         self._lr_weights, self._up_ratios = lr_weights, up_ratios
         self._frozen: frozenset[str] = frozenset()
@@ -127,7 +127,7 @@ class LoRANetwork(nn.Module):
         log.info("LoRA: %d modules in the U-Net, %d in the text encoder", of_unet, len(ranks) - of_unet)
 
     def layers(self, prefix: str = "") -> dict[str, LoRALayer]:
-        """The layers whose keys begin with `prefix`, by key."""
+        """Return the layers whose keys start with `prefix`, by key."""
         return {key: layer for key, layer in self.named_children() if isinstance(layer, LoRALayer) and key.startswith(prefix)}
 
     # Attaching
@@ -135,7 +135,7 @@ class LoRANetwork(nn.Module):
     def apply_to(
         self, text_encoder: TextEncoders, unet: nn.Module | None, apply_text_encoder: bool = True, apply_unet: bool = True
     ) -> None:
-        """Patch the models. Layers of a part that is not applied leave the network. May be repeated, also with other models."""
+        """Patch the models. Layers of a part that is not applied leave the network. May be called again, also with other models."""
         left_out = (*(() if apply_text_encoder else self._prefixes.text_encoders), *(() if apply_unet else (self._prefixes.unet,)))
         for key, layer in [one for prefix in left_out for one in self.layers(prefix).items()]:
             layer.detach()
@@ -149,7 +149,7 @@ class LoRANetwork(nn.Module):
             self._parts += compute_together(part, self.layers(prefix), self._paths)
 
     def restore(self) -> None:
-        """Take the layers out of the models again; `apply_to` puts them back."""
+        """Remove the layers from the models; `apply_to` restores them."""
         for layer in self.layers().values():
             layer.detach()
         self._free_parts()
@@ -159,13 +159,13 @@ class LoRANetwork(nn.Module):
             self._parts.pop().remove()
 
     def set_multiplier(self, multiplier: float) -> None:
-        """How strongly the layers act; 0 gives the base model's output."""
+        """Set the strength of the layers; 0 gives the base model's output."""
         self.multiplier = multiplier
         for layer in self.layers().values():
             layer.multiplier = multiplier
 
     def is_mergeable(self) -> bool:
-        """Whether `merge_to` gives the same model as `apply_to`: yes, LoRA is a sum of weights."""
+        """Whether `merge_to` gives the same model as `apply_to`: True, since LoRA is a sum of weights."""
         return True
 
     @torch.no_grad()
@@ -177,10 +177,10 @@ class LoRANetwork(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        """W ← W + multiplier · alpha/rank · up·down in the models, computed in float32 on `device`, kept in `dtype`.
+        """Merge W ← W + multiplier · alpha/rank · up·down into the models, computed in float32 on `device`, stored in `dtype`.
 
-        Of DoRA W ← W + multiplier · (W′ − W). With `weights_sd` from these, otherwise from the network's own. None: on the weight's
-        device, in its dtype.
+        For DoRA W ← W + multiplier · (W′ − W). Uses `weights_sd` if given, otherwise the network's weights. `device` and `dtype` None:
+        those of the weight.
         """
         modules = group_by_module(self.file_weights() if weights_sd is None else weights_sd, "LoRA weights", self._kinds())
         targets = model_targets(text_encoder, unet, self._prefixes)
@@ -194,11 +194,10 @@ class LoRANetwork(nn.Module):
     # Training
 
     def prepare_optimizer_params(self, text_encoder_lr: float | None, unet_lr: float | None, default_lr: float | None) -> list[Group]:
-        """Parameter groups with "params", "lr" (absent where no rate is known) and "name", a label for logs.
+        """Return parameter groups with "params", "lr" (absent if unknown) and "name", a label for logs.
 
-        A part without a rate of its own has `default_lr`; one whose rate is 0 has no group and is frozen. With block learning
-        rates the U-Net has one group a block: `unet_IN04`, `unet_MID`, `unet_OUT11`. With LoRA+ the up matrices of each have one of
-        their own, named `…_plus`.
+        A part without its own rate uses `default_lr`; a part with rate 0 has no group and is frozen. With block learning rates the U-Net
+        has one group per block: `unet_IN04`, `unet_MID`, `unet_OUT11`. With LoRA+ the up matrices have separate groups, named `…_plus`.
         """
         text_lr, unet_lr = (default_lr if lr is None else lr for lr in (text_encoder_lr, unet_lr))
         ratios, layers = self._up_ratios, self.layers(self._prefixes.unet)
@@ -221,40 +220,40 @@ class LoRANetwork(nn.Module):
             parameter.requires_grad_(name not in self._frozen)
 
     def prepare_grad_etc(self, text_encoder: TextEncoders, unet: nn.Module | None) -> None:
-        """Let gradients flow to all layers but those whose learning rate is 0."""
+        """Enable gradients for all layers except those with learning rate 0."""
         self._freeze()
 
     def enable_gradient_checkpointing(self) -> None:
         """Nothing to do: the layers run inside the base model's checkpointed blocks."""
 
     def on_epoch_start(self, text_encoder: TextEncoders, unet: nn.Module | None) -> None:
-        """Let the dropouts act."""
+        """Turn the dropouts on."""
         self.train()
 
     def get_trainable_params(self) -> list[nn.Parameter]:
-        """What the optimizer trains and the gradient clipping counts."""
+        """The parameters for the optimizer and gradient clipping."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     @torch.no_grad()
     def apply_max_norm_regularization(self, max_norm: float, device: torch.device | str | None = None) -> tuple[int, float, float]:
-        """Scale every layer whose n = ‖alpha/rank · up·down‖ exceeds `max_norm` down to it, up and down by √(max_norm / n) each
-        (or up alone by max_norm / n, where down is not trained). Layers of a part that is not trained stay as they are.
+        """Scale every layer with n = ‖alpha/rank · up·down‖ over `max_norm` down to it, up and down by √(max_norm / n) each (or up alone by
+        max_norm / n, if down is not trained). Layers of a part that is not trained do not change.
 
-        Returns how many were scaled, and the mean and the largest n afterwards. One wait for the device, whatever the number.
+        Returns how many were scaled, and the mean and the largest n afterwards. Waits for the device once, for any number of layers.
         """
         return limit_norms([layer for layer in self.layers().values() if any(weight.requires_grad for weight in layer.trained())], max_norm)
 
     # Files
 
     def load_weights(self, file: str | Path) -> str:
-        """Take over a LoRA file's weights and alphas; returns a sentence on what was loaded. UserError where it does not fit."""
+        """Take over a LoRA file's weights and alphas; returns a sentence on what was loaded. Raises UserError if it does not fit."""
         return self.load_tensors(read_weights(file), f"LoRA file {file}")
 
     def load_tensors(self, weights: Mapping[str, Tensor], source: str) -> str:
         """As `load_weights`, from tensors; `source` names them in messages.
 
-        Modules of the file for parts or blocks that are not trained are left out with a warning, modules that the file lacks
-        keep their start.
+        Modules of the file for parts or blocks that are not trained are left out with a warning; modules that the file lacks keep their
+        initial weights.
         """
         modules = group_by_module(weights, source, self._kinds())
         refuse_unknown([key for key in modules if key not in self._paths], weights, source)
@@ -274,7 +273,7 @@ class LoRANetwork(nn.Module):
         return f"{source}: {len(fitting)} of {len(layers)} modules loaded"
 
     def file_weights(self) -> dict[str, Tensor]:
-        """The content of its file; of most layers it is their state."""
+        """The content of its file; for most layers, their state."""
         return {f"{key}.{end}": tensor for key, layer in self.layers().items() for end, tensor in layer.file_tensors().items()}
 
     def _kinds(self) -> frozenset[str]:
@@ -290,7 +289,7 @@ def _one(values: set[Number]) -> Number | None:
     return next(iter(values)) if len(values) == 1 else None
 
 
-def _given(file: str | Path | None) -> str | Path:
+def _file_of_sizes(file: str | Path | None) -> str | Path:
     if file is None:
         raise UserError(coded("OPT-009", "--dim_from_weights: needs the LoRA file to take the sizes from; set --network_weights"))
     return file

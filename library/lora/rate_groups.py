@@ -12,7 +12,7 @@ from library.lora.layers import Group, LoRALayer
 
 
 def part_groups(label: str, layers: Mapping[str, LoRALayer], lr: float | None, up_ratio: float) -> Iterator[Group]:
-    """The groups of one part of the model, none where its rate is 0; `up_ratio` times the rate for the up matrices (LoRA+)."""
+    """The groups of one part of the model, none if its rate is 0; `up_ratio` times the rate for the up matrices (LoRA+)."""
     if lr != 0 and layers:
         yield from _groups(label, layers.values(), lr, up_ratio)
 
@@ -26,9 +26,10 @@ def block_groups(
     lr_weights: tuple[float, ...],
     up_ratio: float,
 ) -> Iterator[Group]:
-    """As `part_groups` for the U-Net, a block a group: `unet_IN04`, `unet_MID`, `unet_OUT11`; `lr_weights` are 25 factors of the rate.
+    """As `part_groups` for the U-Net, one group per block: `unet_IN04`, `unet_MID`, `unet_OUT11`; `lr_weights` are 25 factors of the
+    rate.
 
-    `paths` are the patched modules by key, and those of `outside` are in no block.
+    `paths` are the patched modules by key; those of `outside` are in no block.
     """
     if lr == 0 or not layers:
         return
@@ -48,9 +49,9 @@ def block_groups(
 
 
 def _groups(name: str, layers: Iterable[LoRALayer], lr: float | None, up_ratio: float) -> Iterator[Group]:
-    """One group, or with a ratio other than 1 two: A (down) at the rate, B (up) at ratio · rate (Hayou et al. 2024, section 4)."""
+    """One group, or two with a ratio other than 1: A (down) at the rate, B (up) at ratio · rate (Hayou et al. 2024, section 4)."""
     trained = [(layer, parameter) for layer in layers for parameter in layer.trained()]
-    if up_ratio == 1:  # one group: also the order of the weights, and with it every rounding, is that of a plain LoRA
+    if up_ratio == 1:  # one group: the order of the weights, and so all rounding, is that of a plain LoRA
         yield _group(name, [parameter for _, parameter in trained], lr)
         return
     if lr is None:

@@ -1,4 +1,5 @@
-"""What the user asked of LoRA (`--network_dim`, `--network_alpha`, `--network_dropout`, `--network_args`), read, checked and settled."""
+"""The LoRA settings of the user (`--network_dim`, `--network_alpha`, `--network_dropout`, `--network_args`): parsed, checked, with
+defaults."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _SIZE_KEYS = (*_BLOCK_KEYS, "network_reg_dims", "rs_lora")
 _LR_KEYS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold")
 _PLUS_KEYS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 KEYS = (*_SIZE_KEYS, *_LR_KEYS, *_DROPOUT_KEYS, *_PLUS_KEYS)
-OF_A_KIND = {"init": "networks.lora", "unit": "networks.dylora", "wd_on_output": "networks.dora"}  # what a module reads by itself
+OF_A_KIND = {"init": "networks.lora", "unit": "networks.dylora", "wd_on_output": "networks.dora"}  # read only by that module
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -38,7 +39,7 @@ class Rank:
 
 @dataclass(frozen=True)
 class UpRatios:
-    """How many times the learning rate the up matrices have, by part (LoRA+); 1 is plain LoRA."""
+    """The factor of the learning rate for the up matrices, by part (LoRA+); 1 is plain LoRA."""
 
     unet: float = 1.0
     text_encoder: float = 1.0
@@ -46,9 +47,9 @@ class UpRatios:
 
 @dataclass(frozen=True)
 class LoRASettings:
-    """Sizes and learning rate weights by block. `blocks` and `conv_blocks` hold a Rank (dim 0: no layer there) for each of the 25
-    blocks, `conv_blocks` None without 3×3 convolutions; `lr_weights` one factor a block, None without block learning rates. Modules that
-    a pattern meets have its rank and the alpha of all (0: the same as the rank); `by_root` scales by alpha/√rank."""
+    """Sizes and learning rate weights by block. `blocks` and `conv_blocks` contain a Rank (dim 0: no layer there) for each of the 25
+    blocks, `conv_blocks` is None without 3×3 convolutions; `lr_weights` has one factor per block, None without block learning rates.
+    Modules that match a pattern have its rank and the alpha of all (0: the same as the rank); `by_root` scales by alpha/√rank."""
 
     text_encoder: Rank
     blocks: tuple[Rank, ...]
@@ -61,7 +62,7 @@ class LoRASettings:
     by_root: bool
 
     def rank(self, target: Target, in_unet: bool) -> Rank | None:
-        """The layer size for a module of the U-Net or a text encoder, None where none is to be built."""
+        """Return the layer size for a module of the U-Net or a text encoder; None if it gets no layer."""
         if (rank := self._plain_rank(target, in_unet)) is None:
             return None
         if (dim := self.patterns.rank(target.path if in_unet else TEXT_PATH + target.path)) is not None:
@@ -71,12 +72,12 @@ class LoRASettings:
         return Rank(rank.dim, rank.alpha * math.sqrt(rank.dim)) if self.by_root else rank  # rsLoRA (Kalajdzievski 2023, theorem 3.2)
 
     def refuse_idle_patterns(self, targets: Iterable[tuple[Target, bool]]) -> None:
-        """Raise UserError where a pattern meets none of the modules that have a layer without it."""
+        """Raise UserError if a pattern matches none of the modules that have a layer without it."""
         patched = [(target, in_unet) for target, in_unet in targets if self._plain_rank(target, in_unet) is not None]
         self.patterns.refuse_idle([target.path if in_unet else TEXT_PATH + target.path for target, in_unet in patched])
 
     def _plain_rank(self, target: Target, in_unet: bool) -> Rank | None:
-        """What it is before patterns."""
+        """Return the layer size without patterns."""
         if not in_unet:
             return self.text_encoder
         if target.outside or (target.extended and self.conv_blocks is None):
@@ -91,7 +92,7 @@ class LoRASettings:
 def read_settings(
     network_dim: int | None, network_alpha: float | None, neuron_dropout: float | None, args: Mapping[str, object]
 ) -> LoRASettings:
-    """Settle defaults and check every value; UserError with all faults at once. An alpha of None or 0 means alpha = dim."""
+    """Fill in defaults and check every value; the UserError lists all errors at once. An alpha of None or 0 means alpha = dim."""
     reader = _Reader(args)
     dim = DEFAULT_DIM if network_dim is None else network_dim
     if not 1 <= dim <= MOST_RANK:
@@ -107,7 +108,7 @@ def read_settings(
     conv_dims = reader.value("conv_block_dims", _whole_list, [conv_dim] * BLOCKS if conv_dim else None)
     conv_alphas = reader.value("conv_block_alphas", _positive_list, [conv_alpha] * BLOCKS)
     if conv_dims is None:
-        for key in {"conv_alpha", "conv_block_alphas"} & reader.given:
+        for key in {"conv_alpha", "conv_block_alphas"} & reader.present:
             reader.problems.append(
                 coded("LORA-007", f"--network_args {key}: has no effect without conv_dim or conv_block_dims; add one of them")
             )
@@ -127,9 +128,10 @@ def read_settings(
 
 
 def read_file_settings(neuron_dropout: object, args: Mapping[str, object]) -> tuple[tuple[float, ...] | None, Dropouts, UpRatios]:
-    """Block learning rate weights, dropouts and LoRA+ ratios of a network whose sizes come from a file, which wins over `args`."""
+    """Read block learning rate weights, dropouts and LoRA+ ratios of a network whose sizes come from a file; the file's sizes override
+    `args`."""
     reader = _Reader(args)
-    for key in sorted(reader.given & set(_SIZE_KEYS)):
+    for key in sorted(reader.present & set(_SIZE_KEYS)):
         log.warning("--network_args %s is not used: the sizes are taken from the file", key)
     weights, dropouts, ratios = _lr_weights(reader), _dropouts(reader, neuron_dropout), _up_ratios(reader)
     reader.finish()
@@ -146,23 +148,23 @@ Default = TypeVar("Default")
 
 
 class _Reader:
-    """The entries of `--network_args`, with the faults met on the way."""
+    """Reads the entries of `--network_args` and collects their errors."""
 
     def __init__(self, args: Mapping[str, object]) -> None:
         self.problems: list[Problem] = []
         self.args = {key: str(value) for key, value in args.items() if value is not None and str(value).strip() not in ("", "None")}
-        self.given = set(self.args)
+        self.present = set(self.args)
         for key in args:
             if key in OF_A_KIND:
-                told = f"--network_args {key}: only {OF_A_KIND[key]} has it; remove it, or use --network_module {OF_A_KIND[key]}"
-                self.problems.append(coded("LORA-007", told))
+                message = f"--network_args {key}: only {OF_A_KIND[key]} has it; remove it, or use --network_module {OF_A_KIND[key]}"
+                self.problems.append(coded("LORA-007", message))
             elif key not in KEYS:
                 near = difflib.get_close_matches(key, (*KEYS, *OF_A_KIND), 1)
                 hint = f"did you mean {near[0]}?" if near else f"known are {', '.join((*KEYS, *OF_A_KIND))}"
                 self.problems.append(coded("LORA-007", f"--network_args {key}: is unknown to networks.lora; {hint}"))
 
     def value(self, key: str, read: Callable[[str], Read], default: Default) -> Read | Default:
-        """The entry as `read` understands it, or `default` where it is absent or faulty."""
+        """Parse the entry with `read`; returns `default` if it is absent or invalid."""
         if key not in self.args:
             return default
         try:
@@ -185,7 +187,7 @@ def _lr_weights(reader: _Reader) -> tuple[float, ...] | None:
     middle = reader.value("mid_lr_weight", _number, None)
     threshold = reader.value("block_lr_zero_threshold", _number, 0.0)
     if down is None and up is None and middle is None:
-        if "block_lr_zero_threshold" in reader.given:
+        if "block_lr_zero_threshold" in reader.present:
             log.warning("--network_args block_lr_zero_threshold: has no effect without down_lr_weight, mid_lr_weight or up_lr_weight")
         return None
     weights = [*(down or [1.0] * SIDE), 1.0 if middle is None else middle, *(up or [1.0] * SIDE)]
@@ -197,13 +199,13 @@ def _side_weights(reader: _Reader, key: str) -> list[float] | None:
     weights = reader.value(key, parse_side_weights, None)
     if weights is None or len(weights) == SIDE:
         return weights
-    # Accepted as the commands that users have accept it, but told.
+    # Accepted for compatibility with existing commands, with a warning.
     log.warning("--network_args %s: %d weights are expected, not %d; missing ones are 1, extra ones are ignored", key, SIDE, len(weights))
     return (weights + [1.0] * SIDE)[:SIDE]
 
 
 def _dropouts(reader: _Reader, neuron_dropout: object) -> Dropouts:
-    """`dropout` in the arguments is what other network modules call `--network_dropout`; the option wins."""
+    """`dropout` in the arguments is the name of `--network_dropout` in other network modules; the option wins."""
     values = {key: reader.value(key, _probability, 0.0) for key in _DROPOUT_KEYS}
     if neuron_dropout is not None:
         try:
@@ -214,7 +216,7 @@ def _dropouts(reader: _Reader, neuron_dropout: object) -> Dropouts:
 
 
 def _up_ratios(reader: _Reader) -> UpRatios:
-    """A part's own ratio, else that of both, else 1; 0 counts as not given, as users of sd-scripts know it."""
+    """A part's own ratio, else the common one, else 1; 0 means not set, as in sd-scripts."""
     both, unet, text_encoder = (reader.value(key, _positive, 0.0) for key in _PLUS_KEYS)
     return UpRatios(unet or both or 1.0, text_encoder or both or 1.0)
 
@@ -255,7 +257,7 @@ def _patterns(text: str) -> RankPatterns:
 
 
 def yes_or_no(text: str) -> bool:
-    """True or False in words or as 1 and 0; ValueError for anything else."""
+    """Parse True or False as words or as 1 and 0; ValueError for anything else."""
     if (word := text.strip().lower()) not in _WORDS:
         raise ValueError("True or False is expected")
     return _WORDS[word]

@@ -1,4 +1,4 @@
-"""A network module of any origin behind one face: what is optional in its contract is settled here and nowhere else."""
+"""One interface for network modules of any origin; everything optional in their contract is handled here and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from library.files import atomic_write
 from library.lora.files import hash_anew
 from library.lora.layers import TextEncoders
 
-TEXT = "textencoder"  # how the names of its groups begin
+TEXT = "textencoder"  # prefix of its group names
 
 
 class AdaptedNetwork:
-    """`module` is what `--network_module` has made."""
+    """Wraps `module`, the network that `--network_module` created."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -27,12 +27,12 @@ class AdaptedNetwork:
         apply_to(text_encoder, unet, apply_text_encoder, apply_unet)
 
     def call(self, name: str, *args: object) -> Any:
-        """Call a method that a network need not have."""
+        """Call a method that a network may lack."""
         method = getattr(self.module, name, None)
         return None if method is None else method(*args)
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
-        """Write the network whole or not at all, whether its own writer does so (`saves_whole`) or not."""
+        """Write the network completely or not at all, whether its own writer guarantees this (`saves_whole`) or not."""
         save_weights: Any = self.module.save_weights
         entries = None if metadata is None else dict(metadata)
         if getattr(self.module, "saves_whole", False):
@@ -43,8 +43,8 @@ class AdaptedNetwork:
             hash_anew(fresh)
 
     def of_text_encoder(self, groups: Sequence[Mapping[str, Any]]) -> list[nn.Parameter] | None:
-        """Those of the optimizer's `groups` that belong to the text encoder, by their names or by the list that kohya's networks and
-        LyCORIS's keep; None where neither tells."""
+        """Return the parameters in the optimizer's `groups` that belong to the text encoder, by group name or by the lists that kohya's
+        networks and LyCORIS keep; None if neither shows it."""
         named = [group for group in groups if str(group["name"]).startswith(TEXT)]
         modules = getattr(self.module, "text_encoder_loras", None)
         if named:
@@ -55,10 +55,11 @@ class AdaptedNetwork:
         return [parameter for group in groups for parameter in group["params"] if id(parameter) in ids]
 
     def optimizer_groups(self, text_encoder_lr: float | None, unet_lr: float | None, learning_rate: float) -> list[dict[str, Any]]:
-        """The network's groups, every `params` a list and with a `name`; none whose rate is 0: it would only cost memory."""
+        """Return the network's groups, each with a list as `params` and a `name`; leaves out groups with rate 0, which would only cost
+        memory."""
         prepare: Any = self.module.prepare_optimizer_params
-        made = prepare(text_encoder_lr, unet_lr, learning_rate)
-        groups = made[0] if isinstance(made, tuple) else made
+        prepared = prepare(text_encoder_lr, unet_lr, learning_rate)
+        groups = prepared[0] if isinstance(prepared, tuple) else prepared
         named = [{**group, "params": list(group["params"])} for group in groups]
         for place, group in enumerate(named):
             group.setdefault("name", f"group{place}")

@@ -1,4 +1,4 @@
-"""How many weights each method's product will hold, for --dry_run: known before torch is imported."""
+"""The number of weights in each method's product, for --dry_run: known before torch is imported."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from library.options.groups.scripts import FullModelScript, TrainNetwork, TrainT
 
 
 def of_network(options: TrainNetwork, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
-    """Those of the network, where its module has a rule."""
+    """The weights of the network, if its module has a rule."""
     module = options.network.network_module or ""
     if module not in RULES:
         return ExpectedWeights(None, None, known_by=module)
@@ -20,12 +20,12 @@ def of_network(options: TrainNetwork, sizes: PartSizes, family: ModelFamily) -> 
 
 
 def of_full_model(options: FullModelScript, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
-    """The whole model, of which the VAE is never trained."""
+    """The weights of the whole model; the VAE is never trained."""
     trained = sizes.unet + (sizes.text_encoder if options.trains_text_encoder else 0)
     return ExpectedWeights(sizes.unet + sizes.text_encoder + sizes.vae, trained)
 
 
 def of_word(options: TrainTextualInversion, sizes: PartSizes, family: ModelFamily) -> ExpectedWeights:
-    """The words' vectors, once or for each layer that has its own."""
+    """The numbers in the words' vectors, once or per layer with separate vectors."""
     count = sum(word.vectors for word in options.word.words) * family.word_width * options.layers_with_vectors
     return ExpectedWeights(count, count)

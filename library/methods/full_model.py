@@ -1,4 +1,4 @@
-"""Training of the model's own weights: the U-Net and, where asked, the text encoder."""
+"""Training of the model's own weights: the U-Net and optionally the text encoder."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from library.options.groups.scripts import FineTune, FullModelScript, TrainDb
 
 @dataclass(frozen=True)
 class FullModelSettings:
-    """What is trained and at which rate; `text_encoder_updates` None trains it throughout, 0 never.
+    """What is trained and at which rate; `text_encoder_updates` None trains the text encoder throughout, 0 never.
 
-    The text encoder has `text_encoder_lr`, or `learning_rate` where that is None. What has rate 0 is frozen.
+    The text encoder uses `text_encoder_lr`, or `learning_rate` if that is None. A part with rate 0 is frozen.
     """
 
     learning_rate: float
     text_encoder_updates: int | None = None
     text_encoder_lr: float | None = None
-    save_model_as: str | None = None  # None: the form of the source
+    save_model_as: str | None = None  # None: the format of the source
     use_safetensors: bool = False
-    keeps_base: bool = False  # a copy of what is trained stays as it was, for `as_before`
+    keeps_base: bool = False  # an unchanged copy of the trained parts is kept, for `as_before`
 
 
 def dreambooth_settings(options: TrainDb) -> FullModelSettings:
@@ -70,7 +70,7 @@ class FullModelMethod:
         self._form = ""
 
     def attach(self, model: StableDiffusion) -> None:
-        """Freeze the VAE and whatever is not trained."""
+        """Freeze the VAE and all parts that are not trained."""
         assert model.source is not None, "a model that is trained whole comes from a file or a folder"
         self._model = model
         assert model.source is not None, "a model that is saved whole was loaded from somewhere"
@@ -83,25 +83,25 @@ class FullModelMethod:
             self._base = self._copied(model)
 
     def _copied(self, model: StableDiffusion) -> StableDiffusion:
-        """The model with copies of the parts that are trained, frozen; it shares the others."""
+        """Return the model with frozen copies of the trained parts; it shares the others."""
         unet = _frozen_copy(model.unet) if self._trains_unet else model.unet
         first, *others = map(_frozen_copy, model.text_encoders) if self.trains_text_encoder(0) else model.text_encoders
-        # a copy in half precision computes in it, as the base of a network does
+        # a half-precision copy computes in half precision, like the base of a network
         return replace(model, unet=unet, text_encoder=first, further_text_encoders=tuple(others), unet_autocast=not self._trains_unet)
 
     @contextmanager
     def as_before(self) -> Iterator[StableDiffusion]:
-        """The copy, which never moves."""
+        """Yield the copy, which never changes."""
         assert self._base is not None, "the settings ask for it"
         yield self._base
 
     def modules(self) -> list[nn.Module]:
-        """U-Net and text encoder, where they are trained."""
+        """The trained ones of U-Net and text encoder."""
         model = self._attached
         return [*([model.unet] if self._trains_unet else []), *(model.text_encoders if self.trains_text_encoder(0) else [])]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """One group a part."""
+        """One group per part."""
         groups, model = [], self._attached
         if self._trains_unet:
             groups.append({"params": list(model.unet.parameters()), "lr": self.settings.learning_rate, "name": "unet"})
@@ -133,30 +133,30 @@ class FullModelMethod:
         return self._text_encoder_lr != 0 and (limit is None or step < limit)
 
     def text_encoder_parameters(self) -> list[nn.Parameter]:
-        """The text encoder's own, where they are trained."""
+        """The text encoder's parameters, if they are trained."""
         trained = self._attached.text_encoders if self.trains_text_encoder(0) else ()
         return [parameter for text_encoder in trained for parameter in text_encoder.parameters()]
 
     def uses_all_weights(self) -> bool:
-        """A model has no parts that a pass leaves out."""
+        """True: a pass uses every part of a model."""
         return True
 
     def go_on(self, step: int) -> None:
-        """Freeze the text encoder where its last update is done."""
+        """Freeze the text encoder if its last update is done."""
         if not self.trains_text_encoder(step):
             self._freeze_text_encoders()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Nothing changes with the epoch."""
+        """Do nothing: nothing changes with the epoch."""
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """Freeze the text encoder for good when its last update is done, so that it costs no gradients from then on."""
+        """Freeze the text encoder permanently after its last update, so that it costs no gradients from then on."""
         if self.settings.text_encoder_updates and not self.trains_text_encoder(step + 1):
             self._freeze_text_encoders()
         return {}
 
     def describe(self) -> Mapping[str, Any]:
-        """A checkpoint has no `ss_network_*` keys."""
+        """Empty: a checkpoint has no `ss_network_*` keys."""
         return {}
 
     def products(self, save_model_as: str | None) -> list[Product]:
@@ -164,10 +164,10 @@ class FullModelMethod:
         return [Product(self.name, EXTENSIONS[self._form], self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
-        """Write the whole model; as trained, in float32, where no dtype is given."""
+        """Write the whole model; as trained, in float32, if `dtype` is None."""
         said = metadata or {}
         trained = (int(said.get("ss_epoch", 0)), int(said.get("ss_steps", 0)))
-        spec = {key: value for key, value in said.items() if key.startswith("modelspec.")}  # how it was trained is for networks to tell
+        spec = {key: value for key, value in said.items() if key.startswith("modelspec.")}  # training metadata is for networks
         save_product(self._attached, path, self._form, dtype or torch.float32, trained, spec or None)
 
 

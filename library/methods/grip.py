@@ -1,4 +1,4 @@
-"""What a network has hung onto the modules of a model, and how it is taken off for a moment: for networks of any package."""
+"""What a network has attached to the modules of a model, and how to detach it temporarily: for networks of any package."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from torch import nn
 from library.errors import UserError, coded
 
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-Held = tuple[nn.Module, dict[str, object]]  # a module, and of what it holds that by which others change its output
+Held = tuple[nn.Module, dict[str, object]]  # a module, and those of its attributes by which others change its output
 
 
 class Grip:
-    """Made before a network is applied to `parts`; `close` it afterwards.
+    """Create it before a network is applied to `parts`, and `close` it afterwards.
 
-    Networks put a `forward` of their own into a module, or hooks. Multiplier 0 is not the same for all of them: LyCORIS's DoRA then gives
-    the sum of both weights.
+    Networks replace a module's `forward` or add hooks. Multiplier 0 does not always give the base model: with LyCORIS's DoRA it gives the
+    sum of both weights.
     """
 
     def __init__(self, parts: Sequence[nn.Module]) -> None:
         self._parts = tuple(parts)
         self._before = {id(module): (module, _held(module)) for part in parts for module in part.modules()}
-        self._changed: list[tuple[nn.Module, dict[str, object], dict[str, object]]] = []  # as before, as the network has it
+        self._changed: list[tuple[nn.Module, dict[str, object], dict[str, object]]] = []  # before the network, and with it
 
     def close(self, network_module: str) -> None:
-        """Note what has changed. Raises UserError where modules of the model were exchanged, which cannot be taken back for a moment."""
+        """Record what has changed. Raises UserError if modules of the model were replaced, since that cannot be undone temporarily."""
         modules = [module for part in self._parts for module in part.modules()]
         if any(id(module) not in self._before for module in modules):
             raise UserError(
@@ -44,7 +44,7 @@ class Grip:
 
     @contextlib.contextmanager
     def let_go(self) -> Iterator[None]:
-        """Inside, the model is as it was before the network was applied."""
+        """Restore the model as it was before the network, inside this context."""
         for module, before, _ in self._changed:
             _put(module, before)
         try:
@@ -55,7 +55,7 @@ class Grip:
 
 
 def _held(module: nn.Module) -> dict[str, object]:
-    """Its own `forward`, if it has one, and copies of its hooks."""
+    """Its instance-level `forward`, if set, and copies of its hooks."""
     own = vars(module)
     held: dict[str, object] = {name: copy.copy(own[name]) for name in _HOOKS}
     return held | ({"forward": own["forward"]} if "forward" in own else {})

@@ -1,4 +1,4 @@
-"""LoRA and every other network that is put beside the model's own weights: `--network_module`."""
+"""LoRA and every other network that is added to the model's weights: `--network_module`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _REMEDY = "check --network_args, or try another version of its package"
 
 
 class NetworkMethod:
-    """Trains the network alone; the model's weights are frozen and stay as they were loaded."""
+    """Trains only the network; the model's weights are frozen and stay as loaded."""
 
     name = "network"
     full_precision = False
@@ -42,10 +42,10 @@ class NetworkMethod:
         self._groups: list[dict[str, Any]] = []
         self._multiplier = 1.0
         self._model: StableDiffusion | None = None
-        self._grip: Grip | None = None  # of a network of another package
+        self._grip: Grip | None = None  # for networks of other packages
 
     def attach(self, model: StableDiffusion) -> None:
-        """Freeze the model, merge `--base_weights` into it and put the network onto U-Net and text encoder."""
+        """Freeze the model, merge `--base_weights` into it and apply the network to U-Net and text encoder."""
         settings = self.settings
         for part in (model.unet, *model.text_encoders, model.vae):
             part.requires_grad_(False)
@@ -90,7 +90,7 @@ class NetworkMethod:
             self._check_parts()
 
     def _check_parts(self) -> None:
-        """Raise UserError where an option treats the text encoder's part by itself and the network does not tell which that is."""
+        """Raise UserError if an option treats the text encoder's part separately and the network does not show which part that is."""
         settings = self.settings
         stops = settings.text_encoder_updates is not None
         for option, asked in (("--stop_text_encoder_training", stops), ("--max_grad_norm_te", settings.splits_norm)):
@@ -115,7 +115,7 @@ class NetworkMethod:
         create = part_of(module, "create_network", "--network_module", settings.module)
         extra: dict[str, object] = dict(settings.args)
         if settings.dropout is not None and "neuron_dropout" not in inspect.signature(create).parameters:
-            extra.setdefault("dropout", str(settings.dropout))  # how modules that do not name the parameter take it
+            extra.setdefault("dropout", str(settings.dropout))  # for modules without a parameter of that name
         elif settings.dropout is not None:
             extra["neuron_dropout"] = settings.dropout
         for warning in check_arguments(settings.module, module, settings.args):
@@ -130,7 +130,7 @@ class NetworkMethod:
         load = part_of(self.network.module, "load_weights", "--network_weights", self.settings.module)
         try:
             with readable(self.settings.module, path) as file:
-                told = load(str(file))
+                summary = load(str(file))
         except (KeyError, RuntimeError, TypeError, ValueError) as fault:
             if network_package(self.settings.module).is_ours:
                 raise
@@ -141,18 +141,18 @@ class NetworkMethod:
                     f"({shown_fault(fault)}); set the --network_dim and --network_args that the file was made with, or --dim_from_weights",
                 )
             ) from fault
-        log.info(f"--network_weights {path}: training continues from this file" + (f" ({told})" if told else ""))
+        log.info(f"--network_weights {path}: training continues from this file" + (f" ({summary})" if summary else ""))
 
     def modules(self) -> list[nn.Module]:
-        """The network: the one thing that is trained."""
+        """The network, which is all that is trained."""
         return [self.network.module]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The network's own groups: U-Net and text encoder, by block where block learning rates are set."""
+        """The network's groups: U-Net and text encoder, by block if block learning rates are set."""
         return self._groups
 
     def trains_text_encoder(self, step: int) -> bool:
-        """Whether the text encoder carries modules that are trained, which they are until `text_encoder_updates` updates are done."""
+        """Whether the text encoder has trained modules on it: until `text_encoder_updates` updates are done."""
         settings = self.settings
         rate, limit = (
             settings.learning_rate if settings.text_encoder_lr is None else settings.text_encoder_lr,
@@ -161,22 +161,22 @@ class NetworkMethod:
         return settings.train_text_encoder and rate != 0 and (limit is None or step < limit)
 
     def text_encoder_parameters(self) -> list[nn.Parameter]:
-        """Those of the network's text encoder part that are trained at the run's start."""
+        """The parameters of the network's text encoder part that are trained at the run's start."""
         return list(self.network.of_text_encoder(self._groups) or ())
 
     def uses_all_weights(self) -> bool:
-        """As the network says; of one from another package nothing is known."""
+        """As the network says; False for one from another package."""
         return bool(getattr(self.network.module, "uses_all_weights", False))
 
     def set_multiplier(self, multiplier: float) -> None:
-        """How strongly the network acts from now on, until the next update is made."""
+        """Set the strength of the network until the next update."""
         if multiplier != self._multiplier:
             part_of(self.network.module, "set_multiplier", "network_multiplier in --dataset_config", self.settings.module)(multiplier)
             self._multiplier = multiplier
 
     @contextmanager
     def as_before(self) -> Iterator[StableDiffusion]:
-        """The model without its network: at multiplier 0, which of our kinds is the base model's exact output, or taken off."""
+        """Yield the model without its network: at multiplier 0, exact for our kinds of networks, or detached."""
         assert self._model is not None, "attach comes first"
         if self._grip is not None:
             with self._grip.let_go():
@@ -190,7 +190,7 @@ class NetworkMethod:
             self.set_multiplier(multiplier)
 
     def go_on(self, step: int) -> None:
-        """Freeze the text encoder's part where its last update is done."""
+        """Freeze the text encoder's part if its last update is done."""
         if self.settings.text_encoder_updates is not None and not self.trains_text_encoder(step):
             self._freeze_text_encoder()
 
@@ -199,13 +199,13 @@ class NetworkMethod:
             parameter.requires_grad_(False)
 
     def begin_epoch(self, epoch: int) -> None:
-        """Tell the network, which may turn its own dropout on."""
+        """Notify the network, which may turn its dropout on."""
         self.network.call("on_epoch_start", None, None)
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """The network at its full strength again, the norm of each module's weights limited where `--scale_weight_norms` asks for it.
+        """Restore the network's full strength, and limit the norm of each module's weights if `--scale_weight_norms` is set.
 
-        The text encoder's part is frozen for good when its last update is done.
+        The text encoder's part is frozen permanently after its last update.
         """
         self.set_multiplier(1.0)
         norms = self._limit_norms()
@@ -218,7 +218,7 @@ class NetworkMethod:
         if not limit:
             return {}
         module = self.network.module
-        # A part at rate 0 stays as it is, whatever the module's own code looks at.
+        # a part at rate 0 must not change, even if the module's own code would scale it
         frozen = [(parameter, parameter.detach().clone()) for parameter in module.parameters() if not parameter.requires_grad]
         scaled, mean, largest = module.apply_max_norm_regularization(limit, next(module.parameters()).device)
         for parameter, before in frozen:
@@ -226,12 +226,12 @@ class NetworkMethod:
         return {"max_norm/keys_scaled": float(scaled), "max_norm/average_key_norm": float(mean), "max_norm/max_key_norm": float(largest)}
 
     def describe(self) -> Mapping[str, Any]:
-        """The `ss_network_*` keys that programs read."""
+        """The `ss_network_*` keys that other programs read."""
         settings = self.settings
         args = dict(settings.args)
         if settings.dropout is not None:
             args["dropout"] = str(settings.dropout)
-        told = {
+        metadata = {
             "ss_network_module": settings.module,
             "ss_network_dim": getattr(self.network.module, "lora_dim", None) or settings.dim,
             "ss_network_alpha": getattr(self.network.module, "alpha", None) or settings.alpha,
@@ -240,12 +240,12 @@ class NetworkMethod:
             "ss_text_encoder_lr": settings.text_encoder_lr,
             "ss_scale_weight_norms": settings.scale_weight_norms,
         }
-        return told | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or not at all
+        return metadata | ({"ss_network_args": args} if args else {})  # programs read it as JSON, or ignore it
 
     def products(self, save_model_as: str | None) -> list[Product]:
         """The network's file."""
         return [Product(self.name, f".{save_model_as or 'safetensors'}", self.save)]
 
     def save(self, path: Path, dtype: torch.dtype | None, metadata: Mapping[str, str] | None) -> None:
-        """Write the network's file; the extension of `path` chooses the format."""
+        """Write the network's file; the extension of `path` selects the format."""
         self.network.save(path, dtype, metadata)

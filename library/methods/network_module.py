@@ -1,4 +1,4 @@
-"""A network module of any origin: found, asked for what it has, given model and files as it reads them."""
+"""A network module of any origin: imported, inspected, and given model and files in the form it reads."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from library.packages import install_command, network_package
 
 
 def as_modules_expect(model: StableDiffusion) -> TextEncoders:
-    """The text encoder, or a list where the model has several, as network modules take them."""
+    """Return the text encoder, or a list if the model has several, as network modules expect it."""
     text_encoders = [_with_level(text_encoder) for text_encoder in model.text_encoders]
     return text_encoders if len(text_encoders) > 1 else text_encoders.pop()
 
 
 def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[str, str]) -> dict[str, Prefixes]:
-    """How the family's networks name their tensors, for modules that ask; others have names of their own."""
+    """Return the prefixes of the family's tensor names for modules that take them; others have fixed names."""
     if "prefixes" not in inspect.signature(make).parameters:
         return {}
     if "prefixes" in args:
@@ -38,7 +38,7 @@ def prefixes_for(make: Callable[..., Any], family: ModelFamily, args: Mapping[st
 
 
 def _with_level(text_encoder: nn.Module) -> nn.Module:
-    """The text encoder with the `text_model` level that transformers dropped: network modules build their tensors' names from it."""
+    """Return the text encoder with the `text_model` level that transformers dropped: network modules build tensor names from it."""
     if hasattr(text_encoder, "text_model"):
         return text_encoder
     level = nn.Module()
@@ -47,7 +47,7 @@ def _with_level(text_encoder: nn.Module) -> nn.Module:
 
 
 def import_module(name: str) -> ModuleType:
-    """The module that `--network_module` names; raises UserError with the package that is missing."""
+    """Import the module that `--network_module` names; raises UserError with the missing package."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -68,7 +68,7 @@ def import_module(name: str) -> ModuleType:
 
 
 def part_of(owner: object, name: str, option: str, module: str) -> Any:
-    """What an option needs of a network or its module. Raises UserError where a module of the user's own lacks it."""
+    """Return an attribute that an option requires of a network or its module. Raises UserError if a custom module lacks it."""
     part = getattr(owner, name, None)
     if part is None and option == "--network_module":
         raise UserError(coded("LORA-010", f"{option} {module}: is not a network module, since it has no {name}; use networks.lora"))
@@ -80,13 +80,13 @@ def part_of(owner: object, name: str, option: str, module: str) -> Any:
 
 
 def readable(module: str, file: Path) -> contextlib.AbstractContextManager[Path]:
-    """The file as `module` reads it: ours read every form of names, others get a copy with those of web UIs where it has others."""
+    """Return the file in the form that `module` reads: ours reads all names, others get a copy with web UI names if necessary."""
     return contextlib.nullcontext(file) if network_package(module).is_ours else in_web_ui_names(file)
 
 
 def merge_base(module: ModuleType, file: Path, multiplier: float, model: StableDiffusion) -> None:
-    """Merge one of `--base_weights` into the model. Of modules that are not ours it is merged whole, and the model set at its share:
-    LyCORIS passes over the multiplier. Raises UserError where nothing in the file fits.
+    """Merge one of `--base_weights` into the model. For modules that are not ours it is merged at full strength and the model is then
+    interpolated, since LyCORIS ignores the multiplier. Raises UserError if nothing in the file fits.
     """
     own = network_package(module.__name__).is_ours
     text_encoder = as_modules_expect(model)
@@ -95,7 +95,7 @@ def merge_base(module: ModuleType, file: Path, multiplier: float, model: StableD
     with readable(module.__name__, file) as checked:
         network, weights = make(multiplier if own else 1.0, str(checked), model.vae, text_encoder, model.unet, for_inference=True, **names)
     lists = [getattr(network, name, None) for name in ("unet_loras", "text_encoder_loras")]  # LyCORIS keeps its modules here
-    if not any(lists) and not list(network.parameters()):  # networks.lora says so itself; others take any file
+    if not any(lists) and not list(network.parameters()):  # networks.lora reports it; others accept any file
         raise UserError(
             coded(
                 "LORA-003", f"--base_weights {file}: {module.__name__} finds nothing in it that matches this model; use a file of its kind"

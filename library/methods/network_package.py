@@ -1,4 +1,4 @@
-"""Network modules of other packages: named with their version, their keys checked, and tried before anything is trained."""
+"""Network modules of other packages: named with their version, their keys checked, and tried before training."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from library.errors import UserError, coded
 from library.options.suggest import closest
 from library.packages import network_package
 
-_SLIP = 0.85  # likeness of a key that is only mistyped
-# What code raises where it does not do what it promises; out of memory and a signal are no such thing.
+_SLIP = 0.85  # similarity from which an unknown key counts as a typo
+# What code raises if it does not work as promised; out of memory and signals are not included.
 _FAULTS = (AssertionError, AttributeError, KeyError, IndexError, NotImplementedError, TypeError, ValueError)
 
 
 def release(name: str) -> str:
-    """The package of a module and its version, "lycoris-lora 3.4.0"; the module's own name where no package has it."""
+    """Return the package of a module and its version, "lycoris-lora 3.4.0"; the module's name if it belongs to no package."""
     packages = metadata.packages_distributions().get(name.partition(".")[0], [])
     return f"{packages[0]} {metadata.version(packages[0])}" if packages else name
 
 
 @contextlib.contextmanager
 def blamed(name: str, what: str, remedy: str) -> Iterator[None]:
-    """Inside, a fault of the module `name`, if it is not ours, becomes a UserError of one line that names its package."""
+    """Turn an error of the module `name`, if it is not ours, into a one-line UserError that names its package."""
     try:
         yield
     except _FAULTS as fault:
@@ -42,9 +42,9 @@ def blamed(name: str, what: str, remedy: str) -> Iterator[None]:
 
 
 def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str]) -> list[str]:
-    """Warnings of `--network_args` that the module's `create_network` does not read; raises UserError for slips of the pen.
+    """Return warnings about `--network_args` that the module's `create_network` does not read; raises UserError for typos.
 
-    Where its code does not show what it reads, nothing is said: it may hand its arguments on.
+    Returns nothing if its code does not show what it reads, since it may pass its arguments on.
     """
     known = None if network_package(name).is_ours else keys_read(module.create_network)
     unknown = [] if known is None else [key for key in arguments if key not in known]
@@ -63,13 +63,13 @@ def check_arguments(name: str, module: ModuleType, arguments: Mapping[str, str])
 
 
 def _constructors_have(module: object) -> set[str]:
-    """What the classes of its table of algorithms take, whether `create_network` hands it to them or not."""
+    """Return the arguments of the classes in its table of algorithms, whether `create_network` passes them on or not."""
     table = getattr(module, "network_module_dict", {})
     return {key for kind in table.values() if inspect.isclass(kind) for key in inspect.signature(kind).parameters}
 
 
 def keys_read(create: Callable[..., object]) -> frozenset[str] | None:
-    """The keyword arguments that a function reads, by its own source; None where that cannot be known."""
+    """Return the keyword arguments that a function reads, from its source; None if that is unknown."""
     function = inspect.unwrap(create)
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -85,7 +85,7 @@ def keys_read(create: Callable[..., object]) -> frozenset[str] | None:
 
 
 def _read_of(tree: ast.AST, rest: str, names: Mapping[str, object]) -> set[str] | None:
-    """The keys that code reads of its dictionary `rest`; None where it is handed on, or read by keys that are not written there."""
+    """Return the keys that code reads from its dictionary `rest`; None if `rest` is passed on, or read with computed keys."""
     read: set[str] = set()
     tables: list[str] = []
     seen, iterated = 0, False
@@ -110,7 +110,7 @@ def _read_of(tree: ast.AST, rest: str, names: Mapping[str, object]) -> set[str] 
             if _is(node.comparators[0], rest):
                 seen += 1
                 read |= {str(node.left.value)} if isinstance(node.left, ast.Constant) else set()
-            elif isinstance(node.comparators[0], ast.Name):  # older names, which a table of the module turns into new ones
+            elif isinstance(node.comparators[0], ast.Name):  # older names, which a table of the module maps to new ones
                 table = names.get(node.comparators[0].id)
                 tables += [str(key) for key in table] if isinstance(table, dict | set | frozenset) else []
     everywhere = sum(1 for node in ast.walk(tree) if _is(node, rest))
@@ -124,7 +124,7 @@ def _is(node: ast.AST, name: str) -> bool:
 
 
 def check_algorithm(name: str, module: object, arguments: Mapping[str, str]) -> None:
-    """Raise UserError for an `algo` that the package lists nowhere, where it has such a list, as LyCORIS does."""
+    """Raise UserError for an unknown `algo`, if the package has a list of them, as LyCORIS does."""
     table = getattr(module, "network_module_dict", None)
     algo = arguments.get("algo", "")
     if not algo or not isinstance(table, Mapping) or algo.lower() in table:
@@ -141,7 +141,7 @@ def check_algorithm(name: str, module: object, arguments: Mapping[str, str]) -> 
 
 
 def try_layers(name: str, arguments: Mapping[str, str], *parts: nn.Module) -> None:
-    """Run one layer of each kind that a foreign network has taken over in `parts`; raises UserError where its code breaks down there."""
+    """Run one layer of each kind that an external network patches in `parts`; raises UserError if its code fails there."""
     if network_package(name).is_ours:
         return
     tried: set[tuple[object, ...]] = set()
@@ -157,7 +157,7 @@ def try_layers(name: str, arguments: Mapping[str, str], *parts: nn.Module) -> No
         with (
             torch.no_grad(),
             blamed(name, f"its {type(owner).__name__} fails when it runs", _elsewhere(settings)),
-            contextlib.suppress(RuntimeError),  # of numbers that this device does not compute with: a GPU may
+            contextlib.suppress(RuntimeError),  # in a dtype that this device does not support, but a GPU may
         ):
             layer(torch.zeros(shape, dtype=values.dtype, device=values.device))
 
@@ -168,13 +168,13 @@ def _elsewhere(settings: str) -> str:
 
 
 def shown_fault(fault: BaseException) -> str:
-    """Its class and the first two lines of what it says, in one: torch tells on the second what does not fit."""
+    """Return its class and the first two lines of its message as one: torch says on the second line what does not fit."""
     lines = [line.strip() for line in str(fault).splitlines() if line.strip()]
     return f"{type(fault).__name__}: {' '.join(lines[:2])}" if lines else type(fault).__name__
 
 
 def key_values(items: Sequence[str]) -> dict[str, str]:
-    """`key=value` items as a mapping; raises UserError for an item of another form."""
+    """Parse `key=value` items; raises UserError for another form."""
     wrong = [item for item in items if not item.partition("=")[0].strip() or "=" not in item]
     if wrong:
         raise UserError(*(coded("OPT-010", f"--network_args {item!r}: has to be key=value, such as conv_dim=4") for item in wrong))

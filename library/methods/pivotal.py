@@ -1,4 +1,5 @@
-"""Pivotal tuning: new words and a network at once, each at its own rate (Roich et al. 2021 for images; words for LoRA: Ruiz & Ryu 2023)."""
+"""Pivotal tuning: new words and a network at once, each at its own rate (Roich et al. 2021 for images; for words with LoRA: Ruiz & Ryu
+2023)."""
 
 from __future__ import annotations
 
@@ -26,16 +27,16 @@ from library.options.word_names import BUNDLED
 
 @dataclass(frozen=True)
 class PivotalSettings:
-    """How the words are trained and saved beside the network."""
+    """How the words are trained and saved with the network."""
 
     learning_rate: float
-    updates: int | None = None  # after which the words stay as they are; None: they are trained throughout
+    updates: int | None = None  # after which the words are frozen; None: they are trained throughout
     saved: str = "side"  # or "bundled", or "both"
-    network_weights: Path | None = None  # which may hold words to go on from
+    network_weights: Path | None = None  # may contain words to continue from
 
 
 class NetworkWithWords:
-    """`network` as it trains alone, with `words` beside it, whether its part of the text encoder is trained, stops or is left out."""
+    """Trains `network` and `words` together; the network's part of the text encoder may be trained, stopped or left out."""
 
     name = "network"
     full_precision = False
@@ -47,16 +48,17 @@ class NetworkWithWords:
 
     @classmethod
     def of(cls, options: TrainNetwork) -> NetworkWithWords:
-        """From the options of train_network.py, of which --token_string names words."""
-        given, rate = options.words, options.words.embedding_lr
+        """Create it from the options of train_network.py, whose --token_string names words."""
+        words, rate = options.words, options.words.embedding_lr
         settings = network_settings(options)
         pivotal = PivotalSettings(
-            settings.learning_rate if rate is None else rate, given.stop_embedding_training, given.save_words, settings.weights
+            settings.learning_rate if rate is None else rate, words.stop_embedding_training, words.save_words, settings.weights
         )
-        return cls(NetworkMethod(settings), TrainedWords(given.words, option="--word_weights"), pivotal)
+        return cls(NetworkMethod(settings), TrainedWords(words.words, option="--word_weights"), pivotal)
 
     def attach(self, model: StableDiffusion) -> None:
-        """The network first, which so begins as it would alone, then the words, those that its file holds at the file's vectors."""
+        """Attach the network first, so that it starts as it would alone, then the words; those in its file start with the file's
+        vectors."""
         self.network.attach(model)
         starts, path = {}, self.settings.network_weights
         if path is not None:
@@ -68,16 +70,16 @@ class NetworkWithWords:
         self.words.attach(model, starts)
 
     def modules(self) -> list[nn.Module]:
-        """The network's, and the words."""
+        """The network's modules and the words."""
         assert self.words.table is not None
         return [*self.network.modules(), self.words.table]
 
     def param_groups(self) -> list[dict[str, Any]]:
-        """The network's groups, and the words'."""
+        """The network's groups and the group of the words."""
         return [*self.network.param_groups(), self.words.group(self.settings.learning_rate)]
 
     def trains_text_encoder(self, step: int) -> bool:
-        """Gradients reach the words through the text encoder for as long as they are trained."""
+        """True while the words are trained: their gradients flow through the text encoder."""
         return self._trains_words(step) or self.network.trains_text_encoder(step)
 
     def _trains_words(self, step: int) -> bool:
@@ -88,12 +90,12 @@ class NetworkWithWords:
         return [*self.network.text_encoder_parameters(), self.words.parameter]
 
     def uses_all_weights(self) -> bool:
-        """Not where a caption has none of the words."""
+        """False: a caption may contain none of the words."""
         return False
 
     @contextmanager
     def as_before(self) -> Iterator[StableDiffusion]:
-        """The model without the network, its new words as they were attached."""
+        """Yield the model without the network, and with its new words as they were attached."""
         with self.words.as_before(), self.network.as_before() as base:
             yield base
 
@@ -103,22 +105,22 @@ class NetworkWithWords:
         self.words.parameter.requires_grad_(self._trains_words(step))
 
     def begin_epoch(self, epoch: int) -> None:
-        """Tell the network."""
+        """Notify the network."""
         self.network.begin_epoch(epoch)
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """What the network does; the words are frozen when their last update is done."""
+        """Do what the network requires, and freeze the words after their last update."""
         logged = self.network.after_step(step)
         self.words.parameter.requires_grad_(self._trains_words(step + 1))
         return logged
 
     def describe(self) -> Mapping[str, Any]:
-        """The network's keys, and what was trained beside it."""
+        """The network's keys, and those of the words."""
         words = {word.text: word.vectors for word in self.words.words}
         return {**self.network.describe(), "ss_new_words": words, "ss_embedding_lr": self.settings.learning_rate}
 
     def products(self, save_model_as: str | None) -> list[Product]:
-        """The network's file, with the words inside, with files of theirs beside it, or both."""
+        """The network's file, with the words inside, with separate files next to it, or both."""
         (alone,) = self.network.products(save_model_as)
         trigger, saved = ", ".join(word.text for word in self.words.words), self.settings.saved
         bundled = Product(self.name, alone.extension, self._write_bundled, trigger=trigger)

@@ -1,4 +1,4 @@
-"""Captions from templates, for Textual Inversion without captions of one's own: what a picture of a thing, or in a style, is called."""
+"""Captions from templates, for Textual Inversion without captions: phrases for an image of a thing, or in a style."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ STYLE = (
 
 
 def asked(word: WordOptions) -> str | None:
-    """Which templates the options of the new word ask for: "object", "style" or None."""
+    """Return the templates that the options of the new word request: "object", "style" or None."""
     return "object" if word.use_object_template else "style" if word.use_style_template else None
 
 
 def rewriter(kind: str | None, words: Sequence[str]) -> RewriteCaption | None:
-    """What puts a template of the kind, with the word in it, in place of a caption; None for captions as they are.
+    """Return a function that replaces a caption by a template of this kind with the word in it; None to keep captions.
 
-    Of several words an image's own caption says which: `a photo of my-cup and my-dog`. A caption that names none is kept.
+    With several words, an image's caption selects them: `a photo of my-cup and my-dog`. A caption without any of them stays.
     """
     if kind is None:
         return None
@@ -82,16 +82,16 @@ def rewriter(kind: str | None, words: Sequence[str]) -> RewriteCaption | None:
 
 
 def of_options(options: TrainTextualInversion) -> RewriteCaption | None:
-    """The rewriter that the options of train_textual_inversion.py ask for."""
+    """The rewriter for the options of train_textual_inversion.py."""
     return rewriter(asked(options.word), [word.text for word in options.word.words])
 
 
 def fill(templates: tuple[str, ...], word: str, caption: str, rng: random.Random) -> str:
-    """A template with `word` in it, instead of `caption`."""
+    """Return a template with `word` instead of `caption`."""
     return rng.choice(templates).format(word)
 
 
 def fill_named(templates: tuple[str, ...], words: tuple[str, ...], caption: str, rng: random.Random) -> str:
-    """A template with those of `words` that `caption` names, instead of it."""
+    """Return a template with those of `words` that `caption` contains, instead of `caption`."""
     named = words_in(caption, words)
     return fill(templates, " and ".join(named), caption, rng) if named else caption

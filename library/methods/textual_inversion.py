@@ -1,4 +1,4 @@
-"""Textual Inversion and XTI: new words are trained, and not one weight of the model."""
+"""Textual Inversion and XTI: only new words are trained, no weight of the model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from library.options.groups.textual_inversion import NewWordChoice
 
 @dataclass(frozen=True)
 class TextualInversionSettings:
-    """What a user may say about the new words."""
+    """The settings of the new words."""
 
     words: Sequence[NewWordChoice]
     learning_rate: float
-    template: str | None = None  # "object" or "style": captions are made, not read
+    template: str | None = None  # "object" or "style": captions are generated, not read
     by_layer: bool = False  # XTI
 
 
@@ -38,7 +38,7 @@ def word_settings(options: TrainTextualInversion) -> TextualInversionSettings:
 
 
 class TextualInversionMethod:
-    """Trains the vectors of the new words alone; with `by_layer` each cross-attention of the U-Net has its own (XTI)."""
+    """Trains only the vectors of the new words; with `by_layer` each cross-attention of the U-Net has separate ones (XTI)."""
 
     full_precision = False
 
@@ -50,7 +50,7 @@ class TextualInversionMethod:
         self.words = TrainedWords(settings.words, settings.by_layer)
 
     def attach(self, model: StableDiffusion) -> None:
-        """Freeze the model and put the words beside its vocabulary."""
+        """Freeze the model and add the words to its vocabulary."""
         for part in (model.unet, *model.text_encoders, model.vae):
             part.requires_grad_(False)
         model.unet_autocast = False
@@ -66,31 +66,31 @@ class TextualInversionMethod:
         return [self.words.group(self.settings.learning_rate)]
 
     def trains_text_encoder(self, step: int) -> bool:
-        """Gradients reach the words through the text encoder."""
+        """True: the words get their gradients through the text encoder."""
         return True
 
     def text_encoder_parameters(self) -> list[nn.Parameter]:
-        """None: the words are trained, and not what reads them."""
+        """Empty: only the words are trained, not the text encoder."""
         return []
 
     def uses_all_weights(self) -> bool:
-        """Not where a caption has none of the words."""
+        """False: a caption may contain none of the words."""
         return False
 
     def go_on(self, step: int) -> None:
-        """Nothing is frozen on the way."""
+        """Do nothing: nothing is frozen during the run."""
 
     def begin_epoch(self, epoch: int) -> None:
-        """Nothing changes with the epoch."""
+        """Do nothing: nothing changes with the epoch."""
 
     def after_step(self, step: int) -> Mapping[str, float]:
-        """Nothing has to be limited or restored: the vocabulary has no gradient."""
+        """Do nothing: the vocabulary has no gradient, so nothing must be limited or restored."""
         return {}
 
     def describe(self) -> Mapping[str, Any]:
-        """Nothing that is not each word's own."""
+        """Empty: all metadata belongs to a single word."""
         return {}
 
     def products(self, save_model_as: str | None) -> list[Product]:
-        """A file for each word; of several each is called by its word."""
+        """One file per word; with several words, each file name contains its word."""
         return self.words.products(self.name, f".{save_model_as or 'pt'}", with_names=len(self.words.words) > 1)

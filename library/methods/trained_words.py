@@ -1,4 +1,4 @@
-"""New words that a method trains: put beside the model's vocabulary where they begin, and written as files of their own."""
+"""New words that a method trains: added to the model's vocabulary at their initial vectors, and saved in separate files."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from library.options.groups.textual_inversion import NewWordChoice
 from library.options.word_names import suffix_of
 from library.words import counted
 
-# What a file tells of its making: the word and its model, and nothing of the images.
+# What a file records of its training: the word and its model, and nothing about the images.
 KEPT_FACTS = {f"ss_{name}" for name in "token_string base_model_version sd_model_name new_sd_model_hash learning_rate epoch steps".split()}
 
 
 class TrainedWords:
-    """The vectors of all `words` in one table; with `by_layer` each cross-attention of the U-Net has its own (XTI).
+    """The vectors of all `words` in one table; with `by_layer` each cross-attention of the U-Net has separate vectors (XTI).
 
-    `option` names the files that words go on from; `vectors` (word -> [V,D]) are starts that lie elsewhere.
+    `option` names the option for the files that words continue from; `vectors` (word -> [V,D]) are starts from elsewhere.
     """
 
     def __init__(self, words: Sequence[NewWordChoice], by_layer: bool = False, option: str = "--weights") -> None:
@@ -36,26 +36,26 @@ class TrainedWords:
         self.layers: tuple[str, ...] = ()
         self.table: NewWord | None = None
         self._option = option
-        self._began: Tensor | None = None  # the vectors before any training
+        self._initial: Tensor | None = None  # the vectors before training
         self._places: Mapping[str, range] = {}
 
     def attach(self, model: StableDiffusion, starts: Mapping[str, Tensor] | None = None) -> None:
-        """Put the words beside the model's vocabulary, those of `starts` (word -> [1,V,D]) at these vectors."""
+        """Add the words to the model's vocabulary; those in `starts` (word -> [1,V,D]) start with these vectors."""
         if self.by_layer:
             self.layers = tuple(cross_attentions(model.unet))
         known = starts or {}
         vectors = {word.text: self._start(model, word) if word.text not in known else known[word.text] for word in self.words}
         self._places, self.table = side_by_side(vectors)
-        self._began = self.parameter.detach().clone()
+        self._initial = self.parameter.detach().clone()
         add_words(model, self._places, self.table)
 
     @contextmanager
     def as_before(self) -> Iterator[None]:
-        """Inside, all words have the vectors that they were attached with. For passes without gradients."""
-        assert self._began is not None, "attach comes first"
+        """A context in which all words have their initial vectors. For passes without gradients."""
+        assert self._initial is not None, "attach comes first"
         values = self.parameter.data
         trained = values.clone()
-        values.copy_(self._began)
+        values.copy_(self._initial)
         try:
             yield
         finally:
@@ -68,16 +68,16 @@ class TrainedWords:
         return self.table.vectors
 
     def vectors(self, word: NewWordChoice) -> Tensor:
-        """Those of one word [L,V,D]."""
+        """The vectors [L,V,D] of one word."""
         places = self._places[word.text]
         return self.parameter[:, places.start : places.stop]
 
     def group(self, learning_rate: float) -> dict[str, Any]:
-        """The words as a group of the optimizer."""
+        """The words as an optimizer group."""
         return {"params": [self.parameter], "lr": learning_rate, "name": "embedding"}
 
     def products(self, kind: str, extension: str, with_names: bool, learning_rate: float | None = None) -> list[Product]:
-        """A file for each word, `with_names` called by them; `learning_rate` where theirs is not the run's."""
+        """One file per word; `with_names` puts the word into the file name; `learning_rate` is set if it differs from the run's."""
         rate = {} if learning_rate is None else {"ss_learning_rate": learning_rate}
         return [self._product(word, kind, extension, with_names, rate) for word in self.words]
 
@@ -97,19 +97,19 @@ class TrainedWords:
         write_vectors(path, self.vectors(word), self.layers, word.text, int(said.get("ss_steps", 0)), dtype, said)
 
     def _start(self, model: StableDiffusion, word: NewWordChoice) -> Tensor:
-        """The vectors that the training of a word starts from [L,V,D]."""
+        """Return the initial vectors [L,V,D] of a word."""
         table = embedding_table(model.text_encoder).weight.detach()
         if word.weights is not None:
-            found = read_vectors(word.weights, self.layers, table.shape[1], self._option)
-            check_count(word, found, f"{self._option} {word.weights}")
+            vectors = read_vectors(word.weights, self.layers, table.shape[1], self._option)
+            check_count(word, vectors, f"{self._option} {word.weights}")
             log.info(f"{self._option} {word.weights}: training continues from this file")
-            return found.to(table.device)
+            return vectors.to(table.device)
         start = _of_init_word(model, table, word) if word.init_word else _drawn(table, word.vectors)
         return start.expand(max(len(self.layers), 1), -1, -1)
 
 
 def check_count(word: NewWordChoice, vectors: Tensor, where: str) -> None:
-    """Raise UserError where a file has another number of vectors [L,V,D] than the command says."""
+    """Raise UserError if the number of vectors in a file [L,V,D] differs from the command."""
     count = vectors.shape[1]
     if count != word.vectors:
         raise UserError(
@@ -124,15 +124,17 @@ def _of_init_word(model: StableDiffusion, table: Tensor, word: NewWordChoice) ->
     ids = model.tokenizer.tokenizer(word.init_word, add_special_tokens=False).input_ids
     if not ids:
         raise UserError(coded("MODEL-014", f"--init_word {word.init_word!r}: has no word; use one such as cat, or remove it"))
-    if len(ids) != word.vectors:
-        log.warning(
-            f"--init_word {word.init_word!r} has {counted(len(ids), 'token')} for {counted(word.vectors, 'vector')} "
-            "(--num_vectors_per_token): " + ("the rest is cut off" if len(ids) > word.vectors else "they are repeated")
-        )
+    counts = (
+        f"--init_word {word.init_word!r} has {counted(len(ids), 'token')} for {counted(word.vectors, 'vector')} (--num_vectors_per_token)"
+    )
+    if len(ids) > word.vectors:
+        log.warning(f"{counts}: the rest is cut off")
+    elif len(ids) < word.vectors:
+        log.info(f"{counts}: {'it is' if len(ids) == 1 else 'they are'} repeated")
     return table[[ids[place % len(ids)] for place in range(word.vectors)]].float()
 
 
 def _drawn(table: Tensor, vectors: int) -> Tensor:
-    """Vectors like those of the vocabulary: its mean and deviation. The run has seeded torch before a method is attached."""
-    drawn = torch.randn(vectors, table.shape[1]).to(table.device)  # on the CPU: the same wherever the model is
+    """Draw vectors with the mean and deviation of the vocabulary. The run has seeded torch before a method is attached."""
+    drawn = torch.randn(vectors, table.shape[1]).to(table.device)  # on the CPU: the same for a model on any device
     return table.float().mean(dim=0) + drawn * table.float().std(dim=0)

@@ -1,4 +1,4 @@
-"""How attention is computed in the U-Net and the VAE: torch's own, xformers, or in chunks that keep memory low."""
+"""How the U-Net and the VAE compute attention: PyTorch's own kernels, xformers, or chunks that need little memory."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 
-CHUNK = 1024  # queries attended at a time
+CHUNK = 1024  # queries per chunk
 KINDS = ("sdpa", "xformers", "mem_eff")
 
 
 def set_attention(unet: UNet2DConditionModel, vae: AutoencoderKL | None, kind: str = "sdpa") -> str:
-    """Have both networks attend in the way `kind` says; returns the kind in use, "sdpa" where xformers cannot run (warned)."""
+    """Set the attention of both networks to `kind`; returns the kind in use, which is "sdpa" (with a warning) if xformers cannot run."""
     from diffusers.models.attention_processor import AttnProcessor2_0, XFormersAttnProcessor
 
     assert kind in KINDS, kind
@@ -38,13 +38,13 @@ def set_attention(unet: UNet2DConditionModel, vae: AutoencoderKL | None, kind: s
 
 
 def attend_by(unet: UNet2DConditionModel, backend: SDPBackend) -> None:
-    """Have the U-Net attend with that one of PyTorch's kernels, and with no other."""
+    """Set the U-Net's attention to one PyTorch kernel, with no fallback."""
     from diffusers.models.attention_processor import AttnProcessor2_0
 
     whole = AttnProcessor2_0()
 
     class OneKernel:
-        """PyTorch's attention, by one of its kernels."""
+        """PyTorch's attention with one of its kernels."""
 
         def __call__(self, attn: nn.Module, hidden_states: Tensor, *args: object, **kwargs: object) -> Tensor:
             with sdpa_kernel(backend):
@@ -55,7 +55,7 @@ def attend_by(unet: UNet2DConditionModel, backend: SDPBackend) -> None:
 
 
 def _xformers_lacks() -> str | None:
-    """Why xformers cannot be used here, None when it can."""
+    """Why xformers cannot be used here; None if it can."""
     if importlib.util.find_spec("xformers") is None:
         return "xformers is not installed"
     if not torch.cuda.is_available():
@@ -64,7 +64,7 @@ def _xformers_lacks() -> str | None:
         import xformers.ops
     except (ImportError, OSError, RuntimeError) as fault:
         return f"xformers cannot be loaded ({fault})"
-    try:  # built for another torch or card it is there, imports and fails at the first step
+    try:  # built for another torch or GPU, it imports and fails at the first step
         tried = torch.zeros(1, 8, 1, 40, device="cuda", dtype=torch.float16, requires_grad=True)
         xformers.ops.memory_efficient_attention(tried, tried, tried).sum().backward()
     except (NotImplementedError, RuntimeError, ValueError) as fault:
@@ -73,10 +73,10 @@ def _xformers_lacks() -> str | None:
 
 
 class ChunkedAttention:
-    """A diffusers attention processor that attends `CHUNK` queries at a time and recomputes each chunk for its gradient.
+    """A diffusers attention processor that computes `CHUNK` queries at a time and recomputes each chunk for its gradient.
 
-    Memory for the attention map is [B, heads, CHUNK, keys] instead of [B, heads, queries, keys], in both directions; the result
-    differs from the whole map's by rounding only, as each query's softmax sees all its keys.
+    The attention map needs memory for [B, heads, CHUNK, keys] instead of [B, heads, queries, keys], in both directions. The result differs
+    from that of the whole map only by rounding, since the softmax of each query covers all its keys.
     """
 
     def __init__(self, chunk: int = CHUNK) -> None:
@@ -90,7 +90,7 @@ class ChunkedAttention:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """Hidden states [B,T,C] (or [B,C,H,W]) attending to themselves or to `encoder_hidden_states` [B,S,D]."""
+        """Attend from hidden states [B,T,C] (or [B,C,H,W]) to themselves or to `encoder_hidden_states` [B,S,D]."""
         assert attention_mask is None and attn.spatial_norm is None, "Stable Diffusion has neither"
         residual, shape = hidden_states, hidden_states.shape
         if hidden_states.ndim == 4:

@@ -1,4 +1,4 @@
-"""The architecture of each part, read from the shapes of its tensors, so that a file needs no config beside it."""
+"""The architecture of each part, read from the shapes of its tensors, so that a file needs no config."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CLIP_HEAD_WIDTH = 64
 
 
 def unet_config(shapes: Shapes, family: ModelFamily) -> dict[str, object]:
-    """Arguments of diffusers' UNet2DConditionModel from its tensors' shapes.
+    """Return the arguments of diffusers' UNet2DConditionModel for tensors of these shapes.
 
-    `attention_head_dim` means the number of heads there (an old slip that diffusers keeps).
+    There `attention_head_dim` means the number of heads (an old mistake that diffusers keeps).
     """
     levels = _count(shapes, r"down_blocks\.(\d+)\.")
     widths = [shapes[f"down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
@@ -40,7 +40,7 @@ def unet_config(shapes: Shapes, family: ModelFamily) -> dict[str, object]:
 
 
 def vae_config(shapes: Shapes) -> dict[str, object]:
-    """Arguments of diffusers' AutoencoderKL from its tensors' shapes."""
+    """Return the arguments of diffusers' AutoencoderKL for tensors of these shapes."""
     levels = _count(shapes, r"encoder\.down_blocks\.(\d+)\.")
     widths = [shapes[f"encoder.down_blocks.{level}.resnets.0.conv1.weight"][0] for level in range(levels)]
     _check_widths("VAE", widths, GROUPS)
@@ -59,7 +59,7 @@ def vae_config(shapes: Shapes) -> dict[str, object]:
 
 
 def text_config(shapes: Shapes, encoder: TextEncoderFacts, heads: int | None = None) -> dict[str, object]:
-    """Arguments of transformers' CLIPTextConfig from its tensors' shapes (names without the `text_model.` level)."""
+    """Return the arguments of transformers' CLIPTextConfig for tensors of these shapes (names without the `text_model.` level)."""
     vocabulary, width = shapes["embeddings.token_embedding.weight"]
     if heads is None:
         _check_widths("text encoder", [width], CLIP_HEAD_WIDTH)

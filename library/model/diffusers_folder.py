@@ -1,4 +1,4 @@
-"""A model as a complete Diffusers folder, made of what is in memory and in this library: nothing is fetched from anywhere."""
+"""Write a model as a complete Diffusers folder from memory and this library alone; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 STEMS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 TEXT_STEM = "model"  # of each text encoder
-SCHEDULERS = {"PNDMScheduler": {"skip_prk_steps": True}, "DDIMScheduler": {}}  # by class, with settings of their own
-ZERO_SNR_SCHEDULER = "DDIMScheduler"  # for models that start from pure noise, which PNDM cannot
+SCHEDULERS = {"PNDMScheduler": {"skip_prk_steps": True}, "DDIMScheduler": {}}  # by class, with their additional settings
+ZERO_SNR_SCHEDULER = "DDIMScheduler"  # for models that start from pure noise, which PNDM does not support
 
 
 def save_diffusers(
     model: StableDiffusion, folder: Path, dtype: torch.dtype | None = None, safetensors: bool = True, variant: str | None = None
 ) -> None:
-    """Write `model` to `folder`, whole or not at all, as `StableDiffusionPipeline.from_pretrained` and older programs read it.
+    """Write `model` to `folder`, completely or not at all, as `StableDiffusionPipeline.from_pretrained` and older programs read it.
 
-    Weights are safetensors, or pickles where `safetensors` is False, in `dtype` (None: as in memory); `variant` becomes part of their
-    names. The scheduler is the source's where that is such a folder too. There is no safety checker: none was trained.
+    Weights are safetensors, or pickles if `safetensors` is False, in `dtype` (None: as in memory); `variant` becomes part of their names.
+    The scheduler is copied from the source if that is a Diffusers folder too. A safety checker is not written, since none was trained.
     """
     from diffusers import __version__
 
@@ -47,7 +47,7 @@ def save_diffusers(
         for part, text_encoder in zip(model.family.text_parts, model.text_encoders, strict=True):
             _write_json(place / part / "config.json", _text_config(text_encoder, dtype))
         for part, network in model.parts.items():
-            level = keys.TEXT_LEVEL if part in model.family.text_parts else ""  # which transformers dropped
+            level = keys.TEXT_LEVEL if part in model.family.text_parts else ""  # dropped by transformers
             state = {level + name: tensor for name, tensor in network.state_dict().items()}
             _write_weights(place / part, STEMS.get(part, TEXT_STEM), state, dtype, safetensors, f".{variant}" if variant else "")
         for part, encoder in model.family.text_parts.items():
@@ -59,7 +59,7 @@ def save_diffusers(
 
 
 def tokenizer_folder(part: str) -> str:
-    """The folder of the tokenizer of a text encoder: tokenizer, tokenizer_2, …"""
+    """The tokenizer folder of a text encoder: tokenizer, tokenizer_2, …"""
     return part.replace("text_encoder", "tokenizer")
 
 
@@ -85,9 +85,9 @@ def _scheduler(model: StableDiffusion) -> dict[str, Any]:
         changed = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing", "prediction_type": model.prediction}
         return _named(ZERO_SNR_SCHEDULER) | SCHEDULE | common | changed
     if source is not None and source.layout == "diffusers":
-        kept = source.path / "scheduler" / "scheduler_config.json"
-        if is_file(kept):
-            settings: dict[str, Any] = parse_json(read_text(kept))
+        config_file = source.path / "scheduler" / "scheduler_config.json"
+        if is_file(config_file):
+            settings: dict[str, Any] = parse_json(read_text(config_file))
             return settings
     return _named(model.family.scheduler) | SCHEDULE | common | {"prediction_type": model.prediction}
 
@@ -97,7 +97,7 @@ def _named(scheduler: str) -> dict[str, Any]:
 
 
 def _write_tokenizer(folder: Path, tokenizer: CLIPTokenizer) -> None:
-    """The tokenizer as today's transformers keeps it, and beside it the two files that older ones read."""
+    """Write the tokenizer in the format of current transformers, and the two files that older versions read."""
     assert len(tokenizer) == ENTRIES, "tokens were added, but the text encoder has no weights for them"
     tokenizer.save_pretrained(folder)
     _write_json(folder / "vocab.json", tokenizer.get_vocab())

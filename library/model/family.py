@@ -1,6 +1,6 @@
-"""The families of models: all that differs between Stable Diffusion v1 and v2, and nothing that needs torch to be known.
+"""Model families: every difference between Stable Diffusion v1 and v2, readable without torch.
 
-Everything else asks a `ModelFamily`; a further family is a further value.
+All other code asks a `ModelFamily`; a new family is a new value.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
     from library.model.text.conditioning import CaptionReader, Conditioning, TextEncoders
 
 Prediction = Literal["epsilon", "v_prediction"]
-SizeIds = Callable[["Tensor"], "Tensor"]  # [B,6] of original width, height, left, top, shown width, height -> ids [B,K] of the U-Net
-SCALE_FACTOR = 0.18215  # latents are multiplied by it, so that their deviation is about 1 (Rombach et al. 2022, app. G)
-_END = 49407  # CLIP's token behind a caption
+SizeIds = Callable[["Tensor"], "Tensor"]  # [B,6] of original width, height, left, top, shown width, height -> ids [B,K] for the U-Net
+SCALE_FACTOR = 0.18215  # latents are multiplied by it, so that their standard deviation is about 1 (Rombach et al. 2022, app. G)
+_END = 49407  # CLIP's token after a caption
 
 
 @dataclass(frozen=True)
 class TextEncoderFacts:
     """A text encoder of a family."""
 
-    prefix: str  # of its tensors' names in original-layout files
-    layout: Literal["transformers", "open_clip"]  # whose names they are behind the prefix
+    prefix: str  # prefix of its tensor names in original-layout files
+    layout: Literal["transformers", "open_clip"]  # whose names follow the prefix
     width: int
     activation: str
-    padding: int  # the token that fills a window behind a caption's end
+    padding: int  # the token that fills a window after the end of a caption
     tokenizer_folder: str  # under --tokenizer_cache_dir
-    lora_prefix: str  # of its modules' keys in LoRA files
+    lora_prefix: str  # prefix of its modules' keys in LoRA files
 
 
 @dataclass(frozen=True)
 class PartSizes:
-    """Weights of the parts, and of a LoRA of rank 1 on U-Net, text encoder, and the U-Net's 3×3 convolutions (the rest of them too)."""
+    """Weights of the parts, and of a LoRA of rank 1 on the U-Net, the text encoder, and the U-Net's 3×3 (and remaining) convolutions."""
 
     unet: int
     text_encoder: int
@@ -51,16 +51,16 @@ class PartSizes:
 
 @dataclass(frozen=True)
 class UNetFacts:
-    """What the shapes of a U-Net's tensors do not say, and what is known of it before there is a file."""
+    """What the shapes of a U-Net's tensors do not show, and what is known of it without a file."""
 
-    context_width: int  # D of the context [B,T,D] of the released models
-    heads: int | None  # of every attention; None: as many as are `head_width` wide
+    context_width: int  # D of the context [B,T,D] in the released models
+    heads: int | None  # of every attention; None: width / `head_width`
     head_width: int | None
     linear_projection: bool  # around transformers; otherwise 1×1 convolutions
     lora_prefix: str = "lora_unet_"
 
     def heads_of(self, widths: Sequence[int]) -> int | list[int]:
-        """The number of heads, for all levels or for each of them."""
+        """Return the number of heads, for all levels or for each level."""
         if self.heads is not None:
             return self.heads
         assert self.head_width is not None
@@ -68,7 +68,7 @@ class UNetFacts:
 
 
 def _read_clip(text_encoders: TextEncoders, input_ids: Tensor, token_weights: Tensor | None, clip_skip: int | None) -> Conditioning:
-    """The output of one CLIP encoder: of its last layer, or under clip skip of an earlier one, through the final norm."""
+    """Return the output of one CLIP encoder: of its last layer, or with clip skip of an earlier one, through the final norm."""
     from library.model.text.conditioning import Conditioning
     from library.model.text.encode import encode_text
 
@@ -78,39 +78,39 @@ def _read_clip(text_encoders: TextEncoders, input_ids: Tensor, token_weights: Te
 
 @dataclass(frozen=True)
 class ModelFamily:
-    """A family of models: how captions are read, the names and sizes of parts, what files and programs call it."""
+    """A family of models: how captions are read, the names and sizes of parts, and its names in files and programs."""
 
     name: str
     title: str  # in messages
-    series: str  # as people count its releases
-    flag: str  # the option that says that a model is of this family, "" for the one that is meant without
+    series: str  # the release series
+    flag: str  # the option that selects this family; "" for the default family
     text_encoders: tuple[TextEncoderFacts, ...]
     unet: UNetFacts
-    sizes: PartSizes  # of the released models, counted as files have them
-    takes_clip_skip: bool  # otherwise its text encoder ends where captions are best read anyway
+    sizes: PartSizes  # of the released models, counted in their files
+    takes_clip_skip: bool  # otherwise its text encoder already ends at the best layer
     predictions: tuple[Prediction, ...]  # of the released models, the usual one first
-    base_model: str  # `ss_base_model_version` of a model that predicts noise; "_v" is added for velocity
+    base_model: str  # `ss_base_model_version` of a model that predicts noise; velocity adds "_v"
     architecture: str  # Stability AI's Model Metadata Standard: of models that predict noise
-    velocity_architecture: str  # and of those that predict velocity
-    scheduler: str  # diffusers' class that the released folders name
-    resolution: int = 512  # pixels a side where nothing says another
+    velocity_architecture: str  # the same, of models that predict velocity
+    scheduler: str  # the diffusers class that the released folders name
+    resolution: int = 512  # default size, in pixels per side
     scale_factor: float = SCALE_FACTOR
     read: CaptionReader = _read_clip
-    size_ids: SizeIds | None = None  # None: the U-Net is not told of sizes
+    size_ids: SizeIds | None = None  # None: the U-Net takes no sizes
 
     @property
     def text_parts(self) -> dict[str, TextEncoderFacts]:
-        """Its text encoders by their folders in the Diffusers form: text_encoder, text_encoder_2, …"""
+        """The text encoders by their folder names in Diffusers: text_encoder, text_encoder_2, …"""
         return {f"text_encoder_{number}" if number > 1 else "text_encoder": one for number, one in enumerate(self.text_encoders, 1)}
 
     @property
     def reader(self) -> TextEncoderFacts:
-        """The text encoder as whose tokenizer captions are cut and padded: the first; `read` gives its ids to all."""
+        """The text encoder whose tokenizer cuts and pads captions: the first; `read` gives its ids to all."""
         return self.text_encoders[0]
 
     @property
     def word_width(self) -> int:
-        """Numbers of a new word's vector, over all text encoders."""
+        """The length of a new word's vector, over all text encoders."""
         return sum(encoder.width for encoder in self.text_encoders)
 
     def architecture_of(self, prediction: str) -> str:
@@ -123,15 +123,15 @@ class ModelFamily:
         return f"stable-diffusion-{self.name}-inpainting"
 
     def base_version(self, prediction: str) -> str:
-        """The name under which programs know the model's kind: sd_v1, sd_v2 or sd_v2_v."""
+        """The name of the model's kind in other programs: sd_v1, sd_v2 or sd_v2_v."""
         return self.base_model + ("_v" if prediction == "v_prediction" else "")
 
     def clip_skip(self, asked: int | None) -> int | None:
-        """`--clip_skip` as far as this family takes it, 1 for the last layer; None for the encoder's own end."""
+        """Return `--clip_skip` as this family uses it, 1 for the last layer; None for the encoder's built-in end."""
         return asked if self.takes_clip_skip else None
 
     def usable_clip_skip(self, asked: int | None) -> int | None:
-        """`clip_skip`, told where it is left out. Raises UserError for a number that counts no layer."""
+        """`clip_skip` with a warning if it is ignored. Raises UserError for an invalid layer number."""
         if asked is not None and asked < 1:
             raise UserError(coded("MODEL-015", f"--clip_skip {asked}: layers are counted from 1, the last one; use 1 or 2"))
         if asked is not None and not self.takes_clip_skip:
@@ -139,7 +139,7 @@ class ModelFamily:
         return self.clip_skip(asked)
 
     def is_in(self, names: Iterable[str]) -> bool:
-        """Whether an original-layout file with tensors of these names has this family's text encoders."""
+        """Whether an original-layout file with these tensor names has this family's text encoders."""
         names = list(names)
         return all(any(name.startswith(encoder.prefix) for name in names) for encoder in self.text_encoders)
 
@@ -198,16 +198,16 @@ FAMILIES: Mapping[str, ModelFamily] = {family.name: family for family in (V1, V2
 
 
 def family_of_flag(v2: bool) -> ModelFamily:
-    """The family that `--v2` chooses, given or left out."""
+    """The family that `--v2` selects, set or not."""
     return V2 if v2 else V1
 
 
 def family_of_names(names: Iterable[str]) -> ModelFamily | None:
-    """The family of an original-layout file by its tensors' names; None where it has no text encoder. Of two the later one counts."""
+    """The family of an original-layout file by its tensor names; None without a text encoder. If two match, the later one wins."""
     names = list(names)
     return next((family for family in tuple(FAMILIES.values())[::-1] if family.is_in(names)), None)
 
 
 def family_of_base_version(base_version: str) -> ModelFamily | None:
-    """The family that `ss_base_model_version` names; None for a name that is none of ours."""
+    """The family that `ss_base_model_version` names; None for an unknown name."""
     return next((family for family in FAMILIES.values() if base_version.startswith(family.base_model)), None)

@@ -1,4 +1,4 @@
-"""Frozen weights kept in 8 bits (--fp8_base): stored as float8_e4m3fn with a scale for each output, widened layer by layer."""
+"""Frozen weights in 8 bits (--fp8_base): stored as float8_e4m3fn with a scale per output, widened layer by layer."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FORMAT = torch.float8_e4m3fn  # 3 digits after the leading one: numbers are kept to 1 part in 16
+FORMAT = torch.float8_e4m3fn  # 3 bits after the leading one: numbers are kept to 1 part in 16
 LARGEST = torch.finfo(FORMAT).max  # 448
-SMALLEST_LAYER = 4096  # values; smaller ones save nothing
+SMALLEST_LAYER = 4096  # weights; smaller layers save nothing
 View = tuple[torch.Size, tuple[int, ...], int | torch.SymInt]  # size, stride and offset in a storage
 
 
 def store_in_float8(network: nn.Module) -> int:
     """Turn the weights of frozen Linears and convolutions in `network` into float8; returns how many bytes that saves.
 
-    Norms, embeddings and biases, small layers and the first and last convolution, by which a U-Net's dtype is told and where errors
-    show most, stay as they are. A layer computes in the dtype of autocast or of its input, and keeps no widened weight for the
-    backward pass. Each output has its largest weight at 448, so that small weights do not sink below the format's smallest number.
+    Norms, embeddings, biases and small layers stay as they are, and so do the first and last convolution, which determine a U-Net's
+    dtype and where errors are most visible. A layer computes in the dtype of autocast or of its input, and keeps no widened weight for
+    the backward pass. The largest weight of each output is scaled to 448, so that small weights do not fall below the format's smallest
+    number.
     """
     saved = 0
     for name, module in network.named_modules():
@@ -38,7 +39,7 @@ def store_in_float8(network: nn.Module) -> int:
 
 
 def _stored(kind: type[nn.Module]) -> type[nn.Module]:
-    """The layer class `kind` over a weight in float8; under the same name, by which networks find the layers that they adapt."""
+    """Return the layer class `kind` with a float8 weight; it has the same name, by which networks find the layers that they adapt."""
 
     class Float8Layer(kind):  # type: ignore[valid-type,misc]  # a base class that is known when it runs only
         def forward(self, inputs: Tensor) -> Tensor:
@@ -61,7 +62,7 @@ def _stored(kind: type[nn.Module]) -> type[nn.Module]:
                 return F.conv2d(inputs.to(dtype), weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
         def _widened(self, dtype: torch.dtype) -> Tensor:
-            wide = torch.float32 if dtype == torch.float16 else dtype  # a scale may be below what fp16 holds
+            wide = torch.float32 if dtype == torch.float16 else dtype  # a scale may be too small for fp16
             weight: Tensor = (self.weight.to(wide) * self.weight_scale.to(wide)).to(dtype)
             return weight
 

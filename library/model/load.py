@@ -1,4 +1,4 @@
-"""From a checkpoint, a Diffusers folder or a hub id to a model in memory, each weight going straight to its place."""
+"""Load a checkpoint, a Diffusers folder or a Hub id into memory, each weight directly to its place."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ VAE_OPTION = "--vae"
 
 @dataclass(frozen=True)
 class Storage:
-    """How weights are kept in memory; the VAE may have a dtype of its own."""
+    """The dtypes of the weights in memory; the VAE may have its own."""
 
     dtype: torch.dtype
     vae_dtype: torch.dtype
@@ -70,8 +70,8 @@ def load(
 ) -> StableDiffusion:
     """Load a model, all parts in `dtype` (None: float32), the VAE in `vae_dtype` (None: the same), in evaluation mode.
 
-    Each weight goes from the file straight to `device`, so that little more than the largest of them is in main memory at a time.
-    Raises UserError when the flags contradict the weights, the file is none of ours, or tensors are missing or of another shape.
+    Each weight goes from the file directly to `device`, so main memory contains little more than the largest weight at a time. Raises
+    UserError if the flags contradict the weights, the file is of an unknown kind, or tensors are missing or have another shape.
     """
     import torch
 
@@ -101,13 +101,13 @@ def load(
     check_vae(model.vae, f"{VAE_OPTION} {vae}" if vae else OPTION)
     if (
         v_parameterization or len(facts.family.predictions) > 1
-    ) and facts.prediction is None:  # else the flags were checked against what the file says
+    ) and facts.prediction is None:  # otherwise the flags were checked against the file
         _check_prediction(looks_like_epsilon(model), v_parameterization, facts)
     return model
 
 
 def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTION, device: torch.device | str = "cpu") -> AutoencoderKL:
-    """The VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a hub id; faults name `option`."""
+    """Load the VAE of a full checkpoint, a VAE file, a Diffusers model or VAE folder, or a Hub id; errors name `option`."""
     path = locate(str(path_or_id), option)
     if is_folder(path):
         folder = path / "vae" if is_folder(path / "vae") else path
@@ -116,14 +116,14 @@ def load_vae(path_or_id: str | Path, dtype: torch.dtype, option: str = VAE_OPTIO
     if not is_vae_file(file.infos):
         raise UserError(coded("MODEL-008", f"{option} {path.name}: has no VAE; use a VAE file, a full checkpoint or a Diffusers folder"))
     check_tensors(file, option)
-    if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file out of a Diffusers folder
+    if any(name.startswith("decoder.up_blocks.") for name in file.infos):  # one file from a Diffusers folder
         named = _renamed(file, convert.modern_vae_name)
         return _fill(_vae_builder(path.parent, option), named, dtype, device, f"{option} {path.name}")
     return _load_places(file, {"vae"}, V1, Storage(dtype, dtype, device), option)["vae"]
 
 
 def check_vae(vae: AutoencoderKL, where: str) -> None:
-    """Raise UserError, whose line begins with `where`, for a VAE of another family: other latents, or latents of another scale."""
+    """Raise UserError, with `where` at the start of its line, for a VAE of another family: other latents or another scale."""
     if vae.config.latent_channels != LATENT_CHANNELS:
         raise UserError(
             coded(
@@ -145,12 +145,12 @@ def _check_prediction(epsilon: bool | None, v_parameterization: bool, facts: Mod
 
 
 def _load_file(file: WeightsFile, family: ModelFamily, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
-    file_facts(file)  # the file may have changed since it was looked at first
+    file_facts(file)  # the file may have changed since its first inspection
     return _load_places(file, {"unet", *family.text_parts} | ({"vae"} if with_vae else set()), family, storage, OPTION)
 
 
 def _load_places(file: WeightsFile, wanted: set[str], family: ModelFamily, storage: Storage, option: str) -> dict[str, nn.Module]:
-    """The wanted parts of an original-layout file."""
+    """Load the wanted parts of an original-layout file."""
     places = {name: place for name, place in convert.places(file.infos).items() if place.part in wanted}
     builders = {"unet": _unet_builder(family), "vae": _vae_builder(None, option)}
     builders |= {part: _text_builder(encoder) for part, encoder in family.text_parts.items()}
@@ -170,7 +170,7 @@ def _load_places(file: WeightsFile, wanted: set[str], family: ModelFamily, stora
 
 
 def load_folder(facts: ModelFacts, storage: Storage, with_vae: bool) -> dict[str, nn.Module]:
-    """The parts of a Diffusers folder, built from its config files."""
+    """Load the parts of a Diffusers folder, built from its config files."""
     folder = facts.path
     ways: dict[str, tuple[Build, Callable[[str], str | None]]] = {
         "unet": (_unet_builder(facts.family, folder / "unet"), str),
@@ -200,7 +200,7 @@ Tensors = tuple[Shapes, Callable[[], Iterable[tuple[str, "Tensor"]]]]
 
 
 def _renamed(file: WeightsFile, rename: Callable[[str], str | None]) -> Tensors:
-    """Shapes and tensors of a file under the names that `rename` gives (None: left out)."""
+    """Return the shapes and tensors of a file under the names from `rename` (None: left out)."""
     names = {name: new for name in file.infos if (new := rename(name)) is not None}
 
     def tensors() -> Iterator[tuple[str, Tensor]]:
@@ -211,7 +211,7 @@ def _renamed(file: WeightsFile, rename: Callable[[str], str | None]) -> Tensors:
 
 
 def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.device | str, where: str) -> nn.Module:
-    """Build a part without memory for its weights, then put each tensor in its place; raises UserError for what is missing or odd."""
+    """Build a part without memory for its weights, then assign each tensor; raises UserError for missing or unexpected tensors."""
     from library.model.files.weightless import weightless
 
     shapes, read = tensors
@@ -230,10 +230,10 @@ def _fill(build: Build, tensors: Tensors, dtype: torch.dtype, device: torch.devi
     return module.eval().requires_grad_(True)
 
 
-def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, tuple[int, ...]], where: str) -> None:
-    missing = sorted(expected.keys() - found.keys())
-    odd = sorted(found.keys() - expected.keys())
-    other = sorted(name for name in expected.keys() & found.keys() if expected[name] != tuple(found[name]))
+def _check_shapes(expected: Mapping[str, tuple[int, ...]], actual: Mapping[str, tuple[int, ...]], where: str) -> None:
+    missing = sorted(expected.keys() - actual.keys())
+    odd = sorted(actual.keys() - expected.keys())
+    other = sorted(name for name in expected.keys() & actual.keys() if expected[name] != tuple(actual[name]))
     problems = [
         coded("MODEL-010", f"{where}: {counted(len(names), *what)}, such as {names[0]}; the file is incomplete or another kind of file")
         for names, what in (
@@ -248,7 +248,7 @@ def _check_shapes(expected: Mapping[str, tuple[int, ...]], found: Mapping[str, t
 
 
 def _make_buffers(module: nn.Module, device: torch.device | str) -> None:
-    """Give buffers that are no part of the weights their values: the position ids of CLIP."""
+    """Fill the buffers that are not weights: the position ids of CLIP."""
     import torch
 
     for owner in module.modules():
@@ -289,8 +289,10 @@ def _text_builder(encoder: TextEncoderFacts, folder: Path | None = None) -> Buil
         from transformers import CLIPTextConfig, CLIPTextModel
 
         said: dict[str, Any] = text_settings(_config(folder, OPTION) or {})
-        told = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
-        built: nn.Module = CLIPTextModel(CLIPTextConfig(**(configs.text_config(shapes, encoder, told.get("num_attention_heads")) | told)))
+        overrides = {name: said[name] for name in ("hidden_act", "num_attention_heads", "layer_norm_eps") if name in said}
+        built: nn.Module = CLIPTextModel(
+            CLIPTextConfig(**(configs.text_config(shapes, encoder, overrides.get("num_attention_heads")) | overrides))
+        )
         return built
 
     return build

@@ -1,4 +1,4 @@
-"""New words for a text encoder: vectors of their own beside the vocabulary's table, for all layers of the U-Net or one for each."""
+"""New words for a text encoder: vectors in addition to the vocabulary's table, for all layers of the U-Net or for each one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class NewWord(nn.Module):
-    """The vectors of one new word, float32 [L,V,D]: V of them, the same for the whole U-Net (L = 1) or for each of its L layers."""
+    """The vectors of one new word, float32 [L,V,D]: V vectors for the whole U-Net (L = 1) or for each of its L layers."""
 
     def __init__(self, vectors: Tensor) -> None:
         super().__init__()
@@ -32,9 +32,9 @@ class NewWord(nn.Module):
 
 
 class ExtendedTable(nn.Module):
-    """Takes the place of the encoder's embedding: ids from ENTRIES on are rows of the new word, the others those of the old table.
+    """Replaces the encoder's embedding: ids from ENTRIES on are rows of the new word, the others are rows of the old table.
 
-    The table is neither copied nor enlarged, so it has no gradient and no optimizer state, and cannot change.
+    The table is neither copied nor enlarged, so it has no gradient and no optimizer state, and does not change.
     """
 
     def __init__(self, table: nn.Embedding, word: NewWord) -> None:
@@ -47,7 +47,7 @@ class ExtendedTable(nn.Module):
         return self.table.weight
 
     def forward(self, input_ids: Tensor) -> Tensor:
-        """Ids [...] -> vectors [..., D] in the table's dtype."""
+        """Look up ids [...] -> vectors [..., D] in the table's dtype."""
         new = input_ids >= ENTRIES
         known = self.table(input_ids.masked_fill(new, 0))
         rows = self.word.vectors.flatten(0, 1).to(known.dtype)
@@ -60,10 +60,10 @@ class LayeredReader:
 
     read: CaptionReader
     layers: int
-    vectors: int  # of a layer
+    vectors: int  # per layer
 
     def __call__(self, text_encoders: TextEncoders, input_ids: Tensor, token_weights: Tensor | None, clip_skip: int | None) -> Conditioning:
-        """Ids [B,N,77] -> the contexts of all layers side by side [B,T,L·D]; what belongs to no layer is the mean over them."""
+        """Read ids [B,N,77] -> the contexts of all layers, concatenated to [B,T,L·D]; the pooled embedding is the mean over the layers."""
         shift = torch.arange(self.layers, device=input_ids.device).view(-1, 1, 1, 1) * self.vectors
         ids = input_ids + shift * (input_ids >= ENTRIES)  # [L,B,N,77]
         weights = None if token_weights is None else token_weights.expand(self.layers, *token_weights.shape).flatten(0, 1)
@@ -85,15 +85,15 @@ def embedding_table(text_encoder: CLIPTextModel) -> nn.Embedding:
 
 
 def add_word(model: StableDiffusion, text: str, word: NewWord) -> None:
-    """Teach `model`'s tokenizer and text encoder a word; with several layers its U-Net then reads a context for each.
+    """Add a word to the model's tokenizer and text encoder; with several layers its U-Net then reads a context for each.
 
-    `text` must be no entry of the vocabulary (`library.model.text.vocabulary.is_entry`).
+    `text` must not be an entry of the vocabulary (`library.model.text.vocabulary.is_entry`).
     """
     add_words(model, {text: range(word.vectors.shape[1])}, word)
 
 
 def add_words(model: StableDiffusion, words: Mapping[str, range], all_of_them: NewWord) -> None:
-    """As `add_word`, for several: each of `words` stands for some of the vectors of `all_of_them`."""
+    """As `add_word`, for several words: each of `words` uses some of the vectors of `all_of_them`."""
     layers, vectors, width = all_of_them.vectors.shape
     for text, places in words.items():
         model.tokenizer = model.tokenizer.with_word(text, len(places), places.start)
@@ -108,7 +108,7 @@ def add_words(model: StableDiffusion, words: Mapping[str, range], all_of_them: N
 
 
 def forget_words(model: StableDiffusion) -> None:
-    """Take all words off again that `add_words` has put beside the model's vocabulary, if any. Not for those of several layers."""
+    """Remove all words of `add_words` from the model, if any. Not for words with several layers."""
     embeddings = getattr(model.text_encoder, "text_model", model.text_encoder).embeddings
     extended = embeddings.token_embedding
     if isinstance(extended, ExtendedTable):
@@ -118,7 +118,7 @@ def forget_words(model: StableDiffusion) -> None:
 
 
 def side_by_side(words: Mapping[str, Tensor]) -> tuple[dict[str, range], NewWord]:
-    """The vectors [L,V,D] of several words as one, those for the whole U-Net (L = 1) repeated where others have L layers."""
+    """Join the vectors [L,V,D] of several words; those for the whole U-Net (L = 1) are repeated if others have L layers."""
     layers = max(len(vectors) for vectors in words.values())
     ends = list(accumulate(vectors.shape[1] for vectors in words.values()))
     places = {text: range(end - vectors.shape[1], end) for (text, vectors), end in zip(words.items(), ends, strict=True)}
@@ -126,21 +126,21 @@ def side_by_side(words: Mapping[str, Tensor]) -> tuple[dict[str, range], NewWord
 
 
 def cross_attentions(unet: UNet2DConditionModel) -> dict[str, nn.Module]:
-    """The U-Net's cross-attentions on the way of the data, named as XTI files do: IN01 … MID … OUT11 for Stable Diffusion v1."""
-    found: dict[str, Transformer2DModel] = {}
+    """The U-Net's cross-attentions in the order of computation, with the names of XTI files: IN01 … MID … OUT11 for Stable Diffusion v1."""
+    attentions: dict[str, Transformer2DModel] = {}
     for level, block in enumerate(unet.down_blocks):
         for layer, attention in enumerate(getattr(block, "attentions", ())):
-            found[f"IN{1 + level * (len(block.resnets) + 1) + layer:02d}"] = attention
-    found["MID"] = unet.mid_block.attentions[0]
+            attentions[f"IN{1 + level * (len(block.resnets) + 1) + layer:02d}"] = attention
+    attentions["MID"] = unet.mid_block.attentions[0]
     for level, block in enumerate(unet.up_blocks):
         for layer, attention in enumerate(getattr(block, "attentions", ())):
-            found[f"OUT{level * len(block.resnets) + layer:02d}"] = attention
-    return {name: attention.transformer_blocks[0].attn2 for name, attention in found.items()}
+            attentions[f"OUT{level * len(block.resnets) + layer:02d}"] = attention
+    return {name: attention.transformer_blocks[0].attn2 for name, attention in attentions.items()}
 
 
 def _own_context(
     place: int, width: int, attention: nn.Module, args: tuple[object, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[object, ...], dict[str, Any]]:
-    """Of the contexts side by side [B,T,L·D] a cross-attention gets the one at `place`."""
+    """Give a cross-attention the context at `place` of the concatenated contexts [B,T,L·D]."""
     contexts = kwargs["encoder_hidden_states"]
     return args, kwargs | {"encoder_hidden_states": contexts[..., place * width : (place + 1) * width]}

@@ -1,4 +1,4 @@
-"""A model back into one file in original layout: what was trained from memory, everything else as it stood in the source file."""
+"""Save a model as one file in original layout: trained parts from memory, everything else as in the source file."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from library.model.bundle import StableDiffusion
 
-# What a save precision applies to; schedules stay as they are.
+# What the save precision applies to; schedules keep theirs.
 NETWORKS = (keys.UNET, keys.VAE, "cond_stage_model.", "conditioner.", "model_ema.")
-COUNTS = ("epoch", "global_step")  # as `.ckpt` files call them
+COUNTS = ("epoch", "global_step")  # names in `.ckpt` files
 FLOATS = ("F64", "F32", "F16", "BF16")
 TEXT_LOGIT_SCALE = math.log(100.0)  # where CLIP's training ends (Radford et al. 2021, sec. 2.5)
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One tensor of the file to write: its info and how its numbers are had."""
+    """One tensor of the file to write: its info and a function that returns its numbers."""
 
     info: TensorInfo
     value: Callable[[], Tensor]
@@ -46,11 +46,12 @@ def save_checkpoint(
     metadata: Mapping[str, str] | None = None,
     trained: tuple[int, int] = (0, 0),
 ) -> None:
-    """Write `model` to `path` (.safetensors or .ckpt), whole or not at all; `trained` epochs and updates are added to the source's.
+    """Write `model` to `path` (.safetensors or .ckpt), completely or not at all; adds `trained` epochs and updates to the source's
+    counts.
 
-    With `dtype` None every tensor has the dtype that it has in the source file. Tensors that are no part of the three networks
-    (EMA, schedules, OpenCLIP's unused last layer, …) are read from the source file again and pass through untouched; `metadata`
-    None keeps the source's. If that file is gone or changed, they are made up where other programs need them.
+    With `dtype` None each tensor has its dtype in the source file. Tensors that are not part of the three networks (EMA, schedules,
+    OpenCLIP's unused last layer, …) are copied unchanged from the source file; `metadata` None keeps the source's. If that file is missing
+    or has changed, the tensors that other programs need are generated.
     """
     path = Path(path)
     source = _source(model)
@@ -59,9 +60,9 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         if path.suffix.lower() == ".safetensors":
-            kept = dict(source.metadata if source is not None and metadata is None else metadata or {}) | counts
+            entries = dict(source.metadata if source is not None and metadata is None else metadata or {}) | counts
             infos = {name: tensor.info for name, tensor in tensors.items()}
-            write_safetensors(temporary, infos, lambda name: tensors[name].value(), {"format": "pt", **kept})
+            write_safetensors(temporary, infos, lambda name: tensors[name].value(), {"format": "pt", **entries})
         else:
             _write_pickle(temporary, tensors, counts)
     if model.source is not None and source is not None and path.resolve() == model.source.path.resolve():
@@ -70,7 +71,7 @@ def save_checkpoint(
 
 
 def _source(model: StableDiffusion) -> WeightsFile | None:
-    """The file the model was loaded from, if it is of this layout and still the same."""
+    """Return the source file of the model if it has this layout and has not changed."""
     facts = model.source
     if facts is None or facts.layout == "diffusers":
         return None
@@ -86,12 +87,12 @@ def _source(model: StableDiffusion) -> WeightsFile | None:
 
 
 def _plan(model: StableDiffusion, source: WeightsFile | None, dtype: torch.dtype | None) -> dict[str, _Tensor]:
-    """Every tensor of the file to write, by its original name."""
+    """Return every tensor of the file to write, by its original name."""
     states = {part: network.state_dict() for part, network in model.parts.items()}
     infos = source.infos if source is not None else {}
     places = convert.places(infos)
     named = {part: {name for place in places.values() if place.part == part for name in place.names} for part in states}
-    same = {part for part, state in states.items() if named[part] == set(state)}  # another part (--vae) may be built otherwise
+    same = {part for part, state in states.items() if named[part] == set(state)}  # a part from elsewhere (--vae) may have another structure
     tensors: dict[str, _Tensor] = {}
     for name, info in infos.items():
         place = places.get(name)
@@ -127,10 +128,10 @@ def _passed_through(source: WeightsFile, name: str, info: TensorInfo, dtype: tor
 
 
 def _made_up(encoder: TextEncoderFacts, tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
-    """What programs expect in a file with this text encoder beside the tensors in use.
+    """Return the tensors that programs expect in a file with this text encoder in addition to those in use.
 
-    transformers' CLIP: position ids. OpenCLIP: the last layer, of which the output is never used (a copy of the one before it), its
-    projection (identity) and its scale.
+    transformers' CLIP: position ids. OpenCLIP: the last layer, whose output is never used (a copy of the one before it), its projection
+    (identity) and its scale.
     """
     import torch
 
@@ -140,16 +141,16 @@ def _made_up(encoder: TextEncoderFacts, tensors: Mapping[str, _Tensor]) -> dict[
     head = encoder.prefix + "transformer.resblocks."
     layers = 1 + max(int(name[len(head) :].split(".")[0]) for name in tensors if name.startswith(head))
     last = f"{head}{layers - 1}."
-    found = {f"{head}{layers}.{name[len(last) :]}": tensor for name, tensor in tensors.items() if name.startswith(last)}
+    added = {f"{head}{layers}.{name[len(last) :]}": tensor for name, tensor in tensors.items() if name.startswith(last)}
     norm = tensors[encoder.prefix + "ln_final.weight"].info
     width = norm.shape[0]
-    found[encoder.prefix + "text_projection"] = _Tensor(TensorInfo(norm.dtype, (width, width)), lambda: torch.eye(width))
-    found[encoder.prefix + "logit_scale"] = _Tensor(TensorInfo(norm.dtype, ()), lambda: torch.tensor(TEXT_LOGIT_SCALE))
-    return found
+    added[encoder.prefix + "text_projection"] = _Tensor(TensorInfo(norm.dtype, (width, width)), lambda: torch.eye(width))
+    added[encoder.prefix + "logit_scale"] = _Tensor(TensorInfo(norm.dtype, ()), lambda: torch.tensor(TEXT_LOGIT_SCALE))
+    return added
 
 
 def _counts(source: WeightsFile | None, trained: tuple[int, int]) -> dict[str, str]:
-    """The source's "epoch" and "global_step" with what was trained since; empty where there is nothing to count."""
+    """The source's "epoch" and "global_step" plus this training; empty if nothing was counted."""
     before = source.metadata if source is not None else {}
     sums = {name: more + _number(before.get(name)) for name, more in zip(COUNTS, trained, strict=True)}
     return {name: str(count) for name, count in sums.items()} if any(trained) or before.keys() & set(COUNTS) else {}
@@ -163,7 +164,7 @@ def _write_pickle(path: Path, tensors: Mapping[str, _Tensor], counts: Mapping[st
 
     from library.containers.dtypes import torch_dtype
 
-    # Copies: a view would be saved with the whole storage behind it.
+    # Copies: a view would be saved with its whole storage.
     state = {
         name: tensor.value().detach().to("cpu", torch_dtype(tensor.info.dtype), copy=True).contiguous() for name, tensor in tensors.items()
     }

@@ -1,4 +1,4 @@
-"""In which form a trained model is kept: one file in original layout, or a Diffusers folder."""
+"""The form of a saved model: one file in original layout, or a Diffusers folder."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
     from library.model.bundle import StableDiffusion
 
-EXTENSIONS = {"ckpt": ".ckpt", "safetensors": ".safetensors", "diffusers": "", "diffusers_safetensors": ""}  # folders have none
+EXTENSIONS = {"ckpt": ".ckpt", "safetensors": ".safetensors", "diffusers": "", "diffusers_safetensors": ""}  # "" for folders
 
 
 def product_form(save_model_as: str | None, use_safetensors: bool, source_layout: str) -> str:
-    """A key of EXTENSIONS: `save_model_as`, or the source's layout where that was left open."""
+    """Return a key of EXTENSIONS: `save_model_as`, or the source's layout if that is not set."""
     form = save_model_as or source_layout
     return {"ckpt": "safetensors", "diffusers": "diffusers_safetensors"}.get(form, form) if use_safetensors else form
 
@@ -31,9 +31,9 @@ def save_product(
     trained: tuple[int, int] = (0, 0),
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write `model` to `path` in `form`, whole or not at all; `trained` are epochs and updates of this run, which files keep.
+    """Write `model` to `path` in `form`, completely or not at all; `trained` are epochs and updates of this run, which files record.
 
-    `dtype` None keeps that of a source file, and float32 in folders. A `.safetensors` file tells `metadata` of itself.
+    `dtype` None keeps that of a source file, and float32 in folders. A `.safetensors` file contains `metadata`.
     """
     if form in ("diffusers", "diffusers_safetensors"):
         save_diffusers(model, path, dtype, safetensors=form == "diffusers_safetensors")

@@ -1,1 +1,1 @@
-"""Options, declared once: everything that is known of a command before torch is imported."""
+"""Options, each declared once: everything known about a command before torch is imported."""

@@ -1,4 +1,4 @@
-"""Guesses at what a user meant: the nearest known name, and the nearest existing file or folder."""
+"""Guess what a user meant: the nearest known name, and the nearest existing file or folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from library.paths.look import is_folder
 
 
 def closest(name: str, known: Iterable[str], likeness: float = 0.7) -> str | None:
-    """The known name nearest to `name`, or None when none is near; letter case, hyphens and abbreviations are forgiven.
+    """Return the known name nearest to `name`, or None if none is near; ignores letter case and hyphens, and accepts abbreviations.
 
     >>> closest("lerning-rate", ["learning_rate", "seed"]), closest("max_train_e", ["max_train_steps", "max_train_epochs"])
     ('learning_rate', 'max_train_epochs')
@@ -31,14 +31,14 @@ def closest(name: str, known: Iterable[str], likeness: float = 0.7) -> str | Non
 
 
 def plain_name(name: str) -> str:
-    """The name in small letters and with underscores, as options are written."""
+    """Return the name in lower case and with underscores, as options are written."""
     return name.strip().lower().replace("-", "_")
 
 
 def mistyped(name: str, known: Iterable[str]) -> str | None:
-    """The known name of which `name` is a slip of the fingers: the one that is the fewest letters away, at most two, or one of short names.
+    """Return the known name of which `name` is a typo: the one that differs by the fewest letters, at most two, or one for short names.
 
-    A number after a whole name (`unet_lr2`) is no slip but another name; so is another letter in a name of two or three.
+    A number after a whole name (`unet_lr2`) is another name, not a typo; so is another letter in a name of two or three letters.
 
     >>> mistyped("netwrok_dim", ["network_dim", "network_alpha"]), mistyped("unet_lr2", ["unet_lr"])
     ('network_dim', None)
@@ -63,7 +63,7 @@ def _another_name(name: str, known: str) -> bool:
 
 
 def edits(one: str, other: str) -> int:
-    """Letters to leave out, add, change, or exchange with their neighbour to make one text of the other (Damerau 1964)."""
+    """The number of letters to delete, insert, replace, or swap with a neighbour to turn one text into the other (Damerau 1964)."""
     before: list[int] = []
     row = list(range(len(other) + 1))
     for i, letter in enumerate(one, 1):
@@ -76,7 +76,7 @@ def edits(one: str, other: str) -> int:
 
 
 def missing_path(path: Path, folder: bool = False) -> str:
-    """Words for a path that does not exist: where it stops existing, and what stands there instead.
+    """Say where a path that does not exist stops existing, and what exists there instead.
 
     >>> missing_path(Path("/no/such.toml"))
     'no such file (folder /no does not exist)'
@@ -93,8 +93,8 @@ def missing_path(path: Path, folder: bool = False) -> str:
 
 
 def _sibling(path: Path) -> str | None:
-    """The name in the folder of `path` that is most like it: of the same ending if the stem is near, of another if the stem is the same."""
-    beside = [name for name in _names(path.parent) if name != path.name]  # itself: a link that leads nowhere
+    """Return the most similar name in the folder of `path`: with the same ending if the stem is similar, with another if it is equal."""
+    beside = [name for name in _names(path.parent) if name != path.name]  # not itself, if it is a broken link
     stems = {Path(name).stem: name for name in beside if Path(name).suffix.lower() == path.suffix.lower()}
     near = closest(path.stem, stems, likeness=0.6)
     if near is not None:

@@ -1,4 +1,4 @@
-"""--timestep_bias: what it says for the --timestep_sampling that it belongs to, read without torch."""
+"""Parse --timestep_bias for its --timestep_sampling, without torch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from library.parsing.whole import whole_number
 from library.words import quoted
 
-MOST_SPREAD = 10.0  # of logit_normal: beyond it all lies at the two ends
+MOST_SPREAD = 10.0  # of logit_normal: beyond it, nearly all timesteps are at the two ends
 
 
 @dataclass(frozen=True)
 class LogitNormal:
-    """A normal distribution of logit(t), t being the share of the timesteps that lie below."""
+    """A normal distribution of logit(t), where t is the share of timesteps below."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -23,26 +23,26 @@ class LogitNormal:
 
 @dataclass(frozen=True)
 class Table:
-    """Weights at timesteps, in their order, with straight lines between them and level ones at either end."""
+    """Weights at timesteps, in order, interpolated linearly and constant beyond both ends."""
 
     points: tuple[tuple[int, float], ...]
 
     def weights(self, among: range) -> list[float]:
-        """The weight of each of these timesteps."""
+        """Return the weight of each of these timesteps."""
         places = [place for place, _ in self.points]
-        found = []
+        weights = []
         for timestep in among:
             after = bisect.bisect_right(places, timestep)
             (left, low), (right, high) = self.points[max(0, after - 1)], self.points[min(after, len(places) - 1)]
-            found.append(low if left == right else low + (high - low) * (timestep - left) / (right - left))
-        return found
+            weights.append(low if left == right else low + (high - low) * (timestep - left) / (right - left))
+        return weights
 
 
-Bias = LogitNormal | Table | None  # None: all timesteps are drawn alike
+Bias = LogitNormal | Table | None  # None: all timesteps are equally likely
 
 
 def read_bias(sampling: str, words: Sequence[str]) -> Bias:
-    """What the two options say together. Raises ValueError with the reason and the remedy."""
+    """Parse the two options together. Raises ValueError with the reason and the remedy."""
     if sampling == "logit_normal":
         return _logit_normal(words)
     if sampling == "table":
@@ -53,19 +53,19 @@ def read_bias(sampling: str, words: Sequence[str]) -> Bias:
 
 
 def _logit_normal(words: Sequence[str]) -> LogitNormal:
-    found: dict[str, float] = {}
+    settings: dict[str, float] = {}
     for word in words:
         key, equals, text = word.partition("=")
         value = _number(text)
         if not equals or key.strip() not in ("mean", "std") or value is None:
             raise ValueError(f"expected mean=… or std=… with a number, not {quoted(word)}; the default is mean=0 std=1")
-        found[key.strip()] = value
-    made = LogitNormal(**found)
-    if not -MOST_SPREAD <= made.mean <= MOST_SPREAD or not 0 < made.std <= MOST_SPREAD:
+        settings[key.strip()] = value
+    bias = LogitNormal(**settings)
+    if not -MOST_SPREAD <= bias.mean <= MOST_SPREAD or not 0 < bias.std <= MOST_SPREAD:
         raise ValueError(
             f"mean must be from -{MOST_SPREAD:g} to {MOST_SPREAD:g}, and std over 0 and at most {MOST_SPREAD:g}, not {' '.join(words)}"
         )
-    return made
+    return bias
 
 
 def _table(words: Sequence[str]) -> Table:

@@ -1,4 +1,4 @@
-"""Under which names the files of several new words are saved, and which words can have none; known before torch."""
+"""The file names of several new words, and which words can have one; known without torch."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from library.errors import Problem, coded
 from library.windows_names import name_fault
 from library.words import cut, quoted
 
-BUNDLED = "bundled"  # the file of a network with its words inside, where both ways are asked for
-# how other files of a run end
+BUNDLED = "bundled"  # the file of a network with its words inside, if both forms are requested
+# endings of other files of a run
 _TAKEN = re.compile(rf"ema(?:-.*)?|(?:.*-)?(?:best|{BUNDLED}|\d{{6}}|step\d{{8}}|state)|.*\.(?:run|images)", re.IGNORECASE)
-_MARKS = "<>[]{}()"  # that people put around new words
+_MARKS = "<>[]{}()"  # characters that people put around new words
 
 
 def name_part(word: str) -> str:
-    """What stands for the word in a file's name: the word without brackets around it, `<my-cup>` as `my-cup`."""
+    """Return the word as part of a file name: without brackets around it, `<my-cup>` as `my-cup`."""
     return word.strip(_MARKS)
 
 
 def suffix_of(word: str) -> str:
-    """What stands behind --output_name in the name of the word's file."""
+    """Return what follows --output_name in the name of the word's file."""
     return f"-{name_part(word)}"
 
 
 def name_faults(words: Sequence[str], bundled: bool = False) -> Iterator[Problem]:
-    """The words that cannot name a file, or not one of their own; `bundled` ones stand in keys of a network's file, which web UIs cut at
-    the first dot. A single word of train_textual_inversion.py names no file."""
+    """Yield an error for words that cannot name a file, or not a separate file; `bundled` words are part of keys in a network's file,
+    which web UIs cut at the first dot. A single word of train_textual_inversion.py names no file."""
     if bundled:
         for word in words:
             if "." in word:
@@ -50,7 +50,7 @@ def name_faults(words: Sequence[str], bundled: bool = False) -> Iterator[Problem
 
 
 def file_fault(word: str) -> str | None:
-    """Why the word's file cannot be called by it, or None."""
+    """Why the word cannot name its file, or None."""
     part = name_part(word)
     if not part:
         return "nothing is left of the word"

@@ -1,1 +1,1 @@
-"""The one place that parses JSON and TOML: what breaks a parser, or all who read on, is refused here in words."""
+"""The only place that parses JSON and TOML; input that would crash a parser or later code is refused with a clear message."""

@@ -1,18 +1,18 @@
-"""How deep and how large what a text holds may be, so that nothing that reads on runs out of stack or chokes on a number."""
+"""Limits for depth and size of parsed values, so that no later code overflows the stack or fails on a huge number."""
 
 from __future__ import annotations
 
 import re
 
-MOST_LEVELS = 100  # of tables and lists within one another; those of configs, states and metadata are below 10
-MOST_DIGITS = 300  # a decimal point number ends at 308, and Python spells no whole number of over 4,300
-_MOST_BITS = 997  # of a whole number of so many digits
+MOST_LEVELS = 100  # nesting of tables and lists; configs, states and metadata have less than 10
+MOST_DIGITS = 300  # a float ends at 308, and Python does not print integers of over 4,300
+_MOST_BITS = 997  # bits of an integer with that many digits
 _NUMBER = re.compile(rb"[0-9_]{1000,}")
-_PLAIN = frozenset({str, float, bool, type(None)})  # neither hold values nor are numbers of many digits
+_PLAIN = frozenset({str, float, bool, type(None)})  # contains no other values and no long numbers
 
 
 class TooMuch(ValueError):
-    """A text of valid form that no file of its kind holds; says so for the end of a line, with the remedy. `what` is it without."""
+    """A valid text that exceeds the limits. The message is the end of a line, with the remedy; `what` is the reason alone."""
 
     def __init__(self, what: str, remedy: str) -> None:
         super().__init__(f"{what}; {remedy}")
@@ -20,17 +20,17 @@ class TooMuch(ValueError):
 
 
 def too_deep() -> TooMuch:
-    """For tables or lists within one another without an end."""
+    """For unbounded nesting of tables or lists."""
     return TooMuch(f"is nested too deeply (over {MOST_LEVELS} tables or lists within one another)", "remove the extra brackets")
 
 
 def too_many_digits(count: int) -> TooMuch:
-    """For a whole number that no value is."""
+    """For an integer with too many digits."""
     return TooMuch(f"has a number with {count:,} digits, and no value has over {MOST_DIGITS}", "correct it")
 
 
 def spelled_too_long(text: str | bytes, fault: Exception) -> TooMuch | None:
-    """The fault in words where Python gave up on a number of thousands of digits; None where it is another."""
+    """The error if Python refused to parse a number of thousands of digits, else None."""
     if "integer string conversion" not in str(fault):
         return None
     data = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
@@ -38,13 +38,13 @@ def spelled_too_long(text: str | bytes, fault: Exception) -> TooMuch | None:
 
 
 def check_bounds(tree: object) -> None:
-    """Raise TooMuch where a parsed value, tables and lists included, is deeper or holds larger numbers than any is."""
+    """Raise TooMuch if a parsed value, including nested tables and lists, is too deep or contains too large a number."""
     level, depth = [tree], 0
     while level:
         below: list[object] = []
         deeper = False
         for one in level:
-            if type(one) in _PLAIN:  # most of any tree
+            if type(one) in _PLAIN:  # the most common case
                 continue
             if isinstance(one, dict):
                 below.extend(one.values())

@@ -1,4 +1,4 @@
-"""JSON text to values."""
+"""Parses JSON text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 from library.parsing.bounds import TooMuch, check_bounds, spelled_too_long, too_deep
 
-JsonFault = json.JSONDecodeError  # a text that is no JSON: `msg`, `lineno`, `colno`, `pos`
+JsonFault = json.JSONDecodeError  # invalid JSON: `msg`, `lineno`, `colno`, `pos`
 
 
 def parse_json(text: str | bytes, table: Callable[[list[tuple[str, object]]], object] | None = None) -> Any:
-    """The value of a JSON text; `table` makes each of its tables out of (key, value) pairs.
+    """The value of a JSON text; `table` builds each of its tables from (key, value) pairs.
 
-    Raises JsonFault for another syntax, TooMuch for what is nested too deeply or holds a number of hundreds of digits, and
-    UnicodeDecodeError for bytes that are no text: all of them ValueError.
+    Raises JsonFault for invalid syntax, TooMuch for deep nesting or a number of hundreds of digits, UnicodeDecodeError for bytes that are
+    not text. All are ValueErrors.
     """
     try:
         tree = json.loads(text, object_pairs_hook=table)
@@ -28,7 +28,7 @@ def parse_json(text: str | bytes, table: Callable[[list[tuple[str, object]]], ob
 
 
 def is_json(text: str) -> bool:
-    """Whether a text is a JSON value."""
+    """Whether a text is valid JSON."""
     try:
         parse_json(text)
     except TooMuch:

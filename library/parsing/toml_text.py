@@ -1,4 +1,4 @@
-"""TOML text to values."""
+"""Parses TOML text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _PIECES = re.compile(r'"""(?:[^\\]|\\.)*?"""|\'\'\'.*?\'\'\'|"(?:[^"\\\n]|\\.)*"
 
 
 class TomlFault(ValueError):
-    """A text that is no TOML: `reason` in the parser's words, and the number of the `line` where it is known."""
+    """Invalid TOML: `reason` is the parser's message, `line` the line number if known."""
 
     def __init__(self, reason: str, line: int | None) -> None:
         super().__init__(reason)
@@ -19,8 +19,10 @@ class TomlFault(ValueError):
 
 
 def parse_toml(text: str) -> dict[str, Any]:
-    """The tables of a TOML text. Raises TomlFault for another syntax, TooMuch for what is nested too deeply or holds a number of hundreds
-    of digits: both ValueError."""
+    """The tables of a TOML text.
+
+    Raises TomlFault for invalid syntax, TooMuch for deep nesting or a number of hundreds of digits; both are ValueErrors.
+    """
     import toml
 
     _check_brackets(text)
@@ -28,7 +30,7 @@ def parse_toml(text: str) -> dict[str, Any]:
         tree: dict[str, Any] = toml.loads(text)
     except RecursionError:
         raise too_deep() from None
-    except (toml.TomlDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:  # some are slips of the package
+    except (toml.TomlDecodeError, AttributeError, IndexError, KeyError, TypeError, ValueError) as fault:  # some are bugs of toml
         if too_long := spelled_too_long(text, fault):
             raise too_long from None
         line = getattr(fault, "lineno", None)
@@ -37,8 +39,20 @@ def parse_toml(text: str) -> dict[str, Any]:
     return tree
 
 
+def lacks_quotes(line: str) -> bool:
+    """Whether the value of a line is text without quotes, such as a path: no number, date, list or table, and neither true nor false."""
+    name, equals, value = line.partition("=")
+    value = value.split("#")[0].strip()
+    if not equals or not name.strip() or not value or value in ("true", "false", "inf", "nan") or value[0] in "\"'[{":
+        return False
+    return not re.fullmatch(r"[+-]?[\d.][\w.+:-]*|[+-](?:inf|nan)|\d{4}-\d\d-\d\d[ T][\d:.Z+-]+", value)
+
+
+QUOTE_TEXT = "text such as a path needs quotes: image_dir = 'C:\\photos'"
+
+
 def _check_brackets(text: str) -> None:
-    """The parser takes time that grows with the square of the depth before it gives up."""
+    """Refuse deep nesting early: the parser's time grows with the square of the depth."""
     depth = 0
     for piece in _PIECES.finditer(text):
         if piece[0] in "[{":

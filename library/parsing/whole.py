@@ -1,12 +1,12 @@
-"""Whole numbers in texts of others: counts, sides, places in a name."""
+"""Parses non-negative integers in texts from elsewhere: counts, sides, positions in a name."""
 
 from __future__ import annotations
 
-_MOST_DIGITS = 18  # more than any count has; Python itself refuses to read 4,301
+_MOST_DIGITS = 18  # more than any count has; Python refuses 4,301
 
 
 def whole_number(text: str) -> int | None:
-    """What decimal digits spell, blanks around them aside; None for all else, and for more digits than a count has.
+    """The integer in a text of decimal digits, ignoring surrounding spaces; None for anything else, and for more digits than a count has.
 
     >>> whole_number(" 512 "), whole_number("-1"), whole_number("5.0"), whole_number("9" * 5000)
     (512, None, None, None)

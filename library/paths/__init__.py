@@ -1,1 +1,1 @@
-"""The one place that asks about paths: what is there, whether it may be opened, and in one line why not."""
+"""The only place that inspects paths: what is at a path, whether it can be opened, and a one-line reason if not."""

@@ -1,4 +1,4 @@
-"""Why a path cannot be what it is meant to be, as the end of an error line: `<option>: <what these functions say>`."""
+"""Why a path cannot be used as intended, as the end of an error line: `<option>: <reason>`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from library.paths.listing import walk
 from library.paths.look import LONGEST_PART, Look, Thing, look, shown, standing
 from library.paths.opening import open_file
 
-_FILES = (".safetensors", ".ckpt", ".pt")  # endings of a single file, where a folder could be written too
-_DEPTH = 3  # folders of a model or a state that are looked into
+_FILES = (".safetensors", ".ckpt", ".pt")  # extensions of single files, where a folder is possible too
+_DEPTH = 3  # levels of folders that are checked in a model or state
 _CODES = {
     Thing.DANGLING: "PATH-006",
     Thing.LOOP: "PATH-006",
@@ -22,11 +22,11 @@ _CODES = {
     Thing.SPECIAL: "PATH-007",
     Thing.BROKEN: "PATH-010",
 }
-_ROOM = 40  # bytes that the suite adds to a part of a name: a date, a step, the mark of an unfinished file
+_ROOM = 40  # bytes that we add to a part of a name: a date, a step, the mark of an incomplete file
 
 
 def file_fault(path: Path | str) -> Problem | None:
-    """What keeps a file from being read, or None."""
+    """The error that prevents reading a file, or None."""
     seen = look(path)
     if seen.thing is Thing.FOLDER:
         return coded("PATH-002", f"{shown(path)} is a folder; name the file itself")
@@ -34,7 +34,7 @@ def file_fault(path: Path | str) -> Problem | None:
 
 
 def folder_fault(path: Path | str) -> Problem | None:
-    """What keeps a folder from being read, or None."""
+    """The error that prevents reading a folder, or None."""
     seen = look(path)
     if seen.thing is Thing.FILE:
         return coded("PATH-003", f"{shown(path)} is a file; name the folder")
@@ -42,8 +42,10 @@ def folder_fault(path: Path | str) -> Problem | None:
 
 
 def closed_fault(path: Path | str, folder: bool) -> Problem | None:
-    """What keeps the system from opening what is there; None where nothing is, or a file for a folder, of which the caller knows more to
-    say."""
+    """The error that prevents opening what is at a path.
+
+    None if nothing is at the path, or a file instead of a folder: the caller has a more precise message.
+    """
     seen = look(path)
     if seen.fault:
         return _closed(path, seen)
@@ -53,7 +55,7 @@ def closed_fault(path: Path | str, folder: bool) -> Problem | None:
 
 
 def model_fault(path: Path | str) -> Problem | None:
-    """What keeps a file, or a folder of files, from being read; None also where nothing is there, which may be a name on the Hub."""
+    """The error that prevents reading a file or a folder of files. None also for a missing path, which may be a name on the Hub."""
     seen = look(path)
     if seen.thing is Thing.MISSING:
         return None
@@ -63,16 +65,16 @@ def model_fault(path: Path | str) -> Problem | None:
 
 
 def tree_fault(folder: Path | str) -> Problem | None:
-    """What keeps a folder of files that belong together (a model, a state) from being read: it, a folder or a file in it; or None."""
+    """The error that prevents reading a folder of files that belong together (a model, a state) or anything in it, or None."""
     top = Path(folder)
     if fault := folder_fault(top):
         return fault
-    for base, found, refused in walk(top):
+    for base, content, refused in walk(top):
         if len(base.relative_to(top).parts) > _DEPTH:
             continue
         if refused is not None:
             return _unreadable_folder(base)
-        for name in (*found.special, *found.files):
+        for name in (*content.special, *content.files):
             seen = look(base / name)
             if seen.thing in (Thing.SPECIAL, Thing.LOOP, Thing.DENIED):
                 return _closed(base / name, seen)
@@ -82,12 +84,12 @@ def tree_fault(folder: Path | str) -> Problem | None:
 
 
 def filled_folder_fault(path: Path | str) -> Problem | None:
-    """What keeps a folder from being read if it is there, and from being made if not."""
+    """The error that prevents reading an existing folder or creating a new one, or None."""
     return tree_fault(path) if look(path).thing is Thing.FOLDER else new_folder_fault(path)
 
 
 def unopened(path: Path, error: BaseException) -> str:
-    """Why opening `path` failed with `error`, for a line that names it and ends with a remedy."""
+    """Why opening `path` failed with `error`, for a line that names the path and ends with a remedy."""
     reason = look(path).fault.partition("; ")[0]
     if not reason:
         closed = isinstance(error, PermissionError)
@@ -96,7 +98,7 @@ def unopened(path: Path, error: BaseException) -> str:
 
 
 def new_file_fault(path: Path | str) -> Problem | None:
-    """What keeps a file from being written, or None. Its folder is made if need be."""
+    """The error that prevents writing a file or creating its folder, or None."""
     path = Path(path)
     seen = look(path)
     if seen.thing is Thing.FOLDER:
@@ -107,20 +109,20 @@ def new_file_fault(path: Path | str) -> Problem | None:
 
 
 def new_folder_fault(path: Path | str) -> Problem | None:
-    """What keeps a folder from being made or written to, or None."""
+    """The error that prevents creating or writing to a folder, or None."""
     path = Path(path)
     seen = look(path)
     return _unwritable(path, path) if seen.thing in (Thing.FILE, Thing.FOLDER, Thing.MISSING) else _closed(path, seen)
 
 
 def new_file_or_folder_fault(path: Path | str) -> Problem | None:
-    """The same for what may become either."""
+    """The same for a path that may become a file or a folder."""
     to_folder = look(path).thing is Thing.FOLDER and Path(path).suffix.lower() not in _FILES
     return new_folder_fault(path) if to_folder else new_file_fault(path)
 
 
 def part_fault(text: str, folders: bool = False) -> Problem | None:
-    """Why a text cannot be part of the name of a file that the suite writes, or None; with `folders` it may name folders below, too."""
+    """Why a text cannot be part of the name of a file that we write, or None; `folders`: it may contain subfolders."""
     value = repr(text) if len(text) <= 80 else f"'{shown(text[:40])}…'"
     if any(ord(sign) < 32 or 0xD800 <= ord(sign) < 0xDC80 or (ord(sign) > 0xDCFF and ord(sign) < 0xE000) for sign in text):
         return coded("PATH-009", f"{value} contains a line break, another control character or half a character; remove it")
@@ -140,7 +142,7 @@ def part_fault(text: str, folders: bool = False) -> Problem | None:
 
 
 def _neither(path: Path | str, seen: Look, folder: bool) -> Problem:
-    """What is neither file nor folder: nothing, or something that cannot be used."""
+    """The error for a path that is neither file nor folder: missing or unusable."""
     if seen.thing is Thing.MISSING:
         return coded("PATH-001", f"{shown(path)}: {missing_path(Path(path), folder=folder)}")
     return _closed(path, seen)
@@ -165,10 +167,10 @@ def _unreadable_folder(path: Path | str) -> Problem | None:
         with os.scandir(path) as entries:
             first = next(entries, None)
         if first is not None:
-            os.lstat(Path(path) / first.name)  # a folder may show its names and still let nobody in
+            os.lstat(Path(path) / first.name)  # a folder may list its names but not allow access to them
     except PermissionError:
         return coded("PATH-004", f"{shown(path)}: this user may not read the folder; have its permissions changed, or copy its content")
-    except FileNotFoundError:  # what was there a moment ago
+    except FileNotFoundError:  # deleted in the meantime
         return None
     except OSError as error:
         return coded("PATH-010", f"{shown(path)}: cannot be listed ({error.strerror or error}); check the drive")
@@ -176,7 +178,7 @@ def _unreadable_folder(path: Path | str) -> Problem | None:
 
 
 def _unwritable(path: Path, folder: Path) -> Problem | None:
-    """What keeps `folder`, of which parts may have to be made, from being written to."""
+    """The error that prevents writing to `folder`, which may have to be created first, or None."""
     nearest = standing(folder)
     if nearest is None:
         return coded("PATH-010", f"{shown(path)}: the drive does not exist; use a folder that can be created")

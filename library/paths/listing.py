@@ -1,4 +1,4 @@
-"""What a folder holds: files, folders, and special things (pipes, sockets, devices) that nobody should open."""
+"""Lists the contents of a folder: files, folders, and special files (pipes, sockets, devices) that must not be opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from library.words import counted, named
 
 @dataclass(frozen=True)
 class Listing:
-    """Names by what they are, each sorted. A link that leads nowhere counts as a file: opening it tells."""
+    """Names by kind, each sorted. A broken link counts as a file: opening it raises the error."""
 
     files: tuple[str, ...]
     folders: tuple[str, ...]
@@ -21,16 +21,16 @@ class Listing:
 
 
 def listing(folder: Path | str) -> Listing:
-    """What is directly in `folder`, hidden names too. Raises OSError for a folder that cannot be listed."""
-    found: dict[str, list[str]] = {"file": [], "folder": [], "special": []}
+    """The direct contents of `folder`, including hidden names. Raises OSError if the folder cannot be listed."""
+    by_kind: dict[str, list[str]] = {"file": [], "folder": [], "special": []}
     with os.scandir(folder) as entries:
         for entry in entries:
-            found[kind_of(entry)].append(entry.name)
-    return Listing(*(tuple(sorted(names)) for names in found.values()))
+            by_kind[kind_of(entry)].append(entry.name)
+    return Listing(*(tuple(sorted(names)) for names in by_kind.values()))
 
 
 def names_in(folder: Path | str) -> list[str]:
-    """All names in `folder`, sorted; none where it cannot be listed."""
+    """All names in `folder`, sorted; empty if it cannot be listed."""
     try:
         return sorted(os.listdir(folder))  # noqa: PTH208
     except (OSError, ValueError):
@@ -38,25 +38,25 @@ def names_in(folder: Path | str) -> list[str]:
 
 
 def matching(folder: Path | str, pattern: str) -> list[Path]:
-    """What lies in `folder` (or below it, by `**`) and fits the pattern, sorted; nothing where there is no folder that can be named."""
+    """Paths in `folder` (or below, with `**`) that match the pattern, sorted; empty if there is no such folder."""
     return sorted(Path(folder).glob(pattern)) if is_folder(folder) else []
 
 
 def kind_of(entry: os.DirEntry[str]) -> str:
-    """`file`, `folder` or `special`; costs no further question to the system where the listing tells the kind."""
+    """`file`, `folder` or `special`; needs no extra system call if the listing contains the type."""
     try:
         if entry.is_dir():
             return "folder"
         if entry.is_file():
             return "file"
-        entry.stat()  # raises for a link that leads nowhere
+        entry.stat()  # raises for a broken link
     except OSError:
         return "file"
     return "special"
 
 
 def passed_over(folder: Path, special: Sequence[str]) -> list[str]:
-    """A line that counts what was not opened in `folder`; none where all is ordinary. Hidden names are nobody's data."""
+    """A line that counts special files skipped in `folder`, if there are any. Hidden names are ignored."""
     names = [name for name in special if not name.startswith(".")]
     if not names:
         return []
@@ -65,14 +65,16 @@ def passed_over(folder: Path, special: Sequence[str]) -> list[str]:
 
 
 def walk(folder: Path, recursive: bool = True) -> Iterator[tuple[Path, Listing, OSError | None]]:
-    """Each folder with what it holds, `folder` first, without those that are hidden or reached by links; with the fault instead where one
-    cannot be listed."""
+    """Yield each folder with its contents, `folder` first, skipping hidden folders and links.
+
+    A folder that cannot be listed comes with empty contents and the error.
+    """
     try:
-        found, fault = listing(folder), None
+        content, fault = listing(folder), None
     except OSError as error:
-        found, fault = Listing((), (), ()), error
-    yield folder, found, fault
-    for name in found.folders if recursive else ():
+        content, fault = Listing((), (), ()), error
+    yield folder, content, fault
+    for name in content.folders if recursive else ():
         below = folder / name
         if not name.startswith(".") and not below.is_symlink():
             yield from walk(below)

@@ -1,4 +1,4 @@
-"""What stands at a path, asked without ever raising: a file, a folder, nothing, or why the system will not say."""
+"""Checks what is at a path without ever raising: a file, a folder, nothing, or the reason why the system does not say."""
 
 from __future__ import annotations
 
@@ -14,48 +14,51 @@ from pathlib import Path
 from library.telling.signs import plain_line
 from library.windows_names import is_device
 
-LONGEST_PART = 255  # bytes of a name between two slashes; Windows counts letters
-_LONGEST_SHOWN = 200  # letters of a path in a line
+LONGEST_PART = 255  # bytes of a name between two slashes; Windows counts characters
+_LONGEST_SHOWN = 200  # characters of a path in a line
 _SPECIAL = (
     (stat.S_ISFIFO, "a named pipe"),
     (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a drive"),
 )
-_CANNOT_RESOLVE, _TOO_LONG, _NO_SUCH_NAME = 1921, 206, 123  # errors of Windows that errno does not tell apart
+_CANNOT_RESOLVE, _TOO_LONG, _NO_SUCH_NAME = 1921, 206, 123  # Windows errors that errno does not distinguish
 
 
 class Thing(enum.Enum):
-    """What is found at a path."""
+    """Kind of object at a path."""
 
     FILE = enum.auto()
     FOLDER = enum.auto()
     MISSING = enum.auto()
-    DANGLING = enum.auto()  # a link that leads nowhere
-    LOOP = enum.auto()  # links that lead back to themselves
+    DANGLING = enum.auto()  # a broken link
+    LOOP = enum.auto()  # links that form a loop
     DENIED = enum.auto()  # below a folder that this user may not enter
     TOO_LONG = enum.auto()
-    IMPOSSIBLE = enum.auto()  # no path of this system
-    SPECIAL = enum.auto()  # a pipe, a socket, a device: opening it waits, or never ends
-    BROKEN = enum.auto()  # the drive fails
+    IMPOSSIBLE = enum.auto()  # not a valid path on this system
+    SPECIAL = enum.auto()  # a pipe, socket or device: opening it may block or never end
+    BROKEN = enum.auto()  # drive failure
 
 
 @dataclass(frozen=True)
 class Look:
-    """`fault` says why nothing can be read or written there, with the remedy, for the end of a line; "" for FILE, FOLDER, MISSING."""
+    """What is at a path, and the end of an error line: why it cannot be read or written, and the remedy.
+
+    The text is "" for FILE, FOLDER and MISSING.
+    """
 
     thing: Thing
     fault: str = ""
 
 
 def look(path: Path | str) -> Look:
-    """What stands at `path`, links followed."""
+    """What is at `path`, following links."""
     path = Path(path)
     if os.name == "nt" and (device := next(filter(is_device, path.parts), None)):
         return Look(Thing.SPECIAL, f"{device} is a device on Windows, with any extension; choose another name")
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
-    except ValueError:  # NUL, or a sign that the system's encoding has not
+    except ValueError:  # contains NUL or a character outside the system's encoding
         return Look(Thing.IMPOSSIBLE, "contains a character that no path can have; remove it")
     except OSError as error:
         return _refused(path, error)
@@ -67,22 +70,22 @@ def look(path: Path | str) -> Look:
 
 
 def is_file(path: Path | str) -> bool:
-    """Whether an ordinary file is there; no for what cannot be asked."""
+    """Whether an ordinary file exists at `path`; False if that cannot be checked."""
     return _mode_is(path, stat.S_ISREG)
 
 
 def is_folder(path: Path | str) -> bool:
-    """Whether a folder is there; no for what cannot be asked."""
+    """Whether a folder exists at `path`; False if that cannot be checked."""
     return _mode_is(path, stat.S_ISDIR)
 
 
 def exists(path: Path | str) -> bool:
-    """Whether anything is there, a pipe or device too; no for links that lead nowhere and for what cannot be asked."""
+    """Whether anything exists at `path`, even a pipe or device; False for broken links and if that cannot be checked."""
     return _mode_is(path, lambda mode: True)
 
 
 def expanded(path: Path) -> Path:
-    """`path` with `~` as the user's own folder; as it is where there is no such user, so that it is told as missing."""
+    """`path` with `~` expanded; unchanged for an unknown user, so that it is reported as missing."""
     try:
         return path.expanduser()
     except RuntimeError:
@@ -90,7 +93,7 @@ def expanded(path: Path) -> Path:
 
 
 def real(path: Path | str) -> str:
-    """The path without links, to compare it with another; as it is where the system gives none."""
+    """The path with links resolved, for comparison; unchanged if the system cannot resolve it."""
     try:
         return os.path.normcase(os.path.realpath(path))
     except (OSError, ValueError):
@@ -98,19 +101,19 @@ def real(path: Path | str) -> str:
 
 
 def standing(path: Path) -> Path | None:
-    """The nearest of `path` and what is above it that is there, whatever it is; None where even the drive is not."""
+    """`path` or its nearest existing parent, of any kind; None if not even the drive exists."""
     return next((part for part in (path, *path.absolute().parents) if exists(part)), None)
 
 
 def shown(path: Path | str) -> str:
-    """A path for a line: control signs escaped, the middle of a very long one left out."""
+    """A path for a message: control characters escaped, the middle of a very long path left out."""
     text = "".join(ascii(sign)[1:-1] if unicodedata.category(sign) == "Cs" else sign for sign in plain_line(str(path)))
     half = _LONGEST_SHOWN // 2
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:half]}…{text[-half:]}"
 
 
 def special_kind(mode: int) -> str:
-    """What a thing that is neither file nor folder is, in words, by its `st_mode`."""
+    """Name of a special file's kind, from its `st_mode`."""
     return next((words for test, words in _SPECIAL if test(mode)), "not an ordinary file")
 
 
@@ -143,7 +146,7 @@ def _refused(path: Path, error: OSError) -> Look:
 
 
 def _denied(path: Path) -> str:
-    """Which folder is closed, as far as it shows: the last one that can be asked about."""
+    """Which folder is closed, if known: the last one that can be checked."""
     closed = next((part for part in path.absolute().parents if exists(part)), None)
     where = f"the folder {shown(closed)}" if closed is not None else "a folder above it"
     return f"this user may not read {where}; have its permissions changed, or copy the files elsewhere"
@@ -159,7 +162,7 @@ def _dangling(path: Path, link: Path) -> str:
 
 
 def _length(name: str) -> int:
-    """Bytes on POSIX systems, UTF-16 units on Windows."""
+    """Length in bytes on POSIX systems, in UTF-16 units on Windows."""
     if os.name == "nt":
         return len(name.encode("utf-16-le", "surrogatepass")) // 2
     return len(name.encode("utf-8", "surrogatepass"))

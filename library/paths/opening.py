@@ -1,4 +1,4 @@
-"""Opens ordinary files for reading and nothing else: a pipe makes a reader wait for ever, `/dev/zero` never ends."""
+"""Opens ordinary files for reading, nothing else: reading a pipe may block forever, `/dev/zero` never ends."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import BinaryIO, TextIO
 
 from library.paths.look import special_kind
 
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a pipe is opened without waiting for its writer; ordinary files know no difference
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # opens a pipe without waiting for its writer; no effect on ordinary files
 
 
 def open_file(path: Path | str) -> BinaryIO:
-    """The file, opened to read bytes. Raises OSError, also for what is no ordinary file."""
+    """Open the file to read bytes. Raises OSError, also for anything but an ordinary file."""
     return open(regular(path), "rb", opener=_open)
 
 
 def open_text(path: Path | str, encoding: str = "utf-8-sig", newline: str | None = None) -> TextIO:
-    """The file, opened to read text. Raises OSError, also for what is no ordinary file."""
+    """Open the file to read text. Raises OSError, also for anything but an ordinary file."""
     return open(regular(path), encoding=encoding, newline=newline, opener=_open)
 
 
@@ -30,14 +30,14 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def read_text(path: Path | str, encoding: str = "utf-8-sig") -> str:
-    """All text of an ordinary file, a BOM dropped. Raises OSError, and UnicodeDecodeError for another encoding."""
+    """All text of an ordinary file without BOM. Raises OSError, and UnicodeDecodeError for another encoding."""
     with open_text(path, encoding) as file:
         return file.read()
 
 
 def regular(path: Path | str) -> Path:
-    """`path` as it is, where an ordinary file is there: for programs that open it themselves. Raises OSError for all else."""
-    path = path if isinstance(path, Path) else Path(path)  # a new one takes as long as all the rest
+    """`path` unchanged if it is an ordinary file, for libraries that open it themselves. Raises OSError otherwise."""
+    path = path if isinstance(path, Path) else Path(path)  # creating a Path takes as long as everything else here
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
     except ValueError:
@@ -47,10 +47,10 @@ def regular(path: Path | str) -> Path:
 
 
 def refuse_special(path: Path | str) -> None:
-    """Raise OSError where a pipe, socket or device is, which a file that is put in its place would take from everybody who uses it."""
+    """Raise OSError for a pipe, socket or device: replacing it with a file would take it away from all its users."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116
-    except (OSError, ValueError):  # nothing is there, or writing tells
+    except (OSError, ValueError):  # missing, or writing reports the error
         return
     if not stat.S_ISDIR(mode):
         _only_regular(mode, path)
@@ -59,7 +59,7 @@ def refuse_special(path: Path | str) -> None:
 def _open(path: str, flags: int) -> int:
     handle = os.open(path, flags | _AT_ONCE)
     try:
-        _only_regular(os.fstat(handle).st_mode, path)  # what is there may have changed since it was asked about
+        _only_regular(os.fstat(handle).st_mode, path)  # the file may have been replaced since the check
     except OSError:
         os.close(handle)
         raise

@@ -1,4 +1,4 @@
-"""Whose a half-written file is: its name bears a mark of the process that writes it, so that nobody takes it from one that is alive."""
+"""Shows which process writes an incomplete file: the mark in its name identifies the process, so that others leave the file alone."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pathlib import Path
 
 from library.paths.opening import read_text
 
-MARK = "[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{5,}"  # what is drawn; machine; second in which the process began, and its number
-FOREIGN_AGE = 3600.0  # seconds after which one of another machine, whose processes cannot be asked for, has no writer any more
-_SECONDS = 1 << 16  # that a mark tells apart
-_UNSURE = 10  # seconds by which the beginning of a process may differ, as its machine's clock is set
+MARK = "[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{5,}"  # random part; machine; start second and id of the process
+FOREIGN_AGE = 3600.0  # seconds after which a file from another machine, whose processes cannot be checked, counts as abandoned
+_SECONDS = 1 << 16  # start seconds are modulo this number
+_UNSURE = 10  # seconds by which a start time may differ, since the machine's clock is adjusted
 
 
 def new_mark() -> str:
-    """A mark of this process that no other file has."""
+    """A unique mark of this process."""
     number = os.getpid()
     return f"{uuid.uuid4().hex[:4]}-{_machine()}-{_began(number):04x}{number:x}"
 
 
 def has_writer(path: Path, mark: str) -> bool:
-    """Whether the process that made the file or folder `path` may still be writing it; yes where nothing can be found out."""
+    """Whether the process that created the file or folder `path` may still be writing it; True if that cannot be checked."""
     import psutil
 
     _, machine, process = mark.split("-")
@@ -34,7 +34,7 @@ def has_writer(path: Path, mark: str) -> bool:
         if machine != _machine():
             return time.time() - path.stat().st_mtime < FOREIGN_AGE
         apart = (_began(int(process[4:], 16)) - int(process[:4], 16)) % _SECONDS
-        return min(apart, _SECONDS - apart) <= _UNSURE  # one that began later only has its number
+        return min(apart, _SECONDS - apart) <= _UNSURE  # a process with another start time only has the same id
     except psutil.NoSuchProcess:
         return False
     except (psutil.Error, OSError, ValueError, OverflowError):
@@ -42,7 +42,7 @@ def has_writer(path: Path, mark: str) -> bool:
 
 
 def _began(process: int) -> int:
-    """The second in which a process began, as far as a mark tells."""
+    """The second in which a process started, modulo `_SECONDS`."""
     import psutil
 
     return int(psutil.Process(process).create_time()) % _SECONDS
@@ -50,7 +50,7 @@ def _began(process: int) -> int:
 
 @cache
 def _machine() -> str:
-    """Four signs for this machine, or this container: elsewhere process numbers mean other processes."""
+    """Four characters for this machine or container: on others, the same process ids mean other processes."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError, UnicodeDecodeError):
         parts.append(read_text("/etc/machine-id"))

@@ -1,4 +1,4 @@
-"""What a PNG tells of its making, in the form that web UIs read and write, and the file itself."""
+"""PNG files with generation parameters in the form that web UIs read and write."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from library.files import atomic_write
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-PARAMETERS = "parameters"  # the key of the text that web UIs read
+PARAMETERS = "parameters"  # key of the text that web UIs read
 
 
 def used_settings(steps: int, sampler: str, guidance: float, seed: int, size: tuple[int, int]) -> dict[str, object]:
-    """What every picture was drawn with, under the names that web UIs give it and in their order."""
+    """Settings of a generated image, with the names that web UIs use and in their order."""
     width, height = size
     return {"Steps": steps, "Sampler": sampler, "CFG scale": f"{guidance:g}", "Seed": seed, "Size": f"{width}x{height}"}
 
 
 def description(prompt: str, negative: str, used: Mapping[str, object]) -> str:
-    """The text under `PARAMETERS`: prompt, negative prompt, and on the last line what was used."""
+    """The text for `PARAMETERS`: prompt, negative prompt, and the settings on the last line."""
     lines = [prompt, *([f"Negative prompt: {negative}"] if negative else [])]
     return "\n".join([*lines, ", ".join(f"{key}: {value}" for key, value in used.items())])
 
 
 def write_png(path: Path, image: Image, texts: Mapping[str, str]) -> None:
-    """Write the image with its texts, whole or not at all. Raises OSError."""
+    """Write the image with its texts atomically. Raises OSError."""
     from PIL.PngImagePlugin import PngInfo
 
     info = PngInfo()

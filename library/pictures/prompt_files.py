@@ -1,4 +1,4 @@
-"""Reads files of prompts (--sample_prompts, --from_file): .txt, .toml or .json, with every fault told by its place."""
+"""Reads prompt files (--sample_prompts, --from_file): .txt, .toml or .json; every error names its place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from library.errors import UserError, coded
 from library.options.bounds import PIXELS_OF_A_LATENT
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, parse_json
-from library.parsing.toml_text import TomlFault, parse_toml
+from library.parsing.toml_text import TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.opening import read_text
 from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES, Entry, Language, read_line, read_table
@@ -18,10 +18,10 @@ from library.pictures.prompt_options import PICTURES, SAMPLES, TRAINING_SAMPLES,
 
 @dataclass(frozen=True)
 class SamplePrompt:
-    """One image to draw; sides in pixels, `seed` None for another image each time, `sampler` None for --sample_sampler's.
+    """One image to generate; sides in pixels. `seed` None: random; `sampler` None: that of --sample_sampler.
 
-    `strengths` are those of the networks, in their order, and `denoising` how much of an image is drawn anew; empty and None: as the
-    command has it. `image` and `mask` are files for a sample of an inpainting model.
+    `strengths` belong to the networks, in their order; `denoising` is the strength of img2img. Empty and None mean the values of the
+    command line. `image` and `mask` are files for a sample of an inpainting model.
     """
 
     prompt: str
@@ -40,17 +40,19 @@ class SamplePrompt:
 
 @dataclass(frozen=True)
 class PromptReader:
-    """Reads prompts for the option that names their file; `defaults` is what counts where a prompt says nothing."""
+    """Reads prompts for the option that names their file; `defaults` replace what a prompt does not specify."""
 
     option: str = "--sample_prompts"
     language: Language = SAMPLES
     defaults: SamplePrompt = SamplePrompt("")
 
     def read(self, path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
-        """The prompts of a file, and warnings of what is read otherwise than it may seem; UserError has all faults with their places.
+        """The prompts of a file, and warnings about parts read differently than they look.
 
-        .txt: a prompt a line, `#` begins a remark line, `--n negative --w width --h height --d seed --l scale --s steps`.
-        .toml: `[prompt]` with what all share and `[[prompt.subset]]` for each. .json: a list of objects with the same keys, or of lines.
+        .txt: one prompt per line, `#` starts a comment line, `--n negative --w width --h height --d seed --l scale --s steps`.
+        .toml: `[prompt]` with shared values and `[[prompt.subset]]` for each prompt.
+        .json: a list of objects with the same keys, or of lines.
+        Raises UserError with all errors and their places.
         """
         path = Path(path)
         readers = {".txt": self._from_text, ".toml": self._from_toml, ".json": self._from_json}
@@ -65,7 +67,7 @@ class PromptReader:
         return self._prompts(entries)
 
     def read_one(self, text: str) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
-        """The same of a single line, which the option itself holds."""
+        """Like `read`, for a single line: the value of the option itself."""
         return self._prompts([read_line(self.option, text.strip(), self.language)])
 
     def _drawn(self, entries: list[Entry]) -> list[Entry]:
@@ -78,7 +80,7 @@ class PromptReader:
         drawn = self._drawn(entries)
         notes = [warning for entry in entries for warning in (*entry.warnings, *_without_prompt(entry))]
         rounded = [
-            _rounded(entry.place, replace(self.defaults, **entry.values))  # type: ignore[arg-type]  # `checked` has seen to it
+            _rounded(entry.place, replace(self.defaults, **entry.values))  # type: ignore[arg-type]  # `checked` guarantees the types
             for entry in drawn
         ]
         return tuple(prompt for prompt, _ in rounded), (*notes, *(note for _, note in rounded if note))
@@ -95,7 +97,10 @@ class PromptReader:
             raise UserError(coded("CFG-012", f"{where}: {fault}")) from fault
         except TomlFault as fault:
             line = f" line {fault.line}" if fault.line else ""
-            raise UserError(coded("CFG-002", f"{where}{line}: is not valid TOML: {fault.reason}")) from fault
+            lines = text.splitlines()
+            bare = fault.line is not None and fault.line <= len(lines) and lacks_quotes(lines[fault.line - 1])
+            reason = 'text needs quotes: prompt = "a photo of a dog"' if bare else fault.reason
+            raise UserError(coded("CFG-002", f"{where}{line}: is not valid TOML: {reason}")) from fault
         shared = data.get("prompt")
         if not isinstance(shared, dict) or set(data) != {"prompt"}:
             what = "needs one table [prompt] with a [[prompt.subset]] for each prompt and nothing else"
@@ -128,7 +133,7 @@ class PromptReader:
 
 
 def read_prompts(path: Path) -> tuple[tuple[SamplePrompt, ...], tuple[str, ...]]:
-    """The prompts of a training's samples, as `PromptReader.read`."""
+    """The prompts of a run's samples; see `PromptReader.read`."""
     return PromptReader(language=TRAINING_SAMPLES).read(path)
 
 
@@ -152,7 +157,7 @@ def _without_prompt(entry: Entry) -> Iterator[str]:
 
 
 def _rounded(place: str, prompt: SamplePrompt) -> tuple[SamplePrompt, str]:
-    """The prompt with sides that are multiples of 8, and a line that says so where they were not."""
+    """The prompt with both sides rounded to multiples of 8, and a warning if that changed them."""
     width, height = prompt.width // PIXELS_OF_A_LATENT * PIXELS_OF_A_LATENT, prompt.height // PIXELS_OF_A_LATENT * PIXELS_OF_A_LATENT
     if (width, height) == (prompt.width, prompt.height):
         return prompt, ""

@@ -1,4 +1,4 @@
-"""The options of a sample prompt: `--w 512` behind it in a line, `width = 512` in a table; read as sd-scripts reads them, or told."""
+"""Options of a sample prompt: `--w 512` after it in a line, `width = 512` in a table; read like in sd-scripts, or reported."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from library.options.groups.sampling import SAMPLERS
 from library.options.suggest import closest
 from library.words import quoted
 
-SMALLEST, LARGEST = 64, 1 << 14  # pixels a side
+SMALLEST, LARGEST = 64, 1 << 14  # pixels per side
 MAX_STEPS = 1000
 MAX_GUIDANCE = 1000
 MAX_SEED = 2**64 - 1
-MAX_STRENGTH = 1000  # of a network, either way
+MAX_STRENGTH = 1000  # of a network, positive or negative
 
 Value = str | int | float | tuple[float, ...] | None
 
@@ -34,7 +34,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class Language:
-    """What may stand behind a prompt: letter in a line -> field, key in a table -> field; `where` such a prompt is drawn."""
+    """Options that may follow a prompt: letter in a line -> field, key in a table -> field; `where` names the use of such a prompt."""
 
     letters: Mapping[str, str]
     keys: Mapping[str, str]
@@ -42,7 +42,7 @@ class Language:
 
 
 SAMPLES = Language(_LETTERS, _KEYS, "samples of these models")
-TRAINING_SAMPLES = Language(  # with the pictures that a training of an inpainting model fills in
+TRAINING_SAMPLES = Language(  # with the images that a run of an inpainting model fills in
     _LETTERS | {"i": "image", "m": "mask"}, _KEYS | {"image_path": "image", "mask_path": "mask"}, "samples of these models"
 )
 PICTURES = Language(
@@ -50,11 +50,11 @@ PICTURES = Language(
     _KEYS | {"additional_network_multiplier": "strengths", "strength": "denoising"},
     "images of these models",
 )
-# What people write for them, as other programs have it.
+# Names of these options in other programs.
 _LONG = {key: letter for key, name in PICTURES.keys.items() for letter, same in PICTURES.letters.items() if name == same} | {
     "image": "i", "mask": "m", "negative": "n", "neg": "n", "steps": "s", "cfg": "l", "cfg_scale": "l", "guidance": "l", "sampler": "ss",
 }  # fmt: skip
-# Options of sd-scripts that SD 1 and 2 have no use for in a training's samples.
+# Options of sd-scripts without effect on samples of SD 1 and 2.
 _ELSEWHERE = {
     "g": "the guidance of Flux", "am": "strengths of other networks", "cn": "an image for ControlNet", "ctr": "Lumina's",
     "rcfg": "Lumina's", "fs": "the flow shift of other models", "f": "frames of a video", "i": "an image of other models",
@@ -73,7 +73,7 @@ _NUMBER = {int: re.compile(r"[+-]?\d+"), float: re.compile(r"[+-]?(?:\d+\.?\d*|\
 
 @dataclass
 class Entry:
-    """A prompt as it stands at `place`: its fields, what is wrong with it, and what has another meaning than it may seem."""
+    """A prompt at `place`: its fields, errors, and warnings about values read differently than they look."""
 
     place: str
     values: dict[str, Value] = field(default_factory=dict)
@@ -81,7 +81,7 @@ class Entry:
     warnings: list[str] = field(default_factory=list)
 
     def put(self, name: str, value: object, written: str) -> None:
-        """Take a field's value; `written` is how the file has it."""
+        """Set a field's value; `written` is the text in the file."""
         settled, fault, remark = checked(name, value)
         if fault:
             self.faults.append(coded("CFG-013", f"{self.place}: {written}: {fault}"))
@@ -90,12 +90,12 @@ class Entry:
         self.values[name] = settled
 
     def is_empty(self) -> bool:
-        """Whether there is nothing to draw."""
+        """Whether there is nothing to generate."""
         return not self.faults and all(value in ("", None) for value in self.values.values())
 
 
 def read_line(place: str, line: str, language: Language = SAMPLES) -> Entry:
-    """A prompt with its options behind it."""
+    """A prompt followed by its options."""
     options = list(_OPTION.finditer(line))
     entry = Entry(place, {"prompt": (line[: options[0].start()] if options else line).strip()})
     entry.warnings += _dashes(place, line, "--")
@@ -119,7 +119,7 @@ def read_line(place: str, line: str, language: Language = SAMPLES) -> Entry:
 
 
 def read_table(place: str, table: Mapping[str, object], language: Language = SAMPLES) -> Entry:
-    """A prompt whose options are keys; one that is null, as JSON has it, is not given."""
+    """A prompt whose options are keys; null in JSON means that the option is missing."""
     entry = Entry(place)
     for key, value in table.items():
         if key in _KEYS_ELSEWHERE and key not in language.keys:
@@ -143,7 +143,7 @@ def read_table(place: str, table: Mapping[str, object], language: Language = SAM
 
 
 def checked(name: str, value: object) -> tuple[Value, str, str]:
-    """The value in its field's type, what is wrong with it ("" for nothing), and what it is taken for where that is another."""
+    """The value in its field's type, the error ("" for none), and a remark if another value is used."""
     if name in ("prompt", "negative"):
         return (value, "", "") if isinstance(value, str) else (None, "must be text", "")
     if name == "sampler":
@@ -171,14 +171,14 @@ def checked(name: str, value: object) -> tuple[Value, str, str]:
 
 
 def _strengths(value: object) -> tuple[float, ...]:
-    """Those of a text with commas, of a list or of a single number; none where one cannot be read."""
+    """The strengths in a comma-separated text, a list or a single number; empty if any is invalid."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else [value]
     numbers = [_number(part, whole=False) for part in parts]
     return tuple(float(one) for one in numbers if one is not None and abs(one) <= MAX_STRENGTH) if None not in numbers else ()
 
 
 def _number(value: object, whole: bool) -> int | float | None:
-    """The number, also from a text; a whole one may be written 512.0."""
+    """The number, also from a text, or None; an integer may be written as 512.0."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     try:
@@ -191,7 +191,7 @@ def _number(value: object, whole: bool) -> int | float | None:
 
 
 def _no_option(word: str, language: Language) -> str:
-    """What to tell of a word that begins with -- and is no option."""
+    """The warning for a word that starts with -- but is not an option."""
     known = " ".join(f"--{letter}" for letter in language.letters)
     if word.lower() in _ELSEWHERE:
         return f"--{word} has no effect on {language.where} ({_ELSEWHERE[word.lower()]}); known are {known}"
@@ -204,7 +204,7 @@ def _no_option(word: str, language: Language) -> str:
 
 
 def _dashes(place: str, text: str, right: str = "") -> Iterator[str]:
-    """What looks like an option and is prompt text, because its dashes are not the two hyphens (`right`) of one."""
+    """Warnings about prompt text that looks like an option but does not start with two hyphens (`right`)."""
     for dashes, word in _DASHED.findall(text):
         letter = word.lower() if word.lower() in _LETTERS or word.lower() in _ELSEWHERE else _LONG.get(word.lower())
         if letter is None or dashes == right:

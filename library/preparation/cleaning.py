@@ -1,4 +1,4 @@
-"""Cleans tags and captions by a table of rules: pure functions of a text, and the walk over a metadata file."""
+"""Cleans tags and captions with a table of rules: pure functions of a text, and a loop over a metadata file."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from library.words import counted, named
 
 
 def clean_metadata(metadata: Metadata, rules: Rules, show: Callable[[str], None] | None = None) -> tuple[Metadata, Faults]:
-    """The metadata with clean "tags" and "caption" in every entry, and what could not be cleaned, which stays as it was.
+    """The metadata with clean "tags" and "caption" in every entry, and the errors; texts with errors stay unchanged.
 
-    `show` gets a line for each text that changes.
+    `show` receives a line for each text that changes.
     """
     faults = Faults()
     cleaned: Metadata = {}
@@ -47,7 +47,7 @@ def clean_metadata(metadata: Metadata, rules: Rules, show: Callable[[str], None]
 
 
 def clean_tags(text: str, rules: TagRules) -> str:
-    """The tags of one image, cleaned, in their order, each once."""
+    """The cleaned tags of one image, in their order, without duplicates."""
     tags = list(dict.fromkeys(split_tags(text)))
     if rules.underscores_to_spaces:
         tags = list(dict.fromkeys(without_underscores(tag, rules.keep_underscores) for tag in tags))
@@ -63,15 +63,15 @@ def clean_tags(text: str, rules: TagRules) -> str:
 
 
 def clean_caption(text: str, rules: CaptionRules) -> str:
-    """The caption with one word for each kind of people, and "a" or "an" as the word behind it asks for."""
+    """The caption with one word for each kind of people, and "a" or "an" to match the next word."""
     replacements = {word: target for target, words in rules.replace for word in words}
     people = (*replacements, *(target for target, _ in rules.replace), *rules.other_people)
     pattern = _people_pattern(rules.drop_before_people, people)
-    return pattern.sub(lambda found: _replaced(found, replacements), text) if pattern else text
+    return pattern.sub(lambda match: _replaced(match, replacements), text) if pattern else text
 
 
 def _lower_counts(tags: Iterable[str], rules: TagRules) -> set[str]:
-    """The tags that a higher count, or a tag that they must not stand beside, contradicts."""
+    """Tags that contradict a higher count, or another tag that excludes them."""
     by_name = {tag.lower(): tag for tag in tags}
     gone = set()
     for counts in rules.counts:
@@ -89,13 +89,13 @@ def _several_people(tags: Iterable[str], rules: TagRules) -> bool:
 
 
 def _unclear_whose(tags: Iterable[str], rules: TagRules) -> set[str]:
-    """Of each kind of which there is more than one tag, all of them."""
+    """All tags of each kind that occurs more than once, since it is unclear which person they describe."""
     kinds: dict[str, set[str]] = {}
     for tag in tags:
         kind = next((kind for kind, patterns in rules.one_for_each_person if _is_one_of(tag, patterns)), None)
         if kind is not None:
             kinds.setdefault(kind, set()).add(tag)
-    return {tag for found in kinds.values() if len(found) > 1 for tag in found}
+    return {tag for same_kind in kinds.values() if len(same_kind) > 1 for tag in same_kind}
 
 
 def _is_one_of(tag: str, patterns: Iterable[str]) -> bool:
@@ -105,7 +105,7 @@ def _is_one_of(tag: str, patterns: Iterable[str]) -> bool:
 
 @functools.lru_cache(maxsize=8)
 def _people_pattern(drop: tuple[str, ...], people: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Finds a word for people with what is dropped before it and the article before that; None when there is nothing to find."""
+    """Matches a word for people with the words to drop before it and the article before those; None without words for people."""
     if not people:
         return None
     start, end = r"(?<![\w'’-])", r"(?![\w-])"
@@ -117,11 +117,11 @@ def _any_of(words: Iterable[str]) -> str:
     return "|".join(r"\s+".join(map(re.escape, word.split())) for word in sorted(words, key=len, reverse=True))
 
 
-def _replaced(found: re.Match[str], replacements: dict[str, str]) -> str:
-    article, dropped, people = found["article"] or "", found["dropped"], found["people"]
+def _replaced(match: re.Match[str], replacements: dict[str, str]) -> str:
+    article, dropped, people = match["article"] or "", match["dropped"], match["people"]
     word = replacements.get(" ".join(people.lower().split()), people)
     if word == people and not dropped:
-        return found[0]
+        return match[0]
     if article:
         right = "an" if word[0].lower() in "aeiou" else "a"
         return _cased(right, article) + article[len(article.rstrip()) :] + word

@@ -1,4 +1,4 @@
-"""The table of cleaning rules: read from TOML and checked whole, so that a typo in it is told and never ignored."""
+"""Reads the table of cleaning rules from TOML and checks it completely, so that a typo is reported instead of ignored."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Names = tuple[str, ...]
 
 @dataclass(frozen=True)
 class TagRules:
-    """The section [tags]; what each key means is said in finetune/cleaning_rules.toml."""
+    """The section [tags]; finetune/cleaning_rules.toml explains each key."""
 
     underscores_to_spaces: bool = False
     keep_underscores: Names = ()
@@ -34,7 +34,7 @@ class TagRules:
 
 @dataclass(frozen=True)
 class CaptionRules:
-    """The section [captions]; `replace` pairs the word to settle on with those that mean it."""
+    """The section [captions]; `replace` pairs each target word with its synonyms."""
 
     drop_before_people: Names = ()
     other_people: Names = ()
@@ -50,7 +50,7 @@ class Rules:
 
 
 def read_rules(path: Path, option: str) -> Rules:
-    """The table in the TOML file; a key left out does nothing. UserError, naming `option`, tells every key that is unknown or wrong."""
+    """The table in the TOML file; missing keys have no effect. Raises UserError that names `option` and every unknown or invalid key."""
     tree = read_tree(path, f"{option}: table of rules")
     where = f"{option}: table of rules {path}"
     faults = [
@@ -68,7 +68,7 @@ Section = TypeVar("Section", bound="DataclassInstance")
 
 
 def _section(tree: Mapping[str, object], name: str, usual: Section, where: str, faults: list[Problem]) -> Section:
-    """`usual` with the values of the tree's section of that name."""
+    """`usual` with the values of the section `name`."""
     section = tree.get(name, {})
     if not isinstance(section, dict):
         faults.append(coded("CFG-003", f"{where}: {name}: expected a section [{name}]"))
@@ -77,7 +77,7 @@ def _section(tree: Mapping[str, object], name: str, usual: Section, where: str, 
 
 
 def _values(section: Mapping[str, object], usual: DataclassInstance, where: str, faults: list[Problem]) -> dict[str, object]:
-    """The section's values by key, as the dataclass of `usual` declares them."""
+    """The section's values by key, with the types declared in the dataclass of `usual`."""
     kinds = {field.name: str(field.type) for field in fields(usual)}
     values: dict[str, object] = {}
     for key, value in section.items():

@@ -1,4 +1,4 @@
-"""The walk that captioning and tagging share: read ahead, ask the model batch by batch, write each answer as soon as it is known."""
+"""Loop shared by captioning and tagging: reads ahead, runs the model batch by batch and writes each result immediately."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 class ImageModel(Protocol[Answer_co]):
-    """A model that says something about each image of a batch."""
+    """A model that describes each image of a batch."""
 
     def prepare(self, path: Path) -> np.ndarray:
-        """The image file as the model's input."""
+        """The image file as model input."""
 
     def describe(self, images: np.ndarray, paths: Sequence[Path]) -> Iterable[Answer_co]:
-        """One answer for each image of the batch [B, ...]."""
+        """One result per image of the batch [B, ...]."""
 
 
 def describe_images(
@@ -37,10 +37,10 @@ def describe_images(
     workers: int | None,
     label: str,
 ) -> None:
-    """Hand each image and the model's answer to `write`, in the order of the images.
+    """Pass each image and the model's result to `write`, in the order of the images.
 
-    Raises PartlyDone, all the rest written, with a line for each image that cannot be read or whose answer cannot be written
-    (`write` raises UserError or OSError), and UserError when that is true of all. `label` says what is done, as "tagged".
+    Raises PartlyDone after all others are written, with a line for each image that cannot be read or whose result cannot be written
+    (`write` raises UserError or OSError), and UserError if all images fail. `label` is the finished action, such as "tagged".
     """
     faults = Faults()
     images = in_writable_folders(images, faults)
@@ -56,9 +56,9 @@ def describe_images(
                 for path, answer in zip(paths, answers, strict=True):
                     done += _written(path, answer, write, faults)
             bar.update(len(batch))
-    told = f"{counted(done, 'image')} {label}"
-    faults.raise_if_any(told, done)
-    log.info("%s", told)
+    summary = f"{counted(done, 'image')} {label}"
+    faults.raise_if_any(summary, done)
+    log.info("%s", summary)
 
 
 def _written(path: Path, answer: Answer, write: Callable[[Path, Answer], None], faults: Faults) -> bool:

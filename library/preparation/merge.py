@@ -1,4 +1,4 @@
-"""Puts the captions or tags that lie beside images into a metadata file; what else the file holds stays."""
+"""Merges the caption or tag files next to images into a metadata file; other values in the file stay unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from library.words import counted
 
 @dataclass(frozen=True)
 class Merge:
-    """What goes where: `field` is "caption" or "tags"; `in_json` None means `out_json`, where that is there already."""
+    """Settings of a merge: `field` is "caption" or "tags"; if `in_json` is None, an existing `out_json` is extended."""
 
     folder: Path
     out_json: Path
@@ -28,11 +28,11 @@ class Merge:
     extension: str
     full_path: bool
     recursive: bool
-    show: Callable[[str], None] | None = None  # gets a line for each image that is merged
+    show: Callable[[str], None] | None = None  # receives a line for each merged image
 
     @classmethod
     def from_options(cls, options: MergeOptions, field: str, extension: str) -> Merge:
-        """What the command line of one of the two tools asks for."""
+        """Settings from the command line of one of the two tools."""
         return cls(
             folder=options.train_data_dir,
             out_json=options.out_json,
@@ -48,8 +48,8 @@ class Merge:
 def merge(settings: Merge) -> Metadata:
     """Read, merge and write; returns the new metadata.
 
-    Raises UserError before anything is written when the folder or the metadata cannot be used, and PartlyDone, the rest written, for
-    text files that cannot be read: their images' entries stay as they were.
+    Raises UserError before writing if the folder or the metadata cannot be used. Raises PartlyDone after writing if text files cannot be
+    read: the entries of their images stay unchanged.
     """
     images = images_of(settings.folder, settings.recursive)
     metadata = _start(settings)
@@ -87,7 +87,7 @@ def merge(settings: Merge) -> Metadata:
 
 
 def one_line(text: str, field: str) -> str:
-    """The text as one line: lines of a caption are joined by blanks, lines of tags by commas.
+    """The text as one line: lines of a caption are joined by spaces, lines of tags by commas.
 
     >>> one_line("1girl,\\nsolo\\n", "tags"), one_line(" a dog\\non grass", "caption")
     ('1girl, solo', 'a dog on grass')
@@ -99,7 +99,7 @@ def one_line(text: str, field: str) -> str:
 
 
 def _start(settings: Merge) -> Metadata:
-    """The metadata to merge into: that of `in_json`, or of `out_json` if it is there, or none."""
+    """The metadata to merge into: from `in_json`, from an existing `out_json`, or empty."""
     if settings.in_json is not None:
         metadata = read_metadata_file(settings.in_json, "--in_json")
     elif is_file(settings.out_json):
@@ -112,7 +112,7 @@ def _start(settings: Merge) -> Metadata:
 
 
 def _remark_on_keys(settings: Merge, metadata: Metadata, images: list[Path]) -> None:
-    """Tell what is hardly meant: names that two images share, and a metadata file whose keys are of the other kind."""
+    """Warn about names shared by two images, and about existing keys of the other kind (full or relative path)."""
     remark_on_shared_names(images, settings.extension)
     other = next((key for key in metadata if is_full_path(key) != settings.full_path), None)
     if other is not None and settings.full_path:

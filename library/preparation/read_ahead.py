@@ -1,4 +1,4 @@
-"""Reads images in threads while a model works on those before, in order and with bounded memory; a bad one stops nothing."""
+"""Loads images in threads while a model processes earlier ones, in order and with bounded memory; continues after errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Loaded(Generic[T]):
-    """One file and what was made of it; `fault` is the reason where nothing could be made of it."""
+    """One file and its loaded value, or the reason why loading failed."""
 
     path: Path
     value: T | None
@@ -26,14 +26,14 @@ class Loaded(Generic[T]):
 
 
 def workers_of(wanted: int | None) -> int:
-    """The number of threads: what was wanted, or one for each processor, at most 8."""
+    """Number of threads: `wanted`, or one per processor, at most 8."""
     return min(8, os.cpu_count() or 1) if wanted is None else wanted
 
 
 def read_ahead(paths: Sequence[Path], load: Callable[[Path], T], batch_size: int, workers: int) -> Iterator[list[Loaded[T]]]:
     """Batches of `batch_size` paths in their order, each loaded by one of `workers` threads (0: by the caller, without reading ahead).
 
-    While the caller has one batch, the next one is being loaded; no more than that is kept in memory.
+    While the caller processes one batch, the next one is loaded; no more than that is in memory.
     """
     batches = [paths[start : start + batch_size] for start in range(0, len(paths), batch_size)]
     if workers == 0:
@@ -45,7 +45,7 @@ def read_ahead(paths: Sequence[Path], load: Callable[[Path], T], batch_size: int
         try:
             for batch in batches:
                 waiting.append([pool.submit(_loaded, path, load) for path in batch])
-                # With small batches more than one has to be on its way to keep all threads busy.
+                # With small batches, several have to be loading to keep all threads busy.
                 if len(waiting) > max(1, -(-workers // batch_size)):
                     yield [future.result() for future in waiting.popleft()]
             while waiting:
@@ -58,12 +58,12 @@ def read_ahead(paths: Sequence[Path], load: Callable[[Path], T], batch_size: int
 def _loaded(path: Path, load: Callable[[Path], Any]) -> Loaded[Any]:
     try:
         return Loaded(path, load(path), None)
-    except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
+    except Exception as fault:  # PIL and OpenCV raise many kinds of exceptions for damaged files
         return Loaded(path, None, reason_of(fault))
 
 
 def reason_of(fault: Exception) -> str:
-    """Why nothing could be made of an image, in a few words on one line."""
+    """A short reason, on one line, why an image could not be loaded."""
     if isinstance(fault, UserError):
         return str(fault)
     if isinstance(fault, OSError) and fault.errno:

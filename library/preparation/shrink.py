@@ -1,4 +1,4 @@
-"""Smaller copies of images, one for each resolution, with what lies beside them: for training at several sizes, or to save room."""
+"""Writes smaller copies of images for each resolution, with the files next to them: to train at several sizes or to save space."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from library.renaming import is_too_long, too_long
 from library.words import counted, quoted
 
 Size = tuple[int, int]  # width, height in pixels
-_NOT_COPIED = IMAGE_EXTENSIONS | {".npz"}  # latents of the larger image would be wrong for the copy
+_NOT_COPIED = IMAGE_EXTENSIONS | {".npz"}  # latents of the larger image do not fit the copy
 _JPEG_QUALITY = 100
 
 
 @dataclass(frozen=True)
 class Shrink:
-    """What is made of each image; a copy has at most the pixels of its resolution, keeps its aspect, and is never enlarged."""
+    """Settings for copies; a copy has at most the pixels of its resolution, keeps the aspect ratio, and is never enlarged."""
 
     target: Path
     resolutions: tuple[Size, ...]
@@ -39,7 +39,7 @@ class Shrink:
 
 
 def read_resolutions(text: str) -> tuple[Size, ...]:
-    """`512x512,384x384` -> ((512, 512), (384, 384)), one number for a square; UserError for anything else."""
+    """`512x512,384x384` -> ((512, 512), (384, 384)); a single number means a square. Raises UserError for anything else."""
     sizes: list[Size] = []
     for part in filter(None, (part.strip() for part in text.lower().split(","))):
         sides = [whole_number(side) for side in part.split("x")]
@@ -53,7 +53,7 @@ def read_resolutions(text: str) -> tuple[Size, ...]:
 
 
 def shrunk_size(size: Size, most: Size) -> Size:
-    """The size with the same aspect and at most the pixels of `most`; a smaller image keeps its own.
+    """The size with the same aspect ratio and at most the pixels of `most`; a smaller image keeps its size.
 
     >>> shrunk_size((1000, 500), (200, 100)), shrunk_size((90, 90), (100, 100))
     ((200, 100), (90, 90))
@@ -66,7 +66,7 @@ def shrunk_size(size: Size, most: Size) -> Size:
 
 
 def shrink_images(images: Sequence[Path], settings: Shrink) -> None:
-    """Write the copies of all images; raises PartlyDone with a line for each that cannot be read, shrunk or written."""
+    """Write the copies of all images. Raises PartlyDone with a line for each image that cannot be read, shrunk or written."""
     alike = Counter(image.with_suffix("") for image in images)
     beside = _files_beside(images) if settings.copy_beside else {}
     faults = Faults()
@@ -86,13 +86,13 @@ def shrink_images(images: Sequence[Path], settings: Shrink) -> None:
                     faults.add(coded("DATA-001", f"image {one.path}: {one.fault}"))
                 copies += one.value or 0
                 bar.update()
-    told = f"{counted(copies, 'copy', 'copies')} of {counted(len(images), 'image')} in {settings.target}"
-    faults.raise_if_any(told, copies)
-    log.info("%s", told)
+    summary = f"{counted(copies, 'copy', 'copies')} of {counted(len(images), 'image')} in {settings.target}"
+    faults.raise_if_any(summary, copies)
+    log.info("%s", summary)
 
 
 def _copy(pixels: Pixels, image: Path, name: str, most: Size, settings: Shrink, beside: Sequence[Path]) -> int:
-    """Write one copy and the files beside it; 1 for the sum."""
+    """Write one copy and the files next to it; returns 1, the number of copies."""
     mark = f"+{most[0]}x{most[1]}"
     path = settings.target / f"{name}{mark}{'.png' if settings.png else '.jpg'}"
     small = _cropped(_resized(pixels, most, settings.interpolation), settings.divisible_by)
@@ -123,7 +123,7 @@ def _resized(pixels: Pixels, most: Size, interpolation: str) -> Pixels:
 
 
 def _cropped(pixels: Pixels, step: int) -> Pixels:
-    """The middle of the image, each side a multiple of `step`."""
+    """The centre of the image, with each side a multiple of `step`."""
     height, width = pixels.shape[:2]
     new_height, new_width = height - height % step, width - width % step
     top, left = (height - new_height) // 2, (width - new_width) // 2
@@ -142,11 +142,11 @@ def _write(path: Path, pixels: Pixels) -> None:
 
 
 def _files_beside(images: Sequence[Path]) -> dict[str, list[Path]]:
-    """The files that go with an image by its stem: those that have its name and another ending."""
+    """Files that belong to an image: those with the same stem and another extension, by stem."""
     stems = {compared(image.stem) for image in images}
-    found: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
     for folder in {image.parent for image in images}:
         for file in (folder / name for name in names_in(folder)):
             if is_file(file) and file.suffix.lower() not in _NOT_COPIED and compared(file.stem) in stems:
-                found.setdefault(compared(file.stem), []).append(file)
-    return found
+                by_stem.setdefault(compared(file.stem), []).append(file)
+    return by_stem

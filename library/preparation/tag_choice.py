@@ -1,4 +1,4 @@
-"""From a tagger's probabilities to the tags of an image: thresholds by kind, names as the user wants them, their order."""
+"""From a tagger's probabilities to the tags of an image: thresholds by kind, names as requested, order."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from library.preparation.wd14 import ARTIST, CHARACTER, COPYRIGHT, DRAWN_BY, GEN
 
 @dataclass(frozen=True)
 class TagSettings:
-    """Which tags are written, and how. `rating` and `quality` are "first", "last" or None; tags in `undesired` may have blanks."""
+    """Which tags are written, and how. `rating` and `quality` are "first", "last" or None; tags in `undesired` may contain spaces."""
 
     thresh: float = 0.35
-    thresholds: Mapping[int, float] = field(default_factory=dict)  # by category, where it is another than `thresh`
+    thresholds: Mapping[int, float] = field(default_factory=dict)  # by category, where it differs from `thresh`
     remove_underscore: bool = False
     undesired: frozenset[str] = frozenset()
     rating: str | None = None
@@ -31,7 +31,7 @@ class TagSettings:
 
     @classmethod
     def from_options(cls, options: TagOptions, separator: str) -> TagSettings:
-        """What the command line asks for; lists of tags may be written with commas or with the `separator` of the files."""
+        """Settings from the command line; lists of tags may use commas or the `separator` of the files."""
         return cls(
             thresh=options.thresh,
             thresholds={
@@ -59,7 +59,7 @@ class TagSettings:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The tags of one image by kind, and all that are written, in order."""
+    """The tags of one image by kind, and all written tags in order."""
 
     rating: str | None
     general: tuple[str, ...]
@@ -69,20 +69,20 @@ class Chosen:
 
 
 def choose(probabilities: np.ndarray, labels: Sequence[Label], settings: TagSettings, likeliest_first: bool = False) -> Chosen:
-    """The tags for probabilities [tags]: of each kind those at or over the threshold, in the model's order or the likeliest first.
+    """The tags for probabilities [tags]: those that reach the threshold of their kind, in the model's order or by probability.
 
-    Of ratings and of qualities it is the likeliest one.
+    Of ratings and of qualities, only the most likely one is chosen.
     """
     kinds = np.array([label.category for label in labels])
     known = dict(settings.thresholds)
-    if not likeliest_first:  # of the form in which all but characters and ratings are general tags
+    if not likeliest_first:  # taggers in this format treat everything but characters and ratings as general tags
         known = dict.fromkeys((ARTIST, COPYRIGHT, META), known.get(GENERAL, settings.thresh)) | known
     thresholds = np.array([known.get(label.category, settings.thresh) for label in labels], dtype=np.float32)
     sure = (probabilities >= thresholds) & (kinds != RATING) & (kinds != QUALITY)
-    found = np.flatnonzero(sure)
+    indices = np.flatnonzero(sure)
     if likeliest_first:
-        found = found[np.argsort(-probabilities[found], kind="stable")]
-    places: list[int] = found.tolist()
+        indices = indices[np.argsort(-probabilities[indices], kind="stable")]
+    places: list[int] = indices.tolist()
     names = {
         "rating": _names([_likeliest(probabilities, kinds, RATING)], labels, settings),
         "quality": _names([_likeliest(probabilities, kinds, QUALITY)], labels, settings),
@@ -91,7 +91,7 @@ def choose(probabilities: np.ndarray, labels: Sequence[Label], settings: TagSett
     }
     if settings.character_first:
         tags = names["character"] + names["general"]
-    elif likeliest_first:  # then kinds are not kept apart
+    elif likeliest_first:  # kinds are mixed then
         tags = _names(places, labels, settings)
     else:
         tags = names["general"] + names["character"]
@@ -110,13 +110,13 @@ def _likeliest(probabilities: np.ndarray, kinds: np.ndarray, kind: int) -> int |
 
 
 def added(existing: Sequence[str], new: Iterable[str]) -> list[str]:
-    """The tags of a file with those of `new` behind them that it has not, with blanks or underscores."""
+    """The tags of a file followed by the tags of `new` that it does not contain; spaces and underscores count as equal."""
     known = {_plain(tag) for tag in existing}
     return [*existing, *(tag for tag in new if _plain(tag) not in known)]
 
 
 def read_replacement(text: str) -> dict[str, str]:
-    """`a,b;c,d` -> {a: b, c: d}; a backslash before a comma or semicolon makes it a part of the tag. UserError for anything else.
+    """`a,b;c,d` -> {a: b, c: d}; a backslash before a comma or semicolon makes it part of the tag. Raises UserError for anything else.
 
     >>> read_replacement("tail,cat_tail;a\\\\,b,c")
     {'tail': 'cat_tail', 'a,b': 'c'}
@@ -131,18 +131,18 @@ def read_replacement(text: str) -> dict[str, str]:
 
 
 def _names(places: Iterable[int | None], labels: Sequence[Label], settings: TagSettings) -> tuple[str, ...]:
-    found: list[str] = []
+    names: list[str] = []
     for label in (labels[place] for place in places if place is not None):
         parts = _expanded(label.name) if settings.expand_characters and label.category == CHARACTER else [label.name]
         for part in parts:
             name = without_underscores(part) if settings.remove_underscore else part
             if _plain(name) not in settings.undesired:
-                found.append(settings.replacement.get(_plain(name), name))
-    return tuple(found)
+                names.append(settings.replacement.get(_plain(name), name))
+    return tuple(names)
 
 
 def _expanded(name: str) -> list[str]:
-    """`name_(dress)_(series)` -> `name_(dress)`, `series`; a name without brackets at its end stays."""
+    """`name_(dress)_(series)` -> `name_(dress)`, `series`; a name without brackets at its end stays unchanged."""
     if not name.endswith(")") or "(" not in name:
         return [name]
     front, _, series = name.rpartition("(")
@@ -150,7 +150,7 @@ def _expanded(name: str) -> list[str]:
 
 
 def _plain(tag: str) -> str:
-    """The form in which tags are compared: small letters, blanks for underscores."""
+    """A normalized tag for comparison: lower case, spaces instead of underscores."""
     return " ".join(tag.lower().replace("_", " ").split())
 
 
@@ -160,5 +160,5 @@ def _listed(text: str, separator: str) -> list[str]:
 
 
 def _split(text: str, sign: str) -> list[str]:
-    """The parts of `text` between the signs that have no backslash before them."""
+    """The parts of `text` between signs that are not escaped by a backslash."""
     return re.split(rf"(?<!\\){re.escape(sign)}", text)

@@ -1,4 +1,4 @@
-"""What a tag's underscores mean: blanks between words, but a part of the picture in an emoticon."""
+"""Underscores in tags: spaces between words, but part of an emoticon."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def is_emoticon(tag: str) -> bool:
 
 
 def without_underscores(tag: str, keep: Collection[str] = ()) -> str:
-    """The tag with blanks for underscores, unless it is an emoticon or one of `keep`."""
+    """The tag with spaces for underscores, unless it is an emoticon or one of `keep`."""
     return tag if tag in keep or is_emoticon(tag) else tag.replace("_", " ")
 
 
 def split_tags(text: str, separator: str = ",") -> list[str]:
-    """The parts between separators without surrounding blanks; empty ones are no tags."""
+    """The parts between separators, without surrounding spaces; empty parts are dropped."""
     return [tag for tag in (part.strip() for part in text.split(separator.strip() or separator)) if tag]

@@ -1,4 +1,4 @@
-"""Tags images: the tagger's probabilities become a line of tags in a text file beside each image."""
+"""Tags images: writes the tags from the tagger's probabilities to a text file next to each image."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from library.renaming import is_there
 
 @dataclass(frozen=True)
 class TagRun:
-    """Where the tags go and which. `separator` stands between tags; `append` keeps those that a file has."""
+    """Which tags are written, and where. `separator` is put between tags; `append` preserves the existing tags of a file."""
 
     extension: str
     separator: str
@@ -30,12 +30,12 @@ class TagRun:
     batch_size: int
     workers: int | None
     settings: TagSettings
-    show: Callable[[str], None] | None = None  # gets a line for each image
-    output: Path | None = None  # one file for all tags, instead of one beside each image
+    show: Callable[[str], None] | None = None  # receives a line for each image
+    output: Path | None = None  # one file for all tags, instead of one per image
 
 
 def tag_images(images: Sequence[Path], run: TagRun, tagger: Tagger, count: Counter[str]) -> None:
-    """Write the tags of each image beside it and `count` how many images got which tag; raises PartlyDone as `describe_images`."""
+    """Write the tags of each image next to it and add the images per tag to `count`. Raises PartlyDone like `describe_images`."""
 
     table: dict[Path, str] = {}
 
@@ -56,7 +56,7 @@ def tag_images(images: Sequence[Path], run: TagRun, tagger: Tagger, count: Count
 
 
 def write_table(path: Path, tags: Mapping[Path, str]) -> None:
-    """Tags by image in one file: for `.jsonl` an object a line, else a table whose entries fine-tuning can read. OSError where it fails."""
+    """Write tags by image to one file: an object per line for `.jsonl`, else a table that fine-tuning can read. Raises OSError."""
     sizes = {image: list(read_header(image).size) for image in tags}
     if path.suffix.lower() == ".jsonl":
         rows = ({"image_path": str(image), "caption": text, "image_size": sizes[image]} for image, text in tags.items())
@@ -70,7 +70,7 @@ def write_table(path: Path, tags: Mapping[Path, str]) -> None:
 
 
 def _text(image: Path, chosen: Chosen, run: TagRun) -> tuple[str, bool]:
-    """The tags of one image, behind those that its file has where they are kept, and whether that is another text than the file's."""
+    """The tags of one image, after the preserved tags of its file if any, and whether the text differs from the file's."""
     if run.show:
         kinds = {"rating": [chosen.rating or "none"], "character": chosen.character, "general": chosen.general}
         kinds |= {"quality": [chosen.quality]} if chosen.quality else {}
@@ -85,8 +85,8 @@ def _text(image: Path, chosen: Chosen, run: TagRun) -> tuple[str, bool]:
 
 
 def _joined(before: str, new: Sequence[str], separator: str) -> str:
-    """What stands there, line by line as it was, with the new tags behind the last one."""
-    kept = before.rstrip()
-    while separator.strip() and kept.endswith(separator.strip()):
-        kept = kept.removesuffix(separator.strip()).rstrip()
-    return separator.join([kept, *new] if kept else new)
+    """The existing text, unchanged line by line, with the new tags after its last one."""
+    text = before.rstrip()
+    while separator.strip() and text.endswith(separator.strip()):
+        text = text.removesuffix(separator.strip()).rstrip()
+    return separator.join([text, *new] if text else new)

@@ -1,4 +1,4 @@
-"""The images of a folder and the caption or tag file beside each: found, read as UTF-8, written whole."""
+"""Images of a folder and the caption or tag file next to each: finds them, reads UTF-8, writes atomically."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from library.words import counted, named
 
 
 def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> list[Path]:
-    """The images of `folder` in a stable order; UserError, naming `option`, that says what is there when there are none."""
+    """The images of `folder` in a stable order. Raises UserError that names `option` and the other contents if there are none."""
     images = list_images(folder, recursive)
     if images:
         return images
@@ -32,7 +32,7 @@ def images_of(folder: Path, recursive: bool, option: str = "train_data_dir") -> 
 
 
 def check_extension(origin: str, extension: str) -> None:
-    """Raise UserError for an ending under which no text file should be written or looked for."""
+    """Raise UserError for an extension that text files must not have."""
     if "." not in extension:
         raise UserError(coded("OPT-006", f"{origin}: {extension!r} has no dot; write .{extension or 'txt'}"))
     if Path("a" + extension).suffix.lower() in IMAGE_EXTENSIONS:
@@ -44,17 +44,17 @@ def check_extension(origin: str, extension: str) -> None:
 
 
 def text_file_of(image: Path, extension: str) -> Path:
-    """The file that goes with an image: its name with `extension` for its own ending."""
+    """The text file of an image: the same name with `extension`."""
     return image.with_name(image.stem + extension)
 
 
 def read_text_file(path: Path) -> str:
-    """The file's text; UserError in one line when it is not UTF-8 or cannot be opened. A BOM is dropped."""
+    """The file's text without BOM. Raises UserError of one line if it is not UTF-8 or cannot be opened."""
     try:
         data = read_bytes(path)
     except OSError as fault:
         raise UserError(coded("DATA-004", f"{path}: cannot be opened ({fault.strerror}); check the file and start again")) from None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # without its mark it could pass for UTF-8
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:  # without a BOM, UTF-16 may look like UTF-8
         raise UserError(coded("DATA-004", f"{path}: is UTF-16 text; save it again with encoding UTF-8"))
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8")
@@ -63,22 +63,22 @@ def read_text_file(path: Path) -> str:
 
 
 def write_text_file(path: Path, text: str) -> None:
-    """Write one line of text; OSError when that is not possible, and then an older file is as it was."""
+    """Write one line of text atomically. Raises OSError; an existing file then stays unchanged."""
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def remark_on_targets(images: Sequence[Path], extension: str, append: bool = False) -> None:
-    """Tell what is worth knowing before text files are written: those that two images share, and without `append` those to be replaced."""
+    """Warn before text files are written: about names shared by two images, and without `append` about files that will be overwritten."""
     remark_on_shared_names(images, extension)
     there = [path.name for path in (text_file_of(image, extension) for image in images) if is_there(path)]
     if there and not append:
-        files = counted(len(there), f"{extension} file is", f"{extension} files are")
-        log.warning("%s already there and will be overwritten: %s", files, named(there))
+        files = counted(len(there), f"{extension} file exists", f"{extension} files exist")
+        log.warning("%s already and will be overwritten: %s", files, named(there))
 
 
 def remark_on_shared_names(images: Sequence[Path], extension: str) -> None:
-    """Tell of images that differ in their ending only (a.png, a.jpg), so that they share one text file."""
+    """Warn about images that differ only in their extension (a.png, a.jpg) and so share one text file."""
     count = Counter(image.with_suffix("") for image in images)
     alike = [image.name for image in images if count[image.with_suffix("")] > 1]
     if alike:
@@ -86,7 +86,7 @@ def remark_on_shared_names(images: Sequence[Path], extension: str) -> None:
 
 
 def missing_remark(without: list[Path], images: int, extension: str) -> str:
-    """A line about images without a text file, with the endings of what lies beside them."""
+    """A line about images without a text file, with the extensions of similar files next to them."""
     verb = "has" if len(without) == 1 else "have"
     line = f"{len(without)} of {counted(images, 'image')} {verb} no {extension} file: {named([path.name for path in without])}"
     others = _other_endings(without, extension)
@@ -94,13 +94,13 @@ def missing_remark(without: list[Path], images: int, extension: str) -> str:
 
 
 def _other_endings(images: list[Path], extension: str) -> Counter[str]:
-    """How many text files of which ending have the name of one of the images."""
+    """Number of text files per other extension that have the name of one of the images."""
     endings: Counter[str] = Counter()
     for ending in (".caption", ".txt", ".tags", ".cap"):
         if ending != extension:
-            found = sum(is_there(text_file_of(image, ending)) for image in images)
-            if found:
-                endings[ending] = found
+            count = sum(is_there(text_file_of(image, ending)) for image in images)
+            if count:
+                endings[ending] = count
     return endings
 
 

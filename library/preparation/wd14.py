@@ -1,4 +1,4 @@
-"""The WD14 taggers: finding or fetching model.onnx and selected_tags.csv, images as the model wants them, and its answer to a batch."""
+"""WD14 taggers: finds or downloads model.onnx and selected_tags.csv, prepares images, and runs the model on batches."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 MODEL, LABELS = "model.onnx", "selected_tags.csv"
-OTHER_MODEL, OTHER_LABELS = "model_optimized.onnx", "tag_mapping.json"  # of taggers in a folder of a repository
-GENERAL, ARTIST, COPYRIGHT, CHARACTER, META, RATING = 0, 1, 3, 4, 5, 9  # categories in selected_tags.csv, Danbooru's but for the rating
-DRAWN_BY, QUALITY = 10, 11  # only tag_mapping.json has these
+OTHER_MODEL, OTHER_LABELS = "model_optimized.onnx", "tag_mapping.json"  # of taggers in a subfolder of a repository
+GENERAL, ARTIST, COPYRIGHT, CHARACTER, META, RATING = 0, 1, 3, 4, 5, 9  # in selected_tags.csv: Danbooru's, except for RATING
+DRAWN_BY, QUALITY = 10, 11  # only in tag_mapping.json
 _CATEGORIES = {
     "General": GENERAL, "Artist": ARTIST, "Copyright": COPYRIGHT, "Character": CHARACTER, "Meta": META, "Rating": RATING,
     "Model": DRAWN_BY, "Quality": QUALITY,
@@ -40,14 +40,14 @@ _TOO_NEW = re.compile(r"IR version|opset .*(under development|not (yet )?support
 
 @dataclass(frozen=True)
 class Label:
-    """What one output of the model stands for."""
+    """Meaning of one model output."""
 
     name: str
     category: int
 
 
 def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
-    """The folder with model and labels: `model_dir` itself or the folder in it named like `repo_id`, downloaded there if need be."""
+    """The folder with model and labels: `model_dir` or its subfolder named like `repo_id`, downloaded there if necessary."""
     repository, inside = "/".join(repo_id.split("/")[:2]), "/".join(repo_id.split("/")[2:])
     wanted = (OTHER_MODEL, OTHER_LABELS) if inside else (MODEL, LABELS)
     home = model_dir / repository.replace("/", "_")
@@ -61,7 +61,7 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
         log.warning("--model_dir: %s has a tagger in the older Keras format, which is not used; %s is needed", model_dir, MODEL)
     if fault := new_folder_fault(own):
         raise UserError(fault.reworded(f"--model_dir: {fault}"))
-    notes = home / ".cache"  # of the download, beside what was there before
+    notes = home / ".cache"  # metadata of the download; may be new although `home` exists
     new = [part for part in (next((part for part in reversed((own, *own.parents)) if not exists(part)), own), notes) if not exists(part)]
     try:
         own.mkdir(parents=True, exist_ok=True)
@@ -76,14 +76,16 @@ def locate(model_dir: Path, repo_id: str, force_download: bool) -> Path:
 
 
 def _unmake(folder: Path) -> None:
-    """Remove a folder that was made for a download of which nothing came; one with half a file stays, to go on from."""
+    """Remove a folder created for a failed download; with an incomplete model it stays, so that the download can resume."""
     if not any(path.suffix in (".incomplete", ".onnx") and path.stat().st_size for path in matching(folder, "**/*")):
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _refuse_half(folder: Path) -> None:
-    """Raise UserError for a model that was put into `folder` without its labels, or labels without their model: the other half is not
-    that of just any model."""
+    """Raise UserError if `folder` has a model without labels, or labels without a model.
+
+    Downloading the missing file would combine files of different models.
+    """
     there = {name: is_file(folder / name) for name in (MODEL, LABELS)}
     if sum(there.values()) == 1:
         has, lacks = sorted(there, key=lambda name: not there[name])
@@ -92,7 +94,7 @@ def _refuse_half(folder: Path) -> None:
 
 
 def _download(repo_id: str, name: str, folder: Path, force: bool) -> None:
-    """Fetch one file into `folder`; UserError with the reason and what to do without a network."""
+    """Download one file to `folder`. Raises UserError with the reason and, without a network, another way."""
     import httpx
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import RemoteEntryNotFoundError
@@ -132,7 +134,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 
 
 def square(pixels: Pixels, size: int) -> np.ndarray:
-    """An image uint8 RGB [H,W,3] in the middle of a white square, scaled to `size`, as float32 BGR [size,size,3] in 0..255."""
+    """An image uint8 RGB [H,W,3] centred on a white square and resized to `size`, as float32 BGR [size,size,3] in 0..255."""
     height, width = pixels.shape[:2]
     side = max(height, width)
     canvas = np.full((side, side, 3), _WHITE, dtype=np.uint8)
@@ -142,9 +144,9 @@ def square(pixels: Pixels, size: int) -> np.ndarray:
 
 
 class Tagger:
-    """A tagger in the ONNX form, on the GPU if ONNX Runtime can use it; `size` is the side of its square input in pixels.
+    """A tagger in ONNX format, on the GPU if ONNX Runtime supports it; `size` is the side of its square input in pixels.
 
-    `mapped` says that it is of the form with a tag_mapping.json, whose answers are no probabilities yet.
+    `mapped`: the tagger has a tag_mapping.json, and its outputs are logits instead of probabilities.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -169,7 +171,7 @@ class Tagger:
             )
 
     def prepare(self, path: Path) -> np.ndarray:
-        """The image file as the model's input, float32 [size,size,3]; transparency on white, EXIF rotation applied."""
+        """The image file as model input, float32 [size,size,3]: transparency on white, EXIF rotation applied."""
         return square(read_rgb(path), self.size)
 
     def describe(self, images: np.ndarray, paths: Sequence[Path]) -> np.ndarray:
@@ -177,7 +179,7 @@ class Tagger:
         if self._batch is None:
             return self._run(images)
         pieces = []
-        for start in range(0, len(images), self._batch):  # a model that was exported for a fixed number of images
+        for start in range(0, len(images), self._batch):  # smaller batches for a model exported with a fixed batch size
             piece = images[start : start + self._batch]
             blank = np.zeros((self._batch - len(piece), *images.shape[1:]), dtype=images.dtype)
             pieces.append(self._run(np.concatenate([piece, blank]))[: len(piece)])
@@ -195,7 +197,7 @@ class Tagger:
 
 
 def _session(path: Path) -> InferenceSession:
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; ONNX Runtime would report its use to its makers
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import; otherwise ONNX Runtime sends usage data to its makers
     try:
         import onnxruntime
     except ImportError:
@@ -206,7 +208,7 @@ def _session(path: Path) -> InferenceSession:
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     try:
         return onnxruntime.InferenceSession(str(path), providers=providers)
-    except Exception as fault:  # of a class of its own for each reason
+    except Exception as fault:  # ONNX Runtime has a separate class for each reason
         reason = " ".join(str(fault).split())
         remedy = "use --force_download"
         if _TOO_NEW.search(reason):

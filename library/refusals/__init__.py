@@ -1,1 +1,1 @@
-"""Every kind of refusal with its code, what it means and what to do: the one registry behind the lines' ends and docs/errors.md."""
+"""Every kind of refusal with its code, its meaning and the remedy: the registry behind the codes in messages and docs/errors.md."""

@@ -26,7 +26,7 @@ The exit code is 2, or 1 if a tool has done everything except what the lines nam
 
 
 def page() -> str:
-    """The whole of docs/errors.md."""
+    """Return the text of docs/errors.md."""
     return _INTRODUCTION + "".join(_area(area) for area in AREAS)
 
 

@@ -1,4 +1,4 @@
-"""One kind of refusal, and the areas into which the kinds are sorted."""
+"""A kind of refusal, and an area of related kinds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Refusal:
-    """`code` is the area and a number of three digits; `page` is a page in docs/, with an anchor where one fits."""
+    """`code` is the area and a three-digit number; `page` is a page in docs/, with an anchor if one fits."""
 
     code: str
     meaning: str
@@ -17,7 +17,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Area:
-    """Kinds that belong together: `name` is how their codes begin."""
+    """Related kinds: `name` is the prefix of their codes."""
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""All kinds of refusal by their codes."""
+"""All kinds of refusal by code."""
 
 from __future__ import annotations
 

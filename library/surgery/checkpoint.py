@@ -1,4 +1,4 @@
-"""The weights of a model that a network can patch, by the network's keys, read one at a time wherever they lie."""
+"""The weights of a model that a network can patch, by network key, read one at a time from any kind of model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXTENDED = re.compile(r".*\.(resnets|downsamplers|upsamplers)\.\d+\..*")
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight matrix or convolution of U-Net or text encoder: its place in a file, of which it may be one piece (v2's q, k, v)."""
+    """A weight matrix or convolution of U-Net or text encoder, and its place in a file; may be a part of a tensor (v2's q, k, v)."""
 
     key: str  # of the network module that patches it
     part: str
@@ -35,7 +35,7 @@ class Weight:
     shape: tuple[int, ...]
 
     def read(self) -> Tensor:
-        """The weight [out, in(, kh, kw)] in the file's dtype, in memory of its own."""
+        """Read the weight [out, in(, kh, kw)] in the file's dtype, as a separate copy in memory."""
         ((_, tensor),) = self.file.read([self.name])
         return convert.to_parts(self.place, tensor)[self.path + ".weight"].clone()
 
@@ -46,7 +46,7 @@ class Weight:
 
     @property
     def is_extended(self) -> bool:
-        """Whether a LoRA with convolutions patches it too."""
+        """Whether a LoRA with convolutions also patches it."""
         return self.part == "unet" and not self.is_plain and bool(_EXTENDED.fullmatch(self.path))
 
     @property
@@ -57,7 +57,7 @@ class Weight:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model opened without reading its numbers: one file in original layout, or U-Net and text encoder of a Diffusers folder."""
+    """A model opened without reading its weights: one file in original layout, or U-Net and text encoder of a Diffusers folder."""
 
     facts: ModelFacts
     files: tuple[tuple[WeightsFile, Mapping[str, convert.Place]], ...]
@@ -65,12 +65,12 @@ class Checkpoint:
 
     @property
     def norms(self) -> dict[str, tuple[int, ...]]:
-        """Of each norm by its key the shape of its weight."""
+        """The weight shape of each norm, by key."""
         return {key: (size,) for key, kind, size in self._vectors() if kind == "weight"}
 
     @property
     def biases(self) -> frozenset[str]:
-        """The keys of all modules that have a bias."""
+        """The keys of all modules with a bias."""
         return frozenset(key for key, kind, _ in self._vectors() if kind == "bias")
 
     def _vectors(self) -> Iterator[tuple[str, str, int]]:
@@ -88,7 +88,7 @@ class Checkpoint:
 
 
 def open_checkpoint(path_or_id: str, option: str, v2: bool) -> Checkpoint:
-    """Look into a model; raises UserError naming `option` for what is no Stable Diffusion v1 or v2, or not what --v2 says."""
+    """Open a model; raises UserError naming `option` unless it is Stable Diffusion v1 or v2 and agrees with --v2."""
     facts = inspect(path_or_id, option)
     chosen = family_of_flag(v2)
     if facts.family is not chosen:
@@ -100,8 +100,8 @@ def open_checkpoint(path_or_id: str, option: str, v2: bool) -> Checkpoint:
     else:
         folder = locate(path_or_id, option)
         files = tuple((file, _folder_places(part, file)) for part in ("unet", "text_encoder") for file in [_of_part(folder, part, option)])
-    found = {weight.key: weight for file, places in files for weight in _weights(facts.family, file, places)}
-    return Checkpoint(facts, files, found)
+    weights = {weight.key: weight for file, places in files for weight in _weights(facts.family, file, places)}
+    return Checkpoint(facts, files, weights)
 
 
 def _of_part(folder: Path, part: str, option: str) -> WeightsFile:
@@ -120,12 +120,12 @@ def key_of(family: ModelFamily, part: str, path: str) -> str:
 
 
 def _weights(family: ModelFamily, file: WeightsFile, places: Mapping[str, convert.Place]) -> list[Weight]:
-    found = []
+    weights = []
     for name, place in places.items():
         if place.part not in ("unet", "text_encoder"):
             continue
         for ours, shape in convert.live_shapes(place, file.infos[name].shape).items():
             path, _, kind = ours.rpartition(".")
             if kind == "weight" and len(shape) in (2, 4):
-                found.append(Weight(key_of(family, place.part, path), place.part, path, file, name, place, tuple(shape)))
-    return found
+                weights.append(Weight(key_of(family, place.part, path), place.part, path, file, name, place, tuple(shape)))
+    return weights

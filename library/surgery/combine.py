@@ -1,4 +1,4 @@
-"""Several LoRAs made into one: their ranks side by side, their weights averaged, or their sum cut to a new rank by SVD."""
+"""Combine several LoRAs: concatenate their ranks, average their weights, or reduce their sum to a new rank by SVD."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from library.seeds import fold
 from library.surgery.network_file import NetworkFile
 from library.surgery.own_metadata import common
 
-Sources = Sequence[tuple[NetworkFile, float]]  # with the ratio of each
+Sources = Sequence[tuple[NetworkFile, float]]  # each with its ratio
 
 
 @dataclass(frozen=True)
 class Combined:
-    """A module of a new LoRA beside what it should be: another module, or a full ΔW [out, in(, kh, kw)]."""
+    """A module of a new LoRA and its target: another module, or a full ΔW [out, in(, kh, kw)]."""
 
     key: str
-    made: ModuleWeights
+    module: ModuleWeights
     wanted: ModuleWeights | Tensor
 
     def compared(self, saved: ModuleWeights) -> tuple[float, float]:
-        """(‖ΔW saved − ΔW wanted‖ / ‖ΔW wanted‖, ‖ΔW wanted‖) of the module as it is `saved`, rounding included."""
+        """Return (‖ΔW saved − ΔW wanted‖ / ‖ΔW wanted‖, ‖ΔW wanted‖) of the module as `saved`, rounding included."""
         if isinstance(self.wanted, ModuleWeights):
             return relative_error(saved, self.wanted), module_norm(self.wanted)
         norm = float(torch.linalg.vector_norm(self.wanted))
@@ -41,22 +41,22 @@ class Combined:
 
 
 def module_keys(sources: Sources) -> list[str]:
-    """The modules of all sources, in the order of the first that has each."""
+    """The modules of all sources, in order of first occurrence."""
     return list(dict.fromkeys(key for network, _ in sources for key in network.modules))
 
 
 def concatenated(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterator[Combined]:
-    """Σ ratio · ΔW exactly, with the sum of the ranks; `shuffle` puts the rank's components in random order, ΔW being the same."""
+    """Σ ratio · ΔW exactly, with the sum of the ranks; `shuffle` puts the rank's components in random order with the same ΔW."""
     for key in module_keys(sources):
         wanted = _sum(sources, key, precision)
-        made = ModuleWeights(down=wanted.down, up=wanted.up, alpha=wanted.alpha)
-        yield Combined(key, _shuffled(key, made) if shuffle else made, wanted)
+        merged = ModuleWeights(down=wanted.down, up=wanted.up, alpha=wanted.alpha)
+        yield Combined(key, _shuffled(key, merged) if shuffle else merged, wanted)
 
 
 def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterator[Combined]:
-    """up and down each the sum of ratio · theirs, as the well-known suite merges LoRAs of one rank; alpha is the first one's.
+    """up and down are each the sum of ratio · theirs, as sd-scripts merges LoRAs of the same rank; alpha is that of the first.
 
-    That is the weighted sum of the ΔW only where the LoRAs are alike: the receipt tells how far it is from it.
+    This equals the weighted sum of the ΔW only for similar LoRAs: the receipt shows how far it is from it.
     """
     for key in module_keys(sources):
         modules = _of_all(sources, key)
@@ -76,10 +76,10 @@ def averaged(sources: Sources, precision: torch.dtype, shuffle: bool) -> Iterato
         down, up = torch.zeros(first.down.shape, dtype=precision), torch.zeros(first.up.shape, dtype=precision)
         for module, ratio in modules:
             factor = math.sqrt(module.alpha / first.alpha) * ratio
-            up += module.up.to(precision) * abs(factor)  # the sign of a negative ratio once only
+            up += module.up.to(precision) * abs(factor)  # the sign of a negative ratio only once
             down += module.down.to(precision) * factor
-        made = ModuleWeights(down=down, up=up, alpha=first.alpha)
-        yield Combined(key, _shuffled(key, made) if shuffle else made, _sum(sources, key, precision))
+        merged = ModuleWeights(down=down, up=up, alpha=first.alpha)
+        yield Combined(key, _shuffled(key, merged) if shuffle else merged, _sum(sources, key, precision))
 
 
 def cut(
@@ -87,7 +87,7 @@ def cut(
 ) -> Iterator[Combined]:
     """The best approximation of Σ ratio · ΔW of rank `rank`, and `conv_rank` for convolutions over more than one pixel.
 
-    With `blocks`, one mapping for each source, each ratio is multiplied by that of the module's block.
+    With `blocks`, one mapping per source, each ratio is multiplied by that of the module's block.
     """
     for key in module_keys(sources):
         name = block_of(key) if blocks else None
@@ -95,15 +95,15 @@ def cut(
         wanted = _sum([(network, ratio * factor) for (network, ratio), factor in zip(sources, factors, strict=True)], key, precision)
         up, down = (tensor.to(device or "cpu") for tensor in flat(wanted))
         svd = on_cpu(svd_of_product(up, down))
-        kept = min(conv_rank if wanted.down.dim() == 4 and wanted.down.shape[2:] != (1, 1) else rank, len(svd[1]))
-        yield Combined(key, from_svd(svd, kept, wanted.down.shape), wanted)
+        new_rank = min(conv_rank if wanted.down.dim() == 4 and wanted.down.shape[2:] != (1, 1) else rank, len(svd[1]))
+        yield Combined(key, from_svd(svd, new_rank, wanted.down.shape), wanted)
 
 
 def _of_all(sources: Sources, key: str) -> list[tuple[ModuleWeights, float]]:
-    """A module of each source that has it, with the ratio; UserError where they are of different size.
+    """Return the module of each source that has it, with the ratio; raises UserError if their sizes differ.
 
-    Those of the first convolutions of ordinary models have the inputs of an inpainting model's where one is among them, and do nothing
-    to the further ones.
+    If one of them is for an inpainting model, the first convolutions of the others are extended to its inputs, with 0 for the additional
+    ones.
     """
     modules = [(network.lora(key), ratio) for network, ratio in sources if key in network.modules]
     inputs = max(module.down.shape[1] for module, _ in modules)
@@ -116,7 +116,7 @@ def _of_all(sources: Sources, key: str) -> list[tuple[ModuleWeights, float]]:
 
 
 def _sum(sources: Sources, key: str, precision: torch.dtype) -> ModuleWeights:
-    """Σ ratio · ΔW as one module with alpha = rank: all downs below and all ups beside one another, each with √|ratio · alpha / rank|."""
+    """Σ ratio · ΔW as one module with alpha = rank: all downs and all ups concatenated, each with √|ratio · alpha / rank|."""
     ups: list[Tensor] = []
     downs: list[Tensor] = []
     for module, ratio in _of_all(sources, key):
@@ -133,14 +133,14 @@ def _shuffled(key: str, module: ModuleWeights) -> ModuleWeights:
 
 
 def merged_metadata(sources: Sources) -> dict[str, str]:
-    """What the sources' metadata agree on, and a comment that says what was merged."""
-    kept = common([network.metadata for network, _ in sources])
-    told = ", ".join(f"{network.file.path.stem}: {ratio:g}" for network, ratio in sources)
-    return {**kept, "ss_training_comment": f"merged from {told}"}
+    """The metadata that all sources share, and a comment that says what was merged."""
+    shared = common([network.metadata for network, _ in sources])
+    ratios = ", ".join(f"{network.file.path.stem}: {ratio:g}" for network, ratio in sources)
+    return {**shared, "ss_training_comment": f"merged from {ratios}"}
 
 
 def sized_metadata(metadata: Mapping[str, str], modules: Mapping[str, ModuleWeights]) -> dict[str, str]:
-    """The metadata with the rank and alpha of `modules`, or "Dynamic" where they differ from module to module."""
+    """The metadata with the rank and alpha of `modules`, or "Dynamic" if they differ between modules."""
     plain = {key: module for key, module in modules.items() if module.down.shape[2:] in ((), (1, 1))} or modules
     ranks, alphas = {module.rank for module in plain.values()}, {module.alpha for module in plain.values()}
     dim = str(ranks.pop()) if len(ranks) == 1 else "Dynamic"

@@ -1,4 +1,4 @@
-"""What a module of a network file changes of its layer: ΔW of LoRA, DoRA, LoHa, LoKr, IA3, norms and full differences, and Δb of biases."""
+"""How a module of a network file changes its layer: ΔW of LoRA, DoRA, LoHa, LoKr, IA3, norms and full differences, and Δb of biases."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ if TYPE_CHECKING:
 
 
 def change(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
-    """What a module at strength 1 makes of its `weight` [out, in(, kh, kw)] (of norms [n]), less the weight itself, in float32."""
+    """Return the change of a `weight` [out, in(, kh, kw)] (of norms [n]) by a module at strength 1, in float32."""
     weight = weight.float()
     if network.modules[key].keys() >= IA3:
         return weight * _ia3_factors(network, key, weight)
-    found = delta(network, key, weight.shape)
+    difference = delta(network, key, weight.shape)
     if network.is_dora(key):
-        return dora_weight(weight + found, _magnitude(network, key, weight)) - weight
-    return found
+        return dora_weight(weight + difference, _magnitude(network, key, weight)) - weight
+    return difference
 
 
 def bias_change(network: NetworkFile, key: str) -> Tensor | None:
-    """Δb [out] of a module at strength 1 in float32, None where it leaves the bias alone."""
+    """Return Δb [out] of a module at strength 1 in float32; None if it does not change the bias."""
     kinds = BIASES & network.modules[key].keys()
     if not kinds:
         return None
     (kind,) = kinds
     tensors = network.sound_tensors(key)
-    if kind == "lora_up.bias":  # PEFT scales it as it does the matrices
+    if kind == "lora_up.bias":  # PEFT scales it like the matrices
         module = network.lora(key)
         return tensors[kind].float() * (module.alpha / module.rank)
     return tensors[kind].float().flatten()
 
 
 def delta(network: NetworkFile, key: str, shape: Sequence[int]) -> Tensor:
-    """ΔW of a module in float32 and in its weight's `shape` [out, in(, kh, kw)]; raises UserError where it cannot have that shape."""
-    found = with_inputs(own_delta(network, key), shape[1]) if len(shape) == 4 else own_delta(network, key)
-    if found.shape[0] != shape[0] or found.numel() != torch.Size(shape).numel():
-        raise UserError(misfit(network, key, tuple(found.shape), shape))
-    return found.reshape(tuple(shape))
+    """Return ΔW of a module in float32, in its weight's `shape` [out, in(, kh, kw)]; raises UserError if it does not fit that shape."""
+    difference = with_inputs(own_delta(network, key), shape[1]) if len(shape) == 4 else own_delta(network, key)
+    if difference.shape[0] != shape[0] or difference.numel() != torch.Size(shape).numel():
+        raise UserError(misfit(network, key, tuple(difference.shape), shape))
+    return difference.reshape(tuple(shape))
 
 
 def own_delta(network: NetworkFile, key: str) -> Tensor:
-    """ΔW of a module in float32, in the shape that the file gives it."""
+    """Return ΔW of a module in float32, in its shape in the file."""
     if network.is_lora(key):
         module = network.lora(key)
         return delta_weight(module.down, module.up, module.alpha / module.rank)
@@ -64,17 +64,17 @@ def own_delta(network: NetworkFile, key: str) -> Tensor:
     return lokr(tensors) if _has(tensors, "lokr_") else loha(tensors)
 
 
-def misfit(network: NetworkFile, key: str, found: Sequence[int], wanted: Sequence[int]) -> Problem:
-    """The line for a module of another size than the model's."""
+def misfit(network: NetworkFile, key: str, actual: Sequence[int], wanted: Sequence[int]) -> Problem:
+    """The error for a module whose size differs from the model's."""
     return coded(
         "TOOL-006",
-        f"{network.source}: {key} is made for a weight of {_sizes(found)}, the model's is {_sizes(wanted)}; "
+        f"{network.source}: {key} is made for a weight of {_sizes(actual)}, the model's is {_sizes(wanted)}; "
         "the file belongs to another base model, for instance SD 2.x and not SD 1.x",
     )
 
 
 def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]], biases: Container[str]) -> None:
-    """Raise UserError, from headers alone, where modules are not in the model or LoRA modules have another size than its weights."""
+    """Raise UserError, from headers alone, if modules are not in the model or LoRA modules have another size than its weights."""
     refuse_unknown([key for key in network.modules if key not in shapes], network.file.infos, network.source)
     for key, kinds in network.modules.items():
         if BIASES & kinds.keys() and key not in biases:
@@ -89,13 +89,13 @@ def check_fit(network: NetworkFile, shapes: Mapping[str, Sequence[int]], biases:
         down, up = network.info(key, "lora_down.weight").shape, network.info(key, "lora_up.weight").shape
         kernel = network.info(key, "lora_mid.weight").shape[2:] if "lora_mid.weight" in kinds else down[2:]
         inputs = shapes[key][1] if len(down) == 4 and are_first_inputs(down[1], shapes[key][1]) else down[1]
-        found = (up[0], inputs, *kernel)
-        if found[:2] != tuple(shapes[key][:2]) or torch.Size(found).numel() != torch.Size(shapes[key]).numel():
-            raise UserError(misfit(network, key, found, shapes[key]))
+        actual = (up[0], inputs, *kernel)
+        if actual[:2] != tuple(shapes[key][:2]) or torch.Size(actual).numel() != torch.Size(shapes[key]).numel():
+            raise UserError(misfit(network, key, actual, shapes[key]))
 
 
 def _ia3_factors(network: NetworkFile, key: str, weight: Tensor) -> Tensor:
-    """w of W ⊙ (1 + w) (Liu et al. 2022, as LyCORIS has it), to be multiplied with the weight: along its inputs or its outputs."""
+    """w of W ⊙ (1 + w) (Liu et al. 2022, as in LyCORIS), the factor of the weight along its inputs or outputs."""
     tensors = network.sound_tensors(key)
     factors, axis = tensors["weight"].float().flatten(), 1 if float(tensors["on_input"]) else 0
     if factors.numel() != weight.shape[axis]:

@@ -21,14 +21,14 @@ from library.surgery.combine import Combined
 
 @dataclass(frozen=True)
 class ExtractSettings:
-    """`conv_rank` None leaves resnets, down- and upsamplers out; `clamp_quantile` 1 clamps nothing."""
+    """`conv_rank` None leaves out resnets, down- and upsamplers; `clamp_quantile` 1 clamps nothing."""
 
     rank: int
     conv_rank: int | None
     min_difference: float
     clamp_quantile: float
     device: str
-    load_dtype: torch.dtype | None = None  # both models are rounded to it; None: as they are
+    load_dtype: torch.dtype | None = None  # both models are rounded to it; None: unchanged
     original_device: str = "cpu"
     tuned_device: str = "cpu"
     predicts_velocity: bool = False
@@ -36,7 +36,7 @@ class ExtractSettings:
 
 @dataclass
 class Extraction:
-    """What there is to extract: the weights that differ, and the squares of what a LoRA cannot hold."""
+    """What to extract: the weights that differ, and the squared differences that a LoRA cannot contain."""
 
     original: Mapping[str, Weight]
     tuned: Mapping[str, Weight]
@@ -44,7 +44,7 @@ class Extraction:
     keys: list[str] = field(default_factory=list)
 
     def modules(self) -> Iterator[Extracted]:
-        """Each module that differs, at its rank or, where it has less, at that of the difference."""
+        """Yield each module that differs, at its rank or, if lower, the rank of the difference."""
         for key in self.keys:
             difference = _difference(self.original[key], self.tuned[key], self.settings)
             wide = self.tuned[key].is_wide_convolution
@@ -59,11 +59,11 @@ class Extracted(Combined):
     left: float
 
     def note(self) -> str:
-        return f"rank {self.made.rank}, of it left out by the rank {self.left:.2e}"
+        return f"rank {self.module.rank}, of it left out by the rank {self.left:.2e}"
 
 
 def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> Extraction:
-    """Find the weights that differ; raises UserError where the models have other shapes or do not differ at all."""
+    """Find the weights that differ; raises UserError if the models have different shapes or do not differ at all."""
     kinds = (original.facts.family, tuned.facts.family)
     if kinds[0] is not kinds[1]:
         raise UserError(
@@ -71,7 +71,7 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
         )
     weights = _comparable(original.weights, tuned.weights)
     reached = {key for key in weights if tuned.weights[key].is_plain or (settings.conv_rank and tuned.weights[key].is_extended)}
-    found = Extraction(original.weights, tuned.weights, settings)
+    extraction = Extraction(original.weights, tuned.weights, settings)
     inside, outside, text_largest, text = 0.0, 0.0, 0.0, []
     for key in weights:
         difference = _difference(original.weights[key], tuned.weights[key], settings)
@@ -84,14 +84,14 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
                 text_largest = max(text_largest, float(difference.abs().max()))
                 text.append(key)
             else:
-                found.keys.append(key)
+                extraction.keys.append(key)
     if text and text_largest <= settings.min_difference:
         log.info(
             "the text encoders are alike (no weight differs by more than --min_diff %g), so they are left out", settings.min_difference
         )
     else:
-        found.keys = [*text, *found.keys]
-    if not found.keys:
+        extraction.keys = [*text, *extraction.keys]
+    if not extraction.keys:
         raise UserError(
             coded("TOOL-007", "--model_tuned: no weight that a LoRA can represent differs from --model_org; are they the same model?")
         )
@@ -100,7 +100,7 @@ def plan_extraction(original: Checkpoint, tuned: Checkpoint, settings: ExtractSe
     if share > 1e-3:
         remedy = "" if settings.conv_rank else "; --conv_dim includes the convolutions"
         log.warning("%.1f%% of the change (by norm) is in weights that this LoRA does not have%s", 100 * share, remedy)
-    return found
+    return extraction
 
 
 def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> list[str]:
@@ -119,7 +119,7 @@ def _comparable(original: Mapping[str, Weight], tuned: Mapping[str, Weight]) -> 
 
 
 def _difference(original: Weight, tuned: Weight, settings: ExtractSettings) -> Tensor:
-    """tuned − original in float32, computed where the tuned model is and handed over on the CPU."""
+    """tuned − original in float32, computed on the tuned model's device and returned on the CPU."""
     before = _loaded(original, settings.load_dtype, settings.original_device)
     if settings.original_device != settings.tuned_device:
         before = _on(before, "cpu", settings.original_device)
@@ -139,14 +139,14 @@ def _loaded(weight: Weight, dtype: torch.dtype | None, device: str) -> Tensor:
 
 
 def _on(tensor: Tensor, device: str, now: str) -> Tensor:
-    """The tensor on `device`, which is on `now`."""
+    """Return the tensor, now on `now`, on `device`."""
     if device == now:
         return tensor
     return tensor.cpu() if device == "cpu" else tensor.to(device)
 
 
 def _of_vectors(original: Checkpoint, tuned: Checkpoint) -> float:
-    """The sum of squares of the differences of biases and norms, of which a LoRA has nothing."""
+    """The sum of squared differences of biases and norms, which a LoRA does not contain."""
     square = 0.0
     sides = [_vectors(original), _vectors(tuned)]
     for name in sides[0].keys() & sides[1].keys():
@@ -158,13 +158,13 @@ def _of_vectors(original: Checkpoint, tuned: Checkpoint) -> float:
 
 def _vectors(model: Checkpoint) -> dict[tuple[str, str], Tensor]:
     """All biases and norms of U-Net and text encoder in float32; they are small."""
-    found = {}
+    vectors = {}
     for file, places in model.files:
         names = [name for name, place in places.items() if place.part != "vae" and len(file.infos[name].shape) == 1]
         for name, tensor in file.read(names):
             for ours, piece in convert.to_parts(places[name], tensor).items():
-                found[places[name].part, ours] = piece.float().clone()
-    return found
+                vectors[places[name].part, ours] = piece.float().clone()
+    return vectors
 
 
 def _extracted(key: str, difference: Tensor, rank: int, settings: ExtractSettings) -> Extracted:
@@ -172,29 +172,29 @@ def _extracted(key: str, difference: Tensor, rank: int, settings: ExtractSetting
     matrix = difference.flatten(1).to(settings.device)
     svd = on_cpu(svd_of_matrix(matrix))
     values = svd[1]
-    kept = max(1, min(rank, true_rank(values)))
-    made = from_svd(svd, kept, torch.Size((1, *shape[1:])))
+    new_rank = max(1, min(rank, true_rank(values)))
+    module = from_svd(svd, new_rank, torch.Size((1, *shape[1:])))
     if settings.clamp_quantile < 1:
-        made = _clamped(made, settings.clamp_quantile)
-    left = float(values[kept:].norm() / values.norm())
-    return Extracted(key, made, difference, left)
+        module = _clamped(module, settings.clamp_quantile)
+    left = float(values[new_rank:].norm() / values.norm())
+    return Extracted(key, module, difference, left)
 
 
-def _clamped(made: ModuleWeights, quantile: float) -> ModuleWeights:
-    """Both factors cut off at the `quantile` of all their numbers' sizes."""
-    sizes = torch.cat([made.up.flatten(), made.down.flatten()]).abs()
+def _clamped(module: ModuleWeights, quantile: float) -> ModuleWeights:
+    """Clamp both factors to the `quantile` of the absolute values of all their numbers."""
+    sizes = torch.cat([module.up.flatten(), module.down.flatten()]).abs()
     bound = float(sizes.kthvalue(max(1, math.ceil(quantile * sizes.numel())))[0])
-    return ModuleWeights(down=made.down.clamp(-bound, bound), up=made.up.clamp(-bound, bound), alpha=made.alpha)
+    return ModuleWeights(down=module.down.clamp(-bound, bound), up=module.up.clamp(-bound, bound), alpha=module.alpha)
 
 
 def _predicts_velocity(original: Checkpoint, tuned: Checkpoint) -> bool:
-    """Whether one of the models is known to; few files tell."""
+    """Whether one of the models is known to predict velocity; few files say it."""
     return "v_prediction" in (tuned.facts.prediction, original.facts.prediction)
 
 
 def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: ExtractSettings) -> dict[str, str]:
-    """What programs and people read of the new file."""
-    told = {
+    """The metadata of the new file, for programs and people."""
+    metadata = {
         "ss_v2": str(tuned.facts.family is V2),
         "ss_base_model_version": tuned.facts.family.base_model + ("_v" if settings.predicts_velocity else ""),
         "modelspec.prediction_type": "v" if settings.predicts_velocity or _predicts_velocity(original, tuned) else "epsilon",
@@ -202,5 +202,5 @@ def extracted_metadata(original: Checkpoint, tuned: Checkpoint, settings: Extrac
         "ss_training_comment": f"extracted: {tuned.facts.path.name} - {original.facts.path.name}",
     }
     if settings.conv_rank:
-        told["ss_network_args"] = f'{{"conv_dim": "{settings.conv_rank}", "conv_alpha": "{settings.conv_rank}"}}'
-    return told
+        metadata["ss_network_args"] = f'{{"conv_dim": "{settings.conv_rank}", "conv_alpha": "{settings.conv_rank}"}}'
+    return metadata

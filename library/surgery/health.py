@@ -1,4 +1,4 @@
-"""What is in a network file and whether it is sound: its modules, their norms and faults, and which programs load it."""
+"""The contents and health of a network file: its modules, their norms and errors, and which programs load it."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from library.surgery.network_file import NetworkFile
 
 NON_FINITE, DEAD = "not finite", "dead"
 HUGE = 100.0  # times the median norm
-SUBNORMAL = 6.1e-5  # smallest number that fp16 holds with full precision
+SUBNORMAL = 6.1e-5  # smallest number that fp16 stores with full precision
 _BY_MARK = (("diff", "full"), ("w_norm", "norm"), ("on_input", "IA3"))
 _WITHOUT_ALPHA = ("full", "norm", "IA3")
-SAID_IN_FULL = 8  # modules that are named in a finding
+SAID_IN_FULL = 8  # modules named per finding
 
 
 @dataclass(frozen=True)
 class Module:
-    """One module: `norm` = ‖ΔW‖ at strength 1, `used` = how many of its ranks do anything (None for kinds other than LoRA)."""
+    """One module: `norm` = ‖ΔW‖ at strength 1, `used` = how many of its ranks have an effect (None for kinds other than LoRA)."""
 
     key: str
     kind: str
     rank: int
-    alpha: float | None  # None: the file has none, programs then take the rank
+    alpha: float | None  # None: not in the file, so programs use the rank
     norm: float
-    mean: float  # of the sizes of its numbers
+    mean: float  # of the absolute values of its numbers
     used: int | None
     fault: str | None  # NON_FINITE, DEAD or None
 
 
 def modules_of(network: NetworkFile) -> Iterator[Module]:
-    """Every module with its figures, one in memory at a time."""
+    """Yield every module with its figures, one in memory at a time."""
     for key, kinds in network.modules.items():
         tensors = network.tensors(key)
         numbers = {kind: tensor for kind, tensor in tensors.items() if kind != "alpha"}
@@ -74,21 +74,21 @@ def _rank(network: NetworkFile, key: str) -> int:
 
 
 def findings(network: NetworkFile, modules: Sequence[Module]) -> list[str]:
-    """What a user should know, worst first; empty for a sound file."""
-    found = []
+    """What a user should know, worst first; empty for a healthy file."""
+    lines = []
     for fault, meaning in (
         (NON_FINITE, "have numbers that are not finite: images will be black or noise; use an earlier save, or a lower learning rate"),
         (DEAD, "have no effect (a factor is zero): they were not trained, or their learning rate was 0"),
     ):
         if keys := [module.key for module in modules if module.fault == fault]:
-            found.append(f"{len(keys)} of {len(modules)} modules {meaning}: {_named(keys)}")
-    found += list(_rank_findings(modules))
+            lines.append(f"{len(keys)} of {len(modules)} modules {meaning}: {_named(keys)}")
+    lines += list(_rank_findings(modules))
     sound = sorted(module.norm for module in modules if module.fault is None)
     if sound and (keys := [module.key for module in modules if module.norm > HUGE * sound[len(sound) // 2]]):
-        found.append(f"{len(keys)} modules change their weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
+        lines.append(f"{len(keys)} modules change their weight more than {HUGE:g} times as much as the median does: {_named(keys)}")
     if small := [key for key in network.modules if _tiny_alpha(network, key)]:
-        found.append(f"{len(small)} modules have an alpha that fp16 cannot represent well: {_named(small)}")
-    return found
+        lines.append(f"{len(small)} modules have an alpha that fp16 cannot represent well: {_named(small)}")
+    return lines
 
 
 def _tiny_alpha(network: NetworkFile, key: str) -> bool:
@@ -122,7 +122,7 @@ def _named(keys: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Loads:
-    """Whether a program loads the file, and why or with what remark."""
+    """Whether a program loads the file, with the reason or a remark."""
 
     program: str
     loads: bool
@@ -130,7 +130,7 @@ class Loads:
 
 
 def programs(network: NetworkFile) -> list[Loads]:
-    """Which programs load a file with these names and kinds. Judged by the names that each documents; nothing is run."""
+    """Which programs load a file with these names and kinds. Judged by the names that each program documents; nothing is run."""
     kinds = {kind_of(names) for names in network.modules.values()}
     foreign = network.foreign
     base = base_model(network)
@@ -156,7 +156,7 @@ def programs(network: NetworkFile) -> list[Loads]:
 
 
 def _only_dora(network: NetworkFile) -> bool:
-    """Whether all modules are plain LoRAs, some of them with magnitudes."""
+    """Whether all modules are plain LoRAs, some with magnitudes."""
     plain = all(kinds.keys() >= LORA and kinds.keys() <= LORA | DORA | {"alpha"} for kinds in network.modules.values())
     return plain and any(map(network.is_dora, network.modules))
 

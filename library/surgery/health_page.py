@@ -14,7 +14,7 @@ SHOWN = 3  # largest and smallest modules without --verbose
 
 
 def page(network: NetworkFile, modules: Sequence[Module], findings: Sequence[str], verbose: bool) -> str:
-    """The whole text."""
+    """Return the whole text."""
     lines = [*_summary(network, modules), "", *_table(modules, verbose), ""]
     lines += [f"finding: {line}" for line in findings] or ["nothing suspicious was found"]
     lines += ["", "loads in (by the names and kinds of its modules):"]
@@ -24,7 +24,7 @@ def page(network: NetworkFile, modules: Sequence[Module], findings: Sequence[str
 
 
 def tensor_lines(network: NetworkFile) -> Iterator[str]:
-    """A line for each tensor of the file in its order: name, shape, and the mean and the least of its numbers' sizes."""
+    """Yield a line for each tensor of the file in its order: name, shape, and the mean and minimum of its absolute values."""
     yield f"{len(network.file.infos)} tensors: name, shape, mean |w|, least |w|"
     for name, tensor in network.file.read(list(network.file.infos)):
         sizes = tensor.float().abs()

@@ -1,4 +1,4 @@
-"""Networks merged into a model, tensor by tensor: what is in memory is one weight, whatever the size of the model."""
+"""Merge networks into a model, tensor by tensor: only one weight is in memory, for a model of any size."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ FILES = (".safetensors", ".ckpt")
 
 @dataclass
 class ModelMerge:
-    """W + Σ ratio · ΔW for each weight that the networks patch, summed in `precision`, kept in `save_dtype`; writes the receipt."""
+    """W + Σ ratio · ΔW for each weight that the networks patch, summed in `precision`, saved in `save_dtype`; writes the receipt."""
 
     networks: Sequence[tuple[NetworkFile, float]]
     family: ModelFamily
@@ -54,7 +54,7 @@ class ModelMerge:
         self.keys = frozenset(key for network, _ in self.networks for key in network.modules)
 
     def __call__(self, key: str, weight: Tensor) -> Tensor:
-        """The weight [out, in(, kh, kw)] with what the networks add to it, in the dtype to save; others are only cast."""
+        """Return the weight [out, in(, kh, kw)] plus the networks' changes, in the dtype to save; other weights are only cast."""
         changes = [ratio * change(network, key, weight) for network, ratio in self.networks if key in network.modules]
         if not changes:
             return weight.to(self.save_dtype)
@@ -64,8 +64,8 @@ class ModelMerge:
 
     def bias(self, key: str, bias: Tensor) -> Tensor:
         """The same for a layer's bias [out]."""
-        found = [(bias_change(network, key), ratio) for network, ratio in self.networks if key in network.modules]
-        changes = [ratio * by for by, ratio in found if by is not None]
+        pairs = [(bias_change(network, key), ratio) for network, ratio in self.networks if key in network.modules]
+        changes = [ratio * by for by, ratio in pairs if by is not None]
         for network, _ in self.networks if any(by.shape != bias.shape for by in changes) else ():
             raise UserError(
                 coded("TOOL-006", f"{network.source}: {key} changes a bias of another size than the model's; it belongs to another model")
@@ -73,7 +73,7 @@ class ModelMerge:
         return self._summed(f"{key} (bias)", bias, changes) if changes else bias.to(self.save_dtype)
 
     def tensor(self, part: str, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of U-Net or text encoder by its dotted name, patched where the networks patch it."""
+        """Return a tensor of U-Net or text encoder by its dotted name, with the networks' changes, if any."""
         path, _, kind = name.rpartition(".")
         if kind == "weight":
             return self(key_of(self.family, part, path), tensor)
@@ -84,7 +84,7 @@ class ModelMerge:
         return any(key_of(self.family, place.part, name.rpartition(".")[0]) in self.keys for name in place.names)
 
     def _summed(self, key: str, weight: Tensor, changes: Sequence[Tensor]) -> Tensor:
-        """The weight and all changes, rounded as they are saved; writes a line of the receipt."""
+        """Return the weight plus all changes, rounded as saved; writes a line of the receipt."""
         change = torch.stack(tuple(changes)).sum(0) if len(changes) > 1 else changes[0]
         saved = (weight.to(self.precision) + change.to(self.precision)).to(self.save_dtype)
         norm = float(torch.linalg.vector_norm(change))
@@ -99,7 +99,7 @@ def merge_into_model(
 ) -> None:
     """Write `model` with the networks merged into it to `save_to`: a .safetensors or .ckpt file, or a Diffusers folder.
 
-    A layout that stays as it is goes through one tensor at a time; for another one the model is loaded. Whole or not there at all.
+    If the layout does not change, tensors are copied one at a time; otherwise the model is loaded. Writes completely or not at all.
     """
     for network, _ in merge.networks:
         shapes: dict[str, tuple[int, ...]] = {key: weight.shape for key, weight in model.weights.items()}
@@ -139,7 +139,7 @@ def _fill_file(model: Checkpoint, merge: ModelMerge, temporary: Path, save_to: P
 
 
 def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
-    """Everything of the source folder but U-Net and text encoder as it is, those two merged."""
+    """Copy everything of the source folder except U-Net and text encoder, and write those two merged."""
     patched_folders = {file.path.parent for file, _ in model.files}
     source = model.files[0][0].path.parents[1]
     for path in matching(source, "**/*"):
@@ -156,7 +156,7 @@ def _fill_folder(model: Checkpoint, merge: ModelMerge, fresh: Path) -> None:
 
 
 def _loaded(model: Checkpoint, merge: ModelMerge) -> StableDiffusion:
-    """The model in memory, float32, with the networks merged in."""
+    """Load the model into memory, in float32, with the networks merged in."""
     from library.model.load import load
 
     loaded = load(model.facts.path, v2=model.facts.family is V2, v_parameterization=model.facts.prediction == "v_prediction")
@@ -175,13 +175,13 @@ def _save(loaded: StableDiffusion, save_to: Path, dtype: torch.dtype) -> None:
 
 
 def _saved_info(name: str, info: TensorInfo, dtype: torch.dtype) -> TensorInfo:
-    """What a tensor is saved as: those of the networks in `dtype`, schedules and counters as they are."""
+    """The info a tensor is saved with: those of U-Net, text encoder and VAE in `dtype`, schedules and counters unchanged."""
     return replace(info, dtype=dtype_name(dtype)) if info.dtype in FLOATS and name.startswith(NETWORKS) and info.shape else info
 
 
 @dataclass(frozen=True)
 class _Patched:
-    """The tensors of a file by name, patched where the networks patch them."""
+    """Reads the tensors of a file by name, with the networks' changes, if any."""
 
     file: WeightsFile
     places: Mapping[str, convert.Place]

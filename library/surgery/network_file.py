@@ -1,4 +1,4 @@
-"""Files of LoRA and its kin opened without reading their numbers: which modules, of what kind, and one module's tensors at a time."""
+"""Files of LoRA and related kinds opened without reading their numbers: the modules, their kinds, and one module's tensors at a time."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ DTYPES = {"float": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class NetworkFile:
-    """A network file: for each module's key the names of its tensors in the file, by what they are (`lora_down.weight`, `alpha`, …)."""
+    """A network file: for each module's key its tensor names in the file, by kind (`lora_down.weight`, `alpha`, …)."""
 
     file: WeightsFile
     modules: Mapping[str, Mapping[str, str]]
-    source: str  # how messages call it
+    source: str  # its name in messages
     foreign: bool = False  # the names are those of Diffusers or PEFT
-    alphas: Mapping[str, float] = field(default_factory=dict)  # of modules without a tensor for it, as the file's settings say
+    alphas: Mapping[str, float] = field(default_factory=dict)  # from the file's settings, for modules without an alpha tensor
 
     @property
     def metadata(self) -> Mapping[str, str]:
         return self.file.metadata
 
     def info(self, key: str, kind: str) -> TensorInfo:
-        """Shape and dtype of one tensor of a module."""
+        """Return the shape and dtype of one tensor of a module."""
         return self.file.infos[self.modules[key][kind]]
 
     def tensors(self, key: str) -> dict[str, Tensor]:
-        """All tensors of a module as they stand in the file, each in memory of its own."""
+        """Read all tensors of a module from the file, each as a separate copy in memory."""
         names = self.modules[key]
         read = dict(self.file.read(names.values()))
         return {kind: read[name].clone() for kind, name in names.items()}
 
     def sound_tensors(self, key: str) -> dict[str, Tensor]:
-        """The same; raises UserError where a number is not finite, which would spoil all that is made of it."""
+        """As `tensors`; raises UserError if a number is not finite, since it would ruin everything computed from it."""
         tensors = self.tensors(key)
         refuse_not_finite({key: tensors.values()}, self.source)
         return tensors
 
     def lora(self, key: str) -> ModuleWeights:
-        """A module of kind LoRA; a convolution in CP form (LoCon's `lora_mid`) is folded into an ordinary one of the same rank."""
+        """Return a module of kind LoRA; a convolution in CP form (LoCon's `lora_mid`) is folded into an ordinary one of the same rank."""
         tensors = self.sound_tensors(key)
         down, up = tensors["lora_down.weight"], tensors["lora_up.weight"]
         if "lora_mid.weight" in tensors:  # [r, r, kh, kw] between down [r, in, 1, 1] and up [out, r, 1, 1]
@@ -62,15 +62,15 @@ class NetworkFile:
         return self.modules[key].keys() >= LORA
 
     def rank(self, key: str) -> int:
-        """Of a LoRA module."""
+        """The rank of a LoRA module."""
         return self.info(key, "lora_up.weight").shape[1]
 
     def is_dora(self, key: str) -> bool:
-        """Whether the module sets the size of the whole weight too, so that it is no sum with anything."""
+        """Whether the module also sets the magnitude of the whole weight, so that it cannot be added to others."""
         return not DORA.isdisjoint(self.modules[key])
 
     def only_lora(self) -> None:
-        """Raise UserError where a module is of another kind than LoRA, whose factors can be neither joined nor cut."""
+        """Raise UserError if a module is not a LoRA: factors of other kinds can be neither joined nor reduced."""
         doras = [key for key in self.modules if self.is_dora(key)]
         if others := doras or [key for key, kinds in self.modules.items() if not self.is_lora(key) or BIASES & kinds.keys()]:
             kind = "are DoRA, which depend on the model" if doras else f"are not a plain LoRA{kind_of_file(self.file.infos)}"
@@ -84,7 +84,7 @@ class NetworkFile:
 
 
 def open_network(path: str | Path, option: str) -> NetworkFile:
-    """Look into a network file; raises UserError naming `option` for anything that these tools cannot use."""
+    """Open a network file; raises UserError naming `option` for anything that these tools cannot use."""
     path = Path(path)
     if not is_file(path):
         raise UserError(coded("PATH-001", f"{option} {path}: the file does not exist; check the path"))

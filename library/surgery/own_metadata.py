@@ -1,4 +1,4 @@
-"""The metadata of a file that a tool makes: what is said of its sources, under its own name, without what is true of them alone."""
+"""The metadata of a file that a tool writes: that of its sources, with a new name, without entries that apply only to the sources."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from library.lora.files import ModuleWeights
 from library.model.family import FAMILIES, V1, V2, ModelFamily, family_of_base_version, family_of_flag
 
 SPEC = "modelspec."
-_FOREIGN = {METADATA_KEY, "format", HASH_KEY}  # of Diffusers' names and settings, which the new file does not have; a hash is made anew
+_FOREIGN = {METADATA_KEY, "format", HASH_KEY}  # names and settings of Diffusers, which the new file does not have; a hash is computed again
 
 
 def own_metadata(metadata: Mapping[str, str], name: str, family: ModelFamily | None = None) -> dict[str, str]:
-    """`metadata` for the LoRA called `name`: output name and title are its own, and `modelspec.*` is complete.
+    """Return `metadata` for the LoRA `name`, with that output name and title, and complete `modelspec.*` keys.
 
-    `family` is what the tensors say of the base model; None leaves it to the metadata. Where neither tells, `modelspec.*` is left
-    out, which has to name an architecture.
+    `family` is the base model by the tensors; None takes it from the metadata. Without either, `modelspec.*` is left out, since it must
+    name an architecture.
     """
-    kept = {key: value for key, value in metadata.items() if key not in _FOREIGN and not key.startswith("sshs_")}
-    kept["ss_output_name"] = name
-    spec = _spec(kept, name, family)
-    plain = {key: value for key, value in kept.items() if not key.startswith(SPEC)}
+    entries = {key: value for key, value in metadata.items() if key not in _FOREIGN and not key.startswith("sshs_")}
+    entries["ss_output_name"] = name
+    spec = _spec(entries, name, family)
+    plain = {key: value for key, value in entries.items() if not key.startswith(SPEC)}
     return {**plain, **spec}
 
 
 def renamed(metadata: Mapping[str, str], name: str) -> dict[str, str]:
-    """`metadata` of a model that goes on under another `name`: what there is of output name, title and date, is its own."""
+    """Return `metadata` of a model under another `name`: updates output name, title and date where they exist."""
     own = {"ss_output_name": name, f"{SPEC}title": name, f"{SPEC}date": _now()}
     return {**metadata, **{key: value for key, value in own.items() if key in metadata}}
 
 
 def common(sources: list[Mapping[str, str]]) -> dict[str, str]:
-    """What all sources say alike, of their training and under `modelspec.`."""
+    """The training and `modelspec.` entries that all sources share."""
     first, *others = sources
     return {
         key: value for key, value in first.items() if key.startswith(("ss_", SPEC)) and all(other.get(key) == value for other in others)
@@ -43,7 +43,7 @@ def common(sources: list[Mapping[str, str]]) -> dict[str, str]:
 
 
 def family_of_modules(modules: Mapping[str, ModuleWeights]) -> ModelFamily | None:
-    """The family by the widths of the modules that see text; None where there are none, or of other widths."""
+    """The family by the widths of the modules that read text; None without such modules, or for other widths."""
     widths = {module.down.shape[1] for key, module in modules.items() if key.endswith(("attn2_to_k", "_self_attn_q_proj"))}
     return next((family for family in FAMILIES.values() if widths == {family.unet.context_width}), None)
 
@@ -62,14 +62,14 @@ def _spec(metadata: Mapping[str, str], name: str, family: ModelFamily | None) ->
     prediction = "v_prediction" if velocity else "epsilon"
     side = "768" if family is V2 and velocity else "512"
     size = re.fullmatch(r"\(?(\d+), ?(\d+)\)?", metadata.get("ss_resolution", ""))
-    made = {
+    generated = {
         SPEC_KEY: "1.0.0",
         f"{SPEC}architecture": f"{family.architecture_of(prediction)}/lora",
         f"{SPEC}implementation": "diffusers",
         f"{SPEC}resolution": f"{size[1]}x{size[2]}" if size else f"{side}x{side}",
         f"{SPEC}prediction_type": "v" if velocity else "epsilon",
     }
-    return {**made, **said, f"{SPEC}title": name, f"{SPEC}date": _now()}
+    return {**generated, **said, f"{SPEC}title": name, f"{SPEC}date": _now()}
 
 
 def _now() -> str:

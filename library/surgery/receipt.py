@@ -1,4 +1,4 @@
-"""The receipt of a merge, an extraction or a resize: what each module lost, the worst of them, and numbers that fp16 could not hold."""
+"""The receipt of a merge, an extraction or a resize: the error of each module, the worst modules, and numbers too large for fp16."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import Tensor
 from library.console import log
 from library.errors import UserError, coded
 
-WORST = 5  # modules that are named without --verbose
+WORST = 5  # modules listed without --verbose
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One module: `error` = ‖what was saved − what was wanted‖ / ‖what was wanted‖, `overflows` = numbers that became infinite."""
+    """One module: `error` = ‖saved − wanted‖ / ‖wanted‖, `overflows` = numbers that became infinite."""
 
     key: str
     error: float
-    norm: float  # of what was wanted, for the mean over all modules
+    norm: float  # ‖wanted‖, for the mean over all modules
     overflows: int = 0
     note: str = ""
 
@@ -39,11 +39,11 @@ def total_error(entries: Sequence[Entry]) -> float:
 
 
 def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: float | None) -> None:
-    """Print the receipt; `what` says in words of what the error is a share. Raises UserError where a module is over `max_error`.
+    """Print the receipt; `what` describes the quantity that the error is relative to. Raises UserError if a module exceeds `max_error`.
 
-    To be called before the file gets its name, so that nothing is left behind when it raises.
+    Call it before the file gets its name, so that no file remains if it raises.
     """
-    modules = {entry.key.partition(" ")[0] for entry in entries}  # a module's bias has a line of its own
+    modules = {entry.key.partition(" ")[0] for entry in entries}  # a module's bias has a separate line
     lines = [f"receipt: {len(modules)} modules; error = {what}"]
     by_error = sorted(entries, key=lambda entry: -entry.error)
     for entry in entries if verbose else by_error[:WORST] if by_error and by_error[0].error > 0 else ():
@@ -70,6 +70,6 @@ def hand_over(entries: Sequence[Entry], what: str, verbose: bool, max_error: flo
 
 
 def rounded(tensor: Tensor, dtype: torch.dtype) -> tuple[Tensor, int]:
-    """The tensor as it is saved, on the CPU and contiguous, and how many of its numbers overflowed."""
+    """Return the tensor as saved, on the CPU and contiguous, and how many of its numbers overflowed."""
     saved = tensor.to("cpu", dtype).contiguous()
     return saved, overflows(tensor.cpu(), saved) if dtype == torch.float16 else 0

@@ -1,5 +1,5 @@
-"""A LoRA cut to a smaller rank: the best approximation of each module, at a fixed rank or at as few as keep a wanted share; or, of a
-DyLoRA, the first components of each module, as strong as they were when they were trained."""
+"""Reduce a LoRA to a smaller rank: the best approximation of each module, at a fixed rank or at the lowest rank that keeps a wanted share;
+or, for a DyLoRA, the first components of each module, with their strength in training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from library.surgery.network_file import NetworkFile
 
 @dataclass(frozen=True)
 class ResizeSettings:
-    """Target ranks, of which with a `method` as much is used as it needs (`library.lora.low_rank.choose_rank`)."""
+    """Target ranks; with a `method` only as many as it needs (`library.lora.low_rank.choose_rank`)."""
 
     rank: int
     conv_rank: int  # of convolutions over more than one pixel
@@ -30,25 +30,25 @@ class ResizeSettings:
 
 @dataclass(frozen=True)
 class Resized(Combined):
-    """A module of the resized LoRA with the singular values of up·down (None where it stays as it is)."""
+    """A module of the resized LoRA with the singular values of up·down (None if it does not change)."""
 
     wanted: ModuleWeights
     values: Tensor | None
 
     def note(self) -> str:
-        """What users of the well-known suite read: rank, and how much of the singular values' sum and of the norm was kept."""
+        """The line that sd-scripts prints: rank, and how much of the singular values' sum and of the norm remains."""
         if self.values is None:
             return f"rank {self.wanted.rank} stays"
-        kept, values = self.made.rank, self.values.double()
+        rank, values = self.module.rank, self.values.double()
         if not values[0] > 0:
-            return f"rank {self.wanted.rank} → {kept}, all zero"
-        share, norm = float(values[:kept].sum() / values.sum()), float(values[:kept].norm() / values.norm())
-        ratio = f", largest/smallest kept {float(values[0] / values[kept - 1]):.1f}" if values[kept - 1] > 0 else ""
-        return f"rank {self.wanted.rank} → {kept}, sum kept {share:.1%}, norm kept {norm:.1%}{ratio}"
+            return f"rank {self.wanted.rank} → {rank}, all zero"
+        share, norm = float(values[:rank].sum() / values.sum()), float(values[:rank].norm() / values.norm())
+        ratio = f", largest/smallest kept {float(values[0] / values[rank - 1]):.1f}" if values[rank - 1] > 0 else ""
+        return f"rank {self.wanted.rank} → {rank}, sum kept {share:.1%}, norm kept {norm:.1%}{ratio}"
 
 
 def resized(network: NetworkFile, settings: ResizeSettings) -> Iterator[Resized]:
-    """Each module at its new rank with alpha/rank as it was; one that has no more ranks than are asked for stays bit for bit."""
+    """Yield each module at its new rank with the same alpha/rank; a module that already has at most that rank stays bit for bit."""
     for key in network.modules:
         module = network.lora(key)
         limit = settings.conv_rank if module.down.dim() == 4 and module.down.shape[2:] != (1, 1) else settings.rank
@@ -65,35 +65,35 @@ def resized(network: NetworkFile, settings: ResizeSettings) -> Iterator[Resized]
 
 
 def describe(network: NetworkFile, settings: ResizeSettings) -> str:
-    """The training comment of the new file: what was done, before the old one."""
+    """The training comment of the new file: what was done, then the old comment."""
     ranks = sorted({network.rank(key) for key in network.modules})
     old = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}–{ranks[-1]}"
     how = f" by {settings.method} {settings.parameter:g}" if settings.method else ""
     conv = f" (convolutions {settings.conv_rank})" if settings.conv_rank != settings.rank else ""
     before = network.metadata.get("ss_training_comment")
-    told = f"resized from rank {old} to {'at most ' if how else ''}{settings.rank}{conv}{how}"
-    return f"{told}; {before}" if before and before != "None" else told
+    description = f"resized from rank {old} to {'at most ' if how else ''}{settings.rank}{conv}{how}"
+    return f"{description}; {before}" if before and before != "None" else description
 
 
 def truncated(network: NetworkFile, rank: int, dtype: torch.dtype | None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of the LoRA of the first `rank` components, in `dtype` (None: that of the file).
+    """Return tensors and metadata of the LoRA of the first `rank` components, in `dtype` (None: that of the file).
 
-    Training scales the first b of n components by alpha/n · √(n/b) (`networks.dylora`), a LoRA of rank b by alpha/b: so alpha
-    becomes alpha · √(b/n). Modules of a lower rank stay whole.
+    Training scales the first b of n components by alpha/n · √(n/b) (`networks.dylora`), a LoRA of rank b by alpha/b: so alpha becomes alpha
+    · √(b/n). Modules of a lower rank do not change.
     """
     tensors: dict[str, Tensor] = {}
     for key in network.modules:
         module = network.lora(key)
-        kept = min(rank, module.rank)
+        new_rank = min(rank, module.rank)
         kind = dtype or module.down.dtype
-        tensors[f"{key}.lora_down.weight"] = module.down[:kept].to(kind).contiguous()
-        tensors[f"{key}.lora_up.weight"] = module.up[:, :kept].to(kind).contiguous()
-        tensors[f"{key}.alpha"] = torch.tensor(module.alpha * math.sqrt(kept / module.rank))
+        tensors[f"{key}.lora_down.weight"] = module.down[:new_rank].to(kind).contiguous()
+        tensors[f"{key}.lora_up.weight"] = module.up[:, :new_rank].to(kind).contiguous()
+        tensors[f"{key}.alpha"] = torch.tensor(module.alpha * math.sqrt(new_rank / module.rank))
     alpha = network.metadata.get("ss_network_alpha", "")
-    told = {"ss_network_dim": str(rank), "ss_network_module": "networks.lora"}
+    entries = {"ss_network_dim": str(rank), "ss_network_module": "networks.lora"}
     full = max(network.rank(key) for key in network.modules)
-    with contextlib.suppress(ValueError):  # the file may say none
-        told["ss_network_alpha"] = f"{float(alpha) * math.sqrt(rank / full):g}"
+    with contextlib.suppress(ValueError):  # the file may not say it
+        entries["ss_network_alpha"] = f"{float(alpha) * math.sqrt(rank / full):g}"
     comment = network.metadata.get("ss_training_comment")
     old = f"; {comment}" if comment and comment != "None" else ""
-    return tensors, {**network.metadata, **told, "ss_training_comment": f"rank {rank} of a DyLoRA of rank {full}{old}"}
+    return tensors, {**network.metadata, **entries, "ss_training_comment": f"rank {rank} of a DyLoRA of rank {full}{old}"}

@@ -1,4 +1,4 @@
-"""A LoRA made by a tool written to its file, with the receipt of what rounding and cutting took."""
+"""Write a tool's LoRA to its file, with a receipt of the errors from rounding and rank reduction."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ def write_lora(
     verbose: bool,
     max_error: float | None,
     note: Callable[[Module], str] = _no_note,
-    beside: Mapping[str, Tensor] | None = None,
+    extra: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Round the modules to `dtype`, compare each with what was wanted, print the receipt (`what` its error is) and write the file.
+    """Round the modules to `dtype`, compare each with its target, print the receipt (`what` describes its error) and write the file.
 
     alpha stays float32: it is one number, and bf16 would change the strength of the whole module. `metadata` None writes none. Tensors of
-    `beside` are written as they are.
+    `extra` are written unchanged.
     """
     tensors: dict[str, Tensor] = {}
-    kept: dict[str, ModuleWeights] = {}
+    saved_modules: dict[str, ModuleWeights] = {}
     entries = []
     for combined in modules:
-        (down, lost_down), (up, lost_up) = rounded(combined.made.down, dtype), rounded(combined.made.up, dtype)
-        saved = ModuleWeights(down=down, up=up, alpha=float(torch.tensor(combined.made.alpha)))
-        kept[combined.key] = saved
+        (down, lost_down), (up, lost_up) = rounded(combined.module.down, dtype), rounded(combined.module.up, dtype)
+        saved = ModuleWeights(down=down, up=up, alpha=float(torch.tensor(combined.module.alpha)))
+        saved_modules[combined.key] = saved
         error, norm = combined.compared(saved)
         entries.append(Entry(combined.key, error, norm, lost_down + lost_up, note(combined)))
         tensors |= {f"{combined.key}.lora_down.weight": down, f"{combined.key}.lora_up.weight": up}
         tensors[f"{combined.key}.alpha"] = torch.tensor(saved.alpha)
     hand_over(entries, what, verbose, max_error)
     save_to.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(save_to, {**tensors, **(beside or {})}, None if metadata is None else _metadata(metadata, kept, save_to.stem))
-    log.info("saved %s: %d modules", save_to, len(kept))
+    write_weights(save_to, {**tensors, **(extra or {})}, None if metadata is None else _metadata(metadata, saved_modules, save_to.stem))
+    log.info("saved %s: %d modules", save_to, len(saved_modules))
 
 
 def _metadata(metadata: Mapping[str, str], modules: Mapping[str, ModuleWeights], name: str) -> dict[str, str]:

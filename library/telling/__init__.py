@@ -1,1 +1,2 @@
-"""Whatever only tells: outputs, log files and the signs in them; nothing in here raises because the disk is full or nobody reads."""
+"""Everything that only reports: outputs, log files and the control characters in them; nothing here raises on a full disk or a closed
+pipe."""

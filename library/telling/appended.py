@@ -1,4 +1,4 @@
-"""A file to which whole records are added: what the disk does not take now waits for the next time, and half a record is taken back."""
+"""A file that grows by whole records: a record that cannot be written is retried later, and an incomplete one is removed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ MOST_WAITING = 10_000  # records
 
 
 class AppendedFile:
-    """Made with its first record, and again with a new one where it was removed meanwhile. Nothing here raises OSError.
+    """A file that is created with its first record, and created again if it was removed. Never raises OSError.
 
-    `failed` counts the records that are not in the file. `on_fault(line)` hears once that it cannot be written, and each time that it was
-    removed. `before_opening()`, which may raise OSError, is called once, before the file is opened for the first time.
+    `failed` counts the records that are not in the file. `on_fault(line)` is called the first time it cannot be written, and each time it
+    was removed. `before_opening()`, which may raise OSError, is called once, before the file is first opened.
     """
 
     def __init__(self, path: Path, on_fault: Callable[[str], None], before_opening: Callable[[], None] | None = None) -> None:
@@ -27,15 +27,15 @@ class AppendedFile:
         self._file: IO[bytes] | None = None
         self._waiting: deque[bytes] = deque()
         self._dropped = 0
-        self._told = self._begun = self._counts_names = False
+        self._reported = self._was_opened = self._counts_names = False
 
     @property
     def failed(self) -> int:
-        """Records that could not be written, so far."""
+        """The number of records not written so far."""
         return self._dropped + len(self._waiting)
 
     def add(self, record: bytes) -> bool:
-        """Write what waits and then `record`; whether all of it is in the file."""
+        """Write waiting records, then `record`; returns whether all of them are in the file."""
         self._waiting.append(record)
         if len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
@@ -43,21 +43,21 @@ class AppendedFile:
         return self.write_waiting()
 
     def write_waiting(self) -> bool:
-        """Try what waits once more."""
+        """Retry the waiting records."""
         try:
             while self._waiting:
                 self._write(self._waiting[0])
                 self._waiting.popleft()
         except (OSError, ValueError) as error:
             self._let_go()
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 self._on_fault(f"{self.path} cannot be written ({getattr(error, 'strerror', None) or error})")
             return False
         return True
 
     def close(self) -> None:
-        """Try what waits for the last time, and give the file back."""
+        """Retry the waiting records for the last time, and close the file."""
         self.write_waiting()
         self._let_go()
 
@@ -68,7 +68,7 @@ class AppendedFile:
             while written < len(record):
                 written += file.write(record[written:])
         except OSError:
-            with contextlib.suppress(OSError):  # unless another run has added to the file meanwhile
+            with contextlib.suppress(OSError):  # unless another run has added to the file in the meantime
                 if written and os.fstat(file.fileno()).st_size == before + written:
                     file.truncate(before)
             raise
@@ -79,11 +79,11 @@ class AppendedFile:
             self._on_fault(f"{self.path} was removed during the run; new lines go to a new file")
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            if self._before_opening is not None and not self._begun:
+            if self._before_opening is not None and not self._was_opened:
                 self._before_opening()
             self._file = self.path.open("ab", buffering=0)
-            self._begun = True
-            self._counts_names = os.fstat(self._file.fileno()).st_nlink > 0  # some drives of the net do not
+            self._was_opened = True
+            self._counts_names = os.fstat(self._file.fileno()).st_nlink > 0  # some network drives do not
         return self._file
 
     def _is_removed(self, file: IO[bytes]) -> bool:

@@ -14,41 +14,41 @@ from typing import Any, TextIO, cast
 from library.telling.signs import plain
 
 _GONE = frozenset({errno.EPIPE, errno.EIO, errno.EBADF, errno.ENXIO, errno.ESHUTDOWN, errno.EINVAL})  # EINVAL: a closed pipe on Windows
-_BAR_SIGNS = "\r"  # with which a progress bar writes over itself
-_LINE_UP = "\x1b[A"  # with which one of several bars goes back to its line
+_BAR_SIGNS = "\r"  # moves a progress bar to the start of its line
+_LINE_UP = "\x1b[A"  # moves one of several bars back to its line
 
 
 class LastingStream:
-    """Stands in for `stream`: what cannot be written is dropped, and `fault` says why for as long as it is so.
+    """Wraps `stream` and drops what cannot be written; keeps the reason while that lasts.
 
-    Control signs but newline, tab and return are spelled out. `on_fault(line)` hears of the first fault; when the stream takes lines
-    again, it says itself that some are missing.
+    Control characters except newline, tab and carriage return are escaped. `on_fault(line)` is called for the first failure; when the
+    stream accepts lines again, it writes a warning about the missing ones.
     """
 
     def __init__(self, stream: TextIO, name: str) -> None:
         self.stream, self.name = stream, name
         self.fault = ""
-        self.gone = False  # nobody will ever read it again: a closed pipe, a closed terminal
+        self.gone = False  # a closed pipe or terminal: permanent
         self.on_fault: Callable[[str], None] = lambda line: None
         self.failed = False  # at any time
 
     def write(self, text: str) -> int:
-        """Write what can be written; returns the length of `text` in any case."""
+        """Write if possible; always returns the length of `text`."""
         shown = text if _moves_bars(text) else plain(text, _BAR_SIGNS)
         self._do(lambda: self._put(shown))
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """The same for several."""
+        """Write several lines."""
         for line in lines:
             self.write(line)
 
     def flush(self) -> None:
-        """Hand over what waits."""
+        """Flush waiting output."""
         self._do(lambda: None, flush=True)
 
     def close(self) -> None:
-        """Others are not to close it."""
+        """Flush only: other code must not close the stream."""
         self.flush()
 
     def __getattr__(self, name: str) -> Any:
@@ -81,36 +81,36 @@ class LastingStream:
             _let_go(self.stream)
         if not self.failed:
             self.failed = True
-            if isinstance(error, ValueError):  # somebody of this process has closed it: that is meant so
+            if isinstance(error, ValueError):  # code in this process has closed it on purpose
                 return
             self.on_fault(f"{self.name} cannot be written ({self.fault})")
 
 
 def install() -> None:
-    """Put lasting streams in the place of standard output and error, both there from now on; done twice it does no harm."""
+    """Replace standard output and error by LastingStreams, and create them if closed; may be called twice."""
     _fill_closed_places()
     sys.stdout = cast("TextIO", _lasting(sys.stdout, "standard output"))
     sys.stderr = cast("TextIO", _lasting(sys.stderr, "standard error"))
 
 
 def lasting(stream: object) -> LastingStream | None:
-    """`stream` as what `install` made of it."""
+    """Return `stream` if `install` created it, else None."""
     return stream if isinstance(stream, LastingStream) else None
 
 
 def _lasting(stream: TextIO | None, name: str) -> LastingStream:
     if isinstance(stream, LastingStream):
         stream = cast("TextIO", stream.stream)
-    if stream is None:  # closed before Python began, or a window without console on Windows
+    if stream is None:  # closed before Python started, or a windowed program without a console on Windows
         stream = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
     if hasattr(stream, "reconfigure"):
-        with contextlib.suppress(OSError, ValueError):  # what waits in it cannot be written
-            stream.reconfigure(errors="backslashreplace")  # outputs of Windows know one script or two
+        with contextlib.suppress(OSError, ValueError):  # its buffered output cannot be written
+            stream.reconfigure(errors="backslashreplace")  # Windows encodings cover only one or two scripts
     return LastingStream(stream, name)
 
 
 def _moves_bars(text: str) -> bool:
-    """Whether it is what tqdm writes between two bars that run, and nothing that anyone has named."""
+    """Whether this is the cursor movement that tqdm writes between two running bars, and no other text."""
     if not text.startswith(_LINE_UP) or text.replace(_LINE_UP, ""):
         return False
     tqdm = sys.modules.get("tqdm")
@@ -118,7 +118,7 @@ def _moves_bars(text: str) -> bool:
 
 
 def _is_file(stream: TextIO) -> bool:
-    """Whether it leads into a file, of which a fault may pass: no pipe and no terminal."""
+    """Whether it writes to a file, where an error may be temporary; pipes and terminals are not files."""
     try:
         return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError, AttributeError):
@@ -126,7 +126,7 @@ def _is_file(stream: TextIO) -> bool:
 
 
 def _fill_closed_places() -> None:
-    """A process that was begun without outputs (`2>&-`) would give their numbers to files that it opens, and write messages into those."""
+    """Open the standard streams that are closed (`2>&-`); otherwise their numbers would go to files, which would then receive messages."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -135,7 +135,7 @@ def _fill_closed_places() -> None:
 
 
 def _let_go(stream: TextIO) -> None:
-    """What still waits in a stream that nobody reads goes nowhere, or Python would complain of it when it ends."""
+    """Discard the buffered output of a stream without a reader, so that Python does not report it at exit."""
     try:
         number = stream.fileno()
     except (OSError, ValueError, AttributeError):

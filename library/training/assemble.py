@@ -1,4 +1,4 @@
-"""Puts a run together from its options: accelerator, model, method, data, optimizer, then hands them to the loop."""
+"""Builds a run from its options: accelerator, model, method, data, optimizer; then starts the loop."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ from library.training.validation.measure import Validation
 from library.training.validation.validation_plan import ValidationPlan
 from library.training.validation.validator import Validator
 
-# Process groups live until Python ends: one that goes with the last gradients' reducer waits, with Python's lock held, for a thread of
-# gloo that may want that lock.
+# Process groups, kept until Python exits: one that is freed with the last gradients' reducer waits, while it has the GIL, for a gloo
+# thread that may need the GIL.
 _GROUPS: list[Any] = []
-Fits = Callable[[str], AbstractContextManager[None]]  # when -> inside, running out of memory ends with what to change
+Fits = Callable[[str], AbstractContextManager[None]]  # stage -> context that turns running out of memory into advice
 
 
 def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples: Samples | None) -> None:
-    """Build every component from plain values, train, and leave the product in `--output_dir`."""
+    """Build every component from plain values, train, and write the product to `--output_dir`."""
     start = RunStart.begin(options, inputs, method)
     if start.device.type == "cpu":
         keep_freed_memory()
     check_cuda_graphs(options.training, start.device, start.accelerator.num_processes)
     choose_precision(options.training, start.device)
-    # a wrong name or argument is told before minutes of loading
+    # reports a wrong name or argument before minutes of loading
     steps = _check_optimizer(start)
     facts = FileFacts(start)
     start.requests.forget_old()
@@ -88,7 +88,7 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
     tell(case, start.device)
     fits = partial(explained, lambda: advice(case, room_on(start.device)))
     start.accelerator.ddp_handler.find_unused_parameters = not all_are_used(start, model)
-    with fits("while moving the model to the device"), left_for_later(SHARDED):  # accelerate asks whether weights are
+    with fits("while moving the model to the device"), left_for_later(SHARDED):  # accelerate checks for sharded weights
         prepared = start.accelerator.prepare(task, optimizer.optimizer)
     run = RunContext.create(start, model, prepared, optimizer, schedule)
     validator = _validator(run, validation)
@@ -110,18 +110,18 @@ def train_model(options: TrainingScript, inputs: Inputs, method: Method, samples
 
 
 def _data(run: RunStart, model: StableDiffusion) -> tuple[Validation | None, Feed]:
-    """What is validated with and what is trained on; the VAE may leave the device afterwards."""
+    """Return the data for validation and for training; the VAE may leave the device afterwards."""
     options = run.options
     with explained(lambda: FOR_THE_VAE, "while caching latents"):
         validation = _validation(run, model) if run.inputs.validation else None
-        assert model.source is not None  # it was loaded from there
+        assert model.source is not None  # it was loaded from a source
         weights = options.model.vae or str(model.source.path)
         cache = latents_of(run.inputs.source, options.data, model.vae, weights, run.accelerator)
     return validation, Feed.create(run, model, cache)
 
 
 def _validation(run: RunStart, model: StableDiffusion) -> Validation:
-    """Encode what is validated with."""
+    """Encode the validation images."""
     assert run.inputs.validation is not None
     plan = ValidationPlan.from_options(run.options.validation)
     model.vae.to(run.device)
@@ -131,9 +131,9 @@ def _validation(run: RunStart, model: StableDiffusion) -> Validation:
 
 
 def _check_optimizer(run: RunStart) -> int:
-    """Build optimizer and schedule on a stand-in for each part that is trained, and return how often the schedule is stepped in all.
+    """Build optimizer and schedule on a placeholder for each trained part; returns how often the schedule is stepped in total.
 
-    Raises UserError for what cannot be, and for a state whose schedule the command's cannot follow.
+    Raises UserError if that fails, or if the command's schedule cannot follow the one of the state.
     """
     groups = [{"params": [nn.Parameter(torch.zeros(2, 2))], "lr": rate, "name": name} for name, rate in part_rates(run.options).items()]
     updates, resumed = run.inputs.plan.updates, run.inputs.resumed
@@ -148,9 +148,9 @@ def _check_optimizer(run: RunStart) -> int:
 
 
 def _optimizer(run: RunStart, groups: list[dict[str, Any]], steps: int | None = None) -> tuple[BuiltOptimizer, BuiltSchedule]:
-    """`steps`: how often the schedule is stepped in all, in this run and before; None: once for each of the run's updates."""
+    """`steps`: how often the schedule is stepped in total, in this run and before; None: once for each of the run's updates."""
     settings, training, updates = run.options.optimizer, run.options.training, run.inputs.plan.updates
-    # fused kernels hide from fp16's gradient scaler that an update was left out
+    # with fused kernels, fp16's gradient scaler does not notice a skipped update
     fused = training.mixed_precision != "fp16"
     name = chosen_name(settings)
     rounding_seed = run.state.seed if training.full_fp16 or training.full_bf16 else None
@@ -208,7 +208,7 @@ def _guard(run: RunContext, feed: Feed, saves: RunSaves) -> Guard:
 
 
 def _rehearse(run: RunContext, case: MemoryCase, fits: Fits) -> None:
-    """Try the largest batch, by `--rehearsal` on, off or auto (where there is a GPU)."""
+    """Try the largest batch, if `--rehearsal` is on, or auto and there is a GPU."""
     asked, resumed = run.options.training.rehearsal, run.inputs.resumed is not None
     if asked == "on" or (asked == "auto" and run.device.type == "cuda"):
         with fits("in the rehearsal, before the first update"):
@@ -223,14 +223,14 @@ def _loop(run: RunContext, feed: Feed, guard: Guard, events: RunEvents) -> Loop:
 
 
 def gradient_limits(options: TrainingScript) -> GradientLimits:
-    """What the loop limits gradients to; nothing where it must not: with --full_fp16 the scaler does it."""
+    """Return the gradient limits of the loop; none with --full_fp16, where the scaler clips."""
     if options.training.full_fp16:
         return GradientLimits()
     return GradientLimits(options.optimizer.max_grad_norm, options.text_encoder_norm)
 
 
 def _train(loop: Loop, end: RunEnd, fits: Fits) -> Stopped | None:
-    """Train and write the product; where somebody asked the run to end before, what to raise once all is put away."""
+    """Train and write the product; if the run was asked to stop, returns the exception to raise after the cleanup."""
     requests = loop.course.requests
     with contextlib.closing(end), fits("in training"), requests.signals:
         if loop.run():

@@ -1,4 +1,4 @@
-"""The target of draws that keep what the model knows (`--prior_from_base`): the prediction of the model as it was before training."""
+"""The target of images that keep the model's knowledge (`--prior_from_base`): the prediction of the model as it was before training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ Predict = Callable[[StableDiffusion, Tensor, Tensor, Conditioning], Tensor]  # m
 
 @dataclass(frozen=True)
 class BaseTarget:
-    """`texts` reads captions with the text encoder of the model as it was: one caption at a time, so that companions change nothing."""
+    """`texts` encodes captions with the original text encoder, one caption at a time, so that other captions have no influence."""
 
     method: RemembersBase
     texts: TextCache
 
     def put(self, target: Tensor, batch: Batch, predict: Predict, noisy: Tensor, t: Tensor, captions: Conditioning) -> Tensor:
-        """`target` [B,4,h,w] with the base model's prediction, float32, in the rows of `batch.prior`; `captions` are those of the trained
-        model, of which sizes and what is known of the picture hold for both."""
+        """Return `target` [B,4,h,w] with the base model's prediction, float32, in the rows of `batch.prior`.
+
+        `captions` are those of the trained model; their sizes and known image regions apply to both models.
+        """
         rows = _rows(batch)
         if rows is None:
             return target
@@ -35,14 +37,14 @@ class BaseTarget:
         rows = rows.to(noisy.device, non_blocking=True)
         with torch.no_grad():
             own = self.texts(texts, batch.input_ids[rows], None if batch.token_weights is None else batch.token_weights[rows])
-            told = replace(own, size_ids=_picked(captions.size_ids, rows), known=_picked(captions.known, rows))
+            conditioning = replace(own, size_ids=_picked(captions.size_ids, rows), known=_picked(captions.known, rows))
             with self.method.as_before() as base:
-                predicted = predict(base, noisy[rows], t[rows], told)
+                predicted = predict(base, noisy[rows], t[rows], conditioning)
         return target.float().index_copy(0, rows, predicted.float())
 
 
 def base_target(run: RunStart, clip_skip: int | None, texts: TextCache | None) -> BaseTarget | None:
-    """That of a run, on its device; None where no draw asks for it. `texts` are those of a text encoder that is not trained (any more)."""
+    """Build the target of a run, on its device; None if no image needs it. `texts` is for a text encoder that is frozen, now or later."""
     if run.inputs.data.prior_from_base is None:
         return None
     method = run.method
@@ -56,7 +58,7 @@ def base_target(run: RunStart, clip_skip: int | None, texts: TextCache | None) -
 
 
 def masks_of(batch: Batch) -> Tensor | None:
-    """Where the loss counts [B,1,h,w]: of draws whose target is the base model's prediction everywhere, since it is right everywhere."""
+    """Return the mask of the loss [B,1,h,w]: 1 everywhere for targets from the base model, which are right everywhere."""
     rows = _rows(batch)
     if batch.masks is None or rows is None:
         return batch.masks
@@ -64,7 +66,7 @@ def masks_of(batch: Batch) -> Tensor | None:
 
 
 def _rows(batch: Batch) -> Tensor | None:
-    """The draws in question, int64 on the CPU; None where there are none."""
+    """Return the rows with the base model's prediction as target, int64 on the CPU; None if there are none."""
     if batch.prior is None or not batch.prior.any():
         return None
     return batch.prior.nonzero().flatten()

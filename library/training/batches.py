@@ -1,4 +1,4 @@
-"""The batches of a run: cut by the sampler, loaded by workers, told of where an image could not be read."""
+"""The batches of a run: formed by the sampler, loaded by workers, with unreadable images recorded."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ READERS = 2  # loader workers that read cached latents
 
 @dataclass(frozen=True)
 class Feed:
-    """What the loop trains on, on this process."""
+    """The batches that the loop trains on, on this process."""
 
     loader: EpochLoader
     sampler: EpochSampler
     adapt: Callable[[Batch], Batch]
-    unreadable: UnreadableImages  # with those that the batches have met
-    counted: Callable[[Iterable[Batch]], Iterable[Batch]]  # the same batches, each image of an update weighing the same
+    unreadable: UnreadableImages  # including those that appear during training
+    counted: Callable[[Iterable[Batch]], Iterable[Batch]]  # the same batches, with equal weight for each image of an update
 
     @classmethod
     def create(cls, run: RunStart, model: StableDiffusion, cache: LatentCache | None) -> Feed:
-        """Batches of latents where `cache` has them, else of images."""
+        """Build batches of latents if `cache` has them, otherwise of images."""
         unreadable = UnreadableImages(cache.unreadable if cache else ())
         sampler = run.inputs.sampler(run.state.seed)
         sampler.leave_out(run.state.left_out)
@@ -45,17 +45,17 @@ class Feed:
         return cls(loader, sampler, adapter(run.options), unreadable, counted)
 
     def batches(self, epoch: int, start: int) -> Iterable[Batch]:
-        """The batches of that epoch from batch `start` on."""
+        """Yield the batches of `epoch` from batch `start` on."""
         read = map(self.adapt, map(self.unreadable.noted, self.loader.epoch(epoch, start)))
         return self.counted(read)
 
     def length(self, epoch: int) -> int:
-        """How many batches that epoch has in all."""
+        """Return the number of batches of `epoch`."""
         return self.sampler.length(epoch)
 
 
 def _mean(processes: Processes, number: int) -> float:
-    """The mean over all processes, which ask at the same time."""
+    """Return the mean over all processes; all must call it together."""
     if processes.num_processes == 1:
         return number
     return float(processes.reduce(torch.tensor(float(number), device=processes.device), "mean"))
@@ -66,7 +66,7 @@ def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache:
     source, workers = run.inputs.source, worker_count(data.max_data_loader_n_workers)
     source.check_loading(workers, gather_object if run.accelerator.num_processes > 1 else list)
     dataset = source.dataset(run.state.seed, model.tokenizer, model.scale_factor, run.method.rewrite_caption, plan, cache)
-    if cache is not None and not model.inpaints:  # nothing is left to decode, at most to be read
+    if cache is not None and not model.inpaints:  # nothing to decode, at most to read
         workers = 0 if cache.in_memory else min(workers, READERS)
     pinned = run.device.type == "cuda"
     ways = Workers(workers, data.persistent_data_loader_workers, pinned)
@@ -74,7 +74,7 @@ def _loader(run: RunStart, model: StableDiffusion, sampler: EpochSampler, cache:
 
 
 def adapter(options: TrainingScript) -> Callable[[Batch], Batch]:
-    """What the options do to a batch before it is trained on: `--no_token_padding` takes the padding of its captions away."""
+    """Return what the options do to a batch before training: `--no_token_padding` removes the padding of captions."""
     return _as_it_is if options.pads_captions else _unpadded
 
 

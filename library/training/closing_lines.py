@@ -1,4 +1,4 @@
-"""What is told when a run ends: where everything is, how long it took, and, where it was stopped, how to go on."""
+"""The last lines of a run: where everything is, how long it took, and how to continue if it was stopped."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from library.training.saving.run_saves import RunSaves
 
 
 class ClosingLines:
-    """For people on the screen; for the main process only."""
+    """Messages on the screen; for the main process only."""
 
     def __init__(self, run: RunContext, record: RunRecord, saves: RunSaves, samples: Samples | None) -> None:
         self._run, self._record, self._saves, self._samples = run, record, saves, samples
         self._first_step = run.state.step
 
     def times(self) -> None:
-        """How long it trained, and how fast."""
+        """Log how long the run trained, and how fast."""
         inputs, done = self._run.inputs, self._run.state.step - self._first_step
         seconds, whole = time.time() - self._record.training_began, time.time() - self._run.started
         an_epoch = sum(bucket.count for bucket in inputs.data.buckets)
@@ -29,16 +29,16 @@ class ClosingLines:
         log.info(f"trained {done} updates in {seconds:.0f} s, {rate}; {whole:.0f} s including loading")
 
     def way_on(self) -> None:
-        """How to go on with a run that was stopped."""
+        """Log how to continue a run that was stopped."""
         plan, step, checkpointer = self._run.inputs.plan, self._run.state.step, self._saves.checkpointer
         state = checkpointer.state_at_step(step)
         way = f"to continue, repeat the command with --resume {state}"
         if state is None:
             way = f"no state was saved, since --save_state was not set; the result is in {checkpointer.file_at_step(step)}"
-        log.warning(f"stopped after update {step} of {plan.updates}; {way}")
+        log.info(f"stopped after update {step} of {plan.updates}; {way}")
 
     def places(self) -> None:
-        """Wait for uploads, and say where everything is and what was left out."""
+        """Wait for uploads, and log where everything is and what was skipped."""
         uploads, missed, left_out = self._saves.uploads, self._saves.checkpointer.missed, self._run.state.left_out
         if uploads is not None:
             uploads.close()

@@ -1,4 +1,4 @@
-"""What happens at the loop's joints in a run: saves, validation, samples and logs are due, and each is called in its turn."""
+"""Handles the events of the loop: saves, validation, samples and logs, each when it is due."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from library.training.validation.validator import Validator
 
 
 class RunEvents:
-    """`library.training.step.loop_events.Events` of a run. The main process, which alone has a `record`, acts; the others wait where it
-    writes or draws."""
+    """`library.training.step.loop_events.Events` of a run.
+
+    The main process, the only one with a `record`, acts; the others wait while it writes or generates.
+    """
 
     def __init__(
         self, run: RunContext, saves: RunSaves, record: RunRecord | None, samples: RunSamples | None, validator: Validator | None
@@ -21,7 +23,7 @@ class RunEvents:
         self._run, self._saves, self._record, self._samples, self._validator = run, saves, record, samples, validator
 
     def before_training(self) -> None:
-        """Validate and draw before the first update, where that is asked for."""
+        """Validate and generate samples before the first update, if requested."""
         if self._validator is not None and self._run.state.step == 0:
             loss = self._validator.at_start()
             if self._record is not None:
@@ -44,7 +46,7 @@ class RunEvents:
             self._record.update(report)
 
     def after_update(self, epochs: int, step: int) -> None:
-        """Average the weights, validate, save and draw, where it is time."""
+        """Average the weights, validate, save and generate samples, if due."""
         if self._run.ema is not None:
             self._run.ema.update()
         self._validate(epochs, step, at_epoch_end=False)
@@ -54,13 +56,13 @@ class RunEvents:
             self._samples.after(step, epochs, at_epoch_end=False)
 
     def on_demand(self, epochs: int, step: int) -> None:
-        """Save, as somebody asked for it."""
+        """Save on request."""
         log.info(f"asked to save: update {step}")
         self._saves.save(lambda checkpointer: checkpointer.on_demand(epochs, step))
         self._run.requests.forget("save")
 
     def after_epoch(self, epochs: int, step: int) -> None:
-        """Write the epoch's figures, validate, save and draw, where it is time."""
+        """Write the epoch's figures, validate, save and generate samples, if due."""
         losses = self._run.state.epoch_losses
         if self._record is not None and losses:
             self._record.journal.epoch(epochs, step, {"loss/epoch": sum(losses) / len(losses)})
@@ -72,16 +74,16 @@ class RunEvents:
             self._samples.after(step, epochs, at_epoch_end=True)
 
     def went_back(self, step: int) -> None:
-        """Forget what was noted of later updates."""
+        """Forget what was recorded of later updates."""
         if self._run.ledger is not None:
             self._run.ledger.go_back(step)
 
     def enough(self) -> bool:
-        """Whether validation says that more training does not help."""
+        """Return whether validation shows that more training does not help."""
         return self._validator is not None and self._validator.enough
 
     def _validate(self, epochs: int, step: int, at_epoch_end: bool) -> None:
-        """Before anything is saved: a state holds the validation of its moment."""
+        """Validate before anything is saved: a state includes the validation of its update."""
         if self._validator is None:
             return
         measured = self._validator.after(step, epochs, at_epoch_end)

@@ -1,4 +1,4 @@
-"""What an inpainting model is told of the images of a batch: each image's mask, and the latents of the image without what is under it."""
+"""What an inpainting model gets besides the noisy latents: each image's mask, and the latents of the image without the masked area."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from library.seeds import fold
 
 
 def known_of(model: StableDiffusion, batch: Batch) -> Tensor | None:
-    """float32 [B,5,h,w] on the batch's device, a function of its images and seeds; None for a model that does not inpaint.
+    """Return float32 [B,5,h,w] on the batch's device, a function of its images and seeds; None for a model that does not inpaint.
 
-    The VAE, which has to be there, encodes the masked images as it does whole ones, with draws of their own.
+    Needs the VAE, which encodes the masked images like whole ones, with separate random numbers.
     """
     if not model.inpaints:
         return None

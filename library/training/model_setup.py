@@ -1,4 +1,4 @@
-"""The model of a run: loaded as the options ask, the method attached to it, at the weights that training begins or goes on with."""
+"""Loads the model of a run, attaches the method, and restores the weights that training starts or resumes with."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from library.words import in_words
 
 
 def ready_model(run: RunStart) -> StableDiffusion:
-    """The `StableDiffusion` that the run trains, its method attached and its tokenizer the one that captions are read with.
+    """Return the `StableDiffusion` to train, with the method attached and the tokenizer for the captions.
 
     Raises UserError for files that do not fit.
     """
     method, resumed = run.method, run.inputs.resumed
     model = _loaded(run)
     tell_long_captions(run.inputs.source.captions(), model.tokenizer)
-    torch.manual_seed(fold(run.state.seed, "new weights") & 0xFFFF_FFFF_FFFF)  # what a method adds starts the same in every run and process
+    torch.manual_seed(fold(run.state.seed, "new weights") & 0xFFFF_FFFF_FFFF)  # new weights start the same in every run and process
     method.attach(model)
     settle_dtypes(model, method, run.options.training)
     if resumed and resumed.accelerate:
@@ -45,7 +45,7 @@ def ready_model(run: RunStart) -> StableDiffusion:
 
 
 def _ready_base(run: RunStart, model: StableDiffusion) -> None:
-    """Give the copies that a method keeps of the model's parts, if it does, the dtype of frozen weights and the model's kernels."""
+    """Give the method's copies of the model's parts, if any, the dtype of frozen weights and the model's kernels."""
     assert isinstance(run.method, RemembersBase), "scripts whose methods do not remember have no --prior_from_base"
     with run.method.as_before() as base:
         copies = [part for part in (base.unet, *base.text_encoders) if part not in (model.unet, *model.text_encoders)]
@@ -93,6 +93,6 @@ def _loaded(run: RunStart) -> StableDiffusion:
 
 def _checkpoint_gradients(model: StableDiffusion) -> None:
     model.unet.enable_gradient_checkpointing()
-    for text_encoder in model.text_encoders:  # transformers gives the method a new name; 5.17 has the old one only
+    for text_encoder in model.text_encoders:  # transformers renames the method; 5.17 has only the old name
         enable = getattr(text_encoder, "activation_checkpointing_enable", None) or text_encoder.gradient_checkpointing_enable
         enable()

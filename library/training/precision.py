@@ -1,4 +1,4 @@
-"""Which dtype what is kept and computed in, and the combinations that a device cannot do."""
+"""Which dtypes weights and computation use, and which precisions a device does not support."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ DTYPES = {"no": torch.float32, "float": torch.float32, "fp16": torch.float16, "b
 
 
 def frozen_dtype(mixed_precision: str) -> torch.dtype:
-    """Dtype in which weights that are not trained are kept: half of it is enough where the computation is in half precision."""
+    """Return the dtype of frozen weights: half precision is enough if the computation uses it."""
     return DTYPES[mixed_precision]
 
 
 def trained_dtype(full_fp16: bool, full_bf16: bool) -> torch.dtype:
-    """Dtype of the weights that are trained, and so of their gradients."""
+    """Return the dtype of the trained weights, and so of their gradients."""
     return torch.float16 if full_fp16 else torch.bfloat16 if full_bf16 else torch.float32
 
 
 def settle_dtypes(model: StableDiffusion, method: Method, training: TrainingOptions) -> None:
-    """Give what is trained, and with --fp8_base what is frozen, the dtype that the options ask for; after the method is attached."""
+    """Convert the trained weights, and with --fp8_base the frozen ones, to the dtypes of the options; needs the attached method."""
     dtype = trained_dtype(training.full_fp16, training.full_bf16)
     if dtype != torch.float32:
         for group in method.param_groups():
@@ -37,12 +37,12 @@ def settle_dtypes(model: StableDiffusion, method: Method, training: TrainingOpti
 
 
 def save_dtype(save_precision: str | None) -> torch.dtype | None:
-    """`--save_precision` as a dtype; None keeps what the weights have."""
+    """Return `--save_precision` as a dtype; None keeps the dtype of the weights."""
     return None if save_precision is None else DTYPES[save_precision]
 
 
 def check_device(mixed_precision: str, device: torch.device) -> None:
-    """Raise UserError where the device cannot do the asked precision (it would silently train in another one)."""
+    """Raise UserError if the device does not support the precision (it would silently train in another one)."""
     if mixed_precision == "fp16" and device.type == "cpu":
         raise UserError(
             coded(

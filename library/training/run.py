@@ -1,4 +1,4 @@
-"""A whole run, top to bottom: everything that can be refused is refused before torch is imported, then it trains."""
+"""A whole run, top to bottom: refuses everything that can be refused before torch is imported, then trains."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from library.training.planning.inputs import ALL_FORMS, Inputs, gather, tell
 from library.training.planning.new_word_check import word_lines
 from library.training.report.dry_run import Expected, examine
 from library.training.report.preview import preview, tell_report
+from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import SAMPLES, Samples
 from library.training.saving.checkpointer import names_of
 from library.training.states.accelerate_state import AccelerateState
@@ -43,12 +44,12 @@ def run(
     look_at: Callable[[S, Inputs], None] | None = None,
     rewrite: Callable[[S], RewriteCaption | None] | None = None,
 ) -> None:
-    """Train what `options` describe with the method that `make_method` builds; `expected` is how many weights it will make of a model,
-    `forms` are the kinds of dataset the script takes.
+    """Train what `options` describe with the method that `make_method` builds.
 
-    `look_at(options, inputs)` is the script's own check of captions and images, before anything heavy is loaded; `rewrite(options)`
-    is what its method makes of captions. With --dry_run or --debug_dataset everything is read and shown, and nothing is trained.
-    Raises UserError for everything that the user can mend; nothing has been written then.
+    `expected` returns how many weights it saves and trains; `forms` are the kinds of dataset that the script takes.
+    `look_at(options, inputs)` is the script's own check of captions and images, before anything heavy is loaded; `rewrite(options)` returns
+    what its method does to captions. With --dry_run or --debug_dataset everything is read and shown, and nothing is trained. Raises
+    UserError for everything that the user can fix, before anything is written.
     """
     _tell_as_asked(options)
     rewriter = rewrite(options) if rewrite is not None else None
@@ -61,7 +62,7 @@ def run(
         _tidy_up(options)
     check(options)
     check_choices(options)
-    tracker_settings(options)  # a wrong name in that file is told now
+    tracker_settings(options)  # reports a wrong name in that file now
     saved = _saved(options)
     facts = inspect(options.model.start)
     model = options.model
@@ -71,7 +72,7 @@ def run(
         look_at(options, inputs)
     samples = Samples.from_options(options)
     tell(inputs, options.training.max_train_epochs)
-    for line in word_lines(options):
+    for line in (*word_lines(options), *sample_lines(samples, inputs.plan, inputs.start)):
         log.info(line)
     if options.data.debug_dataset:
         preview(options, inputs, rewriter)
@@ -86,7 +87,7 @@ def run(
 
 
 def _tidy_up(options: TrainingScript) -> None:
-    """Remove what killed runs have left; where this one does not look, the first file that it writes does it (`files.atomic_write`)."""
+    """Remove files of interrupted runs; in other folders, the first file that this run writes does it (`files.atomic_write`)."""
     saving = options.saving
     folders = [Path(folder) for folder in (saving.output_dir, saving.spare_dir) if folder is not None]
     names = names_of(saving.output_name, options.product_suffixes)
@@ -97,7 +98,7 @@ def _tidy_up(options: TrainingScript) -> None:
 
 
 def _tell_as_asked(options: TrainingScript) -> None:
-    """--console_log_level and --console_log_file."""
+    """Apply --console_log_level and --console_log_file."""
     file = options.logging.console_log_file
     if file is not None and file != os.devnull and (fault := new_file_fault(expanded(Path(file)))):
         raise UserError(fault.reworded(f"{options.origin('console_log_file')}: {fault}"))
@@ -110,7 +111,7 @@ def _tell_as_asked(options: TrainingScript) -> None:
 
 
 def _saved(options: TrainingScript) -> SavedState | AccelerateState | None:
-    """The state to go on from, fetched from the Hub where it is there."""
+    """Read the state to resume from, downloaded from the Hub if the options say so."""
     resume = options.saving.resume
     if resume is None:
         return None

@@ -42,7 +42,7 @@ from library.training.step.stop_signals import StopRequest
 
 @dataclass(frozen=True)
 class RunStart:
-    """What is settled before anything heavy is loaded; the loop moves `state` on, and `requests` hear what people ask meanwhile."""
+    """What is known before anything heavy is loaded; the loop updates `state`, and `requests` collects requests to the running run."""
 
     options: TrainingScript
     inputs: Inputs
@@ -54,7 +54,7 @@ class RunStart:
 
     @classmethod
     def begin(cls, options: TrainingScript, inputs: Inputs, method: Method) -> RunStart:
-        """Meet the other processes, and agree on the seed. Raises UserError for a precision that the device cannot do."""
+        """Connect to the other processes and agree on the seed. Raises UserError for a precision that the device does not support."""
         started = time.time()
         accelerator = _accelerator(options)
         state = inputs.first_state(lambda: _seed(options.training.seed))
@@ -63,7 +63,7 @@ class RunStart:
 
     @property
     def device(self) -> torch.device:
-        """Where this process trains."""
+        """The device on which this process trains."""
         return self.accelerator.device
 
     def on_main(self, act: Callable[[], object]) -> None:
@@ -75,10 +75,10 @@ class RunStart:
 
 @dataclass(frozen=True)
 class RunContext(RunStart):
-    """All that a run works with: what saves, samples, logs and closing lines are built from."""
+    """Everything that a run works with: saves, samples, logs and closing lines are built from it."""
 
     model: StableDiffusion  # with the method attached
-    task: nn.Module  # a DiffusionTask, as accelerate has prepared it
+    task: nn.Module  # a DiffusionTask, prepared by accelerate
     prepared: PreparedOptimizer
     optimizer: BuiltOptimizer
     schedule: LRScheduler
@@ -94,9 +94,9 @@ class RunContext(RunStart):
         optimizer: BuiltOptimizer,
         schedule: BuiltSchedule,
     ) -> RunContext:
-        """`prepared` are task and optimizer on the device; a run that goes on gets what its state has of optimizer, schedule and average.
+        """`prepared` are task and optimizer on the device; a resumed run restores optimizer, schedule and average from its state.
 
-        Raises UserError where those do not fit, or could not be kept in a state.
+        Raises UserError if they do not fit, or could not be saved in a state.
         """
         placed, saving = _placed(start, optimizer.optimizer, schedule), start.options.saving
         if start.options.training.channels_last:
@@ -108,7 +108,7 @@ class RunContext(RunStart):
 
     @property
     def state_parts(self) -> StateParts:
-        """What its states hold."""
+        """What the states of this run contain."""
         return StateParts(self.method, self.optimizer.optimizer, self.schedule, self.accelerator.scaler, self.ema, self.ledger)
 
 
@@ -116,13 +116,13 @@ def _accelerator(options: TrainingScript) -> Accelerator:
     mixed_precision = options.training.mixed_precision
     training = options.training
     parallel = DistributedDataParallelKwargs(
-        find_unused_parameters=True,  # until the model is there: `speed.parallel`
+        find_unused_parameters=True,  # set later, when the model is loaded: `speed.parallel`
         broadcast_buffers=False,
         gradient_as_bucket_view=training.ddp_gradient_as_bucket_view,
         static_graph=training.ddp_static_graph,
     )
     groups = process_groups(os.name == "nt", training.ddp_timeout)
-    # accelerate would compile the whole step; the U-Net alone is (`speed.compiling`), also where the launcher asks for it
+    # accelerate would compile the whole step; this suite compiles the U-Net only (`speed.compiling`), also if the launcher asks for it
     accelerator = Accelerator(mixed_precision=mixed_precision, kwargs_handlers=[parallel, *groups], dynamo_backend="NO")
     check_device(mixed_precision, accelerator.device)
     if options.training.full_fp16:
@@ -131,7 +131,7 @@ def _accelerator(options: TrainingScript) -> Accelerator:
 
 
 def _placed(start: RunStart, optimizer: Optimizer, schedule: BuiltSchedule) -> LRScheduler:
-    """The schedule where the run begins: in one that goes on, at the state's place, whose optimizer and scaler are restored too."""
+    """Return the schedule at the run's first update; a resumed run also restores optimizer and scaler from its state."""
     resumed, scaler = start.inputs.resumed, start.accelerator.scaler
     if resumed is None:
         return schedule.schedule
@@ -143,7 +143,7 @@ def _placed(start: RunStart, optimizer: Optimizer, schedule: BuiltSchedule) -> L
 
 
 def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:
-    """The average of all that is trained, going on from the state's where there is one."""
+    """Return the average of all that is trained, restored from the state if it has an average."""
     decay, resumed = start.options.averaging.ema_decay, start.inputs.resumed
     if decay is None:
         return None
@@ -158,7 +158,7 @@ def _ema(start: RunStart, optimizer: BuiltOptimizer) -> Ema | None:
 
 
 def _ledger(start: RunStart) -> ImageLedger | None:
-    """What is known of each image, going on from the state's where there is one."""
+    """Return the image ledger, restored from the state if it has a ledger."""
     if not start.options.logging.image_ledger:
         return None
     images, resumed = start.inputs.source.cacheable(), start.inputs.resumed
@@ -169,9 +169,9 @@ def _ledger(start: RunStart) -> ImageLedger | None:
 
 
 def process_groups(on_windows: bool, minutes: int | None = None) -> list[InitProcessGroupKwargs]:
-    """How several processes meet, where accelerate's own way does not do: torch has no NCCL on Windows, nor is libuv sure to be there.
+    """Return how several processes connect, where accelerate's default fails: on Windows torch has no NCCL, and libuv may be missing.
 
-    `minutes` is how long they wait for each other, None or 0 for torch's own time.
+    `minutes` is how long they wait for each other; None or 0 uses torch's default.
     """
     if int(os.environ.get("LOCAL_RANK", "-1")) < 0:
         return []
@@ -182,7 +182,7 @@ def process_groups(on_windows: bool, minutes: int | None = None) -> list[InitPro
 
 
 def _seed(asked: int | None) -> int:
-    """The run's seed; without `--seed` a random one, the same on every process."""
+    """Return the run's seed; without `--seed` a random one, the same on every process."""
     if asked is not None:
         return asked
     drawn = [secrets.randbits(31)]

@@ -1,4 +1,4 @@
-"""The end of a run, reached or asked for: the last save, and the last lines on the screen, in the log and in the manifest."""
+"""The end of a run, complete or stopped: the last save, and the last lines on the screen, in the log and in the manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from library.training.saving.run_saves import RunSaves
 
 
 class RunEnd:
-    """On every process; the main one, which alone has a `record`, acts."""
+    """Exists on every process; the main one, the only one with a `record`, acts."""
 
     def __init__(self, run: RunContext, saves: RunSaves, record: RunRecord | None, samples: Samples | None) -> None:
         self._run, self._saves, self._record = run, saves, record
@@ -22,7 +22,7 @@ class RunEnd:
         self._first_step = run.state.step
 
     def finish(self) -> None:
-        """Write the product and say where everything is."""
+        """Write the product and log where everything is."""
         plan, state = self._run.inputs.plan, self._run.state
         epochs = state.epoch + (state.position > 0) if state.step < plan.updates else plan.epochs
         self._saves.save(lambda checkpointer: checkpointer.at_end(epochs, state.step))
@@ -35,10 +35,10 @@ class RunEnd:
         self._run.accelerator.wait_for_everyone()
 
     def stop(self) -> None:
-        """Keep what a run that was asked to stop has reached, and say how to go on."""
+        """Save the progress of a run that was asked to stop, and log how to continue."""
         state = self._run.state
         if state.step == self._first_step:
-            log.warning("stopped before the first update; nothing new is saved")
+            log.info("stopped before the first update; nothing new is saved")
         else:
             length = self._run.inputs.sampler(state.seed).length(state.epoch)
             epochs = state.epoch + (1 if state.position >= length else 0)
@@ -50,7 +50,7 @@ class RunEnd:
         self._close_with("stopped", None)
 
     def close(self) -> None:
-        """Write out what logs still hold and wait for uploads under way, unless a second Ctrl-C is what ends the run."""
+        """Flush the logs and wait for running uploads, unless a second Ctrl-C ends the run."""
         if self._record is not None:
             self._record.journal.close()
         if self._saves.uploads is not None:

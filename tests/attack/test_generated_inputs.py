@@ -72,6 +72,8 @@ def test_all_targets_come_by_in_turn_and_a_number_is_always_the_same_case() -> N
         ("accepted", {"code": 0, "stderr": ""}, ["work/out"]),
         ("hang", {"code": None}, []),
         ("slow", {"cpu": 11.0}, []),
+        ("slow", {"cpu": 11.0, "code": 1}, []),
+        ("accepted", {"cpu": 60.0, "code": 0, "stderr": ""}, []),
         ("killed by signal 11", {"code": -11}, []),
         ("exit code 1", {"code": 1}, []),
         ("exit code 3", {"code": 3}, []),

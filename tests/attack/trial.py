@@ -25,8 +25,8 @@ from tests.attack.cases import TRAINING, Case, case
 from tests.attack.fork_server import Answer, ForkServer, fork_server
 from tests.paths import wrong_places
 
-IN_TIME = 10.0  # seconds of an idle machine: CPU seconds, and
-AT_LAST = 40.0  # seconds after which a command hangs, whatever else runs
+IN_TIME = 10.0  # CPU seconds of a refusal: those of an idle machine. What is accepted does its work, which takes as long as it takes
+AT_LAST = 120.0  # seconds after which a command hangs: more than any accepted one needs, on a busy machine
 DOCTOR = "tools/doctor.py"  # starts processes of its own that import everything, and finds faults as its answer
 LONGEST_LINE = 2_000
 SMALL = 1 << 18  # bytes of a file that is copied for each case; larger ones are shared
@@ -150,7 +150,7 @@ def _one(folders: WorkingFolders, places: dict[str, str], tried: Case, again: st
     roots = (work, Path(places["folder"]).parent, server.folder / "home", server.folder / "tmp")
     before = [tree(root) for root in roots]
     given = {"script": tried.script, "argv": tried.argv}
-    answer = server.ask("tests.attack.commands:run", given, 120 if tried.script == DOCTOR else AT_LAST, work)
+    answer = server.ask("tests.attack.commands:run", given, AT_LAST, work)
     after = [tree(root) for root in roots]
     folders.sound = tried.prepare is None and before[0] == after[0]
     changed = [(root, name) for root, old, new in zip(roots, before, after, strict=True) for name in _changed(old, new)]
@@ -181,7 +181,7 @@ def judge(script: str, answer: Answer, written: list[str]) -> str:
     code, heard = answer.code, answer.stderr
     if code is None:
         return "hang"
-    if answer.cpu > IN_TIME and script != DOCTOR:
+    if answer.cpu > IN_TIME and code != 0 and script != DOCTOR:
         return "slow"
     if code < 0:
         return f"killed by signal {-code}"

@@ -17,7 +17,7 @@ from PIL import Image
 from library.containers.arrays_file import read_arrays
 from library.data.pixels.decode import decode
 from library.data.pixels.latent_files import read_latents
-from library.data.pixels.masks import _kept_opacity
+from library.data.pixels.masks import _stored_opacity
 from library.data.scan.image_headers import ALWAYS_UNPACKED, RICHEST, Unreadable, open_image, read_header
 from library.data.scan.latent_headers import read_foreign
 from tests.lying.files import chunk, npy, png, sound_npz, write_npz, write_packed
@@ -190,8 +190,8 @@ def test_sizes_of_images_that_are_none_are_left_out(tmp_path: Path) -> None:
 def test_a_mask_beside_latents_that_lies_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"hello")
     with refused("DATA-015", f"latents {tmp_path / 'a.npz'}:", "damaged"):
-        _kept_opacity(tmp_path / "a.npz", (96, 64))
+        _stored_opacity(tmp_path / "a.npz", (96, 64))
     for mask, brightest in ((np.full((64, 96), 9.0), 255), (np.full((64, 96), np.nan), 0), (np.full((64, 96), -1.0), 0)):
         np.savez(tmp_path / "a.npz", latents=np.zeros((4, 8, 12), np.float32), alpha_mask=mask.astype(np.float32))
-        assert _kept_opacity(tmp_path / "a.npz", (96, 64)).max() == brightest
+        assert _stored_opacity(tmp_path / "a.npz", (96, 64)).max() == brightest
     assert zipfile.is_zipfile(tmp_path / "a.npz")

@@ -53,8 +53,9 @@ def filled(**settings: object) -> nbformat.NotebookNode:
     return notebook
 
 
-def client(notebook: nbformat.NotebookNode) -> NotebookClient:
-    return NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(ROOT / "examples")}})
+def client(notebook: nbformat.NotebookNode, folder: Path = ROOT / "examples") -> NotebookClient:
+    """Executes the notebook as if it was opened in this folder."""
+    return NotebookClient(notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
 
 
 def output(notebook: nbformat.NotebookNode, cell: str) -> str:
@@ -80,9 +81,47 @@ def test_it_holds_no_results_and_every_cell_has_a_name() -> None:
         compile(cell.source, cell.id, "exec")
 
 
-def test_it_goes_through(work: Path) -> None:
+GOOGLE_COLAB = """
+import pathlib
+class files:
+    def upload():
+        return {path.name: path.read_bytes() for path in pathlib.Path(UPLOADS).iterdir()}
+    def download(name):
+        print("downloading", name)
+class drive:
+    def mount(place):
+        print("mounting", place)
+"""
+
+
+def test_it_goes_through_on_colab(work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colab asks for the images and downloads the file; `google.colab` is a small stand-in here."""
+    package = tmp_path / "colab" / "google" / "colab.py"
+    package.parent.mkdir(parents=True)
+    package.write_text(f"UPLOADS = {str(work / 'images')!r}\n{GOOGLE_COLAB}", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "colab"), str(ROOT)]))
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    images, work = work / "images", tmp_path / "on colab"
     notebook = filled(WORK=str(work), MODEL=str(MODEL), EPOCHS=1)
     client(notebook).execute()
+    assert {path.name for path in images.iterdir()} == {path.name for path in (work / "images").iterdir()}
+    assert "mounting" not in output(notebook, "install")  # WORK is not in the drive
+    assert f"downloading {work / 'output' / 'zxc.safetensors'}" in output(notebook, "download")
+    _check_pages(notebook, work)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["kaggle", "any server"])
+def test_it_goes_through(place: str, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if place == "kaggle":
+        monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    notebook = filled(WORK=str(work), MODEL=str(MODEL), EPOCHS=1)
+    client(notebook).execute()
+    assert ("Kaggle: the file is in the Output section" in output(notebook, "download")) == (place == "kaggle")
+    _check_pages(notebook, work)
+
+
+def _check_pages(notebook: nbformat.NotebookNode, work: Path) -> None:
     assert "8 images" in output(notebook, "images")
     assert "<iframe" in output(notebook, "plan") and "<iframe" in output(notebook, "compare")
     assert "continuing" not in output(notebook, "train")

@@ -43,6 +43,7 @@ def test_a_hundredth_of_the_inpainting_recipe_goes_through_and_moves_the_new_cha
     assert not torch.equal(after[:, :4], before)
 
 
+@pytest.mark.slow
 def test_rounds_that_were_kept_are_not_repeated(tmp_path: Path):
     torch.set_num_threads(1)
     first, told = train_vae(tmp_path, share=0.0)

@@ -15,6 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import gen_img
+from library.generation.words import unknown_words
 from library.model.load import load
 from library.model.new_words import cross_attentions
 from tests.generation.test_same_as_samples import pixels
@@ -148,6 +149,20 @@ def test_words_are_file_names_and_several_kinds_go_together(draw: Draw, tiny_v1:
     # an XTI of equal layers is a Textual Inversion
     assert same(draw("--prompt", "a <blob> --d 1", *xti)[0], draw("--prompt", "a vfw --d 1", *ti)[0])
     assert facts(both)["embeddings"] == ["zxq.safetensors", "vfw.pt", "other.safetensors"]
+
+
+def test_words_that_no_file_has_are_told_once_with_those_that_are_known(draw: Draw, tmp_path: Path, heard) -> None:
+    save_file({"emb_params": torch.randn(1, 64)}, tmp_path / "<zxq>.safetensors")
+    draw("--prompt", "a <zxq> and a <ZXQ> --n 1 < 2", "--textual_inversion_embeddings", tmp_path / "<zxq>.safetensors")
+    assert "plain text" not in heard.text
+    draw("--prompt", "a <zqx> <zqx>", "--images_per_prompt", 2, "--textual_inversion_embeddings", tmp_path / "<zxq>.safetensors")
+    (line,) = [line for line in heard.warnings if "plain text" in line]
+    assert "<zqx> is read as plain text" in line and "known are <zxq>" in line
+
+
+def test_a_lora_named_in_a_prompt_is_told_where_to_go() -> None:
+    line = unknown_words(["a cat <lora:dog:1>"], [])
+    assert line is not None and "<lora:dog:1> is read as plain text" in line and line.endswith("name its file with --network_weights")
 
 
 def test_long_prompts_are_read_as_far_as_is_asked_for(draw: Draw) -> None:

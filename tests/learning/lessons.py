@@ -34,19 +34,22 @@ class Script:
 
 
 LORA = Script(train_network.main, "1.5e-3", 400, "--network_module networks.lora --network_dim 8 --network_alpha 8 --lr_scheduler cosine")
+LORA_BY_CAPTIONS = replace(LORA, updates=120)  # captions say which is which: a third of the updates is enough
 LORA_BESIDE_REGULARIZATION = replace(LORA, updates=800)  # every other picture is one of the class
 FROM_BASE = " --prior_from_base 1"
 LORA_FROM_BASE = replace(LORA_BESIDE_REGULARIZATION, options=LORA.options + FROM_BASE)  # so is every other draw
 DREAMBOOTH = Script(train_db.main, "6e-4", 300, "--save_model_as safetensors --lr_scheduler cosine")
-FINE_TUNE = Script(fine_tune.main, "2e-4", 200, "--save_model_as safetensors --train_text_encoder")
+DREAMBOOTH_BY_CAPTIONS = replace(DREAMBOOTH, updates=220)
+FINE_TUNE = Script(fine_tune.main, "2e-4", 100, "--save_model_as safetensors --train_text_encoder")
 INVERSION = Script(
     train_textual_inversion.main,
     "1e-2",
-    250,
+    180,
     f"--save_model_as safetensors --token_string {WORD} --init_word star --num_vectors_per_token 2",
 )
 TWO_WORDS = replace(
     INVERSION,
+    updates=250,  # shared by both
     options=f"--save_model_as safetensors --token_string {WORD} {OTHER_WORD} --init_word star --num_vectors_per_token 2",
     file="lesson-zxc.safetensors",  # the second lies beside it
 )

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.judge import Seen
 from tests.learning.drawing import share
-from tests.learning.lessons import LORA, LORA_BESIDE_REGULARIZATION, LORA_FROM_BASE, untaught
+from tests.learning.lessons import LORA, LORA_BESIDE_REGULARIZATION, LORA_BY_CAPTIONS, LORA_FROM_BASE, untaught
 
 SUBJECT = "a zxc star on a red background"
 OTHER = "a red circle on a blue background"
@@ -52,7 +52,7 @@ def test_the_untrained_model_knows_the_scenes_and_not_the_subject(drawn: Drawn):
 @THREE_SEEDS
 @pytest.mark.parametrize("way", WAYS)
 def test_the_subject_is_learnt_and_the_rest_is_kept(way: str, seed: int, learnt: Learnt, drawn: Drawn):
-    lora = learnt(way, seed)
+    lora = learnt(way, seed, script=LORA if way == "class_and_identifier" else LORA_BY_CAPTIONS)
     assert share(drawn(lora, SUBJECT), is_subject) >= 0.8
     assert share(drawn(lora, OTHER), is_what(OTHER)) >= 0.9
 
@@ -90,7 +90,7 @@ def test_without_a_learning_rate_nothing_is_learnt(seed: int, learnt: Learnt, dr
 
 
 def test_a_network_with_multiplier_0_gives_the_base_models_exact_images(learnt: Learnt, drawn: Drawn):
-    lora = learnt("captions")
+    lora = learnt("captions", script=LORA_BY_CAPTIONS)
     for prompt in (SUBJECT, OTHER):
         assert same(drawn(lora, prompt, 0.0), drawn(None, prompt))
         assert not same(drawn(lora, prompt), drawn(None, prompt))

@@ -20,7 +20,7 @@ NEW_COLOUR = "a teal square on a yellow background"  # no square was among the t
 
 @THREE_SEEDS
 def test_dreambooth_learns_a_subject(seed: int, learnt: Learnt, drawn: Drawn) -> None:
-    model = learnt("captions_with_regularization", seed, script=lessons.DREAMBOOTH)
+    model = learnt("captions_with_regularization", seed, script=lessons.DREAMBOOTH_BY_CAPTIONS)
     assert share(drawn(None, SUBJECT), is_subject) <= 0.1
     assert share(drawn(model, SUBJECT), is_subject) >= 0.8
     assert share(drawn(model, OTHER), is_what(OTHER)) >= 0.9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +32,17 @@ def test_it_is_at_most_16_mib(small_model: Path):
     assert small_model.stat().st_size <= 16 * MEBIBYTE
 
 
-def _share_right(model_file: Path, count: int, right: Callable[[Seen, CaptionedScene], bool]) -> float:
+@cache
+def _drawn(model_file: Path, count: int) -> list[tuple[Seen, CaptionedScene]]:
+    """What the judge sees in the drawings of so many random captions, and what they should show."""
     rng = random.Random(11)
     scenes = [random_scene(rng) for _ in range(count)]
     pictures = draw_each(load(model_file), [scene.caption for scene in scenes], range(count))
-    return float(np.mean([right(judge(picture), scene) for picture, scene in zip(pictures, scenes, strict=True)]))
+    return [(judge(picture), scene) for picture, scene in zip(pictures, scenes, strict=True)]
+
+
+def _share_right(model_file: Path, count: int, right: Callable[[Seen, CaptionedScene], bool]) -> float:
+    return float(np.mean([right(seen, scene) for seen, scene in _drawn(model_file, count)]))
 
 
 def told_right(model_file: Path, count: int) -> float:

@@ -12,7 +12,7 @@ import pytest
 from library.parsing.bounds import MOST_DIGITS, MOST_LEVELS, TooMuch
 from library.parsing.json_text import is_json, parse_json
 from library.parsing.literal import parse_literal
-from library.parsing.toml_text import TomlFault, parse_toml
+from library.parsing.toml_text import TomlFault, lacks_quotes, parse_toml
 
 Parse = Callable[[str], object]
 DEEP = (101, 900, 5_000, 200_000)
@@ -89,6 +89,18 @@ def test_the_packages_words_stay() -> None:
         parse_toml("a = 1\nb = maybe")
     assert fault.value.line == 2
     assert is_json("[1]") and is_json("[" * 5_000 + "]" * 5_000) and not is_json("{")
+
+
+@pytest.mark.parametrize("value", ["C:\\photos", "/home/me", "my dog", "./x", "~/x", "dog", "\\\\server\\x"])
+def test_text_without_quotes_is_known(value: str) -> None:
+    assert lacks_quotes(f"a = {value}  # why")
+
+
+@pytest.mark.parametrize(
+    "value", ["1", "-1.5e-3", "0x1f", "true", "'C:\\x'", '"x', "[1, 2]", "{a = 1}", "2026-01-31", "2026-01-31T10:00:00Z", "+inf", ""]
+)
+def test_other_values_do_not_lack_quotes(value: str) -> None:
+    assert not lacks_quotes(f"a = {value}") and not lacks_quotes("[a]") and not lacks_quotes("word")
 
 
 def test_a_backslash_in_a_literal_says_nothing_on_the_terminal() -> None:

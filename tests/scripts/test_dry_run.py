@@ -230,7 +230,8 @@ def test_a_config_that_cannot_be_read_does_not_hide_other_faults(tmp_path: Path,
     said = [text for _, text, _ in findings(printed.out)]
     parts = ("networks.lara", "--v2", "image_dri", "image_dir is missing")
     assert len(said) == 4 and all(any(part in one for one in said) for part in parts)
-    refusals(printed.err.strip(), ("TRAIN-006", "--dry_run", "4 errors"))
+    assert printed.out.endswith("\n4 errors, 0 warnings, 0 notes\n")
+    refusals(printed.err.strip(), ("TRAIN-006", "--dry_run", "fix the errors"))
 
 
 def test_a_misspelt_model_is_one_error(tmp_path: Path, tiny_v1: Path, capsys: pytest.CaptureFixture[str]) -> None:

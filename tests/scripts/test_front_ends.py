@@ -166,8 +166,11 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @pytest.fixture
-def dry_run(places: dict[str, str], capsys: pytest.CaptureFixture[str]) -> Callable[[str, list[str], dict[str, str]], str | None]:
+def dry_run(
+    places: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str, list[str], dict[str, str]], str | None]:
     """What is said against a command and its files; None where a dry run finds nothing."""
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)  # front-ends ask for fp16, and for no CPU
 
     def filled(text: str) -> str:
         text = re.sub(r"\{(\w+)\}", lambda found: places.get(found[1], found[0]), text)

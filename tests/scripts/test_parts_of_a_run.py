@@ -164,7 +164,7 @@ def test_what_has_no_effect_is_told(common: dict[str, object], tmp_path: Path, c
         ("--stop_text_encoder_training:", "--network_train_unet_only"),
         ("--max_grad_norm_te:", "no effect"),
         ("--save_from_epoch:", "--save_every_n_epochs"),
-        ("--save_at_steps: 9", "step 6"),
+        ("--save_at_steps: 9", "update 6"),
         ("--sample_seed:", "--sample_prompts"),
     ):
         message(output, *names)

@@ -102,6 +102,7 @@ def moved(one: Path, key: str) -> float:
     return max(float(tensor.abs().max()) for name, tensor in load_file(one).items() if key in name)
 
 
+@pytest.mark.slow
 def test_two_machines_end_where_one_process_ends(tiny_v1: Path, photos: Path, tmp_path: Path) -> None:
     """One process on each, all of DDP's options on; of a global batch of 4 images 3 are there, so the shares are 2 and 1."""
     given = common(tiny_v1) | {"network_module": "networks.lora", "network_dim": 2, "learning_rate": 1.0, "image_ledger": True}

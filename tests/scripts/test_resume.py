@@ -135,7 +135,8 @@ def test_without_save_state_a_stopped_run_keeps_its_network_and_says_so(lora, ca
     options = lora.options("out")
     assert stop_after(3, train_network.main, **options) == 130
     assert names(options["output_dir"]) == ["cat-step00000003.safetensors"]
-    message(capsys.readouterr().err, "update 3 of 9", "no state", "--save_state")
+    line = message(capsys.readouterr().err, "update 3 of 9", "no state", "--save_state")
+    assert line.startswith("stopped")  # not as a warning
 
 
 def test_a_changed_command_is_told_line_by_line(lora, capsys, config: Path) -> None:

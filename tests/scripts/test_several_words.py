@@ -154,6 +154,7 @@ def test_words_that_cannot_be_told_apart_are_refused_before_the_model_is_loaded(
         ({"embedding_lr": 0}, ("OPT-012", "--embedding_lr")),
         ({"token_string": [CUP, "a.b"], "save_words": "bundled"}, ("MODEL-018", "--token_string a.b", "first dot")),
         ({"token_string": [CUP, "bundled"]}, ("MODEL-018", "--token_string bundled", "other files")),
+        ({"token_string": [CUP, "<other>"]}, ("MODEL-019", "--token_string <other>:", "class_tokens")),
         ({"network_module": "tests.methods.test_own_network", "save_words": "both"}, ("OPT-008", "--save_words")),
         ({"optimizer_type": "DAdaptAdaGrad", "embedding_lr": 0.5, "learning_rate": 1}, ("OPT-016", "DAdaptAdaGrad", 0.5)),
     ],

@@ -86,7 +86,7 @@ def test_side_jobs_that_all_fail_change_not_one_bit_and_are_told(train, everythi
     output = capsys.readouterr().err
     assert tensors_equal(quiet / "cat.safetensors", noisy / "cat.safetensors")
     assert losses(quiet) == losses(noisy) and len(losses(quiet)) == 4
-    message(output, "samples of step 3", "1 of 1", "broken on purpose", "continues")
+    message(output, "samples of update 3", "1 of 1", "broken on purpose", "continues")
     message(output, "Weights & Biases", "broken on purpose")
     assert output.count("the log at Weights & Biases") == 1
     assert output.count("--logging_dir: the log in") == 1

@@ -109,7 +109,9 @@ def test_samples_during_training_show_the_word(kind: str, tiny_v1: Path, config:
 
 def test_a_word_that_stands_in_no_caption_is_warned_of(tiny_v1: Path, config: Path, tmp_path: Path, capsys) -> None:
     assert train("plain", tiny_v1, config, tmp_path / "out", token_string="<other>", dry_run=True) == 0
-    message(capsys.readouterr().out, "--token_string <other>", "9 captions")
+    said = capsys.readouterr().out
+    message(said, "--token_string <other>", "9 captions", "class_tokens")
+    assert "--use_object_template" in said
 
 
 @pytest.mark.parametrize(

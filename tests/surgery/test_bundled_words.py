@@ -68,7 +68,7 @@ def test_of_two_files_with_one_word_the_first_counts_and_that_is_told(lora: Path
     assert words_of(new).keys() == {KEY.format(word) for word in ("cup-x", "same-x", "hat-x")}
     assert not words_of(new)[KEY.format("cup-x")].any()
     message(heard.lines, second, "word Cup-x")
-    assert "same-x" not in heard.text
+    assert "word same-x" not in heard.text
 
 
 def test_words_lie_beside_a_model_that_a_network_is_merged_into(lora: Path, tiny_v1: Path, tmp_path: Path, heard) -> None:

@@ -254,6 +254,6 @@ def test_a_zero_module_survives_resizing(files, tmp_path: Path) -> None:
     modules = {module.key: module for module in resized(network, ResizeSettings(2, 2, None, 0.0, "cpu"))}
     assert (
         modules[key].note() == "rank 4 → 2, all zero"
-        and not modules[key].made.up.any()
-        and modules[key].compared(modules[key].made)[0] == 0
+        and not modules[key].module.up.any()
+        and modules[key].compared(modules[key].module)[0] == 0
     )

@@ -136,5 +136,6 @@ def test_models_that_cannot_be_compared_are_told(command, tiny_v1: Path, tiny_v2
     weights = load_file(merged)
     name = "model.diffusion_model.middle_block.1.proj_in.weight"
     save_file({**weights, name: weights[name][:, :3].contiguous()}, tmp_path / "odd.safetensors")
-    refusal(line("--model_org", tiny_v1, "--model_tuned", tmp_path / "odd.safetensors"), "TOOL-007", "(64, 3, 1, 1)", "(64, 64, 1, 1)", "--model_org")
+    odd = line("--model_org", tiny_v1, "--model_tuned", tmp_path / "odd.safetensors")
+    refusal(odd, "TOOL-007", "(64, 3, 1, 1)", "(64, 64, 1, 1)", "--model_org")
     refusal(line("--model_tuned", merged), "OPT-007", "--model_org")

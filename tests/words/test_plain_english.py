@@ -1,9 +1,11 @@
-"""Messages, help, reports and pages use none of the turns that a native reader stumbles over."""
+"""Messages, help, reports, pages, docstrings and comments use none of the turns that a native reader stumbles over."""
 
 from __future__ import annotations
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -40,6 +42,18 @@ def _messages(source: Path) -> Iterator[tuple[str, str]]:
             yield f"{source.relative_to(ROOT)}:{node.lineno}", node.value
 
 
+def _remarks(source: Path) -> Iterator[tuple[str, str]]:
+    """(place, text) of every line of a docstring and of every comment."""
+    text, name = source.read_text(encoding="utf-8"), source.relative_to(ROOT)
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield f"{name}:{token.start[0]}", token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            for number, line in enumerate(node.value.value.splitlines(), node.lineno):
+                yield f"{name}:{number}", line
+
+
 def _prose(page: Path) -> Iterator[tuple[str, str]]:
     """(place, text) of every line of a page outside its blocks of code, without what is between backticks and where links lead."""
     fenced = False
@@ -53,6 +67,12 @@ def _prose(page: Path) -> Iterator[tuple[str, str]]:
 def messages() -> list[tuple[str, str]]:
     """Those of all sources, read once."""
     return [line for source in SOURCES for line in _messages(source)]
+
+
+@cache
+def remarks() -> list[tuple[str, str]]:
+    """Those of all sources, read once."""
+    return [line for source in SOURCES for line in _remarks(source)]
 
 
 @cache
@@ -74,6 +94,11 @@ def test_messages_and_help_do_without(pattern: str, instead: str) -> None:
 @pytest.mark.parametrize(("pattern", "instead"), TURNS, ids=[pattern for pattern, _ in TURNS])
 def test_pages_do_without(pattern: str, instead: str) -> None:
     assert found(prose(), pattern) == [], f"write: {instead}"
+
+
+@pytest.mark.parametrize(("pattern", "instead"), TURNS, ids=[pattern for pattern, _ in TURNS])
+def test_docstrings_and_comments_do_without(pattern: str, instead: str) -> None:
+    assert found(remarks(), pattern) == [], f"write: {instead}"
 
 
 def test_there_are_enough_of_them() -> None:

@@ -17,6 +17,7 @@ import translations  # noqa: E402
 
 PAIRS = list(translations.translations())
 LETTERS = {"ja": "[ぁ-んァ-ヶ]", "ko": "[가-힣]"}  # those that only this language has; Japanese prose is never without kana
+CODE = r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)"  # as many backticks behind it as before it
 both = pytest.mark.parametrize(("translation", "page"), PAIRS, ids=[translations.name(one) for one, _ in PAIRS])
 
 
@@ -49,8 +50,8 @@ def sections(page: Path) -> list[str]:
 
 
 def spans(text: str) -> list[str]:
-    """What is set as code in a text; a span may go over the end of a line."""
-    return re.findall(r"`([^`]+)`", re.sub(r"\s+", " ", text))
+    """What is set as code in a text; a span may go over the end of a line, and between two backticks it may have one."""
+    return [code.strip() for _, code in re.findall(CODE, re.sub(r"\s+", " ", text))]
 
 
 def headings(page: Path) -> list[int]:
@@ -134,7 +135,7 @@ def test_no_figure_is_lost(translation: Path, page: Path) -> None:
     """A translation may write a numeral for a word (three: 3), but never leaves out or changes one."""
 
     def figures(text: str) -> Counter[str]:
-        return Counter(re.findall(r"(?<![0-9A-Za-z.])[0-9]+(?:[.,][0-9]+)*", re.sub(r"`[^`]+`|\]\([^)]*\)", " ", text)))
+        return Counter(re.findall(r"(?<![0-9A-Za-z.])[0-9]+(?:[.,][0-9]+)*", re.sub(CODE + r"|\]\([^)]*\)", " ", text, flags=re.DOTALL)))
 
     for there, here in zip(sections(page), sections(translation), strict=True):
         assert figures(there) - figures(here) == Counter(), there.partition("\n")[0]
@@ -147,7 +148,7 @@ def test_everything_is_translated(translation: Path, page: Path) -> None:
     others = "|".join(letters for name, letters in LETTERS.items() if name != language)
     for line in "\n".join(sections(translation)).splitlines():
         prose = re.sub(
-            r"(?<!\*)\*(?=[^\s*])[^*]+\*(?!\*)", " / ", re.sub(r"`[^`]*`", "code", re.sub(r"\]\([^)]*\)", "]", line))
+            r"(?<!\*)\*(?=[^\s*])[^*]+\*(?!\*)", " / ", re.sub(CODE, "code", re.sub(r"\]\([^)]*\)", "]", line))
         )  # emphasis quotes English
         assert not re.search(r"[A-Za-z]+(?:,? [A-Za-z]+){6}", prose), line
         assert len(re.findall(r"[A-Za-z]{2,}", prose)) < 10 or re.search(LETTERS[language], line), line

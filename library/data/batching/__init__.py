@@ -1,1 +1,1 @@
-"""Which images go together, in which order and with which caption: buckets, sampler, captions."""
+"""Groups images into batches and fixes their order and captions: buckets, sampler, captions."""

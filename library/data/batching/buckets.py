@@ -1,4 +1,4 @@
-"""Which images share a size: the bucket rule, and how the buckets of a run are filled."""
+"""Assigns a bucket to each image and fills the buckets of a run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from library.errors import Problem, UserError, coded
 from library.files import is_image
 from library.words import counted, named
 
-MOST_SHOWN = 20_000_000  # showings an epoch, where images are repeated
+MOST_SHOWN = 20_000_000  # showings per epoch; checked only where images are repeated
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where an image goes: scaled to `resized`, which covers `bucket`, then cropped to `bucket`."""
+    """How an image is resized and cropped: scaled to `resized`, which covers `bucket`, then cropped to `bucket`."""
 
     bucket: Size
     resized: Size
@@ -29,20 +29,23 @@ class Placement:
 
 @dataclass(frozen=True)
 class DatasetFigures:
-    """What the plan tells of one dataset; all counts are of one epoch but `images` and `reg_images`, which count files."""
+    """Figures of one dataset for the plan; all counts are per epoch except `images` and `reg_images`, which count files."""
 
     images: int
     shown: int  # train images × repeats
     reg_images: int
     reg_shown: int
-    reg_left_over: int  # files not seen in one epoch
+    reg_left_over: int  # files not shown in one epoch
     batch_size: int
-    buckets: tuple[tuple[Size, int], ...]  # (size, images an epoch)
+    buckets: tuple[tuple[Size, int], ...]  # (size, images per epoch)
 
 
 @dataclass(frozen=True)
 class FilledData:
-    """All that is trained: `placements[i]` belongs to `records[i]`; images that fit no bucket are gone and told in `findings`."""
+    """Everything that is trained: `placements[i]` belongs to `records[i]`.
+
+    Images that fit no bucket are left out and reported in `findings`.
+    """
 
     blueprint: DatasetBlueprint
     records: tuple[ImageRecord, ...]
@@ -51,7 +54,7 @@ class FilledData:
     prior_loss_weight: float
     figures: tuple[DatasetFigures, ...]
     findings: tuple[str, ...]
-    prior_from_base: float | None = None  # what draws count whose target is the base model's prediction; None: there are none
+    prior_from_base: float | None = None  # loss weight of showings whose target is the base model's prediction; None: unused
 
     def weight(self, record: int) -> float:
         """The factor of an image's loss: its subset's loss_weight, for regularization images times prior_loss_weight."""
@@ -60,7 +63,7 @@ class FilledData:
 
     @functools.cached_property
     def images_of(self) -> Mapping[SubsetOptions, int]:
-        """Images by subset; each subset names its place, so no two are equal."""
+        """Number of images per subset. Each subset contains its place in the config, so no two are equal."""
         counts: dict[SubsetOptions, int] = {}
         for _, group in itertools.groupby(self.records, key=lambda record: id(record.subset)):
             mine = list(group)
@@ -70,7 +73,7 @@ class FilledData:
 
 @functools.lru_cache(maxsize=64)
 def bucket_sizes(options: DatasetOptions) -> tuple[Size, ...]:
-    """The predefined buckets of a dataset, sorted, without repeats."""
+    """The predefined buckets of a dataset, sorted, without duplicates."""
     low, high, steps = options.min_bucket_reso, options.max_bucket_reso, options.bucket_reso_steps
     area = options.resolution[0] * options.resolution[1]
     side = math.isqrt(area) // steps * steps
@@ -83,7 +86,7 @@ def bucket_sizes(options: DatasetOptions) -> tuple[Size, ...]:
 
 
 def place(size: Size, options: DatasetOptions) -> Placement | None:
-    """Where an image of `size` goes, or None when a side of its bucket would be 0 (only with bucket_no_upscale)."""
+    """Bucket and resized size of an image of `size`; None if a side of its bucket would be 0 (only with bucket_no_upscale)."""
     if not options.enable_bucket:
         return cover(size, options.resolution)
     if options.bucket_no_upscale:
@@ -96,15 +99,17 @@ def place(size: Size, options: DatasetOptions) -> Placement | None:
 
 
 def _place_of(record: ImageRecord, options: DatasetOptions) -> Placement | None:
-    # Latents whose image is gone have one size only, that at which they were made.
+    # cached latents without their image exist only in the size they were encoded at
     if record.train_resolution and (record.subset.as_prepared or not is_image(record.path)):
         return cover(record.size, record.train_resolution)
     return place(record.size, options)
 
 
 def cover(size: Size, bucket: Size) -> Placement:
-    """Where an image of `size` goes to fill `bucket`: scaled by height if it is wider, else by width; the other side rounded half up,
-    in whole numbers."""
+    """Placement that makes an image of `size` cover `bucket`.
+
+    It is scaled by height if it is wider than the bucket, else by width; the other side is rounded half up in integer arithmetic.
+    """
     (width, height), (bucket_width, bucket_height) = size, bucket
     if width * bucket_height > bucket_width * height:
         return Placement(bucket, ((2 * width * bucket_height + height) // (2 * height), bucket_height))
@@ -121,7 +126,10 @@ def _without_upscaling(size: Size, options: DatasetOptions) -> Placement | None:
 
 
 def _shrunk(size: Size, area: int, steps: int) -> Size | None:
-    """`size` shrunk to about `area` pixels with one side on a step: of the two ways the one whose floored aspect is nearer."""
+    """Shrink `size` to about `area` pixels with one side a multiple of `steps`.
+
+    Of the two candidates, the one with the nearer floored aspect ratio is used; None if neither is possible.
+    """
     aspect = size[0] / size[1]
     ideal_width = math.sqrt(area * aspect)
     width = _floored(ideal_width, steps)
@@ -148,16 +156,16 @@ def _floored(value: float, steps: int) -> int:
 def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
     """Put every image into its bucket and balance regularization images; UserError when a dataset has nothing left to train."""
     specs = scan.blueprint.datasets
-    shared: dict[tuple[int, Size, Size | None, bool], Placement | None] = {}  # one for all images of a size
+    shared: dict[tuple[int, Size, Size | None, bool], Placement | None] = {}  # shared by all images of the same size
     places = []
     for record in scan.records:
         kind = (record.dataset, record.size, record.train_resolution, record.subset.as_prepared)
         if kind not in shared:
             shared[kind] = _place_of(record, specs[record.dataset].options)
         places.append(shared[kind])
-    kept = [(record, placement) for record, placement in zip(scan.records, places, strict=True) if placement]
-    records = tuple(record for record, _ in kept)
-    placements = tuple(placement for _, placement in kept)
+    placed = [(record, placement) for record, placement in zip(scan.records, places, strict=True) if placement]
+    records = tuple(record for record, _ in placed)
+    placements = tuple(placement for _, placement in placed)
     findings, faults = _left_out(scan, [record for record, placement in zip(scan.records, places, strict=True) if not placement])
     buckets: list[Bucket] = []
     figures: list[DatasetFigures] = []
@@ -178,7 +186,7 @@ def fill(scan: Scan, prior_loss_weight: float = 1.0) -> FilledData:
 
 
 def _too_many(place: str, repeats: list[int]) -> Problem | None:
-    """A fault where repeats, not images, make an epoch so long that its order alone would take minutes and gigabytes."""
+    """The error if repeats (not images) make an epoch so long that its order alone would take minutes and gigabytes; else None."""
     shown = sum(repeats)
     if shown <= MOST_SHOWN or max(repeats) == 1:
         return None
@@ -219,7 +227,7 @@ def _fill_dataset(number: int, mine: list[int], records: tuple[ImageRecord, ...]
 
 
 def _shares(total: int, pools: dict[Size, int]) -> dict[Size, int]:
-    """`total` divided in proportion to the pools' sizes: whole numbers, the greatest remainders rounded up."""
+    """`total` divided in proportion to the pools' sizes, as whole numbers; the largest remainders are rounded up."""
     whole = sum(pools.values())
     if not whole:
         return {}
@@ -245,7 +253,7 @@ def _figures(mine: list[int], records: tuple[ImageRecord, ...], buckets: list[Bu
 
 
 def _balance(place: str, figures: DatasetFigures, buckets: list[Bucket]) -> list[str]:
-    """What to tell of regularization images that are too many."""
+    """The finding about regularization images that are left over; empty if all are used."""
     if not figures.reg_left_over:
         return []
     reachable = len({index for bucket in buckets if bucket.drawn for index in bucket.pool.distinct()})

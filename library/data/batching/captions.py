@@ -1,6 +1,6 @@
-"""The caption of one draw: prefix and suffix, a line and its wildcards, dropout, token warm-up, shuffling, tag dropout; pure functions.
+"""Builds the caption of one showing: prefix and suffix, line and wildcards, dropout, token warm-up, shuffling, tag dropout.
 
-What the options of captions do, and in which order, is what users of sd-scripts know from `process_caption` there.
+All functions are pure. The options and their order follow `process_caption` of sd-scripts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from library.seeds import python_rng
 
 @dataclass(frozen=True)
 class Position:
-    """Where in the run a draw stands: `epoch` from 0, `update` optimizer updates done before, `updates` planned (0 = unknown)."""
+    """When a showing happens: `epoch` counts from 0.
+
+    `update` is the number of finished optimizer updates, `updates` the number of planned ones (0 = unknown).
+    """
 
     epoch: int = 0
     update: int = 0
@@ -26,7 +29,7 @@ class Position:
 
 
 def text_of_draw(caption: str, settings: SubsetOptions, seed: int, position: Position, rewrite: RewriteCaption) -> str:
-    """The text that the draw with this seed is trained with: `draw_caption`'s, as the method rewrites it."""
+    """The text of the showing with this seed: the result of `draw_caption`, rewritten by the method."""
     text = with_affixes(caption, settings)
     if settings.enable_wildcard:
         text = drawn_text(text, seed)
@@ -37,7 +40,7 @@ def text_of_draw(caption: str, settings: SubsetOptions, seed: int, position: Pos
 
 
 def longest_texts(caption: str, settings: SubsetOptions) -> list[str]:
-    """Every line that draws of a caption may show, with the longest part of each wildcard and all of its tags."""
+    """All lines that a caption can produce, each with the longest part of every wildcard and with all tags."""
     text = with_affixes(caption, settings)
     lines = [replaced(line, lambda parts: max(parts, key=len)) for line in text.split("\n")] if settings.enable_wildcard else [text]
     if settings.moves_tags and settings.keep_tokens_separator:
@@ -48,11 +51,11 @@ def longest_texts(caption: str, settings: SubsetOptions) -> list[str]:
 
 
 def draw_caption(caption: str, settings: SubsetOptions, rng: random.Random, position: Position) -> str:
-    """The text to train on for this draw: '' when the caption is dropped, else its tags as `settings` treat them.
+    """The caption of one showing: '' if it is dropped, else its tags after the rules in `settings`.
 
-    Tags are what `caption_separator` separates. Those outside of a pair of `keep_tokens_separator` stay, else the first `keep_tokens`;
-    the rest grows with token warm-up (which counts the first `keep_tokens` too), is shuffled and loses tags. A caption for which no
-    tag rule is set is returned as it is.
+    `caption_separator` separates tags. Tags outside a pair of `keep_tokens_separator` stay in place, without a pair the first
+    `keep_tokens` do. The rest grows with token warm-up (which also counts the first `keep_tokens`), is shuffled and loses tags.
+    A caption without any tag rule is returned unchanged.
     """
     if _dropped(settings, rng, position):
         return ""
@@ -72,13 +75,13 @@ def draw_caption(caption: str, settings: SubsetOptions, rng: random.Random, posi
 
 
 def brackets_hold_commas(caption: str) -> bool:
-    """Whether a pair of brackets begins in one tag and ends in another, so that moving or dropping tags tears it apart."""
+    """Whether a pair of brackets opens in one tag and closes in another, so that moving or dropping tags would break it."""
     opened: dict[str, list[int]] = {")": [], "]": []}
     tag = 0
     signs = iter(caption)
     for sign in signs:
         if sign == "\\":
-            next(signs, None)  # what follows is a plain sign
+            next(signs, None)  # an escaped character is not a bracket
         elif sign == ",":
             tag += 1
         elif sign in "([":
@@ -89,9 +92,9 @@ def brackets_hold_commas(caption: str) -> bool:
 
 
 def tags_in_warmup(count: int, settings: SubsetOptions, position: Position) -> int:
-    """How many of `count` tags are shown: from token_warmup_min at update 0 in a straight line to all at token_warmup_step.
+    """Number of tags shown out of `count`: linear from token_warmup_min at update 0 to all tags at token_warmup_step.
 
-    A token_warmup_step under 1 is a share of all planned updates.
+    A token_warmup_step below 1 is a fraction of all planned updates.
     """
     steps = settings.token_warmup_step
     if steps < 1:

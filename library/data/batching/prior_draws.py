@@ -1,7 +1,7 @@
-"""Draws that keep what the model knows (`--prior_from_base`): which they are, and what their captions say; functions of the draw's seed.
+"""Showings that preserve the base model's knowledge (`--prior_from_base`): which showings they are and what their captions say.
 
-Their target is the prediction of the model as it was before training, so no picture of the class is needed: what the model is shown is
-the train image, and what it is told names the class alone.
+Their target is the prediction of the untrained model, so no class images are needed: the model gets the train image with a caption
+that names only the class. All functions depend only on the showing's seed.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from library.seeds import fold, python_rng
 
 @dataclass(frozen=True)
 class DrawnText:
-    """What a draw is told; `is_prior`: the base model's prediction is its target."""
+    """The caption of a showing; if `is_prior`, the base model's prediction is its target."""
 
     text: str
     is_prior: bool = False
 
 
 def drawn_caption(filled: FilledData, request: SampleRequest, position: Position, rewrite: RewriteCaption) -> DrawnText:
-    """The text that this draw is trained with. Of `--prior_from_base` are
+    """The text of this showing, and whether it is a `--prior_from_base` showing. These are
 
-    * all draws of regularization images, with their own captions;
-    * a share of the others by their seed, told the prompt in place of the identifier, or of the whole caption where none is given;
-    * those whose caption, as drawn, has one of the prompts and not the identifier, where both are given.
+    * all showings of regularization images, with their own captions;
+    * a share of the others, chosen by seed; the prompt replaces the identifier, or the whole caption if there is no identifier;
+    * showings whose final caption contains one of the prompts but not the identifier, if both are set.
     """
     record = filled.records[request.record]
     subset = record.subset
@@ -47,26 +47,26 @@ def drawn_caption(filled: FilledData, request: SampleRequest, position: Position
 
 
 def prior_text(text: str, subset: SubsetOptions, seed: int) -> str:
-    """`text` with a prompt in the place of the identifier; the prompt itself where there is no identifier."""
+    """`text` with the identifier replaced by a prompt; only the prompt if there is no identifier."""
     prompts = subset.prior_prompt
     prompt = prompts[python_rng(seed, "prior prompt").randrange(len(prompts))] if prompts else ""
     prompt = drawn_text(prompt, fold(seed, "prior prompt"))
     if not subset.prior_identifier:
         return prompt
-    found = _words(subset.prior_identifier)
-    if prompt or not found.search(text):
-        return found.sub(lambda _: prompt, text)
-    tags = (" ".join(tag.split()) for tag in split_tags(found.sub("", text), subset.caption_separator))
+    identifier = _words(subset.prior_identifier)
+    if prompt or not identifier.search(text):
+        return identifier.sub(lambda _: prompt, text)
+    tags = (" ".join(tag.split()) for tag in split_tags(identifier.sub("", text), subset.caption_separator))
     return ", ".join(tag for tag in tags if tag)
 
 
 def longest_prompts(subset: SubsetOptions) -> list[str]:
-    """Each prompt with the longest part of each of its wildcards."""
+    """Each prompt with the longest part of every wildcard."""
     return [replaced(prompt, lambda parts: max(parts, key=len)) for prompt in subset.prior_prompt]
 
 
 def has_words(text: str, words: str) -> bool:
-    """Whether the words stand in the text by themselves, in capitals or not, as the tokenizer reads them: "sks" in "a Sks dog"."""
+    """Whether `text` contains `words` as separate words, ignoring case, as the tokenizer reads them: "sks" in "a Sks dog"."""
     return _words(words).search(text) is not None
 
 

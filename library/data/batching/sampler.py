@@ -1,4 +1,4 @@
-"""The order of an epoch: which images make which batch, and which process takes which, as functions of (seed, epoch) alone."""
+"""Order of an epoch: assigns images to batches and batches to processes, as functions of (seed, epoch) alone."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ GlobalBatch = tuple["SampleRequest", ...]
 
 @dataclass(frozen=True, slots=True)
 class SampleRequest:
-    """One showing of one image. `seed` carries every random draw made for it; `weight` multiplies its loss."""
+    """One showing of one image. `seed` determines all its random choices; `weight` multiplies its loss."""
 
     record: int  # index into FilledData.records
     repeat: int
     epoch: int
-    seed: int  # fold(run seed, epoch, record.key, repeat): the same in whatever batch, worker or process
+    seed: int  # fold(run seed, epoch, record.key, repeat): independent of batch, worker and process
     weight: float
-    batch: int  # global batches before this one since the run's start
-    stratum: tuple[int, int] | None = None  # its place among the images of its update, in an order drawn at random, and their number
+    batch: int  # number of global batches before this one since the start of the run
+    stratum: tuple[int, int] | None = None  # (random index among the images of its update, number of these images)
 
 
 @dataclass(frozen=True)
 class Cut:
-    """A stretch of an epoch that was trained in batches of other sizes: `sizes` are images a global batch, by dataset."""
+    """Part of an epoch that was trained with other batch sizes; `sizes` are images per global batch, by dataset."""
 
     sizes: tuple[int, ...]
-    batches: int  # done before the sizes changed
+    batches: int  # finished before the sizes changed
 
 
 @dataclass(frozen=True)
 class Begun:
-    """An epoch under way whose first images were trained in batches of other sizes."""
+    """A partly trained epoch whose first images were trained with other batch sizes."""
 
     epoch: int
     cuts: tuple[Cut, ...]
@@ -48,8 +48,11 @@ class Begun:
 
 @dataclass(frozen=True)
 class _Order:
-    """An epoch cut into batches, in 4 bytes a showing and 4 a batch: `due` are the numbers of its showings by bucket, shuffled,
-    `sizes` images a batch by bucket, `begins` the number of each bucket's first batch, `order` that of each batch in training."""
+    """An epoch divided into batches, stored in 4 bytes per showing and 4 per batch.
+
+    `due`: shuffled numbers of the showings, by bucket. `sizes`: images per batch, by bucket. `begins`: number of each bucket's first batch.
+    `order`: batch numbers in training order.
+    """
 
     due: list[array[int]]
     sizes: list[int]
@@ -57,7 +60,7 @@ class _Order:
     order: array[int]
 
     def showings(self, batch: int) -> tuple[int, array[int]]:
-        """The bucket of a batch, and the numbers of its showings."""
+        """The bucket index of a batch, and the numbers of its showings."""
         place = bisect.bisect_right(self.begins, batch) - 1
         size = self.sizes[place]
         first = (batch - self.begins[place]) * size
@@ -65,10 +68,10 @@ class _Order:
 
 
 class _Epoch(Sequence[GlobalBatch]):
-    """The batches of an epoch, made one by one: those of all showings at once would take more room than images."""
+    """The batches of an epoch, built on access: all showings at once would take more memory than the images."""
 
     def __init__(self, sampler: EpochSampler, epoch: int, order: _Order, first: int, places: range) -> None:
-        """`first` are the run's batches before the epoch's, `places` those in `order` that are shown."""
+        """`first`: number of batches of the run before this epoch; `places`: the indices into `order` to show."""
         self._sampler, self._epoch, self._order, self._first, self._places = sampler, epoch, order, first, places
 
     def __len__(self) -> int:
@@ -91,14 +94,15 @@ class _Epoch(Sequence[GlobalBatch]):
             return NotImplemented
         return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]  # how Python itself says that a sequence has none
+    __hash__ = None  # type: ignore[assignment]  # the way Python marks a type as unhashable
 
 
 def by_update(batches: Sequence[GlobalBatch], size: int, seed: int = 0) -> Iterator[GlobalBatch]:
-    """`batches` in the same order, `size` of them an update (the last one may have fewer), weighed so that the mean over an update's
-    batches of their means over images is the mean over all its images: each counts the same, whatever the size of its batch.
+    """Yield `batches` in the same order, reweighted so that each image of an update counts the same, whichever batch it is in.
 
-    Each request has its stratum among those of its update; `seed` is the run's.
+    An update has `size` batches (the last one may have fewer). The mean over its batches of the mean over their images becomes the
+    mean
+    over all its images. Each request also gets its stratum within the update; `seed` is the run's seed.
     """
     for begin in range(0, len(batches), size):
         update = list(batches[begin : begin + size])
@@ -116,10 +120,11 @@ def _scaled(batch: GlobalBatch, scale: float) -> GlobalBatch:
 
 
 class EpochSampler:
-    """Global batches of batch_size × processes images of one bucket each; every train image × its repeats once an epoch.
+    """Global batches of batch_size × processes images of one bucket each; an epoch shows every train image × its repeats.
 
-    `begun` is for a run that goes on with other batch sizes inside an epoch: the images of that epoch that are still due, and no
-    others, are cut into batches anew.
+    A run that resumes inside an epoch with other batch sizes passes the epoch's earlier cuts: only its images that are still due are
+    divided
+    into batches again.
     """
 
     def __init__(self, filled: FilledData, seed: int, processes: int = 1, begun: Begun | None = None) -> None:
@@ -128,8 +133,10 @@ class EpochSampler:
         self._gone: frozenset[int] = frozenset()
 
     def leave_out(self, keys: Collection[str]) -> None:
-        """Show the images of these record keys no more: in their places others of the same size are shown, so that no batch, epoch or
-        update becomes another one. Raises UserError where no image would be left."""
+        """Stop showing the images of these record keys; other images of the same size replace them.
+
+        Batches, epochs and updates keep their length. Raises UserError if no image is left.
+        """
         gone = frozenset(index for index, record in enumerate(self.filled.records) if record.key in keys)
         if all(record in gone for bucket in self.filled.buckets for record, _ in bucket.train):
             raise UserError(coded("DATA-012", "every image is excluded from training; nothing is left to train"))
@@ -137,11 +144,11 @@ class EpochSampler:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Images a global batch, by dataset."""
+        """Images per global batch, by dataset."""
         return tuple(self._batch_size(number) for number in range(len(self.filled.blueprint.datasets)))
 
     def length(self, n: int) -> int:
-        """Batches of epoch `n`: `batches_per_epoch`, or less where it was begun in other sizes."""
+        """Number of batches in epoch `n`: `batches_per_epoch`, except for an epoch that was started with other batch sizes."""
         return len(self._order(n).order) if self._cuts(n) else self.batches_per_epoch
 
     @property
@@ -150,7 +157,7 @@ class EpochSampler:
         return sum(-(-bucket.count // self._batch_size(bucket.dataset)) for bucket in self.filled.buckets)
 
     def epoch(self, n: int, start: int = 0) -> Sequence[GlobalBatch]:
-        """The global batches of epoch `n` (from 0), without the first `start` ones; each is made when it is asked for."""
+        """The global batches of epoch `n` (from 0) without the first `start`; each batch is built on access."""
         order = self._order(n)
         return _Epoch(self, n, order, (n + 1) * self.batches_per_epoch - len(order.order), range(start, len(order.order)))
 
@@ -158,7 +165,7 @@ class EpochSampler:
         return self.begun.cuts if self.begun is not None and self.begun.epoch == n else ()
 
     def _order(self, n: int) -> _Order:
-        """The batches of epoch `n` in their order, after what earlier cuts of it have done."""
+        """The batches of epoch `n` in training order, without those finished before earlier changes of the batch sizes."""
         due = []
         for bucket in self.filled.buckets:
             showings = numbers(bucket.count)
@@ -174,7 +181,7 @@ class EpochSampler:
         return self._cut(due, self.sizes, n, len(cuts))
 
     def _cut(self, due: list[array[int]], sizes: Sequence[int], n: int, number: int) -> _Order:
-        """The showings of each bucket in batches, in the order of training; `number` counts the cuts of the epoch."""
+        """Divide the showings of each bucket into batches and shuffle the batches; `number` is the index of the cut within the epoch."""
         of_bucket = [sizes[bucket.dataset] for bucket in self.filled.buckets]
         begins = (0, *itertools.accumulate(-(-len(showings) // size) for showings, size in zip(due, of_bucket, strict=True)))
         order = numbers(begins[-1])
@@ -182,10 +189,10 @@ class EpochSampler:
         return _Order(due, of_bucket, begins, order)
 
     def share(self, batch: GlobalBatch, process: int) -> GlobalBatch:
-        """The images of a global batch that `process` takes.
+        """The images of a global batch that `process` trains.
 
         Their weights are scaled by len(share)·processes/len(batch), so that the mean of loss·weight over the share, averaged over
-        processes, is the mean over the global batch. A process for which nothing is left takes one image with weight 0.
+        processes, is the mean over the global batch. A process without images gets one image with weight 0.
         """
         mine = batch[process :: self.processes]
         if not mine:
@@ -193,13 +200,13 @@ class EpochSampler:
         return _scaled(mine, len(mine) * self.processes / len(batch))
 
     def batch_of(self, n: int, order: _Order, place: int, number: int) -> GlobalBatch:
-        """The batch at `place` of an order of epoch `n`, the run's `number`th."""
+        """The batch at `place` in the order of epoch `n`; `number` is its index in the run."""
         bucket, showings = order.showings(order.order[place])
         entries = [self.filled.buckets[bucket].entry(n, showing) for showing in showings]
         return tuple(self._request(record, repeat, n, number) for record, repeat in self._present(entries, n))
 
     def _present(self, batch: list[Entry], n: int) -> list[Entry]:
-        """The batch with others in the places of images that are left out; of another size altogether where none of its size is left."""
+        """The batch with excluded images replaced; all are replaced by images of another size if no image of this size is left."""
         if not any(record in self._gone for record, _ in batch):
             return batch
         record = self.filled.records[batch[0][0]]
@@ -217,7 +224,10 @@ class EpochSampler:
         return sorted(shown - self._gone)
 
     def _stand_in(self, entry: Entry, left: list[int], n: int) -> Entry:
-        """One of `left` by chance, of the same kind if possible, as a showing of its own so that its draws are others."""
+        """A random image of `left`, of the same kind (train or regularization) if possible.
+
+        It gets a separate repeat number so that its random choices differ.
+        """
         (index, repeat), records = entry, self.filled.records
         alike = [other for other in left if records[other].subset.is_reg == records[index].subset.is_reg]
         chosen = python_rng(self.seed, "stand-in", n, records[index].key, repeat).choice(alike or left)

@@ -1,4 +1,7 @@
-"""The showings of an epoch by number, in room that repeats do not fill: train images with their repeats, regularization images in turn."""
+"""The numbered showings of an epoch: train images with their repeats, then regularization images in turn.
+
+The memory used does not grow with repeats.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _AT_ONCE = 1 << 16
 
 
 class Entry(NamedTuple):
-    """One showing of an image in an epoch: index into FilledData.records, and the how-manieth showing it is."""
+    """One showing of an image in an epoch: index into FilledData.records, and which repeat of the image it is."""
 
     record: int
     repeat: int
@@ -27,13 +30,13 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Pool:
-    """Regularization images in the order in which they are taken, each as often as its num_repeats says; round and round."""
+    """Regularization images in the order of use, each as often as its num_repeats; the order repeats endlessly."""
 
     records: array[int] = field(default_factory=lambda: array("I"))
 
     @functools.cached_property
     def _earlier(self) -> array[int]:
-        """For each place how often its image stands before it."""
+        """For each index, how often its image occurs before it."""
         seen: dict[int, int] = defaultdict(int)
         counts = array("I")
         for record in self.records:
@@ -47,11 +50,11 @@ class Pool:
 
     @functools.cached_property
     def _before(self) -> dict[int, Counter[int]]:
-        """How often each image stands before the place at which an epoch begins, of the epoch asked for last."""
+        """How often each image occurs before the index at which an epoch starts; caches the last requested epoch only."""
         return {}
 
     def entry(self, start: int, number: int) -> Entry:
-        """The showing `number` places behind `start`; its repeat counts those of its image since `start`."""
+        """The showing at `number` places after `start`; `repeat` counts the showings of its image since `start`."""
         begin = start % len(self.records)
         before = self._before.get(begin)
         if before is None:
@@ -63,38 +66,40 @@ class Pool:
         return Entry(record, rounds * self._repeats[record] + self._earlier[place] - before[record])
 
     def distinct(self) -> set[int]:
-        """The images in it."""
+        """The indices of the images, without duplicates."""
         return set(self.records)
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """The images of one dataset that share a size. An epoch's showings have numbers: those of train images first, each image's repeats in
-    turn, then those of regularization images."""
+    """The images of one dataset that share a size.
+
+    The showings of an epoch are numbered: first train images, each with all its repeats in turn, then regularization images.
+    """
 
     dataset: int
     size: Size
     train: tuple[tuple[int, int], ...]  # (record, repeats)
     pool: Pool = field(default_factory=Pool)
-    drawn: int = 0  # regularization images an epoch, taken in turn from the pool
+    drawn: int = 0  # regularization images per epoch, taken in turn from the pool
 
     @functools.cached_property
     def _ends(self) -> tuple[int, ...]:
-        """The number of the first showing behind each train image's."""
+        """For each train image, the number of the first showing after it."""
         return tuple(itertools.accumulate(repeats for _, repeats in self.train))
 
     @property
     def shown(self) -> int:
-        """Train images an epoch, with their repeats."""
+        """Train images per epoch, including repeats."""
         return self._ends[-1] if self._ends else 0
 
     @property
     def count(self) -> int:
-        """Images an epoch."""
+        """Images per epoch."""
         return self.shown + self.drawn
 
     def entry(self, epoch: int, number: int) -> Entry:
-        """One showing of an epoch. Where one epoch ends in the pool the next goes on, so every image has its turn."""
+        """One showing of an epoch. Regularization images continue where the previous epoch ended, so all of them are used."""
         if number >= self.shown:
             return self.pool.entry(epoch * self.drawn, number - self.shown)
         place = bisect.bisect_right(self._ends, number)
@@ -107,7 +112,7 @@ class Bucket:
 
 
 def pool_of(indices: Sequence[int], records: Sequence[ImageRecord]) -> Pool:
-    """In an order that has nothing to do with folders, so that each stretch of it is a fair sample."""
+    """A pool in an order independent of folders, so that each part of it is a fair sample."""
     import numpy as np
 
     repeats = [records[index].subset.num_repeats for index in indices]
@@ -122,8 +127,8 @@ def pool_of(indices: Sequence[int], records: Sequence[ImageRecord]) -> Pool:
 
 
 def numbers(count: int) -> array[int]:
-    """0, 1, … in 4 bytes each, without the room that an array keeps for growing."""
-    found = array("I", (0,)) * count
+    """0, 1, … in 4 bytes each, without the spare memory of a growing array."""
+    ascending = array("I", (0,)) * count
     for start in range(0, count, _AT_ONCE):
-        found[start : start + _AT_ONCE] = array("I", range(start, min(start + _AT_ONCE, count)))
-    return found
+        ascending[start : start + _AT_ONCE] = array("I", range(start, min(start + _AT_ONCE, count)))
+    return ascending

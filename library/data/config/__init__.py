@@ -1,1 +1,1 @@
-"""What the user wrote about the images: config file, keys and folders, read into a blueprint."""
+"""Reads what the user specifies about the images (config file, keys, folders) into a blueprint."""

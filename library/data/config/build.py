@@ -1,4 +1,4 @@
-"""From checked tables to a DatasetBlueprint: levels merged, contradictions and missing folders told."""
+"""Builds a DatasetBlueprint from checked tables: merges levels, reports contradictions and missing folders."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from library.data.config.blueprint import AS_PREPARED, DatasetBlueprint, DatasetOptions, DatasetSpec, SubsetOptions
-from library.data.config.check import FAULTY, tables_in
+from library.data.config.check import INVALID, tables_in
 from library.data.config.config_text import read_metadata_table, read_tree
 from library.data.config.keys import DATASET, KEYS, OTHER_NAMES, SUBSET_ONLY, NotAccepted, shown
 from library.data.config.subset_check import Values, subset_faults, without_images
@@ -17,17 +17,17 @@ from library.paths.look import real
 
 
 def read_config(path: Path | str, defaults: Mapping[str, object], forms: frozenset[str]) -> DatasetBlueprint:
-    """Read a TOML or JSON dataset config; `defaults` are the command line's values by flag name (None = not given).
+    """Read a TOML or JSON dataset config; `defaults` are the command line's values by flag name (None = not set).
 
-    `forms` are the kinds of dataset that the script takes (DREAMBOOTH, METADATA). Paths are relative to the working folder.
-    Raises UserError with every fault found: syntax alone, or all of keys, types, values, contradictions and missing folders.
+    `forms` are the kinds of dataset that the script supports (DREAMBOOTH, METADATA). Paths are relative to the working folder.
+    Raises UserError with the syntax error, or with all errors of keys, types, values, contradictions and missing folders.
     """
     from library.data.config.check import check_tree, take_out_foreign_keys
 
     path = Path(path)
     tree = read_tree(path, "--dataset_config")
     remarks = take_out_foreign_keys(tree, path.name)
-    faults = check_tree(tree, path.name)  # faulty values are taken out of the tree, so that the rest can be judged too
+    faults = check_tree(tree, path.name)  # invalid values are removed from the tree so that the rest can be checked too
     blueprint, more = build(tree, path.name, defaults, forms)
     if faults or more:
         raise UserError(*faults, *more)
@@ -38,13 +38,13 @@ def read_config(path: Path | str, defaults: Mapping[str, object], forms: frozens
 def build(
     tree: Mapping[str, object], file: str, defaults: Mapping[str, object], forms: frozenset[str]
 ) -> tuple[DatasetBlueprint | None, list[Problem]]:
-    """The blueprint (None when there are faults) and the faults, one line each. `tree` has been through check_tree."""
+    """The blueprint (None if there are errors) and the errors, one line each. Expects a `tree` checked by `check_tree`."""
     base, faults = command_line_values(defaults)
     general = tree.get("general")
-    base |= {name: FAULTY for name in tree if name in KEYS} | (_converted(general) if isinstance(general, dict) else {})
+    base |= {name: INVALID for name in tree if name in KEYS} | (_converted(general) if isinstance(general, dict) else {})
     findings: list[str] = []
     specs: list[DatasetSpec] = []
-    empty: list[Problem] = []  # a line for each subset without images
+    empty: list[Problem] = []  # one line per subset without images
     for number, table in enumerate(tables_in(tree, "datasets")):
         spec = _dataset(table, base, f"{file}: datasets[{number}]", forms, faults, findings, empty)
         specs += [spec] if spec else []
@@ -60,7 +60,7 @@ def build(
 
 
 def command_line_values(defaults: Mapping[str, object]) -> tuple[Values, list[Problem]]:
-    """The command line's dataset and subset values by config key, and its faults; what is no data key or None is passed over."""
+    """The command line's dataset and subset values by config key, and their errors; skips other flags and None."""
     values: Values = {}
     faults: list[Problem] = []
     for flag, value in defaults.items():
@@ -73,33 +73,33 @@ def command_line_values(defaults: Mapping[str, object]) -> tuple[Values, list[Pr
             faults.append(
                 coded("OPT-006", f"--{flag} is {shown(value)}; expected {as_flags(str(fault)).replace(f'--{key.name} ', f'--{flag} ')}")
             )
-            values[key.name] = FAULTY
+            values[key.name] = INVALID
     return values, faults
 
 
 def as_flags(line: str) -> str:
-    """A line whose remedies are written for a file, written for the command line: 'set keep_tokens = 1' -> 'set --keep_tokens 1'."""
+    """Rewrite a line whose remedy is for a config file for the command line: 'set keep_tokens = 1' -> 'set --keep_tokens 1'."""
     line = re.sub(r"\b([a-z_]+) = \[([\d.]+), ([\d.]+)\]", r"--\1 \2,\3", line)
     return re.sub(r"\b([a-z_]+) = ", r"--\1 ", line)
 
 
 def dataset_options(values: Values, place: str, metadata: Sequence[object] = ()) -> tuple[DatasetOptions | None, list[Problem]]:
-    """Merged values as DatasetOptions, or None and what contradicts what. `place` begins each line ('x.toml: datasets[0]').
+    """Merged values as DatasetOptions, or None and the contradictions. `place` starts each line ('x.toml: datasets[0]').
 
-    `metadata` are the metadata files of its subsets: where all of them say sizes and `resolution` is not given, it is AS_PREPARED, and no
-    key of buckets matters.
+    `metadata` are the metadata files of the subsets: if all of them contain sizes and `resolution` is not set, it becomes AS_PREPARED and
+    the bucket keys are ignored.
     """
-    found = {name: value for name, value in values.items() if KEYS[name].level == DATASET}
+    chosen = {name: value for name, value in values.items() if KEYS[name].level == DATASET}
     prepared = bool(metadata) and all(isinstance(file, Path) and says_sizes(file) for file in metadata)
-    if found.get("resolution") is None and prepared:
-        found |= {"resolution": AS_PREPARED, "enable_bucket": True}
-        return (None if any(value is FAULTY for value in found.values()) else DatasetOptions.of(found)), []
-    if found.get("resolution") is None:
+    if chosen.get("resolution") is None and prepared:
+        chosen |= {"resolution": AS_PREPARED, "enable_bucket": True}
+        return (None if any(value is INVALID for value in chosen.values()) else DatasetOptions.of(chosen)), []
+    if chosen.get("resolution") is None:
         remedy = "add --resolution 512" if place.startswith("--") else "add resolution = 512 under [[datasets]] or [general]"
         return None, [coded("CFG-011", f"{place}: resolution is missing; {remedy}")]
-    if any(value is FAULTY for value in found.values()):
+    if any(value is INVALID for value in chosen.values()):
         return None, []
-    options = DatasetOptions.of(found)
+    options = DatasetOptions.of(chosen)
     faults = [line.reworded(f"{place}: {as_flags(line) if place.startswith('--') else line}") for line in _size_faults(options)]
     return (None if faults else options), faults
 
@@ -108,13 +108,13 @@ def says_sizes(file: Path) -> bool:
     """Whether a metadata file has a train_resolution for any image, as prepare_buckets_latents.py writes it."""
     try:
         table, _ = read_metadata_table(file, "metadata file")
-    except UserError:  # the scan tells
+    except UserError:  # the scan reports the error
         return False
     return any(isinstance(entry, dict) and entry.get("train_resolution") is not None for entry in table.values())
 
 
 def idle_keys(options: DatasetOptions, place: str) -> list[str]:
-    """A line on keys of buckets that were set and do nothing beside the others; `place` as in `dataset_options`."""
+    """A line about bucket keys that are set but have no effect; empty if there are none. `place` as in `dataset_options`."""
     if options.resolution == AS_PREPARED:
         return []
     usual = DatasetOptions(options.resolution)
@@ -151,7 +151,7 @@ def _size_faults(options: DatasetOptions) -> list[Problem]:
                 f"resolution {width}×{height} is smaller than one step of bucket_reso_steps {steps}; raise resolution or lower the step",
             )
         ]
-    if options.bucket_no_upscale:  # the limits are not used then
+    if options.bucket_no_upscale:  # then the limits are unused
         return []
     faults = []
     if low > high:
@@ -180,7 +180,7 @@ def _size_faults(options: DatasetOptions) -> list[Problem]:
 
 
 def _converted(table: Mapping[str, object]) -> Values:
-    return {name: value if value is FAULTY else KEYS[name].check(value) for name, value in table.items() if name in KEYS}
+    return {name: value if value is INVALID else KEYS[name].check(value) for name, value in table.items() if name in KEYS}
 
 
 def _dataset(
@@ -198,7 +198,7 @@ def _dataset(
     options, more = dataset_options(values, place, files)
     faults += more
     findings += idle_keys(options, place) if options else []
-    if table.get("subsets") is FAULTY:
+    if table.get("subsets") is INVALID:
         return None
     if not tables:
         faults.append(coded("CFG-011", f"{place} has no subsets; add [[datasets.subsets]] with image_dir = '…' below it"))
@@ -234,7 +234,7 @@ def _dataset(
             subsets.append(subset)
     if named_here and not seen and all(own.get("num_repeats", values.get("num_repeats")) == 0 for own in named_here):
         faults.append(coded("DATA-012", f"{place}: all its subsets have num_repeats = 0, so nothing is left; set num_repeats = 1"))
-    if subsets and all(subset.is_reg for subset in subsets) and all(own.get("is_reg") is not FAULTY for own in named_here):
+    if subsets and all(subset.is_reg for subset in subsets) and all(own.get("is_reg") is not INVALID for own in named_here):
         faults.append(
             coded("DATA-012", f"{place} has only regularization images (is_reg = true); add a subset with the images to train on")
         )
@@ -250,5 +250,5 @@ def _identity(subset: SubsetOptions) -> tuple[str, ...]:
 
 
 def _subset(values: Values, place: str) -> SubsetOptions | None:
-    found = {name: value for name, value in values.items() if KEYS[name].level != DATASET}
-    return None if any(value is FAULTY for value in found.values()) else SubsetOptions.of(found, place)
+    chosen = {name: value for name, value in values.items() if KEYS[name].level != DATASET}
+    return None if any(value is INVALID for value in chosen.values()) else SubsetOptions.of(chosen, place)

@@ -1,4 +1,4 @@
-"""Every fault of a dataset config's keys and values in our own words: which key, what was expected, what was probably meant."""
+"""Checks keys and values of a dataset config: each error names the key, what was expected and what was probably intended."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from library.errors import Problem, coded
 from library.options.reading.foreign_keys import FOREIGN_IN_DATASETS
 from library.options.suggest import plain_name
 
-Table = dict[str, object]  # of a config: key -> value, table or list of tables
+Table = dict[str, object]  # table of a config: key -> value, table or list of tables
 
-# A value that was told as a fault already: later checks pass over it in silence.
-FAULTY = object()
+# Marks a value whose error is already reported; later checks skip it.
+INVALID = object()
 
 _SECTIONS = ("general", "datasets")
 _SECTIONS_OF = {"top": _SECTIONS, "dataset": ("subsets",)}
-_EXTRA = "extra keys not allowed"  # voluptuous' words for an unknown key
+_EXTRA = "extra keys not allowed"  # message of voluptuous for an unknown key
 
 
 def check_tree(tree: dict[str, object], file: str) -> list[Problem]:
-    """One line for each fault of keys and types; faulty values in `tree` become FAULTY, unknown keys are removed."""
+    """One line for each key or type error; invalid values in `tree` become INVALID, unknown keys are removed."""
     faults, without_form = _shape(tree, file)
     faults += _table_faults(tree, "", "top", file)
     general = tree.get("general")
@@ -33,18 +33,18 @@ def check_tree(tree: dict[str, object], file: str) -> list[Problem]:
         for position, subset in enumerate(tables_in(dataset, "subsets")):
             faults += _table_faults(subset, f"{place}.subsets[{position}]", "subset", file)
     for holder, section in without_form:
-        holder[section] = FAULTY
+        holder[section] = INVALID
     return faults
 
 
 def tables_in(holder: Mapping[str, object], section: str) -> list[Table]:
-    """The tables of [[section]]; none where it is missing or has another form, which `check_tree` tells."""
+    """The tables of [[section]]; empty if it is missing or has another form, which `check_tree` reports."""
     value = holder.get(section)
     return value if _are_tables(value) else []
 
 
 def take_out_foreign_keys(tree: dict[str, object], file: str) -> list[str]:
-    """Take keys out of all tables that sd-scripts has and that do nothing here; returns the one line about them, if there are any."""
+    """Remove sd-scripts keys that have no effect here from all tables; returns one line about them, if there are any."""
     taken: dict[str, list[str]] = {}
     for table in _tables_of(tree):
         for key in [key for key in table if plain_name(key) in FOREIGN_IN_DATASETS and key not in KEYS]:
@@ -55,7 +55,7 @@ def take_out_foreign_keys(tree: dict[str, object], file: str) -> list[str]:
 
 
 def _tables_of(tree: dict[str, object]) -> Iterator[dict[str, object]]:
-    """The file's own table and every section in it."""
+    """The top-level table and every table nested in it."""
     yield tree
     for value in tree.values():
         for part in value if isinstance(value, list) else [value]:
@@ -64,28 +64,28 @@ def _tables_of(tree: dict[str, object]) -> Iterator[dict[str, object]]:
 
 
 def _table_faults(table: dict[str, object], place: str, level: str, file: str) -> list[Problem]:
-    """The faults of one table's own keys. (One schema over the whole tree would stop at the first faulty table of a list.)"""
+    """The errors of one table's direct keys. One schema for the whole tree would stop at the first invalid table of a list."""
     from voluptuous import MultipleInvalid
 
     faults = []
     try:
         _schema(level)(table)
-    except MultipleInvalid as found:
+    except MultipleInvalid as invalid:
         order = list(table)
-        for fault in sorted(found.errors, key=lambda one: order.index(str(one.path[0]))):
+        for fault in sorted(invalid.errors, key=lambda one: order.index(str(one.path[0]))):
             key = str(fault.path[0])
             name = f"{place}.{key}" if place else key
             wrong = _unknown(key, level) if fault.msg == _EXTRA else f"is {shown(table[key])}; expected {fault.msg}"
             faults.append(coded(_code(key, fault.msg == _EXTRA), f"{file}: {name} {wrong}"))
             if key in KEYS:
-                table[key] = FAULTY
+                table[key] = INVALID
             else:
                 del table[key]
     return faults
 
 
 def _code(key: str, extra: bool) -> str:
-    """Of a wrong value, a key at the wrong level, a key that is none."""
+    """Error code of a wrong value, a key at the wrong level or an unknown key."""
     if not extra:
         return "CFG-008"
     return "CFG-007" if key in KEYS else "CFG-006"
@@ -111,7 +111,7 @@ def _validator(check: Callable[[object], object]) -> Callable[[object], object]:
 
 
 def _shape(tree: dict[str, object], file: str) -> tuple[list[Problem], list[tuple[Table, str]]]:
-    """Faults of the file's skeleton: missing or single-bracketed sections; and the (holder, section) that had to be taken out for it."""
+    """Errors in the structure (missing or single-bracketed sections), and the (holder, section) pairs removed because of them."""
     faults: list[Problem] = []
     without_form: list[tuple[Table, str]] = []
     if not isinstance(tree.get("general", {}), dict):
@@ -158,7 +158,7 @@ def _are_tables(value: object) -> TypeGuard[list[Table]]:
 
 
 def _unknown(key: str, level: str) -> str:
-    """What to say of a key that is not known at this level."""
+    """Error text for a key that is unknown at this level, with the name or place that was probably intended."""
     sections = _SECTIONS_OF.get(level, ())
     near = key if key in KEYS else OTHER_NAMES.get(_plain(key)) or _nearest(key, [*KEYS, *sections])
     if near is None:

@@ -1,4 +1,4 @@
-"""A TOML or JSON file as plain values, with its syntax faults told by line and remedy."""
+"""Reads a TOML or JSON file into plain values; a syntax error names line and remedy."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from library.errors import UserError, coded
 from library.parsing.bounds import TooMuch
 from library.parsing.json_text import JsonFault, is_json, parse_json
-from library.parsing.toml_text import TomlFault, parse_toml
+from library.parsing.toml_text import QUOTE_TEXT, TomlFault, lacks_quotes, parse_toml
 from library.paths.faults import file_fault
 from library.paths.look import Thing, look
 from library.paths.opening import read_text as text_of
 from library.words import named
 
 _CURLY = tuple("“”„‟‘’‚‛「」『』«»＂＇`´")
-_INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # with the special spaces that come along from web pages
+_INDENTATION = re.compile(r"^[ \t\u00a0\u3000]+", re.MULTILINE)  # includes the special spaces in text copied from web pages
 
 
 def read_text(path: Path, what: str) -> str:
-    """The file's UTF-8 text (a BOM is dropped); UserError when it is missing, a folder or of another encoding."""
+    """The file's UTF-8 text without BOM. Raises UserError if the file is missing, a folder or not UTF-8."""
     if look(path).thing is not Thing.MISSING and (fault := file_fault(path)):
         raise UserError(fault.reworded(f"{what}: {fault}"))
     try:
@@ -36,7 +36,7 @@ def read_text(path: Path, what: str) -> str:
 
 
 def read_tree(path: Path, what: str) -> dict[str, object]:
-    """The top-level table of a .toml or .json file; UserError with line and remedy for a syntax fault."""
+    """The top-level table of a .toml or .json file; a syntax error raises UserError with line and remedy."""
     text = read_text(path, what)
     tree = _json(path, text, what, _once) if path.suffix.lower() == ".json" else _toml(path, text, what)
     if not isinstance(tree, dict):
@@ -45,10 +45,10 @@ def read_tree(path: Path, what: str) -> dict[str, object]:
 
 
 def read_metadata_table(path: Path, what: str) -> tuple[dict[str, object], list[str]]:
-    """The table of a metadata file, image key -> entry, and findings; UserError when it is none.
+    """The table of a metadata file (image key -> entry) and findings. Raises UserError if the file has another form.
 
-    It is one JSON table, or rows with `file_name` and `text` as Diffusers reads them: JSON Lines, or a JSON list. Of a key that stands
-    twice the first one counts.
+    The file is one JSON table, or rows with `file_name` and `text` as Diffusers reads them: JSON Lines or a JSON list. If a key appears
+    twice, the first entry counts.
     """
     text = read_text(path, what)
     again: list[str] = []
@@ -62,20 +62,20 @@ def read_metadata_table(path: Path, what: str) -> tuple[dict[str, object], list[
         return table
 
     lines = _lines_of_rows(path, text)
-    found: object = [_json(path, line, what, first_counts, number) for number, line in lines] if lines else None
-    if found is None:
-        found = _json(path, text, what, first_counts)
-    if isinstance(found, dict) and isinstance(found.get("file_name"), str):
-        found = [found]
-    rows = bool(lines) or (isinstance(found, list) and found and all(isinstance(row, dict) for row in found))
-    table = _of_rows(path, found, what, again) if rows and isinstance(found, list) else found
+    content: object = [_json(path, line, what, first_counts, number) for number, line in lines] if lines else None
+    if content is None:
+        content = _json(path, text, what, first_counts)
+    if isinstance(content, dict) and isinstance(content.get("file_name"), str):
+        content = [content]
+    rows = bool(lines) or (isinstance(content, list) and content and all(isinstance(row, dict) for row in content))
+    table = _of_rows(path, content, what, again) if rows and isinstance(content, list) else content
     if not isinstance(table, dict):
         raise UserError(coded("CFG-003", f'{what} {path}: expected {{"image": {{"caption": "…"}}, …}}, found a {type(table).__name__}'))
     return table, _said_again(path, again)
 
 
 def _lines_of_rows(path: Path, text: str) -> list[tuple[int, str]]:
-    """The lines of JSON Lines with their numbers; none where the text is one JSON value over several lines, or in one."""
+    """The lines of a JSON Lines file with their numbers; empty if the text is a single JSON value."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if len(lines) < 2 or is_json(text) or not (path.suffix.lower() == ".jsonl" or is_json(lines[0][1])):
         return []
@@ -83,7 +83,7 @@ def _lines_of_rows(path: Path, text: str) -> list[tuple[int, str]]:
 
 
 def _of_rows(path: Path, rows: list[object], what: str, again: list[str]) -> dict[str, object]:
-    """Rows as a table: `file_name` is the key, `text` the caption where there is no other one."""
+    """Convert rows to a table: `file_name` is the key, `text` the caption unless the row has a `caption`."""
     table: dict[str, object] = {}
     for number, row in enumerate(rows, start=1):
         name = row.get("file_name") if isinstance(row, dict) else None
@@ -109,7 +109,7 @@ def _said_again(path: Path, again: list[str]) -> list[str]:
 
 
 def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """A JSON table of which no key stands twice; json itself would take the last one in silence."""
+    """A JSON table; raises _Twice if a key appears twice, where json would silently use the last one."""
     table = dict(pairs)
     if len(table) < len(pairs):
         raise _Twice(next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number])))
@@ -117,11 +117,11 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 class _Twice(Exception):
-    """A key that stands twice in one table of a JSON file."""
+    """A key appears twice in one table of a JSON file."""
 
 
 def _json(path: Path, text: str, what: str, table: Callable[[list[tuple[str, object]]], object], first_line: int = 1) -> object:
-    """The value of a JSON text that begins on `first_line` of the file; `table` makes each of its tables."""
+    """Parse JSON text that starts on `first_line` of the file; `table` builds each of its tables."""
     try:
         return parse_json(text, table)
     except _Twice as fault:
@@ -158,7 +158,7 @@ def _toml(path: Path, text: str, what: str) -> object:
 
 
 def _remedy(reason: str, line: str) -> str:
-    """The package's reason and, where the cause is a usual one, what to write instead."""
+    """The parser's reason; for common mistakes, what to write instead."""
     lower = reason.lower()
     if "has no attribute" in lower:
         return "one name is used as a table and as a list; write [[datasets]] and [[datasets.subsets]] with double brackets throughout"
@@ -175,6 +175,8 @@ def _remedy(reason: str, line: str) -> str:
         return "text must end with the quote it starts with; write a path that contains ' between double quotes, with / for each backslash"
     if re.fullmatch(r"[\[(]?\s*\d+\s*[,;x× ]\s*\d+\s*[\])]?\s*(#.*)?", value):
         return "write two numbers in square brackets, separated by a comma, e.g. resolution = [512, 768]"
-    if value[:1].isalpha() and value.split("#")[0].strip() not in ("true", "false"):
-        return f"text needs quotes, and true and false must be in lower case ({reason.strip()})"
+    if value.split("#")[0].strip().lower() in ("true", "false", "yes", "no", "on", "off"):
+        return f"write true or false, in lower case ({reason.strip()})"
+    if lacks_quotes(line):
+        return QUOTE_TEXT
     return reason.strip()

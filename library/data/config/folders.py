@@ -1,4 +1,4 @@
-"""The old command-line form: --train_data_dir and --reg_data_dir, whose folders' names hold repeats and class."""
+"""Command-line form of datasets: --train_data_dir and --reg_data_dir, with repeats and class in the folder names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config.build import command_line_values, dataset_options, idle_keys
-from library.data.config.check import FAULTY
+from library.data.config.check import INVALID
 from library.data.config.keys import DATASET
 from library.data.config.keys import KEYS as _KEYS
 from library.data.config.nearby_paths import folder_contents, near_names, other_files
@@ -28,16 +28,16 @@ _NAME = re.compile(r"(\d+)_(.*\S)\s*")
 def from_folders(
     train_data_dir: Path | str, reg_data_dir: Path | str | None, defaults: Mapping[str, object], masks: Path | str | None = None
 ) -> DatasetBlueprint:
-    """One dataset from the folders `<repeats>_<identifier> <class>` below `train_data_dir` (and `<repeats>_<class>` below `reg_data_dir`).
+    """One dataset from the folders `<repeats>_<identifier> <class>` below `train_data_dir`.
 
-    `defaults` are the command line's values by flag name, `masks` is --conditioning_data_dir. Raises UserError with every fault; it says
-    what was found instead.
+    Regularization images are in `<repeats>_<class>` below `reg_data_dir`. `defaults` are the command line's values by flag name, `masks` is
+    --conditioning_data_dir. Raises UserError with all errors; each names what the folder contains instead.
     """
     values, faults = command_line_values(defaults)
     options, more = dataset_options(values, "--train_data_dir")
     faults += more
     findings = idle_keys(options, "--train_data_dir") if options else []
-    common = {name: value for name, value in values.items() if _KEYS[name].level != DATASET and value is not FAULTY}
+    common = {name: value for name, value in values.items() if _KEYS[name].level != DATASET and value is not INVALID}
     base = SubsetOptions.of(common)
     subsets = _subsets(Path(train_data_dir), "--train_data_dir", base, faults, findings)
     if masks is not None:
@@ -51,7 +51,7 @@ def from_folders(
 
 
 def _masks_of(subset: SubsetOptions, masks: Path) -> Path:
-    """The folder below `masks` that has the name of the subset's own, or `masks` itself where there is none."""
+    """The folder below `masks` with the same name as the subset's folder, else `masks` itself."""
     assert subset.image_dir
     own = masks / subset.image_dir.name
     return own if is_folder(own) else masks
@@ -67,7 +67,7 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[Problem]
         faults.append(coded("PATH-003" if exists(parent) else "PATH-001", f"{flag}: '{parent}' {wrong}"))
         return []
     own, below = folder_contents(parent)
-    found: list[SubsetOptions] = []
+    subsets: list[SubsetOptions] = []
     left_out: list[str] = []
     misnamed = unnamed = False
     for name, images in below.items():
@@ -95,11 +95,11 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[Problem]
                 )
             )
         elif match and repeats and images:
-            found.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
+            subsets.append(replace(base, image_dir=parent / name, class_tokens=match[2], num_repeats=repeats, place=f"{flag} {name}"))
         elif images or match or _unread(parent / name):
             left_out.append(f"'{name}' ({_reason(bool(match), repeats, images, parent / name)})")
             misnamed |= bool(images)
-    if not found:
+    if not subsets:
         faults += [] if unnamed else [coded("DATA-003", f"{flag}: {_nothing(parent, flag, own, below, left_out)}")]
         return []
     if left_out:
@@ -109,7 +109,7 @@ def _subsets(parent: Path, flag: str, base: SubsetOptions, faults: list[Problem]
         findings.append(
             f"{flag}: skipped: {counted(own, 'image')} directly in '{parent}'; only its <repeats>_<name> folders are read; move them there"
         )
-    return found
+    return subsets
 
 
 def _cut(text: str) -> str:
@@ -130,12 +130,12 @@ def _reason(named_right: bool, repeats: int, images: int, folder: Path) -> str:
 def _unread(folder: Path) -> Counter[str]:
     try:
         return unread_pictures(listing(folder).files)
-    except OSError:  # a folder of somebody else, whose name is none of ours
+    except OSError:  # unreadable, and its name does not match ours
         return Counter()
 
 
 def _nothing(parent: Path, flag: str, own: int, below: dict[str, int], left_out: list[str]) -> str:
-    """Why no folder of the right name with images was found, and what to do."""
+    """Why there is no folder with a valid name and images, and what to do."""
     form = "<repeats>_<class>" if flag == "--reg_data_dir" else "<repeats>_<identifier> <class>"
     example = "1_dog" if flag == "--reg_data_dir" else "10_shs dog"
     if _NAME.fullmatch(parent.name) and own:

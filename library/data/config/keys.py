@@ -1,4 +1,4 @@
-"""The keys of a dataset config as one table: where each may stand, what it accepts and what it means to a reader."""
+"""The keys of a dataset config as one table: where each is allowed, which values it accepts and what it expects."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ SUBSET_ONLY = "subset only"  # [[datasets.subsets]]
 
 
 class NotAccepted(Exception):
-    """A value that a key does not take; the text says what the key expects."""
+    """A value that a key does not accept; the text describes what the key expects."""
 
 
-Check = Callable[[object], object]  # the value as the suite uses it, or NotAccepted
+Check = Callable[[object], object]  # returns the converted value or raises NotAccepted
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Key:
     level: str
     check: Check
     expected: str
-    path: PathUse | None = None  # what it names on the disk, as an option says it
+    path: PathUse | None = None  # kind of path, as for an option
 
 
 def _whole(at_least: int, at_most: int, example: str) -> tuple[Check, str]:
@@ -141,7 +141,7 @@ def _separator(example: str) -> tuple[Check, str]:
 
 
 def _table(value: object) -> str:
-    """A table as JSON text, so that options that hold it stay comparable."""
+    """A table as JSON text, so that options that contain it stay comparable."""
     if not isinstance(value, dict):
         raise NotAccepted('a table, e.g. custom_attributes = {style = "ink"}')
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
@@ -158,7 +158,7 @@ def _extension(value: object) -> str:
 
 
 def _bucket_steps(value: object) -> int:
-    """Steps below 8, which front-ends send for the finest there are, are 8: the VAE works on blocks of 8 × 8 pixels."""
+    """Steps below 8 become 8, since the VAE works on blocks of 8 × 8 pixels; front-ends send smaller values for "as fine as possible"."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_PIXELS:
         raise NotAccepted(f"a whole number from 8 to {MOST_PIXELS}, e.g. bucket_reso_steps = 64" + _unquote(value))
     return max(8, value)
@@ -257,7 +257,7 @@ KEYS: Mapping[str, Key] = MappingProxyType(
     }
 )
 
-# What users write who know the command line: the config's own name for it.
+# Names from the command line, and the config's name for each.
 OTHER_NAMES: Mapping[str, str] = MappingProxyType(
     {
         "train_batch_size": "batch_size",
@@ -274,7 +274,7 @@ OTHER_NAMES: Mapping[str, str] = MappingProxyType(
 
 
 def shown(value: object) -> str:
-    """A value as it would stand in the file."""
+    """A value as written in a config file."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""What lies around a path that turned out wrong, in words: the close names, the images of a folder, its folders."""
+"""Describes what is near a wrong path: similar names, the images in a folder, its subfolders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _QUOTES = "'\"“”„‘’‚`"
 
 
 def near_names(path: Path) -> str:
-    """'; did you mean …' with siblings of a close name, or the part of the path that is missing; empty when there is nothing to say."""
+    """'; did you mean …' with similar siblings, or the part of the path that is missing; empty without any hint."""
     if hint := _marks(path):
         return hint
     path = Path(path).absolute()
@@ -31,7 +31,7 @@ def near_names(path: Path) -> str:
 
 
 def _marks(path: Path) -> str:
-    """A hint at blanks and quotes that were written into a path; '' where it has none, or where without them there is nothing either."""
+    """A hint about spaces and quotes in a path; '' if it contains none or if removing them leads nowhere either."""
     bare = Path(
         *(part if part == path.anchor else part.strip(_BLANKS + _QUOTES) for part in Path(str(path).strip(_BLANKS + _QUOTES)).parts)
     )
@@ -46,7 +46,7 @@ def _marks(path: Path) -> str:
 
 def _close(path: Path, parent: Path) -> str:
     try:
-        names = sorted(one.name for one in parent.iterdir() if one != path)  # itself: a link that leads nowhere
+        names = sorted(one.name for one in parent.iterdir() if one != path)  # the path itself can be listed: a broken link
     except OSError:
         return ""
     lower = {name.lower(): name for name in names}
@@ -55,7 +55,7 @@ def _close(path: Path, parent: Path) -> str:
 
 
 def folder_contents(folder: Path) -> tuple[int, dict[str, int]]:
-    """The number of images directly in `folder`, and of those in each of its folders (hidden ones aside)."""
+    """The number of images directly in `folder`, and in each of its non-hidden subfolders."""
     here = listing(folder)
     below = {}
     for name in here.folders:
@@ -72,12 +72,12 @@ def _images(names: Iterable[str]) -> int:
 
 
 def has_images(folder: Path) -> bool:
-    """Whether at least one image lies directly in `folder`."""
+    """Whether `folder` directly contains at least one image."""
     return _images(listing(folder).files) > 0
 
 
 def other_files(folder: Path) -> str:
-    """What a folder without images holds, in a few words."""
+    """A short description of the contents of a folder without images."""
     here = listing(folder)
     files = list(here.files)
     endings = Counter("hidden" if name.startswith(".") else Path(name).suffix.lower() or "without extension" for name in files)

@@ -1,11 +1,11 @@
-"""What is wrong with one subset's own table: its form, contradictions, and the folders and files that it names."""
+"""Checks one subset's table: its form, contradictions, and the folders and files that it names."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from library.data.config.blueprint import DREAMBOOTH, METADATA
-from library.data.config.check import FAULTY
+from library.data.config.check import INVALID
 from library.data.config.nearby_paths import folder_contents, has_images, near_names, other_files
 from library.errors import Problem, coded
 from library.image_endings import SHOWN
@@ -13,11 +13,11 @@ from library.paths.faults import closed_fault
 from library.paths.look import exists, is_file, is_folder
 from library.words import counted, named
 
-Values = dict[str, object]  # key -> converted value, or FAULTY
+Values = dict[str, object]  # key -> converted value, or INVALID
 
 
 def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[str]) -> list[Problem]:
-    """What is wrong with one subset's own table: form, contradictions, folder. `own` are the keys in it, `inherited` those above."""
+    """Errors in one subset's table: form, contradictions, folder. `own` are its own keys, `inherited` those of the levels above."""
     form = METADATA if "metadata_file" in own else DREAMBOOTH
     faults = []
     if form not in forms:
@@ -31,7 +31,7 @@ def subset_faults(own: Values, inherited: Values, place: str, forms: frozenset[s
         faults.append(coded("DATA-008", line))
     if form == METADATA:
         for key in ("is_reg", "class_tokens", "caption_extension"):
-            if own.get(key) not in (None, "", False, FAULTY):
+            if own.get(key) not in (None, "", False, INVALID):
                 reason = "regularization images need the DreamBooth form" if key == "is_reg" else "captions come from the metadata file"
                 faults.append(coded("CFG-010", f"{place}.{key} contradicts metadata_file: {reason}; remove one of the two"))
         if isinstance(own["metadata_file"], Path) and (closed := closed_fault(own["metadata_file"], folder=False)):
@@ -65,7 +65,7 @@ def _folder_faults(folder: Path) -> list[Problem]:
 
 
 def without_images(own: Values) -> str | None:
-    """What a subset's folder holds instead of images; None where it has some, cannot be read, or is that of a metadata file."""
+    """What a subset's folder contains instead of images; None if it has images, is unreadable or belongs to a metadata file."""
     folder = own.get("image_dir")
     if not isinstance(folder, Path) or "metadata_file" in own or not is_folder(folder):
         return None

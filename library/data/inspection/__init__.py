@@ -1,1 +1,1 @@
-"""What the report shows of the images: duplicates, signatures, draws."""
+"""What the report shows about images: duplicates, signatures, showings."""

@@ -1,4 +1,4 @@
-"""The bucket table of the report: how many images share a size, how many are enlarged for it, and what is cut off them."""
+"""Bucket table of the report: how many images share a size, how many are enlarged and how much is cropped."""
 
 from __future__ import annotations
 
@@ -8,39 +8,43 @@ from dataclasses import dataclass
 from library.data.batching.buckets import FilledData, Placement
 from library.data.config.blueprint import Size
 from library.data.scan.findings import NOTE, WARNING, Finding
-from library.data.scan.records import SMALL_SIDE, ImageRecord
+from library.data.scan.records import ImageRecord
 from library.words import counted, named
 
-MUCH_CUT = 0.25  # of an image's area
-MUCH_ENLARGED = 1.5  # times, in each direction
-_WORST = 3  # images named for each bucket
+SMALL_SIDE = 128  # pixels
+MUCH_CUT = 0.25  # share of an image's area
+MUCH_ENLARGED = 1.5  # factor in each direction
+_WORST = 3  # images named per bucket
 
 
 @dataclass(frozen=True)
 class BucketFacts:
-    """One bucket of one dataset. Shares are of files, not of showings; `worst` are (index of record, share cut off), the greatest first."""
+    """One bucket of one dataset. Shares count files, not showings.
+
+    `worst` are (index of record, share cropped), largest share first.
+    """
 
     dataset: int
     size: Size
     images: int
-    shown: int  # an epoch, regularization images included
-    batches: int  # an epoch, for all processes together
-    enlarged: int  # images
-    cropped: int  # images of which anything is cut off
-    mean_cut: float  # share of the area, over all its images
+    shown: int  # per epoch, including regularization images
+    batches: int  # per epoch, of all processes together
+    enlarged: int  # number of images
+    cropped: int  # number of images of which any part is cropped
+    mean_cut: float  # share of the area, averaged over all its images
     worst: tuple[tuple[int, float], ...]
 
 
 def bucket_facts(filled: FilledData, processes: int = 1) -> list[BucketFacts]:
     """The facts of every bucket that is trained, in the order of the plan."""
-    found = []
+    facts = []
     for bucket in filled.buckets:
         if not bucket.count:
             continue
         members = list(dict.fromkeys([*(record for record, _ in bucket.train), *(bucket.pool.records if bucket.drawn else ())]))
         cuts = {index: cut(filled.placements[index]) for index in members}
         size = filled.blueprint.datasets[bucket.dataset].options.batch_size * processes
-        found.append(
+        facts.append(
             BucketFacts(
                 dataset=bucket.dataset,
                 size=bucket.size,
@@ -53,23 +57,43 @@ def bucket_facts(filled: FilledData, processes: int = 1) -> list[BucketFacts]:
                 worst=tuple(sorted(((index, share) for index, share in cuts.items() if share), key=lambda one: -one[1])[:_WORST]),
             )
         )
-    return found
+    return facts
 
 
 def cut(placement: Placement) -> float:
-    """The share of the scaled image that the bucket leaves out."""
+    """The share of the resized image outside the bucket."""
     (width, height), (whole_width, whole_height) = placement.bucket, placement.resized
     return 1 - width * height / (whole_width * whole_height)
 
 
 def enlargement(record: ImageRecord, placement: Placement) -> float:
-    """How many times the image is enlarged; under 1 it is scaled down. A pixel that rounding adds does not count."""
+    """The factor by which the image is enlarged; below 1 it is reduced. A pixel added by rounding is ignored."""
     grown = max(scaled / side for scaled, side in zip(placement.resized, record.size, strict=True))
     return 1.0 if all(scaled <= side + 1 for scaled, side in zip(placement.resized, record.size, strict=True)) and grown > 1 else grown
 
 
+def small_images(filled: FilledData) -> Iterator[Finding]:
+    """Images with so few pixels that enlarging blurs them; those that are not enlarged are left out."""
+    few = [
+        record.path
+        for record, placement in zip(filled.records, filled.placements, strict=True)
+        if min(record.size) < SMALL_SIDE and enlargement(record, placement) > 1
+    ]
+    sizes = {record.path: record.size for record in filled.records}
+    files = [(path, sizes[path]) for path in dict.fromkeys(few)]
+    if files:
+        shown = named([f"{path.name} ({width}×{height})" for path, (width, height) in files])
+        yield Finding(
+            WARNING,
+            f"{counted(len(files), 'image')} with a side under {SMALL_SIDE} px: {shown}",
+            "they look blurred when enlarged: use larger ones",
+            tuple(f"{path} ({width}×{height})" for path, (width, height) in files),
+        )
+
+
 def bucket_findings(filled: FilledData, facts: list[BucketFacts], processes: int = 1) -> Iterator[Finding]:
-    """Images that lose much or are enlarged much, and batches that stay short."""
+    """Findings on images that are small, lose much or are enlarged much, and on incomplete batches."""
+    yield from small_images(filled)
     cuts = [(cut(placement), record) for record, placement in zip(filled.records, filled.placements, strict=True)]
     much = sorted(((share, record) for share, record in cuts if share > MUCH_CUT), key=lambda one: (-one[0], one[1].path))
     if much:

@@ -1,4 +1,4 @@
-"""The draws of an epoch as people look at them: the picture with what its crop leaves out, and the text it is trained with."""
+"""Previews of showings: the image with the area outside its crop dimmed, and its caption."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from library.data.batching.sampler import EpochSampler, SampleRequest
 from library.data.pixels.fill_masks import FillMasks
 from library.data.pixels.images import Pixels, flipped, load_image, part_shown, read_rgb, resize
 
-_DIMMED = 0.35  # brightness of what is cut off
+_DIMMED = 0.35  # brightness factor outside the crop
 _FRAME = (255, 176, 64)  # RGB of the line around the crop
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What the loader would make of requests; `updates` and `batches_per_update` are the run's, for token warm-up."""
+    """What the loader returns for requests; `updates` and `batches_per_update` of the run are needed for token warm-up."""
 
     filled: FilledData
     sampler: EpochSampler
@@ -30,16 +30,19 @@ class Draws:
     batches_per_update: int
 
     def caption(self, request: SampleRequest) -> str:
-        """The text that this draw is trained with."""
+        """The caption of this showing."""
         return self.text(request).text
 
     def text(self, request: SampleRequest) -> DrawnText:
-        """The same, and whether the base model's prediction is its target."""
+        """The caption of this showing, and whether the base model's prediction is its target."""
         position = Position(request.epoch, request.batch // self.batches_per_update, self.updates)
         return drawn_caption(self.filled, request, position, self.rewrite)
 
     def pixels(self, request: SampleRequest) -> Pixels:
-        """What this draw shows, uint8 [H,W,3], grey where an inpainting model fills in. Raises UserError naming an unreadable file."""
+        """The pixels of this showing, uint8 [H,W,3], grey where an inpainting model fills in.
+
+        Raises UserError with the name of an unreadable file.
+        """
         placement = self.filled.placements[request.record]
         image = load_image(self.filled.records[request.record], placement, request.seed)
         if self.filled.blueprint.inpainting:
@@ -48,7 +51,7 @@ class Draws:
         return values.astype(np.uint8)
 
     def with_surroundings(self, request: SampleRequest, side: int) -> Pixels:
-        """This draw inside the whole image, which is dark where the crop leaves it out; the longer side has `side` pixels."""
+        """This showing inside the whole image, dimmed outside the crop; the longer side has `side` pixels."""
         record, placement = self.filled.records[request.record], self.filled.placements[request.record]
         (width, height), (left, top) = part_shown(record, placement, request.seed)
         crop_width, crop_height = placement.bucket
@@ -73,7 +76,7 @@ class Draws:
 
 
 def as_jpeg(pixels: Pixels) -> bytes:
-    """A small file of a picture that is only to be looked at."""
+    """JPEG bytes of a preview, in low quality to keep them small."""
     from PIL import Image
 
     file = io.BytesIO()

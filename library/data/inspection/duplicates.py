@@ -1,4 +1,4 @@
-"""Which images are there twice: the same bytes, or the same picture in another size or format; never quadratic."""
+"""Finds duplicate images: identical bytes, or the same image in another size or format. Run time is never quadratic."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import numpy as np
 from library.data.inspection.image_signature import SIGNATURE_BYTES
 from library.files import sha256
 
-MOST_SIGNS = 5  # of 64 that may differ between two looks of one picture
-MOST_COLOUR = 24  # of 255, in any of the 4×4 fields
-MOST_ASPECT = 0.03  # share by which width ÷ height may differ
-_BANDS = 7  # MOST_SIGNS + 2: two signatures that differ in at most MOST_SIGNS places agree in at least two whole bands
-_NEIGHBOURS = 32  # compared at most with each image of the same key
+MOST_SIGNS = 5  # of 64 bits that may differ between two signatures of the same image
+MOST_COLOUR = 24  # of 255, in each of the 4×4 fields
+MOST_ASPECT = 0.03  # largest relative difference of width ÷ height
+_BANDS = 7  # MOST_SIGNS + 2: two signatures that differ in at most MOST_SIGNS bits agree in at least two whole bands
+_NEIGHBOURS = 32  # an image is compared with at most this many others that have the same key
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An image to compare: its file, size (width, height) in pixels, bytes, and the signature of its look."""
+    """An image to compare: file, size (width, height) in pixels, bytes, and signature."""
 
     path: Path
     size: tuple[int, int]
@@ -33,13 +33,13 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Digest:
-    """Hex SHA-256 of a file's bytes, which is read where others are of the same length and look."""
+    """Hex SHA-256 of a file's bytes; only read if another file has the same length and signature."""
 
     sha256: str
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Digest | None:
-        """The fact whose fields these are, in their order; None when the values are no such thing."""
+        """The fact with these fields, in order; None if the values are invalid."""
         match values:
             case [str(digest)] if len(digest) == 64:
                 return cls(digest)
@@ -48,16 +48,16 @@ class Digest:
 
 @dataclass(frozen=True)
 class Group:
-    """Images that are the same, as indices into the candidates; `identical`: to the last byte."""
+    """Images that are the same, as indices into the candidates; `identical`: byte for byte."""
 
     members: tuple[int, ...]
     identical: bool
 
 
 def find_groups(candidates: Sequence[Candidate], digest: Callable[[Path], str] = sha256) -> list[Group]:
-    """Groups of identical files, then groups of pictures alike in which each set of identical files stands with its first.
+    """Groups of identical files, then groups of similar images, where the first of each set of identical files represents the set.
 
-    Files are read (`digest`) only where length and signature agree already.
+    Files are read (`digest`) only if length and signature agree.
     """
     identical = _identical(candidates, digest)
     copies = {member for members in identical for member in members[1:]}
@@ -79,16 +79,16 @@ def _identical(candidates: Sequence[Candidate], digest: Callable[[Path], str]) -
 
 
 def _alike(candidates: Sequence[Candidate]) -> list[list[int]]:
-    """Sets of pictures that look the same, each like another one of its set.
+    """Sets of similar images; each image is similar to at least one other of its set.
 
-    Where a key (two bands) is the same, images are compared: in the order of all their signs, each with a bounded number of neighbours.
+    Images with the same key (two bands) are sorted by their signature bits and compared with a limited number of neighbours.
     """
     count = len(candidates)
     table = np.frombuffer(bytes.fromhex("".join(one.signature for one in candidates)), dtype=np.uint8).reshape(count, SIGNATURE_BYTES)
     signs = np.ascontiguousarray(table[:, :8]).view(">u8").ravel().astype(np.uint64)
     colours = table[:, 8:].astype(np.int16)
     aspects = np.log([one.size[0] / one.size[1] for one in candidates])
-    sets = np.arange(count)  # the number of each image's set
+    sets = np.arange(count)  # set number of each image
     for one, other in itertools.combinations(np.array_split(np.arange(64), _BANDS), 2):
         keys = signs & np.uint64(sum(1 << int(place) for place in (*one, *other)))
         order = np.lexsort((signs, keys))
@@ -103,14 +103,14 @@ def _alike(candidates: Sequence[Candidate]) -> list[list[int]]:
             near = np.abs(colours[left] - colours[right]).max(axis=1, initial=0) <= MOST_COLOUR
             near &= np.abs(aspects[left] - aspects[right]) <= MOST_ASPECT
             sets = _joined(sets, left[near], right[near])
-    found: dict[int, list[int]] = defaultdict(list)
+    by_set: dict[int, list[int]] = defaultdict(list)
     for index, number in enumerate(sets.tolist()):
-        found[number].append(index)
-    return [members for members in found.values() if len(members) > 1]
+        by_set[number].append(index)
+    return [members for members in by_set.values() if len(members) > 1]
 
 
 def _joined(sets: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The numbers of the sets when those of left[i] and right[i] are one."""
+    """The set numbers after merging the sets of left[i] and right[i]."""
     above: dict[int, int] = {}
 
     def root(number: int) -> int:

@@ -1,4 +1,4 @@
-"""What a report asks of an image that nobody has looked at yet: its header and its look at once, by several threads."""
+"""Reads header and signature of images that the index does not know yet, in several threads."""
 
 from __future__ import annotations
 
@@ -19,23 +19,25 @@ from library.files import names_image
 Result = TypeVar("Result")
 
 _THREADS = 8
-_AT_ONCE = 16  # images that a thread takes with it
-_BAR_FROM = 200  # images; fewer are decoded before a bar would be read
+_AT_ONCE = 16  # images per task of a thread
+_BAR_FROM = 200  # images; fewer are decoded before anyone could read a progress bar
 
 
 def visit_folders(blueprint: DatasetBlueprint, index: ScanIndex) -> None:
-    """Teach the index header and look of the images in the folders of which it knows neither. What cannot be read it does not learn: who
-    asks for it reads the file again, and is told why."""
+    """Add header and look of the folders' images to the index where it knows neither.
+
+    Unreadable files are not added: later code reads them again and gets the error.
+    """
     for subset in blueprint.subsets():
         if subset.image_dir is None or subset.metadata_file:
             continue
         try:
             names = index.names(subset.image_dir)
         except OSError:
-            continue  # the scan tells
+            continue  # the scan reports the error
         paths = [subset.image_dir / name for name in sorted(names) if names_image(name)]
-        for path, found in in_threads([path for path in paths if not (index.known(path, Header) or index.known(path, Look))], _visit):
-            for fact in found:
+        for path, facts in in_threads([path for path in paths if not (index.known(path, Header) or index.known(path, Look))], _visit):
+            for fact in facts:
                 index.remember(path, fact)
 
 
@@ -47,7 +49,7 @@ def _visit(path: Path) -> list[Header | Look]:
 
 
 def in_threads(paths: Sequence[Path], act: Callable[[Path], Result]) -> Iterator[tuple[Path, Result]]:
-    """Each image with what `act` makes of it, in their order, under a bar where they are many."""
+    """Each image with the result of `act`, in their order; with a progress bar if there are many."""
     parts = [paths[start : start + _AT_ONCE] for start in range(0, len(paths), _AT_ONCE)]
     bar = progress(total=len(paths), label="looking at images", unit="image") if len(paths) >= _BAR_FROM else None
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:

@@ -1,4 +1,4 @@
-"""What only decoding an image tells: whether it can be decoded at all, shows anything, has clear parts, and which others look like it."""
+"""Facts that require decoding an image: whether it is readable, flat or transparent, and a signature to find similar images."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SIGNATURE_BYTES = 8 + 4 * 4 * 3  # 64 signs of a cosine transform, then mean RGB of 4×4 fields
-_SIDE = 32  # pixels of the small picture that is transformed
+_SIDE = 32  # pixels per side of the reduced image that is transformed
 _COVER = (2 * _SIDE, 2 * _SIDE)
-_MIDDLE = 31  # the place of the median of 63 values
-_FLAT = 6  # of 255: where no channel spans more, nothing can be seen
+_MIDDLE = 31  # index of the median of 63 values
+_FLAT = 6  # of 255: nothing is visible if no channel spans more
 
 
 @dataclass(frozen=True)
 class Look:
-    """`signature` (hex) is that of the picture upright on white; `clear`: some pixel is transparent; `flat`: all of one colour."""
+    """`signature` (hex) describes the upright image on white.
+
+    `clear`: some pixel is transparent; `flat`: all pixels have the same colour.
+    """
 
     signature: str
     clear: bool = False
@@ -33,7 +36,7 @@ class Look:
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> Look | None:
-        """The fact whose fields these are, in their order; None when the values are no such thing."""
+        """The fact with these fields, in order; None if the values are invalid."""
         match values:
             case [str(signature), bool(clear), bool(flat)] if _is_signature(signature):
                 return cls(signature, clear, flat)
@@ -41,20 +44,20 @@ class Look:
 
 
 def look_at(path: Path) -> Look:
-    """Decode an image, a JPEG at down to ⅛; raises Unreadable."""
+    """Decode an image, a JPEG at down to ⅛ of its size; raises Unreadable."""
     try:
         return _look_of(decode(path, _COVER))
-    except Exception as fault:  # PIL raises many kinds for broken files
+    except Exception as fault:  # PIL raises many kinds of exceptions for damaged files
         raise Unreadable(reason_of(fault)) from None
 
 
 def visit_and_look(path: Path) -> tuple[Header, Look | None]:
-    """Header and look by opening the file once; no look where that would need another way to decode it. Raises Unreadable."""
+    """Header and look from opening the file once; None as look if it has to be decoded in another way. Raises Unreadable."""
     return visit(path, lambda image, header: (header, _look_of(decode_opened(image, path, _COVER)) if _is_fresh(image, header) else None))
 
 
 def _is_fresh(image: Image.Image, header: Header) -> bool:
-    """Whether what the header needed has left the image as `decode` finds it: not loaded, and at its only frame."""
+    """Whether reading the header left the image as `decode` expects it: not loaded, and at its only frame."""
     return header.format in ("JPEG", "PNG") and header.frames == 1 and bool(getattr(image, "tile", None))
 
 
@@ -68,15 +71,15 @@ def _look_of(image: Decoded) -> Look:
 
 
 def signature(pixels: np.ndarray) -> str:
-    """Hex of the signature of a small RGB picture, float32 [32,32,3] in 0..255.
+    """Hex signature of a small RGB image, float32 [32,32,3] in 0..255.
 
-    64 bits say which of the lowest 8×8 frequencies of its brightness (discrete cosine transform, type II) lie above their median:
-    a sign of shapes that scaling, another format and a little noise hardly touch. The colours keep apart what differs in nothing else.
+    64 bits mark which of the lowest 8×8 frequencies of its brightness (discrete cosine transform, type II) exceed their median. Scaling,
+    another format and a little noise hardly change them. Mean colours distinguish images that differ only in colour.
     """
     waves = _waves()
     frequencies = (waves @ (pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)) @ waves.T).ravel()
     bits = frequencies > np.partition(frequencies[1:], _MIDDLE)[_MIDDLE]
-    bits[0] = False  # the mean brightness, which the colours tell
+    bits[0] = False  # the mean brightness; the colours include it
     strips = (_fields() @ pixels.reshape(_SIDE, _SIDE * 3)).reshape(4, _SIDE, 3)
     colours: np.ndarray = _fields() @ strips + 0.5
     return (np.packbits(bits).tobytes() + colours.astype(np.uint8).tobytes()).hex()
@@ -84,14 +87,14 @@ def signature(pixels: np.ndarray) -> str:
 
 @cache
 def _fields() -> np.ndarray:
-    """What makes the means of 4 fields of 32 pixels, float32 [4,32]; those of whole numbers are exact."""
+    """Matrix that computes the means of 4 fields of 32 pixels, float32 [4,32]; exact for whole numbers."""
     fields: np.ndarray = np.kron(np.eye(4), np.full(_SIDE // 4, 4 / _SIDE)).astype(np.float32)
     return fields
 
 
 @cache
 def _waves() -> np.ndarray:
-    """The 8 lowest waves over 32 pixels, float32 [8,32]."""
+    """The 8 lowest cosine waves over 32 pixels, float32 [8,32]."""
     wave, place = np.mgrid[:8, :_SIDE]
     waves: np.ndarray = np.cos(np.pi * wave * (2 * place + 1) / (2 * _SIDE))
     return waves.astype(np.float32)

@@ -1,4 +1,4 @@
-"""What only the report looks for: folders, captions and images that can be trained on, but hardly as they are meant to be."""
+"""Findings only for the report: folders, captions and images that can be trained, but probably not as intended."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _FORMATS = {
 
 
 def inspect(survey: Survey, index: ScanIndex) -> Iterator[Finding]:
-    """Everything there is to say of folders, captions and images, which are all decoded; `index` is asked first and learns."""
+    """All findings about folders, captions and images. Decodes every image that `index` does not know, and adds it to `index`."""
     for subset in survey.blueprint.subsets():
         if subset.image_dir is not None and not subset.metadata_file:
             yield from _folder(subset, index)
@@ -57,7 +57,7 @@ def _by_subset(records: Sequence[ImageRecord]) -> list[tuple[SubsetOptions, list
 
 
 def _about(level: str, files: Iterable[Path | str], what: str, remedy: str) -> Iterator[Finding]:
-    """A finding about these files, if there are any; `what` has a {} for '3 images'."""
+    """A finding about these files, if there are any; `what` contains {} for '3 images'."""
     paths = [str(file) for file in files]
     if paths:
         text = f"{what.format(counted(len(paths), 'image'))}: {named([os.path.basename(path) for path in paths])}"  # noqa: PTH119
@@ -65,17 +65,17 @@ def _about(level: str, files: Iterable[Path | str], what: str, remedy: str) -> I
 
 
 def _folder(subset: SubsetOptions, index: ScanIndex) -> Iterator[Finding]:
-    """What lies in a folder with caption files and is not used, or not as one might think."""
+    """Findings on files in a folder with caption files that are not used, or not as a user would expect."""
     folder = subset.image_dir
     assert folder is not None
     try:
         names = index.names(folder)
         below = {name: images for name, images in folder_contents(folder)[1].items() if images}
     except OSError:
-        return  # told already
+        return  # already reported
     images = sorted(filter(names_image, names))
     beside = captions_beside(images, subset.caption_extension, names)
-    captions = {image: found for image, found in zip(images, beside, strict=True) if found}
+    captions = {image: caption for image, caption in zip(images, beside, strict=True) if caption}
     place = subset.place
     if below:
         listed = named([f"'{name}' ({counted(count, 'image')})" for name, count in below.items()])
@@ -105,7 +105,7 @@ def _caption_files(subset: SubsetOptions, captions: dict[str, str]) -> Iterator[
 
 
 def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding]:
-    """Caption options that can do nothing with these captions."""
+    """Caption options that have no effect on these captions."""
     asked = [name for name in ("shuffle_caption", "caption_tag_dropout_rate", "token_warmup_step") if getattr(subset, name)]
     texts = {record.caption for record in records if record.caption} - {subset.class_tokens}
     if asked and texts and all(len(split_tags(text, subset.caption_separator)) <= max(1, subset.keep_tokens) for text in texts):
@@ -115,7 +115,7 @@ def _tags(subset: SubsetOptions, records: list[ImageRecord]) -> Iterator[Finding
 
 
 def _images(records: Sequence[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
-    # an image of two datasets is looked at once, and one of which only latents are left not at all
+    # images used by two datasets are decoded once, records with only latents not at all
     first = {record.path: record for record in reversed(records) if is_image(record.path)}
     images = sorted(first.values(), key=lambda record: record.path.as_posix())
     headers = {record.path: index.fact(record.path, Header, read_header) for record in images}
@@ -170,15 +170,15 @@ def _looks(images: list[ImageRecord], index: ScanIndex) -> Iterator[Finding]:
 
 
 def _look_at_all(paths: list[Path], index: ScanIndex) -> tuple[dict[Path, Look], dict[Path, str]]:
-    """The looks of all images, decoded by several threads where the index does not know them; and why some have none."""
+    """The looks of all images, decoded in several threads unless the index knows them, and the errors of unreadable images."""
     looks = {path: look for path in paths if (look := index.known(path, Look))}
     broken: dict[Path, str] = {}
-    for path, found in in_threads([path for path in paths if path not in looks], _look):
-        if isinstance(found, str):
-            broken[path] = found
+    for path, result in in_threads([path for path in paths if path not in looks], _look):
+        if isinstance(result, str):
+            broken[path] = result
         else:
-            looks[path] = found
-            index.remember(path, found)
+            looks[path] = result
+            index.remember(path, result)
     return {path: looks[path] for path in paths if path in looks}, broken
 
 
@@ -194,19 +194,19 @@ def _look(path: Path) -> Look | str:
 
 
 def _duplicates(images: list[ImageRecord], groups: list[Group]) -> Iterator[Finding]:
-    """Copies among images of a kind, and training images that are regularization images too."""
+    """Findings on duplicates among images of the same kind, and on training images that are also regularization images."""
     both: list[list[Path]] = []
     same: list[list[Path]] = []
     alike: list[list[Path]] = []
     for group in groups:
         kinds = {images[index].subset.is_reg for index in group.members}
         (both if len(kinds) > 1 else same if group.identical else alike).append([images[index].path for index in group.members])
-    for level, found, what, remedy in (
+    for level, duplicates, what, remedy in (
         (WARNING, both, "trained on and used as regularization images at once", "remove them from the regularization images"),
         (WARNING, same, "identical, to the last byte", "remove the copies; to give an image more weight, raise num_repeats"),
         (WARNING, alike, "the same image in another size, format or quality", "keep the best one of each"),
     ):
-        if found:
-            shown = named([" = ".join(path.name for path in paths[:4]) + (" = …" if len(paths) > 4 else "") for paths in found])
-            text = f"{counted(sum(map(len, found)), 'image')} in {counted(len(found), 'group')} {what}: {shown}"
-            yield Finding(level, text, remedy, tuple(" = ".join(map(str, paths)) for paths in found))
+        if duplicates:
+            shown = named([" = ".join(path.name for path in paths[:4]) + (" = …" if len(paths) > 4 else "") for paths in duplicates])
+            text = f"{counted(sum(map(len, duplicates)), 'image')} in {counted(len(duplicates), 'group')} {what}: {shown}"
+            yield Finding(level, text, remedy, tuple(" = ".join(map(str, paths)) for paths in duplicates))

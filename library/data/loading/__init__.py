@@ -1,1 +1,1 @@
-"""From a sample request to a Batch, in loader workers."""
+"""Loads a sample request into a Batch, in loader workers."""

@@ -1,4 +1,4 @@
-"""Batches of a class of the user's own (--dataset_class): what such a class has to be, and how what it gives becomes a Batch."""
+"""Batches from a user's class (--dataset_class): its interface, and how its values become a Batch."""
 
 from __future__ import annotations
 
@@ -29,41 +29,43 @@ T = TypeVar("T")
 
 
 class CustomBatches(Protocol):
-    """A class of ready-made batches, as `--dataset_class module.Class` names it. Nothing has to be inherited.
+    """A class of ready-made batches, as `--dataset_class module.Class` names it. It does not have to inherit from anything.
 
-    It is made anew in every process, and sent to loader workers by pickling where the system starts them afresh (Windows, macOS).
-    A method `set_current_epoch(epoch: int)` is optional: it is called before the first batch of an epoch, epochs counted from 1, in
-    every process and loader worker.
+    Each process creates one, and pickles it for loader workers if the system spawns them (Windows, macOS). A method
+    `set_current_epoch(epoch: int)` is optional: every process and loader worker calls it before the first batch of an epoch; epochs count
+    from 1.
     """
 
     def __init__(
         self, tokenizer: CLIPTokenizer, max_token_length: int | None, resolution: tuple[int, int] | None, debug_dataset: bool
     ) -> None:
-        """`tokenizer` is transformers' CLIPTokenizer of the model; the others are the options of these names, `resolution` as
-        (width, height) in pixels."""
+        """`tokenizer` is transformers' CLIPTokenizer of the model; the other arguments are the options of the same names.
+
+        `resolution` is (width, height) in pixels.
+        """
 
     def __len__(self) -> int:
-        """Batches an epoch: at least 1, and the same in each epoch and process."""
+        """Batches per epoch: at least 1, and the same in each epoch and process."""
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        """Batch `index`, of as many images B as it likes. None is as good as a missing key.
+        """Batch `index`, with any number B of images. A value of None is the same as a missing key.
 
-        images        float [B,3,H,W] in −1..1, H and W multiples of 8; or instead of them
-        latents       float [B,4,H/8,W/8], multiplied by 0.18215. All batches have the same one of the two
-        captions      list of B texts; may be missing where input_ids are there
-        input_ids     whole numbers [B,N,77], or [B,77] for one window: windows of CLIP ids, N = --max_token_length / 75.
-                      Missing: they are made of captions
+        images        float [B,3,H,W] in −1..1, H and W multiples of 8; or instead:
+        latents       float [B,4,H/8,W/8], multiplied by 0.18215. All batches use the same one of the two
+        captions      list of B texts; optional with input_ids
+        input_ids     integers [B,N,77], or [B,77] for one window: windows of CLIP ids, N = --max_token_length / 75.
+                      Missing: captions are tokenized
         loss_weights  float [B], factors of the losses. Missing: 1
         masks         float [B,H,W], or [B,1,H/8,W/8], in 0..1: where the loss counts. Missing: everywhere
         image_keys    list of B texts that name the images in messages
 
-        What it draws from `random`, `numpy.random` and torch's stream is the same for the same --seed, epoch and index: they are
-        seeded before each call.
+        Random numbers from `random`, `numpy.random` and torch are the same for the same --seed, epoch and index: all three are seeded
+        before each call.
         """
 
 
 class CustomSource:
-    """An object of the user's class with its name: asks it for batches, with errors of its own as faults that say where they came from."""
+    """A named object of the user's class: requests batches, and converts exceptions of the class to errors that name their origin."""
 
     def __init__(self, name: str, dataset: CustomBatches, file: str | None = None) -> None:
         """`name` is module.Class, `file` the source file of the class."""
@@ -71,11 +73,11 @@ class CustomSource:
         self._epoch: int | None = None
 
     def place(self, index: int) -> str:
-        """How a line about batch `index` begins."""
+        """Start of a line about batch `index`."""
         return f"{OPTION} {self.name}[{index}]"
 
     def item(self, index: int, epoch: int, seed: int, epoch_seed: int) -> object:
-        """What the class gives for batch `index` of `epoch` (from 0); `seed` is that of the batch, `epoch_seed` that of the epoch."""
+        """The value of the class for batch `index` of `epoch` (from 0); `seed` is for the batch, `epoch_seed` for the epoch."""
         if self._epoch != epoch:
             self._epoch = epoch
             tell = getattr(self.dataset, "set_current_epoch", None)
@@ -86,16 +88,16 @@ class CustomSource:
             return self.call(lambda: self.dataset[index], self.place(index))
 
     def call(self, act: Callable[[], T], place: str) -> T:
-        """`act()`; an exception of the class becomes a UserError of one line."""
+        """Call `act`; an exception of the class becomes a UserError of one line."""
         return as_user_fault(act, place, self.file)
 
 
 @dataclass(frozen=True)
 class CaptionReading:
-    """How the captions of a class become ids: in windows of 75 tokens, after `rewrite_caption`.
+    """How captions of a user's class become ids: in windows of 75 tokens, after `rewrite_caption`.
 
-    With `reread`, a reason, ids are always made of captions, whatever ids the class gives; with `are_made` the method makes the captions
-    of nothing.
+    If `reread` (a reason) is set, captions are always tokenized, even if the class returns ids. With `are_made` the method generates the
+    captions and needs none from the class.
     """
 
     tokenize: Tokenize
@@ -106,15 +108,15 @@ class CaptionReading:
 
 
 class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
-    """Batches of the class for the loader: dataset[share] is the batch that the share's only request names. Picklable."""
+    """Batches of the class for the loader: dataset[share] is the batch of the share's single request. Picklable."""
 
     def __init__(self, source: CustomSource, seed: int, captions: CaptionReading, are_latents: bool, scale: float) -> None:
-        """`seed` is the run's; `scale` what latents are multiplied by when they are trained."""
+        """`seed` is the run's seed; `scale` is the factor of trained latents."""
         self.source, self.seed, self.captions = source, seed, captions
         self.are_latents, self.scale = are_latents, scale
 
     def __getitem__(self, share: GlobalBatch) -> Batch:
-        """The batch of a share; UserError where the class fails or gives what cannot be trained."""
+        """The batch of a share. Raises UserError if the class fails or returns invalid values."""
         (request,) = share
         place = self.source.place(request.record)
         item_of_class = self.source.item(request.record, request.epoch, request.seed, fold(self.seed, "own epoch", request.epoch))
@@ -142,7 +144,7 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
         )
 
     def _text(self, item: CustomItem, seeds: list[int], place: str) -> tuple[tuple[str, ...], torch.Tensor, torch.Tensor | None]:
-        """Captions, ids [B,N,77] and, where captions are weighted, the weights of tokens."""
+        """Captions, ids [B,N,77] and, if captions are weighted, token weights."""
         how = self.captions
         if item.input_ids is not None and not how.reread:
             return item.captions or ("",) * len(item), item.input_ids, None
@@ -160,7 +162,7 @@ class CustomBatchDataset(torch.utils.data.Dataset["Batch"]):
 
 
 def _strata(stratum: tuple[int, int] | None, seed: int, images: int) -> torch.Tensor | None:
-    """[B,2]: the batch's place among those of its update in as many parts as it has images, in an order of its own."""
+    """int64 [B,2]: the batch's stratum in its update, divided among its images in random order."""
     if stratum is None:
         return None
     order = list(range(images))
@@ -170,15 +172,16 @@ def _strata(stratum: tuple[int, int] | None, seed: int, images: int) -> torch.Te
 
 
 def counted_by_images(batches: Iterable[Batch], per_update: int, mean_over_processes: Callable[[int], float]) -> Iterator[Batch]:
-    """The batches, `per_update` of them an update, with those that the sampler took for one image weighed by the images they have, so that
-    each image of an update counts the same. `mean_over_processes` makes of this process's images the mean over all processes.
+    """Yield the batches, reweighted so that each image of an update counts the same; an update has `per_update` batches.
+
+    The sampler counts such a batch as one image. `mean_over_processes` averages this process's number of images over all processes.
     """
     iterator = iter(batches)
     while group := list(itertools.islice(iterator, per_update)):
         if any(batch.whole_weight is None for batch in group):
             yield from group
             continue
-        sizes = [len(batch) if batch.whole_weight else 0 for batch in group]  # a weight of 0 only fills a process's turn
+        sizes = [len(batch) if batch.whole_weight else 0 for batch in group]  # a weight of 0 marks a batch that only fills a process's turn
         mean = mean_over_processes(sum(sizes)) / len(group)
         for batch, size in zip(group, sizes, strict=True):
             factor = size / (mean * batch.whole_weight) if batch.whole_weight else 1.0
@@ -187,7 +190,7 @@ def counted_by_images(batches: Iterable[Batch], per_update: int, mean_over_proce
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Inside, the streams of Python, NumPy and torch (on the CPU) begin with `seed`; afterwards they are what they were."""
+    """Context in which the generators of Python, NumPy and torch (CPU) start from `seed`; afterwards their previous states are restored."""
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed & 0xFFFF_FFFF)
@@ -201,7 +204,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def as_user_fault(act: Callable[[], T], place: str, file: str | None) -> T:
-    """`act()`; an exception becomes a UserError of one line with the place in `file` (or the last one) where it was raised."""
+    """Call `act`; an exception becomes a UserError of one line with the line in `file` (or the last frame) that raised it."""
     try:
         return act()
     except UserError:

@@ -1,4 +1,4 @@
-"""What a user's own dataset class gives for one batch, checked: shapes, kinds of numbers, their range; every fault in a clear line."""
+"""Checks one batch of a user's dataset class: shapes, dtypes, ranges; one clear line per error."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from library.options.bounds import PIXELS_OF_A_LATENT
 from library.options.suggest import closest
 
 KEYS = ("images", "latents", "input_ids", "captions", "loss_weights", "masks", "image_keys")
-IDS = 77  # of a window: a begin, 75 tokens, an end
-BEGIN, END = 49406, 49407  # of CLIP's vocabulary, which ends there
-LARGEST = 1.5  # an enlarging filter may overshoot −1..1, and no more than that
-_UNLIKELY_DEVIATION = 3.0  # of latents: about 1 when they are scaled, 5.5 when they are not
+IDS = 77  # ids per window: begin, 75 tokens, end
+BEGIN, END = 49406, 49407  # the last two ids of CLIP's vocabulary
+LARGEST = 1.5  # tolerates the overshoot of enlarging filters beyond −1..1
+_UNLIKELY_DEVIATION = 3.0  # of latents: about 1 if scaled, 5.5 if unscaled
 _CHANNELS = {"images": 3, "latents": 4}
 
 
 @dataclass(frozen=True)
 class CustomItem:
-    """One batch of B images as the class gave it, found good; all tensors on the CPU."""
+    """One valid batch of B images from the class; all tensors on the CPU."""
 
     pictures: Tensor  # float32 images [B,3,H,W] in −1..1, or scaled latents [B,4,H/8,W/8]
     are_latents: bool
@@ -32,8 +32,8 @@ class CustomItem:
     loss_weights: Tensor  # float32 [B]
     masks: Tensor | None  # float32 [B,1,H/8,W/8] in 0..1
     image_keys: tuple[str, ...] | None
-    unused: tuple[str, ...] = ()  # keys that mean nothing here
-    hints: tuple[str, ...] = ()  # what is allowed and looks like a mistake
+    unused: tuple[str, ...] = ()  # unknown keys
+    hints: tuple[str, ...] = ()  # allowed values that look like mistakes
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -47,9 +47,9 @@ class CustomItem:
 
 
 def checked(item: object, place: str, windows: int, needs_text: bool = True) -> CustomItem:
-    """`item` as the class gave it for `place` ("--dataset_class my_data.Pairs[3]"). `windows` are those of --max_token_length.
+    """Check `item`, the value of the class for `place` ("--dataset_class my_data.Pairs[3]"), for `windows` of --max_token_length.
 
-    Raises UserError with every fault: each line names the place, what was found and what is expected.
+    Raises UserError with all errors: each line names the place, the value and what is expected.
     """
     return _Look(item, place, windows, needs_text).checked()
 
@@ -63,21 +63,21 @@ class _Look:
             raise UserError(
                 coded("DATA-022", f"{place}: is a {type(item).__name__}, expected a dict with images or latents, and captions or input_ids")
             )
-        self._given = {key: value for key, value in item.items() if value is not None}
+        self._values = {key: value for key, value in item.items() if value is not None}
 
     def checked(self) -> CustomItem:
-        """The item; raises UserError with all faults."""
+        """The item; raises UserError with all errors."""
         unused = self._unused()
-        which = [name for name in ("images", "latents") if name in self._given]
+        which = [name for name in ("images", "latents") if name in self._values]
         if len(which) != 1:
-            has = "both images and latents" if which else f"neither images nor latents (its keys: {', '.join(map(str, self._given))})"
+            has = "both images and latents" if which else f"neither images nor latents (its keys: {', '.join(map(str, self._values))})"
             raise UserError(coded("DATA-022", f"{self._place}: has {has}, expected one of the two"))
         pictures = self._pictures(which[0])
         if pictures is None:
             raise UserError(*self._faults)
         count = len(pictures)
         input_ids, captions = self._ids(count), self._texts("captions", count)
-        if self._needs_text and "captions" not in self._given and "input_ids" not in self._given:
+        if self._needs_text and "captions" not in self._values and "input_ids" not in self._values:
             self._faults.append(
                 coded("DATA-022", f"{self._place}: has neither captions nor input_ids, expected one of the two for its {count} images")
             )
@@ -90,9 +90,9 @@ class _Look:
         )
 
     def _unused(self) -> list[str]:
-        others = [str(key) for key in self._given if key not in KEYS]
+        others = [str(key) for key in self._values if key not in KEYS]
         for key in others[:]:
-            near = closest(key, [name for name in KEYS if name not in self._given], 0.6)
+            near = closest(key, [name for name in KEYS if name not in self._values], 0.6)
             if near:
                 self._faults.append(
                     coded("DATA-022", f"{self._place}: has the key {key!r}, which is not known; did you mean {near!r}? If not, rename it")
@@ -104,7 +104,7 @@ class _Look:
         self._faults.append(coded("DATA-022", f"{self._place}: {name} {present}, expected {expected}" + (f"; {remedy}" if remedy else "")))
 
     def _tensor(self, name: str, expected: str) -> Tensor | None:
-        value = self._given[name]
+        value = self._values[name]
         if isinstance(value, list | tuple) and any(isinstance(part, Tensor) for part in value):
             self._fault(name, f"is a {type(value).__name__} of tensors", expected, "combine them with torch.stack")
             return None
@@ -115,7 +115,7 @@ class _Look:
             return None
 
     def _floats(self, name: str, expected: str, remedy: str = "") -> Tensor | None:
-        """The value as float32 of finite numbers, or None after a fault."""
+        """The value as finite float32, or None after an error."""
         tensor = self._tensor(name, expected)
         if tensor is None:
             return None
@@ -160,7 +160,7 @@ class _Look:
             self._hints.append(f"images reach from {low:.2f} to {high:.2f}: -1 is black, 0 is grey; if these are 0..1, use images * 2 - 1")
 
     def _ids(self, count: int) -> Tensor | None:
-        if "input_ids" not in self._given:
+        if "input_ids" not in self._values:
             return None
         expected = f"whole numbers [{count},{self._windows},77]" + (f" or [{count},77]" if self._windows == 1 else "")
         ids = self._tensor("input_ids", expected)
@@ -182,9 +182,9 @@ class _Look:
         return shaped.to(torch.int64).contiguous()
 
     def _texts(self, name: str, count: int) -> tuple[str, ...] | None:
-        if name not in self._given:
+        if name not in self._values:
             return None
-        value, expected = self._given[name], f"a list of {count} texts"
+        value, expected = self._values[name], f"a list of {count} texts"
         if isinstance(value, str) or not isinstance(value, list | tuple):
             self._fault(name, f"is a {type(value).__name__}", expected)
         elif len(value) != count:
@@ -197,7 +197,7 @@ class _Look:
 
     def _weights(self, count: int) -> Tensor:
         ones = torch.ones(count)
-        if "loss_weights" not in self._given:
+        if "loss_weights" not in self._values:
             return ones
         expected = f"float numbers [{count}], one an image"
         weights = self._floats("loss_weights", expected)
@@ -206,7 +206,7 @@ class _Look:
         return ones if weights is None else weights
 
     def _masks(self, pictures: Tensor, latents: bool) -> Tensor | None:
-        if "masks" not in self._given:
+        if "masks" not in self._values:
             return None
         count, _, height, width = pictures.shape
         whole = (height * PIXELS_OF_A_LATENT, width * PIXELS_OF_A_LATENT) if latents else (height, width)

@@ -1,4 +1,4 @@
-"""A share of requests becomes a Batch: images or nothing, caption of the draw, token ids, weights; the same in any worker."""
+"""Loads a share of requests into a Batch: images or latents, captions, token ids, weights. The result does not depend on the worker."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Tokenize = Callable[[str], tuple[Tensor, Tensor | None]]  # caption -> ids int64
 
 @dataclass(frozen=True)
 class PlannedUpdates:
-    """How many updates a run has, and of how many batches each is made."""
+    """Number of updates of a run, and of batches per update."""
 
     updates: int = 0
     batches_per_update: int = 1
 
 
 class TrainingDataset(torch.utils.data.Dataset["Batch"]):
-    """Picklable, without state: dataset[share] is a function of the share. `planned` is the run's; only token warm-up reads it."""
+    """Stateless and picklable: dataset[share] depends only on the share. Only token warm-up uses `planned`."""
 
     def __init__(
         self,
@@ -46,14 +46,14 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         planned: PlannedUpdates = PlannedUpdates(),
         cache: LatentCache | None = None,
     ) -> None:
-        """With `cache` the latents come from there, and no image is read unless a part of it has to be masked (inpainting)."""
+        """With `cache`, latents come from there, and images are read only to mask parts of them (inpainting)."""
         self.filled, self.tokenize, self.rewrite_caption = filled, tokenize, rewrite_caption
         self.planned, self.cache = planned, cache
         self.masks = Masks(filled, keep=cache is not None)
         self.fill_masks = FillMasks(filled) if filled.blueprint.inpainting else None
 
     def caption(self, request: SampleRequest) -> str:
-        """The text that this draw is trained with."""
+        """The caption of this showing."""
         return self._text(request).text
 
     def _text(self, request: SampleRequest) -> DrawnText:
@@ -61,11 +61,11 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         return drawn_caption(self.filled, request, position, self.rewrite_caption)
 
     def image(self, request: SampleRequest, placement: Placement | None = None) -> np.ndarray:
-        """The pixels of this draw, float32 [3,H,W] in −1..1; UserError naming a file that cannot be read."""
+        """The pixels of this showing, float32 [3,H,W] in −1..1. Raises UserError with the name of an unreadable file."""
         return load_image(self.filled.records[request.record], placement or self.filled.placements[request.record], request.seed)
 
     def __getitem__(self, share: GlobalBatch) -> Batch:
-        """The Batch of a share, its images in the share's order; UserError where neither an image nor a stand-in can be read."""
+        """The Batch of a share, in the order of the share. Raises UserError if neither an image nor a replacement is readable."""
         unreadable: list[str] = []
         drawn = [self._drawn(request, unreadable) for request in share]
         shown, places = [request for request, _, _ in drawn], [place for _, place, _ in drawn]
@@ -93,21 +93,21 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         )
 
     def _sizes(self, request: SampleRequest, placement: Placement) -> tuple[int, ...]:
-        """The image's own size, left and top of the crop in the scaled one, and the size shown; a cache holds the middle."""
+        """The original image size, left and top of the crop in the resized image, and the size shown; a cache contains the centre crop."""
         record = self.filled.records[request.record]
         _, corner = part_shown(record, placement, None if self.cache is not None else request.seed)
         return (*record.size, *corner, *placement.bucket)
 
     def _dataset_options(self, share: GlobalBatch) -> DatasetOptions:
-        """Those of the dataset that all images of a batch are of."""
+        """Options of the dataset that all images of the batch belong to."""
         return self.filled.blueprint.datasets[self.filled.records[share[0].record].dataset].options
 
     def _mirrored(self, shown: list[SampleRequest]) -> list[bool] | None:
-        """Which draws the cache mirrors, as it also does where prepared latents have a mirror image."""
+        """Which showings the cache mirrors; it also mirrors prepared latents that have a mirror image."""
         return None if self.cache is None else [self.cache.flipped(request.record, request.seed) for request in shown]
 
     def _drawn(self, request: SampleRequest, unreadable: list[str]) -> tuple[SampleRequest, Placement, _Picture]:
-        """The draw, or its stand-in, with its place and picture; what could not be read goes to `unreadable`."""
+        """The showing, or its replacement, with placement and pixels or latents; errors of unreadable files are added to `unreadable`."""
         try:
             return request, self.filled.placements[request.record], self._picture(request, None)
         except UserError as fault:
@@ -127,14 +127,14 @@ class TrainingDataset(torch.utils.data.Dataset["Batch"]):
         return _Picture(None if self.fill_masks is None else self._as_cached(request, self.cache), latents)
 
     def _as_cached(self, request: SampleRequest, cache: LatentCache) -> Tensor:
-        """The pixels [3,H,W] of which the cache has the latents: the middle of the image, mirrored where they are."""
+        """The pixels [3,H,W] that match the cached latents: the centre crop, mirrored if the latents are."""
         index = request.record
         pixels = torch.from_numpy(load_image(self.filled.records[index], self.filled.placements[index], None))
         return pixels.flip(2) if cache.flipped(index, request.seed) else pixels
 
 
 class _Picture(NamedTuple):
-    """What is shown in a draw: pixels [3,H,W], latents [4,h,w] or both."""
+    """Content of a showing: pixels [3,H,W], latents [4,h,w] or both."""
 
     image: Tensor | None
     latents: Tensor | None
@@ -150,6 +150,6 @@ def _weight(request: SampleRequest, text: DrawnText, prior: float | None) -> flo
 
 
 def _strata(shown: list[SampleRequest]) -> Tensor | None:
-    """[B,2]; None where requests have no update."""
+    """int64 [B,2]; None if any request has no stratum."""
     places = [request.stratum for request in shown if request.stratum is not None]
     return torch.tensor(places, dtype=torch.int64) if len(places) == len(shown) else None

@@ -1,4 +1,4 @@
-"""Batches in the sampler's order, made by workers that hold no state, so that their number changes nothing but the speed."""
+"""Loads batches in the sampler's order; the workers are stateless, so their number affects only the speed."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SECONDS_AFTER_SIGTERM = 10.0
 
 
 def worker_count(asked: int | None = None) -> int:
-    """How many loader workers to start: `asked` (8 when not given), at most CPU threads − 1; 0 loads in the main process."""
+    """Number of loader workers to start: `asked` (default 8), at most CPU threads − 1; 0 loads in the main process."""
     return max(0, min(MOST_WORKERS if asked is None else asked, (os.cpu_count() or 1) - 1))
 
 
 @dataclass(frozen=True)
 class Workers:
-    """How batches are loaded: `count` processes beside this one, 0 for none.
+    """How batches are loaded: `count` is the number of worker processes, 0 for none.
 
-    With `persistent` they live on between epochs (a gain where starting them is slow: Windows). `context` is how they start ('spawn',
-    'fork'); None is the system's own way.
+    With `persistent` they stay alive between epochs, which helps where starting them is slow (Windows). `context` is the start method
+    ('spawn', 'fork'); None is the system's default.
     """
 
     count: int = 0
@@ -42,7 +42,7 @@ class Workers:
 
 
 class EpochLoader:
-    """Loads epoch after epoch."""
+    """Loads the batches of one process, epoch by epoch."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class EpochLoader:
         workers: Workers = Workers(),
         batches_per_update: int = 1,
     ) -> None:
-        """Images of one update count the same."""
+        """Weights are scaled so that all images of an update count the same."""
         self._shares = _Shares(sampler, process, batches_per_update)
         self._loader = DataLoader(
             _Telling(dataset),
@@ -63,11 +63,11 @@ class EpochLoader:
             pin_memory=workers.pin_memory,
             multiprocessing_context=workers.context if workers.count else None,
             worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # its own, so that loading draws nothing from the process's stream
+            generator=torch.Generator(),  # a separate generator, so that loading does not advance the process's random state
         )
 
     def epoch(self, n: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of epoch `n` for this process, without the first `start` ones; what a worker could not load raises UserError."""
+        """The batches of epoch `n` for this process, without the first `start`. Raises UserError if a worker cannot load one."""
         self._shares.epoch, self._shares.start = n, start
         try:
             for item in self._loader:
@@ -87,7 +87,7 @@ class EpochLoader:
 
 
 class _Shares:
-    """The sampler as DataLoader wants it: shares of one process for the epoch that is set."""
+    """Sampler for DataLoader: the shares of one process for the current epoch."""
 
     def __init__(self, sampler: EpochSampler, process: int, batches_per_update: int) -> None:
         self.sampler, self.process, self.batches_per_update = sampler, process, batches_per_update
@@ -102,14 +102,14 @@ class _Shares:
 
 
 class _Fault:
-    """A user fault on its way out of a worker: DataLoader would dress up an exception with the worker's traceback."""
+    """A user error returned by a worker as a value: DataLoader would add the worker's traceback to an exception."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
 
 
 class _Telling(Dataset["Batch | _Fault"]):
-    """The dataset, with user faults as values."""
+    """The dataset, with user errors returned as values."""
 
     def __init__(self, dataset: TrainingDataset | CustomBatchDataset) -> None:
         self.dataset = dataset
@@ -122,15 +122,15 @@ class _Telling(Dataset["Batch | _Fault"]):
 
 
 def _start_worker(worker: int) -> None:
-    """One thread a worker: the workers themselves are the parallelism. Signals are the main process's affair: it ends the workers.
+    """Set up a worker: one thread each, since the workers are the parallelism, and signals ignored, since the main process ends them.
 
-    Ctrl-C in a console, its end, and SIGTERM from many a job system reach every process; a worker that died of it would take the update
-    under way with it, which the main process wants to finish. So a worker outlives SIGTERM by a while.
+    Ctrl-C in a console, closing it, and SIGTERM from many job systems reach every process. A worker that died of it would take the current
+    update with it, which the main process wants to finish. So a worker survives SIGTERM by a few seconds.
     """
     import cv2
 
     cv2.setNumThreads(0)
-    install()  # a process that was started afresh has outputs of its own, on which a --dataset_class may print
+    install()  # a spawned process has its own outputs, on which a --dataset_class may print
     for name in ("SIGINT", "SIGBREAK", "SIGHUP"):  # SIGBREAK is Ctrl-Break on Windows
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""What is shown in the place of an image that cannot be read any more: another one of its bucket, chosen by the draw's own seed."""
+"""Replaces an image that is no longer readable by another one of its bucket, chosen by the showing's seed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from library.data.batching.buckets import FilledData, Placement, cover
 from library.data.batching.sampler import SampleRequest
 from library.seeds import python_rng
 
-MOST = 20  # tried for one draw; when so many cannot be read, it is not the images
+MOST = 20  # attempts per showing; if this many fail, the images are not the cause
 
 
 def stand_ins(filled: FilledData, request: SampleRequest, any_size: bool) -> Iterator[tuple[SampleRequest, Placement]]:
-    """The draws to try instead of `request`, best first, each with its place: images of its dataset, its bucket and its kind (training
-    or regularization); with `any_size`, where there is no other in the bucket, those of other buckets scaled to cover this one.
+    """Showings to try instead of `request`, best first, each with its placement.
 
-    They keep the seed and the weight of `request`, so a run with the same unreadable images is the same run.
+    They use images of the same dataset, bucket and kind (training or regularization). With `any_size`, if the bucket has no other image,
+    images of other buckets follow, scaled to cover this one. They keep the seed and weight of `request`, so a run with the same unreadable
+    images is reproducible.
     """
     missing = filled.records[request.record]
     bucket = filled.placements[request.record].bucket

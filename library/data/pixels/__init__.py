@@ -1,1 +1,1 @@
-"""From an image file to pixels, masks and latents, and the files that keep latents."""
+"""From an image file to pixels, masks and latents, and the files that cache latents."""

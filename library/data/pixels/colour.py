@@ -1,7 +1,7 @@
-"""Colour profiles: the numbers of an image as sRGB, by LittleCMS through Pillow's ImageCms.
+"""Colour profiles: converts images to sRGB with LittleCMS through Pillow's ImageCms.
 
-The intent is perceptual. The profiles of cameras and screens (three curves and a matrix) know no other one; those of printing have a table
-for it that keeps the steps between colours which sRGB cannot show, where relative colorimetric would make them one.
+The intent is perceptual. Profiles of cameras and screens (three curves and a matrix) support no other. Printing profiles have a table for
+it that preserves the steps between colours outside sRGB, where relative colorimetric would merge them.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 
 Wide = np.ndarray  # uint16 [H,W,3], RGB
 
-_NOTHING_MOVES = 1  # of 255: a profile that moves no colour by more is sRGB under whatever name
+_NOTHING_MOVES = 1  # of 255: a profile that changes no colour by more than this counts as sRGB, no matter its name
 _SPACES = {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK", "LAB": "LAB"}
-_ROWS = 1 << 19  # pixels of a 16-bit image that are converted at once
+_ROWS = 1 << 19  # pixels of a 16-bit image converted at once
 
 
 class _Unusable(Exception):
-    """A profile that says nothing about the numbers of its image."""
+    """A profile that does not fit the colour space of its image."""
 
 
 def colour_of(image: Image.Image) -> str:
-    """What `to_srgb` will do about an image that was opened and not yet decoded: NONE, CONVERTED or UNUSABLE."""
+    """What `to_srgb` will do with an opened, not yet decoded image: NONE, CONVERTED or UNUSABLE."""
     profile = image.info.get("icc_profile")
     if not profile:
         return NONE
@@ -41,7 +41,10 @@ def colour_of(image: Image.Image) -> str:
 
 
 def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """8-bit RGB in sRGB of an image without alpha, whatever its mode; a profile that is unusable, or sRGB's, leaves the numbers alone."""
+    """Convert an image without alpha, in any mode, to 8-bit sRGB.
+
+    The values stay unchanged if the profile is unusable or sRGB itself.
+    """
     from PIL import Image, ImageCms
 
     plain = _plain(image)
@@ -53,7 +56,7 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
         return _rounded(np.asarray(plain)).convert("RGB") if plain.mode == "I;16" else plain.convert("RGB")
     if transform.input_mode == "L" and profile:
         if plain.mode == "RGB" and not _is_grey(plain):
-            return plain  # a profile of grey says nothing about colours
+            return plain  # a grey profile does not apply to colours
         grey = np.asarray(plain.convert("L") if plain.mode == "RGB" else plain)
         return Image.fromarray(_greys(profile, grey.dtype.itemsize)[grey])
     if plain.mode == "I;16":
@@ -67,8 +70,11 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @functools.lru_cache(maxsize=8)
 def _greys(profile: bytes, width: int) -> np.ndarray:
-    """RGB of every grey of `width` bytes, uint8 [256 or 65536,3]. LittleCMS's own short cut is off by ten in the dark of a linear profile,
-    and without it each pixel would take eight times as long."""
+    """sRGB of every grey of `width` bytes, uint8 [256 or 65536,3].
+
+    LittleCMS's built-in shortcut is off by ten in the dark of a linear profile; without it, converting each pixel takes eight times as
+    long.
+    """
     from PIL import Image, ImageCms
 
     levels = np.arange(256**width, dtype=np.uint8 if width == 1 else np.uint16).reshape(256, -1)
@@ -78,10 +84,10 @@ def _greys(profile: bytes, width: int) -> np.ndarray:
 
 
 def wide_to_srgb(wide: Wide, profile: bytes | None) -> Image.Image:
-    """8-bit RGB in sRGB of 16-bit RGB.
+    """Convert 16-bit RGB to 8-bit sRGB.
 
-    LittleCMS takes 8 bits here, so the colour between eight of its neighbours is weighted from four of them (tetrahedral interpolation,
-    Kang 1997, ch. 4): each of the 65,536 steps counts, where cutting them to 256 first would leave bands in the dark of a linear profile.
+    LittleCMS takes 8 bits here, so a colour is interpolated from four of its eight neighbours (tetrahedral interpolation, Kang 1997, ch.
+    4). This uses all 65,536 steps; truncating to 256 first would leave bands in the dark of a linear profile.
     """
     from PIL import Image, ImageCms
 
@@ -109,7 +115,7 @@ def _strips(wide: Wide) -> Iterator[Wide]:
 
 
 def _between(wide: Wide, converted: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """uint8 of one strip: from the corner below, one step along the channel with the greatest fraction after the other."""
+    """uint8 of one strip: starts at the lower corner and steps along the channels in order of their fractions, largest first."""
     corner = (wide // 257).astype(np.int16)
     part = (wide % 257).astype(np.float32) / 257
     order = np.argsort(-part, axis=2, kind="stable")
@@ -125,19 +131,19 @@ def _between(wide: Wide, converted: Callable[[np.ndarray], np.ndarray]) -> np.nd
 
 
 def _rounded(wide: np.ndarray) -> Image.Image:
-    """16 bits to the nearest of 8; Pillow's own conversion would cut at 255."""
+    """Round 16 bits to 8; Pillow's own conversion would clip at 255."""
     from PIL import Image
 
     return Image.fromarray(((wide.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """The image in L, I;16, RGB, CMYK or LAB, its numbers unchanged."""
+    """The image as L, I;16, RGB, CMYK or LAB, with unchanged values."""
     from PIL import Image
 
     if image.mode in ("L", "I;16", "RGB", "CMYK", "LAB"):
         return image
-    if image.mode.startswith("I"):  # I;16B and the like, and 32 bits, of which 16 are used
+    if image.mode.startswith("I"):  # I;16B and similar modes, and 32 bits, of which 16 are used
         return Image.fromarray(np.asarray(image).astype(np.int64).clip(0, 65535).astype(np.uint16))
     if image.mode == "F":
         values = np.nan_to_num(np.asarray(image))
@@ -147,14 +153,17 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _kind(mode: str) -> str:
-    """The mode whose profiles go with an image of `mode`."""
+    """The mode whose profiles apply to an image of `mode`."""
     if mode in ("1", "L", "LA", "La", "F") or mode.startswith("I"):
         return "L"
     return mode if mode in ("CMYK", "LAB") else "RGB"
 
 
 def _transform_for(profile: bytes, kind: str) -> ImageCms.ImageCmsTransform | None:
-    """The way to sRGB, None where nothing moves. Grey may have a profile of colours, and colours that are all grey one of grey."""
+    """The transform to sRGB, None if the profile changes nothing. Raises _Unusable for a profile of another colour space.
+
+    A grey image may have an RGB profile, and an RGB image with only grey pixels a grey profile.
+    """
     space = _space(profile)
     if {kind, space} == {"L", "RGB"} or {kind, space} == {"RGB", "GRAY"}:
         return _transform(profile, "L" if space == "GRAY" else "RGB")
@@ -169,7 +178,7 @@ def _space(profile: bytes) -> str:
 
     try:
         return str(ImageCms.ImageCmsProfile(io.BytesIO(profile)).profile.xcolor_space).strip().upper()
-    except Exception:  # LittleCMS's refusals come as several kinds
+    except Exception:  # LittleCMS raises several kinds of exceptions
         return ""
 
 
@@ -191,7 +200,7 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 
 def _grid() -> np.ndarray:
-    """uint8 [18,256,3]: all greys, and colours throughout."""
+    """Test colours, uint8 [18,256,3]: all greys, and colours over the whole range."""
     levels = np.linspace(0, 255, 16).astype(np.uint8)
     colours = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(16, 256, 3)
     greys = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2)
@@ -206,6 +215,6 @@ def _of_lab() -> ImageCms.ImageCmsTransform:
 
 
 def _is_grey(image: Image.Image) -> bool:
-    """Whether no pixel has a colour, up to what a lossy format leaves."""
+    """Whether all pixels are grey, within the noise of lossy formats."""
     pixels = np.asarray(image).astype(np.int16)
     return bool(np.ptp(pixels, axis=2).max(initial=0) <= 2)

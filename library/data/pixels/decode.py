@@ -1,4 +1,4 @@
-"""The one way from an image file to pixels, for all that looks at images: decoded, upright, in sRGB, with the transparency apart."""
+"""The single way to decode an image file: upright, in sRGB, with separate transparency."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
     from PIL import Image
 
 WHITE = (255, 255, 255)
-_STEPS_OF = {"L;2": 85, "L;4": 17}  # from a PNG's grey of 2 or 4 bits to 8
+_STEPS_OF = {"L;2": 85, "L;4": 17}  # factor from a PNG's grey of 2 or 4 bits to 8 bits
 _TIFF_ORIENTATION, _TIFF_BITS = 274, 258
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """`rgb` as if nothing were transparent, and `alpha` (mode L, None where everything is opaque), of the same size."""
+    """`rgb` ignores transparency; `alpha` (mode L, None if fully opaque) has the same size."""
 
     rgb: Image.Image
     alpha: Image.Image | None
 
     def on(self, background: tuple[int, int, int] = WHITE) -> Image.Image:
-        """The image on a colour, mode RGB."""
+        """The image composited on a background colour, mode RGB."""
         from PIL import Image
 
         if self.alpha is None:
@@ -41,17 +41,16 @@ class Decoded:
 
 
 def decode(path: Path, cover: Size | None = None, profiles: bool = True) -> Decoded:
-    """The first frame. `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large; without
-    `profiles` its numbers are not taken for colours (those of a mask are none).
+    """Decode the first frame. `cover` (width, height) allows decoding a JPEG at ½, ¼ or ⅛ if the result is still at least that large.
 
-    What Pillow raises for a broken file is raised.
+    Set `profiles` to False for masks, whose values are not colours. Exceptions of Pillow for damaged files propagate.
     """
     with open_image(path) as image:
         return decode_opened(image, path, cover, profiles)
 
 
 def decode_opened(image: Image.Image, path: Path, cover: Size | None = None, profiles: bool = True) -> Decoded:
-    """`decode` of an image that is open and not loaded yet."""
+    """Like `decode`, for an image that is open but not loaded yet."""
     if cover and image.format in ("JPEG", "MPO"):
         image.draft(None, cover[::-1] if orientation_of(image) in TURNED else cover)
     raw = _raw_mode(image)
@@ -69,14 +68,14 @@ def decode_opened(image: Image.Image, path: Path, cover: Size | None = None, pro
 
 
 def _raw_mode(image: Image.Image) -> str:
-    """How the file lays out its pixels, as Pillow names it (RGB;16B); known until the image is loaded."""
+    """Pillow's name of the file's pixel layout (RGB;16B); only available until the image is loaded."""
     tiles = getattr(image, "tile", None)
     args: object = tiles[0].args if tiles else ""
     return args if isinstance(args, str) else str(args[0]) if isinstance(args, tuple) and args else ""
 
 
 def _wide(path: Path, image: Image.Image, raw: str) -> np.ndarray | None:
-    """uint16 [H,W,3 or 4] of a PNG or TIFF with 16 bits a colour, of which Pillow keeps 8; None for others."""
+    """uint16 [H,W,3 or 4] of a PNG or TIFF with 16 bits per channel, of which Pillow keeps 8; None for other files."""
     if image.mode not in ("RGB", "RGBA"):
         return None
     if image.format == "TIFF":
@@ -89,13 +88,13 @@ def _wide(path: Path, image: Image.Image, raw: str) -> np.ndarray | None:
     import cv2
 
     try:
-        found = cv2.imdecode(np.frombuffer(read_bytes(path), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        bgr = cv2.imdecode(np.frombuffer(read_bytes(path), dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         return None
     width, height = image.size[::-1] if image.format == "TIFF" and _tiff_orientation(image) in TURNED else image.size
-    if found is None or found.dtype != np.uint16 or found.ndim != 3 or found.shape[:2] != (height, width) or found.shape[2] not in (3, 4):
+    if bgr is None or bgr.dtype != np.uint16 or bgr.ndim != 3 or bgr.shape[:2] != (height, width) or bgr.shape[2] not in (3, 4):
         return None
-    wide: np.ndarray = found[..., [2, 1, 0, 3][: found.shape[2]]]
+    wide: np.ndarray = bgr[..., [2, 1, 0, 3][: bgr.shape[2]]]
     return wide
 
 
@@ -105,7 +104,7 @@ def _tiff_orientation(image: Image.Image) -> int:
 
 
 def _tiff_tag(image: Image.Image, tag: int, default: object) -> object:
-    """What a TIFF says under a number."""
+    """The value of a TIFF tag."""
     from PIL.TiffImagePlugin import TiffImageFile
 
     assert isinstance(image, TiffImageFile)
@@ -125,7 +124,7 @@ def _alpha_of_wide(wide: np.ndarray, image: Image.Image) -> Image.Image | None:
 
 
 def _alpha(image: Image.Image, raw: str) -> Image.Image | None:
-    """The opacity of a loaded image, mode L; None where it has none."""
+    """The opacity of a loaded image, mode L; None if the image is opaque."""
     key = image.info.get("transparency")
     if image.format == "PNG" and isinstance(key, int | tuple) and image.mode in ("1", "L", "I;16", "RGB"):
         return _where(~_is_key(np.asarray(image), key, raw))
@@ -137,7 +136,7 @@ def _alpha(image: Image.Image, raw: str) -> Image.Image | None:
 
 
 def _is_key(pixels: np.ndarray, key: int | tuple[int, ...], raw: str) -> np.ndarray:
-    """Where a PNG has its transparent colour, which the file writes in as many bits as the pixels have."""
+    """Where pixels have a PNG's transparent colour, which is stored with the bit depth of the file."""
     if isinstance(key, tuple):
         return np.asarray((pixels == np.array([part & 255 for part in key], dtype=np.uint8)).all(axis=2))
     if pixels.dtype == np.uint16:
@@ -155,7 +154,7 @@ def _where(opaque: np.ndarray) -> Image.Image:
 
 
 def _without_alpha(image: Image.Image) -> Image.Image:
-    """The colours alone, also where they cannot be seen."""
+    """The colour channels, including those of invisible pixels."""
     if image.mode in ("LA", "La"):
         return image.convert("LA").getchannel("L")
     if image.mode in ("RGBA", "RGBa", "PA", "P"):

@@ -1,4 +1,4 @@
-"""Copies to a GPU and back that the CPU need not wait for: from and to page-locked memory."""
+"""Asynchronous copies to and from a GPU through page-locked memory."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` of the CPU on `device`; the CPU goes on while it is copied to a GPU."""
+    """Copy a CPU `tensor` to `device`; returns before a copy to a GPU is finished."""
     if device.type != "cuda":
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
 
 
 class FromDevice:
-    """A tensor on its way to the CPU, as float32, since it was made; `wait` is for it alone, not for what the GPU was given after it."""
+    """A float32 copy of a tensor to the CPU, started when created; `wait` waits only for this copy, not for later GPU work."""
 
     def __init__(self, tensor: Tensor) -> None:
         self._done: torch.cuda.Event | None = None
@@ -27,7 +27,7 @@ class FromDevice:
         self._done.record(torch.cuda.current_stream(tensor.device))
 
     def wait(self) -> Tensor:
-        """The tensor, once all of it is there."""
+        """The tensor, once the copy is complete."""
         if self._done is not None:
             self._done.synchronize()
         return self._tensor

@@ -1,4 +1,4 @@
-"""What of an image an inpainting model has to fill in: drawn anew for each showing, or read from the mask file of the image."""
+"""Masks of the area that an inpainting model fills in: random for each showing, or read from the image's mask file."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from library.seeds import python_rng
 
 Mask = np.ndarray  # uint8 [H,W] or [B,1,H,W]: 1 is filled in, 0 is known
 
-# Which share of the draws has which kind of mask; the whole as often as the first inpainting models were trained with it
+# Share of showings per kind of mask; "whole" has the share it had in training the first inpainting models
 # (Rombach et al. 2022, model card of stable-diffusion-inpainting).
 SHARES = (("boxes", 0.4), ("strokes", 0.3), ("whole", 0.25), ("none", 0.05))
-MOST_BOXES, BOX_SIDE = 3, (0.2, 0.7)  # of the image's sides
+MOST_BOXES, BOX_SIDE = 3, (0.2, 0.7)  # share of the image's sides
 MOST_STROKES, MOST_TURNS = 4, 8
-STROKE_WIDTH, STROKE_STEP = (0.06, 0.2), (0.15, 0.5)  # of the shorter side
-WHITE = 128  # from which of 255 on a mask file means "fill in", as in diffusers' pipeline
+STROKE_WIDTH, STROKE_STEP = (0.06, 0.2), (0.15, 0.5)  # share of the shorter side
+WHITE = 128  # smallest value in a mask file that means "fill in", as in diffusers' pipeline
 
 
 class FillMasks:
-    """The masks of all draws of a data set. Picklable, without state."""
+    """The fill masks of all showings. Stateless and picklable."""
 
     def __init__(self, filled: FilledData) -> None:
         self._filled = filled
 
     def of(self, draws: Sequence[tuple[int, int]], places: Sequence[Placement], mirrored: Sequence[bool] | None = None) -> Mask:
-        """uint8 [B,1,H,W] of draws (record, seed) of one size, each shown at its place; `mirrored` where not their subset and seed say
-        which are. Raises UserError naming a mask file that cannot be read."""
+        """uint8 [B,1,H,W] of showings (record, seed) of one size, each at its placement.
+
+        `mirrored` overrides the flips that subset and seed decide. Raises UserError with the name of an unreadable mask file.
+        """
         masks = []
         for number, ((index, seed), place) in enumerate(zip(draws, places, strict=True)):
             record = self._filled.records[index]
@@ -47,7 +49,7 @@ class FillMasks:
 
 
 def drawn_mask(seed: int, size: Size) -> Mask:
-    """The mask of the draw with this seed, of `size` (width, height): boxes, strokes, the whole or nothing, by `SHARES`."""
+    """The random mask for this seed, of `size` (width, height): boxes, strokes, all or nothing, with the shares in `SHARES`."""
     rng = python_rng(seed, "inpainting mask")
     kind = kind_at(rng.random())
     mask = np.full(size[::-1], kind == "whole", dtype=np.uint8)
@@ -59,12 +61,12 @@ def drawn_mask(seed: int, size: Size) -> Mask:
 
 
 def drawn_masks(seeds: Sequence[int], size: Size) -> Mask:
-    """uint8 [B,1,H,W] of draws with these seeds."""
+    """uint8 [B,1,H,W] of the showings with these seeds."""
     return np.stack([drawn_mask(seed, size) for seed in seeds])[:, None]
 
 
 def kind_at(place: float) -> str:
-    """The kind of mask at a place in 0…1 of the shares."""
+    """The kind of mask at position `place` (0…1) of the cumulative shares."""
     for kind, share in SHARES:
         place -= share
         if place < 0:
@@ -81,7 +83,7 @@ def _boxes(mask: Mask, rng: Random) -> None:
 
 
 def _strokes(mask: Mask, rng: Random) -> None:
-    """Thick lines that turn at random and stay inside."""
+    """Thick lines that turn randomly and stay inside the image."""
     import cv2
 
     height, width = mask.shape

@@ -1,4 +1,4 @@
-"""From an image file to the pixels of one draw: read upright on white, scale to cover, crop, flip, colour; float32 [3,H,W] in −1..1."""
+"""From an image file to the pixels of one showing, float32 [3,H,W] in −1..1: upright, resized, cropped, flipped, augmented."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from library.seeds import python_rng
 Pixels = np.ndarray  # uint8 [H,W,3], RGB
 
 BACKGROUND = WHITE  # behind transparent pixels
-_COLOUR_RATE = 1 / 3  # of the draws of a color_aug subset
-_HUE_SHIFT = 8  # at most, of the 180 hues of OpenCV's HSV
+_COLOUR_RATE = 1 / 3  # share of the showings of a color_aug subset
+_HUE_SHIFT = 8  # maximum, of the 180 hues of OpenCV's HSV
 _GAMMA = (0.95, 1.05)
 
 
 def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> np.ndarray:
-    """The pixels that a draw with this seed shows, float32 [3,H,W] in −1..1; with None the plain centre crop, unflipped.
+    """The pixels of the showing with this seed, float32 [3,H,W] in −1..1; with None the plain centre crop, unflipped.
 
-    Raises UserError naming the file when it cannot be read any more.
+    Raises UserError with the name of an unreadable file.
     """
     try:
         resized, corner = part_shown(record, placement, seed)
         way = record.subset.resize_interpolation
-        # A JPEG that is decoded at half its size is scaled twice: fine for the usual way, another one than was asked for otherwise.
+        # Decoding a JPEG at half its size resizes it twice, which the default way tolerates; an explicit resize_interpolation does not.
         pixels = crop(resize(_read(record, None if way else resized), resized, way), placement.bucket, corner)
     except UserError:
         raise
-    except Exception as fault:  # PIL and OpenCV raise many kinds for broken files
+    except Exception as fault:  # PIL and OpenCV raise many kinds of exceptions for damaged files
         raise UserError(coded("DATA-001", f"image {record.path}: cannot be read ({fault}); remove or replace it")) from None
     if seed is not None:
         if flipped(record.subset, seed):
@@ -49,7 +49,7 @@ def load_image(record: ImageRecord, placement: Placement, seed: int | None) -> n
 
 
 def part_shown(record: ImageRecord, placement: Placement, seed: int | None) -> tuple[Size, tuple[int, int]]:
-    """What a draw with this seed shows: the size that the image is scaled to, and left and top of the crop of `placement.bucket` in it."""
+    """What the showing with this seed shows: the size after resizing, and left and top of the crop of `placement.bucket` in it."""
     around = record.subset.face_crop_aug_range
     if around and seed is not None and (face := face_box(record.path)):
         return _around_face(record, placement.bucket, face, around, python_rng(seed, "crop"))
@@ -57,12 +57,12 @@ def part_shown(record: ImageRecord, placement: Placement, seed: int | None) -> t
 
 
 def flipped(subset: SubsetOptions, seed: int) -> bool:
-    """Whether the draw with this seed is mirrored left to right."""
+    """Whether the showing with this seed is mirrored left to right."""
     return subset.flip_aug and python_rng(seed, "flip").random() < 0.5
 
 
 def crop_corner(subset: SubsetOptions, placement: Placement, seed: int | None) -> tuple[int, int]:
-    """Left and top of the crop inside the resized image: the middle, or drawn from the seed with random_crop."""
+    """Left and top of the crop in the resized image: centred, or random by seed with random_crop."""
     spare = [resized - side for resized, side in zip(placement.resized, placement.bucket, strict=True)]
     if subset.random_crop and seed is not None:
         rng = python_rng(seed, "crop")
@@ -71,23 +71,23 @@ def crop_corner(subset: SubsetOptions, placement: Placement, seed: int | None) -
 
 
 def read_rgb(path: Path, cover: Size | None = None, background: tuple[int, int, int] = BACKGROUND) -> Pixels:
-    """The first frame upright in sRGB as uint8 [H,W,3]: transparency on `background`, 16 bit scaled to 8, any colour mode.
+    """The first frame upright in sRGB as uint8 [H,W,3]: any colour mode, transparency on `background`, 16 bits scaled to 8.
 
-    `cover` (width, height) allows a JPEG to be decoded at ½, ¼ or ⅛ where that is still at least as large.
+    `cover` (width, height) allows decoding a JPEG at ½, ¼ or ⅛ if the result is still at least that large.
     """
     return np.asarray(decode(path, cover).on(background))
 
 
 def brightness(path: Path, cover: tuple[int, int]) -> np.ndarray:
-    """uint8 [H,W] of a mask image: its grey; what is transparent in it is black."""
+    """Grey values of a mask image, uint8 [H,W]; transparent pixels are black."""
     try:
         return np.asarray(decode(path, cover, profiles=False).on((0, 0, 0)).convert("L"))
-    except Exception as fault:  # PIL raises many kinds for broken files
+    except Exception as fault:  # PIL raises many kinds of exceptions for damaged files
         raise UserError(coded("DATA-010", f"mask {path}: cannot be read ({fault}); replace it")) from None
 
 
 def resize(pixels: Pixels, size: Size, way: str | None = None) -> Pixels:
-    """To (width, height), the `way` of --resize_interpolation: left out, area averaging when it shrinks, Lanczos when it grows."""
+    """Resize to (width, height) with a `way` of --resize_interpolation; None: area averaging when shrinking, Lanczos when enlarging."""
     height, width = pixels.shape[:2]
     if (width, height) == tuple(size):
         return pixels
@@ -106,7 +106,7 @@ def resize(pixels: Pixels, size: Size, way: str | None = None) -> Pixels:
 
 
 def crop(pixels: Pixels, size: Size, corner: tuple[int, int]) -> Pixels:
-    """`size` (width, height) from the corner (left, top) on."""
+    """The crop of `size` (width, height) at `corner` (left, top)."""
     (left, top), (width, height) = corner, size
     cut = pixels[top : top + height, left : left + width]
     assert cut.shape[:2] == (height, width), f"crop {size} at {corner} leaves the image {pixels.shape}"
@@ -114,7 +114,7 @@ def crop(pixels: Pixels, size: Size, corner: tuple[int, int]) -> Pixels:
 
 
 def face_box(path: Path) -> tuple[int, int, int, int] | None:
-    """(centre x, centre y, width, height) of the face in pixels from a name `…_x_y_w_h`, None when there is none."""
+    """(centre x, centre y, width, height) of the face in pixels from a name `…_x_y_w_h`; None without a face box."""
     numbers = [number for part in path.stem.rsplit("_", 4)[1:] if (number := whole_number(part)) is not None]
     if len(numbers) != 4:
         return None
@@ -125,7 +125,7 @@ def face_box(path: Path) -> tuple[int, int, int, int] | None:
 def _read(record: ImageRecord, cover: Size | None) -> Pixels:
     pixels = read_rgb(record.path, cover)
     height, width = pixels.shape[:2]
-    # A reduced JPEG keeps the aspect up to one pixel; anything else is another picture than the one that was measured.
+    # A reduced JPEG keeps the aspect ratio within one pixel; any other size means the file changed after it was measured.
     if abs(width * record.size[1] - height * record.size[0]) > max(record.size):
         raise UserError(
             coded("DATA-002", f"image {record.path}: has changed shape since the start of the run; do not change images while training")
@@ -136,9 +136,10 @@ def _read(record: ImageRecord, cover: Size | None) -> Pixels:
 def _around_face(
     record: ImageRecord, size: Size, face: tuple[int, int, int, int], around: tuple[float, float], rng: Random
 ) -> tuple[Size, tuple[int, int]]:
-    """Scale and corner of a crop of `size` around the face, whose longer side is one of `around` times the face's longer side.
+    """Size after resizing and corner of a crop of `size` around the face.
 
-    The image is never enlarged for it beyond what covering `size` needs, and the crop stays inside the image.
+    The longer side of the crop is a factor from `around` times the longer side of the face. The image is never enlarged beyond what
+    covering `size` needs, and the crop stays inside the image.
     """
     width, height = record.size
     x, y, face_width, face_height = face
@@ -155,7 +156,7 @@ def _around_face(
 
 
 def _colour(pixels: Pixels, seed: int) -> Pixels:
-    """In a third of the draws a slight change of hue or of gamma."""
+    """Change hue or gamma slightly, in a third of the showings."""
     import cv2
 
     rng = python_rng(seed, "colour")

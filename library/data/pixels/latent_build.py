@@ -1,4 +1,4 @@
-"""Fills the latent cache: threads decode images ahead and write what is done, while the VAE encodes batches of one size."""
+"""Fills the latent cache: threads decode images ahead and write results, while the VAE encodes batches of one size."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ from library.files import is_image, sha256
 from library.words import counted, named
 
 Encode = Callable[[Tensor], Tensor]  # images [B,3,H,W] in −1..1 -> moments [B,8,H/8,W/8]: mean and log variance, unscaled
-Gather = Callable[[Any], Sequence[Any]]  # what this process has -> what all processes have
+Gather = Callable[[Any], Sequence[Any]]  # value of this process -> values of all processes
 _WRITERS = 2
-_MOST_WAITING = 32  # entries on their way to the disk
+_MOST_WAITING = 32  # entries waiting to be written
 
 
 @dataclass
 class _Part:
-    """What one process has made: by number of the work."""
+    """Results of one process, by index of the work."""
 
     places: dict[int, Kept | Held] = field(default_factory=dict)
     unreadable: dict[int, Problem] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # folder, or file -> why nothing can be written there
+    refused: dict[str, str] = field(default_factory=dict)  # folder, or file -> why it cannot be written
 
 
 @dataclass
 class LatentSource:
-    """The latents that a run needs and what is known of them, before anything is encoded. All processes know the same."""
+    """The latents of a run and their state before encoding, identical in all processes."""
 
     filled: FilledData
     rules: CacheRules
@@ -53,11 +53,11 @@ class LatentSource:
 
     @property
     def missing(self) -> list[int]:
-        """The numbers of the works that have to be encoded."""
+        """Indices of the works that have to be encoded."""
         return [number for number, verdict in sorted(self.verdicts.items()) if isinstance(verdict, str)]
 
     def without_image(self) -> list[Problem]:
-        """What cannot be trained: images that are gone, and whose latents do not fit."""
+        """Errors for images that are missing and whose latents do not match."""
         lost = [number for number in self.missing if not is_image(self._path(number))]
         return [
             coded("DATA-016", f"{self._path(number)}: its image is missing, and its latents do not match ({self.verdicts[number]})")
@@ -69,17 +69,17 @@ class LatentSource:
 
 
 def look(filled: FilledData, rules: CacheRules, process: int = 0, processes: int = 1, gather: Gather | None = None) -> LatentSource:
-    """Find the latents that lie in files and fit; each of `processes` looks at its part and they exchange what they found."""
+    """Find usable cached latents; each of `processes` checks its part, and `gather` exchanges the results."""
     works, of_record = works_of(filled, rules)
     folders = Folders()
     numbers = range(process, len(works), processes) if gather else range(len(works))
     mine = {number: judge(works[number], filled.records[works[number].record], rules, folders) for number in numbers}
     if process == 0:
         folders.clear_left_overs()
-    found: dict[int, Kept | str] = {}
+    verdicts: dict[int, Kept | str] = {}
     for part in gather(mine) if gather else [mine]:
-        found |= part
-    return LatentSource(filled, rules, works, of_record, found)
+        verdicts |= part
+    return LatentSource(filled, rules, works, of_record, verdicts)
 
 
 def build(
@@ -92,11 +92,11 @@ def build(
     processes: int = 1,
     gather: Gather | None = None,
 ) -> LatentCache:
-    """Encode what is missing, `batch_size` images of one size at a time. `progress(total=images)` makes a bar with `update` and `close`.
+    """Encode missing latents, `batch_size` images of one size at a time. `progress(total=images)` creates a bar with `update` and `close`.
 
-    With `gather` each of `processes` encodes its part and they exchange what is in memory; without it this one encodes everything.
-    An image that cannot be read is left out and told by `LatentCache.unreadable`; a file that cannot be written stays in memory.
-    Raises UserError where the VAE gives no finite numbers.
+    With `gather`, each of `processes` encodes its part and they exchange what is in memory; without it, this process encodes everything.
+    `LatentCache.unreadable` lists skipped images; latents of files that cannot be written stay in memory. Raises UserError if the VAE
+    returns numbers that are not finite.
     """
     if lost := source.without_image():
         raise UserError(*lost[:20], *([coded("DATA-016", f"… and {len(lost) - 20} more latents like these")] if len(lost) > 20 else []))
@@ -107,7 +107,7 @@ def build(
     if missing:
         bar = progress(total=sum(1 + source.works[number].flip for number in missing)) if progress else None
         with _Writers(source, part) as writers:
-            for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar.update if bar is not None else _untold):
+            for loaded, moments in _encoded(source, missing, encode, batch_size, threads, part, bar.update if bar is not None else _no_bar):
                 writers.put(loaded, moments)
         if bar is not None:
             bar.close()
@@ -132,7 +132,7 @@ def _tell_refused(whole: _Part) -> None:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """The pixels of a work, float32 [3,H,W], with the hash and the stat of the file they came from."""
+    """Pixels of a work, float32 [3,H,W], with hash and stat of the image file."""
 
     number: int
     pixels: Tensor
@@ -140,15 +140,17 @@ class _Loaded:
     stat: Stat | None
 
 
-def _untold(images: int) -> None:
-    """Where there is no bar to move on."""
+def _no_bar(images: int) -> None:
+    """Ignores progress if there is no bar."""
 
 
 def _encoded(
     source: LatentSource, missing: list[int], encode: Encode, batch_size: int, threads: int, part: _Part, advance: Callable[[int], object]
 ) -> Iterator[tuple[_Loaded, list[np.ndarray]]]:
-    """Each work with its moments [1 or 2 of 8,h,w]; a few batches are read ahead while the VAE works, and on a GPU the next batch is sent
-    on its way before the moments of this one are waited for."""
+    """Yield each work with its moments, one or two arrays [8,h,w].
+
+    A few batches are read ahead while the VAE works; on a GPU the next batch is submitted before waiting for the moments of this one.
+    """
     chunks = list(_chunks(source, missing, batch_size))
     under_way: tuple[list[_Loaded], list[FromDevice], int] | None = None
     with ThreadPoolExecutor(max_workers=threads) as pool:
@@ -168,7 +170,7 @@ def _encoded(
 def _arrived(
     source: LatentSource, loaded: list[_Loaded], coming: list[FromDevice], images: int, advance: Callable[[int], object]
 ) -> Iterator[tuple[_Loaded, list[np.ndarray]]]:
-    """The works of a chunk with what the VAE has made of them, once it has."""
+    """Wait for the moments of a chunk and yield its works with them."""
     moments = [one for part in coming for one in part.wait().numpy()]
     at = 0
     for one in loaded:
@@ -185,7 +187,7 @@ def _views(pixels: Tensor, flip: bool) -> list[Tensor]:
 
 
 def _chunks(source: LatentSource, missing: list[int], batch_size: int) -> Iterator[list[int]]:
-    """Works of one size, `batch_size` at a time, the largest first: what does not fit into memory shows at once."""
+    """Works of one size, at most `batch_size` at a time, largest size first, so that running out of memory shows immediately."""
     by_size: dict[tuple[int, int], list[int]] = {}
     for number in missing:
         by_size.setdefault(source.works[number].placement.bucket, []).append(number)
@@ -199,8 +201,10 @@ def _by_area(bucket: Size) -> tuple[int, Size]:
 
 
 def _load(source: LatentSource, chunk: list[int], part: _Part) -> list[_Loaded]:
-    """The works of a chunk that can be read. The stat is taken before the hash and the hash before the pixels, so that an image that
-    changes meanwhile never fits what is remembered of it."""
+    """Load the readable works of a chunk.
+
+    The stat is taken before the hash and the hash before the pixels, so that an image that changes meanwhile never matches its cache entry.
+    """
     loaded = []
     for number in chunk:
         work = source.works[number]
@@ -228,7 +232,7 @@ def _check(source: LatentSource, number: int, moments: list[np.ndarray]) -> None
 
 
 class _Writers:
-    """Threads that write entries; what cannot be written, and whatever comes for that folder afterwards, stays in memory."""
+    """Threads that write entries. If a folder cannot be written, its entries stay in memory."""
 
     def __init__(self, source: LatentSource, part: _Part) -> None:
         self._source, self._part = source, part
@@ -244,7 +248,7 @@ class _Writers:
         self._pool.shutdown()
 
     def put(self, loaded: _Loaded, moments: list[np.ndarray]) -> None:
-        """Send the moments of a work, and of its mirror image, on their way."""
+        """Queue the moments of a work, and of its mirror image, for writing."""
         work = self._source.works[loaded.number]
         held = Held(moments[0].copy(), moments[1].copy() if work.flip else None)
         if work.file is None or str(work.file.parent) in self._part.refused:
@@ -252,9 +256,9 @@ class _Writers:
             return
         rules = self._source.rules
         place = work.placement
-        made = (rules.vae, rules.precision, place.bucket, place.resized, BACKGROUND, work.flip, rules.distribution)
+        recipe = (rules.vae, rules.precision, place.bucket, place.resized, BACKGROUND, work.flip, rules.distribution)
         record = self._source.filled.records[work.record]
-        binding = Binding(loaded.image, loaded.stat, *made, interpolation=interpolation_of(record))
+        binding = Binding(loaded.image, loaded.stat, *recipe, interpolation=interpolation_of(record))
         arrays = moments_arrays(held.moments, held.mirrored, record.size, place)
         self._waiting.append((loaded.number, held, self._pool.submit(write_latents, work.file, arrays, binding)))
         if len(self._waiting) > _MOST_WAITING:
@@ -269,7 +273,7 @@ class _Writers:
             self._part.places[number] = Kept(work.file, work.flip, bound=True)
         except OSError as fault:
             self._part.places[number] = held
-            if fault.errno == errno.ENAMETOOLONG:  # a matter of this file alone
+            if fault.errno == errno.ENAMETOOLONG:  # affects only this file
                 self._part.refused[str(work.file)] = "its name is too long; shorten the image's name"
             else:
                 self._part.refused.setdefault(str(work.file.parent), fault.strerror or str(fault))

@@ -1,4 +1,4 @@
-"""VAE output kept in RAM or in files: each image is encoded once, and every draw still takes a new sample of its latent distribution."""
+"""Cached VAE output, in RAM or in files: each image is encoded once, and every showing still samples its latent distribution."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from library.seeds import fold, python_rng
 
 
 def draw_latents(moments: Tensor, seeds: Sequence[int] | Tensor) -> Tensor:
-    """z = mean + exp(½·logvar)·ε with ε from fold(seed, "vae") for each image (Kingma & Welling 2013, eq. 9).
+    """z = mean + exp(½·logvar)·ε with ε from fold(seed, "vae") per image (Kingma & Welling 2013, eq. 9).
 
-    `moments` [B,8,h,w] on any device, `seeds` [B]; returns [B,4,h,w] there. ε is drawn on the CPU: the same on every device.
-    Means without log variances [B,4,h,w] come back as they are.
+    `moments` [B,8,h,w] on any device, `seeds` [B]; returns [B,4,h,w] on the same device. ε is generated on the CPU, so it is the same for
+    all devices. Means without log variances [B,4,h,w] are returned unchanged.
     """
     if moments.shape[1] == 4:
         return moments
     mean, log_variance = moments.chunk(2, dim=1)
-    # page-locked where a GPU copies it: the CPU does not wait then for what the GPU still has to do
+    # page-locked for a copy to a GPU, so that the CPU does not wait for pending GPU work
     noise = torch.empty(mean.shape, dtype=torch.float32, pin_memory=mean.device.type == "cuda")
     for row, seed in zip(noise, seeds, strict=True):
         row.normal_(generator=torch.Generator().manual_seed(fold(int(seed), "vae")))
@@ -36,14 +36,14 @@ def draw_latents(moments: Tensor, seeds: Sequence[int] | Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Held:
-    """Latents in memory, float32 [8,h,w] or [4,h,w], and those of the mirror image."""
+    """Latents in memory, float32 [8,h,w] or [4,h,w], of the image and its mirror image."""
 
     moments: np.ndarray
     mirrored: np.ndarray | None
 
 
 class LatentCache:
-    """The moments of every image's centre crop, of its mirror image too where flip_aug is set; float32. Picklable."""
+    """Moments of every image's centre crop, and of its mirror image with flip_aug; float32. Picklable."""
 
     def __init__(
         self,
@@ -53,35 +53,35 @@ class LatentCache:
         unreadable: Mapping[int, Problem],
         distribution: bool = True,
     ) -> None:
-        """`of_record` gives the place of each record, `places` where its latents are, `unreadable` why there are none.
+        """`of_record`: index of each record's latents; `places`: where they are; `unreadable`: why they are missing.
 
-        Without `distribution` every draw of an image is its mean.
+        Without `distribution`, every showing of an image uses its mean.
         """
         self._filled, self._of_record, self._distribution = filled, of_record, distribution
         self._places, self._unreadable = places, unreadable
 
     @property
     def in_memory(self) -> bool:
-        """Whether any latents are held in memory rather than read from files."""
+        """Whether any latents are in memory instead of in files."""
         return any(isinstance(place, Held) for place in self._places.values())
 
     def has(self, record: int) -> bool:
-        """Whether there are latents of the record: its image could be read."""
+        """Whether the record has latents, so its image was readable."""
         return self._of_record[record] not in self._unreadable
 
     @property
     def unreadable(self) -> tuple[Problem, ...]:
-        """A line for each image that could not be read when it was to be encoded."""
+        """One line for each image that could not be read for encoding."""
         return tuple(self._unreadable.values())
 
     def flipped(self, record: int, seed: int) -> bool:
-        """Whether the draw with this seed is mirrored: with flip_aug, and where latents made beforehand have a mirror image."""
+        """Whether the showing with this seed is mirrored: with flip_aug, and for prepared latents that have a mirror image."""
         place = self._places.get(self._of_record[record])
         beforehand = isinstance(place, Kept) and place.prepared and place.mirrored and self._filled.records[record].train_resolution
         return bool(self._filled.records[record].subset.flip_aug or beforehand) and python_rng(seed, "flip").random() < 0.5
 
     def latents(self, record: int, seed: int) -> Tensor:
-        """Latents [4,h,w] of the draw of `record` with this seed, unscaled, on the CPU. Raises UserError where they cannot be had."""
+        """Unscaled latents [4,h,w] of `record` with this seed, on the CPU. Raises UserError if they are missing or unreadable."""
         moments = torch.from_numpy(self._moments(record, self.flipped(record, seed)))
         return draw_latents((moments if self._distribution else moments[:4])[None], [seed])[0]
 

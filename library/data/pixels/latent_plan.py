@@ -1,4 +1,4 @@
-"""Which latents of a run lie in files that may be used, and why the others have to be made: hashes, stamps and sizes, no pixels."""
+"""Decides which cached latents a run can use, and why others have to be encoded again; reads hashes, times and sizes, no pixels."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ NEW, CHANGED, OTHER_VAE, OTHER_CROP = "new", "with a changed image", "for anothe
 OTHER_PRECISION, NO_MIRROR, MEAN_ONLY = "in another precision", "without mirror image", "without deviation"
 DAMAGED, OLDER = "damaged", "older than the image"
 OTHER_READING = "from an older version, which read images in other colours"
-_OLD_LEFT_OVER = re.compile(r"\..+\.npz\.[0-9a-f]{8}\.tmp")  # of older versions, which do not tell their process
-_AGE = 60.0  # seconds after which such a file has no writer any more
+_OLD_LEFT_OVER = re.compile(r"\..+\.npz\.[0-9a-f]{8}\.tmp")  # of older versions, which did not record their process
+_AGE = 60.0  # seconds after which no process can still be writing such a file
 
 
 @dataclass(frozen=True)
 class CacheRules:
-    """What a file has to fit. `vae` is the fingerprint of the encoder and `precision` what it computes in (float32, float16, bfloat16);
-    `distribution` says whether the deviation is wanted beside the mean, `file_of` where the latents of an image of a bucket are kept
-    (None: in memory)."""
+    """What a cached file has to match.
+
+    `vae` is the fingerprint of the encoder, `precision` its dtype (float32, float16, bfloat16), `distribution` whether the log variance is
+    needed too, `file_of` the cache file of an image in a bucket (None: cached in memory).
+    """
 
     vae: str = ""
     precision: str = "float32"
@@ -44,61 +46,61 @@ class CacheRules:
 
 @dataclass(frozen=True)
 class Work:
-    """One image at one size, however many records show it: what is encoded once. `file` is where its latents go, None for memory."""
+    """One image at one size, encoded once for all records that show it. `file` is its cache file, None for memory."""
 
-    record: int  # the first that shows it
+    record: int  # the first record that shows it
     placement: Placement
     flip: bool
-    prepared: bool  # its metadata says that latents of this size were made beforehand
+    prepared: bool  # its metadata has this size as train_resolution, so latents may have been prepared
     file: Path | None
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Latents in a file that may be used. `bound` is False where nothing tells which VAE they were made with."""
+    """Usable latents in a file. `bound` is False if their VAE is unknown."""
 
     file: Path
     mirrored: bool
     bound: bool
-    prepared: bool = False  # by prepare_buckets_latents.py or another program
+    prepared: bool = False  # from prepare_buckets_latents.py or another program
 
 
 @dataclass
 class Folders:
-    """What lies in the folders of the images, each listed once."""
+    """Contents of the image folders; each folder is listed once."""
 
-    _found: dict[Path, _Folder] = field(default_factory=dict)
+    _listed: dict[Path, _Folder] = field(default_factory=dict)
 
     def of(self, path: Path) -> _Folder:
-        """The folder that holds `path`."""
-        if path.parent not in self._found:
+        """The folder of `path`."""
+        if path.parent not in self._listed:
             names = names_in(path.parent)
             stems = Counter(os.path.normcase(Path(name).stem) for name in names if names_image(name))
             sized = frozenset(image.name for name in names if (image := image_of(Path(name))))
-            self._found[path.parent] = _Folder(frozenset(names), stems, sized)
-        return self._found[path.parent]
+            self._listed[path.parent] = _Folder(frozenset(names), stems, sized)
+        return self._listed[path.parent]
 
     def clear_left_overs(self) -> None:
-        """Remove what a process that was killed while it wrote has left in the folders seen so far."""
-        for folder, found in self._found.items():
-            old = [name for name in found.names if _OLD_LEFT_OVER.fullmatch(name)]
+        """Remove temporary files of interrupted processes from the folders listed so far."""
+        for folder, content in self._listed.items():
+            old = [name for name in content.names if _OLD_LEFT_OVER.fullmatch(name)]
             for name in old:
                 with contextlib.suppress(OSError):
                     if time.time() - (folder / name).stat().st_mtime > _AGE:
                         (folder / name).unlink()
-            if any(name.startswith(".") for name in found.names):
+            if any(name.startswith(".") for name in content.names):
                 tidy(folder)
 
 
 @dataclass(frozen=True)
 class _Folder:
     names: frozenset[str]
-    stems: Mapping[str, int]  # images of one stem, as os.path.normcase has it
-    sized: frozenset[str]  # names of images that have a cache file, whatever its size
+    stems: Mapping[str, int]  # number of images per stem, normalized by os.path.normcase
+    sized: frozenset[str]  # names of images that have a cache file of any size
 
 
 def works_of(filled: FilledData, rules: CacheRules) -> tuple[list[Work], list[int]]:
-    """What has to be encoded at most, and for each record the index of its work."""
+    """All works that may have to be encoded, and for each record the index of its work."""
     works: list[Work] = []
     of_record: list[int] = []
     known: dict[tuple[str, Placement, str], int] = {}
@@ -108,7 +110,7 @@ def works_of(filled: FilledData, rules: CacheRules) -> tuple[list[Work], list[in
         if key not in known:
             known[key] = len(works)
             file = rules.file_of(record.path, placement.bucket) if rules.file_of and is_image(record.path) else None
-            # Two crops of one image to one size, or two ways to scale it: the second one stays in memory.
+            # Two crops of one image at the same size, or two interpolations: the second one stays in memory.
             works.append(Work(index, placement, False, False, None if file in files else file))
             files |= {file} if file else set()
         work = works[known[key]]
@@ -119,30 +121,30 @@ def works_of(filled: FilledData, rules: CacheRules) -> tuple[list[Work], list[in
 
 
 def judge(work: Work, record: ImageRecord, rules: CacheRules, folders: Folders) -> Kept | str:
-    """The file with the latents of `work`, or why they have to be made."""
+    """The usable file with the latents of `work`, or why they have to be encoded."""
     folder = folders.of(record.path)
     reason = NEW
     alone = folder.stems.get(os.path.normcase(record.path.stem), 0) <= 1
-    if work.file is not None or (work.prepared and not alone):  # of a.png and a.jpg those made beforehand are called so too
+    if work.file is not None or (work.prepared and not alone):  # a.png and a.jpg use this name for prepared latents too
         own = work.file or cache_file(record.path, work.placement.bucket)
         if own.name in folder.names:
-            found = _bound(own, work, record, rules, exact=work.file is not None)
-            if isinstance(found, Kept):
-                return replace(found, prepared=work.file is None)
-            reason = found
+            verdict = _bound(own, work, record, rules, exact=work.file is not None)
+            if isinstance(verdict, Kept):
+                return replace(verdict, prepared=work.file is None)
+            reason = verdict
         elif record.path.name in folder.sized:
             reason = OTHER_CROP
     beside = prepared_file(record.path)
     if (rules.file_of or work.prepared) and beside.name in folder.names and alone:
-        found = _prepared(beside, work, record, rules)
-        if isinstance(found, Kept):
-            return found
-        reason = found if reason == NEW else reason
+        verdict = _prepared(beside, work, record, rules)
+        if isinstance(verdict, Kept):
+            return verdict
+        reason = verdict if reason == NEW else reason
     return reason
 
 
 def interpolation_of(record: ImageRecord) -> str:
-    """What the latents of an image are bound to by resize_interpolation: one name for each way to scale, "" for the usual one."""
+    """The name of resize_interpolation in a binding: synonyms map to one name, "" is the default."""
     way = record.subset.resize_interpolation or ""
     return way.removeprefix("bi")
 
@@ -150,8 +152,8 @@ def interpolation_of(record: ImageRecord) -> str:
 def _prepared(file: Path, work: Work, record: ImageRecord, rules: CacheRules) -> Kept | str:
     try:
         if read_binding(file) is not None:
-            found = _bound(file, work, record, rules, exact=not work.prepared)
-            return replace(found, prepared=True) if isinstance(found, Kept) else found
+            verdict = _bound(file, work, record, rules, exact=not work.prepared)
+            return replace(verdict, prepared=True) if isinstance(verdict, Kept) else verdict
         foreign = read_foreign(file)
     except (OSError, ValueError):
         return DAMAGED
@@ -165,7 +167,7 @@ def _prepared(file: Path, work: Work, record: ImageRecord, rules: CacheRules) ->
 
 
 def _bound(file: Path, work: Work, record: ImageRecord, rules: CacheRules, exact: bool) -> Kept | str:
-    """Whether a file of ours fits; `exact` compares crop and precision too, which else were chosen when the file was made."""
+    """Check a file written by us; `exact` also compares crop and precision, which prepared files choose themselves."""
     try:
         binding = read_binding(file)
     except (OSError, ValueError):
@@ -176,7 +178,7 @@ def _bound(file: Path, work: Work, record: ImageRecord, rules: CacheRules, exact
     said = (binding.bucket, binding.resized, binding.background, binding.interpolation)
     if (said != recipe) if exact else (said[0] != recipe[0]):
         return OTHER_CROP
-    if binding.pixels != Binding.pixels and file != record.path:  # of an image that is gone they are all there is
+    if binding.pixels != Binding.pixels and file != record.path:  # latents without an image cannot be encoded again
         return OTHER_READING
     if binding.vae != rules.vae:
         return OTHER_VAE
@@ -191,7 +193,7 @@ def _bound(file: Path, work: Work, record: ImageRecord, rules: CacheRules, exact
 
 
 def _image_fault(file: Path, image: Path, binding: Binding) -> str | None:
-    """Why the file is not of the image as it is now. The image is read only where its size or times are not those remembered."""
+    """Why the file does not match the current image, None if it does. Hashes the image only if its size or times have changed."""
     try:
         stat = stat_of(image)
         if binding.stat == stat:
@@ -199,33 +201,33 @@ def _image_fault(file: Path, image: Path, binding: Binding) -> str | None:
         if sha256(image) != binding.image:
             return CHANGED
     except OSError:
-        return CHANGED  # encoding it will tell
+        return CHANGED  # encoding it reports the error
     known = reliable(stat)
     if known is None:
         return None
     try:
-        write_latents(file, read_arrays(file), replace(binding, stat=known))  # so that the next start need not hash it
+        write_latents(file, read_arrays(file), replace(binding, stat=known))  # so that the next start does not have to hash it
     except OSError:
-        return None  # a folder that cannot be written to: the next start hashes it again
+        return None  # read-only folder: the next start hashes the image again
     except ValueError:
         return DAMAGED
     return None
 
 
 def tell(verdicts: Iterable[Kept | str]) -> None:
-    """One line on what is used and what is made and why, and one on files whose origin nobody knows."""
+    """Log how many latents are cached or encoded and why, and how many come from other programs."""
     verdicts = list(verdicts)
     reasons = Counter(verdict for verdict in verdicts if isinstance(verdict, str))
-    kept = [verdict for verdict in verdicts if isinstance(verdict, Kept)]
+    usable = [verdict for verdict in verdicts if isinstance(verdict, Kept)]
     fresh = reasons.pop(NEW, 0)
-    parts = [f"{len(kept)} of {len(verdicts)} cached on disk"]
+    parts = [f"{len(usable)} of {len(verdicts)} cached on disk"]
     if reasons:
         listed = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
         parts.append(f"encoding {reasons.total()} again: {listed}")
     if fresh:
         parts.append(f"encoding {fresh} new")
     log.info("latents: %s", "; ".join(parts))
-    foreign = sum(not one.bound for one in kept)
+    foreign = sum(not one.bound for one in usable)
     if foreign:
         log.info(
             "latents: %d are from another program: one mean or sample each, the same in every epoch; their VAE and crop are "
@@ -235,7 +237,7 @@ def tell(verdicts: Iterable[Kept | str]) -> None:
 
 
 def remove_files(filled: FilledData) -> int:
-    """Delete every cache file of the run's images, of whatever size; how many there were. Files of other programs stay."""
+    """Delete the cache files of the run's images, of all sizes, and return their number. Files of other programs are kept."""
     count = 0
     images = {record.path for record in filled.records}
     for folder in {image.parent for image in images}:

@@ -1,4 +1,4 @@
-"""Where masks let anything be trained at all, known before the run: images that would count for nothing are told, or refused."""
+"""Finds images whose masks leave nothing to train before the run starts: reports them, or refuses if no image is left."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ Extent = TypeVar("Extent", bound="MaskExtent")
 
 @dataclass(frozen=True)
 class MaskExtent:
-    """The smallest box that holds all of a mask that is not black, (left, top, right, bottom), of `size` (width, height) pixels; a box of
-    nothing where it is black throughout."""
+    """Bounding box (left, top, right, bottom) of all pixels of a mask that are not black.
+
+    `size` is (width, height) in pixels; the box is empty if the mask is black.
+    """
 
     size: tuple[int, int]
     box: tuple[int, int, int, int]
 
     @classmethod
     def from_values(cls: type[Extent], values: Sequence[Any]) -> Extent | None:
-        """The fact whose fields these are, in their order; None when the values are no such thing."""
+        """The fact with these fields, in order; None if the values are invalid."""
         match values:
             case [[int(width), int(height)], [int(left), int(top), int(right), int(bottom)]] if width > 0 < height:
                 return cls((width, height), (left, top, right, bottom))
@@ -41,11 +43,11 @@ class MaskExtent:
 
     @property
     def dark(self) -> bool:
-        """Whether it is black throughout."""
+        """Whether the mask is entirely black."""
         return self.box[0] >= self.box[2]
 
     def within(self, placement: Placement, corner: tuple[int, int]) -> bool:
-        """Whether any of it is in the crop that begins at `corner` of the scaled image."""
+        """Whether any part is in the crop that starts at `corner` of the resized image."""
         for side in range(2):
             scale = placement.resized[side] / self.size[side]
             if self.box[side + 2] * scale <= corner[side] or self.box[side] * scale >= corner[side] + placement.bucket[side]:
@@ -55,11 +57,11 @@ class MaskExtent:
 
 @dataclass(frozen=True)
 class OpacityExtent(MaskExtent):
-    """The same of an image's own transparency."""
+    """Extent of an image's own opacity."""
 
 
 def with_masks_seen(filled: FilledData) -> FilledData:
-    """The data with a finding that names the train images of which masks leave nothing; UserError where they leave nothing of any."""
+    """Add a finding about train images whose masks leave nothing to train; raises UserError if no image is left."""
     train = [(record, place) for record, place in zip(filled.records, filled.placements, strict=True) if not record.subset.is_reg]
     masked = [(record, place) for record, place in train if record.mask is not None or record.subset.alpha_mask]
     index = ScanIndex()
@@ -99,12 +101,12 @@ def _shows(record: ImageRecord, place: Placement, extent: MaskExtent) -> bool:
 
 
 def _extent(record: ImageRecord, index: ScanIndex) -> MaskExtent | None:
-    """None where the file cannot be read, which is told when it is."""
+    """None if the file is unreadable, which is reported when it is loaded."""
     try:
         if record.mask is not None:
             return index.fact(record.mask, MaskExtent, _of_mask)
         return index.fact(record.path, OpacityExtent, _of_opacity)
-    except Exception:  # PIL raises many kinds for broken files
+    except Exception:  # PIL raises many kinds of exceptions for damaged files
         return None
 
 

@@ -1,1 +1,1 @@
-"""What lies on the disk: images, captions, masks, metadata and prepared latents, read into records and findings."""
+"""Reads images, captions, masks, metadata and prepared latents on disk into records and findings."""

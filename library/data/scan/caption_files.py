@@ -1,4 +1,4 @@
-"""A caption file beside an image: its first line or all of them, what else the report should know of it, and the parts of a caption."""
+"""Caption files: reads the first line or all lines, reports other findings, and splits captions into parts."""
 
 from __future__ import annotations
 
@@ -14,19 +14,21 @@ from library.paths.opening import read_bytes
 
 
 def split_tags(caption: str, separator: str = ",") -> list[str]:
-    """The comma-separated parts without surrounding blanks; empty parts are no tags."""
+    """The parts of a caption between separators, without surrounding spaces; empty parts are dropped."""
     return [tag for tag in (part.strip() for part in caption.split(separator)) if tag]
 
 
 def with_affixes(caption: str, settings: SubsetOptions) -> str:
-    """`caption_prefix`, the caption and `caption_suffix`, a blank between them; before any line of several is drawn."""
+    """`caption_prefix`, caption and `caption_suffix`, joined by spaces; applied before a line is chosen from several."""
     before = f"{settings.caption_prefix} " if settings.caption_prefix else ""
     return before + caption + (f" {settings.caption_suffix}" if settings.caption_suffix else "")
 
 
 def tag_parts(caption: str, settings: SubsetOptions) -> tuple[list[str], list[str], list[str]]:
-    """The tags before, inside and behind a pair of `keep_tokens_separator`; without one all tags are inside, with a single one
-    those behind it."""
+    """The tags before, inside and after a pair of `keep_tokens_separator`.
+
+    Without a separator all tags are inside; with only one, the tags after it.
+    """
     parts = caption.split(settings.keep_tokens_separator, 2) if settings.keep_tokens_separator else [caption]
     if len(parts) == 1:
         return [], split_tags(caption, settings.caption_separator), []
@@ -35,7 +37,7 @@ def tag_parts(caption: str, settings: SubsetOptions) -> tuple[list[str], list[st
 
 
 def in_order(caption: str, settings: SubsetOptions) -> str:
-    """The caption without its `keep_tokens_separator`, all tags in their places; untouched where it has none."""
+    """The caption without `keep_tokens_separator`, tags in their order; unchanged if it contains none."""
     if not settings.keep_tokens_separator or settings.keep_tokens_separator not in caption:
         return caption
     first, inside, last = tag_parts(caption, settings)
@@ -43,7 +45,7 @@ def in_order(caption: str, settings: SubsetOptions) -> str:
 
 
 def caption_findings(settings: SubsetOptions) -> Iterator[Finding]:
-    """Options of captions that do not do what they are meant for under the others given."""
+    """Findings on caption options that have no effect, or an unexpected one, with the other options."""
     dashes = "--" if settings.place.startswith("--") else ""
     if settings.keep_tokens_separator and not settings.moves_tags:
         what = f"{dashes}keep_tokens_separator {settings.keep_tokens_separator} stays in the captions as text, since tags are not shuffled"
@@ -55,14 +57,14 @@ def caption_findings(settings: SubsetOptions) -> Iterator[Finding]:
 
 @dataclass(frozen=True)
 class CaptionFile:
-    """`text` is the first line without surrounding blanks; `more` counts the further lines that hold something, which are not read."""
+    """`text` is the first line without surrounding spaces; `more` counts the other lines with text, which are ignored."""
 
     text: str
     more: int = 0
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> CaptionFile | None:
-        """The fact whose fields these are, in their order; None when the values are no such thing."""
+        """The fact with these fields, in order; None if the values are invalid."""
         match values:
             case [str(text), int(more)]:
                 return cls(text, more)
@@ -71,13 +73,13 @@ class CaptionFile:
 
 @dataclass(frozen=True)
 class CaptionLines:
-    """Every line of a caption file that holds something, without surrounding blanks: what `enable_wildcard` draws from."""
+    """All lines of a caption file with text, without surrounding spaces; `enable_wildcard` chooses one."""
 
     text: str
 
     @classmethod
     def from_values(cls, values: Sequence[Any]) -> CaptionLines | None:
-        """The fact whose fields these are, in their order; None when the values are no such thing."""
+        """The fact with these fields, in order; None if the values are invalid."""
         match values:
             case [str(text)]:
                 return cls(text)
@@ -85,12 +87,12 @@ class CaptionLines:
 
 
 def read_lines(path: Path) -> CaptionLines:
-    """All lines of a UTF-8 file, as `read_caption` reads its first one."""
+    """All lines of a UTF-8 file, read like the first one in `read_caption`."""
     return CaptionLines("\n".join(line for line in map(str.strip, _lines(path)) if line))
 
 
 def read_caption(path: Path) -> CaptionFile:
-    """Read a UTF-8 file, with or without a BOM; raises OSError, and UnicodeDecodeError for another encoding."""
+    """Read a UTF-8 file with or without BOM. Raises OSError, and UnicodeDecodeError for another encoding."""
     first, *rest = _lines(path)
     return CaptionFile(first.strip(), sum(bool(line.strip()) for line in rest))
 

@@ -1,18 +1,18 @@
-"""What was found about images, captions and settings: how grave it is, what it is, and what to do about it."""
+"""Findings about images, captions and settings: level, text and remedy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 ERROR = "error"  # the run does not start
-WARNING = "warning"  # it starts, and is probably not what was meant
-NOTE = "note"  # good to know
+WARNING = "warning"  # the run starts, but probably not as intended
+NOTE = "note"  # for information
 LEVELS = (ERROR, WARNING, NOTE)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing found. `files` are all that it is about, of which the text names the first."""
+    """One finding. `files` are all files concerned; the text names only the first ones."""
 
     level: str
     text: str
@@ -21,7 +21,7 @@ class Finding:
 
     @classmethod
     def from_line(cls, level: str, line: str, files: tuple[str, ...] = ()) -> Finding:
-        """A user fault's line, which ends in its remedy behind the last semicolon."""
+        """Build from the line of a user error; the text after its last semicolon is the remedy."""
         text, _, remedy = line.rpartition("; ")
         return cls(level, text, remedy, files) if text else cls(level, line, "", files)
 

@@ -1,7 +1,8 @@
-"""The caption file of each image, and what is passed over beside images or in captions, told in run and report alike."""
+"""Finds the caption file of each image, and reports what is ignored in folders or captions, for run and report."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,15 +12,20 @@ from library.data.scan.findings import WARNING, Finding
 from library.errors import Problem, coded
 from library.files import IMAGE_EXTENSIONS, compared
 from library.image_endings import listed, remedy, unread_pictures
-from library.words import counted, named
+from library.words import counted, cut, named
 
-# Files that tools leave beside images and that are no captions.
+# Files that tools leave next to images and that are not captions.
 _NO_CAPTIONS = IMAGE_EXTENSIONS | {".npz", ".json", ".jsonl", ".safetensors", ".db", ".ini", ".toml", ".zip", ".bak", ".tmp"}
-_COMMAS = ("，", "、")  # of Chinese and Japanese text; Python and tokenizers take neither for a comma
+# Letters of scripts other than Latin, which CLIP's tokenizer has few tokens for; what is between these ranges is Latin, or not letters.
+_OTHER_LETTERS = re.compile(
+    "[\u0370-\u1cff\u1f00-\u1fff\u2c00-\u2c5f\u2d00-\u2dff\u3041-\u30fa\u30fc-\ua71f\ua800-\uab2f\uab70-\ud7ff\uf900-\ufaff"
+    "\ufb13-\ufdff\ufe70-\ufefe\uff66-\uffdc\U00010000-\U0001cfff\U00020000-\U0003ffff]"
+)
+_COMMAS = ("，", "、")  # of Chinese and Japanese text; neither Python nor tokenizers treat them as commas
 
 
 def unread(place: str, folder: Path, names: Iterable[str]) -> Iterator[Finding]:
-    """Pictures among these files of `folder` that cannot be read here, counted by ending."""
+    """A finding on image files in `folder` that cannot be read, counted by extension."""
     names = list(names)
     endings = unread_pictures(names)
     if endings:
@@ -29,7 +35,7 @@ def unread(place: str, folder: Path, names: Iterable[str]) -> Iterator[Finding]:
 
 
 def further_lines(place: str, lines: Mapping[Path, int]) -> Iterator[Finding]:
-    """Caption files with more than their first line; `lines` are those that hold something and are not read, by file."""
+    """A finding on caption files with several lines; `lines` counts the ignored lines by file."""
     if lines:
         files = tuple(map(str, lines))
         more = counted(sum(lines.values()), "more line")
@@ -39,7 +45,7 @@ def further_lines(place: str, lines: Mapping[Path, int]) -> Iterator[Finding]:
 
 
 def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
-    """Captions in which the comma of another script stands where tags might be separated."""
+    """A finding on captions with a comma of another script where tags may be separated."""
     files = tuple(str(path) for path, caption in captions if any(sign in caption for sign in _COMMAS))
     if files:
         signs = " or ".join(sign for sign in _COMMAS if any(sign in caption for _, caption in captions))
@@ -50,10 +56,24 @@ def other_commas(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[F
         yield Finding(WARNING, text, "write a plain comma between tags; in sentences it may remain", files)
 
 
+def other_scripts(place: str, captions: Sequence[tuple[Path, str]]) -> Iterator[Finding]:
+    """Captions, class tokens too, in letters that the tokenizer splits into pieces; ASCII is not searched."""
+    found = [(path, caption) for path, caption in captions if not caption.isascii() and _OTHER_LETTERS.search(caption)]
+    if found:
+        path, caption = found[0]
+        text = (
+            f"{place}: {counted(len(found), 'caption is', 'captions are')} not in Latin letters: {path.name} (“{cut(caption, 40)}”); "
+            "the text encoder splits other scripts into pieces of letters that it hardly knows"
+        )
+        yield Finding(WARNING, text, "write captions and class_tokens in English", tuple(f"{path}: {caption}" for path, caption in found))
+
+
 def captions_beside(images: Iterable[str], extension: str, names: Collection[str]) -> Iterator[str | None]:
-    """For each name of an image that of the caption file beside it, of those in `names`: `<stem><extension>`, in letters of any case where
-    the file system takes them for the same, composed or not; for `<name>_<x>_<y>_<w>_<h>` with a face box `<name><extension>` will do.
-    None for an empty extension, which says that there are no such files."""
+    """For each image name, the name of its caption file in `names`, or None: `<stem><extension>`.
+
+    Letter case and Unicode composition are ignored if the file system ignores them. With a face box in the image name
+    (`<name>_<x>_<y>_<w>_<h>`), `<name><extension>` matches too. An empty extension means that there are no caption files.
+    """
     if not extension:
         yield from (None for _ in images)
         return
@@ -74,7 +94,7 @@ def captions_beside(images: Iterable[str], extension: str, names: Collection[str
 def without_caption(
     subset: SubsetOptions, images: list[Path], without: list[Path], names: Collection[str]
 ) -> tuple[Problem | None, Finding | None]:
-    """Images without caption file: a fault without class_tokens, a finding when captions of another extension lie beside them."""
+    """Images without a caption file: an error without class_tokens, a finding if there are captions with another extension."""
     others = _other_extensions(without, names)
     key = "--caption_extension " if subset.place.startswith("--") else "caption_extension = "
     listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(3))
@@ -105,8 +125,7 @@ def without_caption(
 
 
 def _use(others: Counter[str], key: str, in_use: str | None) -> str:
-    """How to have the captions read that have `others` for their endings ('' where there are none), without losing those that are read by
-    the ending `in_use`."""
+    """How to have captions with the extensions `others` read, without losing those with `in_use`; '' if there are none."""
     if not others:
         return ""
     first = others.most_common(1)[0][0]
@@ -119,7 +138,7 @@ def _use(others: Counter[str], key: str, in_use: str | None) -> str:
 
 
 def _other_extensions(images: Iterable[Path], names: Iterable[str]) -> Counter[str]:
-    """How many files of which other extension have the stem of one of the images."""
+    """Number of files per other extension that share the stem of one of the images."""
     stems = {image.stem for image in images}
     endings: Counter[str] = Counter()
     for name in names:

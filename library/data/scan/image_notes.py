@@ -1,4 +1,4 @@
-"""What an image file notes beside its pixels: how the camera held it, and what is done about its colour profile."""
+"""Orientation and colour profile of an image file."""
 
 from __future__ import annotations
 
@@ -9,41 +9,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from PIL import Image
 
-# what is done about a colour profile
-NONE = ""  # there is none, or it is sRGB's own
-CONVERTED = "converted"  # to sRGB
-UNUSABLE = "unusable"  # the numbers are taken for sRGB
+# how a colour profile is treated
+NONE = ""  # no profile, or sRGB itself
+CONVERTED = "converted"  # converted to sRGB
+UNUSABLE = "unusable"  # the values are taken as sRGB
 
-TURNED = frozenset({5, 6, 7, 8})  # orientations that exchange width and height
+TURNED = frozenset({5, 6, 7, 8})  # orientations that swap width and height
 _ORIENTATION = 0x0112
 
 
 @functools.cache
 def quiet_about_exif() -> None:
-    """Keep Pillow's warnings of malformed blocks, each with a line of its source, out of the output: the pixels are sound."""
+    """Suppress Pillow's warnings about malformed EXIF blocks, each with a line of its source: the pixels are fine."""
     warnings.filterwarnings("ignore", r"(Possibly )?[Cc]orrupt EXIF data|Tag data larger than file|Metadata Warning", UserWarning)
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1 (upright) to 8, as the EXIF block says of the pixels that Pillow gives; 1 where it says nothing, nonsense, or cannot be read.
+    """EXIF orientation, 1 (upright) to 8, relative to the pixels that Pillow returns; 1 if it is missing, invalid or unreadable.
 
-    Nothing is decoded for it: a PNG whose block stands behind the picture says it once it is loaded.
+    Decodes nothing: a PNG with its block after the image data has it only once loaded.
     """
     from PIL import Image
 
-    if image.format == "TIFF":  # Pillow turns these upright itself
+    if image.format == "TIFF":  # Pillow already turns these upright
         return 1
     try:
-        value = Image.Image.getexif(image).get(_ORIENTATION, 1)  # PngImageFile's own would decode the whole picture first
+        value = Image.Image.getexif(image).get(_ORIENTATION, 1)  # PngImageFile's own method would decode the whole image first
         if isinstance(value, tuple | list) and len(value) == 1:
             value = value[0]
         return int(value) if value in range(1, 9) else 1
-    except Exception:  # Pillow raises many kinds for blocks that are cut, garbage, or point outside
+    except Exception:  # Pillow raises many kinds of exceptions for blocks that are truncated, invalid, or point outside
         return 1
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """The image turned and mirrored as its orientation asks; the image itself where that is 1."""
+    """The image turned and mirrored according to its orientation; the same object for 1."""
     from PIL import Image
 
     steps = Image.Transpose

@@ -1,4 +1,4 @@
-"""Finds the mask image of each image, and tells all that are missing or do not fit before anything is trained."""
+"""Finds the mask of each image, and reports all missing or unsuitable masks before training."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from library.words import counted, named
 
 
 def with_masks(scan: Scan, masked_loss: bool, inpainting: bool = False) -> Scan:
-    """The scan with `mask` set in the records of subsets with `conditioning_data_dir`, if `masked_loss` asks for it, and `fill_mask` if
-    `inpainting` does.
+    """The scan with `mask` (for `masked_loss`) and `fill_mask` (for `inpainting`) set in records of subsets with `conditioning_data_dir`.
 
-    A mask has its image's name without the ending, in the same folder below. Raises UserError for images without one, masks of
-    another shape. Where `masked_loss` has no masks to go by at all, all is trained as without it, and a finding says so.
+    A mask has the image's relative path with any extension. Raises UserError for images without a mask and masks of another shape. If
+    `masked_loss` has no masks at all, everything is trained normally, and a finding reports it.
     """
     findings = [*scan.findings, *_mask_findings(scan.blueprint, masked_loss, inpainting)]
     blueprint = replace(scan.blueprint, inpainting=True) if inpainting else scan.blueprint
@@ -32,8 +31,8 @@ def with_masks(scan: Scan, masked_loss: bool, inpainting: bool = False) -> Scan:
     records = scan.records
     for subset in with_files:
         mine = [record for record in records if record.subset is subset]
-        found = _found(mine, subset.place, faults)
-        records = tuple(_with(record, found[record.key], masked_loss, inpainting) if record.key in found else record for record in records)
+        masks = _masks_by_key(mine, subset.place, faults)
+        records = tuple(_with(record, masks[record.key], masked_loss, inpainting) if record.key in masks else record for record in records)
     if faults:
         raise UserError(*faults)
     return replace(scan, blueprint=blueprint, records=records, findings=tuple(findings))
@@ -44,7 +43,7 @@ def _with(record: ImageRecord, mask: Path, masked_loss: bool, inpainting: bool) 
 
 
 def _mask_findings(blueprint: DatasetBlueprint, masked_loss: bool, inpainting: bool) -> Iterator[str]:
-    """What is worth telling of the folders of masks, and of their lack."""
+    """Findings on mask folders that are unused or missing."""
     subsets = blueprint.subsets()
     with_files = [subset for subset in subsets if subset.conditioning_data_dir is not None]
     if not masked_loss:
@@ -65,14 +64,14 @@ def _mask_findings(blueprint: DatasetBlueprint, masked_loss: bool, inpainting: b
         yield f"{named(both)}: the masks of conditioning_data_dir are used, not alpha_mask"
 
 
-def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dict[str, Path]:
-    """The mask of each record by its key; what is missing or of another shape goes into `faults`."""
+def _masks_by_key(records: list[ImageRecord], place: str, faults: list[Problem]) -> dict[str, Path]:
+    """The mask of each record by its key; appends errors about missing masks and wrong shapes."""
     if not records:
         return {}
     folder = records[0].subset.conditioning_data_dir
     assert folder is not None
     listings: dict[Path, Mapping[str, list[Path]]] = {}
-    found: dict[str, Path] = {}
+    by_key: dict[str, Path] = {}
     missing: list[str] = []
     for record in records:
         beside = folder / _below(record).parent
@@ -83,7 +82,7 @@ def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dic
             missing.append(record.path.name)
             continue
         mask = next((one for one in masks if one.name == record.path.name), masks[0])
-        found[record.key] = mask
+        by_key[record.key] = mask
         problem = _misfit(record, mask)
         if problem:
             faults.append(coded("DATA-010", f"{place}: mask {mask} {problem}"))
@@ -95,28 +94,28 @@ def _found(records: list[ImageRecord], place: str, faults: list[Problem]) -> dic
                 f"({named(missing)}); add them (all white trains the whole image), or remove these images",
             )
         )
-    return found
+    return by_key
 
 
 def _below(record: ImageRecord) -> Path:
-    """The image's path below its subset's folder; its name alone where the subset has none."""
+    """The image's path relative to its subset's folder; only its name if the subset has no folder."""
     folder = record.subset.image_dir
     return record.path.relative_to(folder) if folder and record.path.is_relative_to(folder) else Path(record.path.name)
 
 
 def _by_stem(folder: Path) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
     if closed := closed_fault(folder, folder=True):
         raise UserError(closed.reworded(f"conditioning_data_dir: {closed}"))
     if is_folder(folder):
         for path in sorted(folder.iterdir()):
             if is_image(path):
-                found.setdefault(compared(path.stem), []).append(path)
-    return found
+                by_stem.setdefault(compared(path.stem), []).append(path)
+    return by_stem
 
 
 def _misfit(record: ImageRecord, mask: Path) -> str | None:
-    """What is wrong with the mask's file or shape; its size may be another one, its aspect up to a pixel not."""
+    """What is wrong with the mask's file or shape. Its size may differ, its aspect ratio only by one pixel."""
     try:
         width, height = read_header(mask).size
     except Unreadable as fault:

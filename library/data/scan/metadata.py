@@ -1,4 +1,4 @@
-"""Metadata files of the fine-tuning form: captions and tags by image, read and matched with the images on disk."""
+"""Metadata files for fine-tuning: reads captions and tags and matches them with the images on disk."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 
 from library.data.config.blueprint import METADATA, DatasetBlueprint, DatasetSpec, SubsetOptions
 from library.data.config.build import command_line_values, dataset_options, idle_keys
-from library.data.config.check import FAULTY
+from library.data.config.check import INVALID
 from library.data.config.config_text import read_metadata_table
 from library.data.config.keys import DATASET, KEYS, NotAccepted
 from library.data.config.subset_check import subset_faults
@@ -25,9 +25,10 @@ _AS_USUAL = SubsetOptions()
 
 @dataclass(frozen=True)
 class MetadataEntry:
-    """One image of a metadata file: `caption` is caption and tags joined; `train_resolution` (width, height) where the file has it.
+    """One image of a metadata file: `caption` joins caption and tags; `train_resolution` is (width, height) if the file has it.
 
-    `path` is the file of its latents where these are there and the image is not."""
+    `path` is the file of its latents if they exist and the image does not.
+    """
 
     path: Path
     caption: str
@@ -41,11 +42,10 @@ def from_metadata(
     defaults: Mapping[str, object],
     masks: Path | str | None = None,
 ) -> DatasetBlueprint:
-    """One dataset from --train_data_dir and --in_json, each image `repeats` times; UserError with every fault.
+    """One dataset from --train_data_dir and --in_json, each image `repeats` times. Raises UserError with all errors.
 
-    `defaults` are the command line's values by flag name, `masks` is --conditioning_data_dir.
-
-    Without --resolution the sizes have to be those of the metadata (as prepare_buckets_latents.py writes them), which the scan sees to.
+    `defaults` are the command line's values by flag name, `masks` is --conditioning_data_dir. Without --resolution, the scan checks that
+    the metadata contains sizes (as prepare_buckets_latents.py writes them).
     """
     values, faults = command_line_values(defaults)
     options, more = dataset_options(values, "--in_json", [expanded(Path(in_json))])
@@ -65,7 +65,7 @@ def from_metadata(
     if faults:
         raise UserError(*faults)
     assert options is not None
-    common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not FAULTY}
+    common = {name: value for name, value in values.items() if KEYS[name].level != DATASET and value is not INVALID}
     common |= own | {"num_repeats": repeats or 1}
     return DatasetBlueprint((DatasetSpec(options, (SubsetOptions.of(common, "--in_json"),)),), tuple(findings))
 
@@ -73,18 +73,17 @@ def from_metadata(
 def read_metadata(
     path: Path, image_dir: Path | None, folder_key: str = "image_dir", settings: SubsetOptions = _AS_USUAL
 ) -> tuple[list[MetadataEntry], list[str]]:
-    """The entries that have an image, in the file's order, and findings (entries without image or text, images without entry or with two).
+    """The entries with an image, in the file's order, and findings: entries without image or text, images without entry or with two.
 
-    A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is
-    tolerated. Without `image_dir` keys are full paths, or relative to the folder of a .jsonl. `folder_key` is what the user calls
-    `image_dir`; `settings` say how caption and tags are joined. Raises UserError for a file that is no such table or of
-    which no entry has an image.
+    A key is a path relative to `image_dir` without extension (forward or backward slashes), or a full path; an extension is tolerated.
+    Without `image_dir`, keys are full paths, or relative to the folder of a .jsonl. `folder_key` is the user's name for `image_dir`;
+    `settings` decide how caption and tags are joined. Raises UserError for a file of another form or without any entry that has an image.
     """
     table, findings = read_metadata_table(path, "metadata file")
     if not table:
         raise UserError(coded("DATA-006", f"metadata file {path}: has no entries"))
     if image_dir is None and path.suffix.lower() == ".jsonl":
-        image_dir = path.parent  # which the file names of its rows are relative to
+        image_dir = path.parent  # file names in its rows are relative to it
     on_disk = _by_key(list_images(image_dir, recursive=True), image_dir) if image_dir else {}
     listed: dict[Path, dict[str, Path]] = {}
     entries: list[MetadataEntry] = []
@@ -148,7 +147,7 @@ def _slashes(key: str) -> str:
 
 
 def _compared(key: str) -> str:
-    """A key as the file system compares names: Windows knows no letter case, of drives (c:, C:) least of all."""
+    """A key normalized as the file system compares names: Windows ignores letter case, also of drives (c:, C:)."""
     return compared(_slashes(key))
 
 
@@ -158,17 +157,17 @@ def _by_key(images: list[Path], image_dir: Path) -> dict[str, list[Path]]:
     for image in images:
         for whole in (image.relative_to(image_dir), image, image.absolute()):
             for name in {whole.as_posix(), whole.with_suffix("").as_posix()}:
-                found = table.setdefault(_compared(name), [])
-                if image not in found:
-                    found.append(image)
+                named_images = table.setdefault(_compared(name), [])
+                if image not in named_images:
+                    named_images.append(image)
     return table
 
 
 def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], listed: dict[Path, dict[str, Path]]) -> Path | None:
-    """The image that a key names; of a.jpg and a.png the first by name. `listed` remembers folders, of which each is read once."""
-    found = on_disk.get(_compared(key))
-    if found:
-        return found[0]
+    """The image that a key names; the first by name for a.jpg and a.png. `listed` caches folder listings."""
+    images = on_disk.get(_compared(key))
+    if images:
+        return images[0]
     path = Path(key)
     if not path.is_absolute() and image_dir:
         return None
@@ -179,12 +178,12 @@ def _find(key: str, image_dir: Path | None, on_disk: Mapping[str, list[Path]], l
             beside = sorted(filter(is_image, path.parent.iterdir()), reverse=True)
         except (OSError, ValueError):
             beside = []
-        listed[path.parent] = {compared(one.name[: -len(one.suffix)]): one for one in beside}  # the first by name is written last
+        listed[path.parent] = {compared(one.name[: -len(one.suffix)]): one for one in beside}  # the first by name overwrites the others
     return listed[path.parent].get(compared(path.name))
 
 
 def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
-    """The `.npz` file that prepare_buckets_latents.py made of an image that is gone."""
+    """The `.npz` file that prepare_buckets_latents.py created for a missing image."""
     if not isinstance(value, dict) or value.get("train_resolution") is None:
         return None
     path = Path(_slashes(key))
@@ -199,7 +198,7 @@ def _latents(key: str, value: object, image_dir: Path | None) -> Path | None:
 
 
 def _caption(value: object, settings: SubsetOptions) -> str:
-    """Caption and tags as one text; with enable_wildcard the tags behind each line of the caption."""
+    """Caption and tags as one text; with enable_wildcard, the tags follow each line of the caption."""
     if not isinstance(value, dict):
         raise NotAccepted('expected {"caption": "…", "tags": "…"}')
     parts = []
@@ -233,7 +232,7 @@ def _train_resolution(value: object) -> tuple[int, int] | None:
 
 
 def _closed(missing: list[str], image_dir: Path | None) -> str | None:
-    """Why the system gives none of the first image that an entry names, where it is more than that there is none."""
+    """Why the system cannot open one of the missing images; None if they simply do not exist."""
     for key in missing[:20]:
         path = Path(_slashes(key))
         if seen := look(path if path.is_absolute() or image_dir is None else image_dir / path).fault:

@@ -1,4 +1,4 @@
-"""Metadata files as the tools hand them on: read whole, changed entry by entry, written whole; what they do not know they keep."""
+"""Metadata files for the tools: read and written as a whole, changed entry by entry; unknown values are preserved."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from library.data.config.config_text import read_metadata_table
 from library.errors import UserError, coded
 from library.files import atomic_write, compared
 
-Metadata = dict[str, dict[str, Any]]  # image key -> caption, tags, train_resolution and whatever else stands there
+Metadata = dict[str, dict[str, Any]]  # image key -> caption, tags, train_resolution and any other values
 
 
 def read_metadata_file(path: Path, option: str) -> Metadata:
-    """The file's entries in their order; UserError, naming `option`, when it is no such table. Nothing is changed,
-    and nothing dropped but what stands there twice."""
+    """The file's entries in their order, unchanged except that duplicate keys are dropped.
+
+    Raises UserError that names `option` if the file has another form.
+    """
     what = f"{option}: metadata file"
     table, findings = read_metadata_table(path, what)
     for line in findings:
@@ -34,11 +36,11 @@ def read_metadata_file(path: Path, option: str) -> Metadata:
 
 
 def write_metadata_file(path: Path, metadata: Metadata, option: str) -> None:
-    """Write the file whole, its folder made if need be; UserError, naming `option`, when that cannot be, and then it is as it was."""
+    """Write the file atomically and create its folder. Raises UserError that names `option`; an existing file then stays unchanged."""
     text = json.dumps(metadata, indent=2, ensure_ascii=False)
     try:
         data = text.encode("utf-8")
-    except UnicodeEncodeError:  # a file name that is not Unicode: escaped it is read back as it was
+    except UnicodeEncodeError:  # a file name that is not Unicode: an escape sequence reads back as the same name
         data = json.dumps(metadata, indent=2).encode("ascii")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,10 +53,10 @@ def write_metadata_file(path: Path, metadata: Metadata, option: str) -> None:
 
 
 class Keys:
-    """Which key of a metadata file stands for an image: the one that it has there, however it is written, or a new one.
+    """Chooses the key of an image in a metadata file: the existing one, in any spelling, or a new one.
 
-    A new key is the path relative to `folder` without ending and with forward slashes, or with `full_path` the absolute path. Of
-    images that differ in their ending only (a.png, a.jpg) it keeps the ending, since one key cannot stand for two.
+    A new key is the path relative to `folder` without extension and with forward slashes, or with `full_path` the absolute path. Images
+    that differ only in their extension (a.png, a.jpg) keep it, since one key cannot name both.
     """
 
     def __init__(self, folder: Path, images: Iterable[Path], metadata: Metadata, full_path: bool) -> None:
@@ -76,17 +78,19 @@ class Keys:
         return (relative.with_suffix("") if alone else relative).as_posix()
 
     def _names(self, image: Path) -> Iterator[Path]:
-        """The paths by which an existing key may name the image. A path relative to the folder says nothing with --full_path, where
-        the file may hold several folders."""
+        """The paths by which an existing key may name the image.
+
+        With --full_path, relative paths are ambiguous, since the file may contain several folders.
+        """
         yield image.absolute()
         if self._full_path:
-            yield image  # as the folder was written when the key was made
+            yield image  # with the folder as the user wrote it
         else:
             yield image.relative_to(self._folder)
 
 
 def is_full_path(key: str) -> bool:
-    """Whether a key is a full path, of this system or another."""
+    """Whether a key is a full path on this or another system."""
     return PureWindowsPath(key).is_absolute() or PurePosixPath(key).is_absolute()
 
 

@@ -1,4 +1,4 @@
-"""Metadata with a train_resolution for every image decides the buckets of its subset: found out when the images are known."""
+"""Uses the sizes in metadata: if every image has a train_resolution, it decides the buckets of the subset."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from library.data.scan.findings import WARNING, Finding
 from library.errors import Problem, coded
 from library.words import counted, named
 
-Sizes = Sequence[tuple[str, Size | None]]  # (name of the image, its train_resolution) of a subset
+Sizes = Sequence[tuple[str, Size | None]]  # (image name, train_resolution) of each image in a subset
 
 
 def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[SubsetOptions, Problem | None, Finding | None]:
-    """The subset as its metadata decides, and a fault or a finding that names the images without a train_resolution."""
+    """The subset with `as_prepared` set, and an error or finding that names the images without a train_resolution."""
     without = [name for name, size in sizes if size is None]
     if not without:
         return replace(subset, as_prepared=bool(sizes)), None, None
@@ -32,7 +32,10 @@ def judged(subset: SubsetOptions, sizes: Sizes, resolution: Size) -> tuple[Subse
 
 
 def with_sizes(blueprint: DatasetBlueprint, subsets: Sequence[Sequence[SubsetOptions]], largest: Sequence[Size | None]) -> DatasetBlueprint:
-    """The blueprint with its subsets as judged; a dataset that is prepared throughout has buckets, and its `largest` size as resolution."""
+    """The blueprint with the judged subsets.
+
+    If all subsets of a dataset are prepared, it uses buckets and gets its `largest` size as resolution.
+    """
     specs = []
     for spec, mine, size in zip(blueprint.datasets, subsets, largest, strict=True):
         options = spec.options

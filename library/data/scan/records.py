@@ -1,4 +1,4 @@
-"""Every image that a blueprint names, with size and caption, and everything that is wrong with them told at once."""
+"""Scans every image of a blueprint for size and caption, and reports all errors at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 from library.data.config.blueprint import DatasetBlueprint, Size, SubsetOptions
 from library.data.config.nearby_paths import other_files
-from library.data.scan.caption_files import CaptionFile, CaptionLines, caption_findings, read_caption, read_lines, split_tags
+from library.data.scan.caption_files import CaptionFile, CaptionLines, caption_findings, read_caption, read_lines, split_tags, with_affixes
 from library.data.scan.findings import NOTE, WARNING, Finding
-from library.data.scan.folder_findings import captions_beside, further_lines, other_commas, unread, without_caption
+from library.data.scan.folder_findings import captions_beside, further_lines, other_commas, other_scripts, unread, without_caption
 from library.data.scan.image_headers import Header, Unreadable, read_header
 from library.data.scan.image_notes import CONVERTED, UNUSABLE
 from library.data.scan.prepared import judged, with_sizes
@@ -21,29 +21,31 @@ from library.paths.faults import unopened
 from library.paths.listing import passed_over
 from library.words import counted, named
 
-SMALL_SIDE, LARGE_SIDE = 128, 3000  # pixels
+LARGE_SIDE = 3000  # pixels
 
 
 @dataclass(frozen=True, slots=True)
 class ImageRecord:
-    """One image of one subset. `size` (width, height) in pixels after EXIF rotation; `key` names it for random draws."""
+    """One image of one subset. `size` (width, height) in pixels after EXIF rotation; `key` identifies it for random choices."""
 
     path: Path
     size: tuple[int, int]
     caption: str
     subset: SubsetOptions
     dataset: int
-    key: str  # dataset/subset/relative path: the same on every machine, and unmoved by other images
+    key: str  # dataset/subset/relative path: the same on every machine, and independent of other images
     train_resolution: tuple[int, int] | None = None  # from a metadata file
-    mask: Path | None = None  # where its loss counts, of its subset's conditioning_data_dir
+    mask: Path | None = None  # where its loss counts; from its subset's conditioning_data_dir
     converted: bool = False  # its colour profile is converted to sRGB
-    fill_mask: Path | None = None  # what an inpainting model has to fill in, of the same folder; None: drawn for each showing
+    fill_mask: Path | None = None  # the area that an inpainting model fills in, from the same folder; None: random for each showing
 
 
 @dataclass(frozen=True)
 class Scan:
-    """The records of all datasets in a stable order; `findings` are lines worth telling that stop nothing, and `unreadable` those on
-    images that were left out."""
+    """The records of all datasets in a stable order.
+
+    `findings` are lines to report that stop nothing; `unreadable` are lines about images that were left out.
+    """
 
     blueprint: DatasetBlueprint
     records: tuple[ImageRecord, ...]
@@ -53,7 +55,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Survey:
-    """What a scan found, faults or not: the records of all images that can be read, lines that stop the run, and other findings."""
+    """Result of a scan, with or without errors: records of all readable images, errors that stop the run, and other findings."""
 
     blueprint: DatasetBlueprint
     records: tuple[ImageRecord, ...]
@@ -62,7 +64,7 @@ class Survey:
     unreadable: tuple[str, ...] = ()
 
     def checked(self) -> Scan:
-        """The Scan; raises UserError with all faults."""
+        """The Scan; raises UserError with all errors."""
         if self.faults:
             raise UserError(*self.faults)
         return Scan(self.blueprint, self.records, tuple(map(str, self.findings)), self.unreadable)
@@ -73,42 +75,45 @@ class _Report:
     index: ScanIndex
     faults: list[Problem] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
-    # an image of two datasets is told once
+    # an image used by two datasets is reported once
     unreadable: dict[str, None] = field(default_factory=dict)
-    small: dict[str, None] = field(default_factory=dict)
     large: dict[str, None] = field(default_factory=dict)
     unusable: dict[str, None] = field(default_factory=dict)  # colour profiles
     converted: set[Path] = field(default_factory=set)
 
 
 def scan(blueprint: DatasetBlueprint, skip_unreadable: bool = False) -> Scan:
-    """Read sizes and captions of all images. Raises UserError with all faults: unreadable images (unless `skip_unreadable`, which
-    leaves them out and tells so), captions that are missing or not UTF-8, metadata without images."""
+    """Read sizes and captions of all images.
+
+    Raises UserError with all errors: unreadable images (with `skip_unreadable` they are left out and reported instead), captions that are
+    missing or not UTF-8, metadata without images.
+    """
     index = ScanIndex()
-    found = survey(blueprint, index, skip_unreadable)
+    result = survey(blueprint, index, skip_unreadable)
     index.save()
-    return found.checked()
+    return result.checked()
 
 
 def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool = False) -> Survey:
-    """`scan` that raises nothing for faults; `index` is asked first and learns what is new, but is not saved."""
+    """Like `scan`, but returns errors instead of raising. Facts in `index` are reused and new ones added; `index` is not saved."""
     report = _Report(index, findings=[Finding.from_line(WARNING, line) for line in blueprint.findings])
     records: list[ImageRecord] = []
-    sizes: dict[tuple[int, int], tuple[int, int]] = {}  # one tuple for all images of a size
+    sizes: dict[tuple[int, int], tuple[int, int]] = {}  # shares one tuple among all images of a size
     subsets: list[list[SubsetOptions]] = [[] for _ in blueprint.datasets]
     for number, dataset in enumerate(blueprint.datasets):
         for position, subset in enumerate(dataset.subsets):
             report.findings += caption_findings(subset)
             try:
-                found = _metadata(subset, report) if subset.metadata_file else _folder(subset, report)
+                images = _metadata(subset, report) if subset.metadata_file else _folder(subset, report)
             except UserError as fault:
                 report.faults += fault.problems
                 subsets[number].append(subset)
                 continue
-            subset = _as_prepared(subset, found, dataset.options.resolution, report)
+            subset = _as_prepared(subset, images, dataset.options.resolution, report)
             subsets[number].append(subset)
-            report.findings += other_commas(subset.place, [(path, caption) for path, caption, _ in found])
-            for path, caption, train_resolution in found:
+            captions = [(path, with_affixes(caption, subset)) for path, caption, _ in images]
+            report.findings += [*other_commas(subset.place, captions), *other_scripts(subset.place, captions)]
+            for path, caption, train_resolution in images:
                 size = _size(path, report) if is_image(path) else _size_of_latents(path, train_resolution, report)
                 if size:
                     key = f"{number}/{position}/{_relative(path, subset.image_dir)}"
@@ -122,14 +127,14 @@ def survey(blueprint: DatasetBlueprint, index: ScanIndex, skip_unreadable: bool 
     return Survey(blueprint, tuple(records), tuple(report.faults), tuple(report.findings), tuple(report.unreadable))
 
 
-_Found = tuple[Path, str, tuple[int, int] | None]
+_Listed = tuple[Path, str, tuple[int, int] | None]
 
 
-def _as_prepared(subset: SubsetOptions, found: list[_Found], resolution: Size, report: _Report) -> SubsetOptions:
-    """The subset with `as_prepared` as its metadata says; what speaks against it goes into the report."""
+def _as_prepared(subset: SubsetOptions, images: list[_Listed], resolution: Size, report: _Report) -> SubsetOptions:
+    """The subset with `as_prepared` according to its metadata; errors and findings are added to the report."""
     if subset.metadata_file is None:
         return subset
-    subset, fault, finding = judged(subset, [(path.name, size) for path, _, size in found], resolution)
+    subset, fault, finding = judged(subset, [(path.name, size) for path, _, size in images], resolution)
     report.faults += [fault] if fault else []
     report.findings += [finding] if finding else []
     return subset
@@ -140,7 +145,7 @@ def _largest(records: list[ImageRecord], dataset: int) -> Size | None:
     return max(sizes, key=lambda size: size[0] * size[1], default=None)
 
 
-def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
+def _metadata(subset: SubsetOptions, report: _Report) -> list[_Listed]:
     from library.data.scan.metadata import read_metadata
 
     assert subset.metadata_file
@@ -153,14 +158,14 @@ def _metadata(subset: SubsetOptions, report: _Report) -> list[_Found]:
     return [(entry.path, entry.caption, entry.train_resolution) for entry in sorted(entries, key=lambda entry: entry.path.as_posix())]
 
 
-def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
+def _folder(subset: SubsetOptions, report: _Report) -> list[_Listed]:
     assert subset.image_dir
     names = report.index.names(subset.image_dir)
     images = sorted(filter(names_image, names))
     report.findings += [Finding.from_line(WARNING, line) for line in passed_over(subset.image_dir, report.index.special(subset.image_dir))]
     if not images:
         raise UserError(coded("DATA-003", f"{subset.place}: '{subset.image_dir}' has no images: {other_files(subset.image_dir)}"))
-    found: list[_Found] = []
+    captioned: list[_Listed] = []
     without: list[Path] = []
     empty: list[str] = []
     longer: dict[Path, int] = {}
@@ -168,7 +173,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
     for image, caption in zip(paths, captions_beside(images, subset.caption_extension, names), strict=True):
         if caption is None:
             without.append(image)
-            found.append((image, subset.class_tokens or "", None))
+            captioned.append((image, subset.class_tokens or "", None))
             continue
         try:
             whole = report.index.fact_in(subset.image_dir, caption, CaptionFile, read_caption)
@@ -179,13 +184,13 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
             not_text = isinstance(fault, UnicodeDecodeError)
             reason = "is not UTF-8; save it again with encoding UTF-8" if not_text else f"{unopened(beside, fault)}; fix or remove it"
             report.faults.append(coded("DATA-004", f"{subset.place}: caption file {beside} {reason}"))
-            found.append((image, "", None))
+            captioned.append((image, "", None))
             continue
         if not split_tags(whole.text):
             empty.append(str(subset.image_dir / caption))
         if whole.more:
             longer[subset.image_dir / caption] = whole.more
-        found.append((image, whole.text, None))
+        captioned.append((image, whole.text, None))
     if empty:
         line = f"{subset.place}: {counted(len(empty), 'caption file')} with an empty first line: {_shown(empty)}"
         remedy = "their images are trained without text; write captions, or delete the files to use class_tokens"
@@ -199,7 +204,7 @@ def _folder(subset: SubsetOptions, report: _Report) -> list[_Found]:
         report.findings += [finding] if finding else []
     report.findings += unread(subset.place, subset.image_dir, names)
     report.findings += further_lines(subset.place, longer)
-    return found
+    return captioned
 
 
 def _size(path: Path, report: _Report) -> tuple[int, int] | None:
@@ -213,15 +218,13 @@ def _size(path: Path, report: _Report) -> tuple[int, int] | None:
         report.converted.add(path)
     elif header.colour == UNUSABLE:
         report.unusable[str(path)] = None
-    if min(size) < SMALL_SIDE:
-        report.small[f"{path} ({size[0]}×{size[1]})"] = None
     if max(size) > LARGE_SIDE:
         report.large[f"{path} ({size[0]}×{size[1]})"] = None
     return size
 
 
 def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, report: _Report) -> tuple[int, int] | None:
-    """The size of an image that is gone, of which latents are left."""
+    """The size of a missing image whose latents exist."""
     from library.data.scan.latent_headers import read_foreign
 
     try:
@@ -232,7 +235,7 @@ def _size_of_latents(path: Path, train_resolution: tuple[int, int] | None, repor
 
 
 def left_out(line: str) -> Finding:
-    """What `scan` tells of one of its `unreadable` lines."""
+    """The finding for one of the `unreadable` lines of `scan`."""
     return Finding(WARNING, f"skipped: image {line}", "remove or replace it")
 
 
@@ -242,7 +245,6 @@ def _tell_images(report: _Report, skip_unreadable: bool) -> None:
     else:
         report.faults += [coded("DATA-001", f"image {line}; remove or replace it") for line in report.unreadable]
     for files, level, what, remedy in (
-        (report.small, WARNING, f"with a side under {SMALL_SIDE} px", "they look blurred when enlarged: use larger ones"),
         (report.large, NOTE, f"with a side over {LARGE_SIDE} px", "they are always scaled down; smaller copies would load faster"),
         (report.unusable, NOTE, "with a colour profile that cannot be used", "their values are taken as sRGB: check them"),
     ):
@@ -251,7 +253,7 @@ def _tell_images(report: _Report, skip_unreadable: bool) -> None:
 
 
 def _shown(files: list[str]) -> str:
-    """The first files by their names alone."""
+    """The first files, by name only."""
     return named([Path(file).name for file in files])
 
 

@@ -1,4 +1,4 @@
-"""What was found out about a folder's images and captions, kept in a hidden file beside them, so that the next start need not read them."""
+"""Index of facts about a folder's images and captions, in a hidden file in that folder, so that the next start does not read them again."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from library.paths.listing import kind_of
 from library.paths.opening import read_text
 
 NAME = ".sd-scan.json"
-FEWEST = 50  # files; fewer are read anew in no time, and get no index
-_VERSION = 2  # of the index's form; another one is not read
-_SETTLED = 2_000_000_000  # ns; a file changed less long ago might change again without a new time (FAT counts in 2 s)
+FEWEST = 50  # files; smaller folders are read quickly and get no index
+_VERSION = 2  # of the index format; other versions are ignored
+_SETTLED = 2_000_000_000  # ns; a file changed more recently might change again without a new timestamp (FAT counts in 2 s)
 
-Stamp = tuple[int, int]  # (time of change in ns, bytes)
+Stamp = tuple[int, int]  # (modification time in ns, size in bytes)
 
 
 Own = TypeVar("Own", bound="Fact")
 
 
 class Fact(Protocol):
-    """A dataclass of plain values that says something about one file."""
+    """A dataclass of plain values that describes one file."""
 
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     @classmethod
     def from_values(cls: type[Own], values: Sequence[Any]) -> Own | None:
-        """The fact whose fields these are, in their order; None when the values are no such thing."""
+        """The fact with these fields, in order; None if the values are invalid."""
 
 
 Kind = TypeVar("Kind", bound=Fact)
@@ -43,56 +43,55 @@ Kind = TypeVar("Kind", bound=Fact)
 
 @dataclass
 class _Folder:
-    """One folder: the files in it now, and [time of change, bytes, values of a fact …] by kind of fact and name of file."""
+    """One folder: its current files, and by kind of fact and file name: [modification time, bytes, values of the fact …]."""
 
     path: Path
     stamps: dict[str, Stamp]
     known: dict[str, dict[str, list[Any]]]
     special: tuple[str, ...] = ()  # pipes, sockets, devices
     changed: bool = False
-    facts: dict[tuple[type[Fact], str], Fact] = field(default_factory=dict)  # those of `known` that were asked for
+    facts: dict[tuple[type[Fact], str], Fact] = field(default_factory=dict)  # the entries of `known` that were used
 
 
 class ScanIndex:
-    """Reads each fact about a file once, and never again while path, time of change and size of the file stay the same.
+    """Reads each fact about a file only once, as long as its path, modification time and size stay the same.
 
-    Nothing else depends on the index: without one, with a broken one, or in a folder that cannot be written to, the same facts are
-    read from the files themselves.
+    Nothing else depends on the index: if it is missing or damaged, or the folder is read-only, the facts are read from the files.
     """
 
     def __init__(self) -> None:
         self._folders: dict[Path, _Folder] = {}
-        self._by_text: dict[str, _Folder] = {}  # the same: making and hashing a Path for each file takes longer than all else
+        self._by_text: dict[str, _Folder] = {}  # by folder text: creating and hashing a Path per file takes longer than everything else
         self._began = time.time_ns()
 
     def names(self, folder: Path) -> dict[str, Stamp]:
-        """The files of `folder`, hidden ones and broken links too. Raises OSError for a folder that cannot be listed."""
+        """The files of `folder`, including hidden files and broken links. Raises OSError if the folder cannot be listed."""
         return self._folder(folder).stamps
 
     def length(self, path: Path) -> int:
-        """The bytes of a file when its folder was listed."""
+        """The size in bytes of a file when its folder was listed."""
         folder, name = self._place(path)
         return folder.stamps[name][1]
 
     def special(self, folder: Path) -> tuple[str, ...]:
-        """The names in `folder` that are neither files nor folders, and that nobody should open."""
+        """The names in `folder` that are neither files nor folders and must not be opened."""
         return self._folder(folder).special
 
     def fact(self, path: Path, kind: type[Kind], read: Callable[[Path], Kind]) -> Kind:
-        """What `read(path)` gave when the file was last changed. What `read` raises is raised, and not kept."""
-        found = self.known(path, kind)
-        if found is None:
-            found = read(path)
-            self.remember(path, found)
-        return found
+        """The result of `read(path)`, from the index if the file is unchanged. Exceptions of `read` propagate and are not cached."""
+        fact = self.known(path, kind)
+        if fact is None:
+            fact = read(path)
+            self.remember(path, fact)
+        return fact
 
     def fact_in(self, folder: Path, name: str, kind: type[Kind], read: Callable[[Path], Kind]) -> Kind:
-        """`fact` of the file `name` in `folder`, whose path is made only where it is read."""
-        found = self._known(self._folder(folder), name, kind)
-        return self.fact(folder / name, kind, read) if found is None else found
+        """Like `fact`, for the file `name` in `folder`; builds its path only to read it."""
+        fact = self._known(self._folder(folder), name, kind)
+        return self.fact(folder / name, kind, read) if fact is None else fact
 
     def known(self, path: Path, kind: type[Kind]) -> Kind | None:
-        """The fact, if it is known of the file as it is now."""
+        """The fact if the index has it for the current file, else None."""
         return self._known(*self._place(path), kind)
 
     def _known(self, folder: _Folder, name: str, kind: type[Kind]) -> Kind | None:
@@ -102,13 +101,13 @@ class ScanIndex:
         entry = folder.known.get(kind.__name__, {}).get(name)
         if entry is None or folder.stamps.get(name) != (entry[0], entry[1]):
             return None
-        found = kind.from_values(entry[2:])
-        if found is not None:
-            folder.facts[kind, name] = found
-        return found
+        loaded = kind.from_values(entry[2:])
+        if loaded is not None:
+            folder.facts[kind, name] = loaded
+        return loaded
 
     def remember(self, path: Path, fact: Fact) -> None:
-        """Take a fact of the file as it was when its folder was listed."""
+        """Store a fact about the file as it was when its folder was listed."""
         folder, name = self._place(path)
         if name in folder.stamps:
             folder.known.setdefault(type(fact).__name__, {})[name] = [
@@ -119,7 +118,7 @@ class ScanIndex:
             folder.changed = True
 
     def save(self) -> None:
-        """Write the index of every folder of which something new is known. A folder that cannot be written to goes without."""
+        """Write the index of every folder with new facts. Read-only folders get none."""
         if not is_main_process():
             return
         for folder in self._folders.values():
@@ -129,7 +128,7 @@ class ScanIndex:
             folder.changed = False
 
     def _place(self, path: Path) -> tuple[_Folder, str]:
-        """The folder that a file is in, and its name."""
+        """The folder of a file, and its name."""
         text = str(path)
         name = text[text.rfind(os.sep) + 1 :]
         base = text[: len(text) - len(name)]
@@ -166,13 +165,13 @@ class ScanIndex:
 def _stamp(entry: os.DirEntry[str]) -> Stamp:
     try:
         stat = entry.stat()
-    except OSError:  # a link that leads nowhere: reading it tells
+    except OSError:  # a broken link: reading it raises the error
         return 0, -1
     return stat.st_mtime_ns, stat.st_size
 
 
 def _read(path: Path) -> dict[str, dict[str, list[Any]]]:
-    """The file's entries; nothing where it is missing, damaged or of another form."""
+    """The entries of an index file; empty if it is missing, damaged or of another version."""
     try:
         tree = parse_json(read_text(path, "utf-8"))
     except (OSError, ValueError):

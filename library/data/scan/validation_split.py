@@ -1,4 +1,4 @@
-"""Takes images for validation out of training: which ones is a function of the seed and their names, and of nothing else."""
+"""Separates validation images from training images, as a function of seed and file names only."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from library.seeds import fold
 
 
 def split_validation(scan: Scan) -> tuple[Scan, Scan | None]:
-    """(what is trained, what is validated with or None): of each subset with a `validation_split` that share of its images.
+    """(training scan, validation scan or None): takes the share `validation_split` of each subset for validation.
 
-    Another image more or less moves at most one of the others across. An image that several subsets or datasets name is taken out
-    of all of them. Validation shows images and captions as they are, once: no repeats, flips, random crops, dropouts or shuffles.
-    Regularization images are never split. Raises UserError where nothing is left to train on.
+    Adding or removing an image moves at most one other image between the two. An image used by several subsets or datasets is removed from
+    all of them. Validation shows images and captions unchanged and once: no repeats, flips, random crops, dropout or shuffling.
+    Regularization images are never split. Raises UserError if no training image is left.
     """
     chosen = {record.path for subset in scan.blueprint.subsets() for record in _chosen(scan, subset)}
     if not chosen:
@@ -36,9 +36,9 @@ def split_validation(scan: Scan) -> tuple[Scan, Scan | None]:
 
 
 def only_validated(scan: Scan) -> Scan:
-    """The images of `split_validation` that are validated with, or all where the config keeps none apart: for those who train nothing.
+    """The validation images of `split_validation`, or all images if the config sets none apart; for programs that do not train.
 
-    Raises UserError where there are regularization images alone.
+    Raises UserError if there are only regularization images.
     """
     chosen = {record.path for subset in scan.blueprint.subsets() for record in _chosen(scan, subset)}
     apart = _shown_plainly(scan, chosen or {record.path for record in scan.records})
@@ -48,7 +48,7 @@ def only_validated(scan: Scan) -> Scan:
 
 
 def _shown_plainly(scan: Scan, chosen: Container[Path]) -> Scan:
-    """The chosen images as validation shows them."""
+    """The chosen images with the settings of validation."""
     plain = {id(subset): _plain(subset) for subset in scan.blueprint.subsets()}
     datasets = tuple(replace(spec, subsets=tuple(plain[id(subset)] for subset in spec.subsets)) for spec in scan.blueprint.datasets)
     apart = [
@@ -60,15 +60,15 @@ def _shown_plainly(scan: Scan, chosen: Container[Path]) -> Scan:
 
 
 def _of(records: list[ImageRecord], blueprint: DatasetBlueprint, findings: tuple[str, ...]) -> Scan:
-    """A scan of these records, without datasets that have none to train on left."""
+    """A scan of these records, without datasets that have no training images left."""
     numbers = sorted({record.dataset for record in records if not record.subset.is_reg})
     places = {number: place for place, number in enumerate(numbers)}
-    kept = tuple(replace(record, dataset=places[record.dataset]) for record in records if record.dataset in places)
-    return Scan(replace(blueprint, datasets=tuple(blueprint.datasets[number] for number in numbers)), kept, findings)
+    remaining = tuple(replace(record, dataset=places[record.dataset]) for record in records if record.dataset in places)
+    return Scan(replace(blueprint, datasets=tuple(blueprint.datasets[number] for number in numbers)), remaining, findings)
 
 
 def _chosen(scan: Scan, subset: SubsetOptions) -> list[ImageRecord]:
-    """The images of this subset that are kept for validation: at least one, and of several not all unless the share is 1."""
+    """The validation images of this subset: at least one, but not all of several unless the share is 1."""
     if subset.is_reg or not subset.validation_split:
         return []
     by_name: dict[str, list[ImageRecord]] = defaultdict(list)
@@ -84,18 +84,18 @@ def _chosen(scan: Scan, subset: SubsetOptions) -> list[ImageRecord]:
 
 
 def _whole(record: ImageRecord) -> str:
-    """The caption with all of its tags in their order: what `keep_tokens_separator` is where tags move."""
+    """The caption with all its tags in order; `keep_tokens_separator` is removed if tags move."""
     text = with_affixes(record.caption, record.subset)
     return "\n".join(in_order(line, record.subset) for line in text.split("\n")) if record.subset.moves_tags else text
 
 
 def _plain(subset: SubsetOptions) -> SubsetOptions:
-    """The subset as validation shows it."""
+    """The subset with the settings of validation."""
     return replace(
         subset,
         num_repeats=1,
         shuffle_caption=False,
-        caption_prefix="",  # the caption has them
+        caption_prefix="",  # already part of the caption
         caption_suffix="",
         caption_dropout_rate=0.0,
         caption_dropout_every_n_epochs=0,

@@ -1,4 +1,4 @@
-"""The pictures of a comparison, each under a name that follows from all that decides it: what is there is not drawn again."""
+"""The images of a comparison; a file name is a hash of everything that determines its image, so existing images are not generated again."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from library.paths.look import expanded, is_file, is_folder
 from library.paths.opening import regular
 from library.pictures.prompt_files import SamplePrompt
 
-WAY = 1  # of drawing: raise it when the same settings give another picture
+WAY = 1  # version of the generation: raise it when the same settings give another image
 FOLDER = "cells"
-KEY = "cell"  # the PNG text that holds the whole key, so that a file cut short or put there by hand is found
-_SMALL = 1 << 28  # bytes of a model whose content is read to tell it from others; of a larger one its size and date are
+KEY = "cell"  # the PNG text with the whole key, which reveals truncated and foreign files
+_SMALL = 1 << 28  # bytes; a larger model is identified by size and date instead of its content
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture: a prompt under a column, in the file `path`."""
+    """One image: a prompt under a column, in the file `path`."""
 
     prompt: SamplePrompt
     seed: int
@@ -44,7 +44,7 @@ class Cell:
     key: str
 
     def is_there(self) -> bool:
-        """Whether the picture was drawn before and is whole."""
+        """Whether the image exists and is complete."""
         if not is_file(self.path):
             return False
         from PIL import Image
@@ -61,7 +61,7 @@ class Cell:
 def cells(
     prompts: Sequence[SamplePrompt], seed: int, columns: Sequence[Column], shared: Mapping[str, Any], folder: Path
 ) -> list[list[Cell]]:
-    """A row for each prompt; `shared` (`facts_of`) is what all pictures have in common. Prompts without `--d` have the `seed`."""
+    """Return one row per prompt; `shared` (`facts_of`) is what all images have in common. Prompts without `--d` use `seed`."""
     hashes = {column.choice.file: sha256(column.choice.file) for column in columns if column.choice is not None}
     rows = []
     for prompt in prompts:
@@ -80,22 +80,22 @@ def _cell(prompt: SamplePrompt, seed: int, column: Column, shared: Mapping[str, 
 
 
 def facts_of(files: PictureModelOptions, work: PictureWorkOptions, sampler: str) -> dict[str, Any]:
-    """What decides all pictures alike: the model, how prompts are read, in which precision it computes."""
+    """Return what determines all images alike: the model, how prompts are read, the precision."""
     precision = [work.fp16, work.bf16, work.no_half_vae]
-    told = [files.v2, files.v_parameterization, files.zero_terminal_snr, files.clip_skip, files.max_embeddings_multiples]
+    reading = [files.v2, files.v_parameterization, files.zero_terminal_snr, files.clip_skip, files.max_embeddings_multiples]
     assert sampler in SAMPLERS
     model, vae = _identity(files.ckpt), None if files.vae is None else _identity(files.vae)
-    return {"way": WAY, "model": model, "vae": vae, "told": told, "precision": precision, "sampler": sampler}
+    return {"way": WAY, "model": model, "vae": vae, "told": reading, "precision": precision, "sampler": sampler}
 
 
 def _identity(name: str) -> list[str | int]:
-    """What tells a model from others: the content of a small file, size and date of a larger one and of a folder's files."""
+    """Identify a model: by the content of a small file, by size and date of a larger file or a folder's files."""
     path = expanded(Path(name))
     if is_file(path):
         stat = path.stat()
         return [sha256(path)] if stat.st_size <= _SMALL else [stat.st_size, stat.st_mtime_ns]
-    found = [base / name for base, files, _ in walk(path) for name in files.files] if is_folder(path) else []
-    return [name, *(part for file in sorted(found) for part in _stamp(path, file))]
+    members = [base / name for base, files, _ in walk(path) for name in files.files] if is_folder(path) else []
+    return [name, *(part for file in sorted(members) for part in _stamp(path, file))]
 
 
 def _stamp(folder: Path, file: Path) -> Iterator[str | int]:

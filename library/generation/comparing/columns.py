@@ -1,4 +1,4 @@
-"""The files of a comparison: patterns expanded, epochs in their order, each with its strengths; known before anything is loaded."""
+"""The files of a comparison, known before anything loads: patterns expanded, epochs in order, each with its strengths."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ _PATTERN = re.compile(r"[*?\[]")
 Order = tuple[object, ...]
 
 
-def network_files(given: Sequence[str]) -> list[Path]:
-    """The files that names and patterns (`dog-0000*.safetensors`) mean, each once, in the order of epochs and steps.
+def network_files(texts: Sequence[str]) -> list[Path]:
+    """Expand names and patterns (`dog-0000*.safetensors`) to files, each once, in the order of epochs and steps.
 
-    Patterns are read here because not every terminal does it. Raises UserError for what means nothing, all of it together.
+    Patterns are expanded here because not every terminal does it. The UserError lists everything that matches nothing.
     """
     files: dict[str, Path] = {}
     problems: list[Problem] = []
-    for text in given:
+    for text in texts:
         path = expanded(Path(text))
-        found = [path] if exists(path) or not _PATTERN.search(text) else _fitting(path)
-        if not found:
+        matches = [path] if exists(path) or not _PATTERN.search(text) else _fitting(path)
+        if not matches:
             problems.append(coded("PATH-001", f"--networks {text}: no file matches this pattern; check the folder and the name"))
-        words = [file for file in found if _is_embedding(file)]
+        words = [file for file in matches if _is_embedding(file)]
         if path in words:
             problems.append(coded("LORA-001", f"--networks {path}: is an embedding (a new word), no network; remove it from --networks"))
         elif words:
             log.info(f"--networks {text}: {', '.join(file.name for file in words)}: an embedding, no network, so it gets no column")
-        for file in (file for file in found if file not in words):
+        for file in (file for file in matches if file not in words):
             if fault := file_fault(file):
                 problems.append(fault.reworded(f"--networks: {fault}"))
             files.setdefault(real(file), file)
@@ -48,27 +48,28 @@ def network_files(given: Sequence[str]) -> list[Path]:
 
 
 def _is_embedding(file: Path) -> bool:
-    """Whether a file has the vectors of a word, by its header: names of a network have a dot (module.part), those of a word none."""
+    """Whether a file contains the vectors of a word, by its header: tensor names of a network have a dot (module.part), those of a word do
+    not."""
     try:
         names = open_weights(file, "--networks").infos
-    except UserError:  # whoever reads it says what it is
+    except UserError:  # its reader reports the error
         return False
     return bool(names) and not any("." in name for name in names)
 
 
 def _fitting(pattern: Path) -> list[Path]:
-    """The files that fit; the folder may be part of the pattern, or have such signs in its name."""
+    """Return the matching files; the folder may be part of the pattern, or have such characters in its name."""
     top, wanted = (
         (pattern.parent, pattern.name) if is_folder(pattern.parent) else (Path(pattern.anchor), str(pattern)[len(pattern.anchor) :])
     )
     try:
         return [path for path in matching(top, wanted) if not is_folder(path)]
-    except (OSError, ValueError, NotImplementedError):  # `**` inside a word, among others
+    except (OSError, ValueError, NotImplementedError):  # `**` inside a word, for example
         return []
 
 
 def in_order(files: Iterable[Path]) -> list[Path]:
-    """By name, numbers by their size, and the saves of a run as they came: by epoch or step, the last one, without either, at the end."""
+    """Sort by name with numbers by value, and the saves of a run by epoch or step; the final save, which has no number, comes last."""
     return sorted(files, key=_order)
 
 
@@ -81,12 +82,12 @@ def _order(file: Path) -> Order:
 
 
 def _natural(text: str) -> list[tuple[int, int, str]]:
-    """dog-9 before dog-10."""
+    """Sort key: dog-9 before dog-10."""
     return [(1, int(part), "") if part.isdigit() else (0, 0, part.casefold()) for part in _DIGITS.split(text) if part]
 
 
 def labels_of(files: Sequence[Path]) -> list[str]:
-    """What the columns are called: the files' names without what all of them share before a `-`."""
+    """Return the column labels: the file names without ending, and with their folders if several are equal."""
     stems = [file.stem for file in files]
     if len(set(stems)) < len(stems):
         return [f"{file.parent.name}/{file.stem}" for file in files]

@@ -1,4 +1,4 @@
-"""What page and sheet show: rows of prompts, columns of files and strengths, pictures where they are drawn, losses where measured."""
+"""The contents of page and sheet: rows of prompts, columns of files and strengths, generated images, measured losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from library.generation.comparing.losses import Standing
 
 @dataclass(frozen=True)
 class Grid:
-    """`rows` are the cells of each prompt in the order of `columns`; `losses` is empty or has one for each column."""
+    """`rows` are the cells of each prompt in the order of `columns`; `losses` is empty or has one loss per column."""
 
     title: str
     columns: Sequence[Column]
@@ -20,27 +20,27 @@ class Grid:
     verdict: str = ""
 
     def files(self) -> list[tuple[str, int]]:
-        """Each file's label, and how many columns stand under it."""
-        found: list[tuple[str, int]] = []
+        """Return each file's label and its number of columns."""
+        headings: list[tuple[str, int]] = []
         for column in self.columns:
-            if found and found[-1][0] == column.label:
-                found[-1] = (column.label, found[-1][1] + 1)
+            if headings and headings[-1][0] == column.label:
+                headings[-1] = (column.label, headings[-1][1] + 1)
             else:
-                found.append((column.label, 1))
-        return found
+                headings.append((column.label, 1))
+        return headings
 
     def has_strengths(self) -> bool:
-        """Whether strengths have to be named: not where every file is at 1."""
+        """Whether to show strengths: not if every file has strength 1."""
         return any(column.choice is not None and column.strength != 1 for column in self.columns)
 
 
 def name_of(column: Column, with_strength: bool) -> str:
-    """The column in a line: `dog-000003 at 0.6`."""
+    """Return the column as text: `dog-000003 at 0.6`."""
     return f"{column.label} at {column.strength:g}" if with_strength and column.choice is not None else column.label
 
 
 def loss_line(standing: Standing) -> str:
-    """`0.01234`, and behind the best one: `+0.0012 ±0.0003`."""
+    """Return `lowest` for the best column, for others the distance to it: `+0.0012 ±0.0003`."""
     if standing.is_best:
         return "lowest"
     noise = "" if standing.noise is None else f" ±{standing.noise:.4f}"

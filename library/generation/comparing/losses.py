@@ -1,4 +1,4 @@
-"""The validation loss under each column, and how far apart the columns are compared with the noise of that figure."""
+"""The validation loss of each column, and how the differences between columns compare with its noise."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
     from library.generation.comparing.cells import Column
 
 FILE = "losses.json"
-SURE = 2.0  # noises of a difference from which on two columns are told apart
+SURE = 2.0  # columns differ if their difference is at least this many standard errors
 
 
 @dataclass(frozen=True)
 class Standing:
-    """The mean loss of a column over all images; `behind` is how much it is over the best one's, `noise` the standard error of that.
+    """The mean loss of a column over all images; `behind` is its difference from the best one, `noise` the standard error of that.
 
-    The errors are those of the differences image by image, which share noise and timesteps: far smaller than those of the losses.
+    The error is that of the differences image by image, which share noise and timesteps: far smaller than the error of the losses.
     """
 
     loss: float
     behind: float
-    noise: float | None  # None: of a single image nothing is known
+    noise: float | None  # None: unknown for a single image
     is_best: bool
 
     @property
     def is_apart(self) -> bool:
-        """Whether it is surely worse than the best one."""
+        """Whether it is clearly worse than the best one."""
         return self.noise is not None and self.behind > SURE * self.noise
 
 
 def gathered(options: ComparedLossOptions) -> FilledData | None:
-    """The images to measure on, None where none are asked for. Raises UserError for faults of the data."""
+    """Return the images to measure on; None if measuring is off. Raises UserError for errors in the data."""
     if options.images is None and options.dataset_config is None:
         return None
     data = fill(only_validated(scan(_blueprint(options), skip_unreadable=True)))
@@ -75,7 +75,7 @@ def _blueprint(options: ComparedLossOptions) -> DatasetBlueprint:
 
 
 class LossBook:
-    """The losses that were measured, image by image, in a file beside the page: what is in it is not measured again."""
+    """The measured losses, image by image, in a file next to the page, so that they are not measured again."""
 
     def __init__(self, folder: Path, data: FilledData, seed: int, shared: Mapping[str, Any]) -> None:
         self._path = folder / FILE
@@ -85,11 +85,11 @@ class LossBook:
         self._what = hashlib.sha256(json.dumps(facts, sort_keys=True).encode("ascii")).hexdigest()
 
     def of(self, column: Column, network: str) -> list[float] | None:
-        """The losses of a column, whose file has the hash `network`; None where they are not known."""
+        """Return the losses of a column whose file has the hash `network`; None if unknown."""
         return self._measured.get(self._key(column, network))
 
     def add(self, column: Column, network: str, losses: Sequence[float]) -> None:
-        """Keep the losses of a column. Raises OSError."""
+        """Save the losses of a column. Raises OSError."""
         self._measured[self._key(column, network)] = list(losses)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(self._path) as temporary:
@@ -106,42 +106,42 @@ def _image(record: Any) -> list[Any]:
 
 
 def _read(path: Path) -> dict[str, list[float]]:
-    """What the file holds; nothing where it is none of ours."""
+    """Return the contents of the file; empty if it is not ours."""
     if not is_file(path):
         return {}
     try:
-        found = parse_json(read_text(path))
+        content = parse_json(read_text(path))
     except (OSError, JsonFault, ValueError) as fault:
         log.warning(f"{path}: cannot be read ({first_line(fault)}); the losses are measured again")
         return {}
-    sound = isinstance(found, dict) and all(
-        isinstance(losses, list) and all(isinstance(loss, float | int) for loss in losses) for losses in found.values()
+    sound = isinstance(content, dict) and all(
+        isinstance(losses, list) and all(isinstance(loss, float | int) for loss in losses) for losses in content.values()
     )
-    return found if sound else {}
+    return content if sound else {}
 
 
 def standings(losses: Sequence[Sequence[float]]) -> list[Standing]:
-    """Where each column stands, of the losses of each image under it; all have the same images in the same order."""
+    """Compare the columns by the losses of each image; all have the same images in the same order."""
     means = [fmean(of_column) for of_column in losses]
     finite = [place for place, mean in enumerate(means) if math.isfinite(mean)]
     best = min(finite, key=means.__getitem__, default=0)
-    found = []
+    compared = []
     for place, (mean, of_column) in enumerate(zip(means, losses, strict=True)):
         apart = [one - other for one, other in zip(of_column, losses[best], strict=True)]
         known = len(apart) > 1 and all(map(math.isfinite, apart))
-        found.append(Standing(mean, mean - means[best], stdev(apart) / math.sqrt(len(apart)) if known else None, place == best))
-    return found
+        compared.append(Standing(mean, mean - means[best], stdev(apart) / math.sqrt(len(apart)) if known else None, place == best))
+    return compared
 
 
-def verdict(labels: Sequence[str], found: Sequence[Standing], images: int) -> str:
-    """In words: which column is best, and from which it cannot be told."""
-    best = labels[next(place for place, one in enumerate(found) if one.is_best)]
-    lowest = min(one.loss for one in found)
+def verdict(labels: Sequence[str], compared: Sequence[Standing], images: int) -> str:
+    """Say which column is best, and which columns do not clearly differ from it."""
+    best = labels[next(place for place, one in enumerate(compared) if one.is_best)]
+    lowest = min(one.loss for one in compared)
     said = f"lowest validation loss: {best} ({lowest:.5f}, {images} image{'s' if images > 1 else ''})"
     if images < 2:
         return f"{said}; for a single image the noise is unknown, so differences mean little"
-    close = [label for label, one in zip(labels, found, strict=True) if not one.is_best and not one.is_apart]
-    if len(found) < 2:
+    close = [label for label, one in zip(labels, compared, strict=True) if not one.is_best and not one.is_apart]
+    if len(compared) < 2:
         return said
     if not close:
         return f"{said}; all others are worse by more than {SURE:g} times the noise of the difference"

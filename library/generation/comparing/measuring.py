@@ -1,4 +1,4 @@
-"""Measures the validation loss of a model as it stands, with the networks that are on it: noise and timesteps are always the same."""
+"""Measures the validation loss of a model with its current networks, always with the same noise and timesteps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class _Alone:
-    """One process with all of the images."""
+    """A single process with all images."""
 
     device: torch.device
     num_processes: int = 1
@@ -32,14 +32,14 @@ class _Alone:
 
 
 class _Untrained:
-    """A method that adds nothing: what is measured is the model as it is."""
+    """A method that adds nothing, to measure the model as it is."""
 
     def modules(self) -> list[nn.Module]:
         return []
 
 
 class Measure:
-    """The images as latents, encoded once; `losses` gives that of each under what is on the model now."""
+    """The images as latents, encoded once; `losses` measures each with the networks now on the model."""
 
     def __init__(self, studio: Studio, data: FilledData, seed: int) -> None:
         self._manner: Manner = studio.manner
@@ -48,10 +48,10 @@ class Measure:
         model.vae.to(device)
         try:
             with torch.autocast(device.type, enabled=False):
-                found = Validation.prepare(data, seed, None, model, keep_caption, _as_it_is, _Alone(device), 0)
+                validation = Validation.prepare(data, seed, None, model, keep_caption, _as_it_is, _Alone(device), 0)
         finally:
             model.vae.to(home)
-        self._batches = found.batches
+        self._batches = validation.batches
         options = replace(DiffusionOptions(), zero_terminal_snr=model.zero_terminal_snr)
         schedule = schedule_of(options, device)
         objective = objective_of(options, schedule, model.prediction)
@@ -60,14 +60,14 @@ class Measure:
         self._task = DiffusionTask(model, cast("Method", _Untrained()), noise_and_loss, studio.manner.clip_skip)
 
     def losses(self) -> list[float]:
-        """Of each image, the mean over `ROUNDS` timesteps."""
-        found: list[float] = []
+        """Return the loss of each image, the mean over `ROUNDS` timesteps."""
+        measured: list[float] = []
         self._task.eval()
         with untouched_random_state(self._manner.device), self._manner.autocast():
             for batch in self._batches:
                 losses = self._task.evaluate(batch.to(self._manner.device), ROUNDS).double().cpu()
-                found += losses[batch.loss_weights > 0].tolist()
-        return found
+                measured += losses[batch.loss_weights > 0].tolist()
+        return measured
 
 
 def _as_it_is(batch: Batch) -> Batch:

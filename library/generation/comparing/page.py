@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file with all pictures in it, which needs no server and may be sent to anybody."""
+"""The page of a comparison: one HTML file that contains all images, needs no server and can be shared."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from library.generation.comparing.page_parts import PAGE_TEXT, SCRIPT, STYLE
 from library.paths.opening import read_bytes, regular
 
 PAGE = "index.html"
-_AS_IT_IS = 1 << 17  # bytes of a PNG that goes into the page unchanged; larger ones as WebP
+_AS_IT_IS = 1 << 17  # bytes of a PNG that goes into the page unchanged; larger ones become WebP
 _QUALITY = 92
 
 
 def write_page(grid: Grid, folder: Path, running: bool) -> Path:
-    """Write the page, whole or not at all; `running`: pictures are still to come, and it says so. Raises OSError."""
+    """Write the page, completely or not at all; with `running` it says that more images follow. Raises OSError."""
     path = folder / PAGE
     with atomic_write(path) as temporary:
         temporary.write_text(page_text(grid, running), encoding="utf-8", errors=NOT_UNICODE)
@@ -30,16 +30,16 @@ def write_page(grid: Grid, folder: Path, running: bool) -> Path:
 
 
 def page_text(grid: Grid, running: bool) -> str:
-    """The whole page."""
+    """Return the whole page."""
     missing = sum(not cell.is_there() for row in grid.rows for cell in row)
     count = sum(len(row) for row in grid.rows) - missing
-    told = f"{count} images, {len(grid.rows)} prompts × {len(grid.columns)} columns · {time.strftime('%Y-%m-%d %H:%M')}"
+    summary = f"{count} images, {len(grid.rows)} prompts × {len(grid.columns)} columns · {time.strftime('%Y-%m-%d %H:%M')}"
     if missing:
-        told += f" · {missing} still to be generated" if running else f" · {missing} missing: run the same command again"
+        summary += f" · {missing} still to be generated" if running else f" · {missing} missing: run the same command again"
     body = "".join(_row(grid, number) for number in range(len(grid.rows)))
     return PAGE_TEXT.format(
         title=html.escape(grid.title),
-        summary=html.escape(told),
+        summary=html.escape(summary),
         verdict=f"<p class=verdict>{html.escape(grid.verdict)}</p>" if grid.verdict else "",
         heads=_heads(grid),
         body=body,
@@ -75,9 +75,9 @@ def _cell(grid: Grid, cell: Cell, column: Column) -> str:
     if not cell.is_there():
         return "<td class=none>–</td>"
     name = name_of(column, grid.has_strengths())
-    told = html.escape(f"{name} — {cell.prompt.prompt}", quote=True)
+    text = html.escape(f"{name} — {cell.prompt.prompt}", quote=True)
     size = f"width={cell.prompt.width} height={cell.prompt.height}"
-    return f'<td><button data-text="{told}"><img {size} src="{_embedded(cell.path)}" alt="{told}" title="{_quoted(name)}"></button></td>'
+    return f'<td><button data-text="{text}"><img {size} src="{_embedded(cell.path)}" alt="{text}" title="{_quoted(name)}"></button></td>'
 
 
 def _foot(grid: Grid) -> str:
@@ -93,7 +93,7 @@ def _foot(grid: Grid) -> str:
 
 
 def _embedded(path: Path) -> str:
-    """The picture as an address that holds it."""
+    """Return the image as a data URL."""
     content, kind = read_bytes(path), "png"
     if len(content) > _AS_IT_IS:
         packed = io.BytesIO()

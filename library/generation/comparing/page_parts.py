@@ -1,4 +1,4 @@
-"""The fixed parts of the page of a comparison: its frame, how it looks, and what keys do."""
+"""The fixed parts of a comparison page: its frame, style and keyboard shortcuts."""
 
 PAGE_TEXT = """<!doctype html>
 <html lang="en">

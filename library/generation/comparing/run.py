@@ -1,4 +1,4 @@
-"""A whole run of tools/compare_networks.py: the model is loaded once, the networks take turns on it, what is there is not drawn again."""
+"""A whole run of tools/compare_networks.py: loads the model once, applies the networks in turn, and skips existing images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def compare(options: CompareNetworks) -> None:
-    """Draw what is missing, measure what is missing, and write page and sheet. Raises UserError for everything the user can mend."""
+    """Generate missing images, measure missing losses, and write page and sheet. Raises UserError for every error that the user can fix."""
     _check(options)
     files = network_files(options.compared.networks)
     prompts = prompts_of(options.prompts, options.pictures, SAMPLES)
@@ -44,7 +44,7 @@ def compare(options: CompareNetworks) -> None:
 
 
 class Comparison:
-    """The grid of a command, and what of it is still missing."""
+    """The grid of a command, and what it still lacks."""
 
     def __init__(
         self, options: CompareNetworks, columns: Sequence[Column], prompts: Sequence[SamplePrompt], data: FilledData | None
@@ -56,7 +56,7 @@ class Comparison:
         self._book = LossBook(self._folder, data, options.loss.validation_seed, shared) if data is not None else None
 
     def run(self) -> None:
-        """Column by column, the page written anew after each file."""
+        """Work column by column, and rewrite the page after each file."""
         began, missing = time.time(), self._missing()
         todo = sum(map(len, missing.values()))
         total = len(self._columns) * len(self._rows)
@@ -69,7 +69,7 @@ class Comparison:
         log.info(f"comparison: {page} and {sheet}, {todo} images generated in {time.time() - began:.0f} s")
 
     def _missing(self) -> dict[int, list[Cell]]:
-        """The cells that are not drawn, by column."""
+        """Return the cells without an image, by column."""
         return {place: [row[place] for row in self._rows if not row[place].is_there()] for place in range(len(self._columns))}
 
     def _is_measured(self) -> bool:
@@ -103,11 +103,11 @@ class Comparison:
                 self._write(running=True)
 
     def _by_file(self) -> list[list[int]]:
-        """The places of the columns that share a file."""
-        found: dict[Path | None, list[int]] = {}
+        """Group the indexes of the columns by file."""
+        groups: dict[Path | None, list[int]] = {}
         for place, column in enumerate(self._columns):
-            found.setdefault(column.choice.file if column.choice is not None else None, []).append(place)
-        return list(found.values())
+            groups.setdefault(column.choice.file if column.choice is not None else None, []).append(place)
+        return list(groups.values())
 
     def _draw(self, studio: Studio, missing: Sequence[Cell]) -> Sequence[int]:
         drawn = []
@@ -143,9 +143,9 @@ class Comparison:
         known = [of_column for of_column in losses if of_column is not None]
         if not known or len(known) < len(self._columns):
             return grid
-        found = standings(known)
+        compared = standings(known)
         labels = [name_of(column, grid.has_strengths()) for column in self._columns]
-        return replace(grid, losses=found, verdict=verdict(labels, found, len(known[0])))
+        return replace(grid, losses=compared, verdict=verdict(labels, compared, len(known[0])))
 
     def _write(self, running: bool) -> tuple[Path, Path]:
         from library.generation.comparing.page import write_page

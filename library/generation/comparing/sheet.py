@@ -1,4 +1,4 @@
-"""The contact sheet: all pictures of a comparison in one PNG, to be shared."""
+"""The contact sheet: all images of a comparison in one PNG, for sharing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SHEET = "sheet.png"
 _INK, _PALE, _PAPER, _MARK, _LINE = (32, 33, 36), (110, 113, 118), (255, 255, 255), (16, 128, 128), (222, 222, 218)
 _MARGIN, _GAP, _APART, _LABELS = 24, 6, 16, 220  # pixels
 _TITLE, _TEXT, _SMALL = 24, 16, 13  # font sizes
-_LEAST, _MOST, _WIDEST = 112, 256, 12_000  # pixels: of a cell, of the sheet
+_LEAST, _MOST, _WIDEST = 112, 256, 12_000  # pixels: cell, cell, sheet
 
 
 def write_sheet(grid: Grid, folder: Path) -> Path:
-    """Write the sheet, whole or not at all. Raises OSError."""
+    """Write the sheet, completely or not at all. Raises OSError."""
     path = folder / SHEET
     with atomic_write(path) as temporary:
         draw_sheet(grid).save(temporary, format="PNG", optimize=True)
@@ -26,7 +26,7 @@ def write_sheet(grid: Grid, folder: Path) -> Path:
 
 
 def draw_sheet(grid: Grid) -> Image.Image:
-    """The sheet: a row for each prompt, a column for each file and strength, files set apart, losses at the foot."""
+    """Compose the sheet: a row per prompt, a column per file and strength, gaps between files, losses at the bottom."""
     side = _side(grid)
     heights = [max((round(cell.prompt.height * side / cell.prompt.width) for cell in row), default=side) for row in grid.rows]
     lefts = _lefts(grid, side)
@@ -52,7 +52,7 @@ def draw_sheet(grid: Grid) -> Image.Image:
 
 
 def _side(grid: Grid) -> int:
-    """How wide a cell is: as its pictures, as far as the sheet stays within its bounds."""
+    """Return the cell width: that of its images, reduced if the sheet would become too wide."""
     widest = max((cell.prompt.width for row in grid.rows for cell in row), default=_MOST)
     room = (_WIDEST - 2 * _MARGIN - _LABELS) // max(1, len(grid.columns)) - _GAP
     return max(_LEAST, min(widest, _MOST, room))
@@ -108,7 +108,7 @@ def _write_losses(pen: ImageDraw.ImageDraw, grid: Grid, lefts: list[int], side: 
 
 
 def _cut(text: str, size: int, room: float) -> str:
-    """The end of the text that fits, which is where the numbers of epochs stand."""
+    """Return the end of the text that fits, since it contains the epoch number."""
     if _font(size).getlength(text) <= room:
         return text
     while len(text) > 1 and _font(size).getlength(f"…{text}") > room:

@@ -1,1 +1,1 @@
-"""Embeddings of new words that a network's file holds beside the network."""
+"""Embeddings of new words stored in a network's file."""

@@ -1,4 +1,4 @@
-"""What tools do with the words in networks' files: they go along into a network's file, and lie beside a model, which cannot hold them."""
+"""How tools handle words in network files: copy them into a network's file, or write them next to a model, which cannot contain them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from library.options.word_names import file_fault, suffix_of
 
 
 def carried(files: Iterable[WeightsFile]) -> dict[str, Tensor]:
-    """The tensors of all words in the files by their names, as they are. Of a word that several have otherwise the first one is taken, and
-    that is told."""
+    """Return the tensors of all words in the files by name, unchanged. If several files have different vectors for a word, the first one is
+    taken, with a warning."""
     tensors: dict[str, Tensor] = {}
     owners: dict[str, Path] = {}
     for file in files:
@@ -37,7 +37,7 @@ def carried(files: Iterable[WeightsFile]) -> dict[str, Tensor]:
 
 
 def write_beside(files: Iterable[WeightsFile], save_to: Path) -> None:
-    """Write the words in the networks' files as embedding files beside the model `save_to`."""
+    """Write the words in the network files as embedding files next to the model `save_to`."""
     stem = save_to.stem if save_to.suffix else save_to.name
     written: dict[str, Tensor] = {}
     for file in files:

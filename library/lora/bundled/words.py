@@ -1,7 +1,7 @@
 """New words inside a network's file: `bundle_emb.WORD.string_to_param.*`, as AUTOMATIC1111's web UI, Forge and SD.Next read them.
 
-What stands behind the prefix is WORD, which ends at the first dot, and the path of a tensor in an embedding file of that word; their reader
-takes any one tensor of `string_to_param`. OneTrainer writes `bundle_emb.WORD.clip_l`.
+After the prefix come WORD, which ends at the first dot, and the name of a tensor in an embedding file of that word; those programs read any
+one tensor of `string_to_param`. OneTrainer writes `bundle_emb.WORD.clip_l`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from library.lora.file_names import EMBEDDING, bundled_word
 from library.lora.files import write_weights
 
 _KEY = EMBEDDING + "{word}.string_to_param.*"
-_ENDS = ("", "emb_params", "clip_l")  # of other programs' names
+_ENDS = ("", "emb_params", "clip_l")  # tensor names of other programs
 _FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def words_in_file(path: Path, option: str) -> list[str]:
-    """The words that a network's file holds."""
+    """Return the words in a network's file."""
     file = _opened(path, option)
     return [] if file is None else list(dict.fromkeys(word for word in map(bundled_word, file.infos) if word is not None))
 
 
 def read_words(path: Path, width: int | None, option: str) -> dict[str, Tensor]:
-    """The vectors [1,V,D] of each word in a network's file, float32; none where it holds none. `width` is D, None for any.
+    """Read the vectors [1,V,D] of each word in a network's file, float32; empty without words. `width` is D, None for any.
 
-    Raises UserError, its line beginning with `option`, for vectors of another width than the model's or that are damaged.
+    Raises UserError, with `option` at the start of its line, for vectors that are damaged or do not have the model's width.
     """
     file, where = _opened(path, option), f"{option} {path}"
     if file is None:
@@ -55,7 +55,7 @@ def read_words(path: Path, width: int | None, option: str) -> dict[str, Tensor]:
 
 
 def bundle(path: Path, words: Mapping[str, Tensor], dtype: torch.dtype | None) -> None:
-    """Put the vectors [V,D] of words into the network's file at `path`, which keeps its metadata and gets hashes of its new content."""
+    """Add the vectors [V,D] of words to the network's file at `path`; it keeps its metadata and gets hashes of the new content."""
     file = open_weights(path, "network file")
     tensors = {name: tensor.clone() for name, tensor in file.read(file.infos)}
     for word, vectors in words.items():
@@ -65,7 +65,7 @@ def bundle(path: Path, words: Mapping[str, Tensor], dtype: torch.dtype | None) -
 
 
 def tell_left_out(path: Path, option: str, used: Iterable[str] = ()) -> None:
-    """Warn of words in a network's file that are not used."""
+    """Warn about words in a network's file that are not used."""
     known = {word.lower() for word in used}
     words = [word for word in words_in_file(path, option) if word.lower() not in known]
     if words:
@@ -74,7 +74,7 @@ def tell_left_out(path: Path, option: str, used: Iterable[str] = ()) -> None:
 
 
 def _opened(path: Path, option: str) -> WeightsFile | None:
-    """The file, None for one of a form that only the network's module knows. Raises UserError for a damaged `.safetensors`."""
+    """Open the file; None if only the network's module knows its format. Raises UserError for a damaged `.safetensors`."""
     try:
         return open_weights(path, option)
     except UserError:

@@ -1,1 +1,1 @@
-"""What LoRA layers compute in a pass: their products, the casts of their weights, what neighbours share."""
+"""What LoRA layers compute in a pass: products, casts of weights, results shared between neighbours."""

@@ -1,4 +1,4 @@
-"""What a LoRA layer adds to the output of the layer that it patches, as one matrix product with its own gradient."""
+"""Add a LoRA layer's product to the output of the patched layer, as one matrix product with its own gradient."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.autograd.function import once_differentiable
 
 
 def add_up(output: Tensor, hidden: Tensor, up: Tensor, factor: float) -> Tensor:
-    """output + factor · up·hidden, all of one dtype (Hu et al. 2021, eq. 3).
+    """Return output + factor · up·hidden, all of one dtype (Hu et al. 2021, eq. 3).
 
     `output` [B, …, out] and `hidden` [B, …, rank] with `up` [out, rank]; or [B, out, h, w] and [B, rank, h, w] with `up` [out, rank, 1, 1].
-    In 16 bits the sum is part of the matrix product: rounded once, and no tensor is made for its second term. In float32 each step
-    is rounded by itself, so that its bits are those of the plain formula.
+    In 16 bits the addition is part of the matrix product: rounded once, without a tensor for the second term. In float32 each step is
+    rounded separately, so the result equals the plain formula bit for bit.
     """
-    if torch.compiler.is_compiling():  # which fuses by itself
+    if torch.compiler.is_compiling():  # the compiler fuses this automatically
         scaled = hidden * factor
         return output + (F.linear(scaled, up) if up.dim() == 2 else F.conv2d(scaled, up))
     total: Tensor = _AddUp.apply(output, hidden, up, factor)  # type: ignore[no-untyped-call]  # torch types it so
@@ -25,7 +25,7 @@ def add_up(output: Tensor, hidden: Tensor, up: Tensor, factor: float) -> Tensor:
 
 
 class _Context(Protocol):
-    """What torch keeps between the two directions."""
+    """What torch keeps from the forward for the backward pass."""
 
     factor: float
     factor_of_up: float
@@ -49,7 +49,7 @@ class _AddUp(torch.autograd.Function):
             delta = F.linear(hidden, up) if up.dim() == 2 else F.conv2d(hidden, up)
             return delta.add_(output)
         narrow, rows, summed = up.flatten(1), _rows(hidden), _rows(output)
-        if rows is None or summed is None:  # an image's pixels side by side: up [out, rank] · hidden [B, rank, h·w]
+        if rows is None or summed is None:  # flattened pixels: up [out, rank] · hidden [B, rank, h·w]
             each = narrow.expand(len(hidden), -1, -1)
             return torch.baddbmm(output.flatten(2), each, hidden.flatten(2), alpha=factor).view(output.shape)
         return _as_before(torch.addmm(summed, rows, narrow.t(), alpha=factor), output)
@@ -59,13 +59,13 @@ class _AddUp(torch.autograd.Function):
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor | None, ...]:
         hidden, up = ctx.saved_tensors
         _, wants_hidden, wants_up, _ = ctx.needs_input_grad
-        narrow, kept, wide = up.flatten(1), _rows(hidden), _rows(gradient)
+        narrow, hidden_rows, wide = up.flatten(1), _rows(hidden), _rows(gradient)
         to_hidden = to_up = None
-        if kept is not None and wide is not None:
+        if hidden_rows is not None and wide is not None:
             if wants_hidden:
                 to_hidden = _as_before(_product(wide, narrow, ctx.factor), hidden)
             if wants_up:
-                to_up = _product(wide.t(), kept, ctx.factor_of_up)
+                to_up = _product(wide.t(), hidden_rows, ctx.factor_of_up)
         else:
             wide = gradient.flatten(2)
             if wants_hidden:
@@ -76,7 +76,7 @@ class _AddUp(torch.autograd.Function):
 
 
 def _rows(tensor: Tensor) -> Tensor | None:
-    """`tensor` as a matrix with a row for each token or pixel; None where an image's channels do not lie side by side."""
+    """Return `tensor` as a matrix with a row for each token or pixel; None if an image's channels are not adjacent in memory."""
     if tensor.dim() == 4:
         if not tensor.is_contiguous(memory_format=torch.channels_last):
             return None
@@ -85,7 +85,7 @@ def _rows(tensor: Tensor) -> Tensor | None:
 
 
 def _as_before(rows: Tensor, like: Tensor) -> Tensor:
-    """The reverse of `_rows`: with the sizes of `like`, but for the channels."""
+    """Reverse `_rows`: restore the sizes of `like`, except the channels."""
     if like.dim() == 4:
         batch, _, height, width = like.shape
         return rows.view(batch, height, width, -1).permute(0, 3, 1, 2)
@@ -93,9 +93,9 @@ def _as_before(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _product(left: Tensor, right: Tensor, factor: float) -> Tensor:
-    """factor · left·right of two matrices, or of two batches of them, without a pass over the result for the factor."""
+    """Return factor · left·right of two matrices or two batches of matrices, without an extra pass for the factor."""
     if factor == 1.0:
         return left @ right
-    nothing = left.new_empty(())  # never read, its share being 0
+    nothing = left.new_empty(())  # not read, since its weight is 0
     add = torch.addmm if left.dim() == 2 else torch.baddbmm
     return add(nothing, left, right, beta=0, alpha=factor)

@@ -1,4 +1,4 @@
-"""The weights of a network's layers in the dtype that the patched model computes in, cast all at once for each pass."""
+"""Cast the weights of a network's layers to the patched model's dtype, all at once in each pass."""
 
 from __future__ import annotations
 
@@ -12,61 +12,62 @@ from torch.utils.hooks import RemovableHandle
 
 
 class Casts:
-    """Within a pass of the model, casts the weights of all `layers` when the first is asked for; between passes each by itself.
+    """Casts the weights of all `layers` at the first request in a pass of the model; between passes each weight separately.
 
-    Their gradients go back at once too: two kernels a pass, not four a layer. Nothing outlives its pass but for the backward pass of it,
-    where checkpointing computes layers again: fused optimizers change weights without a sign that torch's version counter would show.
+    Their gradients are cast back at once too: two kernels per pass instead of four per layer. The casts live only for their pass and its
+    backward pass, where checkpointing computes layers again: fused optimizers change weights without a change of torch's version
+    counter.
     """
 
     def __init__(self, layers: Sequence[nn.Module] = ()) -> None:
         self._layers = tuple(layers)
-        self._kept: dict[int, tuple[int, Tensor]] = {}  # by the weight's id: its version when it was cast, and the cast
-        self._made: tuple[torch.dtype, bool] | None = None  # in which dtype, and whether for gradients
+        self._casts: dict[int, tuple[int, Tensor]] = {}  # id of the weight -> its version when it was cast, and the cast
+        self._cast_for: tuple[torch.dtype, bool] | None = None  # the dtype, and whether with gradients
         self._inside = False
 
     def around(self, part: nn.Module) -> list[RemovableHandle]:
-        """Let each pass of `part` begin and end one of the layers; returns the hooks that stand for it."""
+        """Make each pass of `part` start and end a pass of the layers; returns the hooks."""
         return [part.register_forward_pre_hook(self.begin), part.register_forward_hook(self.end, always_call=True)]
 
     def begin(self, *_: object) -> None:
-        """A pass begins: what was cast before belongs to one that is over."""
-        self._kept, self._made, self._inside = {}, None, True
+        """Start a pass: drop the casts of the previous one."""
+        self._casts, self._cast_for, self._inside = {}, None, True
 
     def end(self, *_: object) -> None:
-        """The pass is over, its backward pass may follow."""
+        """End the pass; its backward pass may follow."""
         self._inside = False
 
     @property
     def together(self) -> bool:
-        """Whether a pass, or the backward pass of one, runs now: the weights cannot change meanwhile."""
+        """Whether a pass or a backward pass is running, during which the weights cannot change."""
         return (self._inside or _in_backward()) and bool(self._layers) and not torch.compiler.is_compiling()
 
     def of(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """`weight` of one of the layers in `dtype`; gradients reach it."""
+        """Return `weight` of one of the layers in `dtype`, with gradients to it."""
         if weight.dtype == dtype:
             return weight
         if not self.together:
             return weight.to(dtype)
         graph = torch.is_grad_enabled()
-        if self._made is None or self._made[0] != dtype or graph > self._made[1]:
-            self._kept, self._made = self._cast_all(dtype), (dtype, graph)
-        version, kept = self._kept.get(id(weight), (-1, weight))
-        return kept if version == weight._version else weight.to(dtype)
+        if self._cast_for is None or self._cast_for[0] != dtype or graph > self._cast_for[1]:
+            self._casts, self._cast_for = self._cast_all(dtype), (dtype, graph)
+        version, cast = self._casts.get(id(weight), (-1, weight))
+        return cast if version == weight._version else weight.to(dtype)
 
     def _cast_all(self, dtype: torch.dtype) -> dict[int, tuple[int, Tensor]]:
         weights = [weight for layer in self._layers for weight in layer.parameters() if weight.dtype != dtype]
         trained = [weight for weight in weights if weight.requires_grad]
         frozen = [weight for weight in weights if not weight.requires_grad]
         wanted: Sequence[Tensor] = _CastAll.apply(dtype, *trained) if trained else ()  # type: ignore[no-untyped-call]  # torch types it so
-        made = [*wanted, *_cast(frozen, dtype)]
-        return {id(weight): (weight._version, cast) for weight, cast in zip([*trained, *frozen], made, strict=True)}
+        casts = [*wanted, *_cast(frozen, dtype)]
+        return {id(weight): (weight._version, cast) for weight, cast in zip([*trained, *frozen], casts, strict=True)}
 
     def __deepcopy__(self, memo: dict[int, object]) -> Casts:
-        return Casts()  # layers of a copy cast by themselves until they are attached
+        return Casts()  # the layers of a copy cast separately until they are attached
 
 
 class _Context(Protocol):
-    """What torch keeps between the two directions."""
+    """What torch keeps from the forward for the backward pass."""
 
     dtypes: list[torch.dtype]
 
@@ -93,12 +94,12 @@ class _CastAll(torch.autograd.Function):
 
 
 def _in_backward() -> bool:
-    return torch._C._current_graph_task_id() != -1  # as torch's own checkpointing asks
+    return torch._C._current_graph_task_id() != -1  # as torch's checkpointing checks it
 
 
 def _cast(tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
-    """Each of the tensors in `dtype`, by one kernel where the device has one for many."""
-    made = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
-    if made:
-        torch._foreach_copy_(made, list(tensors))
-    return made
+    """Return each tensor in `dtype`, with one kernel for many if the device has such a kernel."""
+    results = [torch.empty_like(tensor, dtype=dtype) for tensor in tensors]
+    if results:
+        torch._foreach_copy_(results, list(tensors))
+    return results

@@ -1,4 +1,4 @@
-"""One product for the down matrices of layers that see the same input: query, key and value of a self-attention."""
+"""One product for the down matrices of layers with the same input: query, key and value of a self-attention."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _TOGETHER = (("attn1.to_q", "attn1.to_k", "attn1.to_v"), ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"))  # Diffusers; CLIP
-Down = Callable[[torch.dtype], Tensor]  # a layer's down matrix [rank, in] in a dtype
+Down = Callable[[torch.dtype], Tensor]  # returns a layer's down matrix [rank, in] in a dtype
 
 
 class SharedDown:
-    """Multiplies an input with all the down matrices when the first of the layers meets it, and gives the others their part when they
-    meet the same one.
+    """Multiplies an input by all down matrices when the first layer gets it, and gives the other layers their part for the same input.
 
-    The input is read once instead of three times, in both directions. For 16 bits alone: in float32 the wider product could differ
-    from the single ones in its last bits.
+    The input is read once instead of three times, in both directions. Only for 16 bits: in float32 the wider product could differ from the
+    single ones in its last bits.
     """
 
     def __init__(self, downs: Sequence[Down]) -> None:
@@ -26,7 +25,7 @@ class SharedDown:
         self._parts: dict[int, Tensor] = {}
 
     def hidden(self, place: int, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """x·downᵀ [B, …, rank] of layer number `place`, x [B, …, in]."""
+        """Return x·downᵀ [B, …, rank] of layer number `place`, x [B, …, in]."""
         met, graph = self._met, torch.is_grad_enabled()
         if met is None or met[0] is not x or met[1:] != (dtype, graph) or place not in self._parts:
             downs = [down(dtype) for down in self._downs]
@@ -40,7 +39,7 @@ class SharedDown:
 
 
 def siblings(paths: Mapping[str, str]) -> list[list[str]]:
-    """Keys of layers that see the same input, from each key's path in the model."""
+    """Return groups of keys whose layers have the same input, from the path of each key in the model."""
     at = {path: key for key, path in paths.items()}
     groups = []
     for names in _TOGETHER:

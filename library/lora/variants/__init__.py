@@ -1,1 +1,1 @@
-"""Layers that begin or compute otherwise than plain LoRA: starts made of the patched weight, DoRA, ranks by pattern."""
+"""Layers that start or compute differently from plain LoRA: starts from the patched weight, DoRA, ranks by pattern."""

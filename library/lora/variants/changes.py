@@ -1,4 +1,4 @@
-"""What modules change of their weight, whatever their kind, and how that is kept below a norm."""
+"""How modules of any kind change their weight, and how that change is limited to a norm."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from library.lora.variants.dora import dora_weight, shaped
 
 
 def weight_change(weight: Tensor, module: ModuleWeights, multiplier: float) -> Tensor:
-    """What a module at `multiplier` adds to its `weight` (float32): multiplier · ΔW, or of a DoRA multiplier · (W′ − W)."""
+    """Return the change of a `weight` (float32) by a module at `multiplier`: multiplier · ΔW, or for DoRA multiplier · (W′ − W)."""
     down, up = with_inputs(module.down, weight.shape[1]).to(weight.device), module.up.to(weight.device)
     if module.magnitude is None:
         return delta_weight(down, up, multiplier * module.alpha / module.rank)
@@ -23,7 +23,7 @@ def weight_change(weight: Tensor, module: ModuleWeights, multiplier: float) -> T
 
 
 def limit_norms(layers: Sequence[LoRALayer], max_norm: float) -> tuple[int, float, float]:
-    """As `LoRANetwork.apply_max_norm_regularization`, of these layers of plain LoRA."""
+    """As `LoRANetwork.apply_max_norm_regularization`, for these layers of plain LoRA."""
     if not layers:
         return 0, 0.0, 0.0
     norms = torch.stack([layer.scale * delta_norm(layer.lora_down.weight, layer.lora_up.weight) for layer in layers])

@@ -1,4 +1,4 @@
-"""The layer of `networks.dora`: a LoRA whose sum with the weight is trained in direction and in size by themselves."""
+"""The layer of `networks.dora`: the sum of weight and LoRA, with direction and magnitude trained separately."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ DORA_TENSORS = PLAIN_TENSORS | DORA
 class DoRALayer(LoRALayer):
     """W x + multiplier · (W′ − W) x with W′ = m·(W + s·BA)/‖W + s·BA‖ (Liu et al. 2024, eq. 5).
 
-    `dora_scale` m begins at ‖W‖, the norm of each output's row [out, 1 …], so that a new layer changes nothing. The norm below the
-    fraction is taken for a constant in the backward pass (ibid., sec. 4.3, eq. 11). No W′ is formed: with g = m/‖…‖, W′x is g·(Wx + s·BAx),
-    of which Wx is what the patched module gives anyway.
+    `dora_scale` m starts at ‖W‖, the norm of each output's row [out, 1 …], so a new layer changes nothing. The backward pass treats the
+    denominator as a constant (ibid., sec. 4.3, eq. 11). No W′ is formed: with g = m/‖…‖, W′x is g·(Wx + s·BAx), where Wx is the output of
+    the patched module.
     """
 
     tensors = DORA_TENSORS
@@ -37,7 +37,7 @@ class DoRALayer(LoRALayer):
         self._module = weakref.ref(module)
 
     def attach(self, module: Patched) -> None:
-        """Patch `module`, whatever this layer patched before being freed first."""
+        """Patch `module`, after detaching from the module patched before."""
         super().attach(module)
         self._module = weakref.ref(module)
 
@@ -47,14 +47,14 @@ class DoRALayer(LoRALayer):
         return ((self.gain(weight) * (weight + self._sum(weight))) - weight).float()
 
     def gain(self, weight: Tensor) -> Tensor:
-        """g = m/‖W + s·BA‖ [out, 1 …] or [1, in, 1 …]; the gradient reaches m alone."""
+        """g = m/‖W + s·BA‖ [out, 1 …] or [1, in, 1 …]; the gradient reaches only m."""
         with torch.no_grad():
             total = _wide(weight)
             size = norms(total + self._sum(total), by_output(self.dora_scale, weight.shape))
         return self.dora_scale / size.to(self.dora_scale.dtype)
 
     def take(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """A file's module; of a plain LoRA's, the magnitudes are those of its sum, so that it goes on as it is."""
+        """Take a file's module; for a plain LoRA the magnitudes are set to those of its sum, so that it starts unchanged."""
         weight, stored = self._weight(), tensors.get(DORA_SCALE)
         size = None if stored is None else shaped(stored, weight.shape)
         if stored is not None and size is None:
@@ -104,7 +104,7 @@ class DoRALayer(LoRALayer):
         return F.linear(hidden, up) if up.dim() == 2 else F.conv2d(hidden, up)
 
     def _base(self, module: Patched, x: Tensor, output: Tensor) -> Tensor:
-        """Wx of the model itself: what the module gave less its bias, or, where other networks are on it too, computed once more."""
+        """Return Wx of the base model: the module's output without its bias or, if other networks also patch it, computed again."""
         if len(module._forward_hooks) > 1:
             return self._hidden(x, module.weight.to(x.dtype))
         bias = module.bias
@@ -112,11 +112,12 @@ class DoRALayer(LoRALayer):
 
 
 class InputDoRALayer(DoRALayer):
-    """With the norms of each input's column [1, in, 1 …], as the paper's ‖·‖_c of a weight [out, in]; a second product with W a pass."""
+    """As DoRALayer, with the norm of each input's column [1, in, 1 …], the paper's ‖·‖_c of a weight [out, in]; needs a second product with
+    W per pass."""
 
     on_output = False
 
 
 def _wide(weight: Tensor) -> Tensor:
-    """A weight in float32, or in float64 where it is."""
+    """Return a weight in float32, or in float64 if it is float64."""
     return weight.to(torch.promote_types(weight.dtype, torch.float32) if weight.dtype.itemsize > 1 else torch.float32)

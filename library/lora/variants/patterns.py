@@ -10,21 +10,21 @@ from library.errors import UserError, coded
 from library.words import cut, quoted
 
 _RANK = re.compile(r"[0-9]{1,6}")
-TEXT_PATH = "text_model."  # how names of the text encoder begin here, as in sd-scripts
+TEXT_PATH = "text_model."  # start of text encoder names here, as in sd-scripts
 
 
 @dataclass(frozen=True)
 class RankPatterns:
-    """Patterns of modules' dotted names with the rank of those that they meet; of several that meet one, the first counts."""
+    """Patterns of dotted module names and the rank of the modules that match; the first matching pattern wins."""
 
     ranks: tuple[tuple[re.Pattern[str], int], ...] = ()
 
     def rank(self, path: str) -> int | None:
-        """The rank for a module, None where no pattern meets it. A pattern may meet any part of the name, as `attn2` does."""
+        """Return the rank for a module; None if no pattern matches. A pattern may match any part of the name, as `attn2` does."""
         return next((rank for pattern, rank in self.ranks if pattern.search(path)), None)
 
     def refuse_idle(self, paths: Sequence[str]) -> None:
-        """Raise UserError where a pattern meets none of these modules: it is misspelt."""
+        """Raise UserError if a pattern matches none of these modules, since it is misspelled."""
         for pattern, rank in self.ranks:
             if not any(map(pattern.search, paths)):
                 names = f"such as {paths[0]}" if paths else "none"
@@ -33,7 +33,7 @@ class RankPatterns:
 
 
 def read_patterns(text: str) -> RankPatterns:
-    """`pattern=rank` entries between commas; ValueError says which is none."""
+    """Parse `pattern=rank` entries between commas; the ValueError names the invalid entry."""
     ranks = []
     for entry in filter(None, (part.strip() for part in text.split(","))):
         pattern, _, rank = entry.rpartition("=")

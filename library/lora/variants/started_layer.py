@@ -1,4 +1,4 @@
-"""LoRA layers that begin in the weight they patch (`--network_args init=…`), and what plain LoRA their files hold."""
+"""LoRA layers that start from the weight they patch (`--network_args init=…`), and the plain LoRA in their files."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from library.lora.layers import Dropouts, LoRALayer, Patched, delta_weight
 from library.lora.low_rank import relative_error
 from library.lora.variants.starts import Factors, olora, orthogonal, pissa
 
-SAME_START = 0.25  # how far a file's start may be from this model's: fp8 rounds by less, another model is more than 1 away
+SAME_START = 0.25  # allowed distance of a file's start from this model's: fp8 rounds by less, another model is more than 1 away
 
 
 class StartedLayer(LoRALayer):
-    """W x + multiplier · s·(BA − B₀A₀) x, where A and B begin at A₀ and B₀.
+    """W x + multiplier · s·(BA − B₀A₀) x, where A and B start at A₀ and B₀.
 
-    That is training A and B on the residual W − s·B₀A₀ (Meng et al. 2024, eq. 4), without another copy of the model: multiplier 0 is
-    the base model, and a weight in 8 bits is not rounded once more. The difference is computed as (B − B₀)·A + B₀·(A − A₀), which is
-    exactly zero at the start and loses nothing to cancellation in 16 bits. The file holds these two products as one LoRA of twice the
-    rank and twice the alpha, which every program can put onto the unchanged model (ibid., app. C).
+    This trains A and B on the residual W − s·B₀A₀ (Meng et al. 2024, eq. 4) without a second copy of the model: multiplier 0 is the base
+    model, and an 8-bit weight is not rounded again. The difference is computed as (B − B₀)·A + B₀·(A − A₀), which is exactly zero at the
+    start and loses nothing to cancellation in 16 bits. The file contains these two products as one LoRA of twice the rank and twice the
+    alpha, which every program can apply to the unchanged model (ibid., app. C).
     """
 
     start_down: Tensor
     start_up: Tensor
     ranks_in_file = 2
-    shares_down = False  # its down matrices are made of two
+    shares_down = False  # its down matrix consists of two
     start: ClassVar[Callable[[Tensor, int, float], Factors]]
 
     def __init__(self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
@@ -43,19 +43,19 @@ class StartedLayer(LoRALayer):
         return delta_weight(*self._pair(), self.scale)
 
     def file_tensors(self) -> dict[str, Tensor]:
-        """The plain LoRA that the file holds."""
+        """Return the plain LoRA for the file."""
         down, up = self._pair()
         return {"alpha": self.alpha * self.ranks_in_file, "lora_down.weight": down, "lora_up.weight": up}
 
     def take(self, tensors: Mapping[str, Tensor], source: str) -> None:
-        """Go on where a file of this start ended; UserError where its start is not that of this model."""
+        """Continue from a file with this start; raises UserError if its start is not that of this model."""
         rank, scale = self.rank, float(tensors["alpha"]) / (self.rank * self.ranks_in_file)
         down, up = tensors["lora_down.weight"].to(self.start_down), tensors["lora_up.weight"].to(self.start_up)
         start_down, start_up = down[:rank] - down[rank:], up[:, rank:]
-        found, wanted = (
+        actual, wanted = (
             ModuleWeights(a, b, 1.0) for a, b in ((start_down, start_up * scale), (self.start_down, self.start_up * self.scale))
         )
-        if relative_error(found, wanted) > SAME_START:
+        if relative_error(actual, wanted) > SAME_START:
             raise UserError(
                 coded(
                     "LORA-004",
@@ -67,7 +67,7 @@ class StartedLayer(LoRALayer):
         self.load_state_dict({**weights, "start_down": start_down, "start_up": start_up})
 
     def _pair(self) -> tuple[Tensor, Tensor]:
-        """down [2·rank, in(, kh, kw)] and up [out, 2·rank(, 1, 1)], whose product is BA − B₀A₀."""
+        """Return down [2·rank, in(, kh, kw)] and up [out, 2·rank(, 1, 1)], whose product is BA − B₀A₀."""
         down, up = self.lora_down.weight, self.lora_up.weight
         return torch.cat([down, down - self.start_down]), torch.cat([up - self.start_up, self.start_up], dim=1)
 
@@ -76,26 +76,26 @@ class StartedLayer(LoRALayer):
         return down.to(dtype), up.to(dtype), self.multiplier * self.scale
 
     def _drop(self, hidden: Tensor) -> Tensor:
-        """Both products lose the same components."""
+        """Drop the same components in both products."""
         axis = 1 if self._convolution is not None else -1
-        kept = super()._drop(torch.ones_like(hidden.narrow(axis, 0, self.rank)))
-        return hidden * torch.cat([kept, kept], dim=axis)
+        mask = super()._drop(torch.ones_like(hidden.narrow(axis, 0, self.rank)))
+        return hidden * torch.cat([mask, mask], dim=axis)
 
 
 class PiSSALayer(StartedLayer):
-    """Begins at the largest singular values of its weight."""
+    """Starts from the largest singular values of its weight."""
 
     start = pissa
 
 
 class OLoRALayer(StartedLayer):
-    """Begins at the QR decomposition of its weight."""
+    """Starts from the QR decomposition of its weight."""
 
     start = olora
 
 
 class OrthogonalLayer(LoRALayer):
-    """Begins at halves that are orthogonal to one another: their product is zero, so that nothing has to be subtracted."""
+    """Starts from factors that are orthogonal to each other: their product is zero, so nothing has to be subtracted."""
 
     def __init__(self, module: Patched, rank: int, alpha: float, multiplier: float = 1.0, dropouts: Dropouts | None = None) -> None:
         super().__init__(module, rank, alpha, multiplier, dropouts)
@@ -111,7 +111,7 @@ STARTS: dict[str, type[LoRALayer]] = {"pissa": PiSSALayer, "olora": OLoRALayer, 
 
 @torch.no_grad()
 def begin(layer: LoRALayer, module: Patched, start: Callable[[Tensor, int, float], Factors]) -> None:
-    """Put the start made of the weight of `module` into a layer; UserError where the weight has fewer ranks than the layer."""
+    """Initialize a layer from the weight of `module`; raises UserError if the weight has a lower rank than the layer."""
     weight = module.weight.detach().flatten(1)
     if layer.rank > min(weight.shape):
         raise UserError(

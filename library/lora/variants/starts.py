@@ -1,4 +1,4 @@
-"""Where the factors of a LoRA begin, made of the weight that they patch: PiSSA, OLoRA, orthogonal halves."""
+"""Initial factors of a LoRA, computed from the patched weight: PiSSA, OLoRA, orthogonal factors."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 Factors = tuple[Tensor, Tensor]  # A (down) [rank, in], B (up) [out, rank]
-_SIZE = 0.1  # of the numbers of orthogonal halves, as PEFT draws them
+_SIZE = 0.1  # scale of the orthogonal factors, as in PEFT
 
 
 def pissa(weight: Tensor, rank: int, scale: float) -> Factors:
-    """A = √(S/s)·Vᵀ and B = U·√(S/s) of the `rank` largest singular values S of W [out, in], so that s·BA is W's best approximation of
-    that rank (Meng et al. 2024, eq. 2 and 3; dividing by s = alpha/rank is PEFT's).
+    """A = √(S/s)·Vᵀ and B = U·√(S/s) of the `rank` largest singular values S of W [out, in], so that s·BA is the best approximation of W
+    with that rank (Meng et al. 2024, eq. 2 and 3; the division by s = alpha/rank is PEFT's).
 
     U or V are eigenvectors of the smaller of WWᵀ and WᵀW, computed in float64: no slower than a whole SVD in float32.
     """
@@ -19,7 +19,7 @@ def pissa(weight: Tensor, rank: int, scale: float) -> Factors:
     wide = matrix.shape[1] >= matrix.shape[0]
     if not wide:
         matrix = matrix.T
-    _, vectors = torch.linalg.eigh(matrix @ matrix.T)  # from the smallest eigenvalue to the largest
+    _, vectors = torch.linalg.eigh(matrix @ matrix.T)  # from the smallest to the largest eigenvalue
     left = vectors[:, -rank:].flip(1)
     right = left.T @ matrix  # S·Vᵀ
     values = torch.linalg.vector_norm(right, dim=1).clamp(min=torch.finfo(right.dtype).tiny)
@@ -28,9 +28,9 @@ def pissa(weight: Tensor, rank: int, scale: float) -> Factors:
 
 
 def olora(weight: Tensor, rank: int, scale: float) -> Factors:
-    """A = R[:rank] and B = Q[:, :rank] of W = QR (Büyükakyüz 2024, eq. 3 and 4); what is taken from W is s·BA.
+    """A = R[:rank] and B = Q[:, :rank] of W = QR (Büyükakyüz 2024, eq. 3 and 4); s·BA is subtracted from W.
 
-    The first columns of Q are those of the first columns of W, and R's rows are QᵀW.
+    The first columns of Q are those of the first columns of W, and the rows of R are QᵀW.
     """
     matrix = weight.double()
     columns, _ = torch.linalg.qr(matrix[:, :rank])
@@ -38,8 +38,8 @@ def olora(weight: Tensor, rank: int, scale: float) -> Factors:
 
 
 def orthogonal(weight: Tensor, rank: int, scale: float) -> Factors:
-    """A = (X·Q₁)ᵀ and B = Yᵀ·Q₂ of random X and Y and the odd and the even rows of a random orthogonal matrix, so that BA = 0 though
-    neither is (Datta 2024, "Rethinking LoRA initialisation", as PEFT has it). `rank` is even; drawn from torch's global random state.
+    """A = (X·Q₁)ᵀ and B = Yᵀ·Q₂ of random X and Y and the odd and even rows of a random orthogonal matrix, so that BA = 0 with nonzero A
+    and B (Datta 2024, "Rethinking LoRA initialisation", as in PEFT). `rank` is even; drawn from torch's global random state.
     """
     out, size = weight.shape
     turned, _ = torch.linalg.qr(torch.randn(rank, rank, dtype=torch.float64))

@@ -1,1 +1,1 @@
-"""Images from prompts and from other images: guidance, samplers."""
+"""Images from prompts and from other images: guidance and samplers."""

@@ -1,4 +1,4 @@
-"""Images from prompts: classifier-free guidance over diffusers' schedulers, touching no random state and no mode of the model."""
+"""Images from prompts: classifier-free guidance with diffusers' schedulers; changes no random state and no mode of the model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from library.options.bounds import PIXELS_OF_A_LATENT
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_WINDOWS = 3  # of 75 tokens, whatever the training's limit
+MAX_WINDOWS = 3  # of 75 tokens, with any --max_token_length
 
 
 @dataclass(frozen=True)
 class GenerateSettings:
-    """One image to make; sides in pixels, rounded down to multiples of 8. `seed` None draws one."""
+    """One image to generate; sides in pixels, rounded down to multiples of 8. `seed` None chooses one at random."""
 
     prompt: str
     negative: str = ""
@@ -38,22 +38,22 @@ class GenerateSettings:
     seed: int | None = None
     sampler: str = "ddim"
     clip_skip: int | None = None
-    windows: int = MAX_WINDOWS  # what of the prompts is read, at most
-    start: ImageStart | None = None  # None: from pure noise
+    windows: int = MAX_WINDOWS  # of each prompt, at most
+    start: ImageStart | None = None  # None: start from pure noise
 
     @property
     def latent_size(self) -> tuple[int, int, int, int]:
-        """Of the U-Net's latents, [1,4,h,w]."""
+        """The shape of the U-Net's latents, [1,4,h,w]."""
         return (1, 4, max(self.height // PIXELS_OF_A_LATENT, 1), max(self.width // PIXELS_OF_A_LATENT, 1))
 
 
 def generate(
     model: StableDiffusion, settings: GenerateSettings, device: torch.device | str | None = None, latents: Tensor | None = None
 ) -> Image:
-    """Make one image (Ho & Salimans 2022, eq. 6, for the guidance). `latents` [1,4,h,w], of deviation 1, replace the drawn ones.
+    """Generate one image (guidance: Ho & Salimans 2022, eq. 6). `latents` [1,4,h,w], of standard deviation 1, replace the random ones.
 
-    U-Net and text encoder must be on `device` (None: the U-Net's); the VAE is brought there for decoding and taken back. Runs under
-    whatever autocast the caller has on; the sampler itself and the decoding count in float32.
+    U-Net and text encoder must be on `device` (None: the U-Net's); the VAE is moved there for decoding and moved back. Runs under the
+    caller's autocast; the sampler and the decoding compute in float32.
     """
     return generate_together(model, (settings,), device, latents)[0]
 
@@ -65,18 +65,18 @@ def generate_together(
     device: torch.device | str | None = None,
     latents: Tensor | None = None,
 ) -> list[Image]:
-    """As `generate`, for several at once: prompts, seeds and images to start from are each one's own, all else is the first's.
+    """As `generate`, for several images at once: each has its own prompts, seed and start image; all else is taken from the first.
 
-    Each draws from a generator of its own, so that a picture differs from the one that is drawn alone by rounding only, as long as all
-    prompts need as many windows (`windows_of`).
+    Each image has a separate generator, so it differs only by rounding from the same image generated alone, if all prompts need the same
+    number of windows (`windows_of`).
     """
     first = batch[0]
     device = torch.device(device) if device is not None else model.unet.device
     seeds = [random.SystemRandom().getrandbits(31) if settings.seed is None else settings.seed for settings in batch]
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]  # on the CPU: one seed, one picture, whatever the device
+    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]  # on the CPU: the same image on every device
     with evaluating(model.unet, *model.text_encoders, model.vae):
         starts = [one.start for one in batch if one.start is not None]
-        needed = bool(starts) and not (model.inpaints and starts[0].mask is not None and starts[0].strength == 1)  # else noise is all
+        needed = bool(starts) and not (model.inpaints and starts[0].mask is not None and starts[0].strength == 1)  # else noise is enough
         images = _encoded(model, [start.pixels for start in starts], device, generators) if needed else None
         if latents is None:
             latents = torch.cat([torch.randn(first.latent_size, generator=generator) for generator in generators])
@@ -95,14 +95,14 @@ def generate_together(
 
 
 def windows_of(model: StableDiffusion, settings: GenerateSettings) -> int:
-    """How many windows of 75 tokens the longer of its two prompts is read in."""
+    """Return how many windows of 75 tokens the longer of its two prompts needs."""
     reader = model.tokenizer.with_settings(windows=1, weighted=True)
     return min(max(reader.windows_needed(prompt) for prompt in (settings.negative, settings.prompt)), settings.windows)
 
 
 @contextlib.contextmanager
 def evaluating(*networks: nn.Module) -> Iterator[None]:
-    """All modules in evaluation mode, and each back in its own afterwards."""
+    """Put all modules in evaluation mode, and restore the mode of each afterwards."""
     modes = {module: module.training for network in networks for module in network.modules()}
     try:
         for network in networks:
@@ -114,11 +114,11 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
 
 
 def decode(model: StableDiffusion, latents: Tensor, device: torch.device) -> Tensor:
-    """Images [B,3,H,W] in 0…1 of the U-Net's latents [B,4,h,w]."""
+    """Decode the U-Net's latents [B,4,h,w] to images [B,3,H,W] in 0…1."""
     home = model.vae.device
     model.vae.to(device)
     try:
-        with torch.autocast(device.type, enabled=False):  # a VAE in float32 is so because half precision overflows in it
+        with torch.autocast(device.type, enabled=False):  # a VAE is in float32 because it overflows in half precision
             images: Tensor = model.vae.decode((latents / model.scale_factor).to(model.vae.dtype)).sample
     finally:
         model.vae.to(home)
@@ -126,7 +126,7 @@ def decode(model: StableDiffusion, latents: Tensor, device: torch.device) -> Ten
 
 
 def _encoded(model: StableDiffusion, images: Sequence[Tensor], device: torch.device, generators: Sequence[torch.Generator]) -> Tensor:
-    """The U-Net's latents [B,4,h,w] of images [3,H,W] in −1…1, each drawn from what the VAE says of it."""
+    """Encode images [3,H,W] in −1…1 to the U-Net's latents [B,4,h,w], each a sample of the VAE's distribution."""
     home = model.vae.device
     model.vae.to(device)
     try:
@@ -143,7 +143,7 @@ def _encoded(model: StableDiffusion, images: Sequence[Tensor], device: torch.dev
 def _known(
     model: StableDiffusion, batch: Sequence[GenerateSettings], device: torch.device, generators: Sequence[torch.Generator]
 ) -> Tensor:
-    """[2B,5,h,w], for both halves of guidance: what an inpainting model is told of the images; without a mask all is filled in."""
+    """Return the known region [2B,5,h,w] of an inpainting model, for both halves of guidance; without a mask everything is filled in."""
     _, _, height, width = batch[0].latent_size
     pixels, masks = [], []
     for start in (one.start for one in batch):
@@ -155,7 +155,7 @@ def _known(
 
 
 def _conditioning(model: StableDiffusion, batch: Sequence[GenerateSettings], device: torch.device) -> Conditioning:
-    """Those of all negative prompts and then of all prompts, weights applied, all of as many windows as the longest needs."""
+    """The conditionings of all negative prompts and then of all prompts, weighted, with as many windows as the longest prompt needs."""
     first, prompts = batch[0], [*(one.negative for one in batch), *(one.prompt for one in batch)]
     windows = max(windows_of(model, one) for one in batch)
     reader = model.tokenizer.with_settings(windows=windows, weighted=True)
@@ -190,7 +190,7 @@ def _denoise(
 
 
 def _step_function(scheduler: Scheduler, generators: Sequence[torch.Generator]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """The scheduler's step, drawing what noise it needs for each image from its generator."""
+    """The scheduler's step, with the noise for each image from its generator."""
     extra = {"generator": list(generators)} if "generator" in inspect.signature(scheduler.step).parameters else {}
     return lambda predicted, timestep, latents: scheduler.step(predicted, timestep, latents, **extra).prev_sample
 

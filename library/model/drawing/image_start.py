@@ -1,4 +1,4 @@
-"""Where drawing begins: in pure noise, or in an image under as much noise as its strength asks for (SDEdit, Meng et al. 2022)."""
+"""Where generation starts: pure noise, or an image with as much noise as its strength demands (SDEdit, Meng et al. 2022)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from library.options.bounds import PIXELS_OF_A_LATENT
 
 @dataclass(frozen=True, eq=False)
 class ImageStart:
-    """The image [3,H,W] in −1…1 to begin with, and how much of the way is drawn anew: 0 keeps it, 1 draws all.
+    """The start image [3,H,W] in −1…1, and the strength: 0 keeps the image, 1 generates all of it.
 
-    `mask` [1,H,W] is 1 where the image is drawn anew and 0 where it stays; None: everywhere.
+    `mask` [1,H,W] is 1 where the image is generated and 0 where it stays; None: generate everywhere.
     """
 
     pixels: Tensor
@@ -25,33 +25,33 @@ class ImageStart:
 
     @property
     def small_mask(self) -> Tensor | None:
-        """The mask [1,h,w] of the latents: each has that of its first pixel, the nearest one."""
+        """The mask [1,h,w] at the size of the latents: each takes the value of its first pixel (nearest neighbour)."""
         return None if self.mask is None else self.mask[:, ::PIXELS_OF_A_LATENT, ::PIXELS_OF_A_LATENT]
 
 
 @dataclass(frozen=True, eq=False)
 class Course:
-    """The latents [B,4,h,w] that drawing begins with, its timesteps, and what is put back behind the step at each of them."""
+    """The start latents [B,4,h,w], the timesteps, and a function that restores the unmasked part after each step."""
 
     latents: Tensor
     timesteps: Tensor
-    protect: Callable[[Tensor, int], Tensor]  # (latents, place of the timestep) -> latents
+    protect: Callable[[Tensor, int], Tensor]  # (latents, index of the timestep) -> latents
 
 
 def from_noise(scheduler: Scheduler, noise: Tensor) -> Course:
-    """All timesteps, beginning with noise [B,4,h,w] of deviation 1."""
+    """All timesteps, from noise [B,4,h,w] of standard deviation 1."""
     return Course(noise * scheduler.init_noise_sigma, scheduler.timesteps, lambda latents, place: latents)
 
 
 def from_images(
     scheduler: Scheduler, steps: int, noise: Tensor, images: Tensor, starts: Sequence[ImageStart], protected: bool = True
 ) -> Course:
-    """The last part of the `steps`, beginning with the latents of images [B,4,h,w] under the noise of the first of them.
+    """The last part of the `steps`, from the latents of images [B,4,h,w] with the noise of its first timestep.
 
-    Of the first start's strength; all have a mask or none has. Where a mask is 0, the latents are those of the image after each step,
-    under the noise that is left then (Lugmayr et al. 2022, eq. 8): so at the end the image itself. Timesteps and noise are chosen as
-    diffusers' pipelines do; at strength 1 a masked picture begins with noise alone. Without `protected` nothing is put back: the U-Net
-    of an inpainting model sees itself what has to stay.
+    The strength is that of the first start; either all starts have a mask or none. Where the mask is 0, the latents after each step
+    are those of the image with the remaining noise (Lugmayr et al. 2022, eq. 8), so at the end the image itself. Timesteps and noise are
+    chosen as in diffusers' pipelines; at strength 1 a masked image starts from noise alone. Without `protected` nothing is restored: the
+    U-Net of an inpainting model gets the part that stays as input.
     """
     strength = starts[0].strength
     begin = max(steps - int(steps * strength), 0) * scheduler.order
@@ -67,9 +67,9 @@ def from_images(
     mask = torch.stack(masks).to(images)
 
     def protect(latents: Tensor, place: int) -> Tensor:
-        kept = images
+        original = images
         if place < len(timesteps) - 1:
-            kept = scheduler.add_noise(images, noise, timesteps[place + 1 : place + 2])
-        return (1 - mask) * kept + mask * latents
+            original = scheduler.add_noise(images, noise, timesteps[place + 1 : place + 2])
+        return (1 - mask) * original + mask * latents
 
     return Course(noisy, timesteps, protect)

@@ -1,4 +1,4 @@
-"""The samplers by name: rows of diffusers' scheduler and what it is told beside Stable Diffusion's schedule."""
+"""The samplers by name: a table of diffusers' schedulers and their settings on top of Stable Diffusion's schedule."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ if TYPE_CHECKING:
 # β from 0.00085 to 0.012, linear in √β, over 1000 steps (Rombach et al. 2022, released configurations)
 _FIRST_BETA, _LAST_BETA, _TIMESTEPS = 0.00085, 0.012, 1000
 SCHEDULE = {"num_train_timesteps": _TIMESTEPS, "beta_start": _FIRST_BETA, "beta_end": _LAST_BETA, "beta_schedule": "scaled_linear"}
-_LEAST_SIGNAL = 2.0**-24  # ā at the last timestep of zero terminal SNR: 0 would make σ infinite; diffusers takes the same figure
+_LEAST_SIGNAL = 2.0**-24  # ā at the last timestep of zero terminal SNR: 0 would make σ infinite; diffusers uses the same value
 
 
 class Stepped(Protocol):
-    """What a scheduler's step returns."""
+    """The result of a scheduler's step."""
 
     prev_sample: Tensor
 
 
 class Scheduler(Protocol):
-    """A scheduler of diffusers, as far as drawing an image needs it; some draw noise in a step, from their `generator`."""
+    """The part of a diffusers scheduler that generation needs; some draw noise in a step, from their `generator`."""
 
     timesteps: Tensor
-    order: int  # timesteps of a step: 2 where each is corrected once
+    order: int  # timesteps per step: 2 if each is corrected once
     step: Callable[..., Stepped]  # (prediction, timestep, latents)
 
     @property
     def init_noise_sigma(self) -> float | Tensor:
-        """The deviation of the latents that drawing starts from."""
+        """The standard deviation of the start latents."""
 
     def set_timesteps(self, num_inference_steps: int, device: torch.device) -> None:
         """Choose the timesteps."""
 
     def add_noise(self, original_samples: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """Latents under the noise of a timestep."""
+        """Add the noise of a timestep to latents."""
 
     def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        """The latents as the U-Net takes them at a timestep."""
+        """Scale the latents for the U-Net at a timestep."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """A diffusers scheduler class and its own settings."""
+    """A diffusers scheduler class and its settings."""
 
     scheduler: str
     settings: dict[str, Any] = field(default_factory=dict)
@@ -89,9 +89,9 @@ SAMPLERS: dict[str, Sampler] = {
 
 
 def make_scheduler(name: str, prediction: str, zero_terminal_snr: bool = False) -> Scheduler:
-    """diffusers' scheduler for the sampler `name` and a model that predicts "epsilon" or "v_prediction".
+    """Create diffusers' scheduler for the sampler `name` and a model that predicts "epsilon" or "v_prediction".
 
-    For a model trained with `zero_terminal_snr` it has that schedule, and starts at its last timestep (Lin et al. 2023, sec. 3.3).
+    For a model trained with `zero_terminal_snr` it uses that schedule and starts at its last timestep (Lin et al. 2023, sec. 3.3).
     """
     import diffusers
 
@@ -100,16 +100,16 @@ def make_scheduler(name: str, prediction: str, zero_terminal_snr: bool = False) 
     row, schedule = SAMPLERS[name], SCHEDULE
     if zero_terminal_snr:
         schedule = SCHEDULE | {"trained_betas": zero_terminal_snr_betas()}
-        if row.scheduler != "DPMSolverSinglestepScheduler":  # which has no such setting, and starts there anyway
+        if row.scheduler != "DPMSolverSinglestepScheduler":  # it lacks this setting, and starts there anyway
             schedule["timestep_spacing"] = "trailing"
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # diffusers means to drop "dpmsolver" some day
+        warnings.simplefilter("ignore", FutureWarning)  # diffusers plans to drop "dpmsolver"
         scheduler: Scheduler = getattr(diffusers, row.scheduler)(**schedule, **row.settings, prediction_type=prediction)
         return scheduler
 
 
 def zero_terminal_snr_betas() -> list[float]:
-    """β of each timestep such that ā ends at 0 (or all but 0) and begins as before (Lin et al. 2023, alg. 1)."""
+    """β of each timestep such that ā starts as before and ends at 0, or just above (Lin et al. 2023, alg. 1)."""
     betas = np.linspace(_FIRST_BETA**0.5, _LAST_BETA**0.5, _TIMESTEPS) ** 2
     roots = np.sqrt(np.cumprod(1.0 - betas))
     alphas = ((roots - roots[-1]) * (roots[0] / (roots[0] - roots[-1]))) ** 2

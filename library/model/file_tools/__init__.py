@@ -1,1 +1,1 @@
-"""The substance of the tools that convert models and edit metadata."""
+"""The implementation of the tools that convert models and edit metadata."""

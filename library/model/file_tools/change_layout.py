@@ -1,4 +1,4 @@
-"""A model from one layout to the other, original file or Diffusers folder, loaded and written again."""
+"""Convert a model between the layouts, original file and Diffusers folder: load it and write it again."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ def change_layout(
 ) -> None:
     """Write the model `source` to `target`, a .safetensors or .ckpt file or a Diffusers folder, in `dtype` (None: that of its U-Net).
 
-    `reference` names the Diffusers model whose scheduler settings the folder gets; UserError for flags that contradict the model.
+    `reference` names the Diffusers model whose scheduler settings the folder gets. Raises UserError for flags that contradict the model.
     """
     facts = inspect(source, OPTION)
     check_family(says_v1, says_v2, facts.family)
     if not facts.has_vae:
         raise UserError(coded("MODEL-008", f"{OPTION} {facts.path.name}: has no VAE, which a complete model needs"))
-    kept = _dtype_of(facts, source)
-    model = _load(facts, source, kept, v_parameterization)
+    source_dtype = _dtype_of(facts, source)
+    model = _load(facts, source, source_dtype, v_parameterization)
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix.lower() in (".safetensors", ".ckpt"):
-        save_checkpoint(model, target, dtype or kept, dict(metadata) or None, trained)
+        save_checkpoint(model, target, dtype or source_dtype, dict(metadata) or None, trained)
         return
     if reference is not None:
         model.source = replace(facts, layout="diffusers", path=_with_scheduler(reference))
-    save_diffusers(model, target, dtype or kept, safetensors, variant)
+    save_diffusers(model, target, dtype or source_dtype, safetensors, variant)
 
 
 def check_family(says_v1: bool, says_v2: bool, family: ModelFamily | None) -> None:
-    """Raise UserError where a flag is not what the file is; `family` None: no model that could be told."""
+    """Raise UserError if a flag contradicts the file; `family` None: no recognized model."""
     for said, meant in ((says_v1, V1), (says_v2, V2)):
         if said and family not in (None, meant):
             raise UserError(coded("MODEL-007", f"--{meant.name}: {OPTION} is a {family.title} model; remove the flag"))
@@ -79,7 +79,7 @@ def _dtype_of(facts: ModelFacts, source: str) -> torch.dtype:
     return torch_dtype(kinds.most_common(1)[0][0] if kinds else "F32")
 
 
-def _load(facts: ModelFacts, source: str, kept: torch.dtype, v_parameterization: bool) -> StableDiffusion:
+def _load(facts: ModelFacts, source: str, source_dtype: torch.dtype, v_parameterization: bool) -> StableDiffusion:
     import torch
 
     from library.model.load import load
@@ -87,7 +87,7 @@ def _load(facts: ModelFacts, source: str, kept: torch.dtype, v_parameterization:
 
     velocity = v_parameterization or facts.prediction == "v_prediction"
     unsure = len(facts.family.predictions) > 1 and facts.prediction is None and not velocity
-    model = load(source, v2=facts.family is V2, v_parameterization=velocity, dtype=torch.float32 if unsure else kept)
+    model = load(source, v2=facts.family is V2, v_parameterization=velocity, dtype=torch.float32 if unsure else source_dtype)
     if unsure and looks_like_epsilon(model) is False:
         model.prediction = "v_prediction"
         log.info("the model predicts velocity, according to the folder's scheduler")

@@ -1,4 +1,4 @@
-"""A file's metadata for people, with what training noted unfolded, and as JSON for programs."""
+"""A file's metadata, readable for people with training entries expanded, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ WIDTH = 30  # of the names
 
 
 def as_json(metadata: Mapping[str, str], encoding: str | None = "utf-8") -> str:
-    """The entries as they are, sorted; for an output in another `encoding` than UTF-8 in ASCII alone, so that it stays JSON."""
+    """Return the entries unchanged, sorted; for an output `encoding` other than UTF-8 in ASCII only, so that it stays valid JSON."""
     plain = (encoding or "").lower().replace("-", "").replace("_", "") != "utf8"
     return json.dumps(dict(sorted(metadata.items())), indent=2, ensure_ascii=plain)
 
 
 def page(file: SafetensorsFile) -> str:
-    """What the file holds, then its entries in groups: what training noted (`ss_`), hashes (`sshs_`), model card (`modelspec.`), others."""
+    """Show what the file contains, then its entries in groups: training (`ss_`), hashes (`sshs_`), model card (`modelspec.`), others."""
     dtypes = Counter(info.dtype for info in file.infos.values())
     numbers = sum(prod(info.shape) for info in file.infos.values())
     kinds = ", ".join(f"{count} {dtype}" for dtype, count in dtypes.most_common())
@@ -58,7 +58,7 @@ def _entry(key: str, text: str) -> Iterator[str]:
 
 
 def _unfolded(text: str) -> object:
-    """What a value means that is JSON inside a text; the text itself where it is none that can be shown."""
+    """Parse a value that is JSON in a string; returns the string itself if it is no JSON that can be shown."""
     if text[:1] not in "{[":
         return text
     try:

@@ -1,4 +1,4 @@
-"""A file of weights as another file: another format or another precision, tensor by tensor and whatever it holds."""
+"""Convert a file of weights to another format or precision, tensor by tensor, with any contents."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata: Mapping[str, str], trained: tuple[int, int]) -> None:
-    """Write `file` to `save_to` (.safetensors or .ckpt) with the networks' tensors in `dtype` (None: as they are).
+    """Write `file` to `save_to` (.safetensors or .ckpt) with the networks' tensors in `dtype` (None: unchanged).
 
-    Names and all other tensors stay. `trained` epochs and updates are added to those that the file counts. A .ckpt is made in memory.
+    Names and all other tensors do not change. `trained` epochs and updates are added to the counts in the file. A .ckpt is built in
+    memory.
     """
 
     infos = {name: _cast(name, info, dtype) for name, info in file.infos.items()}
@@ -34,13 +35,13 @@ def recast(file: WeightsFile, save_to: Path, dtype: torch.dtype | None, metadata
     with progress(total=len(infos), label="converting", unit="tensor") as bar, atomic_write(save_to) as temporary:
 
         def tensor(name: str) -> Tensor:
-            ((_, found),) = file.read([name])
+            ((_, loaded),) = file.read([name])
             bar.update()
-            return found.to(torch_dtype(infos[name].dtype), copy=True).contiguous()
+            return loaded.to(torch_dtype(infos[name].dtype), copy=True).contiguous()
 
         if save_to.suffix.lower() == ".safetensors":
-            told = {name: str(count) for name, count in counts.items()} if counted else {}
-            write_safetensors(temporary, infos, tensor, {"format": "pt", **file.metadata, **told, **metadata})
+            new_counts = {name: str(count) for name, count in counts.items()} if counted else {}
+            write_safetensors(temporary, infos, tensor, {"format": "pt", **file.metadata, **new_counts, **metadata})
         else:
             torch_save({"state_dict": {name: tensor(name) for name in infos}, **(counts if counted else {})}, temporary)
 

@@ -1,4 +1,4 @@
-"""Where each tensor of an original-layout checkpoint lives in our parts, and the way back."""
+"""Where each tensor of an original-layout file belongs in our parts, and the reverse."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Rows = Iterable[tuple[str, str]]
-MOST_BLOCKS = 99  # of one kind; Stable Diffusion has up to 25
-OPEN_CLIP_H_LAYERS = 24  # of OpenCLIP ViT-H, the last of which Stable Diffusion 2 does not use
+MOST_BLOCKS = 99  # blocks of one kind; Stable Diffusion has up to 25
+OPEN_CLIP_H_LAYERS = 24  # of OpenCLIP ViT-H; Stable Diffusion 2 does not use the last one
 
 
 @dataclass(frozen=True)
 class Place:
-    """One tensor of the original layout in our parts; several names are stacked along the first axis there."""
+    """The place of one original tensor in our parts; several names are stacked along its first axis."""
 
-    part: str  # "unet", "vae" or a text encoder's of `ModelFamily.text_parts`
+    part: str  # "unet", "vae" or a text encoder of `ModelFamily.text_parts`
     names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class _Blocks:
-    """The shape of a U-Net: levels, resnets on each level of the way down, and which levels have attention."""
+    """The structure of a U-Net: levels, resnets per down level, and the levels with attention."""
 
     levels: int
     layers: int
@@ -36,30 +36,31 @@ class _Blocks:
 
 
 def places(names: Iterable[str]) -> dict[str, Place]:
-    """Original name -> place in our parts, for those names that are in use; the others (EMA, schedules, …) are not in it."""
+    """Map original names to places in our parts; names that are not used (EMA, schedules, …) are left out."""
     in_file = {keys.classic_name(name): name for name in names}
     return {in_file[name]: place for name, place in _classic_places(list(in_file)).items()}
 
 
 def _classic_places(names: list[str]) -> dict[str, Place]:
-    found: dict[str, Place] = {}
+    places_by_name: dict[str, Place] = {}
     unet = _under(names, keys.UNET)
     if unet:
-        found.update(_renamed(unet, keys.UNET, dict(_unet_rows(_original_blocks(unet))), "unet"))
+        places_by_name.update(_renamed(unet, keys.UNET, dict(_unet_rows(_original_blocks(unet))), "unet"))
     vae_prefix = keys.VAE if any(name.startswith(keys.VAE) for name in names) else ""
     vae = _under(names, vae_prefix)
     if any(name.startswith("decoder.") for name in vae):
         levels, layers = _count(vae, r"encoder\.down\.(\d+)\."), _count(vae, r"encoder\.down\.0\.block\.(\d+)\.")
-        found.update(_renamed(vae, vae_prefix, dict(_vae_rows(levels, layers)), "vae"))
+        places_by_name.update(_renamed(vae, vae_prefix, dict(_vae_rows(levels, layers)), "vae"))
     for encoder in dict.fromkeys(encoder for family in FAMILIES.values() for encoder in family.text_encoders):
-        found.update(_text_places(names, encoder))
-    return found
+        places_by_name.update(_text_places(names, encoder))
+    return places_by_name
 
 
 def modern_text_name(name: str) -> str | None:
-    """Today's name of a tensor of a Diffusers text encoder, without the level that transformers dropped; None for what is no part of it.
+    """Return the current name of a tensor in a Diffusers text encoder, without the level that transformers dropped; None for other
+    tensors.
 
-    That is the position ids, and what CLIP has beside its text encoder: projections, their scale, and all that sees images.
+    Other tensors are the position ids and the rest of CLIP: projections, their scale, and the vision model.
     """
     bare = name.removeprefix(keys.TEXT_LEVEL)
     if bare.endswith("position_ids") or bare.partition(".")[0] in keys.CLIP_BESIDE_TEXT:
@@ -68,7 +69,7 @@ def modern_text_name(name: str) -> str | None:
 
 
 def original_places(part: str, names: Iterable[str], family: ModelFamily) -> dict[str, Place]:
-    """The original layout's names for all tensors `names` of our `part`, for a model that comes from no original file."""
+    """Return the original-layout names for all tensors `names` of our `part`, for a model without an original file."""
     names = list(names)
     if part in family.text_parts:
         return _original_text_places(part, names, family.text_parts[part])
@@ -86,35 +87,35 @@ def _original_text_places(part: str, names: list[str], encoder: TextEncoderFacts
     layers = _count(names, r"encoder\.layers\.(\d+)\.")
     fused, rows = dict(_open_clip_fused(layers)), _reversed(_open_clip_rows(layers))
     stacked = {ours for group in fused.values() for ours in group}
-    found = {encoder.prefix + _certain_name(name, rows): Place(part, (name,)) for name in names if name not in stacked}
-    return found | {encoder.prefix + original: Place(part, group) for original, group in fused.items()}
+    single = {encoder.prefix + _certain_name(name, rows): Place(part, (name,)) for name in names if name not in stacked}
+    return single | {encoder.prefix + original: Place(part, group) for original, group in fused.items()}
 
 
 def live_shapes(place: Place, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """The names and shapes that a tensor of `shape` in the original layout has in our parts."""
+    """Return the names and shapes in our parts of an original tensor of `shape`."""
     if len(place.names) > 1:
         return {name: (shape[0] // len(place.names), *shape[1:]) for name in place.names}
     return {place.names[0]: shape[:2] if _is_vae_attention(place) else shape}
 
 
 def has_fitting_shape(place: Place, shape: tuple[int, ...]) -> bool:
-    """Whether a tensor of `shape` can be taken apart as `place` says."""
+    """Whether a tensor of `shape` can be split as `place` says."""
     if len(place.names) > 1:
         return bool(shape) and shape[0] % len(place.names) == 0
     return not _is_vae_attention(place) or all(size == 1 for size in shape[2:])
 
 
 def to_parts(place: Place, tensor: Tensor) -> dict[str, Tensor]:
-    """Our tensors of one original tensor: fused projections apart, 1×1 convolutions of the VAE's attention as linear layers."""
+    """Convert one original tensor to ours: split fused projections, and turn 1×1 convolutions of the VAE's attention into linear layers."""
     shapes = live_shapes(place, tuple(tensor.shape))
     if len(shapes) == 1:
         return {name: tensor.reshape(shape) for name, shape in shapes.items()}
-    # Pieces of their own: as views of one tensor they would share memory, which optimizers and savers mistake for tied weights.
+    # Separate copies: views of one tensor would share memory, which optimizers and savers mistake for tied weights.
     return {name: piece.clone() for name, piece in zip(shapes, tensor.chunk(len(shapes)), strict=True)}
 
 
 def to_original(place: Place, state: Mapping[str, Tensor], dimensions: int | None = None) -> Tensor:
-    """The original tensor of our `state`; `dimensions` is how many axes it has there (None: as original files usually have)."""
+    """Build the original tensor from our `state`; `dimensions` is its number of axes (None: as original files usually have)."""
     import torch
 
     pieces = [state[name].detach() for name in place.names]
@@ -125,12 +126,12 @@ def to_original(place: Place, state: Mapping[str, Tensor], dimensions: int | Non
 
 
 def original_dimensions(place: Place, dimensions: int) -> int:
-    """How many axes original files usually give a tensor that has `dimensions` here: the VAE's attention is made of convolutions there."""
+    """Return how many axes original files usually give a tensor with `dimensions` here: there, the VAE's attention is convolutions."""
     return 4 if _is_vae_attention(place) and dimensions == 2 else dimensions
 
 
 def modern_vae_name(name: str) -> str:
-    """Today's name of a tensor of a Diffusers VAE, which 2022's folders call otherwise."""
+    """Return the current name of a tensor in a Diffusers VAE; folders from 2022 have other names."""
     for old, new in keys.VAE_OLD_DIFFUSERS if ".attentions." in name else ():
         name = name.replace(old, new)
     return name
@@ -145,13 +146,13 @@ def _under(names: Iterable[str], prefix: str) -> list[str]:
 
 
 def _count(names: Iterable[str], pattern: str) -> int:
-    """How many numbers the group in `pattern` takes in `names`: 1 + the highest, of those that a model can have."""
-    found = [int(match[1]) for name in names if (match := re.match(pattern, name)) and len(match[1]) <= len(str(MOST_BLOCKS))]
-    return 1 + max((number for number in found if number < MOST_BLOCKS), default=-1)
+    """Return 1 + the highest number that the group in `pattern` matches in `names`, ignoring numbers too high for any model."""
+    numbers = [int(match[1]) for name in names if (match := re.match(pattern, name)) and len(match[1]) <= len(str(MOST_BLOCKS))]
+    return 1 + max((number for number in numbers if number < MOST_BLOCKS), default=-1)
 
 
 def _rename(name: str, rows: Mapping[str, str]) -> str | None:
-    """`name` with its longest leading part that stands in `rows` replaced; None when none does."""
+    """Replace the longest prefix of `name` that is in `rows`; None if no prefix is."""
     head, tail = name, ""
     while head:
         if head in rows:
@@ -197,7 +198,7 @@ def _resnet(original: str, ours: str, rows: Rows) -> Iterator[tuple[str, str]]:
 
 
 def _unet_rows(blocks: _Blocks) -> Iterator[tuple[str, str]]:
-    """Original flat numbering of blocks beside diffusers' numbering by level."""
+    """The flat block numbers of the original layout and diffusers' numbers by level."""
     yield from keys.UNET_ENDS
     for original, ours in keys.UNET_MIDDLE_RESNETS:
         yield from _resnet(original, ours, keys.UNET_RESNET)
@@ -221,7 +222,7 @@ def _unet_rows(blocks: _Blocks) -> Iterator[tuple[str, str]]:
 
 
 def _vae_rows(levels: int, layers: int) -> Iterator[tuple[str, str]]:
-    """The decoder counts its levels from the image there, from the latents here."""
+    """The original decoder counts its levels from the image, ours from the latents."""
     yield from keys.VAE_ENDS
     for side in ("encoder", "decoder"):
         for original, ours in keys.VAE_MIDDLE_RESNETS:
@@ -252,13 +253,13 @@ def _open_clip_fused(layers: int) -> Iterator[tuple[str, tuple[str, ...]]]:
 
 
 def used_open_clip_layers(names: Iterable[str]) -> int:
-    """Layers of an OpenCLIP text encoder that Stable Diffusion 2 uses: all but the last (which some files leave out already)."""
+    """Return how many layers of an OpenCLIP text encoder Stable Diffusion 2 uses: the last one, which some files lack, is not used."""
     layers = _count(names, r"transformer\.resblocks\.(\d+)\.")
     return layers if layers == OPEN_CLIP_H_LAYERS - 1 else layers - 1
 
 
 def _text_places(names: list[str], encoder: TextEncoderFacts) -> dict[str, Place]:
-    """The places of a text encoder's tensors; none where the file has no such encoder."""
+    """The places of a text encoder's tensors; empty if the file lacks that encoder."""
     under = _under(names, encoder.prefix)
     if encoder.layout == "open_clip":
         places = _open_clip_places(under)
@@ -275,6 +276,6 @@ def _open_clip_places(names: list[str]) -> dict[str, Place]:
         return {}
     layers = used_open_clip_layers(names)
     fused = {original: Place("text_encoder", ours) for original, ours in _open_clip_fused(layers)}
-    found = _renamed(names, "", dict(_open_clip_rows(layers)), "text_encoder")
-    found.update({name: fused[name] for name in names if name in fused})
-    return found
+    places_by_name = _renamed(names, "", dict(_open_clip_rows(layers)), "text_encoder")
+    places_by_name.update({name: fused[name] for name in names if name in fused})
+    return places_by_name

@@ -1,4 +1,4 @@
-"""Files of Textual Inversion and XTI: the vectors of a new word, as other programs write and read them."""
+"""Files of Textual Inversion and XTI: the vectors of a new word, in the formats of other programs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PLACEHOLDER = 265  # the id of "*", which readers of `.pt` files expect and do n
 
 
 def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> Tensor:
-    """The vectors in a file, float32 [L,V,D]; `layers` names those of an XTI embedding, empty for a plain one (L = 1).
+    """Read the vectors of a file, float32 [L,V,D]; `layers` names those of an XTI embedding, empty for a plain one (L = 1).
 
-    Raises UserError, its line beginning with `option`, for a file of another kind or for a model of another width.
+    Raises UserError, with `option` at the start of its line, for another kind of file or a model of another width.
     """
     tensors = _embedding_tensors(path, option)
     if not layers and len(tensors) > 1:
@@ -33,7 +33,7 @@ def read_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> 
 
 
 def read_any_vectors(path: Path, layers: Sequence[str], width: int, option: str) -> Tensor:
-    """As `read_vectors`, whichever of the two kinds it is; `layers` are those that the model has."""
+    """As `read_vectors`, for both kinds of file; `layers` are those of the model."""
     tensors = _embedding_tensors(path, option)
     return _stacked(tensors, layers if len(tensors) > 1 else (), width, f"{option} {path}")
 
@@ -69,7 +69,7 @@ def _stacked(tensors: Mapping[str, Tensor], layers: Sequence[str], width: int, w
 
 
 def _tensors(path: Path, option: str) -> dict[str, Tensor]:
-    """All tensors of a file or image, float32; none where one of them is no vector, for it may be a whole model."""
+    """All tensors of a file or image, float32; empty if one of them is not a vector, since it may be a whole model."""
     if is_image_file(path):
         from library.model.files.image_embedding import read_image_embedding
 
@@ -83,10 +83,10 @@ def _tensors(path: Path, option: str) -> dict[str, Tensor]:
 def write_vectors(
     path: Path, vectors: Tensor, layers: Sequence[str], word: str, step: int, dtype: torch.dtype | None, metadata: Mapping[str, str]
 ) -> None:
-    """Write vectors [L,V,D] to `path` (.pt, .ckpt or .safetensors), whole or not at all; arguments as in `read_vectors`.
+    """Write vectors [L,V,D] to `path` (.pt, .ckpt or .safetensors), completely or not at all; arguments as in `read_vectors`.
 
-    Plain ones stand under `emb_params` in a `.safetensors` and under `string_to_param` in the others, XTI's under their layers'
-    names. `metadata` goes into a `.safetensors` only.
+    A plain embedding is named `emb_params` in `.safetensors` files and `string_to_param` in others; XTI vectors have the names of their
+    layers. `metadata` goes into `.safetensors` files only.
     """
     values = vectors.detach().to("cpu", dtype or torch.float32, copy=True)
     tensors = dict(zip(layers, values.unbind(), strict=True)) if layers else {"emb_params": values[0]}

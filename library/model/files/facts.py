@@ -1,4 +1,4 @@
-"""What a model is, judged from headers and config files alone, so that a wrong file or flag is told before anything heavy is loaded."""
+"""What a model is, judged from headers and config files alone, so that a wrong file or flag is reported before anything large loads."""
 
 from __future__ import annotations
 
@@ -25,30 +25,30 @@ INPAINTING_CHANNELS = 9  # noisy latents (4), the mask (1), latents of the maske
 OTHER_INPUTS = {5: "a depth-to-image model", 8: "an image-editing (InstructPix2Pix) model", 7: "an upscaler"}
 PREDICTIONS = {"epsilon": "epsilon", "eps": "epsilon", "v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction"}
 _TEXT_LAYER = re.compile(r"cond_stage_model\..*(?:\.layers|\.resblocks)\.(\d+)\.")
-V_MARKERS = ("v_pred", "model.v_pred")  # an empty tensor of this name says v-prediction
+V_MARKERS = ("v_pred", "model.v_pred")  # an empty tensor of this name marks v-prediction
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """A training model as its headers describe it."""
+    """What the headers of a model for training say."""
 
-    path: Path  # the file, or the Diffusers folder
+    path: Path  # the file or Diffusers folder
     layout: str  # "safetensors", "ckpt" or "diffusers"
     family: ModelFamily
     in_channels: int
-    prediction: str | None  # "epsilon", "v_prediction", or None where the file does not say
+    prediction: str | None  # "epsilon", "v_prediction", or None if the file does not say
     has_vae: bool
-    stamp: tuple[int, int]  # size and time of change (ns) of the file, to see later whether it is still the one that was loaded
-    text_layers: int = 12  # of the text encoder, as the file has them
+    stamp: tuple[int, int]  # size and modification time (ns) of the file, to check later that it is still the loaded one
+    text_layers: int = 12  # of the text encoder in the file
 
     @property
     def inpaints(self) -> bool:
-        """Whether the U-Net is told beside the noisy latents what of the image it has to fill in."""
+        """Whether the U-Net takes a mask and a masked image in addition to the noisy latents."""
         return self.in_channels == INPAINTING_CHANNELS
 
 
 def inspect(path_or_id: str | Path, option: str = OPTION) -> ModelFacts:
-    """What `path_or_id` holds; raises UserError for anything that is no trainable Stable Diffusion v1 or v2 model."""
+    """Inspect `path_or_id`; raises UserError unless it is a trainable Stable Diffusion v1 or v2 model."""
     path = locate(str(path_or_id), option, with_weights=False)
     return _inspect_folder(path, option) if is_folder(path) else file_facts(open_weights(path, option), option)
 
@@ -61,9 +61,9 @@ def check_flags(
     clip_skip: int | None = None,
     train_inpainting: bool | None = None,
 ) -> None:
-    """Raise UserError when the flags contradict the weights or there is no VAE; warn where they merely look odd.
+    """Raise UserError if the flags contradict the weights or there is no VAE; warn if they only look unusual.
 
-    `train_inpainting` None takes inpainting models and others.
+    `train_inpainting` None accepts inpainting models and others.
     """
     problems = []
     name = facts.path.name
@@ -97,20 +97,22 @@ def check_flags(
 
 
 def _wrong_inputs(facts: ModelFacts) -> Problem:
-    """The line for a model that is an inpainting one, or is none, against what --train_inpainting says."""
+    """The error for an inpainting model without --train_inpainting, or another model with it."""
     where = f"{OPTION} {facts.path.name} is"
     if facts.inpaints:
-        told = f"--train_inpainting is missing: {where} an inpainting model ({INPAINTING_CHANNELS} input channels); add --train_inpainting"
+        message = (
+            f"--train_inpainting is missing: {where} an inpainting model ({INPAINTING_CHANNELS} input channels); add --train_inpainting"
+        )
     else:
-        told = (
+        message = (
             f"--train_inpainting contradicts the model: {where} an ordinary one ({facts.in_channels} input channels); "
             f"remove the flag, or use an inpainting model ({INPAINTING_CHANNELS} channels)"
         )
-    return coded("MODEL-007", told)
+    return coded("MODEL-007", message)
 
 
 def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
-    """Facts of an original-layout file."""
+    """Return the facts of an original-layout file."""
     infos = classic_infos(file.infos)
     fault, family = _not_trainable(infos), family_of_names(infos)
     if fault is not None:
@@ -133,7 +135,7 @@ def file_facts(file: WeightsFile, option: str = OPTION) -> ModelFacts:
 
 
 def check_tensors(file: WeightsFile, option: str) -> None:
-    """Raise UserError where a tensor that a part of the model would take cannot be one of its weights."""
+    """Raise UserError if a tensor for a part of the model cannot be one of its weights."""
     for name, place in convert.places(file.infos).items():
         info = file.infos[name]
         if info.dtype[0] not in "FB" or info.dtype == "BOOL":
@@ -155,7 +157,7 @@ def check_tensors(file: WeightsFile, option: str) -> None:
 
 
 def classic_infos(infos: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
-    """The tensors by their classic names (`keys.classic_name`) where the file is a Stable Diffusion 1 or 2 in SDXL's layout."""
+    """Return the tensors under their classic names (`keys.classic_name`) if the file is a Stable Diffusion 1 or 2 in SDXL's layout."""
     named = {keys.classic_name(name): info for name, info in infos.items()}
     context = next((info.shape[1:2] for name, info in infos.items() if name.endswith("attn2.to_k.weight")), None)
     widths = [info.shape[1:2] for name, info in named.items() if name.startswith("cond_stage_model.") and "token_embedding" in name]
@@ -163,7 +165,7 @@ def classic_infos(infos: Mapping[str, TensorInfo]) -> Mapping[str, TensorInfo]:
 
 
 def _not_trainable(infos: Mapping[str, TensorInfo]) -> Problem | None:
-    """What else a file is than a Stable Diffusion v1 or v2 checkpoint, with the remedy; None for one that is."""
+    """What a file is instead of a Stable Diffusion v1 or v2 checkpoint, with the remedy; None if it is one."""
     if _any(infos, keys.UNET):
         if _any(infos, "conditioner.embedders.") or _any(infos, keys.UNET + "label_emb."):
             return coded("MODEL-005", "is an SDXL model; these scripts train Stable Diffusion v1 and v2")
@@ -192,7 +194,7 @@ def _not_trainable(infos: Mapping[str, TensorInfo]) -> Problem | None:
 
 
 def is_vae_file(infos: Mapping[str, TensorInfo]) -> bool:
-    """Whether the names are those of a VAE, by itself or inside a checkpoint, in the original or in Diffusers' layout."""
+    """Whether the names are those of a VAE, alone or inside a checkpoint, in the original or Diffusers layout."""
     return any(name.removeprefix(keys.VAE).startswith("decoder.conv_in.") for name in infos)
 
 
@@ -232,13 +234,13 @@ def _inspect_folder(folder: Path, option: str) -> ModelFacts:
 
 
 def text_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings of the text encoder in its folder's config, where those of a whole CLIP stand one level deeper."""
+    """Return the settings of the text encoder in its folder's config; those of a whole CLIP are one level deeper."""
     inner = config.get("text_config")
     return inner if isinstance(inner, dict) else config
 
 
 def read_json(path: Path, option: str) -> dict[str, Any] | None:
-    """The object in a JSON file, None where there is no file; raises UserError for a broken one."""
+    """Return the object in a JSON file, None if the file is missing; raises UserError for a damaged one."""
     if not is_file(path):
         return None
     try:
@@ -251,7 +253,7 @@ def read_json(path: Path, option: str) -> dict[str, Any] | None:
 
 
 def _wrong_folder(folder: Path) -> str:
-    """Why a folder is no Diffusers model, naming what the user may have meant."""
+    """Why a folder is not a Diffusers model, with a guess at the intended one."""
     inside = sorted(folder.iterdir())
     models = [path.name for path in inside if is_file(path) and path.suffix.lower() in WEIGHT_SUFFIXES]
     below = [path.name for path in inside if is_folder(path) and is_file(path / "unet" / "config.json")]

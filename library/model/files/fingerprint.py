@@ -1,4 +1,4 @@
-"""What tells one VAE from another where it matters for latents: the weights of its encoder."""
+"""What distinguishes VAEs with different latents: the weights of the encoder."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 _ENCODER = ("encoder.", "quant_conv.")
-_SHAPING = ("act_fn", "block_out_channels", "down_block_types", "layers_per_block", "norm_num_groups")  # what the weights do not say
+_SHAPING = ("act_fn", "block_out_channels", "down_block_types", "layers_per_block", "norm_num_groups")  # not shown by the weights
 
 
 def encoder_fingerprint(vae: AutoencoderKL) -> str:
-    """A hash of the encoder's weights, which are to be in float32, the widest form of a file's.
+    """Return a hash of the encoder's weights, which must be in float32, the widest dtype of a file.
 
-    The decoder is left out. VAEs that differ in it alone, as most that are offered for Stable Diffusion do, give the same latents.
+    The decoder is not included: VAEs that differ only in the decoder, as most VAEs for Stable Diffusion do, give the same latents.
     """
     digest = hashlib.sha256(json.dumps([vae.config[name] for name in _SHAPING]).encode("ascii"))
     for name, tensor in sorted(vae.state_dict().items()):

@@ -1,4 +1,4 @@
-"""Embeddings that AUTOMATIC1111's web UI keeps inside images: in a text chunk of a PNG, or in the low bits of pixels beside the picture."""
+"""Embeddings that AUTOMATIC1111's web UI stores in images: in a text chunk of a PNG, or in the low bits of pixels next to the image."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CHUNK = "sd-ti-embedding"  # base64 of JSON
-_LARGEST_HALF = 1 << 21  # bytes of JSON when packed
-TENSOR = "TORCHTENSOR"  # how that JSON marks the numbers of a tensor
-LARGEST = 1 << 24  # bytes of JSON, far above any embedding's
-LARGEST_IMAGE = 1 << 24  # pixels, of which a web UI makes some hundred thousand
+_LARGEST_HALF = 1 << 21  # bytes of the packed JSON
+TENSOR = "TORCHTENSOR"  # marks the numbers of a tensor in that JSON
+LARGEST = 1 << 24  # bytes of JSON, far above any embedding
+LARGEST_IMAGE = 1 << 24  # pixels; a web UI uses some hundred thousand
 
 
 def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
-    """The vectors in an image by their names (usually `*`), float32; raises UserError beginning with `option` where it has none."""
+    """Read the vectors of an image by name (usually `*`), float32; raises UserError, with `option` first, if it has no embedding."""
     from PIL import Image
 
     try:
@@ -51,7 +51,7 @@ def read_image_embedding(path: Path, option: str) -> dict[str, Tensor]:
 
 
 def _of_chunk(image: Image.Image) -> object:
-    """What the text chunk holds, None where there is none or it is broken."""
+    """Return the content of the text chunk; None if it is missing or damaged."""
     text = getattr(image, "text", {}).get(CHUNK)
     if text is None:
         return None
@@ -62,10 +62,10 @@ def _of_chunk(image: Image.Image) -> object:
 
 
 def _of_pixels(pixels: np.ndarray) -> object:
-    """What lies in the low 4 bits of `pixels` [h, w, 3], None where nothing does.
+    """Return the content of the low 4 bits of `pixels` [h, w, 3]; None if there is none.
 
-    Left of the picture stand the low halves of zlib's bytes, right of it the high ones, each behind a column that is black in those
-    bits; row by row, channel by channel, each half mixed with `_mask`.
+    Left of the image are the low halves of the zlib bytes, right of it the high halves, each after a column that is black in those bits;
+    row by row, channel by channel, each half mixed with `_mask`.
     """
     bright = np.all(pixels > 0, axis=2)
     rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
@@ -84,7 +84,8 @@ def _of_pixels(pixels: np.ndarray) -> object:
 
 
 def _mask(count: int) -> np.ndarray:
-    """The low 4 bits of x mod 255 for `count` numbers x of the generator x ← 1664525·x + 1013904223 mod 2³² (Numerical Recipes) from 0."""
+    """Return the low 4 bits of x mod 255 for `count` numbers x of the generator x ← 1664525·x + 1013904223 mod 2³² (Numerical Recipes) from
+    0."""
     numbers = np.empty(count, dtype=np.uint8)
     state = 0
     for place in range(count):
@@ -94,13 +95,13 @@ def _mask(count: int) -> np.ndarray:
 
 
 def _vectors(content: object) -> dict[str, Tensor]:
-    """The tensors of a web UI's embedding (`string_to_param`) as JSON has them."""
+    """Return the tensors of a web UI's embedding (`string_to_param`) from its JSON."""
     table = content.get("string_to_param") if isinstance(content, Mapping) else None
-    found = {}
+    vectors = {}
     for name, value in table.items() if isinstance(table, Mapping) else ():
         numbers = value.get(TENSOR) if isinstance(value, Mapping) else None
         try:
-            found[str(name)] = torch.tensor(numbers, dtype=torch.float32)
+            vectors[str(name)] = torch.tensor(numbers, dtype=torch.float32)
         except (TypeError, ValueError, RuntimeError):
             return {}
-    return found
+    return vectors

@@ -1,11 +1,11 @@
-"""The names of tensors in original-layout checkpoints beside their names in diffusers and transformers: tables, hardly any code.
+"""The names of tensors in original-layout files and in diffusers and transformers: tables, hardly any code.
 
-Rows are (original, ours). `{…}` stands for a level or layer; convert.py fills them in and walks them in both directions.
+Rows are (original, ours). `{…}` is a level or layer; convert.py fills them in and uses them in both directions.
 """
 
 from __future__ import annotations
 
-UNET = "model.diffusion_model."  # before the names behind it, as the prefix of a family's text encoders
+UNET = "model.diffusion_model."  # prefix of the U-Net's names, as a family's text encoders have one
 VAE = "first_stage_model."
 TEXT_LEVEL = "text_model."  # transformers had this level until 5.5; most files still have it, some never did
 CLIP_BESIDE_TEXT = frozenset({"logit_scale", "text_projection", "visual_projection", "vision_model"})  # in folders that keep all of CLIP
@@ -67,12 +67,13 @@ OPEN_CLIP_LAYER = (
     ("transformer.resblocks.{layer}.mlp.c_proj", "encoder.layers.{layer}.mlp.fc2"),
     ("transformer.resblocks.{layer}.attn.out_proj", "encoder.layers.{layer}.self_attn.out_proj"),
 )
-OPEN_CLIP_FUSED = (  # one tensor there, three here, stacked along the first axis
+OPEN_CLIP_FUSED = (  # one tensor in the original, three here, stacked along the first axis
     ("transformer.resblocks.{layer}.attn.in_proj_weight", "encoder.layers.{layer}.self_attn.{one}_proj.weight"),
     ("transformer.resblocks.{layer}.attn.in_proj_bias", "encoder.layers.{layer}.self_attn.{one}_proj.bias"),
 )
 
 
 def classic_name(name: str) -> str:
-    """The name that files of Stable Diffusion 1 and 2 usually give a tensor: the layout of SDXL's code calls the text encoder otherwise."""
+    """Return the usual name of a tensor in files of Stable Diffusion 1 and 2: the layout of SDXL's code names the text encoder
+    differently."""
     return _STAGE + name[len(_CONDITIONER) :] if name.startswith(_CONDITIONER) else name

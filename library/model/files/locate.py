@@ -1,4 +1,4 @@
-"""From what a user typed to a file or folder on disk: local paths first, then the Hugging Face Hub, and a clear line for a slip."""
+"""Find the file or folder for what a user typed: local paths first, then the Hugging Face Hub, with a clear message for a typo."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from library.paths.look import exists, expanded, is_file, is_folder
 
 WEIGHT_SUFFIXES = (".safetensors", ".ckpt", ".pt", ".pth", ".bin")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.\-]*/[A-Za-z0-9][\w.\-]*")
-# Of a hub repository only what is read: configs first, then one format of each part's weights.
+# Download only what is read from a Hub repository: configs first, then one format of each part's weights.
 CONFIG_FILES = ("model_index.json", "config.json", "*/config.json", "scheduler/scheduler_config.json")
 PARTS = ("unet", "text_encoder", "vae")
 STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
@@ -25,9 +25,9 @@ VARIANTS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 
 
 def locate(name: str, option: str, with_weights: bool = True) -> Path:
-    """The file or folder that `name` means; a hub id becomes a folder in the hub's cache, with its configs only unless `with_weights`.
+    """Return the file or folder for `name`; a Hub id becomes a folder in the Hub's cache, with only its configs unless `with_weights`.
 
-    Raises UserError naming `option` when there is nothing there, without asking the hub about what looks like a local path.
+    Raises UserError naming `option` if nothing exists there, without asking the Hub about what looks like a local path.
     """
     path = expanded(Path(name))
     if fault := model_fault(path):
@@ -40,9 +40,10 @@ def locate(name: str, option: str, with_weights: bool = True) -> Path:
 
 
 def part_weights(folder: Path, option: str) -> Path:
-    """The weights file in the folder of one part of a Diffusers model, or the index of several: full precision first, safetensors first.
+    """Return the weights file in the folder of one part of a Diffusers model, or the index of several: prefers full precision, then
+    safetensors.
 
-    Raises UserError where there is none, saying what is there instead.
+    Raises UserError if it is missing, and names what the folder has instead.
     """
     path = _weights_of_part(folder)
     if path is None:
@@ -51,7 +52,7 @@ def part_weights(folder: Path, option: str) -> Path:
 
 
 def part_bytes(folder: Path) -> int:
-    """How large the weights of one part of a Diffusers model are; 0 where there are none."""
+    """Return the size in bytes of the weights of one part of a Diffusers model; 0 without weights."""
     path = _weights_of_part(folder)
     if path is None:
         return 0
@@ -65,7 +66,7 @@ def _weights_of_part(folder: Path) -> Path | None:
 
 
 def _weight_names() -> list[str]:
-    """What the weights of a part may be called, the best first: one file before the index of several, of each format."""
+    """The possible names of a part's weights, best first: for each format, one file before the index of several."""
     names = []
     for variant in VARIANTS:
         mark, suffix = variant.rpartition(".")[0], "." + variant.rpartition(".")[2]
@@ -75,7 +76,7 @@ def _weight_names() -> list[str]:
 
 
 def _instead(folder: Path) -> str:
-    """Why the folder of a part has no weights that can be used: what it has, and what to do."""
+    """Why the folder of a part has no usable weights: what it has, and what to do."""
     names = names_in(folder)
     for name in names:
         if match := _VARIANT.fullmatch(name):
@@ -96,17 +97,17 @@ def _instead(folder: Path) -> str:
 
 
 def _is_hub_id(name: str) -> bool:
-    """Whether `name` can only be a hub id: owner/model, no file ending, and no folder here is called like the owner."""
+    """Whether `name` can only be a Hub id: owner/model, no file ending, and no local folder with the name of the owner."""
     return bool(_HUB_ID.fullmatch(name)) and not name.lower().endswith(WEIGHT_SUFFIXES) and not exists(Path(name.split("/")[0]))
 
 
 def _missing(path: Path) -> str:
-    """Why a local path does not exist, with the nearest names where it went wrong."""
+    """Why a local path does not exist, with similar names at the level where it fails."""
     folder = path.parent
     wanted = path.name
     while not is_folder(folder) and folder != folder.parent:
         folder, wanted = folder.parent, folder.name
-    names = [name for name in names_in(folder) if folder / name != path]  # itself: a link that leads nowhere
+    names = [name for name in names_in(folder) if folder / name != path]  # not itself, if it is a broken link
     stems: dict[str, list[str]] = {}  # without the ending, which all model files share
     for name in names:
         stems.setdefault(Path(name).stem.lower(), []).append(name)
@@ -125,7 +126,7 @@ def _from_hub(name: str, option: str, with_weights: bool) -> Path:
     patterns = list(CONFIG_FILES)
     offline = constants.HF_HUB_OFFLINE
     try:
-        if not offline and not with_weights:  # one small question first: without a connection it fails in seconds, not minutes
+        if not offline and not with_weights:  # ask with a small request first: without a connection it fails in seconds, not minutes
             _reachable(name)
         if with_weights:
             patterns += _weight_files(name, offline)
@@ -163,7 +164,7 @@ def _reachable(name: str) -> None:
 
 
 def _weight_files(name: str, offline: bool) -> list[str]:
-    """For each part the one weights file to fetch; offline, whatever the cache holds of them."""
+    """The one weights file to download for each part; offline, all of them that the cache may have."""
     bare = _weight_names()
     possible = {part: [f"{part}/{name}" for name in bare] for part in PARTS}
     if offline:
@@ -177,7 +178,7 @@ def _weight_files(name: str, offline: bool) -> list[str]:
 
 
 def _pieces(index: str, there: Iterable[str]) -> list[str]:
-    """The files of a hub repository that belong to an index: of its folder, stem and format."""
+    """The files of a Hub repository that belong to an index: same folder, stem and format."""
     folder, _, name = index.rpartition("/")
     stem, suffix = name.split(".")[:2]
     head = f"{folder}/{stem}" if folder else stem

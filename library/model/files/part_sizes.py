@@ -20,12 +20,12 @@ _PATCHED = (
 )
 _NOT_LOADED = ("position_ids", "text_projection", "logit_scale")
 _FUSED = "attn.in_proj_weight"  # three projections in one, in v2's text encoder
-_WIDE = re.compile(r"\.(?:in_layers\.2|out_layers\.3|op|conv)\.weight$")  # 3×3 convolutions of residual blocks and of changes in size
+_WIDE = re.compile(r"\.(?:in_layers\.2|out_layers\.3|op|conv)\.weight$")  # 3×3 convolutions of residual blocks and of down- and upsampling
 _EXTENDED = re.compile(r"\.(?:emb_layers\.1|skip_connection)\.weight$")  # the rest of the residual blocks
 
 
 def part_sizes(infos: Shapes) -> PartSizes:
-    """Counted in the header of an original-layout file."""
+    """Count the weights in the header of an original-layout file."""
     counts = dict.fromkeys(PartSizes.__annotations__, 0)
     unused = _unused_layer(infos)
     for name, info in infos.items():
@@ -48,14 +48,14 @@ def part_sizes(infos: Shapes) -> PartSizes:
 
 
 def loaded_text_encoder(infos: Shapes) -> int:
-    """How many weights of it a loaded model has: files also hold positions, and OpenCLIP's a last layer and a projection."""
+    """Return how many of its weights a loaded model has: files also contain positions, and OpenCLIP's a last layer and a projection."""
     unused = (*filter(None, [_unused_layer(infos)]),)
     names = (name for name in infos if name.startswith(_TEXT) and not name.startswith(unused) and not name.endswith(_NOT_LOADED))
     return sum(math.prod(infos[name].shape) for name in names)
 
 
 def _unused_layer(infos: Shapes) -> str | None:
-    """The last layer of an OpenCLIP text encoder: it is in the file, and not in the model."""
+    """The last layer of an OpenCLIP text encoder: it is in the file but not in the model."""
     for prefix in _OPEN_CLIP:
         layers = {int(match[1]) for name in infos if (match := re.match(re.escape(prefix) + r"transformer\.resblocks\.(\d{1,3})\.", name))}
         if layers:

@@ -1,1 +1,1 @@
-"""From a caption to token numbers, weights and embeddings."""
+"""From a caption to token ids, weights and embeddings."""

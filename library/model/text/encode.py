@@ -1,4 +1,4 @@
-"""Captions as token ids to the context that the U-Net reads: windows of 75 tokens, clip skip, weights."""
+"""Encode captions, as token ids, to the context for the U-Net: windows of 75 tokens, clip skip, weights."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 def encode_text(text_encoder: nn.Module, input_ids: Tensor, clip_skip: int | None = None, token_weights: Tensor | None = None) -> Tensor:
-    """Encode ids [B,N,77] (N windows, each with its own begin and end) to a context [B, N·75+2, D].
+    """Encode ids [B,N,77] (N windows, each with a begin and an end) to a context [B, N·75+2, D].
 
-    Each window is encoded by itself; joined, only the first begin and the last end remain. `clip_skip` n takes the output of
-    the n-th layer from the end through the final layer norm; None and 1 are the last layer. `token_weights` [B,N,77] multiply the
-    joined context, which is then rescaled so that each caption keeps the mean it had without them.
+    Each window is encoded separately; the joined context keeps only the first begin and the last end. `clip_skip` n takes the output of the
+    n-th layer from the end through the final layer norm; None and 1 are the last layer. `token_weights` [B,N,77] multiply the joined
+    context, which is then rescaled so that each caption keeps its mean.
     """
     batch, windows, length = input_ids.shape
     ids = input_ids.reshape(batch * windows, length)
@@ -34,16 +34,15 @@ def join_windows(windows: Tensor) -> Tensor:
 
 
 def _weighted(context: Tensor, weights: Tensor) -> Tensor:
-    """Context [B,T,D] × weights [B,T,1], with each caption's mean over T and D kept as it was.
+    """Weight a context [B,T,D] by [B,T,1] and keep each caption's mean over T and D.
 
-    A mean that is next to nothing beside the values themselves (as of an untrained encoder, whose norm gives exactly 0) is no
-    measure of them: such a caption is not rescaled.
+    A caption is not rescaled if its mean is close to 0 compared with its values (an untrained encoder's norm gives exactly 0).
     """
     before = context.float().mean(dim=(1, 2), keepdim=True)
     weighted = context * weights
     after = weighted.float().mean(dim=(1, 2), keepdim=True)
     least = 1e-3 * context.float().square().mean(dim=(1, 2), keepdim=True).sqrt()
     measures = (before.abs() > least) & (after.abs() > least)
-    divisor = torch.where(measures, after, torch.ones_like(after))  # 0/0 that is not taken would still make the gradient NaN
-    kept = torch.where(measures, before / divisor, torch.ones_like(before))
-    return weighted * kept.to(context.dtype)
+    divisor = torch.where(measures, after, torch.ones_like(after))  # 0/0 would make the gradient NaN even where it is not selected
+    rescale = torch.where(measures, before / divisor, torch.ones_like(before))
+    return weighted * rescale.to(context.dtype)

@@ -1,4 +1,4 @@
-"""Weighted captions: (a) = 1.1, ((a)) = 1.21, [a] = 1/1.1, (a:1.23), nested; `\\(` and the like stand for the sign itself."""
+"""Weighted captions: (a) = 1.1, ((a)) = 1.21, [a] = 1/1.1, (a:1.23), nested; a backslash makes a bracket literal: `\\(`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _PIECE = re.compile(
 
 
 def parse(caption: str) -> list[tuple[str, float]]:
-    """Split `caption` into texts and their weights; what is no well-formed weight or bracket stays literal text.
+    """Split `caption` into texts and their weights; malformed weights and brackets stay literal text.
 
     >>> parse("a (cat:1.5) on [grass")
     [('a ', 1.0), ('cat', 1.5), (' on [grass', 1.0)]
     """
     texts: list[str] = []
     weights: list[float] = []
-    open_at: list[tuple[str, int]] = []  # brackets not yet closed, and the index of their own literal piece
+    open_at: list[tuple[str, int]] = []  # open brackets, and the index of their literal text
 
     def add(text: str) -> None:
         texts.append(text)
@@ -36,7 +36,7 @@ def parse(caption: str) -> list[tuple[str, float]]:
             add(literal)
             return
         while (opened := open_at.pop())[0] != bracket:
-            pass  # a bracket of the other kind inside that was never closed: its sign stays literal
+            pass  # an unclosed bracket of the other kind stays literal
         texts[opened[1]] = ""
         for place in range(opened[1], len(weights)):
             weights[place] *= factor
@@ -62,7 +62,7 @@ def parse(caption: str) -> list[tuple[str, float]]:
 
 
 def _joined(texts: list[str], weights: list[float]) -> list[tuple[str, float]]:
-    """Neighbours of one weight as one text, without empty ones."""
+    """Join neighbours of the same weight, without empty texts."""
     result: list[tuple[str, float]] = []
     for text, weight in zip(texts, weights, strict=True):
         if not text:

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer with its vocabulary at hand (no network), cutting captions in windows of 75 tokens."""
+"""CLIP's tokenizer with its vocabulary included (no network), which splits captions into windows of 75 tokens."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 BEGIN, END = 49406, 49407
-WINDOW = 75  # tokens of a window; a begin and an end make it 77
+WINDOW = 75  # tokens per window; begin and end make it 77
 
 
 class ClipTokenizer:
-    """Captions to ids [N,77] of N = max_token_length / 75 windows, each with its own begin and end; can be sent to loader workers.
+    """Turns captions into ids [N,77], N = max_token_length / 75 windows, each with a begin and an end; can be sent to loader workers.
 
-    `weighted` reads "(a:1.2)" as weights and returns them beside the ids. `tokenizer` is transformers' own. Of several text encoders
-    the first one's padding counts.
+    `weighted` parses "(a:1.2)" as weights and returns them with the ids. `tokenizer` is the one of transformers. With several text encoders
+    the padding of the first one is used.
     """
 
     def __init__(
@@ -34,18 +34,18 @@ class ClipTokenizer:
         self.windows = (max_token_length or WINDOW) // WINDOW
         self.weighted = weighted
         self.padding = family.reader.padding
-        self.stands_for: dict[int, tuple[int, ...]] = {}  # the id of an added word -> the ids that take its place
-        self._without: CLIPTokenizer | None = None  # the vocabulary before words were added
+        self.stands_for: dict[int, tuple[int, ...]] = {}  # id of an added word -> the ids that replace it
+        self._without: CLIPTokenizer | None = None  # the tokenizer before words were added
         self.tokenizer = _kept_tokenizer(Path(cache_dir), family) if cache_dir else build_tokenizer(self.padding)
 
     def with_settings(self, windows: int, weighted: bool) -> ClipTokenizer:
-        """The same vocabulary, added tokens included, with other windows and weights."""
+        """Return a tokenizer with the same vocabulary, added tokens included, and other windows and weights."""
         twin = object.__new__(ClipTokenizer)
         twin.__dict__.update(self.__dict__, windows=windows, weighted=weighted)
         return twin
 
     def with_word(self, word: str, vectors: int, first: int = 0) -> ClipTokenizer:
-        """The same with a new whole word, in any letter case, that stands for `vectors` ids from ENTRIES + `first` on."""
+        """Return a tokenizer with a new whole word, in any letter case, for `vectors` ids from ENTRIES + `first` on."""
         from tokenizers import AddedToken
 
         twin = self.with_settings(self.windows, self.weighted)
@@ -58,14 +58,14 @@ class ClipTokenizer:
         return twin
 
     def without_words(self) -> ClipTokenizer:
-        """The same without all words that were added."""
+        """Return the tokenizer without all added words."""
         twin = self.with_settings(self.windows, self.weighted)
         twin.tokenizer, twin._without, twin.stands_for = self._without or self.tokenizer, None, {}
         return twin
 
     def __call__(self, caption: str) -> tuple[Tensor, Tensor | None]:
-        """Ids [N,77] and, where captions are weighted, the weights [N,77] (1 for begin, end and padding)."""
-        import torch  # not above: what a caption loses is told without it
+        """Return ids [N,77] and weights [N,77] (1 for begin, end and padding; None if unweighted)."""
+        import torch  # here, since finding lost words does not need it
 
         ids, weights, _ = self._tokens(caption)
         rows, factors = [], []
@@ -77,45 +77,45 @@ class ClipTokenizer:
         return torch.tensor(rows), torch.tensor(factors) if self.weighted else None
 
     def windows_needed(self, caption: str) -> int:
-        """How many windows the whole caption takes, at least 1."""
+        """Return how many windows the whole caption needs, at least 1."""
         return max(1, -(-len(self._tokens(caption)[0]) // WINDOW))
 
     def lost_words(self, caption: str) -> str:
-        """The end of the caption that does not fit into the windows; empty when all of it does."""
+        """Return the end of the caption that does not fit into the windows; "" if it fits."""
         return self._tokens(caption)[2]
 
     def _tokens(self, caption: str) -> tuple[list[int], list[float], str]:
-        """All ids of the caption without begin and end, a weight for each, and the text behind the last id that fits."""
+        """Return all ids of the caption without begin and end, a weight for each, and the text after the last id that fits."""
         ids: list[int] = []
         weights: list[float] = []
         lost: list[str] = []
         limit = self.windows * WINDOW
         for text, weight in parse(caption) if self.weighted else [(caption, 1.0)]:
-            found = self._found(text)
+            tokens = self._ids_and_starts(text)
             first_lost = limit - len(ids)
-            if first_lost < len(found):
-                lost.append(text[found[max(first_lost, 0)][1] :].strip())
-            ids += [entry for entry, _ in found]
-            weights += [weight] * len(found)
+            if first_lost < len(tokens):
+                lost.append(text[tokens[max(first_lost, 0)][1] :].strip())
+            ids += [entry for entry, _ in tokens]
+            weights += [weight] * len(tokens)
         return ids, weights, " ".join(lost)
 
     def count_each(self, texts: Sequence[str]) -> list[int]:
-        """How many ids each of the texts has, begin and end not counted."""
+        """Return how many ids each text has, without begin and end."""
         rows = self.tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         return [sum(len(self.stands_for.get(entry, (entry,))) for entry in row) if self.stands_for else len(row) for row in rows]
 
-    def _found(self, text: str) -> list[tuple[int, int]]:
-        """The ids of the text and where in it each begins, added words as what they stand for."""
-        found = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        pairs = zip(found["input_ids"], found["offset_mapping"], strict=True)
+    def _ids_and_starts(self, text: str) -> list[tuple[int, int]]:
+        """Return (id, start in the text) for each token, with added words replaced."""
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         return [(one, begin) for entry, (begin, _) in pairs for one in self.stands_for.get(entry, (entry,))]
 
 
 def too_long(captions: Iterable[str], tokenizer: ClipTokenizer) -> list[tuple[str, str]]:
-    """The different captions that do not fit into the tokenizer's windows, each with the words that are lost.
+    """Return the distinct captions that do not fit into the tokenizer's windows, each with its lost words.
 
-    Words are counted once each, which for many captions of few words is far quicker than reading every caption: no token
-    reaches over a blank.
+    Counts each distinct word once, which is far faster than reading every caption if many captions share few words: no token spans a
+    space.
     """
     room = tokenizer.windows * WINDOW
     distinct = {caption: caption.split() for caption in captions}
@@ -126,14 +126,14 @@ def too_long(captions: Iterable[str], tokenizer: ClipTokenizer) -> list[tuple[st
 
 
 def without_padding(input_ids: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Ids [B,1,77] (and weights) of single windows cut behind the end token of the longest caption: [B,1,T]."""
+    """Truncate ids [B,1,77] (and weights) of single windows after the end token of the longest caption: [B,1,T]."""
     assert input_ids.shape[1] == 1, "only captions of one window have their padding at the end"
     longest = 1 + int((input_ids == END).int().argmax(dim=-1).max())
     return input_ids[:, :, :longest], None if weights is None else weights[:, :, :longest]
 
 
 def build_tokenizer(padding: int) -> CLIPTokenizer:
-    """transformers' CLIPTokenizer made from the vocabulary in this folder; `padding` is the id that fills windows."""
+    """Build transformers' CLIPTokenizer from the vocabulary in this folder; `padding` is the id that fills windows."""
     from transformers import CLIPTokenizer
 
     entries = vocabulary()
@@ -143,7 +143,7 @@ def build_tokenizer(padding: int) -> CLIPTokenizer:
 
 
 def _kept_tokenizer(folder: Path, family: ModelFamily) -> CLIPTokenizer:
-    """The tokenizer kept in `folder`, or ours kept there from now on."""
+    """Return the tokenizer saved in `folder`; saves ours there if the folder has no tokenizer."""
     from transformers import CLIPTokenizer
 
     place = folder / family.reader.tokenizer_folder

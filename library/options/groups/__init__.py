@@ -1,1 +1,1 @@
-"""The training scripts' options by subject, one frozen dataclass each, and which script has which."""
+"""The training scripts' options by subject, one frozen dataclass each, and the groups of each script."""

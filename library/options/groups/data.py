@@ -1,4 +1,4 @@
-"""Options that say which images and captions are trained on, and how they are read."""
+"""Options for the images and captions of the training, and how they are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from library.options.declare import Leniency, opt
 
 
 class _OfSomeScripts:
-    """How options of some scripts read where a script lacks them: as not given. So a section is the same for whoever reads it."""
+    """Values for scripts that lack these options: not set. So every script's section can be read in the same way."""
 
     @property
     def reg_data_dir(self) -> str | None:
@@ -19,12 +19,12 @@ class _OfSomeScripts:
 
     @property
     def prior_loss_weight(self) -> float:
-        """Their share of the loss."""
+        """The share of the loss from regularization images."""
         return RegularizationOptions.prior_loss_weight
 
     @property
     def prior_from_base(self) -> float | None:
-        """What draws count whose target is the base model's prediction; None: there are none."""
+        """The weight of the draws whose target is the base model's prediction; None without them."""
         return PriorOptions.prior_from_base
 
     @property
@@ -34,7 +34,7 @@ class _OfSomeScripts:
 
     @property
     def dataset_repeats(self) -> int:
-        """Repeats of its images."""
+        """Repeats of the images in the metadata file."""
         return MetadataOptions.dataset_repeats
 
     @property
@@ -65,7 +65,7 @@ class DataOptions(_OfSomeScripts):
     )
     train_batch_size: int = opt(
         1,
-        "Images in one training step. Larger batches are faster and steadier and need more GPU memory.",
+        "Images in one batch. Larger batches are faster and steadier and need more GPU memory.",
         at_least=1,
         at_most=MOST_BATCH,
     )
@@ -124,7 +124,7 @@ class DataOptions(_OfSomeScripts):
     )
     token_warmup_step: float = opt(
         0.0,
-        "Step at which caption warm-up ends and whole captions are used; below 1: a fraction of all steps (0.2 = a fifth). 0 = no warm-up.",
+        "Update at which caption warm-up ends and whole captions are used; below 1: a fraction of the run (0.2 = a fifth). 0 = no warm-up.",
         at_least=0,
         at_most=MOST_STEPS,
     )

@@ -103,7 +103,7 @@ class DiffusionOptions:
     )
     stratified_timesteps: bool = opt(
         False,
-        "Spread the timesteps of a step's images evenly over the range instead of sampling each separately: a steadier loss. How often an "
+        "Spread the timesteps of an update's images evenly over the range instead of sampling each alone: a steadier loss. How often an "
         "image gets a timestep stays the same.",
     )
     zero_terminal_snr: bool = opt(

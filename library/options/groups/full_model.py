@@ -16,7 +16,7 @@ class DreamBoothOptions:
 
     stop_text_encoder_training: int | None = opt(
         None,
-        "Train the text encoder for this many steps only, then the U-Net alone; -1 = never train it. Default: train it throughout.",
+        "Train the text encoder for this many updates only, then the U-Net alone; -1 = never train it. Default: train it throughout.",
         at_least=-1,
         at_most=MOST_STEPS,
     )

@@ -1,4 +1,4 @@
-"""Options that say which model is trained and how its text encoder reads captions."""
+"""Options for the model to train and how its text encoder reads captions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ModelOptions:
 
     @property
     def start(self) -> str:
-        """--pretrained_model_name_or_path, which `check` has seen to be given."""
+        """--pretrained_model_name_or_path, which `check` requires."""
         assert self.pretrained_model_name_or_path is not None
         return self.pretrained_model_name_or_path
 

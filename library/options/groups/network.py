@@ -32,7 +32,7 @@ class NetworkOptions:
     )
     network_dropout: float | None = opt(
         None,
-        "Fraction of the LoRA's inner values that is dropped in each step, 0 to 1; 0.1 against overfitting.",
+        "Fraction of the LoRA's inner values that is dropped in each update, 0 to 1; 0.1 against overfitting.",
         at_least=0,
         at_most=1,
     )
@@ -54,7 +54,7 @@ class NetworkOptions:
     )
     stop_text_encoder_training: int | None = opt(
         None,
-        "Train the text encoder part for this many steps only, then the U-Net part alone; -1 = never train it. Default: throughout.",
+        "Train the text encoder part for this many updates only, then the U-Net part alone; -1 = never train it. Default: throughout.",
         at_least=-1,
         at_most=MOST_STEPS,
     )

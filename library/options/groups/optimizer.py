@@ -1,4 +1,4 @@
-"""Options of the optimizer, of the learning rate over time and of the average of the weights."""
+"""Options of the optimizer, the learning rate schedule and the average of the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from library.options.declare import opt
 
 
 def norm_of_text_encoder() -> Any:
-    """--max_grad_norm_te, of the groups whose scripts may train a text encoder beside the U-Net."""
+    """--max_grad_norm_te, for the groups of scripts that may train a text encoder together with the U-Net."""
     return opt(
         None,
         "Clip the gradients of the text encoder to this norm separately, and those of the U-Net separately to --max_grad_norm. 0 = "
@@ -35,7 +35,7 @@ class OptimizerOptions:
     use_lion_optimizer: bool = opt(False, "Older form of --optimizer_type Lion.")
     learning_rate: float = opt(
         2e-6,
-        "How far each step moves the weights. LoRA is usually trained at 1e-4; D-Adaptation and Prodigy expect 1.0, a factor "
+        "How far each update moves the weights. LoRA is usually trained at 1e-4; D-Adaptation and Prodigy expect 1.0, a factor "
         "on the rate they find.",
         at_least=0,
         at_most=MOST_RATE,
@@ -56,7 +56,7 @@ class OptimizerOptions:
     )
     lr_warmup_steps: int = opt(
         0,
-        "Steps over which the learning rate rises from 0 to its full value: a number of steps, or a fraction of the run such as 0.05.",
+        "Updates over which the learning rate rises from 0 to its full value: a number of updates, or a fraction of the run such as 0.05.",
         at_least=0,
         at_most=MOST_STEPS,
         also_fraction=True,
@@ -79,7 +79,7 @@ class OptimizerOptions:
     )
     lr_scheduler_timescale: int | None = opt(
         None,
-        "How fast inverse_sqrt falls: the rate is halved after three times this many steps. Default: the length of the warm-up.",
+        "How fast inverse_sqrt falls: the rate is halved after three times this many updates. Default: the length of the warm-up.",
         at_least=1,
         at_most=MOST_STEPS,
     )
@@ -92,7 +92,7 @@ class AveragingOptions:
     ema_decay: float | None = opt(
         None,
         "Keep a moving average of the trained weights, steadier than the weights, and save it next to each result as <name>-ema. "
-        "0.999 averages over about the last 1000 steps. Default: off.",
+        "0.999 averages over about the last 1000 updates. Default: off.",
         at_least=0,
         at_most=1,
     )

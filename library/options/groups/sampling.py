@@ -1,4 +1,4 @@
-"""Options of the sample images that are made during training."""
+"""Options of the sample images during training."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SamplingOptions:
     """Sample images during training"""
 
     sample_every_n_steps: int | None = opt(
-        None, "Generate sample images every N steps.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
+        None, "Generate sample images every N updates.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
     sample_every_n_epochs: int | None = opt(
         None,
@@ -27,7 +27,7 @@ class SamplingOptions:
         at_most=MOST_EPOCHS,
         leniency=Leniency(zero_is_off=True),
     )
-    sample_at_first: bool = opt(False, "Also generate sample images before the first step, for comparison.")
+    sample_at_first: bool = opt(False, "Also generate sample images before the first update, for comparison.")
     sample_prompts: str | None = opt(
         None,
         "File with the prompts of the samples (.txt, .toml or .json). In a .txt file one per line, '#' starts a comment, and "

@@ -1,4 +1,4 @@
-"""Options that say where, when and in which form results are kept, on the disk and on the Hugging Face Hub."""
+"""Options for where, when and in which format results are saved, on disk and on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class SavingOptions:
 
     @property
     def folder(self) -> Path:
-        """--output_dir, which `check` has seen to be given."""
+        """--output_dir, which `check` requires."""
         assert self.output_dir is not None
         return Path(self.output_dir)
 
     @property
     def save_model_as(self) -> str | None:
-        """The form of the result, which each script has a choice of its own of."""
+        """The format of the result; each script has different choices."""
         raise NotImplementedError
 
     @property
     def use_safetensors(self) -> bool:
-        """Of scripts that save whole models only."""
+        """Only for scripts that save whole models."""
         return False
 
     output_dir: str | None = opt(None, "Folder for the results; created if missing. Always needed.", path="new folder")
@@ -40,11 +40,11 @@ class SavingOptions:
         None, "Also save every N epochs, as <name>-000002.", at_least=1, at_most=MOST_EPOCHS, leniency=Leniency(zero_is_off=True)
     )
     save_every_n_steps: int | None = opt(
-        None, "Also save every N steps, as <name>-step00000100.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
+        None, "Also save every N updates, as <name>-step00000100.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
     save_at_steps: tuple[int, ...] = opt(
         (),
-        "Also save after these steps, such as 500,800,1200. --save_last_n_steps never deletes them.",
+        "Also save after these updates, such as 500,800,1200. --save_last_n_steps never deletes them.",
         at_least=1,
         at_most=MOST_STEPS,
         leniency=Leniency(commas=True),
@@ -75,7 +75,7 @@ class SavingOptions:
     )
     save_last_n_steps: int | None = opt(
         None,
-        "Keep the step saves of the last N steps and delete older ones.",
+        "Keep the saves of the last N updates and delete older ones.",
         at_least=1,
         at_most=MOST_STEPS,
         leniency=Leniency(zero_is_off=True),
@@ -119,12 +119,14 @@ class SavingOptions:
     )
     initial_step: int | None = opt(
         None,
-        "The same in steps over all epochs: this many count as done. Overrides --initial_epoch. The epoch of this step is trained "
+        "The same in updates over all epochs: this many count as done. Overrides --initial_epoch. The epoch of this update is trained "
         "from its first image, unless --skip_until_initial_step is set.",
         at_least=0,
         at_most=MOST_STEPS,
     )
-    skip_until_initial_step: bool = opt(False, "With --initial_step: skip the images of that epoch that earlier steps used. Takes no time.")
+    skip_until_initial_step: bool = opt(
+        False, "With --initial_step: skip the images of that epoch that earlier updates used. Takes no time."
+    )
     metadata_title: str | None = opt(None, "Title of the result, kept in its metadata. Default: its name.")
     metadata_author: str | None = opt(None, "Who made it, kept in its metadata.")
     metadata_description: str | None = opt(None, "What it is, kept in its metadata.")

@@ -1,4 +1,4 @@
-"""Which groups of options each script has: one frozen dataclass a script."""
+"""The groups of options of each script: one frozen dataclass per script."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class WordDataOptions(MetadataOptions, RegularizationOptions, DataOptions):
 
 @dataclass(frozen=True)
 class TrainingScript(Script):
-    """What the five scripts share; groups that a script declares anew hold more than the ones here."""
+    """What the five scripts share; groups that a script declares again have additional options."""
 
     model: ModelOptions
     data: DataOptions
@@ -68,7 +68,7 @@ class TrainingScript(Script):
 
     @classmethod
     def group_names(cls) -> tuple[str, ...]:
-        """A script's own groups stand behind the model and the data."""
+        """A script's own groups come after the model and the data."""
         shared = [field.name for field in fields(TrainingScript)]
         own = [field.name for field in fields(cls) if field.name not in shared]
         behind = shared.index("data") + 1
@@ -76,27 +76,27 @@ class TrainingScript(Script):
 
     @property
     def new_words(self) -> NewWordOptions | None:
-        """The words that are trained, where there are any."""
+        """The words that are trained, if any."""
         return None
 
     @property
     def product_suffixes(self) -> tuple[str, ...]:
-        """What stands behind --output_name in the name of each file that a save writes."""
+        """Return what follows --output_name in the name of each file of a save."""
         return ("",)
 
     @property
     def uses_xformers(self) -> bool:
-        """Whether attention is that of xformers; --mem_eff_attn goes before it."""
+        """Whether attention is computed by xformers; --mem_eff_attn overrides it."""
         return self.training.xformers and not self.training.mem_eff_attn
 
     @property
     def text_encoder_norm(self) -> float | None:
-        """What gradients of the text encoder are cut to by themselves; None: together with the others."""
+        """The norm to which the text encoder's gradients are clipped separately; None: clipped together with the others."""
         return None
 
     @property
     def pads_captions(self) -> bool:
-        """Whether captions are filled up to the tokens that the text encoder reads."""
+        """Whether captions are padded to the number of tokens that the text encoder reads."""
         return True
 
 
@@ -114,12 +114,12 @@ class TrainNetwork(TrainingScript):
 
     @property
     def new_words(self) -> NewWordOptions | None:
-        """The words beside the network, where --token_string names some."""
+        """The words in addition to the network, if --token_string names any."""
         return self.words if self.words.words else None
 
     @property
     def product_suffixes(self) -> tuple[str, ...]:
-        """The network's, and where they are saved so those of its words and of the file with both."""
+        """The suffix of the network's file and, depending on where words are saved, of the words' files and of the file with both."""
         how, words = self.words.save_words, [suffix_of(word.text) for word in self.words.words]
         if not words or how == "bundled":
             return ("",)
@@ -127,7 +127,7 @@ class TrainNetwork(TrainingScript):
 
     @property
     def trains_text_encoder(self) -> bool:
-        """Unless --network_train_unet_only is given, or --stop_text_encoder_training -1."""
+        """True unless --network_train_unet_only is set, or --stop_text_encoder_training is -1."""
         return not self.network.network_train_unet_only and self.network.stop_text_encoder_training != -1
 
     @property
@@ -138,7 +138,7 @@ class TrainNetwork(TrainingScript):
 
 @dataclass(frozen=True)
 class FullModelScript(TrainingScript):
-    """What the two scripts share that train the model's own weights."""
+    """What the two scripts that train the model's own weights share."""
 
     saving: CheckpointSavingOptions
 
@@ -150,7 +150,7 @@ class FullModelScript(TrainingScript):
 
 @dataclass(frozen=True)
 class TrainDb(FullModelScript):
-    """Teach a whole Stable Diffusion 1.x or 2.x model a subject or style from captioned images or class words (DreamBooth)."""
+    """Teach a whole Stable Diffusion 1.x or 2.x model a subject or style from captioned images or class tokens (DreamBooth)."""
 
     name: ClassVar[str] = "train_db.py"
     required: ClassVar[tuple[str, ...]] = ("pretrained_model_name_or_path", "output_dir")
@@ -160,7 +160,7 @@ class TrainDb(FullModelScript):
 
     @property
     def trains_text_encoder(self) -> bool:
-        """Unless --stop_text_encoder_training is -1."""
+        """True unless --stop_text_encoder_training is -1."""
         return self.trained.stop_text_encoder_training != -1
 
     @property
@@ -170,7 +170,7 @@ class TrainDb(FullModelScript):
 
     @property
     def pads_captions(self) -> bool:
-        """Unless --no_token_padding is given."""
+        """True unless --no_token_padding is set."""
         return not self.trained.no_token_padding
 
 
@@ -186,7 +186,7 @@ class FineTune(FullModelScript):
 
     @property
     def trains_text_encoder(self) -> bool:
-        """With --train_text_encoder."""
+        """Whether --train_text_encoder is set."""
         return self.trained.train_text_encoder
 
     @property
@@ -196,7 +196,7 @@ class FineTune(FullModelScript):
 
     @property
     def uses_xformers(self) -> bool:
-        """With --diffusers_xformers too, which goes before the others."""
+        """Also with --diffusers_xformers, which overrides the others."""
         return self.trained.diffusers_xformers or super().uses_xformers
 
 
@@ -213,18 +213,18 @@ class TrainTextualInversion(TrainingScript):
 
     @property
     def new_words(self) -> NewWordOptions:
-        """The words, of this script and of XTI."""
+        """The words, for this script and XTI."""
         return self.word
 
     @property
     def product_suffixes(self) -> tuple[str, ...]:
-        """None for a single word; of several each its own."""
+        """ "" for a single word; with several, one suffix per word."""
         words = self.word.words
         return ("",) if len(words) < 2 else tuple(suffix_of(word.text) for word in words)
 
     @property
     def layers_with_vectors(self) -> int:
-        """For how many cross-attention layers the word has vectors of its own; 1: the same for all."""
+        """The number of cross-attention layers with separate vectors of the word; 1: shared by all."""
         return 1
 
 
@@ -236,7 +236,7 @@ class TrainTextualInversionXti(TrainTextualInversion):
 
     @property
     def layers_with_vectors(self) -> int:
-        """All of the U-Net's in Stable Diffusion 1.x and 2.x."""
+        """All cross-attention layers of the U-Net in Stable Diffusion 1.x and 2.x."""
         return 16
 
 

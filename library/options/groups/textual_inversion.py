@@ -1,4 +1,4 @@
-"""Options of new words: of train_textual_inversion.py and train_textual_inversion_XTI.py, and of words beside a network."""
+"""Options of new words: of train_textual_inversion.py and train_textual_inversion_XTI.py, and of words trained with a network."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class NewWordChoice:
-    """One new word as the user wants it; `weights` is an embedding file to go on from."""
+    """The settings of one new word; `weights` is an embedding file to continue from."""
 
     text: str
     vectors: int = 1
@@ -48,17 +48,17 @@ class NewWordOptions:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The embedding files that the words begin with; none where no option names such."""
+        """The embedding files that the words start from; empty if no option names any."""
         return ()
 
     @property
     def makes_captions(self) -> bool:
-        """Whether templates take the place of captions."""
+        """Whether templates replace the captions."""
         return False
 
     @property
     def words(self) -> tuple[NewWordChoice, ...]:
-        """The words, each with its own; a value that is missing for one is that of none."""
+        """The words, each with its settings; an option without a value for a word counts as not set for it."""
         texts = [text.strip() for text in self.token_string if text.strip()]
         vectors, inits = spread(self.num_vectors_per_token, len(texts)), spread(self.init_word, len(texts))
         files = (*self.files, *[None] * len(texts))
@@ -69,7 +69,7 @@ class NewWordOptions:
 
 
 def spread(values: Sequence[Value], count: int) -> list[Value | None]:
-    """The values for `count` words: one for each, or one for all; None where there are too few."""
+    """Return the values for `count` words: one for each, or one for all; None for words without a value."""
     each = list(values) * count if len(values) == 1 else list(values)
     return [*each, *[None] * count][:count]
 
@@ -89,7 +89,7 @@ class WordOptions(NewWordOptions):
 
     @property
     def makes_captions(self) -> bool:
-        """Whether templates take the place of captions."""
+        """Whether templates replace the captions."""
         return self.use_object_template or self.use_style_template
 
 
@@ -103,7 +103,7 @@ class PivotalOptions(NewWordOptions):
     )
     stop_embedding_training: int | None = opt(
         None,
-        "Stop training the new words after this many steps; the network continues alone. Default: never.",
+        "Stop training the new words after this many updates; the network continues alone. Default: never.",
         at_least=1,
         at_most=MOST_STEPS,
     )

@@ -1,4 +1,4 @@
-"""Options of the run itself: how long, in which precision, with how much memory; and of options in a file."""
+"""Options of the run itself: length, precision, memory; and of options in a file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from library.options.declare import Leniency, opt
 class TrainingOptions:
     """Length, precision and memory"""
 
-    max_train_steps: int = opt(1600, "How many steps to train.", at_least=1, at_most=MOST_STEPS)
+    max_train_steps: int = opt(
+        1600, "How many updates to train: an update (also called a step) moves the weights once.", at_least=1, at_most=MOST_STEPS
+    )
     max_train_epochs: int | None = opt(
         None,
         "How many epochs (full passes through the images) to train. Overrides --max_train_steps.",
@@ -43,7 +45,7 @@ class TrainingOptions:
     on_nan: str = opt(
         "stop",
         "If a loss or gradient is not finite: stop, skip (drop the update) or rollback (go back to the last good state and "
-        "exclude those images from then on). The images are always named. skip and rollback wait for the GPU at every step.",
+        "exclude those images from then on). The images are always named. skip and rollback wait for the GPU at every update.",
         choices=("stop", "skip", "rollback"),
     )
     full_fp16: bool = opt(False, "Experimental: weights and gradients in 16 bits too, with --mixed_precision fp16.")
@@ -95,7 +97,7 @@ class TrainingOptions:
     ddp_gradient_as_bucket_view: bool = opt(False, "With several processes: less memory for gradients. The result stays the same.")
     ddp_static_graph: bool = opt(
         False,
-        "With several processes: promise PyTorch that every step trains the same weights, which saves time. Not if parts stop training.",
+        "With several processes: promise PyTorch that every update trains the same weights, which saves time. Not if parts stop training.",
     )
     rehearsal: str = opt(
         "auto",

@@ -1,4 +1,4 @@
-"""Options of validation: the loss on images that are not trained on, and what follows from it."""
+"""Options of validation: the loss on images that are not trained on, and what depends on it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ValidationOptions:
         at_most=MOST_SEED,
     )
     validate_every_n_steps: int | None = opt(
-        None, "Validate every N steps.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
+        None, "Validate every N updates.", at_least=1, at_most=MOST_STEPS, leniency=Leniency(zero_is_off=True)
     )
     validate_every_n_epochs: int | None = opt(
         None,

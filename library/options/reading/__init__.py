@@ -1,1 +1,1 @@
-"""Command line and config file into options; help and docs page out of them."""
+"""From command line and config file to options; from options to help and documentation."""

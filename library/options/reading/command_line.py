@@ -1,4 +1,4 @@
-"""Reads the words of a command line into values by option, and finds all that is wrong with them."""
+"""Parse the words of a command line to values by option, and collect all errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONTINUATIONS = ("\\", "^", "`")  # of pasted commands: sh, cmd, PowerShell
 
 @dataclass
 class CommandLine:
-    """What a command line said; `problems` and `warnings` are lines for the user, `repeated` are flags that came again."""
+    """A parsed command line; `problems` and `warnings` are lines for the user, `repeated` are flags given more than once."""
 
     values: dict[str, Value] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -26,10 +26,10 @@ class CommandLine:
 
 
 def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False) -> CommandLine:
-    """Read `argv` (without the script's name). A flag given twice keeps its last value, as everywhere on command lines.
+    """Parse `argv` (without the script's name). The last value of a repeated flag wins, as usual on command lines.
 
-    A tool's unknown flag is answered with the nearest one before the scripts that have it. Where some options are words without a
-    flag, a flag that takes one value takes the next word only, and what is left are those words.
+    For a tool's unknown flag, the nearest flag is suggested before the scripts that have it. If some options are arguments without a flag,
+    a flag with one value takes only the next word, and the remaining words are those arguments.
     """
     flags = {f"--{name}": option for option in options for name in option.names}
     flags |= {f"-{name}": option for option in options for name in option.names if len(name) == 1}
@@ -47,6 +47,7 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
         elif word == "--" or not word.strip() or (places and word in _CONTINUATIONS):
             continue  # stray line continuations of a pasted command
         elif len(named := _abbreviated(name, flags)) == 1:
+            line.warnings += [] if name in flags else [f"{name}: is short for {named[0].flag}; write the option that you mean in full"]
             _take(line, named[0], name, ([value] if has_value else None), words, bool(places))
         elif named:
             candidates = ", ".join(option.flag for option in named)
@@ -62,7 +63,7 @@ def read(options: Sequence[Option], argv: Sequence[str], of_a_tool: bool = False
 
 
 def _abbreviated(name: str, flags: Mapping[str, Option]) -> list[Option]:
-    """The options that `name` stands for: the one it is the name of, or all that begin with it, as argparse takes them."""
+    """Return the options that `name` may abbreviate: the one with that name, or all that start with it, as in argparse."""
     if name in flags:
         return [flags[name]]
     if not name.startswith("--") or name == "--":
@@ -71,13 +72,13 @@ def _abbreviated(name: str, flags: Mapping[str, Option]) -> list[Option]:
 
 
 def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> None:
-    """Give the words that belong to no flag to the options that are written without one, in their order."""
+    """Assign the words that follow no flag to the options without one, in order."""
     open_places = [option for option in places if option.field not in line.values]
     for option, word in zip(open_places, strays, strict=False):
         line.values[option.field] = from_text(option, word).value
     remedy = "values with spaces need quotation marks"
     if any(": unknown option" in problem for problem in line.problems):
-        return  # whose value may be the word too many
+        return  # that flag may have one word too many
     for word in strays[len(open_places) :]:
         if places:
             line.problems.append(
@@ -88,9 +89,9 @@ def _place(line: CommandLine, places: Sequence[Option], strays: list[str]) -> No
 
 
 def _take(line: CommandLine, option: Option, name: str, attached: list[str] | None, words: list[str], one_only: bool) -> None:
-    """Read the values of one flag from `attached` (`--flag=value`) or the words that follow, and file them.
+    """Read the values of one flag from `attached` (`--flag=value`) or the following words, and store them.
 
-    With `one_only` words without a flag may follow: only a list takes more than one.
+    With `one_only`, words without a flag may follow: only a list takes more than one.
     """
     if option.type is bool:
         stray = attached or (_rest(words, int(_says_truth(words))) if one_only else _rest(words))
@@ -105,17 +106,15 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
     alone = takes_no_value(option)
     if not texts and alone is not None:
         texts = [str(alone.value)]
-    if not texts and (
-        not several or (option.is_list and option.path and not option.leniency.no_values)
-    ):  # no files: a shell variable that is not set
+    if not texts and (not several or (option.is_list and option.path and not option.leniency.no_values)):  # empty: an unset shell variable
         line.problems.append(coded("OPT-004", f"{name}: the value is missing; expected {expected(option)}"))
         return
     if not several and len(texts) > 1:
-        found = "" if option.secret else f" (found {quoted(' '.join(texts))})"
-        line.problems.append(coded("OPT-005", f"{name}: takes one value{found}; a value with spaces needs quotation marks"))
+        shown = "" if option.secret else f" (found {quoted(' '.join(texts))})"
+        line.problems.append(coded("OPT-005", f"{name}: takes one value{shown}; a value with spaces needs quotation marks"))
         return
     if not texts and not option.is_list:
-        return  # --text_encoder_lr without a value: none
+        return  # --text_encoder_lr without a value: None
     if any(is_empty(option, text) for text in texts):
         _take_empty(line, option, name, attached is not None)
         return
@@ -125,7 +124,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
         line.problems.append(coded("OPT-006", f"{name}: {reason}"))
         return
     line.warnings += [f"{name}: {reading.warning}"] if reading.warning else []
-    if not reading.given:
+    if not reading.is_set:
         return
     value = reading.value
     if option.field in line.values and line.values[option.field] != value:
@@ -134,7 +133,7 @@ def _take(line: CommandLine, option: Option, name: str, attached: list[str] | No
 
 
 def _take_empty(line: CommandLine, option: Option, name: str, attached: bool) -> None:
-    """An empty value is a shell variable that is not set, or (`--vae=`) what a front-end writes for an option that is left out."""
+    """Handle an empty value: an unset shell variable, or (`--vae=`) what a front-end writes for an option that is not set."""
     if not attached:
         line.problems.append(
             coded("OPT-004", f"{name}: the value is empty, perhaps an unset shell variable; write a value, or remove {name}")
@@ -142,11 +141,11 @@ def _take_empty(line: CommandLine, option: Option, name: str, attached: bool) ->
         return
     line.warnings.append(f"{name}: has no value after the =, so it is ignored")
     if option.optional and not option.is_list:
-        line.values[option.field] = None  # also where the file has one
+        line.values[option.field] = None  # overrides the file's value too
 
 
 def _rest(words: list[str], at_most: int | None = None) -> list[str]:
-    """Take the words up to the next flag, or the first `at_most` of them."""
+    """Take the words up to the next flag, at most `at_most` of them."""
     taken: list[str] = []
     while words and not _is_flag(words[0]) and words[0] != "--" and (at_most is None or len(taken) < at_most):
         taken.append(words.pop(0))
@@ -154,12 +153,12 @@ def _rest(words: list[str], at_most: int | None = None) -> list[str]:
 
 
 def _says_truth(words: Sequence[str]) -> bool:
-    """Whether the next word is meant as the value of a switch and not as a word of its own."""
+    """Whether the next word is the value of a switch and not a separate argument."""
     return bool(words) and words[0].lower() in ("true", "false")
 
 
 def _is_flag(word: str) -> bool:
-    """Whether a word is meant as a flag rather than as a value; -0.5 and "- a text" are values."""
+    """Whether a word looks like a flag and not like a value; -0.5 and "- a text" are values."""
     name = word.partition("=")[0]
     if not name or name[0] not in "-–—" or len(name) == 1 or " " in name:
         return False

@@ -1,4 +1,4 @@
-"""Reads options from a --config_file and writes one for --output_config."""
+"""Read options from a --config_file, and write one for --output_config."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LINES = "write each line as name = value, text in quotation marks (Windows path
 
 
 def locate(name: str) -> Path:
-    """The file that `--config_file name` means: the ending .toml may be left out."""
+    """Return the file for `--config_file name`; the ending .toml may be left out."""
     path = Path(name)
     if not path.name:  # a folder such as . or /
         return path
@@ -32,7 +32,7 @@ def locate(name: str) -> Path:
 
 @dataclass(frozen=True)
 class FileOptions:
-    """What a file said: values by field, where each stood (`--config_file x.toml, key [training] seed`), what is wrong, what to warn of."""
+    """A parsed file: values by field, the source of each (`--config_file x.toml, key [training] seed`), errors and warnings."""
 
     values: dict[str, Value] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
@@ -41,7 +41,7 @@ class FileOptions:
 
 
 def read(options: Sequence[Option], name: str) -> FileOptions:
-    """The options in the file that `--config_file name` means; keys without effect are told in one warning."""
+    """Read the options in the file for `--config_file name`; keys without effect share one warning."""
     path = locate(name)
     place = f"--config_file {path}"
     if fault := file_fault(path):
@@ -52,39 +52,39 @@ def read(options: Sequence[Option], name: str) -> FileOptions:
         return FileOptions(problems=[fault.reworded(f"{place}: {fault}") for fault in unread.problems])
     known = {name: option for option in options for name in option.names}
     unknown = UnknownKeys({name: option.field for name, option in known.items()})
-    found = FileOptions()
+    contents = FileOptions()
     for keys, value in _leaves(table):
         where = f"{place}, key {_spelled(keys)}"
         option = known.get(keys[-1])
         problem = _misplaced(keys, value)
         if problem is None:
-            problem = unknown.add(keys[-1]) if option is None else _file(found, option, value, where)
+            problem = unknown.add(keys[-1]) if option is None else _file(contents, option, value, where)
         if problem is not None:
-            found.problems.append(problem.reworded(f"{where}: {problem}"))
+            contents.problems.append(problem.reworded(f"{where}: {problem}"))
     line = unknown.line(place)
-    found.warnings.extend([line] if line else [])
-    return found
+    contents.warnings.extend([line] if line else [])
+    return contents
 
 
-def _file(found: FileOptions, option: Option, value: object, where: str) -> Problem | None:
-    """Put the value among the others, or return what is wrong with it."""
+def _file(contents: FileOptions, option: Option, value: object, where: str) -> Problem | None:
+    """Store the value, or return what is wrong with it."""
     try:
         reading = from_toml(option, value)
     except ValueError as reason:
         return coded("CFG-008", str(reason))
     if reading.warning:
-        found.warnings.append(f"{where}: {reading.warning}")
-    if not reading.given:
+        contents.warnings.append(f"{where}: {reading.warning}")
+    if not reading.is_set:
         return None
-    other = found.origins.get(option.field, "")
-    differs = bool(other) and found.values[option.field] != reading.value
-    found.values[option.field], found.origins[option.field] = reading.value, where
+    other = contents.origins.get(option.field, "")
+    differs = bool(other) and contents.values[option.field] != reading.value
+    contents.values[option.field], contents.origins[option.field] = reading.value, where
     where_else = other.rpartition(", key ")[2]
     return coded("CFG-009", f"set twice with different values, also as {where_else}; keep one of them") if differs else None
 
 
 def text_of(options: Script) -> str:
-    """The options as TOML: values other than the default as they are, the rest as remarks, secrets never."""
+    """Return the options as TOML: values other than the default as they are, the rest as comments, secrets never."""
     spec = type(options)
     values = options_table(options)
     lines = [f"# Options of {spec.name}. Remove the '# ' before a line to set its value; use this file with --config_file."]
@@ -121,7 +121,7 @@ def _toml(value: object) -> str:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """The file's content; UserError says in words why it cannot be read. What stands in the file is not repeated: it may be secret."""
+    """Load the file; the UserError says why it cannot be read. It does not quote the contents, which may be secret."""
     if path.suffix.lower() in (".json", ".yaml", ".yml"):
         raise UserError(coded("CFG-005", "options are read from TOML files (name = value lines) only"))
     try:
@@ -149,7 +149,7 @@ def _syntax(reason: str) -> str:
 
 
 def _leaves(table: dict[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every key with its value; sections, also nested ones, only say where it stood."""
+    """Yield every key with its value; sections, also nested ones, only add to its location."""
     for key, value in table.items():
         if isinstance(value, dict):
             yield from _leaves(value, (*above, key))

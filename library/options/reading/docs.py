@@ -24,7 +24,7 @@ several values are lists. `--output_config --config_file settings.toml` writes a
 A mistyped name stops the run before it starts, and so does an invalid value. Keys of a file that belong to another script,
 another kind of model or a front-end are listed in one warning ([from_sd_scripts.md](from_sd_scripts.md#front-ends)). In a file `1` and
 `0` work for a switch too, `2.0` and `"2"` for a number, `[]` and `""` for an option that is not set, and a single value for a list of
-one. On the command line an option may be shortened as long as only one option starts that way, as with argparse.
+one. On the command line the start of a name works as long as only one option starts that way, as with argparse; a warning names it.
 
 The [tools](#tools) at the end take their options on the command line only.
 """
@@ -36,7 +36,7 @@ A name without `--` in a table is an argument that the tool always needs, in tha
 
 
 def page() -> str:
-    """The whole of docs/options.md."""
+    """Return the text of docs/options.md."""
     return _INTRODUCTION + "".join(_script(spec) for spec in SCRIPTS) + _TOOLS + "".join(_script(spec) for spec in TOOLS)
 
 
@@ -51,10 +51,10 @@ def _script(spec: type[Script]) -> str:
 def _row(option: Option) -> str:
     takes = "switch" if option.type is bool else expected(option) + (", several" if option.is_list else "")
     default = shown_default(option)
-    told = option.help
+    description = option.help
     if option.aliases:
-        told += " Also written " + ", ".join(f"`--{name}`" for name in option.aliases) + "."
-    cells = (f"`{option.flag}`", takes, f"`{default}`" if default is not None else "", told)
+        description += " Also written " + ", ".join(f"`--{name}`" for name in option.aliases) + "."
+    cells = (f"`{option.flag}`", takes, f"`{default}`" if default is not None else "", description)
     return "| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |"
 
 

@@ -1,4 +1,4 @@
-"""The names of `foreign_keys.json`: what sd-scripts' other scripts and the front-ends write that has no effect here."""
+"""The names in `foreign_keys.json`: options of sd-scripts' other scripts and of front-ends, without effect here."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _File(TypedDict):
 
 @dataclass(frozen=True)
 class ForeignKey:
-    """Whose key it is and why it has no effect here."""
+    """Where a key comes from and why it has no effect here."""
 
     whose: str
     why: str
@@ -45,10 +45,10 @@ def _keys(kinds: Sequence[_Kind]) -> Mapping[str, ForeignKey]:
 _TABLE: _File = parse_json(read_text(Path(__file__).with_suffix(".json"), "utf-8"))
 
 FOREIGN = _keys(_TABLE["options"])
-"""Keys of a --config_file, in small letters."""
+"""Keys of a --config_file, in lower case."""
 
 FOREIGN_IN_DATASETS = _keys(_TABLE["datasets"])
-"""Keys of a dataset config that sd-scripts takes and that have no effect here, in small letters."""
+"""Keys of an sd-scripts dataset config without effect here, in lower case."""
 
 HERE: Mapping[str, str] = MappingProxyType(_TABLE["here"])
-"""A foreign key -> the option that says the same."""
+"""A foreign key -> the equivalent option."""

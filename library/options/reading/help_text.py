@@ -15,7 +15,7 @@ _IMAGES = "and --dataset_config or --train_data_dir"
 
 
 def help_of(spec: type[Script], width: int | None = None) -> str:
-    """All options of the script by group, wrapped to `width` characters (the terminal's, at most 110)."""
+    """Return all options of the script by group, wrapped to `width` characters (the terminal's, at most 110)."""
     width = width or max(60, min(110, shutil.get_terminal_size((100, 24)).columns))
     lines = [*textwrap.wrap((spec.__doc__ or "").strip(), width), "", *_usage(spec, width)]
     for group, kind in groups_of(spec).items():
@@ -27,7 +27,7 @@ def help_of(spec: type[Script], width: int | None = None) -> str:
 
 
 def _usage(spec: type[Script], width: int) -> list[str]:
-    """How the script is started, and what it always needs."""
+    """How to start the script, and what it always needs."""
     if issubclass(spec, Tool):
         words = [option.field for option in options_of(spec) if option.positional]
         flags = [f"--{field}" for field in spec.required]
@@ -42,7 +42,7 @@ def _usage(spec: type[Script], width: int) -> list[str]:
 
 
 def shown_default(option: Option) -> str | None:
-    """The default as users read it, or None where the option is simply off or empty."""
+    """The default for users, or None if the option is simply off or empty."""
     default: Any = option.default
     if default is None or default is False or default in ((), ""):
         return None

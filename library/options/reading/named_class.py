@@ -1,4 +1,4 @@
-"""Classes that the user names on the command line, and the `key=value` arguments that go with them."""
+"""Classes that the user names on the command line, and their `key=value` arguments."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from library.parsing.literal import parse_literal
 from library.words import quoted
 
 _WORDS = {"true": True, "false": False, "none": None}
-_PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # has a letter or a colon, so that a mistyped number is not taken for text
+_PLAIN_TEXT = re.compile(r"(?=.*[^\W\d]|.*:)[\w.:,/ -]+")  # contains a letter or a colon, so that a mistyped number is not read as text
 
 
 def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
-    """`["betas=.9,.999", "decouple=True"]` -> `{"betas": (0.9, 0.999), "decouple": True}`; values are Python literals, never run.
+    """Parse `["betas=.9,.999", "decouple=True"]` to `{"betas": (0.9, 0.999), "decouple": True}`; values are Python literals, never
+    executed.
 
-    `true`, `false`, `none` count in any letter case; other plain words are text. Raises UserError with every item that is wrong.
+    `true`, `false` and `none` may have any letter case; other plain words are text. The UserError lists every invalid item.
     """
     values: dict[str, Any] = {}
     problems = []
@@ -48,42 +49,42 @@ def parse_arguments(option: str, items: Sequence[str] | None) -> dict[str, Any]:
 
 
 def check_arguments(
-    option: str, owner: str, target: Callable[..., Any], given: Mapping[str, Any], ours: Mapping[str, str], needs_all: bool = True
+    option: str, owner: str, target: Callable[..., Any], arguments: Mapping[str, Any], ours: Mapping[str, str], needs_all: bool = True
 ) -> None:
     """Raise UserError with every argument that `target` does not take or, with `needs_all`, lacks.
 
-    `ours` maps the arguments that the suite fills in to what the user has for them ("use --learning_rate"; "" for nothing).
+    `ours` maps the arguments that the suite sets to the user's alternative ("use --learning_rate"; "" for none).
     """
     parameters = list(inspect.signature(target).parameters.values())
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     takes_all = any(p.kind is p.VAR_KEYWORD for p in parameters)
     accepted = sorted(named - set(ours))
     problems = []
-    for key in given:
+    for key in arguments:
         if key in ours:
             problems.append(coded("OPT-011", f"{option} {key}: {ours[key] or 'is set by the suite; remove it'}"))
         elif not takes_all and key not in named:
             takes = ", ".join(accepted) or "nothing"
             problems.append(coded("OPT-011", f"{option} {key}: {owner} does not accept it{did_you_mean(key, accepted)}; it takes: {takes}"))
-    required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(given)]
+    required = [p.name for p in parameters if p.default is p.empty and p.name in named - set(ours) - set(arguments)]
     problems += [coded("OPT-011", f"{option}: {owner} needs {name}; add {option} {name}=…") for name in required if needs_all]
     if problems:
         raise UserError(*problems)
 
 
 def import_class(option: str, dotted: str) -> type:
-    """The class named `module.Class`; raises UserError that says which half is missing."""
+    """Import the class named `module.Class`; the UserError says which half is missing."""
     module_name, _, class_name = dotted.rpartition(".")
     module = import_package(option, dotted, module_name, f"the package that contains {module_name}")
-    found = getattr(module, class_name, None)
-    if not inspect.isclass(found):
+    named = getattr(module, class_name, None)
+    if not inspect.isclass(named):
         classes = [name for name, value in vars(module).items() if inspect.isclass(value)]
         raise UserError(coded("PKG-004", f"{option} {dotted}: {module_name} has no class {class_name}{did_you_mean(class_name, classes)}"))
-    return found
+    return named
 
 
 def import_package(option: str, value: str, module_name: str, package: str) -> Any:
-    """The module; raises UserError telling what to install, or why a package that is there does not load."""
+    """Import the module; the UserError says what to install, or why an installed package does not load."""
     try:
         return importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -101,18 +102,18 @@ def import_package(option: str, value: str, module_name: str, package: str) -> A
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`" (did you mean X?)"` with the nearest known name, or `""`."""
+    """Return `" (did you mean X?)"` with the nearest known name, or `""`."""
     near = closest(word, known)
     return f" (did you mean {near}?)" if near else ""
 
 
 def find_class(module: ModuleType, base: type | tuple[type, ...], name: str, left_out: Collection[str] = ()) -> type | None:
-    """The class of `module` called `name` in any letter case that derives from `base`."""
+    """Return the class of `module` with this name, in any letter case, that derives from `base`."""
     return {key.lower(): value for key, value in classes_of(module, base).items() if key not in left_out}.get(name.lower())
 
 
 def classes_of(module: ModuleType, base: type | tuple[type, ...]) -> dict[str, type]:
-    """Public classes of `module` that derive from `base` (itself left out), by name."""
+    """Public classes of `module` that derive from `base` (not `base` itself), by name."""
     bases = base if isinstance(base, tuple) else (base,)
     return {
         name: value

@@ -1,4 +1,4 @@
-"""From a command line to the options object of a script: command line over --config_file over default, all faults told together."""
+"""From a command line to the options of a script: command line over --config_file over default, with all errors reported together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ S = TypeVar("S", bound=Script)
 
 
 def parse(spec: type[S], argv: Sequence[str]) -> S:
-    """The options of `argv` (without the script's name); raises UserError with every fault of the command line and the file.
+    """Parse `argv` (without the script's name); the UserError lists every error of the command line and the file.
 
     `--help` prints the help and `--output_config` writes the options to the --config_file; both end with SystemExit(0).
     """
@@ -53,11 +53,11 @@ def parse(spec: type[S], argv: Sequence[str]) -> S:
         if option.secret:
             secret = values.get(option.field)
             keep_secret(secret if isinstance(secret, str) else None)
-    made = build(spec, values, origins)
+    parsed = build(spec, values, origins)
     if line.values.get("output_config"):
-        _write(made, file)
+        _write(parsed, file)
         raise SystemExit(0)
-    return made
+    return parsed
 
 
 def _write(options: Script, name: str | None) -> None:

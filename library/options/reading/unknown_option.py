@@ -1,4 +1,4 @@
-"""What a name is that the script has no option for: a typo, an option of another script, a front-end's own key, or unknown."""
+"""What a name without an option is: a typo, an option of another script, a front-end's key, or unknown."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from library.options.suggest import closest, mistyped, plain_name
 
 Kind = Literal["typo", "other script", "foreign", "dataset key", "unknown"]
 
-# keys of a dataset config that are no options, and the option that says the same
+# keys of a dataset config that are not options, and the equivalent option
 _DATASET_KEYS = {
     "batch_size": "train_batch_size",
     "image_dir": "train_data_dir",
@@ -25,7 +25,7 @@ _DATASET_KEYS = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a name is. `reason` says it of all names of its sort; `meant` is the option that it is near to or that says the same."""
+    """What a name is. `reason` applies to all names of its kind; `meant` is the nearest or equivalent option."""
 
     kind: Kind
     reason: str
@@ -33,10 +33,10 @@ class Verdict:
 
 
 def judge(name: str, known: Mapping[str, str]) -> Verdict:
-    """What `name` is to a script whose options `known` lists: every way to write one, and its official name.
+    """Judge `name` for a script with the options in `known`: every spelling -> official name.
 
-    A name that another script has, or that is known from elsewhere, is no typo however near it is to an option; one that is nearer to
-    such a name than to any option is none either.
+    A name that another script has, or that is known from elsewhere, is never a typo, even if it is near an option; neither is one that is
+    nearer to such a name than to any option.
     """
     if (same := _written_otherwise(name, known)) is not None:
         return Verdict("typo", "unknown option", same)
@@ -59,10 +59,10 @@ def judge(name: str, known: Mapping[str, str]) -> Verdict:
 
 
 def remedy(name: str, known: Mapping[str, str], dashes: str = "", near_first: bool = False) -> str:
-    """What ends the line of an error about an unknown option: the nearest `known` one, whose it is, or where all are listed.
+    """Return the end of an error about an unknown option: the nearest `known` one, where it belongs, or where all are listed.
 
-    `dashes` go before the name of an option: those of the command line. `near_first` prefers the nearest name to other scripts that
-    have this very one, as tools do, whose names are often those of a script without its beginning.
+    `dashes` are the prefix of option names on the command line. `near_first` prefers the nearest name to other scripts with exactly this
+    name, for tools, whose options often abbreviate those of a script.
     """
     if near_first and (near := closest(name, known)):
         return f"did you mean {dashes}{near}?"
@@ -80,13 +80,13 @@ def remedy(name: str, known: Mapping[str, str], dashes: str = "", near_first: bo
 
 @dataclass
 class UnknownKeys:
-    """The keys of one file that have no effect, in the order of the file, to be told in one line."""
+    """The keys of one file without effect, in the order of the file, for one warning."""
 
     known: Mapping[str, str]
     _sorts: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)  # (kind, reason) -> names
 
     def add(self, name: str) -> Problem | None:
-        """Note the key, or return why it is an error: it is a typo."""
+        """Record the key, or return an error if it is a typo."""
         verdict = judge(name, self.known)
         if verdict.kind == "typo":
             return coded("CFG-006", f"{verdict.reason}; did you mean {verdict.meant}?")
@@ -100,7 +100,7 @@ class UnknownKeys:
         return None
 
     def line(self, place: str) -> str | None:
-        """The warning about them, or None where there are none."""
+        """Return the warning about them, or None without keys."""
         if not self._sorts:
             return None
         count = sum(map(len, self._sorts.values()))
@@ -115,14 +115,14 @@ def _of(kind: Kind, reason: str) -> str:
 
 
 def _written_otherwise(name: str, known: Mapping[str, str]) -> str | None:
-    """The option that the name is but for letter case, hyphens and underscores."""
+    """Return the option that equals the name except for letter case, hyphens and underscores."""
     letters = plain_name(name).replace("_", "")
     return next((official for written, official in known.items() if written.replace("_", "") == letters), None)
 
 
 @functools.cache
 def _options_of_other_scripts() -> Mapping[str, tuple[str, ...]]:
-    """Every option of every script, in each way to write it, and the scripts that have it."""
+    """Every option of every script, in each spelling, and the scripts that have it."""
     from library.options.groups.scripts import SCRIPTS
 
     scripts: dict[str, tuple[str, ...]] = {}

@@ -1,8 +1,8 @@
-"""From what a user or a front-end wrote, on the command line or in TOML, to a value of the option's type.
+"""Convert what a user or a front-end wrote, on the command line or in TOML, to a value of the option's type.
 
-What sd-scripts takes is taken where its meaning is plain: 0 and 1 for a switch, whole numbers written 2.0, numbers in quotation marks,
-`[]` and `""` for "not given", one value for a list of one and a list of one for its value, and what the option's `Leniency` says.
-Anything else is refused in words.
+Accepts what sd-scripts accepts if its meaning is clear: 0 and 1 for a switch, integers written 2.0, numbers in quotation marks, `[]` and
+`""` for "not set", one value for a list of one and a list of one for its value, and what the option's `Leniency` allows. Refuses anything
+else with a message.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ _SWITCHES = {"true": True, "1": True, "false": False, "0": False}
 
 @dataclass(frozen=True)
 class Reading:
-    """The value that was read; not `given` where what was written means that there is none. `warning` says what was changed."""
+    """The parsed value; `is_set` is False if the text means "not set". `warning` says what was changed."""
 
     value: Value = None
-    given: bool = True
+    is_set: bool = True
     warning: str = ""
 
 
-NOT_GIVEN = Reading(given=False)
+NOT_SET = Reading(is_set=False)
 
 
 def from_text(option: Option, text: str) -> Reading:
-    """What `text`, one word of a command line, means; raises ValueError with the reason and the remedy."""
+    """Parse `text`, one word of a command line; raises ValueError with the reason and the remedy."""
     whole = text.strip().lstrip("+-").replace("_", "").isdecimal()
     if option.type is int and not option.also_fraction and not whole:
         number = _as_float(text)
@@ -46,38 +46,38 @@ def from_text(option: Option, text: str) -> Reading:
 
 
 def from_words(option: Option, words: Sequence[str]) -> Reading:
-    """What the words after a flag mean, `words` being one for an option that takes one value; raises ValueError as `from_text` does."""
+    """Parse the words after a flag, one word for an option with one value; raises ValueError as `from_text` does."""
     if not option.is_list:
         return from_text(option, words[0])
     return _joined([from_text(option, part) for word in words for part in _several(option, word)])
 
 
 def from_toml(option: Option, value: object) -> Reading:
-    """What a TOML value means, lists included; raises ValueError with the reason and the remedy."""
+    """Parse a TOML value, lists included; raises ValueError with the reason and the remedy."""
     if option.also_numbers and _is_numbers(value):
         return Reading(",".join(str(part) for part in (value if isinstance(value, list) else [value])))
     parts = value if isinstance(value, list) else [value]
     if option.is_list:
         several = [one for part in parts for one in (_several(option, part) if isinstance(part, str) else [part])]
-        return _joined([_one_from_toml(option, part) for part in several]) if several else NOT_GIVEN
+        return _joined([_one_from_toml(option, part) for part in several]) if several else NOT_SET
     if len(parts) > 1 and not option.leniency.first_of_several:
         raise ValueError(f"expected {expected(option)}, not a list; write {option.field} = {_literal(parts[0], option)}")
-    return _one_from_toml(option, parts[0]) if parts else NOT_GIVEN
+    return _one_from_toml(option, parts[0]) if parts else NOT_SET
 
 
 def is_empty(option: Option, text: str) -> bool:
-    """Whether a word of a command line says nothing where the option wants something; one of blanks may be what separates tags."""
+    """Whether a word of a command line is empty for this option; spaces alone may be a tag separator."""
     blank_text = bool(text) and option.type is str and option.path is None and not option.choices
     return not (text.strip() or blank_text or option.leniency.empty_is_value)
 
 
 def takes_no_value(option: Option) -> Reading | None:
-    """What the flag alone means for an option that is a switch in sd-scripts and has a choice of words here; None for others."""
+    """Return what a flag without a value means for an option that is a switch in sd-scripts and a choice of words here; None for others."""
     return Reading(_word_of_switch(option, True)) if _is_switch_of_words(option) else None
 
 
 def as_json(value: object) -> object:
-    """An option's value as JSON has it: lists for tuples, paths and all that JSON does not know as text."""
+    """Convert an option's value for JSON: tuples to lists, paths and other unknown types to text."""
     if isinstance(value, tuple | list):
         return [as_json(part) for part in value]
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
@@ -96,23 +96,23 @@ def expected(option: Option) -> str:
 
 
 def _several(option: Option, word: str) -> list[str]:
-    """The parts of a word of a list: itself, unless the option takes several in one."""
+    """Split a word of a list: the word itself, unless the option allows several values in one word."""
     return [part.strip() for part in word.split(",") if part.strip()] or [word] if option.leniency.commas else [word]
 
 
 def _joined(parts: Sequence[Reading]) -> Reading:
-    """The parts of a list that say something, as one."""
+    """Join the parts of a list that are set."""
     values: list[Single] = []
     for part in parts:
         assert not isinstance(part.value, tuple)
-        if part.given and part.value is not None:
+        if part.is_set and part.value is not None:
             values.append(part.value)
     return Reading(tuple(values), warning="; ".join(part.warning for part in parts if part.warning))
 
 
 def _one_from_toml(option: Option, value: object) -> Reading:
     if isinstance(value, str) and _says_nothing(option, value):
-        return NOT_GIVEN
+        return NOT_SET
     if option.type is bool:
         return Reading(_switch(option, value))
     if option.type in (int, float):
@@ -128,7 +128,7 @@ def _one_from_toml(option: Option, value: object) -> Reading:
 
 
 def _says_nothing(option: Option, text: str) -> bool:
-    """Whether a text of TOML is there in place of a value that is not given."""
+    """Whether a TOML text means "not set"."""
     word = text.strip().lower()
     return (not word and not option.leniency.empty_is_value) or (word in ("none", "null") and word not in option.choices)
 
@@ -149,7 +149,7 @@ def _is_switch_of_words(option: Option) -> bool:
 
 
 def _word_of_switch(option: Option, on: bool) -> str:
-    """`true` for an option with the choices on and off, and auto where there is that: where it can be done."""
+    """Return `true` for an option with the choices on and off, and `auto` for an option that has it."""
     return "off" if not on else "auto" if "auto" in option.choices else "on"
 
 
@@ -165,7 +165,7 @@ def _from_word(option: Option, text: str) -> Reading:
 
 
 def _lenient(option: Option, number: float) -> Reading | None:
-    """What a number that the option does not take means, None where the option is strict about it."""
+    """Return what a number that the option does not take means; None if the option is strict."""
     ways = option.leniency
     if (ways.zero_is_off and number == 0) or (ways.negative_is_off and number < 0):
         return Reading(option.default)
@@ -225,7 +225,7 @@ def _is_numbers(value: object) -> bool:
 
 
 def _as_float(text: str) -> float | None:
-    """The finite number that `text` is, if it is one."""
+    """Return `text` as a finite number, or None."""
     try:
         number = float(text)
     except ValueError:

@@ -1,1 +1,1 @@
-"""What options may not mean together, each rule once."""
+"""Rules for options that contradict each other, each rule once."""

@@ -1,11 +1,11 @@
-"""What cannot go together with `--dataset_class`: options about images and captions that the suite does not read then."""
+"""What contradicts `--dataset_class`: options about images and captions, which the suite does not read then."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from library.errors import Problem, coded
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from library.words import quoted
 
 _NAMES = "names images, but the class has its own data"
@@ -50,17 +50,17 @@ def names_class(value: str) -> bool:
     return all(part.isidentifier() for part in (*module.split("."), name))
 
 
-def custom_dataset(given: Given) -> Iterator[Problem]:
-    """A line for each option that has no meaning beside `--dataset_class`, and for a value of that which names no class."""
-    if given.dataset_class is None:
+def custom_dataset(options: OptionView) -> Iterator[Problem]:
+    """Yield an error for each option that is unused with `--dataset_class`, and for a value of it that names no class."""
+    if options.dataset_class is None:
         return
-    if not names_class(given.dataset_class):
-        yield coded("DATA-020", f"{given.at('dataset_class')}: {NO_CLASS}, not {quoted(given.dataset_class)}")
+    if not names_class(options.dataset_class):
+        yield coded("DATA-020", f"{options.at('dataset_class')}: {NO_CLASS}, not {quoted(options.dataset_class)}")
     for option, reason in _REASONS.items():
-        if given.differs(option):
-            yield coded("OPT-008", f"{given.at(option)}: cannot be used together with --dataset_class: {reason}; remove it")
-    if given.cache_text_encoder_outputs == "on":
+        if options.differs(option):
+            yield coded("OPT-008", f"{options.at(option)}: cannot be used together with --dataset_class: {reason}; remove it")
+    if options.cache_text_encoder_outputs == "on":
         reason = "the texts of the batches are not known in advance"
         yield coded(
-            "OPT-008", f"{given.at('cache_text_encoder_outputs')}: on cannot be used together with --dataset_class: {reason}; remove it"
+            "OPT-008", f"{options.at('cache_text_encoder_outputs')}: on cannot be used together with --dataset_class: {reason}; remove it"
         )

@@ -1,4 +1,4 @@
-"""What is wrong with the paths that options name, each asked as its declaration says (`path=` of `declare.opt`)."""
+"""Errors in the paths that options name, each checked as its declaration says (`path=` of `declare.opt`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RULES: Mapping[PathUse, Callable[[str], Problem | None]] = {
 
 
 def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]:
-    """A line for each path that cannot be what it is meant to be. Options in `idle` have no effect beside others and are passed over."""
+    """Yield an error for each path that cannot be used as declared. Skips options in `idle`, which have no effect with the others."""
     values = options_table(options)
     for option in options_of(type(options)):
         if option.path is None or option.field in idle:
@@ -34,7 +34,7 @@ def path_faults(options: Script, idle: Container[str] = ()) -> Iterator[Problem]
 
 
 def fault_of(option: Option, text: str) -> Problem | None:
-    """Why the path cannot be what the option means, or None."""
+    """Why the path cannot be used as the option declares, or None."""
     rule = _RULES.get(option.path) if option.path is not None else None
     if rule is None or text.startswith(("data:image/", "http://", "https://")):
         return None

@@ -1,4 +1,4 @@
-"""How accelerate was told to train: by several processes that each hold the whole model, and by no other engine; and what is compiled."""
+"""How accelerate trains: only by processes that each have the whole model, with no other engine; and what is compiled."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from library.errors import Problem, coded
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from library.packages import network_package, why_not_compiled
 
-_ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # as accelerate reads its variables
+_ON = frozenset({"1", "true", "yes", "y", "on", "t"})  # how accelerate reads its variables
 _BACKEND = "ACCELERATE_DYNAMO_BACKEND"  # set by `accelerate launch --dynamo_backend`
 _INSTEAD = "start with `accelerate launch --multi_gpu --num_processes N`, where each process has the whole model"
 
 
 @dataclass(frozen=True)
 class _Engine:
-    """An engine of accelerate's that no run has been saved and resumed with."""
+    """An accelerate engine that saving and resuming was never tested with."""
 
     variable: str  # set by `accelerate launch`, also from its config file
     name: str
@@ -34,13 +34,14 @@ ENGINES = (
 
 
 def compile_backend(torch_compile: bool, dynamo_backend: str | None) -> str | None:
-    """What compiles the U-Net, by --torch_compile with --dynamo_backend, or else by `accelerate launch --dynamo_backend`; None: nothing."""
+    """Return the compiler of the U-Net: --torch_compile with --dynamo_backend, else `accelerate launch --dynamo_backend`; None: not
+    compiled."""
     name = dynamo_backend if torch_compile else os.environ.get(_BACKEND, "no").lower()
     return None if name in (None, "no") else name
 
 
-def launch(given: Given) -> Iterator[Problem]:
-    """No engine that splits the model: what it saves, and how a run goes on from it, nobody has tried."""
+def launch(options: OptionView) -> Iterator[Problem]:
+    """Refuse engines that split the model, because saving and resuming with them is untested, and fp16 on a CPU."""
     for engine in ENGINES:
         if _is_on(engine.variable):
             yield coded(
@@ -48,6 +49,12 @@ def launch(given: Given) -> Iterator[Problem]:
                 f"{engine.variable}={os.environ[engine.variable]}: `accelerate launch` or its config file requests {engine.name}, "
                 f"for which saves and --resume are not known to be exact; remove {engine.asked_by} and {_INSTEAD}",
             )
+    if _is_on("ACCELERATE_USE_CPU") and options.mixed_precision == "fp16":  # set by `accelerate launch --cpu`
+        yield coded(
+            "OPT-018",
+            f"{options.at('mixed_precision')} fp16: a CPU computes fp16 many times slower than fp32, and `accelerate launch --cpu` "
+            "requests the CPU; use --mixed_precision bf16 or no, or leave out --cpu",
+        )
     if _is_on("ACCELERATE_USE_SAGEMAKER") and os.environ.get("ACCELERATE_SAGEMAKER_DISTRIBUTED_TYPE", "NO").upper() != "NO":
         yield coded(
             "OPT-019",
@@ -62,52 +69,53 @@ def launch(given: Given) -> Iterator[Problem]:
         )
 
 
-def compiling(given: Given) -> Iterator[Problem]:
-    """What is compiled once for each image size must not be another thing in each update."""
-    if given.cuda_graphs and not given.torch_compile:
-        yield coded("OPT-009", f"{given.at('cuda_graphs')}: needs --torch_compile, which is missing")
-    elif given.cuda_graphs and given.dynamo_backend != "inductor":
-        yield coded("OPT-008", f"{given.at('cuda_graphs')}: works only with --dynamo_backend inductor, not with {given.dynamo_backend}")
-    if given.cuda_graphs and (given.gradient_accumulation_steps or 1) > 1:
+def compiling(options: OptionView) -> Iterator[Problem]:
+    """What is compiled once per image size must not change in each update."""
+    if options.cuda_graphs and not options.torch_compile:
+        yield coded("OPT-009", f"{options.at('cuda_graphs')}: needs --torch_compile, which is missing")
+    elif options.cuda_graphs and options.dynamo_backend != "inductor":
+        yield coded("OPT-008", f"{options.at('cuda_graphs')}: works only with --dynamo_backend inductor, not with {options.dynamo_backend}")
+    if options.cuda_graphs and (options.gradient_accumulation_steps or 1) > 1:
         yield coded(
             "OPT-008",
-            f"{given.at('cuda_graphs')}: overwrites the gradients that --gradient_accumulation_steps adds up; remove one of them",
+            f"{options.at('cuda_graphs')}: overwrites the gradients that --gradient_accumulation_steps adds up; remove one of them",
         )
-    if compile_backend(bool(given.torch_compile), given.dynamo_backend) is None:
+    if compile_backend(bool(options.torch_compile), options.dynamo_backend) is None:
         return
-    asked = given.at("torch_compile") if given.torch_compile else _BACKEND
-    if given.no_token_padding:
+    asked = options.at("torch_compile") if options.torch_compile else _BACKEND
+    if options.no_token_padding:
         yield coded("OPT-008", f"{asked}: would compile again for each caption length without padding; remove it or --no_token_padding")
-    module = given.network_module or ""
+    module = options.network_module or ""
     if reason := why_not_compiled(module):
         yield coded("OPT-008", f"{asked}: cannot compile {module}, which {reason}; remove it")
-    elif module and network_package(module).is_ours and _has_module_dropout(given.network_args or ()):
+    elif module and network_package(module).is_ours and _has_module_dropout(options.network_args or ()):
         yield coded("OPT-008", f"{asked}: cannot compile layers that are dropped at random; remove it or module_dropout")
-    if given.prior_from_base is not None:
-        yield from _taken_out(given, asked)
+    if options.prior_from_base is not None:
+        yield from _taken_out(options, asked)
 
 
-def _taken_out(given: Given, asked: str) -> Iterator[Problem]:
-    """--prior_from_base asks the U-Net twice in an update, once without its network."""
-    if given.cuda_graphs:
+def _taken_out(options: OptionView, asked: str) -> Iterator[Problem]:
+    """--prior_from_base runs the U-Net twice per update, once without its network."""
+    if options.cuda_graphs:
         yield coded(
             "OPT-008",
-            f"{given.at('cuda_graphs')}: each pass overwrites the last one's results, and --prior_from_base needs two; remove one of them",
+            f"{options.at('cuda_graphs')}: each pass overwrites the last one's results, and --prior_from_base needs two; "
+            "remove one of them",
         )
-    if given.network_module and not network_package(given.network_module).is_ours:
+    if options.network_module and not network_package(options.network_module).is_ours:
         yield coded(
             "OPT-008",
-            f"{asked}: compiles {given.network_module} into the U-Net, and --prior_from_base has to take it out; use networks.lora, "
+            f"{asked}: compiles {options.network_module} into the U-Net, and --prior_from_base has to take it out; use networks.lora, "
             "or remove one of them",
         )
 
 
-def attending(given: Given) -> Iterator[Problem]:
-    """One choice of what attends."""
-    if given.sdpa_backend not in (None, "auto") and (given.mem_eff_attn or given.xformers or given.diffusers_xformers):
+def attending(options: OptionView) -> Iterator[Problem]:
+    """Only one kind of attention can be selected."""
+    if options.sdpa_backend not in (None, "auto") and (options.mem_eff_attn or options.xformers or options.diffusers_xformers):
         yield coded(
             "OPT-008",
-            f"{given.at('sdpa_backend')}: chooses among PyTorch's kernels, but --xformers or --mem_eff_attn replaces them; remove one",
+            f"{options.at('sdpa_backend')}: chooses among PyTorch's kernels, but --xformers or --mem_eff_attn replaces them; remove one",
         )
 
 
@@ -117,7 +125,7 @@ def _has_module_dropout(entries: Iterable[str]) -> bool:
         if key.strip() == "module_dropout":
             try:
                 return float(value) > 0
-            except ValueError:  # told where the network is made
+            except ValueError:  # reported when the network is created
                 return False
     return False
 
@@ -127,7 +135,7 @@ def _is_on(variable: str) -> bool:
 
 
 def _trains_on_xla() -> bool:
-    """As accelerate decides it, whatever other devices there are."""
+    """Whether accelerate selects XLA, even if other devices exist."""
     if os.environ.get("USE_TORCH_XLA", "1").strip().lower() not in _ON:
         return False
     try:

@@ -1,4 +1,4 @@
-"""What options name is there: folders, files, packages; and what they want written can be."""
+"""Folders, files and packages that options name must exist, and outputs must be writable."""
 
 from __future__ import annotations
 
@@ -9,54 +9,54 @@ from pathlib import Path
 from library.errors import Problem, coded
 from library.options.rules.data_rules import OLD_FORM
 from library.options.rules.declared_paths import path_faults
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from library.options.suggest import missing_path
 from library.packages import missing_module
 from library.paths.look import Thing, is_folder, look, shown
 
 
-def paths(given: Given) -> Iterator[Problem]:
-    """Everything that must already be there is there, and is what it should be: a file or a folder."""
-    yield from path_faults(given.options, _idle(given))
+def paths(options: OptionView) -> Iterator[Problem]:
+    """All inputs must exist and be of the right kind: a file or a folder."""
+    yield from path_faults(options.script, _idle(options))
     for field in ("pretrained_model_name_or_path", "vae"):
-        value = getattr(given, field)
+        value = getattr(options, field)
         if value is not None and is_missing_model(value):
-            yield coded("MODEL-001", f"{given.at(field)}: {shown(value)}: {missing_path(Path(value), folder=not Path(value).suffix)}")
+            yield coded("MODEL-001", f"{options.at(field)}: {shown(value)}: {missing_path(Path(value), folder=not Path(value).suffix)}")
 
 
-def _idle(given: Given) -> set[str]:
-    """Paths that are not used beside the other options, or are asked about elsewhere."""
-    idle = {"config_file", "output_name", "metadata_thumbnail"}  # their own rules
-    if given.dataset_config is not None:
+def _idle(options: OptionView) -> set[str]:
+    """Paths that are not used with the other options, or are checked elsewhere."""
+    idle = {"config_file", "output_name", "metadata_thumbnail"}  # have separate rules
+    if options.dataset_config is not None:
         idle |= set(OLD_FORM)
-    if given.resume_from_huggingface:
+    if options.resume_from_huggingface:
         idle.add("resume")
-    if given.console_log_file == os.devnull:
+    if options.console_log_file == os.devnull:
         idle.add("console_log_file")
-    if not given.dry_run:
+    if not options.dry_run:
         idle.add("report_html")
-    if given.sample_prompts is not None and not (asks_for_samples(given) and not may_come_later(Path(given.sample_prompts))):
+    if options.sample_prompts is not None and not (asks_for_samples(options) and not may_come_later(Path(options.sample_prompts))):
         idle.add("sample_prompts")
     return idle
 
 
-def asks_for_samples(given: Given) -> bool:
-    """Whether samples are to be made during training."""
-    return bool(given.sample_every_n_steps or given.sample_every_n_epochs or given.sample_at_first)
+def asks_for_samples(options: OptionView) -> bool:
+    """Whether samples are requested during training."""
+    return bool(options.sample_every_n_steps or options.sample_every_n_epochs or options.sample_at_first)
 
 
 def may_come_later(path: Path) -> bool:
-    """Whether a file that is not there is no slip of the fingers: nothing beside it has such a name."""
+    """Whether a missing file is probably intended: no file next to it has a similar name."""
     return look(path).thing is Thing.MISSING and (not is_folder(path.parent) or "did you mean" not in missing_path(path))
 
 
 def is_module(name: str) -> bool:
-    """Whether the module can be there, as far as it shows without importing a package that may be large."""
+    """Whether the module exists, as far as that is known without importing a possibly large package."""
     return missing_module(name) is None
 
 
 def is_missing_model(name: str) -> bool:
-    """Whether nothing is at the path of a model, whose name can be no Hugging Face id."""
+    """Whether the path of a model does not exist and its name cannot be a Hugging Face id."""
     return look(name).thing is Thing.MISSING and _is_path(name)
 
 

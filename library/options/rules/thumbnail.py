@@ -1,4 +1,4 @@
-"""--metadata_thumbnail: the picture that a file shows of itself, as the data URL that ModelSpec has for it."""
+"""--metadata_thumbnail: the preview image in a file's metadata, as the data URL that ModelSpec specifies."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from library.errors import Problem, UserError, coded
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from library.paths.faults import file_fault
 from library.paths.look import expanded
 from library.paths.opening import read_bytes
 
-LARGEST = 1 << 20  # bytes; it is read with every look at the file's metadata
+LARGEST = 1 << 20  # bytes; it is read each time the file's metadata is read
 _BEGINNINGS = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
 
 
-def as_data_url(given: str | None) -> str | None:
-    """The data URL of an image file, or of what is one already. Raises UserError for anything else.
+def as_data_url(value: str | None) -> str | None:
+    """Return the data URL of an image file, or an existing data URL unchanged. Raises UserError for anything else.
 
-    Its kind is what the bytes say, whatever the name ends in.
+    The image type comes from the file's bytes, not from the ending of its name.
     """
-    if given is None or given.startswith("data:image/"):
-        return given
-    place = f"--metadata_thumbnail {given[:80]}"
-    if fault := file_fault(expanded(Path(given))):
+    if value is None or value.startswith("data:image/"):
+        return value
+    place = f"--metadata_thumbnail {value[:80]}"
+    if fault := file_fault(expanded(Path(value))):
         raise UserError(fault.reworded(f"--metadata_thumbnail: {fault}; use an image file, or a data:image/… URL"))
     try:
-        data = read_bytes(expanded(Path(given)))
+        data = read_bytes(expanded(Path(value)))
     except (OSError, ValueError) as fault:
         reason = fault.strerror if isinstance(fault, OSError) and fault.strerror else str(fault)
         raise UserError(coded("DISK-005", f"{place}: cannot be read ({reason}); use an image file, or a data:image/… URL")) from None
@@ -46,9 +46,9 @@ def as_data_url(given: str | None) -> str | None:
     return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def thumbnail(given: Given) -> Iterator[Problem]:
-    """A picture that can be kept in the file."""
+def thumbnail(options: OptionView) -> Iterator[Problem]:
+    """The image must fit into the file's metadata."""
     try:
-        as_data_url(given.metadata_thumbnail)
+        as_data_url(options.metadata_thumbnail)
     except UserError as fault:
         yield from fault.problems

@@ -1,4 +1,4 @@
-"""Finds paths of a tool's command line that cannot work, before anything is read: missing, a file for a folder, not writable."""
+"""Find paths of a tool's command line that cannot work, before anything is read: missing, a file instead of a folder, not writable."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from library.options.rules.declared_paths import path_faults
 
 
 def check_paths(options: Tool, idle: Container[str] = ()) -> None:
-    """Raise UserError with all that is wrong with the paths that the tool's options name, except those in `idle`, and with options that
-    the tool names in `required` and that are not given."""
+    """Raise UserError with all errors in the paths that the tool's options name, except those in `idle`, and with options in the tool's
+    `required` that are not set."""
     values = options_table(options)
     problems = [
         coded("OPT-007", f"--{option.field} is missing: {option.help}")

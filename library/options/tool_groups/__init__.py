@@ -1,1 +1,1 @@
-"""The tools' options, one frozen dataclass a tool, and the table of tools."""
+"""The tools' options, one frozen dataclass per tool, and the table of tools."""

@@ -108,7 +108,7 @@ class ConfigFromRunOptions:
 
 @dataclass(frozen=True)
 class ConfigFromRun(Tool):
-    """Make a --config_file out of a run's manifest or of a trained network's metadata, to repeat that run or begin from it."""
+    """Write a --config_file from a run's manifest or a trained network's metadata, to repeat that run or start from it."""
 
     name: ClassVar[str] = "tools/config_from_run.py"
 

@@ -1,4 +1,4 @@
-"""Options of the tools that make latents before a training run."""
+"""Options of the tools that encode latents before a training run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from library.options.bounds import MOST_BATCH, MOST_PIXELS, MOST_WORKERS
 from library.options.declare import Tool, opt, word
-from library.options.groups.scripts import NetworkDataOptions
+from library.options.groups.data import CaptionDropoutOptions, DataOptions, MetadataOptions, RegularizationOptions, WeightedCaptionOptions
 
 _PRECISION = ("no", "fp16", "bf16")
 _WORKERS = "How many threads read images ahead of the model. Default: one less than the number of processors, at most 8."
@@ -83,13 +83,18 @@ class CacheModelOptions:
 
 
 @dataclass(frozen=True)
+class CacheDataOptions(WeightedCaptionOptions, CaptionDropoutOptions, MetadataOptions, RegularizationOptions, DataOptions):
+    """Images and captions"""
+
+
+@dataclass(frozen=True)
 class CacheLatents(Tool):
-    """Make the latents of --cache_latents_to_disk for a dataset before a training run, or delete them."""
+    """Encode the latents of --cache_latents_to_disk for a dataset before a training run, or delete them."""
 
     name: ClassVar[str] = "tools/cache_latents.py"
 
     model: CacheModelOptions
-    data: NetworkDataOptions
+    data: CacheDataOptions
 
 
 LATENT_TOOLS = (PrepareBucketsLatents, CacheLatents)

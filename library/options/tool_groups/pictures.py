@@ -1,4 +1,4 @@
-"""Options of gen_img.py, which draws pictures."""
+"""Options of gen_img.py, which generates images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from library.options.bounds import MOST_BATCH, MOST_EPOCHS, MOST_PIXELS, MOST_RE
 from library.options.declare import Tool, opt
 from library.options.groups.sampling import SAMPLERS
 
-MOST_STRENGTH = 1000  # of a network, either way
+MOST_STRENGTH = 1000  # of a network, positive or negative
 _DEVICE = "Where to compute: cuda, cuda:1, mps or cpu. Default: the GPU if there is one."
 
 

@@ -1,4 +1,4 @@
-"""The tools around training and their options; each tool is a row of TOOLS, its options stand in a file of their own group."""
+"""The tools around training: each tool is a row of TOOLS; its options are in the file of their group."""
 
 from __future__ import annotations
 

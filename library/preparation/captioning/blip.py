@@ -1,6 +1,6 @@
-"""BLIP, the captioning model: its weights from a folder or the hub, images as it wants them, captions by beams or by seeded drawing.
+"""The captioning model BLIP: weights from a folder or the Hub, preprocessing, and captions by beam search or seeded sampling.
 
-Li et al. 2022, "BLIP: Bootstrapping Language-Image Pre-training". As in its authors' captioning, each caption continues "a picture of".
+Li et al. 2022, "BLIP: Bootstrapping Language-Image Pre-training". As in its authors' code, each caption continues `_PROMPT`.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from transformers import BlipForConditionalGeneration, PreTrainedTokenizerBase
 
 _PROMPT = "a picture of"
-# What BLIP's processor does where a folder does not say otherwise: CLIP's mean and standard deviation of red, green, blue in 0..1.
+# Defaults of BLIP's processor: CLIP's mean and standard deviation of red, green, blue in 0..1.
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_TOP_K = 50  # words that are drawn from at most, beside --top_p; transformers' default, with which the authors sample
-_SAMPLING_PENALTY = 1.1  # on words that came before; the authors' value for nucleus sampling, and none for beams
+_TOP_K = 50  # number of words to sample from, in addition to --top_p; transformers' default, which the authors use
+_SAMPLING_PENALTY = 1.1  # on earlier words; the authors' value for nucleus sampling (beam search uses none)
 
 
 @dataclass(frozen=True)
 class Writing:
-    """How captions are written: by `beams` where `beam_search`, else drawn from the likeliest words that together reach `top_p`.
+    """How captions are generated: `beam_search` with `num_beams`, else sampling from the most likely words with total probability `top_p`.
 
-    Lengths are in tokens. A drawn caption is a function of `seed` and the image's path in its folder, whatever stands beside it in a batch.
+    Lengths are in tokens. A sampled caption depends only on `seed` and the image's path in its folder, not on its batch.
     """
 
     beam_search: bool = False
@@ -47,7 +47,7 @@ class Writing:
 
 
 class Captioner:
-    """A BLIP model on the GPU, or the CPU where there is none; `folder` is what images' paths are taken relative to for the seeds."""
+    """A BLIP model on the GPU, or on the CPU without a GPU. Seeds depend on image paths relative to `folder`."""
 
     def __init__(self, weights: str, writing: Writing, folder: Path) -> None:
         self.writing, self._folder = writing, folder
@@ -70,7 +70,7 @@ class Captioner:
             raise UserError(coded("TOOL-004", f"--max_length: {writing.max_length} tokens leave no space for a word; use at least {least}"))
 
     def prepare(self, path: Path) -> np.ndarray:
-        """The image file as the model's input, float32 [3,S,S]: squeezed to a square as in its training, mean 0 and deviation 1."""
+        """The image file as model input, float32 [3,S,S]: resized to a square as in training, normalized to mean 0 and deviation 1."""
         from PIL import Image
 
         pixels = Image.fromarray(read_rgb(path)).resize((self._side, self._side), Image.Resampling.BICUBIC)
@@ -79,10 +79,10 @@ class Captioner:
 
     @torch.inference_mode()
     def describe(self, images: np.ndarray, paths: Sequence[Path]) -> list[str]:
-        """One caption for each image of float32 [B,3,S,S]."""
+        """One caption per image, for images float32 [B,3,S,S]."""
         prompt = self._prompt.repeat(len(images), 1).to(self.device)
         ids = self.model.generate(pixel_values=torch.from_numpy(images).to(self.device), input_ids=prompt, **self._how(paths))
-        own = ids[:, prompt.shape[1] - 1 :]  # the prompt's last token, its end, is left out by generate
+        own = ids[:, prompt.shape[1] - 1 :]  # generate drops the end token of the prompt
         return [" ".join(line.split()) for line in self.tokenizer.batch_decode(own, skip_special_tokens=True)]
 
     def _how(self, paths: Sequence[Path]) -> dict[str, object]:
@@ -94,22 +94,22 @@ class Captioner:
         from transformers import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
         seeds = [fold(writing.seed, "caption", _name(path, self._folder)) for path in paths]
-        # The likeliest word after seeded noise is a draw: see SeededDraw. transformers' own draw would depend on the batch.
+        # The most likely word after seeded noise is a random sample, see SeededDraw; transformers' own sampling depends on the batch.
         draw = LogitsProcessorList([TopKLogitsWarper(top_k=_TOP_K), TopPLogitsWarper(top_p=writing.top_p), SeededDraw(seeds)])
         return common | dict(num_beams=1, repetition_penalty=_SAMPLING_PENALTY, logits_processor=draw)
 
 
 class SeededDraw:
-    """Turns the choice of the likeliest word into a draw from the probabilities, with a generator for each row of the batch.
+    """Turns greedy decoding into sampling, with one random generator per row of the batch.
 
-    argmax(log p + g) with Gumbel noise g is a draw from p (Gumbel 1954; Maddison et al. 2014, "A* sampling", section 2).
+    argmax(log p + g) with Gumbel noise g is a sample from p (Gumbel 1954; Maddison et al. 2014, "A* sampling", section 2).
     """
 
     def __init__(self, seeds: Sequence[int]) -> None:
         self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """Scores [B, words] with noise added; words at −inf stay there."""
+        """Scores [B, words] with noise added; −inf stays −inf."""
         noise = torch.stack([torch.empty(scores.shape[1]).exponential_(generator=generator) for generator in self._generators])
         return scores.float() - noise.clamp_min(torch.finfo(torch.float32).tiny).log().to(scores.device)
 
@@ -119,14 +119,14 @@ def _name(path: Path, folder: Path) -> str:
 
 
 def _load(weights: str) -> tuple[BlipForConditionalGeneration, PreTrainedTokenizerBase, dict[str, object]]:
-    """Model, tokenizer and the image processor's settings; UserError in one line when they are not there."""
+    """Model, tokenizer and settings of the image processor. Raises UserError of one line if they cannot be loaded."""
     from transformers import AutoTokenizer, BlipForConditionalGeneration
 
     with loading("--caption_weights", weights, "BLIP captioning"):
         model = BlipForConditionalGeneration.from_pretrained(weights, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(weights)
     words = model.config.text_config.vocab_size
-    if len(tokenizer) < words // 2:  # transformers makes an empty tokenizer where the folder has none
+    if len(tokenizer) < words // 2:  # transformers creates an empty tokenizer if its files are missing
         raise UserError(
             coded(
                 "TOOL-003", f"--caption_weights: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt"
@@ -136,7 +136,7 @@ def _load(weights: str) -> tuple[BlipForConditionalGeneration, PreTrainedTokeniz
 
 
 def processor_settings(weights: str) -> dict[str, object]:
-    """The folder's preprocessor_config.json, read without the processor class, which would need torchvision."""
+    """The folder's preprocessor_config.json, without the processor class, which requires torchvision."""
     from transformers.utils import cached_file
 
     try:

@@ -1,4 +1,4 @@
-"""Which BLIP model --caption_weights means: answered before torch is imported."""
+"""Resolves --caption_weights to a BLIP model, before torch is imported."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ENDINGS = (".pth", ".pt", ".bin", ".safetensors")
 
 
 def weights_named(name: str) -> str:
-    """The folder or hub name to load; the addresses of BLIP's own .pth files stand for the same weights on the Hub.
+    """The folder or Hub name to load; URLs of BLIP's original .pth files map to the same weights on the Hub.
 
-    Raises UserError for a .pth file, which only BLIP's own code can read, and for a folder that is not there.
+    Raises UserError for a .pth file, which only BLIP's own code can read, and for a missing folder.
     """
     if name.startswith(("http://", "https://")):
         return _of_address(name)

@@ -1,4 +1,4 @@
-"""GIT, the captioning model: its weights from a folder or the hub, images as it wants them, the likeliest words one after the other.
+"""The captioning model GIT: weights from a folder or the Hub, preprocessing, and greedy decoding.
 
 Wang et al. 2022, "GIT: A Generative Image-to-text Transformer for Vision and Language".
 """
@@ -22,7 +22,7 @@ from library.preparation.captioning.pretrained import loading
 if TYPE_CHECKING:
     from transformers import GitForCausalLM, PreTrainedTokenizerBase
 
-# What GIT writes of letters it thinks to see, mostly wrong. A text is in double quotes, or a single word.
+# Phrases in which GIT quotes writing in the image, mostly wrong. The text is in double quotes, or a single word.
 _TEXT = r'(?:" ?[^"]*"|\w+)'
 _ABOUT_WRITING = tuple(
     map(
@@ -42,7 +42,7 @@ _ABOUT_WRITING = tuple(
 
 
 def without_writing(caption: str) -> str:
-    """The caption without what it says of writing in the image.
+    """The caption without phrases about writing in the image.
 
     >>> without_writing('a cat with the words "hello" on it in a garden')
     'a cat in a garden'
@@ -53,7 +53,7 @@ def without_writing(caption: str) -> str:
 
 
 class GitCaptioner:
-    """A GIT model on the GPU, or the CPU where there is none."""
+    """A GIT model on the GPU, or on the CPU without a GPU."""
 
     def __init__(self, weights: str, max_length: int) -> None:
         self._max_length = max_length
@@ -73,8 +73,10 @@ class GitCaptioner:
         self._std = np.array(settings.get("image_std", STD), dtype=np.float32)
 
     def prepare(self, path: Path) -> np.ndarray:
-        """The image file as the model's input, float32 [3,S,S]: its middle square, mean 0 and deviation 1, or squeezed where a folder
-        of weights says so."""
+        """The image file as model input, float32 [3,S,S], normalized to mean 0 and deviation 1.
+
+        The input is the centre square, or the image resized to a square if the settings of the weights say so.
+        """
         from PIL import Image
 
         image = Image.fromarray(read_rgb(path))
@@ -82,7 +84,7 @@ class GitCaptioner:
             scale = self._shortest / min(image.size)
             width, height = (max(self._shortest, int(side * scale)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.BICUBIC)
-            left, top = ((side - kept) // 2 for side, kept in zip(image.size, self._crop, strict=True))
+            left, top = ((side - crop) // 2 for side, crop in zip(image.size, self._crop, strict=True))
             image = image.crop((left, top, left + self._crop[0], top + self._crop[1]))
         else:
             image = image.resize(self._square, Image.Resampling.BICUBIC)
@@ -91,7 +93,7 @@ class GitCaptioner:
 
     @torch.inference_mode()
     def describe(self, images: np.ndarray, paths: Sequence[Path]) -> list[str]:
-        """One caption for each image of float32 [B,3,S,S]."""
+        """One caption per image, for images float32 [B,3,S,S]."""
         start = torch.full((len(images), 1), self.tokenizer.cls_token_id, device=self.device)
         pixels = torch.from_numpy(images).to(self.device)
         ids = self.model.generate(pixel_values=pixels, input_ids=start, max_length=self._max_length, do_sample=False, num_beams=1)
@@ -99,7 +101,7 @@ class GitCaptioner:
 
 
 def _shortest_edge(size: object) -> int:
-    """The shorter side that images are scaled to, 0 where both sides are given."""
+    """The length that the shorter side is resized to; 0 if both sides are specified."""
     match size:
         case {"shortest_edge": int(side)} | int(side):
             return side
@@ -107,7 +109,7 @@ def _shortest_edge(size: object) -> int:
 
 
 def _size(size: object, side: int) -> Size:
-    """(width, height) in pixels, `side` for both where the settings do not say."""
+    """(width, height) in pixels; `side` for both if the settings do not specify them."""
     match size:
         case {"width": int(width), "height": int(height)}:
             return width, height
@@ -117,13 +119,13 @@ def _size(size: object, side: int) -> Size:
 
 
 def _load(weights: str) -> tuple[GitForCausalLM, PreTrainedTokenizerBase]:
-    """Model and tokenizer; UserError in one line when they are not there."""
+    """Model and tokenizer. Raises UserError of one line if they cannot be loaded."""
     from transformers import AutoTokenizer, GitForCausalLM
 
     with loading("--model_id", weights, "GIT"):
         model = GitForCausalLM.from_pretrained(weights, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(weights)
-    if len(tokenizer) < model.config.vocab_size // 2:  # transformers makes an empty tokenizer where the folder has none
+    if len(tokenizer) < model.config.vocab_size // 2:  # transformers creates an empty tokenizer if its files are missing
         words = model.config.vocab_size
         raise UserError(
             coded("TOOL-003", f"--model_id: {weights}: has no tokenizer for the model's {words} words; add tokenizer.json or vocab.txt")

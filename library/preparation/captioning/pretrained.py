@@ -1,4 +1,4 @@
-"""Captioning models and tokenizers of a folder or the Hub, by transformers: what cannot be loaded is one line."""
+"""Loads captioning models and tokenizers from a folder or the Hub with transformers; errors become one line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from library.errors import UserError, coded
 
 @contextmanager
 def loading(option: str, weights: str, kind: str) -> Iterator[None]:
-    """Inside, transformers loads a `kind` model from `weights`; whatever it raises becomes a UserError that names `option`.
+    """Context in which transformers loads a `kind` model from `weights`; any exception becomes a UserError that names `option`.
 
-    It builds objects from whatever stands in a folder's settings, so that a list, a number or a missing key there can raise anything.
+    transformers builds objects from the settings in a folder, so an unexpected list, number or missing key can raise anything.
     """
     try:
         yield

@@ -1,1 +1,1 @@
-"""The kinds of refusal, a file for each area; a code is never given to another kind, and never taken away."""
+"""The kinds of refusal, one file per area; a code is never reused for another kind, and never removed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from library.refusals.refusal import Area, Refusal
 
-# A code is never given to another kind and never taken away from one: new kinds go to the end.
+# A code is never reused for another kind and never removed: add new kinds at the end.
 AREA = Area(
     "MODEL",
     "the model that training starts from, its VAE and its words",
@@ -103,6 +103,12 @@ AREA = Area(
             "Several new words are too similar, or one cannot be a file name or be used by a template.",
             "Choose another word, or name it in the captions as the line says.",
             "train_textual_inversion.md#several-words-at-once",
+        ),
+        Refusal(
+            "MODEL-019",
+            "A new word that train_network.py trains (--token_string) is in no caption and no class_tokens.",
+            "Write it into the captions or class_tokens of the images that show it.",
+            "train_network.md#new-words-with-the-network-pivotal-tuning",
         ),
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from library.refusals.refusal import Area, Refusal
 
-# A code is never given to another kind and never taken away from one: new kinds go to the end.
+# A code is never reused for another kind and never removed: add new kinds at the end.
 AREA = Area(
     "PKG",
     "Python packages",

@@ -1,10 +1,10 @@
-"""Going on from a state: --resume."""
+"""Resuming from a state: --resume."""
 
 from __future__ import annotations
 
 from library.refusals.refusal import Area, Refusal
 
-# A code is never given to another kind and never taken away from one: new kinds go to the end.
+# A code is never reused for another kind and never removed: add new kinds at the end.
 AREA = Area(
     "STATE",
     "resuming from a state: --resume",

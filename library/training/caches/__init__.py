@@ -1,1 +1,1 @@
-"""Latents and text encoder outputs that are made once and kept."""
+"""Caches of latents and text encoder outputs."""

@@ -1,4 +1,4 @@
-"""Fills the disk cache of latents for a dataset before a run, or empties it, as tools/cache_latents.py does."""
+"""Fills or empties the disk cache of latents of a dataset before a run (tools/cache_latents.py)."""
 
 from __future__ import annotations
 
@@ -23,43 +23,45 @@ from library.words import counted
 
 
 def fill_cache(options: CacheLatents) -> None:
-    """Make what `--cache_latents_to_disk` would make for these images, or with --remove delete it.
+    """Write the latents that `--cache_latents_to_disk` would write for these images, or delete them with --remove.
 
-    Raises PartlyDone, all the rest made, with a line for each image that cannot be read (unless --skip_bad_images leaves them out) and
-    each folder that cannot be written to, and UserError for other faults of the data.
+    Raises PartlyDone, after all other images are done, with a line for each image that cannot be read (unless --skip_bad_images skips it)
+    and each folder that is not writable; raises UserError for other errors in the data.
     """
-    given, wanted = options.model, options.data
-    if wanted.dataset_class is not None:
+    model_options, data_options = options.model, options.data
+    if data_options.dataset_class is not None:
         raise UserError(coded("OPT-008", "--dataset_class: a class makes its own batches, so there are no images to encode; remove it"))
-    if wanted.dataset_config is None and wanted.train_data_dir is None and wanted.in_json is None:
+    if data_options.dataset_config is None and data_options.train_data_dir is None and data_options.in_json is None:
         raise UserError(coded("OPT-007", "--dataset_config or --train_data_dir is missing: one of them must name the training images"))
-    model = given.vae or given.pretrained_model_name_or_path
-    if model is None and not given.remove:
+    model = model_options.vae or model_options.pretrained_model_name_or_path
+    if model is None and not model_options.remove:
         raise UserError(
             coded("OPT-007", "--pretrained_model_name_or_path is missing: the model of the training run, whose VAE encodes the latents")
         )
-    blueprint = blueprint_of(wanted)
+    blueprint = blueprint_of(data_options)
     if contradictions := check_caching(blueprint):
         raise UserError(*contradictions)
-    found, faults, skips = scan(blueprint, skip_unreadable=True), Faults(), wanted.skip_bad_images
-    data = fill(found)
-    told_at_the_end = set() if skips or given.remove else {str(left_out(line)) for line in found.unreadable}
+    scanned, faults, skips = scan(blueprint, skip_unreadable=True), Faults(), data_options.skip_bad_images
+    data = fill(scanned)
+    reported_at_end = set() if skips or model_options.remove else {str(left_out(line)) for line in scanned.unreadable}
     for finding in data.findings:
-        if finding not in told_at_the_end:
+        if finding not in reported_at_end:
             log.warning(finding)
-    if given.remove:
+    if model_options.remove:
         log.info("latents of %s deleted", counted(remove_files(data), "image"))
         return
     assert model is not None
     accelerator = Accelerator()
-    check_device(given.mixed_precision, accelerator.device)
-    vae, fingerprint, precision = vae_in(model, given.mixed_precision, "--vae" if given.vae else "--pretrained_model_name_or_path")
-    rules = CacheRules(fingerprint, precision, wanted.cache_latents_kind == "distribution", cache_file)
+    check_device(model_options.mixed_precision, accelerator.device)
+    vae, fingerprint, precision = vae_in(
+        model, model_options.mixed_precision, "--vae" if model_options.vae else "--pretrained_model_name_or_path"
+    )
+    rules = CacheRules(fingerprint, precision, data_options.cache_latents_kind == "distribution", cache_file)
     source = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
     tell(source.verdicts.values())
     source, _ = in_open_folders(source, faults)
-    cache = make(source, wanted.vae_batch_size, wanted.max_data_loader_n_workers, vae, accelerator)
-    bad = [*(coded("DATA-001", f"image {line}; remove or replace it") for line in found.unreadable), *cache.unreadable]
+    cache = make(source, data_options.vae_batch_size, data_options.max_data_loader_n_workers, vae, accelerator)
+    bad = [*(coded("DATA-001", f"image {line}; remove or replace it") for line in scanned.unreadable), *cache.unreadable]
     for line in cache.unreadable if skips else bad:
         (log.warning if skips else faults.add)(line)
     if cache.in_memory:
@@ -70,6 +72,6 @@ def fill_cache(options: CacheLatents) -> None:
             )
         )
     ready = sum(work.file is not None and is_there(work.file) for work in source.works)
-    told = f"latents of {counted(ready, 'image')} are ready for --cache_latents_to_disk"
-    faults.raise_if_any(told, ready)
-    log.info(told)
+    summary = f"latents of {counted(ready, 'image')} are ready for --cache_latents_to_disk"
+    faults.raise_if_any(summary, ready)
+    log.info(summary)

@@ -1,4 +1,4 @@
-"""The latents of a run: found in files or made once, as the options ask; the VAE is on the device only for that."""
+"""The latents of a run, read from the disk cache or encoded as the options ask; the VAE is on the device only while it is needed."""
 
 from __future__ import annotations
 
@@ -34,34 +34,34 @@ if TYPE_CHECKING:
 
 
 def latents_of(source: Source, options: DataOptions, vae: AutoencoderKL, weights: str, accelerator: Accelerator) -> LatentCache | None:
-    """The latents of the source's images as the options ask, found or made; None where batches are encoded as they come, or bring latents.
+    """The cached latents of the source's images; None where batches are encoded when needed, or contain latents.
 
-    `weights` is the file or id that `vae` was loaded from; the VAE is on the device afterwards only where batches need it.
+    `weights` is the file or id that `vae` was loaded from; the VAE stays on the device only where batches need it.
     """
     data = source.cacheable()
     if data is not None:
         cache = latent_cache(options, data, vae, weights, accelerator)
         if cache is not None and data.blueprint.inpainting:
             _check_images(data)
-            vae.to(accelerator.device)  # the masks are other ones in each draw, and so are the masked images
+            vae.to(accelerator.device)  # masks change each time an image is shown, so masked images are never cached
         return cache
     vae.to("cpu" if source.are_latents else accelerator.device)
     return None
 
 
 def _check_images(data: FilledData) -> None:
-    """Raise UserError where only latents are there of an image that has to be masked."""
+    """Raise UserError if an image that has to be masked exists only as latents."""
     gone = [str(record.path) for record in data.records if not is_image(record.path)]
     if gone:
-        told = f"of {counted(len(gone), 'image')} there are only latents, such as {gone[0]}, which cannot be masked"
-        raise UserError(coded("DATA-015", f"--train_inpainting: {told}; put the images next to them"))
+        problem = f"of {counted(len(gone), 'image')} there are only latents, such as {gone[0]}, which cannot be masked"
+        raise UserError(coded("DATA-015", f"--train_inpainting: {problem}; put the images next to them"))
 
 
 def latent_cache(options: DataOptions, data: FilledData, vae: AutoencoderKL, source: str, accelerator: Accelerator) -> LatentCache | None:
-    """The cache of `--cache_latents` or `--cache_latents_to_disk`, or of latents that prepare_buckets_latents.py has made of all images;
-    None where images are decoded and encoded as they are drawn, with the VAE on the device.
+    """The cache of `--cache_latents` or `--cache_latents_to_disk`, or of the latents that prepare_buckets_latents.py wrote for all images.
 
-    `source` is the file or id that `vae` was loaded from. Raises UserError for images that are gone and whose latents cannot be used.
+    Returns None where images are decoded and encoded when they are shown; the VAE is then on the device. `source` is the file or id that
+    `vae` was loaded from. Raises UserError for missing images whose latents cannot be used.
     """
     wanted = options.cache_latents or options.cache_latents_to_disk
     gone = [str(record.path) for record in data.records if not is_image(record.path)]
@@ -72,33 +72,36 @@ def latent_cache(options: DataOptions, data: FilledData, vae: AutoencoderKL, sou
         log.warning("prepared latents are not used, all images are decoded when needed: %s", faults[0])
     if wanted or (not faults and any(record.train_resolution for record in data.records)):
         rules = CacheRules(
-            # of the weights as they are in the file, not as this run's precision rounds them
+            # of the weights in the file, before this run's precision rounds them
             encoder_fingerprint(vae if vae.dtype == torch.float32 else load_vae(source, torch.float32)),
             _precision(vae),
             options.cache_latents_kind == "distribution",
             cache_file if options.cache_latents_to_disk else None,
         )
-        found = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
-        if any(verdict != NEW for verdict in found.verdicts.values()):
-            tell(found.verdicts.values())
-        if wanted or _usable(found):
-            return make(found, options.vae_batch_size, options.max_data_loader_n_workers, vae, accelerator)
+        latents = look(data, rules, accelerator.process_index, accelerator.num_processes, exchange(accelerator))
+        if any(verdict != NEW for verdict in latents.verdicts.values()):
+            tell(latents.verdicts.values())
+        if wanted or _usable(latents):
+            return make(latents, options.vae_batch_size, options.max_data_loader_n_workers, vae, accelerator)
     vae.to(accelerator.device)
     return None
 
 
-def _usable(found: LatentSource) -> bool:
-    """Whether the latents made beforehand can be used: all images of the subsets that were prepared have them. Tells where only some have,
-    and how many images of other subsets are encoded now, since a batch is of latents or of images."""
-    if not found.missing:
+def _usable(latents: LatentSource) -> bool:
+    """Whether prepared latents can be used: all images of the prepared subsets have them.
+
+    Warns if only some have them, and logs how many images of other subsets are encoded now, since a batch contains either latents or
+    images. Raises UserError for missing images whose latents cannot be used.
+    """
+    if not latents.missing:
         return True
-    if lost := found.without_image():
+    if lost := latents.without_image():
         raise UserError(*lost)
-    prepared = {found.of_record[number] for number, record in enumerate(found.filled.records) if record.subset.as_prepared}
-    if prepared and prepared.isdisjoint(found.missing):
-        log.info("latents: encoding %s from unprepared subsets, kept in memory", counted(len(found.missing), "image"))
+    prepared = {latents.of_record[number] for number, record in enumerate(latents.filled.records) if record.subset.as_prepared}
+    if prepared and prepared.isdisjoint(latents.missing):
+        log.info("latents: encoding %s from unprepared subsets, kept in memory", counted(len(latents.missing), "image"))
         return True
-    if any(verdict != NEW for verdict in found.verdicts.values()):
+    if any(verdict != NEW for verdict in latents.verdicts.values()):
         log.warning(
             "prepared latents are not used, since not all images have them: all images are decoded when needed; "
             "run finetune/prepare_buckets_latents.py again, or add --cache_latents"
@@ -106,12 +109,12 @@ def _usable(found: LatentSource) -> bool:
     return False
 
 
-def make(found: LatentSource, batch_size: int, threads: int | None, vae: AutoencoderKL, accelerator: Accelerator) -> LatentCache:
-    """Encode on the accelerator's device what was not found; the VAE is on the CPU afterwards."""
-    if found.missing:
+def make(latents: LatentSource, batch_size: int, threads: int | None, vae: AutoencoderKL, accelerator: Accelerator) -> LatentCache:
+    """Encode the missing latents on the accelerator's device; the VAE is on the CPU afterwards."""
+    if latents.missing:
         vae.to(accelerator.device)
     cache = build(
-        found,
+        latents,
         lambda images: moments(vae, to_device(images, accelerator.device)),
         batch_size,
         max(1, worker_count(threads)),
@@ -125,12 +128,12 @@ def make(found: LatentSource, batch_size: int, threads: int | None, vae: Autoenc
 
 
 def exchange(accelerator: Accelerator) -> Callable[[Any], list[Any]] | None:
-    """How processes hand each other their parts; None where there is one only."""
+    """A function that gathers the parts of all processes; None with a single process."""
     return (lambda part: gather_object([part])) if accelerator.num_processes > 1 else None
 
 
 def vae_in(source: str, mixed_precision: str, option: str) -> tuple[AutoencoderKL, str, str]:
-    """The VAE of a model or VAE in the precision asked for, the fingerprint of its encoder, and the name of that precision."""
+    """The VAE of a model or VAE file in the requested precision, the fingerprint of its encoder, and the name of that precision."""
     vae = load_vae(source, torch.float32, option)
     check_vae(vae, f"{option} {source}")
     fingerprint = encoder_fingerprint(vae)
@@ -139,7 +142,7 @@ def vae_in(source: str, mixed_precision: str, option: str) -> tuple[AutoencoderK
 
 
 def _precision(vae: AutoencoderKL) -> str:
-    """What the encoder computes in, which latents are bound to: in tiles they are slightly others."""
+    """The precision that the encoder computes in, to which latents are bound; with tiles they differ slightly."""
     return _name(vae.dtype) + (" in tiles" if getattr(vae, "use_tiling", False) else "")
 
 

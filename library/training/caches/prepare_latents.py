@@ -1,4 +1,4 @@
-"""Latents made for a metadata file before fine_tune.py trains on it, as finetune/prepare_buckets_latents.py does."""
+"""Encodes the latents of a metadata file before fine_tune.py trains on it (finetune/prepare_buckets_latents.py)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from library.words import counted, named
 
 
 def prepare(options: PrepareBucketsLatents) -> None:
-    """Write `.npz` files beside the images that the metadata names, and the metadata with each one's train_resolution.
+    """Write `.npz` files next to the images that the metadata names, and the metadata with the train_resolution of each.
 
-    Raises PartlyDone, all the rest written, with a line for each image that cannot be read and each folder that cannot be written to, and
-    UserError for what stops it: sizes that do not fit, no image found, a full disk.
+    Raises PartlyDone, after all other files are written, with a line for each image that cannot be read and each folder that is not
+    writable; raises UserError for errors that stop it: sizes that do not fit, no image found, a full disk.
     """
     files, work = options.files, options.work
     sizes = _sizes(options.sizes)
@@ -76,13 +76,13 @@ def prepare(options: PrepareBucketsLatents) -> None:
     table |= {key: {**table[key], "train_resolution": list(done[image])} for key, image in images.items() if image in done}
     write_metadata_file(files.out_json, table, "out_json")
     _tell_buckets(data, done)
-    told = f"{files.out_json}, with the train_resolution of {counted(len(done), 'image')}"
-    faults.raise_if_any(told, len(done))
-    log.info("result: %s", told)
+    summary = f"{files.out_json}, with the train_resolution of {counted(len(done), 'image')}"
+    faults.raise_if_any(summary, len(done))
+    log.info("result: %s", summary)
 
 
 def _sizes(options: PrepareSizesOptions) -> DatasetOptions:
-    given = {
+    values = {
         "resolution": options.max_resolution,
         "enable_bucket": True,
         "min_bucket_reso": options.min_bucket_reso,
@@ -90,7 +90,7 @@ def _sizes(options: PrepareSizesOptions) -> DatasetOptions:
         "bucket_reso_steps": options.bucket_reso_steps,
         "bucket_no_upscale": options.bucket_no_upscale,
     }
-    converted, faults = command_line_values(given)
+    converted, faults = command_line_values(values)
     sizes, more = (None, []) if faults else dataset_options(converted, "--max_resolution")
     if sizes is None:
         raise UserError(*(line.reworded(line.replace("--resolution", "--max_resolution")) for line in (*faults, *more)))
@@ -98,7 +98,7 @@ def _sizes(options: PrepareSizesOptions) -> DatasetOptions:
 
 
 def _images(table: Metadata, options: PrepareFilesOptions) -> dict[str, Path]:
-    """The image of each entry that names one in the folder; of a.jpg and a.png the first by name, where the entry does not say which."""
+    """{key: image} of the entries that name an image in the folder; a key that fits both a.jpg and a.png takes the first by name."""
     folder, in_json, full_path = options.train_data_dir, options.in_json, options.full_path
     listed = list_images(folder, options.recursive)
     keys = Keys(folder, listed, table, full_path)
@@ -119,7 +119,7 @@ def _images(table: Metadata, options: PrepareFilesOptions) -> dict[str, Path]:
 
 
 def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: bool, faults: Faults) -> FilledData:
-    """The images in their buckets, with a fault for each that cannot be read."""
+    """The images in their buckets; reports an error for each image that cannot be read."""
     subset = SubsetOptions(image_dir=folder, flip_aug=flip, place="train_data_dir")
     records = []
     for path in dict.fromkeys(images):
@@ -138,7 +138,10 @@ def _filled(folder: Path, images: Iterable[Path], sizes: DatasetOptions, flip: b
 
 
 def in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource, set[int]]:
-    """The source without the works that cannot be written, for their folder is closed or the name too long, and the numbers of those."""
+    """The source without the latents that cannot be written (folder not writable, name too long), and their numbers.
+
+    Reports an error for each.
+    """
     images = {number: source.filled.records[source.works[number].record].path for number in source.missing}
     writable = set(in_writable_folders(images.values(), faults))
     closed = {number for number, image in images.items() if image not in writable}
@@ -151,7 +154,7 @@ def in_open_folders(source: LatentSource, faults: Faults) -> tuple[LatentSource,
 
 
 def _file_of(folder: Path, recursive: bool) -> Callable[[Path, Size], Path]:
-    """`a.npz` for a.png, as readers of that layout expect; where there is an a.jpg too, a name that tells them apart."""
+    """Names latents `a.npz` for a.png, as readers of that layout expect; where an a.jpg exists too, each gets a unique name."""
     alike = Counter(path.with_suffix("") for path in list_images(folder, recursive))
 
     def file_of(image: Path, bucket: Size) -> Path:
@@ -169,7 +172,7 @@ def _file_of(folder: Path, recursive: bool) -> Callable[[Path, Size], Path]:
 
 
 def _write_masks(source: LatentSource) -> None:
-    """`alpha_mask` float32 [H,W] in 0…1 beside the latents of each file: the transparency of the part that is trained."""
+    """Add `alpha_mask`, float32 [H,W] in 0…1, to the latents of each file: the opacity of the trained crop."""
     for work in source.works:
         file, record = work.file, source.filled.records[work.record]
         if file is None or not is_file(file) or (binding := read_binding(file)) is None:
@@ -187,7 +190,7 @@ def _write_masks(source: LatentSource) -> None:
 
 
 def _write_mirrors(source: LatentSource) -> None:
-    """`a_flip.npz` beside each `a.npz` that holds a mirror image, for programs that look for it there."""
+    """Write `a_flip.npz` next to each `a.npz` that includes a mirror image, for programs that read it from there."""
     for work in source.works:
         file = work.file
         if not work.flip or file is None or file != prepared_file(source.filled.records[work.record].path) or not is_there(file):
@@ -209,7 +212,7 @@ def _write_mirrors(source: LatentSource) -> None:
 
 
 def _tell_buckets(data: FilledData, done: Mapping[Path, Size]) -> None:
-    """How many images each bucket has, and how far their shapes are from its own."""
+    """Log how many images each bucket has, and how far the images' aspect ratios are from the bucket's on average."""
     counts = Counter(done.values())
     for number, (size, count) in enumerate(sorted(counts.items())):
         log.info("bucket %d: %d×%d: %s", number, *size, counted(count, "image"))

@@ -1,4 +1,4 @@
-"""What a text encoder that is not trained makes of captions: each distinct one is encoded once, within a bound on memory."""
+"""Caches the outputs of a text encoder that is not trained: each distinct caption is encoded once, within a memory limit."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from library.model.text.conditioning import Conditioning
 from library.training.planning.inputs import Inputs
 
 LIMIT = 1 << 30  # bytes; a caption of 75 tokens takes 0.23 MiB (v1) or 0.30 MiB (v2) in float32
-Encode = Callable[[Tensor, Tensor | None], Conditioning]  # ids [1,N,T], weights [1,N,T] or None -> that of one caption
+Encode = Callable[[Tensor, Tensor | None], Conditioning]  # ids [1,N,T], weights [1,N,T] or None -> conditioning of one caption
 
 
 class TextCache:
-    """Reads each caption of a batch by itself, so that its conditioning does not depend on its companions, nor on whether it is kept.
+    """Encodes each caption of a batch separately, so that its conditioning depends neither on the rest of the batch nor on the cache.
 
-    `limit` bytes of conditionings are kept in main memory, those longest unused go first; 0 keeps nothing.
+    Up to `limit` bytes of conditionings stay in main memory, the least recently used go first; 0 caches nothing.
     """
 
     def __init__(self, encode: Encode, limit: int = LIMIT) -> None:
@@ -34,7 +34,7 @@ class TextCache:
     def __call__(self, captions: Sequence[str], input_ids: Tensor, token_weights: Tensor | None = None) -> Conditioning:
         """Captions with their ids [B,N,T] and weights [B,N,T] on any device -> their conditioning there, without gradients.
 
-        Ids and weights have to be a function of the caption and of their shape: the text is looked up, so that no device has to wait.
+        Ids and weights must be a function of the caption and their shape: the lookup is by text, so that no device has to synchronize.
         """
         shown: dict[str, Conditioning] = {}
         for place, caption in enumerate(captions):
@@ -59,13 +59,16 @@ class TextCache:
 
 
 def _in_main_memory(tensor: Tensor) -> Tensor:
-    """A copy, page-locked where a GPU reads it, which else would be waited for at each step."""
+    """A copy in main memory, page-locked if a GPU reads it: otherwise each step would wait for the transfer."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda).copy_(tensor)
 
 
 def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs, clip_skip: int | None) -> TextCache | None:
-    """The reader of captions for as long as the text encoder is not trained, by `--cache_text_encoder_outputs` auto, on or off; None
-    where it is trained to the end, or draws by chance. Raises UserError for `on` where nothing can be kept."""
+    """The text cache for as long as the text encoder is not trained, by `--cache_text_encoder_outputs` auto, on or off.
+
+    Returns None where the text encoder is trained to the end or its output is random. Raises UserError for `on` where nothing can be
+    cached.
+    """
     reason = None
     if method.trains_text_encoder(inputs.plan.updates - 1):
         reason = "the text encoder is trained"
@@ -83,7 +86,7 @@ def text_cache(mode: str, model: StableDiffusion, method: Method, inputs: Inputs
 
 
 def base_texts(mode: str, method: RemembersBase, inputs: Inputs, clip_skip: int | None) -> TextCache:
-    """The reader of captions by the text encoder as it was before training, which is the same throughout; kept by the same `mode`."""
+    """The text cache of the text encoder as it was before training, which never changes; `mode` is as in `text_cache`."""
     return TextCache(partial(_encode_as_before, method, clip_skip), LIMIT if _keeps(mode, inputs) else 0)
 
 
@@ -102,11 +105,11 @@ def _encode(model: StableDiffusion, clip_skip: int | None, input_ids: Tensor, to
 
 
 def _draws(text_encoder: nn.Module) -> bool:
-    """Whether two passes may differ: a dropout of its own, or something of others put into or onto its layers."""
+    """Whether two passes may differ: dropout, or hooks or wrappers that other code put on its layers."""
     if getattr(text_encoder.config, "attention_dropout", 0.0) > 0:
         return True
     for module in text_encoder.modules():
-        # transformers hangs hooks of its own in, to hand out the outputs of layers
+        # transformers registers hooks to return the outputs of layers
         hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
         if any(not (getattr(hook, "__module__", None) or "").startswith("transformers.") for hook in hooks):
             return True

@@ -1,1 +1,1 @@
-"""What a run knows of each of its images: its showings, what they cost beside what is usual, and how that changed (--image_ledger)."""
+"""Per-image records of a run: when each image was shown, its loss relative to the usual, and how that changed (--image_ledger)."""

@@ -1,20 +1,20 @@
-"""How hard images are and how much of them was learned, out of losses that depend on the timestep far more than on the image.
+"""Estimates how hard each image is and how much of it was learned, from losses that depend on the timestep far more than on the image.
 
-The loss L of a showing of image i at timestep t, when a share p of the run (0 … 1) was over, is taken to be
+The loss L of a showing of image i at timestep t, after a share p of the run (0 … 1), is modelled as
 
-    log L = f(t) + g(p) + h_i + e,    e of mean 0 and variance s²(t)
+    log L = f(t) + g(p) + h_i + e,    e with mean 0 and variance s²(t)
 
-f and g are smooth curves (`Axis.line`), s² a smooth mean of squared residuals; they and h are fitted in turn (backfitting: Hastie &
+f and g are smooth curves (`Axis.line`), s² is a smooth mean of squared residuals; they and h are fitted in turn (backfitting: Hastie &
 Tibshirani 1990, sec. 4.4). With the weights w = 1/s²(t) of an image's showings, W_i = Σ w and the weighted mean m_i of log L − f − g,
 
-    h_i = (m_i − m̄)·W_i / (W_i + 1/τ²),    of standard error √(1 / (W_i + 1/τ²))
+    h_i = (m_i − m̄)·W_i / (W_i + 1/τ²),    with standard error √(1 / (W_i + 1/τ²))
 
-is the mean that an image with few showings has less of (the BLUP of a random effect: Robinson 1991). τ², the variance of images among
-themselves, is DerSimonian & Laird's (1986, eq. 8), no less than `LEAST_VARIANCE`. exp(h_i) is "so many times the usual loss at the
-timesteps that it was drawn at, at its time in the run": neither a late draw nor much noise makes it large.
+is the mean, shrunk towards 0 for images with few showings (the BLUP of a random effect: Robinson 1991). τ², the variance between images, is
+that of DerSimonian & Laird (1986, eq. 8), at least `LEAST_VARIANCE`. exp(h_i) is "so many times the usual loss at the timesteps that it was
+shown at, at its time in the run": neither a late showing nor much noise makes it large.
 
-What was learned is the slope of log L − f(t) over p, which each image has to itself: by weighted least squares with a constant of its
-own, and drawn to the mean slope in the same way. 1 − exp(slope) is the share of its loss that went from the run's beginning to now.
+What was learned is the slope of log L − f(t) over p, separately for each image: weighted least squares with a constant per image, shrunk to
+the mean slope in the same way. 1 − exp(slope) is the share of its loss that disappeared between the start of the run and now.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ROUNDS = 6
 
 @dataclass(frozen=True)
 class Losses:
-    """The showings of images that are compared: `images` 0 … `count` − 1, `timesteps`, `progress` 0 … 1, and the logarithms of losses."""
+    """The showings of images to compare: `images` 0 … `count` − 1, `timesteps`, `progress` 0 … 1, and `logs`, the logarithms of losses."""
 
     count: int
     images: Places
@@ -46,7 +46,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Effect:
-    """A figure for each image, drawn to 0 where showings are few, and its standard error."""
+    """A figure per image, shrunk towards 0 where showings are few, and its standard error."""
 
     values: Values
     errors: Values
@@ -54,7 +54,7 @@ class Effect:
 
 @dataclass(frozen=True)
 class Estimate:
-    """`over_usual` is log L − f − g of each showing and `over_curve` log L − f, `weights` are 1/s²; all slopes are about `mean_slope`."""
+    """`over_usual` is log L − f − g per showing, `over_curve` log L − f, `weights` are 1/s²; slopes are relative to `mean_slope`."""
 
     hardness: Effect
     slopes: Effect
@@ -65,7 +65,7 @@ class Estimate:
 
 
 def estimate(losses: Losses) -> Estimate:
-    """Fit the curves and the images' figures; each image's is 0 with nothing to compare it with."""
+    """Fit the curves and the figures of the images; a figure is 0 where there is nothing to compare the image with."""
     cells = np.minimum(losses.timesteps // CELL, TIMESTEPS // CELL - 1)
     moments = np.round(losses.progress * (MOMENTS - 1)).astype(np.int64)
     bandwidth = max(LEAST_BANDWIDTH, WIDEST_BANDWIDTH * max(1, len(losses.logs)) ** -0.2)
@@ -88,14 +88,14 @@ def estimate(losses: Losses) -> Estimate:
 
 
 def effect(images: Places, values: Values, weights: Values, count: int) -> Effect:
-    """The images' means about the mean of all, as the module's docstring has them."""
+    """The shrunk means of the images, relative to the mean of all, as in the module's docstring."""
     whole = np.bincount(images, weights, count).astype(np.float64)
     means = np.bincount(images, weights * values, count) / np.where(whole, whole, 1.0)
     return _drawn(means, whole)[0]
 
 
 def _drawn(means: Values, precisions: Values) -> tuple[Effect, float]:
-    """`means` of these precisions drawn to their common mean, and that mean; 0 for an image of precision 0."""
+    """`means` with these precisions, shrunk to their common mean, and that mean; 0 for an image of precision 0."""
     total = float(precisions.sum())
     if not total:
         return Effect(np.zeros(len(means)), np.zeros(len(means))), 0.0
@@ -110,7 +110,7 @@ def _drawn(means: Values, precisions: Values) -> tuple[Effect, float]:
 
 
 def _slopes(losses: Losses, values: Values, weights: Values) -> tuple[Effect, float]:
-    """The slopes of `values` over the run by image, about their mean; and the mean."""
+    """The slope of `values` over the run per image, relative to the mean slope; and the mean slope."""
     images, count = losses.images, losses.count
     whole = np.bincount(images, weights, count).astype(np.float64)
     safe = np.where(whole, whole, 1.0)

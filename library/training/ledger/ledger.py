@@ -1,4 +1,4 @@
-"""The showings of a run as they come in, an update late with its loss: each process notes its own, and the main one has them all."""
+"""Records the showings of a run, whose losses arrive an update late: each process notes its own, the main process gathers all."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ from library.training.step.pending import Showing
 
 
 class ImageLedger:
-    """`visits` are those of the whole run, on the main process and as far as the last `collect`."""
+    """`visits` are the showings of the whole run up to the last `collect`, on the main process."""
 
     def __init__(self, records: Sequence[ImageRecord] | None, processes: Processes) -> None:
-        """`records` are the images of the run; None where a class brings batches itself, under names of its own."""
+        """`records` are the images of the run; None where a dataset class brings batches under its own names."""
         self.records = records
         self._processes, self._fresh = processes, Visits()
         self.visits = Visits()
 
     def note(self, report: UpdateReport) -> None:
-        """Take in the images of an update on this process."""
+        """Record the images of an update on this process."""
         for showing in report.showings():
             order = (showing.place << 32) + showing.row * self._processes.num_processes + self._processes.process_index
             self._fresh.add(report.step, report.epoch, self._name(showing), showing, order)
 
     def collect(self) -> None:
-        """Bring the showings of all processes together; all of them call it at the same moment."""
+        """Gather the showings of all processes on the main process; all processes must call this together."""
         part = self._fresh.take()
         parts = gather_object([part]) if self._processes.num_processes > 1 else [part]
         if self._processes.is_main_process:
             self.visits.extend(parts)
 
     def go_back(self, step: int) -> None:
-        """The run stands at update `step` again."""
+        """Forget all showings after update `step`, to which the run has returned."""
         self._fresh.forget_after(step)
         self.visits.forget_after(step)
 
     def unseen(self) -> list[ImageName]:
-        """Images of the run that were not shown yet, as far as they are known beforehand."""
+        """Images of the run that were not shown yet, among those known in advance."""
         return [name_of(record) for record in self.records or () if record.key not in self.visits.images]
 
     def save(self, folder: Path) -> None:
-        """Write what is collected into the folder of a state."""
+        """Write the collected showings into the folder of a state."""
         save_visits(self.visits, folder)
 
     def load(self, folder: Path) -> bool:
-        """Go on from a state's showings; False where it has none. Raises UserError for those that are damaged."""
+        """Restore the showings of a state; return False if it contains none. Raises UserError for damaged ones."""
         visits = load_visits(folder)
         if visits is None:
             return False
@@ -67,5 +67,5 @@ class ImageLedger:
 
 
 def name_of(record: ImageRecord) -> ImageName:
-    """An image of a folder or of a metadata file."""
+    """The ledger's name for an image of a folder or of a metadata file."""
     return ImageName(record.key, str(record.path), record.dataset, record.subset.is_reg)

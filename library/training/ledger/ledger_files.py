@@ -1,4 +1,4 @@
-"""`<name>.images.jsonl` and `<name>.images.html` beside the product: written anew at each save, whole or not at all."""
+"""Writes `<name>.images.jsonl` and `<name>.images.html` next to the product, atomically and at each save."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from library.training.ledger.standings import Figure, Part, Standing, standings
 
 
 class LedgerFiles:
-    """For the main process. A fault is told once and stops nothing."""
+    """For the main process. A write error is reported once and does not stop the run."""
 
     def __init__(self, ledger: ImageLedger, folder: Path, name: str) -> None:
         self.lines, self.page = folder / f"{name}.images.jsonl", folder / f"{name}.images.html"
@@ -24,16 +24,16 @@ class LedgerFiles:
         self._failed = False
 
     def write(self) -> None:
-        """Both files, of what the ledger has collected."""
+        """Write both files from what the ledger has collected."""
         visits = self._ledger.visits
-        found = standings(visits, self._ledger.unseen())
+        images = standings(visits, self._ledger.unseen())
         rows = visits.rows()
         updates = int(rows["step"].max()) if len(rows) else 0
-        self._put(self.lines, lambda: "".join(json.dumps(as_line(one), ensure_ascii=False) + "\n" for one in found))
-        self._put(self.page, lambda: as_page(self._name, found, updates, self._thumbnails))
+        self._put(self.lines, lambda: "".join(json.dumps(as_line(one), ensure_ascii=False) + "\n" for one in images))
+        self._put(self.page, lambda: as_page(self._name, images, updates, self._thumbnails))
 
     def places(self) -> Sequence[Path]:
-        """What was written."""
+        """The page that was written; empty after a write error."""
         return () if self._failed else (self.page,)
 
     def _put(self, path: Path, text: Callable[[], str]) -> None:
@@ -48,7 +48,7 @@ class LedgerFiles:
 
 
 def as_line(one: Standing) -> dict[str, Any]:
-    """One image as a line of the file has it."""
+    """One image as a line of the file."""
     line: dict[str, Any] = {
         "image": one.image.path,
         "dataset": one.image.dataset + 1,

@@ -1,4 +1,4 @@
-"""`<name>.images.html`: the images of a run as cards with everything in the file, sorted by what is hardest, learned least or most."""
+"""`<name>.images.html`: a self-contained page with a card per image, sorted by hardest, learned least or learned most."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from library.training.ledger.standings import Part, Standing
 from library.words import counted
 
 MOST_OF_AN_ORDER = 100  # cards; there are three orders
-SIDE = 240  # pixels of a picture's longer side
+SIDE = 240  # pixels of a thumbnail's longer side
 _MOST_TEXTS = 4
-_FACTOR = 4.0  # at either end of a bar: so many times the usual loss, or that part of it
+_FACTOR = 4.0  # a bar ends at this many times the usual loss, and at 1/this
 _SCRIPT = """
 const grid = document.querySelector(".grid"), cards = [...grid.children], buttons = [...document.querySelectorAll("nav button")];
 const classes = document.querySelector("#classes");
@@ -42,37 +42,37 @@ show();
 
 
 class Thumbnails:
-    """Small pictures as data: addresses; each file is read once."""
+    """Thumbnails as data: URLs; each file is read once."""
 
     def __init__(self) -> None:
         self._known: dict[str, str] = {}
 
     def __call__(self, path: str) -> str:
-        """The markup of a picture, or the words that stand in its place."""
+        """The markup of the image, or of a text in its place."""
         if path not in self._known:
             self._known[path] = _thumbnail(Path(path))
         return self._known[path]
 
 
-def as_page(name: str, found: Sequence[Standing], updates: int, picture: Callable[[str], str]) -> str:
-    """The page of the run `name` as text; of very many images it has those that come first in each order."""
-    shown = chosen(found)
-    classes = sum(one.image.is_class for one in found)
-    some = f", {len(shown)} of them here: the first in each order; the file next to this page has all" if len(shown) < len(found) else ""
-    told = f"{counted(len(found), 'image')}{some} · {sum(one.times for one in found):,} uses in {counted(updates, 'update')}"
+def as_page(name: str, images: Sequence[Standing], updates: int, picture: Callable[[str], str]) -> str:
+    """The page of the run `name` as text; with very many images it shows only the first ones of each order."""
+    shown = chosen(images)
+    classes = sum(one.image.is_class for one in images)
+    some = f", {len(shown)} of them here: the first in each order; the file next to this page has all" if len(shown) < len(images) else ""
+    summary = f"{counted(len(images), 'image')}{some} · {sum(one.times for one in images):,} uses in {counted(updates, 'update')}"
     also = f'<label><input type="checkbox" id="classes"> {counted(classes, "class image")}</label>' if classes else ""
     orders = (("hardest", "hardest"), ("least", "learned least"), ("most", "learned most"))
     buttons = "".join(
         f'<button type="button" data-order="{key}" title="key {place}">{text}</button>' for place, (key, text) in enumerate(orders, 1)
     )
-    last = max((one.most_learned or 0 for one in found), default=0)
+    last = max((one.most_learned or 0 for one in images), default=0)
     cards = "".join(_card(one, last, picture) for one in shown)
     style = read_text(Path(__file__).with_name("ledger_page.css"), "utf-8")
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="color-scheme" content="light dark">'
         f"<title>{escape(name)} · images</title>\n<style>\n{style}</style></head>\n<body>\n"
-        f"<header><h1>{escape(name)}: its images</h1><p>{told}</p>\n{_HOW}</header>\n"
+        f"<header><h1>{escape(name)}: its images</h1><p>{summary}</p>\n{_HOW}</header>\n"
         f'<nav>{buttons}{also}</nav>\n<div class="grid">\n{cards}</div>\n<script>{_SCRIPT}</script>\n</body></html>\n'
     )
 
@@ -85,21 +85,21 @@ _HOW = (
 )
 
 
-def chosen(found: Sequence[Standing]) -> list[Standing]:
-    """The first `MOST_OF_AN_ORDER` of each order, of class images too; those without figures behind, as far as there is room."""
-    if len(found) <= 3 * MOST_OF_AN_ORDER:
-        return list(found)
-    kept: set[str] = set()
+def chosen(images: Sequence[Standing]) -> list[Standing]:
+    """The first `MOST_OF_AN_ORDER` of each order, and as many class images; images without figures only where all images fit."""
+    if len(images) <= 3 * MOST_OF_AN_ORDER:
+        return list(images)
+    keys: set[str] = set()
     for is_class in (False, True):
-        mine = [one for one in found if one.image.is_class == is_class and one.hardest is not None]
+        mine = [one for one in images if one.image.is_class == is_class and one.hardest is not None]
         learned = sorted(mine, key=lambda one: one.most_learned or 0)
         first = (
             *mine[:MOST_OF_AN_ORDER],
             *learned[:MOST_OF_AN_ORDER],
             *learned[len(learned) - MOST_OF_AN_ORDER if len(learned) > MOST_OF_AN_ORDER else 0 :],
         )
-        kept |= {one.image.key for one in first}
-    return [one for one in found if one.image.key in kept]
+        keys |= {one.image.key for one in first}
+    return [one for one in images if one.image.key in keys]
 
 
 def _card(one: Standing, last: int, picture: Callable[[str], str]) -> str:
@@ -129,7 +129,7 @@ def _measured(one: Standing) -> Iterable[str]:
 
 
 def _bar(part: Part) -> str:
-    """A stretch of timesteps: to the right of the middle what is over the usual loss, to the left what is under it."""
+    """A range of timesteps: a loss above the usual extends to the right of the middle, one below it to the left."""
     if part.times_usual is None:
         return f"<span>{part.first}–{part.last}</span><i></i><span>–</span>"
     reach = 50 * _reach(part.times_usual, _FACTOR)
@@ -138,12 +138,12 @@ def _bar(part: Part) -> str:
 
 
 def _reach(factor: float, most: float) -> float:
-    """Where a factor is on a scale from 1/`most` to `most`: −1 … 1."""
+    """The position of a factor on a scale from 1/`most` to `most`: −1 … 1."""
     return max(-1.0, min(1.0, math.log(max(factor, 1e-9)) / math.log(most)))
 
 
 def _course(parts: Sequence[Part]) -> str:
-    """A line over the epochs, on a scale of factors; the grey line is the usual loss of the whole run."""
+    """A line over the epochs on a scale of factors; the grey line is the usual loss of the whole run."""
     points = [(place, part.times_usual) for place, part in enumerate(parts) if part.times_usual is not None]
     if len(points) < 2:
         return ""

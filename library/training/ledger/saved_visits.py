@@ -1,4 +1,4 @@
-"""The showings of a run in the folder of a state, read back exactly or refused."""
+"""Saves the showings of a run into the folder of a state; loading restores them exactly or refuses them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TABLES = "tables"  # names, captions and sizes as JSON, in bytes
 
 
 def save_visits(visits: Visits, folder: Path) -> None:
-    """28 bytes a showing, and the tables."""
+    """Write the showings (28 bytes each) and the tables."""
     rows = visits.rows()
     tables = {"images": visits.names, "captions": list(visits.captions), "sizes": list(visits.sizes)}
     content = np.frombuffer(json.dumps(tables).encode("ascii"), np.uint8).copy()
@@ -30,7 +30,7 @@ def save_visits(visits: Visits, folder: Path) -> None:
 
 
 def load_visits(folder: Path) -> Visits | None:
-    """None where the state has none. Raises UserError where they are damaged."""
+    """The showings of a state; None if it was saved without any. Raises UserError for a damaged file."""
     if not is_file(folder / FILE):
         return None
     file = open_weights(folder / FILE, "--resume")
@@ -49,7 +49,7 @@ def load_visits(folder: Path) -> Visits | None:
 
 
 def _rows(columns: dict[str, Any], lengths: dict[str, int]) -> Rows:
-    """The table of these columns. Raises ValueError where one is missing, of another length or kind, or points past its table."""
+    """The table of these columns. Raises ValueError if one is missing, has a wrong length or dtype, or points past its table."""
     if columns.keys() != set(KEPT) or len({column.shape for column in columns.values()}) > 1:
         raise ValueError("its columns are not those of an image ledger")
     rows = np.zeros(len(columns["step"]), ROW)

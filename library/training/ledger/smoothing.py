@@ -1,4 +1,4 @@
-"""Smooth means over an axis: what is usual at a timestep, or at a place in the run, out of showings that are spread over it at random."""
+"""Smooth means over an axis: the usual value at a timestep, or at a point of the run, from showings that are spread randomly over it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Places = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Axis:
-    """`count` equal cells of an axis, seen through a Gaussian of deviation `bandwidth` cells."""
+    """`count` equal cells of an axis, smoothed with a Gaussian whose standard deviation is `bandwidth` cells."""
 
     count: int
     bandwidth: float
@@ -28,8 +28,10 @@ class Axis:
         object.__setattr__(self, "kernel", np.exp(-0.5 * np.square(distance / self.bandwidth)))
 
     def line(self, places: Places, values: Values, weights: Values) -> Values:
-        """At each cell the weighted straight line through what is around it, which a slope does not bend as it does a mean (Fan & Gijbels
-        1996, eq. 3.4, degree 1); the mean where all lies in one cell."""
+        """The local linear fit at each cell (Fan & Gijbels 1996, eq. 3.4, degree 1), which a slope does not bias as it biases a local mean.
+
+        Falls back to the mean where all values are in one cell.
+        """
         weight, total = self._sums(places, weights), self._sums(places, weights * values)
         moments = [(self.kernel * self.distance**power) @ weight for power in range(3)]
         sums = [(self.kernel * self.distance**power) @ total for power in range(2)]
@@ -39,7 +41,7 @@ class Axis:
         return np.asarray(np.where(straight, through, sums[0] / np.maximum(moments[0], 1e-300)))
 
     def mean(self, places: Places, values: Values) -> Values:
-        """At each cell the mean of what is around it."""
+        """The local mean at each cell."""
         weight = self.kernel @ self._sums(places, np.ones(len(values)))
         return np.asarray((self.kernel @ self._sums(places, values)) / np.maximum(weight, 1e-300))
 

@@ -1,4 +1,4 @@
-"""The showings of images as a table of numbers: 36 bytes each, with the names, captions and sizes that they point to."""
+"""The showings of images as a table of 36 bytes each, and the names, captions and sizes that it refers to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import numpy.typing as npt
 from library.data.config.blueprint import Size
 from library.training.step.pending import Showing
 
-MOST_CAPTIONS = 16  # different ones that are kept of an image; the others are only counted
-OTHER = -1  # in place of a caption that is not kept
+MOST_CAPTIONS = 16  # distinct captions that are stored per image; others are only counted
+OTHER = -1  # in place of a caption that is not stored
 ROW = np.dtype(
     [
         ("step", "<i4"),  # updates done with this one
@@ -24,7 +24,7 @@ ROW = np.dtype(
         ("size", "<i4"),
         ("timestep", "<i4"),
         ("loss", "<f4"),
-        ("order", "<i8"),  # within the update; settled once the showings of all processes are together
+        ("order", "<i8"),  # within the update; final once the showings of all processes are together
     ]
 )
 KEPT = tuple(name for name in ROW.names or () if name != "order")
@@ -35,7 +35,7 @@ _AT_ONCE = 4096
 
 
 class ImageName(NamedTuple):
-    """An image for the ledger, told from others by its `key`; those of one dataset are compared, class images among themselves."""
+    """An image in the ledger, identified by its `key`; images are compared within their dataset, class images separately."""
 
     key: str
     path: str
@@ -45,7 +45,7 @@ class ImageName(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """The showings of one process, to be sent to another."""
+    """The showings of one process, to send to another."""
 
     images: Sequence[ImageName]
     captions: Sequence[tuple[int, str]]  # (image, text)
@@ -54,7 +54,7 @@ class Part:
 
 
 class Visits:
-    """Showings in the order in which they were told of; `names`, `captions` and `sizes` stand in the order in which they first came."""
+    """Showings in the order of recording; `names`, `captions` and `sizes` are in the order of first appearance."""
 
     def __init__(self) -> None:
         self.names: list[ImageName] = []
@@ -67,7 +67,7 @@ class Visits:
 
     @classmethod
     def of(cls, names: Sequence[ImageName], captions: Sequence[tuple[int, str]], sizes: Sequence[Size], rows: Rows) -> Visits:
-        """Showings that were kept. Raises ValueError for a name, caption or size that is there twice."""
+        """Showings from saved tables and rows. Raises ValueError for a name, caption or size that occurs twice."""
         visits = cls()
         visits.names, visits.images = list(names), {name.key: place for place, name in enumerate(names)}
         visits.captions = {one: place for place, one in enumerate(captions)}
@@ -79,7 +79,7 @@ class Visits:
         return visits
 
     def add(self, step: int, epoch: int, image: ImageName, showing: Showing, order: int) -> None:
-        """Take in one showing."""
+        """Record one showing."""
         number = self._image(image)
         caption, size = self._caption(number, showing.caption), self._size(showing.size)
         self._fresh.append((step, epoch, number, caption, size, showing.timestep, showing.loss, order))
@@ -94,19 +94,19 @@ class Visits:
         return self._blocks[0]
 
     def forget_after(self, step: int) -> None:
-        """The run is back at update `step`: what came later is none of it any more."""
+        """Drop the showings after update `step`, to which the run has returned."""
         rows = self.rows()
         self._blocks = [rows[rows["step"] <= step]]
 
     def take(self) -> Part:
-        """All that is there, which is then gone from here."""
+        """Return all showings and remove them from here."""
         part = Part(self.names, list(self.captions), list(self.sizes), self.rows())
         self.names, self.images, self.captions, self.sizes = [], {}, {}, {}
         self._texts, self._blocks = Counter(), []
         return part
 
     def extend(self, parts: Sequence[Part]) -> None:
-        """Take in the showings of all processes since the last time, in the one order that they have whatever the number of processes."""
+        """Add the showings of all processes since the last call, in an order that does not depend on the number of processes."""
         rows = np.concatenate([part.rows for part in parts])
         origin = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
         order = np.lexsort((rows["order"], rows["step"]))
@@ -114,15 +114,15 @@ class Visits:
         rows["image"] = _renumbered(rows["image"], origin, [part.images for part in parts], self._image)
         rows["size"] = _renumbered(rows["size"], origin, [part.sizes for part in parts], self._size)
         texts = [[(part.images[image], text) for image, text in part.captions] for part in parts]
-        kept = rows["caption"] != OTHER
-        rows["caption"][kept] = _renumbered(
-            rows["caption"][kept], origin[kept], texts, lambda one: self._caption(self._image(one[0]), one[1])
+        stored = rows["caption"] != OTHER
+        rows["caption"][stored] = _renumbered(
+            rows["caption"][stored], origin[stored], texts, lambda one: self._caption(self._image(one[0]), one[1])
         )
         self._settle()
         self._blocks.append(rows)
 
     def rename(self, names: Iterable[ImageName]) -> None:
-        """Know those images by these names that are there under their keys: they may lie elsewhere now."""
+        """Update known images to these names by their keys: their files may have moved."""
         for name in names:
             if (place := self.images.get(name.key)) is not None:
                 self.names[place] = name
@@ -152,7 +152,7 @@ class Visits:
 
 
 def _renumbered(numbers: Numbers, origin: Numbers, tables: Sequence[Sequence[T]], number_of: Callable[[T], int]) -> Numbers:
-    """`numbers` point into the tables of their parts, `origin`; the same by `number_of`, asked in the order of first appearance."""
+    """`numbers`, which point into the tables of their parts (`origin`), as numbers of `number_of`, called in order of first appearance."""
     begins = np.concatenate([[0], np.cumsum([len(table) for table in tables])])
     flat = [name for table in tables for name in table]
     distinct, first, inverse = np.unique(numbers + begins[origin], return_index=True, return_inverse=True)

@@ -1,4 +1,4 @@
-"""`events.jsonl` in the output folder: what happens in a run, one JSON object a line, for people's own scripts."""
+"""`events.jsonl` in the output folder: what happens in a run, one JSON object per line, for users' own scripts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _ONCE = ("saved", "saved_state", "samples")
 
 
 class EventLog:
-    """Appends lines for `run` (its output name); for the main process only. `failed` counts what could not be written.
+    """Appends lines for `run` (its output name); for the main process only. `failed` counts the lines that could not be written.
 
-    Every line is on its way to the disk when `write` returns, so a killed run leaves all but the line it was writing. Where a
-    run goes on from a state, lines of its `session` that are later than that state go: what they told is done again. What was saved
-    and drawn at that very update is told once, whether the run before had come to tell it or the one that goes on does.
+    Every line is handed to the operating system before `write` returns, so a killed run loses at most the line in progress. A run that
+    resumes from a state removes the later lines of its `session`, because it repeats those updates. Saves and samples at the update of the
+    state are logged once, by either of the two runs.
     """
 
     def __init__(self, folder: Path, run: str, session: str, step: int = 0, epoch: int = 0) -> None:
         self.path = Path(folder) / NAME
         self._run, self._session, self._step = run, session, step
         self._closed = False
-        # with the first line: a run that fails before leaves nothing behind
+        # opened with the first line: a run that fails before it leaves no file
         self._file = AppendedFile(
             self.path, lambda line: log.warning(f"{line}; training continues"), lambda: _mend(self.path, session, step, epoch)
         )
@@ -43,7 +43,7 @@ class EventLog:
         return self._file.failed
 
     def write(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """Append one line: what happened, when, after how many updates, and `values` (a number that is not finite becomes null)."""
+        """Append one line: what happened, when, after how many updates, and `values` (non-finite numbers become null)."""
         if self._closed or (event in _ONCE and step and step == self._step and self._tells(event, step, values)):
             return
         line = {"event": event, "run": self._run, "session": self._session, "time": round(time.time(), 3), "step": step}
@@ -59,42 +59,42 @@ class EventLog:
         return any(all(line.get(key) == value for key, value in wanted.items()) for line in lines)
 
     def close(self) -> None:
-        """Nothing is waiting; give the file back."""
+        """Close the file; nothing is buffered."""
         if not self._closed:
             self._closed = True
             self._file.close()
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:
-    """The lines of an event log as objects; one that was cut short by a kill is left out."""
-    return [found for line in read_bytes(Path(path)).splitlines() if (found := _object(line)) is not None]
+    """The lines of an event log as objects, without lines that an interrupted run left incomplete."""
+    return [event for line in read_bytes(Path(path)).splitlines() if (event := _object(line)) is not None]
 
 
 def _mend(path: Path, session: str, step: int, epoch: int) -> None:
-    """Take away a half line at the end and the session's lines that are later than `step` updates or `epoch` epochs."""
+    """Remove an incomplete line at the end, and the session's lines that are later than `step` updates or `epoch` epochs."""
     if not exists(path):
         return
     lines = read_bytes(path).splitlines(keepends=True)
-    kept = [line for line in lines if line.endswith(b"\n") and not _undone(line, session, step, epoch)]
-    if len(kept) < len(lines):
+    remaining = [line for line in lines if line.endswith(b"\n") and not _undone(line, session, step, epoch)]
+    if len(remaining) < len(lines):
         with atomic_write(path) as temporary:
-            temporary.write_bytes(b"".join(kept))
+            temporary.write_bytes(b"".join(remaining))
 
 
 def _undone(line: bytes, session: str, step: int, epoch: int) -> bool:
-    found = _object(line) or {}
-    at, of = found.get("step"), found.get("epoch")
-    if found.get("session") != session or not isinstance(at, int):
+    event = _object(line) or {}
+    at, of = event.get("step"), event.get("epoch")
+    if event.get("session") != session or not isinstance(at, int):
         return False
-    return at > step or (found.get("event") == "epoch" and isinstance(of, int) and of > epoch)
+    return at > step or (event.get("event") == "epoch" and isinstance(of, int) and of > epoch)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
     try:
-        found = parse_json(line)
+        value = parse_json(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    return value if isinstance(value, dict) else None
 
 
 def _plain(value: object) -> object:

@@ -1,4 +1,4 @@
-"""What a run leaves in words and figures: trackers, events.jsonl, and the shares of its time; one place for the loop's events to tell."""
+"""Passes the events of the training loop to the logs: trackers and events.jsonl; also sums up where the time went."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from library.training.logs.tracker_settings import tracker_settings, trackers
 from library.training.logs.wandb_log import WandbLog
 from library.training.states.state import TrainState
 from library.training.step.loop_events import UpdateReport
+from library.words import in_words
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ _SECONDS = "seconds/"
 
 
 class FigureLog(Protocol):
-    """A log of figures, as a Journal fills it; none of these raises."""
+    """A log of figures that a Journal fills; none of its methods raises."""
 
     @property
     def failed(self) -> int:
@@ -36,14 +37,14 @@ class FigureLog(Protocol):
         """Show sample images (path, prompt)."""
 
     def place(self) -> str:
-        """Where to look, for people."""
+        """Where the user finds the log."""
 
     def close(self) -> None:
         """Write out what is still waiting."""
 
 
 class Journal:
-    """For the main process only. Nothing that goes wrong in it reaches the training."""
+    """For the main process only. Its errors never reach the training."""
 
     def __init__(self, logs: Sequence[FigureLog], events: EventLog, device: torch.device | None = None) -> None:
         self._logs, self._events, self._device = tuple(logs), events, device
@@ -52,23 +53,23 @@ class Journal:
 
     @classmethod
     def from_options(cls, options: TrainingScript, state: TrainState, device: torch.device | None = None) -> Journal:
-        """The logs that the options ask for, beside the event log in `--output_dir`."""
-        given, folder = options.logging, options.saving.folder
+        """The logs that the options ask for, and the event log in `--output_dir`."""
+        log_options, folder = options.logging, options.saving.folder
         settings = tracker_settings(options)
-        name = given.log_tracker_name or DEFAULT_NAMES.get(options.name, "training")
+        name = log_options.log_tracker_name or DEFAULT_NAMES.get(options.name, "training")
         run = options.saving.output_name or "last"
         logs: list[FigureLog] = []
         for kind in trackers(options):
             if kind == "tensorboard":
-                assert given.logging_dir is not None  # `trackers` has seen to it
-                tracker = Tracker(Path(given.logging_dir), given.log_prefix or "", name, settings=settings[kind])
-                if given.log_config:
+                assert log_options.logging_dir is not None  # checked by `trackers`
+                tracker = Tracker(Path(log_options.logging_dir), log_options.log_prefix or "", name, settings=settings[kind])
+                if log_options.log_config:
                     tracker.text("options", _as_table(_config(options)))
                 logs.append(tracker)
             else:
-                place = folder if given.logging_dir is None else Path(given.logging_dir)
-                shown = given.wandb_run_name or f"{given.log_prefix or ''}{options.saving.output_name or ''}" or None
-                logs.append(WandbLog(place, name, shown, given.wandb_api_key, settings[kind], _config(options)))
+                place = folder if log_options.logging_dir is None else Path(log_options.logging_dir)
+                shown = log_options.wandb_run_name or f"{log_options.log_prefix or ''}{options.saving.output_name or ''}" or None
+                logs.append(WandbLog(place, name, shown, log_options.wandb_api_key, settings[kind], _config(options)))
         return cls(logs, EventLog(folder, run, state.session, state.step, state.epoch), device)
 
     def update(self, report: UpdateReport) -> None:
@@ -98,19 +99,19 @@ class Journal:
         self._events.write("validation", step, values)
 
     def images(self, epoch: int | None, step: int, files: Sequence[tuple[Path, str]]) -> None:
-        """Sample images that were drawn (path, prompt)."""
+        """Generated sample images (path, prompt)."""
         for figures in self._logs:
             figures.images(step, files)
         self.note("samples", step, {"epoch": epoch, "files": [path.name for path, _ in files]})
 
     def note(self, event: str, step: int, values: Mapping[str, Any]) -> None:
-        """Something that happened: a line of the event log."""
+        """Write an event to the event log."""
         self._events.write(event, step, values)
 
     def shares(self, seconds: float) -> str:
-        """Where the `seconds` of training went and how much memory was in use, for people; empty before the first update.
+        """Where the `seconds` of training went and how much memory was in use, as a line for the user; empty before the first update.
 
-        What the updates do not tell of came after the last one: its saves and samples, and the product.
+        Time that no update reports was spent after the last one: on its saves and samples, and the product.
         """
         if not self._seconds:
             return ""
@@ -119,10 +120,10 @@ class Journal:
         total = max(sum(spent.values()), 1e-9)
         names = {"data": "waiting for images", "step": "training", "other": "saves, samples and logs"}
         parts = [f"{spent[kind] / total:.0%} {words}" for kind, words in names.items()]
-        return f"time: {', '.join(parts)}; {'GPU ' if _on_gpu(self._device) else ''}memory: {self._peak:.1f} GiB at most"
+        return f"time: {', '.join(parts)}; {'GPU ' if _on_gpu(self._device) else ''}memory: {in_words(self._peak * 2**30)} at most"
 
     def places(self) -> list[str]:
-        """Where the logs are, a line each, with how often writing failed."""
+        """Where the logs are, one line each, with the number of failed writes."""
         lines = [f"log: {figures.place()}{_failures(figures.failed)}" for figures in self._logs]
         return [*lines, f"events: {self._events.path}{_failures(self._events.failed)}"]
 
@@ -134,7 +135,7 @@ class Journal:
 
 
 def memory_gib(device: torch.device | None = None) -> float:
-    """Memory in GiB: the most that torch has had on a CUDA device, else what this process has of the machine's."""
+    """Memory in GiB: torch's peak on a CUDA device, otherwise the resident memory of this process."""
     if _on_gpu(device):
         return float(sys.modules["torch"].cuda.max_memory_allocated(device) / 2**30)
     import psutil
@@ -151,13 +152,13 @@ def _failures(count: int) -> str:
 
 
 def _config(options: TrainingScript) -> dict[str, object]:
-    """The options as a tracker keeps them with a run: none that is secret, none that tells paths."""
+    """The options that a tracker stores with a run, without secrets and paths."""
     secret = {option.field for option in options_of(type(options)) if option.secret}
     return {field: value for field, value in options_table(options).items() if field not in secret and not _is_private(value)}
 
 
 def _as_table(values: Mapping[str, object]) -> str:
-    """Names and values as the Markdown that TensorBoard shows; options that were not given are left out."""
+    """Names and values as a Markdown table for TensorBoard, without options that are not set."""
     rows = [f"| {name} | {value} |" for name, value in values.items() if value not in (None, (), "", False)]
     return "\n".join(["| option | value |", "| --- | --- |", *rows])
 

@@ -1,4 +1,4 @@
-"""What a run writes down of itself: journal and manifest, begun with the first thing there is to tell."""
+"""What a run records about itself: journal and manifest, created with the first event."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class RunRecord:
         self._begun = False
 
     def training_begins(self) -> None:
-        """From now on it is training that takes the time."""
+        """Count the training time from now on."""
         self.training_began = time.time()
 
     def begin(self) -> None:
-        """Write the first lines of log and manifest, where they are not there."""
+        """Write the first lines of log and manifest, unless they are written already."""
         if not self._begun:
             self._begun = True
             self.manifest.write()
@@ -43,7 +43,7 @@ class RunRecord:
         self.journal.update(report)
 
     def samples(self, epoch: int | None, step: int, files: Sequence[tuple[Path, str]]) -> None:
-        """Sample images that were drawn (path, prompt)."""
+        """Generated sample images (path, prompt)."""
         self.begin()
         if files:
             self.journal.images(epoch, step, files)

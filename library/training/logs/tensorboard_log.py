@@ -1,4 +1,4 @@
-"""Writes the figures of a run where TensorBoard finds them; whatever goes wrong with the log, the training goes on."""
+"""Writes the figures of a run for TensorBoard; errors in the log do not stop the training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from library.telling.appended import AppendedFile
 
 FLUSH_SECONDS = 20
 MOST_WAITING = 10  # events
-DEFAULT_NAMES = {  # the names that users of the ecosystem look for, by script
+DEFAULT_NAMES = {  # by script, the names that users know from other programs
     "train_network.py": "network_train",
     "train_db.py": "dreambooth",
     "fine_tune.py": "finetuning",
@@ -28,7 +28,7 @@ DEFAULT_NAMES = {  # the names that users of the ecosystem look for, by script
 class Tracker:
     """One log, `<logging_dir>/<prefix><YYYYmmddHHMMSS>/<name>`; for the main process only.
 
-    `failed` counts what could not be written; the first time is told.
+    `failed` counts what could not be written; the first failure is reported.
     """
 
     def __init__(
@@ -60,14 +60,14 @@ class Tracker:
         self._add(lambda: _event(step if epoch is None else epoch, values))
 
     def images(self, step: int, files: Sequence[tuple[Path, str]]) -> None:
-        """Sample images stay where they are: the log would hold each once more."""
+        """Does nothing: the log would store a second copy of each sample image."""
 
     def text(self, name: str, text: str) -> None:
-        """Write a text in Markdown, which TensorBoard shows beside the figures."""
+        """Write a text in Markdown, which TensorBoard shows next to the figures."""
         self._add(lambda: _text_event(name, text))
 
     def place(self) -> str:
-        """Where to look, for people."""
+        """Where the user finds the log."""
         return f"{self.folder} (view it with: tensorboard --logdir {self.folder.parent.parent})"
 
     def close(self) -> None:
@@ -94,9 +94,9 @@ def _tell(line: str) -> None:
 
 
 class EventFile:
-    """A file of TensorBoard's in `folder`, without its writer's thread: that one dies of a full disk, with a traceback of its own.
+    """A TensorBoard event file in `folder`, without the thread of TensorBoard's writer, which dies with a traceback on a full disk.
 
-    Events are written when `flush_secs` have passed or `max_queue_size` wait. `on_fault(line)` hears what is wrong with the disk.
+    Events are written once `flush_secs` have passed or `max_queue_size` are waiting. `on_fault(line)` receives each problem with the disk.
     """
 
     def __init__(
@@ -115,26 +115,26 @@ class EventFile:
         self._records = RecordWriter(self)
         self._most, self._seconds = max_queue_size, flush_secs
         self._waiting: list[bytes] = []
-        self._due = 0.0  # the first event at once
+        self._due = 0.0  # the first event is written at once
         self.add_event(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     @property
     def failed(self) -> int:
-        """Events that the disk has not taken."""
+        """Events that could not be written."""
         return self._file.failed
 
     def add_event(self, event: Any) -> None:
-        """Take an event in."""
+        """Queue an event, and write the queue when it is due."""
         self._records.write(event.SerializeToString())
         if time.monotonic() >= self._due or len(self._waiting) >= self._most:
             self._flush()
 
     def write(self, record: bytes) -> None:
-        """What the record's writer calls."""
+        """Queue a record; RecordWriter calls this."""
         self._waiting.append(record)
 
     def close(self) -> None:
-        """Write what waits."""
+        """Write the queue and close the file."""
         self._flush()
         self._file.close()
 

@@ -1,4 +1,4 @@
-"""Reads --log_tracker_config: settings of TensorBoard and Weights & Biases under the names that they have there."""
+"""Reads --log_tracker_config: settings of TensorBoard and Weights & Biases, under the names that those programs use."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from library.paths.faults import file_fault
 from library.paths.opening import read_text
 
 TENSORBOARD = {"max_queue": "max_queue_size", "flush_secs": "flush_secs", "filename_suffix": "filename_suffix"}
-_OURS = ("dir", "settings", "reinit", "sync_tensorboard", "tensorboard")  # of wandb.init: what the suite itself sees to
+_OURS = ("dir", "settings", "reinit", "sync_tensorboard", "tensorboard")  # arguments of wandb.init that the suite sets itself
 
 
 def trackers(options: TrainingScript) -> tuple[str, ...]:
-    """The logs that are asked for: tensorboard where --logging_dir is given, unless --log_with says otherwise."""
-    given = options.logging
-    chosen = {"all": ("tensorboard", "wandb"), "wandb": ("wandb",)}.get(given.log_with or "", ("tensorboard",))
-    return tuple(name for name in chosen if name == "wandb" or given.logging_dir is not None)
+    """The requested logs: tensorboard if --logging_dir is set, unless --log_with names others."""
+    log_options = options.logging
+    chosen = {"all": ("tensorboard", "wandb"), "wandb": ("wandb",)}.get(log_options.log_with or "", ("tensorboard",))
+    return tuple(name for name in chosen if name == "wandb" or log_options.logging_dir is not None)
 
 
 def tracker_settings(options: TrainingScript) -> dict[str, dict[str, Any]]:
-    """`{"tensorboard": {…}, "wandb": {…}}`, empty where nothing is given. Raises UserError with every fault of the file.
+    """`{"tensorboard": {…}, "wandb": {…}}`, empty where nothing is set. Raises UserError with all errors in the file.
 
-    The file has a table for each tracker. Keys of [wandb] are arguments of `wandb.init` (name, entity, group, tags, …), those of
-    [tensorboard] are `flush_secs`, `max_queue` and `filename_suffix`.
+    The file has a table per tracker. Keys of [wandb] are arguments of `wandb.init` (name, entity, group, tags, …), those of [tensorboard]
+    are `flush_secs`, `max_queue` and `filename_suffix`.
     """
     path = options.logging.log_tracker_config
     settings: dict[str, dict[str, Any]] = {"tensorboard": {}, "wandb": {}}
@@ -78,5 +78,5 @@ def _wandb_keys() -> tuple[str, ...] | None:
     try:
         import wandb
     except ImportError:
-        return None  # told where the log is opened
+        return None  # reported when the log is opened
     return tuple(name for name in inspect.signature(wandb.init).parameters if name not in _OURS)

@@ -1,4 +1,4 @@
-"""The figures of a run at Weights & Biases, or in a folder of its kind where there is no account; never the end of a training."""
+"""Writes the figures of a run to Weights & Biases, or to a local folder without an account; errors never stop the training."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _OFFLINE = ("offline", "dryrun")
 
 
 class WandbLog:
-    """One run at wandb under `project`; its local files lie in `<folder>/wandb`. `failed` counts what could not be written.
+    """One run at wandb under `project`; its local files are in `<folder>/wandb`. `failed` counts what could not be written.
 
-    Without a key the log is kept offline, for `wandb sync`: wandb itself would stop and ask for one. The key is handed over in
-    memory and written nowhere, and the command line, which may hold secrets, is kept out of what wandb records.
+    Without a key the log is kept offline, for `wandb sync`: wandb itself would stop and ask for a key. The key is passed in memory and
+    never written, and wandb does not record the command line, which may contain secrets.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class WandbLog:
             self.folder = Path(self._run.dir).parent
 
     def log(self, step: int, values: Mapping[str, float], epoch: int | None = None) -> None:
-        """Write `values` at update `step`; at the end of an epoch its number goes with them."""
+        """Write `values` at update `step`, with the epoch's number at the end of an epoch."""
         self._put(dict(values) if epoch is None else {**values, "epoch": epoch}, step)
 
     def images(self, step: int, files: Sequence[tuple[Path, str]]) -> None:
@@ -57,7 +57,7 @@ class WandbLog:
         self._put(shown, step)
 
     def close(self) -> None:
-        """Hand over what is still waiting."""
+        """Write what is still waiting and end the run."""
         run, self._run = self._run, None
         if run is None:
             return
@@ -65,12 +65,12 @@ class WandbLog:
             import wandb
 
             run.finish()
-            wandb.teardown()  # wandb writes in a process of its own, which may still be busy when `finish` returns
+            wandb.teardown()  # wandb writes in a separate process, which may still be busy when `finish` returns
         except Exception as error:
             self._fail(error)
 
     def place(self) -> str:
-        """Where to look, for people."""
+        """Where the user finds the log."""
         if self.offline:
             return f"{self.folder} (kept offline; `wandb sync {self.folder}` uploads it)"
         return getattr(self._run, "url", None) or str(self.folder)
@@ -90,7 +90,7 @@ class WandbLog:
             log.warning(f"--log_with: the log at Weights & Biases cannot be written ({line}); training continues without it")
 
 
-def _init(folder: Path, key: str | None, given: dict[str, Any]) -> Any:
+def _init(folder: Path, key: str | None, arguments: dict[str, Any]) -> Any:
     import wandb
 
     settings = wandb.Settings(silent=True, x_disable_meta=True, console="off", disable_git=True, save_code=False, disable_code=True)
@@ -98,7 +98,7 @@ def _init(folder: Path, key: str | None, given: dict[str, Any]) -> Any:
     if key:
         os.environ["WANDB_API_KEY"] = key
     try:
-        return wandb.init(dir=str(folder), settings=settings, **given)
+        return wandb.init(dir=str(folder), settings=settings, **arguments)
     finally:
         if key:
             os.environ.pop("WANDB_API_KEY")
@@ -106,7 +106,7 @@ def _init(folder: Path, key: str | None, given: dict[str, Any]) -> Any:
 
 
 def _known_key() -> bool:
-    """Whether wandb will find a key by itself: in the environment, or where `wandb login` puts it."""
+    """Whether wandb finds a key itself: in the environment, or where `wandb login` stores it."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", HOST)).hostname or ""

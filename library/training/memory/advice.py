@@ -1,21 +1,22 @@
-"""What to change when a run does not fit into memory: the cheapest changes that would make it fit, in order; imports nothing heavy."""
+"""Suggests what to change when a run does not fit into memory: the cheapest changes that suffice, in order; imports nothing heavy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from library.training.memory.estimate import GIB, MemoryCase, estimate
+from library.training.memory.estimate import MemoryCase, estimate
+from library.words import in_words
 
-WORTH_IT = 0.01  # of the whole: a change that saves less is not named
-MARGIN = 0.95  # of the room: an estimate is no promise
+WORTH_IT = 0.01  # share of the total: smaller savings are not suggested
+MARGIN = 0.95  # share of the available memory to use at most, since estimates are inexact
 _EIGHT_BIT = 2.0  # bytes of state for each value
-_SMALLEST = 256  # pixels a side that --resolution is lowered to
+_SMALLEST = 256  # pixels per side, the least that is suggested for --resolution
 
 
 @dataclass(frozen=True)
 class Change:
-    """What the user writes, and the run that it makes of another; a later one of the same `kind` takes the place of an earlier."""
+    """What the user writes, and the resulting case; a later change of the same `kind` replaces an earlier one."""
 
     kind: str
     text: str
@@ -23,10 +24,10 @@ class Change:
 
 
 def changes_that_fit(case: MemoryCase, room: float) -> tuple[list[str], float]:
-    """The changes, cheapest first, after which `case` fits into `room` bytes, each with what it saves; and the bytes needed then.
+    """The changes, cheapest first, after which `case` fits into `room` bytes; and the bytes needed then.
 
-    Cheap is what costs neither quality nor time, then what costs time, then what costs exactness or size. Where nothing is enough,
-    all that help are given.
+    Changes that cost neither quality nor time come first, then those that cost time, then those that cost precision or size. Where all
+    changes together are not enough, all that help are returned.
     """
     chosen: dict[str, str] = {}
     first = case
@@ -37,7 +38,7 @@ def changes_that_fit(case: MemoryCase, room: float) -> tuple[list[str], float]:
 
 
 def _next(case: MemoryCase, first: MemoryCase) -> Change | None:
-    """The cheapest change of `case` that is worth it; `first` is the run as the user has it."""
+    """The cheapest change of `case` that saves enough; `first` is the run as the user started it."""
     now = estimate(case).total
     for kind in _KINDS:
         for change in kind(case, first):
@@ -49,13 +50,13 @@ def _next(case: MemoryCase, first: MemoryCase) -> Change | None:
 def advice(case: MemoryCase, room: float) -> str:
     """One sentence for the user whose run did not fit into `room` bytes."""
     needed = estimate(case).total
-    # it did not fit, whatever the estimate says
+    # the run did not fit, even if the estimate says that it does
     changes, then = changes_that_fit(case, min(room, needed))
-    told = f"about {needed / GIB:.1f} GiB are needed and {room / GIB:.1f} GiB are available"
+    problem = f"about {in_words(needed)} are needed and {in_words(room)} are available"
     if not changes:
-        return f"{told}; a smaller --resolution, a LoRA instead of the whole model, or a larger device is needed"
+        return f"{problem}; a smaller --resolution, a LoRA instead of the whole model, or a larger device is needed"
     enough = "the cheapest changes that fit, in order" if then <= room * MARGIN else "these changes help, but are not enough"
-    return f"{told}; {enough}: {', '.join(changes)} (about {then / GIB:.1f} GiB then)"
+    return f"{problem}; {enough}: {', '.join(changes)} (about {in_words(then)} then)"
 
 
 def _cached(case: MemoryCase, first: MemoryCase) -> Iterator[Change]:

@@ -1,4 +1,4 @@
-"""The frozen copy that `--prior_from_base` needs of what is trained of a whole model: its size, before anything is loaded."""
+"""The size of the frozen copy that `--prior_from_base` makes of the trained parts of a whole model, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from library.words import in_words
 
 
 def copy_lines(options: TrainingScript, facts: ModelFacts | None) -> list[str]:
-    """The line of the plan; none where there is no copy, since a network is put beside the model. Raises UserError for a file that cannot
-    be read."""
+    """The plan's line about the copy; empty for a network, which leaves the base model unchanged and needs no copy.
+
+    Raises UserError for a file that cannot be read.
+    """
     if options.data.prior_from_base is None or not isinstance(options, FullModelScript) or facts is None:
         return []
     rates = part_rates(options)
-    if facts.layout == "diffusers":  # its parts lie in several files: it counts as a released model
+    if facts.layout == "diffusers":  # its parts are in several files: use the sizes of a released model
         about, unet, text = "about ", facts.family.sizes.unet, facts.family.sizes.text_encoder
     else:
         infos = classic_infos(open_weights(facts.path, OPTION).infos)

@@ -1,4 +1,4 @@
-"""The figures of a run that its memory follows from: read off its options, its images and its model once that is loaded."""
+"""Reads the figures that a run's memory depends on: from its options, its images and its loaded model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PARTS = ("text_encoder", "unet", "vae")  # in the order of loading
 
 
 def memory_case(options: TrainingScript, inputs: Inputs, model: StableDiffusion, method: Method, device: torch.device) -> MemoryCase:
-    """All that the memory of this run depends on; `method` is attached to `model`."""
+    """Everything that the memory of this run depends on; `method` is attached to `model`."""
     training = options.training
     groups = method.param_groups()
     trained = _trained(model, groups)
@@ -63,7 +63,7 @@ def memory_case(options: TrainingScript, inputs: Inputs, model: StableDiffusion,
 
 
 def _of_base(inputs: Inputs, model: StableDiffusion, method: Method) -> dict[str, Any]:
-    """What the base model's predictions take, where the run asks for them."""
+    """The memory fields of the base model's predictions; empty where the run does not use them."""
     if inputs.data.prior_from_base is None or not isinstance(method, RemembersBase):
         return {}
     own = {id(p) for part in (model.unet, *model.text_encoders) for p in part.parameters()}
@@ -77,13 +77,13 @@ def _of_base(inputs: Inputs, model: StableDiffusion, method: Method) -> dict[str
 
 
 def _counts(model: StableDiffusion) -> dict[str, int]:
-    """The values of each part."""
+    """The number of values of each part."""
     parts = {"text_encoder": model.text_encoders, "unet": (model.unet,), "vae": (model.vae,)}
     return {part: sum(p.numel() for module in modules for p in module.parameters()) for part, modules in parts.items()}
 
 
 def _trained(model: StableDiffusion, groups: list[dict[str, Any]]) -> dict[str, int]:
-    """Trained values by block of the U-Net, text encoder or network."""
+    """The number of trained values by block of the U-Net, text encoder or network."""
     owners = {id(p): "text_encoder" for text_encoder in model.text_encoders for p in text_encoder.parameters()}
     owners |= {id(p): _block(name, len(model.unet.config.block_out_channels)) for name, p in model.unet.named_parameters()}
     counts: dict[str, int] = {}
@@ -95,7 +95,7 @@ def _trained(model: StableDiffusion, groups: list[dict[str, Any]]) -> dict[str, 
 
 
 def _block(name: str, levels: int) -> str:
-    """The block that a parameter of the U-Net belongs to; what stands outside of blocks counts with the first or the last."""
+    """The block that a U-Net parameter belongs to; parameters outside of blocks count with the first or the last block."""
     first, _, rest = name.partition(".")
     if first in ("down_blocks", "up_blocks"):
         return f"{first}.{rest.partition('.')[0]}"
@@ -107,7 +107,7 @@ def _bytes_each(parameters: list[torch.Tensor]) -> float:
 
 
 def _file_bytes(model: StableDiffusion) -> dict[str, int]:
-    """Bytes of each part in the file it was loaded from, as far as they are mapped while it is read."""
+    """Bytes of each part in the file it was loaded from, where they are mapped while it is read."""
     facts = model.source
     if facts is None:
         return dict.fromkeys(_PARTS, 0)
@@ -115,11 +115,11 @@ def _file_bytes(model: StableDiffusion) -> dict[str, int]:
         if facts.layout == "diffusers":
             return {part: part_bytes(facts.path / part) for part in _PARTS}
         file = open_weights(facts.path, OPTION)
-    except (OSError, UserError):  # gone since it was loaded: nothing to tell, and the run has what it needs
+    except (OSError, UserError):  # the file is gone since it was loaded; the run no longer needs it
         return dict.fromkeys(_PARTS, 0)
-    found = dict.fromkeys(_PARTS, 0)
+    sizes = dict.fromkeys(_PARTS, 0)
     if isinstance(file, SafetensorsFile):
         places = convert.places(file.infos)
         for name, place in places.items():
-            found[place.part] = found.get(place.part, 0) + math.prod(file.infos[name].shape) * WIDTHS[file.infos[name].dtype]
-    return found
+            sizes[place.part] = sizes.get(place.part, 0) + math.prod(file.infos[name].shape) * WIDTHS[file.infos[name].dtype]
+    return sizes

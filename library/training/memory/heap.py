@@ -1,4 +1,4 @@
-"""The C library's heap on a CPU: what a step frees is there for the next one, and the system need not hand out empty pages anew."""
+"""Makes the C library keep freed memory on a CPU, so that the next step reuses it instead of fetching empty pages from the system."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _NEVER = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Have malloc keep what is freed, large tensors too; returns whether this system's C library (glibc) does so.
+    """Have malloc keep what is freed, large tensors too; return whether this system's C library (glibc) does so.
 
-    A step makes and frees the same tensors each time. glibc gives back to the system what is over 128 KiB, and every page of it costs a
-    fault when it comes again: a third of the CPU time of a LoRA step of SD v1.5, measured in `benchmarks/RESULTS.md`.
+    A step allocates and frees the same tensors each time. glibc returns what is over 128 KiB to the system, which then has to map each page
+    again: a third of the CPU time of a LoRA step of SD v1.5, measured in `benchmarks/RESULTS.md`.
     """
     if sys.platform != "linux":
         return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # missing in musl
     return mallopt is not None and mallopt(_M_MMAP_MAX, 0) == 1 and mallopt(_M_TRIM_THRESHOLD, _NEVER) == 1

@@ -1,4 +1,4 @@
-"""Memory in a run: the estimate is told, the largest batch is tried first, and running out ends with what to change."""
+"""Memory in a run: logs the estimate, tries the largest batch first, and explains running out of memory."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from library.errors import UserError, coded
 from library.method import Method
 from library.model.text.tokenizer import ClipTokenizer
 from library.training.memory.advice import advice
-from library.training.memory.estimate import GIB, MemoryCase, estimate, line
+from library.training.memory.estimate import MemoryCase, estimate, line
 from library.training.planning.inputs import Inputs
 from library.training.processes import Processes
+from library.words import in_words
 
-# of RuntimeErrors; the CPU's allocator has no type of its own
+# in RuntimeErrors: the CPU's allocator raises no specific type
 _WORDS = ("can't allocate memory", "not enough memory", "out of memory", "alloc_failed")
 FOR_THE_VAE = "lower --vae_batch_size (1 is the least), or add --vae_slicing and --vae_tiling"
 
 
 def tell(case: MemoryCase, device: torch.device) -> None:
-    """Print the estimate; warn when it is more than there is."""
-    found, room = estimate(case), room_on(device)
-    log.info(line(found, case))
-    if found.total > room:
+    """Log the estimate; warn if it exceeds the available memory."""
+    needed, room = estimate(case), room_on(device)
+    log.info(line(needed, case))
+    if needed.total > room:
         log.warning(f"this may not fit: {advice(case, room)}")
 
 
 def room_on(device: torch.device) -> float:
-    """Bytes that this process has or could have on `device`."""
+    """Bytes that this process uses or could use on `device`."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return float(free + torch.cuda.memory_reserved(device))
@@ -43,7 +44,7 @@ def room_on(device: torch.device) -> float:
 
 @contextlib.contextmanager
 def explained(remedy: Callable[[], str], when: str) -> Iterator[None]:
-    """Inside, running out of memory becomes a UserError that ends with `remedy()`; every other error passes."""
+    """Inside, running out of memory becomes a UserError that ends with `remedy()`; other errors pass through."""
     try:
         yield
     except Exception as error:
@@ -52,11 +53,11 @@ def explained(remedy: Callable[[], str], when: str) -> Iterator[None]:
         problem = coded("TRAIN-005", f"out of memory {when}: {remedy()}")
     else:
         return
-    raise UserError(problem)  # outside the handler, whose traceback would hold on to the tensors
+    raise UserError(problem)  # outside the handler, whose traceback would keep the tensors alive
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the error says that memory has run out, on a GPU or on the CPU."""
+    """Whether the error means that memory has run out, on a GPU or on the CPU."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in _WORDS)
@@ -72,9 +73,9 @@ def rehearse(
     step: int,
     restored: bool,
 ) -> None:
-    """One forward and backward pass of the largest batch, thrown away: weights, gradients, optimizer and random streams stay as they are.
+    """Run and discard one forward and backward pass of the largest batch; weights, gradients, optimizer and random streams stay unchanged.
 
-    On a GPU the room that the optimizer's memory will take is held meanwhile, unless it is there already (`restored`).
+    On a GPU the memory that the optimizer will need is reserved meanwhile, unless the optimizer already uses it (`restored`).
     """
     device = accelerator.device
     on_gpu = device.type == "cuda"
@@ -82,12 +83,12 @@ def rehearse(
     kind = (case.latents_cached, case.vae_works)
     try_batch(accelerator, task, blank_batch(inputs, method, tokenizer, case.size, case.batch, *kind), step)
     del held
-    peak = f"; {torch.cuda.max_memory_allocated(device) / GIB:.1f} GiB at the peak" if on_gpu else ""
+    peak = f"; {in_words(torch.cuda.max_memory_allocated(device))} at the peak" if on_gpu else ""
     log.info(f"rehearsal: a batch of {case.batch} at {case.size[0]}×{case.size[1]}, the largest, fits{peak}")
 
 
 def try_batch(accelerator: Processes, task: torch.nn.Module, batch: Batch, step: int) -> None:
-    """One forward and backward pass as in update `step`, thrown away: gradients, modes and random streams stay as they are."""
+    """Run and discard one forward and backward pass as in update `step`; gradients, modes and random streams stay unchanged."""
     device = accelerator.device
     training = task.training
     task.train()
@@ -100,7 +101,7 @@ def try_batch(accelerator: Processes, task: torch.nn.Module, batch: Batch, step:
 
 
 def blank_batch(inputs: Inputs, method: Method, tokenizer: ClipTokenizer, size: Size, count: int, latents: bool, images: bool) -> Batch:
-    """`count` gray images of `size`, latents of 0, or both, with a caption of the run's, since a method may look for its words."""
+    """`count` gray images of `size`, zero latents, or both, with a caption of the run, since a method may look for its words."""
     caption = method.rewrite_caption(next(iter(inputs.source.captions()), ""), random.Random(0))
     ids, weights = tokenizer(caption)
     width, height = size

@@ -1,4 +1,4 @@
-"""Whether the optimizer and the schedule that a command names exist, as far as shows without importing torch."""
+"""Checks that the optimizer and the schedule of a command exist, to the extent possible without importing torch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from library.training.optim import lr_schedule_table, optimizer_table
 
 
 def check_choices(options: TrainingScript) -> None:
-    """Raise UserError for names of optimizer and schedule that do not exist, both where both are wrong.
+    """Raise UserError for unknown names of optimizer and schedule, with both errors if both are unknown.
 
-    What only an import can tell, such as whether a module has the class, is left to the run.
+    What only an import can show, such as whether a module has the class, is left to the run.
     """
     problems = [*_optimizer(options.optimizer), *_schedule(options.optimizer)]
     if problems:
@@ -31,7 +31,7 @@ def _optimizer(chosen: OptimizerOptions) -> Iterator[Problem]:
     try:
         name = optimizer_table.resolve_name(chosen.optimizer_type, chosen.use_8bit_adam, chosen.use_lion_optimizer)
     except UserError:
-        return  # told by the rules of options
+        return  # the option rules report it
     row = optimizer_table.BY_NAME.get(name.lower())
     if row is not None:
         if missing_module(row.module) is not None:
@@ -69,7 +69,7 @@ def _schedule(chosen: OptimizerOptions) -> Iterator[Problem]:
 
 
 def _has_its_own_schedule(chosen: OptimizerOptions) -> bool:
-    """Whether the optimizer may be an AdaFactor that brings its schedule, which takes the place of any that is named."""
+    """Whether the optimizer may be an AdaFactor with its own schedule, which replaces any named one."""
     plain = "".join("".join(chosen.optimizer_args).lower().split())
     return chosen.optimizer_type.lower().endswith("adafactor") and "relative_step=false" not in plain
 
@@ -83,7 +83,7 @@ def _class_to_import(option: str, dotted: str) -> Iterator[Problem]:
 
 @functools.cache
 def _names_in_torch(file: str) -> tuple[str, ...]:
-    """The classes that a source file of torch defines or imports, read from its text; none where it cannot be read."""
+    """The classes that a source file of torch defines or imports, read from its text; empty if it cannot be read."""
     spec = find_spec("torch")
     names: dict[str, None] = {}
     for place in (spec.submodule_search_locations or ()) if spec is not None else ():

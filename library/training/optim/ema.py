@@ -1,4 +1,4 @@
-"""A moving average of the trained weights: steadier than the weights themselves, kept beside them, saved and sampled with on demand."""
+"""A moving average of the trained weights: steadier than the weights themselves, used for saves and samples on request."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from library.paths.look import is_file
 
 EMA_FILE = "ema.safetensors"
 _COUNT = "updates"
-_AT_ONCE = 64 * 2**20  # values: weights in 16 bits are widened for their share alone
+_AT_ONCE = 64 * 2**20  # values per share: 16-bit weights are widened one share at a time
 
 
 class Ema:
     """m ← d·m + (1 − d)·w after every update, with d = min(decay, (1 + n)/(10 + n)) after n updates.
 
-    The average of Polyak & Juditsky 1992 with exponential weights, as Ho et al. 2020 (app. B) train with; the smaller d of the first
-    updates, as in TensorFlow's ExponentialMovingAverage, keeps the weights at the start from lasting. Averages are float32 (a step of
-    1 − d would be lost in 16 bits), on the device of their parameters. Raises UserError for a decay that is not in 0 … 1.
+    The average of Polyak & Juditsky 1992 with exponential weights, as in Ho et al. 2020 (app. B); the smaller d of the first updates, as in
+    TensorFlow's ExponentialMovingAverage, makes the initial weights fade sooner. Averages are float32 (16 bits would lose a step of 1 − d),
+    on the device of their parameters. Raises UserError for a decay that is not in 0 … 1.
     """
 
     def __init__(self, parameters: Iterable[Tensor], decay: float) -> None:
@@ -42,7 +42,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights as they are after an update."""
+        """Add the weights after an update to the averages."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
         for averages, parameters in self._shares:
@@ -50,7 +50,7 @@ class Ema:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[None]:
-        """Inside, the parameters hold the averages; afterwards their own values again, untouched."""
+        """Inside, the parameters have the averages as values; afterwards their own values again, unchanged."""
         own = [parameter.data for parameter in self._parameters]
         try:
             for parameter, average in zip(self._parameters, self._averages, strict=True):
@@ -61,7 +61,7 @@ class Ema:
                 parameter.data = value
 
     def tensors(self) -> list[Tensor]:
-        """The averages themselves, to be kept and put back with the weights."""
+        """The averages themselves, to copy and restore together with the weights."""
         return self._averages
 
     def save(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class Ema:
         save_file(tensors | {_COUNT: torch.tensor(self.updates)}, folder / EMA_FILE)
 
     def load(self, folder: Path) -> bool:
-        """Go on from a state's averages; False where it has none, and the averages begin with the weights as they are now.
+        """Restore the averages of a state; return False if it has no averages, which then start from the current weights.
 
         Raises UserError where they do not fit.
         """
@@ -95,7 +95,7 @@ class Ema:
 
 
 def _shares(averages: Sequence[Tensor], parameters: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
-    """Both in shares of `_AT_ONCE` values at most (a larger tensor alone), each of one device: what one kernel moves."""
+    """Both in shares of at most `_AT_ONCE` values (a larger tensor alone) on one device, which one kernel updates."""
     share: tuple[list[Tensor], list[Tensor]] = ([], [])
     room = _AT_ONCE
     for average, parameter in zip(averages, parameters, strict=True):

@@ -1,4 +1,4 @@
-"""cosine_with_restarts with a floor, which the libraries' own has not."""
+"""cosine_with_restarts with a floor, which the libraries' schedule lacks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ def cosine_with_restarts(
     min_lr_ratio: float | None = None,
     last_epoch: int = -1,
 ) -> LambdaLR:
-    """The curve c of diffusers (Loshchilov & Hutter 2017, eq. 5, with equal cycles); after the warm-up m + (1 − m)·c for a lowest share m
-    of the rate, so that each cycle, and the run, ends there."""
+    """The curve c of diffusers (Loshchilov & Hutter 2017, eq. 5, with equal cycles), with a floor.
+
+    After the warm-up it is m + (1 − m)·c, where m is the lowest share of the rate, so each cycle, and the run, ends at m.
+    """
     plain: LambdaLR = get_cosine_with_hard_restarts_schedule_with_warmup(
         optimizer, num_warmup_steps, num_training_steps, num_cycles, last_epoch
     )

@@ -1,4 +1,4 @@
-"""A named curve for each group of parameters, from the group's own rate: its floor is that group's, whatever the others train at."""
+"""A named curve for each group of parameters, based on the group's own rate, so that its floor does not depend on other groups."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from library.errors import UserError, coded
 from library.training.optim.parts.rate_ratios import own_rates, share_out
 
-Build = Callable[[Optimizer], LambdaLR]  # a library's function of one optimizer, whose default rate its floors are measured by
+Build = Callable[[Optimizer], LambdaLR]  # a library's function of one optimizer; its floors are relative to the optimizer's default rate
 
 
 class GroupCurves(LambdaLR):
-    """The rate of each group: its own rate times its own curve. Optimizers with one rate for all get each group's share of it."""
+    """The rate of each group: its own rate times its own curve. Optimizers with a single rate get each group's share of it."""
 
     def __init__(self, optimizer: Optimizer, build: Build) -> None:
-        """`build` is called once for each rate, with an optimizer of that rate."""
+        """`build` is called once per distinct rate, with an optimizer of that rate."""
         self.own_rates = own_rates(optimizer)
         # A part at rate 0 is not trained: it has no floor either.
         by_rate = {rate: _curve(build, rate) if rate else _still for rate in self.own_rates}
@@ -31,8 +31,8 @@ class GroupCurves(LambdaLR):
         return [group["lr"] for group in self.optimizer.param_groups]
 
     def stand_at(self, step: int) -> None:
-        """Go to the place after `step` updates."""
-        vars(self).update(last_epoch=step, _step_count=step + 1)  # of torch's own class
+        """Move to the position after `step` updates."""
+        vars(self).update(last_epoch=step, _step_count=step + 1)  # attributes of torch's class
         vars(self).update(_last_lr=self.get_lr())
 
 
@@ -46,13 +46,13 @@ def _still(step: int) -> float:
 
 
 def check_floor(what: str, floors: Mapping[str, float], optimizer: Optimizer, default: bool = False) -> None:
-    """Raise UserError where one of `floors`, absolute rates by their argument's name, lies above the rate of a part, or below 0.
+    """Raise UserError if one of `floors`, absolute rates by argument name, is above the rate of a part, or below 0.
 
-    `what` names the schedule as the command line does; `default` floors are the curve's own.
+    `what` names the schedule as on the command line; with `default` the floors are the curve's defaults.
     """
     for key, floor in floors.items():
         if isinstance(floor, bool) or not isinstance(floor, int | float):
-            continue  # for the schedule itself to refuse
+            continue  # the schedule itself refuses it
         shown = f"{what} with --lr_scheduler_args {key}={floor:g}{' (the default)' if default else ''}: refused: "
         if not floor >= 0:
             raise UserError(coded("OPT-015", f"{shown}a learning rate cannot end below 0; use 0 or more"))
@@ -66,7 +66,7 @@ def check_floor(what: str, floors: Mapping[str, float], optimizer: Optimizer, de
 
 
 def check_share(what: str, shares: Mapping[str, float]) -> None:
-    """Raise UserError where one of `shares` of the rate is not between 0 and 1."""
+    """Raise UserError if one of `shares` of the rate is not between 0 and 1."""
     for key, share in shares.items():
         if isinstance(share, int | float) and not 0 <= share <= 1:
             raise UserError(

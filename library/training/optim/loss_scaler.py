@@ -1,4 +1,4 @@
-"""Loss scaling for weights and gradients that are float16 themselves (--full_fp16), which torch's own scaler does not do."""
+"""Loss scaling for float16 weights and gradients (--full_fp16), which torch's scaler does not support."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ GROWS_AFTER = 2000  # updates without an overflow
 
 
 class LossScaler:
-    """Dynamic loss scaling (Micikevicius et al. 2018, sec. 3.2) with clipping, in the form in which accelerate uses a scaler.
+    """Dynamic loss scaling (Micikevicius et al. 2018, sec. 3.2) with clipping, with the interface that accelerate expects of a scaler.
 
-    torch's GradScaler divides gradients where they are, and so refuses float16: what the scale saved from underflow would be lost
-    again. Here the factor 1/scale, times what clipping to `max_grad_norm` (0: none) asks for, is handed to the optimizer, which applies
-    it in float32 (`with_float32_steps`). An update whose gradients overflow is left out and halves the scale; after `GROWS_AFTER`
-    good ones it doubles.
+    torch's GradScaler unscales gradients in place and therefore refuses float16: what the scale saved from underflow would be lost again.
+    Here the factor 1/scale, times the factor for clipping to `max_grad_norm` (0: none), is passed to the optimizer, which applies it in
+    float32 (`with_float32_steps`). An update whose gradients overflow is skipped and halves the scale; after `GROWS_AFTER` good ones it
+    doubles.
     """
 
     def __init__(self, max_grad_norm: float = 0.0, scale: float = FIRST) -> None:
@@ -29,22 +29,22 @@ class LossScaler:
         self._overflowed = False
 
     def is_enabled(self) -> bool:
-        """Always: what accelerate's users ask of a scaler before they look at its scale."""
+        """Always True: code around accelerate asks this before it reads the scale."""
         return True
 
     def scale(self, loss: Tensor) -> Tensor:
-        """The loss to take gradients of."""
+        """The scaled loss, for the backward pass."""
         return loss * self._scale
 
     def get_scale(self) -> float:
-        """The factor in use."""
+        """The current scale."""
         return self._scale
 
     def unscale_(self, optimizer: Optimizer) -> None:
-        """Nothing: gradients are unscaled in the step, where they are float32."""
+        """Does nothing: gradients are unscaled in the step, in float32."""
 
     def step(self, optimizer: Optimizer, closure: object = None) -> None:
-        """Step, unless a gradient has overflowed."""
+        """Step, unless a gradient overflowed."""
         norm = gradient_norm(p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None) / self._scale
         self._overflowed = not norm < float("inf")
         if self._overflowed:
@@ -54,7 +54,7 @@ class LossScaler:
         optimizer.step()
 
     def update(self) -> None:
-        """Settle the scale of the next update. Raises UserError when no scale is small enough."""
+        """Set the scale of the next update. Raises UserError when no scale is small enough."""
         if self._overflowed:
             self._scale, self._good = self._scale / 2, 0
             if self._scale < LEAST:
@@ -70,15 +70,15 @@ class LossScaler:
                 self._scale, self._good = self._scale * 2, 0
 
     def state_dict(self) -> dict[str, float]:
-        """What a saved state keeps."""
+        """The values for a saved state."""
         return {"scale": self._scale, "good": self._good}
 
     def load_state_dict(self, saved: dict[str, float]) -> None:
-        """Go on from `state_dict`."""
+        """Restore the values of `state_dict`."""
         self._scale, self._good = float(saved["scale"]), int(saved["good"])
 
 
 def gradient_norm(gradients: Iterable[Tensor]) -> float:
-    """Euclidean norm of all gradients together, in float32 whatever they are in; not finite where one of their values is not."""
+    """Euclidean norm of all gradients together, computed in float32; not finite if one of their values is not."""
     norms = [torch.linalg.vector_norm(gradient, dtype=torch.float32) for gradient in gradients]
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0

@@ -1,4 +1,4 @@
-"""Builds the schedule of the learning rate: a named curve over the updates of the run, or a class that the user names."""
+"""Builds the learning rate schedule: a named curve over the updates of the run, or a class that the user names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _FLAGS = {
 class BuiltSchedule:
     """`schedule.step()` is due once after every update; `notes` and `warnings` are lines for the user.
 
-    `rebuild` is None where the optimizer has its own rates, which the schedule only shows.
+    `rebuild` is None where the optimizer sets its own rates, which the schedule only reports.
     """
 
     schedule: LRScheduler
@@ -72,24 +72,23 @@ def make_schedule(
     forced: str | None = None,
     steps: int | None = None,
 ) -> BuiltSchedule:
-    """The schedule `name` over `updates` updates of the whole run, of which `warmup` rise from 0 and the last `decay` fall (0: a tenth).
+    """The schedule `name` over all `updates` of the run, of which `warmup` rise from 0 and the last `decay` fall (0: a tenth).
 
-    All figures count updates, whatever the number of processes or accumulated batches; `min_ratio` is a share of the rate, and
-    `timescale` None the warm-up's length. `scheduler_type`, a class of
-    torch.optim.lr_scheduler or module.Class, wins over `name`; `forced` (an optimizer's own) wins over both. `args` are
-    `key=value` texts for the curve or the class. `steps` are the updates that it is stepped for in all, where they are not
-    `updates`: a class that ends before them is refused. Raises UserError.
+    All figures count updates, regardless of processes and accumulated batches; `min_ratio` is a share of the rate; `timescale` None means
+    the length of the warm-up. `scheduler_type`, a class of torch.optim.lr_scheduler or module.Class, overrides `name`; `forced` (an
+    optimizer's own) overrides both. `args` are `key=value` texts for the curve or the class. `steps` is the number of updates that it is
+    stepped for, where that is not `updates`: a class that ends earlier is refused. Raises UserError.
     """
-    given = parse_arguments(_ARGS, args)
+    arguments = parse_arguments(_ARGS, args)
     if forced == ADAFACTOR:
         other = scheduler_type or name
-        told = (
+        notes = (
             () if other == ADAFACTOR else (f"{_OPTION} {ADAFACTOR} is used, because the optimizer sets its own rates; {other} is ignored",)
         )
-        _refuse_arguments(given, ADAFACTOR)
-        return BuiltSchedule(AdafactorRates(optimizer), ADAFACTOR, told)
+        _refuse_arguments(arguments, ADAFACTOR)
+        return BuiltSchedule(AdafactorRates(optimizer), ADAFACTOR, notes)
     if scheduler_type:
-        return _custom(optimizer, scheduler_type, given, warmup, updates if steps is None else steps)
+        return _custom(optimizer, scheduler_type, arguments, warmup, updates if steps is None else steps)
     if name.lower() == ADAFACTOR:
         raise UserError(
             coded("OPT-015", f"{_OPTION} {name}: is only for --optimizer_type AdaFactor with relative_step=True; choose another schedule")
@@ -120,13 +119,13 @@ def make_schedule(
         f"--lr_scheduler_min_lr_ratio {min_ratio}": min_ratio is not None and not row.floor and "cosine_with_min_lr",
     }
     warnings = [f"{flag}: {_OPTION} {row.name} does not use it; {better} does" for flag, better in unused.items() if better]
-    return _named(optimizer, row, given, updates, warmup, figures, warnings)
+    return _named(optimizer, row, arguments, updates, warmup, figures, warnings)
 
 
 class AdafactorRates(LRScheduler):
-    """Shows the rates that AdaFactor finds for itself: of each group, that of its first parameter (Shazeer & Stern 2018, sec. 6 to 8).
+    """Reports the rates that AdaFactor finds itself: of each group, that of its first parameter (Shazeer & Stern 2018, sec. 6 to 8).
 
-    It steers nothing; it stands where other optimizers have a schedule. 0 until a group has had its first update.
+    It changes nothing; it takes the place of other optimizers' schedule. 0 until a group has had its first update.
     """
 
     def __init__(self, optimizer: Optimizer, last_epoch: int = -1) -> None:
@@ -147,12 +146,18 @@ def _adafactor_rate(group: Mapping[str, Any], state: Mapping[str, Any]) -> float
 
 
 def _named(
-    optimizer: Optimizer, row: ScheduleRow, given: dict[str, Any], updates: int, warmup: int, figures: dict[str, Any], warnings: list[str]
+    optimizer: Optimizer,
+    row: ScheduleRow,
+    arguments: dict[str, Any],
+    updates: int,
+    warmup: int,
+    figures: dict[str, Any],
+    warnings: list[str],
 ) -> BuiltSchedule:
     with left_for_later(LATER):
         build = getattr(import_package(_OPTION, row.name, row.module, row.module.partition(".")[0]), row.function)
-    check_arguments(_ARGS, row.name, build, given, _ours(figures), needs_all=False)
-    notes = _complete(row, given, figures)
+    check_arguments(_ARGS, row.name, build, arguments, _ours(figures), needs_all=False)
+    notes = _complete(row, arguments, figures)
     if warmup and not row.warmup:
         better = "constant_with_warmup" if row.name == "constant" else "another schedule"
         warnings.append(f"--lr_warmup_steps {warmup}: {_OPTION} {row.name} has no warm-up, so this is ignored; use {better} for a warm-up")
@@ -162,41 +167,41 @@ def _named(
         )
     elif warmup >= updates > 0:
         warnings.append(f"--lr_warmup_steps {warmup}: the run has only {updates} updates, so the full learning rate is never reached")
-    check_arguments(_ARGS, row.name, build, given, _ours(figures))
-    _check_floors(row, optimizer, build, given)
-    one = partial(build, **figures, **given)
+    check_arguments(_ARGS, row.name, build, arguments, _ours(figures))
+    _check_floors(row, optimizer, build, arguments)
+    one = partial(build, **figures, **arguments)
     before = [dict(group) for group in optimizer.param_groups]
-    schedule = _build(f"{_OPTION} {row.name}", lambda: GroupCurves(optimizer, one), given)
+    schedule = _build(f"{_OPTION} {row.name}", lambda: GroupCurves(optimizer, one), arguments)
     rebuild = Rebuild(partial(GroupCurves, optimizer, one), before, frozenset({"initial_lr"}))
     return BuiltSchedule(schedule, row.name, tuple(notes), tuple(warnings), rebuild)
 
 
-def _check_floors(row: ScheduleRow, optimizer: Optimizer, build: Callable[..., LRScheduler], given: Mapping[str, Any]) -> None:
+def _check_floors(row: ScheduleRow, optimizer: Optimizer, build: Callable[..., LRScheduler], arguments: Mapping[str, Any]) -> None:
     """Refuse a lowest rate above a part's rate, which would rise to it."""
     what = f"{_OPTION} {row.name}"
     if row.absolute_floor:
         default = inspect.signature(build).parameters[row.absolute_floor].default
-        floor = given.get(row.absolute_floor, default)
-        check_floor(what, {row.absolute_floor: floor}, optimizer, row.absolute_floor not in given)
-    check_share(what, {key: value for key, value in given.items() if key == row.floor})
+        floor = arguments.get(row.absolute_floor, default)
+        check_floor(what, {row.absolute_floor: floor}, optimizer, row.absolute_floor not in arguments)
+    check_share(what, {key: value for key, value in arguments.items() if key == row.floor})
 
 
-def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) -> list[str]:
-    """Add to `given` what the curve needs and the user left out; returns the notes that tell so."""
-    if row.name == "cosine_with_min_lr" and not {"min_lr", "min_lr_rate"} & (given.keys() | figures.keys()):
-        given["min_lr_rate"] = 0.1
+def _complete(row: ScheduleRow, arguments: dict[str, Any], figures: dict[str, Any]) -> list[str]:
+    """Add to `arguments` what the curve needs and the user left out; return notes about it."""
+    if row.name == "cosine_with_min_lr" and not {"min_lr", "min_lr_rate"} & (arguments.keys() | figures.keys()):
+        arguments["min_lr_rate"] = 0.1
         return [f"{row.name}: ends at a tenth of the learning rate; change that with --lr_scheduler_min_lr_ratio or {_ARGS} min_lr=…"]
     if row.name != "warmup_stable_decay":
         return []
     notes = []
     updates, warmup = figures["num_training_steps"], figures["num_warmup_steps"]
-    if "num_decay_steps" not in given.keys() | figures.keys():
-        given["num_decay_steps"] = max(1, updates // 10)
+    if "num_decay_steps" not in arguments.keys() | figures.keys():
+        arguments["num_decay_steps"] = max(1, updates // 10)
         notes.append(
-            f"{row.name}: falls over the last {given['num_decay_steps']} updates, a tenth of them; change that with --lr_decay_steps"
+            f"{row.name}: falls over the last {arguments['num_decay_steps']} updates, a tenth of them; change that with --lr_decay_steps"
         )
-    decay = figures.get("num_decay_steps", given.get("num_decay_steps"))
-    if "num_stable_steps" in given:
+    decay = figures.get("num_decay_steps", arguments.get("num_decay_steps"))
+    if "num_stable_steps" in arguments:
         del figures["num_training_steps"]
     elif warmup + decay > updates:
         both = f"{warmup} of warm-up and {decay} of decay"
@@ -204,33 +209,33 @@ def _complete(row: ScheduleRow, given: dict[str, Any], figures: dict[str, Any]) 
     return notes
 
 
-def _custom(optimizer: Optimizer, dotted: str, given: dict[str, Any], warmup: int, steps: int) -> BuiltSchedule:
-    chosen = ScheduleClass.find(dotted, given)
+def _custom(optimizer: Optimizer, dotted: str, arguments: dict[str, Any], warmup: int, steps: int) -> BuiltSchedule:
+    chosen = ScheduleClass.find(dotted, arguments)
     what = f"{_CUSTOM} {dotted}"
     before = [dict(group) for group in optimizer.param_groups]
-    _build(what, lambda: chosen.check(optimizer, steps), given)
-    schedule = _build(what, lambda: chosen.build(optimizer), given)
+    _build(what, lambda: chosen.check(optimizer, steps), arguments)
+    schedule = _build(what, lambda: chosen.build(optimizer), arguments)
     unused = (f"--lr_warmup_steps {warmup}: is not used with {what}",) if warmup else ()
     rebuild = Rebuild(partial(chosen.build, optimizer), before, frozenset().union(*optimizer.param_groups) - frozenset().union(*before))
     return BuiltSchedule(schedule, dotted, (f"{what} replaces {_OPTION}", *chosen.remarks()), unused, rebuild)
 
 
 def _ours(figures: Mapping[str, Any]) -> dict[str, str]:
-    """Arguments that are not the user's to give here, with what to use instead."""
+    """Arguments that the user cannot set here, with the option to use instead."""
     ours = {key: f"is set with {_FLAGS[key]}" for key in figures if key in _FLAGS}
     return {"optimizer": "", "last_epoch": "", **({"num_training_steps": ""} if "num_training_steps" in figures else {}), **ours}
 
 
-def _refuse_arguments(given: Mapping[str, Any], name: str) -> None:
-    if given:
-        raise UserError(coded("OPT-011", f"{_ARGS} {' '.join(given)}: {name} takes no arguments; remove them"))
+def _refuse_arguments(arguments: Mapping[str, Any], name: str) -> None:
+    if arguments:
+        raise UserError(coded("OPT-011", f"{_ARGS} {' '.join(arguments)}: {name} takes no arguments; remove them"))
 
 
-def _build(what: str, build: Callable[[], T], given: Mapping[str, Any]) -> T:
-    """What `build` makes; what a library's own code refuses becomes a UserError in its words."""
+def _build(what: str, build: Callable[[], T], arguments: Mapping[str, Any]) -> T:
+    """What `build` returns; an error of the library becomes a UserError with its message."""
     try:
         return build()
     except (TypeError, ValueError, AssertionError, RuntimeError, ZeroDivisionError, KeyError, IndexError, AttributeError) as error:
         reason = first_line(error)
-        shown = f" with {_ARGS} {' '.join(f'{key}={value}' for key, value in given.items())}" if given else ""
+        shown = f" with {_ARGS} {' '.join(f'{key}={value}' for key, value in arguments.items())}" if arguments else ""
         raise UserError(coded("OPT-011", f"{what}{shown}: refused: {reason}")) from error

@@ -24,7 +24,7 @@ class ScheduleRow:
     absolute_floor: str = ""  # the argument that names the lowest rate itself
 
 
-# Most are in both; diffusers imports next to nothing beside them.
+# Most are in both packages; diffusers' module imports almost nothing else.
 _DIFFUSERS, _TRANSFORMERS = "diffusers.optimization", "transformers.optimization"
 
 SCHEDULES: tuple[ScheduleRow, ...] = (

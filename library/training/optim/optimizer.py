@@ -1,4 +1,4 @@
-"""Builds the optimizer that the user named, with what it needs and nothing it does not know, and says what its rates are."""
+"""Builds the optimizer that the user named, with the arguments it needs and none it does not know, and reports its rates."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ _UNUSABLE = {
 
 @dataclass(frozen=True, eq=False)
 class BuiltOptimizer:
-    """`kind` says what learning rates mean to it; `notes` and `warnings` are lines for the user; `schedule` is the only one it can have."""
+    """`kind` says what learning rates mean to it; `notes` and `warnings` are lines for the user.
+
+    `schedule` is the only schedule that it works with; None: any.
+    """
 
     optimizer: Optimizer
     name: str
@@ -59,34 +62,34 @@ def make_optimizer(
 ) -> BuiltOptimizer:
     """The optimizer `name` (a row of the table, a class of torch.optim, or module.Class) over `param_groups`.
 
-    Groups are {"params": …, "lr": …}; one without "lr" gets `learning_rate`. `args` are `key=value` texts. `fused=False` keeps
-    torch's optimizers off their fused kernels, which hide from the gradient scaler that an update was left out. With `rounding_seed`
-    the parameters are in 16 bits: steps are made in float32 and rounded at random from that seed. Raises UserError.
+    Groups are {"params": …, "lr": …}; one without "lr" gets `learning_rate`. `args` are `key=value` texts. `fused=False` avoids torch's
+    fused kernels, which hide from the gradient scaler that an update was skipped. With `rounding_seed` the parameters are in 16 bits: steps
+    are computed in float32 and rounded at random from that seed. Raises UserError.
     """
     row, target = _find(name)
-    given = parse_arguments(_ARGS, args)
+    arguments = parse_arguments(_ARGS, args)
     groups = [{**group, "params": list(group["params"])} for group in param_groups]
-    if splits := _takes_split_groups(row, given):
+    if splits := _takes_split_groups(row, arguments):
         groups = [{**group, PART: part_of_group(str(group.get("name", place)))} for place, group in enumerate(groups)]
     notes: list[str] = []
     warnings: list[str] = []
     for key, value in row.defaults.items():
-        if key not in given and not (key == "relative_step" and given.get("warmup_init")):
+        if key not in arguments and not (key == "relative_step" and arguments.get("warmup_init")):
             notes.append(f"{row.name}: {key}={value} is added; set {_ARGS} {key}=… for another value")
-            given[key] = value
+            arguments[key] = value
     kind = row.kind
     if kind == "relative":
-        kind = _settle_adafactor(given, notes)
-    _check(row, target, given)
+        kind = _settle_adafactor(arguments, notes)
+    _check(row, target, arguments)
     rates = [group.get("lr", learning_rate) for group in groups]
-    # Some classes refuse a rate of 0, which is the default of no group where all have rates of their own.
+    # Some classes refuse a default rate of 0, even where every group has a rate and none uses the default.
     rate: float | None = learning_rate or max(rates, default=0.0)
     if kind == "relative":
         rate = None
         groups = [{key: value for key, value in group.items() if key != "lr"} for group in groups]
         notes.append(f"{row.name} finds its own learning rate: the given rates are ignored, and --lr_scheduler is adafactor")
     kind_of = with_split_groups(target) if splits else target
-    optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **given}, fused, rounding_seed is not None)
+    optimizer = _build(row, kind_of, groups, rate, {**row.fixed, **arguments}, fused, rounding_seed is not None)
     if rounding_seed is not None:
         _settle_rounding(row, target, optimizer, rounding_seed)
     if kind == "factor":
@@ -102,7 +105,7 @@ def make_optimizer(
 def logged_rates(optimizer: Optimizer | PreparedOptimizer, names: Sequence[str]) -> dict[str, float]:
     """What TensorBoard shows per group of parameters: `lr/<name>`, and `lr/d*lr/<name>` for optimizers that find the rate d themselves.
 
-    A group that is frozen, as a text encoder after --stop_text_encoder_training, has no rate.
+    A frozen group, such as a text encoder after --stop_text_encoder_training, has no rate.
     """
     rates: dict[str, float] = {}
     for name, group in zip(names, optimizer.param_groups, strict=True):
@@ -116,9 +119,9 @@ def logged_rates(optimizer: Optimizer | PreparedOptimizer, names: Sequence[str])
 
 @contextlib.contextmanager
 def weights_to_keep(optimizer: Optimizer) -> Iterator[None]:
-    """Inside, parameters hold what is to be saved or sampled with.
+    """Inside, the parameters are the weights to save or sample with.
 
-    Only schedule-free optimizers (Defazio et al. 2024) tell these from the weights that they train at; for others nothing happens.
+    Only schedule-free optimizers (Defazio et al. 2024) distinguish these from the weights that they train at; for others nothing happens.
     """
     to_kept, to_trained = getattr(optimizer, "eval", None), getattr(optimizer, "train", None)
     if to_kept is None or to_trained is None:
@@ -132,7 +135,7 @@ def weights_to_keep(optimizer: Optimizer) -> Iterator[None]:
 
 
 def _find(name: str) -> tuple[OptimizerRow, type]:
-    """The row and the class of a name; a row is made up for classes that are not in the table."""
+    """The row and the class of a name; a class outside the table gets a plain row."""
     row = BY_NAME.get(name.lower())
     if row:
         module = import_package(_OPTION, row.name, row.module, row.package)
@@ -164,30 +167,32 @@ def _find(name: str) -> tuple[OptimizerRow, type]:
 
 
 def _row_of(name: str, target: type) -> OptimizerRow:
-    """The table's row for a class that was named by its module, so that it gets the same care; otherwise a plain one."""
+    """The table's row for a class that was named by its module, so that it is treated the same; otherwise a plain row."""
     made_up = OptimizerRow(name if "." in name else target.__name__, target.__module__, target.__name__, "")
     return row_of_class(target) or made_up
 
 
-def _takes_split_groups(row: OptimizerRow, given: dict[str, Any]) -> bool:
-    """Whether each part of the model is to find a rate of its own; takes the argument out of `given`, as the package does not know it."""
-    if not row.splits or "split_groups" not in given:
+def _takes_split_groups(row: OptimizerRow, arguments: dict[str, Any]) -> bool:
+    """Whether each part of the model finds its own rate; removes the argument, which the package does not know, from `arguments`."""
+    if not row.splits or "split_groups" not in arguments:
         return False
-    value = given.pop("split_groups")
+    value = arguments.pop("split_groups")
     if not isinstance(value, bool):
         raise UserError(coded("OPT-011", f"{_ARGS} split_groups={value}: must be True (a rate for each part) or False (one for all)"))
     return value
 
 
-def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
-    check_arguments(_ARGS, row.name, target, given, _OURS)
-    contrary = [key for key, value in row.fixed.items() if given.get(key, value) != value]
+def _check(row: OptimizerRow, target: type, arguments: dict[str, Any]) -> None:
+    check_arguments(_ARGS, row.name, target, arguments, _OURS)
+    contrary = [key for key, value in row.fixed.items() if arguments.get(key, value) != value]
     if contrary:
         key = contrary[0]
         raise UserError(
-            coded("OPT-011", f"{_ARGS} {key}={given[key]}: {row.name} requires {key}={row.fixed[key]}; remove it or use another optimizer")
+            coded(
+                "OPT-011", f"{_ARGS} {key}={arguments[key]}: {row.name} requires {key}={row.fixed[key]}; remove it or use another optimizer"
+            )
         )
-    if given.get("use_triton") and not _installed("triton"):  # lion-pytorch ends the whole process in this case
+    if arguments.get("use_triton") and not _installed("triton"):  # lion-pytorch ends the whole process in this case
         raise UserError(
             coded(
                 "PKG-001",
@@ -196,19 +201,19 @@ def _check(row: OptimizerRow, target: type, given: dict[str, Any]) -> None:
         )
 
 
-def _settle_adafactor(given: dict[str, Any], notes: list[str]) -> Kind:
-    """Whether AdaFactor finds its own rate (the guide's rules), filling in `given` and `notes`."""
-    if given.get("warmup_init") and not given.get("relative_step"):
-        given["relative_step"] = True
+def _settle_adafactor(arguments: dict[str, Any], notes: list[str]) -> Kind:
+    """Whether AdaFactor finds its own rate (the guide's rules); fills in `arguments` and `notes`."""
+    if arguments.get("warmup_init") and not arguments.get("relative_step"):
+        arguments["relative_step"] = True
         notes.append("AdaFactor: relative_step=True, because warmup_init=True needs it")
-    if given["relative_step"]:
+    if arguments["relative_step"]:
         return "relative"
     notes.append("AdaFactor with relative_step=False: --lr_scheduler constant_with_warmup and --max_grad_norm 0 are recommended with it")
     return "plain"
 
 
 def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], warnings: list[str]) -> None:
-    """Rates as factors: warned when not around 1, shared out when they differ."""
+    """Warn if rates that are factors are not around 1, and set up each group's share if they differ."""
     rates = sorted({group["lr"] for group in optimizer.param_groups})
     shown = ", ".join(f"{rate:g}" for rate in rates)
     if rates[-1] != 1.0:
@@ -228,7 +233,7 @@ def _settle_factor(row: OptimizerRow, optimizer: Optimizer, notes: list[str], wa
 
 
 def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int) -> None:
-    """What `with_float32_steps` has to know; refuses optimizers that work on the weights outside their steps."""
+    """Set what `with_float32_steps` needs; refuse optimizers that change the weights outside of their steps."""
     if hasattr(optimizer, "train"):
         raise UserError(
             coded(
@@ -244,7 +249,7 @@ def _settle_rounding(row: OptimizerRow, target: type, optimizer: Any, seed: int)
             )
         )
     optimizer.seed = seed
-    # the table's others move each parameter by itself, as torch's do; of a class that is not in the table nothing is known
+    # other optimizers of the table, like torch's, update each parameter separately; other classes may not
     optimizer.one_by_one = row.kind != "factor" and (row in OPTIMIZERS or target in classes_of(torch.optim, Optimizer).values())
 
 
@@ -257,7 +262,7 @@ def _build(
     fused: bool,
     in_float32: bool,
 ) -> Optimizer:
-    """Construct; what the class itself refuses becomes a UserError in its words."""
+    """Construct the optimizer; an error of its class becomes a UserError with its message."""
     kind = with_float32_steps(target) if in_float32 else target
     ways = [args]
     if fused and target in _FUSED and not _CHOOSES_KERNEL & args.keys():

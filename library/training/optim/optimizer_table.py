@@ -1,4 +1,4 @@
-"""The optimizers that --optimizer_type knows by name, one row each, and which of them a command line asks for; imports nothing heavy."""
+"""The optimizers that --optimizer_type knows by name, one row each, and which one a command line selects; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Kind = Literal["plain", "factor", "relative"]
 
 @dataclass(frozen=True)
 class OptimizerRow:
-    """`fixed` arguments make the optimizer what its name says; `defaults` are added, and told, when the user left them out."""
+    """`fixed` arguments make the optimizer what its name says; `defaults` are added, with a note, when the user left them out."""
 
     name: str
     module: str
@@ -29,7 +29,7 @@ class OptimizerRow:
     one_rate: bool = False  # cannot train groups of parameters at different rates
     divides_by_first_rate: bool = False  # which is 0 in a warm-up
     splits: bool = False  # can find a rate for each part of the model: split_groups=True in --optimizer_args
-    state_bytes: float = 8  # that it remembers for each trained value, in large parameters
+    state_bytes: float = 8  # of its state per trained value, in large parameters
     note: str = ""
 
 
@@ -90,17 +90,17 @@ BY_NAME: Mapping[str, OptimizerRow] = MappingProxyType({row.name.lower(): row fo
 
 
 def row_of_class(kind: type) -> OptimizerRow | None:
-    """The row of a class, the last one of several; of a row with arguments of its own the class is none."""
+    """The last row of a class; None without one. Rows with `fixed` arguments do not count."""
     root = kind.__module__.partition(".")[0]
     same = [row for row in OPTIMIZERS if not row.fixed and row.class_name == kind.__name__ and row.module.partition(".")[0] == root]
     return same[-1] if same else None
 
 
-ADAMS_STATE = 8.0  # bytes a weight of two float32 moments, which an optimizer outside of the table is taken to keep
+ADAMS_STATE = 8.0  # bytes per weight of two float32 moments, assumed for optimizers outside the table
 
 
 def state_bytes(name: str) -> float:
-    """Bytes that an optimizer remembers for each trained value; `name` is what `--optimizer_type` says or a class's, in any letter case."""
+    """Bytes of optimizer state per trained value; `name` is as in `--optimizer_type` or a class's name, in any letter case."""
     wanted = name.rpartition(".")[2].lower()
     return next((row.state_bytes for row in OPTIMIZERS if wanted in (row.name.lower(), row.class_name.lower())), ADAMS_STATE)
 
@@ -111,28 +111,28 @@ RATE_MEANS: Mapping[Kind, str] = MappingProxyType(
 
 
 def chosen_name(options: OptimizerOptions) -> str:
-    """The optimizer that the options ask for. Raises UserError when they contradict each other."""
+    """The optimizer that the options select. Raises UserError when they contradict each other."""
     return resolve_name(options.optimizer_type, options.use_8bit_adam, options.use_lion_optimizer)
 
 
 def resolve_name(optimizer_type: str | None, use_8bit_adam: bool = False, use_lion_optimizer: bool = False) -> str:
-    """The optimizer that the three options ask for; AdamW when none does. Raises UserError when they contradict each other."""
+    """The optimizer that the three options select; AdamW when none does. Raises UserError when they contradict each other."""
     old = {"--use_8bit_adam": "AdamW8bit" if use_8bit_adam else "", "--use_lion_optimizer": "Lion" if use_lion_optimizer else ""}
     asked = {flag: name for flag, name in old.items() if name}
-    given = (optimizer_type or "").strip()
+    explicit = (optimizer_type or "").strip()
     if len(asked) > 1:
         raise UserError(coded("OPT-008", "--use_8bit_adam and --use_lion_optimizer select different optimizers: remove one"))
     for flag, name in asked.items():
-        if given and given.lower() != name.lower():
+        if explicit and explicit.lower() != name.lower():
             raise UserError(
-                coded("OPT-008", f"{flag} means --optimizer_type {name}, but --optimizer_type {given} is given too: remove one")
+                coded("OPT-008", f"{flag} means --optimizer_type {name}, but --optimizer_type {explicit} is given too: remove one")
             )
         return name
-    return given or "AdamW"
+    return explicit or "AdamW"
 
 
 def markdown() -> str:
-    """The table as it stands in docs/optimizers.md."""
+    """The table of docs/optimizers.md."""
     titles = ("`--optimizer_type`", "Class", "Install", "`--learning_rate` is", "Added by default", "Bytes a weight", "Note")
     lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|"]
     for row in OPTIMIZERS:

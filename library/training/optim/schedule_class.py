@@ -1,4 +1,4 @@
-"""Schedules that are classes (--lr_scheduler_type): found, checked, and walked once over the run before anything is trained."""
+"""Schedules that are classes (--lr_scheduler_type): imported, checked, and stepped through the whole run before training starts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from library.training.optim.group_curves import check_floor
 from library.training.optim.parts.rate_ratios import RATIO
 
 OPTION, ARGS = "--lr_scheduler_type", "--lr_scheduler_args"
-FLOORS = ("eta_min", "min_lr", "lr_min", "lr_end")  # under which classes take a lowest rate, one for all groups
-PEAKS = ("max_lr", "base_lr")  # which stand in the place of the command's rates
+FLOORS = ("eta_min", "min_lr", "lr_min", "lr_end")  # arguments of classes for a lowest rate, the same for all groups
+PEAKS = ("max_lr", "base_lr")  # arguments of classes that replace the command's rates
 _OURS = {"optimizer": "", "last_epoch": ""}
 
 
@@ -52,7 +52,8 @@ class ScheduleClass:
         if needed:
             raise UserError(
                 coded(
-                    "OPT-014", f"{OPTION} {dotted}: needs {', '.join(needed)} at every step, which training cannot provide; choose another"
+                    "OPT-014",
+                    f"{OPTION} {dotted}: needs {', '.join(needed)} at every update, which training cannot provide; choose another",
                 )
             )
         check_arguments(ARGS, dotted, target, arguments, _OURS)
@@ -60,7 +61,7 @@ class ScheduleClass:
 
     @property
     def name(self) -> str:
-        """As the command line has it."""
+        """The option and its arguments, as on the command line."""
         shown = " ".join(f"{key}={value}" for key, value in self.arguments.items())
         return f"{OPTION} {self.dotted}" + (f" with {ARGS} {shown}" if shown else "")
 
@@ -69,7 +70,7 @@ class ScheduleClass:
         return self.target(optimizer, **self.arguments)
 
     def check(self, optimizer: Optimizer, steps: int) -> None:
-        """Raise UserError for floors above a part's rate, and where the schedule ends, or fails, before `steps` updates."""
+        """Raise UserError for floors above a part's rate, and if the schedule ends or fails before `steps` updates."""
         floors = {key: value for key, value in self.arguments.items() if key in FLOORS and isinstance(value, int | float)}
         check_floor(f"{OPTION} {self.dotted}", floors, optimizer)
         if any(floors.values()) and any(RATIO in group for group in optimizer.param_groups):
@@ -93,13 +94,13 @@ class ScheduleClass:
         )
 
     def remarks(self) -> Iterator[str]:
-        """What of the command has no effect with it."""
+        """Notes on options that have no effect with this class."""
         peaks = [key for key in PEAKS if key in self.arguments]
         if peaks:
             yield f"{self.name}: {peaks[0]} replaces --learning_rate and the rates of parts"
 
     def _remedy(self, optimizer: Optimizer, steps: int, ended: int) -> str:
-        """Arguments, as they are written, with which it lasts for `steps` updates; "" where none is known."""
+        """Arguments, as typed, with which the schedule lasts for `steps` updates; "" if none is known."""
         lengths = {k: v for k, v in self.arguments.items() if isinstance(v, int) and not isinstance(v, bool) and abs(v - ended) <= 1}
         trials: list[dict[str, object]] = [{key: steps + value - ended} for key, value in lengths.items()]
         if "total_steps" in inspect.signature(self.target).parameters:
@@ -114,25 +115,25 @@ class ScheduleClass:
 
 @dataclass(frozen=True)
 class _Walk:
-    """How many updates a schedule lasted, and why no longer."""
+    """How many updates a schedule lasted, and why it ended."""
 
     steps: int
     reason: str = ""
 
 
 class _StandIn(Optimizer):
-    """An optimizer's groups with nothing to train."""
+    """An optimizer with the groups of another and nothing to train."""
 
     def __init__(self, optimizer: Optimizer) -> None:
         groups = [{**group, "params": [torch.nn.Parameter(torch.zeros(()))]} for group in optimizer.param_groups]
         super().__init__(groups, dict(optimizer.defaults))
 
     def step(self, closure: object = None) -> None:  # type: ignore[override]  # torch types it by an overload
-        """Nothing moves."""
+        """Does nothing."""
 
 
 def _walk(schedule_class: ScheduleClass, optimizer: Optimizer, steps: int) -> _Walk:
-    """Step the schedule on a stand-in for `optimizer`, once for each update."""
+    """Step the schedule once per update, on a copy of the optimizer's groups."""
     stand_in = _StandIn(optimizer)
     for group in stand_in.param_groups:
         group.pop("initial_lr", None)
@@ -146,6 +147,6 @@ def _walk(schedule_class: ScheduleClass, optimizer: Optimizer, steps: int) -> _W
                 return _Walk(step, f"the learning rate is {wrong[0]:g} then")
             try:
                 schedule.step()
-            except Exception as fault:  # whatever a class raises where it ends
+            except Exception as fault:  # a class may raise any error where it ends
                 return _Walk(step, (str(fault).strip().splitlines() or [type(fault).__name__])[0])
     return _Walk(steps)

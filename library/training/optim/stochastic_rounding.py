@@ -1,4 +1,4 @@
-"""Weights kept in 16 bits that still learn: each update is made in float32 and rounded up or down at random, right on average."""
+"""16-bit weights that still learn: each update is computed in float32 and rounded up or down at random, exact on average."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch.optim import Optimizer
 
 from library.seeds import fold
 
-AT_ONCE = 2**26  # values that are in float32 at a time, where the optimizer looks at one parameter after the other
+AT_ONCE = 2**26  # values in float32 at a time, where the optimizer updates each parameter separately
 ROUNDED = "rounded_updates"  # in the first group, so that it is saved with the optimizer's state
-_FP16_DIGITS, _FP16_LEAST = 11, -13  # significant bits; exponent (of ½ ≤ m < 1) under which fp16's numbers lie evenly
+_FP16_DIGITS, _FP16_LEAST = 11, -13  # significant bits; exponent (of ½ ≤ m < 1) below which fp16's numbers are evenly spaced
 
 
 def stochastic_round(values: Tensor, dtype: torch.dtype, generator: torch.Generator) -> Tensor:
-    """Float32 `values` in bfloat16 or float16: of the two nearest numbers each with the probability that makes the mean right.
+    """Round float32 `values` to bfloat16 or float16: to one of the two nearest numbers, with probabilities that keep the mean.
 
-    E[round(x)] = x (Gupta et al. 2015, eq. 2), so that updates far below half a spacing, which rounding to nearest loses every
-    time, add up. What the dtype holds exactly stays; what is beyond its range becomes infinite, as with any other rounding.
+    E[round(x)] = x (Gupta et al. 2015, eq. 2), so that updates far below half a spacing, which rounding to nearest always loses, add up.
+    Values that the dtype represents exactly do not change; values beyond its range become infinite, as with any other rounding.
     """
     assert values.dtype == torch.float32, values.dtype
-    if dtype == torch.bfloat16:  # the upper half of a float32's bits: a random lower half carries into it as often as it should
+    if dtype == torch.bfloat16:  # the upper half of the float32 bits: a random lower half carries into it with the right probability
         chance = torch.randint(0, 2**16, values.shape, generator=generator, device=values.device, dtype=torch.int32)
         return ((values.view(torch.int32) + chance) & -(2**16)).view(torch.float32).to(dtype)
     assert dtype == torch.float16, dtype
@@ -39,15 +39,14 @@ def stochastic_round(values: Tensor, dtype: torch.dtype, generator: torch.Genera
 
 @functools.cache
 def with_float32_steps(kind: type[Optimizer]) -> type[Optimizer]:
-    """The optimizer class `kind` for weights in 16 bits: its steps, and what it remembers, are in float32.
+    """The optimizer class `kind` for 16-bit weights: its steps and its state are in float32.
 
-    For a step weights and gradients are widened, `AT_ONCE` values at a time (all together where `one_by_one` is False, as for
-    optimizers that look at all parameters at once), and the new weights go back through `stochastic_round`, drawn from (`seed`,
-    number of the update): the same on every process and after a resume. Gradients are multiplied by `gradient_factor` when they are
-    float32, which is where fp16's loss scale and clipping belong.
+    A step widens weights and gradients, `AT_ONCE` values at a time (all together where `one_by_one` is False, for optimizers that look at
+    all parameters at once). `stochastic_round` rounds the new weights, seeded with (`seed`, number of the update): the same on every
+    process and after a resume. The float32 gradients are multiplied by `gradient_factor`: fp16's loss scale and clipping belong there.
     """
 
-    class Float32Steps(kind):  # type: ignore[valid-type,misc]  # a base class that is known when it runs only
+    class Float32Steps(kind):  # type: ignore[valid-type,misc]  # base class known only at run time
         seed = 0
         one_by_one = False
         gradient_factor = 1.0
@@ -63,19 +62,19 @@ def with_float32_steps(kind: type[Optimizer]) -> type[Optimizer]:
             for parameter, _ in waiting:
                 parameter.grad = None
             for part in _parts(waiting, self.one_by_one):
-                kept = [parameter.data for parameter, _ in part]
+                originals = [parameter.data for parameter, _ in part]
                 for parameter, gradient in part:
                     parameter.data = parameter.data.float()
                     parameter.grad = gradient.float() * self.gradient_factor
                 super().step()
-                for (parameter, _), weights in zip(part, kept, strict=True):
+                for (parameter, _), weights in zip(part, originals, strict=True):
                     stepped, parameter.grad = parameter.data, None
                     if weights.dtype != torch.float32:
                         weights.copy_(stochastic_round(stepped, weights.dtype, generators[parameter.device]))
                         parameter.data = weights
 
         def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            with _as_float32(self.param_groups):  # torch gives what is remembered its parameter's dtype
+            with _as_float32(self.param_groups):  # torch casts the state to its parameter's dtype
                 super().load_state_dict(state_dict)
 
     Float32Steps.__name__, Float32Steps.__qualname__, Float32Steps.__module__ = kind.__name__, kind.__qualname__, kind.__module__
@@ -83,7 +82,7 @@ def with_float32_steps(kind: type[Optimizer]) -> type[Optimizer]:
 
 
 def _parts(waiting: Sequence[tuple[Tensor, Tensor]], one_by_one: bool) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """`waiting` in pieces of up to AT_ONCE values; a larger parameter is a piece of its own."""
+    """`waiting` in pieces of up to AT_ONCE values; a larger parameter is a separate piece."""
     if not one_by_one:
         yield list(waiting)
         return
@@ -102,11 +101,11 @@ def _parts(waiting: Sequence[tuple[Tensor, Tensor]], one_by_one: bool) -> Iterat
 @contextlib.contextmanager
 def _as_float32(groups: Sequence[dict[str, Any]]) -> Iterator[None]:
     """Inside, every parameter is an empty float32 tensor on its device."""
-    kept = [(parameter, parameter.data) for group in groups for parameter in group["params"]]
-    for parameter, data in kept:
+    originals = [(parameter, parameter.data) for group in groups for parameter in group["params"]]
+    for parameter, data in originals:
         parameter.data = torch.empty(0, dtype=torch.float32, device=data.device)
     try:
         yield
     finally:
-        for parameter, data in kept:
+        for parameter, data in originals:
             parameter.data = data

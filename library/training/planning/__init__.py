@@ -1,1 +1,1 @@
-"""What is known of a run before torch: inputs, sources of batches, the plan."""
+"""What a run knows before torch is imported: inputs, sources of batches, the plan."""

@@ -1,4 +1,4 @@
-"""Which captions are too long for the tokens asked for: found from the options alone, without torch, and told in a run."""
+"""Finds captions that are too long for the requested tokens, from the options alone and without torch; warns of them in a run."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from library.words import counted
 
 
 def long_captions(options: TrainingScript, captions: Iterable[str], family: ModelFamily | None) -> list[tuple[str, str]]:
-    """Each caption that does not fit with the words it loses; `family` is the model's, None where it is not known."""
-    given, new_words = options.model, options.new_words
+    """Each caption that does not fit, with the words it loses; `family` is the model's, None if it is not known."""
+    model_options, new_words = options.model, options.new_words
     words = () if new_words is None else new_words.words
-    windows = (given.max_token_length or WINDOW) // WINDOW
+    windows = (model_options.max_token_length or WINDOW) // WINDOW
     distinct = list(dict.fromkeys(captions))
     if not words and all(surely_fits(caption, windows * WINDOW) for caption in distinct):
-        return []  # mostly, and it spares transformers, which takes a second to import
-    family = family or family_of_flag(given.v2)
-    kept = given.tokenizer_cache_dir  # is read, but not filled: who only looks writes nothing
-    if kept and not is_folder(Path(kept) / family.reader.tokenizer_folder):
-        kept = None
-    tokenizer = ClipTokenizer(family, given.max_token_length, options.data.weighted_captions, kept)
-    told: set[str] = set()
+        return []  # the usual case, which avoids importing transformers (a second)
+    family = family or family_of_flag(model_options.v2)
+    cache_dir = model_options.tokenizer_cache_dir  # only read: a check writes nothing
+    if cache_dir and not is_folder(Path(cache_dir) / family.reader.tokenizer_folder):
+        cache_dir = None
+    tokenizer = ClipTokenizer(family, model_options.max_token_length, options.data.weighted_captions, cache_dir)
+    added: set[str] = set()
     for word in words:
-        if not is_entry(word.text) and word.text.lower() not in told:  # what cannot be a new word is told elsewhere
+        if not is_entry(word.text) and word.text.lower() not in added:  # `check_words` reports invalid new words
             tokenizer = tokenizer.with_word(word.text, word.vectors)
-            told.add(word.text.lower())
+            added.add(word.text.lower())
     return too_long(distinct, tokenizer)
 
 
 def tell_long_captions(captions: Iterable[str], tokenizer: ClipTokenizer, shown: int = 5) -> None:
-    """Warn of captions that do not fit into the tokens asked for, with the words that are lost (SPEC D14)."""
+    """Warn of captions that do not fit into the requested tokens, with the words that are lost (SPEC D14)."""
     lost = too_long(captions, tokenizer)
     if not lost:
         return

@@ -1,4 +1,4 @@
-"""When Python looks for objects that only hold one another: seldom, while millions that all stay are being made."""
+"""Makes Python look for reference cycles rarely while it creates millions of objects that all stay."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SELDOM = 200_000  # more objects made than freed, before the young ones are looked at; Python's own figure is below 10,000
+_SELDOM = 200_000  # allocations minus deallocations that start a collection; Python's default is below 10,000
 
 
 @contextmanager
 def seldom_collected() -> Iterator[None]:
-    """Inside, cycles are collected seldom. Each look goes through what was made, and a scan of 100,000 images keeps nearly all of it."""
+    """Inside, cycles are collected rarely: a collection visits all new objects, and a scan of 100,000 images keeps nearly all."""
     before = gc.get_threshold()
     if before[0] >= _SELDOM or before[0] == 0:
         yield

@@ -1,4 +1,4 @@
-"""--dataset_class in a run: the class is found and made, its first batch looked at, and its batches stand where images stood."""
+"""--dataset_class in a run: imports and creates the class, checks its first batch, and uses its batches in place of images."""
 
 from __future__ import annotations
 
@@ -40,37 +40,37 @@ OPTION = "--dataset_class"
 
 @dataclass(frozen=True)
 class FirstBatch:
-    """What the first batch of a class tells of all of them."""
+    """What the first batch of a class shows about all of them."""
 
     images: int
-    size: tuple[int, int]  # (width, height) in pixels; others may have another
-    are_latents: bool  # which all batches are then, or none
-    captions: tuple[str, ...]  # as they are written
+    size: tuple[int, int]  # (width, height) in pixels; other batches may differ
+    are_latents: bool  # the same for all batches
+    captions: tuple[str, ...]  # as written
     notes: tuple[str, ...]
-    hints: tuple[str, ...]  # what is allowed and looks like a mistake
+    hints: tuple[str, ...]  # what is allowed but looks like a mistake
 
 
 @dataclass(frozen=True)
 class CaptionRules:
-    """What the options ask of the captions of a class."""
+    """What the options require of the captions of a class."""
 
     windows: int
-    reread: str  # the option because of which ids are made of captions, also where the class gives ids
-    are_made: bool  # by templates
+    reread: str  # the option that makes ids from captions even where the class provides ids
+    are_made: bool  # from templates
 
 
 @dataclass(frozen=True)
 class CustomDataset:
-    """A class's object and what its first batch tells."""
+    """The object of a class, and what its first batch shows."""
 
     source: CustomSource
-    batches: int  # an epoch
+    batches: int  # per epoch
     first: FirstBatch
     rules: CaptionRules
     code_hash: str | None  # SHA-256 of the source file of the class
     unit = "batches"
     captions_are_whole = False
-    ids_follow_captions = False  # the class may give ids that are not those of its captions
+    ids_follow_captions = False  # the class may provide ids that do not match its captions
 
     @property
     def are_latents(self) -> bool:
@@ -83,7 +83,7 @@ class CustomDataset:
         return self.source.name
 
     def filled(self) -> FilledData:
-        """What the sampler shuffles and shares out: each batch is one record, in batches of one."""
+        """What the sampler shuffles and distributes: each batch is one record, in batches of one."""
         subset = SubsetOptions(place=f"{OPTION} {self.name}")
         blueprint = DatasetBlueprint((DatasetSpec(DatasetOptions(self.first.size, 1), (subset,)),))
         size = self.first.size
@@ -95,7 +95,7 @@ class CustomDataset:
         return FilledData(blueprint, records, places, (bucket,), 1.0, (figures,), self.first.hints)
 
     def lines(self, processes: int) -> list[str]:
-        """What is found of it, for people."""
+        """What is known about it, as lines for the user."""
         kind = "latents" if self.first.are_latents else "images"
         width, height = self.first.size
         of_first = f"the first has {kind} of {counted(self.first.images, 'image')}, {width}×{height}"
@@ -106,7 +106,7 @@ class CustomDataset:
         ]
 
     def captions(self) -> tuple[str, ...]:
-        """Those of the first batch, as far as it has some."""
+        """The captions of the first batch, if it has any."""
         return self.first.captions
 
     def trained_captions(self) -> list[tuple[str, str]]:
@@ -118,14 +118,14 @@ class CustomDataset:
         return self.first.size, self.first.images
 
     def rows(self) -> None:
-        """Not known: the class makes its batches as it likes."""
+        """None: the class decides on its batches."""
 
     def files(self) -> tuple[Path, ...]:
-        """None that are known."""
+        """None are known."""
         return ()
 
     def cacheable(self) -> None:
-        """None of them: the suite keeps nothing of another's batches."""
+        """None: the batches of a class are not cached."""
 
     def dataset(
         self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
@@ -133,22 +133,22 @@ class CustomDataset:
         """The batches for the loader."""
         from library.data.loading.custom_batches import CaptionReading, CustomBatchDataset, CustomSource
 
-        source = CustomSource(self.name, self.source.dataset, self.source.file)  # one that has not begun an epoch
+        source = CustomSource(self.name, self.source.dataset, self.source.file)  # a new one, which has not started an epoch
         captions = CaptionReading(tokenizer, self.rules.windows, rewrite, self.rules.reread, self.rules.are_made)
         return CustomBatchDataset(source, seed, captions, self.first.are_latents, scale)
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
-        """Raise UserError where the object cannot be sent to `workers`, or has another length in another process."""
+        """Raise UserError if the object cannot be sent to `workers`, or has another length in another process."""
         self.check_can_be_sent(workers)
         self.check_agrees(gather([self.batches]))
 
     def check_can_be_sent(self, workers: int, start_method: str | None = None) -> None:
-        """Raise UserError where `workers` are started afresh and the object cannot be pickled."""
+        """Raise UserError if `workers` start as new processes and the object cannot be pickled."""
         if not workers or (start_method or multiprocessing.get_start_method()) == "fork":
             return
         try:
             pickle.Pickler(_Nowhere()).dump(self.source.dataset)
-        except Exception as error:  # pickle raises many kinds, and so may the class
+        except Exception as error:  # pickle raises errors of many types, and the class may raise any
             raise UserError(
                 coded(
                     "DATA-023",
@@ -158,7 +158,7 @@ class CustomDataset:
             ) from error
 
     def check_agrees(self, lengths: list[int]) -> None:
-        """Raise UserError where the processes' objects have not the same length."""
+        """Raise UserError if the objects of the processes differ in length."""
         if len(set(lengths)) > 1:
             raise UserError(
                 coded(
@@ -168,7 +168,7 @@ class CustomDataset:
             )
 
     def faults(self, most: int = 20) -> Iterator[Problem]:
-        """What is wrong with the batches, asked for one after the other as in the first epoch; ends after `most` faulty ones."""
+        """What is wrong with the batches, requested in the order of the first epoch; ends after `most` invalid ones."""
         from library.data.loading.custom_check import checked
 
         faults = 0
@@ -198,14 +198,14 @@ class CustomDataset:
         }
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest tells of it."""
+        """What the manifest says about the class."""
         return {"dataset_class": self.name, "dataset_class_sha256": self.code_hash, "batches": self.batches}
 
 
 def open_custom(options: TrainingScript) -> CustomDataset:
-    """Import and make the class that `--dataset_class` names, and look at its first batch.
+    """Import and create the class that `--dataset_class` names, and check its first batch.
 
-    Raises UserError for a class that is not there, fails, or gives what cannot be trained.
+    Raises UserError for a class that is missing, fails, or returns what cannot be trained.
     """
     name, model, word = options.data.dataset_class, options.model, options.new_words
     assert name is not None
@@ -233,18 +233,18 @@ def open_custom(options: TrainingScript) -> CustomDataset:
     if first.input_ids is not None and reread:
         notes.append(f"input_ids are made from the captions because of {reread}; those of the class are not used")
     hints = tuple(f"{source.place(0)}: {hint}" for hint in first.hints)
-    told = FirstBatch(len(first), first.size, first.are_latents, first.captions or (), tuple(notes), hints)
+    first_batch = FirstBatch(len(first), first.size, first.are_latents, first.captions or (), tuple(notes), hints)
     code = None if file is None or not is_file(Path(file)) else hashlib.sha256(read_bytes(Path(file))).hexdigest()
-    return CustomDataset(source, batches, told, rules, code)
+    return CustomDataset(source, batches, first_batch, rules, code)
 
 
 def class_of(name: str) -> type:
-    """The class `module.Class`, of a module in the current folder or an installed one. Raises UserError with what is missing or fails."""
+    """The class `module.Class`, of a module in the current folder or an installed one. Raises UserError for what is missing or fails."""
     if not names_class(name):
         raise UserError(coded("DATA-020", f"{OPTION}: {NO_CLASS}, not {name!r}"))
     here = Path.cwd()
     if str(here) not in sys.path:
-        sys.path.append(str(here))  # behind all others, so that no file of the user's takes the place of a package
+        sys.path.append(str(here))  # last, so that no file of the user replaces a package
     module = name.rpartition(".")[0]
     root = module.partition(".")[0]
     imported = sys.modules.get(root) or find_spec(root)
@@ -266,7 +266,7 @@ def class_of(name: str) -> type:
         return import_class(OPTION, name)
     except UserError:
         raise
-    except Exception as error:  # whatever the user's own lines raise
+    except Exception as error:  # the user's code may raise any error
         line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
         raise UserError(coded("DATA-021", f"{OPTION} {name}: {module} cannot be imported: {named_line(error)}{line}")) from error
 
@@ -283,17 +283,17 @@ def _check_form(kind: type, name: str, arguments: tuple[Any, ...]) -> None:
     except TypeError as error:
         taken = "(tokenizer, max_token_length, resolution, debug_dataset)"
         raise UserError(coded("DATA-020", f"{OPTION} {name}: its constructor must take {taken}: {error}")) from error
-    except ValueError:  # a class without a readable signature: making it will tell
+    except ValueError:  # no readable signature: creating the object will show whether it fits
         return
 
 
 def _first_look(source: CustomSource, index: int) -> object:
-    """A batch as the first epoch of seed 0 has it: of no run, but always the same."""
+    """A batch as in the first epoch with seed 0: independent of the run, and always the same."""
     return source.item(index, 0, fold(0, "first look", index), fold(0, "own epoch", 0))
 
 
 class _Nowhere:
-    """A file that keeps nothing."""
+    """A file that discards its content."""
 
     def write(self, data: bytes) -> int:
         return len(data)

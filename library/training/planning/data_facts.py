@@ -1,4 +1,4 @@
-"""The `ss_*` keys about images, captions and buckets, as programs that show a network's training read them (SPEC R7)."""
+"""The `ss_*` keys about images, captions and buckets, for programs that show how a network was trained (SPEC R7)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from library.data.config.blueprint import DatasetSpec, SubsetOptions
 
 
 def data_metadata(data: FilledData, processes: int) -> dict[str, Any]:
-    """One entry a dataset in `ss_datasets`; with a single dataset the flat keys of older programs beside it."""
+    """`ss_datasets` with one entry per dataset; with a single dataset also the flat keys of older programs."""
     values: dict[str, Any] = {
         "ss_num_train_images": sum(figures.shown for figures in data.figures),
         "ss_num_reg_images": sum(figures.reg_shown for figures in data.figures),
@@ -48,7 +48,7 @@ def tag_frequency(data: FilledData, dataset: int | None = None) -> dict[str, dic
     counts: dict[str, Counter[str]] = {}
     for subset, records in groupby(data.records, attrgetter("subset")):
         separator = subset.caption_separator
-        parts: Counter[str] = Counter()  # as they are written: far fewer than there are in all
+        parts: Counter[str] = Counter()  # before stripping and lowercasing, which is then done once per distinct part
         for record in records:
             if dataset in (None, record.dataset):
                 parts.update(record.caption.replace("\n", separator).split(separator))
@@ -108,7 +108,7 @@ def _folders(data: FilledData, spec: DatasetSpec, regularization: bool) -> dict[
 
 
 def _bucket_info(data: FilledData, number: int) -> dict[str, Any]:
-    """The buckets, and by how much the images' aspects (width / height) differ from their buckets' in the mean."""
+    """The buckets, and how much the images' aspect ratios (width / height) differ from their buckets' on average."""
     pairs = zip(data.records, data.placements, strict=True)
     errors = [abs(_aspect(place.bucket) - _aspect(record.size)) for record, place in pairs if record.dataset == number]
     buckets = {str(place): {"resolution": list(size), "count": count} for place, (size, count) in enumerate(data.figures[number].buckets)}
@@ -121,5 +121,5 @@ def _aspect(size: tuple[int, int]) -> float:
 
 
 def _folder_name(subset: SubsetOptions) -> str:
-    """The folder's own name, without the path that leads to it: that is nobody's business but the user's."""
+    """The folder's name without the path to it, which is private."""
     return Path(subset.image_dir or subset.metadata_file or "").name

@@ -59,7 +59,7 @@ class ImageSource:
         return lines
 
     def captions(self) -> Iterator[str]:
-        """Every text that a caption of an image may become, with all of its tags."""
+        """Every text that an image's caption may become, with all of its tags."""
         for record in self.data.records:
             yield from longest_texts(record.caption, record.subset)
         if self.data.prior_from_base is not None:
@@ -70,17 +70,17 @@ class ImageSource:
         return [(record.path.name, with_affixes(record.caption, record.subset)) for record in self.data.records if not record.subset.is_reg]
 
     def largest(self) -> tuple[tuple[int, int], int]:
-        """Size and images of the batch with most pixels."""
+        """Size and number of images of the batch with the most pixels."""
         _, size, batch = max((size[0] * size[1] * batch, size, batch) for size, batch in self.rows().items())
         return size, batch
 
     def rows(self) -> dict[Size, int]:
-        """Images a process at most in one batch, by size: datasets with buckets of one size may have batches of several."""
-        found: dict[Size, int] = {}
+        """Most images per process in one batch, by size; datasets with buckets of the same size may have different batch sizes."""
+        most: dict[Size, int] = {}
         for bucket in self.data.buckets:
             batch = min(self.data.blueprint.datasets[bucket.dataset].options.batch_size, bucket.count)
-            found[bucket.size] = max(found.get(bucket.size, 0), batch)
-        return found
+            most[bucket.size] = max(most.get(bucket.size, 0), batch)
+        return most
 
     def files(self) -> Sequence[Path]:
         """The image files, each once."""
@@ -91,7 +91,7 @@ class ImageSource:
         return data_metadata(self.data, processes)
 
     def facts(self) -> dict[str, Any]:
-        """How many images there are and where they lie."""
+        """How many images there are, and their folders."""
         return {
             "images": len(self.data.records),
             "shown_an_epoch": sum(figures.shown + figures.reg_shown for figures in self.data.figures),
@@ -99,19 +99,19 @@ class ImageSource:
         }
 
     def cacheable(self) -> FilledData:
-        """All of them."""
+        """All images."""
         return self.data
 
     def dataset(
         self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> TrainingDataset:
-        """Batches of latents where `cache` has them, else of images; requests bring their seeds."""
+        """Batches of latents where `cache` has them, otherwise of images; the requests bring their seeds."""
         from library.data.loading.dataset import PlannedUpdates, TrainingDataset
 
         return TrainingDataset(self.data, tokenizer, rewrite, PlannedUpdates(plan.updates, plan.accumulation), cache)
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
-        """Images can be loaded anywhere."""
+        """Does nothing: images can be loaded in any process."""
 
     def _masks_line(self, subset: SubsetOptions) -> str:
         mine = [record for record in self.data.records if record.subset is subset]

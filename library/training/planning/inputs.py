@@ -1,4 +1,4 @@
-"""From options to the images and the plan of a run: all that can be known, told and refused before torch is imported."""
+"""From options to the images and the plan of a run: everything that can be known, reported and refused before torch is imported."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from library.data.batching.sampler import EpochSampler
 from library.data.config.blueprint import DREAMBOOTH, METADATA, DatasetBlueprint, check_caching
 from library.data.config.build import read_config
 from library.data.config.folders import from_folders
+from library.data.inspection.bucket_facts import small_images
 from library.data.scan.mask_files import with_masks
 from library.data.scan.metadata import from_metadata
 from library.data.scan.records import Scan, scan
@@ -39,10 +40,10 @@ ALL_FORMS = frozenset({DREAMBOOTH, METADATA})
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run works on. `sampler` has no seed yet: that is `sampler(seed)`'s to bind. `resumed` is how it goes on, if it does."""
+    """What a run works on. `sampler` has no seed yet: `sampler(seed)` binds it. `resumed` describes how a resumed run continues."""
 
     source: Source
-    data: FilledData  # what the sampler shuffles and shares out: the source's images, or its batches, each as one record
+    data: FilledData  # what the sampler shuffles and distributes: the source's images, or its batches as one record each
     plan: RunPlan
     processes: int
     resumed: Resumption | None = None
@@ -54,7 +55,7 @@ class Inputs:
         return EpochSampler(self.data, seed, self.processes, self.resumed.begun() if self.resumed else None)
 
     def first_state(self, seed: Callable[[], int]) -> TrainState:
-        """The counters that the run begins with; `seed()` is asked where no state has one."""
+        """The counters that the run starts with; `seed()` is called where no state has a seed."""
         if self.resumed is not None and self.resumed.accelerate is None:
             return self.resumed.state
         start = self.start or Start(0, 0, 0)
@@ -65,34 +66,34 @@ class Inputs:
 def gather(options: TrainingScript, forms: frozenset[str] = ALL_FORMS, saved: SavedState | AccelerateState | None = None) -> Inputs:
     """Read the dataset config or folders, scan images and captions, fill buckets and work out the plan, from `saved` on if given.
 
-    Raises UserError with all faults of a stage together.
+    Raises UserError with all errors of a stage together.
     """
     if options.data.dataset_class is not None:
         return planned_custom(options, open_custom(options), saved)
-    found = scan(blueprint_of(options.data, options.validation, forms), options.data.skip_bad_images)
-    return planned(options, found, saved)
+    scanned = scan(blueprint_of(options.data, options.validation, forms), options.data.skip_bad_images)
+    return planned(options, scanned, saved)
 
 
 def blueprint_of(options: DataOptions, validation: ValidationOptions | None = None, forms: frozenset[str] = ALL_FORMS) -> DatasetBlueprint:
-    """What the dataset config or the folders describe. Raises UserError with all faults."""
+    """What the dataset config or the folders describe. Raises UserError with all errors."""
     blueprint = _blueprint(options, section_table(options, *([] if validation is None else [validation])), forms)
     if (options.cache_latents or options.cache_latents_to_disk) and (faults := check_caching(blueprint)):
         raise UserError(*faults)
     return blueprint
 
 
-def planned(options: TrainingScript, found: Scan, saved: SavedState | AccelerateState | None = None) -> Inputs:
-    """The buckets and the plan of a run on these images, from `saved` on if given, masks and validation images seen to.
+def planned(options: TrainingScript, scanned: Scan, saved: SavedState | AccelerateState | None = None) -> Inputs:
+    """The buckets and the plan of a run on these images, from `saved` on if given, including masks and validation images.
 
-    Raises UserError for images that leave nothing to train, and for a state that does not go with the command.
+    Raises UserError for images that leave nothing to train, and for a state that does not match the command.
     """
-    kept, apart = split_validation(with_masks(found, options.diffusion.masked_loss, options.model.train_inpainting))
-    data = with_prior(fill(kept, options.data.prior_loss_weight), options.data.prior_from_base)
+    trained, held_out = split_validation(with_masks(scanned, options.diffusion.masked_loss, options.model.train_inpainting))
+    data = with_prior(fill(trained, options.data.prior_loss_weight), options.data.prior_from_base)
     if options.diffusion.masked_loss:
         from library.data.pixels.mask_extent import with_masks_seen
 
         data = with_masks_seen(data)
-    validation = fill(apart) if apart else None
+    validation = fill(held_out) if held_out else None
     if isinstance(saved, SavedState):
         check_ended_early(options.validation, saved.state.validated, options.saving.resume)
     check_has_images(options.validation, validation)
@@ -100,7 +101,7 @@ def planned(options: TrainingScript, found: Scan, saved: SavedState | Accelerate
 
 
 def planned_custom(options: TrainingScript, custom: CustomDataset, saved: SavedState | AccelerateState | None = None) -> Inputs:
-    """The plan of a run on the batches of a class. Raises UserError for a state that does not go with the command."""
+    """The plan of a run on the batches of a class. Raises UserError for a state that does not match the command."""
     if options.model.train_inpainting and custom.are_latents:
         raise UserError(
             coded(
@@ -152,9 +153,9 @@ def _planned(
 
 
 def initial_place(options: SavingOptions, accumulation: int, batches_per_epoch: int, resumed: Resumption | None = None) -> Start | None:
-    """Where `--initial_step` or `--initial_epoch` say to begin, or an accelerate state without place; None where nothing says so.
+    """The start of `--initial_step` or `--initial_epoch`, or of an accelerate state without a position; None where neither is used.
 
-    The epoch under way is begun anew, unless `--skip_until_initial_step` leaves out the batches before the step.
+    The epoch in progress starts again, unless `--skip_until_initial_step` skips the batches before the step.
     """
     per_epoch = -(-batches_per_epoch // accumulation)
     if options.initial_step is not None:
@@ -205,7 +206,7 @@ def _refuse_finished(start: Start, plan: RunPlan, max_train_epochs: int | None, 
 
 
 def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozenset[str]) -> DatasetBlueprint:
-    """`defaults` are options by name, from which the dataset config's keys of the same name take theirs."""
+    """`defaults` are options by name, the defaults of the dataset config's keys of the same name."""
     if options.dataset_config is not None:
         return read_config(options.dataset_config, defaults, forms)
     if options.in_json is not None:
@@ -221,14 +222,14 @@ def _blueprint(options: DataOptions, defaults: dict[str, object], forms: frozens
         raise UserError(
             coded("DATA-008", "--train_data_dir: this script needs the metadata of its images; add --in_json meta.json or --dataset_config")
         )
-    assert options.train_data_dir is not None  # `data_source` has seen to it
+    assert options.train_data_dir is not None  # checked by `data_source`
     return from_folders(options.train_data_dir, options.reg_data_dir, defaults, options.conditioning_data_dir)
 
 
 def tell(inputs: Inputs, max_train_epochs: int | None) -> None:
-    """Print what was found and what will be done: images, regularization, buckets, then the plan (SPEC R6)."""
-    for finding in inputs.data.findings:
-        log.warning(finding)
+    """Log what was found and what will be done: images, regularization, buckets, then the plan (SPEC R6)."""
+    for finding in (*inputs.data.findings, *small_images(inputs.data)):
+        log.warning(str(finding))
     lines = data_lines(inputs)
     lines += plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=max_train_epochs, start=inputs.start)
     for line in lines:

@@ -1,4 +1,4 @@
-"""Whether new words can be trained: they are new, can be told apart, and the captions hold them. Known before anything heavy is loaded."""
+"""Checks before anything heavy is loaded that new words can be trained: they are new, distinguishable and used in the captions."""
 
 from __future__ import annotations
 
@@ -15,40 +15,46 @@ from library.words import cut, quoted
 
 
 def check_words(options: TrainingScript, inputs: Inputs) -> None:
-    """Raise UserError for words of `--token_string` that the model knows already or that cannot be told apart, and warn where captions lack
-    them."""
-    given = options.new_words
-    if given is None:
+    """Raise UserError for words of `--token_string` that the model knows already, that are not distinguishable or, with a network, that are
+    in no caption.
+
+    Warns where captions lack the words.
+    """
+    new_words = options.new_words
+    if new_words is None:
         return
-    words = [word.text for word in given.words]
+    words = [word.text for word in new_words.words]
     faults = list(_known(words))
-    if isinstance(given, PivotalOptions) or len(words) > 1:
-        faults += name_faults(words, bundled=isinstance(given, PivotalOptions) and given.save_words != "side")
+    if isinstance(new_words, PivotalOptions) or len(words) > 1:
+        faults += name_faults(words, bundled=isinstance(new_words, PivotalOptions) and new_words.save_words != "side")
     if faults:
         raise UserError(*faults)
     for word in filter(is_one_token, words):
         log.warning(
             f"--token_string {cut(word)}: the model already has a token with this name; with the embedding loaded it means the new word"
         )
-    if given.makes_captions:
+    if new_words.makes_captions:
         _check_templates(words, inputs)
     else:
-        templates = "" if isinstance(given, PivotalOptions) else ", or use --use_object_template or --use_style_template"
-        _check_captions(words, inputs, f"add it to them{templates}")
+        pivotal = isinstance(new_words, PivotalOptions)
+        templates = "" if pivotal else ", or use --use_object_template or --use_style_template"
+        _check_captions(words, inputs, f"add it to them{templates}", pivotal)
 
 
 def word_lines(options: TrainingScript) -> list[str]:
-    """The new words for the plan: their vectors, where each begins, and the rate that they are trained at."""
-    given = options.new_words
-    if given is None or not given.words:
+    """The new words for the plan: their vectors, where each starts from, and their learning rate."""
+    new_words = options.new_words
+    if new_words is None or not new_words.words:
         return []
-    own = given.embedding_lr if isinstance(given, PivotalOptions) else None
+    own = new_words.embedding_lr if isinstance(new_words, PivotalOptions) else None
     rate = options.optimizer.learning_rate if own is None else own
-    stop = given.stop_embedding_training if isinstance(given, PivotalOptions) else None
+    stop = new_words.stop_embedding_training if isinstance(new_words, PivotalOptions) else None
     until = f" for {stop} updates (--stop_embedding_training)" if stop else ""
-    what = "new word" if len(given.words) == 1 else "new words"
+    what = "new word" if len(new_words.words) == 1 else "new words"
     where = isinstance(options, TrainNetwork) and options.network.network_weights is not None
-    words = "; ".join(_described(word, "" if not where or word.weights else "as in --network_weights, otherwise ") for word in given.words)
+    words = "; ".join(
+        _described(word, "" if not where or word.weights else "as in --network_weights, otherwise ") for word in new_words.words
+    )
     return [f"{what}: {words}; learning rate {rate:g}{until}"]
 
 
@@ -74,7 +80,7 @@ def _known(words: Sequence[str]) -> Iterator[Problem]:
 
 
 def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
-    """Of several words a template takes those that the image's own caption or class words name."""
+    """Check the images of a template: with several words it uses those in the image's caption or class tokens."""
     if len(words) == 1:
         if any(record.subset.is_reg for record in inputs.data.records):
             log.warning("--use_…_template: regularization images get these captions too; remove them, or write your own captions")
@@ -91,22 +97,31 @@ def _check_templates(words: Sequence[str], inputs: Inputs) -> None:
     _check_captions(words, inputs, "name it there, or remove it")
 
 
-def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str) -> None:
-    """Warn of words that no caption holds, and of captions that hold none."""
+def _check_captions(words: Sequence[str], inputs: Inputs, remedy: str, with_network: bool = False) -> None:
+    """Warn of words that are in no caption (`with_network`: raise UserError), and of captions without any of the words."""
     trained = inputs.source.trained_captions()
     held = [(name, words_in(caption, words)) for name, caption in trained]
+    faults: list[Problem] = []
     for word in words:
-        if any(word in found for _, found in held):
+        if any(word in present for _, present in held):
             continue
         if inputs.source.captions_are_whole:
-            log.warning(f"--token_string {cut(word)}: is in none of the {len(trained)} captions, so nothing is learned; {remedy}")
+            line = f"--token_string {cut(word)}: is in none of the {len(trained)} captions and class_tokens, so it learns nothing; {remedy}"
+            if with_network:
+                faults.append(coded("MODEL-019", line))
+            else:  # sd-scripts trains on, and front-ends of it rely on that
+                log.warning(line)
         else:
             log.warning(f"--token_string {cut(word)}: is in no caption of the first batch; batches without it do not train it")
-    lacking = [name for name, found in held if not found]
+    if faults:
+        raise UserError(*faults)
+    lacking = [name for name, present in held if not present]
     if inputs.source.captions_are_whole and 0 < len(lacking) < len(trained):
         count = f"{len(lacking)} of {len(trained)} captions ({_shown(lacking)})"
-        told = f"is missing in {count}, which do not train it" if len(words) == 1 else f"{count} contain none of them and do not train them"
-        log.warning(f"--token_string {cut(' '.join(words))}: {told}; add it to them")
+        problem = (
+            f"is missing in {count}, which do not train it" if len(words) == 1 else f"{count} contain none of them and do not train them"
+        )
+        log.warning(f"--token_string {cut(' '.join(words))}: {problem}; add it to them")
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""The rates of the parts of a model that a command trains, known before the model is loaded."""
+"""The learning rates of the parts of a model that a command trains, known before the model is loaded."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from library.options.groups.scripts import FineTune, TrainDb, TrainingScript, Tr
 
 
 def part_rates(options: TrainingScript) -> Mapping[str, float]:
-    """The rate of each part under its name in the log; parts at rate 0 are not trained, and left out.
+    """The rate of each part under its name in the log; parts at rate 0 are not trained and are left out.
 
-    Blocks of a network may have other rates, which `NetworkMethod` knows once the network is there.
+    Blocks of a network may have other rates, which `NetworkMethod` knows once the network exists.
     """
     common = options.optimizer.learning_rate
     rates: dict[str, float | None] = {"all": common}

@@ -1,4 +1,4 @@
-"""The plan of a run: how many updates, epochs and saves there will be, worked out before the GPU starts, and how each figure came about."""
+"""The plan of a run: how many updates, epochs and saves there will be, known before the GPU starts, and how each figure is derived."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class RunPlan:
     updates: int
     epochs: int
     warmup: int
-    save_epochs: tuple[int, ...]  # epochs (from 1) after which a file is kept
-    save_steps: tuple[int, ...]  # updates (from 1) after which a file is kept
-    named_steps: frozenset[int] = frozenset()  # those of them that the command names one by one, which stay
+    save_epochs: tuple[int, ...]  # epochs (from 1) after which a file is saved
+    save_steps: tuple[int, ...]  # updates (from 1) after which a file is saved
+    named_steps: frozenset[int] = frozenset()  # those of `save_steps` that the command lists, which are never deleted
 
     def is_save_epoch(self, epoch: int) -> bool:
         """Whether a file is written after epoch `epoch`, counted from 1."""
@@ -34,16 +34,16 @@ class RunPlan:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run goes on: updates and epochs done, and batches left of the epoch under way."""
+    """Where a run continues: updates and epochs done, and batches left of the epoch in progress."""
 
     step: int
     epoch: int
     batches_left: int
-    position: int = 0  # batches done of the epoch under way
+    position: int = 0  # batches done of the epoch in progress
 
 
 def steps_of(figure: float, updates: int) -> int:
-    """A figure of the command line that is a number of updates, or below 1 a share of all of them (rounded down), as updates."""
+    """A command line figure as updates: a number of updates, or below 1 a share of all updates (rounded down)."""
     return math.floor(figure * updates + 1e-9) if 0 < figure < 1 else int(figure)
 
 
@@ -61,14 +61,14 @@ def make_plan(
     save_from_epoch: int | None = None,
     start: Start | None = None,
 ) -> RunPlan:
-    """Work out the figures. Epochs win over steps; an accumulation group never reaches into the next epoch.
+    """Work out the figures. Epochs override steps; an accumulation group never extends into the next epoch.
 
-    With `start` they are those of the whole run, which is what it was up to there and follows these settings from there on.
+    With `start` they are those of the whole run: what it did up to `start`, then what these settings ask for.
     """
     assert batches_per_epoch > 0
     start = start or Start(0, 0, batches_per_epoch)
     per_epoch = math.ceil(batches_per_epoch / accumulation)
-    this_epoch_done = start.step + math.ceil(start.batches_left / accumulation)  # updates when the epoch under way ends
+    this_epoch_done = start.step + math.ceil(start.batches_left / accumulation)  # updates when the epoch in progress ends
     if max_train_epochs is None:
         updates = max_train_steps
     else:
@@ -77,7 +77,7 @@ def make_plan(
     every = save_every_n_epochs
     if save_n_epoch_ratio:
         every = max(1, epochs // save_n_epoch_ratio)
-    # The last epoch and the last update are the run's end, which has a name of its own.
+    # Without the last epoch and update: the end of the run is saved under its own name.
     save_epochs = tuple(epoch for epoch in range(every, epochs, every) if epoch >= (save_from_epoch or 1)) if every else ()
     named = frozenset(step for step in save_at_steps if step < updates)
     save_steps = tuple(sorted(named.union(range(save_every_n_steps, updates, save_every_n_steps) if save_every_n_steps else ())))
@@ -86,7 +86,7 @@ def make_plan(
 
 
 def plan_lines(plan: RunPlan, *, processes: int, max_train_epochs: int | None, start: Start | None = None) -> list[str]:
-    """The plan for people: each figure with the sum that gives it."""
+    """The plan as lines for the user: each figure with its calculation."""
     groups = f" / {plan.accumulation} batches per update, rounded up" if plan.accumulation > 1 else ""
     lines = [
         f"batches per epoch: {plan.batches_per_epoch}"

@@ -1,4 +1,4 @@
-"""What `--prior_from_base` means for the images of a run: refused where nothing would be kept by it, told where something is."""
+"""What `--prior_from_base` means for the images of a run: refuses settings that would have no effect, and describes the rest."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ _KEYS = ("prior_prompt", "prior_identifier", "prior_share")
 
 
 def with_prior(data: FilledData, weight: float | None) -> FilledData:
-    """`data` with the weight of `--prior_from_base`, None where that is not given. Raises UserError for a subset of whose draws it says
-    nothing, and where no draw would be of that kind."""
+    """`data` with the weight of `--prior_from_base`; `weight` is None where the option is not set.
+
+    Raises UserError for a subset without the captions that the option needs, and where it would apply to no image.
+    """
     if weight is None:
         idle = tuple(f"{line} can do nothing without --prior_from_base; add --prior_from_base 1, or take it out" for line in _idle(data))
         return replace(data, findings=(*data.findings, *idle)) if idle else data
@@ -30,19 +32,19 @@ def with_prior(data: FilledData, weight: float | None) -> FilledData:
 
 
 def subset_words(subset: SubsetOptions) -> str:
-    """What of a subset's draws `--prior_from_base` is for, to end its line of the plan."""
+    """The end of a subset's line in the plan: which of its showings `--prior_from_base` applies to."""
     if not _has_prior(subset):
         return ""
     if subset.is_reg:
         return ", target: the base model's prediction"
-    told = " or ".join(f"“{prompt}”" for prompt in subset.prior_prompt) or "nothing"
+    prompts = " or ".join(f"“{prompt}”" for prompt in subset.prior_prompt) or "nothing"
     if subset.prior_identifier:
-        told = (
-            f"{told} in place of “{subset.prior_identifier}”"
+        prompts = (
+            f"{prompts} in place of “{subset.prior_identifier}”"
             if subset.prior_prompt
             else f"their caption without “{subset.prior_identifier}”"
         )
-    return f", {subset.prior_share:.0%} of the draws with {told} and the base model's prediction as target"
+    return f", {subset.prior_share:.0%} of the draws with {prompts} and the base model's prediction as target"
 
 
 def _has_prior(subset: SubsetOptions) -> bool:
@@ -50,7 +52,7 @@ def _has_prior(subset: SubsetOptions) -> bool:
 
 
 def _idle(data: FilledData) -> Iterator[str]:
-    """Keys of a config that were set; options of the command line are told by `rules.loss_rules`."""
+    """Keys set in a dataset config; `rules.loss_rules` reports options of the command line."""
     usual = SubsetOptions()
     for subset in data.images_of:
         changed = [key for key in _KEYS if getattr(subset, key) != getattr(usual, key)]

@@ -1,4 +1,4 @@
-"""Where the batches of a run come from: what images in folders and a class of the user's own both answer."""
+"""Where the batches of a run come from: the interface of images in folders and of a user's dataset class."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """`image_source.ImageSource` or `custom_dataset.CustomDataset`. Its modules are read before torch; torch comes with `dataset`."""
+    """`image_source.ImageSource` or `custom_dataset.CustomDataset`. Their modules import no torch; `dataset` does."""
 
     unit: str  # what the sampler counts: "images" or "batches"
-    captions_are_whole: bool  # `trained_captions` are those of the whole run, not of its beginning
-    ids_follow_captions: bool  # one caption has the same token ids wherever it stands
+    captions_are_whole: bool  # `trained_captions` are those of the whole run, not only of its start
+    ids_follow_captions: bool  # a caption always has the same token ids
 
     @property
     def are_latents(self) -> bool:
-        """Whether batches come with latents, without a VAE."""
+        """Whether batches contain latents, so that no VAE is needed."""
 
     def lines(self, processes: int) -> list[str]:
-        """What was found, for people."""
+        """What was found, as lines for the user."""
 
     def captions(self) -> Iterable[str]:
-        """The captions that are known beforehand, of regularization images too."""
+        """The captions that are known in advance, including those of regularization images."""
 
     def trained_captions(self) -> list[tuple[str, str]]:
-        """(image or batch, caption) of those known beforehand, without regularization images."""
+        """(image or batch, caption) of those known in advance, without regularization images."""
 
     def largest(self) -> tuple[tuple[int, int], int]:
-        """Size (width, height in pixels) and images a process of the batch with most pixels, as far as it is known beforehand."""
+        """Size (width, height in pixels) and images per process of the batch with the most pixels, among those known in advance."""
 
     def rows(self) -> Mapping[Size, int] | None:
-        """Images a process at most in one batch, by size in pixels; None where it is not known beforehand."""
+        """Most images per process in one batch, by size in pixels; None where it is not known in advance."""
 
     def files(self) -> Sequence[Path]:
         """The image files, each once."""
@@ -50,15 +50,15 @@ class Source(Protocol):
         """The `ss_*` keys about the data."""
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest tells of it."""
+        """What the manifest says about the data."""
 
     def cacheable(self) -> FilledData | None:
-        """The images whose latents may be kept for the run; None where a class brings its batches itself."""
+        """The images whose latents may be cached; None where a class brings its batches."""
 
     def dataset(
         self, seed: int, tokenizer: Tokenize, scale: float, rewrite: RewriteCaption, plan: RunPlan, cache: LatentCache | None = None
     ) -> TrainingDataset | CustomBatchDataset:
-        """What loader workers ask for batches; `seed` is the run's, `scale` what latents are multiplied by in training."""
+        """The dataset that loader workers read batches from; `seed` is the run's, `scale` the factor on latents in training."""
 
     def check_loading(self, workers: int, gather: Callable[[list[int]], list[int]]) -> None:
-        """Raise UserError for what `workers` or other processes, whose answers `gather` brings together, cannot load."""
+        """Raise UserError for what `workers` or other processes cannot load; `gather` collects the answers of all processes."""

@@ -1,1 +1,1 @@
-"""The report of --dry_run: text and page."""
+"""The report of --dry_run, as text and as a page."""

@@ -1,4 +1,4 @@
-"""--debug_dataset for a class of the user's own: the batches of the first epoch as a page, in the order in which they are trained."""
+"""--debug_dataset for a custom dataset class: the batches of the first epoch as a page, in training order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STYLE = (
 
 
 def preview_custom(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rewrite: RewriteCaption | None = None) -> None:
-    """Write the page into --output_dir: pictures, the texts that they are trained with, weights. Raises UserError for a faulty batch."""
+    """Write the page into --output_dir: images, the texts that they are trained with, weights. Raises UserError for an invalid batch."""
     lines = plan_lines(inputs.plan, processes=inputs.processes, max_train_epochs=options.training.max_train_epochs, start=inputs.start)
     facts = "".join(f"<li>{escape(line.strip())}</li>" for line in (*data_lines(inputs), *lines))
     body = f"<ul>{facts}</ul>\n{''.join(_batches(options, inputs, custom, rewrite))}"
@@ -49,7 +49,8 @@ def preview_custom(options: TrainingScript, inputs: Inputs, custom: CustomDatase
 
 
 def _batches(options: TrainingScript, inputs: Inputs, custom: CustomDataset, rewrite: RewriteCaption | None) -> Iterator[str]:
-    """A section for each batch, until there are pictures enough; without --seed, for which the run draws one, those of seed 0."""
+    """Yield a section per batch, until MOST_PICTURES images are shown. Without --seed, the run's own seed is random and these batches use
+    seed 0."""
     from library.model.family import family_of_flag
     from library.model.text.tokenizer import ClipTokenizer
 
@@ -83,7 +84,7 @@ def _figure(batch: Batch, row: int, tokenizer: ClipTokenizer) -> str:
 
 
 def _pixels(batch: Batch, row: int) -> np.ndarray:
-    """uint8 [H,W,3]; of latents the first three channels, from −2 to 2."""
+    """Return uint8 [H,W,3]; of latents, the first three channels, from −2 to 2."""
     if batch.images is not None:
         picture = batch.images[row]
     else:

@@ -1,19 +1,17 @@
-"""--dry_run: everything a run would read is read and told, with all that is wrong and what to do about it; nothing is trained."""
+"""--dry_run: reads everything that a run would read, and reports all problems with their remedies; nothing is trained."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from library.caption_rewriting import RewriteCaption
 from library.console import log
-from library.data.batching.buckets import FilledData
-from library.data.batching.captions import brackets_hold_commas
 from library.data.config.blueprint import AS_PREPARED, DatasetBlueprint
 from library.data.inspection.bucket_facts import BucketFacts, bucket_facts, bucket_findings
 from library.data.inspection.first_visit import visit_folders
@@ -34,41 +32,41 @@ from library.paths.look import exists
 from library.training.logs.tracker_settings import tracker_settings
 from library.training.memory.base_copy import copy_lines
 from library.training.optim.choices import check_choices
-from library.training.planning.caption_lengths import long_captions, remedy_of_length
 from library.training.planning.custom_dataset import open_custom
 from library.training.planning.data_facts import tag_frequency
-from library.training.planning.image_source import ImageSource
 from library.training.planning.inputs import Inputs, blueprint_of, data_lines, planned, planned_custom
 from library.training.planning.new_word_check import word_lines
 from library.training.planning.plan import plan_lines
+from library.training.report.caption_findings import caption_findings
+from library.training.samples.sample_lines import sample_lines
 from library.training.samples.samples import Samples
 from library.training.saving.checkpointer import FileNames
 from library.training.saving.disk_need import DiskNeed, Expect, disk_need
 from library.training.states.accelerate_state import AccelerateState
 from library.training.states.saved_state import SavedState, read_state
-from library.words import counted, in_words
+from library.words import in_words
 
 S = TypeVar("S", bound=TrainingScript)
-Expected = Callable[[S, PartSizes, ModelFamily], ExpectedWeights]  # of a script's method and a model of these sizes
-Found = TypeVar("Found")
+Expected = Callable[[S, PartSizes, ModelFamily], ExpectedWeights]  # from a script's options, the sizes of the model's parts and its family
+Result = TypeVar("Result")
 Look = Callable[[Inputs], None]  # a script's own check of captions and images
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a dry run found. `inputs` and what follows from them are missing where the images could not be read at all."""
+    """What a dry run reports. `inputs` and everything derived from it are missing if the images could not be read at all."""
 
     script: str
-    findings: tuple[Finding, ...]  # the gravest first
+    findings: tuple[Finding, ...]  # most severe first
     inputs: Inputs | None = None
     data: tuple[str, ...] = ()
     plan: tuple[str, ...] = ()
     buckets: tuple[BucketFacts, ...] = ()
-    tags: tuple[tuple[str, dict[str, int]], ...] = ()  # (folder, images by tag, the most frequent first)
+    tags: tuple[tuple[str, dict[str, int]], ...] = ()  # (folder, images per tag, most frequent first)
     disk: DiskNeed | None = None
 
     def of_level(self, level: str) -> list[Finding]:
-        """The findings of one level."""
+        """Return the findings of one level."""
         return [one for one in self.findings if one.level == level]
 
 
@@ -79,7 +77,7 @@ def examine(
     rewrite: RewriteCaption | None,
     expected: Expected[S],
 ) -> Report:
-    """Read all that the run would read before torch, and decode every image. Raises nothing for what the user can mend."""
+    """Read all that the run reads before torch, and decode every image; problems that the user can fix become findings."""
     findings: list[Finding] = []
     attempt = _Attempts(findings)
     model, data = options.model, options.data
@@ -89,22 +87,24 @@ def examine(
         attempt(lambda: check_choices(options))
         attempt(lambda: tracker_settings(options))
         facts = None
-        if model.pretrained_model_name_or_path and not is_missing_model(model.pretrained_model_name_or_path):  # `check` has said so
+        if model.pretrained_model_name_or_path and not is_missing_model(model.pretrained_model_name_or_path):  # `check` reports it
             facts = attempt(lambda: inspect_model(model.start))
         if facts is not None:
             flags = (model.v2, model.v_parameterization, model.vae, model.clip_skip, model.train_inpainting)
             attempt(lambda: check_flags(facts, *flags))
-        attempt(lambda: Samples.from_options(options))
+        samples = attempt(lambda: Samples.from_options(options))
         expect = None if facts is None else partial(_expected, expected, options, facts.family)
         blueprint = attempt(lambda: blueprint_of(data, options.validation, forms)) if _names_images(data) else None
         report = Report(options.name, ())
         if data.dataset_class is not None:
-            report = _of_own(options, facts, attempt, look, expect)
+            report = _of_custom(options, facts, attempt, look, expect)
         elif blueprint is not None:
             report = _of_images(options, blueprint, facts, attempt, look, rewrite, expect)
+        if report.inputs is not None:
+            report = replace(report, plan=(*report.plan, *sample_lines(samples, report.inputs.plan, report.inputs.start)))
         findings += _overwritten(options, facts)
-    findings = list(dict.fromkeys(findings))  # a fault may be met twice: as an option, and where it is used
-    return Report(**{**vars(report), "findings": tuple(sorted(findings, key=lambda one: LEVELS.index(one.level)))})
+    findings = list(dict.fromkeys(findings))  # one error may be reported twice: as an option, and where it is used
+    return replace(report, findings=tuple(sorted(findings, key=lambda one: LEVELS.index(one.level))))
 
 
 def _expected(expected: Expected[S], options: S, family: ModelFamily, sizes: PartSizes) -> ExpectedWeights:
@@ -112,7 +112,7 @@ def _expected(expected: Expected[S], options: S, family: ModelFamily, sizes: Par
 
 
 def _names_images(options: DataOptions) -> bool:
-    """Whether there is anything to read; what is missing has been told then."""
+    """Return whether there are images to read; `check` has reported what is missing."""
     if options.dataset_class is not None:
         return False
     sources = (options.dataset_config, options.train_data_dir, options.in_json)
@@ -133,26 +133,26 @@ def _of_images(
     rewrite: RewriteCaption | None,
     expect: Expect | None,
 ) -> Report:
-    """The part of the report that needs the images; where some are faulty, the figures are those of the others."""
+    """Build the part of the report that needs the images; images with errors are left out of the figures."""
     index = ScanIndex()
     visit_folders(blueprint, index)
-    found = survey(blueprint, index, options.data.skip_bad_images)
-    attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in found.faults]
-    attempt.findings += found.findings
-    attempt.findings += inspect_data(found, index)
+    surveyed = survey(blueprint, index, options.data.skip_bad_images)
+    attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in surveyed.faults]
+    attempt.findings += surveyed.findings
+    attempt.findings += inspect_data(surveyed, index)
     index.save()
     report = Report(options.name, ())
-    if not found.records or any(spec.options.resolution == AS_PREPARED for spec in found.blueprint.datasets):
+    if not surveyed.records or any(spec.options.resolution == AS_PREPARED for spec in surveyed.blueprint.datasets):
         return report
     saved = _state_of(options, attempt)
-    inputs = attempt(lambda: planned(options, Scan(found.blueprint, found.records, ()), saved))
+    inputs = attempt(lambda: planned(options, Scan(surveyed.blueprint, surveyed.records, ()), saved))
     if inputs is None:
         return report
     filled = inputs.data
     attempt.findings += [Finding.from_line(WARNING, line) for line in filled.findings]
     if look is not None:
         attempt(lambda: look(inputs))
-    attempt.findings += _caption_findings(options, filled, facts, rewrite)
+    attempt.findings += caption_findings(options, filled, facts, rewrite)
     buckets = bucket_facts(filled, inputs.processes)
     attempt.findings += bucket_findings(filled, buckets, inputs.processes)
     attempt.findings += _plan_findings(inputs)
@@ -170,7 +170,7 @@ def _of_images(
 
 
 def _state_of(options: TrainingScript, attempt: _Attempts) -> SavedState | AccelerateState | None:
-    """The state to go on from, where it is on the disk: nothing is downloaded for a report."""
+    """Read the state to resume from if it is on the disk: a report downloads nothing."""
     resume = options.saving.resume
     if resume is None or options.hub.resume_from_huggingface:
         return None
@@ -183,7 +183,7 @@ def _plan_lines(options: TrainingScript, inputs: Inputs) -> tuple[str, ...]:
 
 
 def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, attempt: _Attempts, expect: Expect | None) -> DiskNeed | None:
-    """The room that the run's files take; a finding where there is less."""
+    """Estimate the disk space for the run's files; adds a finding if it exceeds the free space."""
     disk = None
     if facts is not None and expect is not None and options.saving.output_dir:
         disk = attempt(lambda: disk_need(options, facts, inputs.plan, inputs.data, expect))
@@ -193,52 +193,25 @@ def _disk(options: TrainingScript, facts: ModelFacts | None, inputs: Inputs, att
     return disk
 
 
-def _of_own(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempts, look: Look | None, expect: Expect | None) -> Report:
-    """The part of the report that a class of the user's own has to answer for: it is imported, made and asked for all its batches."""
+def _of_custom(options: TrainingScript, facts: ModelFacts | None, attempt: _Attempts, look: Look | None, expect: Expect | None) -> Report:
+    """Build the part of the report for a custom dataset class: it is imported and created, and all its batches are requested."""
     report = Report(options.name, ())
-    own = attempt(lambda: open_custom(options))
-    if own is None:
+    custom = attempt(lambda: open_custom(options))
+    if custom is None:
         return report
-    attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in own.faults()]
-    text = f"--dataset_class {own.name}: is imported for this report and its batches are loaded, which can take time"
+    attempt.findings += [Finding.from_line(ERROR, fault.line) for fault in custom.faults()]
+    text = f"--dataset_class {custom.name}: is imported for this report and its batches are loaded, which can take time"
     attempt.findings.append(Finding(NOTE, text, "its random numbers are not those of the run"))
     saved = _state_of(options, attempt)
-    inputs = attempt(lambda: planned_custom(options, own, saved))
+    inputs = attempt(lambda: planned_custom(options, custom, saved))
     if inputs is None:
         return report
-    attempt.findings += [Finding.from_line(WARNING, line) for line in own.first.hints]
+    attempt.findings += [Finding.from_line(WARNING, line) for line in custom.first.hints]
     if look is not None:
         attempt(lambda: look(inputs))
     attempt.findings += _plan_findings(inputs)
     disk = _disk(options, facts, inputs, attempt, expect)
     return Report(options.name, (), inputs, tuple(data_lines(inputs)), _plan_lines(options, inputs), disk=disk)
-
-
-def _caption_findings(
-    options: TrainingScript, filled: FilledData, facts: ModelFacts | None, rewrite: RewriteCaption | None
-) -> Iterator[Finding]:
-    if rewrite is not None:
-        return  # templates take the place of captions
-    if options.data.weighted_captions:
-        yield from _torn_brackets(filled)
-    long = long_captions(options, ImageSource(filled).captions(), facts.family if facts else None)
-    if long:
-        shown = "; ".join(f"“{caption[:40]}…” loses “{lost[:60]}{'…' if len(lost) > 60 else ''}”" for caption, lost in long[:3])
-        more = f" and {len(long) - 3} more" if len(long) > 3 else ""
-        which = counted(len(long), "caption is", "captions are")
-        room = options.model.max_token_length or 75
-        files = tuple(f"{caption} ▸ loses: {lost}" for caption, lost in long)
-        yield Finding(WARNING, f"--max_token_length {room}: {which} longer: {shown}{more}", remedy_of_length(room), files)
-
-
-def _torn_brackets(filled: FilledData) -> Iterator[Finding]:
-    moved = {record.path: record.caption for record in filled.records if record.subset.moves_tags}
-    torn = {path: caption for path, caption in moved.items() if brackets_hold_commas(caption)}
-    if torn:
-        which = f"{counted(len(torn), 'caption has', 'captions have')} a comma inside brackets, which shuffling would split"
-        files = tuple(f"{path}: {caption}" for path, caption in torn.items())
-        remedy = "put each tag in separate brackets: (red:1.2), (blue:1.2)"
-        yield Finding(WARNING, f"{which}: “{next(iter(torn.values()))[:60]}…”", remedy, files)
 
 
 def _plan_findings(inputs: Inputs) -> Iterator[Finding]:
@@ -249,7 +222,7 @@ def _plan_findings(inputs: Inputs) -> Iterator[Finding]:
 
 
 def _overwritten(script: TrainingScript, facts: ModelFacts | None) -> Iterator[Finding]:
-    """The products of an earlier run that this one's would take the place of; a run that goes on means to do that."""
+    """Yield a warning for each file of an earlier run that this one would overwrite; none for a resumed run, where this is intended."""
     options = script.saving
     if not options.output_dir or options.resume is not None:
         return
@@ -265,12 +238,12 @@ def _overwritten(script: TrainingScript, facts: ModelFacts | None) -> Iterator[F
 
 
 class _Attempts:
-    """Runs what may raise UserError and keeps its lines as findings."""
+    """Runs what may raise UserError and turns its lines into findings."""
 
     def __init__(self, findings: list[Finding]) -> None:
         self.findings = findings
 
-    def __call__(self, act: Callable[[], Found]) -> Found | None:
+    def __call__(self, act: Callable[[], Result]) -> Result | None:
         try:
             return act()
         except UserError as fault:
@@ -278,8 +251,8 @@ class _Attempts:
             return None
 
 
-class _Kept(logging.Handler):
-    """Takes log lines for findings; information is no finding."""
+class _WarningsToFindings(logging.Handler):
+    """Turns logged warnings into findings; information is dropped."""
 
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__(logging.WARNING)
@@ -291,9 +264,9 @@ class _Kept(logging.Handler):
 
 @contextlib.contextmanager
 def _warnings_as(findings: list[Finding]) -> Iterator[None]:
-    """What the run would warn of goes into the report instead of being printed before it."""
+    """Collect the warnings that the run would log as findings instead of printing them."""
     before = log.handlers[:]
-    log.handlers[:] = [_Kept(findings)]
+    log.handlers[:] = [_WarningsToFindings(findings)]
     try:
         yield
     finally:

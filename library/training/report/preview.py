@@ -1,4 +1,4 @@
-"""--debug_dataset and the reports of --dry_run: what will be trained, in a window or as a page, before anything is."""
+"""--debug_dataset and the reports of --dry_run: what would be trained, in a window or as a page, before any training."""
 
 from __future__ import annotations
 
@@ -23,15 +23,14 @@ from library.training.planning.plan import plan_lines
 from library.training.report.custom_preview import PAGE, preview_custom
 from library.training.report.dry_run import Report
 from library.training.report.report_page import as_page
-from library.training.report.report_text import as_text
-from library.words import counted
+from library.training.report.report_text import WOULD_FAIL, as_text
 
 _ESCAPE = 27
 _LARGEST = 1200  # pixels of a window's longer side
 
 
 def tell_report(report: Report, options: TrainingScript, rewrite: RewriteCaption | None = None) -> None:
-    """Print the report, write it as a page where --report_html asks for one, and raise UserError if it holds errors."""
+    """Print the report, write it as a page if --report_html is set, and raise UserError if it lists errors."""
     if not is_main_process():
         return
     sys.stdout.write(as_text(report))
@@ -43,13 +42,13 @@ def tell_report(report: Report, options: TrainingScript, rewrite: RewriteCaption
         raise UserError(
             coded(
                 "TRAIN-006",
-                f"--dry_run found {counted(errors, 'error')}, listed above; fix {'it' if errors == 1 else 'them'} before training",
+                f"--dry_run: {WOULD_FAIL}; fix the {'error' if errors == 1 else 'errors'} listed above",
             )
         )
 
 
 def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | None = None) -> None:
-    """Show the images as they would be trained: in a window where there is a screen, else as a page in --output_dir."""
+    """Show the images as they would be trained: in a window if there is a screen, otherwise as a page in --output_dir."""
     if not is_main_process():
         return
     if isinstance(inputs.source, CustomDataset):
@@ -79,14 +78,14 @@ def preview(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | N
 
 
 def draws_of(options: TrainingScript, inputs: Inputs, rewrite: RewriteCaption | None) -> Draws:
-    """The draws of the run; without --seed, for which the run draws one, those of seed 0."""
+    """Return the random choices of the run: crops, captions, order. Without --seed, the run's own seed is random and these use seed 0."""
     seed = options.training.seed or 0
     plan = inputs.plan
     return Draws(inputs.data, inputs.sampler(seed), rewrite or keep_caption, plan.updates, plan.accumulation)
 
 
 def has_screen() -> bool:
-    """Whether a window can be meant to open: always on Windows and macOS, elsewhere where a display is named."""
+    """Return whether a window can be expected to open: always on Windows and macOS, elsewhere if a display is set."""
     return sys.platform in ("win32", "darwin") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
 
 
@@ -95,13 +94,13 @@ class _NoWindow(Exception):
 
 
 def show(draws: Draws) -> None:
-    """Image by image: any key shows the next one, S the first of the next batch, E that of the next epoch, Esc ends."""
+    """Show one image at a time: any key shows the next one, S the next batch, E the next epoch, Esc ends."""
     import cv2
 
     title = "training images: any key next, S next batch, E next epoch, Esc ends"
     try:
         cv2.namedWindow(title, cv2.WINDOW_AUTOSIZE)
-    except cv2.error as fault:  # a build without windows
+    except cv2.error as fault:  # OpenCV was built without windows
         raise _NoWindow(first_line(fault)) from None
     try:
         for epoch in itertools.count():
@@ -112,7 +111,7 @@ def show(draws: Draws) -> None:
 
 
 def _show_epoch(draws: Draws, epoch: int, title: str) -> bool:
-    """Show one epoch; False when the user has seen enough."""
+    """Show one epoch; return False when the user ends the preview."""
     import cv2
 
     batches = draws.sampler.epoch(epoch)
@@ -135,7 +134,7 @@ def _show_epoch(draws: Draws, epoch: int, title: str) -> bool:
 
 
 def _key(title: str) -> int:
-    """The key that was pressed, letters as small ones; Escape when the window was closed."""
+    """Wait for a key and return it, letters in lower case; Escape if the window was closed."""
     import cv2
 
     while True:

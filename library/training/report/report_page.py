@@ -1,4 +1,4 @@
-"""The report as one HTML file with everything in it: figures, findings, and the crops and captions of the first epoch, bucket by bucket."""
+"""The report as one self-contained HTML file: figures, findings, and the crops and captions of the first epoch, bucket by bucket."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from library.console import progress
 from library.data.batching.sampler import SampleRequest
 from library.data.inspection.bucket_facts import BucketFacts, cut, enlargement
 from library.data.inspection.draw_preview import Draws, as_jpeg
-from library.data.scan.findings import LEVELS, Finding
+from library.data.scan.findings import ERROR, LEVELS, Finding
 from library.errors import UserError
 from library.paths.opening import read_text
 from library.training.report.dry_run import Report
-from library.training.report.report_text import shortened, verdict
+from library.training.report.report_text import WOULD_FAIL, WOULD_START, shortened
 from library.words import counted, in_words
 
-MOST_PICTURES = 300  # on the page; every bucket has its share of them
-LEAST_PICTURES = 4  # of a bucket, where it has so many
+MOST_PICTURES = 300  # on the page, shared among all buckets
+LEAST_PICTURES = 4  # per bucket, if it has that many
 _MOST_FILES = 1000  # listed under a finding
 _MOST_TEXTS = 6  # different captions shown for an image
 _MOST_TAGS = 60
-_SIDE = 240  # pixels of a picture's longer side; shown at about two thirds of that
-_BAR_FROM = 60  # pictures; fewer are drawn before a bar would be read
-_OPEN_BUCKETS = 12  # unfolded when the page is opened
+_SIDE = 240  # pixels of an image's longer side; shown at about two thirds of that
+_BAR_FROM = 60  # images; fewer are rendered before anyone could read a progress bar
+_OPEN_BUCKETS = 12  # expanded when the page is opened
 _STYLE = Path(__file__).with_name("report_page.css")
 
 
 def as_page(report: Report, draws: Draws | None, seed_given: bool = True) -> str:
-    """The page as text; without `draws` it has no pictures."""
+    """Return the page as text; without `draws` it has no images."""
     body = "".join(
         [
             _head(report),
@@ -39,7 +39,7 @@ def as_page(report: Report, draws: Draws | None, seed_given: bool = True) -> str
             '<div class="columns">',
             _section("Images", _lines(report.data, "bucket ")),
             _section("Plan", _lines(report.plan)),
-            _section("Room", _room(report)),
+            _section("Disk space", _disk_space(report)),
             "</div>",
             _section("Buckets", _bucket_table(report)),
             _section("Tags", _tags(report)),
@@ -62,9 +62,9 @@ def _section(title: str, content: Iterator[str]) -> str:
 
 def _head(report: Report) -> str:
     chips = "".join(
-        f'<span class="chip {level}"><b>{len(found)}</b> {level if len(found) == 1 else level + "s"}</span>'
+        f'<span class="chip {level}"><b>{len(findings)}</b> {level if len(findings) == 1 else level + "s"}</span>'
         for level in LEVELS
-        if (found := report.of_level(level))
+        if (findings := report.of_level(level))
     )
     figures = ""
     if report.inputs is not None:
@@ -78,7 +78,7 @@ def _head(report: Report) -> str:
             (plan.updates, "updates"),
         )
         figures = '<dl class="figures">' + "".join(f"<div><dd>{value:,}</dd><dt>{name}</dt></div>" for value, name in cells) + "</dl>"
-    said = escape(verdict(report).partition(": ")[2])
+    said = WOULD_FAIL if report.of_level(ERROR) else WOULD_START
     return f"<header><h1>What <code>{escape(report.script)}</code> would train</h1><p>{said} {chips}</p>{figures}</header>\n"
 
 
@@ -131,7 +131,7 @@ def _share(value: float) -> str:
     return f'<span class="{"quiet" if not value else ""}">{value:.0%}</span>'
 
 
-def _room(report: Report) -> Iterator[str]:
+def _disk_space(report: Report) -> Iterator[str]:
     if report.disk is not None:
         total = "unknown amount" if report.disk.total is None else f"{in_words(report.disk.total)} at most"
         yield from _lines([*report.disk.lines, f"{report.disk.folder}: {total}, {in_words(report.disk.free)} free"])

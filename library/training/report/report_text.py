@@ -11,20 +11,21 @@ from library.training.report.dry_run import Report
 from library.words import counted, in_words
 
 MOST_TAGS = 20
-_LONGEST_TAG = 60  # letters
-TITLES = {ERROR: "ERRORS (the run would fail)", WARNING: "WARNINGS", NOTE: "NOTES"}
+_LONGEST_TAG = 60  # characters
+WOULD_START, WOULD_FAIL = "the run would start", "the run would fail"
+TITLES = {ERROR: "ERRORS", WARNING: "WARNINGS", NOTE: "NOTES"}
 
 
 def as_text(report: Report) -> str:
-    """The whole report; findings and the verdict come last, where a terminal shows them."""
+    """Return the whole report; findings and the verdict come last, so that a terminal shows them."""
     return "\n".join([f"{report.script}, dry run: nothing is trained", *_figures(report), *_findings(report), "", verdict(report)]) + "\n"
 
 
 def verdict(report: Report) -> str:
-    """How many findings of each level, and whether the run would start."""
+    """Return how many findings each level has, and whether the run would start, which it does without errors."""
     errors, warnings, notes = (len(report.of_level(level)) for level in LEVELS)
     counts = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}, {counted(notes, 'note')}"
-    return f"{counts}: " + ("to be fixed before the run" if errors else "the run would start")
+    return counts if errors else f"{counts}: {WOULD_START}"
 
 
 def _figures(report: Report) -> Iterator[str]:
@@ -51,12 +52,12 @@ def _figures(report: Report) -> Iterator[str]:
 
 
 def shortened(tag: str) -> str:
-    """A tag as a list of tags shows it: a caption without commas is one tag, however long."""
+    """Shorten a tag for a list of tags: a caption without commas is one tag, of any length."""
     return tag if len(tag) <= _LONGEST_TAG else f"{tag[: _LONGEST_TAG - 1].rstrip()}…"
 
 
 def bucket_rows(filled: FilledData, buckets: Sequence[BucketFacts]) -> list[tuple[str, ...]]:
-    """The bucket table with its heading."""
+    """Return the bucket table with its header row."""
     rows: list[tuple[str, ...]] = [("size", "images", "per epoch", "batches", "enlarged", "cropped", "cut off (mean)", "worst crops")]
     for one in buckets:
         worst = ", ".join(f"{filled.records[index].path.name} {share:.0%}" for index, share in one.worst)
@@ -76,7 +77,7 @@ def bucket_rows(filled: FilledData, buckets: Sequence[BucketFacts]) -> list[tupl
 
 
 def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Rows with their columns under one another, the last one left as it is."""
+    """Yield the rows with aligned columns; the last column is not padded."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     for row in rows:
         yield "  " + "  ".join([cell.rjust(width) for cell, width in zip(row, widths, strict=False)] + [row[-1]])
@@ -84,10 +85,10 @@ def table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _findings(report: Report) -> Iterator[str]:
     for level in LEVELS:
-        found = report.of_level(level)
-        if found:
+        findings = report.of_level(level)
+        if findings:
             yield from ("", TITLES[level])
-        for number, one in enumerate(found, start=1):
+        for number, one in enumerate(findings, start=1):
             yield f"  {number}. {one.text}"
             if one.remedy:
                 yield f"     → {one.remedy}"

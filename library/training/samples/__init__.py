@@ -1,1 +1,1 @@
-"""Pictures during the training, and their page."""
+"""Sample images during training, and their page."""

@@ -1,4 +1,4 @@
-"""The images and masks that the prompts of an inpainting model's samples name, looked at before torch is imported."""
+"""Checks the images and masks that sample prompts for an inpainting model name, before torch is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from library.pictures.prompt_files import SamplePrompt
 
 
 def check_images(prompts: Sequence[SamplePrompt], source: Path, train_inpainting: bool) -> None:
-    """Raise UserError for images that cannot be read, or that these samples have no use for; `source` is the file of the prompts."""
+    """Raise UserError for images that cannot be read, or that do not apply to these samples; `source` is the prompt file."""
     problems = [problem for prompt in prompts for problem in _problems(prompt, f"--sample_prompts {source}", train_inpainting)]
     if problems:
         raise UserError(*dict.fromkeys(problems))

@@ -1,4 +1,4 @@
-"""The samples of a run: drawn when they are due, from the weights that a save would hold."""
+"""The samples of a run: generated when they are due, from the weights that a save would contain."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from library.training.samples.samples import Samples
 
 
 class RunSamples:
-    """On every process, so that the others wait while the main one, which alone has a `record`, draws."""
+    """Exists on every process: the main one, the only one with a `record`, generates while the others wait."""
 
     def __init__(self, run: RunContext, samples: Samples, record: RunRecord | None) -> None:
         self.samples = samples
         self._run, self._record = run, record
 
     def before_training(self) -> None:
-        """Draw before the first update, where that is asked for, and in a run that goes on what a kill or stop has left out."""
+        """Generate before the first update if that is requested; in a resumed run, generate the samples that an interruption left out."""
         step = self._run.state.step
         if self.samples.due_at_first(step):
             self._run.on_main(lambda: self._draw(0, 0, self.samples.moment_is_epoch()))
@@ -31,15 +31,15 @@ class RunSamples:
                 self._run.on_main(partial(self._draw_missing, step, epochs, at_epoch_end))
 
     def after(self, step: int, epochs: int, at_epoch_end: bool) -> None:
-        """Draw after so many updates and epochs, where it is time."""
+        """Generate the samples that are due after `step` updates and `epochs` epochs."""
         if self.samples.due(step, epochs, at_epoch_end):
             self._run.on_main(lambda: self._draw(step, epochs, at_epoch_end))
 
     def _moments_of_the_state(self) -> list[tuple[int, bool]]:
-        """(epochs done, whether one has just ended) as the run stood at when its state was written: samples come after that."""
+        """Return (epochs done, whether one has just ended) as of the state that the run resumes from: a save comes before samples."""
         state, resumed = self._run.state, self._run.inputs.resumed
         if resumed is None or real(resumed.folder.parent) != real(self._run.options.saving.folder):
-            return []  # the samples of another folder lie there
+            return []  # the samples are in another folder
         return [(state.epoch, False), *([(state.epoch, True)] if state.epoch and not state.position and not state.cuts else [])]
 
     def _draw_missing(self, step: int, epochs: int, at_epoch_end: bool) -> None:
@@ -55,7 +55,7 @@ class RunSamples:
         run, epoch = self._run, epochs if at_epoch_end else None
         averaged = run.ema.averaged() if run.ema and run.options.averaging.ema_for_samples else weights_to_keep(run.optimizer.optimizer)
         stop, session = run.requests.stop_is_wanted_now, run.state.session
-        # a network's own dropouts must not act in samples; generate() sees to the model's parts only
+        # turns off a network's dropouts; generate() does so only for the model's parts
         with averaged, evaluating(*run.method.modules()), run.accelerator.autocast():
             self.samples.draw(run.model, step, epoch, run.device, stop=stop, session=session, there=there)
         if self._record is not None:

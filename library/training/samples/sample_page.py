@@ -1,4 +1,4 @@
-"""`sample/index.html`: every sample image of a run in one grid of prompts and moments, made from the image files alone."""
+"""`sample/index.html`: every sample image of a run in one grid of prompts and moments, built from the image files alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from library.paths.listing import matching
 from library.paths.opening import regular
 
 PAGE = "index.html"
-FACTS = "training"  # the PNG text that says at which moment an image was drawn
+FACTS = "training"  # key of the PNG text that records the moment of an image
 _NAME = re.compile(r"(?:(?P<run>.*)_)?(?P<moment>e?\d{6,})_(?P<index>\d{2,})_(?P<time>\d{14})(?:_\d+)?\.png")
 
 
@@ -33,25 +33,25 @@ class Sample:
     settings: str
     step: int | None
     size: tuple[int, int]
-    session: str | None = None  # names the run; None for images of older versions
+    session: str | None = None  # identifies the run; None for images of older versions
 
 
 class SamplePage:
-    """The page of `run` in `folder`; images of earlier parts of the run are in it too, since it is made from what lies there."""
+    """The page of `run` in `folder`. It lists all images of the folder, so it includes those from before a resume."""
 
     def __init__(self, folder: Path, run: str | None) -> None:
         self.folder, self.run = Path(folder), run
         self._known: dict[str, Sample | None] = {}
 
     def write(self, running: bool) -> Path:
-        """Make the page anew, whole or not at all; while the training is `running` it reloads itself. Raises OSError."""
+        """Write the page atomically; it reloads automatically while training is `running`. Raises OSError."""
         page = self.folder / PAGE
         with atomic_write(page) as temporary:
             temporary.write_text(page_text(self.run or "samples", self.samples(), running), encoding="utf-8", errors=NOT_UNICODE)
         return page
 
     def samples(self) -> list[Sample]:
-        """The images of the run, oldest first; of two for one prompt and moment only the newer."""
+        """Return the images of the run, oldest first; for each prompt and moment only the newest."""
         newest: dict[tuple[str, int, str, str], Sample] = {}
         for path in matching(self.folder, "*.png"):
             if path.name not in self._known:
@@ -64,7 +64,7 @@ class SamplePage:
 
 
 def _sample(path: Path, run: str | None) -> Sample | None:
-    """What a file's name and its texts say; None for a file of another run or another program."""
+    """Read a file's name and PNG texts; returns None for a file of another run or another program."""
     named = _NAME.fullmatch(path.name)
     if named is None or named["run"] != run:
         return None
@@ -74,7 +74,7 @@ def _sample(path: Path, run: str | None) -> Sample | None:
         with Image.open(regular(path)) as image:
             texts, size = dict(image.text), image.size
         facts = parse_json(texts.get(FACTS, "{}"))
-    except (OSError, ValueError, SyntaxError, AttributeError):  # cut short, or not a PNG
+    except (OSError, ValueError, SyntaxError, AttributeError):  # truncated, or not a PNG
         return None
     lines = texts.get("parameters", "").split("\n")
     settings = lines.pop() if len(lines) > 1 else ""
@@ -86,7 +86,7 @@ def _sample(path: Path, run: str | None) -> Sample | None:
 
 
 def page_text(title: str, samples: Sequence[Sample], running: bool) -> str:
-    """The page: a column for each prompt, a row for each moment, the newest on top. Links are relative to the images' folder."""
+    """Return the page: a column per prompt, a row per moment, the newest on top. Links are relative to the images' folder."""
     columns = sorted({(sample.index, sample.prompt, sample.negative) for sample in samples})
     rows: dict[str, dict[tuple[int, str, str], Sample]] = {}
     for sample in samples:
@@ -96,10 +96,10 @@ def page_text(title: str, samples: Sequence[Sample], running: bool) -> str:
     heads = "".join(f"<th scope=col>{_prompt(prompt, negative)}</th>" for _, prompt, negative in columns)
     body = "".join(_row(moment, [rows[moment].get(column) for column in columns]) for moment in order)
     state = "training is running; this page reloads automatically" if running else "training has ended"
-    told = f"{len(samples)} images, {len(columns)} prompts · {time.strftime('%Y-%m-%d %H:%M')} · {state}"
+    summary = f"{len(samples)} images, {len(columns)} prompts · {time.strftime('%Y-%m-%d %H:%M')} · {state}"
     return _PAGE.format(
         title=html.escape(title),
-        summary=html.escape(told),
+        summary=html.escape(summary),
         heads=heads,
         body=body,
         style=_STYLE,
@@ -111,10 +111,10 @@ def _row(moment: str, cells: Sequence[Sample | None]) -> str:
     shown = next(sample for sample in cells if sample is not None)
     day, clock = shown.drawn[:8], shown.drawn[8:]
     when = f"{day[:4]}-{day[4:6]}-{day[6:]} {clock[:2]}:{clock[2:4]}"
-    name = f"epoch {int(moment[1:])}" if moment.startswith("e") else f"step {int(moment)}"
+    name = f"epoch {int(moment[1:])}" if moment.startswith("e") else f"update {int(moment)}"
     if not int(moment.lstrip("e")):
         name = "before training"
-    step = f"<span>step {shown.step}</span>" if moment.startswith("e") and shown.step else ""
+    step = f"<span>update {shown.step}</span>" if moment.startswith("e") and shown.step else ""
     return f"<tr><th scope=row><b>{name}</b>{step}<span>{when}</span></th>{''.join(_cell(name, sample) for sample in cells)}</tr>\n"
 
 

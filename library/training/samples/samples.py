@@ -1,4 +1,4 @@
-"""Draws sample images while training goes on, and leaves no trace in it: not in its random state, and not by failing."""
+"""Generates sample images during training without affecting it: random state is restored, and failures are only logged."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ if TYPE_CHECKING:
     from library.model.drawing.image_start import ImageStart
 
     Generate = Callable[[StableDiffusion, GenerateSettings, torch.device], Image]
-SAMPLES = "sample"  # the folder below --output_dir
+SAMPLES = "sample"  # folder inside --output_dir
 Rewrite = Callable[[str, random.Random], str]
 
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """When samples are drawn and where they go. The prompts come from the file `source`; where it is changed, the new ones are drawn."""
+    """When samples are generated and where they are saved. The prompts come from the file `source`, which is read again when it changes."""
 
     output_dir: Path
     output_name: str | None = None
     every_n_steps: int | None = None
     every_n_epochs: int | None = None
-    sampler: str = "ddim"  # for prompts that name none
+    sampler: str = "ddim"  # for prompts without a sampler
     clip_skip: int | None = None
     at_first: bool = False
     source: Path | None = None
-    seed: int | None = None  # of the first prompt, where it names none; those of the others follow. None: drawn at random
-    inpaints: bool = False  # by an inpainting model: prompts may name images and masks
+    seed: int | None = None  # default for the first prompt; the next prompts count up from it. None: random
+    inpaints: bool = False  # an inpainting model: prompts may name images and masks
 
 
 class Samples:
-    """When to draw which prompts, and where the images go: `<output_dir>/sample`.
+    """Decides when to generate which prompts, and writes the images to `<output_dir>/sample`.
 
-    `drawn` and `failed` count images, `latest` are those of the last moment with their prompts. `generate` takes the place of
+    `drawn` and `failed` count images; `latest` lists the images of the last moment with their prompts. `generate` replaces
     `library.model.drawing.generate.generate`.
     """
 
@@ -69,40 +69,40 @@ class Samples:
 
     @classmethod
     def from_options(cls, options: TrainingScript, generate: Generate | None = None) -> Samples | None:
-        """What the options of sampling ask for; None for nothing. Raises UserError for faults of the prompt file."""
-        given = options.sampling
-        asked = given.sample_at_first or given.sample_every_n_steps is not None or given.sample_every_n_epochs is not None
-        if given.sample_prompts is None or not asked:
+        """Build from the sampling options; None if no samples are requested. Raises UserError for errors in the prompt file."""
+        sampling = options.sampling
+        asked = sampling.sample_at_first or sampling.sample_every_n_steps is not None or sampling.sample_every_n_epochs is not None
+        if sampling.sample_prompts is None or not asked:
             return None
-        source = Path(given.sample_prompts)
-        prompts, notes = read_prompts(source) if exists(source) else ((), ())  # that it is missing has been told; it may come
+        source = Path(sampling.sample_prompts)
+        prompts, notes = read_prompts(source) if exists(source) else ((), ())  # a missing file is already reported; it may appear later
         for note in notes:
             log.warning(note)
         check_images(prompts, source, options.model.train_inpainting)
         plan = SamplePlan(
             options.saving.folder,
             options.saving.output_name,
-            given.sample_every_n_steps,
-            given.sample_every_n_epochs,
-            given.sample_sampler,
+            sampling.sample_every_n_steps,
+            sampling.sample_every_n_epochs,
+            sampling.sample_sampler,
             family_of_flag(options.model.v2).clip_skip(options.model.clip_skip),
-            given.sample_at_first,
+            sampling.sample_at_first,
             source,
-            given.sample_seed,
+            sampling.sample_seed,
             options.model.train_inpainting,
         )
         return cls(prompts, plan, generate)
 
     def due_at_first(self, step: int) -> bool:
-        """Whether to draw before the first update; a run that goes on has done so."""
+        """Return whether to generate before the first update; a resumed run has done so already."""
         return self.plan.at_first and step == 0
 
     def moment_is_epoch(self) -> bool:
-        """Whether files bear the number of an epoch."""
+        """Return whether file names contain the epoch."""
         return self.plan.every_n_epochs is not None
 
     def due(self, step: int, epoch: int, at_epoch_end: bool) -> bool:
-        """Whether to draw after `step` updates and `epoch` whole epochs; with both intervals given the one in epochs counts."""
+        """Return whether to generate after `step` updates and `epoch` whole epochs; if both intervals are set, epochs win."""
         steps, epochs = self.plan.every_n_steps, self.plan.every_n_epochs
         if epochs is not None:
             return at_epoch_end and epoch % epochs == 0
@@ -119,11 +119,11 @@ class Samples:
         session: str = "",
         there: Mapping[int, Path] | None = None,
     ) -> list[Path]:
-        """Draw every prompt with `model` (a StableDiffusion) and return the files that were written; for the main process only.
+        """Generate an image for every prompt and return the files that were written; for the main process only.
 
-        `epoch` is given at an epoch's end and then names the files. `rewrite` is what the method does to captions, `session` names the
-        run in the files, and `there` (`drawn_at`) are those of this moment that need not be drawn. A prompt that fails is told
-        and counted; random state is left as it was. Once `stop()` says so, no further image is begun.
+        `epoch` is set at an epoch's end and then names the files. `rewrite` is what the method does to captions, `session` identifies the
+        run in the files, and `there` (`drawn_at`) has the images of this moment that already exist. A prompt that fails is logged and
+        counted; random state is restored. Once `stop()` returns True, no new image is started.
         """
         self._read_again()
         moment = _moment(step, epoch)
@@ -139,13 +139,13 @@ class Samples:
                 try:
                     path = self._draw_one(model, prompt, index, moment, device, rewrite, facts)
                     self.latest.append((path, prompt.prompt))
-                except Exception as error:  # out of memory, a full disk, a sampler's own fault: none is worth the training
+                except Exception as error:  # out of memory, a full disk, an error in the sampler: none of them may end the training
                     faults.append(first_line(error))
         _give_back_memory(device)
         files = [path for path, _ in self.latest]
         self.drawn += len(files)
         self.failed += len(faults)
-        where = ("of " + (f"epoch {epoch}" if epoch is not None else f"step {step}")) if step else "before training"
+        where = ("of " + (f"epoch {epoch}" if epoch is not None else f"update {step}")) if step else "before training"
         if faults:
             log.warning(f"samples {where}: {len(faults)} of {len(self.prompts)} failed ({faults[0]}); training continues")
         if left:
@@ -156,18 +156,18 @@ class Samples:
         return files
 
     def drawn_at(self, step: int, epoch: int | None, session: str) -> dict[int, Path]:
-        """The images that this run has of a moment, by the index of their prompt."""
-        found = [sample for sample in self.page.samples() if sample.moment == _moment(step, epoch)]
-        return {sample.index: sample.path for sample in found if sample.session in (None, session) and sample.index < len(self.prompts)}
+        """Return the images of this run at a moment, by the index of their prompt."""
+        samples = [sample for sample in self.page.samples() if sample.moment == _moment(step, epoch)]
+        return {sample.index: sample.path for sample in samples if sample.session in (None, session) and sample.index < len(self.prompts)}
 
     def _read_again(self) -> None:
-        """Take the prompts of a file that was changed during the run; a faulty one is told, and the prompts of before stay."""
+        """Read the prompt file again if it changed during the run; if it has errors, log them and keep the previous prompts."""
         source = self.plan.source
         if source is None:
             return
         try:
             text = read_bytes(source)
-        except OSError:  # it has gone: what it said is known
+        except OSError:  # removed or unreadable: the prompts in memory stay
             return
         if text == self._text:
             return
@@ -184,7 +184,7 @@ class Samples:
         log.info(f"--sample_prompts {source}: was changed; {len(self.prompts)} prompts from now on")
 
     def write_page(self, running: bool) -> None:
-        """Make the page of all samples anew; told once where that fails."""
+        """Rewrite the page of all samples; a failure is logged once."""
         try:
             self.page.write(running)
         except Exception as error:
@@ -193,7 +193,7 @@ class Samples:
             self._page_failed = True
 
     def places(self) -> list[str]:
-        """Where the samples are, and how many could not be drawn, for the end of a run."""
+        """Return where the samples are, and how many failed, for the end of a run."""
         if not self.drawn and not self.failed:
             return []
         lost = f", {self.failed} failed" if self.failed else ""
@@ -238,8 +238,8 @@ class Samples:
         path = self.folder / ("_".join(part for part in parts if part) + ".png")
         used = used_settings(settings.steps, settings.sampler, settings.guidance, seed, (settings.width, settings.height))
         skipped = {"Clip skip": settings.clip_skip} if settings.clip_skip else {}
-        told = description(prompt.prompt, prompt.negative, used | skipped)
-        write_png(path, image, {PARAMETERS: told, FACTS: json.dumps(dict(facts))})
+        parameters = description(prompt.prompt, prompt.negative, used | skipped)
+        write_png(path, image, {PARAMETERS: parameters, FACTS: json.dumps(dict(facts))})
         return path
 
 
@@ -257,7 +257,7 @@ def _moment(step: int, epoch: int | None) -> str:
 
 @contextlib.contextmanager
 def untouched_random_state(device: torch.device | str = "cpu") -> Iterator[None]:
-    """Python's, numpy's and torch's global streams (`device`'s too) go on afterwards as if nothing had been drawn inside."""
+    """Restore the global random states of Python, numpy and torch (the `device`'s too) on exit."""
     import numpy
     import torch
 
@@ -272,7 +272,7 @@ def untouched_random_state(device: torch.device | str = "cpu") -> Iterator[None]
 
 
 def _give_back_memory(device: torch.device) -> None:
-    """On a GPU: what drawing has left in torch's own store, which would otherwise count as the training's."""
+    """Release what generating left in torch's CUDA cache, which would otherwise count as memory of the training."""
     if getattr(device, "type", device) == "cuda":
         import torch
 

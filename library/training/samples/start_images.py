@@ -1,4 +1,4 @@
-"""The images that pictures begin with, and the masks that say where they are drawn anew."""
+"""The images that samples start from, and the masks of the areas to generate."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from library.errors import UserError, coded, first_line
 from library.model.drawing.image_start import ImageStart
 from library.options.bounds import PIXELS_OF_A_LATENT
 
-_LARGEST = 1 << 14  # pixels a side, as of a prompt's
+_LARGEST = 1 << 14  # pixels per side, the same limit as for a prompt's size
 Size = tuple[int, int]
 
 
 def inpainting_start(image: Path, mask: Path | None, size: Size) -> ImageStart:
-    """An image with a mask for an inpainting model, all of what is white drawn anew; without a mask that is the whole."""
+    """Return an image with a mask for an inpainting model: what is white is generated again; without a mask, the whole image."""
     return ImageStart(read_pixels(image, size), 1.0, None if mask is None else read_mask(mask, size))
 
 
 def own_size(file: Path) -> Size:
-    """(width, height) in which the image is drawn where nothing else is asked for: its own in whole latents."""
+    """Return (width, height) to generate if no size is set: that of the image, rounded down to whole latents."""
     try:
         width, height = read_header(file).size
     except Unreadable as fault:
@@ -38,7 +38,7 @@ def _in_latents(side: int) -> int:
 
 
 def read_pixels(file: Path, size: Size) -> Tensor:
-    """The image [3,H,W] in −1…1 in the `size` (width, height); what is transparent is white."""
+    """Read an image as [3,H,W] in −1…1, resized to `size` (width, height); transparent pixels become white."""
     image = _decoded(file, "image").on()
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS)
@@ -46,7 +46,7 @@ def read_pixels(file: Path, size: Size) -> Tensor:
 
 
 def read_mask(file: Path, size: Size) -> Tensor:
-    """The mask [1,H,W] of a picture of `size` (width, height): 1 where it is more white than black, 0 elsewhere."""
+    """Read a mask as [1,H,W], resized to `size` (width, height): 1 where it is more white than black, 0 elsewhere."""
     image = _decoded(file, "mask").on((0, 0, 0)).convert("L")
     if image.size != size:
         image = image.resize(size, Image.Resampling.LANCZOS)

@@ -1,1 +1,1 @@
-"""What a save writes, when, for how long, and where if the disk is full."""
+"""What a save writes, when, how long it is kept, and where it goes if the disk is full."""

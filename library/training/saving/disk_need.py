@@ -1,4 +1,4 @@
-"""How much room the files of a run take, worked out from the model's header before anything is loaded."""
+"""Estimates the disk space for the files of a run from the model's header, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from library.words import in_words
 Expect = Callable[[PartSizes], ExpectedWeights]
 
 _WEIGHT_BYTES = {"float": 4, "fp16": 2, "bf16": 2}
-_LATENT_BYTES = {"distribution": 8 * 4, "mean": 4 * 4}  # 4 channels in float32, with their log variance or not, for each 8×8 pixels
+_LATENT_BYTES = {"distribution": 8 * 4, "mean": 4 * 4}  # bytes per 8×8 pixels: 4 channels in float32, with or without their log variance
 
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Bytes of the folder of results when it is fullest, None where a size is not known beforehand; `lines` tell how it comes about."""
+    """Peak size of the output folder in bytes, None if a size is not known in advance; `lines` show how it adds up."""
 
     total: int | None
     free: int
@@ -39,11 +39,11 @@ class DiskNeed:
 
 
 def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled: FilledData, expect: Expect) -> DiskNeed:
-    """What the run's files need; `expect` says what its method makes of a model of these sizes.
+    """Estimate the disk space of the run's files; `expect` returns the expected weights of its method for these part sizes.
 
-    Raises UserError when the model's header cannot be read.
+    Raises UserError if the model's header cannot be read.
     """
-    # a folder's parts lie in several files: it counts as a released model
+    # the parts of a folder are separate files: assume the sizes of a released model
     sizes = facts.family.sizes if facts.layout == "diffusers" else part_sizes(classic_infos(open_weights(facts.path, OPTION).infos))
     saving, data = options.saving, options.data
     expected = expect(sizes)
@@ -75,12 +75,12 @@ def disk_need(options: TrainingScript, facts: ModelFacts, plan: RunPlan, filled:
 
 
 def _at_a_time(plan: RunPlan, kind: SaveKind) -> int:
-    """How many there are at most at one time, the one under way before an old one goes among them, and the last one."""
+    """Return the maximum number of files at a time, counting the new one that is written before an old one is removed, and the last one."""
     return most_bytes(saves(plan, [kind]))
 
 
 def _nothing(path: Path, epochs: int, step: int) -> None:
-    """The writer of a kind that is asked for its names and its retention only."""
+    """The writer of a kind of which only names and retention are used."""
 
 
 def _latents(filled: FilledData, kind: str) -> int:

@@ -1,4 +1,4 @@
-"""How much room on the disk the saves and states of a run need, worked out before it is trained."""
+"""Estimates the disk space for the saves and states of a run, before it trains."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from library.training.saving.checkpointer import SaveKind
 from library.training.saving.full_disk import MARGIN, FullDiskPolicy
 from library.words import counted, in_words
 
-if TYPE_CHECKING:  # disk_need reads this file before torch
+if TYPE_CHECKING:  # disk_need imports this file before torch
     import torch
     from torch import nn
     from torch.optim import Optimizer
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # disk_need reads this file before torch
 
 @dataclass(frozen=True)
 class Save:
-    """Something that will be written after update `step`, and what goes once it is there."""
+    """A save written after update `step`, and the paths that are removed once it is complete."""
 
     step: int
     kind: SaveKind
@@ -37,7 +37,7 @@ class Save:
 
 
 def saves(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None = None) -> Iterator[Save]:
-    """All that a run writes from `start` on, in the order in which it does."""
+    """Yield all saves of a run from `start` on, in writing order."""
     begun = start or Start(0, 0, plan.batches_per_epoch)
     first_end = begun.step + -(-begun.batches_left // plan.accumulation)
     moments = [(step, 0) for step in plan.save_steps if step > begun.step]
@@ -55,7 +55,7 @@ def saves(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None = None) 
 
 
 def most_bytes(coming: Iterable[Save]) -> int:
-    """The most that stands on the disk at any time: a new one is whole before an old one goes."""
+    """Return the peak size on the disk in bytes: a new save is complete before an old one is removed."""
     standing: dict[Path, int] = {}
     most = 0
     for save in coming:
@@ -67,8 +67,10 @@ def most_bytes(coming: Iterable[Save]) -> int:
 
 
 def check_room(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None, policy: FullDiskPolicy, free: int | None = None) -> str:
-    """A line for the plan. Raises UserError where the run's saves do not fit, or warns where by `policy` the run may go on without them or
-    another folder can take them."""
+    """Return a line for the plan; warns if the saves do not fit but `policy` can skip them or put them into another folder.
+
+    Raises UserError if they do not fit and neither is possible.
+    """
     folder = kinds[0].names.folder
     coming = list(saves(plan, kinds, start))
     sizes = [
@@ -91,8 +93,8 @@ def check_room(plan: RunPlan, kinds: Sequence[SaveKind], start: Start | None, po
 
 
 def file_bytes(method: Method, model: StableDiffusion, dtype: torch.dtype | None) -> int:
-    """About the size of the product: the whole model where its weights are trained, else what the method adds."""
-    whole = cast("list[nn.Module]", [model.unet, *model.text_encoders, model.vae])  # diffusers' types are not torch's for a checker
+    """Estimate the size of the product in bytes: the whole model if its weights are trained, otherwise what the method adds."""
+    whole = cast("list[nn.Module]", [model.unet, *model.text_encoders, model.vae])  # diffusers' types are not torch's for mypy
     return sum(
         tensor.numel() * (dtype.itemsize if dtype is not None else tensor.element_size())
         for module in (whole if method.full_precision else method.modules())
@@ -101,7 +103,7 @@ def file_bytes(method: Method, model: StableDiffusion, dtype: torch.dtype | None
 
 
 def state_size(method: Method, optimizer: Optimizer, name: str) -> int:
-    """About the size of a state in bytes: trained weights and what the optimizer of that name will remember of them."""
+    """Estimate the size of a state in bytes: trained weights and what the optimizer called `name` stores for them."""
     each = state_bytes(name)
     weights: int = sum(tensor.numel() * tensor.element_size() for module in method.modules() for tensor in module.state_dict().values())
     trained: int = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])

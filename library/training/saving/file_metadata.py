@@ -1,4 +1,4 @@
-"""What the files of one run tell of themselves: metadata of each save, and the manifest beside the product."""
+"""What the files of a run record about it: metadata of each save, and the manifest next to the product."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from library.training.states.resume import run_facts
 
 
 class FileFacts:
-    """Hashes are made in the background from the start on: only a save needs them."""
+    """Hashes are computed in the background from the start: only a save needs them."""
 
     def __init__(self, start: RunStart) -> None:
         self._start = start
@@ -27,14 +27,14 @@ class FileFacts:
             facts.ModelHash("sd_model", model.start),
             facts.ModelHash("vae", model.vae),
         ]
-        # read now: the picture may be gone when the file is saved
+        # read now: the image may be gone when the file is saved
         saving = start.options.saving
         self._saving = replace(saving, metadata_thumbnail=as_data_url(saving.metadata_thumbnail))
-        # the main process writes the manifest
+        # only the main process writes the manifest
         self._images = ImageHash(files) if start.accelerator.is_main_process and (files := start.inputs.source.files()) else None
 
     def of_save(self, run: RunContext, product: Product, epochs: int, step: int) -> dict[str, str]:
-        """The metadata of a file that is saved after so many epochs and updates."""
+        """Return the metadata of a file that is saved after `epochs` epochs and `step` updates."""
         spec, saving = self._spec(run.model, product), self._saving
         moment = facts.moment_metadata(epochs, step)
         if saving.no_metadata:
@@ -45,7 +45,7 @@ class FileFacts:
         return {key: text.encode("utf-8", NOT_UNICODE).decode("utf-8") for key, text in metadata.items()}
 
     def manifest(self) -> Manifest:
-        """The manifest with what is known when training begins; hashes follow with `known_late`."""
+        """Return the manifest with what is known when training starts; `known_late` adds the hashes."""
         start, inputs = self._start, self._start.inputs
         before = run_facts(start.options, inputs.data, inputs.processes, inputs.plan.updates)
         data = inputs.source.facts()
@@ -56,7 +56,7 @@ class FileFacts:
         return Manifest(manifest_path(start.options), content)
 
     def known_late(self) -> dict[str, Any]:
-        """The hashes; waits for them."""
+        """Return the hashes; waits for them."""
         hashes: dict[str, str] = {}
         for model_hash in self._hashes:
             hashes |= model_hash.values()

@@ -1,4 +1,4 @@
-"""What becomes of a save that cannot be written where it belongs: another folder takes it, or the run waits until there is room."""
+"""What happens to a save that cannot be written to its place: another folder takes it, or the run waits until there is space."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from library.paths.look import exists, is_folder
 from library.renaming import is_in_use
 from library.words import in_words
 
-MARGIN = 1 << 20  # bytes that are left free for others
-EVERY = 10.0  # seconds between two tries
-MOST_WITH_OTHERS = 480.0  # seconds: other processes wait meanwhile, and NCCL takes one that is silent for ten minutes for dead
+MARGIN = 1 << 20  # bytes to leave free for others
+EVERY = 10.0  # seconds between two attempts
+MOST_WITH_OTHERS = 480.0  # seconds: other processes wait too, and NCCL treats a process that is silent for ten minutes as dead
 
 
 @dataclass(frozen=True)
 class FullDiskPolicy:
-    """Where a save goes that finds no room: into the folder `spare`, else the run waits up to `wait` seconds for some. With `go_on` a run
-    does not wait for a save that is not its last, and leaves it out."""
+    """What to do with a save that does not fit: write it into the folder `spare`, otherwise wait up to `wait` seconds for space.
+
+    With `go_on` the run does not wait for a save, except its last, and skips it.
+    """
 
     spare: Path | None = None
     wait: float = 0.0
@@ -33,14 +35,14 @@ class FullDiskPolicy:
 
     @classmethod
     def from_options(cls, saving: SavingOptions, processes: int = 1) -> FullDiskPolicy:
-        """What the options of saving ask for."""
+        """Build from the saving options."""
         wait = saving.full_disk_wait * 60.0
         spare = None if saving.spare_dir is None else Path(saving.spare_dir)
         return cls(spare, wait if processes == 1 else min(wait, MOST_WITH_OTHERS), saving.on_full_disk == "continue")
 
 
 class SaveWriter:
-    """Writes what a run keeps. `missed` counts saves that were left out; `place_of` knows where one is that had to go elsewhere."""
+    """Writes the saves of a run. `missed` counts skipped saves; `place_of` returns where a save was written instead."""
 
     def __init__(self, policy: FullDiskPolicy, free: Callable[[Path], int] = free_bytes) -> None:
         self.policy, self.missed = policy, 0
@@ -48,9 +50,10 @@ class SaveWriter:
         self._elsewhere: dict[Path, Path] = {}
 
     def write(self, path: Path, size: int, write: Callable[[Path], None], needed: bool, wait: bool = True) -> Path | None:
-        """Have `write` make `path` of about `size` bytes, or one of that name in the spare folder; returns which.
+        """Have `write` write about `size` bytes to `path`, or to the same name in the spare folder; returns the path used.
 
-        None where it was left out: never one that is `needed`. Raises UserError where nothing helps. `write` must be atomic.
+        Returns None if the save was skipped, which never happens if it is `needed`. Raises UserError if all attempts fail. `write` must be
+        atomic.
         """
         fault = self._try_all(path, size, write)
         skips = fault is not None and self.policy.go_on and not needed and is_full(fault)
@@ -65,16 +68,16 @@ class SaveWriter:
         return None
 
     def place_of(self, path: Path) -> Path:
-        """Where that which belongs to `path` was written."""
+        """Return where the save of `path` was written."""
         return self._elsewhere.get(path, path)
 
     def _try_all(self, path: Path, size: int, write: Callable[[Path], None]) -> Exception | None:
-        """What is wrong with the folder where it belongs, if the spare one cannot help either."""
+        """Try the folder of `path`, then the alternatives; returns the error of the first attempt if all fail, otherwise None."""
         fault = self._try(path, size, write)
         if fault is None:
             self._elsewhere.pop(path, None)
         elif is_in_use(fault) and exists(path) and self._try(other := _beside(path), size, write) is None:
-            self._elsewhere[path] = other  # as what took hours is worth it
+            self._elsewhere[path] = other  # hours of training are worth a second file
             log.warning(f"{path} is in use by another program and cannot be replaced; saved as {other.name}")
             return None
         elif self.policy.spare is not None and self._try(self.policy.spare / path.name, size, write) is None:
@@ -88,18 +91,18 @@ class SaveWriter:
             free = self._free(path.parent)
             if free < size + MARGIN:
                 raise OSError(errno.ENOSPC, f"No space left on device: about {in_words(size)} needed, {in_words(free)} free")
-            path.parent.mkdir(parents=True, exist_ok=True)  # not before: a run that fails early leaves nothing behind
+            path.parent.mkdir(parents=True, exist_ok=True)  # only now: a run that fails early leaves no folder behind
             write(path)
         except UserError:
             raise
-        except Exception as fault:  # safetensors and torch have errors of their own for what the system refuses
+        except Exception as fault:  # safetensors and torch raise their own errors for those of the system
             if not isinstance(fault, OSError) and not is_full(fault) and "(os error " not in str(fault):
                 raise
             return fault
         return None
 
     def _wait(self, path: Path, size: int, write: Callable[[Path], None], fault: Exception) -> Exception | None:
-        """Try again until it works or the time is over; returns what is still wrong."""
+        """Retry until it works or the time is over; returns the last error, None on success."""
         log.warning(
             f"{_fault_line(path, fault)}; waiting up to {self.policy.wait / 60:g} minutes (--full_disk_wait) and trying again: free about "
             f"{in_words(size + MARGIN)} there, or press Ctrl-C (twice if necessary) to skip this save"
@@ -122,7 +125,7 @@ class SaveWriter:
 
 
 def _beside(path: Path) -> Path:
-    """A free name for what cannot have the name `path`: cat-2.safetensors, cat-2-state."""
+    """Return an unused name for a file whose own name `path` is taken: cat-2.safetensors, cat-2-state."""
     ending = "-state" if path.name.endswith("-state") else "" if is_folder(path) else path.suffix
     names = (path.with_name(f"{path.name.removesuffix(ending)}-{number}{ending}") for number in itertools.count(2))
     return next(name for name in names if not exists(name))

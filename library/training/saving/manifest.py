@@ -1,4 +1,4 @@
-"""`<name>.run.json` beside the product: the options of a run with where each came from, and what it ran on, to repeat it by."""
+"""`<name>.run.json` next to the product: the options of a run with their origins, and its environment, to repeat the run."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ PACKAGES = (
     "torch diffusers transformers accelerate safetensors huggingface-hub numpy pillow opencv-python bitsandbytes xformers "
     "prodigyopt dadaptation lion-pytorch schedulefree lycoris-lora"
 ).split()
-MOST_HASHED = 1 << 30  # bytes of images; hashing more would keep a disk busy that the training reads from
+MOST_HASHED = 1 << 30  # bytes of images; hashing more would keep the disk busy that training reads from
 
 
 class Manifest:
-    """One file for a run, written anew whenever more is known; a fault is told once and stops nothing."""
+    """One JSON file per run, rewritten whenever more is known; an error is logged once and stops nothing."""
 
     def __init__(self, path: Path, facts: Mapping[str, Any]) -> None:
         self.path = Path(path)
@@ -36,7 +36,7 @@ class Manifest:
         self._facts = dict(facts)
 
     def write(self, **more: object) -> None:
-        """Take in `more` facts and write the file, whole or not at all."""
+        """Add `more` facts and write the file atomically."""
         self._facts |= more
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -49,12 +49,12 @@ class Manifest:
 
 
 def manifest_path(options: TrainingScript) -> Path:
-    """Where the manifest of a run lies."""
+    """Return the path of a run's manifest."""
     return options.saving.folder / f"{options.saving.output_name or 'last'}.run.json"
 
 
 def run_facts_of(options: TrainingScript, seed: int, started: float, plan: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """What is known of a run when it begins. `seed` is the one in use, also where none was given."""
+    """Return what is known when a run starts. `seed` is the one in use, including a random one."""
     config = options.data.dataset_config
     return {
         "format": FORMAT,
@@ -72,7 +72,7 @@ def run_facts_of(options: TrainingScript, seed: int, started: float, plan: Mappi
 
 
 def options_with_origins(options: TrainingScript) -> dict[str, dict[str, Any]]:
-    """Every option but secret ones: its value as JSON holds it, and whether it is from the command line, a file or the default."""
+    """Return every option that is not secret: its value as JSON, and whether it comes from the command line, a file or the default."""
     values = options_table(options)
     return {
         option.field: {"value": as_json(values[option.field]), "from": _origin(options, option.field)}
@@ -82,23 +82,23 @@ def options_with_origins(options: TrainingScript) -> dict[str, dict[str, Any]]:
 
 
 def versions() -> dict[str, str]:
-    """Python, system and the packages that have a say in the result."""
-    found = {"python": platform.python_version(), "system": platform.platform()}
+    """Return the versions of Python, the system and the packages that affect the result."""
+    versions_of = {"python": platform.python_version(), "system": platform.platform()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions_of[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions_of
 
 
 def moment(seconds: float) -> str:
-    """A time for people and programs: ISO 8601 in the machine's own zone."""
+    """Format a time as ISO 8601 in the local time zone."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(seconds))
 
 
 class ImageHash:
-    """The SHA-256 of all image files of a run, one after the other, made in the background; None where they are over MOST_HASHED."""
+    """SHA-256 over all image files of a run in order, computed in the background; None if they exceed MOST_HASHED."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._paths = paths
@@ -116,11 +116,11 @@ class ImageHash:
                     while piece := file.read(1 << 20):
                         digest.update(piece)
             self._value = digest.hexdigest()
-        except OSError:  # images that go away while they are trained are told by the loader
+        except OSError:  # the loader reports images that disappear during training
             return
 
     def value(self) -> str | None:
-        """The hash; waits for it."""
+        """Return the hash; waits for it."""
         self._thread.join()
         return self._value
 

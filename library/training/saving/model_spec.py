@@ -1,4 +1,4 @@
-"""`modelspec.*`: what a saved file is, in the words of Stability AI's Model Metadata Standard 1.0.0 (github.com/Stability-AI/ModelSpec)."""
+"""`modelspec.*`: what a saved file is, in the terms of Stability AI's Model Metadata Standard 1.0.0 (github.com/Stability-AI/ModelSpec)."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def model_spec(
     trigger: str | None = None,
     now: float | None = None,
 ) -> dict[str, str]:
-    """The keys of a file that `method` saves for a model of `family` that predicts "epsilon" or "v_prediction".
+    """Return the keys of a file that `method` saves for a model of `family` that predicts "epsilon" or "v_prediction".
 
-    `resolutions` are those of the datasets; the largest one counts. `timesteps` are those that are trained. The hash is filled in by who
-    writes the tensors.
+    `resolutions` are those of the datasets; the largest one is recorded. `timesteps` are the trained ones. The writer of the tensors adds
+    the hash.
     """
     product = PRODUCTS.get(method, method)
     architecture = family.architecture_of(prediction)
-    if inpaints and not product:  # a LoRA or a word goes with ordinary models too
+    if inpaints and not product:  # a LoRA or an embedding also works with ordinary models
         architecture = family.inpainting_architecture
     technical = options.metadata_privacy == "technical"
     made_up = f"{architecture} {product}".strip() if technical else options.output_name or "last"
@@ -58,7 +58,7 @@ def model_spec(
 
 
 def own_words(options: SavingOptions) -> dict[str, str]:
-    """What the user says of the file: --metadata_title, --metadata_author, …, as far as they are given."""
+    """Return the user's own entries that are set: --metadata_title, --metadata_author, …."""
     words = {
         "title": options.metadata_title,
         "author": options.metadata_author,

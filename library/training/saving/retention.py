@@ -1,4 +1,4 @@
-"""How long the saves of a run stay: the options of files and of states, for the saves themselves and for the room they will need."""
+"""How long the saves of a run are kept, from the options for files and states; used for saving and to estimate the disk space."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from library.training.saving.checkpointer import FileNames, SaveKind, SaveRule, 
 
 
 def files_to_keep(saving: SavingOptions, names: FileNames, write: WriteFile, size: int) -> SaveKind:
-    """The products, of about `size` bytes each."""
+    """Return the kind of the products, of about `size` bytes each."""
     return SaveKind(names, write, SaveRule(saving.save_last_n_epochs, saving.save_last_n_steps), bytes=size)
 
 
 def states_to_keep(saving: SavingOptions, names: FileNames, write: WriteFile, size: int) -> SaveKind:
-    """The states, which stay as long as the products where no option of their own says otherwise."""
+    """Return the kind of the states, which are kept as long as the products unless the options for states differ."""
     epochs = saving.save_last_n_epochs_state or saving.save_last_n_epochs
     steps = saving.save_last_n_steps_state or saving.save_last_n_steps
     return SaveKind(names, write, SaveRule(epochs, steps, with_saves=saving.save_state), "states", size)

@@ -1,4 +1,4 @@
-"""How a run writes what it saves: product, average and state with the facts that they tell, each uploaded where the options ask for it."""
+"""Writes the saves of a run: product, average and state with their metadata, each uploaded if the options ask for it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from library.training.states.state_files import write_state
 
 
 class RunSaves:
-    """On every process, so that all know the plan; only the main one has a `journal` and `uploads`, and only it may write."""
+    """Exists on every process, so that all know the plan; only the main one has a `journal` and `uploads`, and only it may write."""
 
     def __init__(self, run: RunContext, facts: FileFacts, journal: Journal | None) -> None:
-        """Raises UserError where the disk has too little room for all that the plan keeps."""
+        """Raises UserError if the saves of the plan do not fit on the disk."""
         self._run, self._facts, self._journal = run, facts, journal
         self.uploads = uploads_of(run.options) if journal is not None else None
         kinds, inputs = self._kinds(), run.inputs
@@ -44,18 +44,18 @@ class RunSaves:
         log.info(check_room(inputs.plan, kinds.all(), inputs.start, policy))
 
     def save(self, act: Callable[[Checkpointer], object]) -> None:
-        """Have the main process save by `act` and write what is known of each image, while the others wait; all call it together."""
+        """Have the main process save by `act` and write the image ledger, while the others wait; all must call it together."""
         if self._run.ledger is not None:
             self._run.ledger.collect()
         self._run.on_main(lambda: self._save(act))
 
     def newest_state(self) -> Path | None:
-        """The state on the disk that training could go back to: the last one of this run, or that from which it was resumed."""
+        """Return the state on the disk to which training could go back: the last one of this run, or the one it resumed from."""
         resumed = self._run.inputs.resumed
         return self.checkpointer.newest_state() or (resumed.folder if resumed is not None and resumed.accelerate is None else None)
 
     def catch_up(self) -> None:
-        """For a run that goes on: do what a kill kept the run before from doing after its state was written."""
+        """In a resumed run, finish what an interruption prevented after the state was written."""
         state, resumed = self._run.state, self._run.inputs.resumed
         if self._journal is None or resumed is None or resumed.accelerate is not None:
             return
@@ -78,13 +78,13 @@ class RunSaves:
         return SaveKinds(files[0], next(iter(averages), None), states if with_states else None, (*files[1:], *averages[1:]))
 
     def _of_product(self, product: Product) -> tuple[SaveKind, SaveKind]:
-        """A file of each save and its average."""
+        """Return the kinds of a product: its file at each save, and its average."""
         run, saving = self._run, self._run.options.saving
         dtype, name = save_dtype(saving.save_precision), saving.output_name
         size = file_bytes(run.method, run.model, dtype) if product.weights is None else product.weights * (dtype or torch.float32).itemsize
-        names = FileNames(saving.folder, f"{name or 'last'}{product.suffix}" if product.suffix else name, product.extension)
+        names = FileNames(saving.folder, name, product.extension, product.suffix)
         files = files_to_keep(saving, names, partial(self._write, product), size)
-        average_names = replace(names, name=f"{name or 'last'}-ema{product.suffix}")
+        average_names = replace(names, name=f"{name or 'last'}-ema")
         return files, replace(files, names=average_names, write=partial(self._write_average, product), what="averages")
 
     def _write(self, product: Product, path: Path, epochs: int, step: int) -> None:
@@ -114,7 +114,7 @@ class RunSaves:
 
 
 def uploads_of(options: TrainingScript) -> Uploads | None:
-    """The uploads that the options ask for."""
+    """Build the uploads from the options; None if there is no repository."""
     hub = options.hub
     if hub.huggingface_repo_id is None:
         return None

@@ -1,4 +1,4 @@
-"""What a saved network tells about its training, under the `ss_*` keys that other programs read (SPEC R7)."""
+"""What a saved network records about its training, under the `ss_*` keys that other programs read (SPEC R7)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from library.paths.opening import open_file
 from library.training.saving.model_spec import own_words
 from library.training.saving.privacy import private
 
-# Options whose value goes into the file as it is, under "ss_" + name; the second part are keys that only this suite writes and reads.
+# Options whose value is recorded unchanged under "ss_" + name; only this suite writes and reads the keys of the second part.
 RECORDED_OPTIONS = (
     "output_name learning_rate gradient_checkpointing gradient_accumulation_steps lr_warmup_steps lr_scheduler "
     "mixed_precision full_fp16 v2 clip_skip max_token_length cache_latents lowram noise_offset multires_noise_iterations "
@@ -30,15 +30,15 @@ RECORDED_OPTIONS = (
     "lr_scheduler_type lr_scheduler_args lr_scheduler_num_cycles lr_scheduler_power max_train_epochs weighted_captions "
     "scale_v_pred_loss_like_noise_pred network_train_unet_only network_train_text_encoder_only"
 ).split()
-PRIOR_OPTIONS = ("prior_from_base", "prior_prompt", "prior_identifier", "prior_share")  # recorded where the first is given
-_OTHER_NAMES = {"debiased_estimation_loss": "ss_debiased_estimation"}  # options that the ecosystem's key does not repeat
+PRIOR_OPTIONS = ("prior_from_base", "prior_prompt", "prior_identifier", "prior_share")  # recorded if the first is set
+_OTHER_NAMES = {"debiased_estimation_loss": "ss_debiased_estimation"}  # options whose key in the ecosystem has another name
 
-# What `--no_metadata` still leaves in the file: without these a LoRA cannot be used or told apart.
+# What `--no_metadata` still records: without these keys a LoRA cannot be used or identified.
 MINIMAL_KEYS = ("ss_v2", "ss_base_model_version", "ss_network_module", "ss_network_dim", "ss_network_alpha", "ss_network_args")
 
 
 class ModelHash:
-    """Hashes of a model file for `prefix` (sd_model, vae), made in the background: it takes seconds, and only a save needs them."""
+    """Hashes of a model file for `prefix` (sd_model, vae), computed in the background: it takes seconds, and only a save needs them."""
 
     def __init__(self, prefix: str, source: str | None):
         self._values: dict[str, str] = {}
@@ -56,14 +56,14 @@ class ModelHash:
         self._values[f"ss_new_{prefix}_hash"] = sha256(path)
 
     def values(self) -> dict[str, str]:
-        """The keys and values; waits for the hashing to end."""
+        """Return the keys and values; waits for the hashes."""
         if self._thread is not None:
             self._thread.join()
         return dict(self._values)
 
 
 def legacy_hash(path: Path) -> str:
-    """The short hash by which older web interfaces name a model: SHA-256 of 64 KiB at 1 MiB, its first 8 hex digits."""
+    """The short hash by which older web interfaces identify a model: SHA-256 of 64 KiB at 1 MiB, its first 8 hex digits."""
     with open_file(path) as file:
         file.seek(0x100000)
         return hashlib.sha256(file.read(0x10000)).hexdigest()[:8]
@@ -82,7 +82,7 @@ def run_metadata(
     method: Mapping[str, Any],
     hashes: Mapping[str, str],
 ) -> dict[str, str]:
-    """All keys but those of the moment (`moment_metadata`); every value a string, as safetensors wants it.
+    """Return all keys except those of the moment (`moment_metadata`); every value is a string, as safetensors requires.
 
     `session` is one number for all files of a run.
     """
@@ -93,7 +93,7 @@ def run_metadata(
         values["ss_train_inpainting"] = True
     if options.data.prior_from_base is not None:
         values |= {f"ss_{name}": table[name] for name in PRIOR_OPTIONS}
-    values["ss_cache_latents"] = options.data.cache_latents or options.data.cache_latents_to_disk  # the second means the first, too
+    values["ss_cache_latents"] = options.data.cache_latents or options.data.cache_latents_to_disk  # caching to disk implies caching
     values |= {
         "ss_session_id": session,
         "ss_training_started_at": started,
@@ -109,22 +109,22 @@ def run_metadata(
 
 
 def moment_metadata(epoch: int, step: int) -> dict[str, str]:
-    """What differs between the files of one run."""
+    """Return what differs between the files of one run."""
     return {"ss_epoch": str(epoch), "ss_steps": str(step), "ss_training_finished_at": str(time.time())}
 
 
 def minimal(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What stays under `--no_metadata`."""
+    """Return what `--no_metadata` still records."""
     return {key: metadata[key] for key in MINIMAL_KEYS if key in metadata}
 
 
 def minimal_spec(spec: Mapping[str, str], options: SavingOptions) -> dict[str, str]:
-    """What of `modelspec.*` stays under `--no_metadata`: what a program needs to load the file, and the user's own words."""
+    """Return what `--no_metadata` still records of `modelspec.*`: what a program needs to load the file, and the user's own entries."""
     words = {f"modelspec.{word}" for word in own_words(options)}
     needed = {f"modelspec.{key}" for key in ("sai_model_spec", "architecture", "implementation", "prediction_type")}
     return {key: value for key, value in spec.items() if key in needed | words}
 
 
 def as_text(value: object) -> str:
-    """A value as the ecosystem writes it: JSON for containers, Python's `str` for the rest ("None", "True")."""
+    """Format a value as the ecosystem does: JSON for containers, Python's `str` for everything else ("None", "True")."""
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else str(value)

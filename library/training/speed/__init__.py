@@ -1,1 +1,1 @@
-"""How fast a run computes: what is compiled, which kernels attend, memory layouts, and which gradients processes wait for."""
+"""Speed of a run: compilation, attention kernels, memory layouts, and which gradients processes wait for."""

@@ -1,4 +1,4 @@
-"""`--torch_compile`: the U-Net alone is compiled, one graph for each size of images, before the first update."""
+"""`--torch_compile`: compiles the U-Net only, one graph per image size, before the first update."""
 
 from __future__ import annotations
 
@@ -20,39 +20,41 @@ from library.training.run_context import RunContext, RunStart
 from library.training.samples.samples import Samples
 from library.words import counted
 
-MANY = 24  # sizes of images that are compiled without a word about fewer
-MANY_GRAPHS = 8  # sizes whose CUDA graphs are kept without a word about memory
-_SPARE = 16  # graphs for prompts that are changed while the run goes on, and for samplers that count time in fractions
+MANY = 24  # with more image sizes, a warning suggests fewer
+MANY_GRAPHS = 8  # with more image sizes, a warning mentions the memory that CUDA graphs use
+_SPARE = 16  # graphs for prompts that change during the run, and for samplers with fractional timesteps
 
 
 @dataclass(frozen=True)
 class Compiler:
-    """`backend`: torch's name of it; `cuda_graphs`: its kernels are recorded once and played back."""
+    """`backend`: its name in torch; `cuda_graphs`: kernels are recorded once and replayed."""
 
     backend: str
     cuda_graphs: bool = False
 
     @classmethod
     def chosen(cls, training: TrainingOptions) -> Compiler | None:
-        """By --torch_compile, or `accelerate launch --dynamo_backend`; None where nothing is to be compiled. Raises UserError for a backend
-        that this PyTorch lacks."""
+        """Build from --torch_compile, or `accelerate launch --dynamo_backend`; None if nothing is to be compiled.
+
+        Raises UserError for a backend that this PyTorch does not have.
+        """
         name = compile_backend(training.torch_compile, training.dynamo_backend)
         return None if name is None else cls(_known(name), training.cuda_graphs)
 
 
 @dataclass(frozen=True)
 class CompiledUnet:
-    """The U-Net of a run, compiled in its place: training, validation and samples call the same module.
+    """The U-Net of a run, compiled in place: training, validation and samples call the same module.
 
-    `rows`: images a process at most, by size in pixels; smaller batches are filled up to that many, so that no further graph is made
-    for them. Empty where a dataset of the user's own does not say beforehand what sizes come.
+    `rows`: maximum batch size per process, by image size in pixels; smaller batches are padded to it, so that they need no graph of another
+    shape. Empty if a custom dataset class does not state its sizes in advance.
     """
 
     rows: Mapping[Size, int]
 
     @classmethod
     def of(cls, run: RunStart, model: StableDiffusion, samples: Samples | None) -> CompiledUnet | None:
-        """Have the U-Net compiled when it is first called with each size; None where nothing is to be compiled."""
+        """Set the U-Net to compile at the first call with each size; None if nothing is to be compiled."""
         compiler = Compiler.chosen(run.options.training)
         if compiler is None:
             return None
@@ -69,13 +71,13 @@ class CompiledUnet:
 
     @property
     def latent_rows(self) -> dict[Size, int]:
-        """`rows` by the size of latents (width, height)."""
+        """`rows` by latent size (width, height)."""
         return {(width // PIXELS_OF_A_LATENT, height // PIXELS_OF_A_LATENT): count for (width, height), count in self.rows.items()}
 
     def warm_up(self, run: RunContext) -> None:
-        """Compile for all sizes now: a forward and backward pass of each, thrown away, and how long it took is told.
+        """Compile for all sizes now, with a forward and backward pass of each whose results are discarded; logs the time it took.
 
-        Also as the batches are after the text encoder has stopped, if it does in this run.
+        If the text encoder stops training during this run, this covers both phases.
         """
         if not self.rows:
             log.info("--torch_compile: the sizes of --dataset_class are not known in advance; each is compiled on first use")
@@ -89,12 +91,12 @@ class CompiledUnet:
         log.info("--torch_compile: done in %.0f s", time.monotonic() - began)
 
     def _steps(self, run: RunStart) -> list[int]:
-        """One update of each kind that is left: with the text encoder trained, and without."""
+        """Return one remaining update of each kind: with the text encoder trained, and without."""
         kinds = {run.method.trains_text_encoder(step): step for step in (run.inputs.plan.updates - 1, run.state.step)}
         return sorted(kinds.values())
 
     def _graphs(self, run: RunStart, samples: Samples | None) -> int:
-        """How many graphs there may be: of training, validation and samples."""
+        """Return the maximum number of graphs: for training, validation and samples."""
         strengths = {dataset.options.network_multiplier for dataset in run.inputs.data.blueprint.datasets}
         training = len(self.rows) * len(self._steps(run)) * len(strengths)
         validation = len(run.inputs.validation.buckets) if run.inputs.validation else 0
@@ -113,7 +115,7 @@ class CompiledUnet:
 
 
 def check_cuda_graphs(training: TrainingOptions, device: torch.device, processes: int) -> None:
-    """Raise UserError where --cuda_graphs cannot be used with this device or number of processes."""
+    """Raise UserError if --cuda_graphs cannot be used with this device or number of processes."""
     if not training.cuda_graphs:
         return
     if device.type != "cuda":
@@ -123,7 +125,7 @@ def check_cuda_graphs(training: TrainingOptions, device: torch.device, processes
 
 
 def _known(name: str) -> str:
-    """torch's name of the backend; raises UserError for one that this PyTorch lacks."""
+    """Return torch's name of the backend; raises UserError if this PyTorch does not have it."""
     known = torch._dynamo.list_backends(exclude_tags=())
     own = {"tensort": "tensorrt"}.get(name, name)
     if own not in known:

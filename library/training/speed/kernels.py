@@ -1,4 +1,4 @@
-"""Which kernels compute: TF32 for matrices in 32 bits, one of PyTorch's ways to attend, channels side by side in memory."""
+"""Selects kernels: TF32 for float32 matrix products, PyTorch's attention backend, the channels_last memory format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SDPA = {
 
 
 def choose_precision(training: TrainingOptions, device: torch.device) -> None:
-    """--allow_tf32, for the process. Without it PyTorch's own ways stay: convolutions in TF32, other matrix products exact."""
+    """Apply --allow_tf32 to the whole process. PyTorch's defaults are TF32 for convolutions and full precision for other products."""
     if not training.allow_tf32:
         return
     if device.type != "cuda":
@@ -34,9 +34,9 @@ def choose_precision(training: TrainingOptions, device: torch.device) -> None:
 
 
 def choose_kernels(model: StableDiffusion, training: TrainingOptions, device: torch.device) -> None:
-    """--sdpa_backend and --channels_last, once the model's weights are as the run begins with them.
+    """Apply --sdpa_backend and --channels_last; call it once the model has its initial weights.
 
-    Raises UserError where the device cannot attend so with the U-Net's heads.
+    Raises UserError if the device does not support the backend for the U-Net's heads.
     """
     if training.sdpa_backend != "auto":
         backend = SDPA[training.sdpa_backend]
@@ -56,7 +56,7 @@ def choose_kernels(model: StableDiffusion, training: TrainingOptions, device: to
 
 
 def match_layouts(optimizer: Optimizer) -> None:
-    """Lay out in memory what the optimizer remembers as the weights are, which a restored state is not: kernels go through both at once."""
+    """Give the optimizer's state the memory layout of the weights, which a restored state lacks: kernels read both together."""
     for parameter, memory in optimizer.state.items():
         for name, value in memory.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
@@ -70,7 +70,7 @@ def _head_widths(unet: nn.Module) -> set[int]:
 
 
 def _cannot_attend(backend: SDPBackend, widths: set[int], dtype: torch.dtype, device: torch.device) -> str | None:
-    """Why not, None where it can, both directions."""
+    """Try forward and backward; returns the reason for a failure, None if both work."""
     try:
         for width in sorted(widths):
             tried = torch.zeros(1, 1, 8, width, device=device, dtype=dtype, requires_grad=True)

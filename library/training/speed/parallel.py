@@ -7,9 +7,9 @@ from library.training.run_context import RunStart
 
 
 def all_are_used(run: RunStart, model: StableDiffusion) -> bool:
-    """Whether each update that is left gives every trained weight a gradient, so that DDP need not look for those without.
+    """Return whether every remaining update gives each trained weight a gradient, so that DDP does not have to look for unused ones.
 
-    Not where the text encoder is trained and stops, or its last layers are skipped, nor where parts are left out by chance.
+    False if the text encoder stops training or its last layers are skipped, and if a method leaves out parts at random.
     """
     method, first, last = run.method, run.state.step, run.inputs.plan.updates - 1
     if not method.uses_all_weights():

@@ -1,1 +1,1 @@
-"""Going on: states of a run, written, read and compared with the command."""
+"""Resuming: the states of a run are written, read and compared with the command."""

@@ -1,4 +1,4 @@
-"""State folders of accelerate, as sd-scripts writes them: what they know of where their run stood, read before torch is imported."""
+"""State folders of accelerate, as sd-scripts writes them: how far their run got, read before torch is imported."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from library.paths.look import is_file
 from library.paths.opening import read_text
 
 _OPTIMIZER, _SCHEDULE, _SCALER, _POSITION = "optimizer.bin", "scheduler.bin", "scaler.pt", "train_state.json"
-_WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # today's, and those of accelerate before 0.22
+_WEIGHTS = (("model", ".safetensors"), ("pytorch_model", ".bin"))  # current names, and those of accelerate before 0.22
 
 
 @dataclass(frozen=True)
 class AccelerateState:
-    """Files that are there, and the updates done as far as they tell; `step_source` says where that figure is from."""
+    """The files of the state and the number of updates done, if recorded; `step_source` says where that comes from."""
 
     folder: Path
     weights: tuple[Path, ...]
@@ -32,12 +32,12 @@ class AccelerateState:
 
 
 def is_accelerate_state(folder: Path) -> bool:
-    """Whether accelerate's `save_state` wrote the folder."""
+    """Return whether accelerate's `save_state` wrote the folder."""
     return is_file(folder / _OPTIMIZER) or bool(_weights(folder))
 
 
 def read_accelerate_state(folder: Path) -> AccelerateState:
-    """What the folder holds; raises UserError where there are no weights in it."""
+    """Read the folder; raises UserError if its weights are missing."""
     weights = _weights(folder)
     if not weights:
         raise UserError(
@@ -49,7 +49,7 @@ def read_accelerate_state(folder: Path) -> AccelerateState:
     step = None
     source = f"neither {_SCHEDULE} nor {_POSITION} records how many updates were done, so they count from 1; set it with --initial_step"
     if counted is not None:
-        # accelerate moves the schedule once for each process. The count of train_state.json starts anew with each resumption.
+        # accelerate steps the schedule once per process. The count of train_state.json restarts at each resume.
         step, source = counted // processes, f"{counted // processes} updates are done, according to {_SCHEDULE}"
         if position is not None and position not in (step, step + 1):
             source += f" ({_POSITION} says {position}; to continue from there, use --initial_step {position})"
@@ -60,7 +60,7 @@ def read_accelerate_state(folder: Path) -> AccelerateState:
 
 
 def accelerate_lines(accelerate: AccelerateState) -> Sequence[str]:
-    """What the user has to know of going on from such a state."""
+    """Return what the user must know when resuming from such a state."""
     missing = [name for name, path in ((_OPTIMIZER, accelerate.optimizer), (_SCHEDULE, accelerate.schedule)) if path is None]
     return (
         f"a state in accelerate's format (sd-scripts): {accelerate.step_source}",
@@ -81,10 +81,10 @@ def _weights(folder: Path) -> tuple[Path, ...]:
 
 
 def _schedule_count(path: Path) -> int | None:
-    """The schedule's own counter, read without executing anything; None where it has none."""
+    """Read the schedule's own counter without executing anything; returns None if there is none."""
     try:
         content = read_content(path)
-    except (OSError, ValueError):  # a file that is missing, older than zip archives, or broken: the torch part says so, if it matters
+    except (OSError, ValueError):  # missing, older than zip archives, or damaged: loading it with torch reports that, if it matters
         return None
     count = content.get("last_epoch") if isinstance(content, dict) else None
     return count if type(count) is int and count > 0 else None

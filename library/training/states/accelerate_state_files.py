@@ -1,4 +1,4 @@
-"""Puts the weights, optimizer and schedule of an accelerate state into this suite's own, as far as they can be told apart."""
+"""Loads the weights, optimizer and schedule of an accelerate state, as far as the parameters can be matched."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from library.training.states.accelerate_state import AccelerateState
 from library.training.states.snapshot import held_tensors
 
 _WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
-_LEVEL = "text_model."  # of CLIPTextModel, in transformers before 5.6
+_LEVEL = "text_model."  # prefix in CLIPTextModel, in transformers before 5.6
 _TABLE = "embeddings.token_embedding.weight"
 _IN_BLOCK = re.compile(r"^(.*transformer_blocks[._]0[._])(attn1|ff|attn2|norm1|norm2|norm3)(?=[._])")
-_BLOCK_ORDER = ("attn1", "ff", "attn2", "norm1", "norm2", "norm3")  # in which sd-scripts' U-Net has the parts of a block
-# What tells one optimizer from another; the rest of a group are switches of torch's own that come and go with its versions.
+_BLOCK_ORDER = ("attn1", "ff", "attn2", "norm1", "norm2", "norm3")  # order of the parts of a block in sd-scripts' U-Net
+# Keys whose presence identifies an optimizer; the other keys of a group are switches that depend on torch's version.
 _KINDS = frozenset("betas eps weight_decay momentum nesterov amsgrad d d_coef k relative_step scale_parameter rho alpha lambd".split())
 
 _RATES = frozenset("lr initial_lr d0 d_max d_numerator".split())
 
 
 def load_accelerate_weights(accelerate: AccelerateState, method: Method) -> None:
-    """Put the state's weights into the method's modules. Raises UserError where they do not fit."""
+    """Copy the state's weights into the method's modules. Raises UserError if they do not fit."""
     modules = method.modules()
     for place, module in enumerate(modules):
         if place >= len(accelerate.weights):
@@ -77,9 +77,9 @@ def load_accelerate_training(
     new_rates: bool,
     rebuild: Rebuild | None = None,
 ) -> LRScheduler:
-    """Restore what the state's files tell of optimizer, schedule and scaler; what cannot be used starts anew, which is told.
+    """Restore optimizer, schedule and scaler from the state's files; what cannot be used is reset, with a warning.
 
-    Returns the schedule at the state's place: with `rebuild` whatever its class, without it where it is a curve.
+    Returns the schedule at the state's update: of any class with `rebuild`, otherwise only if it is a LambdaLR.
     """
     rates = [group.get("initial_lr", group["lr"]) for group in optimizer.param_groups]
     commanded = own_rates(optimizer)
@@ -100,7 +100,7 @@ def load_accelerate_training(
 
 
 def _source(name: str, tensor: Tensor, names: Mapping[str, str], infos: Mapping[str, Any]) -> str | None:
-    """The name in the file of one of our tensors; a new word's vectors are the last rows of the text encoder's table."""
+    """Return the name in the file of one of our tensors; a new word's vectors are the last rows of the text encoder's table."""
     for candidate in (name, _LEVEL + name):
         if candidate in names and tuple(infos[names[candidate]].shape) == tuple(tensor.shape):
             return names[candidate]
@@ -115,7 +115,7 @@ def _rows(value: Tensor, like: Tensor) -> Tensor:
 
 
 def _read(accelerate: AccelerateState, path: Path | None) -> Any:
-    """The file's content, read without running code from it; None, and told, where that cannot be."""
+    """Read the file without running code from it; returns None, with a warning, if that is not possible."""
     if path is None:
         return None
     try:
@@ -151,9 +151,9 @@ def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], metho
     for group, mine in zip(state["param_groups"], ours, strict=True):
         pairs = [(number, next(flat)) for number in group["params"]]
         source = numbers[pairs[0][1]]
-        cycled = {"betas", "momentum"} if "max_momentum" in source else set()  # by a schedule, which this run has its own for
+        cycled = {"betas", "momentum"} if "max_momentum" in source else set()  # set by a schedule; this run has another one
         group.update({key: source[key] for key in source.keys() & group.keys() & (_KINDS | _RATES) - cycled})
-        if "initial_lr" in source and "max_lr" not in source:  # a class with a rate of its own puts it there
+        if "initial_lr" in source and "max_lr" not in source:  # with max_lr, initial_lr is the schedule's own rate
             group[OWN_RATE] = source["initial_lr"] * group.get(RATIO, 1.0)
         for (number, their_number), parameter in zip(pairs, mine["params"], strict=True):
             if their_number in saved["state"]:
@@ -162,7 +162,7 @@ def _load_optimizer(accelerate: AccelerateState, saved: Mapping[str, Any], metho
 
 
 def _matching_order(parameters: Sequence[Tensor], method: Method, saved: Mapping[str, Any]) -> list[int] | None:
-    """For each of our parameters, in the order of the groups, its number in the state: the order whose shapes all fit."""
+    """Return the number in the state of each of our parameters, in group order, from the order whose shapes all fit; None if none does."""
     theirs = [number for group in saved["param_groups"] for number in group["params"]]
     if len(theirs) != len(parameters):
         return None
@@ -177,7 +177,7 @@ def _matching_order(parameters: Sequence[Tensor], method: Method, saved: Mapping
 
 
 def _as_sd_scripts(names: Sequence[str]) -> list[int]:
-    """Our places in the order of sd-scripts: the parts of each transformer block of the U-Net stand otherwise there."""
+    """Return our indices in sd-scripts' order, which arranges the parts of each transformer block of the U-Net differently."""
     firsts: dict[str, int] = {}
     keys = []
     for place, name in enumerate(names):
@@ -195,7 +195,7 @@ def _fits(memory: Mapping[str, Any] | None, parameter: Tensor) -> bool:
 
 
 def _is_table(shape: Iterable[int], parameter: Tensor) -> bool:
-    """Whether it is of the whole vocabulary, whose last rows are the new word's."""
+    """Return whether the shape is that of the whole vocabulary's table, whose last rows are the new word's."""
     rows, *width = shape
     return parameter.dim() == 3 and len(parameter) == 1 and width == [parameter.shape[2]] and rows > parameter.shape[1]
 

@@ -1,4 +1,4 @@
-"""Going on with the schedule that the command asks for, whatever class the state's is of."""
+"""Resumes with the schedule that the command asks for, no matter which class the state's schedule has."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from library.training.states.state_files import (
 
 
 def follow_training(folder: Path, optimizer: Optimizer, schedule: BuiltSchedule, scaler: Scaler | None, which: Schedule) -> LRScheduler:
-    """Restore optimizer and scaler, and return the command's schedule at the place where the state's stands.
+    """Restore optimizer and scaler, and return the command's schedule at the state's update.
 
-    A class under the state's own arguments (`which.same_curve`) goes on with what it remembers; any other is stepped to that place from its
-    start, at the state's rates or, with `which.new_rates`, at the command's.
-    Raises UserError where the optimizer is of another kind than the state's.
+    A schedule of the state's class with the state's options (`which.same_curve`) restores its saved values; any other is stepped from its
+    start to that update, at the state's rates or, with `which.new_rates`, at the command's. Raises UserError if the state's optimizer has
+    another class.
     """
     saved = read_training(folder)
     refuse_other(folder, saved, "optimizer", type(optimizer).__name__)
@@ -50,38 +50,38 @@ def follow_training(folder: Path, optimizer: Optimizer, schedule: BuiltSchedule,
 
 
 def _steps(folder: Path, saved: Mapping[str, Any]) -> int:
-    """How many updates the schedule of a state has seen: all of its run's, unless it began later, as after --initial_step."""
+    """Return how many updates a state's schedule has done: all of its run's, unless it started later, as after --initial_step."""
     seen: int | None = saved["schedule"].get("last_epoch")
     return read_own(folder).state.step if seen is None else seen
 
 
 def check_can_follow(folder: Path, schedule: BuiltSchedule) -> int:
-    """How many updates the state's schedule has seen; raises UserError where the command's cannot go on from there.
+    """Return how many updates the state's schedule has done; raises UserError if the command's schedule cannot continue from there.
 
-    For before the model is loaded: of the file no more is read than this needs.
+    Called before the model is loaded, so it reads only the necessary parts of the file.
     """
     try:
         saved = read_training(folder, mapped=True)
     except UserError:
-        check_contents(folder)  # which says more of a damaged file, and reads all of it
+        check_contents(folder)  # reports a damaged file more precisely, but reads all of it
         raise
     _check_can_follow(folder, saved, schedule)
     return _steps(folder, saved)
 
 
 def _check_can_follow(folder: Path, saved: Mapping[str, Any], schedule: BuiltSchedule) -> None:
-    """AdaFactor's own rates and a schedule cannot follow one another: the optimizer's settings come from the state."""
+    """Refuse to change between AdaFactor's own rates and a schedule: the optimizer's settings come from the state."""
     if (schedule.rebuild is None) != (saved["schedule_class"] == AdafactorRates.__name__):
         refuse_other(folder, saved, "schedule", schedule_class(schedule.schedule))
 
 
 def _saved_rates(saved: Mapping[str, Any], commanded: Sequence[float]) -> list[float]:
-    """The rates of the groups before any schedule, as the state's run had them; `commanded` where it does not tell."""
+    """Return the rates of the groups before any schedule, as in the state's run; `commanded` where the state does not record them."""
     rates = []
     bases = saved["schedule"].get("base_lrs", commanded)
     for group, base, own in zip(saved["optimizer"]["param_groups"], bases, commanded, strict=True):
         if OWN_RATE in group:
             rates.append(float(group[OWN_RATE]))
-        else:  # a state of before; classes with a rate of their own put it in the place of the command's
+        else:  # an older state; with max_lr, the schedule has overwritten base_lrs with its own rate
             rates.append(own if "max_lr" in group else float(base) * group.get(RATIO, 1.0))
     return rates

@@ -1,4 +1,4 @@
-"""Going on from a saved state: what of the run is still the same, what that means, and how the rest of it is planned."""
+"""Compares a saved state with the command that resumes from it, and plans the rest of the run."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from library.training.states.saved_state import SavedState
 from library.training.states.state import TrainState
 from library.words import cut, quoted
 
-# Options that change nothing of what is trained, or are told in other words: by the data, the sizes of batches, the run's end.
-_UNTOLD_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config", "validation"})
-_UNTOLD = frozenset(
+# Options that do not affect training, or that are compared in other ways: by data, batch sizes, the run's end.
+_IGNORED_GROUPS = frozenset({"saving", "sampling", "logging", "hub", "config", "validation"})
+_IGNORED = frozenset(
     "dataset_config train_data_dir reg_data_dir in_json dataset_repeats train_batch_size cache_latents "
     "cache_latents_to_disk vae_batch_size debug_dataset max_data_loader_n_workers persistent_data_loader_workers max_train_steps "
     "max_train_epochs seed gradient_accumulation_steps optimizer_type use_8bit_adam use_lion_optimizer lowram tokenizer_cache_dir "
@@ -38,7 +38,7 @@ _CURVE = frozenset(
     "lr_scheduler lr_scheduler_type lr_scheduler_args lr_warmup_steps lr_decay_steps lr_scheduler_num_cycles lr_scheduler_power "
     "lr_scheduler_min_lr_ratio lr_scheduler_timescale".split()
 )
-_COMPARED = {  # facts of every state; younger states hold more
+_COMPARED = {  # facts that every state has; newer states have more
     "script": str, "options": dict, "optimizer": str, "updates": int, "processes": int, "accumulation": int, "sizes": list,
     "batches_per_epoch": int, "images": str, "captions": str,
 }  # fmt: skip
@@ -54,23 +54,23 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Resumption:
-    """How a run goes on: `state` is where it starts (seed and counters), `lines` tell the user what differs from before."""
+    """How a run resumes: `state` is its starting point (seed and counters), `lines` report the differences from before."""
 
     folder: Path
     state: TrainState
     lines: tuple[str, ...]
     schedule: Schedule
-    accelerate: AccelerateState | None = None  # of accelerate's: it has no seed, and counters as far as it tells
+    accelerate: AccelerateState | None = None  # of accelerate's format: without a seed, and with counters only if it records them
 
     def begun(self) -> Begun | None:
-        """What the sampler has to know of the epoch under way."""
+        """Return what the sampler needs about the epoch in progress."""
         return Begun(self.state.epoch, self.state.cuts) if self.state.cuts else None
 
 
 def run_facts(options: TrainingScript, data: FilledData, processes: int, updates: int) -> dict[str, Any]:
-    """What a state keeps of its run, as JSON holds it, so that a later command can be compared with it."""
+    """Return the facts of a run that its state records, as JSON values, so that a later command can be compared with them."""
     values = options_table(options)
-    compared = [o.field for o in options_of(type(options)) if o.group not in _UNTOLD_GROUPS and o.field not in _UNTOLD and not o.secret]
+    compared = [o.field for o in options_of(type(options)) if o.group not in _IGNORED_GROUPS and o.field not in _IGNORED and not o.secret]
     return {
         "script": options.name,
         "options": {field: as_json(values[field]) for field in compared},
@@ -87,7 +87,7 @@ def run_facts(options: TrainingScript, data: FilledData, processes: int, updates
 
 
 def resumption(saved: SavedState, options: TrainingScript, data: FilledData, processes: int) -> Resumption:
-    """Compare the command with the state's run. Raises UserError where the two cannot be one run."""
+    """Compare the command with the state's run. Raises UserError if the command cannot continue that run."""
     seed, new_rates = options.training.seed, options.saving.resume_lr == "new"
     before, now = saved.run, run_facts(options, data, processes, 0)
     for name, kind in _COMPARED.items():
@@ -124,13 +124,13 @@ def resumption(saved: SavedState, options: TrainingScript, data: FilledData, pro
 
 
 def accelerate_resumption(accelerate: AccelerateState, options: SavingOptions) -> Resumption:
-    """How a run goes on from a state of accelerate's; nothing is there to compare the command with."""
+    """Return how a run resumes from a state in accelerate's format, which records nothing to compare the command with."""
     schedule = Schedule(options.resume_lr == "new", same_curve=False)
     return Resumption(accelerate.folder, TrainState(0, accelerate.step or 0), tuple(accelerate_lines(accelerate)), schedule, accelerate)
 
 
 def end_lines(before: Mapping[str, Any], warmup: float, updates: int, step: int) -> Iterator[str]:
-    """What to tell where the run's end has moved, and where the warm-up (`--lr_warmup_steps`) lies around update `step` again."""
+    """Report a changed end of the run, and a warm-up (`--lr_warmup_steps`) that includes update `step` again."""
     old = before["options"].get("lr_warmup_steps")
     then, now = steps_of(float(old or 0), before["updates"]), steps_of(warmup, updates)
     if then <= step < now:
@@ -164,10 +164,10 @@ def _refuse_others(saved: SavedState, before: Mapping[str, Any], now: Mapping[st
 
 
 def _refuse_other_words(saved: SavedState, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """The vectors of all words lie in one table, whose rows would be taken for those of others."""
+    """Refuse other words or vector counts: the vectors of all words are rows of one table, so they would be mixed up."""
     words, vectors = ([_as_list(options.get(name)) for options in (before, now)] for name in ("token_string", "num_vectors_per_token"))
     if len(words[0]) == len(words[1]) < 2:
-        return  # a single word may be called otherwise
+        return  # a single word may have another name
     each = [of_run * len(names) if len(of_run) == 1 else of_run for names, of_run in zip(words, vectors, strict=True)]
     for name, (old, new), differ in (("token_string", words, words[0] != words[1]), ("num_vectors_per_token", vectors, each[0] != each[1])):
         if differ:
@@ -181,7 +181,7 @@ def _refuse_other_words(saved: SavedState, before: Mapping[str, Any], now: Mappi
 
 
 def _as_list(value: object) -> list[object]:
-    """A value that some states have alone and others in a list."""
+    """Normalize a value that some states save alone and others in a list."""
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
@@ -209,7 +209,7 @@ def _option_lines(before: Mapping[str, Any], now: Mapping[str, Any], new_rates: 
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any], name: str) -> bool:
-    if name not in before:  # some options are younger than the state
+    if name not in before:  # some options are newer than the state
         return False
     return before[name] != now.get(name) and [before[name]] != now.get(name)  # some took one value before they took several
 
@@ -222,7 +222,7 @@ def _other_images(state: TrainState) -> str:
 
 
 def _size_lines(before: Mapping[str, Any], now: Mapping[str, Any], state: TrainState) -> Iterator[str]:
-    """Lines about batch size and processes; moves `state` to a new cut of the epoch where batches have other sizes."""
+    """Yield lines about batch size and processes; if batch sizes changed within an epoch, ends the current stretch in `state`."""
     if before["processes"] != now["processes"]:
         yield f"the number of processes was {before['processes']} and is now {now['processes']}: each batch is divided among them"
     if before["sizes"] == now["sizes"]:
@@ -237,7 +237,7 @@ def _size_lines(before: Mapping[str, Any], now: Mapping[str, Any], state: TrainS
 
 
 def _showings(data: FilledData) -> Iterator[str]:
-    """Each showing of an epoch in the order that the sampler starts from, with the size that the image gets."""
+    """Yield each showing of an epoch in the sampler's initial order, with the size of the image."""
     for bucket in data.buckets:
         yield f"{bucket.dataset} {bucket.size} {bucket.drawn}"
         train = ((record, repeat) for record, repeats in bucket.train for repeat in range(repeats))
@@ -246,7 +246,7 @@ def _showings(data: FilledData) -> Iterator[str]:
 
 
 def _weights(data: FilledData) -> Iterator[str]:
-    """What of each image counts, and whether a file says what is filled in."""
+    """Yield each image's loss weight, whether it has a mask, and whether a file defines what is filled in."""
     for one in data.records:
         filled = "\0fill" if one.fill_mask else ""
         yield f"{one.key}\0{one.subset.loss_weight}\0{bool(one.mask or one.subset.alpha_mask)}{filled}"

@@ -1,4 +1,4 @@
-"""What a saved state tells of itself: read, and found whole or refused, before torch is imported."""
+"""Reads the facts of a saved state, and refuses incomplete ones, before torch is imported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ FACTS_FILE = "state.json"
 
 @dataclass(frozen=True)
 class SavedState:
-    """A state folder: where its run stood, and `run`, the facts of that run (`library.training.states.resume.run_facts`)."""
+    """A state folder: the position of its run, and `run`, the facts of that run (`library.training.states.resume.run_facts`)."""
 
     folder: Path
     state: TrainState
@@ -35,14 +35,17 @@ class SavedState:
 
 
 def facts_text(state: TrainState, run: Mapping[str, Any], files: Mapping[str, int], checksums: Mapping[str, int]) -> str:
-    """The content of state.json; `files` are the sizes in bytes of all other files of the folder by name, `checksums` the CRC-32 of those
-    whose format has none of its own."""
+    """Return the content of state.json.
+
+    `files` are the sizes in bytes of all other files of the folder, by name; `checksums` are the CRC-32 of those whose format has no
+    checksum.
+    """
     facts = {"format": FORMAT, "state": asdict(state), "run": dict(run), "files": dict(files), "crc32": dict(checksums)}
     return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def read_state(folder: Path) -> SavedState | AccelerateState:
-    """Read the state in `folder`, also one of accelerate's; raises UserError for one that is broken, incomplete or no state."""
+    """Read the state in `folder`, also in accelerate's format; raises UserError if it is damaged, incomplete or no state."""
     if is_folder(folder) and (fault := tree_fault(folder)):
         raise UserError(fault.reworded(f"--resume: {fault}"))
     if not is_file(folder / FACTS_FILE) and is_accelerate_state(folder):
@@ -76,8 +79,8 @@ def read_own(folder: Path) -> SavedState:
 
 
 def check_contents(folder: Path) -> None:
-    """Read all files of a state and raise UserError where bytes are no longer those that were written, as on a failing disk."""
-    for name, checksum in _read_facts(folder).get("crc32", {}).items():  # states of before have none
+    """Read all files of a state and raise UserError if bytes have changed since they were written, as on a failing disk."""
+    for name, checksum in _read_facts(folder).get("crc32", {}).items():  # older states have no checksums
         if crc32(folder / name) != checksum:
             raise UserError(
                 coded("STATE-002", f"--resume {folder}: {name} is damaged: its content differs from what was written; use an older state")
@@ -91,7 +94,7 @@ def check_contents(folder: Path) -> None:
 
 
 def crc32(path: Path) -> int:
-    """The CRC-32 of a file, read in pieces of 1 MiB."""
+    """Return the CRC-32 of a file, read in pieces of 1 MiB."""
     value = 0
     with open_file(path) as file:
         while piece := file.read(1 << 20):
@@ -135,7 +138,7 @@ def _state(saved: Mapping[str, Any]) -> TrainState:
         validated=Standing(**saved.get("validated", {})),
         left_out=tuple(str(key) for key in saved.get("left_out", ())),
     )
-    return replace(state, session=str(saved["session"])) if "session" in saved else state  # states of before had none
+    return replace(state, session=str(saved["session"])) if "session" in saved else state  # older states have no session
 
 
 def _count(saved: Mapping[str, Any], name: str) -> int:

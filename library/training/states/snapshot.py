@@ -1,4 +1,4 @@
-"""A run's last good state in main memory: weights, optimizer, schedule, scaler and counters, to go back to without a file."""
+"""A run's last good state in main memory: weights, optimizer, schedule, scaler and counters, to restore without a file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from library.training.states.state_parts import StateParts
 
 
 class Snapshot:
-    """Taken when it is made; `restore` may be called any number of times."""
+    """Copies everything when it is created; `restore` may be called any number of times."""
 
     def __init__(self, parts: StateParts, state: TrainState) -> None:
         self.state = copy.deepcopy(state)
@@ -26,7 +26,7 @@ class Snapshot:
         self._averages = [(tensor, _copied(tensor)) for tensor in (parts.ema.tensors() if parts.ema is not None else ())]
 
     def restore(self, state: TrainState) -> None:
-        """Put everything back, `state` to the counters of that time."""
+        """Restore everything, with `state` set to the counters of the snapshot."""
         for module, weights in zip(self._modules, self._weights, strict=True):
             with torch.no_grad():
                 for name, tensor in held_tensors(module).items():
@@ -39,26 +39,28 @@ class Snapshot:
 
 
 def move(state: TrainState, to: TrainState) -> None:
-    """Give `state`, which others hold too, the counters of `to`."""
+    """Copy the counters of `to` into `state`, which other objects share."""
     for entry in fields(TrainState):
         setattr(state, entry.name, getattr(to, entry.name))
 
 
 def held_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """The module's parameters and buffers themselves, under the names of its state_dict: some modules (LyCORIS's) put products of
-    several into that, and writing into those would change nothing."""
+    """Return the module's own parameters and buffers under the names of its state_dict.
+
+    Some modules (LyCORIS's) put products of several tensors into their state_dict; writing into those would change nothing.
+    """
     held = dict(module.named_buffers(remove_duplicate=False)) | dict(module.named_parameters(remove_duplicate=False))
     named = {name: held.get(name, tensor) for name, tensor in module.state_dict(keep_vars=True).items()}
     return named | dict(module.named_parameters())
 
 
 def weights_bytes(modules: Iterable[nn.Module]) -> int:
-    """Bytes of all tensors that a state of these modules holds."""
+    """Return the bytes of all tensors that a state of these modules contains."""
     return sum(tensor.numel() * tensor.element_size() for module in modules for tensor in held_tensors(module).values())
 
 
 def _copied(value: Any) -> Any:
-    """A copy of a state_dict with tensors in main memory; what is no container or tensor is shared or deep-copied."""
+    """Copy a state_dict with its tensors in main memory; other values are deep-copied."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Where a run stands: the one counter from which file names, draws and the data order follow, and the losses behind its averages."""
+"""The position of a run: the counters that determine file names, random choices and data order, and the losses behind its averages."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from library.data.batching.sampler import Cut
 
 @dataclass(frozen=True)
 class Standing:
-    """What a run knows of its validations so far: the lowest loss and its update, and validations since that were no better."""
+    """The results of a run's validations: the lowest loss and its update, and how many validations since were no better."""
 
-    images: str = ""  # which images and noise the figures are of: others cannot be compared
+    images: str = ""  # which images and noise the figures belong to: others cannot be compared
     best: float | None = None
     best_step: int = 0
     worse: int = 0
     last_step: int = -1  # update after which the last validation took place
 
     def after(self, loss: float, step: int) -> Standing:
-        """With the validation after update `step` taken in; a loss that is not finite is worse than any."""
+        """Return the result with the validation after update `step` included; a loss that is not finite is worse than any other."""
         if math.isfinite(loss) and (self.best is None or loss < self.best):
             return replace(self, best=loss, best_step=step, worse=0, last_step=step)
         return replace(self, worse=self.worse + 1, last_step=step)
@@ -28,7 +28,7 @@ class Standing:
 
 @dataclass
 class RunningMean:
-    """Mean of the last `window` losses, so that early ones do not weigh on the figure for ever."""
+    """Mean of the last `window` losses, so that early ones do not affect it forever."""
 
     window: int
     values: list[float] = field(default_factory=list)
@@ -36,7 +36,7 @@ class RunningMean:
     count: int = 0
 
     def add(self, value: float) -> float:
-        """Take `value` in and return the mean."""
+        """Add `value` and return the mean."""
         if len(self.values) < self.window:
             self.values.append(value)
         else:
@@ -50,10 +50,10 @@ class RunningMean:
 
 @dataclass
 class TrainState:
-    """Position of a run. Everything random is a function of this and of the record drawn, so nothing else has to be kept for it.
+    """Position of a run. All randomness is a function of this and of the record, so nothing else has to be saved for it.
 
-    `position` counts batches of the current epoch; after its last batch it stands there until the epoch is closed. `cuts` are
-    stretches of this epoch that were done in batches of other sizes, before the ones that `position` counts.
+    `position` counts batches of the current epoch; after its last batch it stays until the epoch is closed. `cuts` are stretches of this
+    epoch that were trained in batches of other sizes, before the batches that `position` counts.
     """
 
     seed: int
@@ -64,5 +64,5 @@ class TrainState:
     mean: RunningMean | None = None
     epoch_losses: list[float] = field(default_factory=list)
     validated: Standing = field(default_factory=Standing)
-    left_out: tuple[str, ...] = ()  # keys of images that --on_nan rollback has taken out of the training
-    session: str = field(default_factory=lambda: secrets.token_hex(4))  # names the run in its log and files, through every resume
+    left_out: tuple[str, ...] = ()  # keys of images that --on_nan rollback excludes from training
+    session: str = field(default_factory=lambda: secrets.token_hex(4))  # identifies the run in its log and files, also after a resume

@@ -1,4 +1,4 @@
-"""The folder of a saved state: trained weights, optimizer, schedule and gradient scaler, written whole and read back exactly."""
+"""The folder of a saved state: trained weights, optimizer, schedule and gradient scaler, written atomically and restored exactly."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from library.containers.torch_files import read_plain
+from library.containers.torch_files import ContainsCode, read_plain
 from library.containers.uncached import torch_save
 from library.containers.weights_file import open_weights
 from library.errors import UserError, coded
@@ -34,7 +34,7 @@ _REMEMBERED = {"optimizer_class": str, "schedule_class": str, "optimizer": dict,
 
 
 def write_state(folder: Path, parts: StateParts, state: TrainState, run: Mapping[str, Any]) -> None:
-    """Write the state into `folder`, which is there whole or not at all; `run` are the facts of `library.training.states.resume`."""
+    """Write the state into `folder` atomically; `run` are the facts of `library.training.states.resume`."""
     with atomic_folder(folder) as fresh:
         for place, module in enumerate(parts.method.modules()):
             save_file(_own_tensors(held_tensors(module)), fresh / _weights_file(place))
@@ -49,12 +49,12 @@ def write_state(folder: Path, parts: StateParts, state: TrainState, run: Mapping
 
 
 def check_can_be_kept(optimizer: Optimizer, schedule: LRScheduler) -> None:
-    """Raise UserError where optimizer or schedule remember what a state cannot hold; asked before the training, not at the first save."""
+    """Raise UserError if a state cannot save what optimizer or schedule remember; called before training, not at the first save."""
     _remembered(optimizer, schedule, None)
 
 
 def load_weights(folder: Path, method: Method) -> None:
-    """Put the state's weights into the method's modules; raises UserError where they do not fit, or the state is damaged."""
+    """Copy the state's weights into the method's modules; raises UserError if they do not fit, or the state is damaged."""
     check_contents(folder)
     for place, module in enumerate(method.modules()):
         file = open_weights(folder / _weights_file(place), "--resume")
@@ -76,9 +76,9 @@ def load_weights(folder: Path, method: Method) -> None:
 
 
 def load_training(folder: Path, optimizer: Optimizer, schedule: LRScheduler, scaler: Scaler | None, new_rates: bool) -> None:
-    """Restore optimizer, schedule and scaler; with `new_rates` the learning rates stay those that the optimizer was built with.
+    """Restore optimizer, schedule and scaler; with `new_rates` the optimizer keeps the learning rates it was built with.
 
-    For the very schedule of the state; `follow_training` takes any. Raises UserError where optimizer or schedule are of another kind.
+    Only for the same class of schedule; `follow_training` takes any. Raises UserError if the class of optimizer or schedule differs.
     """
     saved = read_training(folder)
     refuse_other(folder, saved, "optimizer", type(optimizer).__name__)
@@ -92,7 +92,7 @@ def load_training(folder: Path, optimizer: Optimizer, schedule: LRScheduler, sca
         _set_base_rates(schedule, optimizer, rates)
     if isinstance(schedule, GroupCurves):
         schedule.stand_at(schedule.last_epoch)
-    elif isinstance(schedule, LambdaLR):  # the same figure again, unless base rate or curve are new
+    elif isinstance(schedule, LambdaLR):  # the same value again, unless base rate or curve are new
         for group, base, curve in zip(optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
             group["lr"] = base * curve(schedule.last_epoch)
         schedule._last_lr = [group["lr"] for group in optimizer.param_groups]
@@ -100,11 +100,11 @@ def load_training(folder: Path, optimizer: Optimizer, schedule: LRScheduler, sca
 
 
 def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
-    """What the state has of optimizer, schedule and scaler; `mapped` leaves tensors on the disk until they are asked for."""
+    """Read the state's optimizer, schedule and scaler; with `mapped`, tensors stay on the disk until they are used."""
     try:
         saved = read_plain(folder / TRAINING_FILE, mapped)
     except ValueError as fault:
-        code = "FILE-006" if str(fault).startswith("contains code") else "STATE-002"
+        code = "FILE-006" if isinstance(fault, ContainsCode) else "STATE-002"
         raise UserError(coded(code, f"--resume {folder}: {TRAINING_FILE} {fault}; use an older state")) from fault
     if not isinstance(saved, dict) or not all(isinstance(saved.get(name), kind) for name, kind in _REMEMBERED.items()):
         raise UserError(coded("STATE-002", f"--resume {folder}: {TRAINING_FILE} is not in this suite's format; use an older state"))
@@ -112,7 +112,7 @@ def read_training(folder: Path, mapped: bool = False) -> dict[str, Any]:
 
 
 def refuse_other(folder: Path, saved: Mapping[str, Any], what: str, name: str) -> None:
-    """Raise UserError where the state's optimizer or schedule (`what`) is not of the class `name`."""
+    """Raise UserError if the state's optimizer or schedule (`what`) is not of the class `name`."""
     if saved[f"{what}_class"] != name:
         option = {"optimizer": "--optimizer_type", "schedule": "--lr_scheduler"}[what]
         raise UserError(
@@ -124,7 +124,7 @@ def refuse_other(folder: Path, saved: Mapping[str, Any], what: str, name: str) -
 
 
 def load_optimizer(folder: Path, saved: Mapping[str, Any], optimizer: Optimizer) -> None:
-    """Give the optimizer what the state's remembers. Raises UserError where it trained other parameters."""
+    """Restore the optimizer's state. Raises UserError if the saved one trained other parameters."""
     try:
         optimizer.load_state_dict(saved["optimizer"])
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
@@ -138,18 +138,18 @@ def load_optimizer(folder: Path, saved: Mapping[str, Any], optimizer: Optimizer)
 
 
 def load_scaler(saved: Mapping[str, Any], scaler: Scaler | None) -> None:
-    """Give the scaler of fp16 gradients, where there is one on both sides, the state's factor."""
+    """Restore the factor of the fp16 gradient scaler, if the run and the state both have a scaler."""
     if scaler is not None and saved["scaler"]:
         scaler.load_state_dict(saved["scaler"])
 
 
 def schedule_class(schedule: LRScheduler) -> str:
-    """Under which name a state has it: all named curves are one kind."""
+    """Return the class name that a state records; all named curves are LambdaLR."""
     return LambdaLR.__name__ if isinstance(schedule, LambdaLR) else type(schedule).__name__
 
 
 def load_all(folder: Path, parts: StateParts) -> TrainState:
-    """Restore everything of a state of this very run, and return its counters."""
+    """Restore everything from a state of this run, and return its counters."""
     state = read_own(folder).state
     load_weights(folder, parts.method)
     load_training(folder, parts.optimizer, parts.schedule, parts.scaler, new_rates=False)
@@ -159,7 +159,11 @@ def load_all(folder: Path, parts: StateParts) -> TrainState:
 
 
 def settle_ratios(folder: Path, optimizer: Optimizer, ratios: list[float | None], new_rates: bool) -> None:
-    """Shares of one rate (see `parts.rate_ratios`) are taken by a hook that is there only if the command's own rates differ."""
+    """Keep the state's share of the rate in each group, or with `new_rates` the command's (see `parts.rate_ratios`).
+
+    Raises UserError if split_groups differs, or if only one of them has shares: the hook that applies them exists only if the command's
+    own rates differ.
+    """
     if any(PART in group for group in optimizer.param_groups) != splits_groups(optimizer):
         raise UserError(
             coded(
@@ -211,7 +215,7 @@ def _remembered(optimizer: Optimizer, schedule: LRScheduler, scaler: Scaler | No
 
 
 def _plain(value: object, owner: str) -> object:
-    """`value` in types that torch reads back without running foreign code; raises UserError for any other."""
+    """Convert `value` to types that torch reads back without running foreign code; raises UserError for any other type."""
     if value is None or isinstance(value, bool | int | float | complex | str | Tensor | torch.dtype):
         return value
     if isinstance(value, np.generic):
@@ -232,7 +236,7 @@ def _plain(value: object, owner: str) -> object:
 
 
 def _own_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, each with memory of its own, as safetensors wants it."""
+    """Return the tensors on the CPU, without shared storage, as safetensors requires."""
     seen: set[int] = set()
     own = {}
     for name, tensor in tensors.items():

@@ -1,4 +1,4 @@
-"""What a state holds besides its counters: one list for those who write a state, keep one in memory, and go back to one."""
+"""What a state contains besides its counters: one list for writing a state, for copying it in memory, and for restoring it."""
 
 from __future__ import annotations
 
@@ -22,4 +22,4 @@ class StateParts:
     schedule: LRScheduler
     scaler: Scaler | None = None
     ema: Ema | None = None
-    ledger: ImageLedger | None = None  # which goes back by itself: it knows the update of each showing
+    ledger: ImageLedger | None = None  # rollback does not restore it: `ImageLedger.go_back` drops later showings

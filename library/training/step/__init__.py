@@ -1,1 +1,1 @@
-"""One update: noise, prediction, loss, guard and what can interrupt it."""
+"""One update: noise, prediction, loss, the checks for finite numbers, and requests that interrupt it."""

@@ -1,4 +1,4 @@
-"""Where a run stands in its plan, and the batches that come next."""
+"""The position of a run in its plan, and the batches that come next."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from library.training.step.requests import Requests
 
 
 class BatchFeed(Protocol):
-    """Where this process's batches come from."""
+    """Supplies this process's batches."""
 
     def batches(self, epoch: int, start: int) -> Iterable[Batch]:
-        """The batches of that epoch from batch `start` on."""
+        """Yield the batches of `epoch` from batch `start` on."""
 
     def length(self, epoch: int) -> int:
-        """How many batches that epoch has in all."""
+        """Return the number of batches of `epoch`."""
 
 
 class Course:
-    """Moves `state` through `plan`; others hold the same `state` and see where the run is."""
+    """Moves `state` through `plan`; other objects share `state` and read the position from it."""
 
     def __init__(self, plan: RunPlan, state: TrainState, feed: BatchFeed, requests: Requests) -> None:
         self.plan, self.state, self.requests = plan, state, requests
@@ -33,7 +33,7 @@ class Course:
             state.mean = RunningMean(plan.updates_per_epoch)
 
     def groups(self) -> Iterator[list[Batch]]:
-        """What is left of the epoch under way, as accumulation groups; the last one of an epoch may be shorter."""
+        """Yield the rest of the current epoch as accumulation groups; the last group of an epoch may be shorter."""
         iterator = iter(self._feed.batches(self.state.epoch, self.state.position))
         while True:
             try:
@@ -47,27 +47,27 @@ class Course:
             yield group
 
     def advance(self, batches: int) -> None:
-        """An update of so many batches is done."""
+        """Count an update of `batches` batches."""
         self.state.step += 1
         self.state.position += batches
 
     def close_epoch(self) -> None:
-        """The epoch under way is done: the next one begins."""
+        """End the current epoch and start the next one."""
         self.state.epoch, self.state.position, self.state.cuts = self.state.epoch + 1, 0, ()
 
     def average(self, loss: float) -> float:
-        """The mean of the last losses, with this one."""
+        """Add `loss` to the running mean and return the mean."""
         assert self.state.mean is not None
         return self.state.mean.add(loss)
 
     def epoch_is_whole(self) -> bool:
-        """Whether all batches of the epoch under way are done."""
+        """Return whether all batches of the current epoch are done."""
         return self.state.position >= self._feed.length(self.state.epoch)
 
     def epochs_done(self) -> int:
-        """Whole epochs, the one under way among them if all its batches are done."""
+        """Return the number of whole epochs, including the current one if all its batches are done."""
         return self.state.epoch + (1 if self.epoch_is_whole() else 0)
 
     def updates_are_done(self) -> bool:
-        """Whether the plan has no further update."""
+        """Return whether all updates of the plan are done."""
         return self.state.step >= self.plan.updates

@@ -1,4 +1,4 @@
-"""What is done where a loss, a gradient or a weight is no longer a finite number: `--on_nan stop|skip|rollback`."""
+"""Handles a loss, gradient or weight that is no longer a finite number: `--on_nan stop|skip|rollback`."""
 
 from __future__ import annotations
 
@@ -18,37 +18,38 @@ from library.training.states.state import TrainState
 from library.training.step.pending import MOST_IMAGES, Pending, Shown
 
 SNAPSHOT_EVERY = 50  # updates
-MOST_IN_A_ROW = 20  # updates left out before the run is given up
+MOST_IN_A_ROW = 20  # dropped updates before the run ends
 MOST_LEFT_OUT = 8  # images, or a quarter of all
 _REMEDY = "lower --learning_rate, use --mixed_precision bf16 instead of fp16, or check these images"
 _OTHERS = "--on_nan skip drops such updates, --on_nan rollback also excludes the images"
 
 
 class WentBack(Exception):
-    """The run stands at an earlier update again, and goes on from there."""
+    """The run went back to an earlier update and continues from there."""
 
 
 class Guard:
-    """Looks at every update. `stop` reads figures when they have arrived, an update later; `skip` and `rollback` have to know them
-    before the weights move, so each of their updates waits for the device.
+    """Checks every update.
 
-    An overflow of fp16 that the gradient scaler handles by leaving the update out is none of this, as long as its scale stays over 1.
+    `stop` reads the figures one update later, when they have arrived; `skip` and `rollback` need them before the weights move, so each of
+    their updates waits for the device. An fp16 overflow that the gradient scaler handles by skipping the update is ignored as long as the
+    scale is at least 1.
     """
 
     def __init__(self, policy: str, processes: Processes, state: TrainState, good_states: GoodStates, left_out: LeftOutImages) -> None:
-        """`policy` is --on_nan; `state` is the one that the loop moves on."""
+        """`policy` is --on_nan; `state` is the one that the loop updates."""
         self.policy = policy
         self._processes, self._state, self._good_states, self._left_out = processes, state, good_states, left_out
-        self._last: Pending | None = None  # the update that moved the weights last
+        self._last: Pending | None = None  # the last update that moved the weights
         self._skipped_in_a_row = 0
 
     def begin(self) -> None:
-        """Called before the first update."""
+        """Call this before the first update."""
         if self.policy == "rollback":
             self._good_states.remember(self._state)
 
     def refuses(self, pending: Pending) -> bool:
-        """Whether no update may be made of these figures; says what is wrong. Raises UserError where going on cannot help."""
+        """Return whether the update must be dropped, and log why. Raises UserError if continuing cannot help."""
         if self.policy == "stop":
             return False
         figures = pending.read()
@@ -76,7 +77,7 @@ class Guard:
         return True
 
     def go_back(self, pending: Pending) -> None:
-        """After a refused update: with `rollback`, make good the damage, leave its images out from here on and raise WentBack."""
+        """Call this after a refused update: with `rollback`, restore finite weights, exclude the update's images and raise WentBack."""
         if self.policy != "rollback":
             return
         if self.weights_are_finite():
@@ -87,9 +88,9 @@ class Guard:
         raise WentBack
 
     def look_at_weights(self, saving: bool) -> None:
-        """Called after each update: no weights are kept, in a file (`saving`) or in memory, that are not finite.
+        """Call this after each update: weights that are not finite are never saved, neither in a file (`saving`) nor in memory.
 
-        Raises WentBack where the run has gone back instead, UserError where the policy is not to do so.
+        Raises WentBack if the run went back instead, UserError if the policy does not allow that.
         """
         due = self.policy == "rollback" and self._state.step % SNAPSHOT_EVERY == 0
         if not saving and not due:
@@ -107,7 +108,7 @@ class Guard:
         )
 
     def check(self, pending: Pending) -> None:
-        """For `stop`, once the figures are there: raises UserError with images, captions and timesteps where they are not finite."""
+        """Call this once the figures have arrived: `stop` raises UserError with images, captions and timesteps of bad ones."""
         figures = pending.read()
         scaler = self._processes.scaler
         if scaler is not None and pending.overflow and math.isfinite(figures.loss):
@@ -128,26 +129,26 @@ class Guard:
             )
 
     def weights_are_finite(self) -> bool:
-        """Whether every number that is trained and saved is finite."""
+        """Return whether all numbers that are trained and saved are finite."""
         modules = self._good_states.parts.method.modules()
         return all_finite(tensor for module in modules for tensor in held_tensors(module).values())
 
     def _blamed(self, pending: Pending) -> tuple[str, list[Shown]]:
-        """What is wrong, and the images to blame on all processes: those whose own loss is not finite, or else all."""
+        """Return what is wrong, and the images to blame on all processes: those whose own loss is not finite, otherwise all."""
         figures = pending.read()
         what = f"the loss is {figures.loss}" if not math.isfinite(figures.loss) else f"the norm of the gradients is {figures.gradient}"
         images = self._images_everywhere(pending)
         return what, [image for image in images if not image.finite] or images
 
     def _images_everywhere(self, pending: Pending) -> list[Shown]:
-        """Those of the update on all processes."""
+        """Return the images of the update on all processes."""
         images = pending.group.images()
         if self._processes.num_processes > 1:
             images = gather_object(images)
         return images
 
     def _restore(self) -> None:
-        """Back to the newest good state; the images of the update that broke the weights are left out."""
+        """Restore the newest good state, and exclude the images of the update that broke the weights."""
         state, broken, left_out = self._state, self._last, self._state.left_out
         if broken is None:
             raise UserError(
@@ -172,13 +173,13 @@ class Guard:
 
 
 class LeftOutImages:
-    """Images that `rollback` takes out of the training: `names[i]` names record i for good, `leave_out(names)` tells the sampler."""
+    """Images that `rollback` excludes from training: `names[i]` identifies record i permanently, `leave_out(names)` informs the sampler."""
 
     def __init__(self, names: Sequence[str], leave_out: Callable[[Sequence[str]], None]) -> None:
         self._names, self._leave_out = names, leave_out
 
     def add(self, images: Iterable[Shown], state: TrainState) -> None:
-        """Leave them out from here on; `state` remembers it. Raises UserError where they are too many to be at fault."""
+        """Exclude `images` from now on and record that in `state`. Raises UserError if they are too many to be the cause."""
         names = {self._names[image.key] for image in images}
         state.left_out = tuple(sorted({*state.left_out, *names}))
         most = max(MOST_LEFT_OUT, len(self._names) // 4)
@@ -195,7 +196,7 @@ class LeftOutImages:
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:
-    """Whether all numbers of all floating point tensors are finite: one look at the device for all of them."""
+    """Return whether all numbers of all floating point tensors are finite, with a single synchronization with the device."""
     finite = [torch.isfinite(tensor).all() for tensor in tensors if tensor.is_floating_point()]
     return not finite or bool(torch.stack([flag.to(finite[0].device) for flag in finite]).all())
 

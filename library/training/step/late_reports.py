@@ -1,4 +1,4 @@
-"""Figures of updates, read one update later than they were computed, so that the device never waits for whoever reads them."""
+"""Figures of updates, read one update after they are computed, so that the device never waits for the reader."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ class Bar(Protocol):
     n: int
 
     def update(self, n: int) -> object:
-        """So many more are done."""
+        """Advance the bar by `n`."""
 
     def set_postfix(self, *, refresh: bool, **shown: str) -> None:
-        """What stands behind the bar."""
+        """Set the text after the bar."""
 
 
 class LateReports:
-    """`put` an update, and `read` it when the next one is on the device, or earlier where something may only happen after its loss is known
-    to be finite. `clock` shares out the time of an update: "data", "step", "other"."""
+    """Delays the figures of each update: `put` an update, and `read` it when the next one is on the device.
+
+    `read` comes earlier before anything that requires a finite loss. `clock` splits the time of an update into "data", "step" and
+    "other".
+    """
 
     def __init__(self, course: Course, guard: Guard, events: Events, bar: Bar) -> None:
         self.clock = Stopwatch("data", "step", "other")
@@ -34,14 +37,14 @@ class LateReports:
         self._waiting: Pending | None = None
 
     def put(self, pending: Pending, refused: bool) -> None:
-        """Take the update that was just made; of a refused one there is nothing to tell."""
+        """Take the latest update; one that was refused is not reported."""
         if refused:
             self._bar.update(1)
         pending.extra = {**pending.extra, **self._seconds()}
         self._waiting = None if refused else pending
 
     def read(self) -> None:
-        """Tell of the update that waits, if one does, and hear what was asked for when it was made."""
+        """Report the waiting update, if any, and take over the requests that its figures carry."""
         pending, self._waiting = self._waiting, None
         if pending is None:
             return
@@ -58,7 +61,7 @@ class LateReports:
         self._course.requests.hear(figures)
 
     def start_over(self) -> None:
-        """The run went back: what waits is no part of it any more."""
+        """Discard the waiting update, because the run went back."""
         self._waiting = None
         self._bar.n = self._course.state.step
 

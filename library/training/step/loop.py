@@ -1,4 +1,4 @@
-"""The loop: batches in, updates out; saves, samples and logs are told when they are due."""
+"""The training loop: turns batches into updates, and raises events when saves, samples and logs are due."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from library.training.step.update import Gradients, Weights
 
 @dataclass(frozen=True)
 class Loop:
-    """Trains until the plan is done, `events` have had enough, or somebody asks to stop: then all processes end after the same update."""
+    """Trains until the plan is done, `events` end the run, or a stop is requested; all processes end after the same update."""
 
     course: Course
     gradients: Gradients
@@ -24,9 +24,9 @@ class Loop:
     events: Events
 
     def run(self) -> bool:
-        """Whether the end was reached, and the run was not stopped before."""
+        """Train; returns whether the run reached its end, and was not stopped before."""
         course, plan, state, requests = self.course, self.course.plan, self.course.state, self.course.requests
-        with contextlib.closing(progress(total=plan.updates, initial=state.step, label="steps", unit="step")) as bar:
+        with contextlib.closing(progress(total=plan.updates, initial=state.step, label="updates", unit="update")) as bar:
             self.events.before_training()
             reports = LateReports(course, self.guard, self.events, bar)
             self.gradients.task.train()
@@ -34,7 +34,7 @@ class Loop:
             while (epoch := state.epoch) < plan.epochs:
                 try:
                     self._train_epoch(epoch, reports)
-                except WentBack:  # maybe into another epoch
+                except WentBack:  # possibly in another epoch
                     requests.stopping = False
                     reports.start_over()
                     self.events.went_back(state.step)
@@ -43,7 +43,7 @@ class Loop:
                 if self.events.enough() and not whole:
                     return True
                 if requests.stopping and not self._is_through():
-                    return False  # also at an epoch's end: what is due there is done when the run goes on
+                    return False  # also at an epoch's end: the resumed run does what is due there
                 if whole:
                     course.close_epoch()
                 self.events.after_epoch(epoch + 1, state.step)
@@ -53,7 +53,7 @@ class Loop:
             return True
 
     def _train_epoch(self, epoch: int, reports: LateReports) -> None:
-        """The updates that are left of an epoch, fewer where the run ends in it. Raises WentBack where the guard moves it back."""
+        """Train the remaining updates of an epoch, fewer if the run ends in it. Raises WentBack if the guard goes back."""
         course, plan, state, requests = self.course, self.course.plan, self.course.state, self.course.requests
         self.weights.method.begin_epoch(epoch)
         for group in course.groups():
@@ -72,11 +72,11 @@ class Loop:
             self.weights.release_frozen()
             course.advance(len(group))
             reports.clock.mark("step")
-            reports.read()  # of the update before this one
+            reports.read()  # the update before this one
             reports.put(pending, refused)
             due = requests.must_stop() or requests.saving or plan.is_save_step(state.step) or course.updates_are_done()
             if due:
-                reports.read()  # of this one: nothing is saved before its loss is known to be finite
+                reports.read()  # this update: nothing is saved before its loss is known to be finite
             self.guard.look_at_weights(due)
             self.events.after_update(course.epochs_done(), state.step)
             if requests.saving:

@@ -1,4 +1,4 @@
-"""What the loop tells: the figures of an update, and the moments at which others save, validate, draw samples and write logs."""
+"""Events of the loop: the figures of an update, and the moments to save, validate, generate samples and write logs."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ from library.training.step.pending import Showing
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What is known after an update: `losses` are means over the update's images, weighted as they are trained."""
+    """What is known after an update: `losses` are means over the update's images, with their loss weights."""
 
     step: int  # updates done
     epoch: int  # epochs done before this one
     loss: float
     average: float  # of the last updates_per_epoch updates
-    grad_norm: float  # of all that is trained together, before it was clipped
+    grad_norm: float  # of everything trained, before clipping
     extra: Mapping[str, float]
-    showings: Callable[[], Sequence[Showing]] = tuple  # the images of the update on this process, where somebody asks
+    showings: Callable[[], Sequence[Showing]] = tuple  # the images of the update on this process, computed when called
 
 
 class Events(Protocol):
-    """Each is called on every process; who acts is the receiver's own affair. `epochs` and `step` are epochs and updates done."""
+    """All methods are called on every process; receivers decide which one acts. `epochs` and `step` are epochs and updates done."""
 
     def before_training(self) -> None:
-        """The first update is about to be made."""
+        """The first update is about to start."""
 
     def on_update(self, report: UpdateReport) -> None:
-        """The figures of an update are there, which may be an update later."""
+        """The figures of an update have arrived, possibly one update later."""
 
     def after_update(self, epochs: int, step: int) -> None:
         """The weights of an update may be saved."""
 
     def on_demand(self, epochs: int, step: int) -> None:
-        """Somebody asked to save."""
+        """A save was requested."""
 
     def after_epoch(self, epochs: int, step: int) -> None:
         """An epoch is done."""
 
     def went_back(self, step: int) -> None:
-        """The run stands at update `step` again: what came later is none of it any more."""
+        """The run went back to update `step`: everything after it is discarded."""
 
     def enough(self) -> bool:
-        """Asked after an update and after an epoch: whether the run ends there, as if it were done."""
+        """Return whether the run ends here as if it were complete; called after each update and epoch."""
 
 
 class NoEvents:
-    """Nobody listens, and nobody ends the run."""
+    """Ignores all events, and never ends the run."""
 
     def before_training(self) -> None:
         """Nothing."""

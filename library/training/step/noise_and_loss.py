@@ -1,4 +1,4 @@
-"""From the options of noise and loss to the values that a training step works with."""
+"""Turns the options of noise and loss into the values of a training step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from library.options.timestep_bias import LogitNormal, read_bias
 
 
 def noise_settings(options: DiffusionOptions) -> NoiseSettings:
-    """The noise that the options describe."""
+    """Return the noise settings that the options describe."""
     return NoiseSettings(
         offset=options.noise_offset or 0.0,
         adaptive_scale=options.adaptive_noise_scale or 0.0,
@@ -27,13 +27,13 @@ def noise_settings(options: DiffusionOptions) -> NoiseSettings:
 
 
 def schedule_of(options: DiffusionOptions, device: torch.device) -> NoiseSchedule:
-    """Stable Diffusion's schedule, or the one with zero terminal SNR, on `device`."""
+    """Return Stable Diffusion's schedule, or the one with zero terminal SNR, on `device`."""
     schedule = NoiseSchedule.stable_diffusion()
     return (schedule.with_zero_terminal_snr() if options.zero_terminal_snr else schedule).to(device)
 
 
 def objective_of(options: DiffusionOptions, schedule: NoiseSchedule, prediction: Prediction) -> Objective:
-    """The loss that the options describe for a model of that `prediction`; `rules.loss_rules` has refused what contradicts itself."""
+    """Return the loss that the options describe for a model of that `prediction`; `rules.loss_rules` has refused contradictions."""
     settings = ObjectiveSettings(
         min_snr_gamma=options.min_snr_gamma or None,
         debiased=options.debiased_estimation_loss,
@@ -45,7 +45,7 @@ def objective_of(options: DiffusionOptions, schedule: NoiseSchedule, prediction:
 
 
 def timestep_draws(options: DiffusionOptions) -> TimestepDraws:
-    """How the options draw timesteps; `rules.loss_rules` has refused what cannot be read, and weights that are all 0."""
+    """Return how the options draw timesteps; `rules.loss_rules` has refused unreadable settings, and weights that are all 0."""
     among, stratified = range(options.min_timestep, options.max_timestep), options.stratified_timesteps
     bias = read_bias(options.timestep_sampling, options.timestep_bias)
     if isinstance(bias, LogitNormal):

@@ -1,4 +1,4 @@
-"""Where the time of an update goes: every moment between two marks belongs to the kind of work that the second one names."""
+"""Measures where the time of an update goes: the time between two marks belongs to the kind of work that the second one names."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Callable
 
 
 class Stopwatch:
-    """Seconds by kind of work, from the moment it is made; `kinds` are all there are."""
+    """Seconds by kind of work, from creation on; `kinds` lists all kinds."""
 
     def __init__(self, *kinds: str, now: Callable[[], float] = time.perf_counter) -> None:
         self._now, self._last = now, now()
         self._spent = dict.fromkeys(kinds, 0.0)
 
     def mark(self, kind: str) -> None:
-        """What has passed since the last mark was spent on `kind`."""
+        """Count the time since the last mark as `kind`."""
         moment = self._now()
         self._spent[kind] += moment - self._last
         self._last = moment
 
     def take(self, prefix: str = "") -> dict[str, float]:
-        """Seconds by kind since the last `take`, under `prefix` + kind."""
+        """Return the seconds since the last `take`, by `prefix` + kind."""
         taken = {prefix + kind: seconds for kind, seconds in self._spent.items()}
         self._spent = dict.fromkeys(self._spent, 0.0)
         return taken

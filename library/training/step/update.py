@@ -1,4 +1,4 @@
-"""One update: the gradients of a group of batches, and the weights that they move."""
+"""One update: the gradients of a group of batches, and how they move the weights."""
 
 from __future__ import annotations
 
@@ -24,15 +24,18 @@ from library.training.step.task import DiffusionTask
 
 
 class Gradients:
-    """Accumulates them in `task`, which accelerate has prepared."""
+    """Accumulates gradients in `task`, which accelerate has prepared."""
 
     def __init__(self, processes: Processes, task: nn.Module, state: TrainState, requests: Requests) -> None:
         self.task = task
         self._processes, self._state, self._requests = processes, state, requests
 
     def accumulate(self, group: Sequence[Batch]) -> Pending:
-        """Forward and backward of the batches of one update, with the mean loss over them and over the processes, and the shares of
-        processes that are asked to stop and to save (which all have to know alike)."""
+        """Run forward and backward for the batches of one update.
+
+        Returns the mean loss over them and over the processes, and the shares of processes that are asked to stop and to save, so that all
+        processes know the same.
+        """
         total, per_image = None, []
         for place, batch in enumerate(group):
             self._seed(place)
@@ -54,14 +57,16 @@ class Gradients:
         return Pending(self._state.step + 1, self._state.epoch, shown, figures)
 
     def _seed(self, place: int) -> None:
-        """Dropout inside networks draws from torch's own stream: seeded here, it depends on the place in the run alone."""
+        """Seed torch's global generator, which dropout inside networks uses, so that it depends only on the position in the run."""
         drawn = seeds.fold(self._state.seed, "network", self._state.step, place, self._processes.process_index)
         torch.manual_seed(drawn & 0xFFFF_FFFF_FFFF)
 
 
 class Weights:
-    """What is trained and what moves it. `optimizer` is prepared by accelerate; `schedule` is not: it is stepped once an update, whatever
-    the number of processes."""
+    """Moves the trained weights.
+
+    `optimizer` is prepared by accelerate; `schedule` is not: it is stepped once per update, for any number of processes.
+    """
 
     def __init__(
         self, processes: Processes, method: Method, optimizer: PreparedOptimizer, schedule: LRScheduler, limits: GradientLimits
@@ -73,37 +78,39 @@ class Weights:
         self._names = [str(group.get("name", place)) for place, group in enumerate(optimizer.param_groups)]
 
     def clip(self) -> Tensor:
-        """Limit the gradients; returns their norm [1] as it was."""
+        """Clip the gradients; returns their norm [1] before clipping."""
         return clipped_norm(self._processes, self._parts)
 
     def move(self, pending: Pending) -> None:
-        """Move the weights by the gradients that are there."""
+        """Move the weights by the accumulated gradients."""
         self._optimizer.step()
-        rates = logged_rates(self._optimizer, self._names)  # of this very update
-        pending.overflow = self._optimizer.step_was_skipped  # fp16: the scaler found an overflow and lowers its scale
+        rates = logged_rates(self._optimizer, self._names)  # the rates of this update
+        pending.overflow = self._optimizer.step_was_skipped  # fp16: the scaler detected an overflow and lowers its scale
         if not pending.overflow:
             self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         pending.extra = {**rates, **self.method.after_step(pending.step - 1)}
 
     def leave(self) -> None:
-        """Leave the update out whose gradients are there."""
+        """Drop the update, and its gradients."""
         self._optimizer.zero_grad(set_to_none=True)
         if self._processes.scaler is not None and any(
             part.limit for part in self._parts
-        ):  # it has seen the gradients and waits for its update
+        ):  # it has unscaled the gradients and must be updated
             self._processes.scaler.update()
 
     def release_frozen(self) -> None:
-        """Give back the optimizer's memory of what has had its last update."""
+        """Free the optimizer's memory of parameters that are no longer trained."""
         for parameter in self._trained:
             if not parameter.requires_grad:
                 self._optimizer.state.pop(parameter, None)
 
 
 def _by_target(group: Sequence[Batch], per_image: Sequence[Tensor]) -> list[Tensor]:
-    """Of draws whose target is the base model's prediction, and of the others: the sum of their losses [], and their number; nothing where
-    batches do not say which they are. A draw of weight 0 only fills a process's turn."""
+    """Return the sum of losses [] and the number of images, for targets from the base model and for the others.
+
+    Empty if a batch does not record the kind of target. Images with weight 0 only fill up a process's batch and are not counted.
+    """
     if any(batch.prior is None for batch in group):
         return []
     prior = torch.cat([batch.prior for batch in group if batch.prior is not None])
@@ -114,4 +121,4 @@ def _by_target(group: Sequence[Batch], per_image: Sequence[Tensor]) -> list[Tens
 
 
 def _timesteps(processes: Processes, task: nn.Module, batch: Batch) -> list[int]:
-    return cast(DiffusionTask, processes.unwrap_model(task)).timestep_numbers(batch)  # which may be compiled, and so of another class
+    return cast(DiffusionTask, processes.unwrap_model(task)).timestep_numbers(batch)  # a compiled task has another class

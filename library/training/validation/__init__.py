@@ -1,1 +1,1 @@
-"""The loss on images that are kept out of the training."""
+"""The loss on images that are not used for training."""

@@ -1,4 +1,4 @@
-"""The loss on images that are not trained on, with noise and timesteps that never change, and without a trace in the training."""
+"""The loss on images that are not trained on, with fixed noise and timesteps, and without side effects on training."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from library.training.samples.samples import untouched_random_state
 if TYPE_CHECKING:
     from library.training.step.task import DiffusionTask
 
-ROUNDS = 4  # timesteps each image is tried at
+ROUNDS = 4  # timesteps per image
 
 
 class Share(Protocol):
-    """Which part of the images is this process's, and where it computes."""
+    """This process's share of the images, and its device."""
 
     @property
     def num_processes(self) -> int:
-        """How many share the images."""
+        """Number of processes that share the images."""
 
     @property
     def process_index(self) -> int:
-        """Which of them this is, from 0."""
+        """Index of this process, from 0."""
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """Device of this process."""
 
 
 class Validation:
-    """This process's share of the images, as latents and token ids on the CPU; `measure` gives the figure over all processes."""
+    """This process's share of the images, as latents and token ids on the CPU; `measure` returns the loss over all processes."""
 
     def __init__(self, batches: Iterable[Batch]) -> None:
         self.batches = list(batches)
@@ -63,7 +63,7 @@ class Validation:
         accelerator: Share,
         workers: int,
     ) -> Validation:
-        """Load the images once and encode them: the draws are always the same, so nothing else is ever needed of them.
+        """Load and encode the images once: crops, captions and noise never change.
 
         The VAE must be on the accelerator's device. `adapt` is what training does to its batches (captions without padding).
         """
@@ -82,16 +82,16 @@ class Validation:
         return cls(batches)
 
     def measure(self, accelerator: Processes, task: nn.Module) -> float:
-        """Mean loss over all images and `ROUNDS` timesteps of each. Every process has to call it; all get the same figure.
+        """Return the mean loss over all images and `ROUNDS` timesteps of each. Every process must call it; all get the same value.
 
-        Module modes and random streams are left as they were. `task` is the DiffusionTask, prepared or not.
+        Module modes and random state are restored. `task` is the DiffusionTask, prepared or not.
         """
-        bare = cast("DiffusionTask", accelerator.unwrap_model(task))  # which may be compiled, and so of another class
+        bare = cast("DiffusionTask", accelerator.unwrap_model(task))  # a compiled task has another class
         sums = torch.zeros(2, dtype=torch.float64)
         with evaluating(bare), untouched_random_state(accelerator.device), accelerator.autocast():
             for batch in self.batches:
                 losses = bare.evaluate(batch.to(accelerator.device), ROUNDS).double().cpu()
-                counted = (batch.loss_weights > 0).double()  # 0: the place of an image that another process has
+                counted = (batch.loss_weights > 0).double()  # weight 0: only fills up the batch, the image is another process's
                 sums += torch.stack([(losses * counted).sum(), counted.sum()])
         if accelerator.num_processes > 1:
             sums = accelerator.reduce(sums.to(accelerator.device), "sum").cpu()

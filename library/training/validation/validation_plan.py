@@ -1,4 +1,4 @@
-"""When a run validates, what it keeps of the best result, and when it has seen enough; known before torch is imported."""
+"""When a run validates, whether it saves the best result, and when it ends early; known before torch is imported."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from library.training.states.state import Standing
 
 @dataclass(frozen=True)
 class ValidationPlan:
-    """`every_n_steps` and `every_n_epochs` act side by side; `max_batches` counts batches over all processes."""
+    """`every_n_steps` and `every_n_epochs` both apply; `max_batches` counts batches over all processes."""
 
     seed: int = 0
     every_n_steps: int | None = None
@@ -24,7 +24,7 @@ class ValidationPlan:
 
     @classmethod
     def from_options(cls, options: ValidationOptions) -> ValidationPlan:
-        """What the options ask for."""
+        """Build from the options."""
         steps, epochs = options.validate_every_n_steps, options.validate_every_n_epochs
         return cls(
             seed=options.validation_seed or 0,
@@ -36,24 +36,24 @@ class ValidationPlan:
         )
 
     def images(self, data: FilledData) -> str:
-        """A digest of what is measured: `Standing.images`."""
+        """Return a digest of what is measured: `Standing.images`."""
         lines = [f"{self.seed} {self.max_batches} {data.blueprint.datasets[0].options.batch_size if self.max_batches else 0}"]
         lines += [f"{record.key} {place.bucket} {record.caption}" for record, place in zip(data.records, data.placements, strict=True)]
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def due(self, step: int, epoch: int, at_epoch_end: bool) -> bool:
-        """Whether to validate after `step` updates and `epoch` whole epochs."""
+        """Return whether to validate after `step` updates and `epoch` whole epochs."""
         if at_epoch_end:
             return self.every_n_epochs is not None and epoch % self.every_n_epochs == 0
         return self.every_n_steps is not None and step % self.every_n_steps == 0
 
     def enough(self, standing: Standing) -> bool:
-        """Whether the training has to end early."""
+        """Return whether training must end early."""
         return self.patience is not None and standing.worse >= self.patience
 
 
 def check_ended_early(options: ValidationOptions, standing: Standing, resume: str | None) -> None:
-    """Raise UserError where the run to go on with, whose state `resume` has this `standing`, has ended early."""
+    """Raise UserError if the run to resume, with the state `resume` and this `standing`, ended early."""
     if standing.worse and ValidationPlan.from_options(options).enough(standing):
         raise UserError(
             coded(
@@ -66,7 +66,7 @@ def check_ended_early(options: ValidationOptions, standing: Standing, resume: st
 
 
 def check_has_images(options: ValidationOptions, validation: FilledData | None) -> None:
-    """Raise UserError for options of validation where no images are kept for it."""
+    """Raise UserError for validation options if there are no images for validation."""
     need_images = {
         "--validate_every_n_steps": options.validate_every_n_steps,
         "--validate_every_n_epochs": options.validate_every_n_epochs,

@@ -1,4 +1,4 @@
-"""Carries validation through a run: measures when it is due, remembers the best, and says when more training does not help."""
+"""Validates during a run: measures when it is due, records the best result, and reports when more training does not help."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Measured:
 
 
 class Validator:
-    """Every process asks it the same questions and gets the same answers; what it remembers stands in `state.validated`."""
+    """All processes make the same calls and get the same results; results are stored in `state.validated`."""
 
     def __init__(self, plan: ValidationPlan, data: FilledData, validation: Validation, run: RunContext) -> None:
         self.plan, self._validation, self._run = plan, validation, run
@@ -36,17 +36,17 @@ class Validator:
 
     @property
     def enough(self) -> bool:
-        """Whether the training has to end here."""
+        """Whether training must end here."""
         return self.plan.enough(self._state.validated)
 
     def at_start(self) -> float:
-        """The loss before the first update: what the curve starts from, never what is best."""
+        """Return the loss before the first update: the start of the curve, never the best result."""
         loss = self._measure()
         log.info(f"validation before the first update: loss {loss:.5f}")
         return loss
 
     def after(self, step: int, epochs: int, at_epoch_end: bool) -> Measured | None:
-        """Measure where the plan says so (once after an update, if it is an epoch's last one too), and tell; None where it does not."""
+        """Measure and log if the plan says to, once per update even at an epoch's end; returns None if no validation is due."""
         before = self._state.validated
         if before.last_step == step or not self.plan.due(step, epochs, at_epoch_end):
             return None

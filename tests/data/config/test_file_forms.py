@@ -30,6 +30,8 @@ def test_json_says_the_same_as_toml(folder: Path) -> None:
          ("CFG-002", "line 4", "backslash", "single quotes")),
         ("[[datasets]]\nresolution = [512, 7.5]\n", ("CFG-002", "line 2", "[512, 7.5]", "all whole")),
         ("[[datasets]]\nenable_bucket = True\n", ("CFG-002", "line 2", "enable_bucket = True", "lower case")),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = C:\\photos\n", ("CFG-002", "line 3", "quotes", "C:\\photos")),
+        ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = /home/me  # mine\n", ("CFG-002", "line 3", "quotes", "/home/me")),
         ("[[datasets]]\nresolution = 512, 768  # wide\n", ("CFG-002", "line 2", "square brackets", "[512, 768]")),
         ("[[datasets]]\nresolution = (512,768)\n", ("CFG-002", "line 2", "square brackets", "[512, 768]")),
         ("[[datasets]]\n[[datasets.subsets]]\nimage_dir = ‘dog’\n", ("CFG-002", "line 3", "straight quotes", "‘dog’")),

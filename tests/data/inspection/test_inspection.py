@@ -135,9 +135,10 @@ def test_shares_of_buckets_by_hand(tmp_path: Path) -> None:
     (facts,) = bucket_facts(filled)
     assert (facts.images, facts.shown, facts.batches, facts.enlarged, facts.cropped) == (3, 3, 1, 1, 1)
     assert facts.mean_cut == pytest.approx(0.5 / 3) and facts.worst == ((0, 0.5),)
-    first, *_, last = bucket_findings(filled, [facts])
-    message([first.text], "1 image", "25%", "a.png (50%)")
-    assert "enable_bucket" in first.remedy
+    small, cropped, *_, last = bucket_findings(filled, [facts])
+    message([small.text], "1 image", "under 128 px", "b.png (32×32)")  # and not those that stay as they are
+    message([cropped.text], "1 image", "25%", "a.png (50%)")
+    assert "enable_bucket" in cropped.remedy
     message([last.text], "batches", "64×64 (3 images")
 
 
@@ -166,12 +167,17 @@ def test_hidden_images_are_told_and_their_captions_are_not(dog: Path) -> None:
     message([finding.text], "2 hidden images", "._0.png, .old.png")
 
 
-def test_batches_half_full_and_images_that_are_small_already_are_not_told_of_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("resolution", "reported"), [(512, True), (64, False)])
+def test_small_images_are_told_of_once_and_only_where_they_are_enlarged(tmp_path: Path, resolution: int, reported: bool) -> None:
     photos(tmp_path / "dog", 4, (100, 100))
-    text = f"[[datasets]]\nresolution = 512\nbatch_size = 8\n[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
+    dataset = f"[[datasets]]\nresolution = {resolution}\nbatch_size = 8\n"
+    text = f"{dataset}[[datasets.subsets]]\nimage_dir = '{tmp_path / 'dog'}'\nclass_tokens = 'x'\n"
     scan = survey(read(tmp_path, text), ScanIndex()).checked()
-    message(scan.findings[:1], "4 images", "under 128 px")
-    assert list(bucket_findings(fill(scan), bucket_facts(fill(scan)))) == []
+    assert scan.findings == ()
+    lines = [str(one) for one in bucket_findings(fill(scan), bucket_facts(fill(scan)))]
+    assert len(lines) == reported
+    for line in lines:
+        message([line], "4 images", "under 128 px", "(100×100)")
 
 
 def test_flat_images_are_told_as_such_and_not_as_copies_of_each_other(dog: Path) -> None:

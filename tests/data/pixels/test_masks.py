@@ -104,7 +104,7 @@ def test_cached_latents_get_the_masks_that_their_flips_need(tmp_path: Path) -> N
             shown = torch.nn.functional.avg_pool2d(one.images[:, :1], 8) / 2 + 0.5
             torch.testing.assert_close(other.masks, shown, atol=1e-5, rtol=0)
             assert one.to("cpu").masks is not None
-    assert len(cached.masks._kept) == 3
+    assert len(cached.masks._in_memory) == 3
 
 
 def test_without_masks_a_batch_has_none(tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def test_a_flag_given_twice_keeps_its_last_value_and_says_so(heard) -> None:
     message(heard.lines, "--seed", "more than once")
 
 
+def test_the_start_of_a_name_is_accepted_and_the_option_is_named(heard) -> None:
+    assert read("--learning_rat", "1", "--seed=3").optimizer.learning_rate == 1
+    assert "--learning_rat: is short for --learning_rate; " in heard.text and "--seed" not in heard.text
+
+
 def test_all_faults_of_command_line_and_file_are_told_at_once(config) -> None:
     file = config('[training]\nlerning_rate = 1e-4\nmax_train_steps = "many"\n')
     line = "--sed 4 --mixed_precision FP16 --v2 true --seed --save_every_n_steps -1"

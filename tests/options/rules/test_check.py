@@ -145,6 +145,15 @@ def test_what_cannot_work_without_a_dataset_config_is_told(good, more: str, aske
     refusal(problems(*good[:-2], *more.split()), *asked)
 
 
+def test_fp16_on_a_cpu_that_is_asked_for_is_refused(good, monkeypatch) -> None:
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    check(parse(TrainNetwork, [*good, "--mixed_precision", "fp16"]))
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")  # as `accelerate launch --cpu` sets it
+    check(parse(TrainNetwork, [*good, "--mixed_precision", "bf16"]))
+    (line,) = problems(*good, "--mixed_precision", "fp16")
+    assert line.startswith("--mixed_precision fp16: a CPU computes fp16 many times slower") and "bf16 or no" in line
+
+
 def test_a_name_with_a_line_break_is_told(good) -> None:
     refusal(problems(*good, "--output_name", "cat\n")[:1], "PATH-009", "--output_name", "line break")
 

@@ -16,7 +16,7 @@ from library.options.declare import build
 from library.options.groups.scripts import TrainDb, TrainNetwork
 from library.options.rules import launch_rules
 from library.options.rules.launch_rules import ENGINES, attending, compiling, launch
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from tests.messages import refusal, refusals
 
 ROOT = Path(__file__).parents[3]
@@ -29,7 +29,7 @@ def _as_started_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def told() -> list[str]:
-    return [problem.line for problem in launch(Given(build(TrainNetwork, {}, {})))]
+    return [problem.line for problem in launch(OptionView(build(TrainNetwork, {}, {})))]
 
 
 def test_plain_processes_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,24 +114,25 @@ REFUSED: list[tuple[dict[str, object], tuple[str, ...]]] = [
 
 @pytest.mark.parametrize(("values", "asked"), REFUSED, ids=[" ".join(asked[1:]) for _, asked in REFUSED])
 def test_what_cannot_be_compiled_once_for_all_updates_is_refused(values: dict[str, object], asked: tuple[str, ...]) -> None:
-    options = Given(build(TrainNetwork, values, {}))
+    options = OptionView(build(TrainNetwork, values, {}))
     refusals([*compiling(options), *attending(options)], asked)
 
 
 def test_a_launcher_that_compiles_is_asked_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    dylora = Given(build(TrainNetwork, {"network_module": "networks.dylora"}, {}))
+    dylora = OptionView(build(TrainNetwork, {"network_module": "networks.dylora"}, {}))
     assert not list(compiling(dylora))
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")
     refusals(compiling(dylora), ("OPT-008", "ACCELERATE_DYNAMO_BACKEND:", "networks.dylora"))
-    assert not list(compiling(Given(build(TrainNetwork, {"network_module": "networks.lora", "network_args": ("module_dropout=0",)}, {}))))
+    lora = {"network_module": "networks.lora", "network_args": ("module_dropout=0",)}
+    assert not list(compiling(OptionView(build(TrainNetwork, lora, {}))))
 
 
 def test_a_backend_that_compiles_nothing_refuses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR")  # the command's own word counts
     nothing = {**COMPILED, "dynamo_backend": "no", "network_module": "networks.dylora"}
-    assert not list(compiling(Given(build(TrainNetwork, nothing, {}))))
+    assert not list(compiling(OptionView(build(TrainNetwork, nothing, {}))))
 
 
 def test_captions_without_padding_are_not_compiled() -> None:
-    options = Given(build(TrainDb, {**COMPILED, "no_token_padding": True}, {}))
+    options = OptionView(build(TrainDb, {**COMPILED, "no_token_padding": True}, {}))
     refusals(compiling(options), ("OPT-008", "--torch_compile:", "--no_token_padding"))

@@ -12,7 +12,7 @@ from library.errors import Problem, UserError
 from library.options.groups.scripts import TrainNetwork
 from library.options.reading.parse import parse
 from library.options.rules.loss_rules import noise_and_loss
-from library.options.rules.option_view import Given
+from library.options.rules.option_view import OptionView
 from library.training.step.noise_and_loss import noise_settings, objective_of, schedule_of
 from tests.messages import refusal
 
@@ -45,7 +45,7 @@ def lines(*chosen: tuple[str, str | None]) -> list[Problem]:
         options = parse(TrainNetwork, argv)
     except UserError as error:
         return list(error.problems)
-    said = list(noise_and_loss(Given(options)))
+    said = list(noise_and_loss(OptionView(options)))
     if not said:
         prediction: Prediction = "v_prediction" if options.model.v_parameterization else "epsilon"
         schedule = schedule_of(options.diffusion, torch.device("cpu"))

@@ -14,6 +14,7 @@ from library.options.declare import Tool, opt, options_of, word
 from library.options.reading.help_text import help_of
 from library.options.reading.parse import parse
 from library.options.rules.tool_check import check_paths
+from library.options.tool_groups.latents import CacheLatents
 from library.options.tool_groups.pictures import GenImg
 from library.options.tool_groups.table import TOOLS
 from tests.messages import refusals, refused
@@ -193,3 +194,10 @@ def test_paths_that_cannot_work_are_told_together(tmp_path: Path) -> None:
 def test_files_that_are_an_unset_shell_variable_are_refused() -> None:
     with refused("OPT-004", "--network_weights"):
         parse(GenImg, ["--ckpt", "model.safetensors", "--prompt", "a", "--network_weights", "--outdir", "out"])
+
+
+def test_the_tool_for_latents_refuses_what_only_a_training_uses() -> None:
+    config = ["--dataset_config", "dog.toml"]
+    parse(CacheLatents, [*config, "--caption_extension", ".txt"])
+    with pytest.raises(UserError, match="--prior_prompt: unknown option"):
+        parse(CacheLatents, [*config, "--prior_prompt", "dog"])

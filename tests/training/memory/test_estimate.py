@@ -145,7 +145,7 @@ def test_the_parts_add_up_and_are_told() -> None:
     stored = sum(stored for stored, _ in _blocks(case))
     assert estimated.activations == pytest.approx(HEAP["cpu"] * stored)
     text = line(estimated, case)
-    message(text, "memory: about 7.4 GiB", "weights 4.0", "gradients 0.0", "optimizer 0.0", "a batch of 1 at 512×512 2.8")
+    message(text, "memory: about 7.4 GiB", "weights 4.0 GiB", "gradients 6.08 MiB", "optimizer 12.2 MiB", "a batch of 1 at 512×512 2.8")
     assert "loading took about 5.7" in line(estimate(lora(256)), lora(256))
 
 

@@ -79,7 +79,7 @@ def test_a_row_for_each_moment_newest_first_and_a_column_for_each_prompt(tmp_pat
     drawing.draw(None, 7, None, "cpu")
     grid = page(tmp_path)
     assert grid.heads == [NASTY + "bad <b>", "a dogbad <b>"]
-    assert [name.split(" 20")[0] for name, _ in grid.rows] == ["step 7", "epoch 1 step 6", "before training"]
+    assert [name.split(" 20")[0] for name, _ in grid.rows] == ["update 7", "epoch 1 update 6", "before training"]
     assert [len(cells) for _, cells in grid.rows] == [2, 2, 2]
     for _, cells in grid.rows:
         assert all((tmp_path / "sample" / cell).is_file() for cell in cells)

@@ -232,7 +232,7 @@ def test_a_failing_sample_is_told_and_counted_and_the_others_are_drawn(tmp_path,
     assert len(samples.draw(None, 1, None, "cpu")) == 1
     assert (samples.drawn, samples.failed) == (1, 2)
     assert len(heard.warnings) == 1
-    message(heard.warnings, "samples of step 1", "2 of 3", "CUDA out of memory.", "continues")
+    message(heard.warnings, "samples of update 1", "2 of 3", "CUDA out of memory.", "continues")
     assert samples.places() == [f"samples: {tmp_path / 'sample' / 'index.html'} (1 images, 2 failed)"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from library.training.planning.plan import RunPlan, Start, make_plan
-from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds, SaveRule
+from library.training.saving.checkpointer import Checkpointer, FileNames, SaveKind, SaveKinds, SaveRule, names_of
 from library.training.saving.disk_room import check_room, most_bytes, saves
 from library.training.saving.full_disk import MARGIN, FullDiskPolicy
 from tests.messages import message, refused
@@ -74,8 +74,9 @@ def expected(name: str | None, every_epochs, every_steps, keep_epochs, keep_step
 
 
 def test_the_files_and_states_of_every_run_of_the_grid(tmp_path: Path) -> None:
-    for number, (name, *choices) in enumerate(itertools.product(("cat", None), EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS, STATES)):
+    for number, choices in enumerate(itertools.product(EPOCHS, STEPS, KEEP_EPOCHS, KEEP_STEPS, STATES)):
         every_epochs, every_steps, keep_epochs, keep_steps, states = choices
+        name = "cat" if number % 2 else None  # neighbours differ in `states`, of which there are three: each meets both
         folder = tmp_path / str(number)
         plan = plan_of(every_epochs, every_steps)
         play(plan, kinds_of(folder, name, keep_epochs, keep_steps, states))
@@ -128,3 +129,12 @@ def test_too_little_room_is_told_before_the_training(tmp_path: Path) -> None:
     with refused("DISK-001", "--on_full_disk continue"):
         check_room(plan, kinds, None, FullDiskPolicy(), free=329 + MARGIN)
     check_room(plan, kinds, None, FullDiskPolicy(go_on=True), free=0)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(None, ("epoch", "at", "last", "last")), ("cat", ("cat",) * 4)])
+def test_the_file_of_a_word_has_the_stem_of_the_networks(name: str | None, expected: tuple[str, ...]) -> None:
+    names = FileNames(Path("out"), name, ".pt", "-my-dog")
+    found = [path.name for path in (names.epoch(1), names.step(100), names.best(), names.last())]
+    ends = ("-000001.pt", "-step00000100.pt", "-best.pt", ".pt")
+    assert found == [f"{stem}-my-dog{end}" for stem, end in zip(expected, ends, strict=True)]
+    assert all(names_of(name, ["", "-my-dog"]).fullmatch(one) for one in found)

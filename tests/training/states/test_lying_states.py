@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from library.containers.torch_files import read_plain
+from library.containers.torch_files import ContainsCode, read_plain
 from library.errors import UserError
+from library.training.states import state_files
 from library.training.states.accelerate_state import read_accelerate_state
 from library.training.states.accelerate_state_files import _read
 from library.training.states.saved_state import check_contents
@@ -47,6 +48,20 @@ def test_a_state_that_holds_code_says_so_and_gives_no_advice_to_run_it(where: st
     name = f"{os.mkdir.__module__}.mkdir" if what == "a call" else "torch.nn.modules.linear.Linear"
     refusals(error.value, ("FILE-006", f"--resume {tmp_path}", TRAINING_FILE, f"({name})", "older state"))
     assert "weights_only" not in str(error.value) and not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("wording", ["contains code and was not read", "runs a program"])
+@pytest.mark.parametrize(("fault", "code"), [(ContainsCode, "FILE-006"), (ValueError, "STATE-002")])
+def test_the_error_code_of_a_refused_file_does_not_depend_on_the_wording(
+    fault: type[ValueError], code: str, wording: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, mapped: bool) -> object:
+        raise fault(wording)
+
+    monkeypatch.setattr(state_files, "read_plain", refuse)
+    with pytest.raises(UserError) as caught:
+        read_training(tmp_path)
+    assert [problem.code for problem in caught.value.problems] == [code]
 
 
 def test_an_accelerate_state_that_holds_code_starts_that_part_anew(tmp_path: Path, heard) -> None:

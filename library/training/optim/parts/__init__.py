@@ -1,1 +1,1 @@
-"""What treats the parts of a model each by itself: limits of gradients, and rates of optimizers that find one."""
+"""Separate treatment of a model's parts: gradient limits, and rates for optimizers that find a single one."""

@@ -1,4 +1,4 @@
-"""The norm of an update's gradients: limited where --max_grad_norm says so, and known to the log either way."""
+"""The norm of an update's gradients: limited if --max_grad_norm is set, and logged either way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from library.training.processes import Processes
 
 @dataclass(frozen=True)
 class LimitedPart:
-    """Parameters whose gradients are limited together to the norm `limit`; 0: not at all."""
+    """Parameters whose gradients are limited together to the norm `limit`; 0: no limit."""
 
     parameters: list[nn.Parameter]
     limit: float
@@ -24,14 +24,14 @@ class LimitedPart:
 
 @dataclass(frozen=True)
 class GradientLimits:
-    """`norm` of all gradients together (0: none), or, where `text_encoder` is given, of all but the text encoder's, which has its own."""
+    """`norm` limits all gradients together (0: no limit); if `text_encoder` is set, it limits the text encoder's and `norm` the rest."""
 
     norm: float = 0.0
     text_encoder: float | None = None
 
 
 def parts_of(trained: Sequence[nn.Parameter], of_text: Sequence[nn.Parameter], limits: GradientLimits) -> list[LimitedPart]:
-    """What is trained in parts that are limited by themselves; `of_text` are those parameters that belong to the text encoder."""
+    """What is trained, in parts that are limited separately; `of_text` are the parameters of the text encoder."""
     if limits.text_encoder is None:
         return [LimitedPart(list(trained), limits.norm)]
     ids = {id(parameter) for parameter in of_text}
@@ -41,18 +41,18 @@ def parts_of(trained: Sequence[nn.Parameter], of_text: Sequence[nn.Parameter], l
 
 
 def clipped_norm(accelerator: Processes, parts: Sequence[LimitedPart]) -> Tensor:
-    """The norm [1] that all gradients have together; those of a part whose own norm is over its limit are scaled down to it.
+    """The norm [1] of all gradients together; the gradients of a part whose norm exceeds its limit are scaled down to it.
 
-    For after the last backward of an update. Under fp16 the gradients are of a scaled loss: accelerate takes the scale out
-    of them before it clips, and where nothing is clipped it is taken out of the figure alone.
+    Call it after the last backward pass of an update. Under fp16 the gradients are those of a scaled loss: accelerate unscales them before
+    it clips; where nothing is clipped, only the returned norm is unscaled.
     """
     if any(part.limit for part in parts):
-        with left_for_later(SHARDED):  # accelerate asks whether gradients are
+        with left_for_later(SHARDED):  # accelerate checks whether gradients are sharded
             first, *others = parts
             norms = [accelerator.clip_grad_norm_(first.parameters, first.limit or math.inf)]
-            for part in others:  # accelerate has taken the scale out of all gradients, which it must not do twice
+            for part in others:  # accelerate has unscaled all gradients already, and must not do it twice
                 norms.append(nn.utils.clip_grad_norm_(part.parameters, part.limit or math.inf))
-        device = accelerator.device  # a part that has stopped has a 0 on the CPU
+        device = accelerator.device  # the norm of a part that is no longer trained is a 0 on the CPU
         norm = norms[0] if not others else torch.stack([one.detach().float().reshape(()).to(device) for one in norms]).norm()
     else:
         gradients = [parameter.grad for part in parts for parameter in part.parameters if parameter.grad is not None]
@@ -63,7 +63,7 @@ def clipped_norm(accelerator: Processes, parts: Sequence[LimitedPart]) -> Tensor
 
 
 def _total_norm(gradients: list[Tensor]) -> Tensor:
-    """In float32, in which the squares of 16-bit gradients have room."""
+    """The norm, computed in float32, where the squares of 16-bit gradients do not overflow."""
     if all(gradient.dtype == torch.float32 for gradient in gradients):
         norm: Tensor = nn.utils.get_total_norm(gradients)
     else:

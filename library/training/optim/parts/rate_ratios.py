@@ -1,4 +1,4 @@
-"""Different learning rates for groups of parameters with optimizers that find the rate themselves and want one for all."""
+"""Different learning rates for groups of parameters, with optimizers that find the rate themselves and accept a single one."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch.optim import Optimizer
 
 from library.training.optim.parts.split_groups import PART, parts
 
-# Both stand in the group, so that they are saved with the optimizer's state.
-RATIO = "rate_ratio"  # the share that a group takes of the one rate
-OWN_RATE = "own_rate"  # the rate that the command gives the group, before any schedule
+# Both are keys of a group, so that they are saved with the optimizer's state.
+RATIO = "rate_ratio"  # the group's share of the common rate
+OWN_RATE = "own_rate"  # the rate that the command sets for the group, before any schedule
 
 
 def give_one_rate(optimizer: Optimizer) -> bool:
-    """Set every group's rate to the largest one of its part and let the others take their share of each update instead; whether any had to.
+    """Set every group's rate to the largest of its part and scale the updates of the others instead; return whether there are others.
 
-    The D-Adaptation family and Prodigy refuse, or overlook, rates that differ. A group at r times the largest rate moves r times as
-    far, which for updates that are proportional to the rate is the same thing. Costs a copy of such a group's parameters during a
-    step. A rate of 0 stays: these optimizers know it as frozen.
+    The D-Adaptation family and Prodigy refuse, or ignore, rates that differ. A group at r times the largest rate moves r times as far,
+    which is equivalent for updates that are proportional to the rate. Costs a copy of such a group's parameters during a step. A rate of 0
+    stays: these optimizers treat it as frozen.
     """
     for part in parts(optimizer.param_groups):
         highest = max(group["lr"] for group in part)
@@ -49,19 +49,19 @@ def give_one_rate(optimizer: Optimizer) -> bool:
 
 
 def own_rates(optimizer: Optimizer) -> list[float]:
-    """The rate that the command gives each group; 0.0 where the optimizer has its own."""
+    """The rate that the command sets for each group; 0.0 where the optimizer finds its own."""
     return [float(group[OWN_RATE]) if OWN_RATE in group else effective_rate(group) for group in optimizer.param_groups]
 
 
 def set_own_rates(optimizer: Optimizer, rates: Sequence[float]) -> None:
-    """Give the groups these rates, as if the optimizer had been built with them."""
+    """Set these rates of the groups, as if the optimizer had been built with them."""
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group[OWN_RATE] = rate
     share_out(optimizer, rates)
 
 
 def share_out(optimizer: Optimizer, rates: Sequence[float]) -> None:
-    """Let each group train at its rate: by `lr`, or, where the optimizer has one rate for all, by its share of the highest."""
+    """Make each group train at its rate: by `lr`, or, where the optimizer has a single rate, by its share of the highest."""
     shared = any(RATIO in group for group in optimizer.param_groups)
     most: dict[str, float] = {}
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -72,11 +72,11 @@ def share_out(optimizer: Optimizer, rates: Sequence[float]) -> None:
             group[RATIO] = rate / highest
             group["lr"] = highest
         else:
-            if highest > 0:  # in a warm-up's first update all rates are 0, and the shares wait
+            if highest > 0:  # in the first update of a warm-up all rates are 0: keep the shares
                 group.pop(RATIO, None)
             group["lr"] = rate
 
 
 def effective_rate(group: dict[str, Any]) -> float:
-    """The rate that the group trains at, its share included; 0.0 while an optimizer of its own rate has not made a step."""
+    """The rate that the group trains at, including its share; 0.0 before the first step if the optimizer finds the rate."""
     return float(group["lr"] or 0.0) * float(group.get(RATIO, 1.0))

@@ -1,4 +1,4 @@
-"""A rate for each part of a model with optimizers that find one for all that they are given: `--optimizer_args split_groups=True`."""
+"""A rate per part of a model, for optimizers that find a single rate for all: `--optimizer_args split_groups=True`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-PART = "part"  # in a group, and so in an optimizer's state: groups of one part share a rate
+PART = "part"  # key of a group, and so in an optimizer's state: groups of one part share a rate
 
 
 def parts(groups: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """The groups by part, in their order; one part where nothing tells them apart."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    """The groups by part, in their order; a single part if the groups name none."""
+    by_part: dict[str, list[dict[str, Any]]] = {}
     for group in groups:
-        found.setdefault(group.get(PART, ""), []).append(group)
-    return list(found.values())
+        by_part.setdefault(group.get(PART, ""), []).append(group)
+    return list(by_part.values())
 
 
 def part_of_group(name: str) -> str:
@@ -25,19 +25,19 @@ def part_of_group(name: str) -> str:
 
 
 def splits_groups(optimizer: Optimizer) -> bool:
-    """Whether it is of a class of `with_split_groups`."""
+    """Whether its class comes from `with_split_groups`."""
     return bool(getattr(optimizer, "splits_groups", False))
 
 
 @functools.cache
 def with_split_groups(kind: type[Optimizer]) -> type[Optimizer]:
-    """The optimizer class `kind`, which steps each part as if it were given that part alone.
+    """The optimizer class `kind`, which steps each part as if it had only that part.
 
-    For classes that keep all that they find in their groups and in the state of parameters, as Prodigy does (Mishchenko & Defazio 2023,
-    alg. 4): d, its numerator and its count are then each part's own.
+    For classes that store everything they find in their groups and in the state of parameters, as Prodigy does (Mishchenko & Defazio 2023,
+    alg. 4): d, its numerator and its count are then separate for each part.
     """
 
-    class PartByPart(kind):  # type: ignore[valid-type,misc]  # a base class that is known when it runs only
+    class PartByPart(kind):  # type: ignore[valid-type,misc]  # base class known only at run time
         splits_groups = True
 
         @torch.no_grad()
