@@ -252,7 +252,7 @@ def test_the_file_tells_web_uis_and_us_how_it_was_made(draw: Draw, lora: Path) -
         (("--prompt", "a", "--network_mul", "1"), ("OPT-009", "--network_mul:", "--network_weights")),
         (
             ("--prompt", "a", "--network_weights", "LORA", "--network_mul", "1", "2"),
-            ("OPT-005", "--network_mul", "2 values", "1 --network"),
+            ("OPT-005", "--network_mul", "2 values", "1 --network_weights"),
         ),
         (("--prompt", "a --am 1,2", "--network_weights", "LORA"), ("CFG-013", "--am 1,2", "'a'", "1 --network_weights")),
         (("--prompt", "a --am x", "--network_weights", "LORA"), ("CFG-013", "--am", "'x'", "numbers")),

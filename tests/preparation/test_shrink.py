@@ -90,7 +90,7 @@ def test_a_bad_image_is_told_and_the_rest_is_done(folder: Path, tmp_path: Path, 
     refusals(
         errors,
         ("DATA-001", folder / "broken.png"),
-        ("DATA-027", folder / "thin.png", "400x3", "--divisible_by 8"),
+        ("DATA-001", folder / "thin.png", "400x3", "--divisible_by 8"),
         ("TOOL-001", "2 copies of 4 images", tmp_path / "out"),
     )
     assert list(sizes(tmp_path / "out")) == ["small+64x64.jpg", "wide+64x64.jpg"]
@@ -127,7 +127,7 @@ def test_wrong_folders_are_one_line(folder: Path, tmp_path: Path, capsys) -> Non
 
 def test_copies_among_their_originals_are_warned_of(folder: Path, tmp_path: Path, capsys) -> None:
     assert resize(folder, folder, "--max_resolution", "100x100") == 0
-    warning = message(capsys.readouterr().err, folder, "mix", "copies")
+    warning = message(capsys.readouterr().err, "dst_img_folder", "src_img_folder", "copies")
     assert resize(folder, tmp_path / "out", "--max_resolution", "100x100") == 0
     assert warning not in capsys.readouterr().err
 

@@ -342,7 +342,7 @@ def test_a_tagger_that_cannot_be_had_leaves_no_folder(folder: Path, tmp_path: Pa
     before = sorted(tmp_path.rglob("*"))
     assert tag(folder, tmp_path / "models", "--repo_id", "some/one/v1") == 2
     assert sorted(tmp_path.rglob("*")) == before
-    refusal(capsys.readouterr().err, "HUB-004", "--repo_id: some/one/v1", "no such repository")
+    refusal(capsys.readouterr().err, "HUB-004", "--repo_id: some/one", "v1/model_optimized.onnx", "no such repository")
 
 
 def test_the_runtime_is_told_to_report_to_nobody(model: Path) -> None:

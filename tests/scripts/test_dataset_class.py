@@ -260,12 +260,12 @@ FAULTS = [
     ("my_batchs.Batches", ("DATA-020", "my_batchs", "my_batches?")),
     ("my_batches.Batchs", ("PKG-004", "my_batches", "Batchs", "Batches?")),
     ("my_batches", ("DATA-020", "'my_batches'", "my_data.Pairs")),
-    ("my_batches.Failing", ("DATA-020", "ValueError: there is no archive", "my_batches.py, line")),
+    ("my_batches.Failing", ("DATA-021", "ValueError: there is no archive", "my_batches.py, line")),
     ("my_batches.Strange", ("DATA-020", "(tokenizer, max_token_length, resolution, debug_dataset)")),
-    ("my_batches.Empty", ("DATA-020", "its length is 0")),
+    ("my_batches.Empty", ("DATA-022", "its length is 0")),
     ("my_batches.Endless", ("DATA-020", "__len__")),
-    ("broken.Batches", ("PKG-002", "broken", "NameError: name 'nothing' is not defined")),
-    ("halved.Batches", ("PKG-002", "halved", "SyntaxError", "line 1")),
+    ("broken.Batches", ("DATA-021", "broken", "NameError: name 'nothing' is not defined")),
+    ("halved.Batches", ("DATA-021", "halved", "SyntaxError", "line 1")),
     ("needy.Batches", ("PKG-001", "needy", "pip install no_such_package")),
     ("json.Batches", ("DATA-020", "json", "rename your json.py")),
 ]
@@ -277,7 +277,7 @@ def test_a_class_that_is_not_there_or_fails_is_told_in_a_line(command, folder: P
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     out = command("out", "--dataset_class", named, code=2)
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    refusals(lines, (*asked, f"--dataset_class {named}"))
+    refusals(lines, (*asked, "--dataset_class", named))
     assert not out.exists()
 
 
