@@ -176,7 +176,7 @@ def test_when_nothing_can_be_read_any_more_the_run_ends_in_one_line(
     monkeypatch.setattr(pixels, "read_rgb", gone)
     assert start(train_network.main, **options(folder, tiny_v1, "out")) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    refusal([line], "DATA-012", "Transport endpoint is not connected", "no other image of its size")
+    refusal([line], "DATA-001", "Transport endpoint is not connected", "no other image of its size")
 
 
 @pytest.mark.slow

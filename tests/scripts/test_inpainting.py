@@ -254,7 +254,7 @@ def test_images_of_sample_prompts_are_looked_at_before_the_run(
     run_options = command("lora", sample_prompts=tmp_path / "prompts.txt", sample_every_n_steps=1)
     assert start(train_network.main, **run_options, output_dir=tmp_path / "out") == 2
     gone, bare = capsys.readouterr().err.splitlines()
-    refusals([gone, bare], ("CFG-013", "gone.png", "--i"), ("CFG-013", picture[1], "add --i"))
+    refusals([gone, bare], ("PATH-001", "gone.png", "--i"), ("CFG-013", picture[1], "add --i"))
 
 
 def test_a_dry_run_tells_what_a_run_would(command, tiny_v1: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
